@@ -1,0 +1,44 @@
+//! What the stages say of a burst's packets: one bit a packet.
+
+/// The most packets in a burst: a `Selection` has a bit for each.
+pub const MAX_BURST: usize = 64;
+
+/// A set of packets of one burst: bit `i` stands for packet `i`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(transparent)]
+pub struct Selection(pub u64);
+
+impl Selection {
+    pub const NONE: Selection = Selection(0);
+
+    /// The first `count` packets (`count` is 0..=64).
+    #[inline(always)]
+    pub fn first(count: usize) -> Selection {
+        debug_assert!(count <= MAX_BURST);
+        if count >= MAX_BURST { Selection(u64::MAX) } else { Selection((1 << count) - 1) }
+    }
+
+    #[inline(always)]
+    pub fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    #[inline(always)]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The indices of the selected packets, ascending.
+    #[inline(always)]
+    pub fn indices(self) -> impl Iterator<Item = usize> {
+        let mut bits = self.0;
+        std::iter::from_fn(move || {
+            if bits == 0 {
+                return None;
+            }
+            let index = bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            Some(index)
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
+
+pub mod burst;

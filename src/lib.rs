@@ -1,0 +1,28 @@
+//! Tapline: a network packet broker on DPDK that accounts for every packet.
+//!
+//! The modules, in the order of the design: what a user writes becomes a plan, a plan becomes a running broker, and the data
+//! path carries packets from ports to tools.
+#![deny(unsafe_code)]
+
+/// Plan -> running: workers, drain.
+pub mod broker;
+/// Capture files: pcap and pcapng, read and written with nanosecond times.
+pub mod capture;
+/// One file a subcommand.
+pub mod cli;
+/// The prompt and the control socket.
+pub mod control;
+/// The way of a packet: one file a stage, each with one public function over a burst.
+pub mod datapath;
+/// The fence: safe owners of DPDK things. The only module that names `dpdk_sys`.
+pub mod dpdk;
+/// Filter expression -> classic BPF (libpcap) -> verified program -> native code over a burst.
+pub mod filter;
+/// Packet formats, one protocol a file.
+pub mod headers;
+/// The pipeline language: sources, lexer, parser, diagnostics.
+pub mod lang;
+/// Pipeline file -> plan: names become ids, mistakes become diagnostics.
+pub mod plan;
+/// Counters, the ledger of packets and copies, snapshots.
+pub mod stats;
