@@ -1,1 +1,3 @@
+//! Filters: a pcap-filter expression becomes classic BPF by libpcap, a verified program, and code over a whole burst.
 
+pub mod program;
