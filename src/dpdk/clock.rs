@@ -1,0 +1,21 @@
+//! The processor's time-stamp counter.
+
+/// The counter now, in ticks of [`tsc_hz`]. About 8 ns: read it once a burst, not once a packet.
+#[inline]
+pub fn tsc() -> u64 {
+    // SAFETY: reads a register.
+    unsafe { dpdk_sys::tl_tsc() }
+}
+
+/// Ticks a second, as EAL measured them (0 before EAL was started).
+pub fn tsc_hz() -> u64 {
+    // SAFETY: reads a variable that EAL sets once.
+    unsafe { dpdk_sys::rte_get_tsc_hz() }
+}
+
+/// Tells the processor that this is a wait loop.
+#[inline]
+pub fn pause() {
+    // SAFETY: one instruction without effect on state.
+    unsafe { dpdk_sys::tl_pause() }
+}

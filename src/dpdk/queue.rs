@@ -1,0 +1,56 @@
+//! Receive and transmit queues: each a value given out once, used through `&mut` by one lcore.
+
+use std::sync::Arc;
+
+use dpdk_sys::rte_mbuf;
+
+use super::mbuf::MbufBurst;
+use super::mempool::Mempool;
+use super::port::Started;
+use super::{PortId, QueueId};
+
+/// One receive queue of a started port.
+pub struct RxQueue {
+    pub(super) port: Arc<Started>,
+    pub(super) queue: QueueId,
+    /// Keeps the mbufs alive that the driver holds.
+    pub(super) _pool: Arc<Mempool>,
+}
+
+/// One transmit queue of a started port.
+pub struct TxQueue {
+    pub(super) port: Arc<Started>,
+    pub(super) queue: QueueId,
+}
+
+impl RxQueue {
+    pub fn port(&self) -> PortId {
+        self.port.id()
+    }
+
+    /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64); the number received.
+    #[inline]
+    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> usize {
+        let (port, queue) = (self.port.id().0, self.queue.0);
+        burst.fill(limit, |slots| {
+            // SAFETY: the queue was set up and the port started (`Started`), and only this value polls it, through `&mut`;
+            // DPDK writes at most `slots.len()` pointers.
+            usize::from(unsafe { dpdk_sys::tl_rx_burst(port, queue, slots.as_mut_ptr(), slots.len() as u16) })
+        })
+    }
+}
+
+impl TxQueue {
+    pub fn port(&self) -> PortId {
+        self.port.id()
+    }
+
+    /// Offers packets to the driver; the number of the first ones that it took over. The caller forgets those.
+    #[inline]
+    pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf]) -> usize {
+        // SAFETY: the queue was set up and the port started (`Started`), and only this value sends on it, through `&mut`; the
+        // caller owns a reference to each mbuf. DPDK only reads the array (its parameter lacks a const).
+        let sent = unsafe { dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16) };
+        usize::from(sent).min(mbufs.len())
+    }
+}
