@@ -8,7 +8,7 @@ use dpdk_sys::rte_mbuf;
 
 use super::frame::Frame;
 use super::mempool::Mempool;
-use super::queue::TxQueue;
+use super::queue::{Moved, TxQueue};
 use crate::datapath::burst::{MAX_BURST, Selection};
 
 /// Up to [`MAX_BURST`] packets as one poll received them.
@@ -53,13 +53,6 @@ impl MbufBurst {
         let limit = limit.min(MAX_BURST);
         self.count = fill(&mut self.mbufs[..limit]).min(limit);
         self.count
-    }
-
-    /// Bytes of all packets of the burst.
-    #[inline]
-    pub fn bytes(&self) -> u64 {
-        // SAFETY: the first `count` pointers are mbufs that this burst owns.
-        unsafe { dpdk_sys::tl_pkt_bytes(self.mbufs.as_ptr(), self.count as u32) }
     }
 
     /// Length in bytes of packet `index`.
@@ -269,10 +262,10 @@ impl Shared<'_> {
     }
 
     /// Sends one reference to each packet of the burst at once, past an empty `queue`; what the driver does not take goes to the
-    /// queue. Gives the packets sent and those that did not fit. Does nothing and gives `None` unless every packet is selected and
+    /// queue. Gives what was sent and the number that did not fit. Does nothing and gives `None` unless every packet is selected and
     /// the queue is empty.
     #[inline]
-    pub fn transmit_all(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> Option<(usize, usize)> {
+    pub fn transmit_all(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> Option<(Moved, usize)> {
         let all = Selection::first(self.count);
         if selection != all || !queue.is_empty() || (self.planes.any() & all.0) != all.0 {
             return None;
@@ -280,16 +273,17 @@ impl Shared<'_> {
         self.planes.take(all);
         let mbufs = self.mbufs;
         let sent = txq.send(&mbufs[..self.count]);
-        if sent == self.count {
+        let moved = sent.packets;
+        if moved == self.count {
             return Some((sent, 0));
         }
-        let rest = self.count - sent;
+        let rest = self.count - moved;
         let kept = rest.min(queue.room());
         queue.append(|slots| {
-            slots[..kept].copy_from_slice(&mbufs[sent..sent + kept]);
+            slots[..kept].copy_from_slice(&mbufs[moved..moved + kept]);
             kept
         });
-        free_selected(mbufs, Selection(all.0 & !Selection::first(sent + kept).0));
+        free_selected(mbufs, Selection(all.0 & !Selection::first(moved + kept).0));
         Some((sent, rest - kept))
     }
 
@@ -376,14 +370,17 @@ impl MbufQueue {
     }
 
     /// Sends packets from the front, at most `burst` a call of the driver, until the queue is empty or the driver takes no more.
-    /// The number sent.
     #[inline]
-    pub fn transmit(&mut self, txq: &mut TxQueue, burst: usize) -> usize {
-        let mut sent = 0;
+    pub fn transmit(&mut self, txq: &mut TxQueue, burst: usize) -> Moved {
+        let mut sent = Moved::default();
         while !self.is_empty() {
             let offered = self.len().min(burst);
-            let accepted = self.move_front(|mbufs| txq.send(&mbufs[..offered]));
-            sent += accepted;
+            let accepted = self.move_front(|mbufs| {
+                let moved = txq.send(&mbufs[..offered]);
+                sent.bytes += moved.bytes;
+                moved.packets
+            });
+            sent.packets += accepted;
             if accepted < offered {
                 break;
             }

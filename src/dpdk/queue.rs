@@ -9,6 +9,13 @@ use super::mempool::Mempool;
 use super::port::Started;
 use super::{PortId, QueueId};
 
+/// What went through a queue in one call.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Moved {
+    pub packets: usize,
+    pub bytes: u64,
+}
+
 /// One receive queue of a started port.
 pub struct RxQueue {
     pub(super) port: Arc<Started>,
@@ -28,15 +35,17 @@ impl RxQueue {
         self.port.id()
     }
 
-    /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64); the number received.
+    /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64).
     #[inline]
-    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> usize {
+    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> Moved {
         let (port, queue) = (self.port.id().0, self.queue.0);
-        burst.fill(limit, |slots| {
+        let mut bytes = 0;
+        let packets = burst.fill(limit, |slots| {
             // SAFETY: the queue was set up and the port started (`Started`), and only this value polls it, through `&mut`;
             // DPDK writes at most `slots.len()` pointers.
-            usize::from(unsafe { dpdk_sys::tl_rx_burst(port, queue, slots.as_mut_ptr(), slots.len() as u16) })
-        })
+            usize::from(unsafe { dpdk_sys::tl_rx_burst(port, queue, slots.as_mut_ptr(), slots.len() as u16, &mut bytes) })
+        });
+        Moved { packets, bytes }
     }
 }
 
@@ -45,12 +54,13 @@ impl TxQueue {
         self.port.id()
     }
 
-    /// Offers packets to the driver; the number of the first ones that it took over. The caller forgets those.
+    /// Offers packets to the driver, which takes over the first ones. The caller forgets those.
     #[inline]
-    pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf]) -> usize {
+    pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf]) -> Moved {
+        let mut bytes = 0;
         // SAFETY: the queue was set up and the port started (`Started`), and only this value sends on it, through `&mut`; the
         // caller owns a reference to each mbuf. DPDK only reads the array (its parameter lacks a const).
-        let sent = unsafe { dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16) };
-        usize::from(sent).min(mbufs.len())
+        let sent = unsafe { dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16, &mut bytes) };
+        Moved { packets: usize::from(sent).min(mbufs.len()), bytes }
     }
 }
