@@ -3,4 +3,4 @@
 
 pub mod frame;
 
-pub use frame::Frame;
+pub use frame::{Frame, SplitFrame};
