@@ -14,7 +14,7 @@ pub mod ring;
 
 pub use eal::Eal;
 pub use error::Error;
-pub use frame::Frame;
+pub use frame::{Frame, SplitFrame};
 
 /// An ethdev, as DPDK numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
