@@ -1,0 +1,56 @@
+//! Ethernet II: two MAC addresses and the type of what follows.
+//! # Source
+//! IEEE 802.3-2022, 3.2; the types: IANA, "IEEE 802 Numbers".
+
+use super::{be16, chunk};
+
+/// Bytes of an untagged header.
+pub const HEADER_LEN: usize = 14;
+/// Bytes of a MAC address.
+pub const ADDRESS_LEN: usize = 6;
+/// Bytes of the two addresses together: where the type, or the first VLAN tag, stands.
+pub const ADDRESSES_LEN: usize = 12;
+
+/// IPv4 (RFC 894).
+pub const TYPE_IPV4: u16 = 0x0800;
+/// ARP (RFC 826).
+pub const TYPE_ARP: u16 = 0x0806;
+/// A whole Ethernet frame (Transparent Ethernet Bridging), as GRE, GENEVE and NVGRE name it (RFC 1701, RFC 7637).
+pub const TYPE_TEB: u16 = 0x6558;
+/// IPv6 (RFC 2464).
+pub const TYPE_IPV6: u16 = 0x86dd;
+/// MPLS label stack, unicast (RFC 3032, 5).
+pub const TYPE_MPLS: u16 = 0x8847;
+/// MPLS label stack, upstream-assigned or multicast (RFC 5332, 4).
+pub const TYPE_MPLS_MULTICAST: u16 = 0x8848;
+/// PPPoE, session stage (RFC 2516, 4).
+pub const TYPE_PPPOE_SESSION: u16 = 0x8864;
+/// Smaller values in the type field are an 802.3 length, not a type.
+pub const TYPE_MIN: u16 = 0x0600;
+
+/// The addresses and type of a frame.
+#[derive(Clone, Copy)]
+pub struct Ethernet<'a>(&'a [u8; HEADER_LEN]);
+
+impl<'a> Ethernet<'a> {
+    #[inline(always)]
+    pub fn at(bytes: &'a [u8], offset: usize) -> Option<Self> {
+        chunk(bytes, offset).map(Self)
+    }
+
+    pub fn destination(&self) -> [u8; ADDRESS_LEN] {
+        let [a, b, c, d, e, f, ..] = *self.0;
+        [a, b, c, d, e, f]
+    }
+
+    pub fn source(&self) -> [u8; ADDRESS_LEN] {
+        let [_, _, _, _, _, _, a, b, c, d, e, f, ..] = *self.0;
+        [a, b, c, d, e, f]
+    }
+
+    /// The type, or the length of an 802.3 frame, that follows the addresses: a VLAN tag's TPID where the frame is tagged.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        be16(self.0, 12)
+    }
+}

@@ -1,0 +1,43 @@
+//! Protocol numbers that IPv4 and IPv6 share.
+//! # Source
+//! IANA, "Assigned Internet Protocol Numbers".
+
+/// IPv6 hop-by-hop options (RFC 8200, 4.3).
+pub const HOP_BY_HOP: u8 = 0;
+pub const ICMP: u8 = 1;
+/// IPv4 inside IP (RFC 2003).
+pub const IPV4: u8 = 4;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const DCCP: u8 = 33;
+/// IPv6 inside IP (RFC 2473, RFC 4213).
+pub const IPV6: u8 = 41;
+/// IPv6 routing header (RFC 8200, 4.4).
+pub const ROUTING: u8 = 43;
+/// IPv6 fragment header (RFC 8200, 4.5).
+pub const FRAGMENT: u8 = 44;
+pub const GRE: u8 = 47;
+pub const ESP: u8 = 50;
+/// Authentication header (RFC 4302).
+pub const AH: u8 = 51;
+pub const ICMPV6: u8 = 58;
+/// Nothing follows (RFC 8200, 4.7).
+pub const NO_NEXT_HEADER: u8 = 59;
+/// IPv6 destination options (RFC 8200, 4.6).
+pub const DESTINATION_OPTIONS: u8 = 60;
+pub const SCTP: u8 = 132;
+/// Mobility header (RFC 6275, 6.1).
+pub const MOBILITY: u8 = 135;
+pub const UDP_LITE: u8 = 136;
+/// Host Identity Protocol (RFC 7401, 5.1).
+pub const HIP: u8 = 139;
+/// Shim6 (RFC 5533, 5.1).
+pub const SHIM6: u8 = 140;
+/// MPLS in IP (RFC 4023, 3).
+pub const MPLS: u8 = 137;
+
+/// Whether the protocol's header begins with a 16-bit source and a 16-bit destination port.
+#[inline(always)]
+pub fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | DCCP | SCTP | UDP_LITE)
+}

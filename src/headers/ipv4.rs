@@ -1,0 +1,76 @@
+//! IPv4 header.
+//! # Source
+//! RFC 791, 3.1.
+
+use super::{be16, be32, chunk};
+
+/// Bytes of a header without options.
+pub const HEADER_LEN: usize = 20;
+
+/// The fixed part of a header.
+#[derive(Clone, Copy)]
+pub struct Ipv4<'a>(&'a [u8; HEADER_LEN]);
+
+impl<'a> Ipv4<'a> {
+    #[inline(always)]
+    pub fn at(bytes: &'a [u8], offset: usize) -> Option<Self> {
+        chunk(bytes, offset).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn version(&self) -> u8 {
+        self.0[0] >> 4
+    }
+
+    /// Bytes of the header with its options, 0 to 60 as the packet says; below 20 is malformed.
+    #[inline(always)]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.0[0] & 0x0f) * 4
+    }
+
+    /// Whether this can be an IPv4 header: version 4, and a length that holds the fixed part.
+    #[inline(always)]
+    pub fn is_sound(&self) -> bool {
+        (0x45..=0x4f).contains(&self.0[0])
+    }
+
+    #[inline(always)]
+    pub fn total_len(&self) -> u16 {
+        be16(self.0, 2)
+    }
+
+    pub fn identification(&self) -> u16 {
+        be16(self.0, 4)
+    }
+
+    /// More fragments follow, or this one does not begin the datagram.
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        be16(self.0, 6) & 0x3fff != 0
+    }
+
+    /// Where this fragment's payload stands in the datagram, in units of 8 bytes.
+    #[inline(always)]
+    pub fn fragment_offset(&self) -> u16 {
+        be16(self.0, 6) & 0x1fff
+    }
+
+    pub fn ttl(&self) -> u8 {
+        self.0[8]
+    }
+
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.0[9]
+    }
+
+    #[inline(always)]
+    pub fn source(&self) -> u32 {
+        be32(self.0, 12)
+    }
+
+    #[inline(always)]
+    pub fn destination(&self) -> u32 {
+        be32(self.0, 16)
+    }
+}

@@ -1,0 +1,33 @@
+//! VLAN tags: 802.1Q customer tags and the service tags of QinQ.
+//! # Source
+//! IEEE 802.1Q-2022, 9.3 to 9.6.
+
+/// Bytes that one tag adds to a frame: TPID and TCI, or, seen from behind the TPID, TCI and the next type.
+pub const TAG_LEN: usize = 4;
+
+/// Customer tag (C-TAG), IEEE 802.1Q.
+pub const TPID_8021Q: u16 = 0x8100;
+/// Service tag (S-TAG), IEEE 802.1ad.
+pub const TPID_8021AD: u16 = 0x88a8;
+/// QinQ before 802.1ad; libpcap's `vlan` takes it for a tag too.
+pub const TPID_QINQ_9100: u16 = 0x9100;
+/// QinQ before 802.1ad, as some switches send it.
+pub const TPID_QINQ_9200: u16 = 0x9200;
+
+/// Whether `ethertype` announces a VLAN tag.
+#[inline(always)]
+pub fn is_tpid(ethertype: u16) -> bool {
+    matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_9100 | TPID_QINQ_9200)
+}
+
+/// The VLAN id (0 to 4095) of a tag control information field. 0 is a priority tag: the frame belongs to no VLAN.
+#[inline(always)]
+pub fn id(tci: u16) -> u16 {
+    tci & 0x0fff
+}
+
+/// The priority code point (0 to 7) of a tag control information field.
+#[inline(always)]
+pub fn priority(tci: u16) -> u8 {
+    (tci >> 13) as u8
+}
