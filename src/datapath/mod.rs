@@ -2,4 +2,9 @@
 
 pub mod balance;
 pub mod burst;
+pub mod classify;
+pub mod egress;
+pub mod receive;
+pub mod route;
 pub mod sample;
+pub mod worker;

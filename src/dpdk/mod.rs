@@ -18,7 +18,7 @@ pub use frame::{Frame, SplitFrame};
 
 /// An ethdev, as DPDK numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub u16);
+pub struct EthdevId(pub u16);
 
 /// A receive or transmit queue of one ethdev.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

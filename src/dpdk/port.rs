@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::{Error, check};
 use super::mempool::{DATA_ROOM, Mempool};
 use super::queue::{RxQueue, TxQueue};
-use super::{Eal, PortId, QueueId, SocketId};
+use super::{Eal, EthdevId, QueueId, SocketId};
 
 /// The most ethdevs that the linked DPDK can hold.
 pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
@@ -17,7 +17,7 @@ pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
 pub struct Port(Arc<Attached>);
 
 struct Attached {
-    id: PortId,
+    id: EthdevId,
     /// The pipeline file's name for it.
     name: String,
     info: PortInfo,
@@ -125,7 +125,7 @@ impl Port {
         Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed })))
     }
 
-    pub fn id(&self) -> PortId {
+    pub fn id(&self) -> EthdevId {
         self.0.id
     }
 
@@ -300,7 +300,7 @@ impl Port {
 }
 
 impl Started {
-    pub(super) fn id(&self) -> PortId {
+    pub(super) fn id(&self) -> EthdevId {
         self.port.id
     }
 }
@@ -325,14 +325,14 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
     removed.store(true, Ordering::Relaxed);
 }
 
-fn ports_of(devargs: &CStr) -> Vec<PortId> {
+fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
     let mut found = [0u16; MAX_PORTS];
     // SAFETY: the string is NUL-terminated; the shim writes at most MAX_PORTS numbers.
     let count = unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
-    found[..count as usize].iter().map(|&id| PortId(id)).collect()
+    found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
 }
 
-fn port_info(id: PortId, what: &str) -> Result<PortInfo, Error> {
+fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
     check(what, "rte_eth_dev_info_get", unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) })?;

@@ -7,7 +7,7 @@ use dpdk_sys::rte_mbuf;
 use super::mbuf::MbufBurst;
 use super::mempool::Mempool;
 use super::port::Started;
-use super::{PortId, QueueId};
+use super::{EthdevId, QueueId};
 
 /// What went through a queue in one call.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -31,7 +31,7 @@ pub struct TxQueue {
 }
 
 impl RxQueue {
-    pub fn port(&self) -> PortId {
+    pub fn port(&self) -> EthdevId {
         self.port.id()
     }
 
@@ -50,7 +50,7 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    pub fn port(&self) -> PortId {
+    pub fn port(&self) -> EthdevId {
         self.port.id()
     }
 

@@ -8,3 +8,4 @@ pub mod verify;
 pub use compile::{CompileError, compile, libpcap_version};
 pub use program::Insn;
 pub use verify::{Program, VerifyError};
+pub mod native;
