@@ -1,3 +1,5 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
 pub mod burst;
+pub mod hash;
+pub mod parse;
