@@ -19,13 +19,12 @@ pub struct Matcher {
 }
 
 /// All matchers of one input, compiled together.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Classifier {
     filters: Filters,
     steps: Vec<Compiled>,
 }
 
-#[derive(Debug)]
 struct Compiled {
     vlans: Option<Vec<(u16, u16)>>,
     /// Indices among the filters.

@@ -3,7 +3,9 @@
 //! Stands between classify and egress; sampling is asked for here, rule by rule, since a rule samples only what reaches it.
 
 use super::burst::{MAX_BURST, Selection};
+use super::flows::Flows;
 use super::sample::{SampleInputs, Sampler};
+use crate::dpdk::Frame;
 use crate::plan::plan::{InputPlan, Plan, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, WorkerCounters};
 
@@ -12,7 +14,6 @@ use crate::stats::counters::{Disposition, WorkerCounters};
 pub struct Copies {
     /// By tool; a tool gets at most one copy of a packet.
     pub tools: Vec<Selection>,
-    /// Copies that a group's table gives to no tool: its discard share. They count as requested and sent nowhere.
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
@@ -29,10 +30,12 @@ impl Copies {
     }
 }
 
-/// What the worker knows of the burst besides its bytes. Empty slices where no rule of the input asks for them.
-#[derive(Clone, Copy)]
+/// What rules may ask of the burst. Empty, and zero, where no rule of the input does.
 pub struct BurstFacts<'a> {
-    pub hashes: &'a [u64],
+    /// A bit for each packet.
+    pub all: Selection,
+    pub frames: &'a [Frame<'a>],
+    pub flows: &'a mut Flows,
     pub lens: &'a [u32],
     pub now_ns: u64,
 }
@@ -42,15 +45,14 @@ pub struct BurstFacts<'a> {
 pub fn route(
     plan: &Plan,
     input: &InputPlan,
-    all: Selection,
     selections: &[Selection],
-    facts: &BurstFacts<'_>,
+    facts: &mut BurstFacts<'_>,
     samplers: &mut [Option<Sampler>],
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
     copies.clear();
-    let mut open = all.0;
+    let mut open = facts.all.0;
     for (step, selection) in input.steps.iter().zip(selections) {
         let matched = selection.0 & open;
         if matched == 0 {
@@ -62,7 +64,8 @@ pub fn route(
         if step.is_sampled
             && let Some(sampler) = &mut samplers[step.rule.0]
         {
-            kept = sampler.sample(kept, &SampleInputs { hashes: facts.hashes, lens: facts.lens, now_ns: facts.now_ns });
+            let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
+            kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
             let passed_over = matched & !kept.0;
             rule.sampled_out.add(u64::from(passed_over.count_ones()));
             copies.sampled_out.0 |= passed_over;
@@ -73,10 +76,10 @@ pub fn route(
                 open &= !kept.0;
             }
             Verdict::Final => {
-                deliver(plan, &step.targets, kept, facts.hashes, copies);
+                deliver(plan, &step.targets, kept, facts, copies);
                 open &= !matched;
             }
-            Verdict::Continue => deliver(plan, &step.targets, kept, facts.hashes, copies),
+            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies),
         }
         if open == 0 {
             break;
@@ -85,13 +88,14 @@ pub fn route(
 }
 
 #[inline]
-fn deliver(plan: &Plan, targets: &[Target], kept: Selection, hashes: &[u64], copies: &mut Copies) {
+fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies) {
     copies.delivered.0 |= kept.0;
     for target in targets {
         match *target {
             Target::Tool(ToolId(tool)) => copies.tools[tool].0 |= kept.0,
             Target::Group(group) => {
                 let group = &plan.groups[group.0];
+                let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
                 for index in kept.indices() {
                     if let Some(member) = group.table.lookup(hashes[index]).member() {
                         copies.tools[group.members[member].0].0 |= 1 << index;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::burst::{MAX_BURST, Selection};
 use super::classify::{ClassifyScratch, classify};
 use super::egress::{Outlets, abandon, egress, flush};
+use super::flows::Flows;
 use super::receive::{Intake, receive};
 use super::route::{BurstFacts, Copies, route, settle};
 use super::sample::Sampler;
@@ -76,7 +77,7 @@ struct Desk {
     scratch: ClassifyScratch,
     selections: Vec<Selection>,
     copies: Copies,
-    hashes: [u64; MAX_BURST],
+    flows: Flows,
     lens: [u32; MAX_BURST],
 }
 
@@ -90,7 +91,7 @@ impl Worker {
             scratch: ClassifyScratch::default(),
             selections: vec![Selection::NONE; rules],
             copies: Copies::new(self.plan.tools.len()),
-            hashes: [0; MAX_BURST],
+            flows: Flows::new(&self.plan.hashes),
             lens: [0; MAX_BURST],
         };
         let mut unflushed_turns = 0;
@@ -134,29 +135,25 @@ impl Worker {
             let input = &self.plan.inputs[intake.port.0];
             let all = desk.burst.all();
             let selections = &mut desk.selections[..input.steps.len()];
-            let mut facts = BurstFacts { hashes: &[], lens: &[], now_ns: 0 };
             let mut frames = Frames::new();
+            let mut now_ns = 0;
             if input.needs_frames {
                 desk.burst.prefetch();
                 desk.burst.frames(&mut desk.linear, &mut frames);
                 classify(&input.classifier, all, &frames, &mut desk.scratch, selections);
-                if input.needs_lens {
-                    for (len, frame) in desk.lens.iter_mut().zip(&frames) {
-                        *len = frame.original_len();
-                    }
-                    facts.lens = &desk.lens;
-                }
-                if input.needs_hashes {
-                    super::hash::flow_hashes(&frames, &mut desk.hashes);
-                    facts.hashes = &desk.hashes;
-                }
-                if input.needs_time {
-                    facts.now_ns = clock::now_ns();
-                }
+                desk.flows.clear();
             } else {
                 selections.fill(all);
             }
-            route(&self.plan, input, all, selections, &facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            if input.needs_lens {
+                desk.burst.lens(&mut desk.lens);
+            }
+            if input.needs_time {
+                now_ns = clock::now_ns();
+            }
+            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns };
+            route(&self.plan, input, selections, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            drop(frames);
             settle(&desk.copies, all, &self.counters);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);
         }

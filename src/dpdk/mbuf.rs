@@ -55,10 +55,12 @@ impl MbufBurst {
         self.count
     }
 
-    /// Length in bytes of packet `index`.
-    #[inline(always)]
-    pub fn len_of(&self, index: usize) -> u32 {
-        packet_len(self.mbufs[..self.count][index])
+    /// Writes each packet's length in bytes.
+    #[inline]
+    pub fn lens(&self, lens: &mut [u32; MAX_BURST]) {
+        for (len, &mbuf) in lens.iter_mut().zip(&self.mbufs[..self.count]) {
+            *len = packet_len(mbuf);
+        }
     }
 
     /// Asks the processor to load the first bytes of every packet.

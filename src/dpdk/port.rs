@@ -58,6 +58,8 @@ pub struct PortConfig {
     pub tx_descriptors: u16,
     /// Largest packet without Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
+    /// Receive packets for any address: what a broker is for.
+    pub is_promiscuous: bool,
 }
 
 /// State of a port's link.
@@ -204,7 +206,7 @@ impl Port {
         }
         // SAFETY: the port is configured and its queues are set up.
         check(what(), "rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-        if config.rx_queues > 0 {
+        if config.rx_queues > 0 && config.is_promiscuous {
             // A driver without the notion receives everything anyway.
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };

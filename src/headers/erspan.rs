@@ -14,6 +14,8 @@ pub const SUBHEADER_LEN: usize = 8;
 pub const VERSION_2: u8 = 1;
 /// What the version field of an ERSPAN III header holds.
 pub const VERSION_3: u8 = 2;
+/// Frame type of ERSPAN III: an IP packet instead of an Ethernet frame.
+pub const FRAME_IP: u8 = 2;
 
 /// The first eight bytes, which versions II and III share for the most part.
 #[derive(Clone, Copy)]

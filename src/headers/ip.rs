@@ -33,8 +33,6 @@ pub const UDP_LITE: u8 = 136;
 pub const HIP: u8 = 139;
 /// Shim6 (RFC 5533, 5.1).
 pub const SHIM6: u8 = 140;
-/// MPLS in IP (RFC 4023, 3).
-pub const MPLS: u8 = 137;
 
 /// Whether the protocol's header begins with a 16-bit source and a 16-bit destination port.
 #[inline(always)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
+use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::sample::SampleSpec;
 
 /// A port of the plan, by its place in [`Plan::ports`].
@@ -25,7 +26,7 @@ pub struct GroupId(pub usize);
 pub struct RuleId(pub usize);
 
 /// What a pipeline file says, ready to run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Plan {
     pub settings: Settings,
     pub ports: Vec<PortPlan>,
@@ -33,6 +34,8 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
+    /// The ways to hash flows that groups and samplers use.
+    pub hashes: Vec<HashSpec>,
     /// What becomes of each port's packets; as many as `ports`.
     pub inputs: Vec<InputPlan>,
     /// What the file asks for once everything is set up, in its order.
@@ -112,6 +115,7 @@ pub struct GroupPlan {
     /// Active members in order, then standbys: the indices of the table's slots.
     pub members: Vec<ToolId>,
     pub spec: GroupSpec,
+    pub hash: HashId,
     pub table: BucketTable,
 }
 
@@ -146,15 +150,13 @@ pub enum Verdict {
 }
 
 /// What becomes of one port's packets.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct InputPlan {
     /// The rules that take from the port, in order.
     pub steps: Vec<Step>,
     pub classifier: Classifier,
     /// Some stage looks at the packets' bytes.
     pub needs_frames: bool,
-    /// Some stage asks for flow hashes.
-    pub needs_hashes: bool,
     /// Some sampler asks for lengths.
     pub needs_lens: bool,
     /// Some sampler asks for the time.
@@ -166,6 +168,8 @@ pub struct InputPlan {
 pub struct Step {
     pub rule: RuleId,
     pub is_sampled: bool,
+    /// How flows are hashed for the sampler, where it asks.
+    pub sample_hash: Option<HashId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
 }
@@ -175,7 +179,6 @@ pub struct Step {
 pub enum Action {
     Start,
     Stop,
-    Show(crate::lang::ast::Show),
     ClearStats,
     Quit,
 }

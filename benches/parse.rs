@@ -1,0 +1,79 @@
+//! Parse and flow hash: ns per packet, in bursts of 64, on packets that are hot in the cache.
+//!
+//! Each figure is the least and the median of some repetitions within one run; compare figures of one run only.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::datapath::hash::{HashKind, flow_hash_burst};
+use tapline::datapath::parse::{Depth, Layers, parse_burst};
+use tapline::dpdk::Frame;
+
+#[allow(dead_code)]
+#[path = "../testbed/classify/packets.rs"]
+mod packets;
+
+const REPETITIONS: usize = 15;
+const PACKETS_A_REPETITION: usize = 1 << 19;
+/// Buckets of the table behind the hash, as a group has it.
+const BUCKETS: usize = 4096;
+
+fn main() {
+    println!("{:<34} {:>8} {:>22} {:>8} {:>8}", "stage", "packets", "mix", "min ns", "median");
+    for (mix, tunnels) in [("plain", 0), ("25 % tunnels", 25)] {
+        for count in [256, 4096] {
+            let packets = packets::mix(count, 1, tunnels);
+            let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+            stages(mix, &frames);
+        }
+    }
+}
+
+fn stages(mix: &str, frames: &[Frame]) {
+    let report =
+        |stage: &str, (min, median): (f64, f64)| println!("{stage:<34} {:>8} {mix:>22} {min:>8.2} {median:>8.2}", frames.len());
+    let mut layers = [Layers::EMPTY; MAX_BURST];
+    report("touch the first byte", time(frames, |burst| burst.iter().map(|f| u32::from(f.bytes()[12])).sum()));
+    for depth in [Depth::Outer, Depth::Full] {
+        let figures = time(frames, |burst| {
+            parse_burst(burst, depth, &mut layers);
+            u32::from(black_box(&layers)[0].outer.l3)
+        });
+        report(&format!("parse {depth:?}"), figures);
+    }
+    let table: Vec<u8> = (0..BUCKETS).map(|i| (i % 8) as u8).collect();
+    let mut hashes = [0; MAX_BURST];
+    for (kind, depth) in [
+        (HashKind::Ip, Depth::Outer),
+        (HashKind::FiveTuple, Depth::Outer),
+        (HashKind::Mac, Depth::Outer),
+        (HashKind::FiveTuple, Depth::Full),
+        (HashKind::Vni, Depth::Outer),
+    ] {
+        let figures = time(frames, |burst| {
+            parse_burst(burst, kind.parse_depth(depth), &mut layers);
+            flow_hash_burst(kind, depth, 7, burst, black_box(&layers), Selection::first(burst.len()), &mut hashes);
+            hashes[..burst.len()].iter().map(|hash| u32::from(table[*hash as usize % BUCKETS])).sum()
+        });
+        report(&format!("parse, hash {kind:?} {depth:?}, look up"), figures);
+    }
+}
+
+/// Least and median ns per packet of `stage` over bursts of `frames`.
+fn time(frames: &[Frame], mut stage: impl FnMut(&[Frame]) -> u32) -> (f64, f64) {
+    let rounds = PACKETS_A_REPETITION / frames.len();
+    let mut figures: Vec<f64> = (0..REPETITIONS)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..rounds {
+                for burst in frames.chunks(MAX_BURST) {
+                    black_box(stage(black_box(burst)));
+                }
+            }
+            start.elapsed().as_nanos() as f64 / (rounds * frames.len()) as f64
+        })
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    (figures[0], figures[REPETITIONS / 2])
+}

@@ -1,0 +1,765 @@
+//! Parse: from a packet's bytes to where its layers stand, once per packet.
+//!
+//! Stands behind receive. Two depths, so that a plan pays for what it needs: `Depth::Outer` finds the outermost network and transport
+//! headers (VLAN tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to eight encapsulations. It assumes nothing
+//! of the bytes: what is cut or malformed is described as far as it goes.
+
+use crate::datapath::burst::MAX_BURST;
+use crate::dpdk::Frame;
+use crate::headers::arp::Arp;
+use crate::headers::erspan::{self, Erspan, Erspan3};
+use crate::headers::ethernet::{self, Ethernet};
+use crate::headers::geneve::Geneve;
+use crate::headers::gre::{self, Gre};
+use crate::headers::gtp::{self, Gtp};
+use crate::headers::ipv4::Ipv4;
+use crate::headers::ipv6::{self, Ipv6};
+use crate::headers::pppoe::{self, Pppoe};
+use crate::headers::tcp::Tcp;
+use crate::headers::udp::{self, Udp};
+use crate::headers::vxlan::{self, Vxlan};
+use crate::headers::{icmp, ip, mpls, sctp, u16_at, u32_at, vlan};
+
+/// The most encapsulations that are gone into; a run of VLAN tags, or a label stack, counts as one.
+pub const MAX_SHELLS: usize = 8;
+/// The most VLAN tags in a row that are stepped over.
+pub const MAX_TAGS: u8 = 8;
+/// The most MPLS labels in a stack that are stepped over.
+pub const MAX_LABELS: u8 = 16;
+/// The most IPv6 extension headers that are stepped over.
+const MAX_EXTENSIONS: usize = 8;
+/// Headers are looked for in the first so many bytes, because offsets are 16 bits.
+const MAX_PARSED_BYTES: usize = u16::MAX as usize;
+
+/// How much of a packet is described.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Depth {
+    /// The outermost stack of headers alone.
+    #[default]
+    Outer,
+    /// All encapsulations, down to the innermost stack.
+    Full,
+}
+
+/// One stack of headers: Ethernet, tags and labels, network, transport. Offsets count from the first byte of the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stack {
+    ethernet: u16,
+    /// Type of what stands at `l3`, behind tags and labels. Where tags or labels are cut, theirs. For an 802.3 frame its length;
+    /// 0 where it cannot be known.
+    pub ethertype: u16,
+    /// Where the network header, or what else the link header carries, begins.
+    pub l3: u16,
+    l4: u16,
+    /// IP protocol of what stands at `l4`, IPv6 extension headers stepped over. In a later fragment of IPv6 it is what the fragment
+    /// header names. 0 where there is no IP.
+    pub protocol: u8,
+    /// Number of VLAN tags, 0 to `MAX_TAGS`.
+    pub vlans: u8,
+    /// Number of MPLS labels, 0 to `MAX_LABELS`.
+    pub labels: u8,
+    flags: u8,
+}
+
+impl Stack {
+    const IPV4: u8 = 1;
+    const IPV6: u8 = 1 << 1;
+    const ARP: u8 = 1 << 2;
+    const FRAGMENT: u8 = 1 << 3;
+    const LATER_FRAGMENT: u8 = 1 << 4;
+    const PORTS: u8 = 1 << 5;
+    const PPPOE: u8 = 1 << 6;
+    const CUT: u8 = 1 << 7;
+
+    const NO_ETHERNET: u16 = u16::MAX;
+
+    #[inline(always)]
+    fn at_link(ethernet: usize) -> Self {
+        Self { ethernet: ethernet as u16, ethertype: 0, l3: ethernet as u16, l4: 0, protocol: 0, vlans: 0, labels: 0, flags: 0 }
+    }
+
+    /// Where the MAC addresses stand; `None` where a tunnel carries the network header with no Ethernet in front.
+    #[inline(always)]
+    pub fn ethernet(&self) -> Option<usize> {
+        if self.ethernet == Self::NO_ETHERNET { None } else { Some(usize::from(self.ethernet)) }
+    }
+
+    /// Where the IP header and its options or extension headers end, also in later fragments; `None` where there is no IP or
+    /// its headers are cut or malformed. At most the captured length.
+    #[inline(always)]
+    pub fn l4(&self) -> Option<usize> {
+        if self.l4 == 0 { None } else { Some(usize::from(self.l4)) }
+    }
+
+    /// An IPv4 header, options perhaps cut, stands at `l3`.
+    #[inline(always)]
+    pub fn is_ipv4(&self) -> bool {
+        self.flags & Self::IPV4 != 0
+    }
+
+    /// An IPv6 header, extension headers perhaps cut, stands at `l3`.
+    #[inline(always)]
+    pub fn is_ipv6(&self) -> bool {
+        self.flags & Self::IPV6 != 0
+    }
+
+    /// An ARP packet for IPv4 over Ethernet stands at `l3`.
+    #[inline(always)]
+    pub fn is_arp(&self) -> bool {
+        self.flags & Self::ARP != 0
+    }
+
+    /// A fragment of a datagram, the first one included. An IPv6 packet whose fragment header covers all of it is none (RFC 6946).
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.flags & Self::FRAGMENT != 0
+    }
+
+    /// A fragment that does not begin the datagram: no transport header stands at `l4`.
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        self.flags & Self::LATER_FRAGMENT != 0
+    }
+
+    /// The transport protocol has ports, and they stand at `l4`.
+    #[inline(always)]
+    pub fn has_ports(&self) -> bool {
+        self.flags & Self::PORTS != 0
+    }
+
+    /// The ports of an unfragmented packet: the ones that a flow is known by.
+    #[inline(always)]
+    pub(crate) fn has_flow_ports(&self) -> bool {
+        self.flags & (Self::PORTS | Self::FRAGMENT) == Self::PORTS
+    }
+
+    /// PPPoE and PPP headers stand in front of `l3`.
+    #[inline(always)]
+    pub fn is_pppoe(&self) -> bool {
+        self.flags & Self::PPPOE != 0
+    }
+
+    /// A header was cut or malformed, so that less is known than the packet held.
+    #[inline(always)]
+    pub fn is_cut(&self) -> bool {
+        self.flags & Self::CUT != 0
+    }
+
+    /// The id of the outermost VLAN tag; `None` where untagged.
+    #[inline(always)]
+    pub fn vlan(&self, bytes: &[u8]) -> Option<u16> {
+        if self.vlans == 0 { None } else { u16_at(bytes, usize::from(self.ethernet) + ethernet::HEADER_LEN).map(vlan::id) }
+    }
+
+    /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and ICMP,
+    /// in later fragments, or where the header is cut or malformed.
+    pub fn payload(&self, bytes: &[u8]) -> Option<usize> {
+        let l4 = self.l4()?;
+        if self.is_later_fragment() {
+            return None;
+        }
+        let header_len = match self.protocol {
+            ip::TCP => Tcp::at(bytes, l4)?.header_len(),
+            ip::UDP | ip::UDP_LITE => udp::HEADER_LEN,
+            ip::ICMP | ip::ICMPV6 => icmp::HEADER_LEN,
+            ip::SCTP => sctp::HEADER_LEN,
+            _ => return None,
+        };
+        let is_sound = self.protocol != ip::TCP || header_len >= crate::headers::tcp::HEADER_LEN;
+        if is_sound && l4 + header_len <= bytes.len() { Some(l4 + header_len) } else { None }
+    }
+}
+
+/// What wraps a frame or packet.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(u8)]
+pub enum ShellKind {
+    /// One or more VLAN tags in a row.
+    #[default]
+    Vlan,
+    /// PPPoE with PPP.
+    Pppoe,
+    /// An MPLS label stack with IP behind it, or something unknown.
+    Mpls,
+    /// An MPLS label stack with Ethernet behind it, and a control word between them where the packet has one.
+    Pseudowire,
+    /// IPv4 or IPv6 in IPv4 or IPv6, with no header of its own.
+    Ipip,
+    /// GRE, NVGRE among it.
+    Gre,
+    /// ERSPAN I, with its GRE header.
+    Erspan1,
+    /// ERSPAN II, with its GRE header.
+    Erspan2,
+    /// ERSPAN III, with its GRE header.
+    Erspan3,
+    Vxlan,
+    VxlanGpe,
+    Geneve,
+    /// GTP-U that carries user data.
+    Gtp,
+}
+
+/// What a shell carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carried {
+    /// An Ethernet frame.
+    Ethernet,
+    /// A packet of this ethertype.
+    Network(u16),
+}
+
+/// One encapsulation: where its header stands. Identifiers are read from the packet when they are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Shell {
+    pub kind: ShellKind,
+    words: u8,
+    /// Where the header begins; that of VLAN tags behind the TPID of the first.
+    pub offset: u16,
+}
+
+impl Shell {
+    #[inline(always)]
+    fn new(kind: ShellKind, offset: usize, header_len: usize) -> Self {
+        debug_assert!(header_len.is_multiple_of(4));
+        Self { kind, words: (header_len / 4) as u8, offset: offset as u16 }
+    }
+
+    /// Bytes of the header, a multiple of 4. All of it was captured.
+    #[inline(always)]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.words) * 4
+    }
+
+    /// Where what it carries begins. At most the captured length.
+    #[inline(always)]
+    pub fn payload(&self) -> usize {
+        usize::from(self.offset) + self.header_len()
+    }
+
+    /// What it carries; `None` where that cannot be known. `bytes` are those of the packet that was parsed.
+    pub fn carries(&self, bytes: &[u8]) -> Option<Carried> {
+        let offset = usize::from(self.offset);
+        match self.kind {
+            ShellKind::Vlan => u16_at(bytes, self.payload() - 2).map(Carried::Network),
+            ShellKind::Pppoe => ppp_ethertype(Pppoe::at(bytes, offset)?.ppp_protocol()).map(Carried::Network),
+            ShellKind::Mpls if !mpls::is_bottom(u32_at(bytes, self.payload() - mpls::LABEL_LEN)?) => None,
+            ShellKind::Mpls | ShellKind::Ipip | ShellKind::Gtp => ip_ethertype(bytes, self.payload()).map(Carried::Network),
+            ShellKind::Pseudowire | ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Vxlan => Some(Carried::Ethernet),
+            ShellKind::Gre => Some(carried(Gre::at(bytes, offset)?.protocol())),
+            ShellKind::Geneve => Some(carried(Geneve::at(bytes, offset)?.protocol())),
+            ShellKind::Erspan3 => {
+                let header = Erspan3::at(bytes, offset + Gre::at(bytes, offset)?.header_len())?;
+                match header.frame_type() {
+                    erspan::FRAME_IP => ip_ethertype(bytes, self.payload()).map(Carried::Network),
+                    _ => Some(Carried::Ethernet),
+                }
+            }
+            ShellKind::VxlanGpe => match Vxlan::at(bytes, offset)?.next_protocol() {
+                vxlan::NEXT_IPV4 => Some(Carried::Network(ethernet::TYPE_IPV4)),
+                vxlan::NEXT_IPV6 => Some(Carried::Network(ethernet::TYPE_IPV6)),
+                vxlan::NEXT_ETHERNET => Some(Carried::Ethernet),
+                _ => None,
+            },
+        }
+    }
+
+    /// The virtual network id (24 bits) of VXLAN, VXLAN-GPE, GENEVE and NVGRE.
+    pub fn vni(&self, bytes: &[u8]) -> Option<u32> {
+        let offset = usize::from(self.offset);
+        match self.kind {
+            ShellKind::Vxlan | ShellKind::VxlanGpe => Some(Vxlan::at(bytes, offset)?.vni()),
+            ShellKind::Geneve => Some(Geneve::at(bytes, offset)?.vni()),
+            ShellKind::Gre => Gre::at(bytes, offset)?.nvgre_vsid(),
+            _ => None,
+        }
+    }
+
+    /// The tunnel endpoint id of GTP-U.
+    pub fn teid(&self, bytes: &[u8]) -> Option<u32> {
+        if self.kind == ShellKind::Gtp { Some(Gtp::at(bytes, usize::from(self.offset))?.teid()) } else { None }
+    }
+
+    /// The key of GRE.
+    pub fn gre_key(&self, bytes: &[u8]) -> Option<u32> {
+        if self.kind == ShellKind::Gre { Gre::at(bytes, usize::from(self.offset))?.key() } else { None }
+    }
+
+    /// The session of ERSPAN II and III, or of PPPoE.
+    pub fn session(&self, bytes: &[u8]) -> Option<u16> {
+        let offset = usize::from(self.offset);
+        match self.kind {
+            ShellKind::Erspan2 | ShellKind::Erspan3 => {
+                Some(Erspan::at(bytes, offset + Gre::at(bytes, offset)?.header_len())?.session())
+            }
+            ShellKind::Pppoe => Some(Pppoe::at(bytes, offset)?.session()),
+            _ => None,
+        }
+    }
+
+    /// The labels of an MPLS stack, outermost first; none for other kinds.
+    pub fn labels<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u32> + use<'a> {
+        let (mut offset, end) = match self.kind {
+            ShellKind::Mpls | ShellKind::Pseudowire => (usize::from(self.offset), self.payload()),
+            _ => (0, 0),
+        };
+        std::iter::from_fn(move || {
+            if offset >= end {
+                return None;
+            }
+            let entry = u32_at(bytes, offset)?;
+            // A control word may follow the bottom of the stack.
+            offset = if mpls::is_bottom(entry) { end } else { offset + mpls::LABEL_LEN };
+            Some(mpls::label(entry))
+        })
+    }
+
+    /// The VLAN ids of a run of tags, outermost first; none for other kinds.
+    pub fn vlan_ids<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
+        let end = if self.kind == ShellKind::Vlan { self.payload() } else { 0 };
+        (usize::from(self.offset)..end).step_by(vlan::TAG_LEN).filter_map(move |at| u16_at(bytes, at).map(vlan::id))
+    }
+}
+
+/// Where the layers of a packet stand: one cache line. Offsets hold for the bytes that were parsed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(align(64))]
+pub struct Layers {
+    /// The outermost headers.
+    pub outer: Stack,
+    /// The innermost headers; equal to `outer` where there is no tunnel, or `Depth::Outer` was asked for.
+    pub inner: Stack,
+    shells: [Shell; MAX_SHELLS],
+    count: u8,
+    has_fragmented_carrier: bool,
+}
+
+impl Layers {
+    /// Nothing is known: what arrays of layers begin with.
+    pub const EMPTY: Layers = {
+        let stack = Stack { ethernet: 0, ethertype: 0, l3: 0, l4: 0, protocol: 0, vlans: 0, labels: 0, flags: 0 };
+        let shell = Shell { kind: ShellKind::Vlan, words: 0, offset: 0 };
+        Layers { outer: stack, inner: stack, shells: [shell; MAX_SHELLS], count: 0, has_fragmented_carrier: false }
+    };
+
+    /// The encapsulations, outermost first; none unless `Depth::Full` was asked for.
+    #[inline(always)]
+    pub fn shells(&self) -> &[Shell] {
+        &self.shells[..usize::from(self.count).min(MAX_SHELLS)]
+    }
+
+    /// A tunnel's own packet is the first fragment of a datagram: its later fragments show nothing of what the tunnel carries.
+    #[inline(always)]
+    pub fn has_fragmented_carrier(&self) -> bool {
+        self.has_fragmented_carrier
+    }
+
+    /// Notes an encapsulation; false where there is no room for more.
+    #[inline(always)]
+    fn push(&mut self, shell: Shell) -> bool {
+        match self.shells.get_mut(usize::from(self.count)) {
+            Some(place) => {
+                *place = shell;
+                self.count += 1;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// Describes one packet.
+#[inline]
+pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
+    let mut layers = Layers::EMPTY;
+    match depth {
+        Depth::Outer => parse_outer(frame, &mut layers),
+        Depth::Full => parse_full(frame, &mut layers),
+    }
+    layers
+}
+
+/// Describes the packets of a burst: `layers[i]` becomes what is known of `frames[i]`.
+///
+/// # Panics
+/// If `layers` is shorter than `frames`.
+#[inline]
+pub fn parse_burst(frames: &[Frame<'_>], depth: Depth, layers: &mut [Layers]) {
+    debug_assert!(frames.len() <= MAX_BURST);
+    let layers = &mut layers[..frames.len()];
+    match depth {
+        Depth::Outer => frames.iter().zip(layers).for_each(|(frame, layers)| parse_outer(frame, layers)),
+        Depth::Full => frames.iter().zip(layers).for_each(|(frame, layers)| parse_full(frame, layers)),
+    }
+}
+
+#[inline(always)]
+fn parsed_bytes<'a>(frame: &Frame<'a>) -> &'a [u8] {
+    let bytes = frame.bytes();
+    if bytes.len() <= MAX_PARSED_BYTES { bytes } else { &bytes[..MAX_PARSED_BYTES] }
+}
+
+#[inline(always)]
+fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) {
+    let stack = ethernet_stack(parsed_bytes(frame), 0);
+    layers.outer = stack;
+    layers.inner = stack;
+    layers.count = 0;
+    layers.has_fragmented_carrier = false;
+}
+
+fn parse_full(frame: &Frame<'_>, layers: &mut Layers) {
+    parse_outer(frame, layers);
+    // Most packets have no encapsulation at all, which the outer stack tells.
+    if layers.outer.vlans | layers.outer.labels != 0 || layers.outer.is_pppoe() || may_be_tunnel(&layers.outer) {
+        walk(parsed_bytes(frame), layers, Fragments::Enter);
+    }
+}
+
+/// The innermost stack that every fragment shows: tunnels whose own packet is fragmented are not gone into.
+#[cold]
+pub(crate) fn innermost_unfragmented(frame: &Frame<'_>) -> Stack {
+    let mut layers = Layers::EMPTY;
+    parse_outer(frame, &mut layers);
+    walk(parsed_bytes(frame), &mut layers, Fragments::Stop);
+    layers.inner
+}
+
+/// What to do at a tunnel packet that is the first fragment of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fragments {
+    Enter,
+    Stop,
+}
+
+/// Follows the encapsulations from `layers.outer` inwards.
+fn walk(bytes: &[u8], layers: &mut Layers, fragments: Fragments) {
+    loop {
+        let stack = layers.inner;
+        if !push_link_shells(&stack, layers) {
+            return;
+        }
+        let is_pseudowire = stack.labels != 0 && stack.ethertype == ethernet::TYPE_TEB;
+        if is_pseudowire {
+            layers.inner = ethernet_stack(bytes, usize::from(stack.l3));
+            continue;
+        }
+        if stack.is_fragment() && fragments == Fragments::Stop {
+            return;
+        }
+        let Some(shell) = tunnel(bytes, &stack) else { return };
+        if !layers.push(shell) {
+            return;
+        }
+        let Some(carried) = shell.carries(bytes) else { return };
+        layers.has_fragmented_carrier |= stack.is_fragment();
+        layers.inner = match carried {
+            Carried::Ethernet => ethernet_stack(bytes, shell.payload()),
+            Carried::Network(ethertype) => network_stack(bytes, shell.payload(), ethertype),
+        };
+    }
+}
+
+/// Notes the tags, labels and PPPoE of a stack; false where there is no room for more.
+fn push_link_shells(stack: &Stack, layers: &mut Layers) -> bool {
+    let l3 = usize::from(stack.l3);
+    if stack.vlans != 0 {
+        let offset = usize::from(stack.ethernet) + ethernet::HEADER_LEN;
+        if !layers.push(Shell::new(ShellKind::Vlan, offset, usize::from(stack.vlans) * vlan::TAG_LEN)) {
+            return false;
+        }
+    }
+    if stack.is_pppoe() {
+        return layers.push(Shell::new(ShellKind::Pppoe, l3 - pppoe::HEADER_LEN, pppoe::HEADER_LEN));
+    }
+    if stack.labels == 0 {
+        return true;
+    }
+    // A control word may stand between the labels and what they carry, so they are found from their begin.
+    let begin = match stack.ethernet() {
+        Some(ethernet) => ethernet + ethernet::HEADER_LEN + usize::from(stack.vlans) * vlan::TAG_LEN,
+        None => layers.shells().last().map_or(l3, Shell::payload),
+    };
+    let kind = if stack.ethertype == ethernet::TYPE_TEB { ShellKind::Pseudowire } else { ShellKind::Mpls };
+    layers.push(Shell::new(kind, begin, l3 - begin))
+}
+
+#[inline(always)]
+fn may_be_tunnel(stack: &Stack) -> bool {
+    stack.l4 != 0 && matches!(stack.protocol, ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6) && !stack.is_later_fragment()
+}
+
+/// The tunnel header at a stack's `l4`, if one stands there whole.
+fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
+    if !may_be_tunnel(stack) {
+        return None;
+    }
+    let l4 = usize::from(stack.l4);
+    match stack.protocol {
+        ip::UDP => udp_tunnel(bytes, l4),
+        ip::GRE => gre_tunnel(bytes, l4),
+        ip::IPV4 => (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV4).then(|| Shell::new(ShellKind::Ipip, l4, 0)),
+        ip::IPV6 => (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV6).then(|| Shell::new(ShellKind::Ipip, l4, 0)),
+        _ => None,
+    }
+}
+
+/// The tunnel that the UDP destination port names. Replies come to that port too, so the source port is not looked at.
+fn udp_tunnel(bytes: &[u8], l4: usize) -> Option<Shell> {
+    let offset = l4 + udp::HEADER_LEN;
+    let port = Udp::at(bytes, l4)?.destination_port();
+    match port {
+        udp::PORT_VXLAN | udp::PORT_VXLAN_LEGACY | udp::PORT_VXLAN_GPE => {
+            let kind = if port == udp::PORT_VXLAN_GPE { ShellKind::VxlanGpe } else { ShellKind::Vxlan };
+            Vxlan::at(bytes, offset)?.is_vni_valid().then(|| Shell::new(kind, offset, vxlan::HEADER_LEN))
+        }
+        udp::PORT_GENEVE => {
+            let header = Geneve::at(bytes, offset)?;
+            whole(bytes, Shell::new(ShellKind::Geneve, offset, header.header_len())).filter(|_| header.version() == 0)
+        }
+        udp::PORT_GTP_U => {
+            let header = Gtp::at(bytes, offset)?;
+            if !header.is_gtp_u() || header.message_type() != gtp::G_PDU {
+                return None;
+            }
+            let header_len = gtp::header_len(bytes, offset)?;
+            // Extension headers of more than a kilobyte do not fit the offsets, and no network sends them.
+            if header_len > usize::from(u8::MAX) * 4 { None } else { whole(bytes, Shell::new(ShellKind::Gtp, offset, header_len)) }
+        }
+        _ => None,
+    }
+}
+
+/// GRE, and ERSPAN over it.
+fn gre_tunnel(bytes: &[u8], l4: usize) -> Option<Shell> {
+    let header = Gre::at(bytes, l4)?;
+    if !header.is_sound() {
+        return None;
+    }
+    let gre_len = header.header_len();
+    let is_erspan = matches!(header.protocol(), gre::TYPE_ERSPAN | gre::TYPE_ERSPAN3);
+    let shell = if !is_erspan {
+        Shell::new(ShellKind::Gre, l4, gre_len)
+    } else if header.protocol() == gre::TYPE_ERSPAN && !header.has_sequence() {
+        // ERSPAN I is told from II by the absent sequence number (draft-foschiano-erspan-03, 4.1).
+        Shell::new(ShellKind::Erspan1, l4, gre_len)
+    } else {
+        match Erspan::at(bytes, l4 + gre_len)?.version() {
+            erspan::VERSION_2 => Shell::new(ShellKind::Erspan2, l4, gre_len + erspan::HEADER2_LEN),
+            erspan::VERSION_3 => Shell::new(ShellKind::Erspan3, l4, gre_len + Erspan3::at(bytes, l4 + gre_len)?.header_len()),
+            _ => return None,
+        }
+    };
+    whole(bytes, shell)
+}
+
+/// The shell, if its header was captured to its end.
+fn whole(bytes: &[u8], shell: Shell) -> Option<Shell> {
+    if shell.payload() <= bytes.len() { Some(shell) } else { None }
+}
+
+fn carried(ethertype: u16) -> Carried {
+    if ethertype == ethernet::TYPE_TEB { Carried::Ethernet } else { Carried::Network(ethertype) }
+}
+
+/// The ethertype of the IP packet at `offset`, told by its version.
+fn ip_ethertype(bytes: &[u8], offset: usize) -> Option<u16> {
+    match bytes.get(offset)? {
+        0x45..=0x4f => Some(ethernet::TYPE_IPV4),
+        0x60..=0x6f => Some(ethernet::TYPE_IPV6),
+        _ => None,
+    }
+}
+
+fn ppp_ethertype(protocol: u16) -> Option<u16> {
+    match protocol {
+        pppoe::PPP_IPV4 => Some(ethernet::TYPE_IPV4),
+        pppoe::PPP_IPV6 => Some(ethernet::TYPE_IPV6),
+        _ => None,
+    }
+}
+
+/// The stack that begins with an Ethernet header at `at`.
+#[inline(always)]
+fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
+    let mut stack = Stack::at_link(at);
+    let Some(header) = Ethernet::at(bytes, at) else {
+        stack.flags = Stack::CUT;
+        return stack;
+    };
+    let l3 = at + ethernet::HEADER_LEN;
+    match header.ethertype() {
+        ethernet::TYPE_IPV4 => ipv4(bytes, l3, &mut stack),
+        ethernet::TYPE_IPV6 => ipv6(bytes, l3, &mut stack),
+        ethertype => link(bytes, l3, ethertype, &mut stack),
+    }
+    stack
+}
+
+/// The stack of a packet of type `ethertype` that stands at `at` with no Ethernet header in front.
+fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
+    let mut stack = Stack::at_link(at);
+    stack.ethernet = Stack::NO_ETHERNET;
+    network(bytes, at, ethertype, &mut stack);
+    stack
+}
+
+/// Steps over the VLAN tags at `at`.
+#[inline]
+fn link(bytes: &[u8], mut at: usize, mut ethertype: u16, stack: &mut Stack) {
+    while vlan::is_tpid(ethertype) && stack.vlans < MAX_TAGS {
+        let Some(next) = u16_at(bytes, at + 2) else {
+            stack.flags |= Stack::CUT;
+            break;
+        };
+        ethertype = next;
+        at += vlan::TAG_LEN;
+        stack.vlans += 1;
+    }
+    network(bytes, at, ethertype, stack);
+}
+
+/// Describes the packet of type `ethertype` at `at`.
+#[inline]
+fn network(bytes: &[u8], at: usize, ethertype: u16, stack: &mut Stack) {
+    match ethertype {
+        ethernet::TYPE_IPV4 => ipv4(bytes, at, stack),
+        ethernet::TYPE_IPV6 => ipv6(bytes, at, stack),
+        ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST => labels(bytes, at, ethertype, stack),
+        ethernet::TYPE_PPPOE_SESSION => pppoe(bytes, at, stack),
+        _ => {
+            stack.ethertype = ethertype;
+            stack.l3 = at as u16;
+            if ethertype == ethernet::TYPE_ARP && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet()) {
+                stack.flags |= Stack::ARP;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn ipv4(bytes: &[u8], at: usize, stack: &mut Stack) {
+    stack.ethertype = ethernet::TYPE_IPV4;
+    stack.l3 = at as u16;
+    let header = match Ipv4::at(bytes, at) {
+        Some(header) if header.is_sound() => header,
+        _ => {
+            stack.flags |= Stack::CUT;
+            return;
+        }
+    };
+    stack.protocol = header.protocol();
+    stack.flags |= Stack::IPV4;
+    if header.is_fragment() {
+        let is_later = header.fragment_offset() != 0;
+        stack.flags |= if is_later { Stack::FRAGMENT | Stack::LATER_FRAGMENT } else { Stack::FRAGMENT };
+    }
+    transport(bytes, at + header.header_len(), stack);
+}
+
+#[inline(always)]
+fn ipv6(bytes: &[u8], at: usize, stack: &mut Stack) {
+    stack.ethertype = ethernet::TYPE_IPV6;
+    stack.l3 = at as u16;
+    let header = match Ipv6::at(bytes, at) {
+        Some(header) if header.version() == 6 => header,
+        _ => {
+            stack.flags |= Stack::CUT;
+            return;
+        }
+    };
+    stack.protocol = header.next_header();
+    stack.flags |= Stack::IPV6;
+    let l4 = at + ipv6::HEADER_LEN;
+    if ipv6::is_extension(stack.protocol) { extensions(bytes, l4, stack) } else { transport(bytes, l4, stack) }
+}
+
+/// Steps over the IPv6 extension headers at `at`.
+fn extensions(bytes: &[u8], mut at: usize, stack: &mut Stack) {
+    for _ in 0..MAX_EXTENSIONS {
+        let Some(extension) = ipv6::extension(bytes, at, stack.protocol) else { break };
+        stack.protocol = extension.next_header;
+        at += extension.len;
+        if extension.fragment_offset != 0 {
+            stack.flags |= Stack::FRAGMENT | Stack::LATER_FRAGMENT;
+        } else if extension.more_fragments {
+            stack.flags |= Stack::FRAGMENT;
+        }
+        if stack.is_later_fragment() || !ipv6::is_extension(stack.protocol) {
+            return transport(bytes, at, stack);
+        }
+    }
+    stack.flags |= Stack::CUT;
+}
+
+/// Notes that the IP header ends at `at`, and whether ports stand there.
+#[inline(always)]
+fn transport(bytes: &[u8], at: usize, stack: &mut Stack) {
+    if at > bytes.len() {
+        stack.flags |= Stack::CUT;
+        return;
+    }
+    stack.l4 = at as u16;
+    if ip::has_ports(stack.protocol) && stack.flags & Stack::LATER_FRAGMENT == 0 {
+        stack.flags |= if at + 4 <= bytes.len() { Stack::PORTS } else { Stack::CUT };
+    }
+}
+
+/// Steps over the MPLS label stack at `at`. What it carries is not said in the packet: IP is told by its version (RFC 4928, 3),
+/// Ethernet by a type that is known where an Ethernet header would have it, behind a control word or without one (RFC 4448, 4.1).
+fn labels(bytes: &[u8], mut at: usize, ethertype: u16, stack: &mut Stack) {
+    let mut is_bottom = false;
+    while !is_bottom && stack.labels < MAX_LABELS {
+        let Some(entry) = u32_at(bytes, at) else { break };
+        is_bottom = mpls::is_bottom(entry);
+        at += mpls::LABEL_LEN;
+        stack.labels += 1;
+    }
+    stack.ethertype = ethertype;
+    stack.l3 = at as u16;
+    if !is_bottom {
+        stack.flags |= Stack::CUT;
+        return;
+    }
+    match ip_ethertype(bytes, at) {
+        Some(ethernet::TYPE_IPV4) => return ipv4(bytes, at, stack),
+        Some(_) => return ipv6(bytes, at, stack),
+        None => {}
+    }
+    let has_control_word = bytes.get(at).is_some_and(|first| first >> 4 == 0) && is_frame(bytes, at + mpls::CONTROL_WORD_LEN);
+    if has_control_word || is_frame(bytes, at) {
+        stack.ethertype = ethernet::TYPE_TEB;
+        stack.l3 = (at + if has_control_word { mpls::CONTROL_WORD_LEN } else { 0 }) as u16;
+    }
+}
+
+/// Whether an Ethernet header whose type is known seems to stand at `at`.
+fn is_frame(bytes: &[u8], at: usize) -> bool {
+    let is_known = |ethertype| {
+        vlan::is_tpid(ethertype)
+            || matches!(
+                ethertype,
+                ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6 | ethernet::TYPE_ARP | ethernet::TYPE_MPLS | ethernet::TYPE_PPPOE_SESSION
+            )
+    };
+    Ethernet::at(bytes, at).is_some_and(|header| is_known(header.ethertype()))
+}
+
+fn pppoe(bytes: &[u8], at: usize, stack: &mut Stack) {
+    stack.ethertype = ethernet::TYPE_PPPOE_SESSION;
+    stack.l3 = at as u16;
+    let Some(header) = Pppoe::at(bytes, at) else {
+        stack.flags |= Stack::CUT;
+        return;
+    };
+    let Some(ethertype) = ppp_ethertype(header.ppp_protocol()).filter(|_| header.is_session()) else { return };
+    stack.flags |= Stack::PPPOE;
+    let at = at + pppoe::HEADER_LEN;
+    if ethertype == ethernet::TYPE_IPV4 { ipv4(bytes, at, stack) } else { ipv6(bytes, at, stack) }
+}
