@@ -8,6 +8,7 @@ use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::sample::SampleSpec;
+use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -91,6 +92,8 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
+    pub is_stopped: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -179,6 +182,7 @@ pub struct Step {
 pub enum Action {
     Start,
     Stop,
+    Show(Show),
     ClearStats,
     Quit,
 }
