@@ -88,7 +88,7 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
     }
 }
 
-/// The hashes of the packets that are `selected`: `hashes[i]` becomes the low half of that of `frames[i]`; the others are left alone.
+/// The hashes of the packets that are `selected`: `hashes[i]` becomes that of `frames[i]`; the others are left alone.
 ///
 /// # Panics
 /// If `frames` or `layers` are shorter than the highest selected index says.
@@ -99,13 +99,13 @@ pub fn flow_hash_burst(
     frames: &[Frame<'_>],
     layers: &[Layers],
     selected: Selection,
-    hashes: &mut [u32; MAX_BURST],
+    hashes: &mut [u64; MAX_BURST],
 ) {
     // The kind is matched here, once a burst: `flow_hash` is inlined into each loop with its kind known.
     macro_rules! each {
         ($kind:expr) => {
             for i in selected.indices() {
-                hashes[i] = flow_hash($kind, depth, seed, &frames[i], &layers[i]) as u32;
+                hashes[i] = flow_hash($kind, depth, seed, &frames[i], &layers[i]);
             }
         };
     }

@@ -1,3 +1,11 @@
 //! Filters: a pcap-filter expression becomes classic BPF by libpcap, a verified program, and code over a whole burst.
 
+pub mod compile;
+pub mod interpret;
 pub mod program;
+pub mod verify;
+
+pub use compile::{CompileError, compile, libpcap_version};
+pub use program::Insn;
+pub use verify::{Program, VerifyError};
+pub mod native;
