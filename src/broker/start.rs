@@ -116,7 +116,8 @@ fn place(plan: &Plan) -> Result<Placement, Error> {
 
 /// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
 fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Memory {
-    let pools: u32 = plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
+    let pools: u32 =
+        plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
     let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
     let free = eal::free_huge_mib();
     if free >= u64::from(mib) {
@@ -160,7 +161,14 @@ struct StartedPort {
     txqs: Vec<Option<TxQueue>>,
 }
 
-fn start_port(eal: &Eal, plan: &Plan, index: usize, port: &Port, port_plan: &PortPlan, workers: usize) -> Result<StartedPort, Error> {
+fn start_port(
+    eal: &Eal,
+    plan: &Plan,
+    index: usize,
+    port: &Port,
+    port_plan: &PortPlan,
+    workers: usize,
+) -> Result<StartedPort, Error> {
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
     let most = |offered: u16| u16::try_from(workers).unwrap_or(u16::MAX).min(offered);
@@ -168,7 +176,10 @@ fn start_port(eal: &Eal, plan: &Plan, index: usize, port: &Port, port_plan: &Por
     let is_tool = plan.is_tool_port(crate::plan::plan::PortId(index));
     let tx_queues = port_plan.txq.unwrap_or(if is_tool { most(info.max_tx_queues) } else { 1 });
     if is_tool && tx_queues == 0 {
-        return Err(Error::Refused(format!("port {}: a tool sends on this port, which has no transmit queue; use txq 1", port.name())));
+        return Err(Error::Refused(format!(
+            "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
+            port.name()
+        )));
     }
     let least = u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER;
     let count = pool_size(plan, index, port_plan, workers as u32);
@@ -207,8 +218,9 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             next += 1;
         }
     }
-    let mut outlets: Vec<Outlets> =
-        (0..workers).map(|_| Outlets { tools: Vec::new(), txqs: Vec::new(), handovers: Vec::new(), burst: plan.settings.burst }).collect();
+    let mut outlets: Vec<Outlets> = (0..workers)
+        .map(|_| Outlets { tools: Vec::new(), txqs: Vec::new(), handovers: Vec::new(), burst: plan.settings.burst })
+        .collect();
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {

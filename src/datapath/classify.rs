@@ -49,7 +49,10 @@ impl Classifier {
         };
         let steps = matchers
             .iter()
-            .map(|matcher| Compiled { vlans: matcher.vlans.clone(), programs: matcher.programs.iter().map(&mut index_of).collect() })
+            .map(|matcher| Compiled {
+                vlans: matcher.vlans.clone(),
+                programs: matcher.programs.iter().map(&mut index_of).collect(),
+            })
             .collect();
         Self { filters: Filters::build(&programs), steps }
     }
@@ -63,7 +66,13 @@ impl Classifier {
 /// Says for each rule which packets of the burst it matches: `selections[i]` is rule `i`'s. `all` has a bit for each packet;
 /// `frames` may be empty where no rule looks at them.
 #[inline]
-pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], scratch: &mut ClassifyScratch, selections: &mut [Selection]) {
+pub fn classify(
+    classifier: &Classifier,
+    all: Selection,
+    frames: &[Frame<'_>],
+    scratch: &mut ClassifyScratch,
+    selections: &mut [Selection],
+) {
     if !frames.is_empty() {
         scratch.filters.resize(classifier.filters.len(), Selection::NONE);
         classifier.filters.select(frames, &mut scratch.filters);

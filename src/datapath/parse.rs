@@ -128,6 +128,14 @@ impl Stack {
         usize::from((self.places >> 32) as u16)
     }
 
+    /// Where what the link header carries begins, behind all tags and labels; `None` where one of them is cut, or they are too many.
+    #[inline(always)]
+    pub fn network(&self) -> Option<usize> {
+        let is_label = matches!(self.ethertype(), ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST);
+        let is_inside_link = vlan::is_tpid(self.ethertype()) || is_label && self.is_cut();
+        if self.l3() == 0 || is_inside_link { None } else { Some(self.l3()) }
+    }
+
     /// Where the IP header and its options or extension headers end, also in later fragments; `None` where there is no IP or
     /// its headers are cut or malformed. At most the captured length.
     #[inline(always)]

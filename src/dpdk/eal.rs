@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::error::{Error, take_log};
 use super::LcoreId;
+use super::error::{Error, take_log};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
@@ -35,7 +35,9 @@ impl Options {
     /// The argument list, program name first.
     pub fn arguments(&self) -> Vec<String> {
         let given = |names: &[&str]| {
-            self.extra.iter().any(|arg| names.iter().any(|name| arg == name || arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))))
+            self.extra
+                .iter()
+                .any(|arg| names.iter().any(|name| arg == name || arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))))
         };
         let short = |letter: &str| self.extra.iter().any(|arg| arg.starts_with(letter) && !arg.starts_with("--"));
         let mut args = vec!["tapline".to_owned()];

@@ -19,7 +19,11 @@ pub struct Running<T> {
 ///
 /// # Errors
 /// If the lcore is not one of EAL's, or is busy.
-pub fn launch<T: Send + 'static>(_eal: &Eal, lcore: LcoreId, work: impl FnOnce() -> T + Send + 'static) -> Result<Running<T>, Error> {
+pub fn launch<T: Send + 'static>(
+    _eal: &Eal,
+    lcore: LcoreId,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Running<T>, Error> {
     let outcome: Outcome<T> = Arc::new(Mutex::new(None));
     let theirs = Arc::clone(&outcome);
     let job: Job = Box::new(move || {

@@ -31,7 +31,8 @@ impl Mempool {
     /// If there is not enough memory.
     pub fn create(_eal: &Eal, name: &str, count: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
         let what = format!("mempool {name}");
-        let c_name = CString::new(name).map_err(|_| Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte"))?;
+        let c_name =
+            CString::new(name).map_err(|_| Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte"))?;
         let cache = dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE.min(count / 3);
         let room = DATA_ROOM + dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
         // SAFETY: the name is NUL-terminated and copied; the other arguments are plain numbers that DPDK checks.
@@ -39,7 +40,9 @@ impl Mempool {
         if raw.is_null() {
             let mib = mebibytes(count);
             let error = Error::from_errno(what, "rte_pktmbuf_pool_create");
-            return Err(error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or reserve more huge pages")));
+            return Err(
+                error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or reserve more huge pages"))
+            );
         }
         Ok(Arc::new(Self { raw, count }))
     }

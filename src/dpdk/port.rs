@@ -105,7 +105,8 @@ impl Port {
     /// If no driver takes the device or it brings no port; with what the driver logged.
     pub fn attach(_eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
         let what = format!("port {name}");
-        let c_devargs = CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
+        let c_devargs =
+            CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
         super::error::take_log();
         let before = ports_of(&c_devargs);
         if before.is_empty() {
@@ -224,7 +225,10 @@ impl Port {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
-        Link { is_up: result == 0 && link.up != 0, speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps) }
+        Link {
+            is_up: result == 0 && link.up != 0,
+            speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
+        }
     }
 
     /// Sets the link up or down, as `testpmd`'s `set link-up port`.
@@ -270,13 +274,17 @@ impl Port {
         let id = self.0.id.0;
         let what = || format!("port {}", self.0.name);
         // SAFETY: a null array of size 0 asks for the number of statistics.
-        let count = check(what(), "rte_eth_xstats_get_names", unsafe { dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) })?;
+        let count =
+            check(what(), "rte_eth_xstats_get_names", unsafe { dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) })?;
         let mut names = vec![dpdk_sys::rte_eth_xstat_name::default(); count as usize];
         let mut values = vec![dpdk_sys::rte_eth_xstat::default(); count as usize];
         // SAFETY: the array has room for `count` names.
-        let named = check(what(), "rte_eth_xstats_get_names", unsafe { dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count as u32) })?;
+        let named = check(what(), "rte_eth_xstats_get_names", unsafe {
+            dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count as u32)
+        })?;
         // SAFETY: the array has room for `count` values.
-        let valued = check(what(), "rte_eth_xstats_get", unsafe { dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count as u32) })?;
+        let valued =
+            check(what(), "rte_eth_xstats_get", unsafe { dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count as u32) })?;
         let pairs = values.iter().take(valued.min(count) as usize).filter_map(|value| {
             let name = names.get(value.id as usize).filter(|_| value.id < named as u64)?;
             // SAFETY: DPDK terminates names within their array.

@@ -60,7 +60,9 @@ impl TxQueue {
         let mut bytes = 0;
         // SAFETY: the queue was set up and the port started (`Started`), and only this value sends on it, through `&mut`; the
         // caller owns a reference to each mbuf. DPDK only reads the array (its parameter lacks a const).
-        let sent = unsafe { dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16, &mut bytes) };
+        let sent = unsafe {
+            dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16, &mut bytes)
+        };
         Moved { packets: usize::from(sent).min(mbufs.len()), bytes }
     }
 }

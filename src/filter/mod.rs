@@ -3,6 +3,8 @@
 pub mod compile;
 pub mod interpret;
 pub mod program;
+pub mod terms;
+pub mod through;
 pub mod verify;
 
 pub use compile::{CompileError, compile, libpcap_version};

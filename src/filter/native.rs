@@ -25,7 +25,9 @@ impl Filters {
 
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection]) {
         for (program, selection) in self.programs.iter().zip(selections) {
-            *selection = Selection(frames.iter().enumerate().fold(0, |bits, (index, frame)| bits | u64::from(program.matches(frame)) << index));
+            *selection = Selection(
+                frames.iter().enumerate().fold(0, |bits, (index, frame)| bits | u64::from(program.matches(frame)) << index),
+            );
         }
     }
 }

@@ -87,10 +87,11 @@ impl Totals {
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
         let (a, b) = (&self.packets, &earlier.packets);
-        let ports = self.ports.iter().zip(&earlier.ports).map(|(a, b)| PortTotals {
-            received: a.received - b.received,
-            received_bytes: a.received_bytes - b.received_bytes,
-        });
+        let ports = self
+            .ports
+            .iter()
+            .zip(&earlier.ports)
+            .map(|(a, b)| PortTotals { received: a.received - b.received, received_bytes: a.received_bytes - b.received_bytes });
         let rules = self.rules.iter().zip(&earlier.rules);
         let rules = rules.map(|(a, b)| RuleTotals { matched: a.matched - b.matched, sampled_out: a.sampled_out - b.sampled_out });
         let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
@@ -199,7 +200,14 @@ pub const SCHEMA: &str = "tapline.stats/1";
 
 impl Snapshot {
     /// Puts the names of `plan` to its numbers. `balanced` is given, since it is judged on the counters from the very start.
-    pub fn new(plan: &Plan, totals: &Totals, ports: Vec<PortState>, lcores: Vec<LcoreState>, uptime: Duration, balanced: bool) -> Self {
+    pub fn new(
+        plan: &Plan,
+        totals: &Totals,
+        ports: Vec<PortState>,
+        lcores: Vec<LcoreState>,
+        uptime: Duration,
+        balanced: bool,
+    ) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ports = plan.ports.iter().zip(ports).zip(&totals.ports).map(|((port, state), &totals)| {
             let entry = PortEntry {

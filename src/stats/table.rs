@@ -21,7 +21,8 @@ impl Table {
 
     fn render(&self, out: &mut String) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::from(" ");
@@ -59,7 +60,8 @@ fn grouped(number: u64) -> String {
 
 /// Ports: what was received, and what the driver says.
 pub fn ports(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["port", "device", "link", "received", "bytes", "driver rx", "driver tx", "missed", "errors", "no mbuf"]);
+    let mut table =
+        Table::new(&["port", "device", "link", "received", "bytes", "driver rx", "driver tx", "missed", "errors", "no mbuf"]);
     for (name, port) in &snapshot.ports {
         let driver = &port.driver;
         table.row(vec![
@@ -89,14 +91,22 @@ pub fn rules(snapshot: &Snapshot) -> String {
 
 /// Tools: what became of their copies. Reasons that never occurred have no column.
 pub fn tools(snapshot: &Snapshot) -> String {
-    let reasons: Vec<DropReason> =
-        DropReason::ALL.into_iter().filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0)).collect();
+    let reasons: Vec<DropReason> = DropReason::ALL
+        .into_iter()
+        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0))
+        .collect();
     let mut head = vec!["tool", "requested", "sent", "bytes", "dropped"];
     head.extend(reasons.iter().map(|reason| reason.name()));
     let mut table = Table::new(&head);
     for (name, tool) in &snapshot.tools {
         let copies = &tool.copies;
-        let mut row = vec![name.clone(), grouped(copies.requested), grouped(copies.sent), grouped(tool.sent_bytes), grouped(copies.dropped.total())];
+        let mut row = vec![
+            name.clone(),
+            grouped(copies.requested),
+            grouped(copies.sent),
+            grouped(tool.sent_bytes),
+            grouped(copies.dropped.total()),
+        ];
         row.extend(reasons.iter().map(|&reason| grouped(copies.dropped.get(reason))));
         table.row(row);
     }
