@@ -9,6 +9,8 @@ mod lower;
 mod merge;
 mod native;
 pub mod program;
+pub mod terms;
+pub mod through;
 pub mod verify;
 
 pub use compile::{CompileError, compile, libpcap_version};
