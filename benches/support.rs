@@ -60,7 +60,8 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
     child.stdout.take().expect("stdout is a pipe").read_to_string(&mut output).expect("testpmd prints text");
     child.wait().expect("testpmd ends");
     // of each port's two figures the second counts: packets a second between the two looks
-    let rates: Vec<f64> = output.lines().filter_map(|line| line.trim().strip_prefix("Tx-pps:")?.split_whitespace().next()?.parse().ok()).collect();
+    let rates: Vec<f64> =
+        output.lines().filter_map(|line| line.trim().strip_prefix("Tx-pps:")?.split_whitespace().next()?.parse().ok()).collect();
     rates[rates.len() / 2..].iter().sum::<f64>() / 1e6
 }
 
@@ -90,7 +91,8 @@ pub fn tapline(pipeline: &str) -> Rates {
     // the first second is warm-up; the last line is from the end, after the drain
     let (first, last) = (&lines[1], &lines[lines.len() - 2]);
     let rate = |path: &str| {
-        let difference = last.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0) - first.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0);
+        let difference = last.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0)
+            - first.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0);
         difference / (last["uptime_s"].as_f64().unwrap_or(0.0) - first["uptime_s"].as_f64().unwrap_or(0.0)) / 1e6
     };
     assert_eq!(lines[lines.len() - 1]["balanced"], true, "the account balances");

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod filters;
 mod formula;
 mod graph;
+pub mod index;
 pub mod interpret;
 mod lower;
 mod merge;
