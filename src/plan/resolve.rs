@@ -445,7 +445,7 @@ impl<'a> Resolver<'a> {
         let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
         for option in &tool.options {
             match &option.value {
-                ToolOption::Transport(ast::Transport::Local) => {}
+                ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
                 ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
                 ToolOption::Queue { bytes: None, .. } => {
