@@ -8,7 +8,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let lower = word.to_lowercase();
-    let mut best: Option<(usize, &str)> = None;
+    let mut best: Option<(usize, usize, &str)> = None;
     for candidate in candidates.into_iter().filter(|candidate| candidate.len() <= 64) {
         let distance = strsim::osa_distance(&lower, &candidate.to_lowercase());
         let allowed = match word.chars().count().max(candidate.chars().count()) {
@@ -16,11 +16,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             3..=5 => 1,
             _ => 2,
         };
-        if distance <= allowed && candidate != word && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, candidate));
+        // Of two equally near words, the one that begins alike is meant: people slip late in a word.
+        let unlike = candidate.len() - word.bytes().zip(candidate.bytes()).take_while(|(a, b)| a == b).count();
+        if distance <= allowed && candidate != word && best.is_none_or(|(d, u, _)| (distance, unlike) < (d, u)) {
+            best = Some((distance, unlike, candidate));
         }
     }
-    best.map(|(_, candidate)| candidate)
+    best.map(|(_, _, candidate)| candidate)
 }
 
 #[cfg(test)]
@@ -37,5 +39,6 @@ mod tests {
         assert_eq!(nearest("too", words), Some("to"));
         assert_eq!(nearest("xyz", words), None);
         assert_eq!(nearest("of", words), None);
+        assert_eq!(nearest("erspan", ["rspan", "erspan3"]), Some("erspan3"));
     }
 }

@@ -56,3 +56,14 @@ fn every_pipeline_of_this_directory_is_answered_as_its_expected_text_says() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+#[test]
+fn every_example_of_the_reference_is_right() {
+    let reference = include_str!("../../docs/pipeline-language.md");
+    let examples: Vec<&str> = reference.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 8, "the reference has lost its examples");
+    for example in examples {
+        let parsed = lang::parse_text("pipeline-language.md", example, &[]);
+        assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
+    }
+}

@@ -133,6 +133,9 @@ fn check_weights(line: &mut Line, options: &[Spanned<GroupOption>]) {
 fn wire_create(line: &mut Line) -> Read<Command> {
     line.stop_at_words(["ports"].into_iter());
     let name = line.new_name(NameKind::Wire);
+    if name.is_err() && line.peek().is_none() {
+        return Err(Reported);
+    }
     line.expect("ports")?;
     line.stop_at(WIRE_OPTIONS);
     let ports = line.names("ports", "a port's name");
@@ -169,5 +172,7 @@ fn definition(line: &mut Line, key: &str) -> Read<Filter> {
 /// Reports `tcp port 80` where `"tcp port 80"` was meant.
 pub fn unquoted_expression(line: &mut Line, span: Span) -> Reported {
     let error = Diagnostic::error(span, "the filter expression is not in quotes").label("expected double quotes around it");
-    line.report(error.help(format!("write \"{}\"", line.words_within(span))))
+    let reported = line.report(error.help(format!("write \"{}\"", line.words_within(span))));
+    line.mute();
+    reported
 }

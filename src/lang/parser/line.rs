@@ -56,7 +56,10 @@ pub struct Line<'a> {
     next: usize,
     diagnostics: &'a mut Diagnostics,
     flawed: bool,
+    /// Nothing more is reported: what follows may be a consequence of what was.
     muted: bool,
+    /// A misspelt word was taken for what it probably meant. If what follows does not fit, the guess was wrong.
+    guessing: bool,
     /// The words that begin a clause of this line.
     stops: Vec<&'static str>,
     /// Optional words that were looked for at the next word.
@@ -74,6 +77,7 @@ impl<'a> Line<'a> {
             flawed: line.flawed,
             // The text ended in the middle of the line: what is missing may be a consequence.
             muted: line.flawed && line.words.iter().all(|word| !word.poisoned),
+            guessing: false,
             stops: Vec::new(),
             tried: Vec::new(),
             defined: None,
@@ -94,7 +98,7 @@ impl<'a> Line<'a> {
         self.words.get(self.next)
     }
 
-    fn advance(&mut self) {
+    pub fn advance(&mut self) {
         self.next += 1;
         self.tried.clear();
     }
@@ -116,10 +120,29 @@ impl<'a> Line<'a> {
 
     pub fn report(&mut self, diagnostic: Diagnostic) -> Reported {
         self.flawed = true;
+        self.muted |= self.guessing;
         if !self.muted {
             self.diagnostics.push(diagnostic);
         }
         Reported
+    }
+
+    /// Reports a word that is none of `words`; gives the one that was probably meant.
+    fn guess<'w>(&mut self, word: &Word, message: String, words: &[&'w str]) -> Option<&'w str> {
+        let near = nearest(&word.text, words.iter().copied());
+        let mut error = Diagnostic::error(word.span, message);
+        error.label = Some(format!("expected {}", any_of(words)));
+        error.help = near.map(|near| format!("did you mean `{near}`?"));
+        // A second slip is more likely than a wrong guess that leads to a word which is nearly right.
+        self.guessing &= near.is_none();
+        self.report(error);
+        self.guessing = near.is_some();
+        near
+    }
+
+    /// Reports nothing more in this line: what follows may be a consequence of what was reported.
+    pub fn mute(&mut self) {
+        self.muted = true;
     }
 
     /// The words of these clauses end the clause before them; they are no values.
@@ -159,14 +182,7 @@ impl<'a> Line<'a> {
             self.advance();
             return if next.poisoned { Err(Reported) } else { Ok(()) };
         }
-        let near = nearest(&next.text, [word]).is_some();
-        let mut error = Diagnostic::error(next.span, format!("unexpected word {}", quoted(&next.text)));
-        error.label = Some(format!("expected `{word}`"));
-        error.help = near.then(|| format!("did you mean `{word}`?"));
-        let reported = self.report(error);
-        if !near {
-            return Err(reported);
-        }
+        self.guess(next, format!("unexpected word {}", quoted(&next.text)), &[word]).ok_or(Reported)?;
         self.advance();
         Ok(())
     }
@@ -314,12 +330,8 @@ impl<'a> Line<'a> {
         let found = match exact {
             Some((_, value)) => value,
             None => {
-                let near = nearest(&word.text, words.iter().copied());
-                let mut error = Diagnostic::error(word.span, format!("invalid `{key}` value {}", quoted(&word.text)));
-                error.label = Some(format!("expected {}", any_of(&words)));
-                error.help = near.map(|near| format!("did you mean `{near}`?"));
-                let reported = self.report(error);
-                &choices.iter().find(|(choice, _)| Some(*choice) == near).ok_or(reported)?.1
+                let near = self.guess(word, format!("invalid `{key}` value {}", quoted(&word.text)), &words);
+                &choices.iter().find(|(choice, _)| Some(*choice) == near).ok_or(Reported)?.1
             }
         };
         Ok(Spanned::new(found.clone(), word.span))
@@ -353,15 +365,11 @@ impl<'a> Line<'a> {
             self.advance();
             return Ok(*value);
         }
-        let near = nearest(&word.text, words.iter().copied());
-        let mut error = Diagnostic::error(word.span, format!("unknown {what} {}", quoted(&word.text)));
-        error.label = Some(format!("expected {}", any_of(&words)));
-        error.help = near.map(|near| format!("did you mean `{near}`?"));
-        let reported = self.report(error);
+        let near = self.guess(word, format!("unknown {what} {}", quoted(&word.text)), &words);
         self.advance();
         // What follows a word that means nothing means nothing either.
         self.muted |= near.is_none();
-        table.iter().find(|(keyword, _)| Some(*keyword) == near).map(|(_, value)| *value).ok_or(reported)
+        table.iter().find(|(keyword, _)| Some(*keyword) == near).map(|(_, value)| *value).ok_or(Reported)
     }
 
     /// Reads clauses of `table` in any order up to the end of the line.
@@ -370,27 +378,28 @@ impl<'a> Line<'a> {
         let mut found = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         while let Some(word) = self.peek() {
-            let Some(clause) = table.iter().find(|clause| word.is(clause.word)).or_else(|| self.unknown(word, table)) else {
+            let exact = table.iter().find(|clause| word.is(clause.word));
+            // Words that fit again prove an earlier guess right.
+            self.guessing &= exact.is_none();
+            let Some(clause) = exact.or_else(|| self.unknown(word, table, &seen)) else {
                 self.skip_to_stop();
                 self.muted = true;
                 continue;
             };
             self.advance();
             let is_repeated = !clause.repeats && seen.contains(&clause.word);
-            if is_repeated {
+            if is_repeated && !self.flawed {
                 let error = Diagnostic::error(word.span, format!("`{}` is given twice", clause.word));
                 self.report(error.label("expected at most once"));
             }
             seen.push(clause.word);
-            match (clause.read)(self) {
-                Ok(value) if !is_repeated => found.push(Spanned::new(value, self.since(word.span))),
-                Ok(_) => {}
-                Err(Reported) => {
-                    if self.peek().is_some_and(|word| !self.is_stop(word)) {
-                        self.skip_to_stop();
-                        self.muted = true;
-                    }
-                }
+            let read = (clause.read)(self);
+            if read.is_err() && self.peek().is_some_and(|word| !self.is_stop(word)) {
+                self.skip_to_stop();
+                self.muted = true;
+            }
+            if let (Ok(value), false) = (read, is_repeated) {
+                found.push(Spanned::new(value, self.since(word.span)));
             }
         }
         found
@@ -446,22 +455,19 @@ impl<'a> Line<'a> {
         self.report(error)
     }
 
-    fn unknown<T>(&mut self, word: &Word, table: &'static [Clause<T>]) -> Option<&'static Clause<T>> {
+    /// Reports a word that begins no clause; gives the clause that it was probably meant to begin.
+    fn unknown<T>(&mut self, word: &Word, table: &'static [Clause<T>], seen: &[&str]) -> Option<&'static Clause<T>> {
         if word.poisoned {
             return None;
         }
         let mut words = std::mem::take(&mut self.tried);
-        words.extend(table.iter().map(|clause| clause.word));
-        let near = nearest(&word.text, words.iter().copied());
-        let mut error = Diagnostic::error(word.span, format!("unknown word {}", quoted(&word.text)));
-        error.label = Some(format!("expected {}", any_of(&words)));
-        error.help = near.map(|near| format!("did you mean `{near}`?"));
-        self.report(error);
+        words.extend(table.iter().filter(|clause| clause.repeats || !seen.contains(&clause.word)).map(|clause| clause.word));
+        let near = self.guess(word, format!("unknown word {}", quoted(&word.text)), &words);
         table.iter().find(|clause| Some(clause.word) == near)
     }
 
     /// Passes over at least one word, up to one that begins a clause.
-    pub fn skip_to_stop(&mut self) {
+    fn skip_to_stop(&mut self) {
         self.advance();
         while self.peek().is_some_and(|word| !self.is_stop(word)) {
             self.advance();

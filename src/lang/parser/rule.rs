@@ -12,7 +12,7 @@ use super::super::value::{
 };
 use super::edit;
 use super::group::unquoted_expression;
-use super::line::{Clause, Line, Read, many, once};
+use super::line::{Clause, Line, Read, Reported, many, once};
 
 type Verb = fn(&mut Line) -> Read<Command>;
 
@@ -195,8 +195,12 @@ fn unquoted_end(line: &mut Line) -> Option<Span> {
     if clause_words().any(|word| next.text == word) || nearest(&next.text, clause_words()).is_some() {
         return None;
     }
-    line.skip_to_stop();
-    Some(line.last_span())
+    let mut end = next.span;
+    while let Some(word) = line.peek().filter(|word| !line.is_stop(word) && !word.is("through")) {
+        end = word.span;
+        line.advance();
+    }
+    Some(end)
 }
 
 /// The forms of `sample`.
@@ -213,9 +217,10 @@ fn sample(line: &mut Line) -> Read<Sample> {
         ("first", sample_first),
         ("rate", |line| Ok(Sample::Rate(line.value("sample rate", value::rate)?.value))),
         ("every", |line| {
-            let period = line.value("sample every", duration)?.value;
+            let Ok(period) = line.value("sample every", duration) else { return Err(after_wrong_value(line)) };
             line.expect("for")?;
             let length = line.value("for", duration)?;
+            let period = period.value;
             if length.value >= period {
                 let error = Diagnostic::error(length.span, "the sample fills its whole period");
                 return Err(line.report(error.label("expected less than the duration behind `every`")));
@@ -226,8 +231,18 @@ fn sample(line: &mut Line) -> Read<Sample> {
     if line.peek().is_some_and(|word| !word.quoted && word.text.contains('/')) {
         return Ok(Sample::Count { one_in: line.value("sample", one_in)?.value });
     }
-    let form = line.choice("sample", FORMS)?;
-    (form.value)(line)
+    match line.choice("sample", FORMS) {
+        Ok(form) => (form.value)(line),
+        Err(_) => Err(after_wrong_value(line)),
+    }
+}
+
+/// The words of `sample` that begin clauses of their own elsewhere must not be taken for those behind a value that was wrong.
+fn after_wrong_value(line: &mut Line) -> Reported {
+    if line.accept("bytes").is_some() || line.accept("for").is_some() {
+        line.mute();
+    }
+    Reported
 }
 
 /// `first N packets` or `first SIZE bytes`, each with an optional `per flow`.
@@ -236,9 +251,10 @@ fn sample_first(line: &mut Line) -> Read<Sample> {
         let read = count(1..=u64::MAX)(text).or_else(|_| bytes(text));
         read.map_err(|_| Misread::expected("a number of packets such as 10, or a size in bytes such as 64k"))
     });
-    let amount = amount?.value;
+    let Ok(amount) = amount else { return Err(after_wrong_value(line)) };
     let is_packets = line.choice("sample first", &[("packets", true), ("bytes", false)])?.value;
     line.optional("per", |line| line.expect("flow"))?;
+    let amount = amount.value;
     Ok(if is_packets { Sample::FirstPackets(amount) } else { Sample::FirstBytes(amount) })
 }
 

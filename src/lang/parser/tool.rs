@@ -294,7 +294,7 @@ fn options(line: &mut Line, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned
     if let Ok(Some(transport)) = assemble(line, &kinds, keys) {
         options.push(transport);
     }
-    if let Some(target) = target {
+    if let Some(target) = target.filter(|_| !line.is_flawed()) {
         check_target(line, &target.value, &options);
     }
     options
@@ -319,7 +319,7 @@ fn check_target(line: &mut Line, target: &ToolTarget, options: &[Spanned<ToolOpt
 
 /// Puts a transport together from its word and its keys.
 fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -> Read<Option<Spanned<ToolOption>>> {
-    if let Some(second) = kinds.get(1) {
+    if let Some(second) = kinds.get(1).filter(|_| !line.is_flawed()) {
         let error = Diagnostic::error(second.span, "a tool has one transport").label("expected no second one");
         return Err(line.report(error));
     }
@@ -338,6 +338,10 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
         };
     };
     let grammar = Grammar::of(kind.value);
+    // Behind another mistake, a key may only seem to be missing or out of place.
+    if line.is_flawed() {
+        return Keys::gather(keys).transport(line, kind.value).map(|transport| Some(as_option(transport, kind.span)));
+    }
     let mut outcome = Ok(());
     for key in &keys {
         if !grammar.has(key.value.word()) {
@@ -350,7 +354,7 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
         }
     }
     for required in grammar.required {
-        if !line.is_flawed() && !keys.iter().any(|key| key.value.word() == *required) {
+        if outcome.is_ok() && !keys.iter().any(|key| key.value.word() == *required) {
             let message = format!("`{}` lacks `{required}`", grammar.word);
             let label = format!("expected {} with it", grammar.required.join(", "));
             outcome = Err(line.report(Diagnostic::error(kind.span, message).label(label)));
@@ -358,7 +362,11 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
     }
     outcome?;
     let transport = Keys::gather(keys).transport(line, kind.value)?;
-    Ok(Some(Spanned::new(ToolOption::Transport(Box::new(transport)), kind.span)))
+    Ok(Some(as_option(transport, kind.span)))
+}
+
+fn as_option(transport: Transport, span: Span) -> Spanned<ToolOption> {
+    Spanned::new(ToolOption::Transport(Box::new(transport)), span)
 }
 
 /// Every key of every transport, as far as it was given.
