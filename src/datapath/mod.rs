@@ -2,4 +2,5 @@
 
 pub mod balance;
 pub mod burst;
+pub mod flow_table;
 pub mod sample;

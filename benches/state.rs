@@ -1,0 +1,185 @@
+//! ns per packet of the stages that choose among packets: samplers, group lookup, flow table. One burst is 64 packets.
+//!
+//! `cargo bench --bench state` prints the median of eleven repetitions and the ratio to the first row of each table.
+
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use tapline::datapath::balance::{BucketStamps, Group, GroupSpec};
+use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::datapath::flow_table::{FlowTable, KeyedHash, Timeouts};
+use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
+
+const BURSTS: usize = 4096;
+const PACKETS: usize = BURSTS * MAX_BURST;
+const START_NS: u64 = 1_700_000_000_000_000_000;
+
+/// Median ns per packet of `run`, which handles `PACKETS` packets a call.
+fn ns_per_packet(mut run: impl FnMut()) -> f64 {
+    let mut times: Vec<f64> = (0..11)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_nanos() as f64 / PACKETS as f64
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[5]
+}
+
+/// Prints a table whose ratios are to its first row.
+struct Table {
+    first: Option<f64>,
+}
+
+impl Table {
+    fn new(title: &str) -> Table {
+        println!("\n{title:<52} {:>9} {:>7}", "ns/packet", "ratio");
+        Table { first: None }
+    }
+
+    fn row(&mut self, name: &str, run: impl FnMut()) {
+        let ns = ns_per_packet(run);
+        let first = *self.first.get_or_insert(ns);
+        println!("  {name:<50} {ns:>9.2} {:>7.2}", ns / first);
+    }
+}
+
+fn one_in(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).expect("n is above 0")
+}
+
+/// Hashes of `PACKETS` packets over `flows` flows in random order.
+fn packet_hashes(flows: u64) -> Vec<u64> {
+    (0..PACKETS as u64).map(|packet| mix(mix(packet, 1) % flows, 2)).collect()
+}
+
+fn samplers() {
+    let hashes = packet_hashes(10_000);
+    let lens = vec![700u32; MAX_BURST];
+    let seat = WorkerSeat {
+        index: 0,
+        workers: one_in(1),
+        random_seed: 1,
+        flows: 100_000,
+        timeouts: Timeouts::DEFAULT,
+        flow_hash: KeyedHash::random(),
+    };
+    let mut table = Table::new("samplers, all 64 packets of each burst selected");
+    table.row("none (the loop alone)", || {
+        for burst in hashes.chunks_exact(MAX_BURST) {
+            black_box(black_box(Selection(u64::MAX)).0 & burst[0]);
+        }
+    });
+    let specs = [
+        ("1/10", SampleSpec::Systematic { one_in: one_in(10) }),
+        ("1/1000", SampleSpec::Systematic { one_in: one_in(1000) }),
+        ("random 1/2", SampleSpec::Random { one_in: one_in(2) }),
+        ("random 1/10", SampleSpec::Random { one_in: one_in(10) }),
+        ("random 1/1000", SampleSpec::Random { one_in: one_in(1000) }),
+        ("flow 1/10", SampleSpec::Flow { one_in: one_in(10), seed: 1 }),
+        ("first 10 packets, 10 000 flows", SampleSpec::First { limit: FirstLimit::Packets(10) }),
+        ("first 4000 bytes, 10 000 flows", SampleSpec::First { limit: FirstLimit::Bytes(4000) }),
+        ("rate 100kpps", SampleSpec::Rate { budget: Budget::PacketsPerSecond(100_000), seed: 1 }),
+        ("rate 1gbit", SampleSpec::Rate { budget: Budget::BitsPerSecond(1_000_000_000), seed: 1 }),
+        ("every 10s for 1s", SampleSpec::Every { period_ns: 10_000_000_000, length_ns: 1_000_000_000 }),
+    ];
+    for (name, spec) in specs {
+        let mut sampler = Sampler::new(&spec, &seat);
+        let mut now_ns = START_NS;
+        table.row(name, || {
+            for burst in hashes.chunks_exact(MAX_BURST) {
+                now_ns += 6_400;
+                let inputs = SampleInputs { hashes: burst, lens: &lens, now_ns };
+                black_box(sampler.sample(black_box(Selection(u64::MAX)), &inputs));
+            }
+        });
+    }
+}
+
+fn groups() {
+    let hashes = packet_hashes(1 << 40);
+    let mut table = Table::new("groups, a million flows");
+    table.row("reading the hashes alone", || {
+        black_box(hashes.iter().fold(0u64, |sum, &hash| sum ^ black_box(hash)));
+    });
+    for members in [2, 8, 64] {
+        let group = Group::new(GroupSpec::equal(members)).expect("equal members are a group");
+        let buckets = group.table().clone();
+        table.row(&format!("lookup, {members} members, {} buckets", buckets.bucket_count()), || {
+            for &hash in &hashes {
+                black_box(buckets.lookup(black_box(hash)));
+            }
+        });
+    }
+    let buckets = Group::new(GroupSpec::equal(8)).expect("equal members are a group").table().clone();
+    let stamps = BucketStamps::new(buckets.bucket_count());
+    table.row("lookup and stamp for return idle, 8 members", || {
+        for &hash in &hashes {
+            let bucket = buckets.bucket(black_box(hash));
+            stamps.touch(bucket, 7);
+            black_box(buckets.slot(bucket));
+        }
+    });
+}
+
+fn flow_tables() {
+    let keys: Vec<[u64; 5]> =
+        (0..PACKETS as u64).map(|packet| [mix(packet, 1), mix(packet, 2), mix(packet, 3), mix(packet, 4), packet % 2]).collect();
+    let mut table = Table::new("keyed hashes of 40 bytes (an IPv6 5-tuple)");
+    let hash = KeyedHash::random();
+    table.row("NH and multilinear (the flow table's)", || {
+        keys.iter().for_each(|key| {
+            black_box(hash.digest(black_box(key)));
+        });
+    });
+    let sip = std::hash::RandomState::new();
+    table.row("SipHash-1-3 (std)", || {
+        keys.iter().for_each(|key| {
+            black_box(sip.hash_one(black_box(key)));
+        });
+    });
+
+    let mut table = Table::new("flow table, known flows, 8-byte value");
+    for (name, flows) in [
+        ("hot: 1 000 flows", 1_000u64),
+        ("100 000 flows", 100_000),
+        ("1 000 000 flows", 1_000_000),
+        ("cold: 10 000 000 flows", 10_000_000),
+    ] {
+        let mut flow_table: FlowTable<u64> = FlowTable::new(flows as usize, Timeouts::DEFAULT, KeyedHash::random());
+        for flow in 0..flows {
+            let digest = flow_table.hash().digest(&[flow]);
+            flow_table.entry(digest, START_NS);
+        }
+        let order: Vec<u64> = (0..PACKETS as u64).map(|packet| mix(packet, 5) % flows).collect();
+        table.row(name, || {
+            for flow in &order {
+                let digest = flow_table.hash().digest(&[*flow]);
+                *flow_table.entry(digest, START_NS).0 += 1;
+            }
+        });
+        println!(
+            "    {} evicted while {flows} flows began; {} MB",
+            flow_table.counters().evicted,
+            FlowTable::<u64>::bytes_for(flows as usize) / 1_000_000
+        );
+    }
+    let mut flow_table: FlowTable<u64> = FlowTable::new(1_000_000, Timeouts::DEFAULT, KeyedHash::random());
+    let mut next = 0u64;
+    table.row("every packet a flow of its own, table full", || {
+        for _ in 0..PACKETS {
+            next += 1;
+            let digest = flow_table.hash().digest(&[next]);
+            *flow_table.entry(digest, START_NS).0 += 1;
+        }
+    });
+}
+
+fn main() {
+    samplers();
+    groups();
+    flow_tables();
+}
