@@ -1,4 +1,4 @@
-//! ns per packet of the stages that choose among packets: samplers, group lookup, flow table. One burst is 64 packets.
+//! ns per packet of the stages that choose among packets: samplers, group lookup, flow table, dedup. One burst is 64 packets.
 //!
 //! `cargo bench --bench state` prints the least of 21 repetitions and the ratio to the first row of each table.
 
@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use tapline::datapath::balance::{BucketStamps, Group, GroupSpec};
 use tapline::datapath::burst::{MAX_BURST, Selection};
-use tapline::datapath::flow_table::{FlowTable, KeyedHash, Timeouts};
+use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
+use tapline::datapath::flow_table::{FlowTable, KeyedHash, Secret, Timeouts};
 use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
+use tapline::dpdk::Frame;
 
 const BURSTS: usize = 4096;
 const PACKETS: usize = BURSTS * MAX_BURST;
@@ -63,7 +65,7 @@ fn samplers() {
         random_seed: 1,
         flows: 100_000,
         timeouts: Timeouts::DEFAULT,
-        flow_hash: KeyedHash::random(),
+        flow_hash: KeyedHash::new(&Secret::random()),
     };
     let mut table = Table::new("samplers, all 64 packets of each burst selected");
     table.row("none (the loop alone)", || {
@@ -127,7 +129,7 @@ fn flow_tables() {
     let keys: Vec<[u64; 5]> =
         (0..PACKETS as u64).map(|packet| [mix(packet, 1), mix(packet, 2), mix(packet, 3), mix(packet, 4), packet % 2]).collect();
     let mut table = Table::new("keyed hashes of 40 bytes (an IPv6 5-tuple)");
-    let hash = KeyedHash::random();
+    let hash = KeyedHash::new(&Secret::random());
     table.row("NH and multilinear (the flow table's)", || {
         keys.iter().for_each(|key| {
             black_box(hash.digest(black_box(key)));
@@ -147,7 +149,7 @@ fn flow_tables() {
         ("1 000 000 flows", 1_000_000),
         ("cold: 10 000 000 flows", 10_000_000),
     ] {
-        let mut flow_table: FlowTable<u64> = FlowTable::new(flows as usize, Timeouts::DEFAULT, KeyedHash::random());
+        let mut flow_table: FlowTable<u64> = FlowTable::new(flows as usize, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
         for flow in 0..flows {
             let digest = flow_table.hash().digest(&[flow]);
             flow_table.entry(digest, START_NS);
@@ -162,7 +164,7 @@ fn flow_tables() {
             }
         });
     }
-    let mut flow_table: FlowTable<u64> = FlowTable::new(1_000_000, Timeouts::DEFAULT, KeyedHash::random());
+    let mut flow_table: FlowTable<u64> = FlowTable::new(1_000_000, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
     let mut next = 0u64;
     table.row("every packet a flow of its own, table full", || {
         for _ in 0..PACKETS {
@@ -173,8 +175,58 @@ fn flow_tables() {
     });
 }
 
+fn dedups() {
+    for len in [64usize, 590, 1500] {
+        let mut packets: Vec<Vec<u8>> =
+            (0..4096u64).map(|packet| (0..len).map(|at| mix(packet, at as u64) as u8).collect()).collect();
+        // Ethernet, IPv4 without options, TCP, so that masking finds its fields.
+        packets.iter_mut().for_each(|packet| packet[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x00]));
+        let all = Ignore { ttl: true, tos: true, vlan: true, mac: true, tcp_seq: true };
+        let mut table = Table::new(&format!("dedup, {len} bytes"));
+        table.row("no dedup (reading one byte of each packet)", || {
+            for packet in (0..PACKETS).map(|index| &packets[index % 4096]) {
+                black_box(packet[20]);
+            }
+        });
+        for (name, ignore, window_packets, all_new) in [
+            ("window of 250 000 packets (50 ms at 5 Mpps)", Ignore::default(), 250_000, true),
+            ("window of 5 000 000 packets (1 s at 5 Mpps)", Ignore::default(), 5_000_000, true),
+            ("  the same, ignoring all that can be", all, 5_000_000, true),
+            ("window of 250 000, every packet a duplicate", Ignore::default(), 250_000, false),
+        ] {
+            let spec = DedupSpec { window_ns: window_packets as u64 * 200, ignore, packets: window_packets, ports: 2 };
+            let mut dedup = Dedup::new(spec, &Secret::random());
+            let mut packet_number = 0u64;
+            let mut packets = packets.clone();
+            table.row(name, || {
+                for burst in 0..BURSTS {
+                    let first = burst * MAX_BURST % 4096;
+                    if all_new {
+                        for packet in &mut packets[first..first + MAX_BURST] {
+                            packet_number += 1;
+                            packet[30..38].copy_from_slice(&packet_number.to_le_bytes());
+                        }
+                    }
+                    let burst: [Frame; MAX_BURST] = std::array::from_fn(|index| Frame::whole(&packets[first + index]));
+                    let times_ns = [START_NS + packet_number * 200; MAX_BURST];
+                    black_box(dedup.duplicates(Selection(u64::MAX), &burst, &[0; MAX_BURST], &times_ns));
+                }
+            });
+            let counters = dedup.counters();
+            println!(
+                "    {} of {} were duplicates, {} forgotten; {} MB",
+                counters.duplicates,
+                counters.packets,
+                counters.forgotten,
+                Dedup::bytes_for(window_packets) / 1_000_000
+            );
+        }
+    }
+}
+
 fn main() {
     samplers();
     groups();
     flow_tables();
+    dedups();
 }

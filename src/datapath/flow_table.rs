@@ -10,6 +10,33 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+/// Where keyed hashes take their keys from: words that nobody else can know or guess.
+pub struct Secret(SecretSource);
+
+enum SecretSource {
+    /// SipHash-1-3 of the index, keyed by the operating system.
+    System(RandomState),
+    Seed(u64),
+}
+
+impl Secret {
+    pub fn random() -> Secret {
+        Secret(SecretSource::System(RandomState::new()))
+    }
+
+    /// The same for the same seed, and so no secret: for tests and benches.
+    pub fn from_seed(seed: u64) -> Secret {
+        Secret(SecretSource::Seed(seed))
+    }
+
+    pub fn word(&self, index: u64) -> u64 {
+        match &self.0 {
+            SecretSource::System(state) => state.hash_one(index),
+            SecretSource::Seed(seed) => crate::datapath::sample::mix(index, *seed),
+        }
+    }
+}
+
 /// The digest of a flow under one table's key. 0 stands for an empty slot, so it is never one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowDigest(u64);
@@ -30,24 +57,22 @@ pub struct KeyedHash {
     offset: u128,
 }
 
+impl FlowDigest {
+    #[inline(always)]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 impl KeyedHash {
     /// The longest flow key, in words.
     pub const MOST_WORDS: usize = 8;
 
-    /// Takes its key from the operating system's random numbers.
-    pub fn random() -> KeyedHash {
-        let source = RandomState::new();
-        KeyedHash::from_words(|index| source.hash_one(index))
-    }
-
-    /// A key that is the same for the same seed; for tests and benches.
-    pub fn from_seed(seed: u64) -> KeyedHash {
-        KeyedHash::from_words(|index| crate::datapath::sample::mix(index, seed))
-    }
-
-    fn from_words(word: impl Fn(u64) -> u64) -> KeyedHash {
-        let wide = |index| u128::from(word(index)) << 64 | u128::from(word(index + 1));
-        KeyedHash { words: std::array::from_fn(|index| word(index as u64)), lo: wide(16), hi: wide(18), offset: wide(20) }
+    /// Takes words 0..22 of the secret.
+    pub fn new(secret: &Secret) -> KeyedHash {
+        let wide = |index| u128::from(secret.word(index)) << 64 | u128::from(secret.word(index + 1));
+        let words = std::array::from_fn(|index| secret.word(index as u64));
+        KeyedHash { words, lo: wide(16), hi: wide(18), offset: wide(20) }
     }
 
     /// Digests a flow key of `N` words, at most `MOST_WORDS`. A table must be used with one `N` only.
@@ -307,7 +332,7 @@ mod tests {
 
     fn table(flows: usize, idle_ticks: u64, absolute_ticks: u64) -> FlowTable<u64> {
         let timeouts = Timeouts { idle_ns: idle_ticks * TICK, absolute_ns: absolute_ticks * TICK };
-        FlowTable::new(flows, timeouts, KeyedHash::from_seed(1))
+        FlowTable::new(flows, timeouts, KeyedHash::new(&Secret::from_seed(1)))
     }
 
     proptest! {
@@ -362,7 +387,7 @@ mod tests {
     #[test]
     fn regular_keys_spread_over_the_sets_as_random_ones_would() {
         for seed in 0..10 {
-            let table: FlowTable<u64> = FlowTable::new(16 * 1024, Timeouts::DEFAULT, KeyedHash::from_seed(seed));
+            let table: FlowTable<u64> = FlowTable::new(16 * 1024, Timeouts::DEFAULT, KeyedHash::new(&Secret::from_seed(seed)));
             let mut counts = vec![0u32; table.sets.len()];
             for address in 0..65_536u64 {
                 let digest = table.hash().digest(&[0x0a00_0000_0000 + address, 0x0a01_0101, 0, 443 << 16, 6]);

@@ -2,5 +2,6 @@
 
 pub mod balance;
 pub mod burst;
+pub mod dedup;
 pub mod flow_table;
 pub mod sample;

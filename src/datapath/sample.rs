@@ -60,7 +60,7 @@ pub struct WorkerSeat {
     /// Flows that `First` remembers at a time: this rule's part of `set flows`.
     pub flows: usize,
     pub timeouts: Timeouts,
-    /// The key of the flow table: `KeyedHash::random()` where packets come from strangers.
+    /// The key of the flow table: from `Secret::random()` where packets come from strangers.
     pub flow_hash: KeyedHash,
 }
 
@@ -433,6 +433,7 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::flow_table::Secret;
     use proptest::prelude::*;
 
     fn one_in(n: u32) -> NonZeroU32 {
@@ -446,7 +447,7 @@ mod tests {
             random_seed,
             flows: 1000,
             timeouts: Timeouts::DEFAULT,
-            flow_hash: KeyedHash::from_seed(random_seed),
+            flow_hash: KeyedHash::new(&Secret::from_seed(random_seed)),
         }
     }
 
