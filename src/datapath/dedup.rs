@@ -7,7 +7,7 @@
 //! is taken for a duplicate only if two digests agree by chance: with a probability below 2^-63 for any two packets, whoever chose
 //! them, divided further by the number of sets.
 
-use crate::datapath::burst::Selection;
+use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::dpdk::Frame;
 
@@ -156,9 +156,14 @@ impl Dedup {
     /// # Panics
     /// If a slice is shorter than the highest selected packet, or a port is not below `spec.ports`.
     pub fn duplicates(&mut self, selection: Selection, frames: &[Frame], ports: &[u8], times_ns: &[u64]) -> Selection {
+        let mut digests = [Digest { tag: 0, set: 0 }; MAX_BURST];
+        for index in selection.indices() {
+            digests[index] = self.hash.digest(&frames[index], &self.spec.ignore, self.sets.len());
+        }
+        self.load_sets(selection, &digests);
         let mut duplicates = 0;
         for index in selection.indices() {
-            let is_duplicate = self.see(&frames[index], ports[index], times_ns[index]);
+            let is_duplicate = self.see(digests[index], ports[index], times_ns[index]);
             duplicates |= u64::from(is_duplicate) << index;
         }
         self.counters.packets += u64::from(selection.count());
@@ -166,12 +171,20 @@ impl Dedup {
         Selection(duplicates)
     }
 
+    /// Reads what `see` will need of each packet's set, and nothing else, so that the cache misses of a burst overlap.
+    #[inline]
+    fn load_sets(&self, selection: Selection, digests: &[Digest; MAX_BURST]) {
+        let lines = selection.indices().fold(0, |lines, index| {
+            let set = &self.sets[digests[index].set];
+            lines ^ set.tags[0] ^ set.tags[8] ^ set.stamps[0].0 ^ set.stamps[8].0
+        });
+        std::hint::black_box(lines);
+    }
+
     /// Notes a packet, and whether it was there within the window before.
     #[inline]
-    fn see(&mut self, frame: &Frame, port: u8, time_ns: u64) -> bool {
-        let digest = self.hash.digest(frame, &self.spec.ignore);
-        let index = ((u128::from(digest.set) * self.sets.len() as u128) >> 64) as usize;
-        let set = &mut self.sets[index];
+    fn see(&mut self, digest: Digest, port: u8, time_ns: u64) -> bool {
+        let set = &mut self.sets[digest.set];
         let known = set.tags.iter().enumerate().fold(0u32, |ways, (way, &tag)| ways | u32::from(tag == digest.tag) << way);
         if known != 0 {
             let way = known.trailing_zeros() as usize % WAYS;
@@ -205,7 +218,7 @@ impl Dedup {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Digest {
     tag: u64,
-    set: u64,
+    set: usize,
 }
 
 /// The longest part of a frame that is hashed, in bytes; of a longer frame (none exists on Ethernet) the rest is not compared.
@@ -232,28 +245,27 @@ impl FrameHash {
     }
 
     #[inline]
-    fn digest(&self, frame: &Frame, ignore: &Ignore) -> Digest {
+    fn digest(&self, frame: &Frame, ignore: &Ignore, sets: usize) -> Digest {
         let bytes = &frame.bytes()[..frame.bytes().len().min(MOST_BYTES)];
         let cut = u64::from(frame.original_len().saturating_sub(frame.captured_len()));
         if *ignore == Ignore::default() {
-            return self.finish(self.sum([0; 2], 0, bytes), bytes.len(), cut);
+            return self.finish(self.sum([0; 2], 0, bytes), bytes.len(), cut, sets);
         }
         let mut head = [0u8; HEAD_BYTES];
         let (head_len, rest, cut) = canonical(bytes, cut, ignore, &mut head);
         let sums = self.sum([0; 2], 0, &head[..head_len]);
-        self.finish(self.sum(sums, HEAD_BYTES / 8, rest), head_len + rest.len(), cut)
+        self.finish(self.sum(sums, HEAD_BYTES / 8, rest), head_len + rest.len(), cut, sets)
     }
 
     /// Adds `bytes` to the sums, with the key from its `word` on.
     #[inline(always)]
     fn sum(&self, mut sums: [u128; 2], word: usize, bytes: &[u8]) -> [u128; 2] {
-        let mut pairs = bytes.chunks_exact(16);
-        let mut keys = self.words[word..].windows(4).step_by(2);
-        for (pair, key) in pairs.by_ref().zip(keys.by_ref()) {
+        let (pairs, tail) = bytes.as_chunks::<16>();
+        let keys = &self.words[word..];
+        for (pair, key) in pairs.iter().zip(keys.windows(4).step_by(2)) {
             sums = add_pair(sums, pair, key);
         }
-        let tail = pairs.remainder();
-        if let (false, Some(key)) = (tail.is_empty(), keys.next()) {
+        if let (false, Some(key)) = (tail.is_empty(), keys.get(2 * pairs.len()..2 * pairs.len() + 4)) {
             let mut padded = [0u8; 16];
             padded[..tail.len()].copy_from_slice(tail);
             sums = add_pair(sums, &padded, key);
@@ -263,17 +275,17 @@ impl FrameHash {
 
     /// The padding is told from zeros by the length, which is digested too, as is how much of the frame was not captured.
     #[inline(always)]
-    fn finish(&self, sums: [u128; 2], len: usize, cut: u64) -> Digest {
+    fn finish(&self, sums: [u128; 2], len: usize, cut: u64, sets: usize) -> Digest {
         let tag = self.key.digest(&[sums[0] as u64, (sums[0] >> 64) as u64, len as u64, cut]).get();
         let set = self.key.digest(&[sums[1] as u64, (sums[1] >> 64) as u64]).get();
-        Digest { tag, set }
+        Digest { tag, set: ((u128::from(set) * sets as u128) >> 64) as usize }
     }
 }
 
 #[inline(always)]
-fn add_pair(sums: [u128; 2], pair: &[u8], key: &[u64]) -> [u128; 2] {
-    let word = |at: usize| u64::from_le_bytes(pair[at..at + 8].try_into().expect("a pair is 16 bytes"));
-    let (left, right) = (word(0), word(8));
+fn add_pair(sums: [u128; 2], pair: &[u8; 16], key: &[u64]) -> [u128; 2] {
+    let both = u128::from_le_bytes(*pair);
+    let (left, right) = (both as u64, (both >> 64) as u64);
     let product = |at: usize| u128::from(left.wrapping_add(key[at])) * u128::from(right.wrapping_add(key[at + 1]));
     [sums[0].wrapping_add(product(0)), sums[1].wrapping_add(product(2))]
 }
@@ -401,7 +413,7 @@ mod tests {
     }
 
     fn digest(bytes: &[u8], ignore: Ignore) -> Digest {
-        FrameHash::new(&Secret::from_seed(1)).digest(&Frame::whole(bytes), &ignore)
+        FrameHash::new(&Secret::from_seed(1)).digest(&Frame::whole(bytes), &ignore, 1 << 40)
     }
 
     /// Ethernet, IPv4 10.0.0.1 > 10.0.0.2 id 0x1234 TTL 64, TCP 1000 > 80 seq 1 ack 2, payload "hello".

@@ -12,7 +12,7 @@
 use std::num::NonZeroU32;
 
 use crate::datapath::burst::{MAX_BURST, Selection};
-use crate::datapath::flow_table::{FlowCounters, FlowTable, KeyedHash, Timeouts};
+use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -281,10 +281,14 @@ impl First {
 
     #[inline]
     fn keep_until(&mut self, limit: u64, selection: Selection, inputs: &SampleInputs, cost: impl Fn(usize) -> u64) -> Selection {
+        let mut digests = [FlowDigest::default(); MAX_BURST];
+        for index in selection.indices() {
+            digests[index] = self.flows.hash().digest(&[inputs.hashes[index]]);
+        }
+        self.flows.load(selection.indices().map(|index| digests[index]));
         let mut kept = 0;
         for index in selection.indices() {
-            let digest = self.flows.hash().digest(&[inputs.hashes[index]]);
-            let (had, _) = self.flows.entry(digest, inputs.now_ns);
+            let (had, _) = self.flows.entry(digests[index], inputs.now_ns);
             if *had < limit {
                 *had += cost(index);
                 kept |= 1 << index;
