@@ -4,4 +4,5 @@ pub mod balance;
 pub mod burst;
 pub mod dedup;
 pub mod flow_table;
+pub mod limit;
 pub mod sample;
