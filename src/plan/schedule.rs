@@ -3,7 +3,7 @@
 //! A plan holds a `Schedule` for each rule that has one; the broker asks it at a burst boundary whether the rule is on and when to ask
 //! again. Everything is computed from the time that is passed in.
 
-use jiff::civil::{Date, Time, Weekday};
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
@@ -211,6 +211,7 @@ fn parse_minute(word: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::civil::Weekday;
     use proptest::prelude::*;
 
     fn ns(text: &str) -> u64 {
