@@ -9,5 +9,8 @@ pub mod hash;
 pub mod parse;
 pub mod receive;
 pub mod route;
+pub mod dedup;
+pub mod flow_table;
+pub mod limit;
 pub mod sample;
 pub mod worker;
