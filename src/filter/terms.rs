@@ -2,7 +2,7 @@
 //!
 //! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
 
-use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::burst::Selection;
 use crate::datapath::parse::{Depth, Layers};
 use crate::dpdk::Frame;
 use crate::headers::{ethernet, u16_at, vlan};
@@ -187,6 +187,5 @@ fn layer_or_empty<'a>(term: &BytesTerm, layers: &'a [Layers], i: usize) -> &'a L
 
 #[inline(always)]
 fn select(among: Selection, holds: impl Fn(usize) -> bool) -> Selection {
-    debug_assert!(MAX_BURST <= 64);
     Selection(among.indices().fold(0, |bits, i| bits | u64::from(holds(i)) << i))
 }
