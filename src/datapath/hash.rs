@@ -206,15 +206,10 @@ fn macs(bytes: &[u8], stack: Stack, seed: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../testbed/classify/packets.rs"]
-mod packets;
-
-#[cfg(test)]
 mod tests {
-    use super::packets::{self, MAC_A, MAC_B, Random};
     use super::*;
     use crate::datapath::parse::parse;
+    use crate::headers::packets::{self, MAC_A, MAC_B, Random};
 
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0xc0a8_0102;

@@ -842,14 +842,9 @@ fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../testbed/classify/packets.rs"]
-mod packets;
-
-#[cfg(test)]
 mod tests {
-    use super::packets::{self, MAC_A, MAC_B};
     use super::*;
+    use crate::headers::packets::{self, MAC_A, MAC_B};
 
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0x0a00_0002;

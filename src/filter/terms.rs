@@ -191,17 +191,12 @@ fn select(among: Selection, holds: impl Fn(usize) -> bool) -> Selection {
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../testbed/classify/packets.rs"]
-mod packets;
-
-#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::packets::{self, MAC_A, MAC_B};
     use super::*;
     use crate::datapath::parse::parse;
+    use crate::headers::packets::{self, MAC_A, MAC_B};
 
     fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
         packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, protocol, 0, payload))

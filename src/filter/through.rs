@@ -203,15 +203,10 @@ pub fn inside_burst<'a>(through: Through, frames: &[Frame<'a>], layers: &[Layers
 }
 
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../testbed/classify/packets.rs"]
-mod packets;
-
-#[cfg(test)]
 mod tests {
-    use super::packets::{self, MAC_A, MAC_B, mix};
     use super::*;
     use crate::datapath::parse::{Depth, parse};
+    use crate::headers::packets::{self, MAC_A, MAC_B, mix};
 
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0xc];
 

@@ -290,6 +290,12 @@ fn through_a_tunnel_judges_what_it_carries_as_plain_filters_judge_it_alone() {
         for through in [Through::default().with(layer), Through::ANY] {
             compare(&wrapped, &plain, through);
         }
+        // Cut somewhere behind the first byte that is carried, both show the same.
+        let cut = |frames: &[Vec<u8>]| -> Vec<Vec<u8>> {
+            let lost = |i: usize| i * 7 % (plain[i].len() - 14);
+            frames.iter().enumerate().map(|(i, frame)| frame[..frame.len() - lost(i)].to_vec()).collect()
+        };
+        compare(&cut(&wrapped), &cut(&plain), Through::ANY);
         let others: Through = Layer::ALL.into_iter().filter(|other| *other != layer && *other != Layer::Qinq).collect();
         compare(&wrapped, &wrapped, others);
     }
