@@ -212,7 +212,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
-    for (index, port) in ports.iter_mut().enumerate() {
+    for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
         for rxq in port.rxqs.drain(..) {
             intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), rxq });
             next += 1;
@@ -228,6 +228,10 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard));
             continue;
         };
+        if plan.ports[port.0].is_stopped {
+            outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
+            continue;
+        }
         let queues = ports[port.0].txqs.len();
         let mut senders = Vec::new();
         for worker in 0..workers {

@@ -17,6 +17,8 @@ pub enum Outlet {
     Handover { ring: Sender, queue: MbufQueue },
     /// Counted and freed.
     Discard,
+    /// The tool's port is stopped: freed and counted as dropped.
+    Down,
 }
 
 /// A worker's ways to all tools, by tool.
@@ -64,6 +66,10 @@ pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, cou
             Outlet::Discard => {
                 shared.discard(selection);
                 tool.sent.add(requested);
+            }
+            Outlet::Down => {
+                shared.discard(selection);
+                tool.drop_copies(DropReason::Down, requested);
             }
         }
     }

@@ -46,6 +46,13 @@ pub struct WorkerSeat {
     pub random_seed: u64,
 }
 
+impl WorkerSeat {
+    /// The seat of the only worker.
+    pub fn only() -> WorkerSeat {
+        WorkerSeat { index: 0, workers: NonZeroU32::MIN, random_seed: 0 }
+    }
+}
+
 /// What samplers know of a burst: entry `i` of each slice is packet `i`.
 #[derive(Clone, Copy)]
 pub struct SampleInputs<'a> {

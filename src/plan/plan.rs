@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
 use crate::datapath::flows::{HashId, HashSpec};
+use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
+use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -91,6 +93,8 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
+    pub is_stopped: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -179,11 +183,17 @@ pub struct Step {
 pub enum Action {
     Start,
     Stop,
+    Show(Show),
     ClearStats,
     Quit,
 }
 
 impl Plan {
+    /// How deep packets are parsed for some rule, besides what hashes ask for.
+    pub fn parse_depth(&self) -> Depth {
+        self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
     /// Ports that tools send to.
     pub fn is_tool_port(&self, port: PortId) -> bool {
         self.tools.iter().any(|tool| tool.output == Output::Port(port))
