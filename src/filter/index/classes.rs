@@ -38,7 +38,7 @@ pub(super) struct Ranged {
 /// Up to eight ranges, in one cache line.
 #[repr(align(64))]
 struct Short {
-    /// First value of each range; the first is not looked at. Unused ones repeat the last class at the largest value.
+    /// First value of each range, that of the first as 0. Unused ones repeat the last class at the largest value.
     starts: [u32; 8],
     classes: [u32; 8],
 }
@@ -65,18 +65,20 @@ impl ClassTable {
         }
     }
 
+    /// Replaces each value by its class.
     #[inline(always)]
-    pub fn class(&self, value: u32) -> u32 {
+    pub fn classify<const N: usize>(&self, values: &mut [u32; N]) {
         match self {
-            ClassTable::Direct(table) => u32::from(table[value as usize]),
-            ClassTable::Ranged(ranged) => ranged.class(value),
+            ClassTable::Direct(table) => values.iter_mut().for_each(|value| *value = u32::from(table[*value as usize])),
+            ClassTable::Ranged(ranged) => values.iter_mut().for_each(|value| *value = ranged.class(*value)),
         }
     }
 }
 
 impl Ranged {
     fn new(starts: &[u32], classes: &[u32]) -> Self {
-        let mut map = Self { shift: 16, top: Vec::new(), short: Vec::new(), tables: Vec::new() };
+        let none = Short { starts: [0; 8], classes: [0; 8] };
+        let mut map = Self { shift: 16, top: Vec::new(), short: vec![none], tables: Vec::new() };
         if starts.len() <= 8 {
             map.shift = 32;
             let entry = map.entry(starts, classes, 0, u32::MAX);
@@ -103,6 +105,7 @@ impl Ranged {
         if starts.len() <= 8 {
             let mut short = Short { starts: [u32::MAX; 8], classes: [*classes.last().expect("one at least"); 8] };
             short.starts[..starts.len()].copy_from_slice(starts);
+            short.starts[0] = 0;
             short.classes[..classes.len()].copy_from_slice(classes);
             self.short.push(short);
             return FURTHER | (index(self.short.len()) - 1);
@@ -121,16 +124,25 @@ impl Ranged {
         FURTHER | TABLE | index(base / 256)
     }
 
+    /// Entries that are classes and those that lead to a `Short` come in no order that a branch could learn, so both are taken without
+    /// one; tables are rare, or where nearly all packets go.
     #[inline(always)]
     fn class(&self, value: u32) -> u32 {
         let mut entry = self.top[(u64::from(value) >> self.shift) as usize];
+        if entry & TABLE != 0 {
+            entry = self.in_tables(entry, value);
+        }
+        let further = entry & FURTHER != 0;
+        let short = &self.short[if further { (entry & !FURTHER) as usize } else { 0 }];
+        let at = short.starts.iter().map(|&start| u32::from(start <= value)).sum::<u32>();
+        let class = short.classes[(at as usize).wrapping_sub(1) & 7];
+        if further { class } else { entry }
+    }
+
+    #[inline(never)]
+    fn in_tables(&self, mut entry: u32, value: u32) -> u32 {
         let mut shift = 8;
-        while entry & FURTHER != 0 {
-            if entry & TABLE == 0 {
-                let short = &self.short[(entry & !FURTHER) as usize];
-                let at = short.starts[1..].iter().map(|&start| usize::from(start <= value)).sum::<usize>();
-                return short.classes[at & 7];
-            }
+        while entry & TABLE != 0 {
             entry = self.tables[((entry & !(FURTHER | TABLE)) << 8 | (value >> shift & 0xff)) as usize];
             shift -= 8;
         }
@@ -188,7 +200,9 @@ mod tests {
             let near = points.iter().flat_map(|&point| [point, point.wrapping_sub(1), point.wrapping_add(1)]).collect::<Vec<_>>();
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
                 let expected = classes[points.iter().rposition(|&point| point <= probe).unwrap()];
-                prop_assert_eq!(table.class(probe), expected);
+                let mut class = [probe];
+                table.classify(&mut class);
+                prop_assert_eq!(class[0], expected);
             }
         }
     }
