@@ -1,5 +1,6 @@
 //! Filters: a pcap-filter expression becomes classic BPF by libpcap, a verified program, and code over a whole burst.
 
+pub mod analyse;
 pub mod compile;
 pub mod filters;
 mod formula;
@@ -14,6 +15,7 @@ pub mod terms;
 pub mod through;
 pub mod verify;
 
+pub use analyse::{Analysis, analyse};
 pub use compile::{CompileError, compile, libpcap_version};
 pub use filters::{Engine, Filters, SplitFilters};
 pub use program::Insn;

@@ -11,7 +11,7 @@ use oracle::Oracle;
 use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::{Frame, SplitFrame};
-use tapline::filter::{Engine, Filters, Insn, Program, SplitFilters, compile};
+use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
 
 /// Programs in every form that decides them.
 struct Engines {
@@ -147,6 +147,25 @@ proptest! {
     #[test]
     fn random_programs_run_as_bpf_filter_runs_them(program in programs::programs(40), packets in programs::packets()) {
         check_random(vec![program], &packets);
+    }
+
+    #[test]
+    fn what_is_claimed_of_random_programs_holds(insns in programs::programs(10), packets in programs::packets()) {
+        let program = Program::verify(insns).expect("a valid program");
+        let Analysis { never_matches, always_matches, misses_tagged, least_captured_bytes } = analyse(&program);
+        for (bytes, original_len) in packets {
+            let accepts = |bytes: &[u8]| program.run(bytes, original_len) != 0;
+            prop_assert!(!(accepts(&bytes) && never_matches));
+            prop_assert!(accepts(&bytes) || !always_matches);
+            prop_assert!(!accepts(&bytes) || bytes.len() as u64 >= least_captured_bytes);
+            for tag in [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00]] {
+                let mut tagged = bytes.clone();
+                if let Some(kind) = tagged.get_mut(12..14) {
+                    kind.copy_from_slice(&tag);
+                    prop_assert!(!(accepts(&tagged) && misses_tagged));
+                }
+            }
+        }
     }
 
     #[test]
