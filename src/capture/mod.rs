@@ -20,7 +20,7 @@ mod writer;
 
 pub use bytes::ByteOrder;
 pub use error::{Error, ErrorKind};
-pub use reader::{Burst, Reader, Record};
+pub use reader::{Burst, FileHeader, Reader, Record};
 pub use writer::{Packet, Writer};
 
 /// What kind of frame a packet's bytes begin with, as capture files number it.

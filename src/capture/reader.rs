@@ -9,7 +9,7 @@ use super::bytes::ByteOrder;
 use super::error::{Error, ErrorKind};
 use super::pcapng;
 use super::source::Input;
-use super::{Interface, InterfaceId, LinkType, pcap};
+use super::{Format, Interface, InterfaceId, LinkType, pcap};
 use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::Frame;
 
@@ -37,6 +37,30 @@ pub struct Reader {
 enum Layout {
     Pcap(Box<pcap::Header>),
     Pcapng { order: ByteOrder, max_block_len: u32 },
+}
+
+/// The format of a file that is read, and the header of a pcap file.
+#[derive(Clone, Debug)]
+pub struct FileHeader(Option<Box<pcap::Header>>);
+
+impl FileHeader {
+    pub fn format(&self) -> Format {
+        match &self.0 {
+            Some(header) if header.is_ns => Format::PcapNs,
+            Some(_) => Format::Pcap,
+            None => Format::Pcapng,
+        }
+    }
+
+    /// Whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap files.
+    pub fn is_carried(&self) -> bool {
+        self.0.as_ref().is_none_or(|header| header.is_common())
+    }
+
+    /// The bytes of a pcap file's header and their order.
+    pub(super) fn pcap(&self) -> Option<&pcap::Header> {
+        self.0.as_deref()
+    }
 }
 
 /// What a record is, for finding its options.
@@ -252,22 +276,12 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The header of a pcap file; `None` for pcapng.
-    pub(super) fn pcap_header(&self) -> Option<&pcap::Header> {
-        match &self.layout {
-            Layout::Pcap(header) => Some(header),
+    /// What the file's header says, for writing a file that continues it.
+    pub fn header(&self) -> FileHeader {
+        FileHeader(match &self.layout {
+            Layout::Pcap(header) => Some(header.clone()),
             Layout::Pcapng { .. } => None,
-        }
-    }
-
-    /// Whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap files.
-    pub fn is_carried(&self) -> bool {
-        self.pcap_header().is_none_or(pcap::Header::is_common)
-    }
-
-    /// Whether the file is a pcap with nanoseconds; pcapng says it for each interface.
-    pub fn is_pcap_ns(&self) -> bool {
-        self.pcap_header().is_some_and(|header| header.is_ns)
+        })
     }
 
     /// The byte order of the file, in pcapng of the current section.
@@ -276,10 +290,6 @@ impl Reader {
             Layout::Pcap(header) => header.order,
             Layout::Pcapng { order, .. } => *order,
         }
-    }
-
-    pub fn is_pcapng(&self) -> bool {
-        matches!(self.layout, Layout::Pcapng { .. })
     }
 
     /// The interfaces described so far in the current section.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::bytes::ByteOrder;
-use super::reader::{Burst, Reader};
+use super::reader::{Burst, FileHeader};
 use super::{Interface, InterfaceId, LinkType, pcap, pcapng};
 use crate::datapath::burst::Selection;
 
@@ -71,10 +71,10 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Begins a copy of `input`, in its format, for [`Writer::carry`].
-    pub fn carrying(out: W, input: &Reader) -> io::Result<Self> {
+    /// Begins a copy of a file with header `input`, in its format, for [`Writer::carry`].
+    pub fn carrying(out: W, input: &FileHeader) -> io::Result<Self> {
         let mut buffer = Gather::new(out);
-        let layout = match input.pcap_header() {
+        let layout = match input.pcap() {
             Some(header) => {
                 buffer.put(&header.raw)?;
                 Layout::Pcap { order: header.order, is_ns: header.is_ns }
@@ -164,7 +164,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Carries the selected records of `burst` over byte for byte, and in pcapng all other blocks.
-    /// The file must have been begun with [`Writer::carrying`] for the burst's reader.
+    /// The file must have been begun with [`Writer::carrying`] for the burst's file; a burst that has cut packets cannot be carried.
     pub fn carry(&mut self, burst: &Burst<'_>, selection: Selection) -> io::Result<()> {
         let span = burst.span();
         // Neighbours that stay are copied at once.

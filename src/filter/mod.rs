@@ -5,6 +5,6 @@ pub mod interpret;
 pub mod program;
 pub mod verify;
 
-pub use compile::{CompileError, compile, libpcap_version};
+pub use compile::{CompileError, compile, compile_for, libpcap_version};
 pub use program::Insn;
 pub use verify::{Program, VerifyError};
