@@ -17,7 +17,7 @@ use super::UsageError;
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::dpdk::Frame;
-use crate::filter::{Program, compile_for};
+use crate::filter::{Filters, compile_for};
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
@@ -161,27 +161,27 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The expression, compiled for each link type that the capture has.
 struct Selector {
     expression: String,
-    programs: Vec<(LinkType, Program)>,
-    /// The program of each interface of the current section.
+    filters: Vec<(LinkType, Filters)>,
+    /// The filter of each interface of the current section.
     by_interface: Vec<usize>,
 }
 
 impl Selector {
     fn new(expression: String) -> Self {
-        Self { expression, programs: Vec::new(), by_interface: Vec::new() }
+        Self { expression, filters: Vec::new(), by_interface: Vec::new() }
     }
 
     /// Compiles for link types that were not seen before.
     fn learn(&mut self, interfaces: &[Interface]) -> Result<()> {
         self.by_interface.clear();
         for interface in interfaces {
-            let known = self.programs.iter().position(|(link_type, _)| *link_type == interface.link_type);
+            let known = self.filters.iter().position(|(link_type, _)| *link_type == interface.link_type);
             let index = match known {
                 Some(index) => index,
                 None => {
-                    let program = self.compile(interface.link_type)?;
-                    self.programs.push((interface.link_type, program));
-                    self.programs.len() - 1
+                    let filter = self.compile(interface.link_type)?;
+                    self.filters.push((interface.link_type, filter));
+                    self.filters.len() - 1
                 }
             };
             self.by_interface.push(index);
@@ -189,16 +189,17 @@ impl Selector {
         Ok(())
     }
 
-    fn compile(&self, link_type: LinkType) -> Result<Program> {
-        compile_for(&self.expression, link_type.dlt()).map_err(|error| {
+    fn compile(&self, link_type: LinkType) -> Result<Filters> {
+        let program = compile_for(&self.expression, link_type.dlt()).map_err(|error| {
             let place = if link_type == LinkType::ETHERNET { String::new() } else { format!(" (for link type {})", link_type.0) };
-            UsageError(format!("expression `{}`{place}: {error}", self.expression)).into()
-        })
+            UsageError(format!("expression `{}`{place}: {error}", self.expression))
+        })?;
+        Ok(Filters::build(&[program]))
     }
 
     /// Finds a mistake in the expression although the capture had no interface.
     fn check(&self) -> Result<()> {
-        if self.programs.is_empty() { self.compile(LinkType::ETHERNET).map(drop) } else { Ok(()) }
+        if self.filters.is_empty() { self.compile(LinkType::ETHERNET).map(drop) } else { Ok(()) }
     }
 
     fn select(&mut self, burst: &Burst<'_>) -> Result<Selection> {
@@ -207,22 +208,24 @@ impl Selector {
         }
         let mut frames = [Frame::whole(&[]); MAX_BURST];
         let frames = burst.frames(&mut frames);
-        if let [(_, program)] = self.programs.as_slice() {
-            return Ok(select(program, frames));
+        if let [(_, filter)] = self.filters.as_slice() {
+            return Ok(select(filter, frames));
         }
         let mut selection = Selection::NONE;
-        for (index, (_, program)) in self.programs.iter().enumerate() {
+        for (index, (_, filter)) in self.filters.iter().enumerate() {
             let is_its = |&packet: &usize| self.by_interface[burst.interface(packet).0 as usize] == index;
             let its = (0..burst.len()).filter(is_its).fold(0, |bits, packet| bits | 1 << packet);
-            selection.0 |= select(program, frames).0 & its;
+            selection.0 |= select(filter, frames).0 & its;
         }
         Ok(selection)
     }
 }
 
-/// The packets that `program` accepts.
-fn select(program: &Program, frames: &[Frame<'_>]) -> Selection {
-    Selection(frames.iter().enumerate().fold(0, |bits, (index, frame)| bits | u64::from(program.matches(frame)) << index))
+/// The packets that the one program of `filter` accepts.
+fn select(filter: &Filters, frames: &[Frame<'_>]) -> Selection {
+    let mut selections = [Selection::NONE];
+    filter.select(frames, &mut selections);
+    selections[0]
 }
 
 /// The file that is written; created when the first burst was judged, so that a wrong expression leaves an existing file as it is.
