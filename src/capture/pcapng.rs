@@ -181,3 +181,63 @@ pub(super) fn interface(block: &[u8], order: ByteOrder, offset: u64) -> Result<I
     }
     Ok(interface)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn clock(resolution: u8) -> Clock {
+        Clock::MICROSECONDS.with_resolution(resolution).expect("a resolution in range")
+    }
+
+    #[test]
+    fn ticks_become_nanoseconds_in_every_resolution() {
+        assert_eq!(clock(0).time_ns(7), 7_000_000_000);
+        assert_eq!(clock(6).time_ns(1_700_000_000_123_456), 1_700_000_000_123_456_000);
+        assert_eq!(clock(9).time_ns(1_700_000_000_123_456_789), 1_700_000_000_123_456_789);
+        assert_eq!(clock(12).time_ns(1_234_567), 1234);
+        assert_eq!(clock(0x80 | 1).time_ns(3), 1_500_000_000);
+        assert_eq!(clock(0x80 | 63).time_ns(u64::MAX), 1_999_999_999);
+        assert_eq!(Clock { offset_s: 1_700_000_000, ..clock(9) }.time_ns(5), 1_700_000_000_000_000_005);
+        assert_eq!(Clock { offset_s: i64::MIN, ..clock(9) }.time_ns(5), 0);
+        assert_eq!(Clock { offset_s: i64::MAX, ..clock(0) }.time_ns(u64::MAX), u64::MAX);
+        assert_eq!(clock(0).time_ns(u64::MAX), u64::MAX);
+        for out_of_range in [20, 0x7f, 0x80 | 64, 0xff] {
+            assert_eq!(Clock::MICROSECONDS.with_resolution(out_of_range), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decimal_and_binary_ticks_are_cut_to_whole_nanoseconds(ticks in any::<u64>(), power in 0u32..20, is_binary in any::<bool>()) {
+            let (resolution, per_second) =
+                if is_binary { (0x80 | power as u8, 1u128 << power) } else { (power as u8, 10u128.pow(power)) };
+            let expected = u64::try_from(u128::from(ticks) * 1_000_000_000 / per_second).unwrap_or(u64::MAX);
+            prop_assert_eq!(clock(resolution).time_ns(ticks), expected);
+        }
+    }
+
+    #[test]
+    fn damaged_interface_options_are_told_with_their_place() {
+        // Block type 1, length, link type 1, snaplen 0, options, length again.
+        let block = |options: &[u8]| {
+            let len = (20 + options.len() as u32).to_le_bytes();
+            [&1u32.to_le_bytes()[..], &len, &[1, 0, 0, 0, 0, 0, 0, 0], options, &len].concat()
+        };
+        let read = |options: &[u8]| interface(&block(options), ByteOrder::Little, 28);
+        assert_eq!(read(&[]).expect("no options").clock, Clock::MICROSECONDS);
+        assert_eq!(read(&[9, 0, 1, 0, 9, 0, 0, 0]).expect("if_tsresol 9").clock, Clock::NANOSECONDS);
+        assert_eq!(read(&[2, 0, 2, 0, b'a', b'b', 0, 0, 0, 0, 0, 0]).expect("if_name").name.as_deref(), Some("ab"));
+        for (options, what) in [
+            (&[9, 0, 2, 0, 9, 9, 0, 0][..], "if_tsresol does not have 1 byte"),
+            (&[9, 0, 1, 0, 20, 0, 0, 0], "if_tsresol is out of range"),
+            (&[14, 0, 4, 0, 0, 0, 0, 0], "if_tsoffset does not have 8 bytes"),
+            (&[2, 0, 9, 0, b'a', b'b', 0, 0], "an option runs past the block"),
+        ] {
+            let error = read(options).expect_err(what);
+            assert_eq!(error.to_string(), format!("at byte 28: the interface's options are damaged: {what}"));
+        }
+    }
+}

@@ -551,3 +551,69 @@ fn packet_entry(block: &[u8], block_type: u32, order: ByteOrder, at: usize, inte
         kind: if is_simple { Kind::Simple } else { Kind::WithOptions },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(bytes: Vec<u8>) -> Reader {
+        Reader::from_stream(Box::new(io::Cursor::new(bytes))).expect("a capture file")
+    }
+
+    /// A little-endian pcap header and one record of a header of `record_header` and 4 bytes of packet.
+    fn pcap(magic: u32, version: (u16, u16), snaplen: u32, record_header: &[u32]) -> Vec<u8> {
+        let mut file = magic.to_le_bytes().to_vec();
+        file.extend([version.0.to_le_bytes(), version.1.to_le_bytes()].concat());
+        file.extend([0, 0, snaplen, 1].iter().flat_map(|field: &u32| field.to_le_bytes()));
+        file.extend(record_header.iter().flat_map(|field| field.to_le_bytes()));
+        file.extend([1, 2, 3, 4]);
+        file
+    }
+
+    #[test]
+    fn old_and_modified_pcap_files_are_read() {
+        for (file, is_carried) in [
+            (pcap(0xa1b2_c3d4, (2, 4), 96, &[5, 6, 4, 9]), true),
+            (pcap(0xa1b2_c3d4, (2, 3), 96, &[5, 6, 4, 9]), false),
+            (pcap(0xa1b2_c3d4, (2, 3), 96, &[5, 6, 9, 4]), false),
+            (pcap(0xa1b2_c3d4, (2, 2), 96, &[5, 6, 9, 4]), false),
+            (pcap(0xa1b2_c3d4, (543, 0), 96, &[5, 6, 9, 4]), false),
+            (pcap(0xa1b2_cd34, (2, 4), 96, &[5, 6, 4, 9, 1, 2]), false),
+        ] {
+            let mut reader = reader(file);
+            assert_eq!(reader.header().is_carried(), is_carried);
+            let record = reader.next_record().expect("a sound file").expect("a packet");
+            assert_eq!((record.time_ns, record.bytes, record.original_len), (5_000_006_000, &[1, 2, 3, 4][..], 9));
+            assert!(reader.next_record().expect("a sound file").is_none());
+        }
+        let newer = pcap(0xa1b2_c3d4, (2, 5), 96, &[]);
+        let error = Reader::from_stream(Box::new(io::Cursor::new(newer))).err().expect("version 2.5");
+        assert_eq!(error.to_string(), "at byte 0: pcap version 2.5 is not supported");
+    }
+
+    #[test]
+    fn a_packet_longer_than_its_file_allows_is_cut_as_libpcap_cuts_it() {
+        let mut reader = reader(pcap(0xa1b2_c3d4, (2, 4), 3, &[5, 6, 4, 9]));
+        let burst = reader.next_burst().expect("a sound file").expect("a packet");
+        assert!(burst.has_cut());
+        assert_eq!((burst.get(0).bytes, burst.get(0).raw().len()), (&[1, 2, 3][..], 20));
+    }
+
+    #[test]
+    fn a_block_larger_than_the_buffer_is_passed_over_and_one_beyond_the_limit_is_damage() {
+        let block = |block_type: u32, len: u32, body: &[u8]| {
+            [&block_type.to_le_bytes()[..], &len.to_le_bytes(), body, &len.to_le_bytes()].concat()
+        };
+        let section = block(0x0a0d_0d0a, 28, &[&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+        let interface = block(1, 20, &[1, 0, 0, 0, 0, 0, 0, 0]);
+        let large = block(0x0bad, (10 << 20) + 12, &vec![7; 10 << 20]);
+        let simple = block(3, 20, &[4, 0, 0, 0, 1, 2, 3, 4]);
+        let beyond = block(0x0bad, 0x7fff_fff0, &[]);
+        let mut reader = reader([&section[..], &interface, &large, &simple, &beyond].concat());
+        let record = reader.next_record().expect("sound so far").expect("a packet");
+        assert_eq!((record.time_ns, record.bytes, record.original_len), (0, &[1, 2, 3, 4][..], 4));
+        let error = reader.next_record().err().expect("a block of 2 GiB");
+        assert_eq!(error.offset, 28 + 20 + (10 << 20) + 12 + 20);
+        assert!(matches!(error.kind, ErrorKind::BlockLen { block_type: 0x0bad, .. }), "{error}");
+    }
+}

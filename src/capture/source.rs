@@ -13,7 +13,9 @@ const CHUNK_LEN: usize = 256 * 1024;
 /// Room before a chunk for the part of a record that ended the chunk before, so that reads stay aligned to pages of the file.
 const HEADROOM_LEN: usize = 64 * 1024;
 /// Chunks in flight between the two threads.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 6;
+/// The thread that reads ahead is woken for no fewer free chunks: a wake-up costs as much as reading a few pages.
+const WAKE_AT: usize = 3;
 
 /// A window on the bytes of a capture file: those that were read and not yet consumed.
 pub(super) struct Input {
@@ -186,8 +188,12 @@ impl ReadAhead {
 
     fn give_back(&self, mut bytes: Vec<u8>) {
         bytes.resize(HEADROOM_LEN + CHUNK_LEN, 0);
-        self.shared.lock().free.push(bytes);
-        self.shared.changed.notify_one();
+        let mut state = self.shared.lock();
+        state.free.push(bytes);
+        if state.free.len() >= WAKE_AT {
+            drop(state);
+            self.shared.changed.notify_one();
+        }
     }
 }
 
@@ -250,5 +256,61 @@ impl Drop for ReadAhead {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Takes all bytes of `input` in pieces of lengths that go round `piece_lens`.
+    fn take_all(mut input: Input, piece_lens: &[usize]) -> Vec<u8> {
+        let mut taken = Vec::new();
+        for piece_len in piece_lens.iter().cycle() {
+            input.fill(*piece_len).expect("a readable file");
+            assert_eq!(input.offset(), taken.len() as u64);
+            let piece_len = input.available().len().min(*piece_len);
+            if piece_len == 0 {
+                break;
+            }
+            taken.extend_from_slice(&input.available()[..piece_len]);
+            input.consume(piece_len);
+        }
+        taken
+    }
+
+    #[test]
+    fn a_file_arrives_whole_in_pieces_of_any_length_with_and_without_reading_ahead() {
+        for len in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 9 * CHUNK_LEN + 77] {
+            let bytes: Vec<u8> = (0..len).map(|at| (at / 251 + at) as u8).collect();
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            file.write_all(&bytes).expect("a writable file");
+            // Shorter than the headroom, longer than it, longer than a chunk, longer than the first buffer.
+            for piece_lens in [&[100, 3][..], &[1500, HEADROOM_LEN + 9], &[CHUNK_LEN + 5, 16], &[3 * CHUNK_LEN, 40, HEADROOM_LEN]] {
+                let open = || File::open(file.path()).expect("a file");
+                assert!(take_all(Input::stream(Box::new(open())), piece_lens) == bytes, "{len} bytes as a stream, {piece_lens:?}");
+                let ahead = Input::read_ahead(open()).expect("a thread");
+                assert!(take_all(ahead, piece_lens) == bytes, "{len} bytes read ahead, {piece_lens:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_dropped_early_stops_its_thread() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(&vec![0; 20 * CHUNK_LEN]).expect("a writable file");
+        let mut input = Input::read_ahead(File::open(file.path()).expect("a file")).expect("a thread");
+        input.fill(1).expect("a readable file");
+        drop(input);
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory_that_the_file_does_not_fill() {
+        let mut input = Input::stream(Box::new(io::Cursor::new(vec![0; 1000])));
+        input.fill(128 << 20).expect("a readable stream");
+        assert_eq!(input.available().len(), 1000);
+        assert!(input.bytes.len() < 8 * CHUNK_LEN, "{} bytes", input.bytes.len());
     }
 }

@@ -266,3 +266,64 @@ impl<W: Write> Gather<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes the length of each write.
+    #[derive(Default)]
+    struct Lengths {
+        writes: Vec<usize>,
+        bytes: Vec<u8>,
+    }
+
+    impl Write for Lengths {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes.push(bytes.len());
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn writes_end_at_multiples_of_the_buffer_also_after_an_early_flush() {
+        let mut gather = Gather::new(Lengths::default());
+        let mut expected = Vec::new();
+        for index in 0..3000usize {
+            let piece: Vec<u8> = (0..index % 1500).map(|at| (at + index) as u8).collect();
+            gather.put(&piece).expect("a vector takes all");
+            expected.extend(piece);
+            if index == 100 {
+                gather.flush().expect("a vector takes all");
+            }
+        }
+        let long: Vec<u8> = (0..3 * BUFFER_LEN).map(|at| at as u8).collect();
+        gather.put(&long).expect("a vector takes all");
+        expected.extend(long);
+        gather.flush().expect("a vector takes all");
+        assert!(gather.out.bytes == expected);
+        let writes = &gather.out.writes;
+        let (early, later) = (writes[0], &writes[2..writes.len() - 1]);
+        assert_eq!(early + writes[1], BUFFER_LEN);
+        assert!(later.len() > 5 && later.iter().all(|len| *len == BUFFER_LEN));
+    }
+
+    #[test]
+    fn a_time_beyond_the_format_is_refused_and_not_bent() {
+        let mut writer = Writer::pcap(Vec::new(), ByteOrder::Little, true, LinkType::ETHERNET, 0).expect("a vector takes all");
+        let packet = Packet {
+            interface: InterfaceId(0),
+            time_ns: (1 << 32) * 1_000_000_000,
+            bytes: &[0; 60],
+            original_len: 60,
+            comments: &[],
+        };
+        let error = writer.write(&packet).expect_err("the year 2106");
+        assert!(error.to_string().contains("2106"), "{error}");
+    }
+}

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Expression as for tcpdump, and `through LIST` to look inside tags and tunnels; without one all packets are selected
-    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    #[arg(value_name = "EXPR")]
     words: Vec<String>,
 }
 
