@@ -3,14 +3,14 @@
 pub mod balance;
 pub mod burst;
 pub mod classify;
+pub mod dedup;
 pub mod egress;
+pub mod flow_table;
 pub mod flows;
 pub mod hash;
+pub mod limit;
 pub mod parse;
 pub mod receive;
 pub mod route;
-pub mod dedup;
-pub mod flow_table;
-pub mod limit;
 pub mod sample;
 pub mod worker;

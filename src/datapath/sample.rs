@@ -64,10 +64,23 @@ pub struct WorkerSeat {
     pub flow_hash: KeyedHash,
 }
 
-impl WorkerSeat {
-    /// The seat of the only worker.
-    pub fn only() -> WorkerSeat {
-        WorkerSeat { index: 0, workers: NonZeroU32::MIN, random_seed: 0 }
+impl SampleSpec {
+    /// Whether its samplers read `SampleInputs::hashes`.
+    pub fn needs_hashes(&self) -> bool {
+        matches!(self, SampleSpec::Flow { .. } | SampleSpec::First { .. } | SampleSpec::Rate { .. })
+    }
+
+    /// Whether its samplers read `SampleInputs::lens`.
+    pub fn needs_lens(&self) -> bool {
+        matches!(
+            self,
+            SampleSpec::Rate { budget: Budget::BitsPerSecond(_), .. } | SampleSpec::First { limit: FirstLimit::Bytes(_) }
+        )
+    }
+
+    /// Whether its samplers read `SampleInputs::now_ns`.
+    pub fn needs_time(&self) -> bool {
+        matches!(self, SampleSpec::Rate { .. } | SampleSpec::First { .. } | SampleSpec::Every { .. })
     }
 }
 
@@ -75,9 +88,9 @@ impl WorkerSeat {
 #[derive(Clone, Copy)]
 pub struct SampleInputs<'a> {
     /// Symmetric flow hashes, equal for both directions and, for flow sampling to agree between brokers, not keyed at random.
-    /// May be empty where `Sampler::needs_hashes` is false.
+    /// May be empty where `SampleSpec::needs_hashes` is false.
     pub hashes: &'a [u64],
-    /// Bytes on the wire. May be empty where `Sampler::needs_lens` is false.
+    /// Bytes on the wire. May be empty where `SampleSpec::needs_lens` is false.
     pub lens: &'a [u32],
     /// Nanoseconds since the Unix epoch, once a burst.
     pub now_ns: u64,
@@ -145,16 +158,6 @@ impl Sampler {
             Sampler::Random(_) => Some(4),
             Sampler::Flow(_) | Sampler::First(_) | Sampler::Rate(_) => None,
         }
-    }
-
-    /// Whether `SampleInputs::hashes` is read.
-    pub fn needs_hashes(&self) -> bool {
-        matches!(self, Sampler::Flow(_) | Sampler::First(_) | Sampler::Rate(_))
-    }
-
-    /// Whether `SampleInputs::lens` is read.
-    pub fn needs_lens(&self) -> bool {
-        matches!(self, Sampler::Rate(Rate { bits: true, .. }) | Sampler::First(First { limit: FirstLimit::Bytes(_), .. }))
     }
 
     /// What the sampler's flow table has done, where it has one.

@@ -16,7 +16,7 @@ pub mod through;
 pub mod verify;
 
 pub use analyse::{Analysis, analyse};
-pub use compile::{CompileError, compile, libpcap_version};
+pub use compile::{CompileError, compile, compile_for, libpcap_version};
 pub use filters::{Engine, Filters, SplitFilters};
 pub use program::Insn;
 pub use verify::{Program, VerifyError};
