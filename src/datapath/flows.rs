@@ -31,9 +31,9 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// For a plan that uses these ways to hash.
-    pub fn new(specs: &[HashSpec]) -> Self {
-        let depth = specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default();
+    /// For a plan that uses these ways to hash, and otherwise needs packets parsed to `depth`.
+    pub fn new(specs: &[HashSpec], depth: Depth) -> Self {
+        let depth = specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
         Self {
             depth,
             specs: specs.to_vec(),
@@ -51,15 +51,22 @@ impl Flows {
         self.has_hashes.fill(0);
     }
 
+    /// The layers of the packets of the burst, valid for those that are `wanted`.
+    #[inline]
+    pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> &[Layers; MAX_BURST] {
+        for index in Selection(wanted.0 & !self.has_layers).indices() {
+            self.layers[index] = parse(&frames[index], self.depth);
+        }
+        self.has_layers |= wanted.0;
+        &self.layers
+    }
+
     /// The hashes of the packets of the burst, valid for those that are `wanted`.
     #[inline]
     pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
         let missing = wanted.0 & !self.has_hashes[id.0];
         if missing != 0 {
-            for index in Selection(missing & !self.has_layers).indices() {
-                self.layers[index] = parse(&frames[index], self.depth);
-            }
-            self.has_layers |= missing;
+            self.layers(wanted, frames);
             let spec = &self.specs[id.0];
             flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), &mut self.hashes[id.0]);
             self.has_hashes[id.0] |= missing;

@@ -3,6 +3,7 @@
 //! Stands between classify and egress; sampling is asked for here, rule by rule, since a rule samples only what reaches it.
 
 use super::burst::{MAX_BURST, Selection};
+use super::classify::Matches;
 use super::flows::Flows;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
@@ -40,12 +41,12 @@ pub struct BurstFacts<'a> {
     pub now_ns: u64,
 }
 
-/// Gives each tool its selection: `selections[i]` is what step `i` of the input matches, `samplers` are the worker's own, by rule.
+/// Gives each tool its selection: `matches` is what each step of the input matched, `samplers` are the worker's own, by rule.
 #[inline]
 pub fn route(
     plan: &Plan,
     input: &InputPlan,
-    selections: &[Selection],
+    matches: &mut Matches,
     facts: &mut BurstFacts<'_>,
     samplers: &mut [Option<Sampler>],
     copies: &mut Copies,
@@ -53,10 +54,11 @@ pub fn route(
 ) {
     copies.clear();
     let mut open = facts.all.0;
-    for (step, selection) in input.steps.iter().zip(selections) {
+    matches.drain(|step, selection| {
+        let step = &input.steps[step];
         let matched = selection.0 & open;
         if matched == 0 {
-            continue;
+            return;
         }
         let rule = &counters.rules[step.rule.0];
         rule.matched.add(u64::from(matched.count_ones()));
@@ -81,10 +83,7 @@ pub fn route(
             }
             Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies),
         }
-        if open == 0 {
-            break;
-        }
-    }
+    });
 }
 
 #[inline]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::burst::{MAX_BURST, Selection};
-use super::classify::{ClassifyScratch, classify};
+use super::burst::MAX_BURST;
+use super::classify::{Matches, classify};
 use super::egress::{Outlets, abandon, egress, flush};
 use super::flows::Flows;
 use super::receive::{Intake, receive};
@@ -74,8 +74,7 @@ const FLUSH_TURNS: u32 = 8;
 struct Desk {
     burst: MbufBurst,
     linear: Linear,
-    scratch: ClassifyScratch,
-    selections: Vec<Selection>,
+    matches: Matches,
     copies: Copies,
     flows: Flows,
     lens: [u32; MAX_BURST],
@@ -84,14 +83,12 @@ struct Desk {
 impl Worker {
     /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
     pub fn run(mut self) -> Self {
-        let rules = self.plan.inputs.iter().map(|input| input.steps.len()).max().unwrap_or(0);
         let mut desk = Desk {
             burst: MbufBurst::default(),
             linear: Linear::default(),
-            scratch: ClassifyScratch::default(),
-            selections: vec![Selection::NONE; rules],
+            matches: Matches::new(self.plan.inputs.iter().map(|input| &input.classifier)),
             copies: Copies::new(self.plan.tools.len()),
-            flows: Flows::new(&self.plan.hashes),
+            flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
         };
         let mut unflushed_turns = 0;
@@ -134,17 +131,14 @@ impl Worker {
             is_busy = true;
             let input = &self.plan.inputs[intake.port.0];
             let all = desk.burst.all();
-            let selections = &mut desk.selections[..input.steps.len()];
             let mut frames = Frames::new();
             let mut now_ns = 0;
             if input.needs_frames {
                 desk.burst.prefetch();
                 desk.burst.frames(&mut desk.linear, &mut frames);
-                classify(&input.classifier, all, &frames, &mut desk.scratch, selections);
                 desk.flows.clear();
-            } else {
-                selections.fill(all);
             }
+            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
             if input.needs_lens {
                 desk.burst.lens(&mut desk.lens);
             }
@@ -152,7 +146,7 @@ impl Worker {
                 now_ns = clock::now_ns();
             }
             let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns };
-            route(&self.plan, input, selections, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);

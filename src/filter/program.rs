@@ -88,6 +88,15 @@ impl Width {
             Width::Word => 4,
         }
     }
+
+    /// The largest number of this width.
+    pub fn maximum(self) -> u32 {
+        match self {
+            Width::Byte => 0xff,
+            Width::Half => 0xffff,
+            Width::Word => u32::MAX,
+        }
+    }
 }
 
 /// The second operand of arithmetic and tests.

@@ -238,7 +238,7 @@ pub enum ToolTarget {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToolOption {
-    Transport(Transport),
+    Transport(Box<Transport>),
     /// The path's MTU where it is less than the port's.
     Mtu(u16),
     /// Packets that may wait, and bytes.

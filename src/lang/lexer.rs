@@ -269,9 +269,10 @@ impl<'a> Lexer<'a> {
     fn variable(&mut self, word: &mut Word, variables: &mut Variables, diagnostics: &mut Diagnostics) {
         let start = self.at;
         let rest = &self.text[start + 2..];
-        let stop = rest.find(|c: char| c == '}' || c == '"' || c == '$' || c.is_whitespace()).unwrap_or(rest.len());
+        let stop = rest.find(['}', '"', '$', '\n']).unwrap_or(rest.len());
         let name = &rest[..stop];
         if !rest[stop..].starts_with('}') {
+            let stop = name.find(char::is_whitespace).unwrap_or(stop);
             self.at = start + 2 + stop;
             let error = Diagnostic::error(self.span(start, self.at), "`${` is not closed").label("expected `${NAME}`");
             return poison(word, diagnostics, error);

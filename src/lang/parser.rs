@@ -251,3 +251,207 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::ast::*;
+    use super::super::source::Position;
+    use super::super::{load, parse_command, parse_command_with, parse_text};
+    use super::*;
+
+    fn clauses(rule: &str) -> Vec<RuleClause> {
+        let parsed = parse_command(rule);
+        assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
+        match parsed.file.commands.into_iter().next().map(|command| command.value) {
+            Some(Command::RuleCreate { clauses, .. }) => clauses.into_iter().map(|clause| clause.value).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rule_keeps_its_clauses_with_their_places() {
+        let text = "rule create 20 from tap0 vlan 100-110 match \"udp port 53\" sample flow 1/10 slice 128 to remote class high";
+        let parsed = parse_command(text);
+        assert!(parsed.diagnostics.is_empty());
+        let Command::RuleCreate { priority, clauses } = &parsed.file.commands[0].value else { panic!() };
+        assert_eq!(priority.value, 20);
+        let written: Vec<&str> = clauses.iter().map(|clause| parsed.sources.text(clause.span)).collect();
+        let expected =
+            ["from tap0", "vlan 100-110", "match \"udp port 53\"", "sample flow 1/10", "slice 128", "to remote", "class high"];
+        assert_eq!(written, expected);
+        assert_eq!(clauses[1].value, RuleClause::Vlan(Ranges(vec![(100, 110)])));
+        assert_eq!(clauses[3].value, RuleClause::Sample(Sample::Flow { one_in: 10, seed: None }));
+        assert_eq!(clauses[4].value, RuleClause::Edit(Edit::Slice { keep_bytes: 128, after: None }));
+    }
+
+    #[test]
+    fn terms_are_joined_to_a_match_in_their_order() {
+        let clauses = clauses("rule create 1 from any match web and vni 5-7 and bytes 2 0x47/f7 after l4 to a");
+        let RuleClause::Match(terms) = &clauses[1] else { panic!() };
+        assert!(
+            matches!(&terms[0].value, Term::Filter(Filter { source, .. }) if source.value == FilterSource::Named("web".into()))
+        );
+        assert_eq!(terms[1].value, Term::Vni(Ranges(vec![(5, 7)])));
+        let Term::Bytes { offset: 2, value, mask, after: Some(after) } = &terms[2].value else { panic!() };
+        assert_eq!((value.as_slice(), mask.as_slice(), after.value), (&[0x47][..], &[0xf7][..], Anchor::L4));
+    }
+
+    #[test]
+    fn quotes_tell_an_expression_from_a_name() {
+        let source = |rule: &str| match clauses(rule).swap_remove(1) {
+            RuleClause::Match(terms) => match terms.into_iter().next().map(|term| term.value) {
+                Some(Term::Filter(filter)) => filter.source.value,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(source("rule create 1 from any match tcp to a"), FilterSource::Named("tcp".into()));
+        assert_eq!(source("rule create 1 from any match \"tcp\" to a"), FilterSource::Expression("tcp".into()));
+        let parsed = parse_text("t", "let F \"tcp\"\nrule create 1 from any match ${F} to a", &[]);
+        let Command::RuleCreate { clauses, .. } = &parsed.file.commands[0].value else { panic!() };
+        let RuleClause::Match(terms) = &clauses[1].value else { panic!() };
+        assert!(matches!(&terms[0].value, Term::Filter(f) if f.source.value == FilterSource::Expression("tcp".into())));
+    }
+
+    #[test]
+    fn a_transport_gathers_its_keys_in_any_order() {
+        let parsed = parse_command("tool create r port up0 dst 198.18.0.9 queue 64 erspan3 ttl 9 session 7 src 198.18.0.1 df");
+        let Command::ToolCreate { options, .. } = &parsed.file.commands[0].value else { panic!() };
+        let transport = options.iter().find_map(|option| match &option.value {
+            ToolOption::Transport(transport) => Some(transport),
+            _ => None,
+        });
+        let Some(Transport::Erspan(erspan)) = transport.map(|transport| &**transport) else { panic!("{options:?}") };
+        assert_eq!((erspan.version, erspan.session.value), (3, 7));
+        assert_eq!(erspan.outer.dst.value.to_string(), "198.18.0.9");
+        assert_eq!(erspan.outer.ttl.as_ref().map(|ttl| ttl.value), Some(9));
+        assert_eq!(erspan.outer.df.as_ref().map(|df| df.value), Some(true));
+    }
+
+    #[test]
+    fn a_flawed_definition_still_excuses_the_uses_of_its_name() {
+        let parsed = parse_text("t", "tool create ids port p rxx 7\nport atach tap0 net_null0\nfilter create web \"tcp", &[]);
+        assert_eq!(parsed.diagnostics.errors(), 3);
+        assert!(parsed.file.commands.is_empty());
+        assert!(parsed.file.is_excused(NameKind::Tool, "ids"));
+        assert!(parsed.file.is_excused(NameKind::Port, "tap0"));
+        assert!(parsed.file.is_excused(NameKind::Filter, "web"));
+        assert!(!parsed.file.is_excused(NameKind::Tool, "tap0"));
+    }
+
+    #[test]
+    fn the_clauses_that_are_right_remain_for_the_planner_in_a_line_with_a_mistake() {
+        let parsed = parse_command("rule create 1 from tap0 sample 1/x to ids");
+        let Command::RuleCreate { clauses, .. } = &parsed.file.partial[0].value else { panic!() };
+        assert!(
+            matches!(&clauses[..], [from, to] if matches!(from.value, RuleClause::From(_)) && matches!(to.value, RuleClause::To(_)))
+        );
+    }
+
+    #[test]
+    fn variables_of_one_command_serve_the_next() {
+        let first = parse_command("let TAP tap0");
+        let second = parse_command_with("port detach ${TAP}", first.variables);
+        assert!(matches!(&second.file.commands[0].value, Command::PortDetach(name) if name.value == "tap0"));
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_diagnostics() {
+        for path in ["/nonexistent/x.pipe", "/"] {
+            let parsed = load(Path::new(path), &[]);
+            assert_eq!(parsed.diagnostics.errors(), 1);
+            assert!(parsed.file.incomplete);
+        }
+    }
+
+    #[test]
+    fn files_that_include_two_others_each_come_to_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        for depth in 0..12 {
+            let next = depth + 1;
+            let text = format!("include {next}.pipe\n").repeat(3);
+            std::fs::write(folder.path().join(format!("{depth}.pipe")), text).unwrap();
+        }
+        std::fs::write(folder.path().join("12.pipe"), "").unwrap();
+        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        assert!(parsed.sources.len() <= MOST_FILES + 1);
+        assert!(parsed.diagnostics.iter().any(|d| d.message == "too many included files"));
+    }
+
+    #[test]
+    fn a_chain_of_includes_has_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        for depth in 0..40 {
+            std::fs::write(folder.path().join(format!("{depth}.pipe")), format!("include {}.pipe\n", depth + 1)).unwrap();
+        }
+        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(messages, ["too many files within files"]);
+    }
+
+    /// Every word that the grammar knows, values of each kind, and the characters that the lexer treats apart.
+    fn word() -> impl Strategy<Value = String> {
+        let known = include_str!("../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let marks =
+            ["\"", "\\", "\\\n", "\n", "${", "${DIR}", "}", "#", ",", "é", "\t", "\u{1}", "'", "“", "\r\n", "let X y\n", "${X}"];
+        prop_oneof![
+            6 => proptest::sample::select(known),
+            2 => proptest::sample::select(marks.map(str::to_string).to_vec()),
+            1 => "\\PC{0,6}",
+        ]
+    }
+
+    fn assert_places_are_sound(parsed: &Parsed) -> Result<(), TestCaseError> {
+        let commands = parsed.file.commands.iter().chain(&parsed.file.partial).map(|command| command.span);
+        let mistakes = parsed.diagnostics.iter().map(|diagnostic| diagnostic.span());
+        for span in commands.chain(mistakes) {
+            let text = parsed.sources.get(span.source).text();
+            prop_assert!(text.get(span.start..span.end).is_some(), "{span:?} is no part of {text:?}");
+            let Position { line, column } = parsed.sources.position(span);
+            prop_assert!(line >= 1 && column >= 1);
+        }
+        let rendered = parsed.diagnostics.render(&parsed.sources);
+        prop_assert!(!rendered.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{rendered:?}");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn no_words_make_the_parser_panic_or_point_outside_the_text(words in proptest::collection::vec(word(), 0..40), glue in "[ ]?") {
+            let text = words.join(if glue.is_empty() { " " } else { &glue });
+            assert_places_are_sound(&parse_text("random", &text, &[]))?;
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic_or_point_outside_the_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut parser = Parser::new(Variables::default());
+            parser.file("random".into(), "random".into(), bytes, None);
+            assert_places_are_sound(&parser.finish(Unused::Warned))?;
+        }
+
+        #[test]
+        fn a_slip_in_one_word_of_a_right_line_gives_at_most_one_mistake(line in 0_usize..200, word in 0_usize..12, slip in 0_usize..6) {
+            let lines: Vec<&str> = include_str!("../../testbed/lang/everything.pipe").lines().collect();
+            let line = lines[line % lines.len()];
+            prop_assume!(!line.contains(['"', '#', '\\', '$']) && !line.starts_with("include"));
+            let mut words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+            prop_assume!(word < words.len());
+            let cut = words[word].char_indices().nth(slip).map_or(words[word].len(), |(at, _)| at);
+            words[word].insert(cut, 'q');
+            let parsed = parse_command(&words.join(" "));
+            prop_assert!(parsed.diagnostics.errors() <= 1, "{}", parsed.diagnostics.render(&parsed.sources));
+        }
+
+        #[test]
+        fn a_line_cut_short_gives_at_most_one_mistake(line in 0_usize..200, keep in 1_usize..20) {
+            let lines: Vec<&str> = include_str!("../../testbed/lang/everything.pipe").lines().collect();
+            let line = lines[line % lines.len()];
+            prop_assume!(!line.contains(['"', '#', '\\', '$']) && !line.starts_with("include"));
+            let words: Vec<&str> = line.split_whitespace().take(keep).collect();
+            let parsed = parse_command(&words.join(" "));
+            prop_assert!(parsed.diagnostics.errors() <= 1, "{}", parsed.diagnostics.render(&parsed.sources));
+        }
+    }
+}

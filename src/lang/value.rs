@@ -95,8 +95,8 @@ pub fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Value<u64> {
         let read = scaled(text, &DECIMAL).filter(|n| range.contains(n));
         let (least, most) = (range.start(), range.end());
         let expected = || match *most {
-            u64::MAX => format!("a number of at least {least}, with k, M or G for thousands, millions or thousand millions"),
-            _ => format!("a number from {least} to {most}"),
+            u64::MAX => format!("a number from {least}, such as 4096, 10k or 1M"),
+            _ => format!("a number from {least} to {most}, such as 4096, 10k or 1M"),
         };
         read.ok_or_else(|| Misread::expected(expected()))
     }
@@ -226,7 +226,7 @@ pub fn new_name(text: &str) -> Value<String> {
         "limit",
     ];
     if RESERVED.contains(&text) {
-        return Err(Misread::expected("a name").help(format!("`{text}` is a word of the language and cannot be a name")));
+        return Err(Misread::expected("a name that is no word of the language"));
     }
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if !starts_well || text.len() > 63 || !text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {

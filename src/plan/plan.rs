@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
 use crate::datapath::flows::{HashId, HashSpec};
+use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
 use crate::lang::ast::Show;
 
@@ -188,6 +189,11 @@ pub enum Action {
 }
 
 impl Plan {
+    /// How deep packets are parsed for some rule, besides what hashes ask for.
+    pub fn parse_depth(&self) -> Depth {
+        self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
     /// Ports that tools send to.
     pub fn is_tool_port(&self, port: PortId) -> bool {
         self.tools.iter().any(|tool| tool.output == Output::Port(port))

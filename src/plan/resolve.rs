@@ -11,13 +11,15 @@ use super::plan::{
     Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
 };
 use crate::datapath::balance::{Group, GroupSpec};
-use crate::datapath::classify::Matcher;
+use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::{Budget, SampleSpec};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
+use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
+use crate::filter::through::{self, Through};
 use crate::filter::verify::Program;
 use crate::lang::Parsed;
 use crate::lang::ast::{
@@ -338,7 +340,7 @@ impl<'a> Resolver<'a> {
                             self.targets_of(targets, definitions);
                         }
                         RuleClause::Match(terms) => {
-                            self.programs_of(terms, definitions);
+                            self.terms_of(terms, definitions);
                         }
                         _ => {}
                     }
@@ -360,7 +362,7 @@ impl<'a> Resolver<'a> {
         ordered.sort_by_key(|rule| rule.priority.value);
         let (rules, sources) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
         for &(_, filter) in &definitions.filters {
-            self.program_of(filter, definitions);
+            self.filter_of(filter, definitions);
         }
         let plan = Plan {
             settings: definitions.settings.clone(),
@@ -443,7 +445,7 @@ impl<'a> Resolver<'a> {
         let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
         for option in &tool.options {
             match &option.value {
-                ToolOption::Transport(ast::Transport::Local) => {}
+                ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
                 ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
                 ToolOption::Queue { bytes: None, .. } => {
@@ -554,13 +556,14 @@ impl<'a> Resolver<'a> {
                     plan.sources = if source.is_from_any { all_ports() } else { self.sources_of(list, definitions) };
                 }
                 RuleClause::Vlan(ranges) => {
-                    let clamp = |id: u32| u16::try_from(id).unwrap_or(u16::MAX);
-                    source.matcher.vlans = Some(ranges.0.iter().map(|&(first, last)| (clamp(first), clamp(last))).collect());
+                    source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
                 }
                 RuleClause::Match(terms) => {
                     let words = self.sources().text(clause.span);
                     plan.matches = words.strip_prefix("match").unwrap_or(words).trim().to_owned();
-                    source.matcher.programs.extend(self.programs_of(terms, definitions));
+                    let (filters, terms) = self.terms_of(terms, definitions);
+                    source.matcher.filters.extend(filters);
+                    source.matcher.terms.extend(terms);
                 }
                 RuleClause::Sample(sample) => {
                     sampled = Some(clause.span);
@@ -702,40 +705,51 @@ impl<'a> Resolver<'a> {
         targets
     }
 
-    fn programs_of(&mut self, terms: &'a [Spanned<Term>], definitions: &Definitions<'a>) -> Vec<Program> {
-        let mut programs = Vec::new();
-        for term in terms {
+    fn terms_of(&mut self, list: &'a [Spanned<Term>], definitions: &Definitions<'a>) -> (Vec<FilterTerm>, Vec<terms::Term>) {
+        let (mut filters, mut others) = (Vec::new(), Vec::new());
+        for term in list {
             match &term.value {
-                Term::Filter(filter) => programs.extend(self.program_of(filter, definitions)),
-                Term::Vni(_) | Term::Teid(_) | Term::MplsLabel(_) | Term::Bytes { .. } => {
-                    let word = first_word(self.sources().text(term.span)).to_owned();
-                    self.unavailable(term.span, &format!("`{word}`"));
+                Term::Filter(filter) => filters.extend(self.filter_of(filter, definitions)),
+                Term::Vni(ids) => others.push(terms::Term::Vni(IdRanges::new(ids.0.iter().copied()))),
+                Term::Teid(ids) => others.push(terms::Term::Teid(IdRanges::new(ids.0.iter().copied()))),
+                Term::MplsLabel(ids) => others.push(terms::Term::MplsLabel(IdRanges::new(ids.0.iter().copied()))),
+                Term::Bytes { offset, value, mask, after } => {
+                    let anchor = match after.as_ref().map(|after| after.value) {
+                        None => terms::Anchor::Frame,
+                        Some(ast::Anchor::L2) => terms::Anchor::L2,
+                        Some(ast::Anchor::L3) => terms::Anchor::L3,
+                        Some(ast::Anchor::L4) => terms::Anchor::L4,
+                        Some(ast::Anchor::InnerL4) => {
+                            self.unavailable(term.span, "`bytes` after inner-l4");
+                            continue;
+                        }
+                    };
+                    others.push(terms::Term::Bytes(BytesTerm::new(anchor, *offset, value, mask)));
                 }
             }
         }
-        programs
+        (filters, others)
     }
 
-    fn program_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<Program> {
-        if let Some(through) = &filter.through {
-            self.unavailable(through.span, "`through`");
-        }
-        match &filter.source.value {
+    /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
+    fn filter_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
+        let (program, own) = match &filter.source.value {
             FilterSource::Named(name) => {
                 let known = names_of(&definitions.filters, |entry| entry.0);
-                match known.iter().position(|known| known.value == *name) {
-                    // the definition is compiled, and its mistakes reported, once
-                    Some(index) => self.expression(definitions.filters[index].1),
-                    None => {
-                        if !self.parsed.file.is_excused(NameKind::Filter, name) {
-                            self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
-                        }
-                        None
+                let Some(index) = known.iter().position(|known| known.value == *name) else {
+                    if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                        self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
                     }
-                }
+                    return None;
+                };
+                // the definition is compiled, and its mistakes reported, once
+                let defined = definitions.filters[index].1;
+                (self.expression(defined), defined.through.as_ref())
             }
-            _ => self.expression(filter),
-        }
+            _ => (self.expression(filter), None),
+        };
+        let through = filter.through.as_ref().or(own).map(|through| through_of(&through.value)).unwrap_or_default();
+        Some(FilterTerm { programs: vec![program?], through })
     }
 
     fn expression(&mut self, filter: &ast::Filter) -> Option<Program> {
@@ -783,6 +797,25 @@ fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a 
 
 fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or(text)
+}
+
+fn through_of(through: &ast::Through) -> Through {
+    match through {
+        ast::Through::Any => Through::ANY,
+        ast::Through::Layers(layers) => layers.iter().fold(Through::default(), |set, layer| {
+            set.with(match layer.value {
+                ast::Layer::Vlan => through::Layer::Vlan,
+                ast::Layer::Qinq => through::Layer::Qinq,
+                ast::Layer::Mpls => through::Layer::Mpls,
+                ast::Layer::Vxlan => through::Layer::Vxlan,
+                ast::Layer::Geneve => through::Layer::Geneve,
+                ast::Layer::Gre => through::Layer::Gre,
+                ast::Layer::Gtp => through::Layer::Gtp,
+                ast::Layer::Ipip => through::Layer::Ipip,
+                ast::Layer::Erspan => through::Layer::Erspan,
+            })
+        }),
+    }
 }
 
 fn hash_kind(kind: ast::HashKind) -> HashKind {

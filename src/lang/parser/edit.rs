@@ -3,7 +3,7 @@
 use super::super::ast::Spanned;
 use super::super::ast::{Anchor, Edit, Layer, Strip, Through};
 use super::super::suggest::nearest;
-use super::super::value::{Misread, byte, keep_prefix, mac, number, text};
+use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
 
 pub const LAYERS: &[(&str, Layer)] = &[
@@ -115,7 +115,7 @@ pub fn anonymize(line: &mut Line) -> Read<Edit> {
     loop {
         if key_file.is_none() && line.accept("prefix-preserving").is_some() {
             line.expect("key")?;
-            key_file = Some(line.value("key", text("the path of a key file"))?);
+            key_file = Some(line.free_text("key", "the path of a key file")?);
         } else if keep.is_none() && line.accept("keep").is_some() {
             keep = Some(line.value("keep", keep_prefix)?);
         } else if !inner && line.accept("inner").is_some() {

@@ -14,7 +14,7 @@ type Verb = fn(&mut Line) -> Read<Command>;
 const GROUP_VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
         line.stop_at(GROUP_OPTIONS);
-        let name = line.new_name(NameKind::Group, "group create");
+        let name = line.new_name(NameKind::Group);
         let options = line.clauses(GROUP_OPTIONS);
         if !options.iter().any(|option| matches!(option.value, GroupOption::Tools(_))) {
             line.lacks("the group", "tools", "`tools LIST`");
@@ -23,12 +23,12 @@ const GROUP_VERBS: &[(&str, Verb)] = &[
         Ok(Command::GroupCreate { name: name?, options })
     }),
     ("modify", |line| {
-        let name = existing(line, "group modify", "a group's name", GROUP_OPTIONS);
+        let name = existing(line, NameKind::Group, GROUP_OPTIONS);
         let options = line.clauses(GROUP_OPTIONS);
         check_weights(line, &options);
         Ok(Command::GroupModify { name: name?, options })
     }),
-    ("destroy", |line| Ok(Command::GroupDestroy(existing(line, "group destroy", "a group's name", GROUP_OPTIONS)?))),
+    ("destroy", |line| Ok(Command::GroupDestroy(existing(line, NameKind::Group, GROUP_OPTIONS)?))),
 ];
 
 const GROUP_OPTIONS: &[Clause<GroupOption>] = &[
@@ -69,10 +69,10 @@ const HASH_KINDS: &[(&str, HashKind)] = &[
 const WIRE_VERBS: &[(&str, Verb)] = &[
     ("create", wire_create),
     ("modify", |line| {
-        let name = existing(line, "wire modify", "a wire's name", WIRE_OPTIONS)?;
+        let name = existing(line, NameKind::Wire, WIRE_OPTIONS)?;
         Ok(Command::WireModify { name, options: line.clauses(WIRE_OPTIONS) })
     }),
-    ("destroy", |line| Ok(Command::WireDestroy(existing(line, "wire destroy", "a wire's name", WIRE_OPTIONS)?))),
+    ("destroy", |line| Ok(Command::WireDestroy(existing(line, NameKind::Wire, WIRE_OPTIONS)?))),
 ];
 
 const WIRE_OPTIONS: &[Clause<WireOption>] = &[
@@ -82,15 +82,14 @@ const WIRE_OPTIONS: &[Clause<WireOption>] = &[
 
 const FILTER_VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
-        let name = line.new_name(NameKind::Filter, "filter create");
-        let filter = definition(line, "filter create")?;
-        Ok(Command::FilterCreate { name: name?, filter })
+        let name = line.new_name(NameKind::Filter)?;
+        Ok(Command::FilterCreate { name, filter: definition(line, "filter create")? })
     }),
     ("modify", |line| {
-        let name = line.value("filter modify", text("a filter's name"))?;
+        let name = line.name(NameKind::Filter)?;
         Ok(Command::FilterModify { name, filter: definition(line, "filter modify")? })
     }),
-    ("destroy", |line| Ok(Command::FilterDestroy(line.value("filter destroy", text("a filter's name"))?))),
+    ("destroy", |line| Ok(Command::FilterDestroy(line.name(NameKind::Filter)?))),
 ];
 
 pub fn group(line: &mut Line) -> Read<Command> {
@@ -105,9 +104,9 @@ pub fn filter(line: &mut Line) -> Read<Command> {
     line.keyword("filter command", FILTER_VERBS)?(line)
 }
 
-fn existing<T>(line: &mut Line, key: &str, expected: &'static str, clauses: &[Clause<T>]) -> Read<Name> {
+fn existing<T>(line: &mut Line, kind: NameKind, clauses: &[Clause<T>]) -> Read<Name> {
     line.stop_at(clauses);
-    line.value(key, text(expected))
+    line.name(kind)
 }
 
 /// Each tool has a weight, or none has.
@@ -121,7 +120,10 @@ fn check_weights(line: &mut Line, options: &[Spanned<GroupOption>]) {
             && weights.len() != tools
             && let (Some(first), Some(last)) = (weights.first(), weights.last())
         {
-            let error = Diagnostic::error(first.span.to(last.span), format!("{} weights for {tools} tools", weights.len()));
+            let error = Diagnostic::error(
+                first.span.to(last.span),
+                format!("the number of weights, {}, is not that of the tools, {tools}", weights.len()),
+            );
             line.report(error.label("expected one weight for each tool"));
         }
     }
@@ -129,7 +131,8 @@ fn check_weights(line: &mut Line, options: &[Spanned<GroupOption>]) {
 
 /// `wire create NAME ports A,B [bypass] [propagate-link]`.
 fn wire_create(line: &mut Line) -> Read<Command> {
-    let name = line.new_name(NameKind::Wire, "wire create")?;
+    line.stop_at_words(["ports"].into_iter());
+    let name = line.new_name(NameKind::Wire);
     line.expect("ports")?;
     line.stop_at(WIRE_OPTIONS);
     let ports = line.names("ports", "a port's name");
@@ -141,14 +144,14 @@ fn wire_create(line: &mut Line) -> Read<Command> {
         let error = Diagnostic::error(span, format!("a wire joins two ports, {given} given"));
         return Err(line.report(error.label("expected `ports A,B`")));
     };
-    Ok(Command::WireCreate { name, a, b, options })
+    Ok(Command::WireCreate { name: name?, a, b, options })
 }
 
 /// `"EXPR" [through LIST]` or `file PATH [through LIST]`.
 fn definition(line: &mut Line, key: &str) -> Read<Filter> {
     let source = match line.accept("file") {
         Some(word) => {
-            let path = line.value("file", text("the path of a list of prefixes or expressions"))?;
+            let path = line.free_text("file", "the path of a list of prefixes or expressions")?;
             Spanned::new(FilterSource::File(path.value), word.to(path.span))
         }
         None => {

@@ -11,7 +11,7 @@ use super::super::diagnostic::{Diagnostic, Diagnostics, any_of, quoted};
 use super::super::lexer::{Word, WordLine};
 use super::super::source::Span;
 use super::super::suggest::nearest;
-use super::super::value::{Misread, Value, items};
+use super::super::value::{self, Misread, Value, items};
 
 /// The mistake has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,8 @@ impl<'a> Line<'a> {
             next: 0,
             diagnostics,
             flawed: line.flawed,
-            muted: false,
+            // The text ended in the middle of the line: what is missing may be a consequence.
+            muted: line.flawed && line.words.iter().all(|word| !word.poisoned),
             stops: Vec::new(),
             tried: Vec::new(),
             defined: None,
@@ -123,7 +124,11 @@ impl<'a> Line<'a> {
 
     /// The words of these clauses end the clause before them; they are no values.
     pub fn stop_at<T>(&mut self, clauses: &[Clause<T>]) {
-        self.stops = clauses.iter().map(|clause| clause.word).collect();
+        self.stop_at_words(clauses.iter().map(|clause| clause.word));
+    }
+
+    pub fn stop_at_words(&mut self, words: impl Iterator<Item = &'static str>) {
+        self.stops = words.collect();
     }
 
     pub fn is_stop(&self, word: &Word) -> bool {
@@ -178,9 +183,39 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the name of a thing that this line defines.
-    pub fn new_name(&mut self, kind: NameKind, key: &str) -> Read<Name> {
+    pub fn new_name(&mut self, kind: NameKind) -> Read<Name> {
         self.defines_next(kind);
-        self.value(key, super::super::value::new_name)
+        self.identity(kind, "name", value::new_name)
+    }
+
+    /// Reads the name of a thing that another line defines.
+    pub fn name(&mut self, kind: NameKind) -> Read<Name> {
+        self.identity(kind, "name", value::text("its name"))
+    }
+
+    /// Reads the priority that names a rule.
+    pub fn priority(&mut self) -> Read<Spanned<u32>> {
+        self.identity(NameKind::Rule, "priority", value::number(0..=u32::MAX))
+    }
+
+    fn identity<T>(&mut self, kind: NameKind, noun: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+        let word = match self.peek() {
+            Some(word) if !self.is_stop(word) => word,
+            next => {
+                let error = Diagnostic::error(next.map_or(self.end, |word| word.span), format!("the {kind} has no {noun}"));
+                return Err(self.report(error.label(format!("expected {}", expectation(&read)))));
+            }
+        };
+        self.advance();
+        if word.poisoned {
+            return Err(Reported);
+        }
+        read(&word.text).map(|value| Spanned::new(value, word.span)).map_err(|misread| {
+            let mut error = Diagnostic::error(word.span, format!("invalid {kind} {noun} {}", quoted(&word.text)));
+            error.label = Some(format!("expected {}", misread.expected));
+            error.help = misread.help;
+            self.report(error)
+        })
     }
 
     /// The next word names what this line defines.
@@ -225,7 +260,7 @@ impl<'a> Line<'a> {
     fn comma_list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>, repeats: Repeats) -> Read<Vec<Spanned<T>>> {
         let expected = || format!("{}, or several with commas between them", expectation(&read));
         let word = self.required(key, expected)?;
-        if self.is_stop(word) {
+        if self.is_stop(word) && read(&word.text).is_err() {
             return Err(self.lacks_value(key, word.span, &expected()));
         }
         self.advance();
@@ -235,6 +270,7 @@ impl<'a> Line<'a> {
         for (part, item) in items(&word.text) {
             let repeated = !seen.insert(item) && repeats == Repeats::Refused;
             match read(item) {
+                Ok(_) if repeated && failed.is_some() => {}
                 Ok(_) if repeated => {
                     let error = Diagnostic::error(word.part(part), format!("{} is given twice for `{key}`", quoted(item)));
                     failed = Some(self.report(error.label("expected each one once")));
@@ -246,9 +282,24 @@ impl<'a> Line<'a> {
         failed.map_or(Ok(found), Err)
     }
 
+    /// Reads a value that may be any text: a path, or the name of a thing that another command defines.
+    pub fn free_text(&mut self, key: &str, expected: &'static str) -> Read<Spanned<String>> {
+        self.refuse_stop(key, || expected.into())?;
+        self.value(key, value::text(expected))
+    }
+
+    /// Any text is a value of `key`, but where the next clause begins, it was forgotten.
+    pub fn refuse_stop(&mut self, key: &str, expected: impl Fn() -> String) -> Read<()> {
+        match self.peek() {
+            Some(word) if self.is_stop(word) => Err(self.lacks_value(key, word.span, &expected())),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads the names of things that other commands define; `expected` says of what kind.
     pub fn names(&mut self, key: &str, expected: &'static str) -> Read<Vec<Name>> {
-        self.list(key, super::super::value::text(expected))
+        self.refuse_stop(key, || format!("{expected}, or several with commas between them"))?;
+        self.list(key, value::text(expected))
     }
 
     /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
@@ -291,7 +342,13 @@ impl<'a> Line<'a> {
     /// meant to be.
     pub fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
         let words: Vec<&str> = table.iter().map(|(word, _)| *word).collect();
-        let word = self.required(what, || any_of(&words))?;
+        let Some(word) = self.peek() else {
+            let error = Diagnostic::error(self.end, format!("the {what} is missing"));
+            return Err(self.report(error.label(format!("expected {}", any_of(&words)))));
+        };
+        if word.poisoned {
+            return Err(Reported);
+        }
         if let Some((_, value)) = table.iter().find(|(keyword, _)| word.is(keyword)) {
             self.advance();
             return Ok(*value);
@@ -302,6 +359,8 @@ impl<'a> Line<'a> {
         error.help = near.map(|near| format!("did you mean `{near}`?"));
         let reported = self.report(error);
         self.advance();
+        // What follows a word that means nothing means nothing either.
+        self.muted |= near.is_none();
         table.iter().find(|(keyword, _)| Some(*keyword) == near).map(|(_, value)| *value).ok_or(reported)
     }
 
@@ -377,7 +436,11 @@ impl<'a> Line<'a> {
 
     fn misread(&mut self, key: &str, word: &Word, whole: std::ops::Range<usize>, misread: Misread) -> Reported {
         let part = misread.part.map_or(whole.clone(), |part| part.start + whole.start..part.end + whole.start);
-        let mut error = Diagnostic::error(word.part(part), format!("invalid `{key}` value {}", quoted(&word.text[whole])));
+        let message = match &word.text[whole] {
+            "" => format!("an empty `{key}` value"),
+            text => format!("invalid `{key}` value {}", quoted(text)),
+        };
+        let mut error = Diagnostic::error(word.part(part), message);
         error.label = Some(format!("expected {}", misread.expected));
         error.help = misread.help;
         self.report(error)

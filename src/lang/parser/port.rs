@@ -2,7 +2,7 @@
 
 use super::super::ast::{Command, Name, NameKind, PortOption, Terminate, TunnelIn};
 use super::super::diagnostic::Diagnostic;
-use super::super::value::{device, ip, lcores, number, ranges, text};
+use super::super::value::{device, ip, lcores, number, ranges};
 use super::line::{Clause, Line, Read, many, once};
 
 type Verb = fn(&mut Line) -> Read<Command>;
@@ -41,12 +41,13 @@ pub fn command(line: &mut Line) -> Read<Command> {
 
 fn port(line: &mut Line) -> Read<Name> {
     line.stop_at(OPTIONS);
-    line.value("port", text("a port's name"))
+    line.name(NameKind::Port)
 }
 
 fn attach(line: &mut Line) -> Read<Command> {
     line.stop_at(OPTIONS);
-    let name = line.new_name(NameKind::Port, "port attach")?;
+    let name = line.new_name(NameKind::Port)?;
+    line.refuse_stop("port attach", || device("").map_or_else(|misread| misread.expected, |_| String::new()))?;
     let device = line.value("port attach", device);
     let options = line.clauses(OPTIONS);
     Ok(Command::PortAttach { name, device: device?, options })

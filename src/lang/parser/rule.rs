@@ -8,7 +8,7 @@ use super::super::diagnostic::Diagnostic;
 use super::super::source::Span;
 use super::super::suggest::nearest;
 use super::super::value::{
-    self, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, text, timestamp, windows,
+    self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, timestamp, windows,
 };
 use super::edit;
 use super::group::unquoted_expression;
@@ -19,14 +19,14 @@ type Verb = fn(&mut Line) -> Read<Command>;
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
-        let priority = priority(line, "rule modify");
+        let priority = priority(line);
         let clauses = line.clauses(CLAUSES);
         check_outcome(line, &clauses);
         Ok(Command::RuleModify { priority: priority?, clauses })
     }),
-    ("enable", |line| Ok(Command::RuleEnable(priority(line, "rule enable")?))),
-    ("disable", |line| Ok(Command::RuleDisable(priority(line, "rule disable")?))),
-    ("destroy", |line| Ok(Command::RuleDestroy(priority(line, "rule destroy")?))),
+    ("enable", |line| Ok(Command::RuleEnable(priority(line)?))),
+    ("disable", |line| Ok(Command::RuleDisable(priority(line)?))),
+    ("destroy", |line| Ok(Command::RuleDestroy(priority(line)?))),
 ];
 
 const CLAUSES: &[Clause<RuleClause>] = &[
@@ -48,7 +48,7 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     once("payload", |line| edit::payload(line).map(RuleClause::Edit)),
     once("active", |line| {
         let windows = line.value("active", windows)?.value;
-        let zone = line.optional("zone", |line| line.value("zone", text("a time zone such as Europe/Berlin or UTC")))?;
+        let zone = line.optional("zone", |line| line.free_text("zone", "a time zone such as Europe/Berlin or UTC"))?;
         Ok(RuleClause::Active(Schedule { windows, zone }))
     }),
     once("until", |line| Ok(RuleClause::Until(line.value("until", timestamp)?.value))),
@@ -70,14 +70,14 @@ pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("rule command", VERBS)?(line)
 }
 
-fn priority(line: &mut Line, key: &str) -> Read<Spanned<u32>> {
+fn priority(line: &mut Line) -> Read<Spanned<u32>> {
     line.stop_at(CLAUSES);
-    line.value(key, number(0..=u32::MAX))
+    line.priority()
 }
 
 fn create(line: &mut Line) -> Read<Command> {
     line.defines_next(NameKind::Rule);
-    let priority = priority(line, "rule create");
+    let priority = priority(line);
     let clauses = line.clauses(CLAUSES);
     check_outcome(line, &clauses);
     if !clauses.iter().any(|clause| matches!(clause.value, RuleClause::From(_))) {
@@ -100,6 +100,7 @@ fn check_outcome(line: &mut Line, clauses: &[Spanned<RuleClause>]) {
 }
 
 fn from(line: &mut Line) -> Read<Vec<Spanned<RuleSource>>> {
+    line.refuse_stop("from", || "a port, a wire, a wire's direction such as w0:a-to-b, or any".into())?;
     let sources = line.list("from", rule_source)?;
     if sources.len() > 1
         && let Some(any) = sources.iter().find(|source| source.value == RuleSource::Any)
@@ -174,13 +175,12 @@ fn term(line: &mut Line) -> Read<Spanned<Term>> {
 /// `NAME`, `"EXPR"` or `file PATH`, then `[through LIST]`.
 fn filter(line: &mut Line) -> Read<Filter> {
     if let Some(word) = line.accept("file") {
-        let path = line.value("file", text("the path of a list of prefixes or expressions"))?;
+        let path = line.free_text("file", "the path of a list of prefixes or expressions")?;
         let source = Spanned::new(FilterSource::File(path.value), word.to(path.span));
         return Ok(Filter { source, through: edit::through(line)? });
     }
     let is_quoted = line.peek().is_some_and(|word| word.quoted);
-    let written =
-        line.value("match", text("a filter's name, an expression in double quotes, file PATH, or a term such as vni 7"))?;
+    let written = line.free_text("match", "a filter's name, an expression in double quotes, file PATH, or a term such as vni 7")?;
     if !is_quoted && let Some(end) = unquoted_end(line) {
         return Err(unquoted_expression(line, written.span.to(end)));
     }
@@ -232,7 +232,11 @@ fn sample(line: &mut Line) -> Read<Sample> {
 
 /// `first N packets` or `first SIZE bytes`, each with an optional `per flow`.
 fn sample_first(line: &mut Line) -> Read<Sample> {
-    let amount = line.value("sample first", |text| count(1..=u64::MAX)(text).or_else(|_| bytes(text)))?.value;
+    let amount = line.value("sample first", |text| {
+        let read = count(1..=u64::MAX)(text).or_else(|_| bytes(text));
+        read.map_err(|_| Misread::expected("a number of packets such as 10, or a size in bytes such as 64k"))
+    });
+    let amount = amount?.value;
     let is_packets = line.choice("sample first", &[("packets", true), ("bytes", false)])?.value;
     line.optional("per", |line| line.expect("flow"))?;
     Ok(if is_packets { Sample::FirstPackets(amount) } else { Sample::FirstBytes(amount) })

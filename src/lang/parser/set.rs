@@ -1,7 +1,8 @@
 //! `set KEY VALUE`.
 
 use super::super::ast::{Command, Idle, Lcores, Setting, Spanned};
-use super::super::value::{count, duration, lcores, number, text};
+use super::super::suggest::nearest;
+use super::super::value::{Misread, Value, count, duration, lcores, number, text};
 use super::line::{Line, Read};
 
 type Key = fn(&mut Line) -> Read<Setting>;
@@ -35,11 +36,13 @@ pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)
 }
 
+const STAGES: [&str; 3] = ["receive", "work", "transmit"];
+
 /// `1-3`, or `[receive LIST] [work LIST] [transmit LIST]` in this order.
 fn placement(line: &mut Line) -> Read<Spanned<Lcores>> {
     let mut stages: [Vec<u32>; 3] = Default::default();
     let mut first = None;
-    for (stage, word) in stages.iter_mut().zip(["receive", "work", "transmit"]) {
+    for (stage, word) in stages.iter_mut().zip(STAGES) {
         if let Some(span) = line.accept(word) {
             first.get_or_insert(span);
             *stage = line.value(word, lcores)?.value;
@@ -52,9 +55,13 @@ fn placement(line: &mut Line) -> Read<Spanned<Lcores>> {
     Ok(Spanned::new(Lcores::Staged { receive, work, transmit }, line.since(first)))
 }
 
-fn lcores_or_stages(text: &str) -> super::super::value::Value<Vec<u32>> {
-    lcores(text).map_err(|misread| super::super::value::Misread {
-        expected: format!("{}, or receive LIST work LIST transmit LIST", misread.expected),
-        ..misread
+fn lcores_or_stages(text: &str) -> Value<Vec<u32>> {
+    lcores(text).map_err(|misread| match text.starts_with(|c: char| c.is_ascii_digit()) {
+        true => misread,
+        false => Misread {
+            expected: "lcores such as 1-3, or receive LIST work LIST transmit LIST".into(),
+            part: None,
+            help: nearest(text, STAGES).map(|near| format!("did you mean `{near}`?")),
+        },
     })
 }

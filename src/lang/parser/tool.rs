@@ -10,7 +10,7 @@ use super::super::ast::{
 };
 use super::super::diagnostic::{Diagnostic, any_of};
 use super::super::source::Span;
-use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, text, thresholds};
+use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
 use super::line::{Clause, Line, Read, Reported, many, once};
 
@@ -19,20 +19,20 @@ type Verb = fn(&mut Line) -> Read<Command>;
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
-        let name = tool(line, "tool modify")?;
+        let name = tool(line)?;
         Ok(Command::ToolModify { name, options: options(line, None) })
     }),
-    ("destroy", |line| Ok(Command::ToolDestroy(tool(line, "tool destroy")?))),
-    ("drain", |line| Ok(Command::ToolDrain(tool(line, "tool drain")?))),
-    ("enable", |line| Ok(Command::ToolEnable(tool(line, "tool enable")?))),
+    ("destroy", |line| Ok(Command::ToolDestroy(tool(line)?))),
+    ("drain", |line| Ok(Command::ToolDrain(tool(line)?))),
+    ("enable", |line| Ok(Command::ToolEnable(tool(line)?))),
 ];
 
 type Target = fn(&mut Line) -> Read<ToolTarget>;
 
 const TARGETS: &[(&str, Target)] = &[
-    ("port", |line| Ok(ToolTarget::Port(line.value("port", text("a port's name"))?))),
+    ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
     ("discard", |_| Ok(ToolTarget::Discard)),
-    ("capture", |line| Ok(ToolTarget::Capture(line.value("capture", text("the path of a file or directory"))?))),
+    ("capture", |line| Ok(ToolTarget::Capture(line.free_text("capture", "the path of a file or directory")?))),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ enum Key {
     Granularity(Spanned<Granularity>),
     Vni(Spanned<u32>),
     UdpPort(Spanned<u16>),
-    GreKey(Spanned<u32>),
+    Gre(Spanned<u32>),
 }
 
 impl Key {
@@ -98,7 +98,7 @@ impl Key {
             Key::Granularity(_) => "granularity",
             Key::Vni(_) => "vni",
             Key::UdpPort(_) => "udp-port",
-            Key::GreKey(_) => "key",
+            Key::Gre(_) => "key",
         }
     }
 }
@@ -188,7 +188,7 @@ const OPTIONS: &[Clause<Item>] = &[
     once("granularity", |line| Ok(Item::Key(Key::Granularity(line.choice("granularity", GRANULARITIES)?)))),
     once("vni", |line| Ok(Item::Key(Key::Vni(line.value("vni", number(0..=0xff_ffff))?)))),
     once("udp-port", |line| Ok(Item::Key(Key::UdpPort(line.value("udp-port", number(1..=u16::MAX))?)))),
-    once("key", |line| Ok(Item::Key(Key::GreKey(line.value("key", number(0..=u32::MAX))?)))),
+    once("key", |line| Ok(Item::Key(Key::Gre(line.value("key", number(0..=u32::MAX))?)))),
     once("mtu", |line| Ok(Item::Option(ToolOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value)))),
     once("queue", |line| {
         let packets = line.value("queue", count(1..=1 << 24))?.value;
@@ -250,15 +250,22 @@ pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("tool command", VERBS)?(line)
 }
 
-fn tool(line: &mut Line, key: &str) -> Read<Name> {
+fn tool(line: &mut Line) -> Read<Name> {
     line.stop_at(OPTIONS);
-    line.value(key, text("a tool's name"))
+    line.name(NameKind::Tool)
 }
 
 fn create(line: &mut Line) -> Read<Command> {
-    let name = line.new_name(NameKind::Tool, "tool create");
+    // `discard` and `capture` may be names; `port` shows that the name was forgotten.
+    line.stop_at_words(["port"].into_iter());
+    let name = line.new_name(NameKind::Tool);
+    if name.is_err() && line.peek().is_none() {
+        return Err(Reported);
+    }
     let first = line.peek().map(|word| word.span);
-    let target = line.keyword("kind of tool", TARGETS).and_then(|read| read(line));
+    let read_target = line.keyword("kind of tool", TARGETS);
+    line.stop_at(OPTIONS);
+    let target = read_target.and_then(|read| read(line));
     let target = target.map(|target| Spanned::new(target, first.map_or(line.end(), |first| line.since(first))));
     // What a tool cannot have depends on what it is.
     let options = options(line, target.as_ref().ok());
@@ -296,17 +303,16 @@ fn options(line: &mut Line, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned
 /// Captures have files, ports have frames on a cable.
 fn check_target(line: &mut Line, target: &ToolTarget, options: &[Spanned<ToolOption>]) {
     for option in options {
-        let (word, needs_capture) = match &option.value {
-            ToolOption::Rotate(_) => ("rotate", true),
-            ToolOption::Keep(_) => ("keep", true),
-            ToolOption::Transport(transport) if *transport != Transport::Local => ("a transport", false),
+        let (what, place, fits) = match &option.value {
+            ToolOption::Rotate(_) => ("`rotate`", "`capture PATH`", matches!(target, ToolTarget::Capture(_))),
+            ToolOption::Keep(_) => ("`keep`", "`capture PATH`", matches!(target, ToolTarget::Capture(_))),
+            ToolOption::Transport(transport) if **transport == Transport::Local => continue,
+            ToolOption::Transport(_) => ("a transport", "`port NAME`", matches!(target, ToolTarget::Port(_))),
             _ => continue,
         };
-        if needs_capture != matches!(target, ToolTarget::Capture(_)) && (needs_capture || !matches!(target, ToolTarget::Port(_))) {
-            let belongs = if needs_capture { "`capture PATH`" } else { "`port NAME`" };
-            let what = if needs_capture { format!("`{word}`") } else { word.into() };
+        if !fits {
             let error = Diagnostic::error(option.span, format!("{what} does not belong to this kind of tool"));
-            line.report(error.label(format!("expected only behind {belongs}")));
+            line.report(error.label(format!("expected only behind {place}")));
         }
     }
 }
@@ -352,7 +358,7 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
     }
     outcome?;
     let transport = Keys::gather(keys).transport(line, kind.value)?;
-    Ok(Some(Spanned::new(ToolOption::Transport(transport), kind.span)))
+    Ok(Some(Spanned::new(ToolOption::Transport(Box::new(transport)), kind.span)))
 }
 
 /// Every key of every transport, as far as it was given.
@@ -402,7 +408,7 @@ impl Keys {
                 Key::Granularity(granularity) => keys.granularity = Some(granularity),
                 Key::Vni(vni) => keys.vni = Some(vni),
                 Key::UdpPort(udp_port) => keys.udp_port = Some(udp_port),
-                Key::GreKey(gre_key) => keys.gre_key = Some(gre_key),
+                Key::Gre(gre_key) => keys.gre_key = Some(gre_key),
             }
         }
         keys
