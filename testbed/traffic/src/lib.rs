@@ -222,8 +222,7 @@ fn dns(path: &Path, client_port: u16, index: u8) -> Vec<Vec<u8>> {
         let head = |flags: u16, answers: u16| [id, flags, 1, answers, 0, 0].map(u16::to_be_bytes).concat();
         let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0x2c, 0, 4, 198, 51, 100, 1 + index % 5];
         let asked = udp(path.addresses, (client_port, 53), &[head(0x0100, 0), question.clone()].concat());
-        let replied =
-            udp(path.addresses.reversed(), (53, client_port), &[head(0x8180, 1), question, answer.to_vec()].concat());
+        let replied = udp(path.addresses.reversed(), (53, client_port), &[head(0x8180, 1), question, answer.to_vec()].concat());
         frames.extend(path.frames(false, UDP, id, &asked));
         frames.extend(path.frames(true, UDP, id, &replied));
     }
