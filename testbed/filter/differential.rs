@@ -5,7 +5,9 @@ mod guarded;
 mod oracle;
 mod programs;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use captures::Packet;
 use guarded::Guarded;
@@ -23,6 +25,12 @@ struct Engines {
     interpreted: Filters,
     split: SplitFilters,
     split_interpreted: SplitFilters,
+    memory: Rc<RefCell<Guarded>>,
+}
+
+thread_local! {
+    /// One for all tests of a thread: guarding its pages takes a system call each.
+    static MEMORY: Rc<RefCell<Guarded>> = Rc::new(RefCell::new(Guarded::new(MAX_BURST)));
 }
 
 impl Engines {
@@ -35,6 +43,7 @@ impl Engines {
             split: SplitFilters::build(&programs),
             split_interpreted: SplitFilters::interpreted(&programs, "compared with native code"),
             programs,
+            memory: MEMORY.with(Rc::clone),
         };
         assert_eq!((engines.native.engine(), engines.split.engine()), (&Engine::Native, &Engine::Native));
         engines
@@ -42,7 +51,7 @@ impl Engines {
 
     /// Runs all on `packets`; `name` says which program differs.
     fn compare(&self, packets: &[(&[u8], u32)], name: impl Fn(usize) -> String) {
-        let mut memory = Guarded::new(MAX_BURST);
+        let mut memory = self.memory.borrow_mut();
         for burst in packets.chunks(MAX_BURST) {
             let burst = &memory.place(burst)[..];
             let frames: Vec<Frame> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();

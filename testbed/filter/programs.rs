@@ -64,7 +64,7 @@ pub fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
 pub fn questions(most: usize) -> impl Strategy<Value = Vec<Insn>> {
     let insn = |code, k| Insn { code, jt: 0, jf: 0, k };
     let small = || 0u32..5;
-    let load = (prop::sample::select(vec![0x30u16, 0x30, 0x28, 0x20]), prop::sample::select(vec![0u32, 1, 2, 12, 13, 14]))
+    let load = (prop::sample::select(vec![0x30u16, 0x30, 0x28, 0x20]), prop::sample::select(vec![0u32, 1, 2, 12, 13, 14, 59, 60]))
         .prop_map(move |(code, k)| vec![insn(code, k)]);
     let indirect = (0u32..4, prop::sample::select(vec![0x50u16, 0x48, 0x40]), prop::sample::select(vec![0u32, 1, 11, 13, 14]))
         .prop_map(move |(base, code, k)| vec![insn(0xb1, base), insn(code, k)]);
