@@ -9,14 +9,16 @@ use crate::dpdk::Frame;
 
 /// Fields that the paths of one leaf test at most.
 pub(super) const MAX_FIELDS: usize = 16;
-/// Values of a path's tests that are hashed one by one at most: what `merge` joined is taken apart again.
+/// Values of one test, and combinations of a path's, that are hashed one by one at most: what was joined (ports, protocols) is taken
+/// apart again.
+const MAX_VALUES: u64 = 4;
 const MAX_KEYS: u64 = 16;
 /// Combinations of fields that are hashed at most, each costs a probe a packet.
 const MAX_SHAPES: usize = 6;
-/// Paths that a combination must have to be worth a probe.
-const SHAPE_PATHS: usize = 8;
+/// Paths that a combination must have to be worth a probe, beside bit vectors that are looked up in any case.
+const SHAPE_PATHS: usize = 64;
 /// Words that a combination of fields is read as at most.
-const MAX_WORDS: usize = MAX_FIELDS;
+const MAX_WORDS: usize = 8;
 
 /// A path's remaining tests, by number of its field and of its set.
 pub(super) struct LeafPath<'b> {
@@ -30,7 +32,7 @@ pub(super) struct Leaf {
     /// Rows of paths with no test left.
     always: Vec<u32>,
     shapes: Vec<Shape>,
-    vectors: Vectors,
+    vectors: Option<Vectors>,
 }
 
 impl Leaf {
@@ -41,8 +43,7 @@ impl Leaf {
         for path in paths {
             if path.tests.is_empty() {
                 always.push(path.row);
-            } else if path.tests.iter().try_fold(1, |keys: u64, test| keys.checked_mul(test.1.len())).is_some_and(|n| n <= MAX_KEYS)
-            {
+            } else if is_exact(path) {
                 by_shape.entry(path.tests.iter().map(|test| test.0).collect()).or_default().push(path);
             } else {
                 ranged.push(path);
@@ -52,32 +53,31 @@ impl Leaf {
         always.dedup();
         let mut by_shape: Vec<_> = by_shape.into_iter().collect();
         by_shape.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
-        let few = by_shape.len() <= 2;
+        let only_shapes = ranged.is_empty() && by_shape.len() <= 2;
         let mut shapes = Vec::new();
         for (tested, paths) in by_shape {
-            if shapes.len() < MAX_SHAPES && (few || paths.len() >= SHAPE_PATHS) {
-                shapes.push(Shape::new(&tested.iter().map(|&field| fields[field]).collect::<Vec<_>>(), &paths));
+            let tested: Vec<Field> = tested.iter().map(|&field| fields[field]).collect();
+            let (words, places) = WordLoad::join(&tested);
+            let is_worth = only_shapes || paths.len() >= SHAPE_PATHS && shapes.len() < MAX_SHAPES;
+            if is_worth && words.len() <= MAX_WORDS {
+                shapes.push(Shape::new(words, &places, &paths));
             } else {
                 ranged.extend(paths);
             }
         }
-        let vectors = match ranged.len() {
-            0 => Vectors::None,
-            1..=64 => Vectors::Word(BitVectors::new(ranged, fields)),
-            _ => Vectors::Line(BitVectors::new(ranged, fields)),
-        };
+        let vectors = (!ranged.is_empty()).then(|| Vectors::new(ranged, fields));
         Leaf { always, shapes, vectors }
     }
 
     /// Whether no path ends here.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.always.is_empty() && self.shapes.is_empty() && matches!(self.vectors, Vectors::None)
+        self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
     }
 
     /// Calls `on_row` for each member of `members`, packets of `frames`, and each row that it matches, perhaps more than once.
     #[inline(always)]
-    pub fn matches(&self, frames: &[Frame<'_>], members: &[u8], mut on_row: impl FnMut(u8, u32)) {
+    pub fn matches(&self, frames: &[Frame<'_>], members: &[u8], scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
         for members in members.chunks(LANES) {
             let Some(first) = members.first() else { return };
             let frame = |lane: usize| &frames[usize::from(*members.get(lane).unwrap_or(first))];
@@ -90,15 +90,20 @@ impl Leaf {
                 self.always.iter().for_each(|&row| on_row(member, row));
             }
             for shape in &self.shapes {
-                shape.matches(&group, &mut on_row);
+                shape.matches(&group, &mut scratch.words, &mut on_row);
             }
-            match &self.vectors {
-                Vectors::None => (),
-                Vectors::Word(vectors) => vectors.matches(&group, &mut on_row),
-                Vectors::Line(vectors) => vectors.matches(&group, &mut on_row),
+            if let Some(vectors) = &self.vectors {
+                vectors.matches(&group, &mut scratch.values, &mut on_row);
             }
         }
     }
+}
+
+/// Values that are read from a group's packets, kept from group to group because clearing them costs more than the reading.
+#[derive(Default)]
+pub(super) struct Scratch {
+    words: [Column<u64>; MAX_WORDS],
+    values: [Column<u32>; MAX_FIELDS],
 }
 
 /// Up to `LANES` packets that have come to the same leaf.
@@ -107,6 +112,12 @@ struct Group<'a> {
     members: &'a [u8],
     lanes: Lanes<'a>,
     original_lens: Column<u32>,
+}
+
+/// Whether all tests of a path are for one value or a few.
+fn is_exact(path: &LeafPath<'_>) -> bool {
+    let counts = || path.tests.iter().map(|test| test.1.len());
+    counts().all(|count| count <= MAX_VALUES) && counts().product::<u64>() <= MAX_KEYS
 }
 
 /// The paths that test the same fields for exact values: one hash table.
@@ -140,12 +151,12 @@ const MULTIPLIERS: [u64; MAX_WORDS] = {
 };
 
 impl Shape {
-    fn new(fields: &[Field], paths: &[&LeafPath<'_>]) -> Self {
-        let (words, places) = WordLoad::join(fields);
+    /// `places` tells for each field which of `words` it stands in, and how far left.
+    fn new(words: Vec<WordLoad>, places: &[(usize, u32)], paths: &[&LeafPath<'_>]) -> Self {
         let mut by_key: HashMap<Vec<u64>, Vec<u32>> = HashMap::new();
         for path in paths {
             let mut keys = vec![vec![0u64; words.len()]];
-            for ((_, set), &(word, shift)) in path.tests.iter().zip(&places) {
+            for ((_, set), &(word, shift)) in path.tests.iter().zip(places) {
                 let values = set.ranges().iter().flat_map(|&(low, high)| low..=high);
                 let with = |value: u32| {
                     keys.iter().cloned().map(move |mut key| {
@@ -189,15 +200,14 @@ impl Shape {
     }
 
     #[inline(always)]
-    fn matches(&self, group: &Group<'_>, on_row: &mut impl FnMut(u8, u32)) {
+    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u64>; MAX_WORDS], on_row: &mut impl FnMut(u8, u32)) {
         let mut hashes = [0u64; LANES];
         let mut missing = 0;
-        let mut columns: [Column<u64>; MAX_WORDS] = [[0; LANES]; MAX_WORDS];
-        for ((&word, column), by) in self.words.iter().zip(&mut columns).zip(MULTIPLIERS) {
-            missing |= word.load_all(&group.lanes, &group.original_lens, column);
-            for (hash, &value) in hashes.iter_mut().zip(&*column) {
-                *hash = mix(*hash, value, by);
-            }
+        for ((&word, column), by) in self.words.iter().zip(&mut *columns).zip(MULTIPLIERS) {
+            missing |= word.load_each(&group.lanes, &group.original_lens, |lane, value| {
+                column[lane] = value;
+                hashes[lane] = mix(hashes[lane], value, by);
+            });
         }
         let last = self.slots.len() - 1;
         for (lane, &member) in group.members.iter().enumerate() {
@@ -237,25 +247,23 @@ fn tag(hash: u64) -> u32 {
     (hash >> 8 & 0xffff_ffff) as u32
 }
 
-/// Paths with prefixes, ranges or negations.
-#[derive(Default)]
+/// Paths with prefixes, ranges or negations, by how many there are.
 enum Vectors {
-    #[default]
-    None,
-    /// At most 64 paths.
-    Word(BitVectors<1>),
-    /// Any number, in lines of 512.
-    Line(BitVectors<8>),
+    UpTo64(BitVectors<1>),
+    UpTo256(BitVectors<4>),
+    UpTo512(BitVectors<8>),
+    UpTo1024(BitVectors<16>),
+    More(BitVectors<8>),
 }
 
 /// Each field's value gives the paths that it passes as a bit vector; what is in all of them matches.
 ///
-/// A vector is kept as lines of `W` words, with a word for each 64 lines that says which of them are not 0, so that only the few lines
-/// where all fields have something are read (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001).
+/// A vector is one line of `W` words; where that is not enough, lines with a summary that tells which of them are not 0, so that only
+/// lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001).
 struct BitVectors<const W: usize> {
     fields: Vec<VectorField<W>>,
-    /// Blocks of 64 lines.
-    block_count: usize,
+    /// Words of a summary, each for 64 lines of a vector.
+    summary_words: usize,
     /// The row of each path.
     rows: Vec<u32>,
 }
@@ -265,17 +273,41 @@ struct VectorField<const W: usize> {
     table: ClassTable,
     /// The class of packets that do not have the field.
     absent: u32,
-    /// `block_count` a class; none if a vector has one line, which then has the class as its number.
-    blocks: Vec<Block>,
+    /// `summary_words` a class; none if a vector has one line, which then has the class as its number.
+    summaries: Vec<Summary>,
+    /// The lines, class by class; with summaries, only those that are not 0.
     lines: Vec<[u64; W]>,
 }
 
 #[derive(Clone, Copy)]
-struct Block {
-    /// Which of the 64 lines are not 0.
+struct Summary {
+    /// Which of 64 lines are not 0.
     used: u64,
     /// Where these begin in `lines`.
-    at: u32,
+    at: usize,
+}
+
+impl Vectors {
+    fn new(paths: Vec<&LeafPath<'_>>, fields: &[Field]) -> Self {
+        match paths.len() {
+            0..=64 => Vectors::UpTo64(BitVectors::new(paths, fields)),
+            65..=256 => Vectors::UpTo256(BitVectors::new(paths, fields)),
+            257..=512 => Vectors::UpTo512(BitVectors::new(paths, fields)),
+            513..=1024 => Vectors::UpTo1024(BitVectors::new(paths, fields)),
+            _ => Vectors::More(BitVectors::new(paths, fields)),
+        }
+    }
+
+    #[inline(always)]
+    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        match self {
+            Vectors::UpTo64(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo256(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo512(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo1024(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::More(vectors) => vectors.matches_lines(group, columns, on_row),
+        }
+    }
 }
 
 impl<const W: usize> BitVectors<W> {
@@ -291,63 +323,102 @@ impl<const W: usize> BitVectors<W> {
             path.tests.iter().for_each(|&(field, set)| by_field.entry(field).or_default().push((at, set)));
         }
         let vector_fields = by_field.into_iter().map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
-        let block_count = paths.len().div_ceil(64 * W).div_ceil(64);
-        BitVectors { fields: vector_fields.collect(), block_count, rows: paths.iter().map(|path| path.row).collect() }
+        let summary_words = paths.len().div_ceil(64 * W).div_ceil(64);
+        BitVectors { fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
     }
 
+    /// Reads the fields of a group and puts their classes into `columns`.
     #[inline(always)]
-    fn matches(&self, group: &Group<'_>, on_row: &mut impl FnMut(u8, u32)) {
-        let mut columns = [[0; LANES]; MAX_FIELDS];
-        for (field, column) in self.fields.iter().zip(&mut columns) {
-            let missing = field.load.load_all(&group.lanes, &group.original_lens, column);
+    fn classify(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS]) {
+        let mut missing = [0; MAX_FIELDS];
+        let mut any_missing = 0;
+        for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(&mut missing) {
+            *missing = field.load.load_all(&group.lanes, &group.original_lens, column);
+            any_missing |= *missing;
+        }
+        // A second pass: the values of a column are read together here, and must have left the processor's store buffer by then.
+        for (field, column) in self.fields.iter().zip(&mut *columns) {
             field.table.classify(column);
-            if missing != 0 {
-                for (lane, class) in column.iter_mut().enumerate() {
-                    *class = if missing >> lane & 1 == 1 { field.absent } else { *class };
+        }
+        if any_missing != 0 {
+            for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(missing) {
+                for (_, class) in column.iter_mut().enumerate().filter(|(lane, _)| missing >> lane & 1 == 1) {
+                    *class = field.absent;
                 }
             }
-        }
-        for (lane, &member) in group.members.iter().enumerate() {
-            self.intersect(&columns, lane, &mut |row| on_row(member, row));
         }
     }
 
-    /// Calls `on_row` for each path that all fields' classes, which stand in the columns, pass.
+    /// For vectors of one line.
     #[inline(always)]
-    fn intersect(&self, columns: &[Column<u32>; MAX_FIELDS], lane: usize, on_row: &mut impl FnMut(u32)) {
-        let fields = || self.fields.iter().zip(columns.iter().map(|column| column[lane % LANES] as usize));
-        let mut emit = |line: [u64; W], first: usize| {
-            for (at, mut word) in line.into_iter().enumerate() {
-                while word != 0 {
-                    on_row(self.rows[first + at * 64 + word.trailing_zeros() as usize]);
-                    word &= word - 1;
-                }
+    fn matches_line(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        self.classify(group, columns);
+        let mut common = [[u64::MAX; W]; LANES];
+        for (lane, common) in common.iter_mut().enumerate() {
+            for (field, column) in self.fields.iter().zip(&*columns) {
+                intersect(common, &field.lines[column[lane] as usize]);
             }
-        };
-        if self.rows.len() <= 64 * W {
-            let mut common = [u64::MAX; W];
-            for (field, class) in fields() {
-                let line = &field.lines[class];
-                common.iter_mut().zip(line).for_each(|(word, other)| *word &= other);
-            }
-            return emit(common, 0);
         }
-        for block in 0..self.block_count {
-            let of_block = |(field, class): (&VectorField<W>, usize)| field.blocks[class * self.block_count + block];
-            let mut used = fields().fold(u64::MAX, |used, field| used & of_block(field).used);
-            while used != 0 {
-                let line = used.trailing_zeros();
-                let mut common = [u64::MAX; W];
-                for field in fields() {
-                    let Block { used, at } = of_block(field);
-                    let line = &field.0.lines[at as usize + (used & ((1 << line) - 1)).count_ones() as usize];
-                    common.iter_mut().zip(line).for_each(|(word, other)| *word &= other);
+        for (common, &member) in common.iter().zip(group.members) {
+            self.emit(common, 0, |row| on_row(member, row));
+        }
+    }
+
+    /// For vectors of several lines.
+    #[inline(always)]
+    fn matches_lines(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        self.classify(group, columns);
+        for part in 0..self.summary_words {
+            for (lane, &member) in group.members.iter().enumerate() {
+                let fields = || {
+                    let class = |column: &Column<u32>| column[lane % LANES] as usize;
+                    self.fields
+                        .iter()
+                        .zip(&*columns)
+                        .map(move |(field, column)| (field, field.summaries[class(column) * self.summary_words + part]))
+                };
+                let mut used = fields().fold(u64::MAX, |used, (_, summary)| used & summary.used);
+                while used != 0 {
+                    let line = used.trailing_zeros();
+                    let below = (1 << line) - 1;
+                    let mut common = [u64::MAX; W];
+                    for (field, summary) in fields() {
+                        intersect(&mut common, &field.lines[summary.at + (summary.used & below).count_ones() as usize]);
+                    }
+                    self.emit(&common, (part * 64 + line as usize) * 64 * W, |row| on_row(member, row));
+                    used &= used - 1;
                 }
-                emit(common, (block * 64 + line as usize) * 64 * W);
-                used &= used - 1;
             }
         }
     }
+
+    /// Calls `on_row` for the paths in a line that begins with path `first`.
+    ///
+    /// Mostly there is none or one: the way to either has one branch that cannot be foreseen.
+    #[inline(always)]
+    fn emit(&self, line: &[u64; W], first: usize, mut on_row: impl FnMut(u32)) {
+        let mut used = line.iter().enumerate().fold(0u32, |used, (at, &word)| used | u32::from(word != 0) << at);
+        if used == 0 {
+            return;
+        }
+        let mut word = line[used.trailing_zeros() as usize % W];
+        loop {
+            on_row(self.rows[first + used.trailing_zeros() as usize * 64 + word.trailing_zeros() as usize]);
+            word &= word - 1;
+            if word == 0 {
+                used &= used - 1;
+                if used == 0 {
+                    return;
+                }
+                word = line[used.trailing_zeros() as usize % W];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn intersect<const W: usize>(common: &mut [u64; W], line: &[u64; W]) {
+    common.iter_mut().zip(line).for_each(|(word, other)| *word &= other);
 }
 
 impl<const W: usize> VectorField<W> {
@@ -382,13 +453,8 @@ impl<const W: usize> VectorField<W> {
             })
             .collect();
         let absent = sets.class(&untested);
-        let mut field = VectorField {
-            load: Load::new(field),
-            table: ClassTable::new(&starts, &classes, max),
-            absent,
-            blocks: Vec::new(),
-            lines: Vec::new(),
-        };
+        let table = ClassTable::new(&starts, &classes, max);
+        let mut field = VectorField { load: Load::new(field), table, absent, summaries: Vec::new(), lines: Vec::new() };
         for set in &sets.sets {
             let lines: Vec<[u64; W]> =
                 set.chunks(W).map(|words| std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))).collect();
@@ -399,7 +465,7 @@ impl<const W: usize> VectorField<W> {
             for lines in lines.chunks(64) {
                 let is_used = |line: &[u64; W]| line.iter().any(|&word| word != 0);
                 let used = lines.iter().enumerate().fold(0, |used, (at, line)| used | u64::from(is_used(line)) << at);
-                field.blocks.push(Block { used, at: u32::try_from(field.lines.len()).expect("fewer than 2^32 lines") });
+                field.summaries.push(Summary { used, at: field.lines.len() });
                 field.lines.extend(lines.iter().filter(|line| is_used(line)));
             }
         }

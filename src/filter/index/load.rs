@@ -5,7 +5,7 @@ use crate::datapath::burst::Selection;
 use crate::dpdk::Frame;
 
 /// Packets whose fields are read side by side. Fewer are filled up, so that the loops over them have no end to guess.
-pub(super) const LANES: usize = 8;
+pub(super) const LANES: usize = 6;
 
 /// The bytes of `LANES` packets.
 pub(super) type Lanes<'a> = [&'a [u8]; LANES];
@@ -84,22 +84,20 @@ impl Load {
         }
     }
 
-    /// Reads the field of all lanes. Gives the lanes that do not have it, bit by bit.
+    /// Reads the field of all lanes, 0 for those that do not have it. Gives the latter, bit by bit.
     #[inline(always)]
     pub fn load_all(self, lanes: &Lanes<'_>, original_lens: &Column<u32>, values: &mut Column<u32>) -> u32 {
-        let missing = match self.base {
-            Base::Len => {
-                *values = *original_lens;
+        let mask = self.mask;
+        let Load { base, offset, .. } = self;
+        match self.width {
+            _ if base == Base::Len => {
+                *values = original_lens.map(|len| len & mask);
                 0
             }
-            _ => match self.width {
-                4 => load_each(self.base, self.offset, lanes, |lane, bytes| values[lane] = u32::from_be_bytes(bytes)),
-                2 => load_each(self.base, self.offset, lanes, |lane, bytes| values[lane] = u16::from_be_bytes(bytes).into()),
-                _ => load_each(self.base, self.offset, lanes, |lane, [byte]| values[lane] = byte.into()),
-            },
-        };
-        values.iter_mut().for_each(|value| *value &= self.mask);
-        missing
+            4 => load_each(base, offset, lanes, |lane, bytes| values[lane] = u32::from_be_bytes(bytes) & mask),
+            2 => load_each(base, offset, lanes, |lane, bytes| values[lane] = u32::from(u16::from_be_bytes(bytes)) & mask),
+            _ => load_each(base, offset, lanes, |lane, [byte]| values[lane] = u32::from(byte) & mask),
+        }
     }
 }
 
@@ -142,27 +140,25 @@ impl WordLoad {
         (words, places)
     }
 
-    /// Reads the word of all lanes. Gives the lanes that do not have it, bit by bit.
+    /// Calls `on_word` with the word of each lane, 0 for those that do not have it. Gives the latter, bit by bit.
     #[inline(always)]
-    pub fn load_all(self, lanes: &Lanes<'_>, original_lens: &Column<u32>, values: &mut Column<u64>) -> u32 {
-        let missing = match self.base {
-            Base::Len => {
-                *values = original_lens.map(u64::from);
+    pub fn load_each(self, lanes: &Lanes<'_>, original_lens: &Column<u32>, mut on_word: impl FnMut(usize, u64)) -> u32 {
+        let mask = self.mask;
+        let WordLoad { base, offset, .. } = self;
+        match self.width {
+            _ if base == Base::Len => {
+                original_lens.iter().enumerate().for_each(|(lane, &len)| on_word(lane, u64::from(len) & mask));
                 0
             }
-            _ => match self.width {
-                8 => load_each(self.base, self.offset, lanes, |lane, bytes| values[lane] = u64::from_be_bytes(bytes)),
-                4 => load_each(self.base, self.offset, lanes, |lane, bytes| values[lane] = u32::from_be_bytes(bytes).into()),
-                2 => load_each(self.base, self.offset, lanes, |lane, bytes| values[lane] = u16::from_be_bytes(bytes).into()),
-                _ => load_each(self.base, self.offset, lanes, |lane, [byte]| values[lane] = byte.into()),
-            },
-        };
-        values.iter_mut().for_each(|value| *value &= self.mask);
-        missing
+            8 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from_be_bytes(bytes) & mask)),
+            4 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from(u32::from_be_bytes(bytes)) & mask)),
+            2 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from(u16::from_be_bytes(bytes)) & mask)),
+            _ => load_each(base, offset, lanes, |lane, [byte]| on_word(lane, u64::from(byte) & mask)),
+        }
     }
 }
 
-/// Calls `on_bytes` with the `N` bytes of each lane that has them. Gives the lanes that have not.
+/// Calls `on_bytes` with the `N` bytes of each lane, zeros for those that do not have them. Gives the latter.
 #[inline(always)]
 fn load_each<const N: usize>(base: Base, offset: u32, lanes: &Lanes<'_>, on_bytes: impl FnMut(usize, [u8; N])) -> u32 {
     match base {
@@ -179,17 +175,16 @@ fn load_each_at<const N: usize>(
 ) -> u32 {
     let mut missing = 0;
     for (lane, bytes) in lanes.iter().enumerate() {
-        match at(bytes).and_then(|at| first_chunk(bytes, at)) {
-            Some(bytes) => on_bytes(lane, bytes),
-            None => missing |= 1 << lane,
-        }
+        let found = at(bytes).and_then(|at| first_chunk(bytes, at));
+        missing |= u32::from(found.is_none()) << lane;
+        on_bytes(lane, found.unwrap_or([0; N]));
     }
     missing
 }
 
 /// The `N` bytes at `at`.
 #[inline(always)]
-fn first_chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn first_chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied()
 }
 

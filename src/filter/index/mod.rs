@@ -10,12 +10,14 @@ mod field;
 mod leaf;
 mod load;
 mod path;
+mod prefixes;
 
+pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
 use std::collections::HashMap;
 
 use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
-use self::leaf::{Leaf, LeafPath, MAX_FIELDS};
+use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
 use self::load::Load;
 use super::program::Insn;
 use crate::datapath::burst::{MAX_BURST, Selection, Touched};
@@ -107,6 +109,7 @@ impl Index {
     /// Brings packets of the same headers together, so that their fields are read and looked up side by side.
     #[inline(always)]
     fn select_by_node(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+        let mut scratch = Scratch::default();
         let mut at_node = [Selection::NONE; MAX_GROUPED];
         at_node[0] = Selection::first(frames.len());
         for (number, branch) in self.branches.iter().enumerate() {
@@ -125,18 +128,19 @@ impl Index {
                 members[count % MAX_BURST] = packet as u8;
                 count += 1;
             }
-            leaf.matches(frames, &members[..count], &mut on_row);
+            leaf.matches(frames, &members[..count], &mut scratch, &mut on_row);
         }
     }
 
     /// For so many branches and leaves that few packets would meet in one.
     fn select_one_by_one(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+        let mut scratch = Scratch::default();
         for (packet, frame) in (0u8..).zip(frames) {
             let mut node = 0;
             while let Some(branch) = self.branches.get(node) {
                 node = usize::from(branch.next(branch.load.load(frame)));
             }
-            self.leaves[node - self.branches.len()].matches(frames, &[packet], &mut on_row);
+            self.leaves[node - self.branches.len()].matches(frames, &[packet], &mut scratch, &mut on_row);
         }
     }
 }
