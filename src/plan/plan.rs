@@ -10,6 +10,7 @@ use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
+use crate::filter::Engine;
 use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
@@ -205,6 +206,13 @@ impl Plan {
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub fn parse_depth(&self) -> Depth {
         self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
+    /// What decides the filters, in words: `native`, or the interpreter and why.
+    pub fn filter_engine(&self) -> String {
+        let mut engines = self.inputs.iter().filter_map(|input| input.classifier.engine());
+        let first = engines.next();
+        engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
     /// Ports that tools send to.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::{
@@ -18,6 +19,7 @@ use crate::datapath::parse::Depth;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
+use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use crate::filter::through::{self, Through};
 use crate::filter::verify::Program;
@@ -41,6 +43,8 @@ pub(super) struct RuleSource {
     pub matcher: Matcher,
     pub sample_hash: Option<HashId>,
     pub is_enabled: bool,
+    /// Where the rule's priority stands.
+    pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
 }
@@ -48,7 +52,7 @@ pub(super) struct RuleSource {
 /// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
 pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
-    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), hashes: Vec::new() };
+    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), lists: HashMap::new(), hashes: Vec::new() };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
     }
@@ -98,6 +102,8 @@ struct Resolver<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
+    /// Lists of `match file`, by path and what they look through.
+    lists: HashMap<(String, Through), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
 }
 
@@ -555,8 +561,13 @@ impl<'a> Resolver<'a> {
             targets: Vec::new(),
             verdict: Verdict::Continue,
         };
-        let mut source =
-            RuleSource { matcher: Matcher::default(), sample_hash: None, is_enabled: rule.is_enabled, is_from_any: true };
+        let mut source = RuleSource {
+            matcher: Matcher::default(),
+            sample_hash: None,
+            is_enabled: rule.is_enabled,
+            span: rule.priority.span,
+            is_from_any: true,
+        };
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
@@ -743,48 +754,64 @@ impl<'a> Resolver<'a> {
 
     /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
     fn filter_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
-        let (program, own) = match &filter.source.value {
-            FilterSource::Named(name) => {
-                let known = names_of(&definitions.filters, |entry| entry.0);
-                let Some(index) = known.iter().position(|known| known.value == *name) else {
-                    if !self.parsed.file.is_excused(NameKind::Filter, name) {
-                        self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
-                    }
-                    return None;
-                };
-                // the definition is compiled, and its mistakes reported, once
-                let defined = definitions.filters[index].1;
-                (self.expression(defined), defined.through.as_ref())
-            }
-            _ => (self.expression(filter), None),
+        let FilterSource::Named(name) = &filter.source.value else {
+            return self.written_filter(filter, filter.through.as_ref());
         };
-        let through = filter.through.as_ref().or(own).map(|through| through_of(&through.value)).unwrap_or_default();
-        Some(FilterTerm { programs: vec![program?], through })
+        let known = names_of(&definitions.filters, |entry| entry.0);
+        let Some(index) = known.iter().position(|known| known.value == *name) else {
+            if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
+            }
+            return None;
+        };
+        let defined = definitions.filters[index].1;
+        self.written_filter(defined, filter.through.as_ref().or(defined.through.as_ref()))
     }
 
-    fn expression(&mut self, filter: &ast::Filter) -> Option<Program> {
+    /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
+    fn written_filter(&mut self, filter: &ast::Filter, through: Option<&Spanned<ast::Through>>) -> Option<FilterTerm> {
+        let through = through.map(|through| through_of(&through.value)).unwrap_or_default();
         match &filter.source.value {
             FilterSource::Expression(expression) => {
-                if let Some(known) = self.filters.get(expression) {
-                    return known.clone();
-                }
-                let program = match compile::compile(expression) {
-                    Ok(program) => Some(program),
-                    Err(error) => {
-                        let message = "this expression is not a filter".to_owned();
-                        self.error(Diagnostic::error(filter.source.span, message).label(format!("libpcap: {error}")));
-                        None
-                    }
+                let program = match self.filters.get(expression) {
+                    Some(known) => known.clone(),
+                    None => self.compile(expression, filter.source.span),
                 };
-                self.filters.insert(expression.clone(), program.clone());
-                program
+                Some(FilterTerm { programs: vec![program?], prefixes: None, through })
             }
-            FilterSource::File(_) => {
-                self.unavailable(filter.source.span, "`match file`");
-                None
-            }
+            FilterSource::File(path) => self.filter_list(path, filter.source.span, through),
             FilterSource::Named(_) => None,
         }
+    }
+
+    fn compile(&mut self, expression: &str, span: Span) -> Option<Program> {
+        let program = match compile::compile(expression) {
+            Ok(program) => Some(program),
+            Err(error) => {
+                let message = "this expression is not a filter".to_owned();
+                self.error(Diagnostic::error(span, message).label(format!("libpcap: {error}")));
+                None
+            }
+        };
+        self.filters.insert(expression.to_owned(), program.clone());
+        program
+    }
+
+    /// Reads a list of prefixes and expressions, one a line; `#` begins a comment.
+    fn filter_list(&mut self, path: &str, span: Span, through: Through) -> Option<FilterTerm> {
+        let key = (path.to_owned(), through);
+        if let Some(known) = self.lists.get(&key) {
+            return known.clone();
+        }
+        let list = match read_list(path, through) {
+            Ok(list) => Some(list),
+            Err(reason) => {
+                self.error(Diagnostic::error(span, reason).label("expected a list of prefixes or expressions, one a line"));
+                None
+            }
+        };
+        self.lists.insert(key, list.clone());
+        list
     }
 
     fn hash_id(&mut self, spec: HashSpec) -> HashId {
@@ -800,6 +827,41 @@ impl<'a> Resolver<'a> {
 const DEFAULT_QUEUE: usize = 4096;
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
 const MOST_QUEUE: u64 = 1 << 20;
+
+/// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
+const MOST_INNER_PREFIXES: usize = 4096;
+
+/// Reads the file of `match file`.
+fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+    let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let entry = line.split('#').next().unwrap_or("").trim();
+        if entry.is_empty() {
+            continue;
+        }
+        match entry.parse::<Prefix>() {
+            Ok(prefix) if through.is_empty() => prefixes.push(prefix),
+            Err(PrefixError::Syntax) | Ok(_) => {
+                let is_prefix = entry.parse::<Prefix>().is_ok();
+                if is_prefix && programs.len() >= MOST_INNER_PREFIXES {
+                    return Err(format!(
+                        "`{path}` has more than {MOST_INNER_PREFIXES} prefixes, too many to look up `through` layers"
+                    ));
+                }
+                let expression = if is_prefix { format!("net {entry}") } else { entry.to_owned() };
+                let program = compile::compile(&expression).map_err(|error| format!("`{path}` line {}: {error}", index + 1))?;
+                programs.push(program);
+            }
+            Err(error) => return Err(format!("`{path}` line {}: {error}", index + 1)),
+        }
+    }
+    if prefixes.is_empty() && programs.is_empty() {
+        return Err(format!("`{path}` has no entries"));
+    }
+    let prefixes = (!prefixes.is_empty()).then(|| Arc::new(PrefixSet::new(&prefixes, Direction::Either)));
+    Ok(FilterTerm { programs, prefixes, through })
+}
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;

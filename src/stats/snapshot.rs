@@ -159,6 +159,8 @@ pub struct Snapshot {
     pub packets: Packets,
     pub copies: Copies,
     pub latency_ns: Latency,
+    /// What decides the filters: `native`, or `interpreter` and why.
+    pub filter_engine: String,
     /// Whether both identities of the ledger hold. While packets are on their way they may not.
     pub balanced: bool,
 }
@@ -240,6 +242,7 @@ impl Snapshot {
             packets: totals.packets,
             copies: totals.copies(),
             latency_ns: Latency::default(),
+            filter_engine: plan.filter_engine(),
             balanced,
         }
     }

@@ -185,6 +185,6 @@ mod tests {
         table.row(vec!["recorder".to_owned(), "1,234".to_owned()]);
         let mut out = String::new();
         table.render(&mut out);
-        assert_eq!(out, "  tool        sent\n  ids            7\n  recorder   1,234\n");
+        assert_eq!(out, "  tool       sent\n  ids           7\n  recorder  1,234\n");
     }
 }
