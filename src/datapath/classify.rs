@@ -250,6 +250,8 @@ fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>
         let mut selected = all;
         for &row in &composite.rows {
             selected.0 &= std::mem::take(&mut matches.selections[row as usize]).0;
+            // the row is no step's: who drains must not hear of it
+            matches.touched.unmark(row as usize);
         }
         if let Some(vlans) = &composite.vlans {
             selected = vlans.select(frames, selected);
