@@ -1,9 +1,10 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
+use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, Target, ToolId};
 use super::resolve::Resolved;
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, Name, NameKind};
+use crate::lang::ast::{Command, Device, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.
@@ -17,6 +18,14 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             source,
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
+    }
+    for command in &parsed.file.commands {
+        let Command::PortAttach { device, .. } = &command.value else { continue };
+        let Device::Devargs(devargs) = &device.value else { continue };
+        for (driver, name, advice) in unknown_arguments(devargs) {
+            let message = format!("{driver} takes no argument `{name}`");
+            diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
+        }
     }
     for (index, tool) in plan.tools.iter().enumerate() {
         let tool_id = ToolId(index);
