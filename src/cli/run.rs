@@ -330,6 +330,8 @@ fn describe(plan: &Plan) -> String {
 /// Where statistics go. The first failure to write is reported, and remembered for the exit status.
 struct StatsOut {
     out: Option<Box<dyn Write>>,
+    /// As the user wrote it.
+    name: String,
     is_stdout: bool,
     is_whole: bool,
 }
@@ -342,7 +344,8 @@ impl StatsOut {
             Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
             Some(path) => Some(Box::new(std::fs::File::create(path)?)),
         };
-        Ok(Self { out, is_stdout, is_whole: true })
+        let name = path.map_or(String::new(), |path| path.display().to_string());
+        Ok(Self { out, name, is_stdout, is_whole: true })
     }
 
     fn is_stdout(&self) -> bool {
@@ -360,7 +363,7 @@ impl StatsOut {
             out.flush()
         });
         if let Err(error) = written {
-            eprintln!("error: statistics cannot be written: {error}");
+            eprintln!("error: {}: statistics cannot be written: {error}", self.name);
             self.is_whole = false;
             self.out = None;
         }
