@@ -192,8 +192,9 @@ impl Session<'_> {
                     prompt.show();
                 }
                 Err(TryRecvError::Empty) => return,
+                // a script has said all it had to say: the run ends now, unless it was told when to
                 Err(TryRecvError::Disconnected) => {
-                    self.is_quit = true;
+                    self.is_quit = self.args.duration.is_none() && self.args.exit_idle.is_none();
                     return;
                 }
             }
@@ -314,7 +315,7 @@ fn describe(plan: &Plan) -> String {
             Target::Tool(tool) => plan.tools[tool.0].name.as_str(),
             Target::Group(group) => plan.groups[group.0].name.as_str(),
         });
-        let matches = if rule.matches.is_empty() { String::new() } else { format!(" match {}", rule.matches) };
+        let words = if rule.words.is_empty() { String::new() } else { format!(" {}", rule.words) };
         let end = match rule.verdict {
             Verdict::Continue => "",
             Verdict::Final => " final",
@@ -322,7 +323,7 @@ fn describe(plan: &Plan) -> String {
         };
         let to: Vec<&str> = targets.collect();
         let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(",")) };
-        out += &format!("rule {} from {}{matches}{to}{end}\n", rule.priority, sources.join(","));
+        out += &format!("rule {} from {}{words}{to}{end}\n", rule.priority, sources.join(","));
     }
     out
 }
