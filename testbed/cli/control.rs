@@ -170,6 +170,25 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
 }
 
 #[test]
+fn a_script_that_ends_leaves_the_run_to_its_flags() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    lab.write(
+        "test.pipe",
+        "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in sample 1/2 to t\n",
+    );
+    let mut command =
+        lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "1s"]);
+    let mut started = lab.start(command.stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    input.write_all(b"show plan\nstart\n").expect("an open pipe");
+    drop(input);
+    let account = lab.end(started).done();
+    assert_eq!(account.number("packets/received"), whole.len() as u64);
+    assert!(account.stdout.contains("rule 1 from in sample 1/2 to t\n"), "{}", account.stdout);
+}
+
+#[test]
 fn commands_before_start_add_to_the_files_plan() {
     let lab = Lab::new();
     let whole = office(&lab);

@@ -128,6 +128,23 @@ fn the_demo_sends_what_its_rules_say() {
     assert_eq!(account.number("rules/50/matched").div_ceil(10), out(&lab, "recorder").len() as u64);
 }
 
+/// The block of README.md that begins with this fence.
+fn readme_block(fence: &str) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+    let rest = &text[text.find(fence).expect("the block") + fence.len()..];
+    rest[..rest.find("```").expect("its end")].trim_start_matches('\n').to_owned()
+}
+
+#[test]
+fn the_readmes_pipeline_prints_what_it_says() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("demo-out")).expect("a writable folder");
+    lab.write("demo-out/traffic.pcap", tapline_traffic::office().to_pcap());
+    let pipeline = readme_block("```pipe\n");
+    assert_eq!(pipeline.lines().count(), 5);
+    assert_eq!(lab.account(&pipeline, &[]).stdout, readme_block("```text\n"));
+}
+
 /// Were it not so, a dissector at a tool would complain of what Tapline never touched.
 #[test]
 fn the_demos_capture_has_valid_checksums_and_every_kind_of_packet() {
