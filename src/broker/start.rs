@@ -34,7 +34,7 @@ const BASE_MIB: u32 = 64;
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mut notes = Vec::new();
     let placement = place(&plan)?;
-    let memory = choose_memory(&plan, placement.workers.len() as u32, &mut notes);
+    let memory = choose_memory(&plan, placement.workers.len() as u32, &mut notes)?;
     let eal = Eal::start(&Options {
         workers: placement.workers.clone(),
         main_cpus: placement.main_cpus,
@@ -120,20 +120,31 @@ fn place(plan: &Plan) -> Result<Placement, Error> {
 }
 
 /// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
-fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Memory {
+///
+/// # Errors
+/// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
+fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Result<Memory, Error> {
+    if eal::says_memory(&plan.settings.eal) {
+        return Ok(Memory::AsGiven);
+    }
     let pools: u32 =
         plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
     let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
     let free = eal::free_huge_mib();
     if free >= u64::from(mib) {
-        return Memory::HugePages;
+        return Ok(Memory::HugePages);
+    }
+    if let Some(available) = eal::available_mib().filter(|&available| available < u64::from(mib)) {
+        return Err(Error::Refused(format!(
+            "mempools: {mib} MiB of memory needed, {available} available; lower `set mempool`, or the tools' queues"
+        )));
     }
     let pages = mib.div_ceil(2);
     notes.push(format!(
         "no huge pages ({free} MiB free, {mib} needed): running on ordinary pages, slower; to reserve them: \
          echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
     ));
-    Memory::Ordinary { mib }
+    Ok(Memory::Ordinary { mib })
 }
 
 /// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.

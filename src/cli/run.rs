@@ -192,8 +192,9 @@ impl Session<'_> {
                     prompt.show();
                 }
                 Err(TryRecvError::Empty) => return,
+                // a script has said all it had to say: the run ends now, unless it was told when to
                 Err(TryRecvError::Disconnected) => {
-                    self.is_quit = true;
+                    self.is_quit = self.args.duration.is_none() && self.args.exit_idle.is_none();
                     return;
                 }
             }
@@ -314,7 +315,7 @@ fn describe(plan: &Plan) -> String {
             Target::Tool(tool) => plan.tools[tool.0].name.as_str(),
             Target::Group(group) => plan.groups[group.0].name.as_str(),
         });
-        let matches = if rule.matches.is_empty() { String::new() } else { format!(" match {}", rule.matches) };
+        let words = if rule.words.is_empty() { String::new() } else { format!(" {}", rule.words) };
         let end = match rule.verdict {
             Verdict::Continue => "",
             Verdict::Final => " final",
@@ -322,7 +323,7 @@ fn describe(plan: &Plan) -> String {
         };
         let to: Vec<&str> = targets.collect();
         let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(",")) };
-        out += &format!("rule {} from {}{matches}{to}{end}\n", rule.priority, sources.join(","));
+        out += &format!("rule {} from {}{words}{to}{end}\n", rule.priority, sources.join(","));
     }
     out
 }
@@ -330,6 +331,8 @@ fn describe(plan: &Plan) -> String {
 /// Where statistics go. The first failure to write is reported, and remembered for the exit status.
 struct StatsOut {
     out: Option<Box<dyn Write>>,
+    /// As the user wrote it.
+    name: String,
     is_stdout: bool,
     is_whole: bool,
 }
@@ -342,7 +345,8 @@ impl StatsOut {
             Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
             Some(path) => Some(Box::new(std::fs::File::create(path)?)),
         };
-        Ok(Self { out, is_stdout, is_whole: true })
+        let name = path.map_or(String::new(), |path| path.display().to_string());
+        Ok(Self { out, name, is_stdout, is_whole: true })
     }
 
     fn is_stdout(&self) -> bool {
@@ -360,7 +364,7 @@ impl StatsOut {
             out.flush()
         });
         if let Err(error) = written {
-            eprintln!("error: statistics cannot be written: {error}");
+            eprintln!("error: {}: statistics cannot be written: {error}", self.name);
             self.is_whole = false;
             self.out = None;
         }

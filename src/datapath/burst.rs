@@ -64,6 +64,12 @@ impl Touched {
         self.words[rule / 64] |= 1 << (rule % 64);
     }
 
+    /// Takes a rule away again.
+    #[inline(always)]
+    pub fn unmark(&mut self, rule: usize) {
+        self.words[rule / 64] &= !(1 << (rule % 64));
+    }
+
     /// Calls `on_rule` for each rule, ascending, and forgets them.
     #[inline(always)]
     pub fn drain(&mut self, mut on_rule: impl FnMut(usize)) {

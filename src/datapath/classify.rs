@@ -95,7 +95,13 @@ impl Matches {
     #[inline]
     pub fn drain(&mut self, mut on_step: impl FnMut(usize, Selection)) {
         let selections = &mut self.selections;
-        self.touched.drain(|step| on_step(step, std::mem::take(&mut selections[step])));
+        self.touched.drain(|row| {
+            let selection = std::mem::take(&mut selections[row]);
+            // rows of composites were taken when their step was decided, and are empty
+            if !selection.is_empty() {
+                on_step(row, selection);
+            }
+        });
     }
 
     #[inline(always)]
@@ -261,6 +267,8 @@ fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>
         let mut selected = all;
         for &row in &composite.rows {
             selected.0 &= std::mem::take(&mut matches.selections[row as usize]).0;
+            // the row is no step's: who drains must not hear of it
+            matches.touched.unmark(row as usize);
         }
         if let Some(vlans) = &composite.vlans {
             selected = vlans.select(frames, selected);

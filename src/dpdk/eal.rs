@@ -15,6 +15,8 @@ pub enum Memory {
     HugePages,
     /// Ordinary pages, all reserved at start (`--no-huge -m`), in MiB.
     Ordinary { mib: u32 },
+    /// Where the user's own arguments say.
+    AsGiven,
 }
 
 /// What EAL is started with.
@@ -48,16 +50,15 @@ impl Options {
             lcores.extend(self.workers.iter().map(|lcore| format!("{0}@{0}", lcore.0)));
             args.extend(["--lcores".to_owned(), lcores.join(","), "--main-lcore".to_owned(), main.0.to_string()]);
         }
-        if !given(&["--in-memory", "--no-huge", "--huge-dir", "--file-prefix", "--legacy-mem"]) {
-            match self.memory {
-                Memory::HugePages => args.push("--in-memory".to_owned()),
-                Memory::Ordinary { mib } => {
-                    args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
-                    if !short("-m") {
-                        args.extend(["-m".to_owned(), mib.to_string()]);
-                    }
+        match self.memory {
+            Memory::HugePages => args.push("--in-memory".to_owned()),
+            Memory::Ordinary { mib } => {
+                args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
+                if !short("-m") {
+                    args.extend(["-m".to_owned(), mib.to_string()]);
                 }
             }
+            Memory::AsGiven => {}
         }
         if !given(&["--no-pci", "--allow", "--block", "-a", "-b"]) {
             if self.pci_devices.is_empty() {
@@ -153,6 +154,31 @@ pub fn free_huge_mib() -> u64 {
         .sum()
 }
 
+/// Whether EAL arguments of the user say where memory comes from.
+pub fn says_memory(arguments: &[String]) -> bool {
+    const KINDS: [&str; 8] = [
+        "--in-memory",
+        "--no-huge",
+        "--huge-dir",
+        "--file-prefix",
+        "--legacy-mem",
+        "--socket-mem",
+        "--socket-limit",
+        "--huge-unlink",
+    ];
+    arguments.iter().any(|argument| {
+        let name = argument.split_once('=').map_or(argument.as_str(), |(name, _)| name);
+        KINDS.contains(&name)
+    })
+}
+
+/// Memory that the kernel can give without swapping, in MiB; `None` where it does not say.
+pub fn available_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?;
+    Some(kib.parse::<u64>().ok()? / 1024)
+}
+
 /// CPUs that this process may run on, ascending.
 pub fn available_cpus() -> Vec<u32> {
     // SAFETY: `cpu_set_t` is plain bits; all zeroes is the empty set.
@@ -188,8 +214,18 @@ mod tests {
 
     #[test]
     fn the_users_arguments_take_the_place_of_ours() {
-        let args = options(&["-l", "0-1", "--in-memory", "-a", "0000:00:10.0"]).arguments().join(" ");
+        let mut options = options(&["-l", "0-1", "--in-memory", "-a", "0000:00:10.0"]);
+        options.memory = Memory::AsGiven;
+        let args = options.arguments().join(" ");
         assert_eq!(args, "tapline --no-telemetry -l 0-1 --in-memory -a 0000:00:10.0");
+    }
+
+    #[test]
+    fn memory_that_the_user_speaks_of_is_left_to_them() {
+        let says = |argument: &str| says_memory(&[argument.to_owned()]);
+        assert!(says("--in-memory") && says("--no-huge") && says("--socket-mem=128,0"));
+        // how much is asked of either kind
+        assert!(!says("-m512") && !says("-l") && !says("--log-level=8"));
     }
 
     #[test]

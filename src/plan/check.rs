@@ -1,12 +1,13 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
+use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, Target, ToolId, Verdict};
 use super::resolve::Resolved;
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::filter::{Analysis, analyse};
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, FilterSource, Name, NameKind};
+use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.
@@ -22,6 +23,14 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         ));
     }
     warn_of_rules(resolved, parsed, diagnostics);
+    for command in &parsed.file.commands {
+        let Command::PortAttach { device, .. } = &command.value else { continue };
+        let Device::Devargs(devargs) = &device.value else { continue };
+        for (driver, name, advice) in unknown_arguments(devargs) {
+            let message = format!("{driver} takes no argument `{name}`");
+            diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
+        }
+    }
     for (index, tool) in plan.tools.iter().enumerate() {
         let tool_id = ToolId(index);
         let is_chosen = plan.rules.iter().flat_map(|rule| &rule.targets).any(|target| match target {
@@ -141,7 +150,7 @@ fn is_same(a: &Matcher, b: &Matcher) -> bool {
 
 fn asks_for_vlans(parsed: &Parsed, resolved: &Resolved, rule: usize) -> bool {
     let matcher = &resolved.rules[rule].matcher;
-    let words = &resolved.plan.rules[rule].matches;
+    let words = &resolved.plan.rules[rule].words;
     let is_named = |name: &str| {
         parsed.file.commands.iter().any(|command| match &command.value {
             Command::FilterCreate { name: filter, filter: defined } => {

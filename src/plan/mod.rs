@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod devargs;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
 mod resolve;

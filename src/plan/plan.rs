@@ -142,8 +142,8 @@ pub struct RulePlan {
     /// The rule's name.
     pub priority: u32,
     pub sources: Vec<PortId>,
-    /// The user's words for what it matches; empty: everything.
-    pub matches: String,
+    /// The user's words for what it matches and samples; empty: everything.
+    pub words: String,
     pub sample: Option<SampleSpec>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,

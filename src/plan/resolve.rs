@@ -556,7 +556,7 @@ impl<'a> Resolver<'a> {
         let mut plan = RulePlan {
             priority: rule.priority.value,
             sources: all_ports(),
-            matches: String::new(),
+            words: String::new(),
             sample: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
@@ -572,6 +572,10 @@ impl<'a> Resolver<'a> {
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
         for clause in &rule.clauses {
+            if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
+                let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
+                words.for_each(|word| plan.words = format!("{} {word}", plan.words).trim_start().to_owned());
+            }
             match &clause.value {
                 RuleClause::From(list) => {
                     source.is_from_any = list.iter().any(|from| from.value == ast::RuleSource::Any);
@@ -581,8 +585,6 @@ impl<'a> Resolver<'a> {
                     source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
                 }
                 RuleClause::Match(terms) => {
-                    let words = self.sources().text(clause.span);
-                    plan.matches = words.strip_prefix("match").unwrap_or(words).trim().to_owned();
                     let (filters, terms) = self.terms_of(terms, definitions);
                     source.matcher.filters.extend(filters);
                     source.matcher.terms.extend(terms);

@@ -165,7 +165,7 @@ fn path_of(index: u8) -> Path {
         client_mac: [2, 0, 0, 0, 1, index],
         server_mac: [2, 0, 0, 0, 2, index % 5],
         addresses,
-        has_hop_by_hop: matches!(addresses, Addresses::V6 { .. }) && index % 5 == 0,
+        has_hop_by_hop: matches!(addresses, Addresses::V6 { .. }) && index.is_multiple_of(5),
     }
 }
 

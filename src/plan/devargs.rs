@@ -1,0 +1,74 @@
+//! The arguments that virtual devices take, so that a misspelt one is found before a driver refuses it without saying which.
+
+use crate::lang::suggest::nearest;
+
+/// Drivers by the beginning of their devices' names, and their arguments in DPDK 22.11 to 24.11 (`RTE_PMD_REGISTER_PARAM_STRING` in
+/// each driver's source).
+const DRIVERS: &[(&str, &[&str])] = &[
+    ("net_pcap", &["rx_pcap", "tx_pcap", "rx_iface", "rx_iface_in", "tx_iface", "iface", "phy_mac", "infinite_rx"]),
+    ("net_null", &["size", "copy", "no-rx"]),
+    ("net_ring", &["nodeaction", "internal"]),
+    ("net_af_packet", &["iface", "qpairs", "blocksz", "framesz", "framecnt", "qdisc_bypass", "fanout_mode"]),
+    (
+        "net_af_xdp",
+        &[
+            "iface",
+            "start_queue",
+            "queue_count",
+            "shared_umem",
+            "xdp_prog",
+            "busy_budget",
+            "force_copy",
+            "use_cni",
+            "use_pinned_map",
+            "dp_path",
+            "mode",
+        ],
+    ),
+    ("net_tap", &["iface", "mac", "remote", "persist"]),
+    (
+        "net_memif",
+        &["id", "role", "bsize", "rsize", "socket", "socket-abstract", "owner-uid", "owner-gid", "mac", "zero-copy", "secret"],
+    ),
+];
+
+/// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand there.
+pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
+    let mut words = devargs.split(',');
+    let device = words.next().unwrap_or("");
+    let Some((driver, known)) =
+        DRIVERS.iter().find(|(driver, _)| device.strip_prefix("vdev:").unwrap_or(device).starts_with(driver))
+    else {
+        return Vec::new();
+    };
+    // a value may hold commas in brackets or parentheses: only words that look like an argument of their own are judged
+    let names = words.filter_map(|word| word.split_once('=')).map(|(name, _)| name);
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let unknown = names.filter(|name| is_name(name) && !known.contains(name));
+    let advice = |name: &str| match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it takes {}", known.join(", ")),
+    };
+    unknown.map(|name| (*driver, name, advice(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unknown_arguments;
+
+    #[test]
+    fn a_misspelt_argument_is_told_with_the_one_that_was_meant() {
+        let [(driver, name, advice)] = &unknown_arguments("net_pcap0,rx_pcp=a.pcap,tx_pcap=b=c.pcap")[..] else { panic!() };
+        assert_eq!((*driver, *name, advice.as_str()), ("net_pcap", "rx_pcp", "did you mean `rx_pcap`?"));
+        assert_eq!(unknown_arguments("net_null0,speed=1")[0].2, "it takes size, copy, no-rx");
+    }
+
+    #[test]
+    fn devices_that_are_not_known_are_left_to_their_drivers() {
+        for devargs in
+            ["0000:03:00.0,mprq_en=1", "net_null0,size=64", "net_bonding0,mode=1,slave=0", "net_null0", "vdev:net_pcap9,iface=lo"]
+        {
+            assert!(unknown_arguments(devargs).is_empty(), "{devargs}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What is wrong is said clearly, with the right exit status, and nothing is started.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{Lab, office, pcap_tools};
+
+const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
+
+/// What a run of `pipeline` says when it cannot begin; the exit status is 1.
+fn refusal(pipeline: &str) -> String {
+    let lab = Lab::new();
+    office(&lab);
+    lab.run(pipeline, &[]).failed(1)
+}
+
+#[test]
+fn five_mistakes_are_five_errors_at_their_places_and_nothing_is_started() {
+    let lab = Lab::new();
+    office(&lab);
+    let pipeline = "set burst 0\n\
+                    port attach in net_pcap0,rx_pcap=in.pcap\n\
+                    port attach out net_pcap1,tx_pcap=out.pcap rxq 0\n\
+                    tool create t prot out\n\
+                    tool create u port uot\n\
+                    filter create web \"tcp prt 80\"\n\
+                    rule create 10 from in match wbe to u\n";
+    for arguments in [&["run", "test.pipe", "--stats", "stats.json"][..], &["check", "test.pipe"]] {
+        lab.write("test.pipe", pipeline);
+        let said = lab.end(lab.start(&mut lab.tapline(arguments))).failed(2);
+        for place in [
+            "test.pipe:1:11: error:",
+            "test.pipe:4:15: error:",
+            "test.pipe:5:20: error:",
+            "test.pipe:6:19: error:",
+            "test.pipe:7:30: error:",
+        ] {
+            assert!(said.contains(place), "{place} is not in:\n{said}");
+        }
+        assert_eq!(said.matches(": error:").count(), 5, "{said}");
+        assert!(said.contains("5 errors; nothing was started"), "{said}");
+        assert!(said.contains("a port with a similar name exists: `out` (line 3)"), "{said}");
+        assert!(!lab.path("out.pcap").exists() && !lab.path("stats.json").exists(), "something was started");
+    }
+}
+
+#[test]
+fn a_missing_capture_is_named() {
+    let said = refusal(&PIPELINE.replace("in.pcap", "nowhere.pcap"));
+    assert!(said.contains("port in: ") && said.contains("nowhere.pcap: No such file or directory"), "{said}");
+}
+
+#[test]
+fn a_misspelt_device_argument_is_named_with_the_one_that_was_meant() {
+    let said = refusal(&PIPELINE.replace("rx_pcap", "rx_pcp"));
+    assert!(said.contains("port in: rte_dev_probe") && said.contains("`rx_pcp`") && said.contains("`rx_pcap`"), "{said}");
+}
+
+#[test]
+fn a_device_without_a_driver_or_a_place_is_refused() {
+    for device in ["net_pcab0,rx_pcap=in.pcap", "0000:fe:1f.7", "net_af_packet0,iface=tapline-none"] {
+        let said = refusal(&PIPELINE.replace("net_pcap0,rx_pcap=in.pcap", device));
+        assert!(said.contains("port in: rte_dev_probe: ") && said.contains(&format!("check the devargs `{device}`")), "{said}");
+    }
+}
+
+#[test]
+fn a_mempool_that_is_too_small_or_too_large_is_refused_with_what_is_needed() {
+    let small = refusal(&format!("set mempool 500\n{PIPELINE}"));
+    assert!(small.contains("mempool of 500 mbufs is too small") && small.contains("raise `set mempool`"), "{small}");
+    let large = refusal(&format!("set mempool 8000000\n{PIPELINE}"));
+    assert!(large.contains("8000000 mbufs need about") && large.contains("lower `set mempool`"), "{large}");
+}
+
+#[test]
+fn a_plan_that_this_machine_has_no_memory_for_is_refused_before_it_is_taken() {
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("test.pipe", format!("set mempool 2000000000\n{PIPELINE}"));
+    let said = lab.end(lab.start(&mut lab.tapline(&["run", "test.pipe", "--exit-idle", "1s"]))).failed(1);
+    assert!(said.contains("MiB of memory") && said.contains("lower `set mempool`"), "{said}");
+}
+
+#[test]
+fn more_queues_than_the_driver_has_are_refused_with_its_number() {
+    let said = refusal(&PIPELINE.replace("in.pcap\n", "in.pcap rxq 4\n"));
+    assert!(said.contains("port in: rte_eth_rx_queue_setup: driver offers 1 queue, 4 asked; use rxq 1"), "{said}");
+}
+
+#[test]
+fn lcores_that_the_machine_lacks_are_refused() {
+    let said = refusal(&format!("set lcores 999\n{PIPELINE}"));
+    assert!(said.contains("lcore 999") && said.contains("set lcores"), "{said}");
+}
+
+#[test]
+fn a_tool_that_cannot_write_is_named() {
+    let said = refusal(&format!("{PIPELINE}port attach out net_pcap1,tx_pcap=no/such/folder.pcap rxq 0\ntool create u port out\n"));
+    assert!(said.contains("port out: ") && said.contains("no/such/folder.pcap"), "{said}");
+}
+
+#[test]
+fn wrong_command_lines_end_with_status_2() {
+    let lab = Lab::new();
+    lab.write("test.pipe", PIPELINE);
+    for (arguments, expected) in [
+        (&["frobnicate"][..], "unrecognized subcommand 'frobnicate'"),
+        (&[], "Usage: tapline"),
+        (&["run"], "<FILE>"),
+        (&["run", "test.pipe", "--duration", "10"], "invalid value '10' for '--duration"),
+        (&["run", "test.pipe", "--exit-idle", "5q"], "expected a duration"),
+        (&["run", "test.pipe", "--set", "X"], "expected NAME=VALUE"),
+        (&["run", "test.pipe", "--interval"], "--interval"),
+        (&["run", "test.pipe", "--no-such-flag"], "--no-such-flag"),
+        (&["check", "no-such-file.pipe"], "no-such-file.pipe: error: cannot read the file"),
+        (&["run", "no-such-file.pipe"], "no-such-file.pipe: error: cannot read the file"),
+    ] {
+        let said = lab.end(lab.start(&mut lab.tapline(arguments))).failed(2);
+        assert!(said.contains(expected), "{arguments:?} says:\n{said}");
+    }
+}
+
+#[test]
+fn unusable_eal_arguments_are_shown_with_all_that_eal_was_given() {
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("test.pipe", PIPELINE);
+    let said = lab.end(lab.start(&mut lab.tapline(&["run", "test.pipe", "--eal", "--no-such-argument"]))).failed(1);
+    assert!(said.contains("error: EAL: rte_eal_init: ") && said.contains("--no-such-argument"), "{said}");
+}
+
+#[test]
+fn statistics_that_cannot_be_written_are_refused_at_the_start() {
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("test.pipe", format!("{PIPELINE}{}", pcap_tools(&["out"])));
+    let arguments = ["run", "test.pipe", "--eal", support::EAL, "--exit-idle", "1s", "--stats", "no/such/folder.json"];
+    let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
+    assert!(said.contains("error: no/such/folder.json: No such file or directory"), "{said}");
+    assert!(!lab.path("out.pcap").exists(), "something was started");
+}
+
+#[test]
+fn statistics_that_no_longer_fit_their_disk_fail_the_run() {
+    if !std::path::Path::new("/dev/full").exists() {
+        eprintln!("skipped: no /dev/full");
+        return;
+    }
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("test.pipe", PIPELINE);
+    let arguments = ["run", "test.pipe", "--eal", support::EAL, "--exit-idle", "300ms", "--stats", "/dev/full"];
+    let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
+    assert!(said.contains("/dev/full") && said.contains("No space left on device"), "{said}");
+}
