@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{Broker, Error, Seat};
+use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::receive::Intake;
+use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
@@ -69,9 +71,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         counters: Vec::new(),
         notes,
     };
-    let flow_hash = KeyedHash::new(&Secret::random());
+    let secret = Secret::random();
+    let flow_hash = KeyedHash::new(&secret);
+    let ports = plan.ports.len();
     for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
-        let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len()));
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -81,11 +84,23 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         };
+        let states: Vec<RuleState> = plan
+            .rules
+            .iter()
+            .map(|rule| RuleState {
+                dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(workers), &secret)),
+                sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, &seat)),
+            })
+            .collect();
+        let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
+        let counters =
+            WorkerCounters { dedups: tallies.collect(), ..WorkerCounters::new(ports, plan.rules.len(), plan.tools.len()) };
+        let counters = Arc::new(counters);
         let worker = Worker {
             plan: Arc::clone(&plan),
             intakes,
             outlets,
-            samplers: plan.rules.iter().map(|rule| rule.sample.as_ref().map(|spec| Sampler::new(spec, &seat))).collect(),
+            states,
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),

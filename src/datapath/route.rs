@@ -4,10 +4,11 @@
 
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
+use super::dedup::Dedup;
 use super::flows::Flows;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{InputPlan, Plan, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, InputPlan, Plan, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -18,6 +19,7 @@ pub struct Copies {
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
+    pub duplicate: Selection,
 }
 
 impl Copies {
@@ -27,8 +29,16 @@ impl Copies {
 
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
-        (self.delivered, self.excluded, self.sampled_out) = (Selection::NONE, Selection::NONE, Selection::NONE);
+        (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
+        (self.sampled_out, self.duplicate) = (Selection::NONE, Selection::NONE);
     }
+}
+
+/// What a worker remembers for a rule.
+#[derive(Default)]
+pub struct RuleState {
+    pub dedup: Option<Dedup>,
+    pub sampler: Option<Sampler>,
 }
 
 /// What rules may ask of the burst. Empty, and zero, where no rule of the input does.
@@ -41,14 +51,14 @@ pub struct BurstFacts<'a> {
     pub now_ns: u64,
 }
 
-/// Gives each tool its selection: `matches` is what each step of the input matched, `samplers` are the worker's own, by rule.
+/// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
 #[inline]
 pub fn route(
     plan: &Plan,
     input: &InputPlan,
     matches: &mut Matches,
     facts: &mut BurstFacts<'_>,
-    samplers: &mut [Option<Sampler>],
+    states: &mut [RuleState],
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
@@ -63,12 +73,24 @@ pub fn route(
         let rule = &counters.rules[step.rule.0];
         rule.matched.add(u64::from(matched.count_ones()));
         let mut kept = Selection(matched);
-        if step.is_sampled
-            && let Some(sampler) = &mut samplers[step.rule.0]
+        if let Some(compared) = &step.dedup
+            && let Some(dedup) = &mut states[step.rule.0].dedup
         {
+            let (ports, times) = ([compared.port; MAX_BURST], [facts.now_ns; MAX_BURST]);
+            let duplicates = dedup.duplicates(kept, facts.frames, &ports, &times);
+            rule.duplicates.add(u64::from(duplicates.count()));
+            if compared.action == DedupAction::Drop {
+                kept.0 &= !duplicates.0;
+                copies.duplicate.0 |= duplicates.0;
+            }
+        }
+        if step.is_sampled
+            && let Some(sampler) = &mut states[step.rule.0].sampler
+        {
+            let original = kept.0;
             let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
-            let passed_over = matched & !kept.0;
+            let passed_over = original & !kept.0;
             rule.sampled_out.add(u64::from(passed_over.count_ones()));
             copies.sampled_out.0 |= passed_over;
         }
@@ -106,7 +128,7 @@ fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFa
 }
 
 /// Counts one disposition for each packet of the burst. A packet that several fit is, in this order, delivered, excluded, sampled
-/// out; what no rule took is unmatched.
+/// out, duplicate; what no rule took is unmatched.
 #[inline]
 pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
     let mut rest = all.0;
@@ -114,6 +136,7 @@ pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
         (Disposition::Delivered, copies.delivered),
         (Disposition::Excluded, copies.excluded),
         (Disposition::SampledOut, copies.sampled_out),
+        (Disposition::Duplicate, copies.duplicate),
         (Disposition::Unmatched, Selection(u64::MAX)),
     ] {
         let settled = rest & selection.0;

@@ -9,8 +9,7 @@ use super::classify::{Matches, classify};
 use super::egress::{Outlets, abandon, egress, flush};
 use super::flows::Flows;
 use super::receive::{Intake, receive};
-use super::route::{BurstFacts, Copies, route, settle};
-use super::sample::Sampler;
+use super::route::{BurstFacts, Copies, RuleState, route, settle};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::plan::plan::{Idle, Plan};
@@ -60,7 +59,7 @@ pub struct Worker {
     pub intakes: Vec<Intake>,
     pub outlets: Outlets,
     /// By rule.
-    pub samplers: Vec<Option<Sampler>>,
+    pub states: Vec<RuleState>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
     /// worker: true while paused with nothing left to send; control: reads.
@@ -146,7 +145,7 @@ impl Worker {
                 now_ns = clock::now_ns();
             }
             let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns };
-            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
+use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
@@ -143,9 +144,43 @@ pub struct RulePlan {
     pub sources: Vec<PortId>,
     /// The user's words for what it matches; empty: everything.
     pub matches: String,
+    pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+}
+
+/// `dedup window …` of a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DedupPlan {
+    pub window_ns: u64,
+    pub ignore: Ignore,
+    /// The ports that are compared with each other; in statistics and counters a port is its place here.
+    pub scope: Vec<PortId>,
+    pub action: DedupAction,
+    /// Bytes of all workers' tables together.
+    pub memory: u64,
+}
+
+impl DedupPlan {
+    /// What each of `workers` is to do.
+    pub fn spec(&self, workers: usize) -> DedupSpec {
+        DedupSpec {
+            window_ns: self.window_ns,
+            ignore: self.ignore,
+            packets: Dedup::packets_for(self.memory / workers.max(1) as u64),
+            ports: self.scope.len(),
+        }
+    }
+}
+
+/// What becomes of a duplicate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DedupAction {
+    /// The rule does not take it.
+    Drop,
+    /// It is counted, and goes where its original went.
+    Count,
 }
 
 /// Where a rule's packets go.
@@ -184,11 +219,21 @@ pub struct InputPlan {
 #[derive(Clone, Debug)]
 pub struct Step {
     pub rule: RuleId,
+    /// Where the rule leaves out, or counts, duplicates among this port's packets.
+    pub dedup: Option<StepDedup>,
     pub is_sampled: bool,
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+}
+
+/// How a step looks for duplicates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepDedup {
+    /// The port's place in the rule's scope.
+    pub port: u8,
+    pub action: DedupAction,
 }
 
 /// What the file asks for once everything is set up.

@@ -8,10 +8,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::plan::{
-    Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
+    Action, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId,
+    ToolPlan, Verdict,
 };
 use crate::datapath::balance::{Group, GroupSpec};
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::dedup::Ignore;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
@@ -551,6 +553,7 @@ impl<'a> Resolver<'a> {
             priority: rule.priority.value,
             sources: all_ports(),
             matches: String::new(),
+            dedup: None,
             sample: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
@@ -560,6 +563,7 @@ impl<'a> Resolver<'a> {
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
+        let mut deduped: Option<(Span, &ast::Dedup)> = None;
         for clause in &rule.clauses {
             match &clause.value {
                 RuleClause::From(list) => {
@@ -596,12 +600,8 @@ impl<'a> Resolver<'a> {
                     plan.verdict = Verdict::Drop;
                 }
                 RuleClause::Class(_) => {}
-                RuleClause::Dedup(_)
-                | RuleClause::Edit(_)
-                | RuleClause::Active(_)
-                | RuleClause::Until(_)
-                | RuleClause::For(_)
-                | RuleClause::Limit(_) => {
+                RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
+                RuleClause::Edit(_) | RuleClause::Active(_) | RuleClause::Until(_) | RuleClause::For(_) | RuleClause::Limit(_) => {
                     let word = first_word(self.sources().text(clause.span)).to_owned();
                     self.unavailable(clause.span, &format!("`{word}`"));
                 }
@@ -627,7 +627,63 @@ impl<'a> Resolver<'a> {
                 Diagnostic::error(sampled, "a rule that drops has nothing to sample").label("expected no `sample` beside `drop`"),
             );
         }
+        if let Some((span, dedup)) = deduped {
+            if drops.is_some() {
+                let message = "a rule that drops has no duplicates to leave out";
+                self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
+            }
+            plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
+        }
         (plan, source)
+    }
+
+    /// `sources` are the rule's.
+    fn dedup(&mut self, dedup: &ast::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
+        let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
+        let known = names_of(&definitions.ports, |port| port.name);
+        let mut scope = Vec::new();
+        for name in &dedup.scope {
+            let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
+            if !sources.contains(&PortId(index)) {
+                let message = format!("the rule takes nothing from port `{}`", name.value);
+                self.error(Diagnostic::error(name.span, message).label("expected a port that stands in `from`"));
+            }
+            if !scope.contains(&PortId(index)) {
+                scope.push(PortId(index));
+            }
+        }
+        let action = match &dedup.action {
+            None => DedupAction::Drop,
+            Some(action) => match action.value {
+                ast::DedupAction::Drop => DedupAction::Drop,
+                ast::DedupAction::Count => DedupAction::Count,
+                ast::DedupAction::Tag => {
+                    self.unavailable(action.span, "`action tag`");
+                    DedupAction::Count
+                }
+            },
+        };
+        if let Some(memory) = &dedup.memory
+            && !(LEAST_DEDUP_MEMORY..=MOST_DEDUP_MEMORY).contains(&memory.value)
+        {
+            self.error(Diagnostic::error(memory.span, "this much memory is out of range").label("expected 64Ki to 64Gi"));
+        }
+        if dedup.window.value > LONGEST_DEDUP_WINDOW {
+            self.error(Diagnostic::error(dedup.window.span, "this window is too long").label("expected at most 1h"));
+        }
+        DedupPlan {
+            window_ns: u64::try_from(dedup.window.value.as_nanos()).unwrap_or(u64::MAX),
+            ignore: Ignore {
+                ttl: has(ast::DedupIgnore::Ttl),
+                tos: has(ast::DedupIgnore::Tos),
+                vlan: has(ast::DedupIgnore::Vlan),
+                mac: has(ast::DedupIgnore::Mac),
+                tcp_seq: has(ast::DedupIgnore::TcpSeq),
+            },
+            scope: if scope.is_empty() { sources.to_vec() } else { scope },
+            action,
+            memory: dedup.memory.as_ref().map_or(DEFAULT_DEDUP_MEMORY, |memory| memory.value),
+        }
     }
 
     fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
@@ -795,6 +851,12 @@ impl<'a> Resolver<'a> {
         HashId(place)
     }
 }
+
+/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
+const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
+const MOST_DEDUP_MEMORY: u64 = 64 << 30;
+const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
 /// Packets that may wait for a tool where its `queue` does not say.
 const DEFAULT_QUEUE: usize = 4096;

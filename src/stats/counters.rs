@@ -2,7 +2,10 @@
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::datapath::dedup::Tally;
 
 /// A sum that one thread writes and others read.
 ///
@@ -119,6 +122,8 @@ pub struct WorkerCounters {
     pub ports: Box<[PortCounters]>,
     pub rules: Box<[RuleCounters]>,
     pub tools: Box<[ToolCounters]>,
+    /// By rule; empty where none looks for duplicates.
+    pub dedups: Box<[Option<Arc<Tally>>]>,
     pub lcore: LcoreCounters,
 }
 
@@ -134,6 +139,8 @@ pub struct PortCounters {
 pub struct RuleCounters {
     /// Packets that reached the rule and matched it.
     pub matched: Counter,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: Counter,
     /// Of those, packets that the sampler passed over.
     pub sampled_out: Counter,
 }

@@ -7,9 +7,11 @@ use serde::ser::Serializer;
 
 use super::counters::WorkerCounters;
 use super::ledger::{Copies, Dropped, Packets};
+use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::dpdk::LcoreId;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::plan::Plan;
+use crate::plan::plan::DedupPlan;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
@@ -18,6 +20,8 @@ pub struct Totals {
     pub ports: Vec<PortTotals>,
     pub rules: Vec<RuleTotals>,
     pub tools: Vec<ToolTotals>,
+    /// By rule; `None` where it does not look for duplicates.
+    pub dedups: Vec<Option<DedupTotals>>,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -31,6 +35,8 @@ pub struct PortTotals {
 pub struct RuleTotals {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
 }
@@ -53,6 +59,7 @@ impl Totals {
         });
         let rules = (0..first.rules.len()).map(|id| RuleTotals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
+            duplicates: sum(&|worker| worker.rules[id].duplicates.get()),
             sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
         });
         let tools = (0..first.tools.len()).map(|id| ToolTotals {
@@ -68,6 +75,7 @@ impl Totals {
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
     }
 
@@ -93,7 +101,12 @@ impl Totals {
             .zip(&earlier.ports)
             .map(|(a, b)| PortTotals { received: a.received - b.received, received_bytes: a.received_bytes - b.received_bytes });
         let rules = self.rules.iter().zip(&earlier.rules);
-        let rules = rules.map(|(a, b)| RuleTotals { matched: a.matched - b.matched, sampled_out: a.sampled_out - b.sampled_out });
+        let rules = rules.map(|(a, b)| RuleTotals {
+            matched: a.matched - b.matched,
+            duplicates: a.duplicates - b.duplicates,
+            sampled_out: a.sampled_out - b.sampled_out,
+        });
+        let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
         let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
             copies: Copies {
                 requested: a.copies.requested - b.copies.requested,
@@ -115,6 +128,43 @@ impl Totals {
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            dedups: dedups.collect(),
+        }
+    }
+}
+
+/// What a rule's dedup counted, in all workers.
+#[derive(Clone, Default, Debug)]
+pub struct DedupTotals {
+    pub counters: DedupCounters,
+    /// `first port * ports + second port`, by their places in the rule's scope.
+    pub pairs: Vec<PairCounters>,
+}
+
+impl DedupTotals {
+    fn of(workers: &[std::sync::Arc<WorkerCounters>], rule: usize) -> Option<Self> {
+        let mut sum: Option<Self> = None;
+        for tally in workers.iter().filter_map(|worker| worker.dedups[rule].as_ref()) {
+            let ports = tally.ports();
+            let counters = tally.counters();
+            let sum = sum.get_or_insert_with(|| Self { pairs: vec![PairCounters::NONE; ports * ports], ..Self::default() });
+            sum.counters.packets += counters.packets;
+            sum.counters.duplicates += counters.duplicates;
+            sum.counters.forgotten += counters.forgotten;
+            sum.pairs.iter_mut().enumerate().for_each(|(place, pair)| pair.add(&tally.pair(place / ports, place % ports)));
+        }
+        sum
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let (a, b) = (&self.counters, &earlier.counters);
+        Self {
+            counters: DedupCounters {
+                packets: a.packets - b.packets,
+                duplicates: a.duplicates - b.duplicates,
+                forgotten: a.forgotten - b.forgotten,
+            },
+            pairs: self.pairs.iter().zip(&earlier.pairs).map(|(a, b)| a.since(b)).collect(),
         }
     }
 }
@@ -154,6 +204,9 @@ pub struct Snapshot {
     pub tools: Vec<(String, ToolTotals)>,
     #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
+    /// By rule, where it looks for duplicates.
+    #[serde(serialize_with = "as_map")]
+    pub dedup: Vec<(String, DedupEntry)>,
     #[serde(serialize_with = "as_map")]
     pub lcores: Vec<(String, LcoreState)>,
     pub packets: Packets,
@@ -180,6 +233,46 @@ pub struct GroupEntry {
     /// Buckets of the group's table that each member has.
     #[serde(serialize_with = "as_map")]
     pub buckets: Vec<(String, usize)>,
+}
+
+/// What a rule's dedup found.
+#[derive(Clone, Serialize)]
+pub struct DedupEntry {
+    /// Packets that were compared.
+    pub packets: u64,
+    pub duplicates: u64,
+    /// Packets forgotten within the window for want of room; their duplicates passed.
+    pub forgotten: u64,
+    /// Pairs of ports that had duplicates.
+    pub pairs: Vec<PairEntry>,
+}
+
+/// Duplicates of packets of one port that came by another, or the same.
+#[derive(Clone, Serialize)]
+pub struct PairEntry {
+    pub first: String,
+    pub duplicate: String,
+    pub duplicates: u64,
+    pub most_gap_ns: u64,
+    /// Gaps below 1 µs, below 2 µs, below 4 µs and so on, the last one all above.
+    pub gaps: [u64; GAP_BUCKETS],
+}
+
+impl DedupEntry {
+    fn new(plan: &Plan, dedup: &DedupPlan, totals: &DedupTotals) -> Self {
+        let name = |place: usize| plan.ports[dedup.scope[place].0].name.clone();
+        let ports = dedup.scope.len();
+        let pairs = totals.pairs.iter().enumerate().filter(|(_, pair)| pair.duplicates > 0);
+        let pairs = pairs.map(|(place, pair)| PairEntry {
+            first: name(place / ports),
+            duplicate: name(place % ports),
+            duplicates: pair.duplicates,
+            most_gap_ns: pair.most_gap_ns,
+            gaps: pair.gaps,
+        });
+        let DedupCounters { packets, duplicates, forgotten } = totals.counters;
+        Self { packets, duplicates, forgotten, pairs: pairs.collect() }
+    }
 }
 
 /// Time from receive to transmit; null where it was not measured.
@@ -228,6 +321,10 @@ impl Snapshot {
             let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
             (group.name.clone(), GroupEntry { buckets: names.zip(buckets).collect() })
         });
+        let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
+            let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
+            Some((rule.priority.to_string(), entry))
+        });
         Self {
             schema: SCHEMA,
             time: (time.as_secs_f64() * 1e3).round() / 1e3,
@@ -236,6 +333,7 @@ impl Snapshot {
             rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
             tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().copied()).collect(),
             groups: groups.collect(),
+            dedup: dedup.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
             copies: totals.copies(),

@@ -82,9 +82,9 @@ pub fn ports(snapshot: &Snapshot) -> String {
 
 /// Rules: what each matched.
 pub fn rules(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["rule", "matched", "sampled out"]);
+    let mut table = Table::new(&["rule", "matched", "duplicates", "sampled out"]);
     for (name, rule) in &snapshot.rules {
-        table.row(vec![name.clone(), grouped(rule.matched), grouped(rule.sampled_out)]);
+        table.row(vec![name.clone(), grouped(rule.matched), grouped(rule.duplicates), grouped(rule.sampled_out)]);
     }
     titled("rules", &table)
 }

@@ -1,0 +1,4 @@
+//! Sampling, dedup, schedules, groups and tool health in the running program, on captures and on devices of this machine.
+
+mod dedup;
+mod support;
