@@ -22,6 +22,8 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         .map(|&rule| Step {
             rule: RuleId(rule),
             dedup: plan.rules[rule].dedup.as_ref().and_then(|dedup| step_dedup(dedup, port)),
+            is_scheduled: plan.rules[rule].schedule.is_some(),
+            is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
             sample_hash: sources[rule].sample_hash,
             targets: plan.rules[rule].targets.clone(),
@@ -35,7 +37,8 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
             || balances
             || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),
         needs_lens: samplers().any(SampleSpec::needs_lens),
-        needs_time: samplers().any(SampleSpec::needs_time) || steps.iter().any(|step| step.dedup.is_some()),
+        needs_time: samplers().any(SampleSpec::needs_time)
+            || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
         steps,
         classifier,
     }

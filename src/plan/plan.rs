@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::datapath::balance::{BucketTable, GroupSpec};
+use super::schedule::Schedule;
+use crate::broker::health::HealthSpec;
+use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
 use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::flow_table::Timeouts;
@@ -117,6 +119,9 @@ pub struct ToolPlan {
     pub output: Output,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
+    pub health: HealthSpec,
+    /// `tool drain`: it gets nothing until `tool enable`.
+    pub is_drained: bool,
 }
 
 /// Where a tool's copies go.
@@ -134,7 +139,6 @@ pub struct GroupPlan {
     pub members: Vec<ToolId>,
     pub spec: GroupSpec,
     pub hash: HashId,
-    pub table: BucketTable,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +150,10 @@ pub struct RulePlan {
     pub matches: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
+    /// When the rule is on; `None`: always.
+    pub schedule: Option<Schedule>,
+    /// Packets that it takes before it goes off for good.
+    pub limit: Option<u64>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
 }
@@ -211,7 +219,7 @@ pub struct InputPlan {
     pub needs_frames: bool,
     /// Some sampler asks for lengths.
     pub needs_lens: bool,
-    /// Some sampler asks for the time.
+    /// Some sampler, dedup or group asks for the time.
     pub needs_time: bool,
 }
 
@@ -221,6 +229,8 @@ pub struct Step {
     pub rule: RuleId,
     /// Where the rule leaves out, or counts, duplicates among this port's packets.
     pub dedup: Option<StepDedup>,
+    pub is_scheduled: bool,
+    pub is_limited: bool,
     pub is_sampled: bool,
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
@@ -250,6 +260,14 @@ impl Plan {
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub fn parse_depth(&self) -> Depth {
         self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
+    /// Whether a rule's targets want to know when their buckets were used.
+    pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
+        targets.iter().any(|target| match target {
+            Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
+            Target::Tool(_) => false,
+        })
     }
 
     /// Ports that tools send to.

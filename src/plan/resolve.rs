@@ -7,11 +7,15 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::plan::{
     Action, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId,
     ToolPlan, Verdict,
 };
-use crate::datapath::balance::{Group, GroupSpec};
+use super::schedule::WeeklyHours;
+use crate::broker::health::HealthSpec;
+use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::dedup::Ignore;
 use crate::datapath::flows::{HashId, HashSpec};
@@ -82,6 +86,7 @@ struct Tool<'a> {
     name: &'a Name,
     target: &'a Spanned<ToolTarget>,
     options: Vec<&'a Spanned<ToolOption>>,
+    is_drained: bool,
 }
 
 struct GroupDefinition<'a> {
@@ -146,7 +151,7 @@ impl<'a> Resolver<'a> {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Tool, name, other);
                 }
-                definitions.tools.push(Tool { name, target, options: options.iter().collect() });
+                definitions.tools.push(Tool { name, target, options: options.iter().collect(), is_drained: false });
             }
             Command::ToolModify { name, options } => {
                 if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
@@ -158,8 +163,11 @@ impl<'a> Resolver<'a> {
                     definitions.tools.remove(index);
                 }
             }
-            Command::ToolDrain(_) => self.unavailable(command.span, "`tool drain`"),
-            Command::ToolEnable(_) => self.unavailable(command.span, "`tool enable`"),
+            Command::ToolDrain(name) | Command::ToolEnable(name) => {
+                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
+                    definitions.tools[index].is_drained = matches!(command.value, Command::ToolDrain(_));
+                }
+            }
             Command::GroupCreate { name, options } => {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Group, name, other);
@@ -455,11 +463,19 @@ impl<'a> Resolver<'a> {
                 Output::Discard
             }
         };
-        let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
+        let mut plan = ToolPlan {
+            name: tool.name.value.clone(),
+            output,
+            queue: DEFAULT_QUEUE,
+            health: HealthSpec::LOCAL,
+            is_drained: tool.is_drained,
+        };
         for option in &tool.options {
             match &option.value {
                 ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
+                ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
+                ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
                 ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
                 ToolOption::Queue { bytes: None, .. } => {
                     let message = "this queue is out of range".to_owned();
@@ -476,7 +492,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
-        let mut members: &[Name] = &[];
+        let (mut members, mut standbys): (&[Name], &[Name]) = (&[], &[]);
+        let mut min_up = (0, Below::Spread);
+        let mut returns = Returns::AtOnce;
         let mut weights: Option<&[Spanned<u32>]> = None;
         let mut spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
         let mut discard_percent = 0;
@@ -492,16 +510,27 @@ impl<'a> Resolver<'a> {
                     };
                 }
                 ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
-                ast::GroupOption::Standby(_) | ast::GroupOption::MinUp { .. } | ast::GroupOption::Return(_) => {
-                    let word = first_word(self.sources().text(option.span)).to_owned();
-                    self.unavailable(option.span, &format!("`{word}`"));
+                ast::GroupOption::Standby(tools) => standbys = tools,
+                ast::GroupOption::MinUp { count, below } => {
+                    min_up = (
+                        *count as usize,
+                        below.as_ref().map_or(Below::Spread, |below| match below.value {
+                            ast::Below::Drop => Below::Drop,
+                            ast::Below::Spread => Below::Spread,
+                        }),
+                    );
+                }
+                ast::GroupOption::Return(ast::Return::Now) => returns = Returns::AtOnce,
+                ast::GroupOption::Return(ast::Return::Idle(duration)) => {
+                    returns = Returns::WhenIdle { idle_ns: nanoseconds(*duration) };
                 }
             }
         }
         let known = names_of(&definitions.tools, |tool| tool.name);
         let mut tools = Vec::new();
-        for (place, name) in members.iter().enumerate() {
-            if members[..place].iter().any(|other| other.value == name.value) {
+        let all: Vec<&Name> = members.iter().chain(standbys).collect();
+        for (place, &name) in all.iter().enumerate() {
+            if all[..place].iter().any(|other| other.value == name.value) {
                 self.error(Diagnostic::error(name.span, format!("tool `{}` is in this group already", name.value)));
             }
             tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
@@ -520,7 +549,7 @@ impl<'a> Resolver<'a> {
             Some(list) => list.iter().map(|weight| weight.value).collect(),
             None => vec![1; members.len()],
         };
-        if tools.len() != members.len() || tools.is_empty() {
+        if tools.len() != all.len() || members.is_empty() {
             return None;
         }
         // percent of all buckets: discard / (discard + sum of weights), in whole numbers
@@ -530,16 +559,14 @@ impl<'a> Resolver<'a> {
             weights: weights.iter().map(|weight| weight.saturating_mul(scale)).collect(),
             discard_weight: discard_percent.min(99).saturating_mul(sum),
             seed: definitions.settings.seed,
-            ..GroupSpec::equal(tools.len())
+            standbys: standbys.len(),
+            min_up: min_up.0,
+            below: min_up.1,
+            returns,
+            ..GroupSpec::equal(members.len())
         };
         match Group::new(group_spec.clone()) {
-            Ok(made) => Some(GroupPlan {
-                name: group.name.value.clone(),
-                members: tools,
-                spec: group_spec,
-                hash: self.hash_id(spec),
-                table: made.table().clone(),
-            }),
+            Ok(_) => Some(GroupPlan { name: group.name.value.clone(), members: tools, spec: group_spec, hash: self.hash_id(spec) }),
             Err(error) => {
                 self.error(Diagnostic::error(group.name.span, error.to_string()));
                 None
@@ -555,6 +582,8 @@ impl<'a> Resolver<'a> {
             matches: String::new(),
             dedup: None,
             sample: None,
+            schedule: None,
+            limit: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
         };
@@ -601,7 +630,14 @@ impl<'a> Resolver<'a> {
                 }
                 RuleClause::Class(_) => {}
                 RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
-                RuleClause::Edit(_) | RuleClause::Active(_) | RuleClause::Until(_) | RuleClause::For(_) | RuleClause::Limit(_) => {
+                RuleClause::Active(active) => {
+                    let hours = self.hours(active);
+                    plan.schedule.get_or_insert_default().hours = hours;
+                }
+                RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
+                RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
+                RuleClause::Limit(packets) => plan.limit = Some(*packets),
+                RuleClause::Edit(_) => {
                     let word = first_word(self.sources().text(clause.span)).to_owned();
                     self.unavailable(clause.span, &format!("`{word}`"));
                 }
@@ -635,6 +671,23 @@ impl<'a> Resolver<'a> {
             plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
         }
         (plan, source)
+    }
+
+    fn hours(&mut self, active: &ast::Schedule) -> Option<WeeklyHours> {
+        let zone = match &active.zone {
+            None => TimeZone::system(),
+            Some(name) => match TimeZone::get(&name.value) {
+                Ok(zone) => zone,
+                Err(_) => {
+                    let message = format!("unknown time zone `{}`", name.value);
+                    let label = "expected a name of the system's time zone database, such as Europe/Berlin or UTC";
+                    self.error(Diagnostic::error(name.span, message).label(label));
+                    return None;
+                }
+            },
+        };
+        let spans = active.windows.iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        Some(WeeklyHours::of(spans, zone))
     }
 
     /// `sources` are the rule's.
@@ -865,6 +918,10 @@ const MOST_QUEUE: u64 = 1 << 20;
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
     definitions.iter().map(name).collect()

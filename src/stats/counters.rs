@@ -122,6 +122,7 @@ pub struct WorkerCounters {
     pub ports: Box<[PortCounters]>,
     pub rules: Box<[RuleCounters]>,
     pub tools: Box<[ToolCounters]>,
+    pub groups: Box<[GroupCounters]>,
     /// By rule; empty where none looks for duplicates.
     pub dedups: Box<[Option<Arc<Tally>>]>,
     pub lcore: LcoreCounters,
@@ -155,6 +156,15 @@ pub struct ToolCounters {
     pub dropped: [Counter; DropReason::ALL.len()],
 }
 
+/// What became of a group's copies that no member got.
+#[derive(Default)]
+pub struct GroupCounters {
+    /// By the discard share.
+    pub discarded: Counter,
+    /// For want of members.
+    pub down: Counter,
+}
+
 /// How a worker spends its time.
 #[derive(Default)]
 pub struct LcoreCounters {
@@ -169,11 +179,11 @@ pub struct LcoreCounters {
 }
 
 impl WorkerCounters {
-    pub fn new(ports: usize, rules: usize, tools: usize) -> Self {
+    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
         fn block<T: Default>(count: usize) -> Box<[T]> {
             std::iter::repeat_with(T::default).take(count).collect()
         }
-        Self { ports: block(ports), rules: block(rules), tools: block(tools), ..Self::default() }
+        Self { ports: block(ports), rules: block(rules), tools: block(tools), groups: block(groups), ..Self::default() }
     }
 
     /// worker: counts `count` packets that ended as `disposition`.

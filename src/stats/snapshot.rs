@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::WorkerCounters;
+use super::counters::{DropReason, WorkerCounters};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::dpdk::LcoreId;
@@ -20,6 +20,8 @@ pub struct Totals {
     pub ports: Vec<PortTotals>,
     pub rules: Vec<RuleTotals>,
     pub tools: Vec<ToolTotals>,
+    /// By group: copies that no member got. Those of the discard share count as sent.
+    pub groups: Vec<Copies>,
     /// By rule; `None` where it does not look for duplicates.
     pub dedups: Vec<Option<DedupTotals>>,
 }
@@ -70,19 +72,24 @@ impl Totals {
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
         });
+        let groups = (0..first.groups.len()).map(|id| {
+            let (sent, down) = (sum(&|worker| worker.groups[id].discarded.get()), sum(&|worker| worker.groups[id].down.get()));
+            Copies { requested: sent + down, sent, dropped: Dropped::of(DropReason::Down, down) }
+        });
         Self {
             packets: Packets::of(workers.iter().map(AsRef::as_ref)),
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            groups: groups.collect(),
             dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
     }
 
-    /// Copies of all tools.
+    /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self) -> Copies {
-        self.tools.iter().fold(Copies::default(), |mut sum, tool| {
-            sum.add(&tool.copies);
+        self.tools.iter().map(|tool| &tool.copies).chain(&self.groups).fold(Copies::default(), |mut sum, copies| {
+            sum.add(copies);
             sum
         })
     }
@@ -107,14 +114,11 @@ impl Totals {
             sampled_out: a.sampled_out - b.sampled_out,
         });
         let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
-        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
-            copies: Copies {
-                requested: a.copies.requested - b.copies.requested,
-                sent: a.copies.sent - b.copies.sent,
-                dropped: Dropped(std::array::from_fn(|reason| a.copies.dropped.0[reason] - b.copies.dropped.0[reason])),
-            },
-            sent_bytes: a.sent_bytes - b.sent_bytes,
-        });
+        let tools = self
+            .tools
+            .iter()
+            .zip(&earlier.tools)
+            .map(|(a, b)| ToolTotals { copies: a.copies.since(&b.copies), sent_bytes: a.sent_bytes - b.sent_bytes });
         Totals {
             packets: Packets {
                 received: a.received - b.received,
@@ -128,6 +132,7 @@ impl Totals {
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            groups: self.groups.iter().zip(&earlier.groups).map(|(a, b)| a.since(b)).collect(),
             dedups: dedups.collect(),
         }
     }
@@ -199,9 +204,9 @@ pub struct Snapshot {
     #[serde(serialize_with = "as_map")]
     pub ports: Vec<(String, PortEntry)>,
     #[serde(serialize_with = "as_map")]
-    pub rules: Vec<(String, RuleTotals)>,
+    pub rules: Vec<(String, RuleEntry)>,
     #[serde(serialize_with = "as_map")]
-    pub tools: Vec<(String, ToolTotals)>,
+    pub tools: Vec<(String, ToolEntry)>,
     #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
     /// By rule, where it looks for duplicates.
@@ -212,6 +217,8 @@ pub struct Snapshot {
     pub packets: Packets,
     pub copies: Copies,
     pub latency_ns: Latency,
+    /// The latest changes of tools' states, oldest first.
+    pub events: Vec<EventEntry>,
     /// Whether both identities of the ledger hold. While packets are on their way they may not.
     pub balanced: bool,
 }
@@ -229,10 +236,81 @@ pub struct PortEntry {
 }
 
 #[derive(Clone, Serialize)]
+pub struct RuleEntry {
+    #[serde(flatten)]
+    pub totals: RuleTotals,
+    #[serde(flatten)]
+    pub activity: RuleActivity,
+}
+
+#[derive(Clone, Serialize)]
+pub struct ToolEntry {
+    #[serde(flatten)]
+    pub totals: ToolTotals,
+    #[serde(flatten)]
+    pub health: ToolHealth,
+}
+
+/// What the control thread knows of rules, tools and groups beside the counters; indexed by the plan's ids.
+#[derive(Clone, Default)]
+pub struct WatchState {
+    pub rules: Vec<RuleActivity>,
+    pub tools: Vec<ToolHealth>,
+    pub groups: Vec<GroupHealth>,
+    pub events: Vec<EventEntry>,
+}
+
+/// Whether a rule takes packets.
+#[derive(Clone, Copy, Serialize)]
+pub struct RuleActivity {
+    pub on: bool,
+    /// When its schedule turns it on or off next, in seconds since the Unix epoch; null if never.
+    pub next_change: Option<f64>,
+    /// Packets that its `limit` still allows.
+    pub limit_remaining: Option<u64>,
+}
+
+/// Whether a tool gets copies.
+#[derive(Clone, Copy, Serialize)]
+pub struct ToolHealth {
+    pub state: &'static str,
+    /// Of the last change of state.
+    pub reason: Option<&'static str>,
+    /// Seconds since the Unix epoch.
+    pub since: f64,
+}
+
+/// Who has a group's buckets.
+#[derive(Clone)]
+pub struct GroupHealth {
+    /// By member.
+    pub buckets: Vec<usize>,
+    /// Since the start.
+    pub buckets_moved: u64,
+    /// Buckets that wait to be idle before they go where they belong.
+    pub buckets_pending: usize,
+}
+
+/// A tool's change of state.
+#[derive(Clone, Serialize)]
+pub struct EventEntry {
+    /// Seconds since the Unix epoch.
+    pub time: f64,
+    pub tool: String,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Serialize)]
 pub struct GroupEntry {
     /// Buckets of the group's table that each member has.
     #[serde(serialize_with = "as_map")]
     pub buckets: Vec<(String, usize)>,
+    pub buckets_moved: u64,
+    pub buckets_pending: usize,
+    /// Copies that no member got; those of the discard share count as sent.
+    pub unassigned: Copies,
 }
 
 /// What a rule's dedup found.
@@ -298,6 +376,7 @@ impl Snapshot {
         totals: &Totals,
         ports: Vec<PortState>,
         lcores: Vec<LcoreState>,
+        watch: WatchState,
         uptime: Duration,
         balanced: bool,
     ) -> Self {
@@ -313,14 +392,14 @@ impl Snapshot {
             };
             (port.name.clone(), entry)
         });
-        let groups = plan.groups.iter().map(|group| {
-            let mut buckets = vec![0; group.members.len()];
-            for member in group.table.slots().iter().filter_map(|slot| slot.member()) {
-                buckets[member] += 1;
-            }
+        let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups).map(|((group, health), &unassigned)| {
             let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
-            (group.name.clone(), GroupEntry { buckets: names.zip(buckets).collect() })
+            let GroupHealth { buckets, buckets_moved, buckets_pending } = health;
+            let buckets = names.zip(buckets).collect();
+            (group.name.clone(), GroupEntry { buckets, buckets_moved, buckets_pending, unassigned })
         });
+        let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
+        let tools = totals.tools.iter().zip(watch.tools).map(|(&totals, health)| ToolEntry { totals, health });
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
             Some((rule.priority.to_string(), entry))
@@ -330,14 +409,15 @@ impl Snapshot {
             time: (time.as_secs_f64() * 1e3).round() / 1e3,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
             ports: ports.collect(),
-            rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
-            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().copied()).collect(),
+            rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(rules).collect(),
+            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(tools).collect(),
             groups: groups.collect(),
             dedup: dedup.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
             copies: totals.copies(),
             latency_ns: Latency::default(),
+            events: watch.events,
             balanced,
         }
     }

@@ -13,6 +13,7 @@ pub struct Bench {
 /// What a run said.
 pub struct Run {
     pub stats: Vec<Value>,
+    pub log: String,
 }
 
 impl Bench {
@@ -56,13 +57,26 @@ impl Bench {
         self.finish(command.args(arguments).output().expect("the program starts"))
     }
 
+    /// Waits until a run has written statistics with packets received.
+    pub fn wait_for_packets(&self) {
+        for _ in 0..3000 {
+            let text = std::fs::read_to_string(self.path("stats.json")).unwrap_or_default();
+            let is_received =
+                |line: &str| serde_json::from_str::<Value>(line).is_ok_and(|stats| stats["packets"]["received"].as_u64() > Some(0));
+            if text.lines().any(is_received) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// What a run left that has ended well.
     pub fn finish(&self, output: Output) -> Run {
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{}\n{log}", String::from_utf8_lossy(&output.stdout));
         let stats = std::fs::read_to_string(self.path("stats.json")).expect("statistics were written");
         let stats = stats.lines().map(|line| serde_json::from_str(line).expect("statistics are JSON")).collect();
-        let run = Run { stats };
+        let run = Run { stats, log };
         assert_eq!(run.last()["balanced"], true);
         run
     }
