@@ -9,6 +9,7 @@ pub mod flow_table;
 pub mod flows;
 pub mod hash;
 pub mod limit;
+pub mod live;
 pub mod parse;
 pub mod receive;
 pub mod route;

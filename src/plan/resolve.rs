@@ -8,11 +8,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::plan::{
-    Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
+    Action, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId,
+    ToolPlan, Verdict,
 };
-use crate::datapath::balance::{Group, GroupSpec};
+use super::schedule::WeeklyHours;
+use crate::broker::health::HealthSpec;
+use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::dedup::Ignore;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
@@ -84,6 +90,7 @@ struct Tool<'a> {
     name: &'a Name,
     target: &'a Spanned<ToolTarget>,
     options: Vec<&'a Spanned<ToolOption>>,
+    is_drained: bool,
 }
 
 struct GroupDefinition<'a> {
@@ -150,7 +157,7 @@ impl<'a> Resolver<'a> {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Tool, name, other);
                 }
-                definitions.tools.push(Tool { name, target, options: options.iter().collect() });
+                definitions.tools.push(Tool { name, target, options: options.iter().collect(), is_drained: false });
             }
             Command::ToolModify { name, options } => {
                 if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
@@ -162,8 +169,11 @@ impl<'a> Resolver<'a> {
                     definitions.tools.remove(index);
                 }
             }
-            Command::ToolDrain(_) => self.unavailable(command.span, "`tool drain`"),
-            Command::ToolEnable(_) => self.unavailable(command.span, "`tool enable`"),
+            Command::ToolDrain(name) | Command::ToolEnable(name) => {
+                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
+                    definitions.tools[index].is_drained = matches!(command.value, Command::ToolDrain(_));
+                }
+            }
             Command::GroupCreate { name, options } => {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Group, name, other);
@@ -459,11 +469,19 @@ impl<'a> Resolver<'a> {
                 Output::Discard
             }
         };
-        let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
+        let mut plan = ToolPlan {
+            name: tool.name.value.clone(),
+            output,
+            queue: DEFAULT_QUEUE,
+            health: HealthSpec::LOCAL,
+            is_drained: tool.is_drained,
+        };
         for option in &tool.options {
             match &option.value {
                 ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
+                ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
+                ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
                 ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
                 ToolOption::Queue { bytes: None, .. } => {
                     let message = "this queue is out of range".to_owned();
@@ -480,7 +498,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
-        let mut members: &[Name] = &[];
+        let (mut members, mut standbys): (&[Name], &[Name]) = (&[], &[]);
+        let mut min_up = (0, Below::Spread);
+        let mut returns = Returns::AtOnce;
         let mut weights: Option<&[Spanned<u32>]> = None;
         let mut spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
         let mut discard_percent = 0;
@@ -496,16 +516,27 @@ impl<'a> Resolver<'a> {
                     };
                 }
                 ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
-                ast::GroupOption::Standby(_) | ast::GroupOption::MinUp { .. } | ast::GroupOption::Return(_) => {
-                    let word = first_word(self.sources().text(option.span)).to_owned();
-                    self.unavailable(option.span, &format!("`{word}`"));
+                ast::GroupOption::Standby(tools) => standbys = tools,
+                ast::GroupOption::MinUp { count, below } => {
+                    min_up = (
+                        *count as usize,
+                        below.as_ref().map_or(Below::Spread, |below| match below.value {
+                            ast::Below::Drop => Below::Drop,
+                            ast::Below::Spread => Below::Spread,
+                        }),
+                    );
+                }
+                ast::GroupOption::Return(ast::Return::Now) => returns = Returns::AtOnce,
+                ast::GroupOption::Return(ast::Return::Idle(duration)) => {
+                    returns = Returns::WhenIdle { idle_ns: nanoseconds(*duration) };
                 }
             }
         }
         let known = names_of(&definitions.tools, |tool| tool.name);
         let mut tools = Vec::new();
-        for (place, name) in members.iter().enumerate() {
-            if members[..place].iter().any(|other| other.value == name.value) {
+        let all: Vec<&Name> = members.iter().chain(standbys).collect();
+        for (place, &name) in all.iter().enumerate() {
+            if all[..place].iter().any(|other| other.value == name.value) {
                 self.error(Diagnostic::error(name.span, format!("tool `{}` is in this group already", name.value)));
             }
             tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
@@ -524,7 +555,7 @@ impl<'a> Resolver<'a> {
             Some(list) => list.iter().map(|weight| weight.value).collect(),
             None => vec![1; members.len()],
         };
-        if tools.len() != members.len() || tools.is_empty() {
+        if tools.len() != all.len() || members.is_empty() {
             return None;
         }
         // percent of all buckets: discard / (discard + sum of weights), in whole numbers
@@ -534,16 +565,14 @@ impl<'a> Resolver<'a> {
             weights: weights.iter().map(|weight| weight.saturating_mul(scale)).collect(),
             discard_weight: discard_percent.min(99).saturating_mul(sum),
             seed: definitions.settings.seed,
-            ..GroupSpec::equal(tools.len())
+            standbys: standbys.len(),
+            min_up: min_up.0,
+            below: min_up.1,
+            returns,
+            ..GroupSpec::equal(members.len())
         };
         match Group::new(group_spec.clone()) {
-            Ok(made) => Some(GroupPlan {
-                name: group.name.value.clone(),
-                members: tools,
-                spec: group_spec,
-                hash: self.hash_id(spec),
-                table: made.table().clone(),
-            }),
+            Ok(_) => Some(GroupPlan { name: group.name.value.clone(), members: tools, spec: group_spec, hash: self.hash_id(spec) }),
             Err(error) => {
                 self.error(Diagnostic::error(group.name.span, error.to_string()));
                 None
@@ -557,7 +586,10 @@ impl<'a> Resolver<'a> {
             priority: rule.priority.value,
             sources: all_ports(),
             words: String::new(),
+            dedup: None,
             sample: None,
+            schedule: None,
+            limit: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
         };
@@ -571,6 +603,7 @@ impl<'a> Resolver<'a> {
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
+        let mut deduped: Option<(Span, &ast::Dedup)> = None;
         for clause in &rule.clauses {
             if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
                 let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
@@ -609,12 +642,15 @@ impl<'a> Resolver<'a> {
                     plan.verdict = Verdict::Drop;
                 }
                 RuleClause::Class(_) => {}
-                RuleClause::Dedup(_)
-                | RuleClause::Edit(_)
-                | RuleClause::Active(_)
-                | RuleClause::Until(_)
-                | RuleClause::For(_)
-                | RuleClause::Limit(_) => {
+                RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
+                RuleClause::Active(active) => {
+                    let hours = self.hours(active);
+                    plan.schedule.get_or_insert_default().hours = hours;
+                }
+                RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
+                RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
+                RuleClause::Limit(packets) => plan.limit = Some(*packets),
+                RuleClause::Edit(_) => {
                     let word = first_word(self.sources().text(clause.span)).to_owned();
                     self.unavailable(clause.span, &format!("`{word}`"));
                 }
@@ -640,7 +676,80 @@ impl<'a> Resolver<'a> {
                 Diagnostic::error(sampled, "a rule that drops has nothing to sample").label("expected no `sample` beside `drop`"),
             );
         }
+        if let Some((span, dedup)) = deduped {
+            if drops.is_some() {
+                let message = "a rule that drops has no duplicates to leave out";
+                self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
+            }
+            plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
+        }
         (plan, source)
+    }
+
+    fn hours(&mut self, active: &ast::Schedule) -> Option<WeeklyHours> {
+        let zone = match &active.zone {
+            None => TimeZone::system(),
+            Some(name) => match TimeZone::get(&name.value) {
+                Ok(zone) => zone,
+                Err(_) => {
+                    let message = format!("unknown time zone `{}`", name.value);
+                    let label = "expected a name of the system's time zone database, such as Europe/Berlin or UTC";
+                    self.error(Diagnostic::error(name.span, message).label(label));
+                    return None;
+                }
+            },
+        };
+        let spans = active.windows.iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        Some(WeeklyHours::of(spans, zone))
+    }
+
+    /// `sources` are the rule's.
+    fn dedup(&mut self, dedup: &ast::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
+        let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
+        let known = names_of(&definitions.ports, |port| port.name);
+        let mut scope = Vec::new();
+        for name in &dedup.scope {
+            let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
+            if !sources.contains(&PortId(index)) {
+                let message = format!("the rule takes nothing from port `{}`", name.value);
+                self.error(Diagnostic::error(name.span, message).label("expected a port that stands in `from`"));
+            }
+            if !scope.contains(&PortId(index)) {
+                scope.push(PortId(index));
+            }
+        }
+        let action = match &dedup.action {
+            None => DedupAction::Drop,
+            Some(action) => match action.value {
+                ast::DedupAction::Drop => DedupAction::Drop,
+                ast::DedupAction::Count => DedupAction::Count,
+                ast::DedupAction::Tag => {
+                    self.unavailable(action.span, "`action tag`");
+                    DedupAction::Count
+                }
+            },
+        };
+        if let Some(memory) = &dedup.memory
+            && !(LEAST_DEDUP_MEMORY..=MOST_DEDUP_MEMORY).contains(&memory.value)
+        {
+            self.error(Diagnostic::error(memory.span, "this much memory is out of range").label("expected 64Ki to 64Gi"));
+        }
+        if dedup.window.value > LONGEST_DEDUP_WINDOW {
+            self.error(Diagnostic::error(dedup.window.span, "this window is too long").label("expected at most 1h"));
+        }
+        DedupPlan {
+            window_ns: u64::try_from(dedup.window.value.as_nanos()).unwrap_or(u64::MAX),
+            ignore: Ignore {
+                ttl: has(ast::DedupIgnore::Ttl),
+                tos: has(ast::DedupIgnore::Tos),
+                vlan: has(ast::DedupIgnore::Vlan),
+                mac: has(ast::DedupIgnore::Mac),
+                tcp_seq: has(ast::DedupIgnore::TcpSeq),
+            },
+            scope: if scope.is_empty() { sources.to_vec() } else { scope },
+            action,
+            memory: dedup.memory.as_ref().map_or(DEFAULT_DEDUP_MEMORY, |memory| memory.value),
+        }
     }
 
     fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
@@ -825,6 +934,12 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
+const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
+const MOST_DEDUP_MEMORY: u64 = 64 << 30;
+const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
+
 /// Packets that may wait for a tool where its `queue` does not say.
 const DEFAULT_QUEUE: usize = 4096;
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
@@ -867,6 +982,10 @@ fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
     definitions.iter().map(name).collect()
