@@ -1,5 +1,7 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
 pub mod burst;
+pub mod copy;
 pub mod hash;
 pub mod parse;
+pub mod transport;
