@@ -2,6 +2,7 @@
 
 pub mod burst;
 pub mod copy;
+pub mod edit;
 pub mod hash;
 pub mod parse;
 pub mod transport;

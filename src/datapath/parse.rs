@@ -496,7 +496,7 @@ fn may_be_tunnel(stack: &Stack) -> bool {
 }
 
 /// The tunnel header at a stack's `l4`, if one stands there whole.
-fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
+pub(crate) fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
     if !may_be_tunnel(stack) {
         return None;
     }
@@ -587,7 +587,7 @@ fn ppp_ethertype(protocol: u16) -> Option<u16> {
 
 /// The stack that begins with an Ethernet header at `at`.
 #[inline(always)]
-fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
+pub(crate) fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
     let mut stack = Stack::at_link(at);
     let Some(header) = Ethernet::at(bytes, at) else {
         stack.flags = Stack::CUT;
@@ -603,7 +603,7 @@ fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
 }
 
 /// The stack of a packet of type `ethertype` that stands at `at` with no Ethernet header in front.
-fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
+pub(crate) fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
     let mut stack = Stack::at_link(at);
     stack.ethernet = Stack::NO_ETHERNET;
     network(bytes, at, ethertype, &mut stack);

@@ -4,6 +4,8 @@
 
 use super::{be16, be32, chunk};
 
+/// Bytes before the first address.
+pub const FIXED_LEN: usize = 8;
 /// Bytes of an ARP packet for IPv4 over Ethernet.
 pub const PACKET_LEN: usize = 28;
 
