@@ -5,4 +5,5 @@ pub mod copy;
 pub mod edit;
 pub mod hash;
 pub mod parse;
+pub mod timestamp;
 pub mod transport;
