@@ -5,5 +5,6 @@ pub mod copy;
 pub mod edit;
 pub mod hash;
 pub mod parse;
+pub mod terminate;
 pub mod timestamp;
 pub mod transport;

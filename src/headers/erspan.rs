@@ -71,6 +71,26 @@ impl<'a> Erspan3<'a> {
         be32(self.0, 4)
     }
 
+    /// Security group tag of the mirrored frame.
+    pub fn security_group_tag(&self) -> u16 {
+        be16(self.0, 8)
+    }
+
+    /// The engine that saw the frame (6 bits).
+    pub fn hardware(&self) -> u8 {
+        (be16(self.0, 10) >> 4) as u8 & 0x3f
+    }
+
+    /// The frame was leaving the mirrored port, not entering it (the D bit).
+    pub fn is_egress(&self) -> bool {
+        self.0[11] & 0x08 != 0
+    }
+
+    /// Unit of the time: 0 is 100 microseconds, 1 is 100 nanoseconds, 2 is IEEE 1588 (nanoseconds).
+    pub fn granularity(&self) -> u8 {
+        self.0[11] >> 1 & 3
+    }
+
     /// Frame type: 0 an Ethernet frame, 2 an IP packet.
     pub fn frame_type(&self) -> u8 {
         (be16(self.0, 10) >> 10) as u8 & 0x1f
