@@ -1,1 +1,3 @@
+//! Plan -> running: workers, drain.
 
+pub mod next_hop;

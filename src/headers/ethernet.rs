@@ -3,6 +3,7 @@
 //! IEEE 802.3-2022, 3.2; the types: IANA, "IEEE 802 Numbers".
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::{be16, chunk};
 
@@ -66,6 +67,17 @@ pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
     pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
+
+    /// Where IPv6 sends to a multicast group (RFC 2464, 7).
+    pub fn of_ipv6_group(group: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = group.octets();
+        Self([0x33, 0x33, a, b, c, d])
+    }
+
+    /// Addressed to many, broadcast among them: the lowest bit of the first byte.
+    pub fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
 }
 
 impl fmt::Display for MacAddress {
