@@ -463,7 +463,7 @@ mod tests {
             let mut other = NextHop::new(own, own.address, Timing::default());
             assert_eq!(other.on_frame(&answer, 0), None);
             // A changed byte of an advertisement breaks its checksum.
-            if let IpAddr::V6(_) = own.address {
+            if own.address.is_ipv6() {
                 let mut broken = answer.clone();
                 *broken.last_mut().expect("not empty") ^= 1;
                 assert_eq!(next_hop.on_frame(&broken, 0), None);

@@ -1,6 +1,7 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
 pub mod burst;
+pub mod clock_fit;
 pub mod copy;
 pub mod edit;
 pub mod hash;
