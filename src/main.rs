@@ -1,1 +1,33 @@
-fn main() {}
+//! The `tapline` command: arguments, one match on the command, exit status.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tapline::cli::{self, Status};
+
+/// A network packet broker on DPDK that accounts for every packet
+#[derive(Parser)]
+#[command(name = "tapline", version, after_help = "Exit status: 0 done, 1 run-time failure, 2 wrong command line or pipeline file")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a pipeline file
+    Run(cli::run::Args),
+    /// Check a pipeline file; start nothing
+    Check(cli::check::Args),
+    /// Print the versions of Tapline, DPDK and libpcap
+    Version,
+}
+
+fn main() -> ExitCode {
+    let status: Status = match Cli::parse().command {
+        Command::Run(args) => cli::run::run(&args),
+        Command::Check(args) => cli::check::run(&args),
+        Command::Version => cli::version::run(),
+    };
+    ExitCode::from(status as u8)
+}

@@ -177,12 +177,12 @@ fn in_vlan(frame: &[u8], own: Option<VlanTag>) -> Option<Stack> {
     let stack = parse::ethernet_stack(frame, 0);
     let vlan = stack.vlan(frame).unwrap_or(0);
     // A priority tag, VLAN 0, is as good as none.
-    (stack.vlans <= 1 && vlan == own.map_or(0, |tag| tag.vlan)).then_some(stack)
+    (stack.vlans() <= 1 && vlan == own.map_or(0, |tag| tag.vlan)).then_some(stack)
 }
 
 /// Who says, in a reply to us or in an announcement to all, that it has `target`.
 fn arp_news(frame: &[u8], stack: &Stack, target: Ipv4Addr, own: Ipv4Addr) -> Option<MacAddress> {
-    let packet = Arp::at(frame, usize::from(stack.l3)).filter(|_| stack.is_arp())?;
+    let packet = Arp::at(frame, stack.l3()).filter(|_| stack.is_arp())?;
     let is_to_us = packet.target() == own.to_bits();
     let is_announcement = packet.target() == target.to_bits();
     (packet.sender() == target.to_bits() && (is_to_us || is_announcement)).then(|| packet.sender_mac())
@@ -211,7 +211,7 @@ fn neighbour<'a>(frame: &'a [u8], stack: &Stack) -> Option<(Neighbour<'a>, Ipv6A
 
 /// An unfragmented ICMPv6 message without extension headers: the message, source, destination, hop limit.
 fn icmpv6_message<'a>(frame: &'a [u8], stack: &Stack) -> Option<(&'a [u8], Ipv6Addr, Ipv6Addr, u8)> {
-    let l3 = usize::from(stack.l3);
+    let l3 = stack.l3();
     let header = Ipv6::at(frame, l3).filter(|header| stack.is_ipv6() && header.next_header() == ip::ICMPV6)?;
     let begin = l3 + ipv6::HEADER_LEN;
     let message = frame.get(begin..begin + usize::from(header.payload_len()))?;
@@ -285,7 +285,7 @@ impl Responder {
 }
 
 fn arp_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4Addr) -> Option<Vec<u8>> {
-    let packet = Arp::at(request, usize::from(stack.l3))?;
+    let packet = Arp::at(request, stack.l3())?;
     if packet.operation() != arp::REQUEST || packet.target() != address.to_bits() || packet.sender() == address.to_bits() {
         return None;
     }
@@ -312,8 +312,8 @@ fn advertisement(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ip
 /// RFC 792: the message comes back as it went, its type changed.
 fn echo_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4Addr, asker: MacAddress) -> Option<Vec<u8>> {
     const ECHO_REQUEST: u8 = 8;
-    let (l3, l4) = (usize::from(stack.l3), stack.l4()?);
-    let header = Ipv4::at(request, l3).filter(|_| stack.is_ipv4() && !stack.is_fragment() && stack.protocol == ip::ICMP)?;
+    let (l3, l4) = (stack.l3(), stack.l4()?);
+    let header = Ipv4::at(request, l3).filter(|_| stack.is_ipv4() && !stack.is_fragment() && stack.protocol() == ip::ICMP)?;
     let source = Ipv4Addr::from(header.source());
     if header.destination() != address.to_bits() || source.is_multicast() || source.is_broadcast() || source.is_unspecified() {
         return None;

@@ -42,3 +42,35 @@ impl Selection {
         })
     }
 }
+
+/// Which of many rules got packets in a burst, so that only their selections are looked at and cleared.
+#[derive(Clone, Default, Debug)]
+pub struct Touched {
+    words: Vec<u64>,
+}
+
+impl Touched {
+    /// None of `rule_count` rules.
+    pub fn new(rule_count: usize) -> Touched {
+        Touched { words: vec![0; rule_count.div_ceil(64)] }
+    }
+
+    /// Adds a rule.
+    ///
+    /// # Panics
+    /// If `rule` is not below the `rule_count` given to `new`, rounded up to 64.
+    #[inline(always)]
+    pub fn mark(&mut self, rule: usize) {
+        self.words[rule / 64] |= 1 << (rule % 64);
+    }
+
+    /// Calls `on_rule` for each rule, ascending, and forgets them.
+    #[inline(always)]
+    pub fn drain(&mut self, mut on_rule: impl FnMut(usize)) {
+        for (at, word) in self.words.iter_mut().enumerate() {
+            for bit in Selection(std::mem::take(word)).indices() {
+                on_rule(at * 64 + bit);
+            }
+        }
+    }
+}

@@ -239,11 +239,11 @@ impl<'a> Draft<'a> {
         // A TCP header has up to 60 bytes; what else is looked for behind the last layer is shorter.
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
-        let deepest = inner.l4().unwrap_or(usize::from(inner.l3));
-        let is_tunnel = matches!(inner.protocol, ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6) && !inner.is_later_fragment();
+        let deepest = inner.l4().unwrap_or(inner.l3());
+        let is_tunnel = matches!(inner.protocol(), ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6) && !inner.is_later_fragment();
         // An unentered tunnel is one whose header is not all there: Geneve options reach far.
         let longest = if is_tunnel { LONGEST_TRANSPORT + 8 + 260 } else { LONGEST_TRANSPORT };
-        let is_plain_udp = inner.protocol == ip::UDP && !has_tunnel_port(front, deepest);
+        let is_plain_udp = inner.protocol() == ip::UDP && !has_tunnel_port(front, deepest);
         let needed = deepest + if is_plain_udp { LONGEST_TRANSPORT } else { longest };
         if inner.is_cut() || needed > front.len() { Err(NeedsWhole) } else { Ok(layers) }
     }
@@ -398,7 +398,7 @@ impl EditPlan {
 /// Where counting begins, in bytes from the frame's first.
 fn anchor(anchor: Anchor, bytes: &[u8], layers: &Layers) -> usize {
     let stack = if anchor == Anchor::InnerL4 { &layers.inner } else { &layers.outer };
-    let l2 = || usize::from(stack.l3);
+    let l2 = || stack.l3();
     let l3 = || if stack.is_arp() { l2() + arp::PACKET_LEN } else { stack.l4().unwrap_or_else(l2) };
     match anchor {
         Anchor::Start => 0,

@@ -8,10 +8,10 @@ use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::parse::{Depth, Layers, Stack, innermost_unfragmented};
 use crate::dpdk::Frame;
 use crate::headers::arp::Arp;
+use crate::headers::chunk;
 use crate::headers::ethernet;
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6::Ipv6;
-use crate::headers::{chunk, u32_at};
 
 /// What of a packet is hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -88,7 +88,7 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
     }
 }
 
-/// The hashes of the packets that are `selected`: `hashes[i]` becomes the low half of that of `frames[i]`; the others are left alone.
+/// The hashes of the packets that are `selected`: `hashes[i]` becomes that of `frames[i]`; the others are left alone.
 ///
 /// # Panics
 /// If `frames` or `layers` are shorter than the highest selected index says.
@@ -99,13 +99,13 @@ pub fn flow_hash_burst(
     frames: &[Frame<'_>],
     layers: &[Layers],
     selected: Selection,
-    hashes: &mut [u32; MAX_BURST],
+    hashes: &mut [u64; MAX_BURST],
 ) {
     // The kind is matched here, once a burst: `flow_hash` is inlined into each loop with its kind known.
     macro_rules! each {
         ($kind:expr) => {
             for i in selected.indices() {
-                hashes[i] = flow_hash($kind, depth, seed, &frames[i], &layers[i]) as u32;
+                hashes[i] = flow_hash($kind, depth, seed, &frames[i], &layers[i]);
             }
         };
     }
@@ -153,7 +153,7 @@ fn identified(depth: Depth, frame: &Frame<'_>, layers: &Layers, seed: u64, id: i
 #[inline(always)]
 fn tuple<const PORTS: bool, const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stack, seed: u64) -> u64 {
     let bytes = frame.bytes();
-    let l3 = usize::from(stack.l3);
+    let l3 = stack.l3();
     if stack.is_ipv4() {
         let Some(header) = Ipv4::at(bytes, l3) else { return macs(bytes, stack, seed) };
         let (source_port, destination_port) = ports::<PORTS>(bytes, &stack);
@@ -179,16 +179,13 @@ fn tuple<const PORTS: bool, const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stac
 /// The ports that count: 0 where the kind has none, or the packet.
 #[inline(always)]
 fn ports<const PORTS: bool>(bytes: &[u8], stack: &Stack) -> (u64, u64) {
-    if !PORTS || !stack.has_flow_ports() {
-        return (0, 0);
-    }
-    let ports = u64::from(stack.l4().and_then(|l4| u32_at(bytes, l4)).unwrap_or(0));
-    (ports >> 16, ports & 0xffff)
+    let ports = if PORTS { stack.flow_ports(bytes) } else { 0 };
+    (u64::from(ports >> 16), u64::from(ports & 0xffff))
 }
 
 #[inline(always)]
 fn protocol<const PROTOCOL: bool>(stack: &Stack) -> u64 {
-    if PROTOCOL && !stack.is_fragment() { u64::from(stack.protocol) } else { 0 }
+    if PROTOCOL { u64::from(stack.protocol()) & u64::from(stack.is_fragment()).wrapping_sub(1) } else { 0 }
 }
 
 /// An IPv6 address as one number.

@@ -1,11 +1,19 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
+pub mod balance;
 pub mod burst;
+pub mod classify;
 pub mod clock_fit;
 pub mod copy;
 pub mod edit;
+pub mod egress;
+pub mod flows;
 pub mod hash;
 pub mod parse;
+pub mod receive;
+pub mod route;
+pub mod sample;
 pub mod terminate;
 pub mod timestamp;
 pub mod transport;
+pub mod worker;

@@ -4,6 +4,8 @@
 //! headers (VLAN tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to eight encapsulations. It assumes nothing
 //! of the bytes: what is cut or malformed is described as far as it goes.
 
+use std::fmt;
+
 use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::Frame;
 use crate::headers::arp::Arp;
@@ -42,23 +44,16 @@ pub enum Depth {
 }
 
 /// One stack of headers: Ethernet, tags and labels, network, transport. Offsets count from the first byte of the packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+///
+/// Two words, built in registers by shifts and stored once. As a struct of small fields the compiler assembled it byte by byte in
+/// memory, and every reader of a wider part then waited for those stores.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, packed(4))]
 pub struct Stack {
-    ethernet: u16,
-    /// Type of what stands at `l3`, behind tags and labels. Where tags or labels are cut, theirs. For an 802.3 frame its length;
-    /// 0 where it cannot be known.
-    pub ethertype: u16,
-    /// Where the network header, or what else the link header carries, begins.
-    pub l3: u16,
-    l4: u16,
-    /// IP protocol of what stands at `l4`, IPv6 extension headers stepped over. In a later fragment of IPv6 it is what the fragment
-    /// header names. 0 where there is no IP.
-    pub protocol: u8,
-    /// Number of VLAN tags, 0 to `MAX_TAGS`.
-    pub vlans: u8,
-    /// Number of MPLS labels, 0 to `MAX_LABELS`.
-    pub labels: u8,
-    flags: u8,
+    /// From the low end, 16 bits each: `ethernet`, `ethertype`, `l3`, `l4`.
+    places: u64,
+    /// From the low end, 8 bits each: `protocol`, flags, `vlans`, `labels`.
+    kinds: u32,
 }
 
 impl Stack {
@@ -74,81 +69,167 @@ impl Stack {
     const NO_ETHERNET: u16 = u16::MAX;
 
     #[inline(always)]
-    fn at_link(ethernet: usize) -> Self {
-        Self { ethernet: ethernet as u16, ethertype: 0, l3: ethernet as u16, l4: 0, protocol: 0, vlans: 0, labels: 0, flags: 0 }
+    fn at_link(ethernet: u16) -> Self {
+        Self { places: u64::from(ethernet) | u64::from(ethernet) << 32, kinds: 0 }
+    }
+
+    #[inline(always)]
+    fn with(self, flags: u8) -> Self {
+        Self { kinds: self.kinds | u32::from(flags) << 8, ..self }
+    }
+
+    #[inline(always)]
+    fn with_protocol(self, protocol: u8) -> Self {
+        Self { kinds: self.kinds & !0xff | u32::from(protocol), ..self }
+    }
+
+    #[inline(always)]
+    fn with_vlan(self) -> Self {
+        Self { kinds: self.kinds + (1 << 16), ..self }
+    }
+
+    #[inline(always)]
+    fn with_label(self) -> Self {
+        Self { kinds: self.kinds + (1 << 24), ..self }
+    }
+
+    #[inline(always)]
+    fn carrying(self, ethertype: u16, l3: usize) -> Self {
+        Self { places: self.places & 0xffff_0000_0000_ffff | u64::from(ethertype) << 16 | u64::from(l3 as u16) << 32, ..self }
+    }
+
+    #[inline(always)]
+    fn with_l4(self, l4: usize) -> Self {
+        Self { places: self.places | u64::from(l4 as u16) << 48, ..self }
+    }
+
+    #[inline(always)]
+    fn has(&self, flags: u8) -> bool {
+        self.kinds & u32::from(flags) << 8 != 0
     }
 
     /// Where the MAC addresses stand; `None` where a tunnel carries the network header with no Ethernet in front.
     #[inline(always)]
     pub fn ethernet(&self) -> Option<usize> {
-        if self.ethernet == Self::NO_ETHERNET { None } else { Some(usize::from(self.ethernet)) }
+        let place = self.places as u16;
+        if place == Self::NO_ETHERNET { None } else { Some(usize::from(place)) }
+    }
+
+    /// Type of what stands at `l3`, behind tags and labels. Where tags or labels are cut, theirs. For an 802.3 frame its length;
+    /// for Ethernet behind MPLS labels `TYPE_TEB`.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        (self.places >> 16) as u16
+    }
+
+    /// Where the network header, or what else the link header carries, begins.
+    #[inline(always)]
+    pub fn l3(&self) -> usize {
+        usize::from((self.places >> 32) as u16)
+    }
+
+    /// Where what the link header carries begins, behind all tags and labels; `None` where one of them is cut, or they are too many.
+    #[inline(always)]
+    pub fn network(&self) -> Option<usize> {
+        let is_label = matches!(self.ethertype(), ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST);
+        let is_inside_link = vlan::is_tpid(self.ethertype()) || is_label && self.is_cut();
+        if self.l3() == 0 || is_inside_link { None } else { Some(self.l3()) }
     }
 
     /// Where the IP header and its options or extension headers end, also in later fragments; `None` where there is no IP or
     /// its headers are cut or malformed. At most the captured length.
     #[inline(always)]
     pub fn l4(&self) -> Option<usize> {
-        if self.l4 == 0 { None } else { Some(usize::from(self.l4)) }
+        let place = self.l4_or_zero();
+        if place == 0 { None } else { Some(place) }
+    }
+
+    #[inline(always)]
+    fn l4_or_zero(&self) -> usize {
+        usize::from((self.places >> 48) as u16)
+    }
+
+    /// IP protocol of what stands at `l4`, IPv6 extension headers stepped over. In a later fragment of IPv6 it is what the fragment
+    /// header names. 0 where there is no IP.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.kinds as u8
+    }
+
+    /// Number of VLAN tags, 0 to `MAX_TAGS`.
+    #[inline(always)]
+    pub fn vlans(&self) -> u8 {
+        (self.kinds >> 16) as u8
+    }
+
+    /// Number of MPLS labels, 0 to `MAX_LABELS`.
+    #[inline(always)]
+    pub fn labels(&self) -> u8 {
+        (self.kinds >> 24) as u8
     }
 
     /// An IPv4 header, options perhaps cut, stands at `l3`.
     #[inline(always)]
     pub fn is_ipv4(&self) -> bool {
-        self.flags & Self::IPV4 != 0
+        self.has(Self::IPV4)
     }
 
     /// An IPv6 header, extension headers perhaps cut, stands at `l3`.
     #[inline(always)]
     pub fn is_ipv6(&self) -> bool {
-        self.flags & Self::IPV6 != 0
+        self.has(Self::IPV6)
     }
 
     /// An ARP packet for IPv4 over Ethernet stands at `l3`.
     #[inline(always)]
     pub fn is_arp(&self) -> bool {
-        self.flags & Self::ARP != 0
+        self.has(Self::ARP)
     }
 
     /// A fragment of a datagram, the first one included. An IPv6 packet whose fragment header covers all of it is none (RFC 6946).
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
-        self.flags & Self::FRAGMENT != 0
+        self.has(Self::FRAGMENT)
     }
 
     /// A fragment that does not begin the datagram: no transport header stands at `l4`.
     #[inline(always)]
     pub fn is_later_fragment(&self) -> bool {
-        self.flags & Self::LATER_FRAGMENT != 0
+        self.has(Self::LATER_FRAGMENT)
     }
 
     /// The transport protocol has ports, and they stand at `l4`.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
-        self.flags & Self::PORTS != 0
-    }
-
-    /// The ports of an unfragmented packet: the ones that a flow is known by.
-    #[inline(always)]
-    pub(crate) fn has_flow_ports(&self) -> bool {
-        self.flags & (Self::PORTS | Self::FRAGMENT) == Self::PORTS
+        self.has(Self::PORTS)
     }
 
     /// PPPoE and PPP headers stand in front of `l3`.
     #[inline(always)]
     pub fn is_pppoe(&self) -> bool {
-        self.flags & Self::PPPOE != 0
+        self.has(Self::PPPOE)
     }
 
     /// A header was cut or malformed, so that less is known than the packet held.
     #[inline(always)]
     pub fn is_cut(&self) -> bool {
-        self.flags & Self::CUT != 0
+        self.has(Self::CUT)
+    }
+
+    /// The ports that an unfragmented packet's flow is known by, source in the high half; 0 where there are none.
+    ///
+    /// What stands there is masked, not jumped over: which packets have ports is hard to predict.
+    #[inline(always)]
+    pub(crate) fn flow_ports(&self, bytes: &[u8]) -> u32 {
+        let flags = u32::from(Self::PORTS | Self::FRAGMENT) << 8;
+        let has_ports = self.kinds & flags == u32::from(Self::PORTS) << 8;
+        u32_at(bytes, self.l4_or_zero()).unwrap_or(0) & u32::from(has_ports).wrapping_neg()
     }
 
     /// The id of the outermost VLAN tag; `None` where untagged.
     #[inline(always)]
     pub fn vlan(&self, bytes: &[u8]) -> Option<u16> {
-        if self.vlans == 0 { None } else { u16_at(bytes, usize::from(self.ethernet) + ethernet::HEADER_LEN).map(vlan::id) }
+        if self.vlans() == 0 { None } else { u16_at(bytes, usize::from(self.places as u16) + ethernet::HEADER_LEN).map(vlan::id) }
     }
 
     /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and ICMP,
@@ -158,15 +239,30 @@ impl Stack {
         if self.is_later_fragment() {
             return None;
         }
-        let header_len = match self.protocol {
+        let header_len = match self.protocol() {
             ip::TCP => Tcp::at(bytes, l4)?.header_len(),
             ip::UDP | ip::UDP_LITE => udp::HEADER_LEN,
             ip::ICMP | ip::ICMPV6 => icmp::HEADER_LEN,
             ip::SCTP => sctp::HEADER_LEN,
             _ => return None,
         };
-        let is_sound = self.protocol != ip::TCP || header_len >= crate::headers::tcp::HEADER_LEN;
+        let is_sound = self.protocol() != ip::TCP || header_len >= crate::headers::tcp::HEADER_LEN;
         if is_sound && l4 + header_len <= bytes.len() { Some(l4 + header_len) } else { None }
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("ethernet", &self.ethernet())
+            .field("vlans", &self.vlans())
+            .field("labels", &self.labels())
+            .field("ethertype", &format_args!("{:#06x}", self.ethertype()))
+            .field("l3", &self.l3())
+            .field("protocol", &self.protocol())
+            .field("l4", &self.l4())
+            .field("flags", &format_args!("{:#04x}", (self.kinds >> 8) as u8))
+            .finish()
     }
 }
 
@@ -337,7 +433,7 @@ pub struct Layers {
 impl Layers {
     /// Nothing is known: what arrays of layers begin with.
     pub const EMPTY: Layers = {
-        let stack = Stack { ethernet: 0, ethertype: 0, l3: 0, l4: 0, protocol: 0, vlans: 0, labels: 0, flags: 0 };
+        let stack = Stack { places: 0, kinds: 0 };
         let shell = Shell { kind: ShellKind::Vlan, words: 0, offset: 0 };
         Layers { outer: stack, inner: stack, shells: [shell; MAX_SHELLS], count: 0, has_fragmented_carrier: false }
     };
@@ -414,10 +510,10 @@ fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) {
     layers.has_fragmented_carrier = false;
 }
 
+#[inline(always)]
 fn parse_full(frame: &Frame<'_>, layers: &mut Layers) {
     parse_outer(frame, layers);
-    // Most packets have no encapsulation at all, which the outer stack tells.
-    if layers.outer.vlans | layers.outer.labels != 0 || layers.outer.is_pppoe() || may_be_tunnel(&layers.outer) {
+    if may_have_shells(frame.bytes(), &layers.outer) {
         walk(parsed_bytes(frame), layers, Fragments::Enter);
     }
 }
@@ -439,15 +535,16 @@ enum Fragments {
 }
 
 /// Follows the encapsulations from `layers.outer` inwards.
+#[inline(never)]
 fn walk(bytes: &[u8], layers: &mut Layers, fragments: Fragments) {
     loop {
         let stack = layers.inner;
         if !push_link_shells(&stack, layers) {
             return;
         }
-        let is_pseudowire = stack.labels != 0 && stack.ethertype == ethernet::TYPE_TEB;
+        let is_pseudowire = stack.labels() != 0 && stack.ethertype() == ethernet::TYPE_TEB;
         if is_pseudowire {
-            layers.inner = ethernet_stack(bytes, usize::from(stack.l3));
+            layers.inner = ethernet_stack(bytes, stack.l3());
             continue;
         }
         if stack.is_fragment() && fragments == Fragments::Stop {
@@ -468,40 +565,44 @@ fn walk(bytes: &[u8], layers: &mut Layers, fragments: Fragments) {
 
 /// Notes the tags, labels and PPPoE of a stack; false where there is no room for more.
 fn push_link_shells(stack: &Stack, layers: &mut Layers) -> bool {
-    let l3 = usize::from(stack.l3);
-    if stack.vlans != 0 {
-        let offset = usize::from(stack.ethernet) + ethernet::HEADER_LEN;
-        if !layers.push(Shell::new(ShellKind::Vlan, offset, usize::from(stack.vlans) * vlan::TAG_LEN)) {
+    let l3 = stack.l3();
+    if let (1.., Some(ethernet)) = (stack.vlans(), stack.ethernet()) {
+        let offset = ethernet + ethernet::HEADER_LEN;
+        if !layers.push(Shell::new(ShellKind::Vlan, offset, usize::from(stack.vlans()) * vlan::TAG_LEN)) {
             return false;
         }
     }
     if stack.is_pppoe() {
         return layers.push(Shell::new(ShellKind::Pppoe, l3 - pppoe::HEADER_LEN, pppoe::HEADER_LEN));
     }
-    if stack.labels == 0 {
+    if stack.labels() == 0 {
         return true;
     }
     // A control word may stand between the labels and what they carry, so they are found from their begin.
     let begin = match stack.ethernet() {
-        Some(ethernet) => ethernet + ethernet::HEADER_LEN + usize::from(stack.vlans) * vlan::TAG_LEN,
+        Some(ethernet) => ethernet + ethernet::HEADER_LEN + usize::from(stack.vlans()) * vlan::TAG_LEN,
         None => layers.shells().last().map_or(l3, Shell::payload),
     };
-    let kind = if stack.ethertype == ethernet::TYPE_TEB { ShellKind::Pseudowire } else { ShellKind::Mpls };
+    let kind = if stack.ethertype() == ethernet::TYPE_TEB { ShellKind::Pseudowire } else { ShellKind::Mpls };
     layers.push(Shell::new(kind, begin, l3 - begin))
 }
 
+/// Whether something may wrap what the outer stack carries, told with few jumps: most packets have nothing of the kind.
 #[inline(always)]
-fn may_be_tunnel(stack: &Stack) -> bool {
-    stack.l4 != 0 && matches!(stack.protocol, ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6) && !stack.is_later_fragment()
+fn may_have_shells(bytes: &[u8], stack: &Stack) -> bool {
+    let has_link_shells = stack.kinds >> 16 != 0 || stack.is_pppoe();
+    let destination_port = u32_at(bytes, stack.l4_or_zero()).unwrap_or(0) as u16;
+    let is_tunnel_port = (stack.protocol() == ip::UDP) & udp::is_tunnel_port(destination_port);
+    has_link_shells | is_tunnel_port | ip::is_tunnel(stack.protocol())
 }
 
 /// The tunnel header at a stack's `l4`, if one stands there whole.
 pub(crate) fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
-    if !may_be_tunnel(stack) {
+    if stack.is_later_fragment() {
         return None;
     }
-    let l4 = usize::from(stack.l4);
-    match stack.protocol {
+    let l4 = stack.l4()?;
+    match stack.protocol() {
         ip::UDP => udp_tunnel(bytes, l4),
         ip::GRE => gre_tunnel(bytes, l4),
         ip::IPV4 => (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV4).then(|| Shell::new(ShellKind::Ipip, l4, 0)),
@@ -588,154 +689,132 @@ fn ppp_ethertype(protocol: u16) -> Option<u16> {
 /// The stack that begins with an Ethernet header at `at`.
 #[inline(always)]
 pub(crate) fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
-    let mut stack = Stack::at_link(at);
-    let Some(header) = Ethernet::at(bytes, at) else {
-        stack.flags = Stack::CUT;
-        return stack;
-    };
+    let stack = Stack::at_link(at as u16);
+    let Some(header) = Ethernet::at(bytes, at) else { return stack.with(Stack::CUT) };
     let l3 = at + ethernet::HEADER_LEN;
     match header.ethertype() {
-        ethernet::TYPE_IPV4 => ipv4(bytes, l3, &mut stack),
-        ethernet::TYPE_IPV6 => ipv6(bytes, l3, &mut stack),
-        ethertype => link(bytes, l3, ethertype, &mut stack),
+        ethernet::TYPE_IPV4 => ipv4(bytes, l3, stack),
+        ethernet::TYPE_IPV6 => ipv6(bytes, l3, stack),
+        ethertype => link(bytes, l3, ethertype, stack),
     }
-    stack
 }
 
 /// The stack of a packet of type `ethertype` that stands at `at` with no Ethernet header in front.
 pub(crate) fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
-    let mut stack = Stack::at_link(at);
-    stack.ethernet = Stack::NO_ETHERNET;
-    network(bytes, at, ethertype, &mut stack);
-    stack
+    network(bytes, at, ethertype, Stack::at_link(Stack::NO_ETHERNET))
 }
 
 /// Steps over the VLAN tags at `at`.
-#[inline]
-fn link(bytes: &[u8], mut at: usize, mut ethertype: u16, stack: &mut Stack) {
-    while vlan::is_tpid(ethertype) && stack.vlans < MAX_TAGS {
-        let Some(next) = u16_at(bytes, at + 2) else {
-            stack.flags |= Stack::CUT;
-            break;
-        };
+#[inline(always)]
+fn link(bytes: &[u8], mut at: usize, mut ethertype: u16, mut stack: Stack) -> Stack {
+    while vlan::is_tpid(ethertype) && stack.vlans() < MAX_TAGS {
+        let Some(next) = u16_at(bytes, at + 2) else { return stack.with(Stack::CUT).carrying(ethertype, at) };
         ethertype = next;
         at += vlan::TAG_LEN;
-        stack.vlans += 1;
+        stack = stack.with_vlan();
     }
-    network(bytes, at, ethertype, stack);
+    network(bytes, at, ethertype, stack)
 }
 
 /// Describes the packet of type `ethertype` at `at`.
-#[inline]
-fn network(bytes: &[u8], at: usize, ethertype: u16, stack: &mut Stack) {
+#[inline(always)]
+fn network(bytes: &[u8], at: usize, ethertype: u16, stack: Stack) -> Stack {
     match ethertype {
         ethernet::TYPE_IPV4 => ipv4(bytes, at, stack),
         ethernet::TYPE_IPV6 => ipv6(bytes, at, stack),
         ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST => labels(bytes, at, ethertype, stack),
         ethernet::TYPE_PPPOE_SESSION => pppoe(bytes, at, stack),
         _ => {
-            stack.ethertype = ethertype;
-            stack.l3 = at as u16;
-            if ethertype == ethernet::TYPE_ARP && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet()) {
-                stack.flags |= Stack::ARP;
-            }
+            let is_arp = ethertype == ethernet::TYPE_ARP && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet());
+            stack.with(flag(is_arp, Stack::ARP)).carrying(ethertype, at)
         }
     }
 }
 
 #[inline(always)]
-fn ipv4(bytes: &[u8], at: usize, stack: &mut Stack) {
-    stack.ethertype = ethernet::TYPE_IPV4;
-    stack.l3 = at as u16;
+fn ipv4(bytes: &[u8], at: usize, stack: Stack) -> Stack {
+    let stack = stack.carrying(ethernet::TYPE_IPV4, at);
     let header = match Ipv4::at(bytes, at) {
         Some(header) if header.is_sound() => header,
-        _ => {
-            stack.flags |= Stack::CUT;
-            return;
-        }
+        _ => return stack.with(Stack::CUT),
     };
-    stack.protocol = header.protocol();
-    stack.flags |= Stack::IPV4;
-    if header.is_fragment() {
-        let is_later = header.fragment_offset() != 0;
-        stack.flags |= if is_later { Stack::FRAGMENT | Stack::LATER_FRAGMENT } else { Stack::FRAGMENT };
-    }
-    transport(bytes, at + header.header_len(), stack);
+    let fragment = flag(header.is_fragment(), Stack::FRAGMENT) | flag(header.fragment_offset() != 0, Stack::LATER_FRAGMENT);
+    transport(bytes, at + header.header_len(), stack.with(Stack::IPV4 | fragment).with_protocol(header.protocol()))
 }
 
 #[inline(always)]
-fn ipv6(bytes: &[u8], at: usize, stack: &mut Stack) {
-    stack.ethertype = ethernet::TYPE_IPV6;
-    stack.l3 = at as u16;
+fn ipv6(bytes: &[u8], at: usize, stack: Stack) -> Stack {
+    let stack = stack.carrying(ethernet::TYPE_IPV6, at);
     let header = match Ipv6::at(bytes, at) {
         Some(header) if header.version() == 6 => header,
-        _ => {
-            stack.flags |= Stack::CUT;
-            return;
-        }
+        _ => return stack.with(Stack::CUT),
     };
-    stack.protocol = header.next_header();
-    stack.flags |= Stack::IPV6;
+    let stack = stack.with(Stack::IPV6).with_protocol(header.next_header());
     let l4 = at + ipv6::HEADER_LEN;
-    if ipv6::is_extension(stack.protocol) { extensions(bytes, l4, stack) } else { transport(bytes, l4, stack) }
+    if ip::is_extension(stack.protocol()) { extensions(bytes, l4, stack) } else { transport(bytes, l4, stack) }
 }
 
 /// Steps over the IPv6 extension headers at `at`.
-fn extensions(bytes: &[u8], mut at: usize, stack: &mut Stack) {
+#[inline(never)]
+fn extensions(bytes: &[u8], mut at: usize, mut stack: Stack) -> Stack {
     for _ in 0..MAX_EXTENSIONS {
-        let Some(extension) = ipv6::extension(bytes, at, stack.protocol) else { break };
-        stack.protocol = extension.next_header;
+        let Some(extension) = ipv6::extension(bytes, at, stack.protocol()) else { break };
         at += extension.len;
-        if extension.fragment_offset != 0 {
-            stack.flags |= Stack::FRAGMENT | Stack::LATER_FRAGMENT;
-        } else if extension.more_fragments {
-            stack.flags |= Stack::FRAGMENT;
-        }
-        if stack.is_later_fragment() || !ipv6::is_extension(stack.protocol) {
+        let is_later = extension.fragment_offset != 0;
+        let is_fragment = is_later || extension.more_fragments;
+        stack = stack
+            .with_protocol(extension.next_header)
+            .with(flag(is_fragment, Stack::FRAGMENT) | flag(is_later, Stack::LATER_FRAGMENT));
+        if is_later || !ip::is_extension(stack.protocol()) {
             return transport(bytes, at, stack);
         }
     }
-    stack.flags |= Stack::CUT;
+    stack.with(Stack::CUT)
 }
 
 /// Notes that the IP header ends at `at`, and whether ports stand there.
 #[inline(always)]
-fn transport(bytes: &[u8], at: usize, stack: &mut Stack) {
+fn transport(bytes: &[u8], at: usize, stack: Stack) -> Stack {
     if at > bytes.len() {
-        stack.flags |= Stack::CUT;
-        return;
+        return stack.with(Stack::CUT);
     }
-    stack.l4 = at as u16;
-    if ip::has_ports(stack.protocol) && stack.flags & Stack::LATER_FRAGMENT == 0 {
-        stack.flags |= if at + 4 <= bytes.len() { Stack::PORTS } else { Stack::CUT };
-    }
+    let has_ports = ip::has_ports(stack.protocol()) & !stack.is_later_fragment();
+    let is_whole = at + 4 <= bytes.len();
+    stack.with_l4(at).with(flag(has_ports & is_whole, Stack::PORTS) | flag(has_ports & !is_whole, Stack::CUT))
+}
+
+/// `bits` where `holds`, else none: no jump, because which packets hold is hard to predict.
+#[inline(always)]
+fn flag(holds: bool, bits: u8) -> u8 {
+    u8::from(holds) * bits
 }
 
 /// Steps over the MPLS label stack at `at`. What it carries is not said in the packet: IP is told by its version (RFC 4928, 3),
 /// Ethernet by a type that is known where an Ethernet header would have it, behind a control word or without one (RFC 4448, 4.1).
-fn labels(bytes: &[u8], mut at: usize, ethertype: u16, stack: &mut Stack) {
+#[inline(never)]
+fn labels(bytes: &[u8], mut at: usize, ethertype: u16, mut stack: Stack) -> Stack {
     let mut is_bottom = false;
-    while !is_bottom && stack.labels < MAX_LABELS {
+    while !is_bottom && stack.labels() < MAX_LABELS {
         let Some(entry) = u32_at(bytes, at) else { break };
         is_bottom = mpls::is_bottom(entry);
         at += mpls::LABEL_LEN;
-        stack.labels += 1;
+        stack = stack.with_label();
     }
-    stack.ethertype = ethertype;
-    stack.l3 = at as u16;
     if !is_bottom {
-        stack.flags |= Stack::CUT;
-        return;
+        return stack.with(Stack::CUT).carrying(ethertype, at);
     }
     match ip_ethertype(bytes, at) {
         Some(ethernet::TYPE_IPV4) => return ipv4(bytes, at, stack),
         Some(_) => return ipv6(bytes, at, stack),
         None => {}
     }
-    let has_control_word = bytes.get(at).is_some_and(|first| first >> 4 == 0) && is_frame(bytes, at + mpls::CONTROL_WORD_LEN);
-    if has_control_word || is_frame(bytes, at) {
-        stack.ethertype = ethernet::TYPE_TEB;
-        stack.l3 = (at + if has_control_word { mpls::CONTROL_WORD_LEN } else { 0 }) as u16;
+    let behind_control_word = at + mpls::CONTROL_WORD_LEN;
+    if bytes.get(at).is_some_and(|first| first >> 4 == 0) && is_frame(bytes, behind_control_word) {
+        stack.carrying(ethernet::TYPE_TEB, behind_control_word)
+    } else if is_frame(bytes, at) {
+        stack.carrying(ethernet::TYPE_TEB, at)
+    } else {
+        stack.carrying(ethertype, at)
     }
 }
 
@@ -751,15 +830,13 @@ fn is_frame(bytes: &[u8], at: usize) -> bool {
     Ethernet::at(bytes, at).is_some_and(|header| is_known(header.ethertype()))
 }
 
-fn pppoe(bytes: &[u8], at: usize, stack: &mut Stack) {
-    stack.ethertype = ethernet::TYPE_PPPOE_SESSION;
-    stack.l3 = at as u16;
-    let Some(header) = Pppoe::at(bytes, at) else {
-        stack.flags |= Stack::CUT;
-        return;
-    };
-    let Some(ethertype) = ppp_ethertype(header.ppp_protocol()).filter(|_| header.is_session()) else { return };
-    stack.flags |= Stack::PPPOE;
-    let at = at + pppoe::HEADER_LEN;
-    if ethertype == ethernet::TYPE_IPV4 { ipv4(bytes, at, stack) } else { ipv6(bytes, at, stack) }
+#[inline(never)]
+fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
+    let Some(header) = Pppoe::at(bytes, at) else { return stack.with(Stack::CUT).carrying(ethernet::TYPE_PPPOE_SESSION, at) };
+    let l3 = at + pppoe::HEADER_LEN;
+    match ppp_ethertype(header.ppp_protocol()).filter(|_| header.is_session()) {
+        Some(ethernet::TYPE_IPV4) => ipv4(bytes, l3, stack.with(Stack::PPPOE)),
+        Some(_) => ipv6(bytes, l3, stack.with(Stack::PPPOE)),
+        None => stack.carrying(ethernet::TYPE_PPPOE_SESSION, at),
+    }
 }

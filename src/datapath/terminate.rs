@@ -146,8 +146,8 @@ impl Terminator {
             return self.rspan(bytes);
         }
         let is_candidate = match self.kind {
-            TunnelKind::Gre | TunnelKind::Erspan => stack.protocol == ip::GRE,
-            _ => stack.protocol == ip::UDP,
+            TunnelKind::Gre | TunnelKind::Erspan => stack.protocol() == ip::GRE,
+            _ => stack.protocol() == ip::UDP,
         };
         if !is_candidate || stack.l4().is_none() {
             return Err(Refusal::OtherTraffic);
@@ -232,7 +232,7 @@ fn kind(shell: ShellKind) -> Option<TunnelKind> {
 
 /// The outer addresses, and where the outer packet ends by its own length: Ethernet padding is not part of what it carries.
 fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
-    let l3 = usize::from(stack.l3);
+    let l3 = stack.l3();
     if stack.is_ipv4() {
         let header = Ipv4::at(bytes, l3)?;
         let (source, destination) = (Ipv4Addr::from(header.source()), Ipv4Addr::from(header.destination()));
@@ -246,7 +246,7 @@ fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
 /// Where the UDP datagram ends by its own length.
 fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
     let l4 = stack.l4().unwrap_or_default();
-    match Udp::at(bytes, l4).filter(|header| stack.protocol == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN) {
+    match Udp::at(bytes, l4).filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN) {
         Some(header) => l4 + usize::from(header.len()),
         None => usize::MAX,
     }

@@ -214,7 +214,7 @@ fn gigamon(facts: &CopyFacts, frame_len: usize, out: &mut [u8]) {
 /// Bytes of a frame without the padding behind what its network header counts. `front` holds that header.
 fn unpadded_len(front: &[u8], frame_len: usize) -> usize {
     let stack = parse::ethernet_stack(front, 0);
-    let l3 = usize::from(stack.l3);
+    let l3 = stack.l3();
     let network_len = if stack.is_ipv4() {
         Ipv4::at(front, l3).map(|header| usize::from(header.total_len()))
     } else if stack.is_ipv6() {

@@ -46,12 +46,6 @@ impl<'a> Ipv6<'a> {
     }
 }
 
-/// Whether `next_header` names an extension header that `extension` can step over.
-#[inline(always)]
-pub fn is_extension(next_header: u8) -> bool {
-    matches!(next_header, ip::HOP_BY_HOP | ip::ROUTING | ip::FRAGMENT | ip::AH | ip::DESTINATION_OPTIONS | ip::HIP | ip::SHIM6)
-}
-
 /// One extension header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extension {

@@ -18,6 +18,13 @@ pub const PORT_VXLAN_GPE: u16 = 4790;
 /// GENEVE (RFC 8926, 3.3).
 pub const PORT_GENEVE: u16 = 6081;
 
+/// Whether a tunnel of these is sent to `port`.
+#[inline(always)]
+pub fn is_tunnel_port(port: u16) -> bool {
+    // All of them are compared, with no jump between: whether a packet is a tunnel's is then one jump for all.
+    (port == PORT_GTP_U) | (port == PORT_VXLAN) | (port == PORT_VXLAN_LEGACY) | (port == PORT_VXLAN_GPE) | (port == PORT_GENEVE)
+}
+
 /// A header.
 #[derive(Clone, Copy)]
 pub struct Udp<'a>(&'a [u8; HEADER_LEN]);

@@ -1,1 +1,23 @@
+//! Pipeline file -> plan: names become ids, mistakes become diagnostics, rules become steps that lcores run.
 
+mod check;
+mod compile;
+#[expect(clippy::module_inception, reason = "the module's own value")]
+pub mod plan;
+mod resolve;
+
+pub use plan::Plan;
+
+use crate::lang::Parsed;
+
+/// Makes a plan of what was parsed. Mistakes and warnings are added to `parsed.diagnostics`; with an error there is no plan.
+pub fn plan(parsed: &mut Parsed) -> Option<Plan> {
+    let mut diagnostics = std::mem::take(&mut parsed.diagnostics);
+    let resolved = resolve::resolve(parsed, &mut diagnostics);
+    if !diagnostics.has_errors() {
+        check::warn(&resolved, parsed, &mut diagnostics);
+    }
+    diagnostics.sort(&parsed.sources);
+    parsed.diagnostics = diagnostics;
+    if parsed.diagnostics.has_errors() { None } else { Some(compile::compile(resolved)) }
+}

@@ -1,1 +1,6 @@
+//! Counters, the ledger of packets and copies, and the snapshots made of them.
 
+pub mod counters;
+pub mod ledger;
+pub mod snapshot;
+pub mod table;

@@ -311,19 +311,20 @@ impl Walk<'_> {
 
     /// A stack of headers, and with `inner` the tunnel that it may carry. `depth` more may follow.
     fn stack(&mut self, stack: Stack, depth: usize) -> Step {
-        let l3 = usize::from(stack.l3);
+        let l3 = stack.l3();
         if depth == 0 {
             return self.wipe(l3);
         }
-        if stack.labels != 0 && stack.ethertype == ethernet::TYPE_TEB {
+        if stack.labels() != 0 && stack.ethertype() == ethernet::TYPE_TEB {
             let stack = parse::ethernet_stack(self.bytes, l3);
             return self.stack(stack, depth - 1);
         }
-        match stack.ethertype {
+        match stack.ethertype() {
             ethernet::TYPE_IPV4 => self.ipv4(&stack, depth),
             ethernet::TYPE_IPV6 => self.ipv6(&stack, depth),
             ethernet::TYPE_ARP => self.arp(l3),
-            _ if stack.is_cut() => self.wipe(l3),
+            // Tags or labels that are cut, or more than are stepped over: what they carry cannot be told.
+            _ if stack.is_cut() || stack.network().is_none() => self.wipe(l3),
             length if length < ethernet::TYPE_MIN && stack.ethernet().is_some() => self.llc(l3, depth),
             _ => Ok(()),
         }
@@ -353,7 +354,7 @@ impl Walk<'_> {
     }
 
     fn ipv4(&mut self, stack: &Stack, depth: usize) -> Step {
-        let l3 = usize::from(stack.l3);
+        let l3 = stack.l3();
         let header_len = match Ipv4::at(self.bytes, l3) {
             Some(header) if header.is_sound() && l3 + header.header_len() <= self.bytes.len() => header.header_len(),
             _ => return self.wipe((l3 + 12).min(self.bytes.len())),
@@ -411,7 +412,7 @@ impl Walk<'_> {
     }
 
     fn ipv6(&mut self, stack: &Stack, depth: usize) -> Step {
-        let l3 = usize::from(stack.l3);
+        let l3 = stack.l3();
         let mut next = match Ipv6::at(self.bytes, l3) {
             Some(header) if header.version() == 6 => header.next_header(),
             _ => return self.wipe((l3 + 8).min(self.bytes.len())),
@@ -421,7 +422,7 @@ impl Walk<'_> {
         let mut at = l3 + ipv6::HEADER_LEN;
         // Parse goes over eight of them; a packet with more is cut for it, and nothing after them is looked at.
         for _ in 0..8 {
-            if !ipv6::is_extension(next) {
+            if !ip::is_extension(next) {
                 break;
             }
             let Some(extension) = ipv6::extension(self.bytes, at, next) else { return self.wipe(at.min(self.bytes.len())) };
@@ -439,7 +440,7 @@ impl Walk<'_> {
                 return Ok(());
             }
         }
-        if ipv6::is_extension(next) {
+        if ip::is_extension(next) {
             return self.wipe(at.min(self.bytes.len()));
         }
         self.transport(stack, (source.0.word(destination.0.folded()), source.1.word(destination.1.folded())), depth)
@@ -497,7 +498,7 @@ impl Walk<'_> {
         let Some(l4) = stack.l4().filter(|_| !stack.is_later_fragment()) else { return Ok(()) };
         let (old, new) = addresses;
         let none = Sum::default();
-        let has_cover = match stack.protocol {
+        let has_cover = match stack.protocol() {
             ip::TCP => self.push_cover(l4 + 16, l4, false, old, new)?,
             ip::UDP | ip::UDP_LITE => self.push_cover(l4 + 6, l4, true, old, new)?,
             ip::DCCP => self.push_cover(l4 + 6, l4, false, old, new)?,
@@ -508,7 +509,7 @@ impl Walk<'_> {
             }
             _ => false,
         };
-        match stack.protocol {
+        match stack.protocol() {
             ip::ICMP if stack.is_ipv4() => self.icmp(l4, depth)?,
             ip::ICMPV6 if stack.is_ipv6() => self.icmpv6(l4, depth)?,
             IGMP if stack.is_ipv4() => self.igmp(l4)?,

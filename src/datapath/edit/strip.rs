@@ -120,7 +120,7 @@ pub(super) fn strip(set: StripSet, draft: &mut Draft<'_>) -> Result<(), NeedsWho
 }
 
 fn next_step(set: StripSet, layers: &Layers, bytes: &[u8], has_stripped_tag: bool) -> Option<Step> {
-    let tags = usize::from(layers.outer.vlans);
+    let tags = usize::from(layers.outer.vlans());
     if tags > 0 && set.contains(Strip::Qinq) {
         return Some(Step::Tags(tags));
     }
@@ -185,7 +185,7 @@ fn remove_behind_addresses(draft: &mut Draft<'_>, len: usize) {
 
 /// Ethernet pads short frames behind the outer packet; inside, nothing would tell the padding from the packet. `inner` is where that begins.
 fn trim_padding(draft: &mut Draft<'_>, layers: &Layers, inner: usize) {
-    let (front, l3) = (draft.front(), usize::from(layers.outer.l3));
+    let (front, l3) = (draft.front(), layers.outer.l3());
     let len = if layers.outer.is_ipv4() {
         Ipv4::at(front, l3).map(|header| usize::from(header.total_len()))
     } else if layers.outer.is_ipv6() {

@@ -1,0 +1,249 @@
+//! The rule index: nanoseconds a packet by number of rules, with bursts of 32, beside the plain interpreter of the same programs.
+//!
+//! Rules are 5-tuples as in `rte_acl`'s examples: exact ones, and mixes of prefixes, port ranges and wildcards. Packets are TCP, UDP, ICMP
+//! and ARP over IPv4 and IPv6, some VLAN-tagged, some fragments; half of them match a rule. Each figure is the least of several rounds.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use pcap::{Capture, Linktype};
+use tapline::datapath::burst::{Selection, Touched};
+use tapline::dpdk::Frame;
+use tapline::filter::index::Index;
+use tapline::filter::program::Insn;
+
+const BURST: usize = 32;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// What a rule asks for and a packet has.
+struct Flow {
+    v6: bool,
+    udp: bool,
+    source: u32,
+    destination: u32,
+    ports: (u16, u16),
+}
+
+impl Flow {
+    fn random(random: &mut Random) -> Self {
+        // Addresses of a data centre: 10.0.0.0/8 by racks, and the world.
+        let mut address = || match random.below(4) {
+            0 => u32::try_from(random.next() >> 32).unwrap_or(1),
+            _ => 0x0a00_0000 | (random.below(64) << 16 | random.below(16) << 8 | random.below(250)) as u32,
+        };
+        let (source, destination) = (address(), address());
+        let well_known = [22, 53, 80, 443, 8080, 3306, 5432, 25][random.below(8) as usize];
+        Flow {
+            v6: random.below(5) == 0,
+            udp: random.below(3) == 0,
+            source,
+            destination,
+            ports: (1024 + random.below(60000) as u16, if random.below(3) > 0 { well_known } else { random.below(65536) as u16 }),
+        }
+    }
+
+    fn text(&self, address: u32, bits: u32) -> String {
+        let kept = address & u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+        match self.v6 {
+            false => format!("{}/{bits}", std::net::Ipv4Addr::from(kept)),
+            true => format!("{}/{}", std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(kept) << 32), 64 + bits),
+        }
+    }
+
+    fn exact(&self) -> String {
+        let address = |address| match self.v6 {
+            false => std::net::Ipv4Addr::from(address).to_string(),
+            true => std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(address) << 32).to_string(),
+        };
+        let protocol = if self.udp { "udp" } else { "tcp" };
+        format!(
+            "src host {} and dst host {} and {protocol} src port {} and {protocol} dst port {}",
+            address(self.source),
+            address(self.destination),
+            self.ports.0,
+            self.ports.1
+        )
+    }
+
+    fn mixed(&self, random: &mut Random) -> String {
+        let protocol = if self.udp { "udp" } else { "tcp" };
+        let mut terms = Vec::new();
+        let mut bits = || [8, 16, 16, 24, 24, 24, 28, 32, 32, 0][random.below(10) as usize];
+        let (source_bits, destination_bits) = (bits(), bits());
+        let narrow = |bits: u32| if bits < 16 { 16 } else { bits };
+        // One of the two addresses is at least a /16, so that no rule takes everything.
+        let source_bits = if destination_bits < 16 { narrow(source_bits) } else { source_bits };
+        if source_bits > 0 {
+            terms.push(format!("src net {}", self.text(self.source, source_bits)));
+        }
+        if destination_bits > 0 {
+            terms.push(format!("dst net {}", self.text(self.destination, destination_bits)));
+        }
+        terms.push(match random.below(4) {
+            0 => format!("{protocol} dst port {}", self.ports.1),
+            1 => format!("{protocol} dst portrange {}-{}", self.ports.1 / 2, self.ports.1.saturating_add(1000)),
+            2 => format!("{protocol} src portrange 1024-65535 and {protocol} dst port {}", self.ports.1),
+            _ => protocol.to_owned(),
+        });
+        terms.join(" and ")
+    }
+
+    fn packet(&self, random: &mut Random) -> Vec<u8> {
+        let mut packet = vec![2; 12];
+        match random.below(20) {
+            0 => packet.extend([0x81, 0, 0, 100]),
+            1 => {
+                packet.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+                packet.resize(64, 3);
+                return packet;
+            }
+            _ => (),
+        }
+        let protocol = if self.udp { 17 } else { 6 };
+        let fragment = if random.below(50) == 0 { 0x20 } else { 0 };
+        let protocol = if random.below(30) == 0 { 1 } else { protocol };
+        if self.v6 {
+            packet.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 40, protocol, 64]);
+            for address in [self.source, self.destination] {
+                packet.extend((0x2001_0db8_u128 << 96 | u128::from(address) << 32).to_be_bytes());
+            }
+        } else {
+            packet.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, fragment, 64, protocol, 0, 0]);
+            packet.extend(self.source.to_be_bytes());
+            packet.extend(self.destination.to_be_bytes());
+        }
+        packet.extend(self.ports.0.to_be_bytes());
+        packet.extend(self.ports.1.to_be_bytes());
+        let len = [64, 64, 128, 256, 576, 1024, 1500][random.below(7) as usize];
+        packet.resize(len.max(packet.len() + 16), 0x5a);
+        packet
+    }
+}
+
+fn compile(expression: &str) -> Vec<Insn> {
+    let program = Capture::dead(Linktype::ETHERNET).and_then(|dead| dead.compile(expression, true)).expect("a valid expression");
+    let parse = |insn: &pcap::BpfInstruction| {
+        let text = insn.to_string();
+        let mut fields = text.split(' ').map(|field| field.parse::<u32>().expect("a number"));
+        let mut next = || fields.next().expect("four numbers");
+        Insn { code: next() as u16, jt: next() as u8, jf: next() as u8, k: next() }
+    };
+    program.get_instructions().iter().map(parse).collect()
+}
+
+/// As the interpreter of the tests, for the instructions that occur here.
+fn accepts(program: &[Insn], bytes: &[u8]) -> bool {
+    let load =
+        |at: usize, width: usize| Some(bytes.get(at..at + width)?.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)));
+    let run = || {
+        let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
+        loop {
+            let Insn { code, jt, jf, k } = program[at];
+            at += 1;
+            match code {
+                0x20 => a = load(k as usize, 4)?,
+                0x28 => a = load(k as usize, 2)?,
+                0x30 => a = load(k as usize, 1)?,
+                0x48 => a = load((x + k) as usize, 2)?,
+                0xb1 => x = (load(k as usize, 1)? & 0xf) << 2,
+                0x54 => a &= k,
+                0x05 => at += k as usize,
+                0x15 => at += usize::from(if a == k { jt } else { jf }),
+                0x25 => at += usize::from(if a > k { jt } else { jf }),
+                0x35 => at += usize::from(if a >= k { jt } else { jf }),
+                0x45 => at += usize::from(if a & k != 0 { jt } else { jf }),
+                0x06 => return Some(k != 0),
+                _ => panic!("instruction {code:#x} does not occur"),
+            }
+        }
+    };
+    run().unwrap_or(false)
+}
+
+fn least_ns(rounds: usize, packets: usize, mut round: impl FnMut()) -> f64 {
+    let mut least = Duration::MAX;
+    for _ in 0..rounds {
+        let start = Instant::now();
+        round();
+        least = least.min(start.elapsed());
+    }
+    least.as_secs_f64() * 1e9 / packets as f64
+}
+
+fn main() {
+    println!(
+        "{:>6} {:>6} {:>8} {:>9} {:>9} {:>9} {:>11} {:>8} {:>8}",
+        "rules", "kind", "packets", "compile", "build", "index", "interpreter", "ratio", "matches"
+    );
+    for kind in ["exact", "mixed"] {
+        let mut of_ten = [0.0; 2];
+        for count in [10usize, 100, 1000, 10_000] {
+            let mut random = Random(7);
+            let flows: Vec<Flow> = (0..count).map(|_| Flow::random(&mut random)).collect();
+            let expressions: Vec<String> =
+                flows.iter().map(|flow| if kind == "exact" { flow.exact() } else { flow.mixed(&mut random) }).collect();
+            let start = Instant::now();
+            let programs: Vec<Vec<Insn>> = expressions.iter().map(|expression| compile(expression)).collect();
+            let compiled = start.elapsed();
+            let start = Instant::now();
+            let (index, residual) = Index::build(&programs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let built = start.elapsed();
+            assert!(residual.is_empty());
+            for (set, packet_count) in [256usize, 4096].into_iter().enumerate() {
+                let packets: Vec<Vec<u8>> = (0..packet_count)
+                    .map(|_| match random.below(2) {
+                        0 => flows[random.below(count as u64) as usize].packet(&mut random),
+                        _ => Flow::random(&mut random).packet(&mut random),
+                    })
+                    .collect();
+                let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+                let mut selections = vec![Selection::NONE; count];
+                let mut touched = Touched::new(count);
+                let mut matches = 0usize;
+                let repeats = 65536 / packet_count;
+                let ns = least_ns(15, packet_count * repeats, || {
+                    matches = 0;
+                    for _ in 0..repeats {
+                        for burst in frames.chunks(BURST) {
+                            index.select(black_box(burst), &mut selections, &mut touched);
+                            touched.drain(|rule| matches += std::mem::take(&mut selections[rule]).count() as usize);
+                        }
+                    }
+                });
+                let interpreted = &packets[..(1_000_000 / count).clamp(32, packet_count)];
+                let interpreter_ns = least_ns(3, interpreted.len(), || {
+                    for packet in interpreted {
+                        for program in &programs {
+                            black_box(accepts(program, black_box(packet)));
+                        }
+                    }
+                });
+                if count == 10 {
+                    of_ten[set] = ns;
+                }
+                println!(
+                    "{count:>6} {kind:>6} {packet_count:>8} {:>7.0}ms {:>7.1}ms {ns:>7.1}ns {interpreter_ns:>9.0}ns {:>7.0}x {:>8.2}   {:.2} of 10 rules",
+                    compiled.as_secs_f64() * 1e3,
+                    built.as_secs_f64() * 1e3,
+                    interpreter_ns / ns,
+                    matches as f64 / (repeats * packet_count) as f64,
+                    ns / of_ten[set],
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+/* One C call a burst for what DPDK offers only as static inlines, macros or thread-local variables. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <rte_bus.h>
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+#include <rte_pause.h>
+#include "shim.h"
+
+uint64_t tl_rx_offload_timestamp(void) { return RTE_ETH_RX_OFFLOAD_TIMESTAMP; }
+uint64_t tl_rx_offload_scatter(void) { return RTE_ETH_RX_OFFLOAD_SCATTER; }
+uint64_t tl_rx_offload_vlan_strip(void) { return RTE_ETH_RX_OFFLOAD_VLAN_STRIP; }
+uint64_t tl_tx_offload_multi_segs(void) { return RTE_ETH_TX_OFFLOAD_MULTI_SEGS; }
+uint64_t tl_tx_offload_ipv4_cksum(void) { return RTE_ETH_TX_OFFLOAD_IPV4_CKSUM; }
+uint64_t tl_tx_offload_udp_cksum(void) { return RTE_ETH_TX_OFFLOAD_UDP_CKSUM; }
+
+int tl_errno(void) { return rte_errno; }
+
+/* DPDK's log goes to memory, so that the error of a failed call can carry what the driver said of it. */
+static FILE *log_stream;
+static char *log_text;
+static size_t log_size;
+
+int tl_log_capture(void)
+{
+	if (log_stream != NULL)
+		return 0;
+	log_stream = open_memstream(&log_text, &log_size);
+	if (log_stream == NULL)
+		return -1;
+	return rte_openlog_stream(log_stream);
+}
+
+void tl_log_level(uint32_t level) { rte_log_set_global_level(level); }
+
+/* Moves what was logged since the last call to text (at most size - 1 bytes, the newest) and returns its length. */
+size_t tl_log_take(char *text, size_t size)
+{
+	size_t length, skip;
+
+	if (log_stream == NULL || size == 0 || fflush(log_stream) != 0)
+		return 0;
+	length = (size_t)ftell(log_stream);
+	skip = length >= size ? length - size + 1 : 0;
+	length -= skip;
+	memcpy(text, log_text + skip, length);
+	text[length] = '\0';
+	rewind(log_stream);
+	return length;
+}
+
+uint64_t tl_tsc(void) { return rte_rdtsc(); }
+void tl_pause(void) { rte_pause(); }
+
+int tl_eth_info(uint16_t port, struct tl_eth_info *info)
+{
+	struct rte_eth_dev_info dev;
+	int rc = rte_eth_dev_info_get(port, &dev);
+
+	if (rc != 0)
+		return rc;
+	memset(info, 0, sizeof(*info));
+	info->driver = dev.driver_name;
+	info->max_rx_queues = dev.max_rx_queues;
+	info->max_tx_queues = dev.max_tx_queues;
+	info->min_mtu = dev.min_mtu;
+	info->max_mtu = dev.max_mtu;
+	info->reta_size = dev.reta_size;
+	info->rx_desc_min = dev.rx_desc_lim.nb_min;
+	info->rx_desc_max = dev.rx_desc_lim.nb_max;
+	info->tx_desc_min = dev.tx_desc_lim.nb_min;
+	info->tx_desc_max = dev.tx_desc_lim.nb_max;
+	info->rx_offloads = dev.rx_offload_capa;
+	info->tx_offloads = dev.tx_offload_capa;
+	info->rss_types = dev.flow_type_rss_offloads;
+	info->speed_capa = dev.speed_capa;
+	info->max_rx_pktlen = dev.max_rx_pktlen;
+	info->removable_events = dev.dev_flags != NULL && (*dev.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0;
+	return 0;
+}
+
+int tl_eth_configure(uint16_t port, const struct tl_eth_config *config)
+{
+	struct rte_eth_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.rxmode.offloads = config->rx_offloads;
+	conf.rxmode.mtu = config->mtu;
+	conf.txmode.offloads = config->tx_offloads;
+	if (config->rss_types != 0 && config->rx_queues > 1) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = config->rss_types;
+		conf.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)config->rss_key;
+		conf.rx_adv_conf.rss_conf.rss_key_len = config->rss_key_len;
+	}
+	conf.intr_conf.rmv = config->want_link_events;
+	return rte_eth_dev_configure(port, config->rx_queues, config->tx_queues, &conf);
+}
+
+int tl_eth_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket, struct rte_mempool *pool)
+{
+	return rte_eth_rx_queue_setup(port, queue, descriptors, (unsigned)socket, NULL, pool);
+}
+
+int tl_eth_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket)
+{
+	return rte_eth_tx_queue_setup(port, queue, descriptors, (unsigned)socket, NULL);
+}
+
+int tl_eth_link(uint16_t port, struct tl_eth_link *link)
+{
+	struct rte_eth_link now;
+	int rc;
+
+	memset(&now, 0, sizeof(now));
+	rc = rte_eth_link_get_nowait(port, &now);
+	if (rc != 0)
+		return rc;
+	link->speed_mbps = now.link_speed;
+	link->up = now.link_status == RTE_ETH_LINK_UP;
+	link->full_duplex = now.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	link->autoneg = now.link_autoneg == RTE_ETH_LINK_AUTONEG;
+	return 0;
+}
+
+int tl_eth_remove(uint16_t port)
+{
+	struct rte_eth_dev_info dev;
+	int rc = rte_eth_dev_info_get(port, &dev);
+
+	if (rc != 0)
+		return rc;
+	rc = rte_eth_dev_close(port);
+	return rc != 0 ? rc : rte_dev_remove(dev.device);
+}
+
+/* The ethdevs that the device of these devargs brought, at most size of them. */
+unsigned tl_eth_ports_of(const char *devargs, uint16_t *ports, unsigned size)
+{
+	struct rte_dev_iterator iterator;
+	unsigned found = 0;
+	uint16_t port;
+
+	RTE_ETH_FOREACH_MATCHING_DEV(port, devargs, &iterator) {
+		if (found < size)
+			ports[found++] = port;
+	}
+	return found;
+}
+
+struct removal { void (*call)(uint16_t, void *); void *arg; };
+
+static int on_removal(uint16_t port, enum rte_eth_event_type type, void *arg, void *param)
+{
+	const struct removal *removal = arg;
+
+	(void)type;
+	(void)param;
+	removal->call(port, removal->arg);
+	return 0;
+}
+
+int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t, void *), void *arg)
+{
+	struct removal *removal = malloc(sizeof(*removal)); /* lives as long as the process: DPDK may call at any time */
+
+	if (removal == NULL)
+		return -ENOMEM;
+	removal->call = call;
+	removal->arg = arg;
+	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, removal);
+}
+
+/* Adds the bytes of what was received to *bytes: the driver has just written the lengths, so they are in the cache. */
+uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes)
+{
+	uint16_t received = rte_eth_rx_burst(port, queue, mbufs, count);
+
+	*bytes += tl_pkt_bytes(mbufs, received);
+	return received;
+}
+
+/* Adds the bytes of what the driver took over to *bytes; those are summed first, since a packet taken may be freed at once. */
+uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes)
+{
+	uint64_t offered = tl_pkt_bytes(mbufs, count);
+	uint16_t sent = rte_eth_tx_burst(port, queue, mbufs, count);
+
+	if (unlikely(sent < count))
+		offered -= tl_pkt_bytes(mbufs + sent, count - sent);
+	*bytes += offered;
+	return sent;
+}
+
+uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		bytes += mbufs[i]->pkt_len;
+	return bytes;
+}
+
+static inline void refcnt_add(struct rte_mbuf *mbuf, int16_t extra)
+{
+	/* a lone segment leaves the second cache line, where `next` is, untouched */
+	if (likely(mbuf->nb_segs == 1))
+		rte_mbuf_refcnt_update(mbuf, extra);
+	else
+		rte_pktmbuf_refcnt_update(mbuf, extra);
+}
+
+/* Raises each packet's references to one for each of its copies (copies[i] of 0 and 1 leave it as it is). */
+void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (copies[i] > 1)
+			refcnt_add(mbufs[i], (int16_t)(copies[i] - 1));
+}
+
+void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra)
+{
+	for (unsigned i = 0; i < count; i++)
+		refcnt_add(mbufs[i], extra);
+}
+
+int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+/* Copies a chain's bytes to a buffer of at least pkt_len bytes; the number copied. */
+int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size)
+{
+	uint32_t at = 0;
+
+	for (; mbuf != NULL && at < size; mbuf = mbuf->next) {
+		uint32_t part = mbuf->data_len < size - at ? mbuf->data_len : size - at;
+
+		memcpy(to + at, rte_pktmbuf_mtod(mbuf, const uint8_t *), part);
+		at += part;
+	}
+	return (int)at;
+}
+
+unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count)
+{
+	return rte_ring_enqueue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+unsigned tl_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count)
+{
+	return rte_ring_dequeue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+unsigned tl_ring_count(const struct rte_ring *ring) { return rte_ring_count(ring); }

@@ -1,0 +1,98 @@
+/* What bindgen reads: DPDK's headers, offsets that differ between its releases, and the shim's own functions. */
+#ifndef TAPLINE_SHIM_H
+#define TAPLINE_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mbuf_dyn.h>
+#include <rte_mempool.h>
+#include <rte_ring.h>
+#include <rte_version.h>
+
+/* Offsets in struct rte_mbuf of the installed release, in bytes. */
+enum tl_mbuf_offset {
+	TL_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
+	TL_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	TL_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
+	TL_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	TL_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
+	TL_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	TL_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+	TL_MBUF_RSS = offsetof(struct rte_mbuf, hash),
+	TL_MBUF_SIZE = sizeof(struct rte_mbuf),
+};
+
+/* What an ethdev says of itself, as far as Tapline asks; a struct of our own so that releases may differ. */
+struct tl_eth_info {
+	const char *driver;
+	uint16_t max_rx_queues, max_tx_queues;
+	uint16_t min_mtu, max_mtu;
+	uint16_t reta_size;
+	uint16_t rx_desc_min, rx_desc_max, tx_desc_min, tx_desc_max;
+	uint64_t rx_offloads, tx_offloads;
+	uint64_t rss_types;
+	uint32_t speed_capa;
+	uint32_t max_rx_pktlen;
+	int removable_events;
+};
+
+/* What Tapline asks of an ethdev. */
+struct tl_eth_config {
+	uint16_t rx_queues, tx_queues;
+	uint16_t mtu;              /* 0: the driver's default */
+	uint64_t rx_offloads, tx_offloads;
+	uint64_t rss_types;        /* 0: no RSS */
+	const uint8_t *rss_key;    /* NULL: the driver's default */
+	uint8_t rss_key_len;
+	uint8_t want_link_events;
+};
+
+struct tl_eth_link {
+	uint32_t speed_mbps;       /* UINT32_MAX: unknown */
+	uint8_t up, full_duplex, autoneg;
+};
+
+/* Offload bits that bindgen cannot evaluate. */
+uint64_t tl_rx_offload_timestamp(void);
+uint64_t tl_rx_offload_scatter(void);
+uint64_t tl_rx_offload_vlan_strip(void);
+uint64_t tl_tx_offload_multi_segs(void);
+uint64_t tl_tx_offload_ipv4_cksum(void);
+uint64_t tl_tx_offload_udp_cksum(void);
+
+int tl_errno(void);
+int tl_log_capture(void);
+void tl_log_level(uint32_t level);
+size_t tl_log_take(char *text, size_t size);
+
+uint64_t tl_tsc(void);
+void tl_pause(void);
+
+int tl_eth_info(uint16_t port, struct tl_eth_info *info);
+int tl_eth_configure(uint16_t port, const struct tl_eth_config *config);
+int tl_eth_rx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket, struct rte_mempool *pool);
+int tl_eth_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t descriptors, int socket);
+int tl_eth_link(uint16_t port, struct tl_eth_link *link);
+int tl_eth_remove(uint16_t port);
+unsigned tl_eth_ports_of(const char *devargs, uint16_t *ports, unsigned size);
+int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t port, void *arg), void *arg);
+
+uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes);
+uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes);
+uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count);
+void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
+void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
+int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size);
+
+unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);
+unsigned tl_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);
+unsigned tl_ring_count(const struct rte_ring *ring);
+
+#endif

@@ -1,0 +1,32 @@
+//! `tapline check FILE`: parse, resolve and plan; print errors and warnings; start nothing.
+
+use std::path::PathBuf;
+
+use super::{Status, load, name_and_value};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Pipeline file
+    file: PathBuf,
+    /// Define what ${NAME} expands to; wins over `let` in the file
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    sets: Vec<(String, String)>,
+}
+
+pub fn run(args: &Args) -> Status {
+    match load(&args.file, &args.sets) {
+        Some(plan) => {
+            let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+            println!(
+                "{}: {}, {}, {}, {}",
+                args.file.display(),
+                count(plan.ports.len(), "port"),
+                count(plan.tools.len(), "tool"),
+                count(plan.groups.len(), "group"),
+                count(plan.rules.len(), "rule")
+            );
+            Status::Done
+        }
+        None => Status::Refused,
+    }
+}

@@ -1,0 +1,368 @@
+//! `tapline run FILE`: start what the file describes, report, drain, account.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use super::{Status, load, name_and_value, plan_of};
+use crate::broker::{self, Broker, DRAIN_LIMIT};
+use crate::lang;
+use crate::lang::ast::{Command, Show};
+use crate::plan::plan::{Action, Output, Plan, Target, Verdict};
+use crate::stats::table;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Pipeline file
+    file: PathBuf,
+    /// Define what ${NAME} expands to; wins over `let` in the file
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    sets: Vec<(String, String)>,
+    /// Further EAL arguments, as DPDK's own programs take them, such as "--no-huge -m 256"
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    eal: Option<String>,
+    /// Read commands from standard input while running; `start` begins
+    #[arg(short, long)]
+    interactive: bool,
+    /// End after this long, such as 10s
+    #[arg(long, value_name = "TIME", value_parser = lang::parse_duration)]
+    duration: Option<Duration>,
+    /// End when no packet came for this long, such as 500ms
+    #[arg(long, value_name = "TIME", value_parser = lang::parse_duration)]
+    exit_idle: Option<Duration>,
+    /// Write statistics as JSON lines to this file, or to standard output with -
+    #[arg(long, value_name = "PATH")]
+    stats: Option<PathBuf>,
+    /// Time between two lines of statistics
+    #[arg(long, value_name = "TIME", value_parser = lang::parse_duration, default_value = "1s")]
+    interval: Duration,
+}
+
+/// How often the control thread looks at signals, time and typed commands.
+const TICK: Duration = Duration::from_millis(5);
+
+pub fn run(args: &Args) -> Status {
+    let Some(mut plan) = load(&args.file, &args.sets) else { return Status::Refused };
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_ended);
+    // relaxed suffices: the flag orders nothing but itself
+    if let Err(error) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
+        eprintln!("error: signals cannot be handled: {error}");
+        return Status::Failed;
+    }
+    let mut stats = match StatsOut::open(args.stats.as_deref()) {
+        Ok(stats) => stats,
+        Err(error) => {
+            eprintln!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display());
+            return Status::Failed;
+        }
+    };
+    let prompt = args.interactive.then(Prompt::new);
+    if let Some(prompt) = &prompt
+        && !plan.actions.contains(&Action::Start)
+    {
+        match prompt.until_start(args, plan, &is_ended) {
+            Some(started) => plan = started,
+            None => return Status::Done,
+        }
+    }
+    plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+    let plan = Arc::new(plan);
+    let mut broker = match broker::start(Arc::clone(&plan)) {
+        Ok(broker) => broker,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Status::Failed;
+        }
+    };
+    for note in broker.notes() {
+        eprintln!("{note}");
+    }
+    let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false };
+    for action in &plan.actions {
+        session.act(*action);
+    }
+    if !plan.actions.contains(&Action::Start) {
+        session.act(Action::Start);
+    }
+    let went_well = session.watch(prompt.as_ref(), &is_ended);
+    let ended = broker.stop();
+    for line in broker.log() {
+        eprintln!("dpdk: {line}");
+    }
+    let last = broker.snapshot();
+    stats.write(&last);
+    let report = table::summary(&last);
+    if stats.is_stdout() {
+        eprint!("{report}")
+    } else {
+        print!("{report}")
+    }
+    if let Err(error) = &ended {
+        eprintln!("error: {error}");
+    }
+    if !last.balanced {
+        eprintln!("error: the account does not balance; please report this with the statistics above");
+    }
+    if went_well && ended.is_ok() && last.balanced && stats.is_whole() { Status::Done } else { Status::Failed }
+}
+
+/// A broker at work, and who asked for it.
+struct Session<'a> {
+    args: &'a Args,
+    broker: &'a mut Broker,
+    stats: &'a mut StatsOut,
+    is_quit: bool,
+}
+
+impl Session<'_> {
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start => self.broker.resume(),
+            Action::Stop => {
+                if !self.broker.pause(DRAIN_LIMIT) {
+                    eprintln!("warning: some copies still wait for their tools");
+                }
+            }
+            Action::Show(what) => self.print(&show(self.broker, what)),
+            Action::ClearStats => self.broker.clear_stats(),
+            Action::Quit => self.is_quit = true,
+        }
+    }
+
+    fn print(&self, text: &str) {
+        if self.stats.is_stdout() { eprint!("{text}") } else { print!("{text}") }
+    }
+
+    /// Until the time is up, no packet comes, a signal or `quit`. Whether all workers stayed at work.
+    fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> bool {
+        let started = Instant::now();
+        let mut next_stats = started + self.args.interval;
+        let (mut received, mut last_packet) = (0, started);
+        while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if self.args.duration.is_some_and(|duration| now - started >= duration) {
+                break;
+            }
+            let count = self.broker.received();
+            if count != received || !self.broker.is_running() {
+                (received, last_packet) = (count, now);
+            }
+            if self.args.exit_idle.is_some_and(|idle| now - last_packet >= idle) {
+                break;
+            }
+            if now >= next_stats {
+                next_stats += self.args.interval.max(TICK);
+                self.stats.write(&self.broker.snapshot());
+            }
+            for line in self.broker.log() {
+                eprintln!("dpdk: {line}");
+            }
+            if let Some(lcore) = self.broker.lost_workers().first() {
+                eprintln!("error: the worker on lcore {} ended by itself", lcore.0);
+                return false;
+            }
+            if let Some(prompt) = prompt {
+                self.obey(prompt);
+            }
+            std::thread::sleep(TICK);
+        }
+        true
+    }
+
+    fn obey(&mut self, prompt: &Prompt) {
+        loop {
+            match prompt.lines.try_recv() {
+                Ok(line) => {
+                    let mut parsed = lang::parse_command(&line);
+                    if parsed.diagnostics.has_errors() {
+                        eprint!("{}", parsed.diagnostics.render(&parsed.sources));
+                    }
+                    for command in std::mem::take(&mut parsed.file.commands) {
+                        match action_of(&command.value) {
+                            Some(action) => self.act(action),
+                            None => eprintln!(
+                                "changes to a running plan: not available in this version; quit, change the file and run it"
+                            ),
+                        }
+                    }
+                    prompt.show();
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_quit = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn action_of(command: &Command) -> Option<Action> {
+    Some(match command {
+        Command::Start => Action::Start,
+        Command::Stop => Action::Stop,
+        Command::Show(what) => Action::Show(*what),
+        Command::ClearStats => Action::ClearStats,
+        Command::Quit => Action::Quit,
+        _ => return None,
+    })
+}
+
+/// Lines typed while the broker runs.
+struct Prompt {
+    lines: Receiver<String>,
+    is_terminal: bool,
+}
+
+impl Prompt {
+    fn new() -> Self {
+        let (sender, lines) = channel();
+        // The thread ends with its input or with the process.
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { lines, is_terminal: std::io::stdin().is_terminal() }
+    }
+
+    fn show(&self) {
+        if self.is_terminal {
+            eprint!("tapline> ");
+            // a prompt that cannot be shown is no reason to stop
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    /// Takes commands that add to the file's plan, until `start`. `None`: quit before.
+    fn until_start(&self, args: &Args, plan: Plan, is_ended: &AtomicBool) -> Option<Plan> {
+        let mut plan = plan;
+        let mut accepted = format!("include \"{}\"\n", args.file.display().to_string().replace('\\', "\\\\").replace('"', "\\\""));
+        self.show();
+        while !is_ended.load(Ordering::Relaxed) {
+            let line = match self.lines.recv_timeout(TICK) {
+                Ok(line) => line,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => continue,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
+            };
+            let typed = lang::parse_command(&line);
+            match typed.file.commands.first().map(|command| &command.value) {
+                Some(Command::Start) => return Some(plan),
+                Some(Command::Quit) => return None,
+                Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
+                Some(Command::Stop | Command::ClearStats) => {}
+                _ => {
+                    let candidate = format!("{accepted}{line}\n");
+                    let mut parsed = lang::parse_text("prompt", &candidate, &args.sets);
+                    if let Some(changed) = plan_of(&mut parsed) {
+                        (plan, accepted) = (changed, candidate);
+                    }
+                }
+            }
+            self.show();
+        }
+        None
+    }
+}
+
+/// What `show` prints of a plan that is not started.
+fn show_plan(plan: &Plan, what: Show) -> String {
+    match what {
+        Show::Plan => describe(plan),
+        _ => "not started; `show plan` shows what would run\n".to_owned(),
+    }
+}
+
+fn show(broker: &Broker, what: Show) -> String {
+    let snapshot = broker.snapshot();
+    match what {
+        Show::Ports => table::ports(&snapshot),
+        Show::Tools => table::tools(&snapshot),
+        Show::Rules => table::rules(&snapshot),
+        Show::Lcores => table::lcores(&snapshot),
+        Show::Stats => table::summary(&snapshot),
+        Show::Groups | Show::Wires | Show::Filters | Show::Plan => describe(broker.plan()),
+    }
+}
+
+/// The plan in words: ports, tools, groups and, in their order, rules.
+fn describe(plan: &Plan) -> String {
+    let mut out = String::new();
+    for port in &plan.ports {
+        out += &format!("port {}: {}\n", port.name, port.devargs);
+    }
+    for tool in &plan.tools {
+        match tool.output {
+            Output::Port(port) => out += &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue),
+            Output::Discard => out += &format!("tool {}: discard\n", tool.name),
+        }
+    }
+    for group in &plan.groups {
+        let members = group.members.iter().zip(&group.spec.weights);
+        let words: Vec<String> = members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
+        out += &format!("group {}: {}\n", group.name, words.join(", "));
+    }
+    for rule in &plan.rules {
+        let sources: Vec<&str> = rule.sources.iter().map(|port| plan.ports[port.0].name.as_str()).collect();
+        let targets = rule.targets.iter().map(|target| match target {
+            Target::Tool(tool) => plan.tools[tool.0].name.as_str(),
+            Target::Group(group) => plan.groups[group.0].name.as_str(),
+        });
+        let matches = if rule.matches.is_empty() { String::new() } else { format!(" match {}", rule.matches) };
+        let end = match rule.verdict {
+            Verdict::Continue => "",
+            Verdict::Final => " final",
+            Verdict::Drop => " drop",
+        };
+        let to: Vec<&str> = targets.collect();
+        let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(",")) };
+        out += &format!("rule {} from {}{matches}{to}{end}\n", rule.priority, sources.join(","));
+    }
+    out
+}
+
+/// Where statistics go. The first failure to write is reported, and remembered for the exit status.
+struct StatsOut {
+    out: Option<Box<dyn Write>>,
+    is_stdout: bool,
+    is_whole: bool,
+}
+
+impl StatsOut {
+    fn open(path: Option<&Path>) -> std::io::Result<Self> {
+        let is_stdout = path == Some(Path::new("-"));
+        let out: Option<Box<dyn Write>> = match path {
+            None => None,
+            Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
+            Some(path) => Some(Box::new(std::fs::File::create(path)?)),
+        };
+        Ok(Self { out, is_stdout, is_whole: true })
+    }
+
+    fn is_stdout(&self) -> bool {
+        self.is_stdout
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    fn write(&mut self, snapshot: &crate::stats::snapshot::Snapshot) {
+        let Some(out) = &mut self.out else { return };
+        let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
+            out.write_all(format!("{line}\n").as_bytes())?;
+            out.flush()
+        });
+        if let Err(error) = written {
+            eprintln!("error: statistics cannot be written: {error}");
+            self.is_whole = false;
+            self.out = None;
+        }
+    }
+}

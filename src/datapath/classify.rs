@@ -1,0 +1,262 @@
+//! Classify: every rule of an input at once, one selection a rule.
+//!
+//! Stands behind receive. What a rule matches is settled at plan time and compiled for all rules of the input together: the filters
+//! into one native function or, where there are many, into an index; those that look `through` layers likewise over the inner frames.
+//! Only rules that got packets are told to the next stage, so that a thousand rules cost little more than ten.
+
+use super::burst::{MAX_BURST, Selection, Touched};
+use super::flows::Flows;
+use super::parse::Depth;
+use crate::dpdk::{Frame, SplitFrame};
+use crate::filter::index::Index;
+use crate::filter::terms::{Term, VlanSet};
+use crate::filter::through::{Through, inside, inside_burst};
+use crate::filter::{Engine, Filters, Program, SplitFilters};
+
+/// What one rule matches: all of it must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Matcher {
+    /// `vlan LIST`.
+    pub vlans: Option<VlanSet>,
+    /// `match`: each holds where one of its programs does.
+    pub filters: Vec<FilterTerm>,
+    /// `vni`, `teid`, `mpls-label`, `bytes`.
+    pub terms: Vec<Term>,
+}
+
+/// One filter: an expression, or a list of which one has to match.
+#[derive(Clone, Debug)]
+pub struct FilterTerm {
+    pub programs: Vec<Program>,
+    /// The layers that it looks through; empty: none.
+    pub through: Through,
+}
+
+/// All matchers of one input, compiled together.
+#[derive(Default)]
+pub struct Classifier {
+    /// Steps that match every packet.
+    always: Vec<usize>,
+    plain: Plain,
+    through: Vec<Inner>,
+    composites: Vec<Composite>,
+    steps: usize,
+    rows: usize,
+    depth: Option<Depth>,
+}
+
+/// Filters that look at the frame itself. A program selects for its row; row `i` below the number of steps is step `i`'s answer.
+#[derive(Default)]
+struct Plain {
+    index: Option<Index>,
+    filters: Option<Filters>,
+    rows: Vec<u32>,
+}
+
+/// Filters that look through the same layers.
+struct Inner {
+    through: Through,
+    filters: SplitFilters,
+    programs: Vec<Program>,
+    rows: Vec<u32>,
+}
+
+/// A step whose answer is made of several.
+struct Composite {
+    step: usize,
+    vlans: Option<VlanSet>,
+    rows: Vec<u32>,
+    terms: Vec<Term>,
+}
+
+/// What the filters of a burst gave; a worker's own.
+#[derive(Default)]
+pub struct Matches {
+    /// By row; zero except where `touched` says otherwise.
+    selections: Vec<Selection>,
+    touched: Touched,
+    /// By program of one engine.
+    programs: Vec<Selection>,
+}
+
+impl Matches {
+    /// Room for the classifiers of a plan.
+    pub fn new<'a>(classifiers: impl Iterator<Item = &'a Classifier>) -> Self {
+        let rows = classifiers.map(|classifier| classifier.rows).max().unwrap_or(0);
+        Self { selections: vec![Selection::NONE; rows], touched: Touched::new(rows), programs: Vec::new() }
+    }
+
+    /// Calls `on_step` for each step that matched, ascending, with its packets, and forgets them.
+    #[inline]
+    pub fn drain(&mut self, mut on_step: impl FnMut(usize, Selection)) {
+        let selections = &mut self.selections;
+        self.touched.drain(|step| on_step(step, std::mem::take(&mut selections[step])));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, row: usize, selection: Selection) {
+        if !selection.is_empty() {
+            self.selections[row].0 |= selection.0;
+            self.touched.mark(row);
+        }
+    }
+}
+
+/// Programs of one input from which on the index serves: below, one native function decides them all faster (`benches/classify.rs`).
+pub const INDEX_FROM: usize = 24;
+
+impl Classifier {
+    /// Compiles the matchers of an input's steps.
+    pub fn new(matchers: &[Matcher]) -> Self {
+        let steps = matchers.len();
+        let mut rows = steps;
+        let mut always = Vec::new();
+        let mut composites = Vec::new();
+        let mut plain: Vec<(Program, u32)> = Vec::new();
+        let mut inner: Vec<(Through, Vec<(Program, u32)>)> = Vec::new();
+        let mut depth: Option<Depth> = None;
+        for (step, matcher) in matchers.iter().enumerate() {
+            let mut place = |filter: &FilterTerm, row: usize| {
+                let rows = filter.programs.iter().map(|program| (program.clone(), row as u32));
+                if filter.through.is_empty() {
+                    plain.extend(rows);
+                } else {
+                    depth = Some(Depth::Full);
+                    match inner.iter_mut().find(|(through, _)| *through == filter.through) {
+                        Some((_, programs)) => programs.extend(rows),
+                        None => inner.push((filter.through, rows.collect())),
+                    }
+                }
+            };
+            match (&matcher.vlans, &matcher.filters[..], &matcher.terms[..]) {
+                (None, [], []) => always.push(step),
+                (None, [filter], []) => place(filter, step),
+                (vlans, filters, terms) => {
+                    let first = rows;
+                    for filter in filters {
+                        place(filter, rows);
+                        rows += 1;
+                    }
+                    depth = depth.max(terms.iter().filter_map(Term::parse_depth).max());
+                    let rows = (first as u32..rows as u32).collect();
+                    composites.push(Composite { step, vlans: vlans.clone(), rows, terms: terms.to_vec() });
+                }
+            }
+        }
+        let through = inner.into_iter().map(|(through, programs)| {
+            let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
+            Inner { through, filters: SplitFilters::build(&programs), programs, rows }
+        });
+        Self { always, plain: Plain::new(plain), through: through.collect(), composites, steps, rows, depth }
+    }
+
+    /// Whether any rule looks at the packets.
+    pub fn needs_frames(&self) -> bool {
+        self.always.len() < self.steps
+    }
+
+    /// How deep packets have to be parsed for it; `None`: not at all.
+    pub fn parse_depth(&self) -> Option<Depth> {
+        self.depth
+    }
+
+    /// What decides the filters: why, if the interpreter has to serve.
+    pub fn engine(&self) -> Option<&Engine> {
+        let through = self.through.iter().map(|inner| inner.filters.engine());
+        let mut engines = self.plain.filters.iter().map(Filters::engine).chain(through);
+        let first = engines.next();
+        engines.find(|engine| **engine != Engine::Native).or(first)
+    }
+
+    /// Whether an index serves, since there are many filters.
+    pub fn is_indexed(&self) -> bool {
+        self.plain.index.is_some()
+    }
+}
+
+impl Plain {
+    fn new(programs: Vec<(Program, u32)>) -> Self {
+        if programs.is_empty() {
+            return Self::default();
+        }
+        if programs.len() < INDEX_FROM {
+            let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
+            return Self { index: None, filters: Some(Filters::build(&programs)), rows };
+        }
+        let insns: Vec<_> = programs.iter().map(|(program, _)| program.insns()).collect();
+        let rows: Vec<u32> = programs.iter().map(|&(_, row)| row).collect();
+        let (index, residual) = Index::build_rows(&insns, &rows);
+        let rest: Vec<Program> = residual.iter().map(|&number| programs[number].0.clone()).collect();
+        Self {
+            index: Some(index),
+            filters: (!rest.is_empty()).then(|| Filters::build(&rest)),
+            rows: residual.iter().map(|&number| rows[number]).collect(),
+        }
+    }
+}
+
+/// Says for each step of the input which packets of the burst it matches. `all` has a bit for each packet; `frames` may be empty where
+/// no rule looks at them.
+#[inline]
+pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
+    for &step in &classifier.always {
+        matches.add(step, all);
+    }
+    if frames.is_empty() {
+        return;
+    }
+    if let Some(index) = &classifier.plain.index {
+        index.select(frames, &mut matches.selections, &mut matches.touched);
+    }
+    if let Some(filters) = &classifier.plain.filters {
+        matches.programs.resize(classifier.plain.rows.len(), Selection::NONE);
+        filters.select(frames, &mut matches.programs);
+        hand_out(&classifier.plain.rows, matches);
+    }
+    if !classifier.through.is_empty() || !classifier.composites.is_empty() {
+        classify_further(classifier, all, frames, flows, matches);
+    }
+}
+
+#[inline(always)]
+fn hand_out(rows: &[u32], matches: &mut Matches) {
+    for (program, &row) in rows.iter().enumerate() {
+        let selection = matches.programs[program];
+        matches.add(row as usize, selection);
+    }
+}
+
+/// The part that plans without `through`, `vlan` and terms do without.
+fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
+    let layers = if classifier.depth.is_some() { &flows.layers(all, frames)[..] } else { &[] };
+    for inner in &classifier.through {
+        let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
+        let split = &mut split[..frames.len()];
+        let is_split = inside_burst(inner.through, frames, layers, split);
+        matches.programs.resize(inner.rows.len(), Selection::NONE);
+        inner.filters.select(split, &mut matches.programs);
+        for (selection, program) in matches.programs.iter_mut().zip(&inner.programs) {
+            selection.0 &= is_split.0;
+            // shorter than an Ethernet header: as the interpreter says of what there is
+            for index in Selection(all.0 & !is_split.0).indices() {
+                if let crate::filter::through::Inside::Whole(frame) = inside(inner.through, &frames[index], &layers[index]) {
+                    selection.0 |= u64::from(program.matches(&frame)) << index;
+                }
+            }
+        }
+        hand_out(&inner.rows, matches);
+    }
+    for composite in &classifier.composites {
+        let mut selected = all;
+        for &row in &composite.rows {
+            selected.0 &= std::mem::take(&mut matches.selections[row as usize]).0;
+        }
+        if let Some(vlans) = &composite.vlans {
+            selected = vlans.select(frames, selected);
+        }
+        for term in &composite.terms {
+            selected = term.select(frames, layers, selected);
+        }
+        matches.add(composite.step, selected);
+    }
+}

@@ -1,0 +1,28 @@
+//! Receive: one poll of one receive queue into the burst.
+
+use crate::dpdk::mbuf::MbufBurst;
+use crate::dpdk::queue::RxQueue;
+use crate::plan::plan::PortId;
+use crate::stats::counters::WorkerCounters;
+
+/// A receive queue that a worker polls.
+pub struct Intake {
+    pub port: PortId,
+    pub rxq: RxQueue,
+}
+
+/// Polls once for at most `limit` packets, and counts them; the number received.
+#[inline]
+pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, counters: &WorkerCounters) -> usize {
+    let moved = intake.rxq.receive(burst, limit);
+    counters.lcore.polls.add(1);
+    if moved.packets == 0 {
+        counters.lcore.empty_polls.add(1);
+        return 0;
+    }
+    counters.received.add(moved.packets as u64);
+    let port = &counters.ports[intake.port.0];
+    port.packets.add(moved.packets as u64);
+    port.bytes.add(moved.bytes);
+    moved.packets
+}

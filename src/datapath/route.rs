@@ -1,0 +1,126 @@
+//! Route: rules -> tools. Walks an input's rules in ascending priority over the whole burst at once.
+//!
+//! Stands between classify and egress; sampling is asked for here, rule by rule, since a rule samples only what reaches it.
+
+use super::burst::{MAX_BURST, Selection};
+use super::classify::Matches;
+use super::flows::Flows;
+use super::sample::{SampleInputs, Sampler};
+use crate::dpdk::Frame;
+use crate::plan::plan::{InputPlan, Plan, Target, ToolId, Verdict};
+use crate::stats::counters::{Disposition, WorkerCounters};
+
+/// Which packets each tool gets a copy of, and what became of the burst's packets.
+#[derive(Default)]
+pub struct Copies {
+    /// By tool; a tool gets at most one copy of a packet.
+    pub tools: Vec<Selection>,
+    pub delivered: Selection,
+    pub excluded: Selection,
+    pub sampled_out: Selection,
+}
+
+impl Copies {
+    pub fn new(tools: usize) -> Self {
+        Self { tools: vec![Selection::NONE; tools], ..Self::default() }
+    }
+
+    fn clear(&mut self) {
+        self.tools.fill(Selection::NONE);
+        (self.delivered, self.excluded, self.sampled_out) = (Selection::NONE, Selection::NONE, Selection::NONE);
+    }
+}
+
+/// What rules may ask of the burst. Empty, and zero, where no rule of the input does.
+pub struct BurstFacts<'a> {
+    /// A bit for each packet.
+    pub all: Selection,
+    pub frames: &'a [Frame<'a>],
+    pub flows: &'a mut Flows,
+    pub lens: &'a [u32],
+    pub now_ns: u64,
+}
+
+/// Gives each tool its selection: `matches` is what each step of the input matched, `samplers` are the worker's own, by rule.
+#[inline]
+pub fn route(
+    plan: &Plan,
+    input: &InputPlan,
+    matches: &mut Matches,
+    facts: &mut BurstFacts<'_>,
+    samplers: &mut [Option<Sampler>],
+    copies: &mut Copies,
+    counters: &WorkerCounters,
+) {
+    copies.clear();
+    let mut open = facts.all.0;
+    matches.drain(|step, selection| {
+        let step = &input.steps[step];
+        let matched = selection.0 & open;
+        if matched == 0 {
+            return;
+        }
+        let rule = &counters.rules[step.rule.0];
+        rule.matched.add(u64::from(matched.count_ones()));
+        let mut kept = Selection(matched);
+        if step.is_sampled
+            && let Some(sampler) = &mut samplers[step.rule.0]
+        {
+            let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
+            kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
+            let passed_over = matched & !kept.0;
+            rule.sampled_out.add(u64::from(passed_over.count_ones()));
+            copies.sampled_out.0 |= passed_over;
+        }
+        match step.verdict {
+            Verdict::Drop => {
+                copies.excluded.0 |= kept.0;
+                open &= !kept.0;
+            }
+            Verdict::Final => {
+                deliver(plan, &step.targets, kept, facts, copies);
+                open &= !matched;
+            }
+            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies),
+        }
+    });
+}
+
+#[inline]
+fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies) {
+    copies.delivered.0 |= kept.0;
+    for target in targets {
+        match *target {
+            Target::Tool(ToolId(tool)) => copies.tools[tool].0 |= kept.0,
+            Target::Group(group) => {
+                let group = &plan.groups[group.0];
+                let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
+                for index in kept.indices() {
+                    if let Some(member) = group.table.lookup(hashes[index]).member() {
+                        copies.tools[group.members[member].0].0 |= 1 << index;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts one disposition for each packet of the burst. A packet that several fit is, in this order, delivered, excluded, sampled
+/// out; what no rule took is unmatched.
+#[inline]
+pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
+    let mut rest = all.0;
+    for (disposition, selection) in [
+        (Disposition::Delivered, copies.delivered),
+        (Disposition::Excluded, copies.excluded),
+        (Disposition::SampledOut, copies.sampled_out),
+        (Disposition::Unmatched, Selection(u64::MAX)),
+    ] {
+        let settled = rest & selection.0;
+        if settled != 0 {
+            counters.settle(disposition, u64::from(settled.count_ones()));
+            rest &= !settled;
+        }
+    }
+    debug_assert!(rest == 0 && MAX_BURST == 64);
+}

@@ -1,0 +1,558 @@
+//! Sampling: clears from a rule's selection the packets that its sampler leaves out.
+//!
+//! Stands between classify and route. A `Sampler` is a plain value owned by one worker and one rule; it is told everything it
+//! judges by (flow hashes, lengths, the time), so that the same burst always gives the same answer. Words are those of RFC 5475
+//! (PSAMP): a sampler here is a *selector*, and what it keeps is reported with the probability that exporters need to scale counts.
+//!
+//! With several workers each one owns its own sampler. `Flow`, `Rate` at equal shares, and `Every` decide by the packet alone, so
+//! all workers agree; `Systematic` counts, and `Random` draws, per worker, which keeps the ratio but not one spacing over all ports.
+
+use std::num::NonZeroU32;
+
+use crate::datapath::burst::{MAX_BURST, Selection};
+
+/// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum SampleSpec {
+    /// `sample 1/N`: the first packet and every N-th after it. RFC 5475 section 5.1, systematic count-based.
+    Systematic { one_in: NonZeroU32 },
+    /// `sample random 1/N`: each packet by itself with probability 1/N. RFC 5475 section 5.2.2.1, uniform probabilistic.
+    Random { one_in: NonZeroU32 },
+    /// `sample flow 1/N [seed S]`: the flows whose hash falls in the chosen 1/N. RFC 5475 section 6.2, hash-based filtering.
+    Flow { one_in: NonZeroU32, seed: u64 },
+    /// `sample rate 100kpps|1gbit`: a share of the flows, adapted so that what is kept stays within the budget.
+    Rate { budget: Budget, seed: u64 },
+    /// `sample every 10s for 1s`: what arrives in the first `length_ns` of each `period_ns` since the Unix epoch.
+    /// RFC 5475 section 5.1, systematic time-based.
+    Every { period_ns: u64, length_ns: u64 },
+}
+
+/// What `sample rate` may keep in one second, by all workers together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Budget {
+    PacketsPerSecond(u64),
+    /// Bits of frames from the Ethernet header on, without FCS, preamble and gap.
+    BitsPerSecond(u64),
+}
+
+/// Which of the workers a sampler is made for, and what its random choices start from.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSeat {
+    /// 0.. of `workers`.
+    pub index: u32,
+    /// How many workers run the rule: each gets an equal part of a `Rate` budget.
+    pub workers: NonZeroU32,
+    /// Start of random sampling; equal seeds give equal choices. Each worker draws a sequence of its own from it.
+    pub random_seed: u64,
+}
+
+impl WorkerSeat {
+    /// The seat of the only worker.
+    pub fn only() -> WorkerSeat {
+        WorkerSeat { index: 0, workers: NonZeroU32::MIN, random_seed: 0 }
+    }
+}
+
+/// What samplers know of a burst: entry `i` of each slice is packet `i`.
+#[derive(Clone, Copy)]
+pub struct SampleInputs<'a> {
+    /// Symmetric flow hashes, equal for both directions and, for flow sampling to agree between brokers, not keyed at random.
+    /// May be empty where `Sampler::needs_hashes` is false.
+    pub hashes: &'a [u64],
+    /// Bytes on the wire. May be empty where `Sampler::needs_lens` is false.
+    pub lens: &'a [u32],
+    /// Nanoseconds since the Unix epoch, once a burst.
+    pub now_ns: u64,
+}
+
+/// One rule's sampler on one worker. Matched once a burst.
+pub enum Sampler {
+    Systematic(Systematic),
+    Random(Random),
+    Flow(FlowShare),
+    Rate(Rate),
+    Every(Every),
+}
+
+impl Sampler {
+    pub fn new(spec: &SampleSpec, seat: &WorkerSeat) -> Sampler {
+        match *spec {
+            SampleSpec::Systematic { one_in } => Sampler::Systematic(Systematic { one_in: one_in.get(), skip: 0 }),
+            SampleSpec::Random { one_in } => Sampler::Random(Random::new(one_in, seat.random_seed ^ mix(seat.index.into(), 0))),
+            SampleSpec::Flow { one_in, seed } => Sampler::Flow(FlowShare::one_in(one_in, seed)),
+            SampleSpec::Rate { budget, seed } => Sampler::Rate(Rate::new(budget, seed, seat.workers)),
+            SampleSpec::Every { period_ns, length_ns } => Sampler::Every(Every { period_ns: period_ns.max(1), length_ns }),
+        }
+    }
+
+    /// The packets of `selection` that are kept; the others are `sampled_out`.
+    ///
+    /// # Panics
+    /// If a slice that this sampler needs is shorter than the highest selected packet.
+    #[inline]
+    pub fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+        match self {
+            Sampler::Systematic(systematic) => systematic.sample(selection),
+            Sampler::Random(random) => random.sample(selection),
+            Sampler::Flow(share) => share.sample(selection, inputs.hashes),
+            Sampler::Rate(rate) => rate.sample(selection, inputs),
+            Sampler::Every(every) => every.sample(selection, inputs.now_ns),
+        }
+    }
+
+    /// The probability with which a packet is kept at this moment, 0.0..=1.0: what an exporter divides its counts by.
+    pub fn share(&self) -> f64 {
+        match self {
+            Sampler::Systematic(systematic) => 1.0 / f64::from(systematic.one_in),
+            Sampler::Random(random) => 1.0 / f64::from(random.one_in),
+            Sampler::Flow(share) => share.share(),
+            Sampler::Rate(rate) => rate.flows.share(),
+            Sampler::Every(every) => (every.length_ns as f64 / every.period_ns as f64).min(1.0),
+        }
+    }
+
+    /// The number that IPFIX calls this method by.
+    /// # Source
+    /// RFC 5477 section 8.2.1 (selectorAlgorithm) and IANA's "PSAMP Parameters" registry; hash-based filtering with a hash function
+    /// that is not in the registry has no number there.
+    pub fn psamp_algorithm(&self) -> Option<u16> {
+        match self {
+            Sampler::Systematic(_) => Some(1),
+            Sampler::Every(_) => Some(2),
+            Sampler::Random(_) => Some(4),
+            Sampler::Flow(_) | Sampler::Rate(_) => None,
+        }
+    }
+
+    /// Whether `SampleInputs::hashes` is read.
+    pub fn needs_hashes(&self) -> bool {
+        matches!(self, Sampler::Flow(_) | Sampler::Rate(_))
+    }
+
+    /// Whether `SampleInputs::lens` is read.
+    pub fn needs_lens(&self) -> bool {
+        matches!(self, Sampler::Rate(Rate { bits: true, .. }))
+    }
+}
+
+/// Keeps one packet, skips `one_in - 1`, and so on over all bursts.
+pub struct Systematic {
+    one_in: u32,
+    /// Packets still to skip before the next one is kept.
+    skip: u32,
+}
+
+impl Systematic {
+    #[inline]
+    fn sample(&mut self, selection: Selection) -> Selection {
+        let count = selection.count();
+        let mut kept = 0;
+        let mut ordinal = self.skip;
+        while ordinal < count {
+            kept |= nth_packet(selection, ordinal);
+            ordinal = ordinal.saturating_add(self.one_in);
+        }
+        self.skip = ordinal - count;
+        Selection(kept)
+    }
+}
+
+/// Keeps each packet with probability `1 / one_in`, independently of all others.
+///
+/// It draws how many packets to skip (a geometric number) instead of one number a packet, so the cost is per kept packet.
+pub struct Random {
+    one_in: u32,
+    /// 1 / ln(1 - 1/N).
+    inverse_log: f64,
+    skip: u64,
+    rng: SplitMix64,
+}
+
+impl Random {
+    fn new(one_in: NonZeroU32, seed: u64) -> Random {
+        let left_out = 1.0 - 1.0 / f64::from(one_in.get());
+        let mut random = Random { one_in: one_in.get(), inverse_log: left_out.ln().recip(), skip: 0, rng: SplitMix64(seed) };
+        random.skip = random.draw_skip();
+        random
+    }
+
+    /// Packets left out before the next kept one: floor(ln(U) / ln(1 - p)), U uniform in (0, 1].
+    #[inline]
+    fn draw_skip(&mut self) -> u64 {
+        if self.one_in == 1 {
+            return 0;
+        }
+        let uniform = ((self.rng.next() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
+        (uniform.ln() * self.inverse_log) as u64
+    }
+
+    #[inline]
+    fn sample(&mut self, selection: Selection) -> Selection {
+        let count = u64::from(selection.count());
+        let mut kept = 0;
+        let mut ordinal = self.skip;
+        while ordinal < count {
+            kept |= nth_packet(selection, ordinal as u32);
+            ordinal += 1 + self.draw_skip();
+        }
+        self.skip = ordinal - count;
+        Selection(kept)
+    }
+}
+
+/// Keeps the flows whose mixed hash is below a threshold. A larger share keeps every flow of a smaller one.
+pub struct FlowShare {
+    seed: u64,
+    /// Flows with `mix(hash, seed) <= limit` are kept: a share of `(limit + 1) / 2^64`.
+    limit: u64,
+}
+
+impl FlowShare {
+    fn one_in(one_in: NonZeroU32, seed: u64) -> FlowShare {
+        FlowShare { seed, limit: u64::MAX / u64::from(one_in.get()) }
+    }
+
+    fn share(&self) -> f64 {
+        (self.limit as f64 + 1.0) / 2f64.powi(64)
+    }
+
+    #[inline]
+    fn sample(&self, selection: Selection, hashes: &[u64]) -> Selection {
+        let mut kept = 0;
+        for index in selection.indices() {
+            kept |= u64::from(mix(hashes[index], self.seed) <= self.limit) << index;
+        }
+        Selection(kept)
+    }
+}
+
+/// The window over which `Rate` compares what it kept with its budget.
+const RATE_WINDOW_NS: u64 = 100_000_000;
+/// The least share of flows that `Rate` goes down to: one in 2^32.
+const RATE_LEAST_LIMIT: u64 = u32::MAX as u64;
+
+/// Keeps a share of the flows, lowered as soon as a window's budget is used up and raised gently while budget is left over.
+///
+/// Shares are nested, so lowering the share ends some flows and raising it again brings back the same ones. One window may exceed
+/// its budget by what was kept before the share came down: at most a second window's worth plus one burst for each halving.
+pub struct Rate {
+    flows: FlowShare,
+    bits: bool,
+    /// Packets or bits that one window may keep.
+    window_budget: u64,
+    window_start_ns: u64,
+    window_kept: u64,
+}
+
+impl Rate {
+    fn new(budget: Budget, seed: u64, workers: NonZeroU32) -> Rate {
+        let (bits, per_second) = match budget {
+            Budget::PacketsPerSecond(packets) => (false, packets),
+            Budget::BitsPerSecond(bits) => (true, bits),
+        };
+        let windows_per_second = 1_000_000_000 / RATE_WINDOW_NS;
+        let window_budget = (per_second / windows_per_second / u64::from(workers.get())).max(1);
+        Rate { flows: FlowShare { seed, limit: u64::MAX }, bits, window_budget, window_start_ns: 0, window_kept: 0 }
+    }
+
+    #[inline]
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+        let elapsed_ns = inputs.now_ns.saturating_sub(self.window_start_ns);
+        if elapsed_ns >= RATE_WINDOW_NS {
+            self.raise(inputs.now_ns);
+        } else if self.window_kept >= self.window_budget {
+            self.lower(elapsed_ns, inputs.now_ns);
+        }
+        let kept = self.flows.sample(selection, inputs.hashes);
+        self.window_kept += match self.bits {
+            true => kept.indices().map(|index| u64::from(inputs.lens[index]) * 8).sum(),
+            false => u64::from(kept.count()),
+        };
+        kept
+    }
+
+    /// A whole window went by within budget: where a tenth or more is left over, a quarter more flows may come in.
+    fn raise(&mut self, now_ns: u64) {
+        if self.window_kept < self.window_budget / 10 * 9 || self.window_kept == 0 {
+            self.flows.limit = self.flows.limit.saturating_add(self.flows.limit / 4);
+        }
+        self.begin_window(now_ns);
+    }
+
+    /// The budget was used up after `elapsed_ns` of the window: the share goes down in that proportion, and by a twentieth more
+    /// so that it settles below the budget.
+    fn lower(&mut self, elapsed_ns: u64, now_ns: u64) {
+        let fits = (elapsed_ns as f64 / RATE_WINDOW_NS as f64) * (self.window_budget as f64 / self.window_kept as f64) * 0.95;
+        let limit = (self.flows.limit as f64 * fits.max(1.0 / 1024.0)) as u64;
+        self.flows.limit = limit.max(RATE_LEAST_LIMIT);
+        self.begin_window(now_ns);
+    }
+
+    fn begin_window(&mut self, now_ns: u64) {
+        self.window_start_ns = now_ns;
+        self.window_kept = 0;
+    }
+}
+
+/// Keeps whatever arrives in the first part of each period of Unix time, so all workers and brokers keep the same moments.
+pub struct Every {
+    period_ns: u64,
+    length_ns: u64,
+}
+
+impl Every {
+    #[inline]
+    fn sample(&self, selection: Selection, now_ns: u64) -> Selection {
+        if now_ns % self.period_ns < self.length_ns { selection } else { Selection::NONE }
+    }
+}
+
+/// Spreads a flow hash under a seed: the high and low halves of a 128-bit product, folded.
+///
+/// Part of what brokers with one seed agree on, so it never changes. It also makes the sampled flows independent of the bits by which
+/// groups and receive queues choose: without it a sampled stream would reach only some of a group's tools.
+#[inline(always)]
+pub fn mix(hash: u64, seed: u64) -> u64 {
+    // Odd constants: the golden ratio, and those of wyhash (public domain), each with 32 bits set.
+    let left = hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xa076_1d64_78bd_642f;
+    let product = u128::from(left) * u128::from(0xe703_7ed1_a0b4_28db_u64);
+    let folded = (product >> 64) as u64 ^ product as u64;
+    let product = u128::from(folded ^ 0x8ebc_6af0_9c88_c6e3) * u128::from(0x5899_65cc_7537_4cc3_u64);
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// The bit of the `ordinal`-th selected packet (from 0; there must be that many).
+#[inline]
+fn nth_packet(selection: Selection, ordinal: u32) -> u64 {
+    let bits = selection.0;
+    if bits & bits.wrapping_add(1) == 0 {
+        return 1 << ordinal;
+    }
+    nth_set_bit(bits, ordinal)
+}
+
+/// Halves the word six times by counting the bits of its lower half.
+fn nth_set_bit(bits: u64, ordinal: u32) -> u64 {
+    let (mut below, mut ordinal) = (0u32, ordinal);
+    let mut width = MAX_BURST as u32 / 2;
+    while width > 0 {
+        let lower = (bits >> below & ((1 << width) - 1)).count_ones();
+        if ordinal >= lower {
+            ordinal -= lower;
+            below += width;
+        }
+        width /= 2;
+    }
+    1 << below
+}
+
+/// Steele, Lea and Flood's generator: 64 bits of state, passes BigCrush.
+/// # Source
+/// "Fast splittable pseudorandom number generators", OOPSLA 2014.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    #[inline(always)]
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one_in(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).unwrap()
+    }
+
+    fn seat(random_seed: u64) -> WorkerSeat {
+        WorkerSeat { index: 0, workers: one_in(1), random_seed }
+    }
+
+    fn inputs(hashes: &[u64]) -> SampleInputs<'_> {
+        SampleInputs { hashes, lens: &[], now_ns: 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn systematic_keeps_exactly_every_nth_selected_packet(n in 1u32..200, bursts in prop::collection::vec(any::<u64>(), 0..40)) {
+            let mut sampler = Sampler::new(&SampleSpec::Systematic { one_in: one_in(n) }, &seat(0));
+            let mut seen = 0u32;
+            for bits in bursts {
+                let mut expected = 0;
+                for index in 0..64 {
+                    if bits >> index & 1 == 1 {
+                        if seen.is_multiple_of(n) { expected |= 1 << index }
+                        seen += 1;
+                    }
+                }
+                prop_assert_eq!(sampler.sample(Selection(bits), &inputs(&[])).0, expected);
+            }
+        }
+
+        #[test]
+        fn nth_set_bit_is_what_counting_finds(bits in any::<u64>(), ordinal in 0u32..64) {
+            prop_assume!(ordinal < bits.count_ones());
+            let index = (0..64).filter(|index| bits >> index & 1 == 1).nth(ordinal as usize).unwrap();
+            prop_assert_eq!(nth_set_bit(bits, ordinal), 1 << index);
+        }
+
+        #[test]
+        fn flow_sampling_keeps_or_leaves_a_flow_whole(seed in any::<u64>(), n in 1u32..50, flows in prop::collection::vec(any::<u64>(), 1..20),
+                                                      packets in prop::collection::vec(0usize..1000, 1..64)) {
+            let hashes: Vec<u64> = packets.iter().map(|packet| flows[packet % flows.len()]).collect();
+            let spec = SampleSpec::Flow { one_in: one_in(n), seed };
+            let (mut first, mut second) = (Sampler::new(&spec, &seat(1)), Sampler::new(&spec, &seat(2)));
+            let selection = Selection::first(hashes.len());
+            let kept = first.sample(selection, &inputs(&hashes));
+            prop_assert_eq!(kept, second.sample(selection, &inputs(&hashes)), "two brokers with one seed agree");
+            for (i, left) in hashes.iter().enumerate() {
+                for (j, right) in hashes.iter().enumerate() {
+                    prop_assert!(left != right || kept.0 >> i & 1 == kept.0 >> j & 1);
+                }
+            }
+        }
+
+        #[test]
+        fn a_smaller_flow_share_is_part_of_a_larger_one(seed in any::<u64>(), hash in any::<u64>(), n in 2u32..1000) {
+            let keeps = |n| !FlowShare::one_in(one_in(n), seed).sample(Selection(1), &[hash]).is_empty();
+            prop_assert!(!keeps(n) || keeps(n - 1));
+        }
+
+        #[test]
+        fn no_sampler_keeps_what_was_not_selected(bits in any::<u64>(), hashes in prop::collection::vec(any::<u64>(), 64), now_ns in any::<u64>()) {
+            let lens = [100u32; 64];
+            for spec in [
+                SampleSpec::Systematic { one_in: one_in(3) },
+                SampleSpec::Random { one_in: one_in(3) },
+                SampleSpec::Flow { one_in: one_in(3), seed: 1 },
+                SampleSpec::Rate { budget: Budget::BitsPerSecond(1_000), seed: 1 },
+                SampleSpec::Every { period_ns: 10, length_ns: 5 },
+            ] {
+                let mut sampler = Sampler::new(&spec, &seat(9));
+                for _ in 0..3 {
+                    let kept = sampler.sample(Selection(bits), &SampleInputs { hashes: &hashes, lens: &lens, now_ns });
+                    prop_assert_eq!(kept.0 & !bits, 0);
+                }
+            }
+        }
+    }
+
+    /// Pearson's statistic of the gaps between kept packets against the geometric distribution, in ten equal-probability-ish cells.
+    #[test]
+    fn gaps_between_randomly_kept_packets_are_geometric() {
+        for (n, seed) in [(2u32, 1u64), (3, 2), (10, 3), (100, 4), (1000, 5)] {
+            let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(n) }, &seat(seed));
+            let p = 1.0 / f64::from(n);
+            let edges: Vec<u64> =
+                (1..10).map(|tenth| ((1.0 - f64::from(tenth) / 10.0).ln() / (1.0 - p).ln()).ceil() as u64).collect();
+            let mut cells = [0u64; 10];
+            let (mut gap, mut gaps) = (0u64, 0u64);
+            while gaps < 20_000 {
+                let selection = Selection(0xffff_0fff_ffff_f0f1);
+                let kept = sampler.sample(selection, &inputs(&[]));
+                for index in selection.indices() {
+                    if kept.0 >> index & 1 == 1 {
+                        cells[edges.iter().filter(|&&edge| gap >= edge).count()] += 1;
+                        (gap, gaps) = (0, gaps + 1);
+                    } else {
+                        gap += 1;
+                    }
+                }
+            }
+            let below = |gap: u64| 1.0 - (1.0 - p).powf(gap as f64);
+            let mut statistic = 0.0;
+            for (cell, &count) in cells.iter().enumerate() {
+                let low = if cell == 0 { 0.0 } else { below(edges[cell - 1]) };
+                let high = if cell == 9 { 1.0 } else { below(edges[cell]) };
+                let expected = (high - low) * gaps as f64;
+                if expected > 0.0 {
+                    statistic += (count as f64 - expected).powi(2) / expected;
+                } else {
+                    assert_eq!(count, 0);
+                }
+            }
+            // The 0.999 quantile of chi-square with 9 degrees of freedom; the seeds are fixed.
+            assert!(statistic < 27.88, "1/{n}: chi-square {statistic}");
+        }
+    }
+
+    #[test]
+    fn random_sampling_of_all_keeps_all() {
+        let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(1) }, &seat(3));
+        for bits in [u64::MAX, 0b1011, 0] {
+            assert_eq!(sampler.sample(Selection(bits), &inputs(&[])), Selection(bits));
+        }
+    }
+
+    #[test]
+    fn workers_draw_different_random_packets() {
+        let spec = SampleSpec::Random { one_in: one_in(4) };
+        let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, workers: one_in(2), random_seed: 7 });
+        let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, workers: one_in(2), random_seed: 7 });
+        assert_ne!(first.sample(Selection(u64::MAX), &inputs(&[])), second.sample(Selection(u64::MAX), &inputs(&[])));
+    }
+
+    /// 100 000 flows with hashes in sequence, as bad as a flow hash may be, against the binomial distribution at 3.9 sigma.
+    #[test]
+    fn flow_sampling_keeps_one_flow_in_n_whatever_the_seed() {
+        for seed in 0..20 {
+            for n in [2u32, 10, 100] {
+                let share = FlowShare::one_in(one_in(n), seed);
+                let kept: u32 = (0..100_000u64).map(|hash| share.sample(Selection(1), &[hash]).count()).sum();
+                let p = 1.0 / f64::from(n);
+                let sigma = (100_000.0 * p * (1.0 - p)).sqrt();
+                let off = (f64::from(kept) - 100_000.0 * p) / sigma;
+                assert!(off.abs() < 3.9, "seed {seed}, 1/{n}: kept {kept}, {off} sigma off");
+            }
+        }
+    }
+
+    #[test]
+    fn the_flows_that_a_seed_chooses_never_change() {
+        let vectors = [(0, 0), (1, 0), (0, 1), (0x0123_4567_89ab_cdef, 42)].map(|(hash, seed)| mix(hash, seed));
+        assert_eq!(vectors, [0x2afa_3043_c0fb_b4d2, 0x27e0_bf1a_b1e8_0487, 0x5ffc_6799_66b9_a5a3, 0x2b2d_c698_2696_0427]);
+    }
+
+    #[test]
+    fn every_keeps_the_first_part_of_each_period() {
+        let mut sampler = Sampler::new(&SampleSpec::Every { period_ns: 10, length_ns: 3 }, &seat(0));
+        let kept: Vec<u64> = (100..120)
+            .filter(|&now_ns| !sampler.sample(Selection(1), &SampleInputs { hashes: &[], lens: &[], now_ns }).is_empty())
+            .collect();
+        assert_eq!(kept, [100, 101, 102, 110, 111, 112]);
+        assert!((sampler.share() - 0.3).abs() < 1e-9);
+    }
+
+    /// 10 000 flows of one packet each a millisecond are 10 Mpps; the budget is 100 kpps.
+    #[test]
+    fn rate_sampling_settles_below_its_budget_and_comes_back_when_traffic_falls() {
+        let spec = SampleSpec::Rate { budget: Budget::PacketsPerSecond(100_000), seed: 5 };
+        let mut sampler = Sampler::new(&spec, &seat(0));
+        let mut rng = SplitMix64(1);
+        let hashes: Vec<u64> = (0..10_048).map(|_| rng.next()).collect();
+        let mut run = |from_ms: u64, to_ms: u64, flows: usize| {
+            let mut kept = 0u64;
+            for ms in from_ms..to_ms {
+                for burst in hashes[..flows].chunks(64) {
+                    let now_ns = ms * 1_000_000;
+                    let selection = Selection::first(burst.len());
+                    kept += u64::from(sampler.sample(selection, &SampleInputs { hashes: burst, lens: &[], now_ns }).count());
+                }
+            }
+            (kept * 1000 / (to_ms - from_ms), sampler.share())
+        };
+        run(0, 1_000, 10_048);
+        let (kept_pps, share) = run(1_000, 3_000, 10_048);
+        assert!((60_000..=105_000).contains(&kept_pps), "kept {kept_pps} packets a second, share {share}");
+        assert!((0.006..0.012).contains(&share), "share {share}");
+        let (_, share) = run(3_000, 9_000, 64);
+        assert_eq!(share, 1.0, "64 kpps fit the budget whole");
+    }
+}

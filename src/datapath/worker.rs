@@ -1,0 +1,185 @@
+//! The worker loop: what one lcore does with packets, in the order that they travel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::burst::MAX_BURST;
+use super::classify::{Matches, classify};
+use super::egress::{Outlets, abandon, egress, flush};
+use super::flows::Flows;
+use super::receive::{Intake, receive};
+use super::route::{BurstFacts, Copies, route, settle};
+use super::sample::Sampler;
+use crate::dpdk::clock;
+use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
+use crate::plan::plan::{Idle, Plan};
+use crate::stats::counters::WorkerCounters;
+
+/// What all workers are to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// Receive nothing; send what waits.
+    Paused,
+    /// Receive, judge, send.
+    Running,
+    /// Return.
+    Stopped,
+}
+
+/// The phase, as the control thread sets it and workers read it once a turn.
+///
+/// Relaxed ordering suffices: nothing is published with it.
+pub struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    pub fn new(phase: Phase) -> Self {
+        Self(AtomicU8::new(phase as u8))
+    }
+
+    /// control: writes.
+    pub fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// worker: reads.
+    #[inline(always)]
+    pub fn get(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Paused,
+            1 => Phase::Running,
+            _ => Phase::Stopped,
+        }
+    }
+}
+
+/// One lcore's part of the broker. It owns all that changes; the plan is shared.
+pub struct Worker {
+    pub plan: Arc<Plan>,
+    pub intakes: Vec<Intake>,
+    pub outlets: Outlets,
+    /// By rule.
+    pub samplers: Vec<Option<Sampler>>,
+    pub counters: Arc<WorkerCounters>,
+    pub phase: Arc<PhaseCell>,
+    /// worker: true while paused with nothing left to send; control: reads.
+    pub is_quiet: Arc<AtomicBool>,
+}
+
+/// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the driver.
+const FLUSH_TURNS: u32 = 8;
+
+/// What one turn works on.
+struct Desk {
+    burst: MbufBurst,
+    linear: Linear,
+    matches: Matches,
+    copies: Copies,
+    flows: Flows,
+    lens: [u32; MAX_BURST],
+}
+
+impl Worker {
+    /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
+    pub fn run(mut self) -> Self {
+        let mut desk = Desk {
+            burst: MbufBurst::default(),
+            linear: Linear::default(),
+            matches: Matches::new(self.plan.inputs.iter().map(|input| &input.classifier)),
+            copies: Copies::new(self.plan.tools.len()),
+            flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
+            lens: [0; MAX_BURST],
+        };
+        let mut unflushed_turns = 0;
+        let mut idle_turns = 0;
+        loop {
+            let is_busy = match self.phase.get() {
+                Phase::Running => {
+                    self.is_quiet.store(false, Ordering::Relaxed);
+                    self.turn(&mut desk, &mut unflushed_turns)
+                }
+                Phase::Paused => {
+                    let is_left = flush(&mut self.outlets, &self.counters);
+                    self.is_quiet.store(!is_left, Ordering::Release);
+                    is_left
+                }
+                Phase::Stopped => return self,
+            };
+            self.counters.lcore.turns.add(1);
+            if is_busy {
+                idle_turns = 0;
+            } else {
+                idle_turns += 1;
+                self.counters.lcore.idle_turns.add(1);
+                rest(self.plan.settings.idle, idle_turns);
+            }
+        }
+    }
+
+    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do.
+    #[inline]
+    fn turn(&mut self, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+        let limit = self.plan.settings.burst;
+        let (mut is_busy, mut is_full) = (false, true);
+        for intake in &mut self.intakes {
+            let received = receive(intake, limit, &mut desk.burst, &self.counters);
+            is_full &= received == limit;
+            if received == 0 {
+                continue;
+            }
+            is_busy = true;
+            let input = &self.plan.inputs[intake.port.0];
+            let all = desk.burst.all();
+            let mut frames = Frames::new();
+            let mut now_ns = 0;
+            if input.needs_frames {
+                desk.burst.prefetch();
+                desk.burst.frames(&mut desk.linear, &mut frames);
+                desk.flows.clear();
+            }
+            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+            if input.needs_lens {
+                desk.burst.lens(&mut desk.lens);
+            }
+            if input.needs_time {
+                now_ns = clock::now_ns();
+            }
+            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns };
+            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            drop(frames);
+            settle(&desk.copies, all, &self.counters);
+            egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);
+        }
+        *unflushed_turns += 1;
+        if !is_full || *unflushed_turns >= FLUSH_TURNS {
+            *unflushed_turns = 0;
+            is_busy |= flush(&mut self.outlets, &self.counters);
+        }
+        is_busy
+    }
+
+    /// Counts and frees what could not be sent. Every worker has returned.
+    pub fn abandon(&mut self) {
+        abandon(&mut self.outlets, &self.counters);
+    }
+}
+
+/// Turns without work before `sleep` begins to sleep.
+const TURNS_BEFORE_SLEEP: u32 = 1000;
+
+#[cold]
+fn rest(idle: Idle, idle_turns: u32) {
+    match idle {
+        Idle::Poll => {}
+        Idle::Pause => clock::pause(),
+        Idle::Sleep { longest } => {
+            if idle_turns > TURNS_BEFORE_SLEEP {
+                let step = Duration::from_micros(u64::from(idle_turns - TURNS_BEFORE_SLEEP));
+                std::thread::sleep(step.min(longest));
+            } else {
+                clock::pause();
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! EAL: started once a process, with arguments chosen from what the plan needs and what the machine has.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::LcoreId;
+use super::error::{Error, take_log};
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Where DPDK's memory comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Huge pages that no other process can see and that leave no files (`--in-memory`).
+    HugePages,
+    /// Ordinary pages, all reserved at start (`--no-huge -m`), in MiB.
+    Ordinary { mib: u32 },
+}
+
+/// What EAL is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker lcores, each pinned to the CPU of its number.
+    pub workers: Vec<LcoreId>,
+    /// CPUs that the main thread may use.
+    pub main_cpus: Vec<u32>,
+    pub memory: Memory,
+    /// PCI addresses that may be probed; empty: the PCI bus is left alone.
+    pub pci_devices: Vec<String>,
+    /// The user's own arguments (`set eal`, `--eal`); they take the place of ours where they say the same thing.
+    pub extra: Vec<String>,
+}
+
+impl Options {
+    /// The argument list, program name first.
+    pub fn arguments(&self) -> Vec<String> {
+        let given = |names: &[&str]| {
+            self.extra
+                .iter()
+                .any(|arg| names.iter().any(|name| arg == name || arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))))
+        };
+        let short = |letter: &str| self.extra.iter().any(|arg| arg.starts_with(letter) && !arg.starts_with("--"));
+        let mut args = vec!["tapline".to_owned()];
+        if !(given(&["--lcores", "-l", "-c"]) || short("-l") || short("-c")) {
+            let main = self.main_lcore();
+            let cpus: Vec<String> = self.main_cpus.iter().map(u32::to_string).collect();
+            let mut lcores = vec![format!("{}@({})", main.0, cpus.join(","))];
+            lcores.extend(self.workers.iter().map(|lcore| format!("{0}@{0}", lcore.0)));
+            args.extend(["--lcores".to_owned(), lcores.join(","), "--main-lcore".to_owned(), main.0.to_string()]);
+        }
+        if !given(&["--in-memory", "--no-huge", "--huge-dir", "--file-prefix", "--legacy-mem"]) {
+            match self.memory {
+                Memory::HugePages => args.push("--in-memory".to_owned()),
+                Memory::Ordinary { mib } => {
+                    args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
+                    if !short("-m") {
+                        args.extend(["-m".to_owned(), mib.to_string()]);
+                    }
+                }
+            }
+        }
+        if !given(&["--no-pci", "--allow", "--block", "-a", "-b"]) {
+            if self.pci_devices.is_empty() {
+                args.push("--no-pci".to_owned());
+            }
+            for device in &self.pci_devices {
+                args.extend(["-a".to_owned(), device.clone()]);
+            }
+        }
+        if !given(&["--telemetry", "--no-telemetry"]) {
+            args.push("--no-telemetry".to_owned());
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+
+    /// The main thread's lcore number: CPU 0's where no worker has it, else the first that none has.
+    fn main_lcore(&self) -> LcoreId {
+        (0..).map(LcoreId).find(|lcore| !self.workers.contains(lcore)).expect("there are fewer workers than integers")
+    }
+}
+
+/// EAL, running. Ports, pools, rings and lcores are made through it and end before it.
+pub struct Eal {
+    _private: (),
+}
+
+impl Eal {
+    /// Starts EAL. `rte_eal_init` works once a process.
+    ///
+    /// # Errors
+    /// With what EAL logged and a remedy where one is known.
+    pub fn start(options: &Options) -> Result<Self, Error> {
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Err(Error::refused("EAL", "rte_eal_init", "EAL was started before in this process"));
+        }
+        let quiet = !options.extra.iter().any(|arg| arg.starts_with("--log-level"));
+        // SAFETY: both only set up the log, before EAL's own threads exist.
+        unsafe {
+            dpdk_sys::tl_log_capture();
+            if quiet {
+                dpdk_sys::tl_log_level(LOG_WARNING);
+            }
+        }
+        let args: Vec<CString> = options
+            .arguments()
+            .into_iter()
+            .map(|arg| CString::new(arg).map_err(|_| Error::refused("EAL", "rte_eal_init", "an argument contains a NUL byte")))
+            .collect::<Result<_, _>>()?;
+        let mut pointers: Vec<*mut libc::c_char> = args.iter().map(|arg| arg.as_ptr().cast_mut()).collect();
+        // EAL permutes and keeps pointers to its arguments: they live as long as the process.
+        std::mem::forget(args);
+        let count = pointers.len() as i32;
+        pointers.push(std::ptr::null_mut());
+        let argv = pointers.leak();
+        // SAFETY: `argv` holds `count` NUL-terminated strings and a null, all alive for ever; EAL was not started before (STARTED).
+        let result = unsafe { dpdk_sys::rte_eal_init(count, argv.as_mut_ptr()) };
+        if result < 0 {
+            let error = Error::from_result("EAL", "rte_eal_init", result);
+            let arguments = options.arguments()[1..].join(" ");
+            return Err(error.remedy(format!("EAL was given: {arguments}")));
+        }
+        Ok(Self { _private: () })
+    }
+
+    /// What EAL and the drivers logged since the last call (warnings and errors).
+    pub fn log(&self) -> Vec<String> {
+        take_log()
+    }
+}
+
+impl Drop for Eal {
+    fn drop(&mut self) {
+        // SAFETY: EAL is running; owners of ports, pools and rings are dropped before it by the broker's field order.
+        unsafe { dpdk_sys::rte_eal_cleanup() };
+    }
+}
+
+/// `RTE_LOG_WARNING` (`rte_log.h`).
+const LOG_WARNING: u32 = 5;
+
+/// Free huge pages of every size on this machine, in MiB, that this process may use.
+pub fn free_huge_mib() -> u64 {
+    let Ok(sizes) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return 0 };
+    sizes
+        .filter_map(|size| {
+            let size = size.ok()?;
+            let name = size.file_name().into_string().ok()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let free: u64 = std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
+            Some(free * kib / 1024)
+        })
+        .sum()
+}
+
+/// CPUs that this process may run on, ascending.
+pub fn available_cpus() -> Vec<u32> {
+    // SAFETY: `cpu_set_t` is plain bits; all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size to `set`.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return vec![0];
+    }
+    // SAFETY: `CPU_ISSET` reads a bit below CPU_SETSIZE of a valid set.
+    (0..libc::CPU_SETSIZE as u32).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu as usize, &set) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(extra: &[&str]) -> Options {
+        Options {
+            workers: vec![LcoreId(1)],
+            main_cpus: vec![0],
+            memory: Memory::Ordinary { mib: 128 },
+            pci_devices: Vec::new(),
+            extra: extra.iter().map(|arg| (*arg).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_default_arguments_leave_no_trace_on_the_machine() {
+        let args = options(&[]).arguments().join(" ");
+        assert_eq!(args, "tapline --lcores 0@(0),1@1 --main-lcore 0 --no-huge --no-shconf -m 128 --no-pci --no-telemetry");
+    }
+
+    #[test]
+    fn the_users_arguments_take_the_place_of_ours() {
+        let args = options(&["-l", "0-1", "--in-memory", "-a", "0000:00:10.0"]).arguments().join(" ");
+        assert_eq!(args, "tapline --no-telemetry -l 0-1 --in-memory -a 0000:00:10.0");
+    }
+
+    #[test]
+    fn a_worker_on_cpu_0_leaves_the_main_thread_another_lcore() {
+        let mut options = options(&[]);
+        options.workers = vec![LcoreId(0), LcoreId(1)];
+        options.main_cpus = vec![0, 1];
+        assert!(options.arguments().join(" ").contains("--lcores 2@(0,1),0@0,1@1 --main-lcore 2"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Running a function on an lcore.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use super::error::{Error, check};
+use super::{Eal, LcoreId, SocketId};
+
+type Outcome<T> = Arc<Mutex<Option<Result<T, String>>>>;
+
+/// A function that runs on an lcore; [`Running::join`] waits for what it returns.
+pub struct Running<T> {
+    lcore: LcoreId,
+    outcome: Outcome<T>,
+}
+
+/// Runs `work` on `lcore` until it returns. The lcore is one of the workers that EAL was started with, and idle.
+///
+/// # Errors
+/// If the lcore is not one of EAL's, or is busy.
+pub fn launch<T: Send + 'static>(
+    _eal: &Eal,
+    lcore: LcoreId,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Running<T>, Error> {
+    let outcome: Outcome<T> = Arc::new(Mutex::new(None));
+    let theirs = Arc::clone(&outcome);
+    let job: Job = Box::new(move || {
+        let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()));
+        *theirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
+    });
+    let argument = Box::into_raw(Box::new(job));
+    // SAFETY: `run_job` takes the box back exactly once; EAL is running (`_eal`) and refuses a bad or busy lcore.
+    let result = unsafe { dpdk_sys::rte_eal_remote_launch(Some(run_job), argument.cast(), lcore.0) };
+    if let Err(error) = check(format!("lcore {}", lcore.0), "rte_eal_remote_launch", result) {
+        // SAFETY: the launch failed, so nobody else took the box.
+        drop(unsafe { Box::from_raw(argument) });
+        return Err(error);
+    }
+    Ok(Running { lcore, outcome })
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+unsafe extern "C" fn run_job(argument: *mut libc::c_void) -> i32 {
+    // SAFETY: `launch` made `argument` from a `Box<Job>` and gave it away.
+    let job = unsafe { Box::from_raw(argument.cast::<Job>()) };
+    job();
+    0
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
+}
+
+impl<T> Running<T> {
+    /// Whether the function has returned.
+    pub fn is_finished(&self) -> bool {
+        self.outcome.lock().is_ok_and(|outcome| outcome.is_some())
+    }
+
+    /// Waits for the function and gives what it returned.
+    ///
+    /// # Errors
+    /// With the panic's text if it panicked.
+    pub fn join(self) -> Result<T, String> {
+        // SAFETY: waits for the lcore to become idle; any lcore number is allowed.
+        unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore.0) };
+        let outcome = self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        outcome.unwrap_or_else(|| Err("ended without a result".to_owned()))
+    }
+}
+
+/// The NUMA node of an lcore.
+pub fn socket_of(_eal: &Eal, lcore: LcoreId) -> SocketId {
+    // SAFETY: EAL is running; an unknown lcore gives socket 0.
+    Some(unsafe { dpdk_sys::rte_lcore_to_socket_id(lcore.0) })
+}

@@ -1,0 +1,529 @@
+//! Packets in mbufs: a burst as it was received, the references that its copies share, and the queues in front of tools.
+//!
+//! Every pointer in these types stands for one reference that the type owns. References are made by [`MbufBurst::share`] only, taken
+//! by [`Shared::take`], and given up to the driver, to a ring, or freed: none is lost and none is used twice, whatever the caller does.
+
+use arrayvec::ArrayVec;
+use dpdk_sys::rte_mbuf;
+
+use super::frame::Frame;
+use super::mempool::Mempool;
+use super::queue::{Moved, TxQueue};
+use crate::datapath::burst::{MAX_BURST, Selection};
+
+/// Up to [`MAX_BURST`] packets as one poll received them.
+pub struct MbufBurst {
+    mbufs: [*mut rte_mbuf; MAX_BURST],
+    count: usize,
+}
+
+// SAFETY: mbufs may be used and freed on any lcore; the burst owns its references alone.
+unsafe impl Send for MbufBurst {}
+
+impl Default for MbufBurst {
+    fn default() -> Self {
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0 }
+    }
+}
+
+/// Room for the frames of a burst, on the stack of one turn of the worker loop.
+pub type Frames<'a> = ArrayVec<Frame<'a>, MAX_BURST>;
+
+/// Room for packets that arrived in several segments, so that filters and parsers see them as one piece. Grows to the largest need.
+#[derive(Default)]
+pub struct Linear(Vec<u8>);
+
+impl MbufBurst {
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All packets of the burst.
+    pub fn all(&self) -> Selection {
+        Selection::first(self.count)
+    }
+
+    /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote.
+    pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
+        debug_assert!(self.count == 0);
+        let limit = limit.min(MAX_BURST);
+        self.count = fill(&mut self.mbufs[..limit]).min(limit);
+        self.count
+    }
+
+    /// Writes each packet's length in bytes.
+    #[inline]
+    pub fn lens(&self, lens: &mut [u32; MAX_BURST]) {
+        for (len, &mbuf) in lens.iter_mut().zip(&self.mbufs[..self.count]) {
+            *len = packet_len(mbuf);
+        }
+    }
+
+    /// Asks the processor to load the first bytes of every packet.
+    #[inline]
+    pub fn prefetch(&self) {
+        for &mbuf in &self.mbufs[..self.count] {
+            prefetch(data(mbuf));
+        }
+    }
+
+    /// Views every packet of the burst; packets in several segments are joined in `linear`.
+    #[inline]
+    pub fn frames<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
+        frames.clear();
+        let mbufs = &self.mbufs[..self.count];
+        if mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
+            frames.extend(mbufs.iter().map(|&mbuf| frame(mbuf)));
+        } else {
+            self.frames_joined(linear, frames);
+        }
+    }
+
+    #[cold]
+    fn frames_joined<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
+        let mbufs = &self.mbufs[..self.count];
+        let need: usize = mbufs.iter().filter(|&&mbuf| segments(mbuf) > 1).map(|&mbuf| packet_len(mbuf) as usize).sum();
+        if linear.0.len() < need {
+            linear.0.resize(need, 0);
+        }
+        let mut room = linear.0.as_mut_slice();
+        for &mbuf in mbufs {
+            if segments(mbuf) == 1 {
+                frames.push(frame(mbuf));
+                continue;
+            }
+            let (to, rest) = room.split_at_mut(packet_len(mbuf) as usize);
+            room = rest;
+            // SAFETY: the chain is owned by this burst; the shim writes at most `to.len()` bytes.
+            let copied = unsafe { dpdk_sys::tl_linearise(mbuf, to.as_mut_ptr(), to.len() as u32) } as usize;
+            frames.push(Frame::new(&to[..copied], packet_len(mbuf)));
+        }
+    }
+
+    /// Gives every packet as many references as selections name it, and lends them out; packets that none names are freed.
+    ///
+    /// At most 255 selections may name one packet.
+    #[inline]
+    pub fn share(&mut self, selections: impl Iterator<Item = Selection>) -> Shared<'_> {
+        let mut planes = Planes::default();
+        for selection in selections {
+            planes.add(Selection(selection.0 & self.all().0));
+        }
+        let mbufs = self.mbufs.as_mut_ptr();
+        let count = self.count as u32;
+        match planes.uniform(self.all()) {
+            Some(0 | 1) => {}
+            Some(copies) => {
+                // SAFETY: the first `count` pointers are mbufs that this burst owns; `Shared` accounts for the added references.
+                unsafe { dpdk_sys::tl_refcnt_add_same(mbufs, count, i16::from(copies) - 1) };
+            }
+            None => {
+                if planes.any_above_one() {
+                    let mut copies = [0u8; MAX_BURST];
+                    for (index, copies) in copies.iter_mut().enumerate().take(self.count) {
+                        *copies = planes.get(index);
+                    }
+                    // SAFETY: as above; `copies` has a number for each of the `count` mbufs.
+                    unsafe { dpdk_sys::tl_refcnt_add(mbufs, copies.as_ptr(), count) };
+                }
+                let unnamed = Selection(self.all().0 & !planes.any());
+                free_selected(&self.mbufs, unnamed);
+            }
+        }
+        if planes.any() == 0 {
+            free_all(&mut self.mbufs[..self.count]);
+        }
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, planes };
+        self.count = 0;
+        shared
+    }
+
+    /// Frees the packets.
+    pub fn clear(&mut self) {
+        free_all(&mut self.mbufs[..self.count]);
+        self.count = 0;
+    }
+}
+
+impl Drop for MbufBurst {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A small counter for each packet of a burst, held as bit planes: bit `i` of plane `p` is worth `2^p` for packet `i`.
+#[derive(Default, Clone, Copy)]
+struct Planes {
+    planes: [u64; 8],
+    used: usize,
+}
+
+impl Planes {
+    /// Adds 1 for the packets of `selection`.
+    #[inline(always)]
+    fn add(&mut self, selection: Selection) {
+        let mut carry = selection.0;
+        let mut plane = 0;
+        while carry != 0 {
+            assert!(plane < self.planes.len(), "at most 255 copies of a packet");
+            let sum = self.planes[plane] ^ carry;
+            carry &= self.planes[plane];
+            self.planes[plane] = sum;
+            plane += 1;
+        }
+        self.used = self.used.max(plane);
+    }
+
+    /// Takes 1 from the packets of `selection`, and gives those that had any.
+    #[inline(always)]
+    fn take(&mut self, selection: Selection) -> Selection {
+        let taken = selection.0 & self.any();
+        let mut borrow = taken;
+        for plane in &mut self.planes[..self.used] {
+            let difference = *plane ^ borrow;
+            borrow &= !*plane;
+            *plane = difference;
+        }
+        Selection(taken)
+    }
+
+    #[inline(always)]
+    fn any(&self) -> u64 {
+        self.planes[..self.used].iter().fold(0, |any, plane| any | plane)
+    }
+
+    fn any_above_one(&self) -> bool {
+        self.planes[1..].iter().any(|&plane| plane != 0)
+    }
+
+    /// The number that all packets of `all` have, if they have the same.
+    #[inline(always)]
+    fn uniform(&self, all: Selection) -> Option<u8> {
+        let mut value = 0;
+        for (index, &plane) in self.planes[..self.used].iter().enumerate() {
+            match plane {
+                0 => {}
+                _ if plane == all.0 => value |= 1 << index,
+                _ => return None,
+            }
+        }
+        Some(value)
+    }
+
+    fn get(&self, index: usize) -> u8 {
+        self.planes.iter().enumerate().fold(0, |value, (plane, bits)| value | (((bits >> index) & 1) as u8) << plane)
+    }
+}
+
+/// References to a burst's packets, one for each copy, to be taken by the tools. What is not taken is freed at the end.
+pub struct Shared<'a> {
+    mbufs: &'a [*mut rte_mbuf; MAX_BURST],
+    count: usize,
+    planes: Planes,
+}
+
+impl Shared<'_> {
+    /// Moves one reference to each selected packet to the back of `queue`; those that do not fit are freed. The number that fitted.
+    #[inline]
+    pub fn take(&mut self, selection: Selection, queue: &mut MbufQueue) -> usize {
+        let taken = self.planes.take(selection);
+        let room = queue.room();
+        let wanted = taken.count() as usize;
+        if wanted <= room {
+            queue.append(|slots| {
+                if taken == Selection::first(self.count) {
+                    slots[..wanted].copy_from_slice(&self.mbufs[..wanted]);
+                } else {
+                    for (slot, index) in slots.iter_mut().zip(taken.indices()) {
+                        *slot = self.mbufs[index];
+                    }
+                }
+                wanted
+            })
+        } else {
+            self.take_what_fits(taken, room, queue)
+        }
+    }
+
+    #[cold]
+    fn take_what_fits(&self, taken: Selection, room: usize, queue: &mut MbufQueue) -> usize {
+        let mut rest = taken;
+        queue.append(|slots| {
+            for (slot, index) in slots.iter_mut().zip(taken.indices().take(room)) {
+                *slot = self.mbufs[index];
+                rest.0 &= !(1 << index);
+            }
+            room
+        });
+        free_selected(self.mbufs, rest);
+        room
+    }
+
+    /// Sends one reference to each packet of the burst at once, past an empty `queue`; what the driver does not take goes to the
+    /// queue. Gives what was sent and the number that did not fit. Does nothing and gives `None` unless every packet is selected and
+    /// the queue is empty.
+    #[inline]
+    pub fn transmit_all(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> Option<(Moved, usize)> {
+        let all = Selection::first(self.count);
+        if selection != all || !queue.is_empty() || (self.planes.any() & all.0) != all.0 {
+            return None;
+        }
+        self.planes.take(all);
+        let mbufs = self.mbufs;
+        let sent = txq.send(&mbufs[..self.count]);
+        let moved = sent.packets;
+        if moved == self.count {
+            return Some((sent, 0));
+        }
+        let rest = self.count - moved;
+        let kept = rest.min(queue.room());
+        queue.append(|slots| {
+            slots[..kept].copy_from_slice(&mbufs[moved..moved + kept]);
+            kept
+        });
+        free_selected(mbufs, Selection(all.0 & !Selection::first(moved + kept).0));
+        Some((sent, rest - kept))
+    }
+
+    /// Frees one reference to each selected packet: for tools that only count.
+    #[inline]
+    pub fn discard(&mut self, selection: Selection) {
+        free_selected(self.mbufs, self.planes.take(selection));
+    }
+}
+
+impl Drop for Shared<'_> {
+    fn drop(&mut self) {
+        while self.planes.any() != 0 {
+            let rest = self.planes.take(Selection(self.planes.any()));
+            free_selected(self.mbufs, rest);
+        }
+    }
+}
+
+/// A bounded first-in, first-out queue of packets.
+pub struct MbufQueue {
+    slots: Box<[*mut rte_mbuf]>,
+    head: usize,
+    tail: usize,
+    capacity: usize,
+}
+
+// SAFETY: mbufs may be used and freed on any lcore; the queue owns its references alone.
+unsafe impl Send for MbufQueue {}
+
+impl MbufQueue {
+    /// Makes a queue for `capacity` packets. The slots are twice as many, so that the packets always lie in one piece: when the end is
+    /// reached they move to the front, once in at least `capacity` packets.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { slots: vec![std::ptr::null_mut(); capacity * 2].into_boxed_slice(), head: 0, tail: 0, capacity }
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.tail - self.head
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.tail == self.head
+    }
+
+    /// Packets that still fit.
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        self.capacity - self.len()
+    }
+
+    /// Bytes of all packets in the queue.
+    pub fn bytes(&self) -> u64 {
+        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
+        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[self.head..].as_ptr(), self.len() as u32) }
+    }
+
+    /// Appends through `fill`, which gets the free slots and says how many it wrote.
+    #[inline]
+    pub(super) fn append(&mut self, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
+        let room = self.room();
+        if self.tail + room > self.slots.len() {
+            self.slots.copy_within(self.head..self.tail, 0);
+            self.tail -= self.head;
+            self.head = 0;
+        }
+        let added = fill(&mut self.slots[self.tail..self.tail + room]).min(room);
+        self.tail += added;
+        added
+    }
+
+    /// Lends the packets, oldest first, to `take`, which says how many of the first it took over.
+    #[inline]
+    pub(super) fn move_front(&mut self, take: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
+        let taken = take(&mut self.slots[self.head..self.tail]).min(self.len());
+        self.head += taken;
+        if self.head == self.tail {
+            self.head = 0;
+            self.tail = 0;
+        }
+        taken
+    }
+
+    /// Sends packets from the front, at most `burst` a call of the driver, until the queue is empty or the driver takes no more.
+    #[inline]
+    pub fn transmit(&mut self, txq: &mut TxQueue, burst: usize) -> Moved {
+        let mut sent = Moved::default();
+        while !self.is_empty() {
+            let offered = self.len().min(burst);
+            let accepted = self.move_front(|mbufs| {
+                let moved = txq.send(&mbufs[..offered]);
+                sent.bytes += moved.bytes;
+                moved.packets
+            });
+            sent.packets += accepted;
+            if accepted < offered {
+                break;
+            }
+        }
+        sent
+    }
+
+    /// Frees all packets; the number freed.
+    pub fn clear(&mut self) -> usize {
+        let count = self.len();
+        free_all(&mut self.slots[self.head..self.tail]);
+        self.head = 0;
+        self.tail = 0;
+        count
+    }
+}
+
+impl Drop for MbufQueue {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Makes a burst of packets from bytes: for tests and for ports that read files.
+/// Packets longer than one mbuf holds are refused (`None`), as are those that the pool has no mbuf for.
+pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
+    let mut burst = MbufBurst::default();
+    if packets.len() > MAX_BURST || packets.iter().any(|bytes| bytes.len() > super::mempool::DATA_ROOM as usize) {
+        return None;
+    }
+    let count = packets.len();
+    burst.fill(count, |slots| {
+        // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
+        let result = unsafe { dpdk_sys::tl_alloc_bulk(pool.raw(), slots.as_mut_ptr(), slots.len() as u32) };
+        if result == 0 { count } else { 0 }
+    });
+    if burst.len() != count {
+        return None;
+    }
+    for (&mbuf, bytes) in burst.mbufs.iter().zip(packets) {
+        // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the packet is no longer (checked above).
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data(mbuf).cast_mut(), bytes.len()) };
+        // SAFETY: the offset is that of `pkt_len` in the installed release (shim.h), of a fresh mbuf owned here.
+        unsafe { field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(bytes.len() as u32) };
+        // SAFETY: likewise of `data_len`.
+        unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).write(bytes.len() as u16) };
+    }
+    Some(burst)
+}
+
+/// A pointer to a field of an mbuf.
+///
+/// # Safety
+/// `mbuf` points to an mbuf, and a `T` lies at `offset`.
+#[inline(always)]
+unsafe fn field<T>(mbuf: *mut rte_mbuf, offset: u32) -> *mut T {
+    // SAFETY: the caller vouches that the offset lies inside the mbuf.
+    unsafe { mbuf.byte_add(offset as usize).cast::<T>() }
+}
+
+#[inline(always)]
+fn packet_len(mbuf: *mut rte_mbuf) -> u32 {
+    // SAFETY: callers pass mbufs that a burst or queue owns; the offset is that of `pkt_len` (shim.h).
+    unsafe { field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).read() }
+}
+
+#[inline(always)]
+fn segments(mbuf: *mut rte_mbuf) -> u16 {
+    // SAFETY: as above, of `nb_segs`.
+    unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).read() }
+}
+
+/// The first byte of the first segment.
+#[inline(always)]
+fn data(mbuf: *mut rte_mbuf) -> *const u8 {
+    // SAFETY: callers pass mbufs that a burst or queue owns; the offset is that of `buf_addr` (shim.h).
+    let start = unsafe { field::<*const u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR).read() };
+    // SAFETY: as above, of `data_off`.
+    let offset = unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() };
+    start.wrapping_add(usize::from(offset))
+}
+
+/// Views a packet of one segment.
+#[inline(always)]
+fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
+    // SAFETY: callers pass mbufs that a burst owns for as long as the frame's borrow; the offset is that of `data_len` (shim.h).
+    let len = unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() };
+    // SAFETY: `data_len` bytes from the data pointer on belong to the packet (rte_mbuf), and nobody writes to them while it is owned.
+    let bytes = unsafe { std::slice::from_raw_parts(data(mbuf), usize::from(len)) };
+    Frame::whole(bytes)
+}
+
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect on state and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Frees one reference to each mbuf.
+fn free_all(mbufs: &mut [*mut rte_mbuf]) {
+    if !mbufs.is_empty() {
+        // SAFETY: callers own one reference to each and forget it.
+        unsafe { dpdk_sys::rte_pktmbuf_free_bulk(mbufs.as_mut_ptr(), mbufs.len() as u32) };
+    }
+}
+
+/// Frees one reference to each selected mbuf.
+fn free_selected(mbufs: &[*mut rte_mbuf; MAX_BURST], selection: Selection) {
+    let mut chosen: ArrayVec<*mut rte_mbuf, MAX_BURST> = selection.indices().map(|index| mbufs[index]).collect();
+    free_all(&mut chosen);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn planes_count_like_an_array_of_counters(masks in prop::collection::vec(any::<u64>(), 0..40)) {
+            let mut planes = Planes::default();
+            let mut model = [0u8; 64];
+            for &mask in &masks {
+                planes.add(Selection(mask));
+                (0..64).filter(|i| mask >> i & 1 == 1).for_each(|i| model[i] += 1);
+            }
+            for (index, &count) in model.iter().enumerate() {
+                prop_assert_eq!(planes.get(index), count);
+            }
+            let same = model.iter().all(|&count| count == model[0]).then_some(model[0]);
+            prop_assert_eq!(planes.uniform(Selection(u64::MAX)), same);
+            for &mask in masks.iter().rev() {
+                prop_assert_eq!(planes.take(Selection(mask)), Selection(mask));
+            }
+            prop_assert_eq!(planes.any(), 0);
+            prop_assert_eq!(planes.take(Selection(u64::MAX)), Selection::NONE);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a classic BPF program looks at in a packet, and the sets of values that its tests accept.
+
+use std::fmt::Debug;
+
+/// Where a value is read from.
+///
+/// The order is that in which a program usually loads: fixed offsets first, then those behind a variable header.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Source {
+    /// `width` bytes (1, 2 or 4, big-endian) at `offset`.
+    Absolute { offset: u32, width: u8 },
+    /// `width` bytes at `offset` behind a header of `4*([base]&0xf)` bytes, as `ldxb 4*([14]&0xf)` measures an IPv4 header.
+    Indirect { base: u32, offset: u32, width: u8 },
+    /// The packet's length on the wire.
+    Len,
+}
+
+impl Source {
+    /// The largest value that it can have.
+    pub fn max(self) -> u32 {
+        match self {
+            Source::Absolute { width, .. } | Source::Indirect { width, .. } => u32::MAX >> (32 - 8 * u32::from(width)),
+            Source::Len => u32::MAX,
+        }
+    }
+
+    /// Whether a packet that has `self` surely has `other` too: it reaches as far.
+    pub fn implies(self, other: Source) -> bool {
+        let end = |offset: u32, width: u8| u64::from(offset) + u64::from(width);
+        match (self, other) {
+            (_, Source::Len) => true,
+            (Source::Len, _) => false,
+            (Source::Absolute { offset: o, width: w }, Source::Absolute { offset, width }) => end(o, w) >= end(offset, width),
+            (Source::Absolute { .. }, Source::Indirect { .. }) => false,
+            // The header length is at least 0, and its own byte was read.
+            (Source::Indirect { base, offset: o, width: w }, Source::Absolute { offset, width }) => {
+                end(o, w).max(end(base, 1)) >= end(offset, width)
+            }
+            (Source::Indirect { base: b, offset: o, width: w }, Source::Indirect { base, offset, width }) => {
+                b == base && end(o, w) >= end(offset, width)
+            }
+        }
+    }
+}
+
+/// A value that paths test: what is read, and which of its bits count.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Field {
+    pub source: Source,
+    /// Bits that count. Masks that keep only the leading bits never stand here: such a test is a range of the whole value.
+    pub mask: u32,
+}
+
+/// A set of `u32`: ascending, disjoint, non-adjacent inclusive ranges.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct ValueSet(Vec<(u32, u32)>);
+
+impl ValueSet {
+    pub fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// `low..=high`; empty where `low` is above `high`.
+    pub fn range(low: u32, high: u32) -> Self {
+        Self(if low <= high { vec![(low, high)] } else { Vec::new() })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn ranges(&self) -> &[(u32, u32)] {
+        &self.0
+    }
+
+    /// How many values it holds.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|&(low, high)| u64::from(high - low) + 1).sum()
+    }
+
+    /// The value of a set that has just one.
+    pub fn single(&self) -> Option<u32> {
+        match self.0[..] {
+            [(low, high)] if low == high => Some(low),
+            _ => None,
+        }
+    }
+
+    /// Whether it is `0..=max`.
+    pub fn is_full(&self, max: u32) -> bool {
+        self.0[..] == [(0, max)]
+    }
+
+    /// What of `0..=max` is not in it.
+    pub fn complement(&self, max: u32) -> Self {
+        let mut ranges = Vec::with_capacity(self.0.len() + 1);
+        let mut from = Some(0u32);
+        for &(low, high) in &self.0 {
+            if let Some(start) = from
+                && start < low
+            {
+                ranges.push((start, low - 1));
+            }
+            from = high.checked_add(1);
+        }
+        if let Some(start) = from
+            && start <= max
+        {
+            ranges.push((start, max));
+        }
+        Self(ranges)
+    }
+
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut ranges = Vec::new();
+        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some(&&(a, b)), Some(&&(c, d))) = (left.peek(), right.peek()) {
+            let (low, high) = (a.max(c), b.min(d));
+            if low <= high {
+                ranges.push((low, high));
+            }
+            if b < d {
+                left.next()
+            } else {
+                right.next()
+            };
+        }
+        Self(ranges)
+    }
+
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_ranges(self.0.iter().chain(&other.0).copied().collect())
+    }
+
+    /// The union of any ranges.
+    pub fn from_ranges(mut all: Vec<(u32, u32)>) -> Self {
+        all.sort_unstable();
+        let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(all.len());
+        for (low, high) in all {
+            match ranges.last_mut() {
+                Some((_, end)) if low <= end.saturating_add(1) => *end = high.max(*end),
+                _ => ranges.push((low, high)),
+            }
+        }
+        Self(ranges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set() -> impl Strategy<Value = (ValueSet, u32)> {
+        // Bit i of the mask: whether the set holds i.
+        any::<u32>()
+            .prop_map(|bits| (ValueSet::from_ranges((0..32).filter(|i| bits >> i & 1 == 1).map(|i| (i, i)).collect()), bits))
+    }
+
+    fn bits(set: &ValueSet) -> u32 {
+        set.ranges().iter().flat_map(|&(low, high)| low..=high).fold(0, |bits, i| bits | 1 << i)
+    }
+
+    proptest! {
+        #[test]
+        fn set_operations_agree_with_bit_masks((a, x) in set(), (b, y) in set()) {
+            prop_assert_eq!(bits(&a), x);
+            prop_assert_eq!(bits(&a.intersection(&b)), x & y);
+            prop_assert_eq!(bits(&a.union(&b)), x | y);
+            prop_assert_eq!(bits(&a.complement(31)), !x);
+            prop_assert_eq!(a.len(), u64::from(x.count_ones()));
+            prop_assert_eq!(a.is_full(31), x == u32::MAX);
+        }
+    }
+
+    #[test]
+    fn sets_reach_to_the_largest_value() {
+        let top = ValueSet::range(u32::MAX, u32::MAX);
+        assert_eq!(top.complement(u32::MAX), ValueSet::range(0, u32::MAX - 1));
+        assert!(top.union(&top.complement(u32::MAX)).is_full(u32::MAX));
+        assert!(ValueSet::empty().complement(u32::MAX).is_full(u32::MAX));
+    }
+}

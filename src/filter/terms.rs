@@ -1,0 +1,192 @@
+//! Terms that pcap filters lack: identifiers of tunnels and labels, bytes at a place, and the VLAN that narrows a rule's sources.
+//!
+//! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
+
+use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::parse::{Depth, Layers};
+use crate::dpdk::Frame;
+use crate::headers::{ethernet, u16_at, vlan};
+
+/// Numbers from several ranges, their ends included.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct IdRanges {
+    /// Ascending; no two meet.
+    ranges: Vec<(u32, u32)>,
+}
+
+impl IdRanges {
+    /// The numbers from `first` to `last` of each pair; a pair whose `last` is the smaller holds none.
+    pub fn new(ranges: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        let mut sorted: Vec<(u32, u32)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
+        sorted.sort_unstable();
+        let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(sorted.len());
+        for (first, last) in sorted {
+            match ranges.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => ranges.push((first, last)),
+            }
+        }
+        Self { ranges }
+    }
+
+    #[inline]
+    pub fn contains(&self, id: u32) -> bool {
+        let above = self.ranges.partition_point(|(first, _)| *first <= id);
+        above > 0 && id <= self.ranges[above - 1].1
+    }
+}
+
+/// A set of VLAN ids, as a bit for each of the 4096.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct VlanSet(Box<[u64; 64]>);
+
+impl VlanSet {
+    /// The ids from `first` to `last` of each pair; what is above 4095 is no VLAN id and left out.
+    pub fn new(ranges: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        let mut words = Box::new([0; 64]);
+        for (first, last) in ranges {
+            for id in first..=last.min(4095) {
+                words[id as usize / 64] |= 1 << (id % 64);
+            }
+        }
+        Self(words)
+    }
+
+    /// Whether `id` (0 to 4095) is in the set.
+    #[inline(always)]
+    pub fn contains(&self, id: u16) -> bool {
+        self.0[usize::from(id / 64 % 64)] >> (id % 64) & 1 != 0
+    }
+
+    /// The packets whose outermost tag has an id of the set; untagged ones have none. Needs no layers.
+    pub fn select(&self, frames: &[Frame<'_>], among: Selection) -> Selection {
+        select(among, |i| outer_vlan(frames[i].bytes()).is_some_and(|id| self.contains(id)))
+    }
+}
+
+#[inline(always)]
+fn outer_vlan(bytes: &[u8]) -> Option<u16> {
+    if vlan::is_tpid(u16_at(bytes, ethernet::ADDRESSES_LEN)?) { u16_at(bytes, ethernet::HEADER_LEN).map(vlan::id) } else { None }
+}
+
+/// Where an offset begins to count.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Anchor {
+    /// At the first byte of the packet.
+    #[default]
+    Frame,
+    /// Behind the outermost Ethernet header, its tags and labels (`after l2`).
+    L2,
+    /// Behind the outermost IP header, its options or extension headers (`after l3`).
+    L3,
+    /// Behind the outermost TCP, UDP, SCTP or ICMP header (`after l4`).
+    L4,
+    /// Behind the innermost one (`after inner-l4`).
+    InnerL4,
+}
+
+impl Anchor {
+    /// How deep packets must have been parsed; `None` where not at all.
+    pub fn parse_depth(self) -> Option<Depth> {
+        match self {
+            Anchor::Frame => None,
+            Anchor::L2 | Anchor::L3 | Anchor::L4 => Some(Depth::Outer),
+            Anchor::InnerL4 => Some(Depth::Full),
+        }
+    }
+
+    /// The place in a packet; `None` where it has no such header, or that is cut.
+    #[inline(always)]
+    fn place(self, bytes: &[u8], layers: &Layers) -> Option<usize> {
+        match self {
+            Anchor::Frame => Some(0),
+            Anchor::L2 => layers.outer.network(),
+            Anchor::L3 => layers.outer.l4(),
+            Anchor::L4 => layers.outer.payload(bytes),
+            Anchor::InnerL4 => layers.inner.payload(bytes),
+        }
+    }
+}
+
+/// Bytes at a place: `bytes OFFSET HEX[/MASK] [after …]`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BytesTerm {
+    anchor: Anchor,
+    offset: usize,
+    /// Value and mask of each byte; no value has a bit outside its mask.
+    bytes: Vec<(u8, u8)>,
+}
+
+impl BytesTerm {
+    /// The bytes of `value`, where the bits of `mask` are set; the longer of the two is cut to the shorter. Bits of the value outside
+    /// the mask do not count.
+    pub fn new(anchor: Anchor, offset: u16, value: &[u8], mask: &[u8]) -> Self {
+        let bytes = value.iter().zip(mask).map(|(value, mask)| (value & mask, *mask)).collect();
+        Self { anchor, offset: usize::from(offset), bytes }
+    }
+
+    #[inline]
+    fn matches(&self, frame: &Frame<'_>, layers: &Layers) -> bool {
+        let place = self.anchor.place(frame.bytes(), layers).and_then(|place| frame.bytes().get(place + self.offset..));
+        place.is_some_and(|there| {
+            there.len() >= self.bytes.len() && there.iter().zip(&self.bytes).all(|(byte, (value, mask))| byte & mask == *value)
+        })
+    }
+}
+
+/// A term that stands beside a rule's filter.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Term {
+    /// Some VXLAN, GENEVE or NVGRE layer has a virtual network id of these.
+    Vni(IdRanges),
+    /// Some GTP-U layer has a tunnel endpoint id of these.
+    Teid(IdRanges),
+    /// Some label of some MPLS stack is one of these.
+    MplsLabel(IdRanges),
+    Bytes(BytesTerm),
+}
+
+impl Term {
+    /// How deep packets must have been parsed; `None` where not at all.
+    pub fn parse_depth(&self) -> Option<Depth> {
+        match self {
+            Term::Vni(_) | Term::Teid(_) | Term::MplsLabel(_) => Some(Depth::Full),
+            Term::Bytes(term) => term.anchor.parse_depth(),
+        }
+    }
+
+    /// The packets `among` those given for which the term holds.
+    ///
+    /// # Panics
+    /// If `frames` or `layers` are shorter than the highest index in `among` says.
+    pub fn select(&self, frames: &[Frame<'_>], layers: &[Layers], among: Selection) -> Selection {
+        match self {
+            Term::Vni(ids) => select(among, |i| {
+                let bytes = frames[i].bytes();
+                layers[i].shells().iter().any(|shell| shell.vni(bytes).is_some_and(|vni| ids.contains(vni)))
+            }),
+            Term::Teid(ids) => select(among, |i| {
+                let bytes = frames[i].bytes();
+                layers[i].shells().iter().any(|shell| shell.teid(bytes).is_some_and(|teid| ids.contains(teid)))
+            }),
+            Term::MplsLabel(ids) => select(among, |i| {
+                let bytes = frames[i].bytes();
+                layers[i].shells().iter().any(|shell| shell.labels(bytes).any(|label| ids.contains(label)))
+            }),
+            Term::Bytes(term) => select(among, |i| term.matches(&frames[i], layer_or_empty(term, layers, i))),
+        }
+    }
+}
+
+/// The layers of packet `i`; those of a plan that parses nothing are not there, and a term that counts from the frame needs none.
+#[inline(always)]
+fn layer_or_empty<'a>(term: &BytesTerm, layers: &'a [Layers], i: usize) -> &'a Layers {
+    const NOTHING: &Layers = &Layers::EMPTY;
+    if term.anchor == Anchor::Frame { NOTHING } else { &layers[i] }
+}
+
+#[inline(always)]
+fn select(among: Selection, holds: impl Fn(usize) -> bool) -> Selection {
+    debug_assert!(MAX_BURST <= 64);
+    Selection(among.indices().fold(0, |bits, i| bits | u64::from(holds(i)) << i))
+}

@@ -1,0 +1,203 @@
+//! `through`: the frame inside tags, labels and tunnels, shown to filters without a copy.
+//!
+//! Stands between parse and the filters of rules that say `through`. `docs/through.md` says which frame is looked at.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::parse::{Carried, Layers, Shell, ShellKind};
+use crate::dpdk::{Frame, SplitFrame};
+use crate::headers::{chunk, ethernet, u16_at, vlan};
+
+/// A kind of layer that filters can look through.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Layer {
+    /// VLAN tags, however many.
+    Vlan,
+    /// VLAN tags of which the outermost is a service tag, or which are two and more.
+    Qinq,
+    /// MPLS labels, however many, and Ethernet pseudowires behind them.
+    Mpls,
+    /// VXLAN and VXLAN-GPE.
+    Vxlan,
+    Geneve,
+    /// GRE and NVGRE.
+    Gre,
+    /// ERSPAN I, II and III.
+    Erspan,
+    /// GTP-U.
+    Gtp,
+    /// IPv4 or IPv6 in IPv4 or IPv6.
+    Ipip,
+}
+
+impl Layer {
+    pub const ALL: [Layer; 9] =
+        [Layer::Vlan, Layer::Qinq, Layer::Mpls, Layer::Vxlan, Layer::Geneve, Layer::Gre, Layer::Erspan, Layer::Gtp, Layer::Ipip];
+
+    /// Its word in the pipeline language.
+    pub fn word(self) -> &'static str {
+        match self {
+            Layer::Vlan => "vlan",
+            Layer::Qinq => "qinq",
+            Layer::Mpls => "mpls",
+            Layer::Vxlan => "vxlan",
+            Layer::Geneve => "geneve",
+            Layer::Gre => "gre",
+            Layer::Erspan => "erspan",
+            Layer::Gtp => "gtp",
+            Layer::Ipip => "ipip",
+        }
+    }
+}
+
+/// The kinds of layers that a filter looks through.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Through(u16);
+
+impl Through {
+    /// `through any`: all kinds, and PPPoE.
+    pub const ANY: Through = Through(u16::MAX);
+
+    pub fn with(self, layer: Layer) -> Self {
+        Self(self.0 | 1 << layer as u8)
+    }
+
+    #[inline(always)]
+    pub fn contains(self, layer: Layer) -> bool {
+        self.0 & 1 << layer as u8 != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `shell` is a layer to look through.
+    #[inline]
+    fn takes(self, shell: &Shell, bytes: &[u8]) -> bool {
+        match shell.kind {
+            ShellKind::Vlan => self.contains(Layer::Vlan) || self.contains(Layer::Qinq) && is_qinq(shell, bytes),
+            ShellKind::Pppoe => self == Self::ANY,
+            ShellKind::Mpls | ShellKind::Pseudowire => self.contains(Layer::Mpls),
+            ShellKind::Ipip => self.contains(Layer::Ipip),
+            ShellKind::Gre => self.contains(Layer::Gre),
+            ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => self.contains(Layer::Erspan),
+            ShellKind::Vxlan | ShellKind::VxlanGpe => self.contains(Layer::Vxlan),
+            ShellKind::Geneve => self.contains(Layer::Geneve),
+            ShellKind::Gtp => self.contains(Layer::Gtp),
+        }
+    }
+}
+
+impl FromIterator<Layer> for Through {
+    fn from_iter<T: IntoIterator<Item = Layer>>(layers: T) -> Self {
+        layers.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+/// A word after `through` is not the name of a layer.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("unknown layer `{0}`; expected any, or some of vlan, qinq, mpls, vxlan, geneve, gre, erspan, gtp, ipip")]
+pub struct UnknownLayer(pub String);
+
+/// Reads `any`, or names of layers with commas between them.
+impl FromStr for Through {
+    type Err = UnknownLayer;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLayer> {
+        if text == "any" {
+            return Ok(Self::ANY);
+        }
+        let layer =
+            |word: &str| Layer::ALL.into_iter().find(|layer| layer.word() == word).ok_or_else(|| UnknownLayer(word.to_owned()));
+        text.split(',').map(layer).collect()
+    }
+}
+
+fn is_qinq(tags: &Shell, bytes: &[u8]) -> bool {
+    let is_service_tag = u16_at(bytes, usize::from(tags.offset) - 2).is_some_and(|tpid| tpid != vlan::TPID_8021Q);
+    is_service_tag || tags.header_len() > vlan::TAG_LEN
+}
+
+/// The frame that a filter looks at.
+#[derive(Clone, Copy)]
+pub enum Inside<'a> {
+    /// Contiguous bytes of the packet: the packet itself, or the Ethernet frame that a tunnel carries.
+    Whole(Frame<'a>),
+    /// An Ethernet header that was made up, and bytes of the packet.
+    Split(SplitFrame<'a>),
+}
+
+impl<'a> Inside<'a> {
+    /// The same frame in two pieces; `None` where it is shorter than an Ethernet header.
+    #[inline]
+    pub fn split(self) -> Option<SplitFrame<'a>> {
+        match self {
+            Inside::Split(frame) => Some(frame),
+            Inside::Whole(frame) => {
+                let (header, payload) = frame.bytes().split_first_chunk::<{ ethernet::HEADER_LEN }>()?;
+                Some(SplitFrame::new(*header, payload, frame.original_len()))
+            }
+        }
+    }
+}
+
+/// The frame inside the layers of `frame` that are in `through`; the frame itself where there are none.
+/// `layers` are those that `parse` gave for it with `Depth::Full`.
+///
+/// Its length on the wire is that of the packet less what is in front of it. Where what is inside has no Ethernet header in front, it
+/// gets the MAC addresses of the nearest one, and the ethertype of what it is.
+#[inline]
+pub fn inside<'a>(through: Through, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
+    if layers.shells().is_empty() { Inside::Whole(*frame) } else { inside_shells(through, frame, layers) }
+}
+
+fn inside_shells<'a>(through: Through, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
+    let bytes = frame.bytes();
+    let mut addresses_at = 0;
+    let mut passed = None;
+    for shell in layers.shells() {
+        match shell.carries(bytes) {
+            Some(carried) if through.takes(shell, bytes) => {
+                passed = Some((shell.payload(), carried));
+                if carried == Carried::Ethernet {
+                    addresses_at = shell.payload();
+                }
+            }
+            // Tags that nobody asked to look through belong to what carries the next layer.
+            Some(_) if shell.kind == ShellKind::Vlan => {}
+            _ => break,
+        }
+    }
+    let Some((payload_at, carried)) = passed else { return Inside::Whole(*frame) };
+    let payload = &bytes[payload_at..];
+    let original_len = frame.original_len().saturating_sub(payload_at as u32);
+    match (carried, chunk::<{ ethernet::ADDRESSES_LEN }>(bytes, addresses_at)) {
+        (Carried::Network(ethertype), Some(addresses)) => {
+            let mut header = [0; ethernet::HEADER_LEN];
+            header[..ethernet::ADDRESSES_LEN].copy_from_slice(addresses);
+            header[ethernet::ADDRESSES_LEN..].copy_from_slice(&ethertype.to_be_bytes());
+            Inside::Split(SplitFrame::new(header, payload, original_len.saturating_add(ethernet::HEADER_LEN as u32)))
+        }
+        _ => Inside::Whole(Frame::new(payload, original_len)),
+    }
+}
+
+/// The frames inside those of a burst: `split[i]` becomes that of `frames[i]`, for all packets of the selection that is returned.
+/// The others are shorter than an Ethernet header: what filters say of them is what they say of `inside`, and it is seldom asked.
+///
+/// # Panics
+/// If there are more than `MAX_BURST` frames, or `layers` or `split` are shorter than `frames`.
+pub fn inside_burst<'a>(through: Through, frames: &[Frame<'a>], layers: &[Layers], split: &mut [SplitFrame<'a>]) -> Selection {
+    assert!(frames.len() <= MAX_BURST, "a selection has a bit for each frame");
+    let mut selection = Selection::NONE;
+    for (i, frame) in frames.iter().enumerate() {
+        let inside = inside(through, frame, &layers[i]).split();
+        split[i] = inside.unwrap_or(SplitFrame::new([0; ethernet::HEADER_LEN], &[], 0));
+        selection.0 |= u64::from(inside.is_some()) << i;
+    }
+    selection
+}

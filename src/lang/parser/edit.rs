@@ -1,0 +1,133 @@
+//! The edits, which rules and tools share.
+
+use super::super::ast::Spanned;
+use super::super::ast::{Anchor, Edit, Layer, Strip, Through};
+use super::super::suggest::nearest;
+use super::super::value::{Misread, byte, keep_prefix, mac, number};
+use super::line::{Line, Read};
+
+pub const LAYERS: &[(&str, Layer)] = &[
+    ("vlan", Layer::Vlan),
+    ("qinq", Layer::Qinq),
+    ("mpls", Layer::Mpls),
+    ("vxlan", Layer::Vxlan),
+    ("geneve", Layer::Geneve),
+    ("gre", Layer::Gre),
+    ("gtp", Layer::Gtp),
+    ("ipip", Layer::Ipip),
+    ("erspan", Layer::Erspan),
+];
+
+const OUTER_ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4)];
+const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
+
+/// `LIST` of layers, or the word that stands for all of them: then none.
+fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<Option<Vec<Spanned<Layer>>>> {
+    if line.accept(all).is_some() {
+        return Ok(None);
+    }
+    let words = || LAYERS.iter().map(|(word, _)| *word);
+    line.list(key, |text| {
+        let found = LAYERS.iter().find(|(word, _)| *word == text).map(|(_, layer)| *layer);
+        found.ok_or_else(|| Misread {
+            expected: format!("{all} or a list of {}", words().collect::<Vec<_>>().join(", ")),
+            part: None,
+            help: nearest(text, words()).map(|near| format!("did you mean `{near}`?")),
+        })
+    })
+    .map(Some)
+}
+
+/// `[through LAYERS|any]`.
+pub fn through(line: &mut Line) -> Read<Option<Spanned<Through>>> {
+    let Some(word) = line.accept("through") else { return Ok(None) };
+    let through = layers(line, "through", "any")?.map_or(Through::Any, Through::Layers);
+    Ok(Some(Spanned::new(through, line.since(word))))
+}
+
+/// `[after l2|l3|l4]`.
+pub fn after_outer(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
+    line.optional("after", |line| line.choice("after", OUTER_ANCHORS))
+}
+
+fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
+    line.optional("after", |line| line.choice("after", ANCHORS))
+}
+
+/// `strip LAYERS|all`.
+pub fn strip(line: &mut Line) -> Read<Edit> {
+    Ok(Edit::Strip(layers(line, "strip", "all")?.map_or(Strip::All, Strip::Layers)))
+}
+
+/// `tag vlan ID [from-port]`.
+pub fn tag(line: &mut Line) -> Read<Edit> {
+    line.expect("vlan")?;
+    let vlan = line.value("tag vlan", number(1..=4094))?.value;
+    Ok(Edit::TagVlan { vlan, from_port: line.accept("from-port").is_some() })
+}
+
+/// `rewrite dst-mac MAC`, `rewrite src-mac MAC`, `rewrite vlan ID`.
+pub fn rewrite(line: &mut Line) -> Read<Edit> {
+    #[derive(Clone, Copy)]
+    enum Field {
+        DstMac,
+        SrcMac,
+        Vlan,
+    }
+    Ok(match line.choice("rewrite", &[("dst-mac", Field::DstMac), ("src-mac", Field::SrcMac), ("vlan", Field::Vlan)])?.value {
+        Field::DstMac => Edit::RewriteDstMac(line.value("rewrite dst-mac", mac)?.value),
+        Field::SrcMac => Edit::RewriteSrcMac(line.value("rewrite src-mac", mac)?.value),
+        Field::Vlan => Edit::RewriteVlan(line.value("rewrite vlan", number(1..=4094))?.value),
+    })
+}
+
+/// `slice BYTES [after l2|l3|l4|inner-l4]`; without `after`, at least the Ethernet header stays.
+pub fn slice(line: &mut Line) -> Read<Edit> {
+    let keep = line.value("slice", number(0..=u16::MAX))?;
+    let after = after(line)?;
+    if after.is_none() && keep.value < 14 {
+        let error = super::super::diagnostic::Diagnostic::error(keep.span, format!("invalid `slice` value `{}`", keep.value));
+        return Err(line.report(error.label("expected at least 14, the Ethernet header, where no `after` follows")));
+    }
+    Ok(Edit::Slice { keep_bytes: keep.value, after })
+}
+
+/// `mask OFFSET LENGTH [byte 0xNN] [after l2|l3|l4|inner-l4]`.
+pub fn mask(line: &mut Line) -> Read<Edit> {
+    let offset = line.value("mask", number(0..=u16::MAX))?.value;
+    let length = line.value("mask", number(1..=u16::MAX))?.value;
+    let (mut fill, mut anchor) = (None, None);
+    loop {
+        if fill.is_none() && line.accept("byte").is_some() {
+            fill = Some(line.value("byte", byte)?.value);
+        } else if anchor.is_none() && line.accept("after").is_some() {
+            anchor = Some(line.choice("after", ANCHORS)?);
+        } else {
+            return Ok(Edit::Mask { offset, length, byte: fill.unwrap_or(0), after: anchor });
+        }
+    }
+}
+
+/// `anonymize ip [prefix-preserving key FILE] [keep V4/V6] [inner]`.
+pub fn anonymize(line: &mut Line) -> Read<Edit> {
+    line.expect("ip")?;
+    let (mut key_file, mut keep, mut inner) = (None, None, false);
+    loop {
+        if key_file.is_none() && line.accept("prefix-preserving").is_some() {
+            line.expect("key")?;
+            key_file = Some(line.free_text("key", "the path of a key file")?);
+        } else if keep.is_none() && line.accept("keep").is_some() {
+            keep = Some(line.value("keep", keep_prefix)?);
+        } else if !inner && line.accept("inner").is_some() {
+            inner = true;
+        } else {
+            return Ok(Edit::AnonymizeIp { key_file, keep, inner });
+        }
+    }
+}
+
+/// `payload drop`.
+pub fn payload(line: &mut Line) -> Read<Edit> {
+    line.expect("drop")?;
+    Ok(Edit::PayloadDrop)
+}

@@ -1,0 +1,481 @@
+//! Reads the words of one line in the order of the grammar, and reports what does not fit.
+//!
+//! Clauses (`from …`, `match …`) are rows of a table: the word that begins them and the function that reads the rest. A mistake in
+//! one clause does not hide one in the next: reading goes on at the next word that begins a clause. Where that leaves words unread,
+//! what follows may be a consequence, and nothing more is reported in this line.
+
+use std::collections::HashSet;
+
+use super::super::ast::{Name, NameKind, Spanned};
+use super::super::diagnostic::{Diagnostic, Diagnostics, any_of, quoted};
+use super::super::lexer::{Word, WordLine};
+use super::super::source::Span;
+use super::super::suggest::nearest;
+use super::super::value::{self, Misread, Value, items};
+
+/// The mistake has been reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported;
+
+pub type Read<T> = Result<T, Reported>;
+
+/// Whether one value may stand twice in a comma list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    Allowed,
+    Refused,
+}
+
+/// One row of a table of clauses.
+pub struct Clause<T: 'static> {
+    word: &'static str,
+    repeats: bool,
+    read: fn(&mut Line) -> Read<T>,
+}
+
+impl<T> Clause<T> {
+    /// The word that begins the clause.
+    pub fn word(&self) -> &'static str {
+        self.word
+    }
+}
+
+/// A clause that may be given once.
+pub const fn once<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+    Clause { word, repeats: false, read }
+}
+
+/// A clause that may be given several times.
+pub const fn many<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+    Clause { word, repeats: true, read }
+}
+
+pub struct Line<'a> {
+    words: &'a [Word],
+    end: Span,
+    next: usize,
+    diagnostics: &'a mut Diagnostics,
+    flawed: bool,
+    /// Nothing more is reported: what follows may be a consequence of what was.
+    muted: bool,
+    /// A misspelt word was taken for what it probably meant. If what follows does not fit, the guess was wrong.
+    guessing: bool,
+    /// The words that begin a clause of this line.
+    stops: Vec<&'static str>,
+    /// Optional words that were looked for at the next word.
+    tried: Vec<&'static str>,
+    defined: Option<(NameKind, String)>,
+}
+
+impl<'a> Line<'a> {
+    pub fn new(line: &'a WordLine, diagnostics: &'a mut Diagnostics) -> Line<'a> {
+        Line {
+            words: &line.words,
+            end: line.end,
+            next: 0,
+            diagnostics,
+            flawed: line.flawed,
+            // The text ended in the middle of the line: what is missing may be a consequence.
+            muted: line.flawed && line.words.iter().all(|word| !word.poisoned),
+            guessing: false,
+            stops: Vec::new(),
+            tried: Vec::new(),
+            defined: None,
+        }
+    }
+
+    /// A mistake in this line was reported.
+    pub fn is_flawed(&self) -> bool {
+        self.flawed
+    }
+
+    /// The name that this line defines, as far as it was read.
+    pub fn defined(self) -> Option<(NameKind, String)> {
+        self.defined
+    }
+
+    pub fn peek(&self) -> Option<&'a Word> {
+        self.words.get(self.next)
+    }
+
+    pub fn advance(&mut self) {
+        self.next += 1;
+        self.tried.clear();
+    }
+
+    /// The place of the word read last.
+    pub fn last_span(&self) -> Span {
+        self.next.checked_sub(1).and_then(|last| self.words.get(last)).map_or(self.end, |word| word.span)
+    }
+
+    /// The places from that of `first` to the word read last.
+    pub fn since(&self, first: Span) -> Span {
+        first.to(self.last_span())
+    }
+
+    /// The place behind the last word, where something is missing.
+    pub fn end(&self) -> Span {
+        self.end
+    }
+
+    pub fn report(&mut self, diagnostic: Diagnostic) -> Reported {
+        self.flawed = true;
+        self.muted |= self.guessing;
+        if !self.muted {
+            self.diagnostics.push(diagnostic);
+        }
+        Reported
+    }
+
+    /// Reports a word that is none of `words`; gives the one that was probably meant.
+    fn guess<'w>(&mut self, word: &Word, message: String, words: &[&'w str]) -> Option<&'w str> {
+        let near = nearest(&word.text, words.iter().copied());
+        let mut error = Diagnostic::error(word.span, message);
+        error.label = Some(format!("expected {}", any_of(words)));
+        error.help = near.map(|near| format!("did you mean `{near}`?"));
+        // A second slip is more likely than a wrong guess that leads to a word which is nearly right.
+        self.guessing &= near.is_none();
+        self.report(error);
+        self.guessing = near.is_some();
+        near
+    }
+
+    /// Reports nothing more in this line: what follows may be a consequence of what was reported.
+    pub fn mute(&mut self) {
+        self.muted = true;
+    }
+
+    /// The words of these clauses end the clause before them; they are no values.
+    pub fn stop_at<T>(&mut self, clauses: &[Clause<T>]) {
+        self.stop_at_words(clauses.iter().map(|clause| clause.word));
+    }
+
+    pub fn stop_at_words(&mut self, words: impl Iterator<Item = &'static str>) {
+        self.stops = words.collect();
+    }
+
+    pub fn is_stop(&self, word: &Word) -> bool {
+        self.stops.iter().any(|stop| word.is(stop))
+    }
+
+    /// Reads the next word if it is the keyword `word`.
+    pub fn accept(&mut self, word: &'static str) -> Option<Span> {
+        match self.peek() {
+            Some(next) if next.is(word) => {
+                self.advance();
+                Some(next.span)
+            }
+            _ => {
+                self.tried.push(word);
+                None
+            }
+        }
+    }
+
+    /// Reads the keyword `word`, which must come here. A misspelt one is taken for what it was meant to be.
+    pub fn expect(&mut self, word: &'static str) -> Read<()> {
+        let Some(next) = self.peek() else {
+            let error = Diagnostic::error(self.end, format!("`{word}` is missing"));
+            return Err(self.report(error.label(format!("expected `{word}`"))));
+        };
+        if next.is(word) || next.poisoned {
+            self.advance();
+            return if next.poisoned { Err(Reported) } else { Ok(()) };
+        }
+        self.guess(next, format!("unexpected word {}", quoted(&next.text)), &[word]).ok_or(Reported)?;
+        self.advance();
+        Ok(())
+    }
+
+    /// Reads the next word if it is the keyword `word`, and then what `read` reads.
+    pub fn optional<T>(&mut self, word: &'static str, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+        self.accept(word).map(|_| read(self)).transpose()
+    }
+
+    /// Reads `on` or `off`; nothing means on.
+    pub fn switch(&mut self) -> bool {
+        let on = self.accept("on").is_some();
+        on || self.accept("off").is_none()
+    }
+
+    /// Reads the name of a thing that this line defines.
+    pub fn new_name(&mut self, kind: NameKind) -> Read<Name> {
+        self.defines_next(kind);
+        self.identity(kind, "name", value::new_name)
+    }
+
+    /// Reads the name of a thing that another line defines.
+    pub fn name(&mut self, kind: NameKind) -> Read<Name> {
+        self.identity(kind, "name", value::text("its name"))
+    }
+
+    /// Reads the priority that names a rule.
+    pub fn priority(&mut self) -> Read<Spanned<u32>> {
+        self.identity(NameKind::Rule, "priority", value::number(0..=u32::MAX))
+    }
+
+    fn identity<T>(&mut self, kind: NameKind, noun: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+        let word = match self.peek() {
+            Some(word) if !self.is_stop(word) => word,
+            next => {
+                let error = Diagnostic::error(next.map_or(self.end, |word| word.span), format!("the {kind} has no {noun}"));
+                return Err(self.report(error.label(format!("expected {}", expectation(&read)))));
+            }
+        };
+        self.advance();
+        if word.poisoned {
+            return Err(Reported);
+        }
+        read(&word.text).map(|value| Spanned::new(value, word.span)).map_err(|misread| {
+            let mut error = Diagnostic::error(word.span, format!("invalid {kind} {noun} {}", quoted(&word.text)));
+            error.label = Some(format!("expected {}", misread.expected));
+            error.help = misread.help;
+            self.report(error)
+        })
+    }
+
+    /// The next word names what this line defines.
+    pub fn defines_next(&mut self, kind: NameKind) {
+        if let Some(word) = self.peek().filter(|word| !word.poisoned) {
+            self.defined = Some((kind, word.text.clone()));
+        }
+    }
+
+    /// The words within `span` with single blanks between them.
+    pub fn words_within(&self, span: Span) -> String {
+        let within = |word: &&Word| span.start <= word.span.start && word.span.end <= span.end;
+        self.words.iter().filter(within).map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Reads the value of `key`.
+    pub fn value<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+        let word = self.required(key, || expectation(&read))?;
+        match read(&word.text) {
+            Ok(value) => {
+                self.advance();
+                Ok(Spanned::new(value, word.span))
+            }
+            Err(_) if self.is_stop(word) => Err(self.lacks_value(key, word.span, &expectation(&read))),
+            Err(misread) => {
+                self.advance();
+                Err(self.misread(key, word, 0..word.text.len(), misread))
+            }
+        }
+    }
+
+    /// Reads the comma list of `key`, in which nothing stands twice. Every item that is wrong is reported.
+    pub fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Vec<Spanned<T>>> {
+        self.comma_list(key, read, Repeats::Refused)
+    }
+
+    /// Reads the comma list of `key`, in which one value may stand several times.
+    pub fn numbers<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Vec<Spanned<T>>> {
+        self.comma_list(key, read, Repeats::Allowed)
+    }
+
+    fn comma_list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>, repeats: Repeats) -> Read<Vec<Spanned<T>>> {
+        let expected = || format!("{}, or several with commas between them", expectation(&read));
+        let word = self.required(key, expected)?;
+        if self.is_stop(word) && read(&word.text).is_err() {
+            return Err(self.lacks_value(key, word.span, &expected()));
+        }
+        self.advance();
+        let mut found = Vec::new();
+        let mut failed = None;
+        let mut seen = HashSet::new();
+        for (part, item) in items(&word.text) {
+            let repeated = !seen.insert(item) && repeats == Repeats::Refused;
+            match read(item) {
+                Ok(_) if repeated && failed.is_some() => {}
+                Ok(_) if repeated => {
+                    let error = Diagnostic::error(word.part(part), format!("{} is given twice for `{key}`", quoted(item)));
+                    failed = Some(self.report(error.label("expected each one once")));
+                }
+                Ok(value) => found.push(Spanned::new(value, word.part(part))),
+                Err(misread) => failed = Some(self.misread(key, word, part, misread)),
+            }
+        }
+        failed.map_or(Ok(found), Err)
+    }
+
+    /// Reads a value that may be any text: a path, or the name of a thing that another command defines.
+    pub fn free_text(&mut self, key: &str, expected: &'static str) -> Read<Spanned<String>> {
+        self.refuse_stop(key, || expected.into())?;
+        self.value(key, value::text(expected))
+    }
+
+    /// Any text is a value of `key`, but where the next clause begins, it was forgotten.
+    pub fn refuse_stop(&mut self, key: &str, expected: impl Fn() -> String) -> Read<()> {
+        match self.peek() {
+            Some(word) if self.is_stop(word) => Err(self.lacks_value(key, word.span, &expected())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the names of things that other commands define; `expected` says of what kind.
+    pub fn names(&mut self, key: &str, expected: &'static str) -> Read<Vec<Name>> {
+        self.refuse_stop(key, || format!("{expected}, or several with commas between them"))?;
+        self.list(key, value::text(expected))
+    }
+
+    /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
+    pub fn choice<T: Clone>(&mut self, key: &str, choices: &'static [(&'static str, T)]) -> Read<Spanned<T>> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let word = self.required(key, || any_of(&words))?;
+        let exact = choices.iter().find(|(choice, _)| *choice == word.text);
+        if exact.is_none() && self.is_stop(word) {
+            return Err(self.lacks_value(key, word.span, &any_of(&words)));
+        }
+        self.advance();
+        let found = match exact {
+            Some((_, value)) => value,
+            None => {
+                let near = self.guess(word, format!("invalid `{key}` value {}", quoted(&word.text)), &words);
+                &choices.iter().find(|(choice, _)| Some(*choice) == near).ok_or(Reported)?.1
+            }
+        };
+        Ok(Spanned::new(found.clone(), word.span))
+    }
+
+    /// Reads a comma list of `choices`.
+    pub fn choices<T: Clone>(&mut self, key: &str, choices: &'static [(&'static str, T)]) -> Read<Vec<Spanned<T>>> {
+        self.list(key, |text| {
+            let words = || choices.iter().map(|(word, _)| *word);
+            let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
+            found.ok_or_else(|| Misread {
+                expected: any_of(&words().collect::<Vec<_>>()),
+                part: None,
+                help: nearest(text, words()).map(|near| format!("did you mean `{near}`?")),
+            })
+        })
+    }
+
+    /// Reads a word that must come here and says what follows, such as a command's verb. A misspelt one is taken for what it was
+    /// meant to be.
+    pub fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
+        let words: Vec<&str> = table.iter().map(|(word, _)| *word).collect();
+        let Some(word) = self.peek() else {
+            let error = Diagnostic::error(self.end, format!("the {what} is missing"));
+            return Err(self.report(error.label(format!("expected {}", any_of(&words)))));
+        };
+        if word.poisoned {
+            return Err(Reported);
+        }
+        if let Some((_, value)) = table.iter().find(|(keyword, _)| word.is(keyword)) {
+            self.advance();
+            return Ok(*value);
+        }
+        let near = self.guess(word, format!("unknown {what} {}", quoted(&word.text)), &words);
+        self.advance();
+        // What follows a word that means nothing means nothing either.
+        self.muted |= near.is_none();
+        table.iter().find(|(keyword, _)| Some(*keyword) == near).map(|(_, value)| *value).ok_or(Reported)
+    }
+
+    /// Reads clauses of `table` in any order up to the end of the line.
+    pub fn clauses<T>(&mut self, table: &'static [Clause<T>]) -> Vec<Spanned<T>> {
+        self.stop_at(table);
+        let mut found = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
+        while let Some(word) = self.peek() {
+            let exact = table.iter().find(|clause| word.is(clause.word));
+            // Words that fit again prove an earlier guess right.
+            self.guessing &= exact.is_none();
+            let Some(clause) = exact.or_else(|| self.unknown(word, table, &seen)) else {
+                self.skip_to_stop();
+                self.muted = true;
+                continue;
+            };
+            self.advance();
+            let is_repeated = !clause.repeats && seen.contains(&clause.word);
+            if is_repeated && !self.flawed {
+                let error = Diagnostic::error(word.span, format!("`{}` is given twice", clause.word));
+                self.report(error.label("expected at most once"));
+            }
+            seen.push(clause.word);
+            let read = (clause.read)(self);
+            if read.is_err() && self.peek().is_some_and(|word| !self.is_stop(word)) {
+                self.skip_to_stop();
+                self.muted = true;
+            }
+            if let (Ok(value), false) = (read, is_repeated) {
+                found.push(Spanned::new(value, self.since(word.span)));
+            }
+        }
+        found
+    }
+
+    /// Reports that the line should have ended here.
+    pub fn expect_end(&mut self) {
+        let Some(word) = self.peek() else { return };
+        if word.poisoned {
+            return;
+        }
+        let mut error = Diagnostic::error(word.span, format!("unexpected word {}", quoted(&word.text)));
+        error.label = Some(match self.tried.as_slice() {
+            [] => "expected the end of the line".into(),
+            tried => format!("expected {} or the end of the line", tried.join(", ")),
+        });
+        error.help = nearest(&word.text, self.tried.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        self.report(error);
+    }
+
+    /// Reports that `what` must be given, at the end of the line. A line with another mistake may only seem to lack it.
+    pub fn lacks(&mut self, what: &str, key: &str, expected: &str) {
+        if !self.flawed {
+            let error = Diagnostic::error(self.end, format!("{what} lacks `{key}`"));
+            self.report(error.label(format!("expected {expected}")));
+        }
+    }
+
+    fn required(&mut self, key: &str, expected: impl Fn() -> String) -> Read<&'a Word> {
+        match self.peek() {
+            None => Err(self.lacks_value(key, self.end, &expected())),
+            Some(word) if word.poisoned => {
+                self.advance();
+                Err(Reported)
+            }
+            Some(word) => Ok(word),
+        }
+    }
+
+    fn lacks_value(&mut self, key: &str, at: Span, expected: &str) -> Reported {
+        self.report(Diagnostic::error(at, format!("`{key}` lacks its value")).label(format!("expected {expected}")))
+    }
+
+    fn misread(&mut self, key: &str, word: &Word, whole: std::ops::Range<usize>, misread: Misread) -> Reported {
+        let part = misread.part.map_or(whole.clone(), |part| part.start + whole.start..part.end + whole.start);
+        let message = match &word.text[whole] {
+            "" => format!("an empty `{key}` value"),
+            text => format!("invalid `{key}` value {}", quoted(text)),
+        };
+        let mut error = Diagnostic::error(word.part(part), message);
+        error.label = Some(format!("expected {}", misread.expected));
+        error.help = misread.help;
+        self.report(error)
+    }
+
+    /// Reports a word that begins no clause; gives the clause that it was probably meant to begin.
+    fn unknown<T>(&mut self, word: &Word, table: &'static [Clause<T>], seen: &[&str]) -> Option<&'static Clause<T>> {
+        if word.poisoned {
+            return None;
+        }
+        let mut words = std::mem::take(&mut self.tried);
+        words.extend(table.iter().filter(|clause| clause.repeats || !seen.contains(&clause.word)).map(|clause| clause.word));
+        let near = self.guess(word, format!("unknown word {}", quoted(&word.text)), &words);
+        table.iter().find(|clause| Some(clause.word) == near)
+    }
+
+    /// Passes over at least one word, up to one that begins a clause.
+    fn skip_to_stop(&mut self) {
+        self.advance();
+        while self.peek().is_some_and(|word| !self.is_stop(word)) {
+            self.advance();
+        }
+    }
+}
+
+/// What `read` says that it expects.
+fn expectation<T>(read: &impl Fn(&str) -> Value<T>) -> String {
+    read("").err().map_or_else(|| "a value".into(), |misread| misread.expected)
+}

@@ -1,0 +1,86 @@
+//! `port attach|detach|start|stop|config`.
+
+use super::super::ast::{Command, Name, NameKind, PortOption, Terminate, TunnelIn};
+use super::super::diagnostic::Diagnostic;
+use super::super::value::{device, ip, lcores, number, ranges};
+use super::line::{Clause, Line, Read, many, once};
+
+type Verb = fn(&mut Line) -> Read<Command>;
+
+const VERBS: &[(&str, Verb)] = &[
+    ("attach", attach),
+    ("detach", |line| Ok(Command::PortDetach(port(line)?))),
+    ("start", |line| Ok(Command::PortStart(port(line)?))),
+    ("stop", |line| Ok(Command::PortStop(port(line)?))),
+    ("config", |line| Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })),
+];
+
+const OPTIONS: &[Clause<PortOption>] = &[
+    once("rxq", |line| Ok(PortOption::Rxq(line.value("rxq", number(0..=1024))?.value))),
+    once("txq", |line| Ok(PortOption::Txq(line.value("txq", number(0..=1024))?.value))),
+    once("rxd", |line| Ok(PortOption::Rxd(line.value("rxd", number(1..=u16::MAX))?.value))),
+    once("txd", |line| Ok(PortOption::Txd(line.value("txd", number(1..=u16::MAX))?.value))),
+    once("mtu", |line| Ok(PortOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value))),
+    once("promiscuous", |line| Ok(PortOption::Promiscuous(line.switch()))),
+    once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
+    many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
+];
+
+const TUNNELS: &[(&str, TunnelIn)] = &[
+    ("vxlan", TunnelIn::Vxlan),
+    ("geneve", TunnelIn::Geneve),
+    ("gre", TunnelIn::Gre),
+    ("erspan", TunnelIn::Erspan),
+    ("gtp", TunnelIn::Gtp),
+    ("rspan", TunnelIn::Rspan),
+];
+
+pub fn command(line: &mut Line) -> Read<Command> {
+    line.keyword("port command", VERBS)?(line)
+}
+
+fn port(line: &mut Line) -> Read<Name> {
+    line.stop_at(OPTIONS);
+    line.name(NameKind::Port)
+}
+
+fn attach(line: &mut Line) -> Read<Command> {
+    line.stop_at(OPTIONS);
+    let name = line.new_name(NameKind::Port)?;
+    line.refuse_stop("port attach", || device("").map_or_else(|misread| misread.expected, |_| String::new()))?;
+    let device = line.value("port attach", device);
+    let options = line.clauses(OPTIONS);
+    Ok(Command::PortAttach { name, device: device?, options })
+}
+
+/// `terminate TUNNEL [to ADDRESS] [vni|key|session|teid|vlan LIST] [udp-port N]`.
+fn terminate(line: &mut Line) -> Read<Terminate> {
+    let tunnel = line.choice("terminate", TUNNELS)?;
+    // The word for a tunnel's own number, its greatest value, and whether it travels in UDP.
+    let (id, most, in_udp) = match tunnel.value {
+        TunnelIn::Vxlan | TunnelIn::Geneve => ("vni", 0xff_ffff, true),
+        TunnelIn::Gre => ("key", u32::MAX, false),
+        TunnelIn::Erspan => ("session", 1023, false),
+        TunnelIn::Gtp => ("teid", u32::MAX, true),
+        TunnelIn::Rspan => ("vlan", 4095, false),
+    };
+    let mut found = Terminate { tunnel, to: None, ids: None, udp_port: None };
+    loop {
+        if found.tunnel.value != TunnelIn::Rspan && found.to.is_none() && line.accept("to").is_some() {
+            found.to = Some(line.value("to", ip)?);
+        } else if found.ids.is_none() && line.accept(id).is_some() {
+            found.ids = Some(line.value(id, ranges(most))?);
+        } else if in_udp && found.udp_port.is_none() && line.accept("udp-port").is_some() {
+            found.udp_port = Some(line.value("udp-port", number(1..=u16::MAX))?);
+        } else {
+            break;
+        }
+    }
+    if let Some(word) = line.peek()
+        && ["vni", "key", "session", "teid", "vlan"].iter().any(|other| word.is(other))
+    {
+        let error = Diagnostic::error(word.span, format!("`{}` does not belong to this tunnel", word.text));
+        return Err(line.report(error.label(format!("expected `{id}`, the number of this kind of tunnel"))));
+    }
+    Ok(found)
+}

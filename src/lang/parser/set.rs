@@ -1,0 +1,67 @@
+//! `set KEY VALUE`.
+
+use super::super::ast::{Command, Idle, Lcores, Setting, Spanned};
+use super::super::suggest::nearest;
+use super::super::value::{Misread, Value, count, duration, lcores, number, text};
+use super::line::{Line, Read};
+
+type Key = fn(&mut Line) -> Read<Setting>;
+
+const KEYS: &[(&str, Key)] = &[
+    ("burst", |line| Ok(Setting::Burst(line.value("burst", number(1..=64))?))),
+    ("lcores", |line| Ok(Setting::Lcores(placement(line)?))),
+    ("mempool", |line| Ok(Setting::Mempool(line.value("mempool", count(1..=u32::MAX.into()))?))),
+    ("idle", |line| {
+        let idle = line.choice("idle", &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))])?;
+        let most = match idle.value {
+            Idle::Sleep(_) if line.peek().is_some() => Some(line.value("idle sleep", duration)?),
+            _ => None,
+        };
+        Ok(Setting::Idle(match most {
+            Some(most) => Spanned::new(Idle::Sleep(Some(most.value)), idle.span.to(most.span)),
+            None => idle,
+        }))
+    }),
+    ("flows", |line| {
+        let entries = line.value("flows", count(1..=u32::MAX.into()))?;
+        let idle = line.optional("idle", |line| line.value("idle", duration))?;
+        let max_age = line.optional("max-age", |line| line.value("max-age", duration))?;
+        Ok(Setting::Flows { entries, idle, max_age })
+    }),
+    ("eal", |line| Ok(Setting::Eal(line.value("eal", text("EAL arguments in double quotes"))?))),
+    ("seed", |line| Ok(Setting::Seed(line.value("seed", number(0..=u64::MAX))?))),
+];
+
+pub fn command(line: &mut Line) -> Read<Command> {
+    line.keyword("setting", KEYS)?(line).map(Command::Set)
+}
+
+const STAGES: [&str; 3] = ["receive", "work", "transmit"];
+
+/// `1-3`, or `[receive LIST] [work LIST] [transmit LIST]` in this order.
+fn placement(line: &mut Line) -> Read<Spanned<Lcores>> {
+    let mut stages: [Vec<u32>; 3] = Default::default();
+    let mut first = None;
+    for (stage, word) in stages.iter_mut().zip(STAGES) {
+        if let Some(span) = line.accept(word) {
+            first.get_or_insert(span);
+            *stage = line.value(word, lcores)?.value;
+        }
+    }
+    let Some(first) = first else {
+        return Ok(line.value("lcores", lcores_or_stages)?.map(Lcores::RunToCompletion));
+    };
+    let [receive, work, transmit] = stages;
+    Ok(Spanned::new(Lcores::Staged { receive, work, transmit }, line.since(first)))
+}
+
+fn lcores_or_stages(text: &str) -> Value<Vec<u32>> {
+    lcores(text).map_err(|misread| match text.starts_with(|c: char| c.is_ascii_digit()) {
+        true => misread,
+        false => Misread {
+            expected: "lcores such as 1-3, or receive LIST work LIST transmit LIST".into(),
+            part: None,
+            help: nearest(text, STAGES).map(|near| format!("did you mean `{near}`?")),
+        },
+    })
+}

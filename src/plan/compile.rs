@@ -1,0 +1,39 @@
+//! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
+
+use super::plan::{InputPlan, Plan, PortId, RuleId, Step, Target};
+use super::resolve::{Resolved, RuleSource};
+use crate::datapath::classify::{Classifier, Matcher};
+use crate::datapath::sample::{SampleSpec, Sampler, WorkerSeat};
+
+/// Compiles a resolved plan's rules.
+pub(super) fn compile(resolved: Resolved) -> Plan {
+    let Resolved { mut plan, rules } = resolved;
+    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port))).collect();
+    plan
+}
+
+fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
+    let taking: Vec<usize> =
+        (0..plan.rules.len()).filter(|&rule| sources[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
+    let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
+    let classifier = Classifier::new(&matchers);
+    let steps: Vec<Step> = taking
+        .iter()
+        .map(|&rule| Step {
+            rule: RuleId(rule),
+            is_sampled: plan.rules[rule].sample.is_some(),
+            sample_hash: sources[rule].sample_hash,
+            targets: plan.rules[rule].targets.clone(),
+            verdict: plan.rules[rule].verdict,
+        })
+        .collect();
+    let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
+    let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
+    InputPlan {
+        needs_frames: classifier.needs_frames() || balances || steps.iter().any(|step| step.sample_hash.is_some()),
+        needs_lens: samplers().any(|spec| Sampler::new(spec, &WorkerSeat::only()).needs_lens()),
+        needs_time: samplers().any(|spec| matches!(spec, SampleSpec::Rate { .. } | SampleSpec::Every { .. })),
+        steps,
+        classifier,
+    }
+}

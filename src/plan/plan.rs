@@ -1,0 +1,201 @@
+//! The plan: everything that lcores need to know, validated, immutable, indexed by ids.
+//!
+//! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
+
+use std::time::Duration;
+
+use crate::datapath::balance::{BucketTable, GroupSpec};
+use crate::datapath::classify::Classifier;
+use crate::datapath::flows::{HashId, HashSpec};
+use crate::datapath::parse::Depth;
+use crate::datapath::sample::SampleSpec;
+use crate::lang::ast::Show;
+
+/// A port of the plan, by its place in [`Plan::ports`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PortId(pub usize);
+
+/// A tool of the plan, by its place in [`Plan::tools`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ToolId(pub usize);
+
+/// A group of the plan, by its place in [`Plan::groups`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct GroupId(pub usize);
+
+/// A rule of the plan, by its place in [`Plan::rules`], which is the order in which rules are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RuleId(pub usize);
+
+/// What a pipeline file says, ready to run.
+#[derive(Default)]
+pub struct Plan {
+    pub settings: Settings,
+    pub ports: Vec<PortPlan>,
+    pub tools: Vec<ToolPlan>,
+    pub groups: Vec<GroupPlan>,
+    /// Ascending by priority.
+    pub rules: Vec<RulePlan>,
+    /// The ways to hash flows that groups and samplers use.
+    pub hashes: Vec<HashSpec>,
+    /// What becomes of each port's packets; as many as `ports`.
+    pub inputs: Vec<InputPlan>,
+    /// What the file asks for once everything is set up, in its order.
+    pub actions: Vec<Action>,
+}
+
+/// `set KEY VALUE`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most packets received in one poll, 1..=64.
+    pub burst: usize,
+    /// CPUs of the workers; `None`: chosen at start.
+    pub lcores: Option<Vec<u32>>,
+    /// Mbufs for each port and socket; `None`: from the ports' descriptors and the workers.
+    pub mempool: Option<u32>,
+    pub idle: Idle,
+    /// EAL arguments of the user.
+    pub eal: Vec<String>,
+    /// Seeds the flow hash.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { burst: 32, lcores: None, mempool: None, idle: Idle::Poll, eal: Vec::new(), seed: 0 }
+    }
+}
+
+/// What a worker does in a turn that found nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Polls again at once.
+    Poll,
+    /// Tells the processor to pause for a moment.
+    Pause,
+    /// Sleeps, longer from turn to turn up to the bound.
+    Sleep { longest: Duration },
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct PortPlan {
+    pub name: String,
+    /// As testpmd takes them.
+    pub devargs: String,
+    /// Receive queues; `None`: one for each worker where the driver spreads packets over queues, else one.
+    pub rxq: Option<u16>,
+    /// Transmit queues; `None`: one for each worker, as far as the driver has them.
+    pub txq: Option<u16>,
+    /// Receive descriptors a queue.
+    pub rxd: u16,
+    /// Transmit descriptors a queue.
+    pub txd: u16,
+    /// Bytes behind the Ethernet header; `None`: the driver's default.
+    pub mtu: Option<u16>,
+    pub is_promiscuous: bool,
+    /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
+    pub is_stopped: bool,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct ToolPlan {
+    pub name: String,
+    pub output: Output,
+    /// Packets that may wait for the tool, a worker.
+    pub queue: usize,
+}
+
+/// Where a tool's copies go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    Port(PortId),
+    /// Counted and freed.
+    Discard,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupPlan {
+    pub name: String,
+    /// Active members in order, then standbys: the indices of the table's slots.
+    pub members: Vec<ToolId>,
+    pub spec: GroupSpec,
+    pub hash: HashId,
+    pub table: BucketTable,
+}
+
+#[derive(Clone, Debug)]
+pub struct RulePlan {
+    /// The rule's name.
+    pub priority: u32,
+    pub sources: Vec<PortId>,
+    /// The user's words for what it matches; empty: everything.
+    pub matches: String,
+    pub sample: Option<SampleSpec>,
+    pub targets: Vec<Target>,
+    pub verdict: Verdict,
+}
+
+/// Where a rule's packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    Tool(ToolId),
+    Group(GroupId),
+}
+
+/// What a rule means for the rules after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// They are tried too.
+    Continue,
+    /// They are not tried for the packets that match.
+    Final,
+    /// The packets that match are kept from them, and have no copies of this rule.
+    Drop,
+}
+
+/// What becomes of one port's packets.
+#[derive(Default)]
+pub struct InputPlan {
+    /// The rules that take from the port, in order.
+    pub steps: Vec<Step>,
+    pub classifier: Classifier,
+    /// Some stage looks at the packets' bytes.
+    pub needs_frames: bool,
+    /// Some sampler asks for lengths.
+    pub needs_lens: bool,
+    /// Some sampler asks for the time.
+    pub needs_time: bool,
+}
+
+/// A rule as the data path carries it out.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub rule: RuleId,
+    pub is_sampled: bool,
+    /// How flows are hashed for the sampler, where it asks.
+    pub sample_hash: Option<HashId>,
+    pub targets: Vec<Target>,
+    pub verdict: Verdict,
+}
+
+/// What the file asks for once everything is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    Start,
+    Stop,
+    Show(Show),
+    ClearStats,
+    Quit,
+}
+
+impl Plan {
+    /// How deep packets are parsed for some rule, besides what hashes ask for.
+    pub fn parse_depth(&self) -> Depth {
+        self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
+    /// Ports that tools send to.
+    pub fn is_tool_port(&self, port: PortId) -> bool {
+        self.tools.iter().any(|tool| tool.output == Output::Port(port))
+    }
+}

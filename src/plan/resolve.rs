@@ -1,0 +1,836 @@
+//! Names -> ids: what the commands of a pipeline file define and refer to, checked against each other.
+//!
+//! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later line
+//! creates; then every reference is looked up, and every mistake is reported.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::plan::{
+    Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
+};
+use crate::datapath::balance::{Group, GroupSpec};
+use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::flows::{HashId, HashSpec};
+use crate::datapath::hash::HashKind;
+use crate::datapath::parse::Depth;
+use crate::datapath::sample::{Budget, SampleSpec};
+use crate::dpdk::port::MAX_PORTS;
+use crate::filter::compile;
+use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
+use crate::filter::through::{self, Through};
+use crate::filter::verify::Program;
+use crate::lang::Parsed;
+use crate::lang::ast::{
+    self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget,
+};
+use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::lang::source::{Sources, Span, Spanned};
+use crate::lang::suggest::nearest;
+
+/// A plan without its compiled inputs, and what they are compiled from.
+pub(super) struct Resolved {
+    pub plan: Plan,
+    /// By rule of the plan.
+    pub rules: Vec<RuleSource>,
+}
+
+/// What a rule of the plan was made from.
+pub(super) struct RuleSource {
+    pub matcher: Matcher,
+    pub sample_hash: Option<HashId>,
+    pub is_enabled: bool,
+    /// The rule takes from `any`.
+    pub is_from_any: bool,
+}
+
+/// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
+pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
+    let mut definitions = Definitions::default();
+    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), hashes: Vec::new() };
+    for command in &parsed.file.commands {
+        resolver.gather(command, &mut definitions);
+    }
+    for command in &parsed.file.partial {
+        resolver.look_up_partial(&command.value, &definitions);
+    }
+    resolver.finish(&definitions)
+}
+
+#[derive(Default)]
+struct Definitions<'a> {
+    settings: Settings,
+    ports: Vec<Port<'a>>,
+    tools: Vec<Tool<'a>>,
+    groups: Vec<GroupDefinition<'a>>,
+    filters: Vec<(&'a Name, &'a ast::Filter)>,
+    rules: Vec<Rule<'a>>,
+    actions: Vec<Action>,
+}
+
+struct Port<'a> {
+    name: &'a Name,
+    device: &'a Spanned<Device>,
+    options: Vec<&'a Spanned<PortOption>>,
+    is_stopped: bool,
+}
+
+struct Tool<'a> {
+    name: &'a Name,
+    target: &'a Spanned<ToolTarget>,
+    options: Vec<&'a Spanned<ToolOption>>,
+}
+
+struct GroupDefinition<'a> {
+    name: &'a Name,
+    options: Vec<&'a Spanned<ast::GroupOption>>,
+}
+
+struct Rule<'a> {
+    priority: &'a Spanned<u32>,
+    clauses: Vec<&'a Spanned<RuleClause>>,
+    is_enabled: bool,
+}
+
+struct Resolver<'a> {
+    parsed: &'a Parsed,
+    diagnostics: &'a mut Diagnostics,
+    /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
+    filters: HashMap<String, Option<Program>>,
+    hashes: Vec<HashSpec>,
+}
+
+impl<'a> Resolver<'a> {
+    fn sources(&self) -> &Sources {
+        &self.parsed.sources
+    }
+
+    fn error(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Refuses a word of the grammar whose feature this version does not have.
+    fn unavailable(&mut self, span: Span, what: &str) {
+        self.error(Diagnostic::error(span, format!("{what}: not available in this version")));
+    }
+
+    fn gather(&mut self, command: &'a Spanned<Command>, definitions: &mut Definitions<'a>) {
+        match &command.value {
+            Command::Set(setting) => self.set(setting, command.span, &mut definitions.settings),
+            Command::PortAttach { name, device, options } => {
+                if let Some(other) = definitions.ports.iter().find(|port| port.name.value == name.value) {
+                    return self.duplicate(NameKind::Port, name, other.name.span);
+                }
+                let port = Port { name, device, options: options.iter().collect(), is_stopped: false };
+                definitions.ports.push(port);
+            }
+            Command::PortConfig { name, options } => {
+                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
+                    definitions.ports[index].options.extend(options);
+                }
+            }
+            Command::PortDetach(name) => {
+                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
+                    definitions.ports.remove(index);
+                }
+            }
+            Command::PortStart(name) | Command::PortStop(name) => {
+                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
+                    definitions.ports[index].is_stopped = matches!(command.value, Command::PortStop(_));
+                }
+            }
+            Command::ToolCreate { name, target, options } => {
+                if let Some(other) = self.known_target(name, definitions) {
+                    return self.duplicate(NameKind::Tool, name, other);
+                }
+                definitions.tools.push(Tool { name, target, options: options.iter().collect() });
+            }
+            Command::ToolModify { name, options } => {
+                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
+                    definitions.tools[index].options.extend(options);
+                }
+            }
+            Command::ToolDestroy(name) => {
+                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
+                    definitions.tools.remove(index);
+                }
+            }
+            Command::ToolDrain(_) => self.unavailable(command.span, "`tool drain`"),
+            Command::ToolEnable(_) => self.unavailable(command.span, "`tool enable`"),
+            Command::GroupCreate { name, options } => {
+                if let Some(other) = self.known_target(name, definitions) {
+                    return self.duplicate(NameKind::Group, name, other);
+                }
+                definitions.groups.push(GroupDefinition { name, options: options.iter().collect() });
+            }
+            Command::GroupModify { name, options } => {
+                if let Some(index) = self.look_up(NameKind::Group, name, &names_of(&definitions.groups, |group| group.name)) {
+                    definitions.groups[index].options.extend(options);
+                }
+            }
+            Command::GroupDestroy(name) => {
+                if let Some(index) = self.look_up(NameKind::Group, name, &names_of(&definitions.groups, |group| group.name)) {
+                    definitions.groups.remove(index);
+                }
+            }
+            Command::WireCreate { .. } | Command::WireModify { .. } | Command::WireDestroy(_) => {
+                self.unavailable(command.span, "`wire`")
+            }
+            Command::FilterCreate { name, filter } => {
+                if let Some((other, _)) = definitions.filters.iter().find(|(known, _)| known.value == name.value) {
+                    return self.duplicate(NameKind::Filter, name, other.span);
+                }
+                definitions.filters.push((name, filter));
+            }
+            Command::FilterModify { name, filter } => {
+                if let Some(index) = self.look_up(NameKind::Filter, name, &names_of(&definitions.filters, |entry| entry.0)) {
+                    definitions.filters[index].1 = filter;
+                }
+            }
+            Command::FilterDestroy(name) => {
+                if let Some(index) = self.look_up(NameKind::Filter, name, &names_of(&definitions.filters, |entry| entry.0)) {
+                    definitions.filters.remove(index);
+                }
+            }
+            Command::RuleCreate { priority, clauses } => {
+                if let Some(other) = definitions.rules.iter().find(|rule| rule.priority.value == priority.value) {
+                    let line = self.sources().position(other.priority.span).line;
+                    let message = format!("rule {} is defined already", priority.value);
+                    let label = format!("expected a priority of its own; line {line} has this one");
+                    return self.error(Diagnostic::error(priority.span, message).label(label));
+                }
+                definitions.rules.push(Rule { priority, clauses: clauses.iter().collect(), is_enabled: true });
+            }
+            Command::RuleModify { priority, clauses } => {
+                if let Some(index) = self.look_up_rule(priority, definitions) {
+                    // a clause that is said again takes the place of the one before
+                    let rule = &mut definitions.rules[index];
+                    rule.clauses.retain(|old| !clauses.iter().any(|new| is_same_clause(&old.value, &new.value)));
+                    rule.clauses.extend(clauses);
+                }
+            }
+            Command::RuleEnable(priority) | Command::RuleDisable(priority) => {
+                if let Some(index) = self.look_up_rule(priority, definitions) {
+                    definitions.rules[index].is_enabled = matches!(command.value, Command::RuleEnable(_));
+                }
+            }
+            Command::RuleDestroy(priority) => {
+                if let Some(index) = self.look_up_rule(priority, definitions) {
+                    definitions.rules.remove(index);
+                }
+            }
+            Command::Start => definitions.actions.push(Action::Start),
+            Command::Stop => definitions.actions.push(Action::Stop),
+            Command::Show(show) => definitions.actions.push(Action::Show(*show)),
+            Command::ClearStats => definitions.actions.push(Action::ClearStats),
+            Command::Quit => definitions.actions.push(Action::Quit),
+        }
+    }
+
+    fn set(&mut self, setting: &'a Setting, span: Span, settings: &mut Settings) {
+        match setting {
+            Setting::Burst(burst) => settings.burst = burst.value as usize,
+            Setting::Lcores(lcores) => match &lcores.value {
+                ast::Lcores::RunToCompletion(list) => settings.lcores = Some(list.clone()),
+                ast::Lcores::Staged { .. } => self.unavailable(lcores.span, "stages on lcores of their own"),
+            },
+            Setting::Mempool(count) => match u32::try_from(count.value) {
+                Ok(value) => settings.mempool = Some(value),
+                Err(_) => {
+                    let message = format!("a mempool of {} mbufs is too large", count.value);
+                    self.error(Diagnostic::error(count.span, message).label("expected at most 4294967295"));
+                }
+            },
+            Setting::Idle(idle) => {
+                settings.idle = match idle.value {
+                    ast::Idle::Poll => Idle::Poll,
+                    ast::Idle::Pause => Idle::Pause,
+                    ast::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
+                }
+            }
+            Setting::Flows { .. } => self.unavailable(span, "`set flows`"),
+            Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
+            Setting::Seed(seed) => settings.seed = seed.value,
+        }
+    }
+
+    fn duplicate(&mut self, kind: NameKind, name: &Name, other: Span) {
+        let line = self.sources().position(other).line;
+        let message = format!("{kind} `{}` is defined already", name.value);
+        self.error(Diagnostic::error(name.span, message).label(format!("expected a name of its own; line {line} has this one")));
+    }
+
+    /// Tools and groups share the names that `to` takes.
+    fn known_target(&self, name: &Name, definitions: &Definitions<'_>) -> Option<Span> {
+        let tools = definitions.tools.iter().map(|tool| tool.name);
+        tools
+            .chain(definitions.groups.iter().map(|group| group.name))
+            .find(|known| known.value == name.value)
+            .map(|known| known.span)
+    }
+
+    /// The place of a name among those defined, or a diagnostic.
+    fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
+        let found = known.iter().position(|known| known.value == name.value);
+        if found.is_none() && !self.parsed.file.is_excused(kind, &name.value) {
+            self.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
+        }
+        found
+    }
+
+    fn look_up_rule(&mut self, priority: &Spanned<u32>, definitions: &Definitions<'_>) -> Option<usize> {
+        let found = definitions.rules.iter().position(|rule| rule.priority.value == priority.value);
+        if found.is_none() && !self.parsed.file.is_excused(NameKind::Rule, &priority.value.to_string()) {
+            let known: Vec<String> = definitions.rules.iter().map(|rule| rule.priority.value.to_string()).collect();
+            let label = if known.is_empty() {
+                "no rule is defined".to_owned()
+            } else {
+                format!("expected a rule; defined are {}", known.join(", "))
+            };
+            self.error(Diagnostic::error(priority.span, format!("unknown rule `{}`", priority.value)).label(label));
+        }
+        found
+    }
+
+    fn unknown(&mut self, kind: &str, expected: &str, name: &str, span: Span, known: &[&Name]) {
+        const MOST_LISTED: usize = 12;
+        let mut listed: Vec<&str> = known.iter().map(|name| name.value.as_str()).take(MOST_LISTED).collect();
+        if known.len() > MOST_LISTED {
+            listed.push("…");
+        }
+        let label = if known.is_empty() {
+            format!("expected {expected}; none is defined")
+        } else {
+            format!("expected {expected}; defined are {}", listed.join(", "))
+        };
+        let mut diagnostic = Diagnostic::error(span, format!("unknown {kind} `{name}`")).label(label);
+        if let Some(near) = nearest(name, known.iter().map(|name| name.value.as_str()))
+            && let Some(defined) = known.iter().find(|name| name.value == near)
+        {
+            let line = self.sources().position(defined.span).line;
+            diagnostic = diagnostic.help(format!("a {kind} with a similar name exists: `{near}` (line {line})"));
+        }
+        self.error(diagnostic);
+    }
+
+    /// Looks up the names in a command that has a mistake of its own, so that a second mistake is reported in the same run.
+    fn look_up_partial(&mut self, command: &'a Command, definitions: &Definitions<'a>) {
+        let ports = names_of(&definitions.ports, |port| port.name);
+        match command {
+            Command::ToolCreate { target: Spanned { value: ToolTarget::Port(port), .. }, .. } => {
+                self.look_up(NameKind::Port, port, &ports);
+            }
+            Command::GroupCreate { options, .. } | Command::GroupModify { options, .. } => {
+                for option in options {
+                    if let ast::GroupOption::Tools(tools) | ast::GroupOption::Standby(tools) = &option.value {
+                        for tool in tools {
+                            self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools, |tool| tool.name));
+                        }
+                    }
+                }
+            }
+            Command::RuleCreate { clauses, .. } | Command::RuleModify { clauses, .. } => {
+                for clause in clauses {
+                    match &clause.value {
+                        RuleClause::From(sources) => {
+                            self.sources_of(sources, definitions);
+                        }
+                        RuleClause::To(targets) => {
+                            self.targets_of(targets, definitions);
+                        }
+                        RuleClause::Match(terms) => {
+                            self.terms_of(terms, definitions);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, definitions: &Definitions<'a>) -> Resolved {
+        let ports: Vec<PortPlan> = definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
+        if let Some(port) = definitions.ports.get(MAX_PORTS) {
+            let message = format!("{} ports are too many", definitions.ports.len());
+            self.error(Diagnostic::error(port.name.span, message).label(format!("the DPDK linked here takes at most {MAX_PORTS}")));
+        }
+        let tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
+        let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
+        let mut ordered: Vec<&Rule<'a>> = definitions.rules.iter().collect();
+        ordered.sort_by_key(|rule| rule.priority.value);
+        let (rules, sources) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
+        for &(_, filter) in &definitions.filters {
+            self.filter_of(filter, definitions);
+        }
+        let plan = Plan {
+            settings: definitions.settings.clone(),
+            ports,
+            tools,
+            groups,
+            rules,
+            hashes: std::mem::take(&mut self.hashes),
+            inputs: Vec::new(),
+            actions: definitions.actions.clone(),
+        };
+        Resolved { plan, rules: sources }
+    }
+
+    fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
+        let devargs = match &port.device.value {
+            Device::Devargs(devargs) => devargs.clone(),
+            Device::Replay { .. } => {
+                self.unavailable(port.device.span, "`replay:`");
+                String::new()
+            }
+        };
+        let device = devargs.split(',').next().unwrap_or("");
+        let twin = definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
+            match &other.device.value {
+                Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
+                Device::Replay { .. } => false,
+            }
+        });
+        if let Some(twin) = twin {
+            let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
+            self.error(
+                Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
+            );
+        }
+        let mut plan = PortPlan {
+            name: port.name.value.clone(),
+            devargs,
+            rxq: None,
+            txq: None,
+            rxd: 1024,
+            txd: 1024,
+            mtu: None,
+            is_promiscuous: true,
+            is_stopped: port.is_stopped,
+        };
+        for option in &port.options {
+            match &option.value {
+                PortOption::Rxq(queues) => plan.rxq = Some(*queues),
+                PortOption::Txq(queues) => plan.txq = Some(*queues),
+                PortOption::Rxd(descriptors) => plan.rxd = *descriptors,
+                PortOption::Txd(descriptors) => plan.txd = *descriptors,
+                PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
+                PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
+                PortOption::Lcores(_) => self.unavailable(option.span, "`lcores` of a port"),
+                PortOption::Terminate(_) => self.unavailable(option.span, "`terminate`"),
+            }
+        }
+        plan
+    }
+
+    fn tool(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> ToolPlan {
+        let output = match &tool.target.value {
+            ToolTarget::Port(name) => {
+                let index = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name));
+                if let Some(port) = index.map(|index| &definitions.ports[index])
+                    && port.options.iter().any(|option| option.value == PortOption::Txq(0))
+                {
+                    let message = format!("port `{}` has no transmit queue", name.value);
+                    self.error(Diagnostic::error(name.span, message).label("expected a port with txq 1 or more"));
+                }
+                index.map_or(Output::Discard, |index| Output::Port(PortId(index)))
+            }
+            ToolTarget::Discard => Output::Discard,
+            ToolTarget::Capture(_) => {
+                self.unavailable(tool.target.span, "`capture`");
+                Output::Discard
+            }
+        };
+        let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
+        for option in &tool.options {
+            match &option.value {
+                ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
+                ToolOption::Timestamp(ast::TimestampFormat::None) => {}
+                ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
+                ToolOption::Queue { bytes: None, .. } => {
+                    let message = "this queue is out of range".to_owned();
+                    self.error(Diagnostic::error(option.span, message).label(format!("expected 1 to {MOST_QUEUE} packets")));
+                }
+                ToolOption::Queue { .. } => self.unavailable(option.span, "a queue's limit in bytes"),
+                _ => {
+                    let word = first_word(self.sources().text(option.span)).to_owned();
+                    self.unavailable(option.span, &format!("`{word}`"));
+                }
+            }
+        }
+        plan
+    }
+
+    fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
+        let mut members: &[Name] = &[];
+        let mut weights: Option<&[Spanned<u32>]> = None;
+        let mut spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
+        let mut discard_percent = 0;
+        for option in &group.options {
+            match &option.value {
+                ast::GroupOption::Tools(tools) => members = tools,
+                ast::GroupOption::Weights(list) => weights = Some(list),
+                ast::GroupOption::Hash { kind, layers } => {
+                    spec.kind = hash_kind(kind.value);
+                    spec.depth = match layers.as_ref().map(|layers| layers.value) {
+                        Some(ast::HashLayers::Inner) => Depth::Full,
+                        Some(ast::HashLayers::Outer) | None => Depth::Outer,
+                    };
+                }
+                ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
+                ast::GroupOption::Standby(_) | ast::GroupOption::MinUp { .. } | ast::GroupOption::Return(_) => {
+                    let word = first_word(self.sources().text(option.span)).to_owned();
+                    self.unavailable(option.span, &format!("`{word}`"));
+                }
+            }
+        }
+        let known = names_of(&definitions.tools, |tool| tool.name);
+        let mut tools = Vec::new();
+        for (place, name) in members.iter().enumerate() {
+            if members[..place].iter().any(|other| other.value == name.value) {
+                self.error(Diagnostic::error(name.span, format!("tool `{}` is in this group already", name.value)));
+            }
+            tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
+        }
+        if members.is_empty() {
+            let message = format!("group `{}` has no tools", group.name.value);
+            self.error(Diagnostic::error(group.name.span, message).label("expected `tools NAME,NAME…`"));
+        }
+        let weights: Vec<u32> = match weights {
+            Some(list) if list.len() != members.len() => {
+                let span = list.first().map_or(group.name.span, |first| first.span.to(list[list.len() - 1].span));
+                let message = format!("{} weights for {} tools", list.len(), members.len());
+                self.error(Diagnostic::error(span, message).label("expected a weight for each tool"));
+                return None;
+            }
+            Some(list) => list.iter().map(|weight| weight.value).collect(),
+            None => vec![1; members.len()],
+        };
+        if tools.len() != members.len() || tools.is_empty() {
+            return None;
+        }
+        // percent of all buckets: discard / (discard + sum of weights), in whole numbers
+        let sum: u32 = weights.iter().sum();
+        let scale = if discard_percent == 0 { 1 } else { 100 - discard_percent.min(99) };
+        let group_spec = GroupSpec {
+            weights: weights.iter().map(|weight| weight.saturating_mul(scale)).collect(),
+            discard_weight: discard_percent.min(99).saturating_mul(sum),
+            seed: definitions.settings.seed,
+            ..GroupSpec::equal(tools.len())
+        };
+        match Group::new(group_spec.clone()) {
+            Ok(made) => Some(GroupPlan {
+                name: group.name.value.clone(),
+                members: tools,
+                spec: group_spec,
+                hash: self.hash_id(spec),
+                table: made.table().clone(),
+            }),
+            Err(error) => {
+                self.error(Diagnostic::error(group.name.span, error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn rule(&mut self, rule: &Rule<'a>, definitions: &Definitions<'a>) -> (RulePlan, RuleSource) {
+        let all_ports = || (0..definitions.ports.len()).map(PortId).collect::<Vec<_>>();
+        let mut plan = RulePlan {
+            priority: rule.priority.value,
+            sources: all_ports(),
+            matches: String::new(),
+            sample: None,
+            targets: Vec::new(),
+            verdict: Verdict::Continue,
+        };
+        let mut source =
+            RuleSource { matcher: Matcher::default(), sample_hash: None, is_enabled: rule.is_enabled, is_from_any: true };
+        let mut goes_to: Option<Span> = None;
+        let mut drops: Option<Span> = None;
+        let mut sampled: Option<Span> = None;
+        for clause in &rule.clauses {
+            match &clause.value {
+                RuleClause::From(list) => {
+                    source.is_from_any = list.iter().any(|from| from.value == ast::RuleSource::Any);
+                    plan.sources = if source.is_from_any { all_ports() } else { self.sources_of(list, definitions) };
+                }
+                RuleClause::Vlan(ranges) => {
+                    source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
+                }
+                RuleClause::Match(terms) => {
+                    let words = self.sources().text(clause.span);
+                    plan.matches = words.strip_prefix("match").unwrap_or(words).trim().to_owned();
+                    let (filters, terms) = self.terms_of(terms, definitions);
+                    source.matcher.filters.extend(filters);
+                    source.matcher.terms.extend(terms);
+                }
+                RuleClause::Sample(sample) => {
+                    sampled = Some(clause.span);
+                    plan.sample = self.sample(sample, clause.span, definitions.settings.seed);
+                    if matches!(plan.sample, Some(SampleSpec::Flow { .. } | SampleSpec::Rate { .. })) {
+                        // not keyed with the seed: the sampler mixes its own in
+                        let spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 };
+                        source.sample_hash = Some(self.hash_id(spec));
+                    }
+                }
+                RuleClause::To(names) => {
+                    goes_to = Some(clause.span);
+                    plan.targets = self.targets_of(names, definitions);
+                }
+                RuleClause::Final => plan.verdict = if drops.is_some() { Verdict::Drop } else { Verdict::Final },
+                RuleClause::Drop => {
+                    drops = Some(clause.span);
+                    plan.verdict = Verdict::Drop;
+                }
+                RuleClause::Class(_) => {}
+                RuleClause::Dedup(_)
+                | RuleClause::Edit(_)
+                | RuleClause::Active(_)
+                | RuleClause::Until(_)
+                | RuleClause::For(_)
+                | RuleClause::Limit(_) => {
+                    let word = first_word(self.sources().text(clause.span)).to_owned();
+                    self.unavailable(clause.span, &format!("`{word}`"));
+                }
+            }
+        }
+        match (goes_to, drops) {
+            (None, None) => {
+                let message = format!("rule {} does nothing", rule.priority.value);
+                self.error(Diagnostic::error(rule.priority.span, message).label("expected `to TOOL,…` or `drop` in this rule"));
+            }
+            (Some(_), Some(drops)) => {
+                let message = format!("rule {} both copies and drops", rule.priority.value);
+                self.error(
+                    Diagnostic::error(drops, message)
+                        .label("expected `to TOOL,…` or `drop`, not both")
+                        .help("`final` after `to` keeps the packets from lower rules"),
+                );
+            }
+            _ => {}
+        }
+        if let (Some(_), Some(sampled)) = (drops, sampled) {
+            self.error(
+                Diagnostic::error(sampled, "a rule that drops has nothing to sample").label("expected no `sample` beside `drop`"),
+            );
+        }
+        (plan, source)
+    }
+
+    fn sample(&mut self, sample: &ast::Sample, span: Span, seed: u64) -> Option<SampleSpec> {
+        let one_in = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Some(match sample {
+            ast::Sample::Count { one_in: n } => SampleSpec::Systematic { one_in: one_in(*n) },
+            ast::Sample::Random { one_in: n } => SampleSpec::Random { one_in: one_in(*n) },
+            ast::Sample::Flow { one_in: n, seed: own } => {
+                SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
+            }
+            ast::Sample::Rate(rate) => {
+                let budget = match rate {
+                    ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(*bits),
+                    ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(*packets),
+                };
+                SampleSpec::Rate { budget, seed }
+            }
+            ast::Sample::Every { period, length } => {
+                let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+                SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
+            }
+            ast::Sample::FirstPackets(_) | ast::Sample::FirstBytes(_) => {
+                self.unavailable(span, "`sample first`");
+                return None;
+            }
+        })
+    }
+
+    fn sources_of(&mut self, list: &[Spanned<ast::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
+        let known = names_of(&definitions.ports, |port| port.name);
+        let mut sources = Vec::new();
+        for from in list {
+            match &from.value {
+                ast::RuleSource::Any => {}
+                ast::RuleSource::Named(name) => {
+                    if let Some(index) = known.iter().position(|known| known.value == *name) {
+                        if sources.contains(&PortId(index)) {
+                            self.error(Diagnostic::error(from.span, format!("port `{name}` is named twice")));
+                        }
+                        sources.push(PortId(index));
+                    } else if !self.parsed.file.is_excused(NameKind::Port, name)
+                        && !self.parsed.file.is_excused(NameKind::Wire, name)
+                        && !self.is_wire(name)
+                    {
+                        self.unknown("port", "a port", name, from.span, &known);
+                    }
+                }
+                ast::RuleSource::WireDirection { wire, .. } => {
+                    if !self.parsed.file.is_excused(NameKind::Wire, wire) && !self.is_wire(wire) {
+                        self.unknown("wire", "a wire", wire, from.span, &[]);
+                    }
+                }
+            }
+        }
+        sources
+    }
+
+    /// A wire that a command creates: refused there, so not once more where it is used.
+    fn is_wire(&self, name: &str) -> bool {
+        self.parsed
+            .file
+            .commands
+            .iter()
+            .any(|command| matches!(&command.value, Command::WireCreate { name: wire, .. } if wire.value == name))
+    }
+
+    fn targets_of(&mut self, names: &[Name], definitions: &Definitions<'a>) -> Vec<Target> {
+        let tools = names_of(&definitions.tools, |tool| tool.name);
+        let groups = names_of(&definitions.groups, |group| group.name);
+        let mut targets = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            let target = match tools.iter().position(|tool| tool.value == name.value) {
+                Some(index) => Some(Target::Tool(ToolId(index))),
+                None => groups.iter().position(|group| group.value == name.value).map(|index| Target::Group(GroupId(index))),
+            };
+            let file = &self.parsed.file;
+            let is_excused = file.is_excused(NameKind::Tool, &name.value) || file.is_excused(NameKind::Group, &name.value);
+            if target.is_none() && !is_excused {
+                let known: Vec<&Name> = tools.iter().chain(&groups).copied().collect();
+                self.unknown("tool", "a tool or group", &name.value, name.span, &known);
+            }
+            if names[..place].iter().any(|other| other.value == name.value) {
+                self.error(Diagnostic::error(name.span, format!("`{}` is named twice", name.value)));
+            }
+            targets.extend(target);
+        }
+        targets
+    }
+
+    fn terms_of(&mut self, list: &'a [Spanned<Term>], definitions: &Definitions<'a>) -> (Vec<FilterTerm>, Vec<terms::Term>) {
+        let (mut filters, mut others) = (Vec::new(), Vec::new());
+        for term in list {
+            match &term.value {
+                Term::Filter(filter) => filters.extend(self.filter_of(filter, definitions)),
+                Term::Vni(ids) => others.push(terms::Term::Vni(IdRanges::new(ids.0.iter().copied()))),
+                Term::Teid(ids) => others.push(terms::Term::Teid(IdRanges::new(ids.0.iter().copied()))),
+                Term::MplsLabel(ids) => others.push(terms::Term::MplsLabel(IdRanges::new(ids.0.iter().copied()))),
+                Term::Bytes { offset, value, mask, after } => {
+                    let anchor = match after.as_ref().map(|after| after.value) {
+                        None => terms::Anchor::Frame,
+                        Some(ast::Anchor::L2) => terms::Anchor::L2,
+                        Some(ast::Anchor::L3) => terms::Anchor::L3,
+                        Some(ast::Anchor::L4) => terms::Anchor::L4,
+                        Some(ast::Anchor::InnerL4) => {
+                            self.unavailable(term.span, "`bytes` after inner-l4");
+                            continue;
+                        }
+                    };
+                    others.push(terms::Term::Bytes(BytesTerm::new(anchor, *offset, value, mask)));
+                }
+            }
+        }
+        (filters, others)
+    }
+
+    /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
+    fn filter_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
+        let (program, own) = match &filter.source.value {
+            FilterSource::Named(name) => {
+                let known = names_of(&definitions.filters, |entry| entry.0);
+                let Some(index) = known.iter().position(|known| known.value == *name) else {
+                    if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                        self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
+                    }
+                    return None;
+                };
+                // the definition is compiled, and its mistakes reported, once
+                let defined = definitions.filters[index].1;
+                (self.expression(defined), defined.through.as_ref())
+            }
+            _ => (self.expression(filter), None),
+        };
+        let through = filter.through.as_ref().or(own).map(|through| through_of(&through.value)).unwrap_or_default();
+        Some(FilterTerm { programs: vec![program?], through })
+    }
+
+    fn expression(&mut self, filter: &ast::Filter) -> Option<Program> {
+        match &filter.source.value {
+            FilterSource::Expression(expression) => {
+                if let Some(known) = self.filters.get(expression) {
+                    return known.clone();
+                }
+                let program = match compile::compile(expression) {
+                    Ok(program) => Some(program),
+                    Err(error) => {
+                        let message = "this expression is not a filter".to_owned();
+                        self.error(Diagnostic::error(filter.source.span, message).label(format!("libpcap: {error}")));
+                        None
+                    }
+                };
+                self.filters.insert(expression.clone(), program.clone());
+                program
+            }
+            FilterSource::File(_) => {
+                self.unavailable(filter.source.span, "`match file`");
+                None
+            }
+            FilterSource::Named(_) => None,
+        }
+    }
+
+    fn hash_id(&mut self, spec: HashSpec) -> HashId {
+        let place = self.hashes.iter().position(|known| *known == spec).unwrap_or_else(|| {
+            self.hashes.push(spec);
+            self.hashes.len() - 1
+        });
+        HashId(place)
+    }
+}
+
+/// Packets that may wait for a tool where its `queue` does not say.
+const DEFAULT_QUEUE: usize = 4096;
+/// The longest queue: an rte_ring of that many slots is 8 MiB.
+const MOST_QUEUE: u64 = 1 << 20;
+
+fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
+    definitions.iter().map(name).collect()
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or(text)
+}
+
+fn through_of(through: &ast::Through) -> Through {
+    match through {
+        ast::Through::Any => Through::ANY,
+        ast::Through::Layers(layers) => layers.iter().fold(Through::default(), |set, layer| {
+            set.with(match layer.value {
+                ast::Layer::Vlan => through::Layer::Vlan,
+                ast::Layer::Qinq => through::Layer::Qinq,
+                ast::Layer::Mpls => through::Layer::Mpls,
+                ast::Layer::Vxlan => through::Layer::Vxlan,
+                ast::Layer::Geneve => through::Layer::Geneve,
+                ast::Layer::Gre => through::Layer::Gre,
+                ast::Layer::Gtp => through::Layer::Gtp,
+                ast::Layer::Ipip => through::Layer::Ipip,
+                ast::Layer::Erspan => through::Layer::Erspan,
+            })
+        }),
+    }
+}
+
+fn hash_kind(kind: ast::HashKind) -> HashKind {
+    match kind {
+        ast::HashKind::Symmetric | ast::HashKind::FiveTuple => HashKind::FiveTuple,
+        ast::HashKind::Ip => HashKind::Ip,
+        ast::HashKind::IpPort => HashKind::IpPort,
+        ast::HashKind::Mac => HashKind::Mac,
+        ast::HashKind::Vlan => HashKind::Vlan,
+        ast::HashKind::Vni => HashKind::Vni,
+        ast::HashKind::Teid => HashKind::Teid,
+    }
+}
+
+/// Whether a clause of `rule modify` takes the other's place. Edits and terms add up.
+fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
+    !matches!(new, RuleClause::Edit(_)) && std::mem::discriminant(old) == std::mem::discriminant(new)
+}

@@ -1,0 +1,185 @@
+//! What a worker counts: plain sums, written by one lcore, read by the control thread.
+//!
+//! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A sum that one thread writes and others read.
+///
+/// Relaxed ordering suffices: a counter orders nothing else, and the writer needs no read-modify-write since it is alone.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// worker: adds.
+    #[inline(always)]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// worker: keeps the largest value seen.
+    #[inline(always)]
+    pub fn peak(&self, value: u64) {
+        if value > self.0.load(Ordering::Relaxed) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// worker: replaces the value.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// control: reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a copy was not sent. The names are those of the statistics and the metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum DropReason {
+    /// The tool's queue was full, or the tool had not taken the copy when the drain ended.
+    Congested,
+    /// The tool was down.
+    Down,
+    /// The copy did not fit the tool's MTU.
+    Oversize,
+    /// No mbuf was free for an edited copy.
+    NoBuffer,
+    /// The tool's rate was used up.
+    RateLimited,
+}
+
+impl DropReason {
+    pub const ALL: [DropReason; 5] =
+        [DropReason::Congested, DropReason::Down, DropReason::Oversize, DropReason::NoBuffer, DropReason::RateLimited];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Congested => "congested",
+            DropReason::Down => "down",
+            DropReason::Oversize => "oversize",
+            DropReason::NoBuffer => "no_buffer",
+            DropReason::RateLimited => "rate_limited",
+        }
+    }
+}
+
+/// What became of a received packet. Every packet ends with exactly one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Disposition {
+    /// At least one copy of it was requested.
+    Delivered,
+    /// No rule took it.
+    Unmatched,
+    /// A `drop` rule took it before any tool was chosen.
+    Excluded,
+    /// Rules took it, but their samplers passed it over.
+    SampledOut,
+    /// A copy of it was seen a moment before.
+    Duplicate,
+    /// Tapline could not judge it.
+    Failed,
+}
+
+impl Disposition {
+    pub const ALL: [Disposition; 6] = [
+        Disposition::Delivered,
+        Disposition::Unmatched,
+        Disposition::Excluded,
+        Disposition::SampledOut,
+        Disposition::Duplicate,
+        Disposition::Failed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Disposition::Delivered => "delivered",
+            Disposition::Unmatched => "unmatched",
+            Disposition::Excluded => "excluded",
+            Disposition::SampledOut => "sampled_out",
+            Disposition::Duplicate => "duplicate",
+            Disposition::Failed => "failed",
+        }
+    }
+}
+
+/// One worker's counters. Vectors are indexed by the plan's ids.
+#[repr(align(128))]
+#[derive(Default)]
+pub struct WorkerCounters {
+    pub received: Counter,
+    /// By [`Disposition`].
+    pub dispositions: [Counter; Disposition::ALL.len()],
+    pub ports: Box<[PortCounters]>,
+    pub rules: Box<[RuleCounters]>,
+    pub tools: Box<[ToolCounters]>,
+    pub lcore: LcoreCounters,
+}
+
+/// What a worker received from a port.
+#[derive(Default)]
+pub struct PortCounters {
+    pub packets: Counter,
+    pub bytes: Counter,
+}
+
+/// What a rule did.
+#[derive(Default)]
+pub struct RuleCounters {
+    /// Packets that reached the rule and matched it.
+    pub matched: Counter,
+    /// Of those, packets that the sampler passed over.
+    pub sampled_out: Counter,
+}
+
+/// What became of a tool's copies.
+#[derive(Default)]
+pub struct ToolCounters {
+    pub requested: Counter,
+    pub sent: Counter,
+    pub sent_bytes: Counter,
+    /// By [`DropReason`].
+    pub dropped: [Counter; DropReason::ALL.len()],
+}
+
+/// How a worker spends its time.
+#[derive(Default)]
+pub struct LcoreCounters {
+    /// Turns of the worker loop.
+    pub turns: Counter,
+    /// Turns that received nothing and had nothing to send.
+    pub idle_turns: Counter,
+    /// Polls of receive queues.
+    pub polls: Counter,
+    /// Polls that gave no packet.
+    pub empty_polls: Counter,
+}
+
+impl WorkerCounters {
+    pub fn new(ports: usize, rules: usize, tools: usize) -> Self {
+        fn block<T: Default>(count: usize) -> Box<[T]> {
+            std::iter::repeat_with(T::default).take(count).collect()
+        }
+        Self { ports: block(ports), rules: block(rules), tools: block(tools), ..Self::default() }
+    }
+
+    /// worker: counts `count` packets that ended as `disposition`.
+    #[inline(always)]
+    pub fn settle(&self, disposition: Disposition, count: u64) {
+        self.dispositions[disposition as usize].add(count);
+    }
+}
+
+impl ToolCounters {
+    /// worker: counts `count` copies that were dropped for `reason`.
+    #[inline(always)]
+    pub fn drop_copies(&self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize].add(count);
+    }
+}

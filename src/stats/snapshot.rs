@@ -1,0 +1,246 @@
+//! A snapshot: all counters at one moment, as one JSON object a line (`tapline.stats/1`), by the names of the pipeline file.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde::ser::Serializer;
+
+use super::counters::WorkerCounters;
+use super::ledger::{Copies, Dropped, Packets};
+use crate::dpdk::LcoreId;
+use crate::dpdk::port::{DriverStats, Link};
+use crate::plan::Plan;
+
+/// What the workers counted, added up; indexed by the plan's ids.
+#[derive(Clone, Default, Debug)]
+pub struct Totals {
+    pub packets: Packets,
+    pub ports: Vec<PortTotals>,
+    pub rules: Vec<RuleTotals>,
+    pub tools: Vec<ToolTotals>,
+}
+
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct PortTotals {
+    /// Packets that the driver handed over.
+    pub received: u64,
+    pub received_bytes: u64,
+}
+
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct RuleTotals {
+    /// Packets that reached the rule and matched it.
+    pub matched: u64,
+    /// Of those, packets that its sampler passed over.
+    pub sampled_out: u64,
+}
+
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct ToolTotals {
+    #[serde(flatten)]
+    pub copies: Copies,
+    pub sent_bytes: u64,
+}
+
+impl Totals {
+    /// Adds up the workers' counters.
+    pub fn of(workers: &[std::sync::Arc<WorkerCounters>]) -> Self {
+        let Some(first) = workers.first() else { return Self::default() };
+        let sum = |get: &dyn Fn(&WorkerCounters) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
+        let ports = (0..first.ports.len()).map(|id| PortTotals {
+            received: sum(&|worker| worker.ports[id].packets.get()),
+            received_bytes: sum(&|worker| worker.ports[id].bytes.get()),
+        });
+        let rules = (0..first.rules.len()).map(|id| RuleTotals {
+            matched: sum(&|worker| worker.rules[id].matched.get()),
+            sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
+        });
+        let tools = (0..first.tools.len()).map(|id| ToolTotals {
+            copies: Copies {
+                requested: sum(&|worker| worker.tools[id].requested.get()),
+                sent: sum(&|worker| worker.tools[id].sent.get()),
+                dropped: Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].dropped[reason].get()))),
+            },
+            sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
+        });
+        Self {
+            packets: Packets::of(workers.iter().map(AsRef::as_ref)),
+            ports: ports.collect(),
+            rules: rules.collect(),
+            tools: tools.collect(),
+        }
+    }
+
+    /// Copies of all tools.
+    pub fn copies(&self) -> Copies {
+        self.tools.iter().fold(Copies::default(), |mut sum, tool| {
+            sum.add(&tool.copies);
+            sum
+        })
+    }
+
+    /// Whether both identities of the ledger hold.
+    pub fn is_balanced(&self) -> bool {
+        self.packets.is_balanced() && self.tools.iter().all(|tool| tool.copies.is_balanced())
+    }
+
+    /// What was counted since `earlier`.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        let (a, b) = (&self.packets, &earlier.packets);
+        let ports = self
+            .ports
+            .iter()
+            .zip(&earlier.ports)
+            .map(|(a, b)| PortTotals { received: a.received - b.received, received_bytes: a.received_bytes - b.received_bytes });
+        let rules = self.rules.iter().zip(&earlier.rules);
+        let rules = rules.map(|(a, b)| RuleTotals { matched: a.matched - b.matched, sampled_out: a.sampled_out - b.sampled_out });
+        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
+            copies: Copies {
+                requested: a.copies.requested - b.copies.requested,
+                sent: a.copies.sent - b.copies.sent,
+                dropped: Dropped(std::array::from_fn(|reason| a.copies.dropped.0[reason] - b.copies.dropped.0[reason])),
+            },
+            sent_bytes: a.sent_bytes - b.sent_bytes,
+        });
+        Totals {
+            packets: Packets {
+                received: a.received - b.received,
+                delivered: a.delivered - b.delivered,
+                unmatched: a.unmatched - b.unmatched,
+                excluded: a.excluded - b.excluded,
+                sampled_out: a.sampled_out - b.sampled_out,
+                duplicate: a.duplicate - b.duplicate,
+                failed: a.failed - b.failed,
+            },
+            ports: ports.collect(),
+            rules: rules.collect(),
+            tools: tools.collect(),
+        }
+    }
+}
+
+/// What the control thread reads of a port beside our counters.
+#[derive(Clone, Debug)]
+pub struct PortState {
+    pub driver_name: String,
+    pub link: Link,
+    pub driver: DriverStats,
+}
+
+/// One lcore's use of its time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LcoreState {
+    #[serde(skip)]
+    pub lcore: LcoreId,
+    pub received: u64,
+    pub turns: u64,
+    pub idle_turns: u64,
+    pub polls: u64,
+    pub empty_polls: u64,
+}
+
+/// Everything that is shown of a running broker at one moment.
+#[derive(Clone, Serialize)]
+pub struct Snapshot {
+    pub schema: &'static str,
+    /// Seconds since the Unix epoch.
+    pub time: f64,
+    pub uptime_s: f64,
+    #[serde(serialize_with = "as_map")]
+    pub ports: Vec<(String, PortEntry)>,
+    #[serde(serialize_with = "as_map")]
+    pub rules: Vec<(String, RuleTotals)>,
+    #[serde(serialize_with = "as_map")]
+    pub tools: Vec<(String, ToolTotals)>,
+    #[serde(serialize_with = "as_map")]
+    pub groups: Vec<(String, GroupEntry)>,
+    #[serde(serialize_with = "as_map")]
+    pub lcores: Vec<(String, LcoreState)>,
+    pub packets: Packets,
+    pub copies: Copies,
+    pub latency_ns: Latency,
+    /// Whether both identities of the ledger hold. While packets are on their way they may not.
+    pub balanced: bool,
+}
+
+#[derive(Clone, Serialize)]
+pub struct PortEntry {
+    #[serde(flatten)]
+    pub totals: PortTotals,
+    pub device: String,
+    pub driver_name: String,
+    pub link_up: bool,
+    pub speed_mbps: Option<u32>,
+    /// What the driver and the NIC count.
+    pub driver: DriverStats,
+}
+
+#[derive(Clone, Serialize)]
+pub struct GroupEntry {
+    /// Buckets of the group's table that each member has.
+    #[serde(serialize_with = "as_map")]
+    pub buckets: Vec<(String, usize)>,
+}
+
+/// Time from receive to transmit; null where it was not measured.
+#[derive(Clone, Copy, Default, Serialize)]
+pub struct Latency {
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+}
+
+fn as_map<T: Serialize, S: Serializer>(entries: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(entries.iter().map(|(name, entry)| (name, entry)))
+}
+
+/// The name and version of the snapshot's form.
+pub const SCHEMA: &str = "tapline.stats/1";
+
+impl Snapshot {
+    /// Puts the names of `plan` to its numbers. `balanced` is given, since it is judged on the counters from the very start.
+    pub fn new(
+        plan: &Plan,
+        totals: &Totals,
+        ports: Vec<PortState>,
+        lcores: Vec<LcoreState>,
+        uptime: Duration,
+        balanced: bool,
+    ) -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ports = plan.ports.iter().zip(ports).zip(&totals.ports).map(|((port, state), &totals)| {
+            let entry = PortEntry {
+                totals,
+                device: port.devargs.clone(),
+                driver_name: state.driver_name,
+                link_up: state.link.is_up,
+                speed_mbps: state.link.speed_mbps,
+                driver: state.driver,
+            };
+            (port.name.clone(), entry)
+        });
+        let groups = plan.groups.iter().map(|group| {
+            let mut buckets = vec![0; group.members.len()];
+            for member in group.table.slots().iter().filter_map(|slot| slot.member()) {
+                buckets[member] += 1;
+            }
+            let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
+            (group.name.clone(), GroupEntry { buckets: names.zip(buckets).collect() })
+        });
+        Self {
+            schema: SCHEMA,
+            time: (time.as_secs_f64() * 1e3).round() / 1e3,
+            uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
+            ports: ports.collect(),
+            rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
+            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().copied()).collect(),
+            groups: groups.collect(),
+            lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
+            packets: totals.packets,
+            copies: totals.copies(),
+            latency_ns: Latency::default(),
+            balanced,
+        }
+    }
+}

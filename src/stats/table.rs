@@ -1,0 +1,190 @@
+//! Snapshots for people: aligned tables of what came, what became of it, and where the copies went.
+
+use std::fmt::Write;
+
+use super::counters::DropReason;
+use super::snapshot::Snapshot;
+
+/// Columns of text; numbers are set to the right.
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        Self { rows: vec![head.iter().map(|&word| word.to_owned()).collect()] }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    fn render(&self, out: &mut String) {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::from(" ");
+            for (column, cell) in row.iter().enumerate() {
+                let is_number = self.rows[1..].iter().all(|row| row.get(column).is_none_or(|cell| is_numeric(cell)));
+                let pad = " ".repeat(widths[column] - cell.chars().count());
+                if is_number {
+                    write!(line, " {pad}{cell} ").expect("writing to a string");
+                } else {
+                    write!(line, " {cell}{pad} ").expect("writing to a string");
+                }
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+}
+
+fn is_numeric(cell: &str) -> bool {
+    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '-')
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Ports: what was received, and what the driver says.
+pub fn ports(snapshot: &Snapshot) -> String {
+    let mut table =
+        Table::new(&["port", "device", "link", "received", "bytes", "driver rx", "driver tx", "missed", "errors", "no mbuf"]);
+    for (name, port) in &snapshot.ports {
+        let driver = &port.driver;
+        table.row(vec![
+            name.clone(),
+            port.device.clone(),
+            if port.link_up { "up" } else { "down" }.to_owned(),
+            grouped(port.totals.received),
+            grouped(port.totals.received_bytes),
+            grouped(driver.rx_packets),
+            grouped(driver.tx_packets),
+            grouped(driver.missed),
+            grouped(driver.rx_errors + driver.tx_errors),
+            grouped(driver.no_mbuf),
+        ]);
+    }
+    titled("ports", &table)
+}
+
+/// Rules: what each matched.
+pub fn rules(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["rule", "matched", "sampled out"]);
+    for (name, rule) in &snapshot.rules {
+        table.row(vec![name.clone(), grouped(rule.matched), grouped(rule.sampled_out)]);
+    }
+    titled("rules", &table)
+}
+
+/// Tools: what became of their copies. Reasons that never occurred have no column.
+pub fn tools(snapshot: &Snapshot) -> String {
+    let reasons: Vec<DropReason> = DropReason::ALL
+        .into_iter()
+        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0))
+        .collect();
+    let mut head = vec!["tool", "requested", "sent", "bytes", "dropped"];
+    head.extend(reasons.iter().map(|reason| reason.name()));
+    let mut table = Table::new(&head);
+    for (name, tool) in &snapshot.tools {
+        let copies = &tool.copies;
+        let mut row = vec![
+            name.clone(),
+            grouped(copies.requested),
+            grouped(copies.sent),
+            grouped(tool.sent_bytes),
+            grouped(copies.dropped.total()),
+        ];
+        row.extend(reasons.iter().map(|&reason| grouped(copies.dropped.get(reason))));
+        table.row(row);
+    }
+    titled("tools", &table)
+}
+
+/// Lcores: how they spent their turns.
+pub fn lcores(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["lcore", "received", "turns", "idle turns", "polls", "empty polls"]);
+    for (name, lcore) in &snapshot.lcores {
+        let counts = [lcore.received, lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls];
+        table.row(std::iter::once(name.clone()).chain(counts.into_iter().map(grouped)).collect());
+    }
+    titled("lcores", &table)
+}
+
+/// The account: both identities with their numbers.
+pub fn account(snapshot: &Snapshot) -> String {
+    let packets = &snapshot.packets;
+    let terms = [
+        ("delivered", packets.delivered),
+        ("unmatched", packets.unmatched),
+        ("excluded", packets.excluded),
+        ("sampled_out", packets.sampled_out),
+        ("duplicate", packets.duplicate),
+        ("failed", packets.failed),
+    ];
+    let mut out = format!("packets  received {} =", grouped(packets.received));
+    out.push_str(&sum_of(terms.into_iter()));
+    let copies = &snapshot.copies;
+    let drops = DropReason::ALL.into_iter().map(|reason| (reason.name(), copies.dropped.get(reason)));
+    write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
+    out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
+    let verdict = if snapshot.balanced { "balanced: every packet and every copy is accounted for" } else { "NOT BALANCED" };
+    write!(out, "\n{verdict}\n").expect("writing to a string");
+    out
+}
+
+/// ` a 1 + b 2`, without terms that are zero; the first term always stands.
+fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let shown = terms.enumerate().filter(|&(index, (_, count))| index == 0 || count > 0);
+    let words: Vec<String> = shown.map(|(_, (name, count))| format!(" {name} {}", grouped(count))).collect();
+    words.join(" +")
+}
+
+/// The table at the end of a run.
+pub fn summary(snapshot: &Snapshot) -> String {
+    [ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)].join("\n")
+}
+
+fn titled(title: &str, table: &Table) -> String {
+    let mut out = String::new();
+    if table.rows.len() == 1 {
+        return format!("no {title}\n");
+    }
+    table.render(&mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn numbers_stand_to_the_right_of_their_column() {
+        let mut table = Table::new(&["tool", "sent"]);
+        table.row(vec!["ids".to_owned(), "7".to_owned()]);
+        table.row(vec!["recorder".to_owned(), "1,234".to_owned()]);
+        let mut out = String::new();
+        table.render(&mut out);
+        assert_eq!(out, "  tool        sent\n  ids            7\n  recorder   1,234\n");
+    }
+}

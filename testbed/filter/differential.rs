@@ -1,0 +1,159 @@
+//! The interpreter, native code and native code over split frames against libpcap's own `bpf_filter`: not one difference.
+
+mod captures;
+mod oracle;
+mod programs;
+
+use std::collections::HashMap;
+
+use captures::Packet;
+use oracle::Oracle;
+use proptest::prelude::*;
+use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::dpdk::{Frame, SplitFrame};
+use tapline::filter::{Engine, Filters, Insn, Program, SplitFilters, compile};
+
+/// Programs in every form that decides them.
+struct Engines {
+    programs: Vec<Program>,
+    oracles: Vec<Oracle>,
+    native: Filters,
+    interpreted: Filters,
+    split: SplitFilters,
+    split_interpreted: SplitFilters,
+}
+
+impl Engines {
+    fn new(programs: Vec<Program>) -> Engines {
+        let oracle = |program: &Program| Oracle::new(program.insns()).expect("what we accept, bpf_validate accepts");
+        let engines = Engines {
+            oracles: programs.iter().map(oracle).collect(),
+            native: Filters::build(&programs),
+            interpreted: Filters::interpreted(&programs, "compared with native code"),
+            split: SplitFilters::build(&programs),
+            split_interpreted: SplitFilters::interpreted(&programs, "compared with native code"),
+            programs,
+        };
+        assert_eq!((engines.native.engine(), engines.split.engine()), (&Engine::Native, &Engine::Native));
+        engines
+    }
+
+    /// Runs all on `packets`; `name` says which program differs.
+    fn compare(&self, packets: &[(&[u8], u32)], name: impl Fn(usize) -> String) {
+        for burst in packets.chunks(MAX_BURST) {
+            let frames: Vec<Frame> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();
+            let expected: Vec<Selection> =
+                self.oracles.iter().map(|oracle| select(burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
+            for (selector, engine) in [(&self.native, "native"), (&self.interpreted, "interpreted")] {
+                let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+                selector.select(&frames, &mut selections);
+                compare(&selections, &expected, burst, engine, &name);
+            }
+            // Frames that have a header; the payload is copied, so that a read before its start is no read of the header.
+            let burst: Vec<(&[u8], u32)> = burst.iter().copied().filter(|(bytes, _)| bytes.len() >= 14).collect();
+            let parts: Vec<([u8; 14], Box<[u8]>, u32)> = burst
+                .iter()
+                .filter_map(|&(bytes, len)| bytes.split_first_chunk().map(|(header, rest)| (*header, rest.into(), len)))
+                .collect();
+            let frames: Vec<SplitFrame> = parts.iter().map(|(header, rest, len)| SplitFrame::new(*header, rest, *len)).collect();
+            let expected: Vec<Selection> =
+                self.oracles.iter().map(|oracle| select(&burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
+            for (selector, engine) in [(&self.split, "split native"), (&self.split_interpreted, "split interpreted")] {
+                let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+                selector.select(&frames, &mut selections);
+                compare(&selections, &expected, &burst, engine, &name);
+            }
+        }
+    }
+}
+
+fn select(burst: &[(&[u8], u32)], accepts: impl Fn(&[u8], u32) -> bool) -> Selection {
+    Selection(burst.iter().enumerate().fold(0, |bits, (index, &(bytes, len))| bits | u64::from(accepts(bytes, len)) << index))
+}
+
+fn compare(selections: &[Selection], expected: &[Selection], burst: &[(&[u8], u32)], engine: &str, name: impl Fn(usize) -> String) {
+    for (program, (selection, expected)) in selections.iter().zip(expected).enumerate() {
+        if let Some(packet) = Selection(selection.0 ^ expected.0).indices().next() {
+            panic!("{engine} differs from bpf_filter: {}\n on {:02x?}", name(program), burst.get(packet));
+        }
+    }
+}
+
+fn compiled() -> (Vec<&'static str>, Vec<Program>) {
+    let expressions = captures::expressions();
+    let programs = expressions.iter().map(|text| compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))).collect();
+    (expressions, programs)
+}
+
+/// Packets of all captures, each content once.
+fn distinct_packets() -> Option<Vec<Packet>> {
+    let folder = captures::folder()?;
+    let mut packets: Vec<Packet> = captures::files(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    assert!(!packets.is_empty());
+    packets.sort_by(|a, b| a.bytes.cmp(&b.bytes));
+    packets.dedup();
+    Some(packets)
+}
+
+fn views(packets: &[Packet]) -> Vec<(&[u8], u32)> {
+    packets.iter().map(|packet| (packet.bytes.as_slice(), packet.original_len)).collect()
+}
+
+#[test]
+fn expressions_select_what_bpf_filter_selects_in_all_captures() {
+    let Some(packets) = distinct_packets() else { return };
+    let (expressions, programs) = compiled();
+    // All together, so that they are merged; and each alone.
+    Engines::new(programs.clone()).compare(&views(&packets), |index| expressions[index].to_owned());
+    for (program, text) in programs.into_iter().zip(&expressions) {
+        Engines::new(vec![program]).compare(&views(&packets), |_| (*text).to_owned());
+    }
+}
+
+#[test]
+fn packets_cut_at_every_length_are_judged_as_bpf_filter_does() {
+    let Some(packets) = distinct_packets() else { return };
+    let (expressions, programs) = compiled();
+    // One packet of each kind: ethertype, version and header length, protocol, fragmentation, and what follows.
+    let mut kinds: HashMap<Vec<u8>, &Packet> = HashMap::new();
+    for packet in &packets {
+        let pick = |range: std::ops::Range<usize>| packet.bytes.get(range).unwrap_or_default().to_vec();
+        let kind = [pick(12..15), pick(16..18), pick(20..21), pick(23..24)].concat();
+        kinds.entry(kind).or_insert(packet);
+    }
+    let engines = Engines::new(programs);
+    for packet in kinds.values() {
+        let most = packet.bytes.len().min(150);
+        let cuts: Vec<(&[u8], u32)> = (0..=most).map(|len| (&packet.bytes[..len], packet.original_len)).collect();
+        engines.compare(&cuts, |index| expressions[index].to_owned());
+    }
+}
+
+/// Cases of a random test: `TAPLINE_FILTER_CASES` for long runs.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("TAPLINE_FILTER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn check_random(programs: Vec<Vec<Insn>>, packets: &[(Vec<u8>, u32)]) {
+    let verified = programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
+    let packets: Vec<(&[u8], u32)> = packets.iter().map(|(bytes, len)| (bytes.as_slice(), *len)).collect();
+    Engines::new(verified).compare(&packets, |index| format!("{:?}", programs[index]));
+}
+
+proptest! {
+    #![proptest_config(cases(4000))]
+
+    #[test]
+    fn random_programs_run_as_bpf_filter_runs_them(program in programs::programs(40), packets in programs::packets()) {
+        check_random(vec![program], &packets);
+    }
+
+    #[test]
+    fn random_programs_together_run_as_each_alone(
+        programs in proptest::collection::vec(programs::programs(12), 2..10),
+        packets in programs::packets(),
+    ) {
+        check_random(programs, &packets);
+    }
+}
