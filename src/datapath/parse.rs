@@ -613,8 +613,12 @@ pub(crate) fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
 
 /// The tunnel that the UDP destination port names. Replies come to that port too, so the source port is not looked at.
 fn udp_tunnel(bytes: &[u8], l4: usize) -> Option<Shell> {
+    udp_tunnel_of(Udp::at(bytes, l4)?.destination_port(), bytes, l4)
+}
+
+/// The tunnel that `port` is the standard's for, behind the UDP header at `l4`.
+pub(crate) fn udp_tunnel_of(port: u16, bytes: &[u8], l4: usize) -> Option<Shell> {
     let offset = l4 + udp::HEADER_LEN;
-    let port = Udp::at(bytes, l4)?.destination_port();
     match port {
         udp::PORT_VXLAN | udp::PORT_VXLAN_LEGACY | udp::PORT_VXLAN_GPE => {
             let kind = if port == udp::PORT_VXLAN_GPE { ShellKind::VxlanGpe } else { ShellKind::Vxlan };

@@ -37,8 +37,11 @@ pub struct Terminator {
     pub kind: TunnelKind,
     /// The outer destination address must be this one.
     pub to: Option<IpAddr>,
-    /// The identifier must be in here: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in range.
-    pub identifiers: Option<RangeInclusive<u32>>,
+    /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in range.
+    /// Any will do where there are no ranges.
+    pub identifiers: Vec<RangeInclusive<u32>>,
+    /// The UDP port of VXLAN, Geneve and GTP where it is not the standard's.
+    pub udp_port: Option<u16>,
 }
 
 /// Why a frame is not a packet of the tunnel.
@@ -159,7 +162,7 @@ impl Terminator {
         if stack.is_later_fragment() {
             return Err(Refusal::Fragment);
         }
-        let shell = parse::tunnel(bytes, &stack).ok_or(Refusal::OtherTraffic)?;
+        let shell = self.shell(bytes, &stack).ok_or(Refusal::OtherTraffic)?;
         if kind(shell.kind) != Some(self.kind) {
             return Err(Refusal::OtherTraffic);
         }
@@ -186,11 +189,21 @@ impl Terminator {
         Ok(Inner { offset, len: end.min(bytes.len()) - offset, original_len: end - offset, link, outer })
     }
 
+    fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
+        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else { return parse::tunnel(bytes, stack) };
+        let standard = match self.kind {
+            TunnelKind::Vxlan => udp::PORT_VXLAN,
+            TunnelKind::Geneve => udp::PORT_GENEVE,
+            TunnelKind::Gtp => udp::PORT_GTP_U,
+            TunnelKind::Gre | TunnelKind::Erspan | TunnelKind::Rspan => return None,
+        };
+        let l4 = stack.l4()?;
+        (Udp::at(bytes, l4)?.destination_port() == port).then(|| parse::udp_tunnel_of(standard, bytes, l4))?
+    }
+
     fn check_identifier(&self, identifier: Option<u32>) -> Result<(), Refusal> {
-        match &self.identifiers {
-            Some(range) if !identifier.is_some_and(|identifier| range.contains(&identifier)) => Err(Refusal::OtherIdentifier),
-            _ => Ok(()),
-        }
+        let is_asked_for = |identifier| self.identifiers.iter().any(|range| range.contains(&identifier));
+        if self.identifiers.is_empty() || identifier.is_some_and(is_asked_for) { Ok(()) } else { Err(Refusal::OtherIdentifier) }
     }
 
     /// The tag stands between the addresses and the rest, so the addresses move over it.
@@ -534,7 +547,7 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_hold_what_they_are_said_to(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for kind in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Rspan] {
-                if let Ok(inner) = (Terminator { kind, to: None, identifiers: None }).recognise(&bytes) {
+                if let Ok(inner) = (Terminator { kind, to: None, identifiers: vec![], udp_port: None }).recognise(&bytes) {
                     prop_assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
                     prop_assert!(inner.link.is_none() || inner.offset >= ethernet::HEADER_LEN);
                 }

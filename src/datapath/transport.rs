@@ -65,26 +65,33 @@ pub enum Subheader {
 #[derive(Clone, Debug)]
 pub enum Encapsulation {
     Erspan1,
-    /// `index`: 20 bits; the source port's index where none is given.
+    /// `cos`: class of service; the frame's own where none is given. `index`: 20 bits; the source port's index where none is given.
     Erspan2 {
         session: u16,
+        cos: Option<u8>,
         index: Option<u32>,
     },
     Erspan3 {
         session: u16,
+        /// Class of service; the frame's own where none is given.
+        cos: Option<u8>,
+        /// The copy's own where none is given.
+        direction: Option<Direction>,
         security_group_tag: u16,
         /// 6 bits; the source port's index modulo 64 where none is given.
         hardware: Option<u8>,
         granularity: Granularity,
         subheader: Subheader,
     },
-    /// `udp_checksum`: also over IPv4, where it is optional.
+    /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: also over IPv4, where it is optional.
     Vxlan {
         vni: u32,
+        udp_port: Option<u16>,
         udp_checksum: bool,
     },
     Geneve {
         vni: u32,
+        udp_port: Option<u16>,
         udp_checksum: bool,
     },
     Gre {
@@ -167,9 +174,23 @@ pub struct Tunnel {
 #[derive(Clone, Debug)]
 enum Fields {
     Gre,
-    Erspan2 { session: u16, index: Option<u32> },
-    Erspan3 { session: u16, base: erspan::Type3, hardware: Option<u8>, granularity: Granularity, subheader: Subheader },
-    Udp { checksum: bool },
+    Erspan2 {
+        session: u16,
+        cos: Option<u8>,
+        index: Option<u32>,
+    },
+    Erspan3 {
+        session: u16,
+        cos: Option<u8>,
+        direction: Option<Direction>,
+        base: erspan::Type3,
+        hardware: Option<u8>,
+        granularity: Granularity,
+        subheader: Subheader,
+    },
+    Udp {
+        checksum: bool,
+    },
 }
 
 /// How copies reach a tool.
@@ -343,13 +364,15 @@ impl Tunnel {
         };
         Ok(match *encapsulation {
             Encapsulation::Erspan1 => (Fields::Gre, gre::write(out, gre::TYPE_ERSPAN, None, None)),
-            Encapsulation::Erspan2 { session, index } => {
+            Encapsulation::Erspan2 { session, cos, index } => {
+                at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("index", index.unwrap_or(0), 0xf_ffff)?;
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN, None, Some(0));
-                (Fields::Erspan2 { session, index }, gre_bytes + erspan::HEADER2_LEN)
+                (Fields::Erspan2 { session, cos, index }, gre_bytes + erspan::HEADER2_LEN)
             }
-            Encapsulation::Erspan3 { session, security_group_tag, hardware, granularity, subheader } => {
+            Encapsulation::Erspan3 { session, cos, direction, security_group_tag, hardware, granularity, subheader } => {
+                at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("hardware id", hardware.unwrap_or(0).into(), 63)?;
                 if let Subheader::Seconds { switch } = subheader {
@@ -361,16 +384,16 @@ impl Tunnel {
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN3, None, Some(0));
                 let base = erspan::Type3 { security_group_tag, granularity: granularity as u8, ..Default::default() };
                 let subheader_bytes = if subheader == Subheader::None { 0 } else { erspan::SUBHEADER_LEN };
-                let fields = Fields::Erspan3 { session, base, hardware, granularity, subheader };
+                let fields = Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader };
                 (fields, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
             }
-            Encapsulation::Vxlan { vni, udp_checksum } => {
+            Encapsulation::Vxlan { vni, udp_port, udp_checksum } => {
                 at_most("vni", vni, 0xff_ffff)?;
-                udp(out, udp::PORT_VXLAN, vxlan::header(vni), udp_checksum)
+                udp(out, udp_port.unwrap_or(udp::PORT_VXLAN), vxlan::header(vni), udp_checksum)
             }
-            Encapsulation::Geneve { vni, udp_checksum } => {
+            Encapsulation::Geneve { vni, udp_port, udp_checksum } => {
                 at_most("vni", vni, 0xff_ffff)?;
-                udp(out, udp::PORT_GENEVE, geneve::header(vni), udp_checksum)
+                udp(out, udp_port.unwrap_or(udp::PORT_GENEVE), geneve::header(vni), udp_checksum)
             }
             Encapsulation::Gre { key } => (Fields::Gre, gre::write(out, ethernet::TYPE_TEB, key, None)),
         })
@@ -384,13 +407,13 @@ impl Tunnel {
         let datagram_bytes = (self.header_bytes - self.transport_offset + payload_bytes) as u16;
         match &self.fields {
             Fields::Gre => {}
-            Fields::Erspan2 { session, index } => {
+            Fields::Erspan2 { session, cos, index } => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
-                let header = erspan::type2(mirrored(*session, facts, payload), index.unwrap_or(facts.port.into()));
+                let header = erspan::type2(mirrored(*session, *cos, facts, payload), index.unwrap_or(facts.port.into()));
                 out[at + 4..at + 12].copy_from_slice(&header);
             }
-            Fields::Erspan3 { session, base, hardware, granularity, subheader } => {
+            Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader } => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let ticks = match granularity {
@@ -401,7 +424,7 @@ impl Tunnel {
                 let type3 = erspan::Type3 {
                     timestamp: ticks as u32,
                     hardware: hardware.unwrap_or((facts.port & 0x3f) as u8),
-                    egress: facts.direction == Direction::Egress,
+                    egress: direction.unwrap_or(facts.direction) == Direction::Egress,
                     subheader: match *subheader {
                         Subheader::None => None,
                         Subheader::UpperBits => Some((3 << 26, (ticks >> 32) as u32)),
@@ -411,7 +434,7 @@ impl Tunnel {
                     },
                     ..*base
                 };
-                erspan::write_type3(&mut out[at + 4..], mirrored(*session, facts, payload), &type3);
+                erspan::write_type3(&mut out[at + 4..], mirrored(*session, *cos, facts, payload), &type3);
             }
             Fields::Udp { checksum } => {
                 let at = self.transport_offset;
@@ -459,9 +482,9 @@ impl Tunnel {
 }
 
 #[inline(always)]
-fn mirrored(session: u16, facts: &CopyFacts, payload: &[&[u8]]) -> erspan::Mirrored {
+fn mirrored(session: u16, cos: Option<u8>, facts: &CopyFacts, payload: &[&[u8]]) -> erspan::Mirrored {
     let tag = payload.first().and_then(|first| vlan::outer_tag(first));
-    erspan::Mirrored { session, tag, truncated: facts.truncated }
+    erspan::Mirrored { session, tag, cos: cos.or(tag.map(|tag| tag.priority)).unwrap_or(0), truncated: facts.truncated }
 }
 
 /// What becomes of a copy that its tool's path cannot carry.
@@ -470,9 +493,9 @@ pub enum Oversize {
     /// It is cut to what fits; the transport signals the truncation where it can, and the bytes cut are counted.
     Slice,
     /// It is dropped, reason `oversize`.
+    #[default]
     Drop,
     /// The plan is refused when a full frame of a source port cannot fit; one that comes nevertheless is dropped, reason `oversize`.
-    #[default]
     FragmentNever,
 }
 

@@ -112,8 +112,10 @@ impl<'a> Erspan3<'a> {
 pub struct Mirrored {
     /// 10 bits.
     pub session: u16,
-    /// The frame's VLAN and class of service; none where it is untagged.
+    /// The frame's own tag; none where it is untagged.
     pub tag: Option<VlanTag>,
+    /// Class of service, 3 bits.
+    pub cos: u8,
     /// The frame was cut to fit.
     pub truncated: bool,
 }
@@ -124,7 +126,7 @@ impl Mirrored {
         let tag = self.tag.unwrap_or_default();
         u32::from(version) << 28
             | u32::from(tag.vlan & 0xfff) << 16
-            | u32::from(tag.priority & 7) << 13
+            | u32::from(self.cos & 7) << 13
             | two_bits << 11
             | u32::from(self.truncated) << 10
             | u32::from(self.session & MAX_SESSION)

@@ -130,6 +130,8 @@ fn strip_vlan_takes_one_tag_and_strip_qinq_all() {
 fn tunnels() -> Vec<(Strip, Transport)> {
     let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
         session: 7,
+        cos: None,
+        direction: None,
         security_group_tag: 1,
         hardware: None,
         granularity,
@@ -137,11 +139,11 @@ fn tunnels() -> Vec<(Strip, Transport)> {
     };
     let kinds = [
         (Strip::Erspan, Encapsulation::Erspan1),
-        (Strip::Erspan, Encapsulation::Erspan2 { session: 9, index: None }),
+        (Strip::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
         (Strip::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
         (Strip::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
-        (Strip::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_checksum: true }),
-        (Strip::Geneve, Encapsulation::Geneve { vni: 4242, udp_checksum: true }),
+        (Strip::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: true }),
+        (Strip::Geneve, Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: true }),
         (Strip::Gre, Encapsulation::Gre { key: None }),
         (Strip::Gre, Encapsulation::Gre { key: Some(1) }),
     ];

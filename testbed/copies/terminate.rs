@@ -11,7 +11,7 @@ use tapline::datapath::terminate::{Inner, Refusal, SequenceTracker, Terminator, 
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
 
 fn any(kind: TunnelKind) -> Terminator {
-    Terminator { kind, to: None, identifiers: None }
+    Terminator { kind, to: None, identifiers: vec![], udp_port: None }
 }
 
 /// The frame that the terminated packet is.
@@ -44,6 +44,8 @@ fn carried(transport: &Transport, facts: &CopyFacts, frame: &[u8]) -> Vec<u8> {
 fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
     let erspan3 = Encapsulation::Erspan3 {
         session: 77,
+        cos: None,
+        direction: None,
         security_group_tag: 5,
         hardware: Some(43),
         granularity: Granularity::Ieee1588,
@@ -51,10 +53,10 @@ fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
     };
     vec![
         (TunnelKind::Erspan, Encapsulation::Erspan1, None),
-        (TunnelKind::Erspan, Encapsulation::Erspan2 { session: 77, index: Some(43) }, Some(77)),
+        (TunnelKind::Erspan, Encapsulation::Erspan2 { session: 77, cos: None, index: Some(43) }, Some(77)),
         (TunnelKind::Erspan, erspan3, Some(77)),
-        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 0xabcdef, udp_checksum: false }, Some(0xabcdef)),
-        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 0xabcdef, udp_checksum: true }, Some(0xabcdef)),
+        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 0xabcdef, udp_port: None, udp_checksum: false }, Some(0xabcdef)),
+        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 0xabcdef, udp_port: None, udp_checksum: true }, Some(0xabcdef)),
         (TunnelKind::Gre, Encapsulation::Gre { key: Some(0xdeadbeef) }, Some(0xdeadbeef)),
         (TunnelKind::Gre, Encapsulation::Gre { key: None }, None),
     ]
@@ -90,10 +92,10 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                 assert!(Terminator { to, ..any(kind) }.recognise(&bytes).is_ok());
                 let elsewhere = Terminator { to: source.parse().ok(), ..any(kind) };
                 assert_eq!(elsewhere.recognise(&bytes), Err(Refusal::OtherAddress));
-                let others = Terminator { identifiers: Some(0..=70), ..any(kind) };
+                let others = Terminator { identifiers: vec![0..=70], ..any(kind) };
                 assert_eq!(others.recognise(&bytes), Err(Refusal::OtherIdentifier));
                 if let Some(identifier) = identifier {
-                    let exact = Terminator { identifiers: Some(identifier..=identifier), ..any(kind) };
+                    let exact = Terminator { identifiers: vec![0..=0, identifier..=identifier], ..any(kind) };
                     assert!(exact.recognise(&bytes).is_ok());
                 }
                 for other in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp] {
@@ -109,13 +111,29 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
 }
 
 #[test]
+fn a_tunnel_on_a_port_of_its_own_ends_where_that_port_is_named() {
+    let kinds = [
+        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 5, udp_port: Some(4790 + 1), udp_checksum: false }),
+        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 5, udp_port: Some(4790 + 1), udp_checksum: false }),
+    ];
+    for (kind, encapsulation) in kinds {
+        let bytes = carried(&tunnel("198.18.0.1", "198.18.0.9", encapsulation), &CopyFacts::default(), &tcp4(100));
+        let there = Terminator { udp_port: Some(4791), ..any(kind) };
+        let inner = there.recognise(&bytes).expect("it is this port");
+        assert_eq!((inner_frame(&inner, &bytes), inner.outer.identifier), (tcp4(100), Some(5)));
+        assert_eq!(any(kind).recognise(&bytes), Err(Refusal::OtherTraffic));
+        assert_eq!(Terminator { udp_port: Some(4792), ..there }.recognise(&bytes), Err(Refusal::OtherTraffic));
+    }
+}
+
+#[test]
 fn an_rspan_vlan_ends_with_its_tag_taken_off() {
     let transport = Transport::rspan(900, 0, RspanTag::Push).expect("it is valid");
     for frame in frames() {
         let bytes = carried(&transport, &CopyFacts::default(), &frame);
         let inner = any(TunnelKind::Rspan).recognise(&bytes).expect("it is tagged");
         assert_eq!((inner_frame(&inner, &bytes), inner.outer.identifier), (frame.clone(), Some(900)));
-        let others = Terminator { identifiers: Some(100..=200), ..any(TunnelKind::Rspan) };
+        let others = Terminator { identifiers: vec![100..=200], ..any(TunnelKind::Rspan) };
         assert_eq!(others.recognise(&bytes), Err(Refusal::OtherIdentifier));
     }
 }

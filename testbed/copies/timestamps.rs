@@ -208,7 +208,8 @@ fn a_stamped_frame_goes_through_a_tunnel() {
         ttl: 64,
         dont_fragment: true,
     };
-    let transport = Transport::tunnel(&outer, &Encapsulation::Vxlan { vni: 1, udp_checksum: true }).expect("it is valid");
+    let transport =
+        Transport::tunnel(&outer, &Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: true }).expect("it is valid");
     let mut packets = Vec::new();
     for frame in frames() {
         let facts = facts(ClockQuality::Ptp);

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use support::*;
 use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Sequence, Subheader, Transport};
+use tapline::datapath::transport::{
+    Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence, Subheader, Transport,
+    TransportError,
+};
 use tapline::headers::vlan::VlanTag;
 
 fn outer(is_ipv6: bool, is_tagged: bool) -> Outer {
@@ -122,7 +125,7 @@ fn erspan_1_is_gre_and_the_frame_alone() {
 
 #[test]
 fn erspan_2_numbers_its_copies_and_says_vlan_and_index() {
-    over_all_outers("erspan2", Encapsulation::Erspan2 { session: 1023, index: Some(0x12345) }, |path| {
+    over_all_outers("erspan2", Encapsulation::Erspan2 { session: 1023, cos: None, index: Some(0x12345) }, |path| {
         let names = [
             "gre.proto",
             "gre.flags.sequence_number",
@@ -144,7 +147,15 @@ fn erspan_2_numbers_its_copies_and_says_vlan_and_index() {
 }
 
 fn erspan3(granularity: Granularity, subheader: Subheader) -> Encapsulation {
-    Encapsulation::Erspan3 { session: 7, security_group_tag: 0xbeef, hardware: Some(43), granularity, subheader }
+    Encapsulation::Erspan3 {
+        session: 7,
+        cos: None,
+        direction: None,
+        security_group_tag: 0xbeef,
+        hardware: Some(43),
+        granularity,
+        subheader,
+    }
 }
 
 #[test]
@@ -218,7 +229,9 @@ fn a_truncated_copy_says_so_in_erspan_2_and_3() {
     if !have("tshark") {
         return;
     }
-    for encapsulation in [Encapsulation::Erspan2 { session: 1, index: None }, erspan3(Granularity::default(), Subheader::None)] {
+    for encapsulation in
+        [Encapsulation::Erspan2 { session: 1, cos: None, index: None }, erspan3(Granularity::default(), Subheader::None)]
+    {
         let transport = Transport::tunnel(&outer(false, false), &encapsulation).expect("it is valid");
         let cut = CopyFacts { truncated: true, direction: Direction::Ingress, ..facts(1) };
         let path = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
@@ -228,15 +241,39 @@ fn a_truncated_copy_says_so_in_erspan_2_and_3() {
 }
 
 #[test]
+fn what_a_tool_says_of_its_copies_goes_before_what_is_known_of_them() {
+    if !have("tshark") {
+        return;
+    }
+    let said = Encapsulation::Erspan3 {
+        session: 7,
+        cos: Some(6),
+        direction: Some(Direction::Ingress),
+        security_group_tag: 1,
+        hardware: None,
+        granularity: Granularity::default(),
+        subheader: Subheader::None,
+    };
+    let transports = [said, Encapsulation::Erspan2 { session: 7, cos: Some(6), index: None }]
+        .map(|encapsulation| Transport::tunnel(&outer(false, false), &encapsulation).expect("it is valid"));
+    let path = carried("said", &transports);
+    let rows = fields(&path, &[], &["erspan.cos", "erspan.direction", "erspan.hw", "erspan.index"]);
+    for (index, row) in rows.iter().enumerate() {
+        // The source port, 21, is what is known of both.
+        assert_eq!(row[..], if index < 8 { ["6", "0", "21", ""] } else { ["6", "", "", "21"] });
+    }
+}
+
+#[test]
 fn vxlan_and_geneve_carry_the_frame_under_their_vni() {
     for udp_checksum in [false, true] {
-        over_all_outers("vxlan", Encapsulation::Vxlan { vni: 0xfe_dcba, udp_checksum }, |path| {
+        over_all_outers("vxlan", Encapsulation::Vxlan { vni: 0xfe_dcba, udp_port: None, udp_checksum }, |path| {
             let names = ["udp.dstport", "udp.srcport", "vxlan.vni", "vxlan.flags"];
             for row in fields(path, &["-E", "occurrence=f"], &names) {
                 assert_eq!(row, ["4789", &(0xc000 | (0xdead ^ 0xbeef) & 0x3fff).to_string(), "16702650", "0x0800"]);
             }
         });
-        over_all_outers("geneve", Encapsulation::Geneve { vni: 4242, udp_checksum }, |path| {
+        over_all_outers("geneve", Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum }, |path| {
             for row in fields(path, &["-E", "occurrence=f"], &["udp.dstport", "geneve.vni", "geneve.proto_type", "geneve.version"])
             {
                 assert_eq!(row, ["6081", "0x001092", "0x6558", "0"]);
@@ -251,7 +288,7 @@ fn udp_checksums_are_good_where_they_are_sent_and_absent_elsewhere() {
         return;
     }
     for (is_ipv6, udp_checksum, status) in [(false, false, "3"), (false, true, "1"), (true, false, "1"), (true, true, "1")] {
-        let encapsulation = Encapsulation::Vxlan { vni: 1, udp_checksum };
+        let encapsulation = Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum };
         let transport = Transport::tunnel(&outer(is_ipv6, false), &encapsulation).expect("it is valid");
         assert_eq!(transport.reads_payload(), status == "1");
         let path = carried("vxlan", std::slice::from_ref(&transport));
@@ -304,4 +341,47 @@ fn rspan_tags_every_frame_as_tcprewrite_does() {
         assert_sound(&path, &[]);
         assert_eq!(fields(&path, &[], &["vlan.id"]), [[vlans]]);
     }
+}
+
+#[test]
+fn what_does_not_fit_its_field_is_refused_with_the_reason() {
+    let refused =
+        |outer: &Outer, encapsulation: &Encapsulation| Transport::tunnel(outer, encapsulation).err().map(|error| error.to_string());
+    let vxlan = Encapsulation::Vxlan { vni: 1 << 24, udp_port: None, udp_checksum: false };
+    assert_eq!(refused(&outer(false, false), &vxlan).as_deref(), Some("vni 16777216 is too large; the most is 16777215"));
+    let gre = Encapsulation::Gre { key: None };
+    let mixed = Outer { destination: outer(true, false).destination, ..outer(false, false) };
+    assert!(refused(&mixed, &gre).is_some_and(|reason| reason.contains("different families")));
+    assert!(refused(&Outer { ttl: 0, ..outer(false, false) }, &gre).is_some());
+    assert!(refused(&Outer { dscp: 64, ..outer(false, false) }, &gre).is_some());
+    let seconds = erspan3(Granularity::HundredNanoseconds, Subheader::Seconds { switch: 0 });
+    assert_eq!(Transport::tunnel(&outer(false, false), &seconds).err(), Some(TransportError::SecondsWithoutNanoseconds));
+    assert_eq!(refused(&outer(true, true), &Encapsulation::Erspan2 { session: 1023, cos: Some(7), index: Some(0xf_ffff) }), None);
+}
+
+#[test]
+fn a_path_carries_what_its_mtu_says_and_the_rest_is_cut_or_dropped() {
+    let tunnel = |is_ipv6, encapsulation| Transport::tunnel(&outer(is_ipv6, false), &encapsulation).expect("it is valid");
+    let vxlan = Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: false };
+    // 1500 less 20 IPv4, 8 UDP, 8 VXLAN; less 20 more for IPv6; GRE with ERSPAN III and subheader is 28.
+    assert_eq!(tunnel(false, vxlan.clone()).longest_frame_bytes(1500), 1464);
+    assert_eq!(tunnel(true, vxlan.clone()).longest_frame_bytes(1500), 1444);
+    let erspan = erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 0 });
+    assert_eq!(tunnel(false, erspan).longest_frame_bytes(1500), 1452);
+    assert_eq!(Transport::Local.longest_frame_bytes(1500), 1518);
+    // What is written is as long as what was reckoned with: a frame of the longest length fills the MTU to the byte.
+    let transport = tunnel(false, vxlan);
+    let frame = vec![0; transport.longest_frame_bytes(1500)];
+    assert_eq!(carry(&transport, &facts(0), &frame).len(), 1500 + 14);
+    // With a trailer of 15 bytes.
+    let room = |oversize| PathRoom::new(1500, &transport, 15, oversize);
+    for oversize in [Oversize::Slice, Oversize::Drop, Oversize::FragmentNever] {
+        assert_eq!((room(oversize).fit(1449), room(oversize).longest_frame_bytes()), (Fit::Whole, 1449));
+    }
+    assert_eq!(room(Oversize::Slice).fit(1450), Fit::Slice { keep_bytes: 1449 });
+    assert_eq!((room(Oversize::Drop).fit(1450), room(Oversize::FragmentNever).fit(1450)), (Fit::Drop, Fit::Drop));
+    assert_eq!((room(Oversize::Slice).check(1514), room(Oversize::Drop).check(1514)), (Ok(()), Ok(())));
+    assert_eq!((room(Oversize::FragmentNever).check(1514), room(Oversize::FragmentNever).check(1449)), (Err(1449), Ok(())));
+    // A path too small for its own headers carries nothing.
+    assert_eq!(PathRoom::new(40, &transport, 0, Oversize::Slice).fit(60), Fit::Drop);
 }
