@@ -13,6 +13,7 @@
 
 use aes::cipher::{BlockEncrypt, KeyInit};
 use aes::{Aes128, Block};
+use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::{Draft, NeedsWhole};
@@ -179,14 +180,14 @@ impl Anonymizer {
             draft.layers()?;
         }
         let has_rest = draft.rest > 0;
-        let mut walk = Walk { bytes: draft.front_mut(), has_rest, covers: Covers::default(), anonymizer: self };
+        let mut walk = Walk { bytes: draft.front_mut(), has_rest, covers: Covers::new(), anonymizer: self };
         let stack = parse::ethernet_stack(walk.bytes, 0);
         walk.stack(stack, MAX_DEPTH)
     }
 }
 
 /// A checksum that covers bytes which are being changed.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Cover {
     /// Where the checksum stands.
     at: usize,
@@ -199,17 +200,7 @@ struct Cover {
 }
 
 /// The checksums that cover the place that the walk has come to, outermost first.
-#[derive(Default)]
-struct Covers {
-    covers: [Cover; 2 * MAX_DEPTH],
-    count: usize,
-}
-
-impl Covers {
-    fn active(&mut self) -> &mut [Cover] {
-        &mut self.covers[..self.count]
-    }
-}
+type Covers = ArrayVec<Cover, { 2 * MAX_DEPTH }>;
 
 /// A packet while its addresses are replaced, from the outermost header inwards.
 struct Walk<'a> {
@@ -228,7 +219,7 @@ impl Walk<'_> {
         let old = &mut self.bytes[at..at + new.len()];
         let (was, is) = (Sum::default().bytes(old).folded(), Sum::default().bytes(new).folded());
         old.copy_from_slice(new);
-        for cover in self.covers.active() {
+        for cover in &mut self.covers {
             let is_odd = (at - cover.start) % 2 == 1;
             let side = |sum: u16| if is_odd { sum.swap_bytes() } else { sum };
             cover.old = cover.old.word(side(was));
@@ -242,18 +233,12 @@ impl Walk<'_> {
         if at + 2 > self.bytes.len() {
             return if self.has_rest { Err(NeedsWhole) } else { Ok(false) };
         }
-        let has_room = self.covers.count < self.covers.covers.len();
-        if has_room {
-            self.covers.covers[self.covers.count] = Cover { at, start, is_udp, old, new };
-            self.covers.count += 1;
-        }
-        Ok(has_room)
+        Ok(self.covers.try_push(Cover { at, start, is_udp, old, new }).is_ok())
     }
 
     /// All that the innermost checksum covers is changed: brings it up to date.
     fn pop_cover(&mut self) {
-        self.covers.count -= 1;
-        let cover = self.covers.covers[self.covers.count];
+        let Some(cover) = self.covers.pop() else { return };
         let old = u16::from_be_bytes([self.bytes[cover.at], self.bytes[cover.at + 1]]);
         let (was, is) = (cover.old.folded(), cover.new.folded());
         if was == is || cover.is_udp && old == 0 {
