@@ -214,8 +214,8 @@ fn main() {
                 let mut selections = vec![Selection::NONE; count];
                 let mut touched = Touched::new(count);
                 let mut matches = 0usize;
-                let repeats = 65536 / packet_count;
-                let ns = least_ns(15, packet_count * repeats, || {
+                let repeats = 8192 / packet_count;
+                let ns = least_ns(150, packet_count * repeats, || {
                     matches = 0;
                     for _ in 0..repeats {
                         for burst in frames.chunks(BURST) {
@@ -225,7 +225,7 @@ fn main() {
                     }
                 });
                 let interpreted = &packets[..(1_000_000 / count).clamp(32, packet_count)];
-                let interpreter_ns = least_ns(3, interpreted.len(), || {
+                let interpreter_ns = least_ns(2, interpreted.len(), || {
                     for packet in interpreted {
                         for program in &programs {
                             black_box(accepts(program, black_box(packet)));

@@ -19,6 +19,8 @@ enum Command {
     Run(cli::run::Args),
     /// Check a pipeline file; start nothing
     Check(cli::check::Args),
+    /// Select packets of a capture file, with tcpdump's meaning
+    Filter(cli::filter::Args),
     /// Print the versions of Tapline, DPDK and libpcap
     Version,
 }
@@ -27,7 +29,16 @@ fn main() -> ExitCode {
     let status: Status = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),
     };
     ExitCode::from(status as u8)
+}
+
+fn filter(args: &cli::filter::Args) -> ExitCode {
+    cli::filter::run(args).unwrap_or_else(|error| {
+        eprintln!("tapline: {error:#}");
+        let status = if error.is::<cli::UsageError>() { Status::Refused } else { Status::Failed };
+        ExitCode::from(status as u8)
+    })
 }

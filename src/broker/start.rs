@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::{Broker, Error, Seat};
 use crate::datapath::egress::{Outlet, Outlets};
+use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::receive::Intake;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
@@ -68,6 +69,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         counters: Vec::new(),
         notes,
     };
+    let flow_hash = KeyedHash::new(&Secret::random());
     for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
         let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len()));
         let is_quiet = Arc::new(AtomicBool::new(false));
@@ -75,6 +77,9 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             index: index as u32,
             workers: NonZeroU32::new(workers as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
+            flows: plan.settings.flows.div_ceil(workers),
+            timeouts: plan.settings.timeouts,
+            flow_hash: flow_hash.clone(),
         };
         let worker = Worker {
             plan: Arc::clone(&plan),

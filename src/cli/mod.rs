@@ -1,6 +1,7 @@
 //! One file a subcommand: what its words mean, and what it prints.
 
 pub mod check;
+pub mod filter;
 pub mod run;
 pub mod version;
 
@@ -19,6 +20,11 @@ pub enum Status {
     /// The command line or the pipeline file is wrong.
     Refused = 2,
 }
+
+/// The command line is wrong: told as it is, with exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
 
 /// Splits `NAME=VALUE`.
 pub fn name_and_value(text: &str) -> Result<(String, String), String> {

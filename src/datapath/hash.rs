@@ -204,3 +204,254 @@ fn macs(bytes: &[u8], stack: Stack, seed: u64) -> u64 {
     let [g, h, i, j, k, l] = rest;
     symmetric(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), u64::from_be_bytes([0, 0, g, h, i, j, k, l]), domain::MAC, seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::parse::parse;
+    use crate::headers::packets::{self, MAC_A, MAC_B, Random};
+
+    const A: u32 = 0x0a00_0001;
+    const B: u32 = 0xc0a8_0102;
+    const V6_A: u128 = 0x2001_0db8_0000_0000_0000_0000_0000_0001;
+    const V6_B: u128 = 0x2001_0db8_0001_0000_0000_0000_0000_0002;
+
+    fn hash(kind: HashKind, depth: Depth, bytes: &[u8]) -> u64 {
+        let frame = Frame::whole(bytes);
+        flow_hash(kind, depth, 1, &frame, &parse(&frame, Depth::Full))
+    }
+
+    fn outer(kind: HashKind, bytes: &[u8]) -> u64 {
+        hash(kind, Depth::Outer, bytes)
+    }
+
+    fn tcp4(source: u32, destination: u32, sport: u16, dport: u16) -> Vec<u8> {
+        packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(source, destination, 6, 0, &packets::tcp(sport, dport, &[])))
+    }
+
+    fn udp4(source: u32, destination: u32, sport: u16, dport: u16) -> Vec<u8> {
+        packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(source, destination, 17, 0, &packets::udp(sport, dport, &[])))
+    }
+
+    fn v6(source: u128, destination: u128, next_header: u8, payload: &[u8]) -> Vec<u8> {
+        packets::ethernet(MAC_A, MAC_B, 0x86dd, &packets::ipv6(source, destination, next_header, payload))
+    }
+
+    #[test]
+    fn endpoints_are_exchanged_as_pairs_not_field_by_field() {
+        for kind in [HashKind::IpPort, HashKind::FiveTuple] {
+            let hash = outer(kind, &tcp4(A, B, 1000, 80));
+            assert_eq!(hash, outer(kind, &tcp4(B, A, 80, 1000)));
+            assert_ne!(hash, outer(kind, &tcp4(B, A, 1000, 80)), "ports stay with their address");
+        }
+    }
+
+    #[test]
+    fn a_kind_hashes_its_fields_and_no_other() {
+        let packet = tcp4(A, B, 1000, 80);
+        let (other_port, other_protocol) = (tcp4(A, B, 1001, 80), udp4(A, B, 1000, 80));
+        let mut other_mac = packet.clone();
+        other_mac[0] ^= 2;
+        let differs = |kind, other: &[u8]| outer(kind, &packet) != outer(kind, other);
+        for (kind, port, protocol, mac) in [
+            (HashKind::Ip, false, false, false),
+            (HashKind::IpPort, true, false, false),
+            (HashKind::FiveTuple, true, true, false),
+            (HashKind::Mac, false, false, true),
+            (HashKind::Vlan, false, false, false),
+        ] {
+            assert_eq!(differs(kind, &other_port), port, "{kind:?}");
+            assert_eq!(differs(kind, &other_protocol), protocol, "{kind:?}");
+            assert_eq!(differs(kind, &other_mac), mac, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn fragments_go_where_a_hash_without_ports_sends_their_flow() {
+        for fragment in [0x2000, 0x2010, 0x0010] {
+            let payload = packets::udp(1000, 53, &[0; 16]);
+            let bytes = packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(A, B, 17, fragment, &payload));
+            for kind in [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple] {
+                assert_eq!(outer(kind, &bytes), outer(HashKind::Ip, &udp4(A, B, 1000, 53)), "{kind:?} {fragment:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_of_ipv6_hash_alike_although_they_name_different_headers() {
+        let udp = packets::udp(1000, 53, &[0; 16]);
+        let first = v6(V6_A, V6_B, 44, &packets::fragment(60, 0, true, &packets::options(17, &udp)));
+        let later = v6(V6_A, V6_B, 44, &packets::fragment(17, 4, false, &[0; 16]));
+        assert_eq!(outer(HashKind::FiveTuple, &first), outer(HashKind::FiveTuple, &later));
+        assert_eq!(outer(HashKind::FiveTuple, &first), outer(HashKind::Ip, &v6(V6_A, V6_B, 17, &udp)));
+        let atomic = v6(V6_A, V6_B, 44, &packets::fragment(17, 0, false, &udp));
+        assert_eq!(outer(HashKind::FiveTuple, &atomic), outer(HashKind::FiveTuple, &v6(V6_A, V6_B, 17, &udp)));
+    }
+
+    #[test]
+    fn extension_headers_flow_labels_tags_and_labels_do_not_change_the_hash() {
+        let udp = packets::udp(1000, 53, &[0; 16]);
+        let plain = v6(V6_A, V6_B, 17, &udp);
+        let mut labelled = plain.clone();
+        labelled[16] = 7;
+        let extended = v6(V6_A, V6_B, 0, &packets::options(60, &packets::options(17, &udp)));
+        let tagged = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(5, 0x86dd, &plain[14..]));
+        let mpls = packets::ethernet(MAC_A, MAC_B, 0x8847, &packets::mpls(&[16, 17], &plain[14..]));
+        for other in [labelled, extended, tagged, mpls] {
+            assert_eq!(outer(HashKind::FiveTuple, &plain), outer(HashKind::FiveTuple, &other));
+        }
+    }
+
+    #[test]
+    fn arp_goes_where_the_addresses_it_asks_for_go() {
+        let request = packets::ethernet([0xff; 6], MAC_A, 0x0806, &packets::arp(1, A, B));
+        let reply = packets::ethernet(MAC_A, MAC_B, 0x0806, &packets::arp(2, B, A));
+        for kind in [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple] {
+            assert_eq!(outer(kind, &request), outer(kind, &reply));
+            assert_eq!(outer(kind, &request), outer(HashKind::Ip, &tcp4(A, B, 1, 2)));
+        }
+    }
+
+    #[test]
+    fn the_inner_hash_is_that_of_the_inner_frame_alone() {
+        let inner = tcp4(A, B, 1000, 80);
+        let tunnel = |sport, vni| {
+            let vxlan = packets::udp(sport, 4789, &packets::vxlan(vni, &inner));
+            packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 17, 0, &vxlan))
+        };
+        for kind in [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac] {
+            assert_eq!(hash(kind, Depth::Full, &tunnel(1, 1)), outer(kind, &inner));
+            assert_ne!(outer(kind, &tunnel(1, 1)), outer(HashKind::Vlan, &inner));
+        }
+        assert_eq!(outer(HashKind::Vni, &tunnel(1, 9)), outer(HashKind::Vni, &tunnel(2, 9)));
+        assert_ne!(outer(HashKind::Vni, &tunnel(1, 9)), outer(HashKind::Vni, &tunnel(1, 8)));
+        assert_eq!(outer(HashKind::Vni, &inner), outer(HashKind::FiveTuple, &inner));
+    }
+
+    #[test]
+    fn the_first_fragment_of_a_tunnel_packet_hashes_like_the_later_ones() {
+        let vxlan = packets::udp(9, 4789, &packets::vxlan(1, &tcp4(A, B, 1000, 80)));
+        let fragment = |field, payload: &[u8]| packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 17, field, payload));
+        let (first, later) = (fragment(0x2000, &vxlan), fragment(0x0020, &[0; 64]));
+        for kind in [HashKind::Ip, HashKind::FiveTuple, HashKind::Vni] {
+            for depth in [Depth::Outer, Depth::Full] {
+                assert_eq!(hash(kind, depth, &first), hash(kind, depth, &later), "{kind:?} {depth:?}");
+            }
+        }
+    }
+
+    /// The hash is part of what users rely on: brokers of different versions with one seed choose the same flows. The numbers come
+    /// from the formulas of `docs/flow-hash.md`, computed in another language.
+    #[test]
+    fn hashes_are_those_of_the_documented_formulas() {
+        let udp = packets::udp(1000, 53, &[]);
+        assert_eq!(outer(HashKind::FiveTuple, &tcp4(A, B, 1000, 80)), 0x8b01_6e72_0713_37f7);
+        assert_eq!(outer(HashKind::FiveTuple, &v6(V6_A, V6_B, 17, &udp)), 0xa016_0413_e758_56e6);
+        assert_eq!(outer(HashKind::Mac, &tcp4(A, B, 1000, 80)), 0x357b_e4cd_71af_3379);
+    }
+
+    /// Pearson's statistic over `buckets`, as a distance from its mean in standard deviations.
+    fn deviation(hashes: &[u64], buckets: usize, bucket: impl Fn(u64) -> usize) -> f64 {
+        let mut counts = vec![0u32; buckets];
+        hashes.iter().for_each(|hash| counts[bucket(*hash)] += 1);
+        let expected = hashes.len() as f64 / buckets as f64;
+        let statistic: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        let freedom = (buckets - 1) as f64;
+        (statistic - freedom) / (2.0 * freedom).sqrt()
+    }
+
+    /// Sets of flows as networks have them, of 65536 each.
+    fn flow_sets() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+        let mut random = Random(5);
+        let flows = 0..65536u32;
+        vec![
+            ("sequential sources", flows.clone().map(|i| tcp4(A + i, B, 1000, 80)).collect()),
+            ("sequential pairs", flows.clone().map(|i| tcp4(A + i % 256, B + i / 256, 1000, 80)).collect()),
+            ("mirrored pairs", flows.clone().map(|i| tcp4(A + i, A + 65536 + i, 5, 5)).collect()),
+            ("one pair, sequential ports", flows.clone().map(|i| tcp4(A, B, i as u16, 80)).collect()),
+            ("strides of 256", flows.clone().map(|i| tcp4(A + (i << 8), B, 1000, 80)).collect()),
+            ("random", flows.clone().map(|_| udp4(random.next() as u32, random.next() as u32, random.next() as u16, 53)).collect()),
+            ("sequential IPv6", flows.map(|i| v6(V6_A + u128::from(i), V6_B, 6, &packets::tcp(1000, 443, &[]))).collect()),
+        ]
+    }
+
+    #[test]
+    fn flows_spread_evenly_over_buckets_of_low_and_of_high_bits() {
+        for (name, flows) in flow_sets() {
+            for (seed, kind) in [(0, HashKind::FiveTuple), (1, HashKind::FiveTuple), (1, HashKind::IpPort)] {
+                let hashes: Vec<u64> = flows
+                    .iter()
+                    .map(|bytes| {
+                        let frame = Frame::whole(bytes);
+                        flow_hash(kind, Depth::Outer, seed, &frame, &parse(&frame, Depth::Outer))
+                    })
+                    .collect();
+                for buckets in [3, 8, 64, 1000, 4096] {
+                    let low = deviation(&hashes, buckets, |hash| hash as u32 as usize % buckets);
+                    let high = deviation(&hashes, buckets, |hash| ((hash >> 32) as usize * buckets) >> 32);
+                    println!("{name}, {kind:?}, seed {seed}, {buckets} buckets: {low:.1} {high:.1}");
+                    assert!(
+                        low.abs() < 5.0 && high.abs() < 5.0,
+                        "{name}, {kind:?}, seed {seed}, {buckets} buckets: {low:.1} {high:.1}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_bit_of_addresses_and_ports_changes_each_bit_of_the_hash_half_the_time() {
+        const FLOWS: u32 = 1000;
+        let mut random = Random(11);
+        let flows: Vec<Vec<u8>> = (0..FLOWS)
+            .map(|_| tcp4(random.next() as u32, random.next() as u32, random.next() as u16, random.next() as u16))
+            .collect();
+        // Addresses are the bytes 26 to 33 of the frame, ports 34 to 37.
+        for bit in 26 * 8..38 * 8 {
+            let mut changed = [0u32; 64];
+            for flow in &flows {
+                let mut other = flow.clone();
+                other[bit / 8] ^= 1 << (bit % 8);
+                let difference = outer(HashKind::FiveTuple, flow) ^ outer(HashKind::FiveTuple, &other);
+                (0..64).for_each(|i| changed[i] += (difference >> i) as u32 & 1);
+            }
+            // Six standard deviations of a thousand fair coins are 95.
+            for (i, changed) in changed.into_iter().enumerate() {
+                assert!(
+                    (405..=595).contains(&changed),
+                    "bit {bit} of the packet changes bit {i} of the hash {changed} times in 1000"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_give_hashes_that_have_nothing_to_do_with_each_other() {
+        let flows = &flow_sets()[0].1;
+        let both = |bytes: &Vec<u8>| {
+            let frame = Frame::whole(bytes);
+            let layers = parse(&frame, Depth::Outer);
+            let of = |seed| flow_hash(HashKind::FiveTuple, Depth::Outer, seed, &frame, &layers) % 64;
+            of(1) * 64 + of(2)
+        };
+        let pairs: Vec<u64> = flows.iter().map(both).collect();
+        assert!(deviation(&pairs, 4096, |pair| pair as usize).abs() < 5.0);
+    }
+
+    #[test]
+    fn a_burst_gets_the_hashes_of_its_selected_packets_alone() {
+        let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        let selected = Selection(0x8000_0000_f0f0_0001);
+        for kind in [HashKind::Ip, HashKind::FiveTuple, HashKind::Mac, HashKind::Vlan, HashKind::Vni, HashKind::Teid] {
+            let mut hashes = [42; MAX_BURST];
+            flow_hash_burst(kind, Depth::Full, 3, &frames, &layers, selected, &mut hashes);
+            for (i, hash) in hashes.into_iter().enumerate() {
+                let is_selected = selected.indices().any(|index| index == i);
+                let expected = if is_selected { flow_hash(kind, Depth::Full, 3, &frames[i], &layers[i]) } else { 42 };
+                assert_eq!(hash, expected);
+            }
+        }
+    }
+}

@@ -4,12 +4,15 @@
 //! judges by (flow hashes, lengths, the time), so that the same burst always gives the same answer. Words are those of RFC 5475
 //! (PSAMP): a sampler here is a *selector*, and what it keeps is reported with the probability that exporters need to scale counts.
 //!
-//! With several workers each one owns its own sampler. `Flow`, `Rate` at equal shares, and `Every` decide by the packet alone, so
-//! all workers agree; `Systematic` counts, and `Random` draws, per worker, which keeps the ratio but not one spacing over all ports.
+//! With several workers each one owns its own sampler. `Flow` and `Every` decide by the packet alone, so all workers agree.
+//! `Systematic` counts and `Random` draws per worker, which keeps the ratio but not one spacing over all ports. `First` and `Rate`
+//! need all packets of a flow on one worker (symmetric RSS, or software distribution by flow hash), as the broker arranges; `Rate`
+//! gives each worker an equal part of its budget, so the sum never exceeds it, and each worker has a share of its own.
 
 use std::num::NonZeroU32;
 
 use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -20,11 +23,21 @@ pub enum SampleSpec {
     Random { one_in: NonZeroU32 },
     /// `sample flow 1/N [seed S]`: the flows whose hash falls in the chosen 1/N. RFC 5475 section 6.2, hash-based filtering.
     Flow { one_in: NonZeroU32, seed: u64 },
+    /// `sample first N packets|BYTES bytes`: the beginning of each flow; the rest is shunted. Flow-state dependent, in RFC 7014's words.
+    First { limit: FirstLimit },
     /// `sample rate 100kpps|1gbit`: a share of the flows, adapted so that what is kept stays within the budget.
     Rate { budget: Budget, seed: u64 },
     /// `sample every 10s for 1s`: what arrives in the first `length_ns` of each `period_ns` since the Unix epoch.
     /// RFC 5475 section 5.1, systematic time-based.
     Every { period_ns: u64, length_ns: u64 },
+}
+
+/// How much of each flow `sample first` keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FirstLimit {
+    Packets(u64),
+    /// Bytes on the wire, from the Ethernet header on. The packet that reaches the limit is kept whole.
+    Bytes(u64),
 }
 
 /// What `sample rate` may keep in one second, by all workers together.
@@ -35,8 +48,8 @@ pub enum Budget {
     BitsPerSecond(u64),
 }
 
-/// Which of the workers a sampler is made for, and what its random choices start from.
-#[derive(Clone, Copy, Debug)]
+/// Which of the workers a sampler is made for, what its random choices start from, and the memory that it may take.
+#[derive(Clone)]
 pub struct WorkerSeat {
     /// 0.. of `workers`.
     pub index: u32,
@@ -44,12 +57,30 @@ pub struct WorkerSeat {
     pub workers: NonZeroU32,
     /// Start of random sampling; equal seeds give equal choices. Each worker draws a sequence of its own from it.
     pub random_seed: u64,
+    /// Flows that `First` remembers at a time: this rule's part of `set flows`.
+    pub flows: usize,
+    pub timeouts: Timeouts,
+    /// The key of the flow table: from `Secret::random()` where packets come from strangers.
+    pub flow_hash: KeyedHash,
 }
 
-impl WorkerSeat {
-    /// The seat of the only worker.
-    pub fn only() -> WorkerSeat {
-        WorkerSeat { index: 0, workers: NonZeroU32::MIN, random_seed: 0 }
+impl SampleSpec {
+    /// Whether its samplers read `SampleInputs::hashes`.
+    pub fn needs_hashes(&self) -> bool {
+        matches!(self, SampleSpec::Flow { .. } | SampleSpec::First { .. } | SampleSpec::Rate { .. })
+    }
+
+    /// Whether its samplers read `SampleInputs::lens`.
+    pub fn needs_lens(&self) -> bool {
+        matches!(
+            self,
+            SampleSpec::Rate { budget: Budget::BitsPerSecond(_), .. } | SampleSpec::First { limit: FirstLimit::Bytes(_) }
+        )
+    }
+
+    /// Whether its samplers read `SampleInputs::now_ns`.
+    pub fn needs_time(&self) -> bool {
+        matches!(self, SampleSpec::Rate { .. } | SampleSpec::First { .. } | SampleSpec::Every { .. })
     }
 }
 
@@ -57,9 +88,9 @@ impl WorkerSeat {
 #[derive(Clone, Copy)]
 pub struct SampleInputs<'a> {
     /// Symmetric flow hashes, equal for both directions and, for flow sampling to agree between brokers, not keyed at random.
-    /// May be empty where `Sampler::needs_hashes` is false.
+    /// May be empty where `SampleSpec::needs_hashes` is false.
     pub hashes: &'a [u64],
-    /// Bytes on the wire. May be empty where `Sampler::needs_lens` is false.
+    /// Bytes on the wire. May be empty where `SampleSpec::needs_lens` is false.
     pub lens: &'a [u32],
     /// Nanoseconds since the Unix epoch, once a burst.
     pub now_ns: u64,
@@ -70,6 +101,7 @@ pub enum Sampler {
     Systematic(Systematic),
     Random(Random),
     Flow(FlowShare),
+    First(First),
     Rate(Rate),
     Every(Every),
 }
@@ -80,6 +112,7 @@ impl Sampler {
             SampleSpec::Systematic { one_in } => Sampler::Systematic(Systematic { one_in: one_in.get(), skip: 0 }),
             SampleSpec::Random { one_in } => Sampler::Random(Random::new(one_in, seat.random_seed ^ mix(seat.index.into(), 0))),
             SampleSpec::Flow { one_in, seed } => Sampler::Flow(FlowShare::one_in(one_in, seed)),
+            SampleSpec::First { limit } => Sampler::First(First::new(limit, seat)),
             SampleSpec::Rate { budget, seed } => Sampler::Rate(Rate::new(budget, seed, seat.workers)),
             SampleSpec::Every { period_ns, length_ns } => Sampler::Every(Every { period_ns: period_ns.max(1), length_ns }),
         }
@@ -95,43 +128,44 @@ impl Sampler {
             Sampler::Systematic(systematic) => systematic.sample(selection),
             Sampler::Random(random) => random.sample(selection),
             Sampler::Flow(share) => share.sample(selection, inputs.hashes),
+            Sampler::First(first) => first.sample(selection, inputs),
             Sampler::Rate(rate) => rate.sample(selection, inputs),
             Sampler::Every(every) => every.sample(selection, inputs.now_ns),
         }
     }
 
-    /// The probability with which a packet is kept at this moment, 0.0..=1.0: what an exporter divides its counts by.
+    /// The probability with which a packet is kept at this moment, 0.0..=1.0: what an exporter divides its counts by. For `First` it
+    /// is the part that was kept so far, because no probability is known beforehand.
     pub fn share(&self) -> f64 {
         match self {
             Sampler::Systematic(systematic) => 1.0 / f64::from(systematic.one_in),
             Sampler::Random(random) => 1.0 / f64::from(random.one_in),
             Sampler::Flow(share) => share.share(),
+            Sampler::First(first) => first.share(),
             Sampler::Rate(rate) => rate.flows.share(),
             Sampler::Every(every) => (every.length_ns as f64 / every.period_ns as f64).min(1.0),
         }
     }
 
-    /// The number that IPFIX calls this method by.
+    /// The number that PSAMP and IPFIX call this method by, where it has one: hash-based filtering has numbers only for BOB, IPSX and
+    /// CRC hashes, and flow-state dependent selection has none.
     /// # Source
-    /// RFC 5477 section 8.2.1 (selectorAlgorithm) and IANA's "PSAMP Parameters" registry; hash-based filtering with a hash function
-    /// that is not in the registry has no number there.
+    /// IANA, "PSAMP selectorAlgorithm Identifiers" (RFC 5476).
     pub fn psamp_algorithm(&self) -> Option<u16> {
         match self {
             Sampler::Systematic(_) => Some(1),
             Sampler::Every(_) => Some(2),
             Sampler::Random(_) => Some(4),
-            Sampler::Flow(_) | Sampler::Rate(_) => None,
+            Sampler::Flow(_) | Sampler::First(_) | Sampler::Rate(_) => None,
         }
     }
 
-    /// Whether `SampleInputs::hashes` is read.
-    pub fn needs_hashes(&self) -> bool {
-        matches!(self, Sampler::Flow(_) | Sampler::Rate(_))
-    }
-
-    /// Whether `SampleInputs::lens` is read.
-    pub fn needs_lens(&self) -> bool {
-        matches!(self, Sampler::Rate(Rate { bits: true, .. }))
+    /// What the sampler's flow table has done, where it has one.
+    pub fn flow_counters(&self) -> Option<FlowCounters> {
+        match self {
+            Sampler::First(first) => Some(first.flows.counters()),
+            _ => None,
+        }
     }
 }
 
@@ -221,6 +255,54 @@ impl FlowShare {
         let mut kept = 0;
         for index in selection.indices() {
             kept |= u64::from(mix(hashes[index], self.seed) <= self.limit) << index;
+        }
+        Selection(kept)
+    }
+}
+
+/// Keeps each flow until it has had its packets or bytes, so that elephants stop costing and handshakes stay.
+pub struct First {
+    limit: FirstLimit,
+    /// Packets or bytes of each flow that were kept.
+    flows: FlowTable<u64>,
+    seen: u64,
+    kept: u64,
+}
+
+impl First {
+    fn new(limit: FirstLimit, seat: &WorkerSeat) -> First {
+        First { limit, flows: FlowTable::new(seat.flows, seat.timeouts, seat.flow_hash.clone()), seen: 0, kept: 0 }
+    }
+
+    fn share(&self) -> f64 {
+        if self.seen == 0 { 1.0 } else { self.kept as f64 / self.seen as f64 }
+    }
+
+    #[inline]
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+        let kept = match self.limit {
+            FirstLimit::Packets(limit) => self.keep_until(limit, selection, inputs, |_| 1),
+            FirstLimit::Bytes(limit) => self.keep_until(limit, selection, inputs, |index| inputs.lens[index].into()),
+        };
+        self.seen += u64::from(selection.count());
+        self.kept += u64::from(kept.count());
+        kept
+    }
+
+    #[inline]
+    fn keep_until(&mut self, limit: u64, selection: Selection, inputs: &SampleInputs, cost: impl Fn(usize) -> u64) -> Selection {
+        let mut digests = [FlowDigest::default(); MAX_BURST];
+        for index in selection.indices() {
+            digests[index] = self.flows.hash().digest(&[inputs.hashes[index]]);
+        }
+        self.flows.load(selection.indices().map(|index| digests[index]));
+        let mut kept = 0;
+        for index in selection.indices() {
+            let (had, _) = self.flows.entry(digests[index], inputs.now_ns);
+            if *had < limit {
+                *had += cost(index);
+                kept |= 1 << index;
+            }
         }
         Selection(kept)
     }
@@ -365,6 +447,7 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::flow_table::Secret;
     use proptest::prelude::*;
 
     fn one_in(n: u32) -> NonZeroU32 {
@@ -372,7 +455,14 @@ mod tests {
     }
 
     fn seat(random_seed: u64) -> WorkerSeat {
-        WorkerSeat { index: 0, workers: one_in(1), random_seed }
+        WorkerSeat {
+            index: 0,
+            workers: one_in(1),
+            random_seed,
+            flows: 1000,
+            timeouts: Timeouts::DEFAULT,
+            flow_hash: KeyedHash::new(&Secret::from_seed(random_seed)),
+        }
     }
 
     fn inputs(hashes: &[u64]) -> SampleInputs<'_> {
@@ -426,12 +516,33 @@ mod tests {
         }
 
         #[test]
+        fn first_keeps_the_beginning_of_each_flow(packets in prop::collection::vec((0u64..20, 64u32..1500), 1..1000), limit in 1u64..5000, in_bytes in any::<bool>()) {
+            let limit = if in_bytes { FirstLimit::Bytes(limit) } else { FirstLimit::Packets(limit % 50) };
+            let mut sampler = Sampler::new(&SampleSpec::First { limit }, &seat(4));
+            let mut had = std::collections::HashMap::<u64, u64>::new();
+            for burst in packets.chunks(64) {
+                let (hashes, lens): (Vec<u64>, Vec<u32>) = burst.iter().copied().unzip();
+                let kept = sampler.sample(Selection::first(burst.len()), &SampleInputs { hashes: &hashes, lens: &lens, now_ns: 1 });
+                for (index, &(flow, len)) in burst.iter().enumerate() {
+                    let had = had.entry(flow).or_default();
+                    let expected = match limit {
+                        FirstLimit::Packets(packets) => *had < packets,
+                        FirstLimit::Bytes(bytes) => *had < bytes,
+                    };
+                    if expected { *had += if in_bytes { len.into() } else { 1 } }
+                    prop_assert_eq!(kept.0 >> index & 1 == 1, expected);
+                }
+            }
+        }
+
+        #[test]
         fn no_sampler_keeps_what_was_not_selected(bits in any::<u64>(), hashes in prop::collection::vec(any::<u64>(), 64), now_ns in any::<u64>()) {
             let lens = [100u32; 64];
             for spec in [
                 SampleSpec::Systematic { one_in: one_in(3) },
                 SampleSpec::Random { one_in: one_in(3) },
                 SampleSpec::Flow { one_in: one_in(3), seed: 1 },
+                SampleSpec::First { limit: FirstLimit::Bytes(150) },
                 SampleSpec::Rate { budget: Budget::BitsPerSecond(1_000), seed: 1 },
                 SampleSpec::Every { period_ns: 10, length_ns: 5 },
             ] {
@@ -494,8 +605,8 @@ mod tests {
     #[test]
     fn workers_draw_different_random_packets() {
         let spec = SampleSpec::Random { one_in: one_in(4) };
-        let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, workers: one_in(2), random_seed: 7 });
-        let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, workers: one_in(2), random_seed: 7 });
+        let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, ..seat(7) });
+        let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, ..seat(7) });
         assert_ne!(first.sample(Selection(u64::MAX), &inputs(&[])), second.sample(Selection(u64::MAX), &inputs(&[])));
     }
 

@@ -28,6 +28,13 @@ const REJECTS_ALL: &str = "expression rejects all packets";
 /// # Errors
 /// libpcap's message, or the reason why its program cannot be run (`protochain` loops).
 pub fn compile(expression: &str) -> Result<Program, CompileError> {
+    compile_for(expression, Linktype::ETHERNET.0)
+}
+
+/// Compiles a pcap-filter expression, as `compile` does, for frames of another link type, numbered as libpcap's `DLT_*`.
+/// # Errors
+/// Those of `compile`; what the link type lacks (`vlan` on raw IP) is refused by libpcap.
+pub fn compile_for(expression: &str, dlt: i32) -> Result<Program, CompileError> {
     if expression.contains('\0') {
         return Err(CompileError::Nul);
     }
@@ -35,7 +42,7 @@ pub fn compile(expression: &str) -> Result<Program, CompileError> {
         pcap::Error::PcapError(message) => CompileError::Expression(message),
         other => CompileError::Expression(other.to_string()),
     };
-    let compiler = Capture::dead(Linktype::ETHERNET).map_err(refused)?;
+    let compiler = Capture::dead(Linktype(dlt)).map_err(refused)?;
     match compiler.compile(expression, true).map_err(refused) {
         Ok(program) => {
             let insns = program.get_instructions().iter().map(|insn| parse(&insn.to_string())).collect::<Option<Vec<Insn>>>();

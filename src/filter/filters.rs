@@ -164,3 +164,111 @@ fn parts(programs: &[Program], interpreted: &mut Vec<(usize, Program)>) -> Vec<(
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::compile;
+
+    fn compiled(expressions: &[&str]) -> Vec<Program> {
+        expressions.iter().map(|text| compile(text).expect("a valid expression")).collect()
+    }
+
+    /// Ethernet, type ARP.
+    fn arp() -> Vec<u8> {
+        let mut bytes = vec![0xff; 12];
+        bytes.extend([8, 6]);
+        bytes.resize(60, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_set_of_no_programs_selects_nothing_and_a_burst_of_none_too() {
+        Filters::build(&[]).select(&[Frame::whole(&arp())], &mut []);
+        let mut selections = [Selection(u64::MAX)];
+        Filters::build(&compiled(&["arp"])).select(&[], &mut selections);
+        assert_eq!(selections, [Selection::NONE]);
+    }
+
+    #[test]
+    fn all_64_packets_of_a_burst_have_their_bit() {
+        let arp = arp();
+        let frames = [Frame::whole(&arp); 64];
+        let mut selections = [Selection::NONE; 3];
+        Filters::build(&compiled(&["arp", "ip", "ether[0] = 0xff"])).select(&frames, &mut selections);
+        assert_eq!(selections, [Selection::first(64), Selection::NONE, Selection::first(64)]);
+    }
+
+    #[test]
+    fn the_interpreter_serves_with_its_reason_where_there_is_no_native_code() {
+        let filters = Filters::interpreted(&compiled(&["arp", "ip"]), "mprotect: permission denied");
+        assert_eq!(filters.engine(), &Engine::Interpreter { reason: "mprotect: permission denied".to_owned() });
+        assert_eq!(filters.engine().to_string(), "interpreter (mprotect: permission denied)");
+        assert_eq!(filters.interpreted_count(), 2);
+        let mut selections = [Selection::NONE; 2];
+        filters.select(&[Frame::whole(&arp())], &mut selections);
+        assert_eq!(selections, [Selection(1), Selection::NONE]);
+    }
+
+    #[test]
+    fn a_program_too_complex_to_compile_is_interpreted_beside_native_ones() {
+        use crate::filter::Insn;
+        // A = A * 3 + X a hundred times over: one number a hundred operations deep.
+        let mut insns = vec![Insn { code: 0x30, jt: 0, jf: 0, k: 0 }, Insn { code: 0x07, jt: 0, jf: 0, k: 0 }];
+        for _ in 0..100 {
+            insns.extend([Insn { code: 0x24, jt: 0, jf: 0, k: 3 }, Insn { code: 0x0c, jt: 0, jf: 0, k: 0 }]);
+        }
+        insns.push(Insn { code: 0x16, jt: 0, jf: 0, k: 0 });
+        let mut programs = compiled(&["arp"]);
+        programs.insert(0, Program::verify(insns).expect("a valid program"));
+        let filters = Filters::build(&programs);
+        assert_eq!((filters.engine(), filters.interpreted_count()), (&Engine::Native, 1));
+        let mut selections = [Selection::NONE; 2];
+        filters.select(&[Frame::whole(&arp())], &mut selections);
+        assert_eq!(selections, [Selection(1), Selection(1)]);
+    }
+
+    #[test]
+    fn a_long_disjunction_is_compiled_for_itself() {
+        let text: Vec<String> = (0..400).map(|index| format!("ether[{}:4] = {index}", 14 + index % 40)).collect();
+        let program = compile(&text.join(" or ")).expect("a valid expression");
+        let mut frame = arp();
+        frame[14 + 39..][..4].copy_from_slice(&399u32.to_be_bytes());
+        let filters = Filters::build(&[program.clone(), program]);
+        assert_eq!(filters.interpreted_count(), 0);
+        let mut selections = [Selection::NONE; 2];
+        filters.select(&[Frame::whole(&frame), Frame::whole(&arp())], &mut selections);
+        // The zeros of the second frame are matched by index 0.
+        assert_eq!(selections, [Selection(0b11); 2]);
+    }
+
+    #[test]
+    fn no_page_is_writable_and_executable_while_code_is_loaded() {
+        let filters = Filters::build(&compiled(&["tcp port 80", "udp"]));
+        assert_eq!(filters.engine(), &Engine::Native);
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
+        let mode = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let is_anonymous = |line: &str| line.split_whitespace().count() == 5;
+        assert!(maps.lines().any(|line| mode(line) == "r-xp" && is_anonymous(line)), "generated code:\n{maps}");
+        assert!(!maps.lines().any(|line| mode(line).contains("wx")), "{maps}");
+        drop(filters);
+    }
+
+    #[test]
+    fn code_is_unmapped_when_a_set_is_dropped() {
+        let programs = compiled(&["tcp port 80", "udp", "host 10.0.0.1"]);
+        for _ in 0..1000 {
+            drop(Filters::build(&programs));
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
+        let size = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let is_code = rest.starts_with("r-xp") && rest.split_whitespace().count() == 4;
+            is_code.then_some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()?)
+        };
+        let mapped: u64 = maps.lines().filter_map(size).sum();
+        // A thousand sets take a page each at least; tests beside this one hold a few.
+        assert!(mapped < 500 * 4096, "{mapped} bytes of generated code are mapped");
+    }
+}

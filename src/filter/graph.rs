@@ -145,6 +145,11 @@ impl Graph {
         self.intern_value(Value::Constant(number))
     }
 
+    /// The number at a constant offset.
+    pub fn load(&mut self, width: Width, offset: u32) -> ValueId {
+        self.intern_value(Value::Load { width, offset })
+    }
+
     /// The number, where it does not depend on the packet.
     pub fn as_constant(&self, id: ValueId) -> Option<u32> {
         match self.value(id) {
@@ -315,13 +320,13 @@ impl Graph {
             };
             match op {
                 Op::LoadAbsolute { width, offset } => {
-                    state.a = self.intern_value(Value::Load { width, offset });
+                    state.a = self.load(width, offset);
                     return Ok(Outcome::captured(offset, width, number(state)));
                 }
                 Op::LoadIndirect { width, offset } => {
                     if let Some(base) = self.as_constant(state.x) {
                         let Some(offset) = base.checked_add(offset) else { return Ok(Outcome::End(NodeId::REJECT)) };
-                        state.a = self.intern_value(Value::Load { width, offset });
+                        state.a = self.load(width, offset);
                         return Ok(Outcome::captured(offset, width, number(state)));
                     }
                     let base = state.x;
@@ -334,7 +339,7 @@ impl Graph {
                     });
                 }
                 Op::LoadXHeaderLen { offset } => {
-                    let byte = self.intern_value(Value::Load { width: Width::Byte, offset });
+                    let byte = self.load(Width::Byte, offset);
                     let (nibble, two) = (self.constant(0xf), self.constant(2));
                     let words = self.alu(AluOperator::And, byte, nibble);
                     state.x = self.alu(AluOperator::ShiftLeft, words, two);

@@ -4,7 +4,7 @@
 //! asked, and each program goes on with what that answer leaves of it. Where nothing worth sharing is left, or where there are
 //! enough states, the state stays open: what is left of each program is asked for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
@@ -222,10 +222,10 @@ impl Merger<'_> {
     fn conditions(&mut self, node: NodeId) -> Rc<[Condition]> {
         let graph = &*self.graph;
         let list = || {
-            let mut list = Vec::new();
+            let (mut list, mut seen) = (Vec::new(), HashSet::new());
             for node in graph.in_order(node) {
                 if let Node::Branch { condition, .. } = graph.node(node)
-                    && !list.contains(&condition)
+                    && seen.insert(condition)
                 {
                     list.push(condition);
                 }

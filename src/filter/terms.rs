@@ -2,7 +2,7 @@
 //!
 //! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
 
-use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::burst::Selection;
 use crate::datapath::parse::{Depth, Layers};
 use crate::dpdk::Frame;
 use crate::headers::{ethernet, u16_at, vlan};
@@ -187,6 +187,90 @@ fn layer_or_empty<'a>(term: &BytesTerm, layers: &'a [Layers], i: usize) -> &'a L
 
 #[inline(always)]
 fn select(among: Selection, holds: impl Fn(usize) -> bool) -> Selection {
-    debug_assert!(MAX_BURST <= 64);
     Selection(among.indices().fold(0, |bits, i| bits | u64::from(holds(i)) << i))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::datapath::parse::parse;
+    use crate::headers::packets::{self, MAC_A, MAC_B};
+
+    fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, protocol, 0, payload))
+    }
+
+    /// Whether the term holds for each packet.
+    fn holds(term: &Term, packets: &[Vec<u8>]) -> Vec<bool> {
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let depth = term.parse_depth();
+        let layers: Vec<Layers> = depth.map_or(vec![], |depth| frames.iter().map(|frame| parse(frame, depth)).collect());
+        let selection = term.select(&frames, &layers, Selection::first(frames.len()));
+        (0..frames.len()).map(|i| selection.0 >> i & 1 == 1).collect()
+    }
+
+    fn ids(first: u32, last: u32) -> IdRanges {
+        IdRanges::new([(first, last)])
+    }
+
+    #[test]
+    fn identifiers_are_found_in_whichever_layer_has_them() {
+        let inner = in_ipv4(6, &packets::tcp(1, 2, &[]));
+        let vxlan = |vni, inner: &[u8]| in_ipv4(17, &packets::udp(9, 4789, &packets::vxlan(vni, inner)));
+        let gtp = in_ipv4(17, &packets::udp(2152, 2152, &packets::gtp(500, &inner[14..])));
+        let mpls = packets::ethernet(MAC_A, MAC_B, 0x8847, &packets::mpls(&[16, 99], &inner[14..]));
+        let packets = [inner.clone(), vxlan(7, &inner), vxlan(1, &vxlan(8, &inner)), gtp.clone(), mpls, vxlan(1, &gtp)];
+        assert_eq!(holds(&Term::Vni(ids(7, 8)), &packets), [false, true, true, false, false, false]);
+        assert_eq!(holds(&Term::Vni(ids(1, 1)), &packets), [false, false, true, false, false, true]);
+        assert_eq!(holds(&Term::Teid(ids(500, 500)), &packets), [false, false, false, true, false, true]);
+        assert_eq!(holds(&Term::MplsLabel(ids(90, 99)), &packets), [false, false, false, false, true, false]);
+        assert_eq!(holds(&Term::MplsLabel(ids(17, 98)), &packets), [false; 6]);
+    }
+
+    #[test]
+    fn bytes_are_compared_behind_the_header_that_is_named() {
+        let packet = in_ipv4(6, &packets::tcp(1, 2, b"GET / HTTP/1.1"));
+        let tagged = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(5, 0x0800, &packet[14..]));
+        let cut = packet[..packet.len() - 12].to_vec();
+        let packets = [packet, tagged, cut];
+        let term = |anchor, offset, value: &[u8], mask: &[u8]| Term::Bytes(BytesTerm::new(anchor, offset, value, mask));
+        let all = |len| vec![0xff; len];
+        assert_eq!(holds(&term(Anchor::L4, 0, b"GET", &all(3)), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Anchor::L4, 4, b"/", &all(1)), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Anchor::L4, 0, b"get", &[0xdf; 3]), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Anchor::L3, 0, &[0, 1, 0, 2], &all(4)), &packets), [true; 3]);
+        assert_eq!(holds(&term(Anchor::L2, 0, &[0x45], &[0xf0]), &packets), [true; 3]);
+        assert_eq!(holds(&term(Anchor::L2, 0, &[0x55], &[0xf0]), &packets), [false; 3]);
+        assert_eq!(holds(&term(Anchor::Frame, 12, &[0x81, 0], &all(2)), &packets), [false, true, false]);
+        assert_eq!(holds(&term(Anchor::Frame, u16::MAX, &[0], &[0]), &packets), [false; 3]);
+    }
+
+    #[test]
+    fn a_rules_vlans_are_those_of_the_outermost_tag() {
+        let inner = in_ipv4(6, &packets::tcp(1, 2, &[]));
+        let tagged = |tpid, vlan, next, payload: &[u8]| packets::ethernet(MAC_A, MAC_B, tpid, &packets::tag(vlan, next, payload));
+        let double = tagged(0x88a8, 100, 0x8100, &packets::tag(7, 0x0800, &inner[14..]));
+        let packets = [inner.clone(), tagged(0x8100, 0xe007, 0x0800, &inner[14..]), double, inner[..13].to_vec()];
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let select = |ranges: &[(u32, u32)], among| VlanSet::new(ranges.iter().copied()).select(&frames, Selection(among)).0;
+        assert_eq!(select(&[(7, 7)], 0b1111), 0b0010);
+        assert_eq!(select(&[(100, 110), (0, 0)], 0b1111), 0b0100);
+        assert_eq!(select(&[(0, u32::MAX)], 0b1111), 0b0110);
+        assert_eq!(select(&[(0, 4095)], 0b0100), 0b0100);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn ranges_hold_what_one_of_their_pairs_holds(
+            pairs in prop::collection::vec((0u32..300, 0u32..300), 0..8), id in 0u32..310, vlan in 0u16..310,
+        ) {
+            let holds = |id: u32| pairs.iter().any(|(first, last)| (*first..=*last).contains(&id));
+            prop_assert_eq!(IdRanges::new(pairs.clone()).contains(id), holds(id));
+            prop_assert_eq!(VlanSet::new(pairs.clone()).contains(vlan), holds(u32::from(vlan)));
+        }
+    }
 }

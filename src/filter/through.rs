@@ -201,3 +201,95 @@ pub fn inside_burst<'a>(through: Through, frames: &[Frame<'a>], layers: &[Layers
     }
     selection
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::parse::{Depth, parse};
+    use crate::headers::packets::{self, MAC_A, MAC_B, mix};
+
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0xc];
+
+    fn through(words: &str) -> Through {
+        words.parse().unwrap()
+    }
+
+    /// The bytes of the frame inside, and its length on the wire.
+    fn joined(words: &str, bytes: &[u8], original_len: u32) -> (Vec<u8>, u32) {
+        let frame = Frame::new(bytes, original_len);
+        match inside(through(words), &frame, &parse(&frame, Depth::Full)) {
+            Inside::Whole(frame) => (frame.bytes().to_vec(), frame.original_len()),
+            Inside::Split(frame) => ([frame.header(), frame.payload()].concat(), frame.original_len()),
+        }
+    }
+
+    #[test]
+    fn words_name_layers_and_others_are_refused() {
+        for layer in Layer::ALL {
+            assert_eq!(through(layer.word()), Through::default().with(layer));
+            assert!(Through::ANY.contains(layer));
+        }
+        assert_eq!(through("vlan,gre"), Through::default().with(Layer::Vlan).with(Layer::Gre));
+        assert_eq!("vlan,grr".parse::<Through>(), Err(UnknownLayer("grr".into())));
+        assert!("".parse::<Through>().is_err());
+    }
+
+    #[test]
+    fn without_such_layers_the_frame_itself_is_looked_at() {
+        let bytes = packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 6, 0, &packets::tcp(1, 2, &[])));
+        for words in ["any", "vlan", "vxlan,gtp"] {
+            assert_eq!(joined(words, &bytes, 99), (bytes.clone(), 99));
+        }
+        assert_eq!(joined("any", &bytes[..9], 60), (bytes[..9].to_vec(), 60));
+    }
+
+    #[test]
+    fn qinq_is_two_tags_or_a_service_tag() {
+        let ip = packets::ipv4(1, 2, 6, 0, &packets::tcp(1, 2, &[]));
+        let plain = packets::ethernet(MAC_A, MAC_B, 0x0800, &ip);
+        let single = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(1, 0x0800, &ip));
+        let service = packets::ethernet(MAC_A, MAC_B, 0x88a8, &packets::tag(1, 0x0800, &ip));
+        let double = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(1, 0x8100, &packets::tag(2, 0x0800, &ip)));
+        for tagged in [&single, &service, &double] {
+            assert_eq!(joined("vlan", tagged, tagged.len() as u32), (plain.clone(), plain.len() as u32));
+        }
+        assert_eq!(joined("qinq", &single, 58).0, single);
+        assert_eq!(joined("qinq", &service, 58).0, plain);
+        assert_eq!(joined("qinq", &double, 62), (plain, 54));
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_tunnel_belongs_to_it_and_a_tunnel_not_named_stops_the_search() {
+        let tagged = packets::ethernet(OTHER, MAC_A, 0x8100, &packets::tag(9, 0x0806, &packets::arp(1, 1, 2)));
+        let udp = packets::udp(9, 4789, &packets::vxlan(7, &tagged));
+        let outer = packets::ipv4(1, 2, 17, 0, &udp);
+        let bytes = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(5, 0x0800, &outer));
+        let len = bytes.len() as u32;
+        assert_eq!(joined("vxlan", &bytes, len + 100), (tagged.clone(), tagged.len() as u32 + 100));
+        let untagged = packets::ethernet(OTHER, MAC_A, 0x0806, &packets::arp(1, 1, 2));
+        assert_eq!(joined("vxlan,vlan", &bytes, len), (untagged.clone(), untagged.len() as u32));
+        assert_eq!(joined("vlan,gre", &bytes, len).0, packets::ethernet(MAC_A, MAC_B, 0x0800, &outer));
+    }
+
+    #[test]
+    fn a_packet_without_ethernet_gets_the_nearest_addresses_and_its_own_type() {
+        let v6 = packets::ipv6(1, 2, 17, &packets::udp(1, 2, &[]));
+        let bytes = packets::ethernet(MAC_A, OTHER, 0x0800, &packets::ipv4(1, 2, 41, 0, &v6));
+        assert_eq!(joined("ipip", &bytes, bytes.len() as u32).0, packets::ethernet(MAC_A, OTHER, 0x86dd, &v6));
+    }
+
+    #[test]
+    fn a_burst_gives_what_its_packets_give_and_leaves_out_short_ones() {
+        let mut packets = mix(64, 8, 50);
+        packets[5].truncate(13);
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
+        let selection = inside_burst(Through::ANY, &frames, &layers, &mut split);
+        assert_eq!(selection, Selection(!(1 << 5)));
+        for i in selection.indices() {
+            let bytes = [split[i].header(), split[i].payload()].concat();
+            assert_eq!((bytes, split[i].original_len()), joined("any", &packets[i], packets[i].len() as u32));
+        }
+    }
+}

@@ -23,6 +23,12 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
+/// Packets made by hand, for tests of all modules; integration tests and benches include the same file.
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../testbed/classify/packets.rs"]
+pub(crate) mod packets;
+
 /// The `N` bytes from `offset` on, if all of them are there.
 #[inline(always)]
 pub fn chunk<const N: usize>(bytes: &[u8], offset: usize) -> Option<&[u8; N]> {

@@ -3,7 +3,7 @@
 use super::plan::{InputPlan, Plan, PortId, RuleId, Step, Target};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::classify::{Classifier, Matcher};
-use crate::datapath::sample::{SampleSpec, Sampler, WorkerSeat};
+use crate::datapath::sample::SampleSpec;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved) -> Plan {
@@ -31,8 +31,8 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     InputPlan {
         needs_frames: classifier.needs_frames() || balances || steps.iter().any(|step| step.sample_hash.is_some()),
-        needs_lens: samplers().any(|spec| Sampler::new(spec, &WorkerSeat::only()).needs_lens()),
-        needs_time: samplers().any(|spec| matches!(spec, SampleSpec::Rate { .. } | SampleSpec::Every { .. })),
+        needs_lens: samplers().any(SampleSpec::needs_lens),
+        needs_time: samplers().any(SampleSpec::needs_time),
         steps,
         classifier,
     }

@@ -5,6 +5,7 @@ mod compile;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
 mod resolve;
+pub mod schedule;
 
 pub use plan::Plan;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
+use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
@@ -58,11 +59,23 @@ pub struct Settings {
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
+    /// Flows that each stateful rule remembers, in all workers together.
+    pub flows: usize,
+    pub timeouts: Timeouts,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { burst: 32, lcores: None, mempool: None, idle: Idle::Poll, eal: Vec::new(), seed: 0 }
+        Self {
+            burst: 32,
+            lcores: None,
+            mempool: None,
+            idle: Idle::Poll,
+            eal: Vec::new(),
+            seed: 0,
+            flows: 1 << 20,
+            timeouts: Timeouts::DEFAULT,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
-use crate::datapath::sample::{Budget, SampleSpec};
+use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
@@ -117,7 +117,7 @@ impl<'a> Resolver<'a> {
 
     fn gather(&mut self, command: &'a Spanned<Command>, definitions: &mut Definitions<'a>) {
         match &command.value {
-            Command::Set(setting) => self.set(setting, command.span, &mut definitions.settings),
+            Command::Set(setting) => self.set(setting, &mut definitions.settings),
             Command::PortAttach { name, device, options } => {
                 if let Some(other) = definitions.ports.iter().find(|port| port.name.value == name.value) {
                     return self.duplicate(NameKind::Port, name, other.name.span);
@@ -228,7 +228,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn set(&mut self, setting: &'a Setting, span: Span, settings: &mut Settings) {
+    fn set(&mut self, setting: &'a Setting, settings: &mut Settings) {
         match setting {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
             Setting::Lcores(lcores) => match &lcores.value {
@@ -249,7 +249,18 @@ impl<'a> Resolver<'a> {
                     ast::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
                 }
             }
-            Setting::Flows { .. } => self.unavailable(span, "`set flows`"),
+            Setting::Flows { entries, idle, max_age } => {
+                match usize::try_from(entries.value) {
+                    Ok(flows) if flows <= MOST_FLOWS => settings.flows = flows,
+                    _ => {
+                        let message = format!("a table of {} flows is too large", entries.value);
+                        self.error(Diagnostic::error(entries.span, message).label(format!("expected at most {MOST_FLOWS}")));
+                    }
+                }
+                let ns = |duration: &Spanned<Duration>| u64::try_from(duration.value.as_nanos()).unwrap_or(u64::MAX);
+                settings.timeouts.idle_ns = idle.as_ref().map_or(settings.timeouts.idle_ns, ns);
+                settings.timeouts.absolute_ns = max_age.as_ref().map_or(settings.timeouts.absolute_ns, ns);
+            }
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
         }
@@ -567,8 +578,9 @@ impl<'a> Resolver<'a> {
                 }
                 RuleClause::Sample(sample) => {
                     sampled = Some(clause.span);
-                    plan.sample = self.sample(sample, clause.span, definitions.settings.seed);
-                    if matches!(plan.sample, Some(SampleSpec::Flow { .. } | SampleSpec::Rate { .. })) {
+                    let spec = Self::sample(sample, definitions.settings.seed);
+                    plan.sample = Some(spec);
+                    if spec.needs_hashes() {
                         // not keyed with the seed: the sampler mixes its own in
                         let spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 };
                         source.sample_hash = Some(self.hash_id(spec));
@@ -618,9 +630,9 @@ impl<'a> Resolver<'a> {
         (plan, source)
     }
 
-    fn sample(&mut self, sample: &ast::Sample, span: Span, seed: u64) -> Option<SampleSpec> {
+    fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
         let one_in = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        Some(match sample {
+        match sample {
             ast::Sample::Count { one_in: n } => SampleSpec::Systematic { one_in: one_in(*n) },
             ast::Sample::Random { one_in: n } => SampleSpec::Random { one_in: one_in(*n) },
             ast::Sample::Flow { one_in: n, seed: own } => {
@@ -637,11 +649,9 @@ impl<'a> Resolver<'a> {
                 let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
                 SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
             }
-            ast::Sample::FirstPackets(_) | ast::Sample::FirstBytes(_) => {
-                self.unavailable(span, "`sample first`");
-                return None;
-            }
-        })
+            ast::Sample::FirstPackets(count) => SampleSpec::First { limit: FirstLimit::Packets(*count) },
+            ast::Sample::FirstBytes(bytes) => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
+        }
     }
 
     fn sources_of(&mut self, list: &[Spanned<ast::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
@@ -790,6 +800,9 @@ impl<'a> Resolver<'a> {
 const DEFAULT_QUEUE: usize = 4096;
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
 const MOST_QUEUE: u64 = 1 << 20;
+
+/// The largest flow table: 36 GB.
+const MOST_FLOWS: usize = 1_000_000_000;
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
     definitions.iter().map(name).collect()

@@ -59,3 +59,21 @@ pub fn packets(file: &Path) -> Vec<Packet> {
 pub fn expressions() -> Vec<&'static str> {
     include_str!("expressions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
+
+/// Writes `packets` to a capture file.
+#[allow(dead_code, reason = "each test takes what it needs of this module")]
+pub fn write(file: &Path, packets: &[Packet]) {
+    // pcap, version 2.4, microseconds, snap length 262144, Ethernet.
+    let mut bytes = Vec::new();
+    for field in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1] {
+        bytes.extend(field.to_le_bytes());
+    }
+    for packet in packets {
+        let captured_len = u32::try_from(packet.bytes.len()).expect("a short packet");
+        for field in [0, 0, captured_len, packet.original_len] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(&packet.bytes);
+    }
+    std::fs::write(file, bytes).expect("a writable file");
+}

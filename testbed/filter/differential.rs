@@ -1,17 +1,21 @@
 //! The interpreter, native code and native code over split frames against libpcap's own `bpf_filter`: not one difference.
 
 mod captures;
+mod guarded;
 mod oracle;
 mod programs;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use captures::Packet;
+use guarded::Guarded;
 use oracle::Oracle;
 use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::{Frame, SplitFrame};
-use tapline::filter::{Engine, Filters, Insn, Program, SplitFilters, compile};
+use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
 
 /// Programs in every form that decides them.
 struct Engines {
@@ -21,6 +25,12 @@ struct Engines {
     interpreted: Filters,
     split: SplitFilters,
     split_interpreted: SplitFilters,
+    memory: Rc<RefCell<Guarded>>,
+}
+
+thread_local! {
+    /// One for all tests of a thread: guarding its pages takes a system call each.
+    static MEMORY: Rc<RefCell<Guarded>> = Rc::new(RefCell::new(Guarded::new(MAX_BURST)));
 }
 
 impl Engines {
@@ -33,6 +43,7 @@ impl Engines {
             split: SplitFilters::build(&programs),
             split_interpreted: SplitFilters::interpreted(&programs, "compared with native code"),
             programs,
+            memory: MEMORY.with(Rc::clone),
         };
         assert_eq!((engines.native.engine(), engines.split.engine()), (&Engine::Native, &Engine::Native));
         engines
@@ -40,7 +51,9 @@ impl Engines {
 
     /// Runs all on `packets`; `name` says which program differs.
     fn compare(&self, packets: &[(&[u8], u32)], name: impl Fn(usize) -> String) {
+        let mut memory = self.memory.borrow_mut();
         for burst in packets.chunks(MAX_BURST) {
+            let burst = &memory.place(burst)[..];
             let frames: Vec<Frame> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();
             let expected: Vec<Selection> =
                 self.oracles.iter().map(|oracle| select(burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
@@ -49,13 +62,20 @@ impl Engines {
                 selector.select(&frames, &mut selections);
                 compare(&selections, &expected, burst, engine, &name);
             }
-            // Frames that have a header; the payload is copied, so that a read before its start is no read of the header.
-            let burst: Vec<(&[u8], u32)> = burst.iter().copied().filter(|(bytes, _)| bytes.len() >= 14).collect();
-            let parts: Vec<([u8; 14], Box<[u8]>, u32)> = burst
+            // Frames that have a header. Payload and header are apart: the payload alone is put where the frame ended, with other
+            // bytes before it.
+            let burst: Vec<(Vec<u8>, u32)> =
+                burst.iter().filter(|(bytes, _)| bytes.len() >= 14).map(|&(bytes, len)| (bytes.to_vec(), len)).collect();
+            let burst: Vec<(&[u8], u32)> = burst.iter().map(|(bytes, len)| (bytes.as_slice(), *len)).collect();
+            let payloads: Vec<Vec<u8>> = burst.iter().map(|(bytes, _)| [&[0xee; 14], &bytes[14..]].concat()).collect();
+            let payloads: Vec<(&[u8], u32)> = payloads.iter().map(|bytes| (bytes.as_slice(), 0)).collect();
+            let payloads = memory.place(&payloads);
+            let header = |bytes: &[u8]| *bytes.first_chunk().expect("checked above");
+            let frames: Vec<SplitFrame> = burst
                 .iter()
-                .filter_map(|&(bytes, len)| bytes.split_first_chunk().map(|(header, rest)| (*header, rest.into(), len)))
+                .zip(&payloads)
+                .map(|(&(bytes, len), &(payload, _))| SplitFrame::new(header(bytes), &payload[14..], len))
                 .collect();
-            let frames: Vec<SplitFrame> = parts.iter().map(|(header, rest, len)| SplitFrame::new(*header, rest, *len)).collect();
             let expected: Vec<Selection> =
                 self.oracles.iter().map(|oracle| select(&burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
             for (selector, engine) in [(&self.split, "split native"), (&self.split_interpreted, "split interpreted")] {
@@ -147,6 +167,41 @@ proptest! {
     #[test]
     fn random_programs_run_as_bpf_filter_runs_them(program in programs::programs(40), packets in programs::packets()) {
         check_random(vec![program], &packets);
+    }
+
+    #[test]
+    fn programs_that_ask_alike_run_together_as_each_alone(programs in programs::alike(), packets in programs::few_bytes()) {
+        check_random(programs, &packets);
+    }
+
+    #[test]
+    fn random_programs_judge_cut_packets_as_bpf_filter_does(
+        programs in prop_oneof![programs::alike(), programs::questions(12).prop_map(|one| vec![one])],
+        packets in programs::cuts(),
+    ) {
+        check_random(programs, &packets);
+    }
+
+    #[test]
+    fn what_is_claimed_of_random_programs_holds(
+        insns in prop_oneof![programs::programs(10), programs::questions(5)],
+        packets in prop_oneof![programs::packets(), programs::cuts(), programs::few_bytes()],
+    ) {
+        let program = Program::verify(insns).expect("a valid program");
+        let Analysis { never_matches, always_matches, misses_tagged, least_captured_bytes } = analyse(&program);
+        for (bytes, original_len) in packets {
+            let accepts = |bytes: &[u8]| program.run(bytes, original_len) != 0;
+            prop_assert!(!(accepts(&bytes) && never_matches));
+            prop_assert!(accepts(&bytes) || !always_matches);
+            prop_assert!(!accepts(&bytes) || bytes.len() as u64 >= least_captured_bytes);
+            for tag in [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00]] {
+                let mut tagged = bytes.clone();
+                if let Some(kind) = tagged.get_mut(12..14) {
+                    kind.copy_from_slice(&tag);
+                    prop_assert!(!(accepts(&tagged) && misses_tagged));
+                }
+            }
+        }
     }
 
     #[test]

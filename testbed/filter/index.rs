@@ -6,7 +6,7 @@ use pcap::{Capture, Linktype};
 use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection, Touched};
 use tapline::dpdk::Frame;
-use tapline::filter::index::Index;
+use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::program::Insn;
 
 /// The optimised program of libpcap, and the reference itself.
@@ -339,6 +339,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_set_of_prefixes_is_net_of_each_of_them(
+        nets in prop::collection::vec(net(), 0..20),
+        direction in prop::sample::select(vec![("src ", Direction::Source), ("dst ", Direction::Destination), ("", Direction::Either)]),
+        packets in prop::collection::vec(packet(), 1..MAX_BURST),
+    ) {
+        let (word, direction) = direction;
+        let prefixes: Vec<Prefix> = nets.iter().map(|net| net.parse().expect("a prefix")).collect();
+        let set = PrefixSet::new(&prefixes, direction);
+        let programs: Vec<Vec<Insn>> = nets.iter().map(|net| compile(&format!("{word}net {net}")).expect("valid").0).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let selected = set.select(&frames, Selection::first(frames.len()));
+        for (packet, bytes) in packets.iter().enumerate() {
+            let expected = programs.iter().any(|program| accepts(program, bytes, bytes.len() as u32));
+            prop_assert_eq!(selected.0 >> packet & 1 == 1, expected, "{}{:?} on {:02x?}", word, &nets, bytes);
+        }
+    }
+}
+
 /// Expressions as people write them, each beside others that share parts of it.
 const COMMON: [&str; 46] = [
     "host 10.0.0.1",
@@ -512,4 +534,29 @@ fn an_index_of_no_rules_selects_nothing() {
 fn programs_that_compute_their_offsets_are_left_to_the_caller() {
     let rules = Rules::new(["tcp[(tcp[12] & 0xf0) >> 2] = 0x16", "tcp port 80", "ip[2:2] = ip[4:2]"].map(str::to_owned));
     assert_eq!(rules.residual, [0, 2]);
+}
+
+#[test]
+fn cut_packets_are_in_a_set_of_prefixes_as_libpcap_says() {
+    let Some(packets) = captured(3) else { return };
+    let nets: Vec<String> = V6
+        .iter()
+        .flat_map(|&address| [1u32, 16, 31, 32, 33, 64, 65, 96, 97, 128].map(|bits| (u128::from_be_bytes(address), bits)))
+        .map(|(address, bits)| format!("{}/{bits}", std::net::Ipv6Addr::from(address >> (128 - bits) << (128 - bits))))
+        .chain(["fe80::/10", "ff02::/64", "10.0.0.0/8", "192.168.0.0/16", "192.168.1.1/32", "128.0.0.0/1"].map(str::to_owned))
+        .collect();
+    let mut matches = 0;
+    for net in nets {
+        let set = PrefixSet::new(&[net.parse().expect("a prefix")], Direction::Either);
+        let (program, _) = compile(&format!("net {net}")).expect("valid");
+        for packet in &packets {
+            for len in 0..=packet.len().min(60) {
+                let expected = accepts(&program, &packet[..len], 0);
+                matches += usize::from(expected);
+                let selected = set.select(&[Frame::whole(&packet[..len])], Selection(1));
+                assert_eq!(!selected.is_empty(), expected, "{net} on {:02x?}", &packet[..len]);
+            }
+        }
+    }
+    assert!(matches > 1000, "{matches} matches");
 }

@@ -1,4 +1,4 @@
-//! Value -> class: which tests of one field a value passes, found by one to three table loads.
+//! Value -> class: which tests of one field a value passes, found by a few comparisons or up to three table loads.
 
 use std::collections::HashMap;
 
@@ -20,37 +20,41 @@ pub(super) fn starts<'s>(sets: impl Iterator<Item = &'s ValueSet>, max: u32) -> 
 
 /// A map from values to classes that are constant over ranges.
 pub(super) enum ClassTable {
+    /// A few ranges: their first values but for the first, which is 0, and their classes.
+    Few {
+        starts: Vec<u32>,
+        classes: [u32; FEW],
+    },
     /// One entry a value, for fields of up to 16 bits.
     Direct(Vec<u16>),
-    Ranged(Ranged),
+    Tree(Tree),
 }
 
-/// A map for 32-bit values: indexed by the leading 16 bits; behind that a short list of ranges, or tables over the next 8 and 8.
-pub(super) struct Ranged {
-    /// 16, or 32 where `top` has one entry.
-    shift: u32,
+/// Ranges up to which comparing with all of them is fastest.
+const FEW: usize = 16;
+
+/// A map for 32-bit values: a tree of tables over the first 16 bits, the next 8, and the last 8.
+///
+/// An entry is a class, or `FURTHER` and the number of a table of the next level. The first table of the lower levels is read in vain
+/// where an entry is a class already: which entries are comes in no order that a branch could learn, so there is none.
+pub(super) struct Tree {
+    /// 65536 entries.
     top: Vec<u32>,
-    short: Vec<Short>,
-    /// Tables of 256 entries, by the third and by the fourth byte.
-    tables: Vec<u32>,
+    /// Tables of 256 entries.
+    middle: Vec<u32>,
+    low: Vec<u32>,
 }
 
-/// Up to eight ranges, in one cache line.
-#[repr(align(64))]
-struct Short {
-    /// First value of each range; the first is not looked at. Unused ones repeat the last class at the largest value.
-    starts: [u32; 8],
-    classes: [u32; 8],
-}
-
-/// An entry is a class below this, else the rest says where to look further.
 const FURTHER: u32 = 1 << 31;
-/// Set beside `FURTHER`: look in `tables`, else in `short`.
-const TABLE: u32 = 1 << 30;
 
 impl ClassTable {
     /// Maps each value of `0..=max` to the class of the last of `starts` (ascending from 0) that is not above it.
     pub fn new(starts: &[u32], classes: &[u32], max: u32) -> Self {
+        if starts.len() <= FEW {
+            let mut few = [0; FEW];
+            few[..classes.len()].copy_from_slice(classes);
+            return ClassTable::Few { starts: starts[1..].to_vec(), classes: few };
+        }
         match u16::try_from(max) {
             Ok(max) => {
                 let mut table = vec![0; usize::from(max) + 1];
@@ -61,90 +65,96 @@ impl ClassTable {
                 }
                 ClassTable::Direct(table)
             }
-            Err(_) => ClassTable::Ranged(Ranged::new(starts, classes)),
+            Err(_) => ClassTable::Tree(Tree::new(starts, classes)),
         }
     }
 
+    /// Replaces each value by its class.
     #[inline(always)]
-    pub fn class(&self, value: u32) -> u32 {
+    pub fn classify<const N: usize>(&self, values: &mut [u32; N]) {
         match self {
-            ClassTable::Direct(table) => u32::from(table[value as usize]),
-            ClassTable::Ranged(ranged) => ranged.class(value),
+            ClassTable::Few { starts, classes } => {
+                let mut ranges = [0; N];
+                for &start in starts {
+                    ranges.iter_mut().zip(&*values).for_each(|(range, &value)| *range += u32::from(start <= value));
+                }
+                values.iter_mut().zip(ranges).for_each(|(value, range)| *value = classes[range as usize % FEW]);
+            }
+            ClassTable::Direct(table) => values.iter_mut().for_each(|value| *value = u32::from(table[*value as usize])),
+            ClassTable::Tree(tree) => values.iter_mut().for_each(|value| *value = tree.class(*value)),
         }
     }
 }
 
-impl Ranged {
+impl Tree {
     fn new(starts: &[u32], classes: &[u32]) -> Self {
-        let mut map = Self { shift: 16, top: Vec::new(), short: Vec::new(), tables: Vec::new() };
-        if starts.len() <= 8 {
-            map.shift = 32;
-            let entry = map.entry(starts, classes, 0, u32::MAX);
-            map.top = vec![entry];
-            return map;
-        }
-        let mut top = vec![0; 1 << 16];
+        let mut tree = Self { top: Vec::with_capacity(1 << 16), middle: vec![0; 256], low: vec![0; 256] };
         let mut at = 0;
-        for (prefix, entry) in (0u32..).zip(&mut top) {
-            let (low, high) = (prefix << 16, prefix << 16 | 0xffff);
-            at = last_at_or_below(starts, at, low);
-            let to = last_at_or_below(starts, at, high);
-            *entry = map.entry(&starts[at..=to], &classes[at..=to], low, high);
+        for prefix in 0..1 << 16 {
+            let (from, to) = within(starts, at, prefix << 16, 16);
+            at = from;
+            let entry = if from == to { classes[from] } else { tree.middle(&starts[from..=to], &classes[from..=to], prefix << 16) };
+            tree.top.push(entry);
         }
-        map.top = top;
-        map
+        tree
     }
 
-    /// The entry for `low..=high`, over which `starts` (the first at or below `low`) and `classes` are valid.
-    fn entry(&mut self, starts: &[u32], classes: &[u32], low: u32, high: u32) -> u32 {
-        if classes.iter().all(|class| *class == classes[0]) {
-            return classes[0];
-        }
-        if starts.len() <= 8 {
-            let mut short = Short { starts: [u32::MAX; 8], classes: [*classes.last().expect("one at least"); 8] };
-            short.starts[..starts.len()].copy_from_slice(starts);
-            short.classes[..classes.len()].copy_from_slice(classes);
-            self.short.push(short);
-            return FURTHER | (index(self.short.len()) - 1);
-        }
-        // By the third byte, or the fourth.
-        let step = (high - low).div_ceil(256);
-        let base = self.tables.len();
-        self.tables.resize(base + 256, 0);
+    /// Adds the table for the 65536 values from `first` on.
+    fn middle(&mut self, starts: &[u32], classes: &[u32], first: u32) -> u32 {
+        let mut table = [0; 256];
         let mut at = 0;
-        for slot in 0..256u32 {
-            let (low, high) = (low + slot * step, low + slot * step + (step - 1));
-            at = last_at_or_below(starts, at, low);
-            let to = last_at_or_below(starts, at, high);
-            self.tables[base + slot as usize] = self.entry(&starts[at..=to], &classes[at..=to], low, high);
+        for (third, entry) in (0..).zip(&mut table) {
+            let first = first | third << 8;
+            let (from, to) = within(starts, at, first, 8);
+            at = from;
+            *entry = if from == to { classes[from] } else { self.low(&starts[from..=to], &classes[from..=to], first) };
         }
-        FURTHER | TABLE | index(base / 256)
+        add(&mut self.middle, &table)
+    }
+
+    /// Adds the table for the 256 values from `first` on.
+    fn low(&mut self, starts: &[u32], classes: &[u32], first: u32) -> u32 {
+        let mut table = [0; 256];
+        let mut at = 0;
+        for (last, entry) in (0..).zip(&mut table) {
+            at = within(starts, at, first | last, 0).0;
+            *entry = classes[at];
+        }
+        add(&mut self.low, &table)
     }
 
     #[inline(always)]
     fn class(&self, value: u32) -> u32 {
-        let mut entry = self.top[(u64::from(value) >> self.shift) as usize];
-        let mut shift = 8;
-        while entry & FURTHER != 0 {
-            if entry & TABLE == 0 {
-                let short = &self.short[(entry & !FURTHER) as usize];
-                let at = short.starts[1..].iter().map(|&start| usize::from(start <= value)).sum::<usize>();
-                return short.classes[at & 7];
-            }
-            entry = self.tables[((entry & !(FURTHER | TABLE)) << 8 | (value >> shift & 0xff)) as usize];
-            shift -= 8;
-        }
-        entry
+        let entry = self.top[(value >> 16) as usize];
+        let entry = below(&self.middle, entry, value >> 8);
+        below(&self.low, entry, value)
     }
 }
 
-fn index(at: usize) -> u32 {
-    u32::try_from(at).ok().filter(|&at| at < TABLE >> 8).expect("fewer than 2^22 tables")
+/// The entry that `entry` leads to, or `entry` if it is a class.
+#[inline(always)]
+fn below(tables: &[u32], entry: u32, value: u32) -> u32 {
+    let is_further = entry & FURTHER != 0;
+    let next = tables[if is_further { (entry & !FURTHER) << 8 | (value & 0xff) } else { 0 } as usize];
+    if is_further { next } else { entry }
+}
+
+fn add(tables: &mut Vec<u32>, table: &[u32; 256]) -> u32 {
+    let number = u32::try_from(tables.len() / 256).ok().filter(|&number| number < 1 << 23).expect("fewer than 2^23 tables");
+    tables.extend(table);
+    FURTHER | number
+}
+
+/// Of `starts`, looked at from `at` on: the last that is not above `first`, and the last that is not above the end of the `2^bits`
+/// values from `first` on.
+fn within(starts: &[u32], at: usize, first: u32, bits: u32) -> (usize, usize) {
+    let from = last_at_or_below(starts, at, first);
+    (from, last_at_or_below(starts, from, first | ((1 << bits) - 1)))
 }
 
 /// The index of the last of `starts` that is not above `value`, from `from` on, which is not.
 fn last_at_or_below(starts: &[u32], from: usize, value: u32) -> usize {
-    from + starts[from..].partition_point(|&start| start <= value) - 1
+    from + starts[from..].iter().take_while(|&&start| start <= value).count() - 1
 }
 
 /// Sets of numbers that become classes: equal sets get the same class, in order of first appearance.
@@ -188,7 +198,9 @@ mod tests {
             let near = points.iter().flat_map(|&point| [point, point.wrapping_sub(1), point.wrapping_add(1)]).collect::<Vec<_>>();
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
                 let expected = classes[points.iter().rposition(|&point| point <= probe).unwrap()];
-                prop_assert_eq!(table.class(probe), expected);
+                let mut class = [probe];
+                table.classify(&mut class);
+                prop_assert_eq!(class[0], expected);
             }
         }
     }

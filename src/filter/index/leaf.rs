@@ -1,18 +1,24 @@
 //! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by intersecting bit vectors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::classes::{ClassSets, ClassTable, starts};
-use super::field::{Field, Source, ValueSet};
+use super::field::{Field, ValueSet};
+use super::load::{Column, LANES, Lanes, Load, WordLoad};
+use crate::dpdk::Frame;
 
 /// Fields that the paths of one leaf test at most.
-pub(super) const MAX_FIELDS: usize = 24;
-/// Values of a path's tests that are hashed one by one at most: what `merge` joined is taken apart again.
+pub(super) const MAX_FIELDS: usize = 16;
+/// Values of one test, and combinations of a path's, that are hashed one by one at most: what was joined (ports, protocols) is taken
+/// apart again.
+const MAX_VALUES: u64 = 4;
 const MAX_KEYS: u64 = 16;
 /// Combinations of fields that are hashed at most, each costs a probe a packet.
 const MAX_SHAPES: usize = 6;
-/// Paths that a combination must have to be worth a probe.
-const SHAPE_PATHS: usize = 8;
+/// Paths that a combination must have to be worth a probe, beside bit vectors that are looked up in any case.
+const SHAPE_PATHS: usize = 64;
+/// Words that a combination of fields is read as at most.
+const MAX_WORDS: usize = 8;
 
 /// A path's remaining tests, by number of its field and of its set.
 pub(super) struct LeafPath<'b> {
@@ -20,77 +26,9 @@ pub(super) struct LeafPath<'b> {
     pub tests: Vec<(usize, &'b ValueSet)>,
 }
 
-/// Reads one field.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Load {
-    /// Which of `Bases` the offset counts from.
-    base: u8,
-    /// Bits to shift a 32-bit load right by.
-    shift: u8,
-    width: u8,
-    offset: u32,
-    mask: u32,
-}
-
-/// Variable headers that an index knows: none, the packet's length in place of bytes, and two of `4*([base]&0xf)` bytes.
-pub(super) const MAX_BASES: usize = 2;
-const BASE_LEN: u8 = u8::MAX;
-
-/// What a packet's loads start from: lengths of the variable headers.
-pub(super) struct View<'a> {
-    bytes: &'a [u8],
-    original_len: u32,
-    /// Added to a load's offset: 0, then the lengths of the variable headers. One that cannot be read leads past all bytes.
-    bases: [usize; 4],
-}
-
-impl<'a> View<'a> {
-    #[inline(always)]
-    pub fn new(bytes: &'a [u8], original_len: u32, at: &[u32; MAX_BASES]) -> Self {
-        let length = |at: u32| bytes.get(at as usize).map_or(usize::MAX / 2, |byte| usize::from(byte & 0xf) << 2);
-        Self { bytes, original_len, bases: [0, length(at[0]), length(at[1]), 0] }
-    }
-
-    /// The field's value, if the captured bytes reach that far.
-    #[inline(always)]
-    pub fn load(&self, load: Load) -> Option<u32> {
-        if load.base == BASE_LEN {
-            return Some(self.original_len & load.mask);
-        }
-        let at = self.bases[usize::from(load.base) & 3].wrapping_add(load.offset as usize);
-        match self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            Some(&word) => Some((u32::from_be_bytes(word) >> load.shift) & load.mask),
-            None => self.load_near_end(at, load),
-        }
-    }
-
-    /// Fewer than four bytes remain.
-    #[cold]
-    fn load_near_end(&self, at: usize, load: Load) -> Option<u32> {
-        let bytes = self.bytes.get(at..at.checked_add(usize::from(load.width))?)?;
-        Some(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)) & load.mask)
-    }
-}
-
-impl Load {
-    /// `bases` are the offsets of the known variable headers' length bytes.
-    pub fn new(field: Field, bases: &[u32]) -> Self {
-        let (base, offset, width) = match field.source {
-            Source::Len => (BASE_LEN, 0, 4),
-            Source::Absolute { offset, width } => (0, offset, width),
-            Source::Indirect { base, offset, width } => {
-                let base = bases.iter().position(|&known| known == base).expect("all bases are known");
-                (u8::try_from(base + 1).expect("few bases"), offset, width)
-            }
-        };
-        Load { base, shift: 32 - 8 * width, width, offset, mask: field.mask }
-    }
-}
-
 /// The tests that remain for packets of one class of headers.
 #[derive(Default)]
 pub(super) struct Leaf {
-    loads: Vec<Load>,
     /// Rows of paths with no test left.
     always: Vec<u32>,
     shapes: Vec<Shape>,
@@ -98,20 +36,15 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    pub fn new(paths: &[LeafPath<'_>], fields: &[Field], bases: &[u32]) -> Self {
-        let mut used: Vec<usize> = paths.iter().flat_map(|path| path.tests.iter().map(|test| test.0)).collect();
-        used.sort_unstable();
-        used.dedup();
-        let position = |field: usize| used.binary_search(&field).expect("collected above");
+    pub fn new(paths: &[LeafPath<'_>], fields: &[Field]) -> Self {
         let mut always: Vec<u32> = Vec::new();
         let mut by_shape: HashMap<Vec<usize>, Vec<&LeafPath<'_>>> = HashMap::new();
         let mut ranged: Vec<&LeafPath<'_>> = Vec::new();
         for path in paths {
             if path.tests.is_empty() {
                 always.push(path.row);
-            } else if path.tests.iter().try_fold(1, |keys: u64, test| keys.checked_mul(test.1.len())).is_some_and(|n| n <= MAX_KEYS)
-            {
-                by_shape.entry(path.tests.iter().map(|test| position(test.0)).collect()).or_default().push(path);
+            } else if is_exact(path) {
+                by_shape.entry(path.tests.iter().map(|test| test.0).collect()).or_default().push(path);
             } else {
                 ranged.push(path);
             }
@@ -120,69 +53,93 @@ impl Leaf {
         always.dedup();
         let mut by_shape: Vec<_> = by_shape.into_iter().collect();
         by_shape.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
-        let few = by_shape.len() <= 2;
+        let only_shapes = ranged.is_empty() && by_shape.len() <= 2;
         let mut shapes = Vec::new();
-        for (fields, paths) in by_shape {
-            if shapes.len() < MAX_SHAPES && (few || paths.len() >= SHAPE_PATHS) {
-                shapes.push(Shape::new(&fields, &paths));
+        for (tested, paths) in by_shape {
+            let tested: Vec<Field> = tested.iter().map(|&field| fields[field]).collect();
+            let (words, places) = WordLoad::join(&tested);
+            let is_worth = only_shapes || paths.len() >= SHAPE_PATHS && shapes.len() < MAX_SHAPES;
+            if is_worth && words.len() <= MAX_WORDS {
+                shapes.push(Shape::new(words, &places, &paths));
             } else {
                 ranged.extend(paths);
             }
         }
-        let vectors = (!ranged.is_empty()).then(|| Vectors::new(ranged, &used, fields));
-        Leaf { loads: used.iter().map(|&field| Load::new(fields[field], bases)).collect(), always, shapes, vectors }
+        let vectors = (!ranged.is_empty()).then(|| Vectors::new(ranged, fields));
+        Leaf { always, shapes, vectors }
     }
 
-    /// Calls `on_row` for each row that the packet matches, perhaps more than once.
+    /// Whether no path ends here.
     #[inline(always)]
-    pub fn matches(&self, view: &View<'_>, mut on_row: impl FnMut(u32)) {
-        for &row in &self.always {
-            on_row(row);
-        }
-        let mut values = [0; MAX_FIELDS];
-        let mut present = 0u32;
-        for (at, (value, load)) in values.iter_mut().zip(&self.loads).enumerate() {
-            if let Some(loaded) = view.load(*load) {
-                *value = loaded;
-                present |= 1 << at;
+    pub fn is_empty(&self) -> bool {
+        self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
+    }
+
+    /// Calls `on_row` for each member of `members`, packets of `frames`, and each row that it matches, perhaps more than once.
+    #[inline(always)]
+    pub fn matches(&self, frames: &[Frame<'_>], members: &[u8], scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
+        for members in members.chunks(LANES) {
+            let Some(first) = members.first() else { return };
+            let frame = |lane: usize| &frames[usize::from(*members.get(lane).unwrap_or(first))];
+            let group = Group {
+                members,
+                lanes: std::array::from_fn(|lane| frame(lane).bytes()),
+                original_lens: std::array::from_fn(|lane| frame(lane).original_len()),
+            };
+            for &member in members {
+                self.always.iter().for_each(|&row| on_row(member, row));
             }
-        }
-        for shape in &self.shapes {
-            if present & shape.needs == shape.needs {
-                for &row in shape.rows(&values) {
-                    on_row(row);
-                }
+            for shape in &self.shapes {
+                shape.matches(&group, &mut scratch.words, &mut on_row);
             }
-        }
-        if let Some(vectors) = &self.vectors {
-            vectors.matches(&values, present, on_row);
+            if let Some(vectors) = &self.vectors {
+                vectors.matches(&group, &mut scratch.values, &mut on_row);
+            }
         }
     }
 }
 
+/// Values that are read from a group's packets, kept from group to group because clearing them costs more than the reading.
+#[derive(Default)]
+pub(super) struct Scratch {
+    words: [Column<u64>; MAX_WORDS],
+    values: [Column<u32>; MAX_FIELDS],
+}
+
+/// Up to `LANES` packets that have come to the same leaf.
+struct Group<'a> {
+    /// Their numbers in the burst. Lanes beyond repeat the first.
+    members: &'a [u8],
+    lanes: Lanes<'a>,
+    original_lens: Column<u32>,
+}
+
+/// Whether all tests of a path are for one value or a few.
+fn is_exact(path: &LeafPath<'_>) -> bool {
+    let counts = || path.tests.iter().map(|test| test.1.len());
+    counts().all(|count| count <= MAX_VALUES) && counts().product::<u64>() <= MAX_KEYS
+}
+
 /// The paths that test the same fields for exact values: one hash table.
 struct Shape {
-    /// Indices of the fields among the leaf's values.
-    fields: Vec<u8>,
-    /// The fields as bits.
-    needs: u32,
+    words: Vec<WordLoad>,
     /// log2 of the slots, from 64.
     shift: u32,
-    /// Open addressing: upper half of the hash, and the entry plus 1; 0 is free.
+    /// Open addressing: a part of the hash, and the entry plus 1; 0 is free.
     slots: Vec<(u32, u32)>,
-    /// `fields.len()` values an entry.
-    keys: Vec<u32>,
+    /// `words.len()` values an entry.
+    keys: Vec<u64>,
     /// Where the rows of an entry begin; those of the next end them.
     row_starts: Vec<u32>,
     rows: Vec<u32>,
 }
 
-/// Odd multipliers, one a field: the digits of the golden ratio's fraction, stepped by `splitmix64`'s constant.
-const MULTIPLIERS: [u64; MAX_FIELDS] = {
-    let mut multipliers = [0; MAX_FIELDS];
+/// Odd multipliers, one a word: the digits of the golden ratio's fraction, stepped by `splitmix64`'s constant.
+const MULTIPLIERS: [u64; MAX_WORDS] = {
+    let mut multipliers = [0; MAX_WORDS];
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut at = 0;
-    while at < MAX_FIELDS {
+    while at < MAX_WORDS {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = state;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -194,13 +151,20 @@ const MULTIPLIERS: [u64; MAX_FIELDS] = {
 };
 
 impl Shape {
-    fn new(fields: &[usize], paths: &[&LeafPath<'_>]) -> Self {
-        let mut by_key: HashMap<Vec<u32>, Vec<u32>> = HashMap::new();
+    /// `places` tells for each field which of `words` it stands in, and how far left.
+    fn new(words: Vec<WordLoad>, places: &[(usize, u32)], paths: &[&LeafPath<'_>]) -> Self {
+        let mut by_key: HashMap<Vec<u64>, Vec<u32>> = HashMap::new();
         for path in paths {
-            let mut keys = vec![Vec::with_capacity(fields.len())];
-            for (_, set) in &path.tests {
-                let values: Vec<u32> = set.ranges().iter().flat_map(|&(low, high)| low..=high).collect();
-                keys = keys.iter().flat_map(|key| values.iter().map(|&value| [key, &[value][..]].concat())).collect();
+            let mut keys = vec![vec![0u64; words.len()]];
+            for ((_, set), &(word, shift)) in path.tests.iter().zip(places) {
+                let values = set.ranges().iter().flat_map(|&(low, high)| low..=high);
+                let with = |value: u32| {
+                    keys.iter().cloned().map(move |mut key| {
+                        key[word] |= u64::from(value) << shift;
+                        key
+                    })
+                };
+                keys = values.flat_map(with).collect();
             }
             for key in keys {
                 by_key.entry(key).or_default().push(path.row);
@@ -211,17 +175,15 @@ impl Shape {
         // At most a quarter full: most packets match nothing, and then the first slot looked at is mostly free.
         let slot_count = (entries.len() * 4).next_power_of_two().max(8);
         let mut shape = Shape {
-            fields: fields.iter().map(|&field| u8::try_from(field).expect("at most MAX_FIELDS")).collect(),
-            needs: fields.iter().fold(0, |bits, &field| bits | 1 << field),
             shift: 64 - slot_count.trailing_zeros(),
             slots: vec![(0, 0); slot_count],
-            keys: Vec::with_capacity(entries.len() * fields.len()),
+            keys: Vec::with_capacity(entries.len() * words.len()),
+            words,
             row_starts: Vec::with_capacity(entries.len() + 1),
             rows: Vec::new(),
         };
         for (number, (key, mut rows)) in (1..).zip(entries) {
-            let hash =
-                key.iter().zip(MULTIPLIERS).fold(0u64, |hash, (&value, by)| hash.wrapping_add(u64::from(value).wrapping_mul(by)));
+            let hash = key.iter().zip(MULTIPLIERS).fold(0, |hash, (&word, by)| mix(hash, word, by));
             let mut slot = (hash >> shape.shift) as usize;
             while shape.slots[slot].1 != 0 {
                 slot = (slot + 1) & (slot_count - 1);
@@ -237,31 +199,46 @@ impl Shape {
         shape
     }
 
-    /// The rows whose exact values these are.
     #[inline(always)]
-    fn rows(&self, values: &[u32; MAX_FIELDS]) -> &[u32] {
-        let value = |field: u8| values[usize::from(field) % MAX_FIELDS];
-        let mut hash = 0u64;
-        for (&field, by) in self.fields.iter().zip(MULTIPLIERS) {
-            hash = hash.wrapping_add(u64::from(value(field)).wrapping_mul(by));
+    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u64>; MAX_WORDS], on_row: &mut impl FnMut(u8, u32)) {
+        let mut hashes = [0u64; LANES];
+        let mut missing = 0;
+        for ((&word, column), by) in self.words.iter().zip(&mut *columns).zip(MULTIPLIERS) {
+            missing |= word.load_each(&group.lanes, &group.original_lens, |lane, value| {
+                column[lane] = value;
+                hashes[lane] = mix(hashes[lane], value, by);
+            });
         }
         let last = self.slots.len() - 1;
-        let mut slot = (hash >> self.shift) as usize;
-        loop {
-            let (tagged, number) = self.slots[slot & last];
-            if number == 0 {
-                return &[];
-            }
-            let entry = number as usize - 1;
-            if tagged == tag(hash) {
-                let key = &self.keys[entry * self.fields.len()..][..self.fields.len()];
-                if self.fields.iter().zip(key).all(|(&field, &expected)| value(field) == expected) {
-                    return &self.rows[self.row_starts[entry] as usize..self.row_starts[entry + 1] as usize];
+        for (lane, &member) in group.members.iter().enumerate() {
+            let hash = hashes[lane % LANES];
+            let mut slot = (hash >> self.shift) as usize;
+            loop {
+                let (tagged, number) = self.slots[slot & last];
+                if number == 0 {
+                    break;
                 }
+                if tagged == tag(hash) {
+                    let entry = number as usize - 1;
+                    let key = &self.keys[entry * self.words.len()..][..self.words.len()];
+                    if missing >> lane & 1 == 0
+                        && columns.iter().zip(key).all(|(column, &expected)| column[lane % LANES] == expected)
+                    {
+                        let rows = &self.rows[self.row_starts[entry] as usize..self.row_starts[entry + 1] as usize];
+                        rows.iter().for_each(|&row| on_row(member, row));
+                        break;
+                    }
+                }
+                slot += 1;
             }
-            slot += 1;
         }
     }
+}
+
+/// Adds a word to a hash. Products are folded, as the slot is taken from the upper bits only: all bits of the word must reach them.
+#[inline(always)]
+fn mix(hash: u64, word: u64, by: u64) -> u64 {
+    hash.wrapping_add((word ^ word >> 32).wrapping_mul(by))
 }
 
 /// Bits of the hash that the slot's number does not use, mostly.
@@ -270,93 +247,184 @@ fn tag(hash: u64) -> u32 {
     (hash >> 8 & 0xffff_ffff) as u32
 }
 
-/// Paths with prefixes, ranges or negations: each field's value gives the paths that it passes as a bit vector; their intersection matches.
+/// Paths with prefixes, ranges or negations, by how many there are.
+enum Vectors {
+    UpTo64(BitVectors<1>),
+    UpTo256(BitVectors<4>),
+    UpTo512(BitVectors<8>),
+    UpTo1024(BitVectors<16>),
+    More(BitVectors<8>),
+}
+
+/// Each field's value gives the paths that it passes as a bit vector; what is in all of them matches.
 ///
-/// A vector is kept as blocks of 64 words with a word that says which of them are not 0, so that the intersection touches only the
-/// few words where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001).
-struct Vectors {
-    fields: Vec<VectorField>,
-    /// Blocks of 4096 paths.
-    block_count: usize,
+/// A vector is one line of `W` words; where that is not enough, lines with a summary that tells which of them are not 0, so that only
+/// lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001).
+struct BitVectors<const W: usize> {
+    fields: Vec<VectorField<W>>,
+    /// Words of a summary, each for 64 lines of a vector.
+    summary_words: usize,
     /// The row of each path.
     rows: Vec<u32>,
 }
 
-struct VectorField {
-    /// Index among the leaf's values.
-    value: u8,
+struct VectorField<const W: usize> {
+    load: Load,
     table: ClassTable,
     /// The class of packets that do not have the field.
     absent: u32,
-    /// `block_count` a class.
-    blocks: Vec<Block>,
-    words: Vec<u64>,
+    /// `summary_words` a class; none if a vector has one line, which then has the class as its number.
+    summaries: Vec<Summary>,
+    /// The lines, class by class; with summaries, only those that are not 0.
+    lines: Vec<[u64; W]>,
 }
 
 #[derive(Clone, Copy)]
-struct Block {
-    /// Which of the 64 words are not 0.
+struct Summary {
+    /// Which of 64 lines are not 0.
     used: u64,
-    /// Where these words begin in `words`.
-    at: u32,
+    /// Where these begin in `lines`.
+    at: usize,
 }
 
 impl Vectors {
-    fn new(mut paths: Vec<&LeafPath<'_>>, used: &[usize], fields: &[Field]) -> Self {
-        // Paths that test the same fields for near values stand side by side, so that a packet's matches fall into few words.
+    fn new(paths: Vec<&LeafPath<'_>>, fields: &[Field]) -> Self {
+        match paths.len() {
+            0..=64 => Vectors::UpTo64(BitVectors::new(paths, fields)),
+            65..=256 => Vectors::UpTo256(BitVectors::new(paths, fields)),
+            257..=512 => Vectors::UpTo512(BitVectors::new(paths, fields)),
+            513..=1024 => Vectors::UpTo1024(BitVectors::new(paths, fields)),
+            _ => Vectors::More(BitVectors::new(paths, fields)),
+        }
+    }
+
+    #[inline(always)]
+    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        match self {
+            Vectors::UpTo64(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo256(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo512(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo1024(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::More(vectors) => vectors.matches_lines(group, columns, on_row),
+        }
+    }
+}
+
+impl<const W: usize> BitVectors<W> {
+    fn new(mut paths: Vec<&LeafPath<'_>>, fields: &[Field]) -> Self {
+        // Paths that test the same fields for near values stand side by side, so that a packet's matches fall into few lines.
         paths.sort_by_cached_key(|path| {
             let tests: Vec<_> = path.tests.iter().map(|test| test.0).collect();
             let ranges: Vec<_> = path.tests.iter().filter_map(|test| test.1.ranges().first().copied()).collect();
             (tests, ranges, path.row)
         });
-        let word_count = paths.len().div_ceil(64);
-        let block_count = word_count.div_ceil(64);
-        let vector_fields = used.iter().enumerate().filter_map(|(value, &field)| {
-            let tested: Vec<(usize, &ValueSet)> = paths
-                .iter()
-                .enumerate()
-                .filter_map(|(at, path)| path.tests.iter().find(|test| test.0 == field).map(|test| (at, test.1)))
-                .collect();
-            let value = u8::try_from(value).expect("at most MAX_FIELDS");
-            (!tested.is_empty()).then(|| VectorField::new(value, fields[field].mask, &tested, paths.len()))
-        });
-        Vectors { fields: vector_fields.collect(), block_count, rows: paths.iter().map(|path| path.row).collect() }
+        let mut by_field: BTreeMap<usize, Vec<(usize, &ValueSet)>> = BTreeMap::new();
+        for (at, path) in paths.iter().enumerate() {
+            path.tests.iter().for_each(|&(field, set)| by_field.entry(field).or_default().push((at, set)));
+        }
+        let vector_fields = by_field.into_iter().map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
+        let summary_words = paths.len().div_ceil(64 * W).div_ceil(64);
+        BitVectors { fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
     }
 
+    /// Reads the fields of a group and puts their classes into `columns`.
     #[inline(always)]
-    fn matches(&self, values: &[u32; MAX_FIELDS], present: u32, mut on_row: impl FnMut(u32)) {
-        let mut firsts = [0; MAX_FIELDS];
-        for (first, field) in firsts.iter_mut().zip(&self.fields) {
-            let has = present >> field.value & 1 == 1;
-            let class = if has { field.table.class(values[usize::from(field.value) % MAX_FIELDS]) } else { field.absent };
-            *first = class as usize * self.block_count;
+    fn classify(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS]) {
+        let mut missing = [0; MAX_FIELDS];
+        let mut any_missing = 0;
+        for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(&mut missing) {
+            *missing = field.load.load_all(&group.lanes, &group.original_lens, column);
+            any_missing |= *missing;
         }
-        for block in 0..self.block_count {
-            let mut common = u64::MAX;
-            for (field, &first) in self.fields.iter().zip(&firsts) {
-                common &= field.blocks[first + block].used;
+        // A second pass: the values of a column are read together here, and must have left the processor's store buffer by then.
+        for (field, column) in self.fields.iter().zip(&mut *columns) {
+            field.table.classify(column);
+        }
+        if any_missing != 0 {
+            for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(missing) {
+                for (_, class) in column.iter_mut().enumerate().filter(|(lane, _)| missing >> lane & 1 == 1) {
+                    *class = field.absent;
+                }
             }
-            while common != 0 {
-                let below = (1 << common.trailing_zeros()) - 1;
-                let mut word = u64::MAX;
-                for (field, &first) in self.fields.iter().zip(&firsts) {
-                    let Block { used, at } = field.blocks[first + block];
-                    word &= field.words[at as usize + (used & below).count_ones() as usize];
+        }
+    }
+
+    /// For vectors of one line.
+    #[inline(always)]
+    fn matches_line(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        self.classify(group, columns);
+        let mut common = [[u64::MAX; W]; LANES];
+        for (lane, common) in common.iter_mut().enumerate() {
+            for (field, column) in self.fields.iter().zip(&*columns) {
+                intersect(common, &field.lines[column[lane] as usize]);
+            }
+        }
+        for (common, &member) in common.iter().zip(group.members) {
+            self.emit(common, 0, |row| on_row(member, row));
+        }
+    }
+
+    /// For vectors of several lines.
+    #[inline(always)]
+    fn matches_lines(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+        self.classify(group, columns);
+        for part in 0..self.summary_words {
+            for (lane, &member) in group.members.iter().enumerate() {
+                let fields = || {
+                    let class = |column: &Column<u32>| column[lane % LANES] as usize;
+                    self.fields
+                        .iter()
+                        .zip(&*columns)
+                        .map(move |(field, column)| (field, field.summaries[class(column) * self.summary_words + part]))
+                };
+                let mut used = fields().fold(u64::MAX, |used, (_, summary)| used & summary.used);
+                while used != 0 {
+                    let line = used.trailing_zeros();
+                    let below = (1 << line) - 1;
+                    let mut common = [u64::MAX; W];
+                    for (field, summary) in fields() {
+                        intersect(&mut common, &field.lines[summary.at + (summary.used & below).count_ones() as usize]);
+                    }
+                    self.emit(&common, (part * 64 + line as usize) * 64 * W, |row| on_row(member, row));
+                    used &= used - 1;
                 }
-                let base = (block * 64 + common.trailing_zeros() as usize) * 64;
-                while word != 0 {
-                    on_row(self.rows[base + word.trailing_zeros() as usize]);
-                    word &= word - 1;
+            }
+        }
+    }
+
+    /// Calls `on_row` for the paths in a line that begins with path `first`.
+    ///
+    /// Mostly there is none or one: the way to either has one branch that cannot be foreseen.
+    #[inline(always)]
+    fn emit(&self, line: &[u64; W], first: usize, mut on_row: impl FnMut(u32)) {
+        let mut used = line.iter().enumerate().fold(0u32, |used, (at, &word)| used | u32::from(word != 0) << at);
+        if used == 0 {
+            return;
+        }
+        let mut word = line[used.trailing_zeros() as usize % W];
+        loop {
+            on_row(self.rows[first + used.trailing_zeros() as usize * 64 + word.trailing_zeros() as usize]);
+            word &= word - 1;
+            if word == 0 {
+                used &= used - 1;
+                if used == 0 {
+                    return;
                 }
-                common &= common - 1;
+                word = line[used.trailing_zeros() as usize % W];
             }
         }
     }
 }
 
-impl VectorField {
+#[inline(always)]
+fn intersect<const W: usize>(common: &mut [u64; W], line: &[u64; W]) {
+    common.iter_mut().zip(line).for_each(|(word, other)| *word &= other);
+}
+
+impl<const W: usize> VectorField<W> {
     /// `tested` are the paths, of `path_count`, that test the field, with the sets that they accept.
-    fn new(value: u8, max: u32, tested: &[(usize, &ValueSet)], path_count: usize) -> Self {
+    fn new(field: Field, tested: &[(usize, &ValueSet)], path_count: usize) -> Self {
+        let max = field.mask;
         let starts = starts(tested.iter().map(|test| test.1), max);
         let part = |value: u32| starts.partition_point(|&start| start <= value) - 1;
         // For each part, the paths whose sets begin or end there.
@@ -385,13 +453,20 @@ impl VectorField {
             })
             .collect();
         let absent = sets.class(&untested);
-        let mut field =
-            VectorField { value, table: ClassTable::new(&starts, &classes, max), absent, blocks: Vec::new(), words: Vec::new() };
+        let table = ClassTable::new(&starts, &classes, max);
+        let mut field = VectorField { load: Load::new(field), table, absent, summaries: Vec::new(), lines: Vec::new() };
         for set in &sets.sets {
-            for chunk in set.chunks(64) {
-                let used = chunk.iter().enumerate().fold(0, |used, (at, &word)| used | u64::from(word != 0) << at);
-                field.blocks.push(Block { used, at: u32::try_from(field.words.len()).expect("fewer than 2^32 words") });
-                field.words.extend(chunk.iter().filter(|&&word| word != 0));
+            let lines: Vec<[u64; W]> =
+                set.chunks(W).map(|words| std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))).collect();
+            if lines.len() == 1 {
+                field.lines.extend(lines);
+                continue;
+            }
+            for lines in lines.chunks(64) {
+                let is_used = |line: &[u64; W]| line.iter().any(|&word| word != 0);
+                let used = lines.iter().enumerate().fold(0, |used, (at, line)| used | u64::from(is_used(line)) << at);
+                field.summaries.push(Summary { used, at: field.lines.len() });
+                field.lines.extend(lines.iter().filter(|line| is_used(line)));
             }
         }
         field

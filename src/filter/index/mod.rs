@@ -8,29 +8,30 @@
 mod classes;
 mod field;
 mod leaf;
+mod load;
 mod path;
+mod prefixes;
 
+pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
 use std::collections::HashMap;
 
 use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
-use self::leaf::{Leaf, LeafPath, Load, MAX_BASES, MAX_FIELDS, View};
+use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
+use self::load::Load;
 use super::program::Insn;
 use crate::datapath::burst::{MAX_BURST, Selection, Touched};
 use crate::dpdk::Frame;
 
 /// Many filters as one structure; immutable, shared by all workers.
 pub struct Index {
+    /// A branch leads to later branches and to leaves only. Packets start at the first, or at the first leaf where there is none.
     branches: Vec<Branch>,
     leaves: Vec<Leaf>,
-    root: Node,
-    /// Offsets of the bytes that the lengths of variable headers are read from.
-    bases: [u32; MAX_BASES],
 }
 
-/// A branch's number, or `LEAF` plus a leaf's.
+/// Number of a branch, or of a leaf, counted on from the branches.
 type Node = u16;
-const LEAF: Node = 1 << 15;
 
 /// A field of the headers whose value decides which tests remain: ethertype, protocol, fragment offset.
 struct Branch {
@@ -43,6 +44,8 @@ struct Branch {
 
 /// Classes of values that a branch's field may have.
 const MAX_BRANCH_CLASSES: usize = 16;
+/// Branches and leaves at which the packets of a burst are brought together at most.
+const MAX_GROUPED: usize = 64;
 /// Branches and leaves at most.
 const MAX_NODES: usize = 4096;
 
@@ -72,7 +75,7 @@ impl Index {
         }
         // Programs whose fields do not fit beside the others' are left out until all fit.
         loop {
-            match Builder::new(&indexed, rows).and_then(Builder::build) {
+            match Builder::new(&indexed, rows).build() {
                 Ok(index) => {
                     residual.sort_unstable();
                     residual.dedup();
@@ -92,18 +95,60 @@ impl Index {
     /// If there are more than 64 frames, or fewer selections than rules.
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection], touched: &mut Touched) {
         assert!(frames.len() <= MAX_BURST);
-        for (packet, frame) in frames.iter().enumerate() {
-            let view = View::new(frame.bytes(), frame.original_len(), &self.bases);
-            let mut node = self.root;
-            while node & LEAF == 0 {
-                let branch = &self.branches[usize::from(node)];
-                node = view.load(branch.load).map_or(branch.absent, |value| branch.table[value as usize]);
-            }
-            self.leaves[usize::from(node & !LEAF)].matches(&view, |row| {
-                selections[row as usize].0 |= 1 << packet;
-                touched.mark(row as usize);
+        let on_row = |packet: u8, row: u32| {
+            selections[row as usize].0 |= 1 << packet;
+            touched.mark(row as usize);
+        };
+        if self.branches.len() + self.leaves.len() <= MAX_GROUPED {
+            self.select_by_node(frames, on_row);
+        } else {
+            self.select_one_by_one(frames, on_row);
+        }
+    }
+
+    /// Brings packets of the same headers together, so that their fields are read and looked up side by side.
+    #[inline(always)]
+    fn select_by_node(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+        let mut scratch = Scratch::default();
+        let mut at_node = [Selection::NONE; MAX_GROUPED];
+        at_node[0] = Selection::first(frames.len());
+        for (number, branch) in self.branches.iter().enumerate() {
+            let packets = at_node[number % MAX_GROUPED];
+            branch.load.load_selected(frames, packets, |packet, value| {
+                at_node[usize::from(branch.next(value)) % MAX_GROUPED].0 |= 1 << packet;
             });
         }
+        for (leaf, &packets) in self.leaves.iter().zip(&at_node[self.branches.len() % MAX_GROUPED..]) {
+            if packets.is_empty() || leaf.is_empty() {
+                continue;
+            }
+            let mut members = [0; MAX_BURST];
+            let mut count = 0;
+            for packet in packets.indices() {
+                members[count % MAX_BURST] = packet as u8;
+                count += 1;
+            }
+            leaf.matches(frames, &members[..count], &mut scratch, &mut on_row);
+        }
+    }
+
+    /// For so many branches and leaves that few packets would meet in one.
+    fn select_one_by_one(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+        let mut scratch = Scratch::default();
+        for (packet, frame) in (0u8..).zip(frames) {
+            let mut node = 0;
+            while let Some(branch) = self.branches.get(node) {
+                node = usize::from(branch.next(branch.load.load(frame)));
+            }
+            self.leaves[node - self.branches.len()].matches(frames, &[packet], &mut scratch, &mut on_row);
+        }
+    }
+}
+
+impl Branch {
+    #[inline(always)]
+    fn next(&self, value: Option<u32>) -> Node {
+        value.map_or(self.absent, |value| self.table[value as usize])
     }
 }
 
@@ -117,42 +162,35 @@ struct BuildPath {
     tests: Vec<(usize, usize)>,
 }
 
+/// A branch whose targets are not numbered yet.
+struct BuildBranch {
+    field: usize,
+    absent: usize,
+    /// First values of the parts of the field's values, and where each part leads to.
+    starts: Vec<u32>,
+    nodes: Vec<usize>,
+}
+
+/// What the builder adds to the numbers of leaves; that of the leaf that no path reaches.
+const LEAF: usize = 1 << 15;
+
 struct Builder {
     fields: Vec<Field>,
     sets: Vec<ValueSet>,
     paths: Vec<BuildPath>,
-    bases: Vec<u32>,
-    branches: Vec<Branch>,
+    branches: Vec<BuildBranch>,
     leaves: Vec<Leaf>,
-    /// Nodes by the paths that reach them and the fields decided there.
-    known: HashMap<(Vec<u32>, Vec<usize>), Node>,
+    /// Nodes, the leaves counted from `LEAF`, by the paths that reach them and the fields decided there.
+    known: HashMap<(Vec<u32>, Vec<usize>), usize>,
     /// Paths that may yet be put into leaves before branching stops.
     budget: usize,
 }
 
 impl Builder {
-    fn new(indexed: &[(usize, path::Path)], rows: &[u32]) -> Result<Self, Unfit> {
+    fn new(indexed: &[(usize, path::Path)], rows: &[u32]) -> Self {
         let mut fields: Vec<Field> = indexed.iter().flat_map(|(_, path)| path.tests.iter().map(|test| test.0)).collect();
         fields.sort_unstable();
         fields.dedup();
-        let mut bases: Vec<u32> = Vec::new();
-        for field in &fields {
-            if let Source::Indirect { base, .. } = field.source
-                && !bases.contains(&base)
-            {
-                bases.push(base);
-            }
-        }
-        let unknown = |field: &Field| match field.source {
-            Source::Indirect { base, .. } => !bases[..bases.len().min(MAX_BASES)].contains(&base),
-            _ => false,
-        };
-        let mut unfit: Vec<usize> =
-            indexed.iter().filter(|(_, path)| path.tests.iter().any(|test| unknown(&test.0))).map(|&(number, _)| number).collect();
-        unfit.dedup();
-        if !unfit.is_empty() {
-            return Err(Unfit(unfit));
-        }
         let mut sets: Vec<ValueSet> = Vec::new();
         let mut numbers: HashMap<&ValueSet, usize> = HashMap::new();
         let paths = indexed
@@ -170,19 +208,57 @@ impl Builder {
             })
             .collect::<Vec<_>>();
         let budget = paths.len() * 16 + 4096;
-        Ok(Self { fields, sets, paths, bases, branches: Vec::new(), leaves: Vec::new(), known: HashMap::new(), budget })
+        let leaves = vec![Leaf::default()];
+        Self { fields, sets, paths, branches: Vec::new(), leaves, known: HashMap::new(), budget }
     }
 
     fn build(mut self) -> Result<Index, Unfit> {
         let root = self.node((0u32..).take(self.paths.len()).collect(), Vec::new())?;
-        let mut bases = [0; MAX_BASES];
-        bases.iter_mut().zip(&self.bases).for_each(|(slot, &base)| *slot = base);
-        Ok(Index { branches: self.branches, leaves: self.leaves, root, bases })
+        Ok(self.renumber(root))
+    }
+
+    /// Puts branches in an order in which each stands before those that it leads to.
+    fn renumber(mut self, root: usize) -> Index {
+        let mut order = Vec::new();
+        let mut is_seen = vec![false; self.branches.len()];
+        self.visit(root, &mut is_seen, &mut order);
+        order.reverse();
+        if order.is_empty() {
+            self.leaves.swap(0, root - LEAF);
+        }
+        let mut numbers = vec![0; self.branches.len()];
+        order.iter().enumerate().for_each(|(number, &branch)| numbers[branch] = number);
+        let number = |node: usize| {
+            Node::try_from(if node < LEAF { numbers[node] } else { order.len() + node - LEAF }).expect("at most MAX_NODES")
+        };
+        let branches = order.iter().map(|&branch| {
+            let BuildBranch { field, absent, ref starts, ref nodes } = self.branches[branch];
+            let mut table = vec![0; self.fields[field].mask as usize + 1];
+            for (at, &node) in nodes.iter().enumerate() {
+                let end = starts.get(at + 1).map_or(table.len(), |&next| next as usize);
+                table[starts[at] as usize..end].fill(number(node));
+            }
+            Branch { load: Load::new(self.fields[field]), absent: number(absent), table }
+        });
+        Index { branches: branches.collect(), leaves: std::mem::take(&mut self.leaves) }
+    }
+
+    /// Appends to `order` the branches that `node` leads to, each behind those that it leads to itself.
+    fn visit(&self, node: usize, is_seen: &mut [bool], order: &mut Vec<usize>) {
+        if node >= LEAF || std::mem::replace(&mut is_seen[node], true) {
+            return;
+        }
+        let BuildBranch { absent, nodes, .. } = &self.branches[node];
+        nodes.iter().chain([absent]).for_each(|&next| self.visit(next, is_seen, order));
+        order.push(node);
     }
 
     /// The node for packets that passed what the branches before asked for, with the `paths` still possible; `decided` are the fields
     /// of those branches, ascending.
-    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<Node, Unfit> {
+    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, Unfit> {
+        if paths.is_empty() {
+            return Ok(LEAF);
+        }
         let key = (paths, decided);
         if let Some(&node) = self.known.get(&key) {
             return Ok(node);
@@ -197,27 +273,17 @@ impl Builder {
         Ok(node)
     }
 
-    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<Node, Unfit> {
-        let number = self.branches.len();
-        let field = self.fields[split.field];
+    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<usize, Unfit> {
         let mut decided = decided.to_vec();
         decided.push(split.field);
         decided.sort_unstable();
-        // Its place is taken before its children's.
-        self.branches.push(Branch { load: Load::new(field, &self.bases), absent: 0, table: Vec::new() });
         let absent = self.node(split.absent, decided.clone())?;
-        let mut table = vec![0; field.mask as usize + 1];
         let nodes = split.parts.into_iter().map(|paths| self.node(paths, decided.clone())).collect::<Result<Vec<_>, _>>()?;
-        for (at, &node) in nodes.iter().enumerate() {
-            let end = split.starts.get(at + 1).map_or(table.len(), |&next| next as usize);
-            table[split.starts[at] as usize..end].fill(node);
-        }
-        self.branches[number].absent = absent;
-        self.branches[number].table = table;
-        Ok(Node::try_from(number).expect("at most MAX_NODES"))
+        self.branches.push(BuildBranch { field: split.field, absent, starts: split.starts, nodes });
+        Ok(self.branches.len() - 1)
     }
 
-    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<Node, Unfit> {
+    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, Unfit> {
         self.budget = self.budget.saturating_sub(paths.len());
         let mut used: HashMap<usize, usize> = HashMap::new();
         let leaf_paths: Vec<LeafPath<'_>> = paths
@@ -241,8 +307,8 @@ impl Builder {
             unfit.dedup();
             return Err(Unfit(unfit));
         }
-        self.leaves.push(Leaf::new(&leaf_paths, &self.fields, &self.bases));
-        Ok(LEAF | Node::try_from(self.leaves.len() - 1).expect("at most MAX_NODES"))
+        self.leaves.push(Leaf::new(&leaf_paths, &self.fields));
+        Ok(LEAF + self.leaves.len() - 1)
     }
 
     /// The field that is best decided next, with what it leaves for each of its values; `None` where a leaf does better.

@@ -1,0 +1,42 @@
+# make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
+# make test       all tests
+# make bench      the benches, with their peers beside them
+# make lint fmt   what a change must pass
+
+# Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Every test a process of its own, with cargo-nextest where it is installed.
+RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
+
+.PHONY: all demo test bench lint fmt packages
+
+all: packages
+	cargo build --release
+
+demo: packages
+	cargo build --release --package tapline --package tapline-traffic
+	@mkdir -p demo-out
+	@echo
+	cargo run --quiet --release --package tapline-traffic -- demo-out/traffic.pcap
+	cargo run --quiet --release -- run pipelines/demo.pipe --exit-idle 500ms --stats demo-out/stats.json
+	@echo
+	@echo "pipelines/demo.pipe says what goes where; look at it with: tcpdump -nr demo-out/web.pcap"
+	@ls -l demo-out
+
+test: packages
+	@testbed/packages test
+	$(RUN_TESTS) --workspace
+
+bench: packages
+	@testbed/packages bench
+	cargo bench
+
+lint: packages
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+fmt:
+	cargo fmt --all
+
+packages:
+	@testbed/packages build

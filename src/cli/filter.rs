@@ -1,0 +1,413 @@
+//! `tapline filter`: selects packets of a capture file, with tcpdump's meaning; needs no EAL and no privileges.
+//!
+//!     capture file -> Reader -> bursts of 64 -> expression -> Writer -> capture file
+
+use std::fs::{File, Metadata};
+use std::io::{self, IsTerminal, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use super::UsageError;
+use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
+use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::dpdk::Frame;
+use crate::filter::{Filters, compile_for};
+
+/// Select packets of a capture file with a pcap-filter expression
+///
+/// Reads pcap and pcapng, micro- and nanosecond, of either byte order. The output has the input's format, or that of its name's ending
+/// (.pcap, .pcapng). In the input's format packets keep every byte of their record: times, lengths, options, comments.
+///
+/// A damaged file yields the packets before the damage, and exit status 1.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Capture file to read; - is standard input
+    #[arg(short = 'r', long = "read", value_name = "IN")]
+    input: PathBuf,
+    /// Capture file to write; - is standard output
+    #[arg(short = 'w', long = "write", value_name = "OUT")]
+    output: PathBuf,
+    /// Format to write, whatever the name of OUT
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Print no summary and no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Expression as for tcpdump, and `through LIST` to look inside tags and tunnels; without one all packets are selected
+    #[arg(value_name = "EXPR")]
+    words: Vec<String>,
+}
+
+/// Formats by the names that editcap gives them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum FormatArg {
+    /// pcap with microseconds
+    Pcap,
+    /// pcap with nanoseconds
+    Nsecpcap,
+    /// pcapng with nanoseconds
+    Pcapng,
+}
+
+/// A file as long as this is read by two threads.
+const READ_AHEAD_MIN_LEN: u64 = 4 << 20;
+/// How long a selected packet may wait in the buffer while others are looked for.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// Runs shorter than this show no progress.
+const PROGRESS_DELAY: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs the subcommand.
+/// # Errors
+/// [`UsageError`] where the command line or the expression is wrong; otherwise what failed, and for a damaged file where. What was
+/// selected before a failure has been written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let expression = expression(&args.words)?;
+    if args.output == Path::new("-") && io::stdout().is_terminal() {
+        return Err(UsageError("standard output is a terminal; send it to a file or a pipe, or name a file with -w".into()).into());
+    }
+    let (mut reader, metadata) = open(&args.input)?;
+    let mut selector = Selector::new(expression);
+    selector.learn(reader.interfaces())?;
+    let mut output = Output { args, header: reader.header(), input: (metadata.dev(), metadata.ino()), open: None };
+    let mut progress = Progress::new(args, metadata.len());
+    let is_live = !metadata.is_file();
+
+    let mut flushed_at = None;
+    let result = loop {
+        match reader.next_burst() {
+            Err(damage) => break Err(damage).with_context(|| shown(&args.input, "standard input")),
+            Ok(None) => break Ok(()),
+            Ok(Some(burst)) => {
+                let selection = match selector.select(&burst) {
+                    Ok(selection) => selection,
+                    Err(error) => break Err(error),
+                };
+                progress.count(burst.len(), selection);
+                if let Err(error) = output.write(&burst, selection) {
+                    break Err(error);
+                }
+            }
+        }
+        if reader.is_starved() {
+            // More is to be read, which may take any time where the input is a pipe.
+            let is_due = flushed_at.is_none_or(|at: Instant| at.elapsed() >= FLUSH_INTERVAL);
+            if is_live || is_due {
+                if let Err(error) = output.flush() {
+                    break Err(error);
+                }
+                flushed_at = Some(Instant::now());
+            }
+            progress.show(reader.offset());
+        }
+    };
+    let result = result.and_then(|()| selector.check());
+    let is_refused = result.as_ref().is_err_and(|error| error.is::<UsageError>());
+    let result = if is_refused && output.open.is_none() {
+        result
+    } else {
+        // What came before a damage is kept, so the output is ended in any case.
+        let ended = output.finish(reader.interfaces());
+        result.and(ended)
+    };
+    progress.end();
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error),
+    }
+}
+
+/// The expression that the words make up, as tcpdump joins them.
+fn expression(words: &[String]) -> Result<String> {
+    if words.iter().any(|word| word == "through" || word.starts_with("through ")) {
+        return Err(UsageError("`through` is not available in this version".into()).into());
+    }
+    Ok(words.join(" "))
+}
+
+/// Opens the capture; standard input is a file like others.
+fn open(path: &Path) -> Result<(Reader, Metadata)> {
+    let context = || shown(path, "standard input");
+    let mut file = if path == Path::new("-") { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) }
+        .with_context(context)?;
+    let metadata = file.metadata().with_context(context)?;
+    let has_second_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let is_long = metadata.is_file() && metadata.len() >= READ_AHEAD_MIN_LEN;
+    let reader = if is_long && has_second_core && file.stream_position().is_ok_and(|position| position == 0) {
+        Reader::read_ahead(file)
+    } else {
+        Reader::from_stream(Box::new(file))
+    };
+    Ok((reader.with_context(context)?, metadata))
+}
+
+/// A path as messages name it.
+fn shown(path: &Path, standard: &str) -> String {
+    if path == Path::new("-") { standard.to_owned() } else { path.display().to_string() }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The expression, compiled for each link type that the capture has.
+struct Selector {
+    expression: String,
+    filters: Vec<(LinkType, Filters)>,
+    /// The filter of each interface of the current section.
+    by_interface: Vec<usize>,
+}
+
+impl Selector {
+    fn new(expression: String) -> Self {
+        Self { expression, filters: Vec::new(), by_interface: Vec::new() }
+    }
+
+    /// Compiles for link types that were not seen before.
+    fn learn(&mut self, interfaces: &[Interface]) -> Result<()> {
+        self.by_interface.clear();
+        for interface in interfaces {
+            let known = self.filters.iter().position(|(link_type, _)| *link_type == interface.link_type);
+            let index = match known {
+                Some(index) => index,
+                None => {
+                    let filter = self.compile(interface.link_type)?;
+                    self.filters.push((interface.link_type, filter));
+                    self.filters.len() - 1
+                }
+            };
+            self.by_interface.push(index);
+        }
+        Ok(())
+    }
+
+    fn compile(&self, link_type: LinkType) -> Result<Filters> {
+        let program = compile_for(&self.expression, link_type.dlt()).map_err(|error| {
+            let place = if link_type == LinkType::ETHERNET { String::new() } else { format!(" (for link type {})", link_type.0) };
+            UsageError(format!("expression `{}`{place}: {error}", self.expression))
+        })?;
+        Ok(Filters::build(&[program]))
+    }
+
+    /// Finds a mistake in the expression although the capture had no interface.
+    fn check(&self) -> Result<()> {
+        if self.filters.is_empty() { self.compile(LinkType::ETHERNET).map(drop) } else { Ok(()) }
+    }
+
+    fn select(&mut self, burst: &Burst<'_>) -> Result<Selection> {
+        if burst.begins_section() || burst.interfaces().len() != self.by_interface.len() {
+            self.learn(burst.interfaces())?;
+        }
+        let mut frames = [Frame::whole(&[]); MAX_BURST];
+        let frames = burst.frames(&mut frames);
+        if let [(_, filter)] = self.filters.as_slice() {
+            return Ok(select(filter, frames));
+        }
+        let mut selection = Selection::NONE;
+        for (index, (_, filter)) in self.filters.iter().enumerate() {
+            let is_its = |&packet: &usize| self.by_interface[burst.interface(packet).0 as usize] == index;
+            let its = (0..burst.len()).filter(is_its).fold(0, |bits, packet| bits | 1 << packet);
+            selection.0 |= select(filter, frames).0 & its;
+        }
+        Ok(selection)
+    }
+}
+
+/// The packets that the one program of `filter` accepts.
+fn select(filter: &Filters, frames: &[Frame<'_>]) -> Selection {
+    let mut selections = [Selection::NONE];
+    filter.select(frames, &mut selections);
+    selections[0]
+}
+
+/// The file that is written; created when the first burst was judged, so that a wrong expression leaves an existing file as it is.
+struct Output<'a> {
+    args: &'a Args,
+    header: FileHeader,
+    /// Device and inode of the file that is read.
+    input: (u64, u64),
+    open: Option<OpenOutput>,
+}
+
+struct OpenOutput {
+    writer: Writer<Box<dyn Write>>,
+    /// Records are kept byte for byte.
+    is_carried: bool,
+    /// Parts of a microsecond would be lost although nobody asked for it.
+    must_be_us: bool,
+    /// What a pcap file's header says.
+    link_type: LinkType,
+}
+
+impl Output<'_> {
+    /// The format asked for, else that of the name's ending, else the input's. A pcap named by its ending keeps the input's resolution.
+    fn format(&self, interfaces: &[Interface]) -> Format {
+        let extension = self.args.output.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        match (self.args.format, extension.as_deref(), self.header.format()) {
+            (Some(FormatArg::Pcap), _, _) => Format::Pcap,
+            (Some(FormatArg::Nsecpcap), _, _) => Format::PcapNs,
+            (Some(FormatArg::Pcapng), _, _) | (None, Some("pcapng"), _) => Format::Pcapng,
+            (None, Some("pcap" | "cap"), Format::Pcapng) => {
+                if interfaces.iter().any(Interface::is_finer_than_us) {
+                    Format::PcapNs
+                } else {
+                    Format::Pcap
+                }
+            }
+            (None, _, input) => input,
+        }
+    }
+
+    fn is_carried(&self, interfaces: &[Interface]) -> bool {
+        self.format(interfaces) == self.header.format() && self.header.is_carried()
+    }
+
+    fn open(&mut self, interfaces: &[Interface], order: capture::ByteOrder) -> Result<&mut OpenOutput> {
+        if self.open.is_none() {
+            let format = self.format(interfaces);
+            let is_carried = self.is_carried(interfaces);
+            let out = self.create()?;
+            let first = interfaces.first().cloned().unwrap_or_else(|| Interface::new(LinkType::ETHERNET, 0, None));
+            let writer = if is_carried {
+                Writer::carrying(out, &self.header)
+            } else if format == Format::Pcapng {
+                Writer::pcapng(out, order).and_then(|mut writer| writer.add_interface(&first).map(|_| writer))
+            } else {
+                Writer::pcap(out, order, format == Format::PcapNs, first.link_type, first.snaplen)
+            };
+            let writer = writer.with_context(|| shown(&self.args.output, "standard output"))?;
+            let must_be_us = format == Format::Pcap && self.args.format.is_none();
+            self.open = Some(OpenOutput { writer, is_carried, must_be_us, link_type: first.link_type });
+        }
+        Ok(self.open.as_mut().expect("opened above"))
+    }
+
+    fn create(&self) -> Result<Box<dyn Write>> {
+        let path = &self.args.output;
+        if path == Path::new("-") {
+            // Not `io::stdout()`, which looks for line ends.
+            let stdout = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+            return Ok(Box::new(File::from(stdout)));
+        }
+        let is_input = std::fs::metadata(path).is_ok_and(|output| output.is_file() && self.input == (output.dev(), output.ino()));
+        if is_input {
+            return Err(UsageError(format!("{}: is the file that is read; name another with -w", path.display())).into());
+        }
+        Ok(Box::new(File::create(path).with_context(|| path.display().to_string())?))
+    }
+
+    fn write(&mut self, burst: &Burst<'_>, selection: Selection) -> Result<()> {
+        if burst.is_empty() && self.open.is_none() && !self.is_carried(&[]) {
+            // A pcap file's header needs to know what the first packet is.
+            return Ok(());
+        }
+        let output = self.open(burst.interfaces(), burst.byte_order())?;
+        let result = if output.is_carried && !burst.has_cut() {
+            output.writer.carry(burst, selection).map_err(anyhow::Error::from)
+        } else {
+            output.convert(burst, selection)
+        };
+        result.with_context(|| shown(&self.args.output, "standard output"))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        match &mut self.open {
+            Some(output) => output.writer.flush().with_context(|| shown(&self.args.output, "standard output")),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is left, and the header if there was nothing else to write.
+    fn finish(mut self, interfaces: &[Interface]) -> Result<()> {
+        self.open(interfaces, capture::ByteOrder::NATIVE)?;
+        self.flush()
+    }
+}
+
+impl OpenOutput {
+    fn convert(&mut self, burst: &Burst<'_>, selection: Selection) -> Result<()> {
+        for index in selection.indices() {
+            let record = burst.get(index);
+            let interface = &burst.interfaces()[record.interface.0 as usize];
+            if interface.link_type != self.link_type {
+                bail!(
+                    "interface {} has link type {}, the pcap file that was begun holds link type {}; write pcapng",
+                    record.interface.0,
+                    interface.link_type.0,
+                    self.link_type.0
+                );
+            }
+            if self.must_be_us && interface.is_finer_than_us() {
+                bail!(
+                    "interface {} has times finer than the microseconds of the pcap file that was begun; use --format nsecpcap, or pcap to cut them",
+                    record.interface.0
+                );
+            }
+            self.writer.write(&Packet {
+                interface: InterfaceId(0),
+                time_ns: record.time_ns,
+                bytes: record.bytes,
+                original_len: record.original_len,
+                comments: &[],
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts packets, and shows them on a terminal while a long file is read.
+struct Progress {
+    is_quiet: bool,
+    is_terminal: bool,
+    is_shown: bool,
+    input_len: u64,
+    started_at: Instant,
+    shown_at: Instant,
+    read: u64,
+    selected: u64,
+}
+
+impl Progress {
+    fn new(args: &Args, input_len: u64) -> Self {
+        let now = Instant::now();
+        let is_terminal = io::stderr().is_terminal();
+        Self { is_quiet: args.quiet, is_terminal, is_shown: false, input_len, started_at: now, shown_at: now, read: 0, selected: 0 }
+    }
+
+    fn count(&mut self, packets: usize, selection: Selection) {
+        self.read += packets as u64;
+        self.selected += u64::from(selection.count());
+    }
+
+    fn show(&mut self, offset: u64) {
+        if self.is_quiet
+            || !self.is_terminal
+            || self.started_at.elapsed() < PROGRESS_DELAY
+            || self.shown_at.elapsed() < PROGRESS_INTERVAL
+        {
+            return;
+        }
+        self.shown_at = Instant::now();
+        self.is_shown = true;
+        let share = offset.saturating_mul(100).checked_div(self.input_len);
+        let share = share.map_or(String::new(), |share| format!("{share:3} % "));
+        eprint!("\r{share}{} packets read, {} selected ", self.read, self.selected);
+    }
+
+    fn end(&self) {
+        if self.is_shown {
+            eprint!("\r\x1b[K");
+        }
+        if !self.is_quiet {
+            eprintln!("{} of {} packets selected", self.selected, self.read);
+        }
+    }
+}

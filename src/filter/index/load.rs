@@ -1,0 +1,201 @@
+//! Reading fields from packets: one packet at a time, or one field of many packets.
+
+use super::field::{Field, Source};
+use crate::datapath::burst::Selection;
+use crate::dpdk::Frame;
+
+/// Packets whose fields are read side by side. Fewer are filled up, so that the loops over them have no end to guess.
+pub(super) const LANES: usize = 6;
+
+/// The bytes of `LANES` packets.
+pub(super) type Lanes<'a> = [&'a [u8]; LANES];
+
+/// One value for each of `LANES` packets.
+pub(super) type Column<T> = [T; LANES];
+
+/// Reads one field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Load {
+    base: Base,
+    /// Bytes: 1, 2 or 4.
+    width: u8,
+    offset: u32,
+    mask: u32,
+}
+
+/// What a load's offset counts from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Base {
+    Frame,
+    /// The end of a header of `4*([at]&0xf)` bytes.
+    Header {
+        at: u32,
+    },
+    /// Not bytes, but the length on the wire.
+    Len,
+}
+
+impl Load {
+    pub fn new(field: Field) -> Self {
+        let (base, offset, width) = match field.source {
+            Source::Len => (Base::Len, 0, 4),
+            Source::Absolute { offset, width } => (Base::Frame, offset, width),
+            Source::Indirect { base, offset, width } => (Base::Header { at: base }, offset, width),
+        };
+        Load { base, width, offset, mask: field.mask }
+    }
+
+    /// The field's value, if the captured bytes reach that far.
+    #[inline(always)]
+    pub fn load(self, frame: &Frame<'_>) -> Option<u32> {
+        let bytes = frame.bytes();
+        let base = match self.base {
+            Base::Frame => 0,
+            Base::Header { at } => header_bytes(bytes, at)?,
+            Base::Len => return Some(frame.original_len() & self.mask),
+        };
+        // One load for all widths, where four bytes remain; the least of them are shifted out.
+        let at = base + self.offset as usize;
+        let value = match first_chunk(bytes, at) {
+            Some(word) => u32::from_be_bytes(word) >> ((32 - 8 * u32::from(self.width)) & 31),
+            None => near_end(bytes, at, self.width)?,
+        };
+        Some(value & self.mask)
+    }
+
+    /// Calls `on_value` for each packet of `packets`, with the field's value if the packet has it.
+    #[inline(always)]
+    pub fn load_selected(self, frames: &[Frame<'_>], packets: Selection, mut on_value: impl FnMut(usize, Option<u32>)) {
+        let mask = self.mask;
+        match (self.base, self.width) {
+            (Base::Frame, 2) => {
+                for packet in packets.indices() {
+                    let bytes = first_chunk(frames[packet].bytes(), self.offset as usize);
+                    on_value(packet, bytes.map(|bytes| u32::from(u16::from_be_bytes(bytes)) & mask));
+                }
+            }
+            (Base::Frame, 1) => {
+                for packet in packets.indices() {
+                    let bytes = first_chunk(frames[packet].bytes(), self.offset as usize);
+                    on_value(packet, bytes.map(|[byte]| u32::from(byte) & mask));
+                }
+            }
+            _ => packets.indices().for_each(|packet| on_value(packet, self.load(&frames[packet]))),
+        }
+    }
+
+    /// Reads the field of all lanes, 0 for those that do not have it. Gives the latter, bit by bit.
+    #[inline(always)]
+    pub fn load_all(self, lanes: &Lanes<'_>, original_lens: &Column<u32>, values: &mut Column<u32>) -> u32 {
+        let mask = self.mask;
+        let Load { base, offset, .. } = self;
+        match self.width {
+            _ if base == Base::Len => {
+                *values = original_lens.map(|len| len & mask);
+                0
+            }
+            4 => load_each(base, offset, lanes, |lane, bytes| values[lane] = u32::from_be_bytes(bytes) & mask),
+            2 => load_each(base, offset, lanes, |lane, bytes| values[lane] = u32::from(u16::from_be_bytes(bytes)) & mask),
+            _ => load_each(base, offset, lanes, |lane, [byte]| values[lane] = u32::from(byte) & mask),
+        }
+    }
+}
+
+/// Reads several fields at once that are compared with exact values only: adjacent ones make one word of up to eight bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct WordLoad {
+    base: Base,
+    /// Bytes: 1, 2, 4 or 8.
+    width: u8,
+    offset: u32,
+    mask: u64,
+}
+
+impl WordLoad {
+    /// The loads for `fields`. Gives also for each field the number of its word and how far left its value stands there.
+    pub fn join(fields: &[Field]) -> (Vec<WordLoad>, Vec<(usize, u32)>) {
+        let mut order: Vec<usize> = (0..fields.len()).collect();
+        let load = |field: usize| Load::new(fields[field]);
+        order.sort_by_key(|&field| (load(field).base, load(field).offset));
+        let mut words: Vec<WordLoad> = Vec::new();
+        let mut places = vec![(0, 0); fields.len()];
+        for field in order {
+            let Load { base, width, offset, mask } = load(field);
+            let bits = 8 * u32::from(width);
+            let joined = words.last_mut().filter(|word| {
+                let adjacent =
+                    base != Base::Len && word.base == base && u64::from(word.offset) + u64::from(word.width) == u64::from(offset);
+                adjacent && (word.width + width).is_power_of_two() && word.width + width <= 8
+            });
+            match joined {
+                Some(word) => {
+                    word.width += width;
+                    word.mask = word.mask << bits | u64::from(mask);
+                    places.iter_mut().filter(|place| place.0 == words.len() - 1).for_each(|place| place.1 += bits);
+                }
+                None => words.push(WordLoad { base, width, offset, mask: mask.into() }),
+            }
+            places[field] = (words.len() - 1, 0);
+        }
+        (words, places)
+    }
+
+    /// Calls `on_word` with the word of each lane, 0 for those that do not have it. Gives the latter, bit by bit.
+    #[inline(always)]
+    pub fn load_each(self, lanes: &Lanes<'_>, original_lens: &Column<u32>, mut on_word: impl FnMut(usize, u64)) -> u32 {
+        let mask = self.mask;
+        let WordLoad { base, offset, .. } = self;
+        match self.width {
+            _ if base == Base::Len => {
+                original_lens.iter().enumerate().for_each(|(lane, &len)| on_word(lane, u64::from(len) & mask));
+                0
+            }
+            8 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from_be_bytes(bytes) & mask)),
+            4 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from(u32::from_be_bytes(bytes)) & mask)),
+            2 => load_each(base, offset, lanes, |lane, bytes| on_word(lane, u64::from(u16::from_be_bytes(bytes)) & mask)),
+            _ => load_each(base, offset, lanes, |lane, [byte]| on_word(lane, u64::from(byte) & mask)),
+        }
+    }
+}
+
+/// Calls `on_bytes` with the `N` bytes of each lane, zeros for those that do not have them. Gives the latter.
+#[inline(always)]
+fn load_each<const N: usize>(base: Base, offset: u32, lanes: &Lanes<'_>, on_bytes: impl FnMut(usize, [u8; N])) -> u32 {
+    match base {
+        Base::Header { at } => load_each_at(lanes, |bytes| Some(header_bytes(bytes, at)? + offset as usize), on_bytes),
+        _ => load_each_at(lanes, |_| Some(offset as usize), on_bytes),
+    }
+}
+
+#[inline(always)]
+fn load_each_at<const N: usize>(
+    lanes: &Lanes<'_>,
+    at: impl Fn(&[u8]) -> Option<usize>,
+    mut on_bytes: impl FnMut(usize, [u8; N]),
+) -> u32 {
+    let mut missing = 0;
+    for (lane, bytes) in lanes.iter().enumerate() {
+        let found = at(bytes).and_then(|at| first_chunk(bytes, at));
+        missing |= u32::from(found.is_none()) << lane;
+        on_bytes(lane, found.unwrap_or([0; N]));
+    }
+    missing
+}
+
+/// The `N` bytes at `at`.
+#[inline(always)]
+pub(super) fn first_chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).copied()
+}
+
+#[inline(always)]
+fn header_bytes(bytes: &[u8], at: u32) -> Option<usize> {
+    bytes.get(at as usize).map(|byte| usize::from(byte & 0xf) << 2)
+}
+
+/// Fewer than four bytes remain.
+#[cold]
+fn near_end(bytes: &[u8], at: usize, width: u8) -> Option<u32> {
+    let bytes = bytes.get(at..at + usize::from(width))?;
+    Some(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+}

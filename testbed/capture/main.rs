@@ -1,0 +1,8 @@
+//! Capture files and `tapline filter`, against libpcap, tcpdump and Wireshark's tools.
+
+mod damage;
+mod filter;
+mod formats;
+mod fuzz_body;
+mod process;
+mod support;

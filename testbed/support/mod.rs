@@ -1,0 +1,267 @@
+//! Runs the product: a folder of its own for each test, `tapline` started in it, what it printed and counted read back.
+//!
+//! Every run that ends well is judged by both identities of the ledger, on the numbers that the statistics file has.
+
+#![allow(dead_code, reason = "each suite uses its own part of this")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// EAL as tests need it: no root, no huge pages, nothing left behind, several at a time.
+pub const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 256";
+
+/// A run that takes longer than this hangs.
+const LONGEST: Duration = Duration::from_secs(180);
+
+/// A folder for one test.
+pub struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder for the test") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).expect("a writable folder");
+        path
+    }
+
+    /// `tapline ARGS…` in the lab's folder; paths in pipeline files are relative to it.
+    pub fn tapline(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs a pipeline until no packet came for a while, and hands back how it ended.
+    pub fn run(&self, pipeline: &str, flags: &[&str]) -> Ended {
+        self.write("test.pipe", pipeline);
+        let mut arguments = vec!["run", "test.pipe", "--eal", EAL, "--stats", "stats.json"];
+        if !flags.iter().any(|flag| ["--exit-idle", "--duration"].contains(flag)) {
+            // long enough for a worker that other tests keep from its CPU
+            arguments.extend(["--exit-idle", "1s"]);
+        }
+        arguments.extend(flags);
+        self.end(self.start(&mut self.tapline(&arguments)))
+    }
+
+    /// [`Lab::run`] of a pipeline that is expected to do its work: status 0, identities hold.
+    pub fn account(&self, pipeline: &str, flags: &[&str]) -> Account {
+        self.run(pipeline, flags).done()
+    }
+
+    /// Starts a command with its output going to files, so that no pipe fills.
+    pub fn start(&self, command: &mut Command) -> Started {
+        let create = |name: &str| File::create(self.path(name)).expect("a writable folder");
+        command.stdout(create("stdout")).stderr(create("stderr"));
+        if !format!("{command:?}").contains("interactive") {
+            command.stdin(Stdio::null());
+        }
+        Started { child: command.spawn().expect("a program that can be started") }
+    }
+
+    /// Waits for the end of what was started.
+    pub fn end(&self, mut started: Started) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = started.child.try_wait().expect("a child of this process") {
+                break status;
+            }
+            if begun.elapsed() > LONGEST {
+                started.child.kill().expect("a child of this process");
+                panic!("hangs; it printed: {}\n{}", self.text("stdout"), self.text("stderr"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let stats = self.text("stats.json");
+        Ended { status: status.code(), stdout: self.text("stdout"), stderr: self.text("stderr"), stats: json_lines(&stats) }
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// What a started program has printed to standard output or, with "stderr", error so far.
+    pub fn printed(&self, stream: &str) -> String {
+        self.text(stream)
+    }
+}
+
+/// A running program.
+pub struct Started {
+    pub child: Child,
+}
+
+impl Started {
+    /// Sends a signal by the name that kill(1) takes.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill(1)");
+        assert!(status.success(), "signal {name} could not be sent");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // a test that failed must not leave a poller behind; one that ended well has been waited for
+        let _ = self.child.kill();
+    }
+}
+
+pub fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))).collect()
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    /// The statistics file's lines.
+    pub stats: Vec<Value>,
+}
+
+impl Ended {
+    /// The account of a run that ended well.
+    pub fn done(self) -> Account {
+        assert_eq!(self.status, Some(0), "exit status\n{}\n{}", self.stdout, self.stderr);
+        let last = self.stats.last().unwrap_or_else(|| panic!("no statistics\n{}", self.stderr)).clone();
+        assert_balanced(&last);
+        Account { last, stdout: self.stdout, stderr: self.stderr, lines: self.stats }
+    }
+
+    /// What a run that cannot do its work printed: the exit status is `status`.
+    pub fn failed(self, status: i32) -> String {
+        assert_eq!(self.status, Some(status), "exit status\n{}\n{}", self.stdout, self.stderr);
+        self.stderr
+    }
+}
+
+/// What a run counted.
+pub struct Account {
+    last: Value,
+    pub stdout: String,
+    pub stderr: String,
+    pub lines: Vec<Value>,
+}
+
+impl Account {
+    /// A number of the last statistics line by its path, such as `tools/ids/sent`.
+    pub fn number(&self, path: &str) -> u64 {
+        number(&self.last, path)
+    }
+
+    pub fn last(&self) -> &Value {
+        &self.last
+    }
+}
+
+pub fn number(line: &Value, path: &str) -> u64 {
+    let found = path.split('/').try_fold(line, |value, key| value.get(key));
+    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {path} in {line}"))
+}
+
+/// Both identities, on every level that has the numbers; and the levels agree.
+pub fn assert_balanced(line: &Value) {
+    let ends = ["delivered", "unmatched", "excluded", "sampled_out", "duplicate", "failed"];
+    let received = number(line, "packets/received");
+    assert_eq!(received, ends.iter().map(|end| number(line, &format!("packets/{end}"))).sum::<u64>(), "packets: {line}");
+    assert_eq!(received, sum_over(line, "ports", |port| number(port, "received")), "ports: {line}");
+    let is_balanced = |copies: &Value| {
+        let dropped: u64 = copies["dropped"].as_object().expect("drops by reason").values().filter_map(Value::as_u64).sum();
+        number(copies, "requested") == number(copies, "sent") + dropped
+    };
+    assert!(is_balanced(&line["copies"]), "copies: {line}");
+    let tools = line["tools"].as_object().expect("tools by name");
+    assert!(tools.values().all(is_balanced), "tools: {line}");
+    for key in ["requested", "sent"] {
+        assert_eq!(number(&line["copies"], key), sum_over(line, "tools", |tool| number(tool, key)), "{key}: {line}");
+    }
+    assert_eq!(line["balanced"], Value::Bool(true), "{line}");
+}
+
+fn sum_over(line: &Value, of: &str, value: impl Fn(&Value) -> u64) -> u64 {
+    line[of].as_object().expect("entries by name").values().map(value).sum()
+}
+
+/// The packets of an Ethernet capture, as libpcap reads them.
+pub fn packets(path: &Path) -> Vec<Vec<u8>> {
+    let mut capture = pcap::Capture::from_file(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut packets = Vec::new();
+    while let Ok(packet) = capture.next_packet() {
+        packets.push(packet.data.to_vec());
+    }
+    packets
+}
+
+/// The packets of `path` that `tcpdump -r` selects; `None`, after saying so, where there is no tcpdump.
+pub fn tcpdump_selects(path: &Path, expression: &str) -> Option<Vec<Vec<u8>>> {
+    if !has_program("tcpdump") {
+        return None;
+    }
+    // -w - needs no second file; tcpdump drops no privileges for a pipe
+    let output = Command::new("tcpdump").arg("-r").arg(path).args(["-w", "-", "--", expression]).output().expect("tcpdump runs");
+    assert!(output.status.success(), "tcpdump {expression}: {}", String::from_utf8_lossy(&output.stderr));
+    let lab = Lab::new();
+    Some(packets(&lab.write("selected.pcap", output.stdout)))
+}
+
+/// Compares packets byte for byte, in order; a difference is told by its place.
+pub fn assert_same(what: &str, got: &[Vec<u8>], expected: &[Vec<u8>]) {
+    let differing = got.iter().zip(expected).position(|(got, expected)| got != expected);
+    if let Some(place) = differing {
+        let (got, expected) = (&got[place], &expected[place]);
+        let byte = got.iter().zip(expected).position(|(got, expected)| got != expected);
+        panic!("{what}: packet {place} has {} bytes instead of {}, and differs at byte {byte:?}", got.len(), expected.len());
+    }
+    assert_eq!(got.len(), expected.len(), "{what}: the number of packets");
+}
+
+/// Whether a program is installed; says so where it is not.
+pub fn has_program(name: &str) -> bool {
+    let is_there = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(name).is_file()));
+    if !is_there {
+        eprintln!("skipped: no {name}");
+    }
+    is_there
+}
+
+/// A capture of these packets with these original lengths.
+pub fn write_capture<'a>(path: &Path, packets: impl IntoIterator<Item = (&'a [u8], u32)>) {
+    let dead = pcap::Capture::dead(pcap::Linktype::ETHERNET).expect("an Ethernet capture");
+    let mut file = dead.savefile(path).expect("a writable folder");
+    for (index, (bytes, original_len)) in packets.into_iter().enumerate() {
+        let ts = libc::timeval { tv_sec: 1_735_689_600 + index as i64 / 1000, tv_usec: index as i64 % 1000 * 1000 };
+        let header = pcap::PacketHeader { ts, caplen: bytes.len() as u32, len: original_len };
+        file.write(&pcap::Packet { header: &header, data: bytes });
+    }
+    file.flush().expect("a writable folder");
+}
+
+/// The generated office traffic in the lab's folder as `in.pcap`, and its packets.
+pub fn office(lab: &Lab) -> Vec<Vec<u8>> {
+    let traffic = tapline_traffic::office();
+    lab.write("in.pcap", traffic.to_pcap());
+    traffic.packets.into_iter().map(|packet| packet.bytes).collect()
+}
+
+/// `port attach` and `tool create` lines for tools NAME that write NAME.pcap, from device number 1 on.
+pub fn pcap_tools(names: &[&str]) -> String {
+    let lines = names.iter().enumerate().map(|(index, name)| {
+        let device = index + 1;
+        format!("port attach {name}-port net_pcap{device},tx_pcap={name}.pcap rxq 0\ntool create {name} port {name}-port\n")
+    });
+    lines.collect()
+}
