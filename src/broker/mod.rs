@@ -1,6 +1,7 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
 pub mod health;
+pub mod next_hop;
 pub mod start;
 pub mod watch;
 

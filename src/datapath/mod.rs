@@ -3,7 +3,10 @@
 pub mod balance;
 pub mod burst;
 pub mod classify;
+pub mod clock_fit;
+pub mod copy;
 pub mod dedup;
+pub mod edit;
 pub mod egress;
 pub mod flow_table;
 pub mod flows;
@@ -14,4 +17,7 @@ pub mod parse;
 pub mod receive;
 pub mod route;
 pub mod sample;
+pub mod terminate;
+pub mod timestamp;
+pub mod transport;
 pub mod worker;
