@@ -86,6 +86,17 @@ pub enum ToolState {
     Down,
 }
 
+impl ToolState {
+    pub fn name(self) -> &'static str {
+        match self {
+            ToolState::Up => "up",
+            ToolState::Draining => "draining",
+            ToolState::Drained => "drained",
+            ToolState::Down => "down",
+        }
+    }
+}
+
 /// Why a tool's state changed; the same words in log, statistics and metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {

@@ -1,7 +1,9 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
 pub mod health;
+pub mod next_hop;
 pub mod start;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +12,13 @@ use std::time::{Duration, Instant};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
 use crate::dpdk::port::Port;
-use crate::dpdk::{Eal, LcoreId};
+use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
+use crate::plan::plan::ToolId;
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
+
+use watch::Watch;
 
 pub use start::start;
 
@@ -41,6 +46,7 @@ pub struct Broker {
     /// Totals at the last `clear stats`.
     cleared: Option<Totals>,
     counters: Vec<Arc<WorkerCounters>>,
+    watch: Watch,
     /// What was decided at start that the user may want to know.
     notes: Vec<String>,
 }
@@ -106,6 +112,27 @@ impl Broker {
         self.eal.log()
     }
 
+    /// Keeps schedules and watches over the tools: to be called every few milliseconds. Gives lines for the log.
+    pub fn watch(&mut self) -> Vec<String> {
+        let now_ns = clock::now_ns();
+        let mut log = self.watch.keep_schedules(now_ns);
+        if self.watch.is_due(now_ns) {
+            let links: Vec<bool> = self.ports.iter().map(|port| !port.is_removed() && port.link().is_up).collect();
+            log.extend(self.watch.look(now_ns, &links, &self.counters));
+        }
+        log
+    }
+
+    /// `tool drain`, `tool enable`: takes a tool out of service, or back. Gives lines for the log.
+    ///
+    /// # Errors
+    /// If there is no such tool.
+    pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
+        let place = self.plan.tools.iter().position(|tool| tool.name == name);
+        let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        Ok(self.watch.command(tool, is_drained, clock::now_ns()))
+    }
+
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
         self.cleared = Some(Totals::of(&self.counters));
@@ -128,7 +155,7 @@ impl Broker {
             polls: counters.lcore.polls.get(),
             empty_polls: counters.lcore.empty_polls.get(),
         });
-        Snapshot::new(&self.plan, &totals, ports.collect(), lcores.collect(), self.started.elapsed(), balanced)
+        Snapshot::new(&self.plan, &totals, ports.collect(), lcores.collect(), self.watch.state(), self.started.elapsed(), balanced)
     }
 
     /// Drains the tools, for at most [`DRAIN_LIMIT`], and ends the workers. What could not be sent is dropped and counted.

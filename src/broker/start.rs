@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::watch::Watch;
 use super::{Broker, Error, Seat};
+use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
+use crate::datapath::live::LiveView;
 use crate::datapath::receive::Intake;
+use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
@@ -17,7 +21,7 @@ use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::{RxQueue, TxQueue};
 use crate::dpdk::ring;
-use crate::dpdk::{Eal, LcoreId, lcore};
+use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::plan::Plan;
 use crate::plan::plan::{Output, PortPlan};
 use crate::stats::counters::WorkerCounters;
@@ -54,6 +58,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     for (index, (port, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(start_port(&eal, &plan, index, port, port_plan, workers)?);
     }
+    let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
+    let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let crew = hire(&eal, &plan, started, &placement.workers)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
@@ -64,14 +70,16 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         phase: Arc::clone(&phase),
         ports,
         eal,
+        watch,
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
         notes,
     };
-    let flow_hash = KeyedHash::new(&Secret::random());
+    let secret = Secret::random();
+    let flow_hash = KeyedHash::new(&secret);
+    let ports = plan.ports.len();
     for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
-        let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len()));
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -81,11 +89,29 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         };
+        let states: Vec<RuleState> = plan
+            .rules
+            .iter()
+            .zip(broker.watch.limits())
+            .map(|(rule, limit)| RuleState {
+                dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(workers), &secret)),
+                sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, &seat)),
+                limit: limit.clone(),
+            })
+            .collect();
+        let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
+        let counters = WorkerCounters {
+            dedups: tallies.collect(),
+            ..WorkerCounters::new(ports, plan.rules.len(), plan.tools.len(), plan.groups.len())
+        };
+        let counters = Arc::new(counters);
         let worker = Worker {
             plan: Arc::clone(&plan),
             intakes,
             outlets,
-            samplers: plan.rules.iter().map(|rule| rule.sample.as_ref().map(|spec| Sampler::new(spec, &seat))).collect(),
+            states,
+            live: LiveView::new(Arc::clone(broker.watch.cell())),
+            stamps: broker.watch.stamps_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),

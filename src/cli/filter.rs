@@ -16,8 +16,11 @@ use clap::ValueEnum;
 use super::UsageError;
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
+use crate::datapath::flows::Flows;
 use crate::dpdk::Frame;
-use crate::filter::{Filters, compile_for};
+use crate::filter::compile_for;
+use crate::filter::through::Through;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
@@ -68,12 +71,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// [`UsageError`] where the command line or the expression is wrong; otherwise what failed, and for a damaged file where. What was
 /// selected before a failure has been written.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let expression = expression(&args.words)?;
+    let (expression, through) = request(&args.words)?;
     if args.output == Path::new("-") && io::stdout().is_terminal() {
         return Err(UsageError("standard output is a terminal; send it to a file or a pipe, or name a file with -w".into()).into());
     }
     let (mut reader, metadata) = open(&args.input)?;
-    let mut selector = Selector::new(expression);
+    let mut selector = Selector::new(expression, through);
     selector.learn(reader.interfaces())?;
     let mut output = Output { args, header: reader.header(), input: (metadata.dev(), metadata.ino()), open: None };
     let mut progress = Progress::new(args, metadata.len());
@@ -125,12 +128,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-/// The expression that the words make up, as tcpdump joins them.
-fn expression(words: &[String]) -> Result<String> {
-    if words.iter().any(|word| word == "through" || word.starts_with("through ")) {
-        return Err(UsageError("`through` is not available in this version".into()).into());
-    }
-    Ok(words.join(" "))
+/// What the words ask for: the expression, as tcpdump joins them, and the layers that it looks through.
+fn request(words: &[String]) -> Result<(String, Through)> {
+    let joined = format!(" {}", words.join(" "));
+    let Some((expression, layers)) = joined.rsplit_once(" through ") else {
+        return Ok((joined.trim().to_owned(), Through::default()));
+    };
+    let through = layers.trim().parse().map_err(|error| UsageError(format!("through: {error}")))?;
+    Ok((expression.trim().to_owned(), through))
 }
 
 /// Opens the capture; standard input is a file like others.
@@ -161,14 +166,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The expression, compiled for each link type that the capture has.
 struct Selector {
     expression: String,
-    filters: Vec<(LinkType, Filters)>,
+    through: Through,
+    filters: Vec<(LinkType, Judge)>,
     /// The filter of each interface of the current section.
     by_interface: Vec<usize>,
 }
 
 impl Selector {
-    fn new(expression: String) -> Self {
-        Self { expression, filters: Vec::new(), by_interface: Vec::new() }
+    fn new(expression: String, through: Through) -> Self {
+        Self { expression, through, filters: Vec::new(), by_interface: Vec::new() }
     }
 
     /// Compiles for link types that were not seen before.
@@ -189,12 +195,17 @@ impl Selector {
         Ok(())
     }
 
-    fn compile(&self, link_type: LinkType) -> Result<Filters> {
+    fn compile(&self, link_type: LinkType) -> Result<Judge> {
+        if !self.through.is_empty() && link_type != LinkType::ETHERNET {
+            return Err(
+                UsageError(format!("`through` looks into Ethernet frames; this capture has link type {}", link_type.0)).into()
+            );
+        }
         let program = compile_for(&self.expression, link_type.dlt()).map_err(|error| {
             let place = if link_type == LinkType::ETHERNET { String::new() } else { format!(" (for link type {})", link_type.0) };
             UsageError(format!("expression `{}`{place}: {error}", self.expression))
         })?;
-        Ok(Filters::build(&[program]))
+        Ok(Judge::new(FilterTerm { programs: vec![program], prefixes: None, through: self.through }))
     }
 
     /// Finds a mistake in the expression although the capture had no interface.
@@ -208,24 +219,41 @@ impl Selector {
         }
         let mut frames = [Frame::whole(&[]); MAX_BURST];
         let frames = burst.frames(&mut frames);
-        if let [(_, filter)] = self.filters.as_slice() {
-            return Ok(select(filter, frames));
+        if let [(_, judge)] = self.filters.as_mut_slice() {
+            return Ok(judge.select(frames));
         }
         let mut selection = Selection::NONE;
-        for (index, (_, filter)) in self.filters.iter().enumerate() {
+        for (index, (_, judge)) in self.filters.iter_mut().enumerate() {
             let is_its = |&packet: &usize| self.by_interface[burst.interface(packet).0 as usize] == index;
             let its = (0..burst.len()).filter(is_its).fold(0, |bits, packet| bits | 1 << packet);
-            selection.0 |= select(filter, frames).0 & its;
+            selection.0 |= judge.select(frames).0 & its;
         }
         Ok(selection)
     }
 }
 
-/// The packets that the one program of `filter` accepts.
-fn select(filter: &Filters, frames: &[Frame<'_>]) -> Selection {
-    let mut selections = [Selection::NONE];
-    filter.select(frames, &mut selections);
-    selections[0]
+/// The classify stage with the expression as its only rule.
+struct Judge {
+    classifier: Classifier,
+    matches: Matches,
+    flows: Flows,
+}
+
+impl Judge {
+    fn new(filter: FilterTerm) -> Self {
+        let classifier = Classifier::new(&[Matcher { filters: vec![filter], ..Matcher::default() }]);
+        let matches = Matches::new(std::iter::once(&classifier));
+        let flows = Flows::new(&[], classifier.parse_depth().unwrap_or_default());
+        Self { classifier, matches, flows }
+    }
+
+    fn select(&mut self, frames: &[Frame<'_>]) -> Selection {
+        self.flows.clear();
+        classify(&self.classifier, Selection::first(frames.len()), frames, &mut self.flows, &mut self.matches);
+        let mut selected = Selection::NONE;
+        self.matches.drain(|_, selection| selected = selection);
+        selected
+    }
 }
 
 /// The file that is written; created when the first burst was judged, so that a wrong expression leaves an existing file as it is.

@@ -133,6 +133,13 @@ impl Session<'_> {
         }
     }
 
+    fn set_drained(&mut self, tool: &str, is_drained: bool) {
+        match self.broker.set_drained(tool, is_drained) {
+            Ok(log) => log.iter().for_each(|line| eprintln!("{line}")),
+            Err(error) => eprintln!("error: {error}"),
+        }
+    }
+
     fn print(&self, text: &str) {
         if self.stats.is_stdout() { eprint!("{text}") } else { print!("{text}") }
     }
@@ -158,6 +165,9 @@ impl Session<'_> {
                 next_stats += self.args.interval.max(TICK);
                 self.stats.write(&self.broker.snapshot());
             }
+            for line in self.broker.watch() {
+                eprintln!("{line}");
+            }
             for line in self.broker.log() {
                 eprintln!("dpdk: {line}");
             }
@@ -182,9 +192,11 @@ impl Session<'_> {
                         eprint!("{}", parsed.diagnostics.render(&parsed.sources));
                     }
                     for command in std::mem::take(&mut parsed.file.commands) {
-                        match action_of(&command.value) {
-                            Some(action) => self.act(action),
-                            None => eprintln!(
+                        match (action_of(&command.value), &command.value) {
+                            (Some(action), _) => self.act(action),
+                            (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
+                            (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
+                            (None, _) => eprintln!(
                                 "changes to a running plan: not available in this version; quit, change the file and run it"
                             ),
                         }
@@ -288,7 +300,8 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Rules => table::rules(&snapshot),
         Show::Lcores => table::lcores(&snapshot),
         Show::Stats => table::summary(&snapshot),
-        Show::Groups | Show::Wires | Show::Filters | Show::Plan => describe(broker.plan()),
+        Show::Groups => table::groups(&snapshot),
+        Show::Wires | Show::Filters | Show::Plan => describe(broker.plan()),
     }
 }
 

@@ -4,17 +4,19 @@
 //! into one native function or, where there are many, into an index; those that look `through` layers likewise over the inner frames.
 //! Only rules that got packets are told to the next stage, so that a thousand rules cost little more than ten.
 
+use std::sync::Arc;
+
 use super::burst::{MAX_BURST, Selection, Touched};
 use super::flows::Flows;
 use super::parse::Depth;
 use crate::dpdk::{Frame, SplitFrame};
-use crate::filter::index::Index;
+use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};
 use crate::filter::through::{Through, inside, inside_burst};
 use crate::filter::{Engine, Filters, Program, SplitFilters};
 
 /// What one rule matches: all of it must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Matcher {
     /// `vlan LIST`.
     pub vlans: Option<VlanSet>,
@@ -24,10 +26,12 @@ pub struct Matcher {
     pub terms: Vec<Term>,
 }
 
-/// One filter: an expression, or a list of which one has to match.
-#[derive(Clone, Debug)]
+/// One filter: an expression, or a list (`match file`) of which one entry has to match.
+#[derive(Clone)]
 pub struct FilterTerm {
     pub programs: Vec<Program>,
+    /// Prefixes of the list, looked up together; only where nothing is looked through.
+    pub prefixes: Option<Arc<PrefixSet>>,
     /// The layers that it looks through; empty: none.
     pub through: Through,
 }
@@ -51,6 +55,7 @@ struct Plain {
     index: Option<Index>,
     filters: Option<Filters>,
     rows: Vec<u32>,
+    prefixes: Vec<(Arc<PrefixSet>, u32)>,
 }
 
 /// Filters that look through the same layers.
@@ -90,7 +95,13 @@ impl Matches {
     #[inline]
     pub fn drain(&mut self, mut on_step: impl FnMut(usize, Selection)) {
         let selections = &mut self.selections;
-        self.touched.drain(|step| on_step(step, std::mem::take(&mut selections[step])));
+        self.touched.drain(|row| {
+            let selection = std::mem::take(&mut selections[row]);
+            // rows of composites were taken when their step was decided, and are empty
+            if !selection.is_empty() {
+                on_step(row, selection);
+            }
+        });
     }
 
     #[inline(always)]
@@ -113,6 +124,7 @@ impl Classifier {
         let mut always = Vec::new();
         let mut composites = Vec::new();
         let mut plain: Vec<(Program, u32)> = Vec::new();
+        let mut prefixes: Vec<(Arc<PrefixSet>, u32)> = Vec::new();
         let mut inner: Vec<(Through, Vec<(Program, u32)>)> = Vec::new();
         let mut depth: Option<Depth> = None;
         for (step, matcher) in matchers.iter().enumerate() {
@@ -120,6 +132,7 @@ impl Classifier {
                 let rows = filter.programs.iter().map(|program| (program.clone(), row as u32));
                 if filter.through.is_empty() {
                     plain.extend(rows);
+                    prefixes.extend(filter.prefixes.iter().map(|set| (Arc::clone(set), row as u32)));
                 } else {
                     depth = Some(Depth::Full);
                     match inner.iter_mut().find(|(through, _)| *through == filter.through) {
@@ -147,7 +160,7 @@ impl Classifier {
             let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
             Inner { through, filters: SplitFilters::build(&programs), programs, rows }
         });
-        Self { always, plain: Plain::new(plain), through: through.collect(), composites, steps, rows, depth }
+        Self { always, plain: Plain { prefixes, ..Plain::new(plain) }, through: through.collect(), composites, steps, rows, depth }
     }
 
     /// Whether any rule looks at the packets.
@@ -181,7 +194,7 @@ impl Plain {
         }
         if programs.len() < INDEX_FROM {
             let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
-            return Self { index: None, filters: Some(Filters::build(&programs)), rows };
+            return Self { filters: Some(Filters::build(&programs)), rows, ..Self::default() };
         }
         let insns: Vec<_> = programs.iter().map(|(program, _)| program.insns()).collect();
         let rows: Vec<u32> = programs.iter().map(|&(_, row)| row).collect();
@@ -191,6 +204,7 @@ impl Plain {
             index: Some(index),
             filters: (!rest.is_empty()).then(|| Filters::build(&rest)),
             rows: residual.iter().map(|&number| rows[number]).collect(),
+            prefixes: Vec::new(),
         }
     }
 }
@@ -212,6 +226,9 @@ pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], f
         matches.programs.resize(classifier.plain.rows.len(), Selection::NONE);
         filters.select(frames, &mut matches.programs);
         hand_out(&classifier.plain.rows, matches);
+    }
+    for (set, row) in &classifier.plain.prefixes {
+        matches.add(*row as usize, set.select(frames, all));
     }
     if !classifier.through.is_empty() || !classifier.composites.is_empty() {
         classify_further(classifier, all, frames, flows, matches);

@@ -7,9 +7,12 @@
 //! is taken for a duplicate only if two digests agree by chance: with a probability below 2^-63 for any two packets, whoever chose
 //! them, divided further by the number of sets.
 
+use std::sync::Arc;
+
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::dpdk::Frame;
+use crate::stats::counters::Counter;
 
 /// Fields that may differ between copies of one packet: `ignore ttl,tos,vlan,mac,tcp-seq`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -45,7 +48,7 @@ impl DedupSpec {
 }
 
 /// Duplicates of packets of one port that came by another (or the same), with how long they came after.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PairCounters {
     pub duplicates: u64,
     pub most_gap_ns: u64,
@@ -56,7 +59,25 @@ pub struct PairCounters {
 /// The last bucket begins at 2^22 µs, about 4 s.
 pub const GAP_BUCKETS: usize = 24;
 
-const NO_PAIR: PairCounters = PairCounters { duplicates: 0, most_gap_ns: 0, gaps: [0; GAP_BUCKETS] };
+impl PairCounters {
+    pub const NONE: PairCounters = PairCounters { duplicates: 0, most_gap_ns: 0, gaps: [0; GAP_BUCKETS] };
+
+    /// Adds what another worker counted.
+    pub fn add(&mut self, other: &PairCounters) {
+        self.duplicates += other.duplicates;
+        self.most_gap_ns = self.most_gap_ns.max(other.most_gap_ns);
+        self.gaps.iter_mut().zip(other.gaps).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// What was counted since `earlier`; the longest gap stays that of all time.
+    pub fn since(&self, earlier: &PairCounters) -> PairCounters {
+        PairCounters {
+            duplicates: self.duplicates - earlier.duplicates,
+            most_gap_ns: self.most_gap_ns,
+            gaps: std::array::from_fn(|bucket| self.gaps[bucket] - earlier.gaps[bucket]),
+        }
+    }
+}
 
 /// What dedup has done.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -65,6 +86,57 @@ pub struct DedupCounters {
     pub duplicates: u64,
     /// Packets forgotten within the window because more came than there is room for; their duplicates pass.
     pub forgotten: u64,
+}
+
+/// What one worker's dedup counts, for readers on other threads.
+pub struct Tally {
+    packets: Counter,
+    duplicates: Counter,
+    forgotten: Counter,
+    ports: usize,
+    /// `first port * ports + second port`.
+    pairs: Box<[PairTally]>,
+}
+
+#[derive(Default)]
+struct PairTally {
+    duplicates: Counter,
+    most_gap_ns: Counter,
+    gaps: [Counter; GAP_BUCKETS],
+}
+
+impl Tally {
+    fn new(ports: usize) -> Tally {
+        let pairs = std::iter::repeat_with(PairTally::default).take(ports * ports).collect();
+        Tally { packets: Counter::default(), duplicates: Counter::default(), forgotten: Counter::default(), ports, pairs }
+    }
+
+    pub fn ports(&self) -> usize {
+        self.ports
+    }
+
+    pub fn counters(&self) -> DedupCounters {
+        DedupCounters { packets: self.packets.get(), duplicates: self.duplicates.get(), forgotten: self.forgotten.get() }
+    }
+
+    /// Duplicates whose first packet came by `first` and that came by `second` themselves.
+    pub fn pair(&self, first: usize, second: usize) -> PairCounters {
+        let pair = &self.pairs[first * self.ports + second];
+        PairCounters {
+            duplicates: pair.duplicates.get(),
+            most_gap_ns: pair.most_gap_ns.get(),
+            gaps: std::array::from_fn(|bucket| pair.gaps[bucket].get()),
+        }
+    }
+
+    #[inline]
+    fn count(&self, first: usize, second: usize, gap_ns: u64) {
+        let pair = &self.pairs[first * self.ports + second];
+        pair.duplicates.add(1);
+        pair.most_gap_ns.peak(gap_ns);
+        let bucket = (u64::BITS - (gap_ns / 1000).leading_zeros()) as usize;
+        pair.gaps[bucket.min(GAP_BUCKETS - 1)].add(1);
+    }
 }
 
 const WAYS: usize = 15;
@@ -104,9 +176,7 @@ pub struct Dedup {
     spec: DedupSpec,
     hash: FrameHash,
     sets: Box<[Set]>,
-    counters: DedupCounters,
-    /// `first port * ports + second port`.
-    pairs: Box<[PairCounters]>,
+    tally: Arc<Tally>,
 }
 
 impl Dedup {
@@ -121,8 +191,7 @@ impl Dedup {
             spec,
             hash: FrameHash::new(secret),
             sets: vec![empty; Self::sets_for(spec.packets)].into_boxed_slice(),
-            counters: DedupCounters::default(),
-            pairs: vec![NO_PAIR; spec.ports * spec.ports].into_boxed_slice(),
+            tally: Arc::new(Tally::new(spec.ports)),
         }
     }
 
@@ -137,17 +206,28 @@ impl Dedup {
         Self::sets_for(packets) * size_of::<Set>()
     }
 
+    /// Packets in a window that a table of `bytes` is made for, at least 1.
+    pub fn packets_for(bytes: u64) -> usize {
+        let sets = usize::try_from(bytes / size_of::<Set>() as u64).unwrap_or(usize::MAX);
+        (sets / 3).saturating_mul(WAYS).max(1)
+    }
+
     pub fn spec(&self) -> &DedupSpec {
         &self.spec
     }
 
     pub fn counters(&self) -> DedupCounters {
-        self.counters
+        self.tally.counters()
     }
 
     /// Duplicates whose first packet came by `first` and that came by `second` themselves.
-    pub fn pair(&self, first: usize, second: usize) -> &PairCounters {
-        &self.pairs[first * self.spec.ports + second]
+    pub fn pair(&self, first: usize, second: usize) -> PairCounters {
+        self.tally.pair(first, second)
+    }
+
+    /// What is counted, for other threads to read.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// The packets of `selection` that are duplicates; what becomes of them is the rule's `action`. All of the selection are
@@ -166,8 +246,8 @@ impl Dedup {
             let is_duplicate = self.see(digests[index], ports[index], times_ns[index]);
             duplicates |= u64::from(is_duplicate) << index;
         }
-        self.counters.packets += u64::from(selection.count());
-        self.counters.duplicates += u64::from(duplicates.count_ones());
+        self.tally.packets.add(u64::from(selection.count()));
+        self.tally.duplicates.add(u64::from(duplicates.count_ones()));
         Selection(duplicates)
     }
 
@@ -191,26 +271,18 @@ impl Dedup {
             let earlier = std::mem::replace(&mut set.stamps[way], Stamp::new(time_ns, port));
             let gap_ns = earlier.gap_ns(time_ns);
             if gap_ns <= self.spec.window_ns {
-                self.count(earlier.port(), usize::from(port), gap_ns);
+                self.tally.count(earlier.port(), usize::from(port), gap_ns);
                 return true;
             }
             return false;
         }
         let way = set.next as usize % WAYS;
         let replaced = set.stamps[way];
-        self.counters.forgotten += u64::from(replaced != Stamp(0) && replaced.gap_ns(time_ns) <= self.spec.window_ns);
+        self.tally.forgotten.add(u64::from(replaced != Stamp(0) && replaced.gap_ns(time_ns) <= self.spec.window_ns));
         set.tags[way] = digest.tag;
         set.stamps[way] = Stamp::new(time_ns, port);
         set.next = (way as u64 + 1) % WAYS as u64;
         false
-    }
-
-    fn count(&mut self, first: usize, second: usize, gap_ns: u64) {
-        let pair = &mut self.pairs[first * self.spec.ports + second];
-        pair.duplicates += 1;
-        pair.most_gap_ns = pair.most_gap_ns.max(gap_ns);
-        let bucket = (u64::BITS - (gap_ns / 1000).leading_zeros()) as usize;
-        pair.gaps[bucket.min(GAP_BUCKETS - 1)] += 1;
     }
 }
 

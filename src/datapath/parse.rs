@@ -597,7 +597,7 @@ fn may_have_shells(bytes: &[u8], stack: &Stack) -> bool {
 }
 
 /// The tunnel header at a stack's `l4`, if one stands there whole.
-fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
+pub(crate) fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
     if stack.is_later_fragment() {
         return None;
     }
@@ -613,8 +613,12 @@ fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
 
 /// The tunnel that the UDP destination port names. Replies come to that port too, so the source port is not looked at.
 fn udp_tunnel(bytes: &[u8], l4: usize) -> Option<Shell> {
+    udp_tunnel_of(Udp::at(bytes, l4)?.destination_port(), bytes, l4)
+}
+
+/// The tunnel that `port` is the standard's for, behind the UDP header at `l4`.
+pub(crate) fn udp_tunnel_of(port: u16, bytes: &[u8], l4: usize) -> Option<Shell> {
     let offset = l4 + udp::HEADER_LEN;
-    let port = Udp::at(bytes, l4)?.destination_port();
     match port {
         udp::PORT_VXLAN | udp::PORT_VXLAN_LEGACY | udp::PORT_VXLAN_GPE => {
             let kind = if port == udp::PORT_VXLAN_GPE { ShellKind::VxlanGpe } else { ShellKind::Vxlan };
@@ -688,7 +692,7 @@ fn ppp_ethertype(protocol: u16) -> Option<u16> {
 
 /// The stack that begins with an Ethernet header at `at`.
 #[inline(always)]
-fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
+pub(crate) fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
     let stack = Stack::at_link(at as u16);
     let Some(header) = Ethernet::at(bytes, at) else { return stack.with(Stack::CUT) };
     let l3 = at + ethernet::HEADER_LEN;
@@ -700,7 +704,7 @@ fn ethernet_stack(bytes: &[u8], at: usize) -> Stack {
 }
 
 /// The stack of a packet of type `ethertype` that stands at `at` with no Ethernet header in front.
-fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
+pub(crate) fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
     network(bytes, at, ethertype, Stack::at_link(Stack::NO_ETHERNET))
 }
 

@@ -2,33 +2,53 @@
 //!
 //! Stands between classify and egress; sampling is asked for here, rule by rule, since a rule samples only what reaches it.
 
+use std::sync::Arc;
+
+use super::balance::{BucketStamps, Slot};
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
+use super::dedup::Dedup;
 use super::flows::Flows;
+use super::limit::Limit;
+use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{InputPlan, Plan, Target, ToolId, Verdict};
-use crate::stats::counters::{Disposition, WorkerCounters};
+use crate::plan::plan::{DedupAction, InputPlan, Plan, Target, ToolId, Verdict};
+use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
 #[derive(Default)]
 pub struct Copies {
     /// By tool; a tool gets at most one copy of a packet.
     pub tools: Vec<Selection>,
+    /// By tool: what rules would send to it if it were up.
+    withheld: Vec<Selection>,
+    is_any_withheld: bool,
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
+    pub duplicate: Selection,
 }
 
 impl Copies {
     pub fn new(tools: usize) -> Self {
-        Self { tools: vec![Selection::NONE; tools], ..Self::default() }
+        Self { tools: vec![Selection::NONE; tools], withheld: vec![Selection::NONE; tools], ..Self::default() }
     }
 
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
-        (self.delivered, self.excluded, self.sampled_out) = (Selection::NONE, Selection::NONE, Selection::NONE);
+        (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
+        (self.sampled_out, self.duplicate) = (Selection::NONE, Selection::NONE);
     }
+}
+
+/// What a worker remembers for a rule.
+#[derive(Default)]
+pub struct RuleState {
+    pub dedup: Option<Dedup>,
+    pub sampler: Option<Sampler>,
+    /// Shared with the other workers.
+    pub limit: Option<Arc<Limit>>,
 }
 
 /// What rules may ask of the burst. Empty, and zero, where no rule of the input does.
@@ -39,16 +59,19 @@ pub struct BurstFacts<'a> {
     pub flows: &'a mut Flows,
     pub lens: &'a [u32],
     pub now_ns: u64,
+    pub live: &'a Live,
+    /// By group: where the use of buckets is noted, if it is.
+    pub stamps: &'a [Option<Arc<BucketStamps>>],
 }
 
-/// Gives each tool its selection: `matches` is what each step of the input matched, `samplers` are the worker's own, by rule.
+/// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
 #[inline]
 pub fn route(
     plan: &Plan,
     input: &InputPlan,
     matches: &mut Matches,
     facts: &mut BurstFacts<'_>,
-    samplers: &mut [Option<Sampler>],
+    states: &mut [RuleState],
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
@@ -56,48 +79,97 @@ pub fn route(
     let mut open = facts.all.0;
     matches.drain(|step, selection| {
         let step = &input.steps[step];
-        let matched = selection.0 & open;
-        if matched == 0 {
+        let mut matched = selection.0 & open;
+        if matched == 0 || step.is_scheduled && !facts.live.rules_on[step.rule.0] {
+            return;
+        }
+        let RuleState { dedup, sampler, limit } = &mut states[step.rule.0];
+        let limit = limit.as_deref().filter(|_| step.is_limited);
+        if limit.is_some_and(|limit| limit.remaining() == 0) {
             return;
         }
         let rule = &counters.rules[step.rule.0];
-        rule.matched.add(u64::from(matched.count_ones()));
         let mut kept = Selection(matched);
-        if step.is_sampled
-            && let Some(sampler) = &mut samplers[step.rule.0]
+        if let Some(compared) = &step.dedup
+            && let Some(dedup) = dedup
         {
+            let (ports, times) = ([compared.port; MAX_BURST], [facts.now_ns; MAX_BURST]);
+            let duplicates = dedup.duplicates(kept, facts.frames, &ports, &times);
+            rule.duplicates.add(u64::from(duplicates.count()));
+            if compared.action == DedupAction::Drop {
+                kept.0 &= !duplicates.0;
+                copies.duplicate.0 |= duplicates.0;
+            }
+        }
+        if step.is_sampled
+            && let Some(sampler) = sampler
+        {
+            let original = kept.0;
             let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
-            let passed_over = matched & !kept.0;
+            let passed_over = original & !kept.0;
             rule.sampled_out.add(u64::from(passed_over.count_ones()));
             copies.sampled_out.0 |= passed_over;
         }
+        if let Some(limit) = limit {
+            // what is beyond the limit passes a rule that is off
+            let allowed = limit.take(kept);
+            matched &= !(kept.0 & !allowed.0);
+            kept = allowed;
+        }
+        rule.matched.add(u64::from(matched.count_ones()));
         match step.verdict {
             Verdict::Drop => {
                 copies.excluded.0 |= kept.0;
                 open &= !kept.0;
             }
             Verdict::Final => {
-                deliver(plan, &step.targets, kept, facts, copies);
+                deliver(plan, &step.targets, kept, facts, copies, counters);
                 open &= !matched;
             }
-            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies),
+            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies, counters),
         }
     });
+    if copies.is_any_withheld {
+        withhold(copies, counters);
+    }
 }
 
 #[inline]
-fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies) {
+fn deliver(
+    plan: &Plan,
+    targets: &[Target],
+    kept: Selection,
+    facts: &mut BurstFacts<'_>,
+    copies: &mut Copies,
+    counters: &WorkerCounters,
+) {
     copies.delivered.0 |= kept.0;
     for target in targets {
         match *target {
-            Target::Tool(ToolId(tool)) => copies.tools[tool].0 |= kept.0,
-            Target::Group(group) => {
-                let group = &plan.groups[group.0];
+            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.tools[tool].0 |= kept.0,
+            Target::Tool(ToolId(tool)) => {
+                copies.withheld[tool].0 |= kept.0;
+                copies.is_any_withheld = true;
+            }
+            Target::Group(id) => {
+                let group = &plan.groups[id.0];
+                let table = &facts.live.tables[id.0];
+                let stamps = facts.stamps[id.0].as_deref();
+                let tick = BucketStamps::tick(facts.now_ns);
                 let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
                 for index in kept.indices() {
-                    if let Some(member) = group.table.lookup(hashes[index]).member() {
+                    let bucket = table.bucket(hashes[index]);
+                    if let Some(stamps) = stamps {
+                        stamps.touch(bucket, tick);
+                    }
+                    let slot = table.slot(bucket);
+                    if let Some(member) = slot.member() {
                         copies.tools[group.members[member].0].0 |= 1 << index;
+                    } else if slot == Slot::DISCARD {
+                        counters.groups[id.0].discarded.add(1);
+                    } else {
+                        counters.groups[id.0].down.add(1);
                     }
                 }
             }
@@ -105,8 +177,22 @@ fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFa
     }
 }
 
+/// Counts what tools that are not up would have got. A copy that a group gives a draining tool is not withheld.
+#[cold]
+fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
+    for ((withheld, copies), tool) in copies.withheld.iter_mut().zip(&copies.tools).zip(&counters.tools) {
+        let count = u64::from((withheld.0 & !copies.0).count_ones());
+        if count > 0 {
+            tool.requested.add(count);
+            tool.drop_copies(DropReason::Down, count);
+        }
+        *withheld = Selection::NONE;
+    }
+    copies.is_any_withheld = false;
+}
+
 /// Counts one disposition for each packet of the burst. A packet that several fit is, in this order, delivered, excluded, sampled
-/// out; what no rule took is unmatched.
+/// out, duplicate; what no rule took is unmatched.
 #[inline]
 pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
     let mut rest = all.0;
@@ -114,6 +200,7 @@ pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
         (Disposition::Delivered, copies.delivered),
         (Disposition::Excluded, copies.excluded),
         (Disposition::SampledOut, copies.sampled_out),
+        (Disposition::Duplicate, copies.duplicate),
         (Disposition::Unmatched, Selection(u64::MAX)),
     ] {
         let settled = rest & selection.0;

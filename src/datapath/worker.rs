@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
 use super::egress::{Outlets, abandon, egress, flush};
 use super::flows::Flows;
+use super::live::LiveView;
 use super::receive::{Intake, receive};
-use super::route::{BurstFacts, Copies, route, settle};
-use super::sample::Sampler;
+use super::route::{BurstFacts, Copies, RuleState, route, settle};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::plan::plan::{Idle, Plan};
@@ -60,7 +61,10 @@ pub struct Worker {
     pub intakes: Vec<Intake>,
     pub outlets: Outlets,
     /// By rule.
-    pub samplers: Vec<Option<Sampler>>,
+    pub states: Vec<RuleState>,
+    pub live: LiveView,
+    /// By group: for groups to which flows return when idle.
+    pub stamps: Vec<Option<Arc<BucketStamps>>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
     /// worker: true while paused with nothing left to send; control: reads.
@@ -120,6 +124,7 @@ impl Worker {
     /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do.
     #[inline]
     fn turn(&mut self, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+        self.live.refresh();
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
         for intake in &mut self.intakes {
@@ -145,8 +150,9 @@ impl Worker {
             if input.needs_time {
                 now_ns = clock::now_ns();
             }
-            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns };
-            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
+            let (live, stamps) = (self.live.get(), &self.stamps);
+            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
+            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);

@@ -22,6 +22,8 @@ struct Attached {
     name: String,
     info: PortInfo,
     removed: Arc<AtomicBool>,
+    /// The kernel's interface behind it.
+    interface: Option<CString>,
 }
 
 /// A started port: alive as long as one of its queues is, then stopped.
@@ -125,7 +127,8 @@ impl Port {
         let removed = Arc::new(AtomicBool::new(false));
         // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
         unsafe { dpdk_sys::tl_eth_on_removal(id.0, Some(mark_removed), Arc::into_raw(Arc::clone(&removed)).cast_mut().cast()) };
-        Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed })))
+        let interface = kernel_interface(devargs).and_then(|name| CString::new(name).ok());
+        Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed, interface })))
     }
 
     pub fn id(&self) -> EthdevId {
@@ -220,13 +223,14 @@ impl Port {
         Ok((rxqs.collect(), txqs.collect()))
     }
 
-    /// State of the link, without waiting for it.
+    /// State of the link, without waiting for it. Where the driver sits on an interface of the kernel, that must be running too:
+    /// net_af_packet itself never notices.
     pub fn link(&self) -> Link {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
         Link {
-            is_up: result == 0 && link.up != 0,
+            is_up: result == 0 && link.up != 0 && self.0.interface.as_deref().is_none_or(interface_is_running),
             speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
         }
     }
@@ -333,6 +337,40 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
     // SAFETY: `attach` passed a pointer from `Arc::into_raw` that is never released.
     let removed = unsafe { &*argument.cast::<AtomicBool>() };
     removed.store(true, Ordering::Relaxed);
+}
+
+/// The kernel's interface that a driver sends through, if it is one of those.
+fn kernel_interface(devargs: &str) -> Option<&str> {
+    let is_on_kernel = devargs.starts_with("net_af_packet") || devargs.starts_with("net_af_xdp");
+    devargs.split(',').filter(|_| is_on_kernel).find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// Whether the kernel's interface is there, is up and has a carrier.
+/// # Source
+/// netdevice(7).
+fn interface_is_running(name: &CStr) -> bool {
+    // SAFETY: all bytes zero are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let bytes = name.to_bytes_with_nul();
+    if bytes.len() > request.ifr_name.len() {
+        return false;
+    }
+    for (to, &from) in request.ifr_name.iter_mut().zip(bytes) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: a socket is made, asked and closed; the request lives through the call, which fills in its flags.
+    let flags = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            // nothing is known against the link
+            return true;
+        }
+        let result = libc::ioctl(socket, libc::SIOCGIFFLAGS, &mut request);
+        libc::close(socket);
+        if result < 0 { 0 } else { libc::c_int::from(request.ifr_ifru.ifru_flags) }
+    };
+    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
+    flags & wanted == wanted
 }
 
 fn ports_of(devargs: &CStr) -> Vec<EthdevId> {

@@ -2,6 +2,7 @@
 //! # Source
 //! draft-foschiano-erspan-03, 4.2 and 4.3.
 
+use super::vlan::VlanTag;
 use super::{be16, be32, chunk};
 
 /// Bytes of an ERSPAN II header.
@@ -10,6 +11,8 @@ pub const HEADER2_LEN: usize = 8;
 pub const HEADER3_LEN: usize = 12;
 /// Bytes of the platform-specific subheader of ERSPAN III.
 pub const SUBHEADER_LEN: usize = 8;
+/// The most that ten bits of session id hold.
+pub const MAX_SESSION: u16 = 1023;
 /// What the version field of an ERSPAN II header holds.
 pub const VERSION_2: u8 = 1;
 /// What the version field of an ERSPAN III header holds.
@@ -68,6 +71,26 @@ impl<'a> Erspan3<'a> {
         be32(self.0, 4)
     }
 
+    /// Security group tag of the mirrored frame.
+    pub fn security_group_tag(&self) -> u16 {
+        be16(self.0, 8)
+    }
+
+    /// The engine that saw the frame (6 bits).
+    pub fn hardware(&self) -> u8 {
+        (be16(self.0, 10) >> 4) as u8 & 0x3f
+    }
+
+    /// The frame was leaving the mirrored port, not entering it (the D bit).
+    pub fn is_egress(&self) -> bool {
+        self.0[11] & 0x08 != 0
+    }
+
+    /// Unit of the time: 0 is 100 microseconds, 1 is 100 nanoseconds, 2 is IEEE 1588 (nanoseconds).
+    pub fn granularity(&self) -> u8 {
+        self.0[11] >> 1 & 3
+    }
+
     /// Frame type: 0 an Ethernet frame, 2 an IP packet.
     pub fn frame_type(&self) -> u8 {
         (be16(self.0, 10) >> 10) as u8 & 0x1f
@@ -82,4 +105,77 @@ impl<'a> Erspan3<'a> {
     pub fn header_len(&self) -> usize {
         HEADER3_LEN + if self.has_subheader() { SUBHEADER_LEN } else { 0 }
     }
+}
+
+/// What both types say of a mirrored frame.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Mirrored {
+    /// 10 bits.
+    pub session: u16,
+    /// The frame's own tag; none where it is untagged.
+    pub tag: Option<VlanTag>,
+    /// Class of service, 3 bits.
+    pub cos: u8,
+    /// The frame was cut to fit.
+    pub truncated: bool,
+}
+
+impl Mirrored {
+    /// The four bytes that type II and III share but for version and the two bits after the class of service.
+    fn first_word(self, version: u8, two_bits: u32) -> u32 {
+        let tag = self.tag.unwrap_or_default();
+        u32::from(version) << 28
+            | u32::from(tag.vlan & 0xfff) << 16
+            | u32::from(self.cos & 7) << 13
+            | two_bits << 11
+            | u32::from(self.truncated) << 10
+            | u32::from(self.session & MAX_SESSION)
+    }
+}
+
+/// The type II header. `index` has 20 bits: where the frame was seen.
+pub fn type2(mirrored: Mirrored, index: u32) -> [u8; HEADER2_LEN] {
+    // Encapsulation type: 3 where the frame's own tag is kept in it, 0 where it has none (draft, section 4.2).
+    let encapsulation = if mirrored.tag.is_some() { 3 } else { 0 };
+    let (first, second) = (mirrored.first_word(VERSION_2, encapsulation).to_be_bytes(), (index & 0xf_ffff).to_be_bytes());
+    let mut out = [0; HEADER2_LEN];
+    out[..4].copy_from_slice(&first);
+    out[4..].copy_from_slice(&second);
+    out
+}
+
+/// What only type III says.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Type3 {
+    /// In units of the granularity.
+    pub timestamp: u32,
+    pub security_group_tag: u16,
+    /// 6 bits: which engine of the sender saw the frame.
+    pub hardware: u8,
+    /// The frame was leaving the mirrored port, not entering it.
+    pub egress: bool,
+    /// 0: 100 microseconds, 1: 100 nanoseconds, 2: IEEE 1588 (nanoseconds), 3: as configured.
+    pub granularity: u8,
+    /// The platform subheader: a first word, that begins with six bits of platform id, and a second.
+    pub subheader: Option<(u32, u32)>,
+}
+
+/// Writes the type III header of an Ethernet frame, and the subheader where there is one; returns its bytes.
+///
+/// # Panics
+/// If `out` is shorter than `HEADER3_LEN`, and with a subheader `SUBHEADER_LEN` more.
+pub fn write_type3(out: &mut [u8], mirrored: Mirrored, type3: &Type3) -> usize {
+    let last = u16::from(type3.hardware & 0x3f) << 4
+        | 1 << 15 // The payload is a link-layer frame (P), of type Ethernet (FT 0).
+        | u16::from(type3.egress) << 3
+        | u16::from(type3.granularity & 3) << 1
+        | u16::from(type3.subheader.is_some());
+    out[..4].copy_from_slice(&mirrored.first_word(VERSION_3, 0).to_be_bytes());
+    out[4..8].copy_from_slice(&type3.timestamp.to_be_bytes());
+    out[8..10].copy_from_slice(&type3.security_group_tag.to_be_bytes());
+    out[10..12].copy_from_slice(&last.to_be_bytes());
+    let Some((first, second)) = type3.subheader else { return HEADER3_LEN };
+    out[12..16].copy_from_slice(&first.to_be_bytes());
+    out[16..20].copy_from_slice(&second.to_be_bytes());
+    HEADER3_LEN + SUBHEADER_LEN
 }

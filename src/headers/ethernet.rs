@@ -2,6 +2,9 @@
 //! # Source
 //! IEEE 802.3-2022, 3.2; the types: IANA, "IEEE 802 Numbers".
 
+use std::fmt;
+use std::net::Ipv6Addr;
+
 use super::{be16, chunk};
 
 /// Bytes of an untagged header.
@@ -10,6 +13,9 @@ pub const HEADER_LEN: usize = 14;
 pub const ADDRESS_LEN: usize = 6;
 /// Bytes of the two addresses together: where the type, or the first VLAN tag, stands.
 pub const ADDRESSES_LEN: usize = 12;
+
+/// The shortest frame that Ethernet carries, without its FCS (IEEE 802.3, 4A.4.2: 64 bytes with it).
+pub const MIN_FRAME_LEN: usize = 60;
 
 /// IPv4 (RFC 894).
 pub const TYPE_IPV4: u16 = 0x0800;
@@ -53,4 +59,46 @@ impl<'a> Ethernet<'a> {
     pub fn ethertype(&self) -> u16 {
         be16(self.0, 12)
     }
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl MacAddress {
+    pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
+
+    /// Where IPv6 sends to a multicast group (RFC 2464, 7).
+    pub fn of_ipv6_group(group: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = group.octets();
+        Self([0x33, 0x33, a, b, c, d])
+    }
+
+    /// Addressed to many, broadcast among them: the lowest bit of the first byte.
+    pub fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes the addresses and the type; `out` holds at least `HEADER_LEN`.
+///
+/// # Panics
+/// If `out` is shorter.
+pub fn write(out: &mut [u8], destination: MacAddress, source: MacAddress, ethertype: u16) {
+    out[..6].copy_from_slice(&destination.0);
+    out[6..12].copy_from_slice(&source.0);
+    out[12..14].copy_from_slice(&ethertype.to_be_bytes());
 }

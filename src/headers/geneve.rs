@@ -2,7 +2,7 @@
 //! # Source
 //! RFC 8926, 3.4.
 
-use super::{be16, be32, chunk};
+use super::{be16, be32, chunk, ethernet};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 8;
@@ -36,4 +36,10 @@ impl<'a> Geneve<'a> {
     pub fn vni(&self) -> u32 {
         be32(self.0, 4) >> 8
     }
+}
+
+/// The header, without options, of an Ethernet frame in network `vni` (24 bits).
+pub fn header(vni: u32) -> [u8; HEADER_LEN] {
+    let ([_, a, b, c], [high, low]) = (vni.to_be_bytes(), ethernet::TYPE_TEB.to_be_bytes());
+    [0, 0, high, low, a, b, c, 0]
 }

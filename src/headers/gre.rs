@@ -77,3 +77,19 @@ impl<'a> Gre<'a> {
         if is_nvgre { self.key().map(|key| key >> 8) } else { None }
     }
 }
+
+/// Writes the header to the front of `out` and returns its bytes: 4, and 4 more for each of key and sequence number.
+///
+/// # Panics
+/// If `out` is shorter than that.
+pub fn write(out: &mut [u8], protocol_type: u16, key: Option<u32>, sequence: Option<u32>) -> usize {
+    let flags = if key.is_some() { KEY } else { 0 } | if sequence.is_some() { SEQUENCE } else { 0 };
+    out[..2].copy_from_slice(&flags.to_be_bytes());
+    out[2..4].copy_from_slice(&protocol_type.to_be_bytes());
+    let mut len = 4;
+    for field in [key, sequence].into_iter().flatten() {
+        out[len..len + 4].copy_from_slice(&field.to_be_bytes());
+        len += 4;
+    }
+    len
+}

@@ -2,6 +2,9 @@
 //! # Source
 //! RFC 791, 3.1.
 
+use std::net::Ipv4Addr;
+
+use super::checksum::Sum;
 use super::{be16, be32, chunk};
 
 /// Bytes of a header without options.
@@ -73,4 +76,39 @@ impl<'a> Ipv4<'a> {
     pub fn destination(&self) -> u32 {
         be32(self.0, 16)
     }
+}
+
+/// What a written header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub protocol: u8,
+    pub ttl: u8,
+    /// Differentiated services code point, 0..=63.
+    pub dscp: u8,
+    pub dont_fragment: bool,
+    pub identification: u16,
+    /// Header and payload.
+    pub total_len: u16,
+}
+
+/// Writes a header without options, checksum included, to the first 20 bytes of `out`.
+///
+/// # Panics
+/// If `out` is shorter.
+pub fn write(out: &mut [u8], header: &Header) {
+    let out = &mut out[..HEADER_LEN];
+    out[0] = 0x45;
+    out[1] = header.dscp << 2;
+    out[2..4].copy_from_slice(&header.total_len.to_be_bytes());
+    out[4..6].copy_from_slice(&header.identification.to_be_bytes());
+    out[6..8].copy_from_slice(&[if header.dont_fragment { 0x40 } else { 0 }, 0]);
+    out[8] = header.ttl;
+    out[9] = header.protocol;
+    out[10..12].fill(0);
+    out[12..16].copy_from_slice(&header.source.octets());
+    out[16..20].copy_from_slice(&header.destination.octets());
+    let checksum = Sum::default().bytes(out).checksum();
+    out[10..12].copy_from_slice(&checksum.to_be_bytes());
 }

@@ -2,6 +2,8 @@
 //! # Source
 //! RFC 8200, 3 and 4; RFC 4302, 2.2 (length of AH).
 
+use std::net::Ipv6Addr;
+
 use super::{be16, chunk, ip};
 
 /// Bytes of the fixed header.
@@ -69,4 +71,34 @@ pub fn extension(bytes: &[u8], offset: usize, kind: u8) -> Option<Extension> {
         ip::AH => Extension { next_header, len: (usize::from(header[1]) + 2) * 4, fragment_offset: 0, more_fragments: false },
         _ => Extension { next_header, len: (usize::from(header[1]) + 1) * 8, fragment_offset: 0, more_fragments: false },
     })
+}
+
+/// What a written header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub next_header: u8,
+    pub hop_limit: u8,
+    /// Differentiated services code point, 0..=63.
+    pub dscp: u8,
+    /// 20 bits.
+    pub flow_label: u32,
+    /// Bytes that follow the fixed header.
+    pub payload_len: u16,
+}
+
+/// Writes a header to the first 40 bytes of `out`.
+///
+/// # Panics
+/// If `out` is shorter.
+pub fn write(out: &mut [u8], header: &Header) {
+    let out = &mut out[..HEADER_LEN];
+    let first = 6 << 28 | u32::from(header.dscp) << 22 | (header.flow_label & 0xf_ffff);
+    out[..4].copy_from_slice(&first.to_be_bytes());
+    out[4..6].copy_from_slice(&header.payload_len.to_be_bytes());
+    out[6] = header.next_header;
+    out[7] = header.hop_limit;
+    out[8..24].copy_from_slice(&header.source.octets());
+    out[24..40].copy_from_slice(&header.destination.octets());
 }

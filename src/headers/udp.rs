@@ -54,3 +54,13 @@ impl<'a> Udp<'a> {
         usize::from(self.len()) == HEADER_LEN
     }
 }
+
+/// The eight bytes of a header; `len` counts them and the payload.
+pub fn header(source_port: u16, destination_port: u16, len: u16, checksum: u16) -> [u8; HEADER_LEN] {
+    let words = [source_port, destination_port, len, checksum];
+    let mut out = [0; HEADER_LEN];
+    for (two, word) in out.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+        *two = word.to_be_bytes();
+    }
+    out
+}

@@ -2,6 +2,8 @@
 //! # Source
 //! IEEE 802.1Q-2022, 9.3 to 9.6.
 
+use super::u16_at;
+
 /// Bytes that one tag adds to a frame: TPID and TCI, or, seen from behind the TPID, TCI and the next type.
 pub const TAG_LEN: usize = 4;
 
@@ -30,4 +32,31 @@ pub fn id(tci: u16) -> u16 {
 #[inline(always)]
 pub fn priority(tci: u16) -> u8 {
     (tci >> 13) as u8
+}
+
+/// A VLAN tag's content: identifier (0..=4095) and priority (0..=7).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct VlanTag {
+    pub vlan: u16,
+    pub priority: u8,
+}
+
+impl VlanTag {
+    /// The tag control information, drop-eligible bit clear.
+    pub fn tci(self) -> u16 {
+        u16::from(self.priority & 7) << 13 | (self.vlan & 0xfff)
+    }
+}
+
+/// The four bytes of an 802.1Q tag, that go between the addresses and the type.
+pub fn tag(tpid: u16, tag: VlanTag) -> [u8; TAG_LEN] {
+    let ([a, b], [c, d]) = (tpid.to_be_bytes(), tag.tci().to_be_bytes());
+    [a, b, c, d]
+}
+
+/// The outermost tag of a frame, if it begins with one.
+#[inline(always)]
+pub fn outer_tag(frame: &[u8]) -> Option<VlanTag> {
+    let (tpid, tci) = (u16_at(frame, 12)?, u16_at(frame, 14)?);
+    is_tpid(tpid).then(|| VlanTag { vlan: id(tci), priority: priority(tci) })
 }

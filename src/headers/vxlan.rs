@@ -42,3 +42,9 @@ impl<'a> Vxlan<'a> {
         if self.0[0] & NEXT_PROTOCOL_VALID != 0 { self.0[3] } else { NEXT_ETHERNET }
     }
 }
+
+/// The header of a frame in network `vni` (24 bits).
+pub fn header(vni: u32) -> [u8; HEADER_LEN] {
+    let [_, a, b, c] = vni.to_be_bytes();
+    [VNI_VALID, 0, 0, 0, a, b, c, 0]
+}

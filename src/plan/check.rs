@@ -1,10 +1,13 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, Target, ToolId};
+use super::plan::{Output, PortId, Target, ToolId, Verdict};
 use super::resolve::Resolved;
+use crate::capture::Reader;
+use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::filter::{Analysis, analyse};
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, Device, Name, NameKind};
+use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.
@@ -19,6 +22,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
+    warn_of_rules(resolved, parsed, diagnostics);
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
@@ -57,6 +61,120 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label("`rxq 0` makes it a port that only sends"));
     }
+}
+
+/// Warns of rules that can never match, and of rules that miss what they look as if they took.
+fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+    let rules = &resolved.plan.rules;
+    let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
+    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (_, source))| source.is_enabled) {
+        let warning = |text: String| Diagnostic::warning(source.span, text);
+        let mine = &analyses[index];
+        if mine.iter().any(|analysis| analysis.never_matches) {
+            diagnostics
+                .push(warning(format!("rule {} can never match", rule.priority)).label("no packet is what its filter asks for"));
+            continue;
+        }
+        let shadow = (0..index).find(|&earlier| {
+            let (other, other_source) = (&rules[earlier], &resolved.rules[earlier]);
+            other_source.is_enabled
+                && other.verdict != Verdict::Continue
+                && rule.sources.iter().all(|port| other.sources.contains(port))
+                && (takes_all(&other_source.matcher, &analyses[earlier]) || is_same(&other_source.matcher, &source.matcher))
+        });
+        if let Some(shadow) = shadow {
+            let word = if rules[shadow].verdict == Verdict::Drop { "drop" } else { "final" };
+            let text = format!("rule {} can never match", rule.priority);
+            diagnostics
+                .push(warning(text).label(format!("rule {}, which is `{word}`, takes its packets first", rules[shadow].priority)));
+            continue;
+        }
+        if let Some((port, snaplen)) =
+            snapped(resolved, index, mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0))
+        {
+            let text = format!("rule {} can never match packets of port `{}`", rule.priority, resolved.plan.ports[port.0].name);
+            diagnostics.push(
+                warning(text).label(format!("its filter looks beyond the {snaplen} bytes that the capture keeps of a packet")),
+            );
+        }
+        let looks_plain = source.matcher.vlans.is_none() && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
+        if looks_plain && mine.iter().any(|analysis| analysis.misses_tagged) {
+            let tagged = (0..rules.len()).find(|&other| {
+                other != index
+                    && asks_for_vlans(parsed, resolved, other)
+                    && rules[other].sources.iter().any(|port| rule.sources.contains(port))
+            });
+            if let Some(other) = tagged {
+                let text = format!(
+                    "rule {} misses tagged packets, which rule {} says the port carries",
+                    rule.priority, rules[other].priority
+                );
+                diagnostics.push(warning(text).help("`through vlan` after the filter looks behind the tags"));
+            }
+        }
+    }
+}
+
+/// What is certain of each filter of a rule. A list matches where one entry does.
+fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
+    let together = |filter: &FilterTerm| {
+        if filter.prefixes.is_some() || filter.programs.len() > MOST_ANALYSED {
+            return Analysis::default();
+        }
+        let each: Vec<Analysis> = filter.programs.iter().map(analyse).collect();
+        Analysis {
+            never_matches: each.iter().all(|analysis| analysis.never_matches),
+            always_matches: each.iter().any(|analysis| analysis.always_matches),
+            misses_tagged: each.iter().all(|analysis| analysis.misses_tagged),
+            least_captured_bytes: each.iter().map(|analysis| analysis.least_captured_bytes).min().unwrap_or(0),
+        }
+    };
+    matcher.filters.iter().map(together).collect()
+}
+
+/// Entries of a list that are looked into one by one.
+const MOST_ANALYSED: usize = 64;
+
+fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
+    matcher.vlans.is_none() && matcher.terms.is_empty() && analyses.iter().all(|analysis| analysis.always_matches)
+}
+
+fn is_same(a: &Matcher, b: &Matcher) -> bool {
+    let filters = a.filters.len() == b.filters.len()
+        && a.filters
+            .iter()
+            .zip(&b.filters)
+            .all(|(a, b)| a.programs == b.programs && a.through == b.through && a.prefixes.is_none() && b.prefixes.is_none());
+    filters && a.vlans == b.vlans && a.terms == b.terms
+}
+
+fn asks_for_vlans(parsed: &Parsed, resolved: &Resolved, rule: usize) -> bool {
+    let matcher = &resolved.rules[rule].matcher;
+    let words = &resolved.plan.rules[rule].words;
+    let is_named = |name: &str| {
+        parsed.file.commands.iter().any(|command| match &command.value {
+            Command::FilterCreate { name: filter, filter: defined } => {
+                filter.value == name && matches!(&defined.source.value, FilterSource::Expression(text) if has_vlan(text))
+            }
+            _ => false,
+        })
+    };
+    matcher.vlans.is_some()
+        || (matcher.filters.iter().all(|filter| filter.through.is_empty()) && (has_vlan(words) || is_named(words)))
+}
+
+fn has_vlan(words: &str) -> bool {
+    words.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
+}
+
+/// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
+fn snapped(resolved: &Resolved, rule: usize, least_captured_bytes: u64) -> Option<(PortId, u32)> {
+    resolved.plan.rules[rule].sources.iter().find_map(|&port| {
+        let path = resolved.plan.ports[port.0].devargs.split(',').find_map(|arg| arg.strip_prefix("rx_pcap="))?;
+        let snaplen =
+            Reader::open(std::path::Path::new(path)).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()?;
+        (snaplen > 0 && u64::from(snaplen) < least_captured_bytes).then_some((port, snaplen))
+    })
 }
 
 /// Where a port or tool is defined.

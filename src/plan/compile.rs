@@ -1,6 +1,6 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{InputPlan, Plan, PortId, RuleId, Step, Target};
+use super::plan::{DedupPlan, InputPlan, Plan, PortId, RuleId, Step, StepDedup, Target};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::sample::SampleSpec;
@@ -21,6 +21,9 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         .iter()
         .map(|&rule| Step {
             rule: RuleId(rule),
+            dedup: plan.rules[rule].dedup.as_ref().and_then(|dedup| step_dedup(dedup, port)),
+            is_scheduled: plan.rules[rule].schedule.is_some(),
+            is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
             sample_hash: sources[rule].sample_hash,
             targets: plan.rules[rule].targets.clone(),
@@ -30,10 +33,19 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     InputPlan {
-        needs_frames: classifier.needs_frames() || balances || steps.iter().any(|step| step.sample_hash.is_some()),
+        needs_frames: classifier.needs_frames()
+            || balances
+            || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),
         needs_lens: samplers().any(SampleSpec::needs_lens),
-        needs_time: samplers().any(SampleSpec::needs_time),
+        needs_time: samplers().any(SampleSpec::needs_time)
+            || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
         steps,
         classifier,
     }
+}
+
+/// Ports outside the scope are not compared.
+fn step_dedup(dedup: &DedupPlan, port: PortId) -> Option<StepDedup> {
+    let place = dedup.scope.iter().position(|&compared| compared == port)?;
+    Some(StepDedup { port: u8::try_from(place).ok()?, action: dedup.action })
 }

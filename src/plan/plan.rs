@@ -4,12 +4,16 @@
 
 use std::time::Duration;
 
-use crate::datapath::balance::{BucketTable, GroupSpec};
+use super::schedule::Schedule;
+use crate::broker::health::HealthSpec;
+use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
+use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
+use crate::filter::Engine;
 use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
@@ -116,6 +120,9 @@ pub struct ToolPlan {
     pub output: Output,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
+    pub health: HealthSpec,
+    /// `tool drain`: it gets nothing until `tool enable`.
+    pub is_drained: bool,
 }
 
 /// Where a tool's copies go.
@@ -133,7 +140,6 @@ pub struct GroupPlan {
     pub members: Vec<ToolId>,
     pub spec: GroupSpec,
     pub hash: HashId,
-    pub table: BucketTable,
 }
 
 #[derive(Clone, Debug)]
@@ -143,9 +149,47 @@ pub struct RulePlan {
     pub sources: Vec<PortId>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
+    pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
+    /// When the rule is on; `None`: always.
+    pub schedule: Option<Schedule>,
+    /// Packets that it takes before it goes off for good.
+    pub limit: Option<u64>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+}
+
+/// `dedup window …` of a rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DedupPlan {
+    pub window_ns: u64,
+    pub ignore: Ignore,
+    /// The ports that are compared with each other; in statistics and counters a port is its place here.
+    pub scope: Vec<PortId>,
+    pub action: DedupAction,
+    /// Bytes of all workers' tables together.
+    pub memory: u64,
+}
+
+impl DedupPlan {
+    /// What each of `workers` is to do.
+    pub fn spec(&self, workers: usize) -> DedupSpec {
+        DedupSpec {
+            window_ns: self.window_ns,
+            ignore: self.ignore,
+            packets: Dedup::packets_for(self.memory / workers.max(1) as u64),
+            ports: self.scope.len(),
+        }
+    }
+}
+
+/// What becomes of a duplicate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DedupAction {
+    /// The rule does not take it.
+    Drop,
+    /// It is counted, and goes where its original went.
+    Count,
 }
 
 /// Where a rule's packets go.
@@ -176,7 +220,7 @@ pub struct InputPlan {
     pub needs_frames: bool,
     /// Some sampler asks for lengths.
     pub needs_lens: bool,
-    /// Some sampler asks for the time.
+    /// Some sampler, dedup or group asks for the time.
     pub needs_time: bool,
 }
 
@@ -184,11 +228,23 @@ pub struct InputPlan {
 #[derive(Clone, Debug)]
 pub struct Step {
     pub rule: RuleId,
+    /// Where the rule leaves out, or counts, duplicates among this port's packets.
+    pub dedup: Option<StepDedup>,
+    pub is_scheduled: bool,
+    pub is_limited: bool,
     pub is_sampled: bool,
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+}
+
+/// How a step looks for duplicates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepDedup {
+    /// The port's place in the rule's scope.
+    pub port: u8,
+    pub action: DedupAction,
 }
 
 /// What the file asks for once everything is set up.
@@ -205,6 +261,21 @@ impl Plan {
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub fn parse_depth(&self) -> Depth {
         self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
+    /// What decides the filters, in words: `native`, or the interpreter and why.
+    pub fn filter_engine(&self) -> String {
+        let mut engines = self.inputs.iter().filter_map(|input| input.classifier.engine());
+        let first = engines.next();
+        engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
+    }
+
+    /// Whether a rule's targets want to know when their buckets were used.
+    pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
+        targets.iter().any(|target| match target {
+            Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
+            Target::Tool(_) => false,
+        })
     }
 
     /// Ports that tools send to.

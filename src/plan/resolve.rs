@@ -5,19 +5,27 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::plan::{
-    Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
+    Action, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId,
+    ToolPlan, Verdict,
 };
-use crate::datapath::balance::{Group, GroupSpec};
+use super::schedule::WeeklyHours;
+use crate::broker::health::HealthSpec;
+use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::dedup::Ignore;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
+use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use crate::filter::through::{self, Through};
 use crate::filter::verify::Program;
@@ -41,6 +49,8 @@ pub(super) struct RuleSource {
     pub matcher: Matcher,
     pub sample_hash: Option<HashId>,
     pub is_enabled: bool,
+    /// Where the rule's priority stands.
+    pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
 }
@@ -48,7 +58,7 @@ pub(super) struct RuleSource {
 /// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
 pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
-    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), hashes: Vec::new() };
+    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), lists: HashMap::new(), hashes: Vec::new() };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
     }
@@ -80,6 +90,7 @@ struct Tool<'a> {
     name: &'a Name,
     target: &'a Spanned<ToolTarget>,
     options: Vec<&'a Spanned<ToolOption>>,
+    is_drained: bool,
 }
 
 struct GroupDefinition<'a> {
@@ -98,6 +109,8 @@ struct Resolver<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
+    /// Lists of `match file`, by path and what they look through.
+    lists: HashMap<(String, Through), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
 }
 
@@ -144,7 +157,7 @@ impl<'a> Resolver<'a> {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Tool, name, other);
                 }
-                definitions.tools.push(Tool { name, target, options: options.iter().collect() });
+                definitions.tools.push(Tool { name, target, options: options.iter().collect(), is_drained: false });
             }
             Command::ToolModify { name, options } => {
                 if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
@@ -156,8 +169,11 @@ impl<'a> Resolver<'a> {
                     definitions.tools.remove(index);
                 }
             }
-            Command::ToolDrain(_) => self.unavailable(command.span, "`tool drain`"),
-            Command::ToolEnable(_) => self.unavailable(command.span, "`tool enable`"),
+            Command::ToolDrain(name) | Command::ToolEnable(name) => {
+                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
+                    definitions.tools[index].is_drained = matches!(command.value, Command::ToolDrain(_));
+                }
+            }
             Command::GroupCreate { name, options } => {
                 if let Some(other) = self.known_target(name, definitions) {
                     return self.duplicate(NameKind::Group, name, other);
@@ -453,11 +469,19 @@ impl<'a> Resolver<'a> {
                 Output::Discard
             }
         };
-        let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
+        let mut plan = ToolPlan {
+            name: tool.name.value.clone(),
+            output,
+            queue: DEFAULT_QUEUE,
+            health: HealthSpec::LOCAL,
+            is_drained: tool.is_drained,
+        };
         for option in &tool.options {
             match &option.value {
                 ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
+                ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
+                ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
                 ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
                 ToolOption::Queue { bytes: None, .. } => {
                     let message = "this queue is out of range".to_owned();
@@ -474,7 +498,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
-        let mut members: &[Name] = &[];
+        let (mut members, mut standbys): (&[Name], &[Name]) = (&[], &[]);
+        let mut min_up = (0, Below::Spread);
+        let mut returns = Returns::AtOnce;
         let mut weights: Option<&[Spanned<u32>]> = None;
         let mut spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
         let mut discard_percent = 0;
@@ -490,16 +516,27 @@ impl<'a> Resolver<'a> {
                     };
                 }
                 ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
-                ast::GroupOption::Standby(_) | ast::GroupOption::MinUp { .. } | ast::GroupOption::Return(_) => {
-                    let word = first_word(self.sources().text(option.span)).to_owned();
-                    self.unavailable(option.span, &format!("`{word}`"));
+                ast::GroupOption::Standby(tools) => standbys = tools,
+                ast::GroupOption::MinUp { count, below } => {
+                    min_up = (
+                        *count as usize,
+                        below.as_ref().map_or(Below::Spread, |below| match below.value {
+                            ast::Below::Drop => Below::Drop,
+                            ast::Below::Spread => Below::Spread,
+                        }),
+                    );
+                }
+                ast::GroupOption::Return(ast::Return::Now) => returns = Returns::AtOnce,
+                ast::GroupOption::Return(ast::Return::Idle(duration)) => {
+                    returns = Returns::WhenIdle { idle_ns: nanoseconds(*duration) };
                 }
             }
         }
         let known = names_of(&definitions.tools, |tool| tool.name);
         let mut tools = Vec::new();
-        for (place, name) in members.iter().enumerate() {
-            if members[..place].iter().any(|other| other.value == name.value) {
+        let all: Vec<&Name> = members.iter().chain(standbys).collect();
+        for (place, &name) in all.iter().enumerate() {
+            if all[..place].iter().any(|other| other.value == name.value) {
                 self.error(Diagnostic::error(name.span, format!("tool `{}` is in this group already", name.value)));
             }
             tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
@@ -518,7 +555,7 @@ impl<'a> Resolver<'a> {
             Some(list) => list.iter().map(|weight| weight.value).collect(),
             None => vec![1; members.len()],
         };
-        if tools.len() != members.len() || tools.is_empty() {
+        if tools.len() != all.len() || members.is_empty() {
             return None;
         }
         // percent of all buckets: discard / (discard + sum of weights), in whole numbers
@@ -528,16 +565,14 @@ impl<'a> Resolver<'a> {
             weights: weights.iter().map(|weight| weight.saturating_mul(scale)).collect(),
             discard_weight: discard_percent.min(99).saturating_mul(sum),
             seed: definitions.settings.seed,
-            ..GroupSpec::equal(tools.len())
+            standbys: standbys.len(),
+            min_up: min_up.0,
+            below: min_up.1,
+            returns,
+            ..GroupSpec::equal(members.len())
         };
         match Group::new(group_spec.clone()) {
-            Ok(made) => Some(GroupPlan {
-                name: group.name.value.clone(),
-                members: tools,
-                spec: group_spec,
-                hash: self.hash_id(spec),
-                table: made.table().clone(),
-            }),
+            Ok(_) => Some(GroupPlan { name: group.name.value.clone(), members: tools, spec: group_spec, hash: self.hash_id(spec) }),
             Err(error) => {
                 self.error(Diagnostic::error(group.name.span, error.to_string()));
                 None
@@ -551,15 +586,24 @@ impl<'a> Resolver<'a> {
             priority: rule.priority.value,
             sources: all_ports(),
             words: String::new(),
+            dedup: None,
             sample: None,
+            schedule: None,
+            limit: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
         };
-        let mut source =
-            RuleSource { matcher: Matcher::default(), sample_hash: None, is_enabled: rule.is_enabled, is_from_any: true };
+        let mut source = RuleSource {
+            matcher: Matcher::default(),
+            sample_hash: None,
+            is_enabled: rule.is_enabled,
+            span: rule.priority.span,
+            is_from_any: true,
+        };
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
+        let mut deduped: Option<(Span, &ast::Dedup)> = None;
         for clause in &rule.clauses {
             if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
                 let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
@@ -598,12 +642,15 @@ impl<'a> Resolver<'a> {
                     plan.verdict = Verdict::Drop;
                 }
                 RuleClause::Class(_) => {}
-                RuleClause::Dedup(_)
-                | RuleClause::Edit(_)
-                | RuleClause::Active(_)
-                | RuleClause::Until(_)
-                | RuleClause::For(_)
-                | RuleClause::Limit(_) => {
+                RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
+                RuleClause::Active(active) => {
+                    let hours = self.hours(active);
+                    plan.schedule.get_or_insert_default().hours = hours;
+                }
+                RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
+                RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
+                RuleClause::Limit(packets) => plan.limit = Some(*packets),
+                RuleClause::Edit(_) => {
                     let word = first_word(self.sources().text(clause.span)).to_owned();
                     self.unavailable(clause.span, &format!("`{word}`"));
                 }
@@ -629,7 +676,80 @@ impl<'a> Resolver<'a> {
                 Diagnostic::error(sampled, "a rule that drops has nothing to sample").label("expected no `sample` beside `drop`"),
             );
         }
+        if let Some((span, dedup)) = deduped {
+            if drops.is_some() {
+                let message = "a rule that drops has no duplicates to leave out";
+                self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
+            }
+            plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
+        }
         (plan, source)
+    }
+
+    fn hours(&mut self, active: &ast::Schedule) -> Option<WeeklyHours> {
+        let zone = match &active.zone {
+            None => TimeZone::system(),
+            Some(name) => match TimeZone::get(&name.value) {
+                Ok(zone) => zone,
+                Err(_) => {
+                    let message = format!("unknown time zone `{}`", name.value);
+                    let label = "expected a name of the system's time zone database, such as Europe/Berlin or UTC";
+                    self.error(Diagnostic::error(name.span, message).label(label));
+                    return None;
+                }
+            },
+        };
+        let spans = active.windows.iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        Some(WeeklyHours::of(spans, zone))
+    }
+
+    /// `sources` are the rule's.
+    fn dedup(&mut self, dedup: &ast::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
+        let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
+        let known = names_of(&definitions.ports, |port| port.name);
+        let mut scope = Vec::new();
+        for name in &dedup.scope {
+            let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
+            if !sources.contains(&PortId(index)) {
+                let message = format!("the rule takes nothing from port `{}`", name.value);
+                self.error(Diagnostic::error(name.span, message).label("expected a port that stands in `from`"));
+            }
+            if !scope.contains(&PortId(index)) {
+                scope.push(PortId(index));
+            }
+        }
+        let action = match &dedup.action {
+            None => DedupAction::Drop,
+            Some(action) => match action.value {
+                ast::DedupAction::Drop => DedupAction::Drop,
+                ast::DedupAction::Count => DedupAction::Count,
+                ast::DedupAction::Tag => {
+                    self.unavailable(action.span, "`action tag`");
+                    DedupAction::Count
+                }
+            },
+        };
+        if let Some(memory) = &dedup.memory
+            && !(LEAST_DEDUP_MEMORY..=MOST_DEDUP_MEMORY).contains(&memory.value)
+        {
+            self.error(Diagnostic::error(memory.span, "this much memory is out of range").label("expected 64Ki to 64Gi"));
+        }
+        if dedup.window.value > LONGEST_DEDUP_WINDOW {
+            self.error(Diagnostic::error(dedup.window.span, "this window is too long").label("expected at most 1h"));
+        }
+        DedupPlan {
+            window_ns: u64::try_from(dedup.window.value.as_nanos()).unwrap_or(u64::MAX),
+            ignore: Ignore {
+                ttl: has(ast::DedupIgnore::Ttl),
+                tos: has(ast::DedupIgnore::Tos),
+                vlan: has(ast::DedupIgnore::Vlan),
+                mac: has(ast::DedupIgnore::Mac),
+                tcp_seq: has(ast::DedupIgnore::TcpSeq),
+            },
+            scope: if scope.is_empty() { sources.to_vec() } else { scope },
+            action,
+            memory: dedup.memory.as_ref().map_or(DEFAULT_DEDUP_MEMORY, |memory| memory.value),
+        }
     }
 
     fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
@@ -745,48 +865,64 @@ impl<'a> Resolver<'a> {
 
     /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
     fn filter_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
-        let (program, own) = match &filter.source.value {
-            FilterSource::Named(name) => {
-                let known = names_of(&definitions.filters, |entry| entry.0);
-                let Some(index) = known.iter().position(|known| known.value == *name) else {
-                    if !self.parsed.file.is_excused(NameKind::Filter, name) {
-                        self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
-                    }
-                    return None;
-                };
-                // the definition is compiled, and its mistakes reported, once
-                let defined = definitions.filters[index].1;
-                (self.expression(defined), defined.through.as_ref())
-            }
-            _ => (self.expression(filter), None),
+        let FilterSource::Named(name) = &filter.source.value else {
+            return self.written_filter(filter, filter.through.as_ref());
         };
-        let through = filter.through.as_ref().or(own).map(|through| through_of(&through.value)).unwrap_or_default();
-        Some(FilterTerm { programs: vec![program?], through })
+        let known = names_of(&definitions.filters, |entry| entry.0);
+        let Some(index) = known.iter().position(|known| known.value == *name) else {
+            if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
+            }
+            return None;
+        };
+        let defined = definitions.filters[index].1;
+        self.written_filter(defined, filter.through.as_ref().or(defined.through.as_ref()))
     }
 
-    fn expression(&mut self, filter: &ast::Filter) -> Option<Program> {
+    /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
+    fn written_filter(&mut self, filter: &ast::Filter, through: Option<&Spanned<ast::Through>>) -> Option<FilterTerm> {
+        let through = through.map(|through| through_of(&through.value)).unwrap_or_default();
         match &filter.source.value {
             FilterSource::Expression(expression) => {
-                if let Some(known) = self.filters.get(expression) {
-                    return known.clone();
-                }
-                let program = match compile::compile(expression) {
-                    Ok(program) => Some(program),
-                    Err(error) => {
-                        let message = "this expression is not a filter".to_owned();
-                        self.error(Diagnostic::error(filter.source.span, message).label(format!("libpcap: {error}")));
-                        None
-                    }
+                let program = match self.filters.get(expression) {
+                    Some(known) => known.clone(),
+                    None => self.compile(expression, filter.source.span),
                 };
-                self.filters.insert(expression.clone(), program.clone());
-                program
+                Some(FilterTerm { programs: vec![program?], prefixes: None, through })
             }
-            FilterSource::File(_) => {
-                self.unavailable(filter.source.span, "`match file`");
-                None
-            }
+            FilterSource::File(path) => self.filter_list(path, filter.source.span, through),
             FilterSource::Named(_) => None,
         }
+    }
+
+    fn compile(&mut self, expression: &str, span: Span) -> Option<Program> {
+        let program = match compile::compile(expression) {
+            Ok(program) => Some(program),
+            Err(error) => {
+                let message = "this expression is not a filter".to_owned();
+                self.error(Diagnostic::error(span, message).label(format!("libpcap: {error}")));
+                None
+            }
+        };
+        self.filters.insert(expression.to_owned(), program.clone());
+        program
+    }
+
+    /// Reads a list of prefixes and expressions, one a line; `#` begins a comment.
+    fn filter_list(&mut self, path: &str, span: Span, through: Through) -> Option<FilterTerm> {
+        let key = (path.to_owned(), through);
+        if let Some(known) = self.lists.get(&key) {
+            return known.clone();
+        }
+        let list = match read_list(path, through) {
+            Ok(list) => Some(list),
+            Err(reason) => {
+                self.error(Diagnostic::error(span, reason).label("expected a list of prefixes or expressions, one a line"));
+                None
+            }
+        };
+        self.lists.insert(key, list.clone());
+        list
     }
 
     fn hash_id(&mut self, spec: HashSpec) -> HashId {
@@ -798,13 +934,58 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
+const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
+const MOST_DEDUP_MEMORY: u64 = 64 << 30;
+const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
+
 /// Packets that may wait for a tool where its `queue` does not say.
 const DEFAULT_QUEUE: usize = 4096;
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
 const MOST_QUEUE: u64 = 1 << 20;
 
+/// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
+const MOST_INNER_PREFIXES: usize = 4096;
+
+/// Reads the file of `match file`.
+fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+    let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let entry = line.split('#').next().unwrap_or("").trim();
+        if entry.is_empty() {
+            continue;
+        }
+        match entry.parse::<Prefix>() {
+            Ok(prefix) if through.is_empty() => prefixes.push(prefix),
+            Err(PrefixError::Syntax) | Ok(_) => {
+                let is_prefix = entry.parse::<Prefix>().is_ok();
+                if is_prefix && programs.len() >= MOST_INNER_PREFIXES {
+                    return Err(format!(
+                        "`{path}` has more than {MOST_INNER_PREFIXES} prefixes, too many to look up `through` layers"
+                    ));
+                }
+                let expression = if is_prefix { format!("net {entry}") } else { entry.to_owned() };
+                let program = compile::compile(&expression).map_err(|error| format!("`{path}` line {}: {error}", index + 1))?;
+                programs.push(program);
+            }
+            Err(error) => return Err(format!("`{path}` line {}: {error}", index + 1)),
+        }
+    }
+    if prefixes.is_empty() && programs.is_empty() {
+        return Err(format!("`{path}` has no entries"));
+    }
+    let prefixes = (!prefixes.is_empty()).then(|| Arc::new(PrefixSet::new(&prefixes, Direction::Either)));
+    Ok(FilterTerm { programs, prefixes, through })
+}
+
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
     definitions.iter().map(name).collect()

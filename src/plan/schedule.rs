@@ -132,6 +132,13 @@ impl WeeklyHours {
         if spans.is_empty() { Err(ScheduleError::Empty) } else { Ok(WeeklyHours { spans, zone }) }
     }
 
+    /// Hours as the pipeline language gives them, each with its days (bit 0 is Monday) and its first minute of the day and the minute
+    /// that it ends before, 1..=1440; one that ends before it begins ends on the next day.
+    pub fn of(spans: impl IntoIterator<Item = (u8, u16, u16)>, zone: TimeZone) -> WeeklyHours {
+        let spans = spans.into_iter().map(|(days, start_minute, end_minute)| Span { days, start_minute, end_minute });
+        WeeklyHours { spans: spans.collect(), zone }
+    }
+
     /// Whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips begin that much
     /// later, and of hours that come twice the first counts.
     pub fn at(&self, now_ns: u64) -> Activity {

@@ -2,7 +2,10 @@
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::datapath::dedup::Tally;
 
 /// A sum that one thread writes and others read.
 ///
@@ -119,6 +122,9 @@ pub struct WorkerCounters {
     pub ports: Box<[PortCounters]>,
     pub rules: Box<[RuleCounters]>,
     pub tools: Box<[ToolCounters]>,
+    pub groups: Box<[GroupCounters]>,
+    /// By rule; empty where none looks for duplicates.
+    pub dedups: Box<[Option<Arc<Tally>>]>,
     pub lcore: LcoreCounters,
 }
 
@@ -134,6 +140,8 @@ pub struct PortCounters {
 pub struct RuleCounters {
     /// Packets that reached the rule and matched it.
     pub matched: Counter,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: Counter,
     /// Of those, packets that the sampler passed over.
     pub sampled_out: Counter,
 }
@@ -146,6 +154,15 @@ pub struct ToolCounters {
     pub sent_bytes: Counter,
     /// By [`DropReason`].
     pub dropped: [Counter; DropReason::ALL.len()],
+}
+
+/// What became of a group's copies that no member got.
+#[derive(Default)]
+pub struct GroupCounters {
+    /// By the discard share.
+    pub discarded: Counter,
+    /// For want of members.
+    pub down: Counter,
 }
 
 /// How a worker spends its time.
@@ -162,11 +179,11 @@ pub struct LcoreCounters {
 }
 
 impl WorkerCounters {
-    pub fn new(ports: usize, rules: usize, tools: usize) -> Self {
+    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
         fn block<T: Default>(count: usize) -> Box<[T]> {
             std::iter::repeat_with(T::default).take(count).collect()
         }
-        Self { ports: block(ports), rules: block(rules), tools: block(tools), ..Self::default() }
+        Self { ports: block(ports), rules: block(rules), tools: block(tools), groups: block(groups), ..Self::default() }
     }
 
     /// worker: counts `count` packets that ended as `disposition`.

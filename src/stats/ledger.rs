@@ -39,6 +39,13 @@ impl Dropped {
         self.0[reason as usize]
     }
 
+    /// `count` copies dropped for `reason`.
+    pub fn of(reason: DropReason, count: u64) -> Self {
+        let mut dropped = Self::default();
+        dropped.0[reason as usize] = count;
+        dropped
+    }
+
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -71,6 +78,15 @@ impl Copies {
         self.requested == self.sent + self.dropped.total()
     }
 
+    /// What was counted since `earlier`.
+    pub fn since(&self, earlier: &Copies) -> Copies {
+        Copies {
+            requested: self.requested - earlier.requested,
+            sent: self.sent - earlier.sent,
+            dropped: Dropped(std::array::from_fn(|reason| self.dropped.0[reason] - earlier.dropped.0[reason])),
+        }
+    }
+
     pub fn add(&mut self, other: &Copies) {
         self.requested += other.requested;
         self.sent += other.sent;
@@ -86,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_packet_without_a_disposition_unbalances_the_ledger() {
-        let workers = [WorkerCounters::new(1, 1, 1), WorkerCounters::new(1, 1, 1)];
+        let workers = [WorkerCounters::new(1, 1, 1, 0), WorkerCounters::new(1, 1, 1, 0)];
         workers[0].received.add(3);
         workers[1].received.add(2);
         workers[0].settle(Disposition::Delivered, 3);

@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::WorkerCounters;
+use super::counters::{DropReason, WorkerCounters};
 use super::ledger::{Copies, Dropped, Packets};
+use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::dpdk::LcoreId;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::plan::Plan;
+use crate::plan::plan::DedupPlan;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
@@ -18,6 +20,10 @@ pub struct Totals {
     pub ports: Vec<PortTotals>,
     pub rules: Vec<RuleTotals>,
     pub tools: Vec<ToolTotals>,
+    /// By group: copies that no member got. Those of the discard share count as sent.
+    pub groups: Vec<Copies>,
+    /// By rule; `None` where it does not look for duplicates.
+    pub dedups: Vec<Option<DedupTotals>>,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -31,6 +37,8 @@ pub struct PortTotals {
 pub struct RuleTotals {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
 }
@@ -53,6 +61,7 @@ impl Totals {
         });
         let rules = (0..first.rules.len()).map(|id| RuleTotals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
+            duplicates: sum(&|worker| worker.rules[id].duplicates.get()),
             sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
         });
         let tools = (0..first.tools.len()).map(|id| ToolTotals {
@@ -63,18 +72,24 @@ impl Totals {
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
         });
+        let groups = (0..first.groups.len()).map(|id| {
+            let (sent, down) = (sum(&|worker| worker.groups[id].discarded.get()), sum(&|worker| worker.groups[id].down.get()));
+            Copies { requested: sent + down, sent, dropped: Dropped::of(DropReason::Down, down) }
+        });
         Self {
             packets: Packets::of(workers.iter().map(AsRef::as_ref)),
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            groups: groups.collect(),
+            dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
     }
 
-    /// Copies of all tools.
+    /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self) -> Copies {
-        self.tools.iter().fold(Copies::default(), |mut sum, tool| {
-            sum.add(&tool.copies);
+        self.tools.iter().map(|tool| &tool.copies).chain(&self.groups).fold(Copies::default(), |mut sum, copies| {
+            sum.add(copies);
             sum
         })
     }
@@ -93,15 +108,17 @@ impl Totals {
             .zip(&earlier.ports)
             .map(|(a, b)| PortTotals { received: a.received - b.received, received_bytes: a.received_bytes - b.received_bytes });
         let rules = self.rules.iter().zip(&earlier.rules);
-        let rules = rules.map(|(a, b)| RuleTotals { matched: a.matched - b.matched, sampled_out: a.sampled_out - b.sampled_out });
-        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
-            copies: Copies {
-                requested: a.copies.requested - b.copies.requested,
-                sent: a.copies.sent - b.copies.sent,
-                dropped: Dropped(std::array::from_fn(|reason| a.copies.dropped.0[reason] - b.copies.dropped.0[reason])),
-            },
-            sent_bytes: a.sent_bytes - b.sent_bytes,
+        let rules = rules.map(|(a, b)| RuleTotals {
+            matched: a.matched - b.matched,
+            duplicates: a.duplicates - b.duplicates,
+            sampled_out: a.sampled_out - b.sampled_out,
         });
+        let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
+        let tools = self
+            .tools
+            .iter()
+            .zip(&earlier.tools)
+            .map(|(a, b)| ToolTotals { copies: a.copies.since(&b.copies), sent_bytes: a.sent_bytes - b.sent_bytes });
         Totals {
             packets: Packets {
                 received: a.received - b.received,
@@ -115,6 +132,44 @@ impl Totals {
             ports: ports.collect(),
             rules: rules.collect(),
             tools: tools.collect(),
+            groups: self.groups.iter().zip(&earlier.groups).map(|(a, b)| a.since(b)).collect(),
+            dedups: dedups.collect(),
+        }
+    }
+}
+
+/// What a rule's dedup counted, in all workers.
+#[derive(Clone, Default, Debug)]
+pub struct DedupTotals {
+    pub counters: DedupCounters,
+    /// `first port * ports + second port`, by their places in the rule's scope.
+    pub pairs: Vec<PairCounters>,
+}
+
+impl DedupTotals {
+    fn of(workers: &[std::sync::Arc<WorkerCounters>], rule: usize) -> Option<Self> {
+        let mut sum: Option<Self> = None;
+        for tally in workers.iter().filter_map(|worker| worker.dedups[rule].as_ref()) {
+            let ports = tally.ports();
+            let counters = tally.counters();
+            let sum = sum.get_or_insert_with(|| Self { pairs: vec![PairCounters::NONE; ports * ports], ..Self::default() });
+            sum.counters.packets += counters.packets;
+            sum.counters.duplicates += counters.duplicates;
+            sum.counters.forgotten += counters.forgotten;
+            sum.pairs.iter_mut().enumerate().for_each(|(place, pair)| pair.add(&tally.pair(place / ports, place % ports)));
+        }
+        sum
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let (a, b) = (&self.counters, &earlier.counters);
+        Self {
+            counters: DedupCounters {
+                packets: a.packets - b.packets,
+                duplicates: a.duplicates - b.duplicates,
+                forgotten: a.forgotten - b.forgotten,
+            },
+            pairs: self.pairs.iter().zip(&earlier.pairs).map(|(a, b)| a.since(b)).collect(),
         }
     }
 }
@@ -149,16 +204,23 @@ pub struct Snapshot {
     #[serde(serialize_with = "as_map")]
     pub ports: Vec<(String, PortEntry)>,
     #[serde(serialize_with = "as_map")]
-    pub rules: Vec<(String, RuleTotals)>,
+    pub rules: Vec<(String, RuleEntry)>,
     #[serde(serialize_with = "as_map")]
-    pub tools: Vec<(String, ToolTotals)>,
+    pub tools: Vec<(String, ToolEntry)>,
     #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
+    /// By rule, where it looks for duplicates.
+    #[serde(serialize_with = "as_map")]
+    pub dedup: Vec<(String, DedupEntry)>,
     #[serde(serialize_with = "as_map")]
     pub lcores: Vec<(String, LcoreState)>,
     pub packets: Packets,
     pub copies: Copies,
     pub latency_ns: Latency,
+    /// What decides the filters: `native`, or `interpreter` and why.
+    pub filter_engine: String,
+    /// The latest changes of tools' states, oldest first.
+    pub events: Vec<EventEntry>,
     /// Whether both identities of the ledger hold. While packets are on their way they may not.
     pub balanced: bool,
 }
@@ -176,10 +238,121 @@ pub struct PortEntry {
 }
 
 #[derive(Clone, Serialize)]
+pub struct RuleEntry {
+    #[serde(flatten)]
+    pub totals: RuleTotals,
+    #[serde(flatten)]
+    pub activity: RuleActivity,
+}
+
+#[derive(Clone, Serialize)]
+pub struct ToolEntry {
+    #[serde(flatten)]
+    pub totals: ToolTotals,
+    #[serde(flatten)]
+    pub health: ToolHealth,
+}
+
+/// What the control thread knows of rules, tools and groups beside the counters; indexed by the plan's ids.
+#[derive(Clone, Default)]
+pub struct WatchState {
+    pub rules: Vec<RuleActivity>,
+    pub tools: Vec<ToolHealth>,
+    pub groups: Vec<GroupHealth>,
+    pub events: Vec<EventEntry>,
+}
+
+/// Whether a rule takes packets.
+#[derive(Clone, Copy, Serialize)]
+pub struct RuleActivity {
+    pub on: bool,
+    /// When its schedule turns it on or off next, in seconds since the Unix epoch; null if never.
+    pub next_change: Option<f64>,
+    /// Packets that its `limit` still allows.
+    pub limit_remaining: Option<u64>,
+}
+
+/// Whether a tool gets copies.
+#[derive(Clone, Copy, Serialize)]
+pub struct ToolHealth {
+    pub state: &'static str,
+    /// Of the last change of state.
+    pub reason: Option<&'static str>,
+    /// Seconds since the Unix epoch.
+    pub since: f64,
+}
+
+/// Who has a group's buckets.
+#[derive(Clone)]
+pub struct GroupHealth {
+    /// By member.
+    pub buckets: Vec<usize>,
+    /// Since the start.
+    pub buckets_moved: u64,
+    /// Buckets that wait to be idle before they go where they belong.
+    pub buckets_pending: usize,
+}
+
+/// A tool's change of state.
+#[derive(Clone, Serialize)]
+pub struct EventEntry {
+    /// Seconds since the Unix epoch.
+    pub time: f64,
+    pub tool: String,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Serialize)]
 pub struct GroupEntry {
     /// Buckets of the group's table that each member has.
     #[serde(serialize_with = "as_map")]
     pub buckets: Vec<(String, usize)>,
+    pub buckets_moved: u64,
+    pub buckets_pending: usize,
+    /// Copies that no member got; those of the discard share count as sent.
+    pub unassigned: Copies,
+}
+
+/// What a rule's dedup found.
+#[derive(Clone, Serialize)]
+pub struct DedupEntry {
+    /// Packets that were compared.
+    pub packets: u64,
+    pub duplicates: u64,
+    /// Packets forgotten within the window for want of room; their duplicates passed.
+    pub forgotten: u64,
+    /// Pairs of ports that had duplicates.
+    pub pairs: Vec<PairEntry>,
+}
+
+/// Duplicates of packets of one port that came by another, or the same.
+#[derive(Clone, Serialize)]
+pub struct PairEntry {
+    pub first: String,
+    pub duplicate: String,
+    pub duplicates: u64,
+    pub most_gap_ns: u64,
+    /// Gaps below 1 µs, below 2 µs, below 4 µs and so on, the last one all above.
+    pub gaps: [u64; GAP_BUCKETS],
+}
+
+impl DedupEntry {
+    fn new(plan: &Plan, dedup: &DedupPlan, totals: &DedupTotals) -> Self {
+        let name = |place: usize| plan.ports[dedup.scope[place].0].name.clone();
+        let ports = dedup.scope.len();
+        let pairs = totals.pairs.iter().enumerate().filter(|(_, pair)| pair.duplicates > 0);
+        let pairs = pairs.map(|(place, pair)| PairEntry {
+            first: name(place / ports),
+            duplicate: name(place % ports),
+            duplicates: pair.duplicates,
+            most_gap_ns: pair.most_gap_ns,
+            gaps: pair.gaps,
+        });
+        let DedupCounters { packets, duplicates, forgotten } = totals.counters;
+        Self { packets, duplicates, forgotten, pairs: pairs.collect() }
+    }
 }
 
 /// Time from receive to transmit; null where it was not measured.
@@ -205,6 +378,7 @@ impl Snapshot {
         totals: &Totals,
         ports: Vec<PortState>,
         lcores: Vec<LcoreState>,
+        watch: WatchState,
         uptime: Duration,
         balanced: bool,
     ) -> Self {
@@ -220,26 +394,33 @@ impl Snapshot {
             };
             (port.name.clone(), entry)
         });
-        let groups = plan.groups.iter().map(|group| {
-            let mut buckets = vec![0; group.members.len()];
-            for member in group.table.slots().iter().filter_map(|slot| slot.member()) {
-                buckets[member] += 1;
-            }
+        let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups).map(|((group, health), &unassigned)| {
             let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
-            (group.name.clone(), GroupEntry { buckets: names.zip(buckets).collect() })
+            let GroupHealth { buckets, buckets_moved, buckets_pending } = health;
+            let buckets = names.zip(buckets).collect();
+            (group.name.clone(), GroupEntry { buckets, buckets_moved, buckets_pending, unassigned })
+        });
+        let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
+        let tools = totals.tools.iter().zip(watch.tools).map(|(&totals, health)| ToolEntry { totals, health });
+        let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
+            let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
+            Some((rule.priority.to_string(), entry))
         });
         Self {
             schema: SCHEMA,
             time: (time.as_secs_f64() * 1e3).round() / 1e3,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
             ports: ports.collect(),
-            rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
-            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().copied()).collect(),
+            rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(rules).collect(),
+            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(tools).collect(),
             groups: groups.collect(),
+            dedup: dedup.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
             copies: totals.copies(),
             latency_ns: Latency::default(),
+            filter_engine: plan.filter_engine(),
+            events: watch.events,
             balanced,
         }
     }

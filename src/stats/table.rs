@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::counters::DropReason;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, ToolHealth};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -82,9 +82,17 @@ pub fn ports(snapshot: &Snapshot) -> String {
 
 /// Rules: what each matched.
 pub fn rules(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["rule", "matched", "sampled out"]);
+    let mut table = Table::new(&["rule", "matched", "duplicates", "sampled out", "state", "next change"]);
     for (name, rule) in &snapshot.rules {
-        table.row(vec![name.clone(), grouped(rule.matched), grouped(rule.sampled_out)]);
+        let totals = &rule.totals;
+        let state = match (rule.activity.on, rule.activity.limit_remaining) {
+            (true, None) => "on".to_owned(),
+            (true, Some(packets)) => format!("on, {} left", grouped(packets)),
+            (false, _) => "off".to_owned(),
+        };
+        let change = rule.activity.next_change.map(instant).unwrap_or_default();
+        let counts = [totals.matched, totals.duplicates, totals.sampled_out].map(grouped);
+        table.row(std::iter::once(name.clone()).chain(counts).chain([state, change]).collect());
     }
     titled("rules", &table)
 }
@@ -93,24 +101,55 @@ pub fn rules(snapshot: &Snapshot) -> String {
 pub fn tools(snapshot: &Snapshot) -> String {
     let reasons: Vec<DropReason> = DropReason::ALL
         .into_iter()
-        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0))
+        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.totals.copies.dropped.get(reason) > 0))
         .collect();
-    let mut head = vec!["tool", "requested", "sent", "bytes", "dropped"];
+    let mut head = vec!["tool", "state", "requested", "sent", "bytes", "dropped"];
     head.extend(reasons.iter().map(|reason| reason.name()));
     let mut table = Table::new(&head);
     for (name, tool) in &snapshot.tools {
-        let copies = &tool.copies;
+        let copies = &tool.totals.copies;
         let mut row = vec![
             name.clone(),
+            state_of(&tool.health),
             grouped(copies.requested),
             grouped(copies.sent),
-            grouped(tool.sent_bytes),
+            grouped(tool.totals.sent_bytes),
             grouped(copies.dropped.total()),
         ];
         row.extend(reasons.iter().map(|&reason| grouped(copies.dropped.get(reason))));
         table.row(row);
     }
     titled("tools", &table)
+}
+
+/// `down (link_down)`
+fn state_of(health: &ToolHealth) -> String {
+    match health.reason {
+        Some(reason) => format!("{} ({reason})", health.state),
+        None => health.state.to_owned(),
+    }
+}
+
+/// Seconds since the Unix epoch as RFC 3339 writes them.
+fn instant(seconds: f64) -> String {
+    jiff::Timestamp::from_second(seconds as i64).map_or_else(|_| seconds.to_string(), |instant| instant.to_string())
+}
+
+/// Groups: who has how many buckets, and what no member got.
+pub fn groups(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["group", "member", "buckets", "moved", "waiting", "discarded", "down"]);
+    for (name, group) in &snapshot.groups {
+        for (place, (member, buckets)) in group.buckets.iter().enumerate() {
+            let mut row = vec![if place == 0 { name.clone() } else { String::new() }, member.clone(), grouped(*buckets as u64)];
+            if place == 0 {
+                let unassigned = &group.unassigned;
+                let counts = [group.buckets_moved, group.buckets_pending as u64, unassigned.sent, unassigned.dropped.total()];
+                row.extend(counts.map(grouped));
+            }
+            table.row(row);
+        }
+    }
+    titled("groups", &table)
 }
 
 /// Lcores: how they spent their turns.
@@ -185,6 +224,6 @@ mod tests {
         table.row(vec!["recorder".to_owned(), "1,234".to_owned()]);
         let mut out = String::new();
         table.render(&mut out);
-        assert_eq!(out, "  tool        sent\n  ids            7\n  recorder   1,234\n");
+        assert_eq!(out, "  tool       sent\n  ids           7\n  recorder  1,234\n");
     }
 }

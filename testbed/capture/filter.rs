@@ -183,3 +183,23 @@ fn formats_are_converted_without_loss_of_time_or_length() {
         assert_eq!(magic_of(&out), magic, "{args:?}");
     }
 }
+
+#[test]
+fn through_vlan_selects_what_tcpdump_selects_without_the_tags() {
+    let tagged = captures().into_iter().find(|path| path.ends_with("http-vlan-0.pcap"));
+    let Some(tagged) = tagged.filter(|_| has(&["tcpdump", "tcprewrite"])) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (bare, theirs, ours) =
+        (folder.path().join("bare.pcap"), folder.path().join("theirs.pcap"), folder.path().join("ours.pcap"));
+    run("tcprewrite", &["--enet-vlan=del", "-i", text(&tagged), "-o", text(&bare)]);
+    let mut selected = 0;
+    for expression in ["tcp dst port 80", "tcp[tcpflags] & tcp-syn != 0", "greater 200", "udp"] {
+        run("tcpdump", &["-r", text(&bare), "-w", text(&theirs), expression]);
+        tapline_filter(&["-r", text(&tagged), "-w", text(&ours), expression, "through", "vlan"]).expect("a good capture");
+        let times =
+            |path: &Path| libpcap_packets(path).expect("a capture").into_iter().map(|packet| packet.time_ns).collect::<Vec<_>>();
+        assert_eq!(times(&ours), times(&theirs), "{expression}");
+        selected += times(&ours).len();
+    }
+    assert!(selected > 0, "the expressions select something");
+}

@@ -79,7 +79,7 @@ fn mistakes_on_the_command_line_leave_the_output_alone_and_exit_2() {
     let out = file(folder.path(), "out.pcap", b"precious");
     for (args, message) in [
         (vec!["-r", &input, "-w", &out, "tcp prot 80"], "syntax error"),
-        (vec!["-r", &input, "-w", &out, "arp", "through", "vlan"], "not available in this version"),
+        (vec!["-r", &input, "-w", &out, "arp", "through", "vlam"], "unknown layer `vlam`"),
         (vec!["-r", &input, "-w", &input, "arp"], "is the file that is read"),
         (vec!["-r", &input, "-w", &out, "--format", "gif"], "invalid value"),
         (vec!["-r", &input], "--write"),

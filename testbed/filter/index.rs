@@ -339,6 +339,55 @@ proptest! {
     }
 }
 
+/// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
+fn program() -> impl Strategy<Value = Vec<Insn>> {
+    let codes = vec![
+        0x20u16, 0x28, 0x28, 0x30, 0x30, 0x30, 0x40, 0x48, 0x50, 0x00, 0x01, 0x80, 0x81, 0x60, 0x61, 0xb1, 0xb1, 0x02, 0x03, 0x07,
+        0x87, 0x54, 0x54, 0x74, 0x64, 0x04, 0x84, 0x05, 0x15, 0x15, 0x15, 0x15, 0x25, 0x25, 0x35, 0x35, 0x45, 0x45, 0x45, 0x1d,
+        0x2d, 0x06, 0x16,
+    ];
+    let insn = (
+        prop::sample::select(codes),
+        any::<(u8, u8)>(),
+        prop::sample::select(vec![0u32, 1, 2, 3, 4, 5, 7, 8, 10, 14, 15, 24, 0x80, 0xff]),
+    );
+    (prop::collection::vec(insn, 1..20), any::<[bool; 2]>()).prop_map(|(insns, ends)| {
+        let len = insns.len();
+        let insns = insns.into_iter().enumerate().map(|(at, (code, (jt, jf), k))| {
+            // Two returns follow.
+            let remaining = (len - at) as u8;
+            match code {
+                0x05 => Insn { code, jt: 0, jf: 0, k: k % u32::from(remaining) },
+                0x15..0x46 if code & 7 == 5 => Insn { code, jt: jt % (remaining + 1), jf: jf % (remaining + 1), k },
+                0x02 | 0x03 | 0x60 | 0x61 => Insn { code, jt: 0, jf: 0, k: k % 4 },
+                _ => Insn { code, jt: 0, jf: 0, k },
+            }
+        });
+        insns.chain(ends.map(|end| Insn { code: 0x06, jt: 0, jf: 0, k: u32::from(end) })).collect()
+    })
+}
+
+#[test]
+fn random_programs_accept_the_same_random_packets() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let programs = prop::collection::vec(program(), 1..40);
+    let byte = prop::sample::select(vec![0u8, 1, 2, 4, 5, 7, 8, 0x0f, 0x45, 0x80, 0xff]);
+    let packets =
+        prop::collection::vec((prop::collection::vec(byte, 0..40), prop::sample::select(vec![0u32, 5, 8, 200])), MAX_BURST);
+    let (mut indexed, mut matches) = (0, 0);
+    for _ in 0..1000 {
+        let programs = programs.new_tree(&mut runner).expect("a value").current();
+        let packets = packets.new_tree(&mut runner).expect("a value").current();
+        let packets: Vec<(&[u8], u32)> = packets.iter().map(|(packet, len)| (&packet[..], *len)).collect();
+        let names = programs.iter().map(|program| format!("{program:?}")).collect();
+        let mut rules = Rules::of_programs(names, programs);
+        indexed += rules.programs.len() - rules.residual.len();
+        matches += rules.compare(&packets);
+    }
+    assert!(indexed > 5000 && matches > 100_000, "{indexed} programs indexed, {matches} matches");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -495,11 +544,11 @@ fn hundreds_of_rules_made_of_captured_packets_select_the_same() {
 fn libpcap_itself_agrees() {
     let Some(packets) = captured(20) else { return };
     let mut rules = Rules::new(COMMON.map(str::to_owned));
+    let references = COMMON.map(|expression| compile(expression).expect("valid").1);
     for packet in &packets {
         rules.index.select(&[Frame::whole(packet)], &mut rules.selections, &mut rules.touched);
         rules.touched.drain(|_| ());
-        for (expression, selection) in COMMON.iter().zip(&mut rules.selections) {
-            let (_, reference) = compile(expression).expect("valid");
+        for ((expression, reference), selection) in COMMON.iter().zip(&references).zip(&mut rules.selections) {
             assert_eq!(!std::mem::take(selection).is_empty(), reference.filter(packet), "`{expression}` on {packet:02x?}");
         }
     }

@@ -67,3 +67,19 @@ fn every_example_of_the_reference_is_right() {
         assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
     }
 }
+
+#[test]
+fn every_example_of_the_guides_is_right() {
+    for (name, guide) in [
+        ("edits.md", include_str!("../../docs/edits.md")),
+        ("transports.md", include_str!("../../docs/transports.md")),
+        ("timestamps.md", include_str!("../../docs/timestamps.md")),
+    ] {
+        let examples: Vec<&str> = guide.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!examples.is_empty(), "{name} has lost its examples");
+        for example in examples {
+            let parsed = lang::parse_text(name, example, &[]);
+            assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
+        }
+    }
+}

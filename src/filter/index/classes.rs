@@ -71,7 +71,7 @@ impl ClassTable {
 
     /// Replaces each value by its class.
     #[inline(always)]
-    pub fn classify<const N: usize>(&self, values: &mut [u32; N]) {
+    pub fn classify<const N: usize>(&self, values: &mut [u32; N], count: usize) {
         match self {
             ClassTable::Few { starts, classes } => {
                 let mut ranges = [0; N];
@@ -80,8 +80,8 @@ impl ClassTable {
                 }
                 values.iter_mut().zip(ranges).for_each(|(value, range)| *value = classes[range as usize % FEW]);
             }
-            ClassTable::Direct(table) => values.iter_mut().for_each(|value| *value = u32::from(table[*value as usize])),
-            ClassTable::Tree(tree) => values.iter_mut().for_each(|value| *value = tree.class(*value)),
+            ClassTable::Direct(table) => values.iter_mut().take(count).for_each(|value| *value = u32::from(table[*value as usize])),
+            ClassTable::Tree(tree) => values.iter_mut().take(count).for_each(|value| *value = tree.class(*value)),
         }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
                 let expected = classes[points.iter().rposition(|&point| point <= probe).unwrap()];
                 let mut class = [probe];
-                table.classify(&mut class);
+                table.classify(&mut class, 1);
                 prop_assert_eq!(class[0], expected);
             }
         }

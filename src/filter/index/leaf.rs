@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::classes::{ClassSets, ClassTable, starts};
 use super::field::{Field, ValueSet};
-use super::load::{Column, LANES, Lanes, Load, WordLoad};
+use super::load::{Column, Group, LANES, Load, WordLoad};
 use crate::dpdk::Frame;
 
 /// Fields that the paths of one leaf test at most.
@@ -79,13 +79,8 @@ impl Leaf {
     #[inline(always)]
     pub fn matches(&self, frames: &[Frame<'_>], members: &[u8], scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
         for members in members.chunks(LANES) {
-            let Some(first) = members.first() else { return };
-            let frame = |lane: usize| &frames[usize::from(*members.get(lane).unwrap_or(first))];
-            let group = Group {
-                members,
-                lanes: std::array::from_fn(|lane| frame(lane).bytes()),
-                original_lens: std::array::from_fn(|lane| frame(lane).original_len()),
-            };
+            let mut bytes: [&[u8]; LANES] = [&[]; LANES];
+            let group = Group::new(frames, members, &mut bytes);
             for &member in members {
                 self.always.iter().for_each(|&row| on_row(member, row));
             }
@@ -104,14 +99,6 @@ impl Leaf {
 pub(super) struct Scratch {
     words: [Column<u64>; MAX_WORDS],
     values: [Column<u32>; MAX_FIELDS],
-}
-
-/// Up to `LANES` packets that have come to the same leaf.
-struct Group<'a> {
-    /// Their numbers in the burst. Lanes beyond repeat the first.
-    members: &'a [u8],
-    lanes: Lanes<'a>,
-    original_lens: Column<u32>,
 }
 
 /// Whether all tests of a path are for one value or a few.
@@ -204,13 +191,13 @@ impl Shape {
         let mut hashes = [0u64; LANES];
         let mut missing = 0;
         for ((&word, column), by) in self.words.iter().zip(&mut *columns).zip(MULTIPLIERS) {
-            missing |= word.load_each(&group.lanes, &group.original_lens, |lane, value| {
+            missing |= word.load_each(group, |lane, value| {
                 column[lane] = value;
                 hashes[lane] = mix(hashes[lane], value, by);
             });
         }
         let last = self.slots.len() - 1;
-        for (lane, &member) in group.members.iter().enumerate() {
+        for (lane, &member) in group.members().iter().enumerate() {
             let hash = hashes[lane % LANES];
             let mut slot = (hash >> self.shift) as usize;
             loop {
@@ -250,8 +237,11 @@ fn tag(hash: u64) -> u32 {
 /// Paths with prefixes, ranges or negations, by how many there are.
 enum Vectors {
     UpTo64(BitVectors<1>),
+    UpTo128(BitVectors<2>),
     UpTo256(BitVectors<4>),
+    UpTo384(BitVectors<6>),
     UpTo512(BitVectors<8>),
+    UpTo640(BitVectors<10>),
     UpTo1024(BitVectors<16>),
     More(BitVectors<8>),
 }
@@ -261,6 +251,8 @@ enum Vectors {
 /// A vector is one line of `W` words; where that is not enough, lines with a summary that tells which of them are not 0, so that only
 /// lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001).
 struct BitVectors<const W: usize> {
+    /// What all paths demand alike, such as the leading words of IPv6 addresses of one site: words and their values.
+    demands: Vec<(WordLoad, u64)>,
     fields: Vec<VectorField<W>>,
     /// Words of a summary, each for 64 lines of a vector.
     summary_words: usize,
@@ -291,9 +283,12 @@ impl Vectors {
     fn new(paths: Vec<&LeafPath<'_>>, fields: &[Field]) -> Self {
         match paths.len() {
             0..=64 => Vectors::UpTo64(BitVectors::new(paths, fields)),
-            65..=256 => Vectors::UpTo256(BitVectors::new(paths, fields)),
-            257..=512 => Vectors::UpTo512(BitVectors::new(paths, fields)),
-            513..=1024 => Vectors::UpTo1024(BitVectors::new(paths, fields)),
+            65..=128 => Vectors::UpTo128(BitVectors::new(paths, fields)),
+            129..=256 => Vectors::UpTo256(BitVectors::new(paths, fields)),
+            257..=384 => Vectors::UpTo384(BitVectors::new(paths, fields)),
+            385..=512 => Vectors::UpTo512(BitVectors::new(paths, fields)),
+            513..=640 => Vectors::UpTo640(BitVectors::new(paths, fields)),
+            641..=1024 => Vectors::UpTo1024(BitVectors::new(paths, fields)),
             _ => Vectors::More(BitVectors::new(paths, fields)),
         }
     }
@@ -302,8 +297,11 @@ impl Vectors {
     fn matches(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
         match self {
             Vectors::UpTo64(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo128(vectors) => vectors.matches_line(group, columns, on_row),
             Vectors::UpTo256(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo384(vectors) => vectors.matches_line(group, columns, on_row),
             Vectors::UpTo512(vectors) => vectors.matches_line(group, columns, on_row),
+            Vectors::UpTo640(vectors) => vectors.matches_line(group, columns, on_row),
             Vectors::UpTo1024(vectors) => vectors.matches_line(group, columns, on_row),
             Vectors::More(vectors) => vectors.matches_lines(group, columns, on_row),
         }
@@ -322,23 +320,44 @@ impl<const W: usize> BitVectors<W> {
         for (at, path) in paths.iter().enumerate() {
             path.tests.iter().for_each(|&(field, set)| by_field.entry(field).or_default().push((at, set)));
         }
+        let alike = |tested: &[(usize, &ValueSet)]| {
+            let value = tested.first().and_then(|test| test.1.single());
+            value.filter(|_| tested.len() == paths.len() && tested.iter().all(|test| test.1.single() == value))
+        };
+        let (demanded, values): (Vec<Field>, Vec<u32>) =
+            by_field.iter().filter_map(|(&field, tested)| Some((fields[field], alike(tested)?))).unzip();
+        let (words, places) = WordLoad::join(&demanded);
+        let mut demands: Vec<(WordLoad, u64)> = words.into_iter().map(|word| (word, 0)).collect();
+        for (value, (word, shift)) in values.into_iter().zip(places) {
+            demands[word].1 |= u64::from(value) << shift;
+        }
+        by_field.retain(|_, tested| alike(tested).is_none());
         let vector_fields = by_field.into_iter().map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
         let summary_words = paths.len().div_ceil(64 * W).div_ceil(64);
-        BitVectors { fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
+        BitVectors { demands, fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
     }
 
-    /// Reads the fields of a group and puts their classes into `columns`.
+    /// Reads the fields of a group and puts their classes into `columns`. Gives the members, bit by bit, that may match at all.
     #[inline(always)]
-    fn classify(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS]) {
+    fn classify(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS]) -> u32 {
+        let mut failing = 0;
+        for &(word, expected) in &self.demands {
+            let mut differing = 0;
+            failing |= word.load_each(group, |lane, value| differing |= u32::from(value != expected) << lane);
+            failing |= differing;
+        }
+        if !failing & ((1 << group.members().len()) - 1) == 0 {
+            return 0;
+        }
         let mut missing = [0; MAX_FIELDS];
         let mut any_missing = 0;
         for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(&mut missing) {
-            *missing = field.load.load_all(&group.lanes, &group.original_lens, column);
+            *missing = field.load.load_all(group, column);
             any_missing |= *missing;
         }
         // A second pass: the values of a column are read together here, and must have left the processor's store buffer by then.
         for (field, column) in self.fields.iter().zip(&mut *columns) {
-            field.table.classify(column);
+            field.table.classify(column, group.members().len());
         }
         if any_missing != 0 {
             for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(missing) {
@@ -347,19 +366,25 @@ impl<const W: usize> BitVectors<W> {
                 }
             }
         }
+        !failing
     }
 
     /// For vectors of one line.
     #[inline(always)]
     fn matches_line(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
-        self.classify(group, columns);
-        let mut common = [[u64::MAX; W]; LANES];
-        for (lane, common) in common.iter_mut().enumerate() {
-            for (field, column) in self.fields.iter().zip(&*columns) {
-                intersect(common, &field.lines[column[lane] as usize]);
+        let passing = self.classify(group, columns);
+        let mut common = [[0; W]; LANES];
+        for (lane, common) in common.iter_mut().enumerate().take(group.members().len()) {
+            if passing >> lane & 1 == 0 {
+                continue;
             }
+            let mut line = [u64::MAX; W];
+            for (field, column) in self.fields.iter().zip(&*columns) {
+                intersect(&mut line, &field.lines[column[lane] as usize]);
+            }
+            *common = line;
         }
-        for (common, &member) in common.iter().zip(group.members) {
+        for (common, &member) in common.iter().zip(group.members()) {
             self.emit(common, 0, |row| on_row(member, row));
         }
     }
@@ -367,9 +392,9 @@ impl<const W: usize> BitVectors<W> {
     /// For vectors of several lines.
     #[inline(always)]
     fn matches_lines(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
-        self.classify(group, columns);
+        let passing = self.classify(group, columns);
         for part in 0..self.summary_words {
-            for (lane, &member) in group.members.iter().enumerate() {
+            for (lane, &member) in group.members().iter().enumerate().filter(|(lane, _)| passing >> lane & 1 == 1) {
                 let fields = || {
                     let class = |column: &Column<u32>| column[lane % LANES] as usize;
                     self.fields

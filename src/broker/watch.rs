@@ -1,0 +1,296 @@
+//! The watch over a running plan: schedules, tool health and groups, judged by the control thread and published to the workers.
+//!
+//! `look` is called every few milliseconds. It reads links and counters, feeds each tool's [`Health`], brings the groups' tables up to
+//! date, asks the schedules, and publishes a [`Live`] if anything came out differently.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::health::{Event, Health, Observation, Reason, ToolState};
+use crate::datapath::balance::{BucketStamps, Group, MemberState, Returns};
+use crate::datapath::limit::Limit;
+use crate::datapath::live::{Live, LiveCell};
+use crate::plan::Plan;
+use crate::plan::plan::{Output, PortId, ToolId};
+use crate::plan::schedule::Activity;
+use crate::stats::counters::WorkerCounters;
+use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, ToolHealth, WatchState};
+
+/// How often links and counters are read.
+const HEALTH_PERIOD_NS: u64 = 10_000_000;
+/// Events that statistics show.
+const MOST_EVENTS: usize = 64;
+
+/// What the control thread knows of a running plan beyond its counters.
+pub struct Watch {
+    plan: Arc<Plan>,
+    cell: Arc<LiveCell>,
+    /// When the plan came into force, in ns since the Unix epoch.
+    since_ns: u64,
+    looked_ns: u64,
+    activities: Vec<Activity>,
+    /// By rule.
+    limits: Vec<Option<Arc<Limit>>>,
+    tools: Vec<WatchedTool>,
+    groups: Vec<WatchedGroup>,
+    events: VecDeque<EventEntry>,
+}
+
+struct WatchedTool {
+    health: Health,
+    port: Option<PortId>,
+    /// Copies sent as of the last look.
+    sent: u64,
+    reason: Option<Reason>,
+    changed_ns: u64,
+}
+
+struct WatchedGroup {
+    group: Group,
+    /// By worker; empty unless flows return when idle.
+    stamps: Vec<Arc<BucketStamps>>,
+    buckets_moved: u64,
+    buckets_pending: usize,
+}
+
+impl Watch {
+    /// Begins the watch over ports whose links are `links`. Times are in ns since the Unix epoch.
+    pub fn new(plan: &Arc<Plan>, links: &[bool], workers: usize, now_ns: u64) -> Self {
+        let tools = plan.tools.iter().map(|tool| {
+            let port = match tool.output {
+                Output::Port(port) => Some(port),
+                Output::Discard => None,
+            };
+            let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
+            let mut watched =
+                WatchedTool { health: Health::new(tool.health, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
+            if !is_up {
+                watched.reason = Some(Reason::LinkDown);
+            }
+            if tool.is_drained {
+                watched.health.observe(Observation::Drain, now_ns);
+                watched.health.observe(Observation::Emptied, now_ns);
+                watched.reason = Some(Reason::Drain);
+            }
+            watched
+        });
+        let groups = plan.groups.iter().map(|group| {
+            let made = Group::new(group.spec.clone()).expect("the planner made the same group");
+            let stamps = match group.spec.returns {
+                Returns::AtOnce => Vec::new(),
+                Returns::WhenIdle { .. } => {
+                    (0..workers).map(|_| Arc::new(BucketStamps::new(made.table().bucket_count()))).collect()
+                }
+            };
+            WatchedGroup { group: made, stamps, buckets_moved: 0, buckets_pending: 0 }
+        });
+        let (tools, groups) = (tools.collect(), groups.collect());
+        let mut watch = Self {
+            cell: Arc::new(LiveCell::new(Live { rules_on: [].into(), tools_up: [].into(), tables: [].into() })),
+            since_ns: now_ns,
+            looked_ns: 0,
+            activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
+            limits: plan.rules.iter().map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets)))).collect(),
+            tools,
+            groups,
+            events: VecDeque::new(),
+            plan: Arc::clone(plan),
+        };
+        watch.judge_schedules(now_ns, &mut Vec::new());
+        watch.update_groups(now_ns, &mut Vec::new());
+        // how a plan begins is no movement
+        watch.groups.iter_mut().for_each(|group| group.buckets_moved = 0);
+        watch.cell = Arc::new(LiveCell::new(watch.live()));
+        watch
+    }
+
+    /// Where workers read from.
+    pub fn cell(&self) -> &Arc<LiveCell> {
+        &self.cell
+    }
+
+    pub fn limits(&self) -> &[Option<Arc<Limit>>] {
+        &self.limits
+    }
+
+    /// By group: where a worker notes which buckets it used, where that is asked for.
+    pub fn stamps_of(&self, worker: usize) -> Vec<Option<Arc<BucketStamps>>> {
+        self.groups.iter().map(|group| group.stamps.get(worker).cloned()).collect()
+    }
+
+    /// Whether it is time to read links and counters again.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.looked_ns) >= HEALTH_PERIOD_NS || now_ns < self.looked_ns
+    }
+
+    /// Turns rules on and off whose time has come. Gives lines for the log.
+    pub fn keep_schedules(&mut self, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        if self.judge_schedules(now_ns, &mut log) {
+            self.cell.publish(self.live());
+        }
+        log
+    }
+
+    /// Judges tools by the ports' links and the workers' counters, and moves buckets. Gives lines for the log.
+    pub fn look(&mut self, now_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
+        self.looked_ns = now_ns;
+        let mut log = Vec::new();
+        let mut is_changed = false;
+        for index in 0..self.tools.len() {
+            let (mut requested, mut sent, mut dropped) = (0, 0, 0);
+            for worker in counters.iter().map(|worker| &worker.tools[index]) {
+                // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
+                sent += worker.sent.get();
+                dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
+                requested += worker.requested.get();
+            }
+            let waiting = requested.saturating_sub(sent + dropped);
+            let tool = &self.tools[index];
+            let accepted = sent.saturating_sub(tool.sent);
+            let mut observations = Vec::with_capacity(3);
+            if let Some(port) = tool.port {
+                observations.push(Observation::Link { is_up: links[port.0] && !self.plan.ports[port.0].is_stopped });
+            }
+            observations.push(Observation::Transmit { accepted, waiting });
+            if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
+                observations.push(Observation::Emptied);
+            }
+            self.tools[index].sent = sent;
+            for observation in observations {
+                is_changed |= self.observe(ToolId(index), observation, now_ns, &mut log);
+            }
+        }
+        if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0)) && self.update_groups(now_ns, &mut log) {
+            is_changed = true;
+        }
+        if is_changed {
+            self.cell.publish(self.live());
+        }
+        log
+    }
+
+    /// `tool drain`, `tool enable`. Gives lines for the log.
+    pub fn command(&mut self, tool: ToolId, is_drained: bool, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        let observation = if is_drained { Observation::Drain } else { Observation::Enable };
+        if self.observe(tool, observation, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+            self.cell.publish(self.live());
+        }
+        log
+    }
+
+    /// What statistics show of all this.
+    pub fn state(&self) -> WatchState {
+        let rules = self.activities.iter().zip(&self.limits).map(|(activity, limit)| {
+            let remaining = limit.as_ref().map(|limit| limit.remaining());
+            RuleActivity {
+                on: activity.is_on && remaining != Some(0),
+                next_change: activity.next_change_ns.map(seconds),
+                limit_remaining: remaining,
+            }
+        });
+        let tools = self.tools.iter().map(|tool| ToolHealth {
+            state: tool.health.state().name(),
+            reason: tool.reason.map(Reason::name),
+            since: seconds(tool.changed_ns),
+        });
+        let groups = self.groups.iter().map(|group| GroupHealth {
+            buckets: group.group.buckets_by_member(),
+            buckets_moved: group.buckets_moved,
+            buckets_pending: group.buckets_pending,
+        });
+        WatchState {
+            rules: rules.collect(),
+            tools: tools.collect(),
+            groups: groups.collect(),
+            events: self.events.iter().cloned().collect(),
+        }
+    }
+
+    fn observe(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
+        let tool = &mut self.tools[id.0];
+        let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else { return false };
+        (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
+        let name = &self.plan.tools[id.0].name;
+        log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
+        if self.events.len() == MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(EventEntry {
+            time: seconds(now_ns),
+            tool: name.clone(),
+            from: from.name(),
+            to: to.name(),
+            reason: reason.name(),
+        });
+        true
+    }
+
+    fn has_buckets(&self, tool: ToolId) -> bool {
+        self.plan.groups.iter().zip(&self.groups).any(|(plan, group)| {
+            let buckets = group.group.buckets_by_member();
+            plan.members.iter().zip(buckets).any(|(&member, buckets)| member == tool && buckets > 0)
+        })
+    }
+
+    /// Whether a bucket moved.
+    fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
+        let mut is_moved = false;
+        for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
+            let states: Vec<MemberState> = plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
+            let WatchedGroup { group, stamps, buckets_moved, buckets_pending } = watched;
+            let idle_ns = match plan.spec.returns {
+                Returns::AtOnce => 0,
+                Returns::WhenIdle { idle_ns } => idle_ns,
+            };
+            let movement = group.update(&states, |bucket| stamps.iter().all(|stamps| stamps.is_idle(bucket, now_ns, idle_ns)));
+            *buckets_moved += movement.buckets_moved as u64;
+            *buckets_pending = movement.buckets_pending;
+            if movement.buckets_moved > 0 {
+                is_moved = true;
+                log.push(format!(
+                    "group {}: {} of {} buckets moved, {} wait to be idle",
+                    plan.name,
+                    movement.buckets_moved,
+                    group.table().bucket_count(),
+                    movement.buckets_pending
+                ));
+            }
+        }
+        is_moved
+    }
+
+    /// Whether a rule went on or off.
+    fn judge_schedules(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
+        let mut is_changed = false;
+        for ((rule, activity), limit) in self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits) {
+            let Some(schedule) = &rule.schedule else { continue };
+            // asked again after a change, at the start, and where the clock was set back
+            let is_settled = activity.next_change_ns.is_none_or(|change| now_ns < change) && now_ns > self.since_ns;
+            if is_settled {
+                continue;
+            }
+            let before = std::mem::replace(activity, schedule.at(self.since_ns, now_ns));
+            if before.is_on != activity.is_on && limit.as_ref().is_none_or(|limit| limit.remaining() > 0) {
+                is_changed = true;
+                log.push(format!("rule {}: {}", rule.priority, if activity.is_on { "on" } else { "off" }));
+            }
+        }
+        is_changed
+    }
+
+    fn live(&self) -> Live {
+        Live {
+            rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
+            tools_up: self.tools.iter().map(|tool| tool.health.state() == ToolState::Up).collect(),
+            tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, to the millisecond.
+fn seconds(ns: u64) -> f64 {
+    (ns / 1_000_000) as f64 / 1e3
+}

@@ -1,0 +1,61 @@
+//! What is known of one copy when it is edited, stamped and encapsulated.
+
+/// How well the clock behind a timestamp is disciplined.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ClockQuality {
+    /// It runs freely.
+    #[default]
+    Free,
+    Ntp,
+    Gps,
+    Ptp,
+    /// Its reference was lost and it coasts.
+    Holdover,
+}
+
+/// When a packet was received.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stamp {
+    /// Nanoseconds since the Unix epoch.
+    pub ns: u64,
+    pub quality: ClockQuality,
+    /// The fit of the clock to real time has not converged (see `clock_fit`).
+    pub degraded: bool,
+}
+
+impl Stamp {
+    /// Whole seconds since the epoch, modulo 2^32, as every format here carries them.
+    #[inline(always)]
+    pub fn seconds(self) -> u32 {
+        (self.ns / 1_000_000_000) as u32
+    }
+
+    /// Nanoseconds of the second.
+    #[inline(always)]
+    pub fn nanoseconds(self) -> u32 {
+        (self.ns % 1_000_000_000) as u32
+    }
+}
+
+/// Which way a frame went through the port that it was copied at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Direction {
+    #[default]
+    Ingress,
+    Egress,
+}
+
+/// What a transport or a timestamp format says of the copy that it carries.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct CopyFacts {
+    pub stamp: Stamp,
+    /// Index of the port that received the packet.
+    pub port: u16,
+    pub direction: Direction,
+    /// The copy holds fewer bytes than its packet had: it was sliced, or cut before it came.
+    pub truncated: bool,
+    /// Of the flow inside, the same for both directions.
+    pub flow_hash: u32,
+    /// Number of the copy in its session, claimed from the session's `Sequence` once a burst.
+    pub sequence: u32,
+}

@@ -1,0 +1,6 @@
+//! Sampling, dedup, schedules, groups and tool health in the running program, on captures and on devices of this machine.
+
+mod dedup;
+mod failover;
+mod schedule;
+mod support;
