@@ -6,20 +6,21 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{Broker, Error, Seat};
-use crate::datapath::egress::{Outlet, Outlets};
+use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::receive::Intake;
 use crate::datapath::sample::{Sampler, WorkerSeat};
+use crate::datapath::shape::TokenBucket;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
-use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::{RxQueue, TxQueue};
 use crate::dpdk::ring;
-use crate::dpdk::{Eal, LcoreId, lcore};
+use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan};
+use crate::plan::plan::{Output, PortPlan, ToolPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -226,6 +227,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
     let mut outlets: Vec<Outlets> = (0..workers)
         .map(|_| Outlets { tools: Vec::new(), txqs: Vec::new(), handovers: Vec::new(), burst: plan.settings.burst })
         .collect();
+    let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {
@@ -238,6 +240,9 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             continue;
         }
         let queues = ports[port.0].txqs.len();
+        // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
+        let sharers =
+            (0..workers.min(queues)).filter(|owner| (*owner..workers).step_by(queues).any(|worker| is_fed[worker])).count();
         let mut senders = Vec::new();
         for worker in 0..workers {
             if worker < queues {
@@ -245,7 +250,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
                     outlets[worker].txqs.extend(ports[port.0].txqs[worker].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq: place, queue: MbufQueue::with_capacity(tool.queue) });
+                outlets[worker].tools.push(Outlet::Port { txq: place, line: line(tool, sharers, true) });
                 senders.push(None);
             } else {
                 let owner = worker % queues;
@@ -255,11 +260,22 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, queue: MbufQueue::with_capacity(tool.queue) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false) });
             }
         }
     }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
+fn line(tool: &ToolPlan, sharers: usize, is_sending: bool) -> Line {
+    let shape = tool.shape.filter(|_| is_sending);
+    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() {
+        return Line::new(tool.queue, None);
+    }
+    let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
+    let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
+    Line::new(tool.queue, Some(Gate::new(limits, bucket)))
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //!
 //! Stands between classify and egress; sampling is asked for here, rule by rule, since a rule samples only what reaches it.
 
+use super::admission::Class;
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
 use super::flows::Flows;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{InputPlan, Plan, Target, ToolId, Verdict};
+use crate::plan::plan::{InputPlan, Plan, Step, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -15,18 +16,45 @@ use crate::stats::counters::{Disposition, WorkerCounters};
 pub struct Copies {
     /// By tool; a tool gets at most one copy of a packet.
     pub tools: Vec<Selection>,
+    /// By tool, of its copies those of class high and low; empty where no rule gives a class.
+    pub classed: Vec<[Selection; 2]>,
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
 }
 
 impl Copies {
-    pub fn new(tools: usize) -> Self {
-        Self { tools: vec![Selection::NONE; tools], ..Self::default() }
+    pub fn new(plan: &Plan) -> Self {
+        let tools = plan.tools.len();
+        Self {
+            tools: vec![Selection::NONE; tools],
+            classed: vec![[Selection::NONE; 2]; if plan.has_classes() { tools } else { 0 }],
+            ..Self::default()
+        }
+    }
+
+    /// A tool's copies by class.
+    #[inline]
+    pub fn by_class(&self, tool: usize) -> [Selection; 3] {
+        let [high, low] = self.classed.get(tool).copied().unwrap_or_default();
+        [high, Selection(self.tools[tool].0 & !high.0 & !low.0), low]
+    }
+
+    /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class that it has.
+    #[inline(always)]
+    fn add(&mut self, tool: usize, selection: u64, class: Class) {
+        let added = selection & !self.tools[tool].0;
+        self.tools[tool].0 |= added;
+        match class {
+            Class::Normal => {}
+            Class::High => self.classed[tool][0].0 |= added,
+            Class::Low => self.classed[tool][1].0 |= added,
+        }
     }
 
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
+        self.classed.fill([Selection::NONE; 2]);
         (self.delivered, self.excluded, self.sampled_out) = (Selection::NONE, Selection::NONE, Selection::NONE);
     }
 }
@@ -78,26 +106,26 @@ pub fn route(
                 open &= !kept.0;
             }
             Verdict::Final => {
-                deliver(plan, &step.targets, kept, facts, copies);
+                deliver(plan, step, kept, facts, copies);
                 open &= !matched;
             }
-            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies),
+            Verdict::Continue => deliver(plan, step, kept, facts, copies),
         }
     });
 }
 
 #[inline]
-fn deliver(plan: &Plan, targets: &[Target], kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies) {
+fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies) {
     copies.delivered.0 |= kept.0;
-    for target in targets {
+    for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) => copies.tools[tool].0 |= kept.0,
+            Target::Tool(ToolId(tool)) => copies.add(tool, kept.0, step.class),
             Target::Group(group) => {
                 let group = &plan.groups[group.0];
                 let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
                 for index in kept.indices() {
                     if let Some(member) = group.table.lookup(hashes[index]).member() {
-                        copies.tools[group.members[member].0].0 |= 1 << index;
+                        copies.add(group.members[member].0, 1 << index, step.class);
                     }
                 }
             }

@@ -70,6 +70,27 @@ pub struct Worker {
 /// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the driver.
 const FLUSH_TURNS: u32 = 8;
 
+/// One burst in so many is timed: a reading of the time-stamp counter at its poll and one for each tool that gets it.
+const TIMED_BURSTS: u32 = 64;
+
+/// Chooses the bursts whose latency is measured.
+#[derive(Default)]
+struct LatencySampler(u32);
+
+impl LatencySampler {
+    /// The time of the poll that comes, if its burst is to be timed.
+    #[inline(always)]
+    fn poll(&self) -> Option<u64> {
+        self.0.is_multiple_of(TIMED_BURSTS).then(clock::tsc)
+    }
+
+    /// The poll gave a burst.
+    #[inline(always)]
+    fn received(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+}
+
 /// What one turn works on.
 struct Desk {
     burst: MbufBurst,
@@ -78,6 +99,7 @@ struct Desk {
     copies: Copies,
     flows: Flows,
     lens: [u32; MAX_BURST],
+    latency: LatencySampler,
 }
 
 impl Worker {
@@ -87,9 +109,10 @@ impl Worker {
             burst: MbufBurst::default(),
             linear: Linear::default(),
             matches: Matches::new(self.plan.inputs.iter().map(|input| &input.classifier)),
-            copies: Copies::new(self.plan.tools.len()),
+            copies: Copies::new(&self.plan),
             flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
+            latency: LatencySampler::default(),
         };
         let mut unflushed_turns = 0;
         let mut idle_turns = 0;
@@ -100,9 +123,9 @@ impl Worker {
                     self.turn(&mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused => {
-                    let is_left = flush(&mut self.outlets, &self.counters);
-                    self.is_quiet.store(!is_left, Ordering::Release);
-                    is_left
+                    let flushed = flush(&mut self.outlets, &self.counters);
+                    self.is_quiet.store(!flushed.is_left, Ordering::Release);
+                    flushed.has_moved
                 }
                 Phase::Stopped => return self,
             };
@@ -123,12 +146,14 @@ impl Worker {
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
         for intake in &mut self.intakes {
+            let polled = desk.latency.poll();
             let received = receive(intake, limit, &mut desk.burst, &self.counters);
             is_full &= received == limit;
             if received == 0 {
                 continue;
             }
             is_busy = true;
+            desk.latency.received();
             let input = &self.plan.inputs[intake.port.0];
             let all = desk.burst.all();
             let mut frames = Frames::new();
@@ -149,12 +174,12 @@ impl Worker {
             route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
-            egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);
+            egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
-            is_busy |= flush(&mut self.outlets, &self.counters);
+            is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
         }
         is_busy
     }

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{BucketTable, GroupSpec};
 use crate::datapath::classify::Classifier;
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
+use crate::datapath::shape::Shape;
 use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
@@ -116,6 +118,12 @@ pub struct ToolPlan {
     pub output: Output,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
+    /// Bytes that may wait for the tool, a worker.
+    pub queue_bytes: Option<u64>,
+    /// `None`: copies of all classes may fill the queue.
+    pub thresholds: Option<Thresholds>,
+    /// The most that the tool is sent.
+    pub shape: Option<Shape>,
 }
 
 /// Where a tool's copies go.
@@ -146,6 +154,8 @@ pub struct RulePlan {
     pub sample: Option<SampleSpec>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+    /// What the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
+    pub class: Option<Class>,
 }
 
 /// Where a rule's packets go.
@@ -189,6 +199,7 @@ pub struct Step {
     pub sample_hash: Option<HashId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+    pub class: Class,
 }
 
 /// What the file asks for once everything is set up.
@@ -205,6 +216,11 @@ impl Plan {
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub fn parse_depth(&self) -> Depth {
         self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
+    }
+
+    /// Whether some rule gives its copies a class other than normal.
+    pub fn has_classes(&self) -> bool {
+        self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
     }
 
     /// Ports that tools send to.

@@ -10,12 +10,14 @@ use std::time::Duration;
 use super::plan::{
     Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
 };
+use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Group, GroupSpec};
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
+use crate::datapath::shape::Shape;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
@@ -453,17 +455,31 @@ impl<'a> Resolver<'a> {
                 Output::Discard
             }
         };
-        let mut plan = ToolPlan { name: tool.name.value.clone(), output, queue: DEFAULT_QUEUE };
+        let mut plan = ToolPlan {
+            name: tool.name.value.clone(),
+            output,
+            queue: DEFAULT_QUEUE,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+        };
         for option in &tool.options {
             match &option.value {
                 ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
-                ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
-                ToolOption::Queue { bytes: None, .. } => {
+                ToolOption::Queue { packets, bytes } if (1..=MOST_QUEUE).contains(packets) => {
+                    plan.queue = *packets as usize;
+                    plan.queue_bytes = bytes.as_ref().map(|bytes| bytes.value);
+                }
+                ToolOption::Queue { .. } => {
                     let message = "this queue is out of range".to_owned();
                     self.error(Diagnostic::error(option.span, message).label(format!("expected 1 to {MOST_QUEUE} packets")));
                 }
-                ToolOption::Queue { .. } => self.unavailable(option.span, "a queue's limit in bytes"),
+                ToolOption::Thresholds { low, normal } => plan.thresholds = Some(Thresholds { low: *low, normal: *normal }),
+                ToolOption::Rate { rate, burst } => {
+                    let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
+                    plan.shape = Some(Shape { rate: budget(rate.value), burst });
+                }
                 _ => {
                     let word = first_word(self.sources().text(option.span)).to_owned();
                     self.unavailable(option.span, &format!("`{word}`"));
@@ -554,6 +570,7 @@ impl<'a> Resolver<'a> {
             sample: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
+            class: None,
         };
         let mut source =
             RuleSource { matcher: Matcher::default(), sample_hash: None, is_enabled: rule.is_enabled, is_from_any: true };
@@ -595,7 +612,13 @@ impl<'a> Resolver<'a> {
                     drops = Some(clause.span);
                     plan.verdict = Verdict::Drop;
                 }
-                RuleClause::Class(_) => {}
+                RuleClause::Class(class) => {
+                    plan.class = Some(match class {
+                        ast::Class::High => Class::High,
+                        ast::Class::Normal => Class::Normal,
+                        ast::Class::Low => Class::Low,
+                    });
+                }
                 RuleClause::Dedup(_)
                 | RuleClause::Edit(_)
                 | RuleClause::Active(_)
@@ -638,13 +661,7 @@ impl<'a> Resolver<'a> {
             ast::Sample::Flow { one_in: n, seed: own } => {
                 SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
             }
-            ast::Sample::Rate(rate) => {
-                let budget = match rate {
-                    ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(*bits),
-                    ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(*packets),
-                };
-                SampleSpec::Rate { budget, seed }
-            }
+            ast::Sample::Rate(rate) => SampleSpec::Rate { budget: budget(*rate), seed },
             ast::Sample::Every { period, length } => {
                 let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
                 SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
@@ -828,6 +845,13 @@ fn through_of(through: &ast::Through) -> Through {
                 ast::Layer::Erspan => through::Layer::Erspan,
             })
         }),
+    }
+}
+
+fn budget(rate: ast::Rate) -> Budget {
+    match rate {
+        ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(bits),
+        ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(packets),
     }
 }
 

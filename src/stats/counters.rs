@@ -4,6 +4,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::Histogram;
+use crate::datapath::admission::Class;
+
 /// A sum that one thread writes and others read.
 ///
 /// Relaxed ordering suffices: a counter orders nothing else, and the writer needs no read-modify-write since it is alone.
@@ -146,6 +149,14 @@ pub struct ToolCounters {
     pub sent_bytes: Counter,
     /// By [`DropReason`].
     pub dropped: [Counter; DropReason::ALL.len()],
+    /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].
+    pub refused: [[Counter; DropReason::ALL.len()]; Class::ALL.len()],
+    /// Copies that wait in the worker's queue for the tool.
+    pub queue_depth: Counter,
+    /// The most that ever waited.
+    pub queue_peak: Counter,
+    /// Ticks from receive to transmit, of sampled packets.
+    pub latency: Histogram,
 }
 
 /// How a worker spends its time.
@@ -181,5 +192,19 @@ impl ToolCounters {
     #[inline(always)]
     pub fn drop_copies(&self, reason: DropReason, count: u64) {
         self.dropped[reason as usize].add(count);
+    }
+
+    /// worker: counts `count` copies of a class that the tool's queue refused.
+    #[cold]
+    pub fn refuse(&self, class: Class, reason: DropReason, count: u64) {
+        self.drop_copies(reason, count);
+        self.refused[class as usize][reason as usize].add(count);
+    }
+
+    /// worker: notes how many copies wait.
+    #[inline(always)]
+    pub fn note_depth(&self, depth: usize) {
+        self.queue_depth.set(depth as u64);
+        self.queue_peak.peak(depth as u64);
     }
 }

@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::WorkerCounters;
+use super::counters::{DropReason, WorkerCounters};
+use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
-use crate::dpdk::LcoreId;
+use crate::datapath::admission::Class;
 use crate::dpdk::port::{DriverStats, Link};
+use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
 
 /// What the workers counted, added up; indexed by the plan's ids.
@@ -35,11 +37,62 @@ pub struct RuleTotals {
     pub sampled_out: u64,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Default, Debug)]
 pub struct ToolTotals {
+    pub copies: Copies,
+    pub sent_bytes: u64,
+    pub refused: Refused,
+    /// Copies that wait for the tool at this moment.
+    pub queue_depth: u64,
+    /// The most that waited in one worker's queue.
+    pub queue_peak: u64,
+    pub latency: Merged,
+}
+
+/// Copies that a tool's queue refused, by class and reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Refused(pub [Dropped; Class::ALL.len()]);
+
+impl Serialize for Refused {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Reasons {
+            congested: u64,
+            rate_limited: u64,
+        }
+        serializer.collect_map(Class::ALL.iter().map(|&class| {
+            let dropped = &self.0[class as usize];
+            let reasons =
+                Reasons { congested: dropped.get(DropReason::Congested), rate_limited: dropped.get(DropReason::RateLimited) };
+            (class.name(), reasons)
+        }))
+    }
+}
+
+/// A tool in a snapshot.
+#[derive(Clone, Serialize)]
+pub struct ToolEntry {
     #[serde(flatten)]
     pub copies: Copies,
     pub sent_bytes: u64,
+    /// Of the dropped copies, those that the queue refused, by class.
+    pub refused: Refused,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+}
+
+impl ToolEntry {
+    fn of(totals: &ToolTotals) -> Self {
+        Self {
+            copies: totals.copies,
+            sent_bytes: totals.sent_bytes,
+            refused: totals.refused,
+            queue_depth: totals.queue_depth,
+            queue_peak: totals.queue_peak,
+            latency_ns: totals.latency.latency(clock::tsc_hz()),
+        }
+    }
 }
 
 impl Totals {
@@ -62,6 +115,15 @@ impl Totals {
                 dropped: Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].dropped[reason].get()))),
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
+            refused: Refused(std::array::from_fn(|class| {
+                Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
+            })),
+            queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
+            queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
+            latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
+                sum.add(&worker.tools[id].latency);
+                sum
+            }),
         });
         Self {
             packets: Packets::of(workers.iter().map(AsRef::as_ref)),
@@ -75,6 +137,14 @@ impl Totals {
     pub fn copies(&self) -> Copies {
         self.tools.iter().fold(Copies::default(), |mut sum, tool| {
             sum.add(&tool.copies);
+            sum
+        })
+    }
+
+    /// Latency over all tools.
+    fn latency(&self) -> Merged {
+        self.tools.iter().fold(Merged::default(), |mut sum, tool| {
+            sum.merge(&tool.latency);
             sum
         })
     }
@@ -101,6 +171,12 @@ impl Totals {
                 dropped: Dropped(std::array::from_fn(|reason| a.copies.dropped.0[reason] - b.copies.dropped.0[reason])),
             },
             sent_bytes: a.sent_bytes - b.sent_bytes,
+            refused: Refused(std::array::from_fn(|class| {
+                Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
+            })),
+            queue_depth: a.queue_depth,
+            queue_peak: a.queue_peak,
+            latency: a.latency.since(&b.latency),
         });
         Totals {
             packets: Packets {
@@ -151,7 +227,7 @@ pub struct Snapshot {
     #[serde(serialize_with = "as_map")]
     pub rules: Vec<(String, RuleTotals)>,
     #[serde(serialize_with = "as_map")]
-    pub tools: Vec<(String, ToolTotals)>,
+    pub tools: Vec<(String, ToolEntry)>,
     #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
     #[serde(serialize_with = "as_map")]
@@ -180,15 +256,6 @@ pub struct GroupEntry {
     /// Buckets of the group's table that each member has.
     #[serde(serialize_with = "as_map")]
     pub buckets: Vec<(String, usize)>,
-}
-
-/// Time from receive to transmit; null where it was not measured.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Latency {
-    pub p50: Option<u64>,
-    pub p99: Option<u64>,
-    pub p999: Option<u64>,
-    pub max: Option<u64>,
 }
 
 fn as_map<T: Serialize, S: Serializer>(entries: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -234,12 +301,12 @@ impl Snapshot {
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
             ports: ports.collect(),
             rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
-            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().copied()).collect(),
+            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().map(ToolEntry::of)).collect(),
             groups: groups.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
             copies: totals.copies(),
-            latency_ns: Latency::default(),
+            latency_ns: totals.latency().latency(clock::tsc_hz()),
             balanced,
         }
     }
