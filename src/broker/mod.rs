@@ -71,8 +71,13 @@ impl Broker {
     }
 
     /// Stops receiving and waits, at most `limit`, until nothing waits for a tool. Whether everything was sent.
+    /// Wires with a bypass keep forwarding.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.phase.set(Phase::Paused);
+        self.rest(Phase::Paused, limit)
+    }
+
+    fn rest(&self, phase: Phase, limit: Duration) -> bool {
+        self.phase.set(phase);
         let deadline = Instant::now() + limit;
         // A worker that was quiet in an earlier pause says so again only after a turn of its loop: ask twice in a row.
         let mut quiet_looks = 0;
@@ -136,7 +141,7 @@ impl Broker {
     /// # Errors
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
-        self.pause(DRAIN_LIMIT);
+        self.rest(Phase::Draining, DRAIN_LIMIT);
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
         for seat in &mut self.seats {

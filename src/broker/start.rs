@@ -159,7 +159,19 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
         * plan.tools.iter().map(|tool| tool.queue).sum::<usize>();
     let wanted = least_pool(port, workers).saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
-    plan.settings.mempool.unwrap_or(wanted.max(8191))
+    plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
+}
+
+/// Mbufs that copies may hold in queues and transmit descriptors while a wire's port needs others for its originals.
+fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
+    if plan.wire_at(crate::plan::plan::PortId(index)).is_none() {
+        return 0;
+    }
+    let held = plan.tools.iter().map(|tool| match tool.output {
+        Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+        Output::Discard => 0,
+    });
+    u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
 }
 
 struct StartedPort {
@@ -187,14 +199,16 @@ fn start_port(
             port.name()
         )));
     }
-    let least = u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER;
+    let reserve = wire_reserve(plan, index, workers as u32);
+    let least = (u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER).saturating_add(reserve);
     let count = pool_size(plan, index, port_plan, workers as u32);
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors and the caches of {workers} \
+            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
              workers need {least}; raise `set mempool`, or lower rxd",
             port.name(),
-            port_plan.rxd
+            port_plan.rxd,
+            if reserve > 0 { ", what may wait for tools while the wire goes on," } else { "" }
         )));
     }
     let pool = if rx_queues == 0 { None } else { Some(Mempool::create(eal, &format!("rx-{}", port.id().0), count, info.socket)?) };
@@ -225,7 +239,13 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
         }
     }
     let mut outlets: Vec<Outlets> = (0..workers)
-        .map(|_| Outlets { tools: Vec::new(), txqs: Vec::new(), handovers: Vec::new(), burst: plan.settings.burst })
+        .map(|_| Outlets {
+            tools: Vec::new(),
+            txqs: Vec::new(),
+            handovers: Vec::new(),
+            burst: plan.settings.burst,
+            copy_tools: plan.copy_tools().count(),
+        })
         .collect();
     let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     // A worker's place for the transmit queue of each port that it owns one of.

@@ -287,7 +287,8 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Rules => table::rules(&snapshot),
         Show::Lcores => table::lcores(&snapshot),
         Show::Stats => table::summary(&snapshot),
-        Show::Groups | Show::Wires | Show::Filters | Show::Plan => describe(broker.plan()),
+        Show::Wires => table::wires(&snapshot),
+        Show::Groups | Show::Filters | Show::Plan => describe(broker.plan()),
     }
 }
 
@@ -297,7 +298,13 @@ fn describe(plan: &Plan) -> String {
     for port in &plan.ports {
         out += &format!("port {}: {}\n", port.name, port.devargs);
     }
-    for tool in &plan.tools {
+    for wire in &plan.wires {
+        let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.as_str());
+        let bypass = if wire.is_bypass { " bypass" } else { "" };
+        let link = if wire.propagates_link { " propagate-link" } else { "" };
+        out += &format!("wire {}: ports {a},{b}{bypass}{link}\n", wire.name);
+    }
+    for tool in plan.copy_tools() {
         match tool.output {
             Output::Port(port) => out += &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue),
             Output::Discard => out += &format!("tool {}: discard\n", tool.name),

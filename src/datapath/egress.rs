@@ -69,6 +69,8 @@ pub struct Outlets {
     pub handovers: Vec<(usize, Receiver)>,
     /// Most packets in one call of the driver.
     pub burst: usize,
+    /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
+    pub copy_tools: usize,
 }
 
 /// Hands every tool its copies of the burst, which is empty afterwards. `polled` is when the burst was polled, if it is timed.
@@ -76,7 +78,8 @@ pub struct Outlets {
 pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
     let Outlets { tools, txqs, burst: limit, .. } = outlets;
     let mut shared = burst.share(copies.tools.iter().copied());
-    for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate() {
+    // backwards: wires stand behind the tools, and an original goes before its copies
+    for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
         if selection.is_empty() {
             continue;
         }
@@ -267,34 +270,40 @@ impl Gate {
 /// What a flush did.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Flushed {
-    /// Some copies still wait.
+    /// Some packets still wait.
     pub is_left: bool,
+    /// Some that are not originals on a wire.
+    pub are_copies_left: bool,
     /// Some copies went.
     pub has_moved: bool,
 }
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, burst: limit } = outlets;
+    let Outlets { tools, txqs, handovers, burst: limit, copy_tools } = outlets;
     let mut flushed = Flushed::default();
     for (tool, ring) in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
             flushed.has_moved |= line.take_over(ring);
-            flushed.is_left |= ring.count() > 0;
+            let is_left = ring.count() > 0;
+            flushed.is_left |= is_left;
+            flushed.are_copies_left |= is_left && *tool < *copy_tools;
         }
     }
-    for (outlet, tool) in tools.iter_mut().zip(&counters.tools) {
-        match outlet {
+    for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
+        let left = match outlet {
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
-                flushed.is_left |= !line.queue.is_empty();
+                line.queue.len()
             }
             Outlet::Handover { ring, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.hand_over(ring, tool);
-                flushed.is_left |= !line.queue.is_empty();
+                line.queue.len()
             }
-            _ => {}
-        }
+            _ => 0,
+        };
+        flushed.is_left |= left > 0;
+        flushed.are_copies_left |= left > 0 && index < *copy_tools;
     }
     flushed
 }

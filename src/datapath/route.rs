@@ -52,6 +52,14 @@ impl Copies {
         }
     }
 
+    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say.
+    pub fn begin(&mut self, input: &InputPlan, all: Selection) {
+        self.clear();
+        if let Some(ToolId(way)) = input.wire {
+            self.tools[way] = all;
+        }
+    }
+
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
         self.classed.fill([Selection::NONE; 2]);
@@ -80,7 +88,7 @@ pub fn route(
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
-    copies.clear();
+    copies.begin(input, facts.all);
     let mut open = facts.all.0;
     matches.drain(|step, selection| {
         let step = &input.steps[step];

@@ -20,10 +20,12 @@ use crate::stats::counters::WorkerCounters;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
-    /// Receive nothing; send what waits.
+    /// Receive nothing but on wires with a bypass; send what waits.
     Paused,
     /// Receive, judge, send.
     Running,
+    /// Receive nothing; send what waits.
+    Draining,
     /// Return.
     Stopped,
 }
@@ -49,6 +51,7 @@ impl PhaseCell {
         match self.0.load(Ordering::Relaxed) {
             0 => Phase::Paused,
             1 => Phase::Running,
+            2 => Phase::Draining,
             _ => Phase::Stopped,
         }
     }
@@ -63,7 +66,7 @@ pub struct Worker {
     pub samplers: Vec<Option<Sampler>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
-    /// worker: true while paused with nothing left to send; control: reads.
+    /// worker: true while paused or draining with nothing left to send; control: reads.
     pub is_quiet: Arc<AtomicBool>,
 }
 
@@ -122,7 +125,13 @@ impl Worker {
                     self.is_quiet.store(false, Ordering::Relaxed);
                     self.turn(&mut desk, &mut unflushed_turns)
                 }
-                Phase::Paused => {
+                Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
+                    let has_received = self.bypass(&mut desk);
+                    let flushed = flush(&mut self.outlets, &self.counters);
+                    self.is_quiet.store(!flushed.are_copies_left, Ordering::Release);
+                    has_received | flushed.has_moved
+                }
+                Phase::Paused | Phase::Draining => {
                     let flushed = flush(&mut self.outlets, &self.counters);
                     self.is_quiet.store(!flushed.is_left, Ordering::Release);
                     flushed.has_moved
@@ -180,6 +189,21 @@ impl Worker {
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
             is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
+        }
+        is_busy
+    }
+
+    /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
+    fn bypass(&mut self, desk: &mut Desk) -> bool {
+        let mut is_busy = false;
+        for intake in &mut self.intakes {
+            let input = &self.plan.inputs[intake.port.0];
+            if input.is_bypass && receive(intake, self.plan.settings.burst, &mut desk.burst, &self.counters) > 0 {
+                is_busy = true;
+                desk.copies.begin(input, desk.burst.all());
+                settle(&desk.copies, desk.burst.all(), &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut desk.burst, None, &self.counters);
+            }
         }
         is_busy
     }

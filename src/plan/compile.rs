@@ -45,7 +45,10 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         .collect();
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
+    let wire = plan.wire_at(port);
     InputPlan {
+        wire: wire.map(|(wire, side)| wire.ways[side]),
+        is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames: classifier.needs_frames() || balances || steps.iter().any(|step| step.sample_hash.is_some()),
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time),

@@ -26,6 +26,10 @@ pub struct ToolId(pub usize);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct GroupId(pub usize);
 
+/// A wire of the plan, by its place in [`Plan::wires`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WireId(pub usize);
+
 /// A rule of the plan, by its place in [`Plan::rules`], which is the order in which rules are tried.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RuleId(pub usize);
@@ -35,7 +39,9 @@ pub struct RuleId(pub usize);
 pub struct Plan {
     pub settings: Settings,
     pub ports: Vec<PortPlan>,
+    /// What the file calls tools, and behind them the directions of wires, which are egress of the same kind.
     pub tools: Vec<ToolPlan>,
+    pub wires: Vec<WirePlan>,
     pub groups: Vec<GroupPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
@@ -124,6 +130,22 @@ pub struct ToolPlan {
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
     pub shape: Option<Shape>,
+    /// A direction of this wire: originals, not copies.
+    pub wire: Option<WireId>,
+}
+
+/// Two ports joined inline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WirePlan {
+    pub name: String,
+    /// Side A and side B.
+    pub ports: [PortId; 2],
+    /// The egress from A to B and from B to A.
+    pub ways: [ToolId; 2],
+    /// Forwards while rules do not run.
+    pub is_bypass: bool,
+    /// Takes one side's link down with the other's.
+    pub propagates_link: bool,
 }
 
 /// Where a tool's copies go.
@@ -182,6 +204,10 @@ pub struct InputPlan {
     /// The rules that take from the port, in order.
     pub steps: Vec<Step>,
     pub classifier: Classifier,
+    /// Where the originals go if the port is a side of a wire.
+    pub wire: Option<ToolId>,
+    /// They do even while rules do not run.
+    pub is_bypass: bool,
     /// Some stage looks at the packets' bytes.
     pub needs_frames: bool,
     /// Some sampler asks for lengths.
@@ -221,6 +247,16 @@ impl Plan {
     /// Whether some rule gives its copies a class other than normal.
     pub fn has_classes(&self) -> bool {
         self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
+    }
+
+    /// The tools of the file, without the directions of wires.
+    pub fn copy_tools(&self) -> impl Iterator<Item = &ToolPlan> {
+        self.tools.iter().filter(|tool| tool.wire.is_none())
+    }
+
+    /// The wire that a port is a side of, and which: 0 is A, 1 is B.
+    pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
+        self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
     /// Ports that tools send to.

@@ -69,6 +69,41 @@ impl Serialize for Refused {
     }
 }
 
+/// A wire in a snapshot.
+#[derive(Clone, Serialize)]
+pub struct WireEntry {
+    pub a: String,
+    pub b: String,
+    pub a_to_b: WayEntry,
+    pub b_to_a: WayEntry,
+}
+
+/// One direction of a wire: `received = forwarded + dropped`.
+#[derive(Clone, Serialize)]
+pub struct WayEntry {
+    pub received: u64,
+    pub forwarded: u64,
+    pub forwarded_bytes: u64,
+    pub dropped: Dropped,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+}
+
+impl WayEntry {
+    fn of(totals: &ToolTotals) -> Self {
+        Self {
+            received: totals.copies.requested,
+            forwarded: totals.copies.sent,
+            forwarded_bytes: totals.sent_bytes,
+            dropped: totals.copies.dropped,
+            queue_depth: totals.queue_depth,
+            queue_peak: totals.queue_peak,
+            latency_ns: totals.latency.latency(clock::tsc_hz()),
+        }
+    }
+}
+
 /// A tool in a snapshot.
 #[derive(Clone, Serialize)]
 pub struct ToolEntry {
@@ -134,16 +169,21 @@ impl Totals {
     }
 
     /// Copies of all tools.
-    pub fn copies(&self) -> Copies {
-        self.tools.iter().fold(Copies::default(), |mut sum, tool| {
+    pub fn copies(&self, plan: &Plan) -> Copies {
+        self.of_copies(plan).fold(Copies::default(), |mut sum, tool| {
             sum.add(&tool.copies);
             sum
         })
     }
 
+    /// The tools of the file, without the directions of wires.
+    fn of_copies(&self, plan: &Plan) -> impl Iterator<Item = &ToolTotals> {
+        self.tools.iter().zip(&plan.tools).filter(|(_, tool)| tool.wire.is_none()).map(|(totals, _)| totals)
+    }
+
     /// Latency over all tools.
-    fn latency(&self) -> Merged {
-        self.tools.iter().fold(Merged::default(), |mut sum, tool| {
+    fn latency(&self, plan: &Plan) -> Merged {
+        self.of_copies(plan).fold(Merged::default(), |mut sum, tool| {
             sum.merge(&tool.latency);
             sum
         })
@@ -229,6 +269,8 @@ pub struct Snapshot {
     #[serde(serialize_with = "as_map")]
     pub tools: Vec<(String, ToolEntry)>,
     #[serde(serialize_with = "as_map")]
+    pub wires: Vec<(String, WireEntry)>,
+    #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
     #[serde(serialize_with = "as_map")]
     pub lcores: Vec<(String, LcoreState)>,
@@ -295,18 +337,24 @@ impl Snapshot {
             let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
             (group.name.clone(), GroupEntry { buckets: names.zip(buckets).collect() })
         });
+        let wires = plan.wires.iter().map(|wire| {
+            let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.clone());
+            let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.tools[way.0]));
+            (wire.name.clone(), WireEntry { a, b, a_to_b, b_to_a })
+        });
         Self {
             schema: SCHEMA,
             time: (time.as_secs_f64() * 1e3).round() / 1e3,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
             ports: ports.collect(),
             rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(totals.rules.iter().copied()).collect(),
-            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(totals.tools.iter().map(ToolEntry::of)).collect(),
+            tools: plan.copy_tools().map(|tool| tool.name.clone()).zip(totals.of_copies(plan).map(ToolEntry::of)).collect(),
+            wires: wires.collect(),
             groups: groups.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
-            copies: totals.copies(),
-            latency_ns: totals.latency().latency(clock::tsc_hz()),
+            copies: totals.copies(plan),
+            latency_ns: totals.latency(plan).latency(clock::tsc_hz()),
             balanced,
         }
     }

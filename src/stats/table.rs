@@ -113,6 +113,19 @@ pub fn tools(snapshot: &Snapshot) -> String {
     titled("tools", &table)
 }
 
+/// Wires: what became of the originals, by direction.
+pub fn wires(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["wire", "from", "to", "received", "forwarded", "bytes", "dropped"]);
+    for (name, wire) in &snapshot.wires {
+        for (from, to, way) in [(&wire.a, &wire.b, &wire.a_to_b), (&wire.b, &wire.a, &wire.b_to_a)] {
+            let mut row = vec![name.clone(), from.clone(), to.clone()];
+            row.extend([way.received, way.forwarded, way.forwarded_bytes, way.dropped.total()].map(grouped));
+            table.row(row);
+        }
+    }
+    titled("wires", &table)
+}
+
 /// Lcores: how they spent their turns.
 pub fn lcores(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&["lcore", "received", "turns", "idle turns", "polls", "empty polls"]);
@@ -154,7 +167,11 @@ fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
 
 /// The table at the end of a run.
 pub fn summary(snapshot: &Snapshot) -> String {
-    [ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)].join("\n")
+    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)];
+    if !snapshot.wires.is_empty() {
+        parts.insert(1, wires(snapshot));
+    }
+    parts.join("\n")
 }
 
 fn titled(title: &str, table: &Table) -> String {

@@ -3,6 +3,7 @@
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 
 mod support;
+mod wires;
 
 use support::{Broker, packets, u64_of};
 

@@ -127,5 +127,9 @@ pub fn check_identities(last: &Value) {
         let dropped: u64 = copies["dropped"].as_object().expect("reasons").values().map(u64_of).sum();
         assert_eq!(u64_of(&copies["requested"]), u64_of(&copies["sent"]) + dropped, "{copies}");
     }
+    for way in last["wires"].as_object().expect("wires").values().flat_map(|wire| [&wire["a_to_b"], &wire["b_to_a"]]) {
+        let dropped: u64 = way["dropped"].as_object().expect("reasons").values().map(u64_of).sum();
+        assert_eq!(u64_of(&way["received"]), u64_of(&way["forwarded"]) + dropped, "{way}");
+    }
     assert_eq!(last["balanced"], true);
 }
