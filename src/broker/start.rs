@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::{Broker, Error, Seat};
+use super::{Broker, Error, Seat, Watches};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
@@ -64,7 +64,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         returned: Vec::new(),
         phase: Arc::clone(&phase),
         ports,
-        eal,
+        eal: None,
+        watches: Watches::default(),
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
@@ -91,10 +92,11 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),
         };
-        let running = lcore::launch(&broker.eal, lcore, move || worker.run())?;
+        let running = lcore::launch(&eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
         broker.seats.push(Seat { lcore, running: Some(running), is_quiet });
     }
+    broker.eal = Some(eal);
     Ok(broker)
 }
 

@@ -39,6 +39,9 @@ pub struct Args {
     /// Time between two lines of statistics
     #[arg(long, value_name = "TIME", value_parser = lang::parse_duration, default_value = "1s")]
     interval: Duration,
+    /// Time the stages of sampled bursts, and print cycles a packet at the end
+    #[arg(long)]
+    profile: bool,
 }
 
 /// How often the control thread looks at signals, time and typed commands.
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Status {
         }
     }
     plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+    plan.settings.is_profiled = args.profile;
     let plan = Arc::new(plan);
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,
@@ -95,7 +99,10 @@ pub fn run(args: &Args) -> Status {
     }
     let last = broker.snapshot();
     stats.write(&last);
-    let report = table::summary(&last);
+    let mut report = table::summary(&last);
+    if args.profile {
+        report = format!("{report}\n{}", table::profile(&last));
+    }
     if stats.is_stdout() {
         eprint!("{report}")
     } else {
@@ -160,6 +167,9 @@ impl Session<'_> {
             }
             for line in self.broker.log() {
                 eprintln!("dpdk: {line}");
+            }
+            for line in self.broker.watch() {
+                eprintln!("{line}");
             }
             if let Some(lcore) = self.broker.lost_workers().first() {
                 eprintln!("error: the worker on lcore {} ended by itself", lcore.0);

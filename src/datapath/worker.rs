@@ -14,7 +14,7 @@ use super::sample::Sampler;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::plan::plan::{Idle, Plan};
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +94,86 @@ impl LatencySampler {
     }
 }
 
+/// With `--profile`, one burst in so many has its stages timed.
+const PROFILED_BURSTS: u32 = 256;
+
+/// Says which stage the worker is in, and times the stages of the bursts that are sampled for the profile.
+struct Profile {
+    is_on: bool,
+    bursts: u32,
+    is_timing: bool,
+    stage: Stage,
+    since: u64,
+}
+
+impl Profile {
+    fn new(is_on: bool) -> Self {
+        Self { is_on, bursts: 0, is_timing: false, stage: Stage::Idle, since: 0 }
+    }
+
+    /// A poll begins.
+    #[inline(always)]
+    fn begin(&mut self, lcore: &LcoreCounters) {
+        lcore.enter(Stage::Receive);
+        self.is_timing = self.is_on && self.bursts.is_multiple_of(PROFILED_BURSTS);
+        if self.is_timing {
+            (self.stage, self.since) = (Stage::Receive, clock::tsc());
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, lcore: &LcoreCounters, stage: Stage) {
+        lcore.enter(stage);
+        if self.is_timing {
+            self.charge(lcore, stage);
+        }
+    }
+
+    #[cold]
+    fn charge(&mut self, lcore: &LcoreCounters, next: Stage) {
+        let now = clock::tsc();
+        lcore.stage_ticks[self.stage as usize].add(now.wrapping_sub(self.since));
+        (self.stage, self.since) = (next, now);
+    }
+
+    /// A burst of so many packets is through.
+    #[inline(always)]
+    fn end(&mut self, lcore: &LcoreCounters, packets: usize) {
+        if self.is_timing {
+            self.charge(lcore, Stage::Idle);
+            lcore.timed_packets.add(packets as u64);
+            self.is_timing = false;
+        }
+        self.bursts = self.bursts.wrapping_add(1);
+    }
+}
+
+/// Turns between two readings of the time-stamp counter for the busy share, where work neither comes nor goes.
+const CLOCKED_TURNS: u64 = 1024;
+
+/// Adds up busy and idle time: the counter is read when one changes to the other, so a busy worker hardly pays for it.
+struct BusyClock {
+    was_busy: bool,
+    turns: u64,
+    since: u64,
+}
+
+impl BusyClock {
+    #[inline(always)]
+    fn turn(&mut self, is_busy: bool, lcore: &LcoreCounters) {
+        self.turns += 1;
+        if is_busy != self.was_busy || self.turns.is_multiple_of(CLOCKED_TURNS) {
+            let now = clock::tsc();
+            let ticks = now.wrapping_sub(self.since);
+            lcore.ticks.add(ticks);
+            if self.was_busy {
+                lcore.busy_ticks.add(ticks);
+            }
+            (self.was_busy, self.since) = (is_busy, now);
+        }
+    }
+}
+
 /// What one turn works on.
 struct Desk {
     burst: MbufBurst,
@@ -103,6 +183,7 @@ struct Desk {
     flows: Flows,
     lens: [u32; MAX_BURST],
     latency: LatencySampler,
+    profile: Profile,
 }
 
 impl Worker {
@@ -116,9 +197,11 @@ impl Worker {
             flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
             latency: LatencySampler::default(),
+            profile: Profile::new(self.plan.settings.is_profiled),
         };
         let mut unflushed_turns = 0;
         let mut idle_turns = 0;
+        let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
@@ -139,12 +222,14 @@ impl Worker {
                 Phase::Stopped => return self,
             };
             self.counters.lcore.turns.add(1);
+            self.counters.lcore.enter(Stage::Idle);
+            busy.turn(is_busy, &self.counters.lcore);
             if is_busy {
                 idle_turns = 0;
             } else {
-                idle_turns += 1;
+                idle_turns = u32::saturating_add(idle_turns, 1);
                 self.counters.lcore.idle_turns.add(1);
-                rest(self.plan.settings.idle, idle_turns);
+                rest(self.plan.settings.idle, idle_turns, &self.counters.lcore);
             }
         }
     }
@@ -155,6 +240,7 @@ impl Worker {
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
         for intake in &mut self.intakes {
+            desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
             let received = receive(intake, limit, &mut desk.burst, &self.counters);
             is_full &= received == limit;
@@ -163,6 +249,7 @@ impl Worker {
             }
             is_busy = true;
             desk.latency.received();
+            desk.profile.enter(&self.counters.lcore, Stage::Classify);
             let input = &self.plan.inputs[intake.port.0];
             let all = desk.burst.all();
             let mut frames = Frames::new();
@@ -173,6 +260,7 @@ impl Worker {
                 desk.flows.clear();
             }
             classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+            desk.profile.enter(&self.counters.lcore, Stage::Route);
             if input.needs_lens {
                 desk.burst.lens(&mut desk.lens);
             }
@@ -183,11 +271,14 @@ impl Worker {
             route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.samplers, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
+            desk.profile.enter(&self.counters.lcore, Stage::Egress);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
+            desk.profile.end(&self.counters.lcore, received);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
+            self.counters.lcore.enter(Stage::Flush);
             is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
         }
         is_busy
@@ -218,13 +309,14 @@ impl Worker {
 const TURNS_BEFORE_SLEEP: u32 = 1000;
 
 #[cold]
-fn rest(idle: Idle, idle_turns: u32) {
+fn rest(idle: Idle, idle_turns: u32, lcore: &LcoreCounters) {
     match idle {
         Idle::Poll => {}
         Idle::Pause => clock::pause(),
         Idle::Sleep { longest } => {
             if idle_turns > TURNS_BEFORE_SLEEP {
                 let step = Duration::from_micros(u64::from(idle_turns - TURNS_BEFORE_SLEEP));
+                lcore.sleeps.add(1);
                 std::thread::sleep(step.min(longest));
             } else {
                 clock::pause();

@@ -70,6 +70,8 @@ pub struct Settings {
     /// Flows that each stateful rule remembers, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
+    /// `--profile`: stages of sampled bursts are timed.
+    pub is_profiled: bool,
 }
 
 impl Default for Settings {
@@ -83,6 +85,7 @@ impl Default for Settings {
             seed: 0,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
+            is_profiled: false,
         }
     }
 }
@@ -130,8 +133,23 @@ pub struct ToolPlan {
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
     pub shape: Option<Shape>,
+    /// `alarm PERCENT [hold DURATION]`.
+    pub alarm: Option<AlarmPlan>,
     /// A direction of this wire: originals, not copies.
     pub wire: Option<WireId>,
+}
+
+/// When a tool's queue or utilisation raises an alarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AlarmPlan {
+    pub percent: u8,
+    /// How long it must be above to raise, and not above to clear.
+    pub hold: Duration,
+}
+
+impl AlarmPlan {
+    /// `hold` where the tool does not say.
+    pub const DEFAULT_HOLD: Duration = Duration::from_secs(6);
 }
 
 /// Two ports joined inline.

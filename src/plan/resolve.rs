@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::plan::{
-    Action, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan, Verdict,
-    WireId, WirePlan,
+    Action, AlarmPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId, ToolPlan,
+    Verdict, WireId, WirePlan,
 };
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Group, GroupSpec};
@@ -485,6 +485,7 @@ impl<'a> Resolver<'a> {
             queue_bytes: None,
             thresholds: None,
             shape: None,
+            alarm: None,
             wire: None,
         };
         for option in &tool.options {
@@ -500,6 +501,10 @@ impl<'a> Resolver<'a> {
                     self.error(Diagnostic::error(option.span, message).label(format!("expected 1 to {MOST_QUEUE} packets")));
                 }
                 ToolOption::Thresholds { low, normal } => plan.thresholds = Some(Thresholds { low: *low, normal: *normal }),
+                ToolOption::Alarm { percent, hold } => {
+                    let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
+                    plan.alarm = Some(AlarmPlan { percent: *percent, hold });
+                }
                 ToolOption::Rate { rate, burst } => {
                     let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
                     plan.shape = Some(Shape { rate: budget(rate.value), burst });
@@ -577,6 +582,7 @@ impl<'a> Resolver<'a> {
                 queue_bytes: None,
                 thresholds: None,
                 shape: None,
+                alarm: None,
                 wire: Some(WireId(id)),
             });
         }

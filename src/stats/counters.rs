@@ -170,6 +170,68 @@ pub struct LcoreCounters {
     pub polls: Counter,
     /// Polls that gave no packet.
     pub empty_polls: Counter,
+    /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
+    pub bursts: [Counter; BURST_SIZES],
+    /// Ticks of the time-stamp counter, and of those the ticks of turns with something to do.
+    pub ticks: Counter,
+    pub busy_ticks: Counter,
+    /// Times that the worker slept for want of work.
+    pub sleeps: Counter,
+    /// The [`Stage`] that the worker is in.
+    pub stage: Counter,
+    /// With `--profile`, by [`Stage`]: ticks of timed bursts.
+    pub stage_ticks: [Counter; Stage::ALL.len()],
+    /// With `--profile`: packets of timed bursts.
+    pub timed_packets: Counter,
+}
+
+/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](crate::datapath::burst::MAX_BURST).
+pub const BURST_SIZES: usize = 7;
+
+/// What a worker is doing. The watchdog and the profile tell these apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Stage {
+    /// Between turns, or waiting for work.
+    Idle,
+    /// In a driver's receive call.
+    Receive,
+    /// Packets are looked at and matched.
+    Classify,
+    /// Rules, samplers and groups choose tools.
+    Route,
+    /// Copies are queued and handed to drivers.
+    Egress,
+    /// What waited is handed to drivers.
+    Flush,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 6] = [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Idle => "idle",
+            Stage::Receive => "receive",
+            Stage::Classify => "classify",
+            Stage::Route => "route",
+            Stage::Egress => "egress",
+            Stage::Flush => "flush",
+        }
+    }
+}
+
+impl LcoreCounters {
+    /// worker: says what it is about to do.
+    #[inline(always)]
+    pub fn enter(&self, stage: Stage) {
+        self.stage.set(stage as u64);
+    }
+
+    /// control: what the worker is doing.
+    pub fn stage(&self) -> Stage {
+        Stage::ALL.get(self.stage.get() as usize).copied().unwrap_or(Stage::Idle)
+    }
 }
 
 impl WorkerCounters {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::{DropReason, WorkerCounters};
+use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters};
 use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
@@ -115,6 +115,8 @@ pub struct ToolEntry {
     pub queue_depth: u64,
     pub queue_peak: u64,
     pub latency_ns: Latency,
+    /// The alarms that are raised: `queue`, `utilisation`.
+    pub alarms: Vec<&'static str>,
 }
 
 impl ToolEntry {
@@ -126,6 +128,7 @@ impl ToolEntry {
             queue_depth: totals.queue_depth,
             queue_peak: totals.queue_peak,
             latency_ns: totals.latency.latency(clock::tsc_hz()),
+            alarms: Vec::new(),
         }
     }
 }
@@ -253,6 +256,78 @@ pub struct LcoreState {
     pub idle_turns: u64,
     pub polls: u64,
     pub empty_polls: u64,
+    /// Share of the time in which there was something to do, 0 to 1.
+    pub busy: f64,
+    pub sleeps: u64,
+    /// Bursts by size.
+    pub bursts: BurstSizes,
+    /// What the worker is doing.
+    pub stage: &'static str,
+    pub is_stalled: bool,
+    /// How often the worker did not finish a turn in time.
+    pub stalls: u64,
+    /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycles_per_packet: Option<StageCycles>,
+}
+
+/// Bursts of 1, 2-3, 4-7, … 64 packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BurstSizes(pub [u64; BURST_SIZES]);
+
+impl BurstSizes {
+    pub const NAMES: [&str; BURST_SIZES] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", "64"];
+}
+
+impl Serialize for BurstSizes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Self::NAMES.iter().zip(self.0))
+    }
+}
+
+/// Cycles a packet from receive to egress, of the bursts that were timed.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct StageCycles {
+    pub receive: f64,
+    pub classify: f64,
+    pub route: f64,
+    pub egress: f64,
+    /// Packets that these are of.
+    pub packets: u64,
+}
+
+impl LcoreState {
+    /// What a worker counted of its own time.
+    pub fn of(lcore: LcoreId, counters: &WorkerCounters, is_stalled: bool, stalls: u64) -> Self {
+        let own = &counters.lcore;
+        let packets = own.timed_packets.get();
+        let cycles = |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
+        Self {
+            lcore,
+            received: counters.received.get(),
+            turns: own.turns.get(),
+            idle_turns: own.idle_turns.get(),
+            polls: own.polls.get(),
+            empty_polls: own.empty_polls.get(),
+            busy: round(own.busy_ticks.get() as f64 / own.ticks.get().max(1) as f64, 1e4),
+            sleeps: own.sleeps.get(),
+            bursts: BurstSizes(std::array::from_fn(|size| own.bursts[size].get())),
+            stage: own.stage().name(),
+            is_stalled,
+            stalls,
+            cycles_per_packet: (packets > 0).then(|| StageCycles {
+                receive: cycles(Stage::Receive),
+                classify: cycles(Stage::Classify),
+                route: cycles(Stage::Route),
+                egress: cycles(Stage::Egress),
+                packets,
+            }),
+        }
+    }
+}
+
+fn round(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
 }
 
 /// Everything that is shown of a running broker at one moment.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::counters::DropReason;
-use super::snapshot::Snapshot;
+use super::snapshot::{BurstSizes, Snapshot};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -42,7 +42,7 @@ impl Table {
 }
 
 fn is_numeric(cell: &str) -> bool {
-    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '-')
+    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.' || c == '-')
 }
 
 /// `1234567` as `1,234,567`.
@@ -128,12 +128,31 @@ pub fn wires(snapshot: &Snapshot) -> String {
 
 /// Lcores: how they spent their turns.
 pub fn lcores(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["lcore", "received", "turns", "idle turns", "polls", "empty polls"]);
+    let mut head = vec!["lcore", "received", "busy %", "turns", "idle turns", "polls", "empty polls", "sleeps", "stalls", "stage"];
+    head.extend(BurstSizes::NAMES);
+    let mut table = Table::new(&head);
     for (name, lcore) in &snapshot.lcores {
-        let counts = [lcore.received, lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls];
-        table.row(std::iter::once(name.clone()).chain(counts.into_iter().map(grouped)).collect());
+        let mut row = vec![name.clone(), grouped(lcore.received), ((lcore.busy * 100.0).round() as u64).to_string()];
+        let counts = [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
+        row.extend(counts.map(grouped));
+        row.push(lcore.stage.to_owned());
+        row.extend(lcore.bursts.0.map(grouped));
+        table.row(row);
     }
     titled("lcores", &table)
+}
+
+/// What `--profile` measured: cycles a packet, by lcore and stage.
+pub fn profile(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["lcore", "timed packets", "receive", "classify", "route", "egress", "cycles/packet"]);
+    for (name, lcore) in &snapshot.lcores {
+        let Some(cycles) = &lcore.cycles_per_packet else { continue };
+        let stages = [cycles.receive, cycles.classify, cycles.route, cycles.egress];
+        let mut row = vec![name.clone(), grouped(cycles.packets)];
+        row.extend(stages.iter().chain([&stages.iter().sum()]).map(|cycles| format!("{cycles:.1}")));
+        table.row(row);
+    }
+    titled("timed bursts", &table)
 }
 
 /// The account: both identities with their numbers.
