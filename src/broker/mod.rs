@@ -1,5 +1,6 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
+pub mod guards;
 pub mod health;
 pub mod next_hop;
 pub mod start;
@@ -9,15 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::datapath::sample::Budget;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
 use crate::dpdk::port::Port;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::ToolId;
-use crate::stats::counters::WorkerCounters;
+use crate::plan::plan::{Idle, Output, ToolId};
+use crate::stats::counters::{ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
-
+use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
 use watch::Watch;
 
 pub use start::start;
@@ -29,6 +31,8 @@ pub enum Error {
     Dpdk(#[from] crate::dpdk::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for")]
+    Stuck { lcore: u32, stage: &'static str },
     #[error("lcore {lcore}: worker stopped: {panic}")]
     Worker { lcore: u32, panic: String },
 }
@@ -41,7 +45,9 @@ pub struct Broker {
     returned: Vec<Worker>,
     phase: Arc<PhaseCell>,
     ports: Vec<Port>,
-    eal: Eal,
+    /// Always there until the broker is dropped.
+    eal: Option<Eal>,
+    guards: Guards,
     started: Instant,
     /// Totals at the last `clear stats`.
     cleared: Option<Totals>,
@@ -57,6 +63,27 @@ struct Seat {
     running: Option<Running<Worker>>,
     is_quiet: Arc<AtomicBool>,
 }
+
+/// What the control thread watches, by seat, tool and wire.
+#[derive(Default)]
+struct Guards {
+    next: Duration,
+    dogs: Vec<Watchdog>,
+    /// Of the queue and of the utilisation.
+    alarms: Vec<[Alarm; 2]>,
+    /// What each tool was sent at the last look: packets and bytes.
+    sent: Vec<(u64, u64)>,
+    looked: Duration,
+    ties: Vec<LinkTie>,
+    /// Wires whose driver cannot set the link.
+    untied: Vec<bool>,
+}
+
+/// Time between two looks at links and alarms.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
+pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
+const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 /// How long a drain may take before what waits is given up and counted.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -77,8 +104,13 @@ impl Broker {
     }
 
     /// Stops receiving and waits, at most `limit`, until nothing waits for a tool. Whether everything was sent.
+    /// Wires with a bypass keep forwarding.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.phase.set(Phase::Paused);
+        self.rest(Phase::Paused, limit)
+    }
+
+    fn rest(&self, phase: Phase, limit: Duration) -> bool {
+        self.phase.set(phase);
         let deadline = Instant::now() + limit;
         // A worker that was quiet in an earlier pause says so again only after a turn of its loop: ask twice in a row.
         let mut quiet_looks = 0;
@@ -109,16 +141,23 @@ impl Broker {
 
     /// What DPDK and its drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
-        self.eal.log()
+        self.eal.as_ref().map(Eal::log).unwrap_or_default()
     }
 
-    /// Keeps schedules and watches over the tools: to be called every few milliseconds. Gives lines for the log.
+    /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
         let mut log = self.watch.keep_schedules(now_ns);
         if self.watch.is_due(now_ns) {
             let links: Vec<bool> = self.ports.iter().map(|port| !port.is_removed() && port.link().is_up).collect();
             log.extend(self.watch.look(now_ns, &links, &self.counters));
+        }
+        let now = self.started.elapsed();
+        self.watch_workers(now, &mut log);
+        if now >= self.guards.next {
+            self.guards.next = now + LOOK_INTERVAL;
+            self.watch_tools(now, &mut log);
+            self.watch_wires(now, &mut log);
         }
         log
     }
@@ -128,7 +167,7 @@ impl Broker {
     /// # Errors
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
-        let place = self.plan.tools.iter().position(|tool| tool.name == name);
+        let place = self.plan.tools.iter().position(|tool| tool.name == name && tool.wire.is_none());
         let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
         Ok(self.watch.command(tool, is_drained, clock::now_ns()))
     }
@@ -147,15 +186,112 @@ impl Broker {
             link: port.link(),
             driver: port.stats(),
         });
-        let lcores = self.seats.iter().zip(&self.counters).map(|(seat, counters)| LcoreState {
-            lcore: seat.lcore,
-            received: counters.received.get(),
-            turns: counters.lcore.turns.get(),
-            idle_turns: counters.lcore.idle_turns.get(),
-            polls: counters.lcore.polls.get(),
-            empty_polls: counters.lcore.empty_polls.get(),
+        let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
+            let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
+            LcoreState::of(seat.lcore, counters, dog.is_stalled(), dog.stalls)
         });
-        Snapshot::new(&self.plan, &totals, ports.collect(), lcores.collect(), self.watch.state(), self.started.elapsed(), balanced)
+        let mut snapshot = Snapshot::new(
+            &self.plan,
+            &totals,
+            ports.collect(),
+            lcores.collect(),
+            self.watch.state(),
+            self.started.elapsed(),
+            balanced,
+        );
+        for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
+            tool.alarms =
+                ALARM_NAMES.into_iter().zip(alarms).filter(|(_, alarm)| alarm.is_raised()).map(|(name, _)| name).collect();
+        }
+        snapshot
+    }
+
+    fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
+        let longest = if let Idle::Sleep { longest } = self.plan.settings.idle { longest } else { Duration::ZERO };
+        self.guards.dogs.resize(self.seats.len(), Watchdog::default());
+        for ((dog, seat), counters) in self.guards.dogs.iter_mut().zip(&self.seats).zip(&self.counters) {
+            let lcore = seat.lcore.0;
+            match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+                Some(Turn::Stalled(quiet)) => {
+                    let stage = counters.lcore.stage().name();
+                    lines
+                        .push(format!("warning: lcore {lcore}: the worker has been in stage {stage} for {} ms", quiet.as_millis()));
+                }
+                Some(Turn::Recovered(quiet)) => {
+                    lines.push(format!("lcore {lcore}: the worker goes on after {} ms", quiet.as_millis()));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn watch_tools(&mut self, now: Duration, lines: &mut Vec<String>) {
+        let elapsed = now.saturating_sub(std::mem::replace(&mut self.guards.looked, now)).as_secs_f64();
+        if self.plan.tools.iter().all(|tool| tool.alarm.is_none()) {
+            return;
+        }
+        self.guards.alarms.resize(self.plan.tools.len(), Default::default());
+        let is_first = self.guards.sent.is_empty();
+        self.guards.sent.resize(self.plan.tools.len(), (0, 0));
+        for (index, tool) in self.plan.tools.iter().enumerate() {
+            let Some(spec) = tool.alarm else { continue };
+            let sum = |get: fn(&ToolCounters) -> u64| self.counters.iter().map(|counters| get(&counters.tools[index])).sum::<u64>();
+            let fullest = self.counters.iter().map(|counters| counters.tools[index].queue_depth.get()).max().unwrap_or(0);
+            let sent = (sum(|tool| tool.sent.get()), sum(|tool| tool.sent_bytes.get()));
+            let before = std::mem::replace(&mut self.guards.sent[index], sent);
+            let (packets, bits) = ((sent.0 - before.0) as f64, (sent.1 - before.1) as f64 * 8.0);
+            let share = match (tool.shape.map(|shape| shape.rate), tool.output) {
+                (Some(Budget::PacketsPerSecond(rate)), _) => packets / rate as f64,
+                (Some(Budget::BitsPerSecond(rate)), _) => bits / rate as f64,
+                (None, Output::Port(port)) => {
+                    self.ports[port.0].link().speed_mbps.map_or(0.0, |mbps| bits / (f64::from(mbps) * 1e6))
+                }
+                (None, Output::Discard) => 0.0,
+            };
+            let utilisation = if is_first || elapsed <= 0.0 { 0.0 } else { share / elapsed };
+            let threshold = f64::from(spec.percent) / 100.0;
+            let values = [fullest as f64 / tool.queue as f64, utilisation];
+            for ((alarm, value), name) in self.guards.alarms[index].iter_mut().zip(values).zip(ALARM_NAMES) {
+                if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
+                    let (word, side) = if is_raised { ("raised", "above") } else { ("cleared", "not above") };
+                    let (percent, hold) = (spec.percent, spec.hold.as_secs_f64());
+                    lines.push(format!("alarm {word}: tool {}: {name} {side} {percent}% for {hold} s", tool.name));
+                }
+            }
+        }
+    }
+
+    fn watch_wires(&mut self, now: Duration, lines: &mut Vec<String>) {
+        self.guards.ties.resize(self.plan.wires.len(), LinkTie::default());
+        self.guards.untied.resize(self.plan.wires.len(), false);
+        for (index, wire) in self.plan.wires.iter().enumerate() {
+            if !wire.propagates_link || self.guards.untied[index] {
+                continue;
+            }
+            let is_up = wire.ports.map(|port| self.ports[port.0].link().is_up);
+            let Some((side, is_up)) = self.guards.ties[index].look(is_up, now) else { continue };
+            let port = &self.ports[wire.ports[side].0];
+            let word = if is_up { "up" } else { "down" };
+            match port.set_link(is_up) {
+                Ok(()) => {
+                    lines.push(format!("wire {}: link of port {} set {word}, as the other side's is", wire.name, port.name()))
+                }
+                Err(error) => {
+                    self.guards.untied[index] = true;
+                    lines.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+                }
+            }
+        }
+    }
+
+    /// Gives links back that were taken down for a wire.
+    fn untie_links(&mut self) {
+        for (wire, tie) in self.plan.wires.iter().zip(&mut self.guards.ties) {
+            if let Some(side) = std::mem::take(tie).forced() {
+                // the port is about to be stopped in any case
+                let _ = self.ports[wire.ports[side].0].set_link(true);
+            }
+        }
     }
 
     /// Drains the tools, for at most [`DRAIN_LIMIT`], and ends the workers. What could not be sent is dropped and counted.
@@ -163,11 +299,22 @@ impl Broker {
     /// # Errors
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
-        self.pause(DRAIN_LIMIT);
+        self.untie_links();
+        self.rest(Phase::Draining, DRAIN_LIMIT);
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
-        for seat in &mut self.seats {
+        let deadline = Instant::now() + RETURN_LIMIT;
+        for (seat, counters) in self.seats.iter_mut().zip(&self.counters) {
             if let Some(running) = seat.running.take() {
+                while !running.is_finished() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if !running.is_finished() {
+                    seat.running = Some(running);
+                    let stage = counters.lcore.stage().name();
+                    failed = Err(Error::Stuck { lcore: seat.lcore.0, stage });
+                    continue;
+                }
                 match running.join() {
                     Ok(worker) => self.returned.push(worker),
                     Err(panic) => failed = Err(Error::Worker { lcore: seat.lcore.0, panic }),
@@ -185,5 +332,9 @@ impl Drop for Broker {
     fn drop(&mut self) {
         // workers poll memory that is about to go
         let _ = self.stop();
+        if self.seats.iter().any(|seat| seat.running.is_some()) {
+            // a stuck worker may wake up, and what it polls must still be there
+            std::mem::forget(self.eal.take());
+        }
     }
 }

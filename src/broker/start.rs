@@ -6,24 +6,25 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::watch::Watch;
-use super::{Broker, Error, Seat};
+use super::{Broker, Error, Guards, Seat};
+use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Outlet, Outlets};
+use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
 use crate::datapath::receive::Intake;
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
+use crate::datapath::shape::TokenBucket;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
-use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::{RxQueue, TxQueue};
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan};
+use crate::plan::plan::{Output, PortPlan, ToolPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -69,7 +70,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         returned: Vec::new(),
         phase: Arc::clone(&phase),
         ports,
-        eal,
+        eal: None,
+        guards: Guards::default(),
         watch,
         started: Instant::now(),
         cleared: None,
@@ -116,10 +118,11 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),
         };
-        let running = lcore::launch(&broker.eal, lcore, move || worker.run())?;
+        let running = lcore::launch(&eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
         broker.seats.push(Seat { lcore, running: Some(running), is_quiet });
     }
+    broker.eal = Some(eal);
     Ok(broker)
 }
 
@@ -195,7 +198,19 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
         * plan.tools.iter().map(|tool| tool.queue).sum::<usize>();
     let wanted = least_pool(port, workers).saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
-    plan.settings.mempool.unwrap_or(wanted.max(8191))
+    plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
+}
+
+/// Mbufs that copies may hold in queues and transmit descriptors while a wire's port needs others for its originals.
+fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
+    if plan.wire_at(crate::plan::plan::PortId(index)).is_none() {
+        return 0;
+    }
+    let held = plan.tools.iter().map(|tool| match tool.output {
+        Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+        Output::Discard => 0,
+    });
+    u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
 }
 
 struct StartedPort {
@@ -223,14 +238,16 @@ fn start_port(
             port.name()
         )));
     }
-    let least = u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER;
+    let reserve = wire_reserve(plan, index, workers as u32);
+    let least = (u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER).saturating_add(reserve);
     let count = pool_size(plan, index, port_plan, workers as u32);
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors and the caches of {workers} \
+            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
              workers need {least}; raise `set mempool`, or lower rxd",
             port.name(),
-            port_plan.rxd
+            port_plan.rxd,
+            if reserve > 0 { ", what may wait for tools while the wire goes on," } else { "" }
         )));
     }
     let pool = if rx_queues == 0 { None } else { Some(Mempool::create(eal, &format!("rx-{}", port.id().0), count, info.socket)?) };
@@ -261,8 +278,15 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
         }
     }
     let mut outlets: Vec<Outlets> = (0..workers)
-        .map(|_| Outlets { tools: Vec::new(), txqs: Vec::new(), handovers: Vec::new(), burst: plan.settings.burst })
+        .map(|_| Outlets {
+            tools: Vec::new(),
+            txqs: Vec::new(),
+            handovers: Vec::new(),
+            burst: plan.settings.burst,
+            copy_tools: plan.copy_tools().count(),
+        })
         .collect();
+    let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {
@@ -275,6 +299,9 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             continue;
         }
         let queues = ports[port.0].txqs.len();
+        // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
+        let sharers =
+            (0..workers.min(queues)).filter(|owner| (*owner..workers).step_by(queues).any(|worker| is_fed[worker])).count();
         let mut senders = Vec::new();
         for worker in 0..workers {
             if worker < queues {
@@ -282,7 +309,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
                     outlets[worker].txqs.extend(ports[port.0].txqs[worker].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq: place, queue: MbufQueue::with_capacity(tool.queue) });
+                outlets[worker].tools.push(Outlet::Port { txq: place, line: line(tool, sharers, true) });
                 senders.push(None);
             } else {
                 let owner = worker % queues;
@@ -292,11 +319,22 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, queue: MbufQueue::with_capacity(tool.queue) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false) });
             }
         }
     }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
+fn line(tool: &ToolPlan, sharers: usize, is_sending: bool) -> Line {
+    let shape = tool.shape.filter(|_| is_sending);
+    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() {
+        return Line::new(tool.queue, None);
+    }
+    let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
+    let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
+    Line::new(tool.queue, Some(Gate::new(limits, bucket)))
 }
 
 #[cfg(test)]

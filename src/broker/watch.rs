@@ -10,6 +10,8 @@ use super::health::{Event, Health, Observation, Reason, ToolState};
 use crate::datapath::balance::{BucketStamps, Group, MemberState, Returns};
 use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
+use crate::datapath::sample::Budget;
+use crate::datapath::shape::Shape;
 use crate::plan::Plan;
 use crate::plan::plan::{Output, PortId, ToolId};
 use crate::plan::schedule::Activity;
@@ -62,8 +64,10 @@ impl Watch {
                 Output::Discard => None,
             };
             let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
-            let mut watched =
-                WatchedTool { health: Health::new(tool.health, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
+            let mut spec = tool.health;
+            // a queue that waits for its rate is not stuck
+            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, |shape| longest_wait_ns(shape, workers)));
+            let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
             }
@@ -138,6 +142,10 @@ impl Watch {
         let mut log = Vec::new();
         let mut is_changed = false;
         for index in 0..self.tools.len() {
+            // the originals of a wire go their way whatever its health
+            if self.plan.tools[index].wire.is_some() {
+                continue;
+            }
             let (mut requested, mut sent, mut dropped) = (0, 0, 0);
             for worker in counters.iter().map(|worker| &worker.tools[index]) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
@@ -288,6 +296,16 @@ impl Watch {
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
         }
     }
+}
+
+/// How long one of `workers` that share a rate may wait after the largest packet, in ns.
+fn longest_wait_ns(shape: Shape, workers: usize) -> u64 {
+    let (cost, rate) = match shape.rate {
+        Budget::PacketsPerSecond(rate) => (1, rate),
+        Budget::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
+    };
+    let wait_ns = u128::from(cost) * workers as u128 * 1_000_000_000 / u128::from(rate.max(1));
+    u64::try_from(wait_ns).unwrap_or(u64::MAX)
 }
 
 /// Seconds since the Unix epoch, to the millisecond.

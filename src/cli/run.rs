@@ -39,6 +39,9 @@ pub struct Args {
     /// Time between two lines of statistics
     #[arg(long, value_name = "TIME", value_parser = lang::parse_duration, default_value = "1s")]
     interval: Duration,
+    /// Time the stages of sampled bursts, and print cycles a packet at the end
+    #[arg(long)]
+    profile: bool,
 }
 
 /// How often the control thread looks at signals, time and typed commands.
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Status {
         }
     }
     plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+    plan.settings.is_profiled = args.profile;
     let plan = Arc::new(plan);
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,
@@ -95,7 +99,10 @@ pub fn run(args: &Args) -> Status {
     }
     let last = broker.snapshot();
     stats.write(&last);
-    let report = table::summary(&last);
+    let mut report = table::summary(&last);
+    if args.profile {
+        report = format!("{report}\n{}", table::profile(&last));
+    }
     if stats.is_stdout() {
         eprint!("{report}")
     } else {
@@ -165,11 +172,11 @@ impl Session<'_> {
                 next_stats += self.args.interval.max(TICK);
                 self.stats.write(&self.broker.snapshot());
             }
-            for line in self.broker.watch() {
-                eprintln!("{line}");
-            }
             for line in self.broker.log() {
                 eprintln!("dpdk: {line}");
+            }
+            for line in self.broker.watch() {
+                eprintln!("{line}");
             }
             if let Some(lcore) = self.broker.lost_workers().first() {
                 eprintln!("error: the worker on lcore {} ended by itself", lcore.0);
@@ -301,7 +308,8 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Lcores => table::lcores(&snapshot),
         Show::Stats => table::summary(&snapshot),
         Show::Groups => table::groups(&snapshot),
-        Show::Wires | Show::Filters | Show::Plan => describe(broker.plan()),
+        Show::Wires => table::wires(&snapshot),
+        Show::Filters | Show::Plan => describe(broker.plan()),
     }
 }
 
@@ -311,7 +319,13 @@ fn describe(plan: &Plan) -> String {
     for port in &plan.ports {
         out += &format!("port {}: {}\n", port.name, port.devargs);
     }
-    for tool in &plan.tools {
+    for wire in &plan.wires {
+        let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.as_str());
+        let bypass = if wire.is_bypass { " bypass" } else { "" };
+        let link = if wire.propagates_link { " propagate-link" } else { "" };
+        out += &format!("wire {}: ports {a},{b}{bypass}{link}\n", wire.name);
+    }
+    for tool in plan.copy_tools() {
         match tool.output {
             Output::Port(port) => out += &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue),
             Output::Discard => out += &format!("tool {}: discard\n", tool.name),

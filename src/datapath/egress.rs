@@ -1,24 +1,64 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
 //! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they queue.
+//! Tools with classes, a limit in bytes or a rate have a [`Gate`]: they pay for it, the others do not.
 
-use crate::dpdk::mbuf::{MbufBurst, MbufQueue};
-use crate::dpdk::queue::TxQueue;
+use super::admission::{Class, Fill, Limits};
+use super::burst::Selection;
+use super::route::Copies;
+use super::shape::TokenBucket;
+use crate::dpdk::clock;
+use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Shared};
+use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-
-use super::route::Copies;
 
 /// A worker's way to one tool.
 pub enum Outlet {
     /// Through a transmit queue of the worker's own: its place in [`Outlets::txqs`].
-    Port { txq: usize, queue: MbufQueue },
+    Port { txq: usize, line: Line },
     /// Through a ring to the worker that owns the tool's transmit queue.
-    Handover { ring: Sender, queue: MbufQueue },
+    Handover { ring: Sender, line: Line },
     /// Counted and freed.
     Discard,
     /// The tool's port is stopped: freed and counted as dropped.
     Down,
+}
+
+/// Copies that wait for a tool.
+pub struct Line {
+    queue: MbufQueue,
+    gate: Option<Box<Gate>>,
+    /// A packet in the queue whose latency is measured.
+    marker: Option<Marker>,
+}
+
+/// Where a timed packet is in a queue.
+struct Marker {
+    /// Packets that go before it.
+    ahead: usize,
+    /// When it was polled, in ticks.
+    polled: u64,
+}
+
+/// What a queue admits, and how fast it may be emptied.
+pub struct Gate {
+    limits: Limits,
+    bucket: Option<TokenBucket>,
+    /// Bytes that wait; kept only where there is a limit to them.
+    bytes: u64,
+    /// The rate, not the port, held the last copies back.
+    is_held_by_rate: bool,
+}
+
+impl Gate {
+    pub fn new(limits: Limits, bucket: Option<TokenBucket>) -> Self {
+        Self { limits, bucket, bytes: 0, is_held_by_rate: false }
+    }
+
+    fn reason(&self) -> DropReason {
+        if self.is_held_by_rate { DropReason::RateLimited } else { DropReason::Congested }
+    }
 }
 
 /// A worker's ways to all tools, by tool.
@@ -29,38 +69,47 @@ pub struct Outlets {
     pub handovers: Vec<(usize, Receiver)>,
     /// Most packets in one call of the driver.
     pub burst: usize,
+    /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
+    pub copy_tools: usize,
 }
 
-/// Hands every tool its copies of the burst, which is empty afterwards.
+/// Hands every tool its copies of the burst, which is empty afterwards. `polled` is when the burst was polled, if it is timed.
 #[inline]
-pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, counters: &WorkerCounters) {
+pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
     let Outlets { tools, txqs, burst: limit, .. } = outlets;
     let mut shared = burst.share(copies.tools.iter().copied());
-    for ((outlet, &selection), tool) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools) {
+    // backwards: wires stand behind the tools, and an original goes before its copies
+    for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
         if selection.is_empty() {
             continue;
         }
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
         match outlet {
-            Outlet::Port { txq, queue } => {
-                if let Some((sent, lost)) = shared.transmit_all(selection, &mut txqs[*txq], queue) {
-                    tool.sent.add(sent.packets as u64);
-                    tool.sent_bytes.add(sent.bytes);
-                    count_lost(tool, lost as u64);
+            Outlet::Port { txq, line } => {
+                let txq = &mut txqs[*txq];
+                if line.gate.is_none()
+                    && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
+                {
+                    count_sent(tool, sent);
+                    if let Some(polled) = polled.filter(|_| sent.packets > 0) {
+                        tool.latency.record(clock::tsc().wrapping_sub(polled));
+                    }
+                    if sent.packets as u64 != requested {
+                        tool.note_depth(line.queue.len());
+                        count_lost(tool, lost as u64);
+                    }
                 } else {
-                    let kept = shared.take(selection, queue) as u64;
-                    count_lost(tool, requested - kept);
-                    if queue.len() >= *limit {
-                        transmit(queue, &mut txqs[*txq], *limit, tool);
+                    line.enter(&mut shared, selection, || copies.by_class(index), polled, tool);
+                    if line.queue.len() >= *limit {
+                        line.transmit(txq, *limit, tool);
                     }
                 }
             }
-            Outlet::Handover { ring, queue } => {
-                let kept = shared.take(selection, queue) as u64;
-                count_lost(tool, requested - kept);
-                if queue.len() >= *limit {
-                    ring.send(queue);
+            Outlet::Handover { ring, line } => {
+                line.enter(&mut shared, selection, || copies.by_class(index), None, tool);
+                if line.queue.len() >= *limit {
+                    line.hand_over(ring, tool);
                 }
             }
             Outlet::Discard => {
@@ -76,56 +125,202 @@ pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, cou
 }
 
 #[inline(always)]
-fn count_lost(tool: &ToolCounters, lost: u64) {
-    if lost > 0 {
-        tool.drop_copies(DropReason::Congested, lost);
-    }
-}
-
-#[inline]
-fn transmit(queue: &mut MbufQueue, txq: &mut TxQueue, limit: usize, tool: &ToolCounters) {
-    let sent = queue.transmit(txq, limit);
+fn count_sent(tool: &ToolCounters, sent: Moved) {
     tool.sent.add(sent.packets as u64);
     tool.sent_bytes.add(sent.bytes);
 }
 
-/// Sends what waits, other workers' copies included. Whether anything is left.
-pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> bool {
-    let Outlets { tools, txqs, handovers, burst: limit } = outlets;
-    let mut is_left = false;
-    for (tool, ring) in handovers.iter_mut() {
-        if let Outlet::Port { queue, .. } = &mut tools[*tool] {
-            ring.receive(queue);
-            is_left |= ring.count() > 0;
-        }
+#[inline(always)]
+fn count_lost(tool: &ToolCounters, lost: u64) {
+    if lost > 0 {
+        tool.refuse(Class::Normal, DropReason::Congested, lost);
     }
-    for (outlet, tool) in tools.iter_mut().zip(&counters.tools) {
-        match outlet {
-            Outlet::Port { txq, queue } if !queue.is_empty() => {
-                transmit(queue, &mut txqs[*txq], *limit, tool);
-                is_left |= !queue.is_empty();
-            }
-            Outlet::Handover { ring, queue } if !queue.is_empty() => {
-                ring.send(queue);
-                is_left |= !queue.is_empty();
-            }
-            _ => {}
-        }
-    }
-    is_left
 }
 
-/// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped.
+impl Line {
+    /// An empty queue for `capacity` packets.
+    pub fn new(capacity: usize, gate: Option<Gate>) -> Self {
+        Self { queue: MbufQueue::with_capacity(capacity), gate: gate.map(Box::new), marker: None }
+    }
+
+    /// Queues what is admitted of `selection`, frees the rest and counts it.
+    #[inline]
+    fn enter(
+        &mut self,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        by_class: impl FnOnce() -> [Selection; 3],
+        polled: Option<u64>,
+        tool: &ToolCounters,
+    ) {
+        let before = self.queue.len();
+        match &mut self.gate {
+            None => {
+                let kept = shared.take(selection, &mut self.queue) as u64;
+                count_lost(tool, u64::from(selection.count()) - kept);
+            }
+            Some(gate) => {
+                let by_class = by_class();
+                let fill = Fill { packets: before, bytes: gate.bytes };
+                let admitted = gate.limits.admit(fill, by_class, |index| shared.len_of(index));
+                let reason = gate.reason();
+                for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
+                    if asked != admitted {
+                        tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
+                    }
+                }
+                let admitted = admitted.iter().fold(0, |all, selection| all | selection.0);
+                shared.discard(Selection(selection.0 & !admitted));
+                // the limit of class high is the queue's capacity, so all of these fit
+                shared.take(Selection(admitted), &mut self.queue);
+                if gate.limits.has_bytes() {
+                    gate.bytes += self.queue.bytes_behind(before);
+                }
+            }
+        }
+        if let Some(polled) = polled
+            && self.marker.is_none()
+            && self.queue.len() > before
+        {
+            self.marker = Some(Marker { ahead: before, polled });
+        }
+        tool.note_depth(self.queue.len());
+    }
+
+    /// Sends what the port takes and the rate allows. Whether anything went.
+    #[inline]
+    fn transmit(&mut self, txq: &mut TxQueue, limit: usize, tool: &ToolCounters) -> bool {
+        let sent = match &mut self.gate {
+            None => self.queue.transmit(txq, limit),
+            Some(gate) => gate.transmit(&mut self.queue, txq, limit),
+        };
+        count_sent(tool, sent);
+        tool.note_depth(self.queue.len());
+        if let Some(marker) = &mut self.marker {
+            if marker.ahead < sent.packets {
+                tool.latency.record(clock::tsc().wrapping_sub(marker.polled));
+                self.marker = None;
+            } else {
+                marker.ahead -= sent.packets;
+            }
+        }
+        sent.packets > 0
+    }
+
+    /// Moves copies to the ring, as many as fit. Whether any did.
+    #[inline]
+    fn hand_over(&mut self, ring: &Sender, tool: &ToolCounters) -> bool {
+        let moved = ring.send(&mut self.queue);
+        if let Some(gate) = &mut self.gate
+            && gate.limits.has_bytes()
+        {
+            gate.bytes = self.queue.bytes();
+        }
+        tool.note_depth(self.queue.len());
+        moved > 0
+    }
+
+    /// Takes what another worker hands over, unless the queue's bytes are used up.
+    fn take_over(&mut self, ring: &mut Receiver) -> bool {
+        let before = self.queue.len();
+        match &mut self.gate {
+            Some(gate) if gate.limits.has_bytes() => {
+                if gate.limits.is_full(gate.bytes) {
+                    return false;
+                }
+                ring.receive(&mut self.queue);
+                gate.bytes += self.queue.bytes_behind(before);
+            }
+            _ => {
+                ring.receive(&mut self.queue);
+            }
+        }
+        self.queue.len() > before
+    }
+}
+
+impl Gate {
+    fn transmit(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, limit: usize) -> Moved {
+        let mut sent = Moved::default();
+        match &mut self.bucket {
+            None => sent = queue.transmit(txq, limit),
+            Some(bucket) => {
+                bucket.refill(clock::tsc());
+                self.is_held_by_rate = false;
+                while !queue.is_empty() {
+                    let wanted = queue.len().min(limit);
+                    let (moved, offered) = queue.transmit_some(txq, wanted, bucket.preview());
+                    bucket.spend(moved.packets, moved.bytes);
+                    sent.packets += moved.packets;
+                    sent.bytes += moved.bytes;
+                    if moved.packets < wanted {
+                        self.is_held_by_rate = moved.packets == offered;
+                        break;
+                    }
+                }
+            }
+        }
+        if self.limits.has_bytes() {
+            self.bytes = self.bytes.saturating_sub(sent.bytes);
+        }
+        sent
+    }
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// Some packets still wait.
+    pub is_left: bool,
+    /// Some that are not originals on a wire.
+    pub are_copies_left: bool,
+    /// Some copies went.
+    pub has_moved: bool,
+}
+
+/// Sends what waits, other workers' copies included.
+pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
+    let Outlets { tools, txqs, handovers, burst: limit, copy_tools } = outlets;
+    let mut flushed = Flushed::default();
+    for (tool, ring) in handovers.iter_mut() {
+        if let Outlet::Port { line, .. } = &mut tools[*tool] {
+            flushed.has_moved |= line.take_over(ring);
+            let is_left = ring.count() > 0;
+            flushed.is_left |= is_left;
+            flushed.are_copies_left |= is_left && *tool < *copy_tools;
+        }
+    }
+    for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
+        let left = match outlet {
+            Outlet::Port { txq, line } if !line.queue.is_empty() => {
+                flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                line.queue.len()
+            }
+            Outlet::Handover { ring, line } if !line.queue.is_empty() => {
+                flushed.has_moved |= line.hand_over(ring, tool);
+                line.queue.len()
+            }
+            _ => 0,
+        };
+        flushed.is_left |= left > 0;
+        flushed.are_copies_left |= left > 0 && index < *copy_tools;
+    }
+    flushed
+}
+
+/// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
     for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
-        if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = outlet {
-            count_lost(tool, queue.clear() as u64);
+        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
+            let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
+            tool.drop_copies(reason, line.queue.clear() as u64);
+            tool.queue_depth.set(0);
         }
     }
     for (tool, ring) in &mut outlets.handovers {
         let mut rest = MbufQueue::with_capacity(64);
         while ring.receive(&mut rest) > 0 {
-            count_lost(&counters.tools[*tool], rest.clear() as u64);
+            counters.tools[*tool].drop_copies(DropReason::Congested, rest.clear() as u64);
         }
     }
 }

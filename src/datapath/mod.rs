@@ -1,5 +1,6 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
+pub mod admission;
 pub mod balance;
 pub mod burst;
 pub mod classify;
@@ -17,6 +18,7 @@ pub mod parse;
 pub mod receive;
 pub mod route;
 pub mod sample;
+pub mod shape;
 pub mod terminate;
 pub mod timestamp;
 pub mod transport;

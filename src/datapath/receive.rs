@@ -20,6 +20,7 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, counter
         counters.lcore.empty_polls.add(1);
         return 0;
     }
+    counters.lcore.bursts[moved.packets.ilog2() as usize].add(1);
     counters.received.add(moved.packets as u64);
     let port = &counters.ports[intake.port.0];
     port.packets.add(moved.packets as u64);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::admission::Class;
 use super::balance::{BucketStamps, Slot};
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
@@ -13,7 +14,7 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{DedupAction, InputPlan, Plan, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, InputPlan, Plan, Step, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -24,6 +25,8 @@ pub struct Copies {
     /// By tool: what rules would send to it if it were up.
     withheld: Vec<Selection>,
     is_any_withheld: bool,
+    /// By tool, of its copies those of class high and low; empty where no rule gives a class.
+    pub classed: Vec<[Selection; 2]>,
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
@@ -31,12 +34,46 @@ pub struct Copies {
 }
 
 impl Copies {
-    pub fn new(tools: usize) -> Self {
-        Self { tools: vec![Selection::NONE; tools], withheld: vec![Selection::NONE; tools], ..Self::default() }
+    pub fn new(plan: &Plan) -> Self {
+        let tools = plan.tools.len();
+        Self {
+            tools: vec![Selection::NONE; tools],
+            withheld: vec![Selection::NONE; tools],
+            classed: vec![[Selection::NONE; 2]; if plan.has_classes() { tools } else { 0 }],
+            ..Self::default()
+        }
+    }
+
+    /// A tool's copies by class.
+    #[inline]
+    pub fn by_class(&self, tool: usize) -> [Selection; 3] {
+        let [high, low] = self.classed.get(tool).copied().unwrap_or_default();
+        [high, Selection(self.tools[tool].0 & !high.0 & !low.0), low]
+    }
+
+    /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class that it has.
+    #[inline(always)]
+    fn add(&mut self, tool: usize, selection: u64, class: Class) {
+        let added = selection & !self.tools[tool].0;
+        self.tools[tool].0 |= added;
+        match class {
+            Class::Normal => {}
+            Class::High => self.classed[tool][0].0 |= added,
+            Class::Low => self.classed[tool][1].0 |= added,
+        }
+    }
+
+    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say.
+    pub fn begin(&mut self, input: &InputPlan, all: Selection) {
+        self.clear();
+        if let Some(ToolId(way)) = input.wire {
+            self.tools[way] = all;
+        }
     }
 
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
+        self.classed.fill([Selection::NONE; 2]);
         (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
         (self.sampled_out, self.duplicate) = (Selection::NONE, Selection::NONE);
     }
@@ -75,7 +112,7 @@ pub fn route(
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
-    copies.clear();
+    copies.begin(input, facts.all);
     let mut open = facts.all.0;
     matches.drain(|step, selection| {
         let step = &input.steps[step];
@@ -124,10 +161,10 @@ pub fn route(
                 open &= !kept.0;
             }
             Verdict::Final => {
-                deliver(plan, &step.targets, kept, facts, copies, counters);
+                deliver(plan, step, kept, facts, copies, counters);
                 open &= !matched;
             }
-            Verdict::Continue => deliver(plan, &step.targets, kept, facts, copies, counters),
+            Verdict::Continue => deliver(plan, step, kept, facts, copies, counters),
         }
     });
     if copies.is_any_withheld {
@@ -136,18 +173,11 @@ pub fn route(
 }
 
 #[inline]
-fn deliver(
-    plan: &Plan,
-    targets: &[Target],
-    kept: Selection,
-    facts: &mut BurstFacts<'_>,
-    copies: &mut Copies,
-    counters: &WorkerCounters,
-) {
+fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
     copies.delivered.0 |= kept.0;
-    for target in targets {
+    for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.tools[tool].0 |= kept.0,
+            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept.0, step.class),
             Target::Tool(ToolId(tool)) => {
                 copies.withheld[tool].0 |= kept.0;
                 copies.is_any_withheld = true;
@@ -165,7 +195,7 @@ fn deliver(
                     }
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
-                        copies.tools[group.members[member].0].0 |= 1 << index;
+                        copies.add(group.members[member].0, 1 << index, step.class);
                     } else if slot == Slot::DISCARD {
                         counters.groups[id.0].discarded.add(1);
                     } else {

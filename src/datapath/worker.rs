@@ -15,16 +15,18 @@ use super::route::{BurstFacts, Copies, RuleState, route, settle};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::plan::plan::{Idle, Plan};
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
-    /// Receive nothing; send what waits.
+    /// Receive nothing but on wires with a bypass; send what waits.
     Paused,
     /// Receive, judge, send.
     Running,
+    /// Receive nothing; send what waits.
+    Draining,
     /// Return.
     Stopped,
 }
@@ -50,6 +52,7 @@ impl PhaseCell {
         match self.0.load(Ordering::Relaxed) {
             0 => Phase::Paused,
             1 => Phase::Running,
+            2 => Phase::Draining,
             _ => Phase::Stopped,
         }
     }
@@ -67,12 +70,113 @@ pub struct Worker {
     pub stamps: Vec<Option<Arc<BucketStamps>>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
-    /// worker: true while paused with nothing left to send; control: reads.
+    /// worker: true while paused or draining with nothing left to send; control: reads.
     pub is_quiet: Arc<AtomicBool>,
 }
 
 /// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the driver.
 const FLUSH_TURNS: u32 = 8;
+
+/// One burst in so many is timed: a reading of the time-stamp counter at its poll and one for each tool that gets it.
+const TIMED_BURSTS: u32 = 64;
+
+/// Chooses the bursts whose latency is measured.
+#[derive(Default)]
+struct LatencySampler(u32);
+
+impl LatencySampler {
+    /// The time of the poll that comes, if its burst is to be timed.
+    #[inline(always)]
+    fn poll(&self) -> Option<u64> {
+        self.0.is_multiple_of(TIMED_BURSTS).then(clock::tsc)
+    }
+
+    /// The poll gave a burst.
+    #[inline(always)]
+    fn received(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+}
+
+/// With `--profile`, one burst in so many has its stages timed.
+const PROFILED_BURSTS: u32 = 256;
+
+/// Says which stage the worker is in, and times the stages of the bursts that are sampled for the profile.
+struct Profile {
+    is_on: bool,
+    bursts: u32,
+    is_timing: bool,
+    stage: Stage,
+    since: u64,
+}
+
+impl Profile {
+    fn new(is_on: bool) -> Self {
+        Self { is_on, bursts: 0, is_timing: false, stage: Stage::Idle, since: 0 }
+    }
+
+    /// A poll begins.
+    #[inline(always)]
+    fn begin(&mut self, lcore: &LcoreCounters) {
+        lcore.enter(Stage::Receive);
+        self.is_timing = self.is_on && self.bursts.is_multiple_of(PROFILED_BURSTS);
+        if self.is_timing {
+            (self.stage, self.since) = (Stage::Receive, clock::tsc());
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, lcore: &LcoreCounters, stage: Stage) {
+        lcore.enter(stage);
+        if self.is_timing {
+            self.charge(lcore, stage);
+        }
+    }
+
+    #[cold]
+    fn charge(&mut self, lcore: &LcoreCounters, next: Stage) {
+        let now = clock::tsc();
+        lcore.stage_ticks[self.stage as usize].add(now.wrapping_sub(self.since));
+        (self.stage, self.since) = (next, now);
+    }
+
+    /// A burst of so many packets is through.
+    #[inline(always)]
+    fn end(&mut self, lcore: &LcoreCounters, packets: usize) {
+        if self.is_timing {
+            self.charge(lcore, Stage::Idle);
+            lcore.timed_packets.add(packets as u64);
+            self.is_timing = false;
+        }
+        self.bursts = self.bursts.wrapping_add(1);
+    }
+}
+
+/// Turns between two readings of the time-stamp counter for the busy share, where work neither comes nor goes.
+const CLOCKED_TURNS: u64 = 1024;
+
+/// Adds up busy and idle time: the counter is read when one changes to the other, so a busy worker hardly pays for it.
+struct BusyClock {
+    was_busy: bool,
+    turns: u64,
+    since: u64,
+}
+
+impl BusyClock {
+    #[inline(always)]
+    fn turn(&mut self, is_busy: bool, lcore: &LcoreCounters) {
+        self.turns += 1;
+        if is_busy != self.was_busy || self.turns.is_multiple_of(CLOCKED_TURNS) {
+            let now = clock::tsc();
+            let ticks = now.wrapping_sub(self.since);
+            lcore.ticks.add(ticks);
+            if self.was_busy {
+                lcore.busy_ticks.add(ticks);
+            }
+            (self.was_busy, self.since) = (is_busy, now);
+        }
+    }
+}
 
 /// What one turn works on.
 struct Desk {
@@ -82,6 +186,8 @@ struct Desk {
     copies: Copies,
     flows: Flows,
     lens: [u32; MAX_BURST],
+    latency: LatencySampler,
+    profile: Profile,
 }
 
 impl Worker {
@@ -91,32 +197,43 @@ impl Worker {
             burst: MbufBurst::default(),
             linear: Linear::default(),
             matches: Matches::new(self.plan.inputs.iter().map(|input| &input.classifier)),
-            copies: Copies::new(self.plan.tools.len()),
+            copies: Copies::new(&self.plan),
             flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
+            latency: LatencySampler::default(),
+            profile: Profile::new(self.plan.settings.is_profiled),
         };
         let mut unflushed_turns = 0;
         let mut idle_turns = 0;
+        let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
                     self.is_quiet.store(false, Ordering::Relaxed);
                     self.turn(&mut desk, &mut unflushed_turns)
                 }
-                Phase::Paused => {
-                    let is_left = flush(&mut self.outlets, &self.counters);
-                    self.is_quiet.store(!is_left, Ordering::Release);
-                    is_left
+                Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
+                    let has_received = self.bypass(&mut desk);
+                    let flushed = flush(&mut self.outlets, &self.counters);
+                    self.is_quiet.store(!flushed.are_copies_left, Ordering::Release);
+                    has_received | flushed.has_moved
+                }
+                Phase::Paused | Phase::Draining => {
+                    let flushed = flush(&mut self.outlets, &self.counters);
+                    self.is_quiet.store(!flushed.is_left, Ordering::Release);
+                    flushed.has_moved
                 }
                 Phase::Stopped => return self,
             };
             self.counters.lcore.turns.add(1);
+            self.counters.lcore.enter(Stage::Idle);
+            busy.turn(is_busy, &self.counters.lcore);
             if is_busy {
                 idle_turns = 0;
             } else {
-                idle_turns += 1;
+                idle_turns = u32::saturating_add(idle_turns, 1);
                 self.counters.lcore.idle_turns.add(1);
-                rest(self.plan.settings.idle, idle_turns);
+                rest(self.plan.settings.idle, idle_turns, &self.counters.lcore);
             }
         }
     }
@@ -128,12 +245,16 @@ impl Worker {
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
         for intake in &mut self.intakes {
+            desk.profile.begin(&self.counters.lcore);
+            let polled = desk.latency.poll();
             let received = receive(intake, limit, &mut desk.burst, &self.counters);
             is_full &= received == limit;
             if received == 0 {
                 continue;
             }
             is_busy = true;
+            desk.latency.received();
+            desk.profile.enter(&self.counters.lcore, Stage::Classify);
             let input = &self.plan.inputs[intake.port.0];
             let all = desk.burst.all();
             let mut frames = Frames::new();
@@ -144,6 +265,7 @@ impl Worker {
                 desk.flows.clear();
             }
             classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+            desk.profile.enter(&self.counters.lcore, Stage::Route);
             if input.needs_lens {
                 desk.burst.lens(&mut desk.lens);
             }
@@ -155,12 +277,30 @@ impl Worker {
             route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
-            egress(&mut self.outlets, &desk.copies, &mut desk.burst, &self.counters);
+            desk.profile.enter(&self.counters.lcore, Stage::Egress);
+            egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
+            desk.profile.end(&self.counters.lcore, received);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
-            is_busy |= flush(&mut self.outlets, &self.counters);
+            self.counters.lcore.enter(Stage::Flush);
+            is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
+        }
+        is_busy
+    }
+
+    /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
+    fn bypass(&mut self, desk: &mut Desk) -> bool {
+        let mut is_busy = false;
+        for intake in &mut self.intakes {
+            let input = &self.plan.inputs[intake.port.0];
+            if input.is_bypass && receive(intake, self.plan.settings.burst, &mut desk.burst, &self.counters) > 0 {
+                is_busy = true;
+                desk.copies.begin(input, desk.burst.all());
+                settle(&desk.copies, desk.burst.all(), &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut desk.burst, None, &self.counters);
+            }
         }
         is_busy
     }
@@ -175,13 +315,14 @@ impl Worker {
 const TURNS_BEFORE_SLEEP: u32 = 1000;
 
 #[cold]
-fn rest(idle: Idle, idle_turns: u32) {
+fn rest(idle: Idle, idle_turns: u32, lcore: &LcoreCounters) {
     match idle {
         Idle::Poll => {}
         Idle::Pause => clock::pause(),
         Idle::Sleep { longest } => {
             if idle_turns > TURNS_BEFORE_SLEEP {
                 let step = Duration::from_micros(u64::from(idle_turns - TURNS_BEFORE_SLEEP));
+                lcore.sleeps.add(1);
                 std::thread::sleep(step.min(longest));
             } else {
                 clock::pause();

@@ -289,6 +289,12 @@ impl Shared<'_> {
         Some((sent, rest - kept))
     }
 
+    /// A packet's length in bytes. Its references may not all have been taken.
+    #[inline(always)]
+    pub fn len_of(&self, index: usize) -> u32 {
+        if self.planes.any() >> index & 1 == 1 { packet_len(self.mbufs[index]) } else { 0 }
+    }
+
     /// Frees one reference to each selected packet: for tools that only count.
     #[inline]
     pub fn discard(&mut self, selection: Selection) {
@@ -388,6 +394,29 @@ impl MbufQueue {
             }
         }
         sent
+    }
+
+    /// Sends packets from the front, at most `most` in one call of the driver, as long as `may_go` lets them by their lengths. Gives
+    /// what the driver took over and the number that was offered to it.
+    #[inline]
+    pub fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, mut may_go: impl FnMut(u32) -> bool) -> (Moved, usize) {
+        let waiting = &self.slots[self.head..self.tail];
+        let offered = waiting.iter().take(most).take_while(|&&mbuf| may_go(packet_len(mbuf))).count();
+        let mut sent = Moved::default();
+        if offered > 0 {
+            self.move_front(|mbufs| {
+                sent = txq.send(&mbufs[..offered]);
+                sent.packets
+            });
+        }
+        (sent, offered)
+    }
+
+    /// Bytes of the packets behind the first `skipped`.
+    pub fn bytes_behind(&self, skipped: usize) -> u64 {
+        let from = (self.head + skipped).min(self.tail);
+        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
+        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[from..].as_ptr(), (self.tail - from) as u32) }
     }
 
     /// Frees all packets; the number freed.

@@ -45,7 +45,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         let port_id = PortId(index);
         let is_named =
             resolved.rules.iter().zip(&plan.rules).any(|(source, rule)| !source.is_from_any && rule.sources.contains(&port_id));
-        if port.rxq == Some(0) || is_named {
+        if port.rxq == Some(0) || is_named || plan.wire_at(port_id).is_some() {
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };

@@ -1,15 +1,30 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Plan, PortId, RuleId, Step, StepDedup, Target};
+use super::plan::{DedupPlan, InputPlan, Plan, PortId, RuleId, Step, StepDedup, Target, ToolId};
 use super::resolve::{Resolved, RuleSource};
+use crate::datapath::admission::Thresholds;
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::sample::SampleSpec;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved) -> Plan {
     let Resolved { mut plan, rules } = resolved;
+    give_thresholds(&mut plan);
     plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port))).collect();
     plan
+}
+
+/// A tool that rules with a `class` send to has thresholds, unless it says its own.
+fn give_thresholds(plan: &mut Plan) {
+    for rule in plan.rules.iter().filter(|rule| rule.class.is_some()) {
+        let tools = rule.targets.iter().flat_map(|target| match target {
+            Target::Tool(tool) => std::slice::from_ref(tool),
+            Target::Group(group) => &plan.groups[group.0].members,
+        });
+        for &ToolId(tool) in tools {
+            plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
+        }
+    }
 }
 
 fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
@@ -28,11 +43,15 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
             sample_hash: sources[rule].sample_hash,
             targets: plan.rules[rule].targets.clone(),
             verdict: plan.rules[rule].verdict,
+            class: plan.rules[rule].class.unwrap_or_default(),
         })
         .collect();
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
+    let wire = plan.wire_at(port);
     InputPlan {
+        wire: wire.map(|(wire, side)| wire.ways[side]),
+        is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames: classifier.needs_frames()
             || balances
             || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),

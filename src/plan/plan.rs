@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::schedule::Schedule;
 use crate::broker::health::HealthSpec;
+use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
 use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
@@ -13,6 +14,7 @@ use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
+use crate::datapath::shape::Shape;
 use crate::filter::Engine;
 use crate::lang::ast::Show;
 
@@ -28,6 +30,10 @@ pub struct ToolId(pub usize);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct GroupId(pub usize);
 
+/// A wire of the plan, by its place in [`Plan::wires`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WireId(pub usize);
+
 /// A rule of the plan, by its place in [`Plan::rules`], which is the order in which rules are tried.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RuleId(pub usize);
@@ -37,7 +43,9 @@ pub struct RuleId(pub usize);
 pub struct Plan {
     pub settings: Settings,
     pub ports: Vec<PortPlan>,
+    /// What the file calls tools, and behind them the directions of wires, which are egress of the same kind.
     pub tools: Vec<ToolPlan>,
+    pub wires: Vec<WirePlan>,
     pub groups: Vec<GroupPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
@@ -66,6 +74,8 @@ pub struct Settings {
     /// Flows that each stateful rule remembers, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
+    /// `--profile`: stages of sampled bursts are timed.
+    pub is_profiled: bool,
 }
 
 impl Default for Settings {
@@ -79,6 +89,7 @@ impl Default for Settings {
             seed: 0,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
+            is_profiled: false,
         }
     }
 }
@@ -123,6 +134,43 @@ pub struct ToolPlan {
     pub health: HealthSpec,
     /// `tool drain`: it gets nothing until `tool enable`.
     pub is_drained: bool,
+    /// Bytes that may wait for the tool, a worker.
+    pub queue_bytes: Option<u64>,
+    /// `None`: copies of all classes may fill the queue.
+    pub thresholds: Option<Thresholds>,
+    /// The most that the tool is sent.
+    pub shape: Option<Shape>,
+    /// `alarm PERCENT [hold DURATION]`.
+    pub alarm: Option<AlarmPlan>,
+    /// A direction of this wire: originals, not copies.
+    pub wire: Option<WireId>,
+}
+
+/// When a tool's queue or utilisation raises an alarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AlarmPlan {
+    pub percent: u8,
+    /// How long it must be above to raise, and not above to clear.
+    pub hold: Duration,
+}
+
+impl AlarmPlan {
+    /// `hold` where the tool does not say.
+    pub const DEFAULT_HOLD: Duration = Duration::from_secs(6);
+}
+
+/// Two ports joined inline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WirePlan {
+    pub name: String,
+    /// Side A and side B.
+    pub ports: [PortId; 2],
+    /// The egress from A to B and from B to A.
+    pub ways: [ToolId; 2],
+    /// Forwards while rules do not run.
+    pub is_bypass: bool,
+    /// Takes one side's link down with the other's.
+    pub propagates_link: bool,
 }
 
 /// Where a tool's copies go.
@@ -157,6 +205,8 @@ pub struct RulePlan {
     pub limit: Option<u64>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+    /// What the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
+    pub class: Option<Class>,
 }
 
 /// `dedup window …` of a rule.
@@ -216,6 +266,10 @@ pub struct InputPlan {
     /// The rules that take from the port, in order.
     pub steps: Vec<Step>,
     pub classifier: Classifier,
+    /// Where the originals go if the port is a side of a wire.
+    pub wire: Option<ToolId>,
+    /// They do even while rules do not run.
+    pub is_bypass: bool,
     /// Some stage looks at the packets' bytes.
     pub needs_frames: bool,
     /// Some sampler asks for lengths.
@@ -237,6 +291,7 @@ pub struct Step {
     pub sample_hash: Option<HashId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
+    pub class: Class,
 }
 
 /// How a step looks for duplicates.
@@ -276,6 +331,21 @@ impl Plan {
             Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
             Target::Tool(_) => false,
         })
+    }
+
+    /// Whether some rule gives its copies a class other than normal.
+    pub fn has_classes(&self) -> bool {
+        self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
+    }
+
+    /// The tools of the file, without the directions of wires.
+    pub fn copy_tools(&self) -> impl Iterator<Item = &ToolPlan> {
+        self.tools.iter().filter(|tool| tool.wire.is_none())
+    }
+
+    /// The wire that a port is a side of, and which: 0 is A, 1 is B.
+    pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
+        self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
     /// Ports that tools send to.

@@ -11,11 +11,12 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::plan::{
-    Action, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings, Target, ToolId,
-    ToolPlan, Verdict,
+    Action, AlarmPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings,
+    Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
+use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::dedup::Ignore;
@@ -23,6 +24,7 @@ use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
+use crate::datapath::shape::Shape;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -31,7 +33,7 @@ use crate::filter::through::{self, Through};
 use crate::filter::verify::Program;
 use crate::lang::Parsed;
 use crate::lang::ast::{
-    self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget,
+    self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
 };
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 use crate::lang::source::{Sources, Span, Spanned};
@@ -74,6 +76,7 @@ struct Definitions<'a> {
     ports: Vec<Port<'a>>,
     tools: Vec<Tool<'a>>,
     groups: Vec<GroupDefinition<'a>>,
+    wires: Vec<Wire<'a>>,
     filters: Vec<(&'a Name, &'a ast::Filter)>,
     rules: Vec<Rule<'a>>,
     actions: Vec<Action>,
@@ -96,6 +99,12 @@ struct Tool<'a> {
 struct GroupDefinition<'a> {
     name: &'a Name,
     options: Vec<&'a Spanned<ast::GroupOption>>,
+}
+
+struct Wire<'a> {
+    name: &'a Name,
+    sides: [&'a Name; 2],
+    options: Vec<&'a Spanned<WireOption>>,
 }
 
 struct Rule<'a> {
@@ -190,8 +199,21 @@ impl<'a> Resolver<'a> {
                     definitions.groups.remove(index);
                 }
             }
-            Command::WireCreate { .. } | Command::WireModify { .. } | Command::WireDestroy(_) => {
-                self.unavailable(command.span, "`wire`")
+            Command::WireCreate { name, a, b, options } => {
+                if let Some(other) = definitions.wires.iter().find(|wire| wire.name.value == name.value) {
+                    return self.duplicate(NameKind::Wire, name, other.name.span);
+                }
+                definitions.wires.push(Wire { name, sides: [a, b], options: options.iter().collect() });
+            }
+            Command::WireModify { name, options } => {
+                if let Some(index) = self.look_up(NameKind::Wire, name, &names_of(&definitions.wires, |wire| wire.name)) {
+                    definitions.wires[index].options.extend(options);
+                }
+            }
+            Command::WireDestroy(name) => {
+                if let Some(index) = self.look_up(NameKind::Wire, name, &names_of(&definitions.wires, |wire| wire.name)) {
+                    definitions.wires.remove(index);
+                }
             }
             Command::FilterCreate { name, filter } => {
                 if let Some((other, _)) = definitions.filters.iter().find(|(known, _)| known.value == name.value) {
@@ -383,8 +405,9 @@ impl<'a> Resolver<'a> {
             let message = format!("{} ports are too many", definitions.ports.len());
             self.error(Diagnostic::error(port.name.span, message).label(format!("the DPDK linked here takes at most {MAX_PORTS}")));
         }
-        let tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
+        let mut tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
+        let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
         let mut ordered: Vec<&Rule<'a>> = definitions.rules.iter().collect();
         ordered.sort_by_key(|rule| rule.priority.value);
         let (rules, sources) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
@@ -395,6 +418,7 @@ impl<'a> Resolver<'a> {
             settings: definitions.settings.clone(),
             ports,
             tools,
+            wires,
             groups,
             rules,
             hashes: std::mem::take(&mut self.hashes),
@@ -473,6 +497,11 @@ impl<'a> Resolver<'a> {
             name: tool.name.value.clone(),
             output,
             queue: DEFAULT_QUEUE,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+            alarm: None,
+            wire: None,
             health: HealthSpec::LOCAL,
             is_drained: tool.is_drained,
         };
@@ -482,12 +511,23 @@ impl<'a> Resolver<'a> {
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
                 ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
                 ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
-                ToolOption::Queue { packets, bytes: None } if (1..=MOST_QUEUE).contains(packets) => plan.queue = *packets as usize,
-                ToolOption::Queue { bytes: None, .. } => {
+                ToolOption::Queue { packets, bytes } if (1..=MOST_QUEUE).contains(packets) => {
+                    plan.queue = *packets as usize;
+                    plan.queue_bytes = bytes.as_ref().map(|bytes| bytes.value);
+                }
+                ToolOption::Queue { .. } => {
                     let message = "this queue is out of range".to_owned();
                     self.error(Diagnostic::error(option.span, message).label(format!("expected 1 to {MOST_QUEUE} packets")));
                 }
-                ToolOption::Queue { .. } => self.unavailable(option.span, "a queue's limit in bytes"),
+                ToolOption::Thresholds { low, normal } => plan.thresholds = Some(Thresholds { low: *low, normal: *normal }),
+                ToolOption::Alarm { percent, hold } => {
+                    let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
+                    plan.alarm = Some(AlarmPlan { percent: *percent, hold });
+                }
+                ToolOption::Rate { rate, burst } => {
+                    let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
+                    plan.shape = Some(Shape { rate: budget(rate.value), burst });
+                }
                 _ => {
                     let word = first_word(self.sources().text(option.span)).to_owned();
                     self.unavailable(option.span, &format!("`{word}`"));
@@ -495,6 +535,79 @@ impl<'a> Resolver<'a> {
             }
         }
         plan
+    }
+
+    /// A wire, whose two directions are added to `tools`.
+    fn wire(&mut self, wire: &Wire<'a>, definitions: &Definitions<'a>, tools: &mut Vec<ToolPlan>) -> Option<WirePlan> {
+        let known = names_of(&definitions.ports, |port| port.name);
+        if let Some(port) = known.iter().find(|port| port.value == wire.name.value) {
+            let line = self.sources().position(port.span).line;
+            let message = format!("wire `{}` has the name of a port", wire.name.value);
+            let label = format!("expected a name that no port has; line {line} has this one");
+            self.error(Diagnostic::error(wire.name.span, message).label(label));
+        }
+        let mut ports = Vec::new();
+        for &side in &wire.sides {
+            let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
+            let refusal = |option: PortOption, lacks: &str, remedy: &str| {
+                let is_said = definitions.ports[index].options.iter().any(|said| said.value == option);
+                is_said.then(|| {
+                    Diagnostic::error(side.span, format!("port `{}` has no {lacks} queue", side.value)).label(remedy.to_owned())
+                })
+            };
+            let refusals = [
+                refusal(PortOption::Rxq(0), "receive", "expected a port with rxq 1 or more"),
+                refusal(PortOption::Txq(0), "transmit", "expected a port with txq 1 or more"),
+            ];
+            refusals.into_iter().flatten().for_each(|diagnostic| self.error(diagnostic));
+            let earlier = definitions.wires.iter().take_while(|other| !std::ptr::eq(other.name, wire.name));
+            let twin = earlier.flat_map(|other| other.sides).find(|other| other.value == side.value);
+            if ports.contains(&PortId(index)) || twin.is_some() {
+                let message = format!("port `{}` is a side of a wire already", side.value);
+                self.error(Diagnostic::error(side.span, message).label("expected a port that no wire has"));
+            }
+            // copies would take the originals' place in the transmit queue
+            let tool = definitions.tools.iter().find_map(|tool| match &tool.target.value {
+                ToolTarget::Port(port) if port.value == side.value => Some((tool, port)),
+                _ => None,
+            });
+            if let Some((tool, port)) = tool {
+                let message =
+                    format!("tool `{}` sends on port `{}`, a side of wire `{}`", tool.name.value, side.value, wire.name.value);
+                self.error(Diagnostic::error(port.span, message).label("expected a port that no wire has"));
+            }
+            ports.push(PortId(index));
+        }
+        let &[a, b] = ports.as_slice() else { return None };
+        let mut plan = WirePlan {
+            name: wire.name.value.clone(),
+            ports: [a, b],
+            ways: [ToolId(tools.len()), ToolId(tools.len() + 1)],
+            is_bypass: false,
+            propagates_link: false,
+        };
+        for option in &wire.options {
+            match option.value {
+                WireOption::Bypass(is_on) => plan.is_bypass = is_on,
+                WireOption::PropagateLink(is_on) => plan.propagates_link = is_on,
+            }
+        }
+        let id = definitions.wires.iter().position(|other| std::ptr::eq(other.name, wire.name)).unwrap_or_default();
+        for (direction, to) in [("a-to-b", b), ("b-to-a", a)] {
+            tools.push(ToolPlan {
+                name: format!("{}:{direction}", wire.name.value),
+                output: Output::Port(to),
+                queue: DEFAULT_QUEUE,
+                queue_bytes: None,
+                thresholds: None,
+                shape: None,
+                alarm: None,
+                wire: Some(WireId(id)),
+                health: HealthSpec::LOCAL,
+                is_drained: false,
+            });
+        }
+        Some(plan)
     }
 
     fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
@@ -592,6 +705,7 @@ impl<'a> Resolver<'a> {
             limit: None,
             targets: Vec::new(),
             verdict: Verdict::Continue,
+            class: None,
         };
         let mut source = RuleSource {
             matcher: Matcher::default(),
@@ -641,7 +755,13 @@ impl<'a> Resolver<'a> {
                     drops = Some(clause.span);
                     plan.verdict = Verdict::Drop;
                 }
-                RuleClause::Class(_) => {}
+                RuleClause::Class(class) => {
+                    plan.class = Some(match class {
+                        ast::Class::High => Class::High,
+                        ast::Class::Normal => Class::Normal,
+                        ast::Class::Low => Class::Low,
+                    });
+                }
                 RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
                 RuleClause::Active(active) => {
                     let hours = self.hours(active);
@@ -760,13 +880,7 @@ impl<'a> Resolver<'a> {
             ast::Sample::Flow { one_in: n, seed: own } => {
                 SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
             }
-            ast::Sample::Rate(rate) => {
-                let budget = match rate {
-                    ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(*bits),
-                    ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(*packets),
-                };
-                SampleSpec::Rate { budget, seed }
-            }
+            ast::Sample::Rate(rate) => SampleSpec::Rate { budget: budget(*rate), seed },
             ast::Sample::Every { period, length } => {
                 let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
                 SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
@@ -777,41 +891,57 @@ impl<'a> Resolver<'a> {
     }
 
     fn sources_of(&mut self, list: &[Spanned<ast::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
-        let known = names_of(&definitions.ports, |port| port.name);
+        let ports = names_of(&definitions.ports, |port| port.name);
+        let wires = names_of(&definitions.wires, |wire| wire.name);
+        let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
+        let sides = |wire: usize| definitions.wires[wire].sides.map(|side| port(&side.value));
         let mut sources = Vec::new();
         for from in list {
-            match &from.value {
-                ast::RuleSource::Any => {}
+            let named = match &from.value {
+                ast::RuleSource::Any => continue,
                 ast::RuleSource::Named(name) => {
-                    if let Some(index) = known.iter().position(|known| known.value == *name) {
-                        if sources.contains(&PortId(index)) {
-                            self.error(Diagnostic::error(from.span, format!("port `{name}` is named twice")));
+                    if let Some(port) = port(name) {
+                        vec![port]
+                    } else if let Some(wire) = wires.iter().position(|known| known.value == *name) {
+                        sides(wire).into_iter().flatten().collect()
+                    } else {
+                        let file = &self.parsed.file;
+                        if !file.is_excused(NameKind::Port, name) && !file.is_excused(NameKind::Wire, name) {
+                            let known: Vec<&Name> = ports.iter().chain(&wires).copied().collect();
+                            self.unknown(
+                                "port",
+                                if wires.is_empty() { "a port" } else { "a port or wire" },
+                                name,
+                                from.span,
+                                &known,
+                            );
                         }
-                        sources.push(PortId(index));
-                    } else if !self.parsed.file.is_excused(NameKind::Port, name)
-                        && !self.parsed.file.is_excused(NameKind::Wire, name)
-                        && !self.is_wire(name)
-                    {
-                        self.unknown("port", "a port", name, from.span, &known);
+                        continue;
                     }
                 }
-                ast::RuleSource::WireDirection { wire, .. } => {
-                    if !self.parsed.file.is_excused(NameKind::Wire, wire) && !self.is_wire(wire) {
-                        self.unknown("wire", "a wire", wire, from.span, &[]);
-                    }
+                ast::RuleSource::WireDirection { wire, direction } => {
+                    let Some(index) = wires.iter().position(|known| known.value == *wire) else {
+                        if !self.parsed.file.is_excused(NameKind::Wire, wire) {
+                            self.unknown("wire", "a wire", wire, from.span, &wires);
+                        }
+                        continue;
+                    };
+                    let side = match direction {
+                        ast::WireDirection::AToB => 0,
+                        ast::WireDirection::BToA => 1,
+                    };
+                    sides(index)[side].into_iter().collect()
                 }
+            };
+            for port in named {
+                if sources.contains(&port) {
+                    let name = &definitions.ports[port.0].name.value;
+                    self.error(Diagnostic::error(from.span, format!("port `{name}` is named twice")));
+                }
+                sources.push(port);
             }
         }
         sources
-    }
-
-    /// A wire that a command creates: refused there, so not once more where it is used.
-    fn is_wire(&self, name: &str) -> bool {
-        self.parsed
-            .file
-            .commands
-            .iter()
-            .any(|command| matches!(&command.value, Command::WireCreate { name: wire, .. } if wire.value == name))
     }
 
     fn targets_of(&mut self, names: &[Name], definitions: &Definitions<'a>) -> Vec<Target> {
@@ -1011,6 +1141,13 @@ fn through_of(through: &ast::Through) -> Through {
                 ast::Layer::Erspan => through::Layer::Erspan,
             })
         }),
+    }
+}
+
+fn budget(rate: ast::Rate) -> Budget {
+    match rate {
+        ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(bits),
+        ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(packets),
     }
 }
 

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::Histogram;
+use crate::datapath::admission::Class;
 use crate::datapath::dedup::Tally;
 
 /// A sum that one thread writes and others read.
@@ -154,6 +156,14 @@ pub struct ToolCounters {
     pub sent_bytes: Counter,
     /// By [`DropReason`].
     pub dropped: [Counter; DropReason::ALL.len()],
+    /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].
+    pub refused: [[Counter; DropReason::ALL.len()]; Class::ALL.len()],
+    /// Copies that wait in the worker's queue for the tool.
+    pub queue_depth: Counter,
+    /// The most that ever waited.
+    pub queue_peak: Counter,
+    /// Ticks from receive to transmit, of sampled packets.
+    pub latency: Histogram,
 }
 
 /// What became of a group's copies that no member got.
@@ -176,6 +186,68 @@ pub struct LcoreCounters {
     pub polls: Counter,
     /// Polls that gave no packet.
     pub empty_polls: Counter,
+    /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
+    pub bursts: [Counter; BURST_SIZES],
+    /// Ticks of the time-stamp counter, and of those the ticks of turns with something to do.
+    pub ticks: Counter,
+    pub busy_ticks: Counter,
+    /// Times that the worker slept for want of work.
+    pub sleeps: Counter,
+    /// The [`Stage`] that the worker is in.
+    pub stage: Counter,
+    /// With `--profile`, by [`Stage`]: ticks of timed bursts.
+    pub stage_ticks: [Counter; Stage::ALL.len()],
+    /// With `--profile`: packets of timed bursts.
+    pub timed_packets: Counter,
+}
+
+/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](crate::datapath::burst::MAX_BURST).
+pub const BURST_SIZES: usize = 7;
+
+/// What a worker is doing. The watchdog and the profile tell these apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Stage {
+    /// Between turns, or waiting for work.
+    Idle,
+    /// In a driver's receive call.
+    Receive,
+    /// Packets are looked at and matched.
+    Classify,
+    /// Rules, samplers and groups choose tools.
+    Route,
+    /// Copies are queued and handed to drivers.
+    Egress,
+    /// What waited is handed to drivers.
+    Flush,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 6] = [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Idle => "idle",
+            Stage::Receive => "receive",
+            Stage::Classify => "classify",
+            Stage::Route => "route",
+            Stage::Egress => "egress",
+            Stage::Flush => "flush",
+        }
+    }
+}
+
+impl LcoreCounters {
+    /// worker: says what it is about to do.
+    #[inline(always)]
+    pub fn enter(&self, stage: Stage) {
+        self.stage.set(stage as u64);
+    }
+
+    /// control: what the worker is doing.
+    pub fn stage(&self) -> Stage {
+        Stage::ALL.get(self.stage.get() as usize).copied().unwrap_or(Stage::Idle)
+    }
 }
 
 impl WorkerCounters {
@@ -198,5 +270,19 @@ impl ToolCounters {
     #[inline(always)]
     pub fn drop_copies(&self, reason: DropReason, count: u64) {
         self.dropped[reason as usize].add(count);
+    }
+
+    /// worker: counts `count` copies of a class that the tool's queue refused.
+    #[cold]
+    pub fn refuse(&self, class: Class, reason: DropReason, count: u64) {
+        self.drop_copies(reason, count);
+        self.refused[class as usize][reason as usize].add(count);
+    }
+
+    /// worker: notes how many copies wait.
+    #[inline(always)]
+    pub fn note_depth(&self, depth: usize) {
+        self.queue_depth.set(depth as u64);
+        self.queue_peak.peak(depth as u64);
     }
 }

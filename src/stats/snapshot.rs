@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::{DropReason, WorkerCounters};
+use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters};
+use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
+use crate::datapath::admission::Class;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
-use crate::dpdk::LcoreId;
 use crate::dpdk::port::{DriverStats, Link};
+use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::DedupPlan;
 
@@ -43,11 +45,103 @@ pub struct RuleTotals {
     pub sampled_out: u64,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Default, Debug)]
 pub struct ToolTotals {
+    pub copies: Copies,
+    pub sent_bytes: u64,
+    pub refused: Refused,
+    /// Copies that wait for the tool at this moment.
+    pub queue_depth: u64,
+    /// The most that waited in one worker's queue.
+    pub queue_peak: u64,
+    pub latency: Merged,
+}
+
+/// Copies that a tool's queue refused, by class and reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Refused(pub [Dropped; Class::ALL.len()]);
+
+impl Serialize for Refused {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Reasons {
+            congested: u64,
+            rate_limited: u64,
+        }
+        serializer.collect_map(Class::ALL.iter().map(|&class| {
+            let dropped = &self.0[class as usize];
+            let reasons =
+                Reasons { congested: dropped.get(DropReason::Congested), rate_limited: dropped.get(DropReason::RateLimited) };
+            (class.name(), reasons)
+        }))
+    }
+}
+
+/// A wire in a snapshot.
+#[derive(Clone, Serialize)]
+pub struct WireEntry {
+    pub a: String,
+    pub b: String,
+    pub a_to_b: WayEntry,
+    pub b_to_a: WayEntry,
+}
+
+/// One direction of a wire: `received = forwarded + dropped`.
+#[derive(Clone, Serialize)]
+pub struct WayEntry {
+    pub received: u64,
+    pub forwarded: u64,
+    pub forwarded_bytes: u64,
+    pub dropped: Dropped,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+}
+
+impl WayEntry {
+    fn of(totals: &ToolTotals) -> Self {
+        Self {
+            received: totals.copies.requested,
+            forwarded: totals.copies.sent,
+            forwarded_bytes: totals.sent_bytes,
+            dropped: totals.copies.dropped,
+            queue_depth: totals.queue_depth,
+            queue_peak: totals.queue_peak,
+            latency_ns: totals.latency.latency(clock::tsc_hz()),
+        }
+    }
+}
+
+/// A tool in a snapshot.
+#[derive(Clone, Serialize)]
+pub struct ToolEntry {
     #[serde(flatten)]
     pub copies: Copies,
     pub sent_bytes: u64,
+    /// Of the dropped copies, those that the queue refused, by class.
+    pub refused: Refused,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+    /// The alarms that are raised: `queue`, `utilisation`.
+    pub alarms: Vec<&'static str>,
+    #[serde(flatten)]
+    pub health: ToolHealth,
+}
+
+impl ToolEntry {
+    fn of(totals: &ToolTotals, health: ToolHealth) -> Self {
+        Self {
+            copies: totals.copies,
+            sent_bytes: totals.sent_bytes,
+            refused: totals.refused,
+            queue_depth: totals.queue_depth,
+            queue_peak: totals.queue_peak,
+            latency_ns: totals.latency.latency(clock::tsc_hz()),
+            alarms: Vec::new(),
+            health,
+        }
+    }
 }
 
 impl Totals {
@@ -71,6 +165,15 @@ impl Totals {
                 dropped: Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].dropped[reason].get()))),
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
+            refused: Refused(std::array::from_fn(|class| {
+                Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
+            })),
+            queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
+            queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
+            latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
+                sum.add(&worker.tools[id].latency);
+                sum
+            }),
         });
         let groups = (0..first.groups.len()).map(|id| {
             let (sent, down) = (sum(&|worker| worker.groups[id].discarded.get()), sum(&|worker| worker.groups[id].down.get()));
@@ -87,9 +190,22 @@ impl Totals {
     }
 
     /// Copies of all tools, and those of groups that no member got.
-    pub fn copies(&self) -> Copies {
-        self.tools.iter().map(|tool| &tool.copies).chain(&self.groups).fold(Copies::default(), |mut sum, copies| {
+    pub fn copies(&self, plan: &Plan) -> Copies {
+        self.of_copies(plan).map(|tool| &tool.copies).chain(&self.groups).fold(Copies::default(), |mut sum, copies| {
             sum.add(copies);
+            sum
+        })
+    }
+
+    /// The tools of the file, without the directions of wires.
+    fn of_copies(&self, plan: &Plan) -> impl Iterator<Item = &ToolTotals> {
+        self.tools.iter().zip(&plan.tools).filter(|(_, tool)| tool.wire.is_none()).map(|(totals, _)| totals)
+    }
+
+    /// Latency over all tools.
+    fn latency(&self, plan: &Plan) -> Merged {
+        self.of_copies(plan).fold(Merged::default(), |mut sum, tool| {
+            sum.merge(&tool.latency);
             sum
         })
     }
@@ -114,11 +230,16 @@ impl Totals {
             sampled_out: a.sampled_out - b.sampled_out,
         });
         let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
-        let tools = self
-            .tools
-            .iter()
-            .zip(&earlier.tools)
-            .map(|(a, b)| ToolTotals { copies: a.copies.since(&b.copies), sent_bytes: a.sent_bytes - b.sent_bytes });
+        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
+            copies: a.copies.since(&b.copies),
+            sent_bytes: a.sent_bytes - b.sent_bytes,
+            refused: Refused(std::array::from_fn(|class| {
+                Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
+            })),
+            queue_depth: a.queue_depth,
+            queue_peak: a.queue_peak,
+            latency: a.latency.since(&b.latency),
+        });
         Totals {
             packets: Packets {
                 received: a.received - b.received,
@@ -192,6 +313,78 @@ pub struct LcoreState {
     pub idle_turns: u64,
     pub polls: u64,
     pub empty_polls: u64,
+    /// Share of the time in which there was something to do, 0 to 1.
+    pub busy: f64,
+    pub sleeps: u64,
+    /// Bursts by size.
+    pub bursts: BurstSizes,
+    /// What the worker is doing.
+    pub stage: &'static str,
+    pub is_stalled: bool,
+    /// How often the worker did not finish a turn in time.
+    pub stalls: u64,
+    /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycles_per_packet: Option<StageCycles>,
+}
+
+/// Bursts of 1, 2-3, 4-7, … 64 packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BurstSizes(pub [u64; BURST_SIZES]);
+
+impl BurstSizes {
+    pub const NAMES: [&str; BURST_SIZES] = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", "64"];
+}
+
+impl Serialize for BurstSizes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Self::NAMES.iter().zip(self.0))
+    }
+}
+
+/// Cycles a packet from receive to egress, of the bursts that were timed.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct StageCycles {
+    pub receive: f64,
+    pub classify: f64,
+    pub route: f64,
+    pub egress: f64,
+    /// Packets that these are of.
+    pub packets: u64,
+}
+
+impl LcoreState {
+    /// What a worker counted of its own time.
+    pub fn of(lcore: LcoreId, counters: &WorkerCounters, is_stalled: bool, stalls: u64) -> Self {
+        let own = &counters.lcore;
+        let packets = own.timed_packets.get();
+        let cycles = |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
+        Self {
+            lcore,
+            received: counters.received.get(),
+            turns: own.turns.get(),
+            idle_turns: own.idle_turns.get(),
+            polls: own.polls.get(),
+            empty_polls: own.empty_polls.get(),
+            busy: round(own.busy_ticks.get() as f64 / own.ticks.get().max(1) as f64, 1e4),
+            sleeps: own.sleeps.get(),
+            bursts: BurstSizes(std::array::from_fn(|size| own.bursts[size].get())),
+            stage: own.stage().name(),
+            is_stalled,
+            stalls,
+            cycles_per_packet: (packets > 0).then(|| StageCycles {
+                receive: cycles(Stage::Receive),
+                classify: cycles(Stage::Classify),
+                route: cycles(Stage::Route),
+                egress: cycles(Stage::Egress),
+                packets,
+            }),
+        }
+    }
+}
+
+fn round(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
 }
 
 /// Everything that is shown of a running broker at one moment.
@@ -207,6 +400,8 @@ pub struct Snapshot {
     pub rules: Vec<(String, RuleEntry)>,
     #[serde(serialize_with = "as_map")]
     pub tools: Vec<(String, ToolEntry)>,
+    #[serde(serialize_with = "as_map")]
+    pub wires: Vec<(String, WireEntry)>,
     #[serde(serialize_with = "as_map")]
     pub groups: Vec<(String, GroupEntry)>,
     /// By rule, where it looks for duplicates.
@@ -243,14 +438,6 @@ pub struct RuleEntry {
     pub totals: RuleTotals,
     #[serde(flatten)]
     pub activity: RuleActivity,
-}
-
-#[derive(Clone, Serialize)]
-pub struct ToolEntry {
-    #[serde(flatten)]
-    pub totals: ToolTotals,
-    #[serde(flatten)]
-    pub health: ToolHealth,
 }
 
 /// What the control thread knows of rules, tools and groups beside the counters; indexed by the plan's ids.
@@ -355,15 +542,6 @@ impl DedupEntry {
     }
 }
 
-/// Time from receive to transmit; null where it was not measured.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Latency {
-    pub p50: Option<u64>,
-    pub p99: Option<u64>,
-    pub p999: Option<u64>,
-    pub max: Option<u64>,
-}
-
 fn as_map<T: Serialize, S: Serializer>(entries: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(entries.iter().map(|(name, entry)| (name, entry)))
 }
@@ -401,10 +579,16 @@ impl Snapshot {
             (group.name.clone(), GroupEntry { buckets, buckets_moved, buckets_pending, unassigned })
         });
         let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
-        let tools = totals.tools.iter().zip(watch.tools).map(|(&totals, health)| ToolEntry { totals, health });
+        let tools = plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
+        let tools = tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, health)));
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
             Some((rule.priority.to_string(), entry))
+        });
+        let wires = plan.wires.iter().map(|wire| {
+            let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.clone());
+            let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.tools[way.0]));
+            (wire.name.clone(), WireEntry { a, b, a_to_b, b_to_a })
         });
         Self {
             schema: SCHEMA,
@@ -412,13 +596,14 @@ impl Snapshot {
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
             ports: ports.collect(),
             rules: plan.rules.iter().map(|rule| rule.priority.to_string()).zip(rules).collect(),
-            tools: plan.tools.iter().map(|tool| tool.name.clone()).zip(tools).collect(),
+            tools: tools.collect(),
+            wires: wires.collect(),
             groups: groups.collect(),
             dedup: dedup.collect(),
             lcores: lcores.into_iter().map(|state| (state.lcore.0.to_string(), state)).collect(),
             packets: totals.packets,
-            copies: totals.copies(),
-            latency_ns: Latency::default(),
+            copies: totals.copies(plan),
+            latency_ns: totals.latency(plan).latency(clock::tsc_hz()),
             filter_engine: plan.filter_engine(),
             events: watch.events,
             balanced,

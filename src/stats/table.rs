@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::counters::DropReason;
-use super::snapshot::{Snapshot, ToolHealth};
+use super::snapshot::{BurstSizes, Snapshot, ToolHealth};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -42,7 +42,7 @@ impl Table {
 }
 
 fn is_numeric(cell: &str) -> bool {
-    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '-')
+    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.' || c == '-')
 }
 
 /// `1234567` as `1,234,567`.
@@ -101,19 +101,19 @@ pub fn rules(snapshot: &Snapshot) -> String {
 pub fn tools(snapshot: &Snapshot) -> String {
     let reasons: Vec<DropReason> = DropReason::ALL
         .into_iter()
-        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.totals.copies.dropped.get(reason) > 0))
+        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0))
         .collect();
     let mut head = vec!["tool", "state", "requested", "sent", "bytes", "dropped"];
     head.extend(reasons.iter().map(|reason| reason.name()));
     let mut table = Table::new(&head);
     for (name, tool) in &snapshot.tools {
-        let copies = &tool.totals.copies;
+        let copies = &tool.copies;
         let mut row = vec![
             name.clone(),
             state_of(&tool.health),
             grouped(copies.requested),
             grouped(copies.sent),
-            grouped(tool.totals.sent_bytes),
+            grouped(tool.sent_bytes),
             grouped(copies.dropped.total()),
         ];
         row.extend(reasons.iter().map(|&reason| grouped(copies.dropped.get(reason))));
@@ -152,14 +152,46 @@ pub fn groups(snapshot: &Snapshot) -> String {
     titled("groups", &table)
 }
 
+/// Wires: what became of the originals, by direction.
+pub fn wires(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["wire", "from", "to", "received", "forwarded", "bytes", "dropped"]);
+    for (name, wire) in &snapshot.wires {
+        for (from, to, way) in [(&wire.a, &wire.b, &wire.a_to_b), (&wire.b, &wire.a, &wire.b_to_a)] {
+            let mut row = vec![name.clone(), from.clone(), to.clone()];
+            row.extend([way.received, way.forwarded, way.forwarded_bytes, way.dropped.total()].map(grouped));
+            table.row(row);
+        }
+    }
+    titled("wires", &table)
+}
+
 /// Lcores: how they spent their turns.
 pub fn lcores(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["lcore", "received", "turns", "idle turns", "polls", "empty polls"]);
+    let mut head = vec!["lcore", "received", "busy %", "turns", "idle turns", "polls", "empty polls", "sleeps", "stalls", "stage"];
+    head.extend(BurstSizes::NAMES);
+    let mut table = Table::new(&head);
     for (name, lcore) in &snapshot.lcores {
-        let counts = [lcore.received, lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls];
-        table.row(std::iter::once(name.clone()).chain(counts.into_iter().map(grouped)).collect());
+        let mut row = vec![name.clone(), grouped(lcore.received), ((lcore.busy * 100.0).round() as u64).to_string()];
+        let counts = [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
+        row.extend(counts.map(grouped));
+        row.push(lcore.stage.to_owned());
+        row.extend(lcore.bursts.0.map(grouped));
+        table.row(row);
     }
     titled("lcores", &table)
+}
+
+/// What `--profile` measured: cycles a packet, by lcore and stage.
+pub fn profile(snapshot: &Snapshot) -> String {
+    let mut table = Table::new(&["lcore", "timed packets", "receive", "classify", "route", "egress", "cycles/packet"]);
+    for (name, lcore) in &snapshot.lcores {
+        let Some(cycles) = &lcore.cycles_per_packet else { continue };
+        let stages = [cycles.receive, cycles.classify, cycles.route, cycles.egress];
+        let mut row = vec![name.clone(), grouped(cycles.packets)];
+        row.extend(stages.iter().chain([&stages.iter().sum()]).map(|cycles| format!("{cycles:.1}")));
+        table.row(row);
+    }
+    titled("timed bursts", &table)
 }
 
 /// The account: both identities with their numbers.
@@ -193,7 +225,11 @@ fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
 
 /// The table at the end of a run.
 pub fn summary(snapshot: &Snapshot) -> String {
-    [ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)].join("\n")
+    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)];
+    if !snapshot.wires.is_empty() {
+        parts.insert(1, wires(snapshot));
+    }
+    parts.join("\n")
 }
 
 fn titled(title: &str, table: &Table) -> String {

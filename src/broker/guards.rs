@@ -1,0 +1,168 @@
+//! What the control thread watches while workers run: workers that stall, tools near their limits, links of wires.
+//!
+//! Each watch is a small machine that is told what is and what time it is, and says what changed.
+
+use std::time::Duration;
+
+/// A worker that has not finished a turn for this long, besides the longest time that it may sleep, is stalled.
+pub const STALL_LIMIT: Duration = Duration::from_millis(500);
+
+/// Watches one worker's turns.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Watchdog {
+    turns: u64,
+    since: Duration,
+    is_stalled: bool,
+    /// How often the worker stalled.
+    pub stalls: u64,
+}
+
+/// What a watchdog saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It has not finished a turn for so long. Said once.
+    Stalled(Duration),
+    /// It goes on after so long.
+    Recovered(Duration),
+}
+
+impl Watchdog {
+    /// The worker has finished `turns` turns at `now`, and may take `limit` for one.
+    pub fn look(&mut self, turns: u64, now: Duration, limit: Duration) -> Option<Turn> {
+        let quiet = now.saturating_sub(self.since);
+        if turns != self.turns {
+            (self.turns, self.since) = (turns, now);
+            return std::mem::take(&mut self.is_stalled).then_some(Turn::Recovered(quiet));
+        }
+        if quiet < limit || self.is_stalled {
+            return None;
+        }
+        self.is_stalled = true;
+        self.stalls += 1;
+        Some(Turn::Stalled(quiet))
+    }
+
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+}
+
+/// An alarm with hold-off: above the threshold for all of `hold` raises it, not above for all of `hold` clears it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Alarm {
+    is_raised: bool,
+    /// Since when the value has been on the other side.
+    crossed: Option<Duration>,
+}
+
+impl Alarm {
+    /// The value is above the threshold, or not, at `now`. `Some(true)`: the alarm is raised by this; `Some(false)`: cleared.
+    pub fn look(&mut self, is_above: bool, now: Duration, hold: Duration) -> Option<bool> {
+        if is_above == self.is_raised {
+            self.crossed = None;
+            return None;
+        }
+        let since = *self.crossed.get_or_insert(now);
+        if now.saturating_sub(since) < hold {
+            return None;
+        }
+        self.crossed = None;
+        self.is_raised = is_above;
+        Some(is_above)
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.is_raised
+    }
+}
+
+/// How long a link that was taken down on purpose may take to come back before it is judged again.
+const LINK_GRACE: Duration = Duration::from_secs(3);
+
+/// Ties the links of a wire's two sides together: when one goes down the other is taken down, and up again when it returns.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LinkTie {
+    /// The side that was taken down.
+    forced: Option<usize>,
+    /// Until when a side may be down without a consequence.
+    grace: Duration,
+}
+
+impl LinkTie {
+    /// Sides A and B are up, or not, at `now`. The side to be set, and whether up or down.
+    pub fn look(&mut self, is_up: [bool; 2], now: Duration) -> Option<(usize, bool)> {
+        match (self.forced, is_up) {
+            // the side that was taken down says nothing; the other one has come back
+            (Some(side), _) if is_up[1 - side] => {
+                self.forced = None;
+                self.grace = now + LINK_GRACE;
+                Some((side, true))
+            }
+            (None, [false, true] | [true, false]) if now >= self.grace => {
+                let side = usize::from(is_up[1]);
+                self.forced = Some(side);
+                Some((side, false))
+            }
+            _ => None,
+        }
+    }
+
+    /// The side that is held down.
+    pub fn forced(&self) -> Option<usize> {
+        self.forced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_stalled_worker_is_named_once_and_again_when_it_goes_on() {
+        let mut dog = Watchdog::default();
+        let limit = ms(500);
+        assert_eq!(dog.look(1, ms(100), limit), None);
+        assert_eq!(dog.look(1, ms(599), limit), None);
+        assert_eq!(dog.look(1, ms(600), limit), Some(Turn::Stalled(ms(500))));
+        assert_eq!(dog.look(1, ms(900), limit), None);
+        assert_eq!(dog.look(2, ms(1000), limit), Some(Turn::Recovered(ms(900))));
+        assert_eq!(dog.look(3, ms(1100), limit), None);
+        assert_eq!(dog.stalls, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn an_alarm_changes_after_hold_samples_in_a_row(values in prop::collection::vec(any::<bool>(), 0..200), hold in 1usize..10) {
+            let mut alarm = Alarm::default();
+            let mut is_raised = false;
+            for (at, &is_above) in values.iter().enumerate() {
+                // the last `hold + 1` samples, `hold` steps apart from first to last, agree against the state
+                let run = values[..=at].iter().rev().take_while(|&&value| value != is_raised).count();
+                let changes = run > hold;
+                prop_assert_eq!(alarm.look(is_above, ms(at as u64), ms(hold as u64)), changes.then_some(!is_raised));
+                is_raised ^= changes;
+                prop_assert_eq!(alarm.is_raised(), is_raised);
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_goes_down_with_the_other_and_comes_back_with_it() {
+        let mut tie = LinkTie::default();
+        assert_eq!(tie.look([true, true], ms(0)), None);
+        assert_eq!(tie.look([false, true], ms(100)), Some((1, false)));
+        // B is down because it was told to be: no reason to take A down
+        assert_eq!(tie.look([false, false], ms(200)), None);
+        assert_eq!(tie.look([true, false], ms(300)), Some((1, true)));
+        // B takes its time
+        assert_eq!(tie.look([true, false], ms(1300)), None);
+        assert_eq!(tie.look([true, true], ms(2300)), None);
+        assert_eq!(tie.look([true, false], ms(4000)), Some((0, false)));
+        assert_eq!(tie.forced(), Some(0));
+    }
+}

@@ -1,0 +1,159 @@
+//! Latency: how long packets take from the poll that received them to the call that sent their copies.
+//!
+//! A histogram of fixed size with logarithmic buckets, each cut into 32 equal parts: a value is known to within 1/32 of itself. Workers
+//! write, in ticks of the time-stamp counter; the control thread adds the workers' up and turns ticks into nanoseconds.
+
+use serde::Serialize;
+
+use super::counters::Counter;
+
+/// Parts of an octave, as a power of two.
+const PART_BITS: u32 = 5;
+/// Values from 2^40 ticks on (minutes) share the last bucket.
+const VALUE_BITS: u32 = 40;
+const BUCKETS: usize = ((VALUE_BITS - PART_BITS + 1) << PART_BITS) as usize;
+
+/// One worker's histogram of one tool.
+pub struct Histogram {
+    buckets: Box<[Counter]>,
+    max: Counter,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: std::iter::repeat_with(Counter::default).take(BUCKETS).collect(), max: Counter::default() }
+    }
+}
+
+/// The bucket of a value.
+#[inline]
+fn bucket_of(ticks: u64) -> usize {
+    let ticks = ticks.min((1 << VALUE_BITS) - 1);
+    let octave = (ticks | ((1 << PART_BITS) - 1)).ilog2() + 1 - PART_BITS;
+    if octave == 0 {
+        return ticks as usize;
+    }
+    ((octave << PART_BITS) as usize) + ((ticks >> (octave - 1)) as usize & ((1 << PART_BITS) - 1))
+}
+
+/// The largest value of a bucket.
+fn last_of(bucket: usize) -> u64 {
+    let (octave, part) = (bucket as u64 >> PART_BITS, bucket as u64 & ((1 << PART_BITS) - 1));
+    if octave == 0 { part } else { (((1 << PART_BITS) + part + 1) << (octave - 1)) - 1 }
+}
+
+impl Histogram {
+    /// worker: counts one value.
+    #[inline]
+    pub fn record(&self, ticks: u64) {
+        self.buckets[bucket_of(ticks)].add(1);
+        self.max.peak(ticks);
+    }
+}
+
+/// Histograms added up; what a snapshot's percentiles are read from.
+#[derive(Clone, Default, Debug)]
+pub struct Merged {
+    buckets: Vec<u64>,
+    max: u64,
+}
+
+/// Time from receive to transmit, in nanoseconds, of the packets that were sampled; null where none was.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct Latency {
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+    /// How many values these are of.
+    pub samples: u64,
+}
+
+impl Merged {
+    /// control: adds what a worker counted.
+    pub fn add(&mut self, histogram: &Histogram) {
+        self.buckets.resize(BUCKETS, 0);
+        for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
+            *sum += bucket.get();
+        }
+        self.max = self.max.max(histogram.max.get());
+    }
+
+    pub fn merge(&mut self, other: &Merged) {
+        self.buckets.resize(BUCKETS, 0);
+        for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum += count;
+        }
+        self.max = self.max.max(other.max);
+    }
+
+    /// What was counted since `earlier`. The maximum stays that of the whole time: it cannot be taken back.
+    pub fn since(&self, earlier: &Merged) -> Merged {
+        let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
+        Merged { buckets: self.buckets.iter().zip(before).map(|(now, before)| now - before).collect(), max: self.max }
+    }
+
+    /// The smallest value that at least `numerator / denominator` of all values do not exceed, to within 1/32.
+    fn quantile(&self, numerator: u64, denominator: u64) -> Option<u64> {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = (u128::from(total) * u128::from(numerator)).div_ceil(u128::from(denominator)).max(1);
+        let mut seen = 0u128;
+        let bucket = self.buckets.iter().position(|&count| {
+            seen += u128::from(count);
+            seen >= wanted
+        })?;
+        Some(last_of(bucket).min(self.max))
+    }
+
+    /// In nanoseconds; `hz` is ticks a second.
+    pub fn latency(&self, hz: u64) -> Latency {
+        let ns = |ticks: u64| (u128::from(ticks) * 1_000_000_000 / u128::from(hz.max(1))) as u64;
+        let samples = self.buckets.iter().sum();
+        Latency {
+            p50: self.quantile(1, 2).map(ns),
+            p99: self.quantile(99, 100).map(ns),
+            p999: self.quantile(999, 1000).map(ns),
+            max: (samples > 0).then(|| ns(self.max)),
+            samples,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_its_values_to_within_a_part_in_32(ticks in 0u64..1 << VALUE_BITS) {
+            let bucket = bucket_of(ticks);
+            prop_assert!(bucket < BUCKETS);
+            prop_assert!(last_of(bucket) >= ticks);
+            prop_assert!(last_of(bucket) - ticks <= ticks / 32);
+            prop_assert_eq!(bucket_of(last_of(bucket)), bucket);
+        }
+
+        #[test]
+        fn percentiles_equal_those_of_hdrhistogram(values in prop::collection::vec(1u64..1 << 36, 1..500)) {
+            let mut other = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1 << 40, 3).expect("bounds are right");
+            let ours = Histogram::default();
+            for &value in &values {
+                ours.record(value);
+                other.record(value).expect("in bounds");
+            }
+            let mut merged = Merged::default();
+            merged.add(&ours);
+            let latency = merged.latency(1_000_000_000);
+            for (got, quantile) in [(latency.p50, 0.5), (latency.p99, 0.99), (latency.p999, 0.999), (latency.max, 1.0)] {
+                let (got, theirs) = (got.expect("there are values") as f64, other.value_at_quantile(quantile) as f64);
+                prop_assert!((got - theirs).abs() <= theirs * (1.0 / 32.0 + 0.001) + 1.0, "{} {}", got, theirs);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_measured_is_null() {
+        assert_eq!(Merged::default().latency(1_000_000_000), Latency::default());
+    }
+}

@@ -1,0 +1,82 @@
+//! What lcores say of themselves: how they spend their time, a stall, alarms; and that a stuck worker does not hold up the end.
+
+use std::io::Write;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::support::{Broker, packets, pcap_bytes, u64_of};
+
+fn only_lcore(last: &Value) -> &Value {
+    last["lcores"].as_object().and_then(|lcores| lcores.values().next()).expect("a worker")
+}
+
+#[test]
+fn lcores_tell_polls_bursts_sleeps_and_cycles() {
+    let broker = Broker::new();
+    broker.pcap("in.pcap", &packets(20_000, 64, &[1, 2]));
+    let pipeline = "set idle sleep
+         port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+         tool create count discard
+         rule create 10 from in0 match \"udp dst port 2\" to count";
+    let (last, output) = broker.run_with(pipeline, &["--exit-idle", "400ms", "--profile"]);
+    let lcore = only_lcore(&last);
+    let bursts: u64 = lcore["bursts"].as_object().expect("sizes").values().map(u64_of).sum();
+    assert_eq!(bursts, u64_of(&lcore["polls"]) - u64_of(&lcore["empty_polls"]));
+    // the pcap gives full bursts of 32
+    assert_eq!(u64_of(&lcore["bursts"]["32-63"]), 20_000 / 32);
+    assert!(u64_of(&lcore["sleeps"]) > 0);
+    let busy = lcore["busy"].as_f64().expect("a share");
+    assert!(0.0 < busy && busy < 1.0, "{busy}");
+    let cycles = &lcore["cycles_per_packet"];
+    // one burst in 256 of 625
+    assert_eq!(u64_of(&cycles["packets"]), 3 * 32);
+    for stage in ["receive", "classify", "route", "egress"] {
+        assert!(cycles[stage].as_f64().is_some_and(|cycles| cycles > 0.0), "{cycles}");
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("cycles/packet"), "{text}");
+}
+
+#[test]
+fn a_queue_that_stays_full_raises_an_alarm() {
+    let broker = Broker::new();
+    broker.pcap("in.pcap", &packets(3000, 64, &[1]));
+    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+         port attach stuck0 net_ring0 rxq 0
+         tool create stuck port stuck0 queue 100 alarm 80% hold 300ms
+         tool create well discard
+         rule create 10 from in0 to stuck,well";
+    let (_, output) = broker.run_with(pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("alarm raised: tool stuck: queue above 80% for 0.3 s"), "{text}");
+    assert!(broker.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
+    assert_eq!(broker.last()["tools"]["well"]["alarms"], serde_json::json!([]));
+}
+
+#[test]
+fn a_stuck_worker_is_named_and_does_not_hold_up_the_end() {
+    let broker = Broker::new();
+    let fifo = broker.path("in.fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
+    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.fifo
+         tool create count discard
+         rule create 10 from in0 to count";
+    let broker_process = broker.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");
+    // three bursts; then the driver's read of the pipe blocks, and with it the worker
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&fifo).expect("the broker reads the pipe");
+    pipe.write_all(&pcap_bytes(&packets(96, 64, &[1]))).expect("the broker reads the pipe");
+    let output = broker_process.wait_with_output().expect("the broker ends although the pipe is open");
+    drop(pipe);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the worker has been in stage receive for"), "{text}");
+    assert!(text.contains("worker did not return; it is stuck in stage receive"), "{text}");
+    let last = broker.last();
+    super::support::check_identities(&last);
+    assert_eq!(u64_of(&last["packets"]["received"]), 96);
+    let lcore = only_lcore(&last);
+    assert_eq!(lcore["stage"], "receive");
+    assert_eq!(lcore["is_stalled"], true);
+    assert_eq!(u64_of(&lcore["stalls"]), 1);
+}
