@@ -171,8 +171,12 @@ fn has_vlan(words: &str) -> bool {
 fn snapped(resolved: &Resolved, rule: usize, least_captured_bytes: u64) -> Option<(PortId, u32)> {
     resolved.plan.rules[rule].sources.iter().find_map(|&port| {
         let path = resolved.plan.ports[port.0].devargs.split(',').find_map(|arg| arg.strip_prefix("rx_pcap="))?;
-        let snaplen =
-            Reader::open(std::path::Path::new(path)).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()?;
+        let path = std::path::Path::new(path);
+        // what is read of a pipe is lost to the driver
+        if !path.is_file() {
+            return None;
+        }
+        let snaplen = Reader::open(path).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()?;
         (snaplen > 0 && u64::from(snaplen) < least_captured_bytes).then_some((port, snaplen))
     })
 }
