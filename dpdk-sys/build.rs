@@ -26,7 +26,7 @@ fn main() {
 
     let flags = compiler_flags();
     let mut shim = cc::Build::new();
-    shim.file("shim.c").opt_level(3).warnings(true).flag("-Wno-deprecated-declarations");
+    shim.file("shim.c").opt_level(3).force_frame_pointer(false).warnings(true).flag("-Wno-deprecated-declarations");
     flags.iter().for_each(|flag| {
         shim.flag(flag);
     });

@@ -11,6 +11,7 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
+use crate::plan::plan::ToolId;
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// A worker's way to one tool.
@@ -80,35 +81,72 @@ pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, pol
     let mut shared = burst.share(copies.tools.iter().copied());
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
-        if selection.is_empty() {
-            continue;
+        if !selection.is_empty() {
+            outlet.give(txqs, *limit, &mut shared, selection, || copies.by_class(index), polled, tool);
         }
+    }
+}
+
+/// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does.
+#[inline]
+pub fn egress_straight(
+    outlets: &mut Outlets,
+    tools: &[ToolId],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
+    let (all, packets) = (burst.all(), burst.len() as u64);
+    let mut alike = burst.share_alike(tools.len());
+    for &ToolId(index) in tools {
+        let tool = &counters.tools[index];
+        match &mut outlets.tools[index] {
+            Outlet::Port { txq, line } if line.gate.is_none() && line.queue.is_empty() => {
+                tool.requested.add(packets);
+                let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+                line.note_sent(packets, sent, lost, polled, tool);
+            }
+            outlet => {
+                let by_class = || [Selection::NONE, all, Selection::NONE];
+                outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), all, by_class, polled, tool);
+            }
+        }
+    }
+}
+
+impl Outlet {
+    /// Takes a tool's copies: to the driver, into its queue, or to their end.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what both ways of egress have at hand")]
+    fn give(
+        &mut self,
+        txqs: &mut [TxQueue],
+        limit: usize,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        by_class: impl FnOnce() -> [Selection; 3],
+        polled: Option<u64>,
+        tool: &ToolCounters,
+    ) {
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
-        match outlet {
+        match self {
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
                 if line.gate.is_none()
                     && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
                 {
-                    count_sent(tool, sent);
-                    if let Some(polled) = polled.filter(|_| sent.packets > 0) {
-                        tool.latency.record(clock::tsc().wrapping_sub(polled));
-                    }
-                    if sent.packets as u64 != requested {
-                        tool.note_depth(line.queue.len());
-                        count_lost(tool, lost as u64);
-                    }
+                    line.note_sent(requested, sent, lost, polled, tool);
                 } else {
-                    line.enter(&mut shared, selection, || copies.by_class(index), polled, tool);
-                    if line.queue.len() >= *limit {
-                        line.transmit(txq, *limit, tool);
+                    line.enter(shared, selection, by_class, polled, tool);
+                    if line.queue.len() >= limit {
+                        line.transmit(txq, limit, tool);
                     }
                 }
             }
             Outlet::Handover { ring, line } => {
-                line.enter(&mut shared, selection, || copies.by_class(index), None, tool);
-                if line.queue.len() >= *limit {
+                line.enter(shared, selection, by_class, None, tool);
+                if line.queue.len() >= limit {
                     line.hand_over(ring, tool);
                 }
             }
@@ -141,6 +179,19 @@ impl Line {
     /// An empty queue for `capacity` packets.
     pub fn new(capacity: usize, gate: Option<Gate>) -> Self {
         Self { queue: MbufQueue::with_capacity(capacity), gate: gate.map(Box::new), marker: None }
+    }
+
+    /// Counts copies that went straight to the driver, and of the rest those that the queue had no room for.
+    #[inline(always)]
+    fn note_sent(&self, requested: u64, sent: Moved, lost: usize, polled: Option<u64>, tool: &ToolCounters) {
+        count_sent(tool, sent);
+        if let Some(polled) = polled.filter(|_| sent.packets > 0) {
+            tool.latency.record(clock::tsc().wrapping_sub(polled));
+        }
+        if sent.packets as u64 != requested {
+            tool.note_depth(self.queue.len());
+            count_lost(tool, lost as u64);
+        }
     }
 
     /// Queues what is admitted of `selection`, frees the rest and counts it.

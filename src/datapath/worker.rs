@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
-use super::egress::{Outlets, abandon, egress, flush};
+use super::egress::{Outlets, abandon, egress, egress_straight, flush};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::receive::{Intake, receive};
-use super::route::{BurstFacts, Copies, RuleState, route, settle};
+use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
-use crate::plan::plan::{Idle, Plan};
+use crate::plan::plan::{Idle, Plan, PortId};
 use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
@@ -244,9 +244,10 @@ impl Worker {
         self.live.refresh();
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
-        for intake in &mut self.intakes {
+        for at in 0..self.intakes.len() {
             desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
+            let intake = &mut self.intakes[at];
             let received = receive(intake, limit, &mut desk.burst, &self.counters);
             is_full &= received == limit;
             if received == 0 {
@@ -254,31 +255,17 @@ impl Worker {
             }
             is_busy = true;
             desk.latency.received();
-            desk.profile.enter(&self.counters.lcore, Stage::Classify);
             let input = &self.plan.inputs[intake.port.0];
-            let all = desk.burst.all();
-            let mut frames = Frames::new();
-            let mut now_ns = 0;
-            if input.needs_frames {
-                desk.burst.prefetch();
-                desk.burst.frames(&mut desk.linear, &mut frames);
-                desk.flows.clear();
+            if let Some(straight) = &input.straight
+                && straight.tools.iter().all(|tool| self.live.get().tools_up[tool.0])
+            {
+                settle_straight(straight, received, &self.counters);
+                desk.profile.enter(&self.counters.lcore, Stage::Egress);
+                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, &self.counters);
+            } else {
+                let port = intake.port;
+                self.judge(desk, port, polled);
             }
-            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
-            desk.profile.enter(&self.counters.lcore, Stage::Route);
-            if input.needs_lens {
-                desk.burst.lens(&mut desk.lens);
-            }
-            if input.needs_time {
-                now_ns = clock::now_ns();
-            }
-            let (live, stamps) = (self.live.get(), &self.stamps);
-            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
-            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
-            drop(frames);
-            settle(&desk.copies, all, &self.counters);
-            desk.profile.enter(&self.counters.lcore, Stage::Egress);
-            egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
             desk.profile.end(&self.counters.lcore, received);
         }
         *unflushed_turns += 1;
@@ -288,6 +275,37 @@ impl Worker {
             is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
         }
         is_busy
+    }
+
+    /// Carries a burst through the stages that look at packets.
+    // apart from `turn`, whose registers then are those of the straight way
+    #[inline(never)]
+    fn judge(&mut self, desk: &mut Desk, port: PortId, polled: Option<u64>) {
+        let input = &self.plan.inputs[port.0];
+        desk.profile.enter(&self.counters.lcore, Stage::Classify);
+        let all = desk.burst.all();
+        let mut frames = Frames::new();
+        let mut now_ns = 0;
+        if input.needs_frames {
+            desk.burst.prefetch();
+            desk.burst.frames(&mut desk.linear, &mut frames);
+            desk.flows.clear();
+        }
+        classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+        desk.profile.enter(&self.counters.lcore, Stage::Route);
+        if input.needs_lens {
+            desk.burst.lens(&mut desk.lens);
+        }
+        if input.needs_time {
+            now_ns = clock::now_ns();
+        }
+        let (live, stamps) = (self.live.get(), &self.stamps);
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
+        route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
+        drop(frames);
+        settle(&desk.copies, all, &self.counters);
+        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.

@@ -15,6 +15,8 @@ use crate::datapath::burst::{MAX_BURST, Selection};
 pub struct MbufBurst {
     mbufs: [*mut rte_mbuf; MAX_BURST],
     count: usize,
+    /// Of all packets together.
+    bytes: u64,
 }
 
 // SAFETY: mbufs may be used and freed on any lcore; the burst owns its references alone.
@@ -22,7 +24,7 @@ unsafe impl Send for MbufBurst {}
 
 impl Default for MbufBurst {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0 }
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, bytes: 0 }
     }
 }
 
@@ -47,11 +49,13 @@ impl MbufBurst {
         Selection::first(self.count)
     }
 
-    /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote.
-    pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
+    /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote, and the bytes of those packets.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> (usize, u64)) -> usize {
         debug_assert!(self.count == 0);
         let limit = limit.min(MAX_BURST);
-        self.count = fill(&mut self.mbufs[..limit]).min(limit);
+        let (count, bytes) = fill(&mut self.mbufs[..limit]);
+        (self.count, self.bytes) = (count.min(limit), bytes);
         self.count
     }
 
@@ -137,9 +141,25 @@ impl MbufBurst {
         if planes.any() == 0 {
             free_all(&mut self.mbufs[..self.count]);
         }
-        let shared = Shared { mbufs: &self.mbufs, count: self.count, planes };
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes };
         self.count = 0;
         shared
+    }
+
+    /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
+    ///
+    /// `copies` is at most 255.
+    #[inline(always)]
+    pub fn share_alike(&mut self, copies: usize) -> Alike<'_> {
+        assert!(copies <= 255, "at most 255 copies of a packet");
+        let count = std::mem::take(&mut self.count);
+        match copies {
+            0 => free_all(&mut self.mbufs[..count]),
+            1 => {}
+            // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added references.
+            _ => unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1) },
+        }
+        Alike { mbufs: &self.mbufs, count, bytes: self.bytes, left: copies }
     }
 
     /// Frees the packets.
@@ -223,6 +243,8 @@ impl Planes {
 pub struct Shared<'a> {
     mbufs: &'a [*mut rte_mbuf; MAX_BURST],
     count: usize,
+    /// Of all packets of the burst together.
+    bytes: u64,
     planes: Planes,
 }
 
@@ -273,20 +295,7 @@ impl Shared<'_> {
             return None;
         }
         self.planes.take(all);
-        let mbufs = self.mbufs;
-        let sent = txq.send(&mbufs[..self.count]);
-        let moved = sent.packets;
-        if moved == self.count {
-            return Some((sent, 0));
-        }
-        let rest = self.count - moved;
-        let kept = rest.min(queue.room());
-        queue.append(|slots| {
-            slots[..kept].copy_from_slice(&mbufs[moved..moved + kept]);
-            kept
-        });
-        free_selected(mbufs, Selection(all.0 & !Selection::first(moved + kept).0));
-        Some((sent, rest - kept))
+        Some(transmit(&self.mbufs[..self.count], self.bytes, txq, queue))
     }
 
     /// A packet's length in bytes. Its references may not all have been taken.
@@ -309,6 +318,68 @@ impl Drop for Shared<'_> {
             free_selected(self.mbufs, rest);
         }
     }
+}
+
+/// References to every packet of a burst, the same number to each. What is not taken is freed at the end.
+pub struct Alike<'a> {
+    mbufs: &'a [*mut rte_mbuf; MAX_BURST],
+    count: usize,
+    /// Of all packets together.
+    bytes: u64,
+    /// References to each packet that were not taken.
+    left: usize,
+}
+
+impl Alike<'_> {
+    /// Sends one reference to each packet past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent
+    /// and the number that did not fit.
+    #[inline(always)]
+    pub fn transmit(&mut self, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+        assert!(self.left > 0 && queue.is_empty());
+        self.left -= 1;
+        transmit(&self.mbufs[..self.count], self.bytes, txq, queue)
+    }
+
+    /// One reference to each packet, for a tool that takes them another way.
+    pub fn one(&mut self) -> Shared<'_> {
+        assert!(self.left > 0);
+        self.left -= 1;
+        let mut planes = Planes::default();
+        planes.add(Selection::first(self.count));
+        Shared { mbufs: self.mbufs, count: self.count, bytes: self.bytes, planes }
+    }
+}
+
+impl Drop for Alike<'_> {
+    fn drop(&mut self) {
+        while self.left > 0 {
+            drop(self.one());
+        }
+    }
+}
+
+/// Sends packets of so many bytes, each a reference that the caller gives up. What the driver does not take goes to the empty `queue`, and
+/// what does not fit there is freed. Gives what was sent and the number freed.
+#[inline(always)]
+fn transmit(mbufs: &[*mut rte_mbuf], bytes: u64, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+    let sent = txq.send(mbufs, bytes);
+    if sent.packets == mbufs.len() {
+        return (sent, 0);
+    }
+    (sent, queue_rest(&mbufs[sent.packets..], queue))
+}
+
+/// Queues what fits and frees the rest; the number freed.
+#[cold]
+fn queue_rest(rest: &[*mut rte_mbuf], queue: &mut MbufQueue) -> usize {
+    let (kept, freed) = rest.split_at(rest.len().min(queue.room()));
+    queue.append(|slots| {
+        slots[..kept.len()].copy_from_slice(kept);
+        kept.len()
+    });
+    let mut freed: ArrayVec<*mut rte_mbuf, MAX_BURST> = freed.iter().copied().collect();
+    free_all(&mut freed);
+    freed.len()
 }
 
 /// A bounded first-in, first-out queue of packets.
@@ -347,8 +418,7 @@ impl MbufQueue {
 
     /// Bytes of all packets in the queue.
     pub fn bytes(&self) -> u64 {
-        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
-        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[self.head..].as_ptr(), self.len() as u32) }
+        bytes_of(&self.slots[self.head..self.tail])
     }
 
     /// Appends through `fill`, which gets the free slots and says how many it wrote.
@@ -384,7 +454,8 @@ impl MbufQueue {
         while !self.is_empty() {
             let offered = self.len().min(burst);
             let accepted = self.move_front(|mbufs| {
-                let moved = txq.send(&mbufs[..offered]);
+                let mbufs = &mbufs[..offered];
+                let moved = txq.send(mbufs, bytes_of(mbufs));
                 sent.bytes += moved.bytes;
                 moved.packets
             });
@@ -405,7 +476,8 @@ impl MbufQueue {
         let mut sent = Moved::default();
         if offered > 0 {
             self.move_front(|mbufs| {
-                sent = txq.send(&mbufs[..offered]);
+                let mbufs = &mbufs[..offered];
+                sent = txq.send(mbufs, bytes_of(mbufs));
                 sent.packets
             });
         }
@@ -415,8 +487,7 @@ impl MbufQueue {
     /// Bytes of the packets behind the first `skipped`.
     pub fn bytes_behind(&self, skipped: usize) -> u64 {
         let from = (self.head + skipped).min(self.tail);
-        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
-        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[from..].as_ptr(), (self.tail - from) as u32) }
+        bytes_of(&self.slots[from..self.tail])
     }
 
     /// Frees all packets; the number freed.
@@ -446,7 +517,7 @@ pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
     burst.fill(count, |slots| {
         // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
         let result = unsafe { dpdk_sys::tl_alloc_bulk(pool.raw(), slots.as_mut_ptr(), slots.len() as u32) };
-        if result == 0 { count } else { 0 }
+        (if result == 0 { count } else { 0 }, packets.iter().map(|bytes| bytes.len() as u64).sum())
     });
     if burst.len() != count {
         return None;
@@ -513,6 +584,13 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// Bytes of packets that the caller owns.
+#[inline]
+pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
+    // SAFETY: callers pass mbufs that a burst or queue owns; the shim reads each one's length.
+    unsafe { dpdk_sys::tl_pkt_bytes(mbufs.as_ptr(), mbufs.len() as u32) }
 }
 
 /// Frees one reference to each mbuf.
