@@ -173,32 +173,9 @@ int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t, void *), void *arg)
 	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, removal);
 }
 
-/* In four sums, so that the loads do not wait for one another. */
-static inline uint64_t pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count)
+uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
-	uint64_t a = 0, b = 0, c = 0, d = 0;
-	struct rte_mbuf *const *end = mbufs + count;
-
-	for (; end - mbufs >= 4; mbufs += 4) {
-		a += mbufs[0]->pkt_len;
-		b += mbufs[1]->pkt_len;
-		c += mbufs[2]->pkt_len;
-		d += mbufs[3]->pkt_len;
-	}
-	for (; mbufs < end; mbufs++)
-		a += (*mbufs)->pkt_len;
-	return a + b + c + d;
-}
-
-uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count) { return pkt_bytes(mbufs, count); }
-
-/* Stores the bytes of what was received: the driver has just written the lengths, so they are in the cache. */
-uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes)
-{
-	uint16_t received = rte_eth_rx_burst(port, queue, mbufs, count);
-
-	*bytes = pkt_bytes(mbufs, received);
-	return received;
+	return rte_eth_rx_burst(port, queue, mbufs, count);
 }
 
 uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)

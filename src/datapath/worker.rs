@@ -257,7 +257,7 @@ impl Worker {
             desk.latency.received();
             let input = &self.plan.inputs[intake.port.0];
             if let Some(straight) = &input.straight
-                && straight.tools.iter().all(|tool| self.live.get().tools_up[tool.0])
+                && self.live.get().go_straight[intake.port.0]
             {
                 settle_straight(straight, received, &self.counters);
                 desk.profile.enter(&self.counters.lcore, Stage::Egress);

@@ -49,13 +49,19 @@ impl MbufBurst {
         Selection::first(self.count)
     }
 
-    /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote, and the bytes of those packets.
+    /// Of all packets together.
     #[inline(always)]
-    pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> (usize, u64)) -> usize {
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
         debug_assert!(self.count == 0);
         let limit = limit.min(MAX_BURST);
-        let (count, bytes) = fill(&mut self.mbufs[..limit]);
-        (self.count, self.bytes) = (count.min(limit), bytes);
+        self.count = fill(&mut self.mbufs[..limit]).min(limit);
+        self.bytes = bytes_of(&self.mbufs[..self.count]);
         self.count
     }
 
@@ -517,11 +523,12 @@ pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
     burst.fill(count, |slots| {
         // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
         let result = unsafe { dpdk_sys::tl_alloc_bulk(pool.raw(), slots.as_mut_ptr(), slots.len() as u32) };
-        (if result == 0 { count } else { 0 }, packets.iter().map(|bytes| bytes.len() as u64).sum())
+        if result == 0 { count } else { 0 }
     });
     if burst.len() != count {
         return None;
     }
+    burst.bytes = packets.iter().map(|bytes| bytes.len() as u64).sum();
     for (&mbuf, bytes) in burst.mbufs.iter().zip(packets) {
         // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the packet is no longer (checked above).
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data(mbuf).cast_mut(), bytes.len()) };
@@ -586,11 +593,17 @@ fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// Bytes of packets that the caller owns.
-#[inline]
+/// Bytes of packets that the caller owns. In four sums, so that the loads do not wait for one another.
+#[inline(always)]
 pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
-    // SAFETY: callers pass mbufs that a burst or queue owns; the shim reads each one's length.
-    unsafe { dpdk_sys::tl_pkt_bytes(mbufs.as_ptr(), mbufs.len() as u32) }
+    let (fours, rest) = mbufs.as_chunks::<4>();
+    let mut sums = [0u64; 4];
+    for four in fours {
+        for (sum, &mbuf) in sums.iter_mut().zip(four) {
+            *sum += u64::from(packet_len(mbuf));
+        }
+    }
+    sums.iter().sum::<u64>() + rest.iter().map(|&mbuf| u64::from(packet_len(mbuf))).sum::<u64>()
 }
 
 /// Frees one reference to each mbuf.
