@@ -3,6 +3,7 @@
 mod damage;
 mod filter;
 mod formats;
+#[path = "../fuzz/bodies/capture.rs"]
 mod fuzz_body;
 mod process;
 mod support;

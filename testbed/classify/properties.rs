@@ -13,7 +13,7 @@ use tapline::filter::{Program, compile};
 
 #[allow(dead_code)]
 mod captures;
-#[path = "../fuzz/layers.rs"]
+#[path = "../fuzz/bodies/layers.rs"]
 mod fuzz;
 #[allow(dead_code)]
 mod packets;

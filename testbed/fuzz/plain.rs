@@ -1,8 +1,15 @@
-//! The fuzz targets of filters as plain tests: on random bytes, and on every file that once made one of them fail
+//! The fuzz targets as plain tests: on random bytes, and on every file that once made one of them fail
 //! (testbed/fuzz/crashes/TARGET/).
 
-#[path = "../fuzz/bodies/filter.rs"]
+#[path = "bodies/capture.rs"]
+mod capture;
+#[path = "bodies/filter.rs"]
 mod filter;
+#[path = "bodies/lang.rs"]
+mod lang;
+#[path = "bodies/layers.rs"]
+#[allow(dead_code, reason = "the rest is for suites that have captures")]
+mod layers;
 
 use std::path::Path;
 
@@ -20,6 +27,9 @@ fn replay(target: &str, body: fn(&[u8])) {
 fn what_once_failed_passes() {
     replay("filter_verify", filter::verify);
     replay("filter_native", filter::native);
+    replay("layers", layers::layers);
+    replay("capture", capture::read_anything);
+    replay("lang", lang::parse_anything);
 }
 
 fn cases() -> ProptestConfig {
@@ -39,6 +49,11 @@ proptest! {
     #[test]
     fn no_input_breaks_the_verifier(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), inputs()]) {
         filter::verify(&bytes);
+    }
+
+    #[test]
+    fn no_text_breaks_the_parser_of_the_language(text in any::<String>()) {
+        lang::parse_anything(text.as_bytes());
     }
 
     #[test]
