@@ -12,23 +12,29 @@ use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
+use crate::datapath::make::{Maker, ToolMaker};
 use crate::datapath::receive::Intake;
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
+use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
+use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::{RxQueue, TxQueue};
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
+use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan, ToolPlan};
+use crate::plan::plan::{Output, PortPlan, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
+/// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues at once.
+const MOST_COPIES: u32 = 16_383;
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -62,6 +68,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let crew = hire(&eal, &plan, started, &placement.workers)?;
+    let makers = makers(&eal, &plan, &ports, &placement.workers)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -81,7 +88,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
-    for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
+    for (index, ((lcore, (intakes, outlets)), maker)) in placement.workers.into_iter().zip(crew).zip(makers).enumerate() {
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -112,6 +119,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             intakes,
             outlets,
             states,
+            maker: maker.map(|mut maker| {
+                maker.send_to(broker.watch.next_hops());
+                maker
+            }),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             stamps: broker.watch.stamps_of(index),
             counters: Arc::clone(&counters),
@@ -158,6 +169,7 @@ fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Result<M
     }
     let pools: u32 =
         plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
+    let pools = pools + mempool::mebibytes(copy_pool_size(plan, workers));
     let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
     let free = eal::free_huge_mib();
     if free >= u64::from(mib) {
@@ -211,6 +223,69 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
         Output::Discard => 0,
     });
     u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
+}
+
+/// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of them.
+fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
+    let making = plan.tools.iter().enumerate().filter(|&(tool, _)| plan.makes_copies_for(ToolId(tool)));
+    let held: u64 = making
+        .map(|(_, tool)| match tool.output {
+            Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+            Output::Discard => 0,
+        })
+        .sum();
+    if held == 0 {
+        return 0;
+    }
+    let wanted = u32::try_from(held).unwrap_or(u32::MAX).saturating_mul(workers).saturating_add(workers * MBUFS_A_WORKER);
+    plan.settings.mempool.unwrap_or(wanted.min(MOST_COPIES.max(2 * workers * MBUFS_A_WORKER)))
+}
+
+/// Each worker's means to make copies, or `None` where the plan makes none.
+fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<Vec<Option<Maker>>, Error> {
+    let count = copy_pool_size(plan, lcores.len() as u32);
+    if count == 0 {
+        return Ok(lcores.iter().map(|_| None).collect());
+    }
+    let pool = Mempool::create(eal, "copies", count, lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore)))?;
+    let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
+    let sequences: Vec<Arc<Sequence>> = plan
+        .tools
+        .iter()
+        .map(|tool| {
+            let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };
+            match sequences.iter().find(|(other, _)| other.session == tunnel.session) {
+                Some((_, shared)) => Arc::clone(shared),
+                None => {
+                    let sequence = Arc::<Sequence>::default();
+                    sequences.push((tunnel, Arc::clone(&sequence)));
+                    sequence
+                }
+            }
+        })
+        .collect();
+    let maker = || {
+        let tools = plan.tools.iter().zip(&sequences).enumerate().map(|(index, (tool, sequence))| {
+            let Output::Port(port) = tool.output else { return None };
+            if !plan.makes_copies_for(ToolId(index)) {
+                return None;
+            }
+            let port = &ports[port.0];
+            let mut transport = tool.copy.transport.clone();
+            transport.set_source(MacAddress(port.mac().unwrap_or_default()));
+            Some(ToolMaker {
+                edits: tool.copy.edits,
+                timestamp: tool.copy.timestamp,
+                transport,
+                room: tool.copy.room,
+                hash: tool.copy.hash,
+                sequence: Arc::clone(sequence),
+                sends_chains: port.info().multi_segment_tx,
+            })
+        });
+        Maker::new(plan, CopyPool::new(Arc::clone(&pool)), tools.collect())
+    };
+    Ok(lcores.iter().map(|_| Some(maker())).collect())
 }
 
 struct StartedPort {

@@ -12,8 +12,9 @@ use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
+use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortId, ToolId};
+use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, ToolId};
 use crate::plan::schedule::Activity;
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, ToolHealth, WatchState};
@@ -36,6 +37,8 @@ pub struct Watch {
     tools: Vec<WatchedTool>,
     groups: Vec<WatchedGroup>,
     events: VecDeque<EventEntry>,
+    /// By tool.
+    next_hops: Vec<Option<MacAddress>>,
 }
 
 struct WatchedTool {
@@ -90,7 +93,12 @@ impl Watch {
         });
         let (tools, groups) = (tools.collect(), groups.collect());
         let mut watch = Self {
-            cell: Arc::new(LiveCell::new(Live { rules_on: [].into(), tools_up: [].into(), tables: [].into() })),
+            cell: Arc::new(LiveCell::new(Live {
+                rules_on: [].into(),
+                tools_up: [].into(),
+                tables: [].into(),
+                next_hops: [].into(),
+            })),
             since_ns: now_ns,
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
@@ -98,6 +106,7 @@ impl Watch {
             tools,
             groups,
             events: VecDeque::new(),
+            next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
             plan: Arc::clone(plan),
         };
         watch.judge_schedules(now_ns, &mut Vec::new());
@@ -111,6 +120,11 @@ impl Watch {
     /// Where workers read from.
     pub fn cell(&self) -> &Arc<LiveCell> {
         &self.cell
+    }
+
+    /// By tool: where tunnels' frames are sent first, as far as it is known.
+    pub fn next_hops(&self) -> &[Option<MacAddress>] {
+        &self.next_hops
     }
 
     pub fn limits(&self) -> &[Option<Arc<Limit>>] {
@@ -294,7 +308,16 @@ impl Watch {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             tools_up: self.tools.iter().map(|tool| tool.health.state() == ToolState::Up).collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
+            next_hops: self.next_hops.clone().into(),
         }
+    }
+}
+
+/// The next hop's address where the plan has it.
+fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
+    match copy.tunnel.as_ref()?.next_hop {
+        NextHopPlan::Mac(mac) => Some(mac),
+        NextHopPlan::Ask(_) => None,
     }
 }
 

@@ -334,6 +334,12 @@ impl EditPlan {
         if self.edits.tag.is_some() { vlan::TAG_LEN } else { 0 }
     }
 
+    /// The longest that a copy of a frame of at most `len` bytes can be.
+    pub fn longest(&self, len: usize) -> usize {
+        let kept = self.edits.slice.filter(|slice| slice.after == Anchor::Start).map_or(len, |slice| len.min(slice.keep.into()));
+        kept + self.added_len()
+    }
+
     /// What a worker keeps for this plan: the anonymizer with its cache.
     pub fn state(&self) -> EditState {
         EditState { anonymizer: self.edits.anonymize.as_ref().map(|anonymize| Box::new(Anonymizer::new(anonymize))) }

@@ -8,6 +8,7 @@ use super::burst::Selection;
 use super::route::Copies;
 use super::shape::TokenBucket;
 use crate::dpdk::clock;
+use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
@@ -73,11 +74,24 @@ pub struct Outlets {
     pub copy_tools: usize,
 }
 
-/// Hands every tool its copies of the burst, which is empty afterwards. `polled` is when the burst was polled, if it is timed.
+/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves, by
+/// tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
-pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
+pub fn egress(
+    outlets: &mut Outlets,
+    copies: &Copies,
+    made: &mut [Made],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
     let Outlets { tools, txqs, burst: limit, .. } = outlets;
-    let mut shared = burst.share(copies.tools.iter().copied());
+    let mut of_burst = if made.is_empty() {
+        burst.share(copies.tools.iter().copied())
+    } else {
+        let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
+        burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
+    };
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
         if selection.is_empty() {
@@ -85,41 +99,69 @@ pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, pol
         }
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
-        match outlet {
-            Outlet::Port { txq, line } => {
-                let txq = &mut txqs[*txq];
-                if line.gate.is_none()
-                    && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
-                {
-                    count_sent(tool, sent);
-                    if let Some(polled) = polled.filter(|_| sent.packets > 0) {
-                        tool.latency.record(clock::tsc().wrapping_sub(polled));
-                    }
-                    if sent.packets as u64 != requested {
-                        tool.note_depth(line.queue.len());
-                        count_lost(tool, lost as u64);
-                    }
-                } else {
-                    line.enter(&mut shared, selection, || copies.by_class(index), polled, tool);
-                    if line.queue.len() >= *limit {
-                        line.transmit(txq, *limit, tool);
-                    }
+        let asked = Asked { selection, requested, polled, tool };
+        let by_class = || copies.by_class(index);
+        match made.get_mut(index).filter(|made| !made.is_empty()) {
+            None => serve(outlet, txqs, *limit, &mut of_burst, &asked, by_class),
+            Some(made) => serve(outlet, txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class),
+        }
+    }
+}
+
+/// What a tool is to get of a burst.
+struct Asked<'a> {
+    selection: Selection,
+    /// Packets of the selection.
+    requested: u64,
+    polled: Option<u64>,
+    tool: &'a ToolCounters,
+}
+
+/// Hands one tool its copies.
+#[inline(always)]
+fn serve(
+    outlet: &mut Outlet,
+    txqs: &mut [TxQueue],
+    limit: usize,
+    shared: &mut Shared<'_>,
+    asked: &Asked<'_>,
+    by_class: impl FnOnce() -> [Selection; 3],
+) {
+    let &Asked { selection, requested, polled, tool } = asked;
+    match outlet {
+        Outlet::Port { txq, line } => {
+            let txq = &mut txqs[*txq];
+            if line.gate.is_none()
+                && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
+            {
+                count_sent(tool, sent);
+                if let Some(polled) = polled.filter(|_| sent.packets > 0) {
+                    tool.latency.record(clock::tsc().wrapping_sub(polled));
+                }
+                if sent.packets as u64 != requested {
+                    tool.note_depth(line.queue.len());
+                    count_lost(tool, lost as u64);
+                }
+            } else {
+                line.enter(shared, selection, by_class, polled, tool);
+                if line.queue.len() >= limit {
+                    line.transmit(txq, limit, tool);
                 }
             }
-            Outlet::Handover { ring, line } => {
-                line.enter(&mut shared, selection, || copies.by_class(index), None, tool);
-                if line.queue.len() >= *limit {
-                    line.hand_over(ring, tool);
-                }
+        }
+        Outlet::Handover { ring, line } => {
+            line.enter(shared, selection, by_class, None, tool);
+            if line.queue.len() >= limit {
+                line.hand_over(ring, tool);
             }
-            Outlet::Discard => {
-                shared.discard(selection);
-                tool.sent.add(requested);
-            }
-            Outlet::Down => {
-                shared.discard(selection);
-                tool.drop_copies(DropReason::Down, requested);
-            }
+        }
+        Outlet::Discard => {
+            shared.discard(selection);
+            tool.sent.add(requested);
+        }
+        Outlet::Down => {
+            shared.discard(selection);
+            tool.drop_copies(DropReason::Down, requested);
         }
     }
 }

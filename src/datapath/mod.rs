@@ -14,6 +14,7 @@ pub mod flows;
 pub mod hash;
 pub mod limit;
 pub mod live;
+pub mod make;
 pub mod parse;
 pub mod receive;
 pub mod route;

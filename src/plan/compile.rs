@@ -41,6 +41,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
             is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
             sample_hash: sources[rule].sample_hash,
+            edits: plan.rules[rule].edits,
             targets: plan.rules[rule].targets.clone(),
             verdict: plan.rules[rule].verdict,
             class: plan.rules[rule].class.unwrap_or_default(),
@@ -49,11 +50,16 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
+    let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets)).map(|tool| (tool, &plan.tools[tool.0].copy));
+    let needs_copies = tools().any(|(tool, _)| plan.makes_copies_for(tool));
     InputPlan {
+        needs_copies,
+        needs_stamps: needs_copies && tools().any(|(_, copy)| copy.says_time()),
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames: classifier.needs_frames()
             || balances
+            || needs_copies
             || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
