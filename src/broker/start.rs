@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::neighbours::{Neighbourhood, Neighbours, Outbox};
+use super::next_hop::{Responder, TunnelAddress};
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Line, Mail, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
 use crate::datapath::make::{Maker, ToolMaker};
+use crate::datapath::post::Post;
 use crate::datapath::receive::Intake;
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
@@ -20,6 +23,7 @@ use crate::datapath::shape::TokenBucket;
 use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
+use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
@@ -28,7 +32,7 @@ use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -67,7 +71,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     }
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
-    let crew = hire(&eal, &plan, started, &placement.workers)?;
+    let mut neighbourhoods = Vec::new();
+    let crew = hire(&eal, &plan, started, &ports, &placement.workers, &mut neighbourhoods)?;
     let makers = makers(&eal, &plan, &ports, &placement.workers)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
@@ -80,6 +85,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         eal: None,
         guards: Guards::default(),
         watch,
+        neighbours: Neighbours::new(neighbourhoods),
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
@@ -342,13 +348,22 @@ fn start_port(
 ///
 /// Queue `q` of a port goes to worker `q` modulo workers, counted on from port to port so that single-queue ports spread. A worker
 /// beyond a tool port's transmit queues hands its copies over a ring to the worker that owns one.
-fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId]) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
+/// Ports that tunnels leave by get a neighbourhood each, whose post their workers fill.
+fn hire(
+    eal: &Eal,
+    plan: &Plan,
+    mut ports: Vec<StartedPort>,
+    attached: &[Port],
+    lcores: &[LcoreId],
+    neighbourhoods: &mut Vec<Neighbourhood>,
+) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
+    let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port))).collect();
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
         for rxq in port.rxqs.drain(..) {
-            intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), rxq });
+            intakes[next % workers].push(Intake { port: PortId(index), rxq, post: posts[index].clone() });
             next += 1;
         }
     }
@@ -357,6 +372,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             tools: Vec::new(),
             txqs: Vec::new(),
             handovers: Vec::new(),
+            mails: Vec::new(),
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
         })
@@ -398,7 +414,48 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             }
         }
     }
+    for (index, post) in posts.into_iter().enumerate() {
+        // worker 0 owns the first queue of every port that a tool sends on
+        let (Some(post), Some(txq)) = (post, owned[0][index]) else { continue };
+        let socket = lcore::socket_of(eal, lcores[0]);
+        let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
+        outlets[0].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+        let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
+        neighbourhoods.push(neighbourhood(plan, PortId(index), &attached[index], post, Outbox::new(CopyPool::new(pool), sender)));
+    }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// Frames of the control thread that may be on their way by a port.
+const MOST_LETTERS: u32 = 64;
+
+/// Where workers put what a port receives for Tapline itself, if tunnels leave by it.
+fn post_of(plan: &Plan, port: PortId) -> Option<Arc<Post>> {
+    let is_listening = plan.is_tunnel_port(port) && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
+    let tunnels = plan.tools.iter().filter(|tool| tool.output == Output::Port(port)).filter_map(|tool| tool.copy.tunnel.as_ref());
+    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect())))
+}
+
+fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Arc<Post>, outbox: Outbox) -> Neighbourhood {
+    let mac = MacAddress(port.mac().unwrap_or_default());
+    let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
+    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
+        .filter_map(|(index, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (ToolId(index), tunnel)))
+        .map(|(tool, tunnel)| (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan }))
+        .collect();
+    let mut own: Vec<TunnelAddress> = Vec::new();
+    for (_, _, address) in &tunnels {
+        if !own.contains(address) {
+            own.push(*address);
+        }
+    }
+    let mut neighbourhood = Neighbourhood { post, responder: Responder::new(own), hops: Vec::new(), outbox };
+    for (tool, tunnel, address) in tunnels {
+        if let NextHopPlan::Ask(target) = tunnel.next_hop {
+            neighbourhood.follow(tool, address, target);
+        }
+    }
+    neighbourhood
 }
 
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.

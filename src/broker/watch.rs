@@ -203,6 +203,18 @@ impl Watch {
         log
     }
 
+    /// A tunnel's next hop answered, moved, or is gone. Gives lines for the log.
+    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        // of one that is gone the last address stays: what is on its way to it may still arrive
+        self.next_hops[tool.0] = mac.or(self.next_hops[tool.0]);
+        if self.observe(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+        }
+        self.cell.publish(self.live());
+        log
+    }
+
     /// What statistics show of all this.
     pub fn state(&self) -> WatchState {
         let rules = self.activities.iter().zip(&self.limits).map(|(activity, limit)| {

@@ -68,10 +68,20 @@ pub struct Outlets {
     pub txqs: Vec<TxQueue>,
     /// Copies that other workers hand over, with the tool they are for.
     pub handovers: Vec<(usize, Receiver)>,
+    /// Frames of the control thread.
+    pub mails: Vec<Mail>,
     /// Most packets in one call of the driver.
     pub burst: usize,
     /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
     pub copy_tools: usize,
+}
+
+/// Frames that the control thread sends by a port: no copies, and not counted as such.
+pub struct Mail {
+    /// Its place in [`Outlets::txqs`].
+    pub txq: usize,
+    pub ring: Receiver,
+    pub queue: MbufQueue,
 }
 
 /// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves, by
@@ -322,8 +332,14 @@ pub struct Flushed {
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, burst: limit, copy_tools } = outlets;
+    let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools } = outlets;
     let mut flushed = Flushed::default();
+    for Mail { txq, ring, queue } in mails.iter_mut() {
+        ring.receive(queue);
+        if !queue.is_empty() {
+            queue.transmit(&mut txqs[*txq], *limit);
+        }
+    }
     for (tool, ring) in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
             flushed.has_moved |= line.take_over(ring);

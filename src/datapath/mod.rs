@@ -16,6 +16,7 @@ pub mod limit;
 pub mod live;
 pub mod make;
 pub mod parse;
+pub mod post;
 pub mod receive;
 pub mod route;
 pub mod sample;

@@ -277,6 +277,9 @@ impl Worker {
                 desk.burst.prefetch();
                 desk.burst.frames(&mut desk.linear, &mut frames);
                 desk.flows.clear();
+                if let Some(post) = &intake.post {
+                    post.overhear(&frames);
+                }
             }
             classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
             desk.profile.enter(&self.counters.lcore, Stage::Route);

@@ -60,6 +60,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         needs_frames: classifier.needs_frames()
             || balances
             || needs_copies
+            || plan.is_tunnel_port(port)
             || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)

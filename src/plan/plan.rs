@@ -439,6 +439,11 @@ impl Plan {
         self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
+    /// Ports that tunnels leave by.
+    pub fn is_tunnel_port(&self, port: PortId) -> bool {
+        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.copy.tunnel.is_some())
+    }
+
     /// Ports that tools send to.
     pub fn is_tool_port(&self, port: PortId) -> bool {
         self.tools.iter().any(|tool| tool.output == Output::Port(port))

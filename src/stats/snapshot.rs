@@ -131,6 +131,23 @@ pub struct ToolEntry {
     pub alarms: Vec<&'static str>,
     #[serde(flatten)]
     pub health: ToolHealth,
+    /// Of a tunnel that asks for its next hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHopEntry>,
+}
+
+/// Whom a tunnel's frames are addressed to.
+#[derive(Clone, Serialize)]
+pub struct NextHopEntry {
+    pub address: String,
+    /// Null until it answered.
+    pub mac: Option<String>,
+    /// `resolving`, `up`, `down`.
+    pub state: &'static str,
+    /// ARP requests and neighbour solicitations sent.
+    pub requests: u64,
+    /// How often it stopped answering.
+    pub losses: u64,
 }
 
 impl ToolEntry {
@@ -145,6 +162,7 @@ impl ToolEntry {
             latency_ns: totals.latency.latency(clock::tsc_hz()),
             alarms: Vec::new(),
             health,
+            next_hop: None,
         }
     }
 }

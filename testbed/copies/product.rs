@@ -421,6 +421,40 @@ fn truncated_and_random_packets_keep_the_account() {
 }
 
 #[test]
+fn copies_of_a_tunnel_whose_next_hop_does_not_answer_are_down() {
+    let lab = Lab::new();
+    let frames = frames::frames();
+    write_frames(&lab.path("in.pcap"), &frames);
+    let pipeline = "port attach tap0 net_pcap0,rx_pcap=in.pcap\n\
+                    port attach up0 net_null0,no-rx=1\n\
+                    port attach ids0 net_pcap1,tx_pcap=ids.pcap rxq 0\n\
+                    tool create remote port up0 erspan2 session 7 src 198.18.0.1 dst 198.18.0.9\n\
+                    tool create ids port ids0\n\
+                    rule create 10 from tap0 to remote,ids\n";
+    let account = lab.account(pipeline, &[]);
+    assert_eq!(account.number("tools/remote/dropped/down"), frames.len() as u64);
+    assert_eq!(account.number("tools/ids/sent"), frames.len() as u64);
+    assert!(account.number("tools/remote/next_hop/requests") >= 1);
+    assert_eq!(account.last()["tools"]["remote"]["next_hop"]["state"], "resolving");
+    assert_eq!(account.last()["tools"]["remote"]["next_hop"]["mac"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_pool_that_is_used_up_costs_copies_and_not_the_account() {
+    let lab = Lab::new();
+    let frames: Vec<Vec<u8>> = (0..9000).map(|_| udp4(100)).collect();
+    write_frames(&lab.path("in.pcap"), &frames);
+    // nothing leaves at this rate, so copies stay in the queue and hold what the pool has
+    let pipeline = "set mempool 3000\n\
+                    port attach tap0 net_pcap0,rx_pcap=in.pcap\n\
+                    port attach slow0 net_pcap1,tx_pcap=slow.pcap rxq 0\n\
+                    tool create slow port slow0 tag vlan 9 rate 1pps queue 8192\n\
+                    rule create 10 from tap0 to slow\n";
+    let account = lab.account(pipeline, &[]);
+    assert!(account.number("tools/slow/dropped/no_buffer") > 5000, "{}", account.last());
+}
+
+#[test]
 fn what_cannot_work_is_said_by_check() {
     let lab = Lab::new();
     let head = "port attach tap0 net_pcap0,rx_pcap=in.pcap\nport attach up0 net_null0 rxq 0\nport attach up1 net_null1\n";

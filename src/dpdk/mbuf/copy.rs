@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
-use super::{Mempool, Planes, Selection, Shared, field, free_all, free_selected, packet_len, segments};
+use super::{MbufQueue, Mempool, Planes, Selection, Shared, field, free_all, free_selected, packet_len, segments};
 use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::mempool::DATA_ROOM;
 
@@ -179,6 +179,20 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         free_all(&mut self.0);
+    }
+}
+
+impl MbufQueue {
+    /// Puts a page behind the others; frees it where there is no room.
+    pub fn push(&mut self, page: Page) {
+        let mut page = Some(page);
+        self.append(|slots| match (slots.first_mut(), page.take()) {
+            (Some(slot), Some(page)) => {
+                *slot = page.into_raw();
+                1
+            }
+            _ => 0,
+        });
     }
 }
 
