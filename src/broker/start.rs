@@ -69,6 +69,15 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     for (index, (port, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(start_port(&eal, &plan, index, port, port_plan, workers)?);
     }
+    for tool in plan.tools.iter().filter(|tool| tool.copy.room.is_some()) {
+        let Output::Port(port) = tool.output else { continue };
+        if let Some(mtu) = ports[port.0].mtu().filter(|&mtu| mtu < tool.copy.mtu) {
+            let (name, port, counted) = (&tool.name, ports[port.0].name(), tool.copy.mtu);
+            notes.push(format!(
+                "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
+            ));
+        }
+    }
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let mut neighbourhoods = Vec::new();

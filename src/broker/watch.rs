@@ -73,6 +73,8 @@ impl Watch {
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
+            } else if spec.needs_next_hop {
+                watched.reason = Some(Reason::Unresolved);
             }
             if tool.is_drained {
                 watched.health.observe(Observation::Drain, now_ns);

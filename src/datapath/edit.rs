@@ -90,7 +90,7 @@ pub struct Tag {
 }
 
 /// The clauses of a rule or tool, resolved.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
     pub strip: StripSet,
     pub anonymize: Option<Anonymize>,
@@ -259,7 +259,7 @@ fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Edits, checked and ready: immutable, shared by all workers.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct EditPlan {
     edits: Edits,
     reach: Reach,

@@ -10,7 +10,8 @@ use crate::datapath::sample::SampleSpec;
 pub(super) fn compile(resolved: Resolved) -> Plan {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
-    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port))).collect();
+    let making: Vec<bool> = (0..plan.tools.len()).map(|tool| plan.makes_copies_for(ToolId(tool))).collect();
+    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port), &making)).collect();
     plan
 }
 
@@ -27,7 +28,8 @@ fn give_thresholds(plan: &mut Plan) {
     }
 }
 
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
+/// `making`: by tool, whether some of its copies are not the packets themselves.
+fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
     let taking: Vec<usize> =
         (0..plan.rules.len()).filter(|&rule| sources[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
@@ -50,11 +52,11 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
-    let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets)).map(|tool| (tool, &plan.tools[tool.0].copy));
-    let needs_copies = tools().any(|(tool, _)| plan.makes_copies_for(tool));
+    let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
+    let needs_copies = tools().any(|tool| making[tool.0]);
     InputPlan {
         needs_copies,
-        needs_stamps: needs_copies && tools().any(|(_, copy)| copy.says_time()),
+        needs_stamps: needs_copies && tools().any(|tool| plan.tools[tool.0].copy.says_time()),
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames: classifier.needs_frames()

@@ -64,8 +64,12 @@ impl<'a> Resolver<'a> {
         let first = list.first()?;
         match EditPlan::compile(edits) {
             Ok(plan) => {
-                self.edits.push(plan);
-                Some(EditId(self.edits.len() - 1))
+                // rules that edit alike share what a worker remembers for it
+                let place = self.edits.iter().position(|known| *known == plan).unwrap_or_else(|| {
+                    self.edits.push(plan);
+                    self.edits.len() - 1
+                });
+                Some(EditId(place))
             }
             Err(error) => {
                 self.error(Diagnostic::error(first.span, error.to_string()));
@@ -128,8 +132,9 @@ impl<'a> Resolver<'a> {
         let tunnel = outer_of(said).zip(span).map(|(outer, span)| self.tunnel(said, outer, span, port));
         let hash =
             transport.says_flow().then(|| self.hash_id(HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 }));
-        let room = self.room(words, &transport, timestamp, port);
-        CopyPlan { edits, timestamp, transport, tunnel, room, hash }
+        let mtu = words.mtu.as_ref().map_or_else(|| port.map_or(DEFAULT_MTU, mtu_of), |mtu| mtu.value);
+        let room = self.room(words, &transport, timestamp, mtu);
+        CopyPlan { edits, timestamp, transport, tunnel, mtu, room, hash }
     }
 
     fn transport(&mut self, said: &ast::Transport, timestamp: TimestampFormat) -> Result<Transport, TransportError> {
@@ -231,17 +236,10 @@ impl<'a> Resolver<'a> {
     }
 
     /// What the path carries: of tunnels always, of other tools where they say so.
-    fn room(
-        &mut self,
-        words: &CopyWords<'a>,
-        transport: &Transport,
-        timestamp: TimestampFormat,
-        port: Option<&Port<'a>>,
-    ) -> Option<PathRoom> {
+    fn room(&mut self, words: &CopyWords<'a>, transport: &Transport, timestamp: TimestampFormat, mtu: u16) -> Option<PathRoom> {
         if !transport.is_tunnel() && words.mtu.is_none() && words.oversize.is_none() {
             return None;
         }
-        let mtu = words.mtu.as_ref().map_or_else(|| port.map_or(DEFAULT_MTU, mtu_of), |mtu| mtu.value);
         let oversize = match words.oversize.as_ref().map(|oversize| oversize.value) {
             Some(ast::Oversize::Slice) => Oversize::Slice,
             Some(ast::Oversize::FragmentNever) => Oversize::FragmentNever,

@@ -169,6 +169,8 @@ pub struct CopyPlan {
     pub transport: Transport,
     /// Where the transport is a tunnel.
     pub tunnel: Option<TunnelPlan>,
+    /// Bytes behind the Ethernet header that the path is taken to carry.
+    pub mtu: u16,
     /// What the path carries, where that is judged.
     pub room: Option<PathRoom>,
     /// Where the transport says the flow inside.

@@ -455,6 +455,58 @@ fn a_pool_that_is_used_up_costs_copies_and_not_the_account() {
 }
 
 #[test]
+fn the_examples_of_the_guides_run() {
+    let guides =
+        [include_str!("../../docs/edits.md"), include_str!("../../docs/transports.md"), include_str!("../../docs/timestamps.md")];
+    let mut count = 0;
+    for guide in guides {
+        for example in guide.split("```pipe\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if example.contains("terminate") {
+                continue;
+            }
+            let lab = Lab::new();
+            lab.write("anon.key", [7; 32]);
+            support::office(&lab);
+            std::fs::rename(lab.path("in.pcap"), lab.path("traffic.pcap")).expect("a writable folder");
+            let account = lab.account(example, &[]);
+            assert!(account.number("copies/sent") > 1000, "{example}{}", account.last());
+            assert!(!account.stderr.contains("test.pipe:"), "{example}{}", account.stderr);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn sessions_shared_by_workers_number_each_copy_once() {
+    if !has_program("tshark") {
+        return;
+    }
+    let lab = Lab::new();
+    let frames = support::office(&lab);
+    let pipeline = format!(
+        "set lcores 0,1\n\
+         port attach a0 net_pcap0,rx_pcap=in.pcap\n\
+         port attach b0 net_pcap1,rx_pcap=in.pcap\n\
+         port attach x0 net_pcap2,tx_pcap=x.pcap rxq 0\n\
+         port attach y0 net_pcap3,tx_pcap=y.pcap rxq 0\n\
+         tool create x port x0 erspan2 session 7 src 198.18.0.1 dst 198.18.0.9 {MAC} mtu 9000\n\
+         tool create y port y0 erspan2 session 7 src 198.18.0.1 dst 198.18.0.9 {MAC} mtu 9000\n\
+         rule create 10 from a0,b0 to x\n\
+         rule create 20 from b0 to y\n"
+    );
+    let account = lab.account(&pipeline, &[]);
+    let mut numbers: Vec<u32> = Vec::new();
+    for name in ["x", "y"] {
+        let rows = fields(&lab.path(&format!("{name}.pcap")), &[], &["gre.sequence_number"]);
+        numbers.extend(rows.iter().map(|row| row[0].parse::<u32>().expect("a number")));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..3 * frames.len() as u32).collect::<Vec<_>>());
+    assert_eq!(account.number("copies/sent"), 3 * frames.len() as u64);
+}
+
+#[test]
 fn what_cannot_work_is_said_by_check() {
     let lab = Lab::new();
     let head = "port attach tap0 net_pcap0,rx_pcap=in.pcap\nport attach up0 net_null0 rxq 0\nport attach up1 net_null1\n";
