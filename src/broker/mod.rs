@@ -2,6 +2,7 @@
 
 pub mod guards;
 pub mod health;
+pub mod neighbours;
 pub mod next_hop;
 pub mod start;
 pub mod watch;
@@ -20,6 +21,7 @@ use crate::plan::plan::{Idle, Output, ToolId};
 use crate::stats::counters::{ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
 use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
+use neighbours::Neighbours;
 use watch::Watch;
 
 pub use start::start;
@@ -44,6 +46,7 @@ pub struct Broker {
     /// What workers gave back when they returned.
     returned: Vec<Worker>,
     phase: Arc<PhaseCell>,
+    neighbours: Neighbours,
     ports: Vec<Port>,
     /// Always there until the broker is dropped.
     eal: Option<Eal>,
@@ -153,6 +156,11 @@ impl Broker {
             log.extend(self.watch.look(now_ns, &links, &self.counters));
         }
         let now = self.started.elapsed();
+        // paused workers receive nothing, so nobody would be heard
+        if self.is_running() {
+            let elapsed_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+            log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
+        }
         self.watch_workers(now, &mut log);
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
@@ -199,6 +207,10 @@ impl Broker {
             self.started.elapsed(),
             balanced,
         );
+        let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
+        for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
+            entry.next_hop = self.neighbours.entry(ToolId(index));
+        }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms =
                 ALARM_NAMES.into_iter().zip(alarms).filter(|(_, alarm)| alarm.is_raised()).map(|(name, _)| name).collect();

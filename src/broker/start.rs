@@ -5,30 +5,40 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::neighbours::{Neighbourhood, Neighbours, Outbox};
+use super::next_hop::{Responder, TunnelAddress};
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Line, Mail, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
+use crate::datapath::make::{Maker, ToolMaker};
+use crate::datapath::post::Post;
 use crate::datapath::receive::Intake;
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
+use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
+use crate::dpdk::mbuf::MbufQueue;
+use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::{RxQueue, TxQueue};
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
+use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan, ToolPlan};
+use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
+/// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues at once.
+const MOST_COPIES: u32 = 16_383;
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -59,9 +69,20 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     for (index, (port, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(start_port(&eal, &plan, index, port, port_plan, workers)?);
     }
+    for tool in plan.tools.iter().filter(|tool| tool.copy.room.is_some()) {
+        let Output::Port(port) = tool.output else { continue };
+        if let Some(mtu) = ports[port.0].mtu().filter(|&mtu| mtu < tool.copy.mtu) {
+            let (name, port, counted) = (&tool.name, ports[port.0].name(), tool.copy.mtu);
+            notes.push(format!(
+                "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
+            ));
+        }
+    }
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
-    let crew = hire(&eal, &plan, started, &placement.workers)?;
+    let mut neighbourhoods = Vec::new();
+    let crew = hire(&eal, &plan, started, &ports, &placement.workers, &mut neighbourhoods)?;
+    let makers = makers(&eal, &plan, &ports, &placement.workers)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -73,6 +94,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         eal: None,
         guards: Guards::default(),
         watch,
+        neighbours: Neighbours::new(neighbourhoods),
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
@@ -81,7 +103,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
-    for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
+    for (index, ((lcore, (intakes, outlets)), maker)) in placement.workers.into_iter().zip(crew).zip(makers).enumerate() {
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -112,6 +134,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             intakes,
             outlets,
             states,
+            maker: maker.map(|mut maker| {
+                maker.send_to(broker.watch.next_hops());
+                maker
+            }),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             stamps: broker.watch.stamps_of(index),
             counters: Arc::clone(&counters),
@@ -158,6 +184,7 @@ fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Result<M
     }
     let pools: u32 =
         plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
+    let pools = pools + mempool::mebibytes(copy_pool_size(plan, workers));
     let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
     let free = eal::free_huge_mib();
     if free >= u64::from(mib) {
@@ -211,6 +238,69 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
         Output::Discard => 0,
     });
     u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
+}
+
+/// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of them.
+fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
+    let making = plan.tools.iter().enumerate().filter(|&(tool, _)| plan.makes_copies_for(ToolId(tool)));
+    let held: u64 = making
+        .map(|(_, tool)| match tool.output {
+            Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+            Output::Discard => 0,
+        })
+        .sum();
+    if held == 0 {
+        return 0;
+    }
+    let wanted = u32::try_from(held).unwrap_or(u32::MAX).saturating_mul(workers).saturating_add(workers * MBUFS_A_WORKER);
+    plan.settings.mempool.unwrap_or(wanted.min(MOST_COPIES.max(2 * workers * MBUFS_A_WORKER)))
+}
+
+/// Each worker's means to make copies, or `None` where the plan makes none.
+fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<Vec<Option<Maker>>, Error> {
+    let count = copy_pool_size(plan, lcores.len() as u32);
+    if count == 0 {
+        return Ok(lcores.iter().map(|_| None).collect());
+    }
+    let pool = Mempool::create(eal, "copies", count, lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore)))?;
+    let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
+    let sequences: Vec<Arc<Sequence>> = plan
+        .tools
+        .iter()
+        .map(|tool| {
+            let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };
+            match sequences.iter().find(|(other, _)| other.session == tunnel.session) {
+                Some((_, shared)) => Arc::clone(shared),
+                None => {
+                    let sequence = Arc::<Sequence>::default();
+                    sequences.push((tunnel, Arc::clone(&sequence)));
+                    sequence
+                }
+            }
+        })
+        .collect();
+    let maker = || {
+        let tools = plan.tools.iter().zip(&sequences).enumerate().map(|(index, (tool, sequence))| {
+            let Output::Port(port) = tool.output else { return None };
+            if !plan.makes_copies_for(ToolId(index)) {
+                return None;
+            }
+            let port = &ports[port.0];
+            let mut transport = tool.copy.transport.clone();
+            transport.set_source(MacAddress(port.mac().unwrap_or_default()));
+            Some(ToolMaker {
+                edits: tool.copy.edits,
+                timestamp: tool.copy.timestamp,
+                transport,
+                room: tool.copy.room,
+                hash: tool.copy.hash,
+                sequence: Arc::clone(sequence),
+                sends_chains: port.info().multi_segment_tx,
+            })
+        });
+        Maker::new(plan, CopyPool::new(Arc::clone(&pool)), tools.collect())
+    };
+    Ok(lcores.iter().map(|_| Some(maker())).collect())
 }
 
 struct StartedPort {
@@ -267,13 +357,22 @@ fn start_port(
 ///
 /// Queue `q` of a port goes to worker `q` modulo workers, counted on from port to port so that single-queue ports spread. A worker
 /// beyond a tool port's transmit queues hands its copies over a ring to the worker that owns one.
-fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId]) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
+/// Ports that tunnels leave by get a neighbourhood each, whose post their workers fill.
+fn hire(
+    eal: &Eal,
+    plan: &Plan,
+    mut ports: Vec<StartedPort>,
+    attached: &[Port],
+    lcores: &[LcoreId],
+    neighbourhoods: &mut Vec<Neighbourhood>,
+) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
+    let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port))).collect();
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
         for rxq in port.rxqs.drain(..) {
-            intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), rxq });
+            intakes[next % workers].push(Intake { port: PortId(index), rxq, post: posts[index].clone() });
             next += 1;
         }
     }
@@ -282,6 +381,7 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             tools: Vec::new(),
             txqs: Vec::new(),
             handovers: Vec::new(),
+            mails: Vec::new(),
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
         })
@@ -323,7 +423,48 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             }
         }
     }
+    for (index, post) in posts.into_iter().enumerate() {
+        // worker 0 owns the first queue of every port that a tool sends on
+        let (Some(post), Some(txq)) = (post, owned[0][index]) else { continue };
+        let socket = lcore::socket_of(eal, lcores[0]);
+        let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
+        outlets[0].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+        let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
+        neighbourhoods.push(neighbourhood(plan, PortId(index), &attached[index], post, Outbox::new(CopyPool::new(pool), sender)));
+    }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// Frames of the control thread that may be on their way by a port.
+const MOST_LETTERS: u32 = 64;
+
+/// Where workers put what a port receives for Tapline itself, if tunnels leave by it.
+fn post_of(plan: &Plan, port: PortId) -> Option<Arc<Post>> {
+    let is_listening = plan.is_tunnel_port(port) && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
+    let tunnels = plan.tools.iter().filter(|tool| tool.output == Output::Port(port)).filter_map(|tool| tool.copy.tunnel.as_ref());
+    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect())))
+}
+
+fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Arc<Post>, outbox: Outbox) -> Neighbourhood {
+    let mac = MacAddress(port.mac().unwrap_or_default());
+    let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
+    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
+        .filter_map(|(index, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (ToolId(index), tunnel)))
+        .map(|(tool, tunnel)| (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan }))
+        .collect();
+    let mut own: Vec<TunnelAddress> = Vec::new();
+    for (_, _, address) in &tunnels {
+        if !own.contains(address) {
+            own.push(*address);
+        }
+    }
+    let mut neighbourhood = Neighbourhood { post, responder: Responder::new(own), hops: Vec::new(), outbox };
+    for (tool, tunnel, address) in tunnels {
+        if let NextHopPlan::Ask(target) = tunnel.next_hop {
+            neighbourhood.follow(tool, address, target);
+        }
+    }
+    neighbourhood
 }
 
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.

@@ -12,8 +12,9 @@ use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
+use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortId, ToolId};
+use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, ToolId};
 use crate::plan::schedule::Activity;
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, ToolHealth, WatchState};
@@ -36,6 +37,8 @@ pub struct Watch {
     tools: Vec<WatchedTool>,
     groups: Vec<WatchedGroup>,
     events: VecDeque<EventEntry>,
+    /// By tool.
+    next_hops: Vec<Option<MacAddress>>,
 }
 
 struct WatchedTool {
@@ -70,6 +73,8 @@ impl Watch {
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
+            } else if spec.needs_next_hop {
+                watched.reason = Some(Reason::Unresolved);
             }
             if tool.is_drained {
                 watched.health.observe(Observation::Drain, now_ns);
@@ -95,6 +100,7 @@ impl Watch {
                 tools_up: [].into(),
                 go_straight: [].into(),
                 tables: [].into(),
+                next_hops: [].into(),
             })),
             since_ns: now_ns,
             looked_ns: 0,
@@ -103,6 +109,7 @@ impl Watch {
             tools,
             groups,
             events: VecDeque::new(),
+            next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
             plan: Arc::clone(plan),
         };
         watch.judge_schedules(now_ns, &mut Vec::new());
@@ -116,6 +123,11 @@ impl Watch {
     /// Where workers read from.
     pub fn cell(&self) -> &Arc<LiveCell> {
         &self.cell
+    }
+
+    /// By tool: where tunnels' frames are sent first, as far as it is known.
+    pub fn next_hops(&self) -> &[Option<MacAddress>] {
+        &self.next_hops
     }
 
     pub fn limits(&self) -> &[Option<Arc<Limit>>] {
@@ -191,6 +203,18 @@ impl Watch {
             self.update_groups(now_ns, &mut log);
             self.cell.publish(self.live());
         }
+        log
+    }
+
+    /// A tunnel's next hop answered, moved, or is gone. Gives lines for the log.
+    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        // of one that is gone the last address stays: what is on its way to it may still arrive
+        self.next_hops[tool.0] = mac.or(self.next_hops[tool.0]);
+        if self.observe(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+        }
+        self.cell.publish(self.live());
         log
     }
 
@@ -306,7 +330,16 @@ impl Watch {
                 .map(|input| input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up)))
                 .collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
+            next_hops: self.next_hops.clone().into(),
         }
+    }
+}
+
+/// The next hop's address where the plan has it.
+fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
+    match copy.tunnel.as_ref()?.next_hop {
+        NextHopPlan::Mac(mac) => Some(mac),
+        NextHopPlan::Ask(_) => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is known of one copy when it is edited, stamped and encapsulated.
 
+use super::burst::MAX_BURST;
+
 /// How well the clock behind a timestamp is disciplined.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ClockQuality {
@@ -34,6 +36,34 @@ impl Stamp {
     #[inline(always)]
     pub fn nanoseconds(self) -> u32 {
         (self.ns % 1_000_000_000) as u32
+    }
+}
+
+/// When the packets of a burst were received.
+#[derive(Clone, Debug)]
+pub struct Stamps {
+    /// By packet: nanoseconds since the Unix epoch.
+    pub ns: [u64; MAX_BURST],
+    pub quality: ClockQuality,
+    pub degraded: bool,
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false }
+    }
+}
+
+impl Stamps {
+    /// When packet `index` (0..64) was received.
+    #[inline(always)]
+    pub fn of(&self, index: usize) -> Stamp {
+        Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded }
+    }
+
+    /// All packets of the burst were polled at `now_ns`.
+    pub fn fill(&mut self, now_ns: u64) {
+        self.ns.fill(now_ns);
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Tag {
 }
 
 /// The clauses of a rule or tool, resolved.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
     pub strip: StripSet,
     pub anonymize: Option<Anonymize>,
@@ -259,7 +259,7 @@ fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Edits, checked and ready: immutable, shared by all workers.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct EditPlan {
     edits: Edits,
     reach: Reach,
@@ -332,6 +332,12 @@ impl EditPlan {
     /// The most bytes by which a copy grows.
     pub fn added_len(&self) -> usize {
         if self.edits.tag.is_some() { vlan::TAG_LEN } else { 0 }
+    }
+
+    /// The longest that a copy of a frame of at most `len` bytes can be.
+    pub fn longest(&self, len: usize) -> usize {
+        let kept = self.edits.slice.filter(|slice| slice.after == Anchor::Start).map_or(len, |slice| len.min(slice.keep.into()));
+        kept + self.added_len()
     }
 
     /// What a worker keeps for this plan: the anonymizer with its cache.

@@ -8,6 +8,7 @@ use super::burst::Selection;
 use super::route::Copies;
 use super::shape::TokenBucket;
 use crate::dpdk::clock;
+use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
@@ -68,21 +69,50 @@ pub struct Outlets {
     pub txqs: Vec<TxQueue>,
     /// Copies that other workers hand over, with the tool they are for.
     pub handovers: Vec<(usize, Receiver)>,
+    /// Frames of the control thread.
+    pub mails: Vec<Mail>,
     /// Most packets in one call of the driver.
     pub burst: usize,
     /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
     pub copy_tools: usize,
 }
 
-/// Hands every tool its copies of the burst, which is empty afterwards. `polled` is when the burst was polled, if it is timed.
+/// Frames that the control thread sends by a port: no copies, and not counted as such.
+pub struct Mail {
+    /// Its place in [`Outlets::txqs`].
+    pub txq: usize,
+    pub ring: Receiver,
+    pub queue: MbufQueue,
+}
+
+/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves, by
+/// tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
-pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
+pub fn egress(
+    outlets: &mut Outlets,
+    copies: &Copies,
+    made: &mut [Made],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
     let Outlets { tools, txqs, burst: limit, .. } = outlets;
-    let mut shared = burst.share(copies.tools.iter().copied());
+    let mut of_burst = if made.is_empty() {
+        burst.share(copies.tools.iter().copied())
+    } else {
+        let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
+        burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
+    };
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
-        if !selection.is_empty() {
-            outlet.give(txqs, *limit, &mut shared, selection, || copies.by_class(index), polled, tool);
+        if selection.is_empty() {
+            continue;
+        }
+        let asked = Asked { selection, polled, tool };
+        let by_class = || copies.by_class(index);
+        match made.get_mut(index).filter(|made| !made.is_empty()) {
+            None => outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
+            Some(made) => outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class),
         }
     }
 }
@@ -108,26 +138,32 @@ pub fn egress_straight(
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
-                outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), all, by_class, polled, tool);
+                let asked = Asked { selection: all, polled, tool };
+                outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }
         }
     }
 }
 
+/// What a tool is to get of a burst.
+struct Asked<'a> {
+    selection: Selection,
+    polled: Option<u64>,
+    tool: &'a ToolCounters,
+}
+
 impl Outlet {
     /// Takes a tool's copies: to the driver, into its queue, or to their end.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "what both ways of egress have at hand")]
     fn give(
         &mut self,
         txqs: &mut [TxQueue],
         limit: usize,
         shared: &mut Shared<'_>,
-        selection: Selection,
+        asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
-        polled: Option<u64>,
-        tool: &ToolCounters,
     ) {
+        let &Asked { selection, polled, tool } = asked;
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
         match self {
@@ -331,8 +367,14 @@ pub struct Flushed {
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, burst: limit, copy_tools } = outlets;
+    let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools } = outlets;
     let mut flushed = Flushed::default();
+    for Mail { txq, ring, queue } in mails.iter_mut() {
+        ring.receive(queue);
+        if !queue.is_empty() {
+            queue.transmit(&mut txqs[*txq], *limit);
+        }
+    }
     for (tool, ring) in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
             flushed.has_moved |= line.take_over(ring);

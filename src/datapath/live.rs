@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::balance::BucketTable;
+use crate::headers::ethernet::MacAddress;
 
 /// One state of all that changes, indexed by the plan's ids.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub struct Live {
     pub go_straight: Box<[bool]>,
     /// By group.
     pub tables: Box<[BucketTable]>,
+    /// By tool: the Ethernet address of a tunnel's next hop, once it is known.
+    pub next_hops: Box<[Option<MacAddress>]>,
 }
 
 /// Where the control thread puts the state in force.
@@ -81,7 +84,13 @@ mod tests {
 
     #[test]
     fn a_view_takes_up_what_is_published_once() {
-        let live = |is_on| Live { rules_on: [is_on].into(), tools_up: [].into(), go_straight: [].into(), tables: [].into() };
+        let live = |is_on| Live {
+            rules_on: [is_on].into(),
+            tools_up: [].into(),
+            go_straight: [].into(),
+            tables: [].into(),
+            next_hops: [].into(),
+        };
         let cell = Arc::new(LiveCell::new(live(false)));
         let mut view = LiveView::new(Arc::clone(&cell));
         assert!(view.refresh().is_none() && !view.get().rules_on[0]);

@@ -1,5 +1,8 @@
 //! Receive: one poll of one receive queue into the burst.
 
+use std::sync::Arc;
+
+use super::post::Post;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::plan::plan::PortId;
@@ -9,6 +12,8 @@ use crate::stats::counters::WorkerCounters;
 pub struct Intake {
     pub port: PortId,
     pub rxq: RxQueue,
+    /// Where frames for Tapline itself go, if tunnels leave by the port.
+    pub post: Option<Arc<Post>>,
 }
 
 /// Polls once for at most `limit` packets, and counts them; the number received.

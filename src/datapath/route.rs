@@ -14,7 +14,7 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{DedupAction, InputPlan, Plan, RuleId, Step, Straight, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, RuleId, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -27,10 +27,20 @@ pub struct Copies {
     is_any_withheld: bool,
     /// By tool, of its copies those of class high and low; empty where no rule gives a class.
     pub classed: Vec<[Selection; 2]>,
+    /// By tool: the edits of the rule that chose the tool first; empty where no rule has any.
+    edits: Vec<CopyEdits>,
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
     pub duplicate: Selection,
+}
+
+/// Which of a tool's copies a rule edits, and how.
+#[derive(Clone)]
+struct CopyEdits {
+    edited: Selection,
+    /// By packet, valid for those that are edited.
+    ids: [EditId; MAX_BURST],
 }
 
 impl Copies {
@@ -40,6 +50,11 @@ impl Copies {
             tools: vec![Selection::NONE; tools],
             withheld: vec![Selection::NONE; tools],
             classed: vec![[Selection::NONE; 2]; if plan.has_classes() { tools } else { 0 }],
+            edits: if plan.rules.iter().any(|rule| rule.edits.is_some()) {
+                vec![CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] }; tools]
+            } else {
+                Vec::new()
+            },
             ..Self::default()
         }
     }
@@ -51,12 +66,37 @@ impl Copies {
         [high, Selection(self.tools[tool].0 & !high.0 & !low.0), low]
     }
 
-    /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class that it has.
+    /// A tool's copies that a rule edits.
+    #[inline]
+    pub fn edited(&self, tool: usize) -> Selection {
+        self.edits.get(tool).map_or(Selection::NONE, |edits| Selection(edits.edited.0 & self.tools[tool].0))
+    }
+
+    /// How a rule edits a tool's copy of packet `index` (0..64).
+    #[inline]
+    pub fn edits_of(&self, tool: usize, index: usize) -> Option<EditId> {
+        self.edits.get(tool).filter(|edits| edits.edited.0 >> index & 1 == 1).map(|edits| edits.ids[index])
+    }
+
+    /// Takes copies from a tool that cannot be made. The caller counts them.
+    #[cold]
+    pub fn take_back(&mut self, tool: usize, selection: Selection) {
+        self.tools[tool].0 &= !selection.0;
+        if let Some(classed) = self.classed.get_mut(tool) {
+            classed.iter_mut().for_each(|class| class.0 &= !selection.0);
+        }
+    }
+
+    /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
-    fn add(&mut self, tool: usize, selection: u64, class: Class) {
+    fn add(&mut self, tool: usize, selection: u64, step: &Step) {
         let added = selection & !self.tools[tool].0;
         self.tools[tool].0 |= added;
-        match class {
+        if let (Some(id), Some(edits)) = (step.edits, self.edits.get_mut(tool)) {
+            edits.edited.0 |= added;
+            Selection(added).indices().for_each(|index| edits.ids[index] = id);
+        }
+        match step.class {
             Class::Normal => {}
             Class::High => self.classed[tool][0].0 |= added,
             Class::Low => self.classed[tool][1].0 |= added,
@@ -74,6 +114,7 @@ impl Copies {
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
         self.classed.fill([Selection::NONE; 2]);
+        self.edits.iter_mut().for_each(|edits| edits.edited = Selection::NONE);
         (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
         (self.sampled_out, self.duplicate) = (Selection::NONE, Selection::NONE);
     }
@@ -177,7 +218,7 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
     copies.delivered.0 |= kept.0;
     for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept.0, step.class),
+            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept.0, step),
             Target::Tool(ToolId(tool)) => {
                 copies.withheld[tool].0 |= kept.0;
                 copies.is_any_withheld = true;
@@ -195,7 +236,7 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                     }
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
-                        copies.add(group.members[member].0, 1 << index, step.class);
+                        copies.add(group.members[member].0, 1 << index, step);
                     } else if slot == Slot::DISCARD {
                         counters.groups[id.0].discarded.add(1);
                     } else {

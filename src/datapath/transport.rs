@@ -194,9 +194,10 @@ enum Fields {
 }
 
 /// How copies reach a tool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub enum Transport {
     /// As they are, on a port of this machine.
+    #[default]
     Local,
     /// In a VLAN of their own.
     Rspan { tag: VlanTag, mode: RspanTag },
@@ -230,6 +231,29 @@ impl Transport {
         if let Self::Tunnel(tunnel) = self {
             tunnel.template[..6].copy_from_slice(&mac.0);
         }
+    }
+
+    /// Sends copies from `mac`, once the tool's port is attached.
+    pub fn set_source(&mut self, mac: MacAddress) {
+        if let Self::Tunnel(tunnel) = self {
+            tunnel.template[6..12].copy_from_slice(&mac.0);
+        }
+    }
+
+    /// Whether copies travel inside IP.
+    #[inline(always)]
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Tunnel(_))
+    }
+
+    /// Whether the header says the flow inside: as a source port or a flow label.
+    pub fn says_flow(&self) -> bool {
+        matches!(self, Self::Tunnel(tunnel) if tunnel.is_ipv6 || matches!(tunnel.fields, Fields::Udp { .. }))
+    }
+
+    /// Whether the header says when the packet was received.
+    pub fn says_time(&self) -> bool {
+        matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Erspan3 { .. }))
     }
 
     /// The most bytes that the transport adds to a frame.

@@ -7,14 +7,17 @@ use std::time::Duration;
 use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
+use super::copy::Stamps;
 use super::egress::{Outlets, abandon, egress, egress_straight, flush};
 use super::flows::Flows;
 use super::live::LiveView;
+use super::make::{MakeFacts, Maker};
 use super::receive::{Intake, receive};
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
+use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
-use crate::plan::plan::{Idle, Plan, PortId};
+use crate::plan::plan::{Idle, Plan};
 use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
@@ -66,6 +69,8 @@ pub struct Worker {
     /// By rule.
     pub states: Vec<RuleState>,
     pub live: LiveView,
+    /// Makes copies that are not the packets themselves, where the plan has such.
+    pub maker: Option<Maker>,
     /// By group: for groups to which flows return when idle.
     pub stamps: Vec<Option<Arc<BucketStamps>>>,
     pub counters: Arc<WorkerCounters>,
@@ -186,6 +191,7 @@ struct Desk {
     copies: Copies,
     flows: Flows,
     lens: [u32; MAX_BURST],
+    stamps: Stamps,
     latency: LatencySampler,
     profile: Profile,
 }
@@ -200,6 +206,7 @@ impl Worker {
             copies: Copies::new(&self.plan),
             flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
+            stamps: Stamps::default(),
             latency: LatencySampler::default(),
             profile: Profile::new(self.plan.settings.is_profiled),
         };
@@ -241,7 +248,11 @@ impl Worker {
     /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do.
     #[inline]
     fn turn(&mut self, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
-        self.live.refresh();
+        if self.live.refresh().is_some()
+            && let Some(maker) = &mut self.maker
+        {
+            maker.take_up(self.live.get());
+        }
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
         for at in 0..self.intakes.len() {
@@ -263,8 +274,7 @@ impl Worker {
                 desk.profile.enter(&self.counters.lcore, Stage::Egress);
                 egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, &self.counters);
             } else {
-                let port = intake.port;
-                self.judge(desk, port, polled);
+                self.judge(desk, at, polled);
             }
             desk.profile.end(&self.counters.lcore, received);
         }
@@ -280,16 +290,23 @@ impl Worker {
     /// Carries a burst through the stages that look at packets.
     // apart from `turn`, whose registers then are those of the straight way
     #[inline(never)]
-    fn judge(&mut self, desk: &mut Desk, port: PortId, polled: Option<u64>) {
-        let input = &self.plan.inputs[port.0];
+    fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
+        let intake = &self.intakes[at];
+        let input = &self.plan.inputs[intake.port.0];
         desk.profile.enter(&self.counters.lcore, Stage::Classify);
         let all = desk.burst.all();
+        if input.needs_stamps {
+            desk.stamps.fill(clock::now_ns());
+        }
         let mut frames = Frames::new();
         let mut now_ns = 0;
         if input.needs_frames {
             desk.burst.prefetch();
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
+            if let Some(post) = &intake.post {
+                post.overhear(&frames);
+            }
         }
         classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
         desk.profile.enter(&self.counters.lcore, Stage::Route);
@@ -302,10 +319,18 @@ impl Worker {
         let (live, stamps) = (self.live.get(), &self.stamps);
         let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
         route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
+        let mut made: &mut [Made] = &mut [];
+        if input.needs_copies
+            && let Some(maker) = &mut self.maker
+        {
+            let mut facts = MakeFacts { frames: &frames, flows: &mut desk.flows, stamps: &desk.stamps, port: intake.port };
+            maker.make(&self.plan, &mut facts, &mut desk.copies, &self.counters);
+            made = &mut maker.made;
+        }
         drop(frames);
         settle(&desk.copies, all, &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
-        egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
+        egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, polled, &self.counters);
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
@@ -317,7 +342,7 @@ impl Worker {
                 is_busy = true;
                 desk.copies.begin(input, desk.burst.all());
                 settle(&desk.copies, desk.burst.all(), &self.counters);
-                egress(&mut self.outlets, &desk.copies, &mut desk.burst, None, &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, None, &self.counters);
             }
         }
         is_busy

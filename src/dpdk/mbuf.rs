@@ -11,6 +11,8 @@ use super::mempool::Mempool;
 use super::queue::{Moved, TxQueue};
 use crate::datapath::burst::{MAX_BURST, Selection};
 
+pub mod copy;
+
 /// Up to [`MAX_BURST`] packets as one poll received them.
 pub struct MbufBurst {
     mbufs: [*mut rte_mbuf; MAX_BURST],

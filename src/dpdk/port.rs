@@ -389,6 +389,8 @@ fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
     // SAFETY: these read constants.
     let (timestamp, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
+    // net_pcap joins segments (rte_pktmbuf_read) without saying so
+    let multi_segment_tx = raw.tx_offloads & multi_segs != 0 || driver == "net_pcap";
     Ok(PortInfo {
         driver: driver.into_owned(),
         socket: u32::try_from(socket).ok(),
@@ -399,7 +401,7 @@ fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
         reta_size: raw.reta_size,
         rss_types: raw.rss_types,
         rx_timestamps: raw.rx_offloads & timestamp != 0,
-        multi_segment_tx: raw.tx_offloads & multi_segs != 0,
+        multi_segment_tx,
         rx_offloads: raw.rx_offloads,
         tx_offloads: raw.tx_offloads,
     })

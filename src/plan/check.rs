@@ -49,6 +49,10 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
+        // a tunnel's next hop answers there
+        if plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && tool.copy.asks_for_next_hop()) {
+            continue;
+        }
         let is_tool = plan.tools.iter().any(|tool| tool.output == Output::Port(port_id));
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where

@@ -10,7 +10,8 @@ use crate::datapath::sample::SampleSpec;
 pub(super) fn compile(resolved: Resolved) -> Plan {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
-    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port))).collect();
+    let making: Vec<bool> = (0..plan.tools.len()).map(|tool| plan.makes_copies_for(ToolId(tool))).collect();
+    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port), &making)).collect();
     plan
 }
 
@@ -27,7 +28,8 @@ fn give_thresholds(plan: &mut Plan) {
     }
 }
 
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
+/// `making`: by tool, whether some of its copies are not the packets themselves.
+fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
     let taking: Vec<usize> =
         (0..plan.rules.len()).filter(|&rule| sources[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
@@ -41,6 +43,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
             is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
             sample_hash: sources[rule].sample_hash,
+            edits: plan.rules[rule].edits,
             targets: plan.rules[rule].targets.clone(),
             verdict: plan.rules[rule].verdict,
             class: plan.rules[rule].class.unwrap_or_default(),
@@ -49,13 +52,20 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
+    let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
+    let needs_copies = tools().any(|tool| making[tool.0]);
+    let needs_frames = classifier.needs_frames()
+        || balances
+        || needs_copies
+        || plan.is_tunnel_port(port)
+        || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
     InputPlan {
-        straight: straight(&steps, &classifier, wire.map(|(wire, side)| wire.ways[side])),
+        straight: if needs_frames { None } else { straight(&steps, wire.map(|(wire, side)| wire.ways[side])) },
+        needs_copies,
+        needs_stamps: needs_copies && tools().any(|tool| plan.tools[tool.0].copy.says_time()),
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
-        needs_frames: classifier.needs_frames()
-            || balances
-            || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some()),
+        needs_frames,
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
             || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
@@ -64,8 +74,8 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     }
 }
 
-/// The one way that all packets of an input go, if they do.
-fn straight(steps: &[Step], classifier: &Classifier, wire: Option<ToolId>) -> Option<Straight> {
+/// The one way that all packets of an input go, if they do. No stage of it looks at them.
+fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
     let is_straight = |step: &Step| {
         let Step {
             rule: _,
@@ -74,6 +84,7 @@ fn straight(steps: &[Step], classifier: &Classifier, wire: Option<ToolId>) -> Op
             is_limited: false,
             is_sampled: false,
             sample_hash: _,
+            edits: None,
             targets,
             verdict,
             class,
@@ -84,7 +95,7 @@ fn straight(steps: &[Step], classifier: &Classifier, wire: Option<ToolId>) -> Op
         let go_to_tools = targets.iter().all(|target| matches!(target, Target::Tool(_)));
         go_to_tools && *verdict != Verdict::Drop && *class == Class::Normal
     };
-    if classifier.needs_frames() || !steps.iter().all(is_straight) {
+    if !steps.iter().all(is_straight) {
         return None;
     }
     // behind a final rule that takes all there is nothing

@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod copies;
 mod devargs;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;

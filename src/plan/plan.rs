@@ -2,6 +2,7 @@
 //!
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::schedule::Schedule;
@@ -10,12 +11,17 @@ use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
 use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
+use crate::datapath::edit::EditPlan;
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
 use crate::datapath::shape::Shape;
+use crate::datapath::timestamp::TimestampFormat;
+use crate::datapath::transport::{PathRoom, Transport};
 use crate::filter::Engine;
+use crate::headers::ethernet::MacAddress;
+use crate::headers::vlan::VlanTag;
 use crate::lang::ast::Show;
 
 /// A port of the plan, by its place in [`Plan::ports`].
@@ -29,6 +35,10 @@ pub struct ToolId(pub usize);
 /// A group of the plan, by its place in [`Plan::groups`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct GroupId(pub usize);
+
+/// Edits of the plan, by their place in [`Plan::edits`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EditId(pub usize);
 
 /// A wire of the plan, by its place in [`Plan::wires`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -49,7 +59,9 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
-    /// The ways to hash flows that groups and samplers use.
+    /// What rules and tools change in their copies.
+    pub edits: Vec<EditPlan>,
+    /// The ways to hash flows that groups, samplers and tunnels use.
     pub hashes: Vec<HashSpec>,
     /// What becomes of each port's packets; as many as `ports`.
     pub inputs: Vec<InputPlan>,
@@ -125,10 +137,11 @@ pub struct PortPlan {
     pub is_stopped: bool,
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
+    pub copy: CopyPlan,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
     pub health: HealthSpec,
@@ -144,6 +157,60 @@ pub struct ToolPlan {
     pub alarm: Option<AlarmPlan>,
     /// A direction of this wire: originals, not copies.
     pub wire: Option<WireId>,
+}
+
+/// How a tool's copies differ from the packets.
+#[derive(Clone, Default, Debug)]
+pub struct CopyPlan {
+    /// Done after those of the rule.
+    pub edits: Option<EditId>,
+    pub timestamp: TimestampFormat,
+    /// A tunnel's MAC addresses are not settled yet.
+    pub transport: Transport,
+    /// Where the transport is a tunnel.
+    pub tunnel: Option<TunnelPlan>,
+    /// Bytes behind the Ethernet header that the path is taken to carry.
+    pub mtu: u16,
+    /// What the path carries, where that is judged.
+    pub room: Option<PathRoom>,
+    /// Where the transport says the flow inside.
+    pub hash: Option<HashId>,
+}
+
+impl CopyPlan {
+    /// Copies are made even where no rule edits them.
+    pub fn makes_copies(&self) -> bool {
+        let is_plain = matches!(self.transport, Transport::Local) && self.edits.is_none() && self.room.is_none();
+        !is_plain || self.timestamp.has_trailer() || self.timestamp.has_header()
+    }
+
+    /// The next hop is found by asking for it.
+    pub fn asks_for_next_hop(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| matches!(tunnel.next_hop, NextHopPlan::Ask(_)))
+    }
+
+    /// Copies say when the packet was received.
+    pub fn says_time(&self) -> bool {
+        self.timestamp != TimestampFormat::None || self.transport.says_time()
+    }
+}
+
+/// Between which addresses a tunnel goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelPlan {
+    pub source: IpAddr,
+    pub vlan: Option<VlanTag>,
+    pub next_hop: NextHopPlan,
+    /// Tools that send to one session share its sequence numbers: the same destination, protocol and identifier.
+    pub session: (IpAddr, IpAddr, String),
+}
+
+/// Whom a tunnel's frames are addressed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NextHopPlan {
+    Mac(MacAddress),
+    /// Who answers for this address.
+    Ask(IpAddr),
 }
 
 /// When a tool's queue or utilisation raises an alarm.
@@ -195,6 +262,8 @@ pub struct RulePlan {
     /// The rule's name.
     pub priority: u32,
     pub sources: Vec<PortId>,
+    /// What it changes in its copies.
+    pub edits: Option<EditId>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
@@ -278,6 +347,10 @@ pub struct InputPlan {
     pub needs_lens: bool,
     /// Some sampler, dedup or group asks for the time.
     pub needs_time: bool,
+    /// Some copies of its packets are not the packets themselves.
+    pub needs_copies: bool,
+    /// Some copies of its packets say when they were received.
+    pub needs_stamps: bool,
 }
 
 /// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
@@ -299,6 +372,7 @@ pub struct Step {
     pub is_sampled: bool,
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
+    pub edits: Option<EditId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
     pub class: Class,
@@ -348,6 +422,25 @@ impl Plan {
         self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
     }
 
+    /// The tools that a rule's targets may send to.
+    pub fn tools_of<'a>(&'a self, targets: &'a [Target]) -> impl Iterator<Item = ToolId> + 'a {
+        targets
+            .iter()
+            .flat_map(|target| match target {
+                Target::Tool(tool) => std::slice::from_ref(tool),
+                Target::Group(group) => self.groups[group.0].members.as_slice(),
+            })
+            .copied()
+    }
+
+    /// Whether some copies of a tool are not the packets themselves.
+    pub fn makes_copies_for(&self, tool: ToolId) -> bool {
+        let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
+        let is_edited =
+            || self.rules.iter().any(|rule| rule.edits.is_some() && self.tools_of(&rule.targets).any(|other| other == tool));
+        *output != Output::Discard && wire.is_none() && (copy.makes_copies() || is_edited())
+    }
+
     /// The tools of the file, without the directions of wires.
     pub fn copy_tools(&self) -> impl Iterator<Item = &ToolPlan> {
         self.tools.iter().filter(|tool| tool.wire.is_none())
@@ -356,6 +449,11 @@ impl Plan {
     /// The wire that a port is a side of, and which: 0 is A, 1 is B.
     pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
         self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
+    }
+
+    /// Ports that tunnels leave by.
+    pub fn is_tunnel_port(&self, port: PortId) -> bool {
+        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.copy.tunnel.is_some())
     }
 
     /// Ports that tools send to.

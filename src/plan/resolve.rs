@@ -11,8 +11,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::plan::{
-    Action, AlarmPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings,
-    Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan,
+    Settings, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
@@ -20,6 +20,8 @@ use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::dedup::Ignore;
+use crate::datapath::edit::EditPlan;
+use crate::datapath::edit::anonymize::Key;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
@@ -60,7 +62,15 @@ pub(super) struct RuleSource {
 /// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
 pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
-    let mut resolver = Resolver { parsed, diagnostics, filters: HashMap::new(), lists: HashMap::new(), hashes: Vec::new() };
+    let mut resolver = Resolver {
+        parsed,
+        diagnostics,
+        filters: HashMap::new(),
+        lists: HashMap::new(),
+        hashes: Vec::new(),
+        edits: Vec::new(),
+        random_key: None,
+    };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
     }
@@ -71,10 +81,10 @@ pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolve
 }
 
 #[derive(Default)]
-struct Definitions<'a> {
+pub(super) struct Definitions<'a> {
     settings: Settings,
-    ports: Vec<Port<'a>>,
-    tools: Vec<Tool<'a>>,
+    pub ports: Vec<Port<'a>>,
+    pub tools: Vec<Tool<'a>>,
     groups: Vec<GroupDefinition<'a>>,
     wires: Vec<Wire<'a>>,
     filters: Vec<(&'a Name, &'a ast::Filter)>,
@@ -82,38 +92,38 @@ struct Definitions<'a> {
     actions: Vec<Action>,
 }
 
-struct Port<'a> {
-    name: &'a Name,
-    device: &'a Spanned<Device>,
-    options: Vec<&'a Spanned<PortOption>>,
+pub(super) struct Port<'a> {
+    pub name: &'a Name,
+    pub device: &'a Spanned<Device>,
+    pub options: Vec<&'a Spanned<PortOption>>,
     is_stopped: bool,
 }
 
-struct Tool<'a> {
+pub(super) struct Tool<'a> {
     name: &'a Name,
     target: &'a Spanned<ToolTarget>,
-    options: Vec<&'a Spanned<ToolOption>>,
+    pub options: Vec<&'a Spanned<ToolOption>>,
     is_drained: bool,
 }
 
-struct GroupDefinition<'a> {
+pub(super) struct GroupDefinition<'a> {
     name: &'a Name,
     options: Vec<&'a Spanned<ast::GroupOption>>,
 }
 
-struct Wire<'a> {
+pub(super) struct Wire<'a> {
     name: &'a Name,
     sides: [&'a Name; 2],
     options: Vec<&'a Spanned<WireOption>>,
 }
 
-struct Rule<'a> {
+pub(super) struct Rule<'a> {
     priority: &'a Spanned<u32>,
     clauses: Vec<&'a Spanned<RuleClause>>,
     is_enabled: bool,
 }
 
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     parsed: &'a Parsed,
     diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
@@ -121,6 +131,9 @@ struct Resolver<'a> {
     /// Lists of `match file`, by path and what they look through.
     lists: HashMap<(String, Through), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
+    pub edits: Vec<EditPlan>,
+    /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
+    pub random_key: Option<Key>,
 }
 
 impl<'a> Resolver<'a> {
@@ -128,7 +141,7 @@ impl<'a> Resolver<'a> {
         &self.parsed.sources
     }
 
-    fn error(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn error(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
@@ -410,7 +423,7 @@ impl<'a> Resolver<'a> {
         let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
         let mut ordered: Vec<&Rule<'a>> = definitions.rules.iter().collect();
         ordered.sort_by_key(|rule| rule.priority.value);
-        let (rules, sources) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
+        let (rules, sources): (Vec<_>, Vec<_>) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
         for &(_, filter) in &definitions.filters {
             self.filter_of(filter, definitions);
         }
@@ -421,10 +434,12 @@ impl<'a> Resolver<'a> {
             wires,
             groups,
             rules,
+            edits: std::mem::take(&mut self.edits),
             hashes: std::mem::take(&mut self.hashes),
             inputs: Vec::new(),
             actions: definitions.actions.clone(),
         };
+        self.check_paths(&plan, definitions);
         Resolved { plan, rules: sources }
     }
 
@@ -504,11 +519,16 @@ impl<'a> Resolver<'a> {
             wire: None,
             health: HealthSpec::LOCAL,
             is_drained: tool.is_drained,
+            copy: CopyPlan::default(),
         };
+        let mut words = CopyWords::default();
         for option in &tool.options {
             match &option.value {
-                ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
-                ToolOption::Timestamp(ast::TimestampFormat::None) => {}
+                ToolOption::Transport(transport) => words.transport = Some(Spanned::new(transport, option.span)),
+                ToolOption::Timestamp(format) => words.timestamp = Some(Spanned::new(*format, option.span)),
+                ToolOption::Mtu(mtu) => words.mtu = Some(Spanned::new(*mtu, option.span)),
+                ToolOption::Oversize(oversize) => words.oversize = Some(Spanned::new(*oversize, option.span)),
+                ToolOption::Edit(edit) => words.edits.push(Spanned::new(edit, option.span)),
                 ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
                 ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
                 ToolOption::Queue { packets, bytes } if (1..=MOST_QUEUE).contains(packets) => {
@@ -534,6 +554,12 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
+        let port = match output {
+            Output::Port(PortId(port)) => Some(&definitions.ports[port]),
+            Output::Discard => None,
+        };
+        plan.copy = self.copy_plan(&words, port);
+        plan.health.needs_next_hop = plan.copy.asks_for_next_hop();
         plan
     }
 
@@ -605,6 +631,7 @@ impl<'a> Resolver<'a> {
                 wire: Some(WireId(id)),
                 health: HealthSpec::LOCAL,
                 is_drained: false,
+                copy: CopyPlan::default(),
             });
         }
         Some(plan)
@@ -698,6 +725,7 @@ impl<'a> Resolver<'a> {
         let mut plan = RulePlan {
             priority: rule.priority.value,
             sources: all_ports(),
+            edits: None,
             words: String::new(),
             dedup: None,
             sample: None,
@@ -718,6 +746,7 @@ impl<'a> Resolver<'a> {
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
         let mut deduped: Option<(Span, &ast::Dedup)> = None;
+        let mut edits: Vec<Spanned<&ast::Edit>> = Vec::new();
         for clause in &rule.clauses {
             if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
                 let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
@@ -770,10 +799,7 @@ impl<'a> Resolver<'a> {
                 RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
                 RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
                 RuleClause::Limit(packets) => plan.limit = Some(*packets),
-                RuleClause::Edit(_) => {
-                    let word = first_word(self.sources().text(clause.span)).to_owned();
-                    self.unavailable(clause.span, &format!("`{word}`"));
-                }
+                RuleClause::Edit(edit) => edits.push(Spanned::new(edit, clause.span)),
             }
         }
         match (goes_to, drops) {
@@ -790,6 +816,11 @@ impl<'a> Resolver<'a> {
                 );
             }
             _ => {}
+        }
+        plan.edits = self.edits_of(&edits);
+        if let (Some(_), Some(edit)) = (drops, edits.first()) {
+            let message = "a rule that drops has no copies to edit";
+            self.error(Diagnostic::error(edit.span, message).label("expected no edits beside `drop`"));
         }
         if let (Some(_), Some(sampled)) = (drops, sampled) {
             self.error(
@@ -1055,13 +1086,23 @@ impl<'a> Resolver<'a> {
         list
     }
 
-    fn hash_id(&mut self, spec: HashSpec) -> HashId {
+    pub(super) fn hash_id(&mut self, spec: HashSpec) -> HashId {
         let place = self.hashes.iter().position(|known| *known == spec).unwrap_or_else(|| {
             self.hashes.push(spec);
             self.hashes.len() - 1
         });
         HashId(place)
     }
+}
+
+/// What a tool says of its copies.
+#[derive(Default)]
+pub(super) struct CopyWords<'a> {
+    pub transport: Option<Spanned<&'a ast::Transport>>,
+    pub timestamp: Option<Spanned<ast::TimestampFormat>>,
+    pub mtu: Option<Spanned<u16>>,
+    pub oversize: Option<Spanned<ast::Oversize>>,
+    pub edits: Vec<Spanned<&'a ast::Edit>>,
 }
 
 /// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.

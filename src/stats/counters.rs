@@ -153,6 +153,8 @@ pub struct ToolCounters {
     pub requested: Counter,
     pub sent: Counter,
     pub sent_bytes: Counter,
+    /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
+    pub cut_bytes: Counter,
     /// By [`DropReason`].
     pub dropped: [Counter; DropReason::ALL.len()],
     /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].

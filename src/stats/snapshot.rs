@@ -49,6 +49,8 @@ pub struct RuleTotals {
 pub struct ToolTotals {
     pub copies: Copies,
     pub sent_bytes: u64,
+    /// Bytes that copies lost to the MTU of the tool's path.
+    pub cut_bytes: u64,
     pub refused: Refused,
     /// Copies that wait for the tool at this moment.
     pub queue_depth: u64,
@@ -118,6 +120,8 @@ pub struct ToolEntry {
     #[serde(flatten)]
     pub copies: Copies,
     pub sent_bytes: u64,
+    /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
+    pub cut_bytes: u64,
     /// Of the dropped copies, those that the queue refused, by class.
     pub refused: Refused,
     pub queue_depth: u64,
@@ -127,6 +131,23 @@ pub struct ToolEntry {
     pub alarms: Vec<&'static str>,
     #[serde(flatten)]
     pub health: ToolHealth,
+    /// Of a tunnel that asks for its next hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHopEntry>,
+}
+
+/// Whom a tunnel's frames are addressed to.
+#[derive(Clone, Serialize)]
+pub struct NextHopEntry {
+    pub address: String,
+    /// Null until it answered.
+    pub mac: Option<String>,
+    /// `resolving`, `up`, `down`.
+    pub state: &'static str,
+    /// ARP requests and neighbour solicitations sent.
+    pub requests: u64,
+    /// How often it stopped answering.
+    pub losses: u64,
 }
 
 impl ToolEntry {
@@ -134,12 +155,14 @@ impl ToolEntry {
         Self {
             copies: totals.copies,
             sent_bytes: totals.sent_bytes,
+            cut_bytes: totals.cut_bytes,
             refused: totals.refused,
             queue_depth: totals.queue_depth,
             queue_peak: totals.queue_peak,
             latency_ns: totals.latency.latency(clock::tsc_hz()),
             alarms: Vec::new(),
             health,
+            next_hop: None,
         }
     }
 }
@@ -165,6 +188,7 @@ impl Totals {
                 dropped: Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].dropped[reason].get()))),
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
+            cut_bytes: sum(&|worker| worker.tools[id].cut_bytes.get()),
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
             })),
@@ -233,6 +257,7 @@ impl Totals {
         let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
             copies: a.copies.since(&b.copies),
             sent_bytes: a.sent_bytes - b.sent_bytes,
+            cut_bytes: a.cut_bytes - b.cut_bytes,
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
             })),

@@ -77,7 +77,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// How addresses are replaced.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Anonymize {
     pub key: Key,
     /// Leading bits of an IPv4 address that stay as they are, 0..=32.

@@ -1,0 +1,389 @@
+//! Make: the copies that are not the packets themselves, edited, stamped and encapsulated for the tools that want them so.
+//!
+//! Stands between route and egress. A copy that nothing changes is not made: the tool gets a reference to the packet. Of the others,
+//!
+//! - a header in front of an otherwise unchanged packet is an mbuf of its own, chained to the packet, where the tool's port sends
+//!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
+//! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
+//!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
+//!   as much as copying 700 bytes (Xeon model 207, November 2026), and the NIC pays for a second descriptor.
+//!
+//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]), what
+//! the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::burst::{MAX_BURST, Selection};
+use super::copy::{CopyFacts, Stamps};
+use super::edit::{Draft, EditPlan, EditState, Reach};
+use super::flows::{Flows, HashId};
+use super::live::Live;
+use super::route::Copies;
+use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
+use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Transport};
+use crate::dpdk::Frame;
+use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, PAGE_LEN, Pages};
+use crate::headers::ethernet::{self, MacAddress};
+use crate::plan::plan::{EditId, Plan, PortId};
+use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+
+/// Packets from this length on get their header as an mbuf of its own. In this stage a VXLAN header that is chained takes 82 ns at any
+/// length, a private copy with it 106 ns at 64 bytes and more beyond (Xeon model 207, November 2026, `benches/copies.rs`, library at
+/// opt-level 3); only for the shortest packets is the driver's second segment taken to outweigh that.
+pub const CHAINED_FROM: usize = 128;
+
+/// Free bytes in front of a copy: for the tags of rule and tool, the timestamp's header and the transport's.
+const HEADROOM: usize = 128;
+const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 2 * 4 && HEADROOM + 14 < PAGE_LEN);
+
+/// Bytes of a copy that are looked at where a slice counts from behind a header.
+const HEADERS_LEN: usize = 256;
+
+/// How one worker makes the copies of one tool.
+pub struct ToolMaker {
+    pub edits: Option<EditId>,
+    pub timestamp: TimestampFormat,
+    pub transport: Transport,
+    pub room: Option<PathRoom>,
+    /// Where the transport says the flow.
+    pub hash: Option<HashId>,
+    /// Shared with the other workers.
+    pub sequence: Arc<Sequence>,
+    /// The tool's port sends packets of several segments.
+    pub sends_chains: bool,
+}
+
+impl ToolMaker {
+    /// Every copy of the tool is made.
+    fn makes_all(&self) -> bool {
+        self.edits.is_some() || self.stamps() || !matches!(self.transport, Transport::Local)
+    }
+
+    fn stamps(&self) -> bool {
+        self.timestamp.has_trailer() || self.timestamp.has_header()
+    }
+
+    /// What the wire pads frames to behind a trailer.
+    fn padded_len(&self) -> usize {
+        match self.transport {
+            Transport::Tunnel(_) => 0,
+            Transport::Local | Transport::Rspan { .. } => ethernet::MIN_FRAME_LEN - self.transport.overhead_bytes(),
+        }
+    }
+}
+
+/// A worker's means to make copies.
+pub struct Maker {
+    pool: CopyPool,
+    /// By edits of the plan.
+    states: Vec<EditState>,
+    /// By tool; `None` for those whose copies are never made.
+    tools: Vec<Option<ToolMaker>>,
+    /// By tool: what was made in this burst.
+    pub made: Vec<Made>,
+    /// For copies that are longer than a page, while they are written; kept for the next.
+    desks: Vec<Vec<u8>>,
+}
+
+/// What is known of the burst.
+pub struct MakeFacts<'a> {
+    pub frames: &'a [Frame<'a>],
+    pub flows: &'a mut Flows,
+    pub stamps: &'a Stamps,
+    pub port: PortId,
+}
+
+/// A copy that is longer than a page, on its way through the stage.
+struct Long {
+    index: usize,
+    /// Where it is written, and where it will be poured.
+    desk: usize,
+    pages: Pages,
+    range: Range<usize>,
+}
+
+/// A copy that was edited.
+struct Drafted {
+    range: Range<usize>,
+    original_len: usize,
+    cut_bytes: usize,
+}
+
+/// Why a copy was not.
+enum Unfit {
+    /// The tool's path does not carry it.
+    Path,
+    /// The buffer does not hold it.
+    Buffer,
+}
+
+impl Maker {
+    /// `tools` are by tool of the plan.
+    pub fn new(plan: &Plan, pool: CopyPool, tools: Vec<Option<ToolMaker>>) -> Self {
+        let made = tools.iter().map(|_| Made::default()).collect();
+        let states = plan.edits.iter().map(EditPlan::state).collect();
+        Self { pool, states, tools, made, desks: Vec::new() }
+    }
+
+    /// Sends further copies of tunnels to the next hops of `live`.
+    #[cold]
+    pub fn take_up(&mut self, live: &Live) {
+        self.send_to(&live.next_hops);
+    }
+
+    /// Sends copies of tunnels to `next_hops`, by tool, as far as they are known.
+    pub fn send_to(&mut self, next_hops: &[Option<MacAddress>]) {
+        for (tool, next_hop) in self.tools.iter_mut().zip(next_hops) {
+            if let (Some(tool), Some(mac)) = (tool, next_hop) {
+                tool.transport.set_next_hop(*mac);
+            }
+        }
+    }
+
+    /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
+    #[inline]
+    pub fn make(&mut self, plan: &Plan, facts: &mut MakeFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
+        for index in 0..self.tools.len() {
+            let selection = copies.tools[index];
+            let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
+            let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
+            if let Some(room) = tool.room.filter(|_| wanted != selection) {
+                let is_long = |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
+                selection.indices().filter(is_long).for_each(|packet| wanted.0 |= 1 << packet);
+            }
+            if !wanted.is_empty() {
+                let counters = &counters.tools[index];
+                let made = self.make_for(index, wanted, plan, facts, copies, counters);
+                let lost = wanted.0 & !made.0;
+                if lost != 0 {
+                    counters.requested.add(u64::from(lost.count_ones()));
+                    copies.take_back(index, Selection(lost));
+                }
+            }
+        }
+    }
+
+    /// Makes one tool's copies of the packets that are `wanted`; those that were made. The others are counted as dropped.
+    fn make_for(
+        &mut self,
+        index: usize,
+        wanted: Selection,
+        plan: &Plan,
+        facts: &mut MakeFacts<'_>,
+        copies: &Copies,
+        counters: &ToolCounters,
+    ) -> Selection {
+        let Self { pool, states, tools, made, desks } = self;
+        let Some(tool) = &tools[index] else { return Selection::NONE };
+        let made = &mut made[index];
+        let (mut oversize, mut no_buffer, mut cut_bytes) = (0, 0, 0);
+        let mut done = Selection::NONE;
+        // of the packets, with what edits took off or put in front
+        let mut original_lens = [0; MAX_BURST];
+        let mut longs: Vec<Long> = Vec::new();
+        pool.reserve(wanted.count() as usize);
+        let plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+        for packet in wanted.indices() {
+            let frame = &facts.frames[packet];
+            let Some(mut page) = pool.page() else {
+                no_buffer += 1;
+                continue;
+            };
+            let of_rule = copies.edits_of(index, packet);
+            if of_rule.is_none() && tool.chains(frame.bytes().len()) {
+                made.put_front(packet, page);
+                original_lens[packet] = frame.original_len() as usize;
+                done.0 |= 1 << packet;
+                continue;
+            }
+            let edits = [of_rule, tool.edits].map(|id| id.map(|id| (&plan.edits[id.0], id.0)));
+            let mut edit = |buffer: &mut [u8]| draft(buffer, frame, edits, states, &plain, tool.room);
+            let drafted = match edit(page.bytes()) {
+                Ok(drafted) => {
+                    page.set(drafted.range.clone());
+                    made.put(packet, page);
+                    Ok(drafted)
+                }
+                Err(Unfit::Path) => Err(DropReason::Oversize),
+                // one segment does not hold it
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) => lay_out(pool, desks, &mut longs, packet, frame.bytes().len(), edit),
+            };
+            match drafted {
+                Ok(drafted) => {
+                    cut_bytes += drafted.cut_bytes;
+                    original_lens[packet] = drafted.original_len;
+                    done.0 |= 1 << packet;
+                }
+                Err(DropReason::NoBuffer) => no_buffer += 1,
+                Err(_) => oversize += 1,
+            }
+        }
+        if oversize > 0 {
+            counters.drop_copies(DropReason::Oversize, oversize);
+        }
+        if no_buffer > 0 {
+            counters.drop_copies(DropReason::NoBuffer, no_buffer);
+        }
+        if cut_bytes > 0 {
+            counters.cut_bytes.add(cut_bytes as u64);
+        }
+        // slices are done where they are drafted
+        if !tool.stamps() && matches!(tool.transport, Transport::Local) && longs.is_empty() {
+            return done;
+        }
+
+        let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
+        let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
+        for packet in done.indices() {
+            let hash = hashes.map_or(0, |hashes| hashes[packet]);
+            let mut of_copy =
+                CopyFacts { stamp: facts.stamps.of(packet), flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            sequence = sequence.wrapping_add(1);
+            let is_front = made.is_front(packet);
+            if let Some(mut page) = made.page(packet) {
+                if is_front {
+                    let payload = facts.frames[packet].bytes();
+                    of_copy.truncated = payload.len() < original_lens[packet];
+                    let written = tool.transport.write(&of_copy, &[payload], page.bytes());
+                    page.set(0..written.header_bytes);
+                } else {
+                    let range = page.range();
+                    of_copy.truncated = range.len() < original_lens[packet];
+                    let range = finish(tool, &of_copy, page.bytes(), range);
+                    page.set(range);
+                }
+            } else if let Some(place) = longs.iter().position(|long| long.index == packet) {
+                let Long { desk, pages, range, .. } = longs.swap_remove(place);
+                of_copy.truncated = range.len() < original_lens[packet];
+                let range = finish(tool, &of_copy, &mut desks[desk], range);
+                made.put(packet, pages.pour(&desks[desk][range]));
+            }
+        }
+        done
+    }
+}
+
+/// Edits a copy that is longer than a page, on a desk of its own.
+#[cold]
+fn lay_out(
+    pool: &mut CopyPool,
+    desks: &mut Vec<Vec<u8>>,
+    longs: &mut Vec<Long>,
+    index: usize,
+    len: usize,
+    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
+) -> Result<Drafted, DropReason> {
+    let desk = longs.len();
+    if desk == desks.len() {
+        desks.push(Vec::new());
+    }
+    desks[desk].resize(HEADROOM + len + MAX_TRAILER_LEN + HEADROOM, 0);
+    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
+    if most > LONGEST_COPY {
+        return Err(DropReason::Oversize);
+    }
+    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    longs.push(Long { index, desk, pages, range: drafted.range.clone() });
+    Ok(drafted)
+}
+
+impl ToolMaker {
+    /// Whether a header in front is all that a packet of `len` bytes needs, and an mbuf of its own is the cheaper way.
+    #[inline(always)]
+    fn chains(&self, len: usize) -> bool {
+        len >= CHAINED_FROM
+            && self.sends_chains
+            && self.edits.is_none()
+            && !self.stamps()
+            && self.transport.is_tunnel()
+            && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
+    }
+}
+
+/// Edits a copy in `buffer`, as much of it as is left, behind `HEADROOM` free bytes and with room for a trailer behind it.
+fn draft(
+    buffer: &mut [u8],
+    frame: &Frame<'_>,
+    edits: [Option<(&EditPlan, usize)>; 2],
+    states: &mut [EditState],
+    facts: &CopyFacts,
+    room: Option<PathRoom>,
+) -> Result<Drafted, Unfit> {
+    let bytes = frame.bytes();
+    let mut front_len = edits.iter().flatten().map(|(plan, _)| front_len(plan, bytes.len())).max().unwrap_or(0).min(bytes.len());
+    let (mut range, mut rest, original_len) = loop {
+        let end = HEADROOM + front_len;
+        let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
+        front[HEADROOM..].copy_from_slice(&bytes[..front_len]);
+        let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
+        let applied = edits.iter().flatten().try_for_each(|&(plan, state)| plan.apply(facts, &mut draft, &mut states[state]));
+        if applied.is_ok() || front_len == bytes.len() {
+            break (draft.front_range(), draft.rest_len(), draft.original_len());
+        }
+        front_len = bytes.len();
+    };
+    let mut cut_bytes = 0;
+    if let Some(room) = room {
+        let len = range.len() + rest;
+        match room.fit(len) {
+            Fit::Whole => {}
+            Fit::Slice { keep_bytes } => {
+                cut_bytes = len - keep_bytes;
+                rest = keep_bytes.saturating_sub(range.len());
+                range.end = range.end.min(range.start + keep_bytes);
+            }
+            Fit::Drop => return Err(Unfit::Path),
+        }
+    }
+    let end = range.end + rest;
+    if end + MAX_TRAILER_LEN > buffer.len() {
+        return Err(Unfit::Buffer);
+    }
+    buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);
+    range.end = end;
+    Ok(Drafted { range, original_len, cut_bytes })
+}
+
+/// Bytes of the copy that are its own while it is edited.
+fn front_len(plan: &EditPlan, len: usize) -> usize {
+    match plan.reach() {
+        Reach::Nothing => 0,
+        Reach::Length if plan.needs_layers() => HEADERS_LEN,
+        Reach::Length => 0,
+        Reach::Front(front) => front,
+        Reach::Whole => len,
+    }
+}
+
+/// Puts the timestamp and the transport's header to an edited copy; where it stands afterwards.
+#[inline]
+fn finish(tool: &ToolMaker, facts: &CopyFacts, buffer: &mut [u8], mut range: Range<usize>) -> Range<usize> {
+    if tool.timestamp.has_trailer() {
+        let mut out = [0; MAX_TRAILER_LEN];
+        let trailer = tool.timestamp.write_trailer(facts, &[&buffer[range.clone()]], tool.padded_len(), &mut out);
+        let end = range.start + trailer.keep_len;
+        buffer[end..end + trailer.len].copy_from_slice(&out[..trailer.len]);
+        range.end = end + trailer.len;
+    }
+    if tool.timestamp.has_header() {
+        let mut out = [0; timestamp::HEADER_LEN];
+        let written = tool.timestamp.write_header(facts, &buffer[range.clone()], &mut out);
+        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+    }
+    if !matches!(tool.transport, Transport::Local) {
+        let mut out = [0; MAX_HEADER_BYTES];
+        let written = tool.transport.write(facts, &[&buffer[range.clone()]], &mut out);
+        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+    }
+    range
+}
+
+/// Where `header` begins, which ends at `end`.
+fn put_in_front(buffer: &mut [u8], end: usize, header: &[u8]) -> usize {
+    let start = end - header.len();
+    buffer[start..end].copy_from_slice(header);
+    start
+}

@@ -1,0 +1,353 @@
+//! Copies that are not the packets themselves: mbufs of a copy pool, written through slices of bytes, and headers chained in front of
+//! a packet that stays shared.
+//!
+//! A [`CopyPool`] gives empty [`Page`]s, one call of DPDK for all copies of a tool in a burst. A written page is laid into the tool's
+//! [`Made`], by the packet that it is a copy of; [`Shared::join`] puts them among the packets that the tool gets unchanged. As
+//! everywhere here a pointer stands for one reference: a page that is dropped frees its mbuf, and a header that was chained owns the
+//! reference to its payload, since freeing a chain frees one reference to each of its mbufs (`rte_pktmbuf_free`).
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use dpdk_sys::rte_mbuf;
+
+use super::{MbufBurst, MbufQueue, Mempool, Planes, Selection, Shared, field, free_all, free_selected, packet_len, segments};
+use crate::datapath::burst::MAX_BURST;
+use crate::dpdk::mempool::DATA_ROOM;
+
+/// Bytes of a page.
+pub const PAGE_LEN: usize = DATA_ROOM as usize + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
+/// The most pages that one copy is spread over.
+const MOST_PAGES: usize = 64;
+/// The longest copy.
+pub const LONGEST_COPY: usize = MOST_PAGES * PAGE_LEN;
+
+/// Mbufs for a worker's copies.
+pub struct CopyPool {
+    pool: Arc<Mempool>,
+    stock: ArrayVec<*mut rte_mbuf, MAX_BURST>,
+}
+
+// SAFETY: mbufs may be used and freed on any lcore; the stock is owned by this value alone.
+unsafe impl Send for CopyPool {}
+
+impl CopyPool {
+    /// Takes pages from `pool`, whose mbufs have [`DATA_ROOM`] bytes (`Mempool::create`).
+    pub fn new(pool: Arc<Mempool>) -> Self {
+        Self { pool, stock: ArrayVec::new() }
+    }
+
+    /// Gets ready to give `count` pages (at most 64), in one call of DPDK where there are as many; the number that there are.
+    #[inline]
+    pub fn reserve(&mut self, count: usize) -> usize {
+        let wanted = count.min(MAX_BURST).saturating_sub(self.stock.len());
+        if wanted > 0 {
+            let mut slots = [std::ptr::null_mut(); MAX_BURST];
+            if self.allocate(&mut slots[..wanted]) {
+                self.stock.extend(slots[..wanted].iter().copied());
+            } else {
+                self.reserve_singly(wanted);
+            }
+        }
+        self.stock.len().min(count)
+    }
+
+    /// The pool has less than was asked for: what it has.
+    #[cold]
+    fn reserve_singly(&mut self, wanted: usize) {
+        for _ in 0..wanted {
+            let mut slot = [std::ptr::null_mut()];
+            if !self.allocate(&mut slot) {
+                return;
+            }
+            self.stock.push(slot[0]);
+        }
+    }
+
+    /// All of them or none.
+    fn allocate(&self, slots: &mut [*mut rte_mbuf]) -> bool {
+        // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
+        unsafe { dpdk_sys::tl_alloc_bulk(self.pool.raw(), slots.as_mut_ptr(), slots.len() as u32) == 0 }
+    }
+
+    /// An empty page of those that were reserved.
+    #[inline]
+    pub fn page(&mut self) -> Option<Page> {
+        self.stock.pop().map(Page)
+    }
+
+    /// Room for a copy of `len` bytes that needs more than one page.
+    #[cold]
+    pub fn pages(&mut self, len: usize) -> Option<Pages> {
+        let count = len.div_ceil(PAGE_LEN).max(1);
+        if count > MOST_PAGES {
+            return None;
+        }
+        let mut slots = [std::ptr::null_mut(); MOST_PAGES];
+        let is_there = self.allocate(&mut slots[..count]);
+        is_there.then(|| Pages(slots[..count].iter().copied().collect()))
+    }
+
+    /// Copies each packet of a burst by DPDK's own means and frees the copy: what benches compare with. The number copied.
+    pub fn copy_by_dpdk(&self, burst: &MbufBurst) -> usize {
+        let copy = |&mbuf: &*mut rte_mbuf| {
+            // SAFETY: the burst owns the mbuf, whose bytes are read; the pool is alive.
+            let copy = unsafe { dpdk_sys::rte_pktmbuf_copy(mbuf, self.pool.raw(), 0, u32::MAX) };
+            (!copy.is_null()).then(|| Page(copy))
+        };
+        let copies: ArrayVec<Page, MAX_BURST> = burst.mbufs[..burst.count].iter().filter_map(copy).collect();
+        copies.len()
+    }
+}
+
+impl Drop for CopyPool {
+    fn drop(&mut self) {
+        free_all(&mut self.stock);
+    }
+}
+
+/// A copy's own mbuf, not sent yet.
+pub struct Page(*mut rte_mbuf);
+
+impl Page {
+    /// All bytes of the page; what they hold is left from before.
+    #[inline(always)]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        bytes_of(self.0)
+    }
+
+    /// Says which of the bytes are the copy.
+    #[inline(always)]
+    pub fn set(&mut self, range: Range<usize>) {
+        debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
+        let (start, end) = (range.start.min(PAGE_LEN), range.end.min(PAGE_LEN));
+        let len = end.saturating_sub(start);
+        // SAFETY: the offset is that of `data_off` in the installed release (shim.h), of a fresh mbuf owned here.
+        unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).write(start as u16) };
+        // SAFETY: likewise of `data_len`; `start + len` is at most the buffer's length (checked above).
+        unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).write(len as u16) };
+        // SAFETY: likewise of `pkt_len`.
+        unsafe { field::<u32>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(len as u32) };
+    }
+
+    /// Which of the bytes are the copy.
+    #[inline(always)]
+    pub fn range(&self) -> Range<usize> {
+        // SAFETY: the offset is that of `data_off` in the installed release (shim.h), of an mbuf owned here.
+        let start = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() });
+        // SAFETY: likewise of `data_len`.
+        let len = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() });
+        start..start + len
+    }
+
+    fn into_raw(self) -> *mut rte_mbuf {
+        let raw = self.0;
+        std::mem::forget(self);
+        raw
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        free_all(&mut [self.0]);
+    }
+}
+
+/// The whole buffer of an mbuf of a copy pool that nobody else refers to.
+#[inline(always)]
+fn bytes_of<'a>(mbuf: *mut rte_mbuf) -> &'a mut [u8] {
+    // SAFETY: callers own a fresh direct mbuf; the offset is that of `buf_addr` (shim.h).
+    let start = unsafe { field::<*mut u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR).read() };
+    // SAFETY: `Mempool::create` makes every buffer PAGE_LEN bytes long; the pool's memory is mapped and was written to by the kernel,
+    // nobody else refers to a fresh mbuf (its reference count is one), and callers borrow from the value that owns it.
+    unsafe { std::slice::from_raw_parts_mut(start, PAGE_LEN) }
+}
+
+/// Mbufs for one copy that is longer than a page.
+pub struct Pages(ArrayVec<*mut rte_mbuf, MOST_PAGES>);
+
+impl Pages {
+    /// Fills the pages, as many as it takes, with `bytes`, and chains them. The bytes that do not fit are left out.
+    pub fn pour(mut self, bytes: &[u8]) -> Page {
+        let first = self.0[0];
+        let mut poured = 0;
+        let mut last: Option<*mut rte_mbuf> = None;
+        let mut count = 0u16;
+        for (&mbuf, part) in self.0.iter().zip(bytes.chunks(PAGE_LEN)) {
+            bytes_of(mbuf)[..part.len()].copy_from_slice(part);
+            // the chain owns its mbufs: this handle must not free them
+            ManuallyDrop::new(Page(mbuf)).set(0..part.len());
+            if let Some(last) = last {
+                // SAFETY: the offset is that of `next` (shim.h); both mbufs are fresh and owned here.
+                unsafe { field::<*mut rte_mbuf>(last, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(mbuf) };
+            }
+            last = Some(mbuf);
+            poured += part.len();
+            count += 1;
+        }
+        let used = usize::from(count.max(1));
+        free_all(&mut self.0[used..]);
+        // SAFETY: the offset is that of `nb_segs` (shim.h), of the first mbuf of the chain made above.
+        unsafe { field::<u16>(first, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(count.max(1)) };
+        // SAFETY: likewise of `pkt_len`.
+        unsafe { field::<u32>(first, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(poured as u32) };
+        std::mem::forget(self);
+        Page(first)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        free_all(&mut self.0);
+    }
+}
+
+impl MbufQueue {
+    /// Puts a page behind the others; frees it where there is no room.
+    pub fn push(&mut self, page: Page) {
+        let mut page = Some(page);
+        self.append(|slots| match (slots.first_mut(), page.take()) {
+            (Some(slot), Some(page)) => {
+                *slot = page.into_raw();
+                1
+            }
+            _ => 0,
+        });
+    }
+}
+
+/// The copies of one tool in one burst that are not the packets themselves, by packet.
+pub struct Made {
+    mbufs: [*mut rte_mbuf; MAX_BURST],
+    /// Packets that there is a page for.
+    held: Selection,
+    /// Of those, pages that are headers in front of the packet.
+    fronts: Selection,
+}
+
+// SAFETY: mbufs may be used and freed on any lcore; the pages are owned by this value alone.
+unsafe impl Send for Made {}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], held: Selection::NONE, fronts: Selection::NONE }
+    }
+}
+
+impl Made {
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Packets that the tool gets without a reference of its own: their copies stand alone.
+    #[inline(always)]
+    pub fn alone(&self) -> Selection {
+        Selection(self.held.0 & !self.fronts.0)
+    }
+
+    /// Lays in the copy of packet `index` (0..64).
+    #[inline(always)]
+    pub fn put(&mut self, index: usize, page: Page) {
+        self.take_out(Selection(1 << index));
+        self.mbufs[index] = page.into_raw();
+        self.held.0 |= 1 << index;
+    }
+
+    /// Lays in the header that goes in front of packet `index` (0..64).
+    #[inline(always)]
+    pub fn put_front(&mut self, index: usize, page: Page) {
+        self.put(index, page);
+        self.fronts.0 |= 1 << index;
+    }
+
+    /// Lends the page of packet `index` (0..64) again, if there is one.
+    #[inline(always)]
+    pub fn page(&mut self, index: usize) -> Option<Lent<'_>> {
+        let is_held = self.held.0 >> index & 1 == 1;
+        is_held.then(|| Lent { page: ManuallyDrop::new(Page(self.mbufs[index])), owner: PhantomData })
+    }
+
+    /// Whether the page of packet `index` (0..64) is a header in front of it.
+    #[inline(always)]
+    pub fn is_front(&self, index: usize) -> bool {
+        self.fronts.0 >> index & 1 == 1
+    }
+
+    /// Frees the copies of `selection`, if there are any.
+    fn take_out(&mut self, selection: Selection) {
+        let gone = Selection(selection.0 & self.held.0);
+        if !gone.is_empty() {
+            free_selected(&self.mbufs, gone);
+            self.held.0 &= !gone.0;
+            self.fronts.0 &= !gone.0;
+        }
+    }
+}
+
+/// A page that stays where it lies.
+pub struct Lent<'a> {
+    page: ManuallyDrop<Page>,
+    owner: PhantomData<&'a mut Made>,
+}
+
+impl Deref for Lent<'_> {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.page
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Page {
+        &mut self.page
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.take_out(Selection(u64::MAX));
+    }
+}
+
+impl Shared<'_> {
+    /// One tool's copies of `selection`: those of `made`, headers chained to the packets that they stand in front of, and for the rest
+    /// the packets themselves. `made` is empty afterwards.
+    pub fn join<'m>(&mut self, selection: Selection, made: &'m mut Made) -> Shared<'m> {
+        made.take_out(Selection(!selection.0));
+        let taken = self.planes.take(Selection(selection.0 & !made.alone().0));
+        // no reference is left for these, which only a caller that asked for too few brings about
+        made.take_out(Selection(made.fronts.0 & !taken.0));
+        for index in taken.indices() {
+            if made.fronts.0 >> index & 1 == 1 {
+                chain(made.mbufs[index], self.mbufs[index]);
+            } else {
+                made.mbufs[index] = self.mbufs[index];
+            }
+        }
+        let lent = Selection(made.held.0 | taken.0);
+        let mut planes = Planes::default();
+        planes.add(lent);
+        (made.held, made.fronts) = (Selection::NONE, Selection::NONE);
+        // the sum is of use only where all packets go together; the slots of others hold nothing
+        let bytes = if lent == Selection::first(self.count) { super::bytes_of(&made.mbufs[..self.count]) } else { 0 };
+        Shared { mbufs: &made.mbufs, count: self.count, bytes, planes }
+    }
+}
+
+/// Puts a header in front of a packet, to whose reference the header's owner is entitled.
+#[inline(always)]
+fn chain(header: *mut rte_mbuf, payload: *mut rte_mbuf) {
+    let (segments, len) = (segments(payload), packet_len(payload) + packet_len(header));
+    // SAFETY: the offset is that of `next` (shim.h), of a fresh mbuf owned by the caller; freeing it frees one reference to each mbuf
+    // of the payload, which is what the caller hands over.
+    unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
+    // SAFETY: likewise of `nb_segs`.
+    unsafe { field::<u16>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(segments + 1) };
+    // SAFETY: likewise of `pkt_len`.
+    unsafe { field::<u32>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(len) };
+}

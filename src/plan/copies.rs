@@ -1,0 +1,361 @@
+//! Edits, timestamps, transports and MTUs of rules and tools: from their words to what the data path carries out.
+//!
+//! A part of resolve: every mistake goes to its diagnostics.
+
+use std::io::Read;
+use std::net::IpAddr;
+
+use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
+use super::resolve::{CopyWords, Definitions, Port, Resolver};
+use crate::datapath::copy::Direction;
+use crate::datapath::edit::anonymize::{KEY_LEN, Key};
+use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Mask, Slice, Strip, StripSet, Tag};
+use crate::datapath::flows::HashSpec;
+use crate::datapath::hash::HashKind;
+use crate::datapath::parse::Depth;
+use crate::datapath::timestamp::TimestampFormat;
+use crate::datapath::transport::{
+    Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
+};
+use crate::headers::ethernet::{self, MacAddress};
+use crate::headers::vlan::{self, VlanTag};
+use crate::lang::ast::{self, Device, PortOption};
+use crate::lang::diagnostic::Diagnostic;
+use crate::lang::source::{Span, Spanned};
+
+/// Bytes behind the Ethernet header where a port does not say.
+const DEFAULT_MTU: u16 = 1500;
+/// Time to live where a tunnel does not say (RFC 1700).
+const DEFAULT_TTL: u8 = 64;
+
+impl<'a> Resolver<'a> {
+    /// The edits of a rule or tool. Where an edit that can be done once is said again, the last one counts.
+    pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::Edit>]) -> Option<EditId> {
+        let mut edits = Edits::default();
+        for edit in list {
+            match edit.value {
+                ast::Edit::Strip(ast::Strip::All) => edits.strip = StripSet::ALL,
+                ast::Edit::Strip(ast::Strip::Layers(layers)) => {
+                    edits.strip = layers.iter().fold(edits.strip, |set, layer| set.with(strip_of(layer.value)));
+                }
+                ast::Edit::TagVlan { vlan, from_port } => {
+                    edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, from_port: *from_port });
+                }
+                ast::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(MacAddress(mac.0)),
+                ast::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(MacAddress(mac.0)),
+                ast::Edit::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
+                ast::Edit::Slice { keep_bytes, after } => {
+                    edits.slice = Some(Slice { keep: *keep_bytes, after: anchor_of(after.as_ref()) });
+                }
+                ast::Edit::Mask { offset, length, byte, after } => {
+                    edits.masks.push(Mask { offset: *offset, len: *length, byte: *byte, after: anchor_of(after.as_ref()) });
+                }
+                ast::Edit::AnonymizeIp { key_file, keep, inner } => {
+                    let key = match key_file {
+                        Some(path) => self.key_of(path),
+                        None => self.random_key(edit.span),
+                    };
+                    let (keep, keep_ipv6) = keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
+                    edits.anonymize = Some(Anonymize { key: key?, keep, keep_ipv6, inner: *inner });
+                }
+                ast::Edit::PayloadDrop => edits.payload_drop = true,
+            }
+        }
+        let first = list.first()?;
+        match EditPlan::compile(edits) {
+            Ok(plan) => {
+                // rules that edit alike share what a worker remembers for it
+                let place = self.edits.iter().position(|known| *known == plan).unwrap_or_else(|| {
+                    self.edits.push(plan);
+                    self.edits.len() - 1
+                });
+                Some(EditId(place))
+            }
+            Err(error) => {
+                self.error(Diagnostic::error(first.span, error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn key_of(&mut self, path: &Spanned<String>) -> Option<Key> {
+        let read = std::fs::read(&path.value).map_err(|error| format!("`{}` cannot be read: {error}", path.value));
+        match read.and_then(|content| Key::from_file_content(&content).map_err(|error| error.to_string())) {
+            Ok(key) => Some(key),
+            Err(message) => {
+                let help = format!("`head -c {KEY_LEN} /dev/urandom > {}` makes one", path.value);
+                self.error(Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help));
+                None
+            }
+        }
+    }
+
+    fn random_key(&mut self, span: Span) -> Option<Key> {
+        if self.random_key.is_none() {
+            let mut key = [0; KEY_LEN];
+            match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key)) {
+                Ok(()) => self.random_key = Some(Key::new(key)),
+                Err(error) => self.error(Diagnostic::error(span, format!("no random key: /dev/urandom cannot be read: {error}"))),
+            }
+        }
+        self.random_key.clone()
+    }
+
+    /// How a tool's copies differ from the packets. `port` is where they leave.
+    pub(super) fn copy_plan(&mut self, words: &CopyWords<'a>, port: Option<&Port<'a>>) -> CopyPlan {
+        let timestamp = match words.timestamp.as_ref().map(|word| word.value) {
+            None | Some(ast::TimestampFormat::None) => TimestampFormat::None,
+            Some(ast::TimestampFormat::Ixia) => TimestampFormat::Ixia,
+            Some(ast::TimestampFormat::Metamako) => TimestampFormat::Metamako { device: 0 },
+            Some(ast::TimestampFormat::Vss) => TimestampFormat::Vss,
+            Some(ast::TimestampFormat::Arista) => TimestampFormat::Arista,
+            Some(ast::TimestampFormat::Gigamon) => TimestampFormat::Gigamon,
+            Some(ast::TimestampFormat::Erspan3) => TimestampFormat::Erspan3,
+        };
+        let local = ast::Transport::Local;
+        let said = words.transport.as_ref().map_or(&local, |transport| transport.value);
+        if let Some(word) = words.timestamp.as_ref().filter(|_| timestamp == TimestampFormat::Erspan3)
+            && !matches!(said, ast::Transport::Erspan(ast::Erspan { version: 3, .. }))
+        {
+            let message = "`timestamp erspan3` stands in the ERSPAN III header, and the tool has none";
+            self.error(Diagnostic::error(word.span, message).label("expected `erspan3 session …` in this tool, or another format"));
+        }
+        let edits = self.edits_of(&words.edits);
+        let span = words.transport.as_ref().map(|transport| transport.span);
+        let transport = match self.transport(said, timestamp) {
+            Ok(transport) => transport,
+            Err(error) => {
+                span.into_iter().for_each(|span| self.error(Diagnostic::error(span, error.to_string())));
+                Transport::Local
+            }
+        };
+        let tunnel = outer_of(said).zip(span).map(|(outer, span)| self.tunnel(said, outer, span, port));
+        let hash =
+            transport.says_flow().then(|| self.hash_id(HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 }));
+        let mtu = words.mtu.as_ref().map_or_else(|| port.map_or(DEFAULT_MTU, mtu_of), |mtu| mtu.value);
+        let room = self.room(words, &transport, timestamp, mtu);
+        CopyPlan { edits, timestamp, transport, tunnel, mtu, room, hash }
+    }
+
+    fn transport(&mut self, said: &ast::Transport, timestamp: TimestampFormat) -> Result<Transport, TransportError> {
+        let value = |number: &Option<Spanned<u16>>| number.as_ref().map(|number| number.value);
+        let encapsulation = match said {
+            ast::Transport::Local => return Ok(Transport::Local),
+            ast::Transport::Rspan { vlan, priority, tag } => {
+                let mode = match tag.as_ref().map(|tag| tag.value) {
+                    Some(ast::RspanTag::Replace) => RspanTag::Replace,
+                    Some(ast::RspanTag::Push) | None => RspanTag::Push,
+                };
+                return Transport::rspan(vlan.value, priority.as_ref().map_or(0, |priority| priority.value), mode);
+            }
+            ast::Transport::Vxlan { vni, udp_port, .. } => {
+                Encapsulation::Vxlan { vni: vni.value, udp_port: value(udp_port), udp_checksum: false }
+            }
+            ast::Transport::Geneve { vni, udp_port, .. } => {
+                Encapsulation::Geneve { vni: vni.value, udp_port: value(udp_port), udp_checksum: false }
+            }
+            ast::Transport::Gre { key, .. } => Encapsulation::Gre { key: key.as_ref().map(|key| key.value) },
+            ast::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),
+        };
+        match outer_of(said) {
+            Some(outer) => Transport::tunnel(&outer_header(outer), &encapsulation),
+            None => Ok(Transport::Local),
+        }
+    }
+
+    fn erspan(&mut self, erspan: &ast::Erspan, timestamp: TimestampFormat) -> Encapsulation {
+        let session = erspan.session.value;
+        let cos = erspan.cos.as_ref().map(|cos| cos.value);
+        let stamped = timestamp == TimestampFormat::Erspan3;
+        let granularity = erspan.granularity.as_ref().map(|granularity| match granularity.value {
+            ast::Granularity::HundredMicroseconds => Granularity::HundredMicroseconds,
+            ast::Granularity::HundredNanoseconds => Granularity::HundredNanoseconds,
+            ast::Granularity::Ieee1588 => Granularity::Ieee1588,
+        });
+        if let (true, Some(said), Some(word)) = (stamped, granularity, &erspan.granularity)
+            && said != Granularity::Ieee1588
+        {
+            let message = "`timestamp erspan3` counts nanoseconds";
+            self.error(Diagnostic::error(word.span, message).label("expected `granularity 1588`, or none"));
+        }
+        match erspan.version {
+            1 => Encapsulation::Erspan1,
+            2 => Encapsulation::Erspan2 { session, cos, index: erspan.index.as_ref().map(|index| index.value) },
+            _ => Encapsulation::Erspan3 {
+                session,
+                cos,
+                direction: erspan.direction.as_ref().map(|direction| match direction.value {
+                    ast::Direction::Ingress => Direction::Ingress,
+                    ast::Direction::Egress => Direction::Egress,
+                }),
+                security_group_tag: erspan.sgt.as_ref().map_or(0, |sgt| sgt.value),
+                hardware: erspan.hw_id.as_ref().map(|hardware| hardware.value),
+                granularity: if stamped { Granularity::Ieee1588 } else { granularity.unwrap_or_default() },
+                subheader: if stamped { Subheader::Seconds { switch: 0 } } else { Subheader::None },
+            },
+        }
+    }
+
+    fn tunnel(&mut self, said: &ast::Transport, outer: &ast::Outer, span: Span, port: Option<&Port<'a>>) -> TunnelPlan {
+        let next_hop = match outer.next_hop.as_ref().map(|next_hop| next_hop.value) {
+            Some(ast::NextHop::Mac(mac)) => NextHopPlan::Mac(MacAddress(mac.0)),
+            Some(ast::NextHop::Ip(address)) => self.asked(address, span, port),
+            None => self.asked(outer.dst.value, span, port),
+        };
+        let session = match said {
+            ast::Transport::Erspan(erspan) => format!("erspan{} {}", erspan.version, erspan.session.value),
+            ast::Transport::Vxlan { vni, .. } => format!("vxlan {}", vni.value),
+            ast::Transport::Geneve { vni, .. } => format!("geneve {}", vni.value),
+            ast::Transport::Gre { key, .. } => format!("gre {:?}", key.as_ref().map(|key| key.value)),
+            ast::Transport::Local | ast::Transport::Rspan { .. } => String::new(),
+        };
+        TunnelPlan {
+            source: outer.src.value,
+            vlan: outer_tag(outer),
+            next_hop,
+            session: (outer.src.value, outer.dst.value, session),
+        }
+    }
+
+    /// A next hop that has to be asked for, on a port that can hear the answer.
+    fn asked(&mut self, address: IpAddr, span: Span, port: Option<&Port<'a>>) -> NextHopPlan {
+        let Some(port) = port else { return NextHopPlan::Ask(address) };
+        let name = &port.name.value;
+        if only_writes_a_file(&port.device.value) {
+            let message = format!("port `{name}` writes a file, where nobody answers for {address}: frames are addressed to all");
+            self.error(Diagnostic::warning(span, message).label("`next-hop MAC` gives them an address"));
+            return NextHopPlan::Mac(MacAddress::BROADCAST);
+        }
+        if port.options.iter().any(|option| option.value == PortOption::Rxq(0)) {
+            let message = format!("port `{name}` has no receive queue to hear who answers for {address}");
+            self.error(
+                Diagnostic::error(span, message).label("expected a port with rxq 1 or more, or `next-hop MAC` in this tool"),
+            );
+        }
+        NextHopPlan::Ask(address)
+    }
+
+    /// What the path carries: of tunnels always, of other tools where they say so.
+    fn room(&mut self, words: &CopyWords<'a>, transport: &Transport, timestamp: TimestampFormat, mtu: u16) -> Option<PathRoom> {
+        if !transport.is_tunnel() && words.mtu.is_none() && words.oversize.is_none() {
+            return None;
+        }
+        let oversize = match words.oversize.as_ref().map(|oversize| oversize.value) {
+            Some(ast::Oversize::Slice) => Oversize::Slice,
+            Some(ast::Oversize::FragmentNever) => Oversize::FragmentNever,
+            Some(ast::Oversize::Drop) | None => Oversize::Drop,
+        };
+        let room = PathRoom::new(mtu.into(), transport, timestamp.added_len(), oversize);
+        if room.longest_frame_bytes() < ethernet::MIN_FRAME_LEN {
+            let span = words.mtu.as_ref().map(|mtu| mtu.span).or(words.transport.as_ref().map(|transport| transport.span));
+            let added = transport.overhead_bytes() + timestamp.added_len();
+            let message = format!("an MTU of {mtu} bytes has no room for a frame beside the {added} bytes that this tool adds");
+            let least = usize::from(mtu) + ethernet::MIN_FRAME_LEN - room.longest_frame_bytes();
+            span.into_iter()
+                .for_each(|span| self.error(Diagnostic::error(span, message.clone()).label(format!("expected at least {least}"))));
+        }
+        Some(room)
+    }
+
+    /// Refuses tools that say `oversize fragment-never` and may get frames that do not fit.
+    pub(super) fn check_paths(&mut self, plan: &Plan, definitions: &Definitions<'a>) {
+        for (index, (tool, definition)) in plan.tools.iter().zip(&definitions.tools).enumerate() {
+            let Some(room) = tool.copy.room else { continue };
+            let said = definition.options.iter().rev().find(|option| matches!(option.value, ast::ToolOption::Oversize(_)));
+            let Some(said) = said else { continue };
+            let of_tool = tool.copy.edits.map(|id| &plan.edits[id.0]);
+            let too_long =
+                plan.rules.iter().filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index))).find_map(
+                    |rule| {
+                        let of_rule = rule.edits.map(|id| &plan.edits[id.0]);
+                        rule.sources.iter().find_map(|&PortId(port)| {
+                            let longest = usize::from(mtu_of(&definitions.ports[port])) + ethernet::HEADER_LEN + vlan::TAG_LEN;
+                            let len = [of_rule, of_tool].into_iter().flatten().fold(longest, |len, edits| edits.longest(len));
+                            room.check(len).err().map(|fits| (rule.priority, port, len, fits))
+                        })
+                    },
+                );
+            if let Some((rule, port, len, fits)) = too_long {
+                let port = &plan.ports[port].name;
+                let message = format!(
+                    "copies of up to {len} bytes, by rule {rule} from port `{port}`, do not fit tool `{}`, whose path carries {fits}",
+                    tool.name
+                );
+                self.error(
+                    Diagnostic::error(said.span, message)
+                        .label("expected a larger `mtu`, a `slice`, or `oversize slice` or `drop`"),
+                );
+            }
+        }
+    }
+}
+
+/// Bytes behind the Ethernet header that a port carries.
+fn mtu_of(port: &Port<'_>) -> u16 {
+    let said = port.options.iter().rev().find_map(|option| match option.value {
+        PortOption::Mtu(mtu) => Some(mtu),
+        _ => None,
+    });
+    said.unwrap_or(DEFAULT_MTU)
+}
+
+/// A capture file that is written and nothing that is received.
+fn only_writes_a_file(device: &Device) -> bool {
+    let Device::Devargs(devargs) = device else { return false };
+    devargs.starts_with("net_pcap")
+        && devargs.contains(",tx_pcap=")
+        && !devargs.split(',').any(|argument| argument.starts_with("rx_") || argument.contains("iface="))
+}
+
+fn outer_of(said: &ast::Transport) -> Option<&ast::Outer> {
+    match said {
+        ast::Transport::Local | ast::Transport::Rspan { .. } => None,
+        ast::Transport::Erspan(erspan) => Some(&erspan.outer),
+        ast::Transport::Vxlan { outer, .. } | ast::Transport::Geneve { outer, .. } | ast::Transport::Gre { outer, .. } => {
+            Some(outer)
+        }
+    }
+}
+
+fn outer_tag(outer: &ast::Outer) -> Option<VlanTag> {
+    let priority = outer.priority.as_ref().map_or(0, |priority| priority.value);
+    outer.vlan.as_ref().map(|vlan| VlanTag { vlan: vlan.value, priority })
+}
+
+/// The MAC addresses are settled when the tool's port is attached and the next hop is known.
+fn outer_header(outer: &ast::Outer) -> Outer {
+    Outer {
+        source_mac: MacAddress::default(),
+        destination_mac: MacAddress::default(),
+        vlan: outer_tag(outer),
+        source: outer.src.value,
+        destination: outer.dst.value,
+        dscp: outer.dscp.as_ref().map_or(0, |dscp| dscp.value),
+        ttl: outer.ttl.as_ref().map_or(DEFAULT_TTL, |ttl| ttl.value),
+        dont_fragment: outer.df.as_ref().is_none_or(|df| df.value),
+    }
+}
+
+fn strip_of(layer: ast::Layer) -> Strip {
+    match layer {
+        ast::Layer::Vlan => Strip::Vlan,
+        ast::Layer::Qinq => Strip::Qinq,
+        ast::Layer::Mpls => Strip::Mpls,
+        ast::Layer::Vxlan => Strip::Vxlan,
+        ast::Layer::Geneve => Strip::Geneve,
+        ast::Layer::Gre => Strip::Gre,
+        ast::Layer::Gtp => Strip::Gtp,
+        ast::Layer::Ipip => Strip::Ipip,
+        ast::Layer::Erspan => Strip::Erspan,
+    }
+}
+
+fn anchor_of(after: Option<&Spanned<ast::Anchor>>) -> Anchor {
+    match after.map(|after| after.value) {
+        None => Anchor::Start,
+        Some(ast::Anchor::L2) => Anchor::L2,
+        Some(ast::Anchor::L3) => Anchor::L3,
+        Some(ast::Anchor::L4) => Anchor::L4,
+        Some(ast::Anchor::InnerL4) => Anchor::InnerL4,
+    }
+}
