@@ -96,10 +96,10 @@ impl Bench {
 fn main() {
     let eal = Eal::start(&Options {
         workers: Vec::new(),
-        main_cpus: Vec::new(),
+        main_cpus: tapline::dpdk::eal::available_cpus(),
         memory: Memory::Ordinary { mib: 256 },
         pci_devices: Vec::new(),
-        extra: ["--no-shconf", "--no-telemetry"].map(str::to_owned).to_vec(),
+        extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
     })
     .expect("EAL starts");
     let received = Mempool::create(&eal, "rx", 8191, None).expect("a pool");
@@ -109,7 +109,9 @@ fn main() {
         let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
         let mut names = vec!["plain".to_owned(), "rte_pktmbuf_copy".to_owned()];
         let mut benches: Vec<Bench> = Vec::new();
-        for (name, words) in kinds() {
+        // `cargo bench --bench copies -- vxlan` measures kinds with that in their name only
+        let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        for (name, words) in kinds().into_iter().filter(|(name, _)| wanted.iter().all(|word| name.contains(word.as_str()))) {
             names.push(name.to_owned());
             benches.push(Bench::new(&words, &copied));
         }

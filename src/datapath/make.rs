@@ -3,7 +3,7 @@
 //! Stands between route and egress. A copy that nothing changes is not made: the tool gets a reference to the packet. Of the others,
 //!
 //! - a header in front of an otherwise unchanged packet is an mbuf of its own, chained to the packet, where the tool's port sends
-//!   several segments and the packet is long enough that this is cheaper than copying it ([`CHAINED_FROM`]);
+//!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
 //! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
 //!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
 //!   as much as copying 700 bytes (Xeon model 207, November 2026), and the NIC pays for a second descriptor.
@@ -14,8 +14,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-
 use super::burst::{MAX_BURST, Selection};
 use super::copy::{CopyFacts, Stamps};
 use super::edit::{Draft, EditPlan, EditState, Reach};
@@ -25,14 +23,15 @@ use super::route::Copies;
 use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Transport};
 use crate::dpdk::Frame;
-use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, PAGE_LEN, Page, Pages};
+use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, PAGE_LEN, Pages};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Packets from this length on get their header as an mbuf of its own: to copy fewer bytes is cheaper than the reference counting and the
-/// second segment of a chain.
-pub const CHAINED_FROM: usize = 512;
+/// Packets from this length on get their header as an mbuf of its own. In this stage a VXLAN header that is chained takes 82 ns at any
+/// length, a private copy with it 106 ns at 64 bytes and more beyond (Xeon model 207, November 2026, `benches/copies.rs`, library at
+/// opt-level 3); only for the shortest packets is the driver's second segment taken to outweigh that.
+pub const CHAINED_FROM: usize = 128;
 
 /// Free bytes in front of a copy: for the tags of rule and tool, the timestamp's header and the transport's.
 const HEADROOM: usize = 128;
@@ -95,21 +94,13 @@ pub struct MakeFacts<'a> {
     pub port: PortId,
 }
 
-/// A copy on its way through the stage.
-struct Job {
+/// A copy that is longer than a page, on its way through the stage.
+struct Long {
     index: usize,
-    /// Of the packet, with what edits took off or put in front.
-    original_len: usize,
-    sheet: Sheet,
-}
-
-enum Sheet {
-    /// The bytes of a page that are the copy.
-    Page(Page, Range<usize>),
-    /// The same of a desk, and where it will be poured.
-    Desk(usize, Box<Pages>, Range<usize>),
-    /// For a header in front of the packet.
-    Front(Page),
+    /// Where it is written, and where it will be poured.
+    desk: usize,
+    pages: Pages,
+    range: Range<usize>,
 }
 
 /// A copy that was edited.
@@ -185,66 +176,50 @@ impl Maker {
     ) -> Selection {
         let Self { pool, states, tools, made, desks } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
-        let (mut oversize, mut cut_bytes, mut desks_used) = (0, 0, 0);
+        let made = &mut made[index];
+        let (mut oversize, mut no_buffer, mut cut_bytes) = (0, 0, 0);
+        let mut done = Selection::NONE;
+        // of the packets, with what edits took off or put in front
+        let mut original_lens = [0; MAX_BURST];
+        let mut longs: Vec<Long> = Vec::new();
         pool.reserve(wanted.count() as usize);
-        let mut jobs: ArrayVec<Job, MAX_BURST> = ArrayVec::new();
         let plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
         for packet in wanted.indices() {
             let frame = &facts.frames[packet];
+            let Some(mut page) = pool.page() else {
+                no_buffer += 1;
+                continue;
+            };
             let of_rule = copies.edits_of(index, packet);
             if of_rule.is_none() && tool.chains(frame.bytes().len()) {
-                let Some(page) = pool.page() else { break };
-                jobs.push(Job { index: packet, original_len: frame.original_len() as usize, sheet: Sheet::Front(page) });
+                made.put_front(packet, page);
+                original_lens[packet] = frame.original_len() as usize;
+                done.0 |= 1 << packet;
                 continue;
             }
-            let mut edit = |buffer: &mut [u8]| {
-                draft(
-                    buffer,
-                    frame,
-                    [of_rule, tool.edits].map(|id| id.map(|id| (&plan.edits[id.0], id.0))),
-                    states,
-                    &plain,
-                    tool.room,
-                )
-            };
-            let Some(mut page) = pool.page() else { break };
-            let (sheet, drafted) = match edit(page.bytes()) {
-                Ok(drafted) => (Sheet::Page(page, drafted.range.clone()), drafted),
-                Err(Unfit::Path) => {
-                    oversize += 1;
-                    continue;
+            let edits = [of_rule, tool.edits].map(|id| id.map(|id| (&plan.edits[id.0], id.0)));
+            let mut edit = |buffer: &mut [u8]| draft(buffer, frame, edits, states, &plain, tool.room);
+            let drafted = match edit(page.bytes()) {
+                Ok(drafted) => {
+                    page.set(drafted.range.clone());
+                    made.put(packet, page);
+                    Ok(drafted)
                 }
+                Err(Unfit::Path) => Err(DropReason::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => {
-                    oversize += 1;
-                    continue;
-                }
-                Err(Unfit::Buffer) => {
-                    drop(page);
-                    if desks_used == desks.len() {
-                        desks.push(Vec::new());
-                    }
-                    let desk = &mut desks[desks_used];
-                    desk.resize(HEADROOM + frame.bytes().len() + MAX_TRAILER_LEN + HEADROOM, 0);
-                    let Ok(drafted) = edit(desk) else {
-                        oversize += 1;
-                        continue;
-                    };
-                    let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
-                    if most > LONGEST_COPY {
-                        oversize += 1;
-                        continue;
-                    }
-                    let Some(pages) = pool.pages(most) else { continue };
-                    desks_used += 1;
-                    (Sheet::Desk(desks_used - 1, Box::new(pages), drafted.range.clone()), drafted)
-                }
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) => lay_out(pool, desks, &mut longs, packet, frame.bytes().len(), edit),
             };
-            cut_bytes += drafted.cut_bytes;
-            jobs.push(Job { index: packet, original_len: drafted.original_len, sheet });
+            match drafted {
+                Ok(drafted) => {
+                    cut_bytes += drafted.cut_bytes;
+                    original_lens[packet] = drafted.original_len;
+                    done.0 |= 1 << packet;
+                }
+                Err(DropReason::NoBuffer) => no_buffer += 1,
+                Err(_) => oversize += 1,
+            }
         }
-
-        let no_buffer = u64::from(wanted.count()) - jobs.len() as u64 - oversize;
         if oversize > 0 {
             counters.drop_copies(DropReason::Oversize, oversize);
         }
@@ -254,43 +229,65 @@ impl Maker {
         if cut_bytes > 0 {
             counters.cut_bytes.add(cut_bytes as u64);
         }
+        // slices are done where they are drafted
+        if !tool.stamps() && matches!(tool.transport, Transport::Local) && longs.is_empty() {
+            return done;
+        }
+
         let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
-        let first = if tool.transport.is_tunnel() { tool.sequence.claim(jobs.len() as u32) } else { 0 };
-        let mut done = Selection::NONE;
-        for (place, job) in jobs.into_iter().enumerate() {
-            let hash = hashes.map_or(0, |hashes| hashes[job.index]);
-            let mut facts_of = CopyFacts {
-                stamp: facts.stamps.of(job.index),
-                flow_hash: (hash ^ hash >> 32) as u32,
-                sequence: first.wrapping_add(place as u32),
-                ..plain
-            };
-            let mut finish = |buffer: &mut [u8], range: Range<usize>| {
-                facts_of.truncated = range.len() < job.original_len;
-                finish(tool, &facts_of, buffer, range)
-            };
-            match job.sheet {
-                Sheet::Page(mut page, range) => {
-                    let range = finish(page.bytes(), range);
-                    page.set(range);
-                    made[index].put(job.index, page);
-                }
-                Sheet::Desk(desk, pages, range) => {
-                    let range = finish(&mut desks[desk], range);
-                    made[index].put(job.index, pages.pour(&desks[desk][range]));
-                }
-                Sheet::Front(mut page) => {
-                    let payload = facts.frames[job.index].bytes();
-                    facts_of.truncated = payload.len() < job.original_len;
-                    let written = tool.transport.write(&facts_of, &[payload], page.bytes());
+        let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
+        for packet in done.indices() {
+            let hash = hashes.map_or(0, |hashes| hashes[packet]);
+            let mut of_copy =
+                CopyFacts { stamp: facts.stamps.of(packet), flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            sequence = sequence.wrapping_add(1);
+            let is_front = made.is_front(packet);
+            if let Some(mut page) = made.page(packet) {
+                if is_front {
+                    let payload = facts.frames[packet].bytes();
+                    of_copy.truncated = payload.len() < original_lens[packet];
+                    let written = tool.transport.write(&of_copy, &[payload], page.bytes());
                     page.set(0..written.header_bytes);
-                    made[index].put_front(job.index, page);
+                } else {
+                    let range = page.range();
+                    of_copy.truncated = range.len() < original_lens[packet];
+                    let range = finish(tool, &of_copy, page.bytes(), range);
+                    page.set(range);
                 }
+            } else if let Some(place) = longs.iter().position(|long| long.index == packet) {
+                let Long { desk, pages, range, .. } = longs.swap_remove(place);
+                of_copy.truncated = range.len() < original_lens[packet];
+                let range = finish(tool, &of_copy, &mut desks[desk], range);
+                made.put(packet, pages.pour(&desks[desk][range]));
             }
-            done.0 |= 1 << job.index;
         }
         done
     }
+}
+
+/// Edits a copy that is longer than a page, on a desk of its own.
+#[cold]
+fn lay_out(
+    pool: &mut CopyPool,
+    desks: &mut Vec<Vec<u8>>,
+    longs: &mut Vec<Long>,
+    index: usize,
+    len: usize,
+    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
+) -> Result<Drafted, DropReason> {
+    let desk = longs.len();
+    if desk == desks.len() {
+        desks.push(Vec::new());
+    }
+    desks[desk].resize(HEADROOM + len + MAX_TRAILER_LEN + HEADROOM, 0);
+    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
+    if most > LONGEST_COPY {
+        return Err(DropReason::Oversize);
+    }
+    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    longs.push(Long { index, desk, pages, range: drafted.range.clone() });
+    Ok(drafted)
 }
 
 impl ToolMaker {

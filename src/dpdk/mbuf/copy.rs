@@ -6,7 +6,9 @@
 //! everywhere here a pointer stands for one reference: a page that is dropped frees its mbuf, and a header that was chained owns the
 //! reference to its payload, since freeing a chain frees one reference to each of its mbufs (`rte_pktmbuf_free`).
 
-use std::ops::Range;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -131,6 +133,16 @@ impl Page {
         unsafe { field::<u32>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(len as u32) };
     }
 
+    /// Which of the bytes are the copy.
+    #[inline(always)]
+    pub fn range(&self) -> Range<usize> {
+        // SAFETY: the offset is that of `data_off` in the installed release (shim.h), of an mbuf owned here.
+        let start = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() });
+        // SAFETY: likewise of `data_len`.
+        let len = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() });
+        start..start + len
+    }
+
     fn into_raw(self) -> *mut rte_mbuf {
         let raw = self.0;
         std::mem::forget(self);
@@ -167,7 +179,7 @@ impl Pages {
         for (&mbuf, part) in self.0.iter().zip(bytes.chunks(PAGE_LEN)) {
             bytes_of(mbuf)[..part.len()].copy_from_slice(part);
             // the chain owns its mbufs: this handle must not free them
-            std::mem::ManuallyDrop::new(Page(mbuf)).set(0..part.len());
+            ManuallyDrop::new(Page(mbuf)).set(0..part.len());
             if let Some(last) = last {
                 // SAFETY: the offset is that of `next` (shim.h); both mbufs are fresh and owned here.
                 unsafe { field::<*mut rte_mbuf>(last, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(mbuf) };
@@ -252,6 +264,19 @@ impl Made {
         self.fronts.0 |= 1 << index;
     }
 
+    /// Lends the page of packet `index` (0..64) again, if there is one.
+    #[inline(always)]
+    pub fn page(&mut self, index: usize) -> Option<Lent<'_>> {
+        let is_held = self.held.0 >> index & 1 == 1;
+        is_held.then(|| Lent { page: ManuallyDrop::new(Page(self.mbufs[index])), owner: PhantomData })
+    }
+
+    /// Whether the page of packet `index` (0..64) is a header in front of it.
+    #[inline(always)]
+    pub fn is_front(&self, index: usize) -> bool {
+        self.fronts.0 >> index & 1 == 1
+    }
+
     /// Frees the copies of `selection`, if there are any.
     fn take_out(&mut self, selection: Selection) {
         let gone = Selection(selection.0 & self.held.0);
@@ -260,6 +285,26 @@ impl Made {
             self.held.0 &= !gone.0;
             self.fronts.0 &= !gone.0;
         }
+    }
+}
+
+/// A page that stays where it lies.
+pub struct Lent<'a> {
+    page: ManuallyDrop<Page>,
+    owner: PhantomData<&'a mut Made>,
+}
+
+impl Deref for Lent<'_> {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.page
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Page {
+        &mut self.page
     }
 }
 
