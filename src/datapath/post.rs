@@ -86,6 +86,11 @@ mod tests {
         [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9], &ethertype.to_be_bytes()[..], body].concat()
     }
 
+    /// An ARP request.
+    fn arp() -> Vec<u8> {
+        frame(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, 1][..], &[0; 20]].concat())
+    }
+
     /// IPv4 without options from 198.18.0.9 with an 8-byte body.
     fn ipv4(protocol: u8, destination: [u8; 4]) -> Vec<u8> {
         let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0, 198, 18, 0, 9];
@@ -97,7 +102,7 @@ mod tests {
     #[test]
     fn what_is_for_tapline_is_kept_and_what_is_not_is_left() {
         let post = Post::new(vec![IpAddr::from([198, 18, 0, 1])]);
-        let arp = frame(0x0806, &[0; 28]);
+        let arp = arp();
         let ping = ipv4(1, [198, 18, 0, 1]);
         let long = [ping.clone(), vec![0; MOST_BYTES]].concat();
         let heard = [arp.clone(), ipv4(1, [198, 18, 0, 2]), ipv4(17, [198, 18, 0, 1]), ping.clone(), long, vec![1; 5]];
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn a_full_post_leaves_the_rest() {
         let post = Post::new(Vec::new());
-        let arp = frame(0x0806, &[0; 28]);
+        let arp = arp();
         let frames = [Frame::whole(&arp); 100];
         post.overhear(&frames);
         assert_eq!(std::iter::from_fn(|| post.take()).count(), MOST_LETTERS);
