@@ -89,6 +89,13 @@ uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count);
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+/* Bytes to make a packet of. */
+struct tl_bytes {
+	const uint8_t *start;
+	uint32_t len;
+};
+
+unsigned tl_packets_of(struct rte_mempool *pool, struct rte_mbuf **mbufs, const struct tl_bytes *packets, unsigned count);
 int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size);
 
 unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);

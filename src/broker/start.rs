@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::device::Device;
+use super::recorder::Recorder;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
@@ -12,7 +14,9 @@ use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
-use crate::datapath::receive::Intake;
+use crate::datapath::receive::{Intake, Source};
+use crate::datapath::record::{self, Belt};
+use crate::datapath::replay::{Progress, Replay};
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
@@ -20,15 +24,17 @@ use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
-use crate::dpdk::queue::{RxQueue, TxQueue};
+use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan, ToolPlan};
+use crate::plan::plan::{Output, PortPlan, ReplayPlan, ToolId, ToolPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
+/// Mbufs of a burst of the longest packets that a capture may hold.
+const LONGEST_CHAINS: u32 = 64 * 129;
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -44,7 +50,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         workers: placement.workers.clone(),
         main_cpus: placement.main_cpus,
         memory,
-        pci_devices: plan.ports.iter().filter_map(|port| pci_address(&port.devargs)).collect(),
+        pci_devices: plan.ports.iter().filter(|port| port.replay.is_none()).filter_map(|port| pci_address(&port.devargs)).collect(),
         extra: plan.settings.eal.clone(),
     })?;
     for line in eal.log() {
@@ -53,15 +59,20 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let lcores: Vec<String> = placement.workers.iter().map(|lcore| lcore.0.to_string()).collect();
     notes.push(format!("workers on lcores {}", lcores.join(",")));
 
-    let ports = plan.ports.iter().map(|port| Port::attach(&eal, &port.name, &port.devargs)).collect::<Result<Vec<_>, _>>()?;
+    let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
     let workers = placement.workers.len();
     let mut started = Vec::new();
-    for (index, (port, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
-        started.push(start_port(&eal, &plan, index, port, port_plan, workers)?);
+    for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
+        started.push(match (device, &port_plan.replay) {
+            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, workers)?,
+            (Device::Replay { progress, .. }, Some(replay)) => start_replay(&eal, &plan, index, replay, progress, workers)?,
+            (Device::Replay { .. }, None) => StartedPort { sources: Vec::new(), txqs: Vec::new() },
+        });
     }
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
-    let crew = hire(&eal, &plan, started, &placement.workers)?;
+    let mut belts = Vec::new();
+    let crew = hire(&eal, &plan, started, &placement.workers, &mut belts)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -70,6 +81,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         returned: Vec::new(),
         phase: Arc::clone(&phase),
         ports,
+        recorders: Vec::new(),
+        failures: Vec::new(),
         eal: None,
         guards: Guards::default(),
         watch,
@@ -123,7 +136,24 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         broker.seats.push(Seat { lcore, running: Some(running), is_quiet });
     }
     broker.eal = Some(eal);
+    start_recorders(&mut broker, belts)?;
     Ok(broker)
+}
+
+/// One writer for each capture tool; their counters stand behind the workers'.
+fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
+    if belts.is_empty() {
+        return Ok(());
+    }
+    let plan = Arc::clone(&broker.plan);
+    let mut counters = WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+    counters.dedups = plan.rules.iter().map(|_| None).collect();
+    let counters = Arc::new(counters);
+    broker.counters.push(Arc::clone(&counters));
+    for (tool, belts) in belts {
+        broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
+    }
+    Ok(())
 }
 
 struct Placement {
@@ -186,6 +216,9 @@ fn pci_address(devargs: &str) -> Option<String> {
 
 /// Mbufs that the port's receive side needs at the least.
 fn least_pool(port: &PortPlan, workers: u32) -> u32 {
+    if port.replay.is_some() {
+        return workers * MBUFS_A_WORKER + LONGEST_CHAINS;
+    }
     let queues = u32::from(port.rxq.unwrap_or(1).max(1)).max(if port.rxq.is_none() { workers } else { 1 });
     queues * u32::from(port.rxd) + workers * MBUFS_A_WORKER
 }
@@ -208,14 +241,45 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
     }
     let held = plan.tools.iter().map(|tool| match tool.output {
         Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+        Output::Capture => tool.queue as u64,
         Output::Discard => 0,
     });
     u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
 }
 
 struct StartedPort {
-    rxqs: Vec<RxQueue>,
+    sources: Vec<Source>,
     txqs: Vec<Option<TxQueue>>,
+}
+
+fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
+    match port.replay {
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs)?)),
+        Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+    }
+}
+
+fn start_replay(
+    eal: &Eal,
+    plan: &Plan,
+    index: usize,
+    replay: &ReplayPlan,
+    progress: &Arc<Progress>,
+    workers: usize,
+) -> Result<StartedPort, Error> {
+    let port_plan = &plan.ports[index];
+    let count = pool_size(plan, index, port_plan, workers as u32);
+    let least = workers as u32 * MBUFS_A_WORKER;
+    if count < least {
+        return Err(Error::Refused(format!(
+            "port {}: mempool of {count} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`",
+            port_plan.name
+        )));
+    }
+    let pool = Mempool::create(eal, &format!("replay-{index}"), count, None)?;
+    let replay = Replay::open(replay, pool, Arc::clone(progress))
+        .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
+    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new() })
 }
 
 fn start_port(
@@ -260,20 +324,26 @@ fn start_port(
         is_promiscuous: port_plan.is_promiscuous,
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
-    Ok(StartedPort { rxqs, txqs: txqs.into_iter().map(Some).collect() })
+    Ok(StartedPort { sources: rxqs.into_iter().map(Source::Queue).collect(), txqs: txqs.into_iter().map(Some).collect() })
 }
 
 /// Gives each worker its receive queues and its ways to the tools.
 ///
 /// Queue `q` of a port goes to worker `q` modulo workers, counted on from port to port so that single-queue ports spread. A worker
 /// beyond a tool port's transmit queues hands its copies over a ring to the worker that owns one.
-fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId]) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
+fn hire(
+    eal: &Eal,
+    plan: &Plan,
+    mut ports: Vec<StartedPort>,
+    lcores: &[LcoreId],
+    belts: &mut Vec<(ToolId, Vec<Arc<Belt>>)>,
+) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
-        for rxq in port.rxqs.drain(..) {
-            intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), rxq });
+        for source in port.sources.drain(..) {
+            intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), source });
             next += 1;
         }
     }
@@ -284,12 +354,21 @@ fn hire(eal: &Eal, plan: &Plan, mut ports: Vec<StartedPort>, lcores: &[LcoreId])
             handovers: Vec::new(),
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
+            has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();
     let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {
+        if tool.output == Output::Capture {
+            let own: Vec<Arc<Belt>> = (0..workers).map(|_| Belt::new(tool.queue)).collect();
+            for (outlets, belt) in outlets.iter_mut().zip(&own) {
+                outlets.tools.push(Outlet::Capture(record::Line::new(Arc::clone(belt))));
+            }
+            belts.push((ToolId(tool_index), own));
+            continue;
+        }
         let Output::Port(port) = tool.output else {
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard));
             continue;

@@ -61,7 +61,7 @@ impl Watch {
         let tools = plan.tools.iter().map(|tool| {
             let port = match tool.output {
                 Output::Port(port) => Some(port),
-                Output::Discard => None,
+                Output::Capture | Output::Discard => None,
             };
             let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
@@ -183,6 +183,16 @@ impl Watch {
         let mut log = Vec::new();
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         if self.observe(tool, observation, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+            self.cell.publish(self.live());
+        }
+        log
+    }
+
+    /// A capture's file could not be written. Gives lines for the log.
+    pub fn write_failed(&mut self, tool: ToolId, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        if self.observe(tool, Observation::WriteFailed, now_ns, &mut log) {
             self.update_groups(now_ns, &mut log);
             self.cell.publish(self.live());
         }

@@ -1,5 +1,7 @@
 //! What is known of one copy when it is edited, stamped and encapsulated.
 
+use super::burst::MAX_BURST;
+
 /// How well the clock behind a timestamp is disciplined.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ClockQuality {
@@ -34,6 +36,30 @@ impl Stamp {
     #[inline(always)]
     pub fn nanoseconds(self) -> u32 {
         (self.ns % 1_000_000_000) as u32
+    }
+}
+
+/// The receive times of a burst's packets.
+#[derive(Clone, Debug)]
+pub struct Stamps {
+    /// Nanoseconds since the Unix epoch, by packet.
+    pub ns: [u64; MAX_BURST],
+    pub quality: ClockQuality,
+    /// As [`Stamp::degraded`].
+    pub degraded: bool,
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false }
+    }
+}
+
+impl Stamps {
+    /// The time of one packet.
+    #[inline(always)]
+    pub fn of(&self, index: usize) -> Stamp {
+        Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded }
     }
 }
 

@@ -4,7 +4,9 @@
 //! Tools with classes, a limit in bytes or a rate have a [`Gate`]: they pay for it, the others do not.
 
 use super::admission::{Class, Fill, Limits};
-use super::burst::Selection;
+use super::burst::{MAX_BURST, Selection};
+use super::live::Live;
+use super::record::{self, Origin};
 use super::route::Copies;
 use super::shape::TokenBucket;
 use crate::dpdk::clock;
@@ -19,6 +21,8 @@ pub enum Outlet {
     Port { txq: usize, line: Line },
     /// Through a ring to the worker that owns the tool's transmit queue.
     Handover { ring: Sender, line: Line },
+    /// To the thread that writes the tool's file.
+    Capture(record::Line),
     /// Counted and freed.
     Discard,
     /// The tool's port is stopped: freed and counted as dropped.
@@ -71,11 +75,32 @@ pub struct Outlets {
     pub burst: usize,
     /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
     pub copy_tools: usize,
+    /// Some tool is a capture.
+    pub has_captures: bool,
+}
+
+impl Outlets {
+    /// Packets that surely find room in every capture tool that is up.
+    #[cold]
+    pub fn capture_room(&self, live: &Live) -> usize {
+        let rooms = self.tools.iter().zip(&live.tools_up).filter_map(|(outlet, &is_up)| match outlet {
+            Outlet::Capture(line) if is_up => Some(line.room()),
+            _ => None,
+        });
+        rooms.min().unwrap_or(MAX_BURST)
+    }
 }
 
 /// Hands every tool its copies of the burst, which is empty afterwards. `polled` is when the burst was polled, if it is timed.
 #[inline]
-pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
+pub fn egress(
+    outlets: &mut Outlets,
+    copies: &Copies,
+    burst: &mut MbufBurst,
+    origin: Origin<'_>,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
     let Outlets { tools, txqs, burst: limit, .. } = outlets;
     let mut shared = burst.share(copies.tools.iter().copied());
     // backwards: wires stand behind the tools, and an original goes before its copies
@@ -111,6 +136,11 @@ pub fn egress(outlets: &mut Outlets, copies: &Copies, burst: &mut MbufBurst, pol
                 if line.queue.len() >= *limit {
                     line.hand_over(ring, tool);
                 }
+            }
+            Outlet::Capture(line) => {
+                let taken = line.enter(&mut shared, selection, origin) as u64;
+                tool.note_depth(line.depth());
+                count_lost(tool, requested - taken);
             }
             Outlet::Discard => {
                 shared.discard(selection);
@@ -280,7 +310,7 @@ pub struct Flushed {
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, burst: limit, copy_tools } = outlets;
+    let Outlets { tools, txqs, handovers, burst: limit, copy_tools, .. } = outlets;
     let mut flushed = Flushed::default();
     for (tool, ring) in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
@@ -300,6 +330,11 @@ pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
                 flushed.has_moved |= line.hand_over(ring, tool);
                 line.queue.len()
             }
+            Outlet::Capture(line) => {
+                let is_left = line.flush();
+                tool.queue_depth.set(line.depth() as u64);
+                usize::from(is_left)
+            }
             _ => 0,
         };
         flushed.is_left |= left > 0;
@@ -314,6 +349,10 @@ pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
             let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
             tool.drop_copies(reason, line.queue.clear() as u64);
+            tool.queue_depth.set(0);
+        }
+        if let Outlet::Capture(line) = outlet {
+            tool.drop_copies(DropReason::Congested, line.abandon() as u64);
             tool.queue_depth.set(0);
         }
     }

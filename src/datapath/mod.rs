@@ -16,6 +16,8 @@ pub mod limit;
 pub mod live;
 pub mod parse;
 pub mod receive;
+pub mod record;
+pub mod replay;
 pub mod route;
 pub mod sample;
 pub mod shape;

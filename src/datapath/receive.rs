@@ -1,20 +1,52 @@
-//! Receive: one poll of one receive queue into the burst.
+//! Receive: one poll of one receive queue, or of a capture that is replayed, into the burst.
 
+use super::copy::Stamps;
+use super::replay::Replay;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::plan::plan::PortId;
 use crate::stats::counters::WorkerCounters;
 
-/// A receive queue that a worker polls.
+/// What a worker polls.
 pub struct Intake {
     pub port: PortId,
-    pub rxq: RxQueue,
+    pub source: Source,
 }
 
-/// Polls once for at most `limit` packets, and counts them; the number received.
+/// Where packets come from.
+pub enum Source {
+    Queue(RxQueue),
+    Replay(Box<Replay>),
+}
+
+impl Intake {
+    /// No packets are taken for a while.
+    pub fn pause(&mut self) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.pause();
+        }
+    }
+
+    /// Packets are taken again.
+    pub fn resume(&mut self) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.resume();
+        }
+    }
+
+    /// A replay flat out: it can wait for tools that want every packet.
+    pub fn is_flat_out(&self) -> bool {
+        matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())
+    }
+}
+
+/// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.
 #[inline]
-pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, counters: &WorkerCounters) -> usize {
-    let moved = intake.rxq.receive(burst, limit);
+pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps: &mut Stamps, counters: &WorkerCounters) -> usize {
+    let moved = match &mut intake.source {
+        Source::Queue(rxq) => rxq.receive(burst, limit),
+        Source::Replay(replay) => replay.receive(burst, limit, stamps),
+    };
     counters.lcore.polls.add(1);
     if moved.packets == 0 {
         counters.lcore.empty_polls.add(1);

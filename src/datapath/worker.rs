@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
+use super::copy::Stamps;
 use super::egress::{Outlets, abandon, egress, flush};
 use super::flows::Flows;
 use super::live::LiveView;
-use super::receive::{Intake, receive};
+use super::receive::{Intake, Source, receive};
+use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
@@ -186,6 +188,7 @@ struct Desk {
     copies: Copies,
     flows: Flows,
     lens: [u32; MAX_BURST],
+    stamps: Stamps,
     latency: LatencySampler,
     profile: Profile,
 }
@@ -200,16 +203,21 @@ impl Worker {
             copies: Copies::new(&self.plan),
             flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
             lens: [0; MAX_BURST],
+            stamps: Stamps::default(),
             latency: LatencySampler::default(),
             profile: Profile::new(self.plan.settings.is_profiled),
         };
         let mut unflushed_turns = 0;
         let mut idle_turns = 0;
+        let mut is_resting = false;
         let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
                     self.is_quiet.store(false, Ordering::Relaxed);
+                    if std::mem::take(&mut is_resting) {
+                        self.intakes.iter_mut().for_each(Intake::resume);
+                    }
                     self.turn(&mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
@@ -225,6 +233,10 @@ impl Worker {
                 }
                 Phase::Stopped => return self,
             };
+            if !is_resting && self.phase.get() == Phase::Paused {
+                is_resting = true;
+                self.intakes.iter_mut().for_each(Intake::pause);
+            }
             self.counters.lcore.turns.add(1);
             self.counters.lcore.enter(Stage::Idle);
             busy.turn(is_busy, &self.counters.lcore);
@@ -247,7 +259,15 @@ impl Worker {
         for intake in &mut self.intakes {
             desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
-            let received = receive(intake, limit, &mut desk.burst, &self.counters);
+            let mut limit = limit;
+            if self.outlets.has_captures && intake.is_flat_out() {
+                limit = limit.min(self.outlets.capture_room(self.live.get()));
+                if limit == 0 {
+                    is_full = false;
+                    continue;
+                }
+            }
+            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters);
             is_full &= received == limit;
             if received == 0 {
                 continue;
@@ -272,13 +292,17 @@ impl Worker {
             if input.needs_time {
                 now_ns = clock::now_ns();
             }
+            if input.needs_stamps && matches!(intake.source, Source::Queue(_)) {
+                desk.stamps.ns[..received].fill(clock::now_ns());
+            }
+            let origin = Origin { port: intake.port, stamps: &desk.stamps };
             let (live, stamps) = (self.live.get(), &self.stamps);
             let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
             route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
             drop(frames);
             settle(&desk.copies, all, &self.counters);
             desk.profile.enter(&self.counters.lcore, Stage::Egress);
-            egress(&mut self.outlets, &desk.copies, &mut desk.burst, polled, &self.counters);
+            egress(&mut self.outlets, &desk.copies, &mut desk.burst, origin, polled, &self.counters);
             desk.profile.end(&self.counters.lcore, received);
         }
         *unflushed_turns += 1;
@@ -295,11 +319,13 @@ impl Worker {
         let mut is_busy = false;
         for intake in &mut self.intakes {
             let input = &self.plan.inputs[intake.port.0];
-            if input.is_bypass && receive(intake, self.plan.settings.burst, &mut desk.burst, &self.counters) > 0 {
+            let limit = self.plan.settings.burst;
+            if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
                 is_busy = true;
+                let origin = Origin { port: intake.port, stamps: &desk.stamps };
                 desk.copies.begin(input, desk.burst.all());
                 settle(&desk.copies, desk.burst.all(), &self.counters);
-                egress(&mut self.outlets, &desk.copies, &mut desk.burst, None, &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut desk.burst, origin, None, &self.counters);
             }
         }
         is_busy

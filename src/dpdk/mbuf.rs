@@ -15,6 +15,9 @@ use crate::datapath::burst::{MAX_BURST, Selection};
 pub struct MbufBurst {
     mbufs: [*mut rte_mbuf; MAX_BURST],
     count: usize,
+    /// Bytes that each packet had on the wire, where some may have had more than there are here.
+    wire_lens: [u32; MAX_BURST],
+    has_wire_lens: bool,
 }
 
 // SAFETY: mbufs may be used and freed on any lcore; the burst owns its references alone.
@@ -22,7 +25,7 @@ unsafe impl Send for MbufBurst {}
 
 impl Default for MbufBurst {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0 }
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, wire_lens: [0; MAX_BURST], has_wire_lens: false }
     }
 }
 
@@ -51,8 +54,27 @@ impl MbufBurst {
     pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
         debug_assert!(self.count == 0);
         let limit = limit.min(MAX_BURST);
+        self.has_wire_lens = false;
         self.count = fill(&mut self.mbufs[..limit]).min(limit);
         self.count
+    }
+
+    /// Fills an empty burst with copies of `frames`, as many as the pool has mbufs for; long ones become chains.
+    pub fn copy_of(&mut self, pool: &Mempool, frames: &[Frame<'_>]) -> Moved {
+        let count = frames.len().min(MAX_BURST);
+        let frames = &frames[..count];
+        let parts: ArrayVec<dpdk_sys::tl_bytes, MAX_BURST> =
+            frames.iter().map(|frame| dpdk_sys::tl_bytes { start: frame.bytes().as_ptr(), len: frame.captured_len() }).collect();
+        let made = self.fill(count, |slots| {
+            // SAFETY: the pool is alive; `parts` has a start and a length of live bytes for each slot, and DPDK writes as many pointers.
+            unsafe { dpdk_sys::tl_packets_of(pool.raw(), slots.as_mut_ptr(), parts.as_ptr(), slots.len() as u32) as usize }
+        });
+        let frames = &frames[..made];
+        if frames.iter().any(|frame| frame.original_len() != frame.captured_len()) {
+            self.has_wire_lens = true;
+            self.wire_lens.iter_mut().zip(frames).for_each(|(len, frame)| *len = frame.original_len());
+        }
+        Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
     }
 
     /// Writes each packet's length in bytes.
@@ -76,7 +98,7 @@ impl MbufBurst {
     pub fn frames<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         frames.clear();
         let mbufs = &self.mbufs[..self.count];
-        if mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
+        if !self.has_wire_lens && mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
             frames.extend(mbufs.iter().map(|&mbuf| frame(mbuf)));
         } else {
             self.frames_joined(linear, frames);
@@ -91,16 +113,17 @@ impl MbufBurst {
             linear.0.resize(need, 0);
         }
         let mut room = linear.0.as_mut_slice();
-        for &mbuf in mbufs {
+        for (index, &mbuf) in mbufs.iter().enumerate() {
+            let wire_len = if self.has_wire_lens { self.wire_lens[index] } else { packet_len(mbuf) };
             if segments(mbuf) == 1 {
-                frames.push(frame(mbuf));
+                frames.push(Frame::new(frame(mbuf).bytes(), wire_len));
                 continue;
             }
             let (to, rest) = room.split_at_mut(packet_len(mbuf) as usize);
             room = rest;
             // SAFETY: the chain is owned by this burst; the shim writes at most `to.len()` bytes.
             let copied = unsafe { dpdk_sys::tl_linearise(mbuf, to.as_mut_ptr(), to.len() as u32) } as usize;
-            frames.push(Frame::new(&to[..copied], packet_len(mbuf)));
+            frames.push(Frame::new(&to[..copied], wire_len));
         }
     }
 
@@ -137,7 +160,8 @@ impl MbufBurst {
         if planes.any() == 0 {
             free_all(&mut self.mbufs[..self.count]);
         }
-        let shared = Shared { mbufs: &self.mbufs, count: self.count, planes };
+        let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, planes, wire_lens };
         self.count = 0;
         shared
     }
@@ -224,6 +248,7 @@ pub struct Shared<'a> {
     mbufs: &'a [*mut rte_mbuf; MAX_BURST],
     count: usize,
     planes: Planes,
+    wire_lens: Option<&'a [u32; MAX_BURST]>,
 }
 
 impl Shared<'_> {
@@ -293,6 +318,12 @@ impl Shared<'_> {
     #[inline(always)]
     pub fn len_of(&self, index: usize) -> u32 {
         if self.planes.any() >> index & 1 == 1 { packet_len(self.mbufs[index]) } else { 0 }
+    }
+
+    /// Bytes that a packet had on the wire. Its references may not all have been taken.
+    #[inline(always)]
+    pub fn wire_len_of(&self, index: usize) -> u32 {
+        self.wire_lens.map_or_else(|| self.len_of(index), |lens| lens[index])
     }
 
     /// Frees one reference to each selected packet: for tools that only count.
@@ -417,6 +448,24 @@ impl MbufQueue {
         let from = (self.head + skipped).min(self.tail);
         // SAFETY: the pointers between head and tail are mbufs that this queue owns.
         unsafe { dpdk_sys::tl_pkt_bytes(self.slots[from..].as_ptr(), (self.tail - from) as u32) }
+    }
+
+    /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
+    pub fn view<E>(&self, linear: &mut Linear, mut look: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        for (index, &mbuf) in self.slots[self.head..self.tail].iter().enumerate() {
+            if segments(mbuf) == 1 {
+                look(index, frame(mbuf).bytes())?;
+                continue;
+            }
+            let len = packet_len(mbuf) as usize;
+            if linear.0.len() < len {
+                linear.0.resize(len, 0);
+            }
+            // SAFETY: the chain is owned by this queue; the shim writes at most `len` bytes, for which there is room.
+            let copied = unsafe { dpdk_sys::tl_linearise(mbuf, linear.0.as_mut_ptr(), len as u32) } as usize;
+            look(index, &linear.0[..copied])?;
+        }
+        Ok(())
     }
 
     /// Frees all packets; the number freed.

@@ -1,6 +1,6 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Plan, PortId, RuleId, Step, StepDedup, Target, ToolId};
+use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Target, ToolId};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::admission::Thresholds;
 use crate::datapath::classify::{Classifier, Matcher};
@@ -21,7 +21,8 @@ fn give_thresholds(plan: &mut Plan) {
             Target::Tool(tool) => std::slice::from_ref(tool),
             Target::Group(group) => &plan.groups[group.0].members,
         });
-        for &ToolId(tool) in tools {
+        // a capture takes what it can
+        for &ToolId(tool) in tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>() {
             plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
         }
     }
@@ -58,6 +59,9 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
             || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
+        needs_stamps: steps
+            .iter()
+            .any(|step| step.targets.iter().any(|target| plan.tools_of(target).iter().any(|&tool| plan.needs_stamps(tool)))),
         steps,
         classifier,
     }

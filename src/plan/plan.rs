@@ -2,6 +2,7 @@
 //!
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::schedule::Schedule;
@@ -121,14 +122,29 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// The capture that the port is, in place of a device.
+    pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
     pub is_stopped: bool,
 }
+
+/// `replay:FILE`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplayPlan {
+    pub path: String,
+    pub speed: ReplaySpeed,
+    /// How often the file is read; `None`: for ever.
+    pub passes: Option<u64>,
+}
+
+pub use crate::lang::ast::ReplaySpeed;
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
+    /// The file of [`Output::Capture`].
+    pub capture: Option<PathBuf>,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
     pub health: HealthSpec,
@@ -177,6 +193,8 @@ pub struct WirePlan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
     Port(PortId),
+    /// Written to the tool's file.
+    Capture,
     /// Counted and freed.
     Discard,
 }
@@ -276,6 +294,8 @@ pub struct InputPlan {
     pub needs_lens: bool,
     /// Some sampler, dedup or group asks for the time.
     pub needs_time: bool,
+    /// Some tool asks for the packets' own times.
+    pub needs_stamps: bool,
 }
 
 /// A rule as the data path carries it out.
@@ -323,6 +343,28 @@ impl Plan {
         let mut engines = self.inputs.iter().filter_map(|input| input.classifier.engine());
         let first = engines.next();
         engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
+    }
+
+    /// The tools that a target may send to.
+    pub fn tools_of<'a>(&'a self, target: &'a Target) -> &'a [ToolId] {
+        match target {
+            Target::Tool(tool) => std::slice::from_ref(tool),
+            Target::Group(group) => &self.groups[group.0].members,
+        }
+    }
+
+    /// The ports whose packets rules may send to a tool, ascending.
+    pub fn ports_to(&self, tool: ToolId) -> Vec<PortId> {
+        let rules = self.rules.iter().filter(|rule| rule.targets.iter().any(|target| self.tools_of(target).contains(&tool)));
+        let mut ports: Vec<PortId> = rules.flat_map(|rule| rule.sources.iter().copied()).collect();
+        ports.sort();
+        ports.dedup();
+        ports
+    }
+
+    /// Whether a tool asks for the packets' own times.
+    pub fn needs_stamps(&self, tool: ToolId) -> bool {
+        self.tools[tool.0].output == Output::Capture
     }
 
     /// Whether a rule's targets want to know when their buckets were used.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::plan::{
-    Action, AlarmPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan, Settings,
-    Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    Action, AlarmPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan, RulePlan,
+    Settings, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
@@ -23,6 +23,7 @@ use crate::datapath::dedup::Ignore;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
+use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
 use crate::dpdk::port::MAX_PORTS;
@@ -429,11 +430,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
-        let devargs = match &port.device.value {
-            Device::Devargs(devargs) => devargs.clone(),
-            Device::Replay { .. } => {
-                self.unavailable(port.device.span, "`replay:`");
-                String::new()
+        let (devargs, replay) = match &port.device.value {
+            Device::Devargs(devargs) => (devargs.clone(), None),
+            Device::Replay { path, speed, loops } => {
+                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(self.replay(port, path, *speed, *loops)))
             }
         };
         let device = devargs.split(',').next().unwrap_or("");
@@ -452,8 +452,9 @@ impl<'a> Resolver<'a> {
         let mut plan = PortPlan {
             name: port.name.value.clone(),
             devargs,
-            rxq: None,
-            txq: None,
+            rxq: replay.is_some().then_some(1),
+            txq: replay.is_some().then_some(0),
+            replay,
             rxd: 1024,
             txd: 1024,
             mtu: None,
@@ -461,6 +462,12 @@ impl<'a> Resolver<'a> {
             is_stopped: port.is_stopped,
         };
         for option in &port.options {
+            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_)) {
+                let word = first_word(self.sources().text(option.span)).to_owned();
+                let message = format!("`{word}` does not apply to port `{}`", port.name.value);
+                self.error(Diagnostic::error(option.span, message).label("expected nothing of the kind: a replay has no queues"));
+                continue;
+            }
             match &option.value {
                 PortOption::Rxq(queues) => plan.rxq = Some(*queues),
                 PortOption::Txq(queues) => plan.txq = Some(*queues),
@@ -475,10 +482,37 @@ impl<'a> Resolver<'a> {
         plan
     }
 
+    /// A capture as a port. What its beginning tells against it is an error here; a file that is not there yet is one at the start.
+    fn replay(&mut self, port: &Port<'a>, path: &str, speed: ast::ReplaySpeed, loops: ast::Loops) -> ReplayPlan {
+        if std::path::Path::new(path).is_file()
+            && let Err(reason) = replay::probe(std::path::Path::new(path))
+        {
+            let message = format!("`{path}` cannot be replayed");
+            self.error(Diagnostic::error(port.device.span, message).label(reason));
+        }
+        let passes = match loops {
+            ast::Loops::Times(passes) => Some(passes),
+            ast::Loops::Forever => None,
+        };
+        ReplayPlan { path: path.to_owned(), speed, passes }
+    }
+
+    /// Refuses a port that nothing can be sent on.
+    fn refuse_replay(&mut self, name: &Name, port: &Port<'a>) {
+        if matches!(port.device.value, Device::Replay { .. }) {
+            let message = format!("port `{}` is a replay", name.value);
+            self.error(Diagnostic::error(name.span, message).label("expected a port that packets can be sent on"));
+        }
+    }
+
     fn tool(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> ToolPlan {
+        let mut capture = None;
         let output = match &tool.target.value {
             ToolTarget::Port(name) => {
                 let index = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name));
+                if let Some(port) = index.map(|index| &definitions.ports[index]) {
+                    self.refuse_replay(name, port);
+                }
                 if let Some(port) = index.map(|index| &definitions.ports[index])
                     && port.options.iter().any(|option| option.value == PortOption::Txq(0))
                 {
@@ -488,14 +522,24 @@ impl<'a> Resolver<'a> {
                 index.map_or(Output::Discard, |index| Output::Port(PortId(index)))
             }
             ToolTarget::Discard => Output::Discard,
-            ToolTarget::Capture(_) => {
-                self.unavailable(tool.target.span, "`capture`");
-                Output::Discard
+            ToolTarget::Capture(path) => {
+                let twin = definitions
+                    .tools
+                    .iter()
+                    .take_while(|other| other.name.span != tool.name.span)
+                    .find(|other| matches!(&other.target.value, ToolTarget::Capture(other) if other.value == path.value));
+                if let Some(twin) = twin {
+                    let message = format!("`{}` is written by tool `{}` already", path.value, twin.name.value);
+                    self.error(Diagnostic::error(path.span, message).label("expected a file of its own"));
+                }
+                capture = Some(path.value.clone().into());
+                Output::Capture
             }
         };
         let mut plan = ToolPlan {
             name: tool.name.value.clone(),
             output,
+            capture,
             queue: DEFAULT_QUEUE,
             queue_bytes: None,
             thresholds: None,
@@ -506,6 +550,19 @@ impl<'a> Resolver<'a> {
             is_drained: tool.is_drained,
         };
         for option in &tool.options {
+            let is_of_ports = matches!(
+                option.value,
+                ToolOption::Transport(_)
+                    | ToolOption::Rate { .. }
+                    | ToolOption::Thresholds { .. }
+                    | ToolOption::Queue { bytes: Some(_), .. }
+            );
+            if plan.output == Output::Capture && is_of_ports {
+                let word = first_word(self.sources().text(option.span)).to_owned();
+                let message = format!("`{word}` does not apply to capture `{}`", tool.name.value);
+                self.error(Diagnostic::error(option.span, message).label("expected on a tool that sends through a port"));
+                continue;
+            }
             match &option.value {
                 ToolOption::Transport(transport) if **transport == ast::Transport::Local => {}
                 ToolOption::Timestamp(ast::TimestampFormat::None) => {}
@@ -549,6 +606,7 @@ impl<'a> Resolver<'a> {
         let mut ports = Vec::new();
         for &side in &wire.sides {
             let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
+            self.refuse_replay(side, &definitions.ports[index]);
             let refusal = |option: PortOption, lacks: &str, remedy: &str| {
                 let is_said = definitions.ports[index].options.iter().any(|said| said.value == option);
                 is_said.then(|| {
@@ -597,6 +655,7 @@ impl<'a> Resolver<'a> {
             tools.push(ToolPlan {
                 name: format!("{}:{direction}", wire.name.value),
                 output: Output::Port(to),
+                capture: None,
                 queue: DEFAULT_QUEUE,
                 queue_bytes: None,
                 thresholds: None,

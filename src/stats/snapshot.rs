@@ -301,6 +301,18 @@ pub struct PortState {
     pub driver_name: String,
     pub link: Link,
     pub driver: DriverStats,
+    pub replay: Option<ReplayState>,
+}
+
+/// How far a replay has come.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayState {
+    /// No more packets will come.
+    pub ended: bool,
+    /// Passes through the file that came to its end.
+    pub passes: u64,
+    /// Why the file could not be read to its end.
+    pub error: Option<String>,
 }
 
 /// One lcore's use of its time.
@@ -430,6 +442,8 @@ pub struct PortEntry {
     pub speed_mbps: Option<u32>,
     /// What the driver and the NIC count.
     pub driver: DriverStats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayState>,
 }
 
 #[derive(Clone, Serialize)]
@@ -569,6 +583,7 @@ impl Snapshot {
                 link_up: state.link.is_up,
                 speed_mbps: state.link.speed_mbps,
                 driver: state.driver,
+                replay: state.replay,
             };
             (port.name.clone(), entry)
         });
