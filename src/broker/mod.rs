@@ -371,6 +371,10 @@ impl Broker {
     fn close_captures(&mut self) {
         for recorder in &mut self.recorders {
             recorder.close(DRAIN_LIMIT);
+            if recorder.is_stuck() {
+                let name = &self.plan.tools[recorder.tool.0].name;
+                self.failures.push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
+            }
         }
         let Some(own) = self.counters.last().filter(|_| !self.recorders.is_empty()) else { return };
         for recorder in &self.recorders {

@@ -19,8 +19,9 @@ use crate::dpdk::mbuf::Linear;
 use crate::plan::plan::{Plan, PortId, ToolId};
 use crate::stats::counters::{DropReason, WorkerCounters};
 
-/// How long a writer without work sleeps.
-const REST: Duration = Duration::from_micros(500);
+/// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
+const REST: Duration = Duration::from_micros(50);
+const LONGEST_REST: Duration = Duration::from_millis(1);
 /// Batches between two hand-overs to the system: copies are counted as sent then.
 const ROUND: usize = 64;
 
@@ -151,6 +152,7 @@ impl Scribe {
             writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name)))?;
         }
         writer.flush()?;
+        let mut rest = REST;
         loop {
             let is_closing = self.state.is_closing.load(Ordering::Acquire);
             let mut round = Round::default();
@@ -160,6 +162,7 @@ impl Scribe {
                 return Err(error);
             }
             if round.packets > 0 {
+                rest = REST;
                 if !self.count(|counters, tool| {
                     counters.tools[tool].sent.add(round.packets);
                     counters.tools[tool].sent_bytes.add(round.bytes);
@@ -169,7 +172,8 @@ impl Scribe {
             } else if is_closing {
                 return writer.finish().map(drop);
             } else {
-                std::thread::sleep(REST);
+                std::thread::sleep(rest);
+                rest = LONGEST_REST.min(rest + REST / 4);
             }
         }
     }
@@ -202,7 +206,7 @@ impl Scribe {
             }
             match dropped {
                 0 if is_closing => return,
-                0 => std::thread::sleep(REST),
+                0 => std::thread::sleep(LONGEST_REST),
                 _ => self.drop_copies(dropped),
             }
         }

@@ -33,8 +33,8 @@ use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
-/// Mbufs of a burst of the longest packets that a capture may hold.
-const LONGEST_CHAINS: u32 = 64 * 129;
+/// Mbufs of a burst of short packets and one of the longest that a capture may hold.
+const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -217,7 +217,7 @@ fn pci_address(devargs: &str) -> Option<String> {
 /// Mbufs that the port's receive side needs at the least.
 fn least_pool(port: &PortPlan, workers: u32) -> u32 {
     if port.replay.is_some() {
-        return workers * MBUFS_A_WORKER + LONGEST_CHAINS;
+        return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
     }
     let queues = u32::from(port.rxq.unwrap_or(1).max(1)).max(if port.rxq.is_none() { workers } else { 1 });
     queues * u32::from(port.rxd) + workers * MBUFS_A_WORKER
