@@ -1,5 +1,6 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
+pub mod clocks;
 pub mod device;
 pub mod guards;
 pub mod health;
@@ -20,6 +21,7 @@ use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
+use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
 use recorder::Recorder;
@@ -48,6 +50,7 @@ pub struct Broker {
     returned: Vec<Worker>,
     phase: Arc<PhaseCell>,
     ports: Vec<Device>,
+    clocks: Clocks,
     /// The writers of capture tools.
     recorders: Vec<Recorder>,
     /// What went wrong while running: reported once, and remembered for the exit status.
@@ -162,6 +165,7 @@ impl Broker {
             log.extend(self.watch.look(now_ns, &links, &self.counters));
         }
         let now = self.started.elapsed();
+        log.extend(self.clocks.look(now, &self.ports));
         self.watch_workers(now, &mut log);
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
@@ -217,11 +221,12 @@ impl Broker {
         let all = Totals::of(&self.counters);
         let balanced = all.is_balanced();
         let totals = self.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let ports = self.ports.iter().map(|port| PortState {
+        let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
             driver: port.stats(),
             replay: port.replay(),
+            clock: self.clocks.state(index),
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();

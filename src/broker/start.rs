@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::clocks::{Clocks, NicClock, PortClock};
 use super::device::Device;
 use super::recorder::Recorder;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
@@ -22,6 +24,7 @@ use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
+use crate::dpdk::mbuf::RxStamp;
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::TxQueue;
@@ -61,12 +64,14 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 
     let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
     let workers = placement.workers.len();
-    let mut started = Vec::new();
+    let (mut started, mut clocks) = (Vec::new(), Clocks::default());
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, workers)?,
-            (Device::Replay { progress, .. }, Some(replay)) => start_replay(&eal, &plan, index, replay, progress, workers)?,
-            (Device::Replay { .. }, None) => StartedPort { sources: Vec::new(), txqs: Vec::new() },
+            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, workers, &mut clocks)?,
+            (Device::Replay { progress, .. }, replay) => {
+                clocks.add(PortClock::Given("file"));
+                start_replay(&eal, &plan, index, replay.as_ref(), progress, workers)?
+            }
         });
     }
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
@@ -81,6 +86,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         returned: Vec::new(),
         phase: Arc::clone(&phase),
         ports,
+        clocks,
         recorders: Vec::new(),
         failures: Vec::new(),
         eal: None,
@@ -125,6 +131,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             intakes,
             outlets,
             states,
+            clock: ClockView::new(broker.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             stamps: broker.watch.stamps_of(index),
             counters: Arc::clone(&counters),
@@ -263,10 +270,11 @@ fn start_replay(
     eal: &Eal,
     plan: &Plan,
     index: usize,
-    replay: &ReplayPlan,
+    replay: Option<&ReplayPlan>,
     progress: &Arc<Progress>,
     workers: usize,
 ) -> Result<StartedPort, Error> {
+    let Some(replay) = replay else { return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new() }) };
     let port_plan = &plan.ports[index];
     let count = pool_size(plan, index, port_plan, workers as u32);
     let least = workers as u32 * MBUFS_A_WORKER;
@@ -289,6 +297,7 @@ fn start_port(
     port: &Port,
     port_plan: &PortPlan,
     workers: usize,
+    clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
@@ -322,9 +331,51 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
+        wants_rx_timestamps: plan.inputs[index].needs_stamps,
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
-    Ok(StartedPort { sources: rxqs.into_iter().map(Source::Queue).collect(), txqs: txqs.into_iter().map(Some).collect() })
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps)?;
+    let sources = rxqs.into_iter().map(|rxq| {
+        let clock = match &clock {
+            ChosenClock::Poll => RxClock::Poll,
+            ChosenClock::Epoch { place, unit_ns, .. } => RxClock::Epoch { place: *place, unit_ns: *unit_ns },
+            ChosenClock::Nic { place, nic } => RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) },
+        };
+        Source::Queue { rxq, clock }
+    });
+    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect() };
+    clocks.add(match clock {
+        ChosenClock::Poll => PortClock::Poll,
+        ChosenClock::Epoch { source, .. } => PortClock::Given(source),
+        ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
+    });
+    Ok(started)
+}
+
+/// What a port's packets are timed by.
+enum ChosenClock {
+    Poll,
+    Epoch { place: RxStamp, unit_ns: u64, source: &'static str },
+    Nic { place: RxStamp, nic: NicClock },
+}
+
+/// The best clock that the driver has: net_pcap's own times, the NIC's counter where it can be read, else the poll.
+///
+/// net_pcap stamps packets with microseconds unasked, and offers no timestamps; releases that offer them stamp with nanoseconds.
+/// # Source
+/// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
+fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<ChosenClock, Error> {
+    let info = port.info();
+    let is_pcap = info.driver == "net_pcap";
+    if !is_wanted || !(is_pcap || info.rx_timestamps) {
+        return Ok(ChosenClock::Poll);
+    }
+    let place = RxStamp::register(eal)?;
+    if is_pcap {
+        let source = if plan.devargs.contains("rx_iface") || plan.devargs.contains(",iface=") { "kernel" } else { "file" };
+        return Ok(ChosenClock::Epoch { place, unit_ns: if info.rx_timestamps { 1 } else { 1000 }, source });
+    }
+    Ok(NicClock::new(port).map_or(ChosenClock::Poll, |nic| ChosenClock::Nic { place, nic }))
 }
 
 /// Gives each worker its receive queues and its ways to the tools.

@@ -15,6 +15,19 @@ pub enum ClockQuality {
     Holdover,
 }
 
+impl ClockQuality {
+    /// The word of the statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClockQuality::Free => "free",
+            ClockQuality::Ntp => "ntp",
+            ClockQuality::Gps => "gps",
+            ClockQuality::Ptp => "ptp",
+            ClockQuality::Holdover => "holdover",
+        }
+    }
+}
+
 /// When a packet was received.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stamp {

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod balance;
 pub mod burst;
 pub mod classify;
+pub mod clock;
 pub mod clock_fit;
 pub mod copy;
 pub mod dedup;

@@ -1,5 +1,6 @@
 //! Receive: one poll of one receive queue, or of a capture that is replayed, into the burst.
 
+use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
 use super::replay::Replay;
 use crate::dpdk::mbuf::MbufBurst;
@@ -15,7 +16,7 @@ pub struct Intake {
 
 /// Where packets come from.
 pub enum Source {
-    Queue(RxQueue),
+    Queue { rxq: RxQueue, clock: RxClock },
     Replay(Box<Replay>),
 }
 
@@ -34,6 +35,14 @@ impl Intake {
         }
     }
 
+    /// Writes the receive times of a burst that was just polled; a replay has done so by itself.
+    #[inline]
+    pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
+        if let Source::Queue { clock, .. } = &mut self.source {
+            clock.stamp(burst, poll, stamps);
+        }
+    }
+
     /// A replay flat out: it can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())
@@ -44,7 +53,7 @@ impl Intake {
 #[inline]
 pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps: &mut Stamps, counters: &WorkerCounters) -> usize {
     let moved = match &mut intake.source {
-        Source::Queue(rxq) => rxq.receive(burst, limit),
+        Source::Queue { rxq, .. } => rxq.receive(burst, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
     };
     counters.lcore.polls.add(1);

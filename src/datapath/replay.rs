@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use arrayvec::ArrayVec;
 
 use super::burst::MAX_BURST;
-use super::copy::Stamps;
+use super::copy::{ClockQuality, Stamps};
 use crate::capture::{LinkType, Reader, Record};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
@@ -255,6 +255,7 @@ impl Replay {
         let sound = if self.has_foreign { self.count_ethernet(&due) } else { due.len() };
         let frames: ArrayVec<_, MAX_BURST> = due[..sound].iter().map(Record::frame).collect();
         let moved = burst.copy_of(&self.pool, &frames);
+        (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
         for (ns, record) in stamps.ns.iter_mut().zip(&due[..moved.packets]) {
             *ns = self.timeline.place(record.time_ns);
         }

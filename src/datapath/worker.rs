@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
+use super::clock::ClockView;
 use super::copy::Stamps;
 use super::egress::{Outlets, abandon, egress, flush};
 use super::flows::Flows;
 use super::live::LiveView;
-use super::receive::{Intake, Source, receive};
+use super::receive::{Intake, receive};
 use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle};
 use crate::dpdk::clock;
@@ -68,6 +69,8 @@ pub struct Worker {
     /// By rule.
     pub states: Vec<RuleState>,
     pub live: LiveView,
+    /// The line of the time-stamp counter.
+    pub clock: ClockView,
     /// By group: for groups to which flows return when idle.
     pub stamps: Vec<Option<Arc<BucketStamps>>>,
     pub counters: Arc<WorkerCounters>,
@@ -292,8 +295,8 @@ impl Worker {
             if input.needs_time {
                 now_ns = clock::now_ns();
             }
-            if input.needs_stamps && matches!(intake.source, Source::Queue(_)) {
-                desk.stamps.ns[..received].fill(clock::now_ns());
+            if input.needs_stamps {
+                intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
             }
             let origin = Origin { port: intake.port, stamps: &desk.stamps };
             let (live, stamps) = (self.live.get(), &self.stamps);

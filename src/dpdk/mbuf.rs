@@ -29,6 +29,27 @@ impl Default for MbufBurst {
     }
 }
 
+/// Where drivers put receive times: an mbuf's dynamic field and its flag.
+#[derive(Clone, Copy, Debug)]
+pub struct RxStamp {
+    offset: u32,
+    flag: u64,
+}
+
+impl RxStamp {
+    /// Asks DPDK for the place, which is the same for all ports.
+    ///
+    /// # Errors
+    /// If mbufs have no room left.
+    pub fn register(_eal: &super::Eal) -> Result<Self, super::Error> {
+        let (mut offset, mut flag) = (0, 0);
+        // SAFETY: both are written during the call only.
+        let result = unsafe { dpdk_sys::rte_mbuf_dyn_rx_timestamp_register(&mut offset, &mut flag) };
+        super::error::check("mbufs", "rte_mbuf_dyn_rx_timestamp_register", result)?;
+        Ok(Self { offset: offset.unsigned_abs(), flag })
+    }
+}
+
 /// Room for the frames of a burst, on the stack of one turn of the worker loop.
 pub type Frames<'a> = ArrayVec<Frame<'a>, MAX_BURST>;
 
@@ -75,6 +96,20 @@ impl MbufBurst {
             self.wire_lens.iter_mut().zip(frames).for_each(|(len, frame)| *len = frame.original_len());
         }
         Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
+    }
+
+    /// Writes what the driver says of each packet's receive time, in its own unit; gives the packets that it says something of.
+    #[inline]
+    pub fn raw_stamps(&self, place: RxStamp, stamps: &mut [u64; MAX_BURST]) -> Selection {
+        let mut stamped = 0;
+        for (index, (stamp, &mbuf)) in stamps.iter_mut().zip(&self.mbufs[..self.count]).enumerate() {
+            // SAFETY: the burst owns the mbuf; the offset is that of `ol_flags` (shim.h).
+            let flags = unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).read() };
+            // SAFETY: DPDK gave the offset of a field of 8 bytes in every mbuf (`RxStamp::register`), at any alignment.
+            *stamp = unsafe { field::<u64>(mbuf, place.offset).read_unaligned() };
+            stamped |= u64::from(flags & place.flag != 0) << index;
+        }
+        Selection(stamped)
     }
 
     /// Writes each packet's length in bytes.

@@ -302,6 +302,26 @@ pub struct PortState {
     pub link: Link,
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
+    pub clock: ClockState,
+}
+
+/// Where the receive times of a port's packets come from.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClockState {
+    /// `nic`, `file`, `kernel` or `poll`.
+    pub source: &'static str,
+    /// How the clock behind it is disciplined.
+    pub quality: &'static str,
+    /// The counter is not fitted to the system's clock yet, or not any more.
+    pub degraded: bool,
+    /// Real time at tick 0, of the counter that is fitted: the NIC's, or the time-stamp counter.
+    pub offset_ns: Option<i64>,
+    pub ns_per_tick: Option<f64>,
+    /// How far times may be from the system's.
+    pub error_ns: Option<u64>,
+    pub readings: u64,
+    pub rejected: u64,
+    pub steps: u64,
 }
 
 /// How far a replay has come.
@@ -444,6 +464,7 @@ pub struct PortEntry {
     pub driver: DriverStats,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayState>,
+    pub clock: ClockState,
 }
 
 #[derive(Clone, Serialize)]
@@ -584,6 +605,7 @@ impl Snapshot {
                 speed_mbps: state.link.speed_mbps,
                 driver: state.driver,
                 replay: state.replay,
+                clock: state.clock,
             };
             (port.name.clone(), entry)
         });
