@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use crate::datapath::record::{Batch, Belt};
+use crate::datapath::order::Order;
+use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;
+use crate::dpdk::{self, clock};
 use crate::plan::plan::{Plan, PortId, ToolId};
-use crate::stats::counters::{DropReason, WorkerCounters};
+use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -51,7 +53,14 @@ struct Scribe {
     /// By port of the plan.
     interfaces: Vec<Option<InterfaceId>>,
     linear: Linear,
+    /// Where copies are written in the order of their times.
+    order: Option<Order<Copy>>,
+    /// Copies that may be written.
+    leaving: Vec<Copy>,
 }
+
+/// A copy that is held.
+type Copy = (dpdk::mbuf::Packet, Note);
 
 /// Where a capture is written to.
 enum Target {
@@ -97,8 +106,18 @@ impl Recorder {
         for (index, PortId(port)) in ports.into_iter().enumerate() {
             interfaces[port] = Some(InterfaceId(index as u32));
         }
+        let order = plan_tool.order_ns.map(|window_ns| Order::new(window_ns, plan_tool.queue));
         let state = Arc::new(State::default());
-        let scribe = Scribe { belts, state: Arc::clone(&state), counters, tool: tool.0, interfaces, linear: Linear::default() };
+        let scribe = Scribe {
+            belts,
+            state: Arc::clone(&state),
+            counters,
+            tool: tool.0,
+            interfaces,
+            linear: Linear::default(),
+            order,
+            leaving: Vec::new(),
+        };
         let thread = std::thread::Builder::new().name("capture".into()).spawn(move || scribe.run(target, names, &path));
         Ok(Self { tool, state, thread: Some(thread.map_err(refused_thread)?), is_stuck: false })
     }
@@ -156,12 +175,19 @@ impl Scribe {
         loop {
             let is_closing = self.state.is_closing.load(Ordering::Acquire);
             let mut round = Round::default();
-            let written = self.write_round(&mut writer, &mut round).and_then(|()| writer.flush());
-            if let Err(error) = written {
-                self.drop_copies(round.packets);
-                return Err(error);
-            }
-            if round.packets > 0 {
+            let has_batches =
+                match self.write_round(&mut writer, is_closing, &mut round).and_then(|has| writer.flush().map(|()| has)) {
+                    Ok(has_batches) => has_batches,
+                    Err(error) => {
+                        let mut held = 0;
+                        if let Some(order) = &mut self.order {
+                            order.release_all(&mut |_| held += 1);
+                        }
+                        self.drop_copies(round.packets + held);
+                        return Err(error);
+                    }
+                };
+            if has_batches || round.packets > 0 {
                 rest = REST;
                 if !self.count(|counters, tool| {
                     counters.tools[tool].sent.add(round.packets);
@@ -178,19 +204,43 @@ impl Scribe {
         }
     }
 
-    /// Writes some batches of every worker. What was taken is in `round`, written or not.
-    fn write_round<W: Write>(&mut self, writer: &mut Writer<W>, round: &mut Round) -> io::Result<()> {
+    /// Takes some batches of every worker and writes what may leave. What was taken out for good is in `round`, written or not.
+    /// Gives whether there were any batches.
+    fn write_round<W: Write>(&mut self, writer: &mut Writer<W>, is_closing: bool, round: &mut Round) -> io::Result<bool> {
+        let mut has_batches = false;
         for belt in &self.belts {
             for _ in 0..ROUND {
-                let Some(batch) = belt.next() else { break };
-                round.packets += batch.notes.len() as u64;
-                round.bytes += batch.packets.bytes();
-                let written = write_batch(&batch, &self.interfaces, &mut self.linear, writer);
+                let Some(mut batch) = belt.next() else { break };
+                has_batches = true;
+                let written = match &mut self.order {
+                    None => {
+                        round.packets += batch.notes.len() as u64;
+                        round.bytes += batch.packets.bytes();
+                        write_batch(&batch, &self.interfaces, &mut self.linear, writer)
+                    }
+                    Some(order) => {
+                        take_in(&mut batch, order, &mut self.leaving, &self.counters.tools[self.tool]);
+                        Ok(())
+                    }
+                };
                 belt.give_back(batch);
                 written?;
             }
         }
-        Ok(())
+        if let Some(order) = &mut self.order {
+            let out = &mut |copy| self.leaving.push(copy);
+            match (has_batches || self.belts.iter().any(|belt| belt.is_behind()), is_closing && !has_batches) {
+                (true, false) => order.release(None, out),
+                (false, false) => order.release(Some(clock::monotonic_ns()), out),
+                (_, true) => order.release_all(out),
+            }
+            round.packets += self.leaving.len() as u64;
+            for (packet, note) in self.leaving.drain(..) {
+                round.bytes += u64::from(packet.len());
+                packet.view(&mut self.linear, |bytes| writer.write(&written(&note, bytes, &self.interfaces)))?;
+            }
+        }
+        Ok(has_batches)
     }
 
     /// Drops what comes, until the close.
@@ -232,15 +282,27 @@ fn write_batch<W: Write>(
     linear: &mut Linear,
     writer: &mut Writer<W>,
 ) -> io::Result<()> {
-    batch.packets.view(linear, |index, bytes| {
-        let note = &batch.notes[index];
-        writer.write(&Packet {
-            // rules send packets of these ports alone
-            interface: interfaces[note.port.0].unwrap_or(InterfaceId(0)),
-            time_ns: note.time_ns,
-            bytes,
-            original_len: note.original_len.max(bytes.len() as u32),
-            comments: &[],
-        })
-    })
+    batch.packets.view(linear, |index, bytes| writer.write(&written(&batch.notes[index], bytes, interfaces)))
+}
+
+/// What the file has of a packet.
+fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &[Option<InterfaceId>]) -> Packet<'a> {
+    Packet {
+        // rules send packets of these ports alone
+        interface: interfaces[note.port.0].unwrap_or(InterfaceId(0)),
+        time_ns: note.time_ns,
+        bytes,
+        original_len: note.original_len.max(bytes.len() as u32),
+        comments: &[],
+    }
+}
+
+/// Holds a batch's packets until they may leave in order.
+fn take_in(batch: &mut Batch, order: &mut Order<Copy>, leaving: &mut Vec<Copy>, tool: &ToolCounters) {
+    let now_ns = clock::monotonic_ns();
+    for note in batch.notes.drain(..) {
+        let Some(packet) = batch.packets.pop() else { break };
+        let is_late = order.push(note.time_ns, now_ns, (packet, note), &mut |copy| leaving.push(copy));
+        tool.late.add(u64::from(is_late));
+    }
 }

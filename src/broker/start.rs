@@ -13,7 +13,7 @@ use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Line, Merge, Outlet, Outlets};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
 use crate::datapath::receive::{Intake, Source};
@@ -31,7 +31,7 @@ use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::plan::Plan;
-use crate::plan::plan::{Output, PortPlan, ReplayPlan, ToolId, ToolPlan};
+use crate::plan::plan::{Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, ToolId, ToolPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -74,6 +74,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             }
         });
     }
+    set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let mut belts = Vec::new();
@@ -100,7 +101,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
-    for (index, (lcore, (intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
+    for (index, (lcore, (mut intakes, outlets))) in placement.workers.into_iter().zip(crew).enumerate() {
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -128,6 +129,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         let counters = Arc::new(counters);
         let worker = Worker {
             plan: Arc::clone(&plan),
+            is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
             states,
@@ -236,7 +238,7 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
         return 0;
     }
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
-        * plan.tools.iter().map(|tool| tool.queue).sum::<usize>();
+        * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * tool.queue } else { tool.queue }).sum::<usize>();
     let wanted = least_pool(port, workers).saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
     plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
 }
@@ -285,7 +287,8 @@ fn start_replay(
         )));
     }
     let pool = Mempool::create(eal, &format!("replay-{index}"), count, None)?;
-    let replay = Replay::open(replay, pool, Arc::clone(progress))
+    let step_ns = plan.order_of(PortId(index));
+    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
         .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
     Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new() })
 }
@@ -352,6 +355,26 @@ fn start_port(
     Ok(started)
 }
 
+/// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
+fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
+    const LONGEST: u64 = 10_000_000_000;
+    let mut replays: Vec<(&mut Replay, u64)> = Vec::new();
+    for source in ports.iter_mut().flat_map(|port| &mut port.sources) {
+        if let Source::Replay(replay) = source
+            && replay.speed() != ReplaySpeed::Max
+            && let Some(first_ns) = replay.next_time()
+        {
+            replays.push((replay, first_ns));
+        }
+    }
+    let firsts: Vec<(ReplaySpeed, u64)> = replays.iter().map(|(replay, first_ns)| (replay.speed(), *first_ns)).collect();
+    for (replay, first_ns) in replays {
+        let near = firsts.iter().filter(|(speed, other)| *speed == replay.speed() && first_ns.saturating_sub(*other) <= LONGEST);
+        let origin_ns = near.map(|(_, other)| *other).min().unwrap_or(first_ns);
+        replay.set_origin(origin_ns);
+    }
+}
+
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
@@ -405,6 +428,7 @@ fn hire(
             handovers: Vec::new(),
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
+            time_place: None,
             has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();
@@ -428,18 +452,20 @@ fn hire(
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
             continue;
         }
-        let queues = ports[port.0].txqs.len();
+        // what is put in order has to pass one place
+        let queues = if tool.order_ns.is_some() { 1 } else { ports[port.0].txqs.len() };
+        let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
         let sharers =
             (0..workers.min(queues)).filter(|owner| (*owner..workers).step_by(queues).any(|worker| is_fed[worker])).count();
         let mut senders = Vec::new();
         for worker in 0..workers {
             if worker < queues {
-                let place = *owned[worker][port.0].get_or_insert_with(|| {
+                let txq = *owned[worker][port.0].get_or_insert_with(|| {
                     outlets[worker].txqs.extend(ports[port.0].txqs[worker].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq: place, line: line(tool, sharers, true) });
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place) });
                 senders.push(None);
             } else {
                 let owner = worker % queues;
@@ -449,7 +475,8 @@ fn hire(
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None) });
+                outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
     }
@@ -457,14 +484,15 @@ fn hire(
 }
 
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool) -> Line {
+fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>) -> Line {
+    let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
     let shape = tool.shape.filter(|_| is_sending);
     if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() {
-        return Line::new(tool.queue, None);
+        return Line::new(tool.queue, None, merge);
     }
     let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
     let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
-    Line::new(tool.queue, Some(Gate::new(limits, bucket)))
+    Line::new(tool.queue, Some(Gate::new(limits, bucket)), merge)
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ impl Watch {
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
             spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, |shape| longest_wait_ns(shape, workers)));
+            // nor is one that holds copies on purpose
+            spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);

@@ -15,6 +15,7 @@ pub mod flows;
 pub mod hash;
 pub mod limit;
 pub mod live;
+pub mod order;
 pub mod parse;
 pub mod receive;
 pub mod record;

@@ -43,6 +43,27 @@ impl Intake {
         }
     }
 
+    /// The time of the next packet of a replay whose packets are put in order.
+    pub fn next_in_step(&mut self) -> Option<u64> {
+        match &mut self.source {
+            Source::Replay(replay) if replay.step_ns().is_some() => replay.next_time(),
+            _ => None,
+        }
+    }
+
+    /// The next packet of all other replays in step is of time `next_ns`.
+    pub fn keep_within(&mut self, next_ns: u64) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.keep_within(next_ns);
+        }
+    }
+
+    /// A replay that had more packets to give when it was polled last.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.source, Source::Replay(replay) if replay.is_behind())
+    }
+
     /// A replay flat out: it can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())

@@ -5,6 +5,7 @@
 //! finds no batch free is dropped as congested.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
@@ -44,6 +45,8 @@ pub struct Belt {
     free: ArrayQueue<Box<Batch>>,
     batches: usize,
     batch_len: usize,
+    /// worker: sets; writer: reads. Earlier packets than those given may be about to come. Relaxed suffices: it is a hint.
+    is_behind: AtomicBool,
 }
 
 impl Belt {
@@ -51,13 +54,24 @@ impl Belt {
     pub fn new(packets: usize) -> Arc<Self> {
         let batch_len = packets.clamp(1, MAX_BURST);
         let batches = packets.div_ceil(batch_len).max(1);
-        let belt = Self { full: ArrayQueue::new(batches), free: ArrayQueue::new(batches), batches, batch_len };
+        let belt = Self {
+            full: ArrayQueue::new(batches),
+            free: ArrayQueue::new(batches),
+            batches,
+            batch_len,
+            is_behind: AtomicBool::new(true),
+        };
         for _ in 0..batches {
             let batch = Batch { packets: MbufQueue::with_capacity(batch_len), notes: ArrayVec::new() };
             // there is room for all of them
             let _ = belt.free.push(Box::new(batch));
         }
         Arc::new(belt)
+    }
+
+    /// writer: whether earlier packets than those given may be about to come.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// writer: the next batch, oldest first.
@@ -118,8 +132,10 @@ impl Line {
         (selection.count() - rest.count()) as usize
     }
 
-    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits.
-    pub fn flush(&mut self) -> bool {
+    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits. `is_behind` says that earlier packets
+    /// may be about to come.
+    pub fn flush(&mut self, is_behind: bool) -> bool {
+        self.belt.is_behind.store(is_behind, Ordering::Relaxed);
         if self.belt.full.is_empty()
             && let Some(batch) = self.open.take()
         {

@@ -105,12 +105,14 @@ pub struct Pace {
     hz: u64,
     /// The first packet's time, and when it was due.
     origin: Option<(u64, u64)>,
+    /// The time that packets are due by their distance from, where it is not the first packet's.
+    origin_ns: Option<u64>,
     paused: Option<u64>,
 }
 
 impl Pace {
     pub fn new(speed: ReplaySpeed, hz: u64) -> Self {
-        Self { speed, hz: hz.max(1), origin: None, paused: None }
+        Self { speed, hz: hz.max(1), origin: None, origin_ns: None, paused: None }
     }
 
     /// The latest time of packets that are due at `now` ticks, where `first_ns` is the time of the next packet.
@@ -121,7 +123,7 @@ impl Pace {
             ReplaySpeed::Original => 1000,
             ReplaySpeed::Times { thousandths } => thousandths,
         };
-        let (origin_ns, origin) = *self.origin.get_or_insert((first_ns, now));
+        let (origin_ns, origin) = *self.origin.get_or_insert((self.origin_ns.unwrap_or(first_ns), now));
         let ticks = u128::from(now.saturating_sub(origin));
         let ns = ticks * u128::from(thousandths) * 1_000_000 / u128::from(self.hz);
         origin_ns.saturating_add(u64::try_from(ns).unwrap_or(u64::MAX))
@@ -156,6 +158,11 @@ pub struct Replay {
     /// Passes after this one; `None`: for ever.
     passes_left: Option<u64>,
     timeline: Timeline,
+    /// How far it may be ahead of other replays whose packets are put in order with its own.
+    step_ns: Option<u64>,
+    /// Later packets wait for the other replays.
+    limit_ns: u64,
+    is_behind: bool,
     progress: Arc<Progress>,
 }
 
@@ -188,11 +195,11 @@ impl Timeline {
 }
 
 impl Replay {
-    /// Opens the file of a port whose mbufs come from `pool`.
+    /// Opens the file of a port whose mbufs come from `pool`. With `step_ns` it is kept from being ahead of other replays by more.
     ///
     /// # Errors
     /// As [`probe`].
-    pub fn open(plan: &ReplayPlan, pool: Arc<Mempool>, progress: Arc<Progress>) -> Result<Self, String> {
+    pub fn open(plan: &ReplayPlan, step_ns: Option<u64>, pool: Arc<Mempool>, progress: Arc<Progress>) -> Result<Self, String> {
         let path = PathBuf::from(&plan.path);
         probe(&path)?;
         let is_small = || std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_KEPT_BYTES);
@@ -213,6 +220,9 @@ impl Replay {
             pace: Pace::new(plan.speed, clock::tsc_hz()),
             passes_left: plan.passes.map(|passes| passes.saturating_sub(1)),
             timeline: Timeline::default(),
+            step_ns,
+            limit_ns: u64::MAX,
+            is_behind: false,
             progress,
         };
         replay.reader = Some(replay.open_again()?);
@@ -225,6 +235,30 @@ impl Replay {
             None => Reader::read_ahead(open(&self.path)?),
         };
         reader.map_err(|error| error.to_string())
+    }
+
+    pub fn step_ns(&self) -> Option<u64> {
+        self.step_ns
+    }
+
+    /// The next packet of all replays in step is of time `next_ns`.
+    pub fn keep_within(&mut self, next_ns: u64) {
+        self.limit_ns = self.step_ns.map_or(u64::MAX, |step_ns| next_ns.saturating_add(step_ns));
+    }
+
+    /// Whether there were more packets that were due when it was polled last.
+    #[inline(always)]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Packets are due by their distance from `origin_ns`, not from the first.
+    pub fn set_origin(&mut self, origin_ns: u64) {
+        self.pace.origin_ns = Some(origin_ns);
+    }
+
+    pub fn speed(&self) -> ReplaySpeed {
+        self.pace.speed
     }
 
     /// Whether packets are due as fast as they can be taken.
@@ -242,9 +276,11 @@ impl Replay {
 
     /// Takes at most `limit` packets that are due into an empty burst, with their times.
     pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize, stamps: &mut Stamps) -> Moved {
+        self.is_behind = false;
         let Some(first_ns) = self.next_time() else { return Moved::default() };
         let Some(reader) = &self.reader else { return Moved::default() };
-        let horizon_ns = self.pace.horizon_ns(first_ns, if self.is_flat_out() { 0 } else { clock::tsc() });
+        let due_ns = self.pace.horizon_ns(first_ns, if self.is_flat_out() { 0 } else { clock::tsc() });
+        let horizon_ns = due_ns.min(self.limit_ns);
         let shift_ns = self.timeline.shift_ns;
         let waiting = reader.burst();
         let due = (self.taken..waiting.len())
@@ -252,6 +288,9 @@ impl Replay {
             .take(limit.min(MAX_BURST))
             .take_while(|record| record.time_ns.wrapping_add(shift_ns) <= horizon_ns);
         let due: ArrayVec<Record<'_>, MAX_BURST> = due.collect();
+        // what waits for the pace is not behind
+        let next = waiting.len().checked_sub(self.taken + due.len()).filter(|&left| left > 0).map(|left| waiting.len() - left);
+        self.is_behind = next.is_none_or(|next| waiting.get(next).time_ns.wrapping_add(shift_ns) <= due_ns);
         let sound = if self.has_foreign { self.count_ethernet(&due) } else { due.len() };
         let frames: ArrayVec<_, MAX_BURST> = due[..sound].iter().map(Record::frame).collect();
         let moved = burst.copy_of(&self.pool, &frames);
@@ -284,7 +323,7 @@ impl Replay {
 
     /// The next packet's time; `None` when there is none, for ever.
     #[inline]
-    fn next_time(&mut self) -> Option<u64> {
+    pub fn next_time(&mut self) -> Option<u64> {
         loop {
             let burst = self.reader.as_ref()?.burst();
             if self.taken < burst.len() {

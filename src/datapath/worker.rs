@@ -9,7 +9,7 @@ use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
 use super::clock::ClockView;
 use super::copy::Stamps;
-use super::egress::{Outlets, abandon, egress, flush};
+use super::egress::{Held, Outlets, abandon, egress, flush};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::receive::{Intake, receive};
@@ -65,6 +65,8 @@ impl PhaseCell {
 pub struct Worker {
     pub plan: Arc<Plan>,
     pub intakes: Vec<Intake>,
+    /// Several intakes are replays whose packets are put in order.
+    pub is_in_step: bool,
     pub outlets: Outlets,
     /// By rule.
     pub states: Vec<RuleState>,
@@ -225,12 +227,12 @@ impl Worker {
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
                     let has_received = self.bypass(&mut desk);
-                    let flushed = flush(&mut self.outlets, &self.counters);
+                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.is_quiet.store(!flushed.are_copies_left, Ordering::Release);
                     has_received | flushed.has_moved
                 }
                 Phase::Paused | Phase::Draining => {
-                    let flushed = flush(&mut self.outlets, &self.counters);
+                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.is_quiet.store(!flushed.is_left, Ordering::Release);
                     flushed.has_moved
                 }
@@ -259,6 +261,11 @@ impl Worker {
         self.live.refresh();
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
+        // packets that are older than those seen may wait in a queue, or in a file
+        let mut held = Held::Expire;
+        if self.is_in_step {
+            keep_step(&mut self.intakes);
+        }
         for intake in &mut self.intakes {
             desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
@@ -266,12 +273,15 @@ impl Worker {
             if self.outlets.has_captures && intake.is_flat_out() {
                 limit = limit.min(self.outlets.capture_room(self.live.get()));
                 if limit == 0 {
-                    is_full = false;
+                    (is_full, held) = (false, Held::Stay);
                     continue;
                 }
             }
             let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters);
             is_full &= received == limit;
+            if received == limit || intake.is_behind() {
+                held = Held::Stay;
+            }
             if received == 0 {
                 continue;
             }
@@ -312,7 +322,7 @@ impl Worker {
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
             self.counters.lcore.enter(Stage::Flush);
-            is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
+            is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
         }
         is_busy
     }
@@ -337,6 +347,18 @@ impl Worker {
     /// Counts and frees what could not be sent. Every worker has returned.
     pub fn abandon(&mut self) {
         abandon(&mut self.outlets, &self.counters);
+    }
+}
+
+/// Lets replays that share a tool with `order` go on in step: none is ahead of the next packet of another by more than the window, so
+/// that all their packets can be put in order, however fast they are read.
+fn keep_step(intakes: &mut [Intake]) {
+    for index in 0..intakes.len() {
+        let mut next_ns = u64::MAX;
+        for (_, other) in intakes.iter_mut().enumerate().filter(|(other, _)| *other != index) {
+            next_ns = next_ns.min(other.next_in_step().unwrap_or(u64::MAX));
+        }
+        intakes[index].keep_within(next_ns);
     }
 }
 

@@ -24,6 +24,13 @@ pub fn is_disciplined() -> bool {
     result >= 0 && state.status & libc::STA_UNSYNC == 0
 }
 
+/// Nanoseconds of the time-stamp counter, from some moment on.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    let ns = u128::from(tsc()) * 1_000_000_000 / u128::from(tsc_hz().max(1));
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}
+
 /// Tells the processor that this is a wait loop.
 #[inline]
 pub fn pause() {

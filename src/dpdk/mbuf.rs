@@ -98,6 +98,14 @@ impl MbufBurst {
         Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
     }
 
+    /// Writes a time to each packet, for stages that see only the packet.
+    pub fn write_stamps(&mut self, place: RxStamp, stamps: &[u64; MAX_BURST]) {
+        for (&mbuf, &stamp) in self.mbufs[..self.count].iter().zip(stamps) {
+            // SAFETY: the burst owns the mbuf alone until it is shared; DPDK gave the offset of a field of 8 bytes in every mbuf.
+            unsafe { field::<u64>(mbuf, place.offset).write_unaligned(stamp) };
+        }
+    }
+
     /// Writes what the driver says of each packet's receive time, in its own unit; gives the packets that it says something of.
     #[inline]
     pub fn raw_stamps(&self, place: RxStamp, stamps: &mut [u64; MAX_BURST]) -> Selection {
@@ -510,6 +518,77 @@ impl MbufQueue {
         self.head = 0;
         self.tail = 0;
         count
+    }
+}
+
+/// One reference to a packet.
+pub struct Packet(*mut rte_mbuf);
+
+// SAFETY: an mbuf may be used and freed on any lcore; the reference is owned alone.
+unsafe impl Send for Packet {}
+
+impl Packet {
+    /// The packet's length in bytes.
+    pub fn len(&self) -> u32 {
+        packet_len(self.0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shows the packet's bytes to `look`; several segments are joined in `linear`.
+    pub fn view<R>(&self, linear: &mut Linear, look: impl FnOnce(&[u8]) -> R) -> R {
+        if segments(self.0) == 1 {
+            return look(frame(self.0).bytes());
+        }
+        let len = packet_len(self.0) as usize;
+        if linear.0.len() < len {
+            linear.0.resize(len, 0);
+        }
+        // SAFETY: the chain is owned; the shim writes at most `len` bytes, for which there is room.
+        let copied = unsafe { dpdk_sys::tl_linearise(self.0, linear.0.as_mut_ptr(), len as u32) } as usize;
+        look(&linear.0[..copied])
+    }
+
+    /// The time that [`MbufBurst::write_stamps`] wrote.
+    #[inline]
+    pub fn stamp(&self, place: RxStamp) -> u64 {
+        // SAFETY: DPDK gave the offset of a field of 8 bytes in every mbuf (`RxStamp::register`).
+        unsafe { field::<u64>(self.0, place.offset).read_unaligned() }
+    }
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        free_all(&mut [self.0]);
+    }
+}
+
+impl MbufQueue {
+    /// Takes the oldest packet out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Packet> {
+        let mut oldest = None;
+        self.move_front(|mbufs| {
+            oldest = mbufs.first().map(|&mbuf| Packet(mbuf));
+            usize::from(oldest.is_some())
+        });
+        oldest
+    }
+
+    /// Appends a packet, or gives it back where there is no room.
+    #[inline]
+    pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
+        if self.room() == 0 {
+            return Err(packet);
+        }
+        self.append(|slots| {
+            slots[0] = packet.0;
+            1
+        });
+        std::mem::forget(packet);
+        Ok(())
     }
 }
 

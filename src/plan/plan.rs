@@ -156,6 +156,8 @@ pub struct ToolPlan {
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
     pub shape: Option<Shape>,
+    /// `order window DURATION`: copies leave in the order of their times.
+    pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
     pub alarm: Option<AlarmPlan>,
     /// A direction of this wire: originals, not copies.
@@ -364,7 +366,14 @@ impl Plan {
 
     /// Whether a tool asks for the packets' own times.
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
-        self.tools[tool.0].output == Output::Capture
+        let tool = &self.tools[tool.0];
+        tool.output == Output::Capture || tool.order_ns.is_some()
+    }
+
+    /// The shortest window of the tools that put packets of a port in order.
+    pub fn order_of(&self, port: PortId) -> Option<u64> {
+        let ordered = (0..self.tools.len()).map(ToolId).filter(|&tool| self.tools[tool.0].order_ns.is_some());
+        ordered.filter(|&tool| self.ports_to(tool).contains(&port)).filter_map(|tool| self.tools[tool.0].order_ns).min()
     }
 
     /// Whether a rule's targets want to know when their buckets were used.

@@ -545,6 +545,7 @@ impl<'a> Resolver<'a> {
             thresholds: None,
             shape: None,
             alarm: None,
+            order_ns: None,
             wire: None,
             health: HealthSpec::LOCAL,
             is_drained: tool.is_drained,
@@ -580,6 +581,10 @@ impl<'a> Resolver<'a> {
                 ToolOption::Alarm { percent, hold } => {
                     let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
                     plan.alarm = Some(AlarmPlan { percent: *percent, hold });
+                }
+                ToolOption::Order(window) if *window <= LONGEST_ORDER_WINDOW => plan.order_ns = Some(nanoseconds(*window)),
+                ToolOption::Order(_) => {
+                    self.error(Diagnostic::error(option.span, "this window is too long").label("expected at most 1m"));
                 }
                 ToolOption::Rate { rate, burst } => {
                     let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
@@ -655,6 +660,7 @@ impl<'a> Resolver<'a> {
             tools.push(ToolPlan {
                 name: format!("{}:{direction}", wire.name.value),
                 output: Output::Port(to),
+                order_ns: None,
                 capture: None,
                 queue: DEFAULT_QUEUE,
                 queue_bytes: None,
@@ -1128,6 +1134,9 @@ const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
 const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
 const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
+
+/// What a tool with `order` may hold copies for.
+const LONGEST_ORDER_WINDOW: Duration = Duration::from_secs(60);
 
 /// Packets that may wait for a tool where its `queue` does not say.
 const DEFAULT_QUEUE: usize = 4096;

@@ -50,6 +50,8 @@ pub struct ToolTotals {
     pub copies: Copies,
     pub sent_bytes: u64,
     pub refused: Refused,
+    /// Copies that left behind later ones.
+    pub late: u64,
     /// Copies that wait for the tool at this moment.
     pub queue_depth: u64,
     /// The most that waited in one worker's queue.
@@ -120,6 +122,9 @@ pub struct ToolEntry {
     pub sent_bytes: u64,
     /// Of the dropped copies, those that the queue refused, by class.
     pub refused: Refused,
+    /// Where the tool has `order`: copies that came behind later ones, beyond the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u64>,
     pub queue_depth: u64,
     pub queue_peak: u64,
     pub latency_ns: Latency,
@@ -130,8 +135,9 @@ pub struct ToolEntry {
 }
 
 impl ToolEntry {
-    fn of(totals: &ToolTotals, health: ToolHealth) -> Self {
+    fn of(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -> Self {
         Self {
+            late: is_ordered.then_some(totals.late),
             copies: totals.copies,
             sent_bytes: totals.sent_bytes,
             refused: totals.refused,
@@ -168,6 +174,7 @@ impl Totals {
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
             })),
+            late: sum(&|worker| worker.tools[id].late.get()),
             queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
             queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
             latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
@@ -236,6 +243,7 @@ impl Totals {
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
             })),
+            late: a.late - b.late,
             queue_depth: a.queue_depth,
             queue_peak: a.queue_peak,
             latency: a.latency.since(&b.latency),
@@ -617,7 +625,8 @@ impl Snapshot {
         });
         let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
         let tools = plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
-        let tools = tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, health)));
+        let tools =
+            tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health)));
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
             Some((rule.priority.to_string(), entry))

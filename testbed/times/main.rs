@@ -4,5 +4,6 @@
 mod support;
 
 mod capture;
+mod order;
 mod packets;
 mod replay;
