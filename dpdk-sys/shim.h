@@ -96,6 +96,7 @@ struct tl_bytes {
 };
 
 unsigned tl_packets_of(struct rte_mempool *pool, struct rte_mbuf **mbufs, const struct tl_bytes *packets, unsigned count);
+int tl_packet_enter(struct rte_mbuf *packet, uint32_t offset, uint32_t len, const uint8_t *link, uint32_t link_len);
 int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size);
 
 unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);

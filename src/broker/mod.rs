@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::sample::Budget;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
@@ -20,7 +21,7 @@ use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
+use crate::stats::snapshot::{LcoreState, PortState, Snapshot, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
@@ -51,6 +52,8 @@ pub struct Broker {
     phase: Arc<PhaseCell>,
     ports: Vec<Device>,
     clocks: Clocks,
+    /// By port, and by receive queue: what was counted where tunnels end.
+    reports: Vec<Vec<EndpointReport>>,
     /// The writers of capture tools.
     recorders: Vec<Recorder>,
     /// What went wrong while running: reported once, and remembered for the exit status.
@@ -227,6 +230,7 @@ impl Broker {
             driver: port.stats(),
             replay: port.replay(),
             clock: self.clocks.state(index),
+            terminate: TerminateState::of(&self.reports[index]),
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();

@@ -14,6 +14,7 @@ use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Merge, Outlet, Outlets};
+use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
 use crate::datapath::receive::{Intake, Source};
@@ -78,7 +79,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let mut belts = Vec::new();
-    let crew = hire(&eal, &plan, started, &placement.workers, &mut belts)?;
+    let mut reports: Vec<Vec<EndpointReport>> = vec![Vec::new(); plan.ports.len()];
+    let crew = hire(&eal, &plan, started, &placement.workers, &mut belts, &mut reports)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -88,6 +90,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         phase: Arc::clone(&phase),
         ports,
         clocks,
+        reports,
         recorders: Vec::new(),
         failures: Vec::new(),
         eal: None,
@@ -375,6 +378,16 @@ fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
     }
 }
 
+/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
+    if port.terminators.is_empty() {
+        return None;
+    }
+    let report = EndpointReport::default();
+    reports.push(Arc::clone(&report));
+    Some(Box::new(Endpoint::new(port.terminators.clone(), report)))
+}
+
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
@@ -411,13 +424,15 @@ fn hire(
     mut ports: Vec<StartedPort>,
     lcores: &[LcoreId],
     belts: &mut Vec<(ToolId, Vec<Arc<Belt>>)>,
+    reports: &mut [Vec<EndpointReport>],
 ) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
         for source in port.sources.drain(..) {
-            intakes[next % workers].push(Intake { port: crate::plan::plan::PortId(index), source });
+            let endpoint = endpoint(&plan.ports[index], &mut reports[index]);
+            intakes[next % workers].push(Intake { port: PortId(index), source, endpoint });
             next += 1;
         }
     }

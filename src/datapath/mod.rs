@@ -10,6 +10,7 @@ pub mod copy;
 pub mod dedup;
 pub mod edit;
 pub mod egress;
+pub mod endpoint;
 pub mod flow_table;
 pub mod flows;
 pub mod hash;

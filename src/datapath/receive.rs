@@ -2,6 +2,7 @@
 
 use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
+use super::endpoint::Endpoint;
 use super::replay::Replay;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
@@ -12,6 +13,8 @@ use crate::stats::counters::WorkerCounters;
 pub struct Intake {
     pub port: PortId,
     pub source: Source,
+    /// Where tunnels end.
+    pub endpoint: Option<Box<Endpoint>>,
 }
 
 /// Where packets come from.

@@ -236,7 +236,10 @@ impl Worker {
                     self.is_quiet.store(!flushed.is_left, Ordering::Release);
                     flushed.has_moved
                 }
-                Phase::Stopped => return self,
+                Phase::Stopped => {
+                    self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+                    return self;
+                }
             };
             if !is_resting && self.phase.get() == Phase::Paused {
                 is_resting = true;
@@ -249,6 +252,7 @@ impl Worker {
                 idle_turns = 0;
             } else {
                 idle_turns = u32::saturating_add(idle_turns, 1);
+                self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
                 self.counters.lcore.idle_turns.add(1);
                 rest(self.plan.settings.idle, idle_turns, &self.counters.lcore);
             }
@@ -289,13 +293,22 @@ impl Worker {
             desk.latency.received();
             desk.profile.enter(&self.counters.lcore, Stage::Classify);
             let input = &self.plan.inputs[intake.port.0];
-            let all = desk.burst.all();
+            if input.needs_stamps {
+                intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+            }
+            let mut all = desk.burst.all();
+            if let Some(endpoint) = &mut intake.endpoint {
+                all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
+            }
             let mut frames = Frames::new();
             let mut now_ns = 0;
             if input.needs_frames {
                 desk.burst.prefetch();
                 desk.burst.frames(&mut desk.linear, &mut frames);
                 desk.flows.clear();
+                if let Some(endpoint) = &intake.endpoint {
+                    desk.flows.set_outer(endpoint.outer());
+                }
             }
             classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
             desk.profile.enter(&self.counters.lcore, Stage::Route);
@@ -305,15 +318,12 @@ impl Worker {
             if input.needs_time {
                 now_ns = clock::now_ns();
             }
-            if input.needs_stamps {
-                intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
-            }
             let origin = Origin { port: intake.port, stamps: &desk.stamps };
             let (live, stamps) = (self.live.get(), &self.stamps);
             let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
             route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
             drop(frames);
-            settle(&desk.copies, all, &self.counters);
+            settle(&desk.copies, desk.burst.all(), &self.counters);
             desk.profile.enter(&self.counters.lcore, Stage::Egress);
             egress(&mut self.outlets, &desk.copies, &mut desk.burst, origin, polled, &self.counters);
             desk.profile.end(&self.counters.lcore, received);

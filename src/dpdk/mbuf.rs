@@ -50,6 +50,17 @@ impl RxStamp {
     }
 }
 
+/// What part of a packet is to become the packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub offset: usize,
+    pub len: usize,
+    /// Written in front of it, over what was there; at most `offset` bytes.
+    pub link: &'a [u8],
+    /// Bytes that the packet, `link` included, had on the wire.
+    pub wire_len: u32,
+}
+
 /// Room for the frames of a burst, on the stack of one turn of the worker loop.
 pub type Frames<'a> = ArrayVec<Frame<'a>, MAX_BURST>;
 
@@ -96,6 +107,30 @@ impl MbufBurst {
             self.wire_lens.iter_mut().zip(frames).for_each(|(len, frame)| *len = frame.original_len());
         }
         Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
+    }
+
+    /// Makes a part of packet `index` the whole packet. Whether it could: the first segment must hold what goes in front.
+    pub fn enter(&mut self, index: usize, place: &Place<'_>) -> bool {
+        let (Some(&mbuf), Ok(offset), Ok(len)) =
+            (self.mbufs[..self.count].get(index), u32::try_from(place.offset), u32::try_from(place.len))
+        else {
+            return false;
+        };
+        // SAFETY: the burst owns the mbuf alone until it is shared; the shim checks the place against the packet's bytes.
+        let result = unsafe { dpdk_sys::tl_packet_enter(mbuf, offset, len, place.link.as_ptr(), place.link.len() as u32) };
+        if result != 0 {
+            return false;
+        }
+        if self.has_wire_lens || place.wire_len != packet_len(mbuf) {
+            if !self.has_wire_lens {
+                self.has_wire_lens = true;
+                for (len, &mbuf) in self.wire_lens.iter_mut().zip(&self.mbufs[..self.count]) {
+                    *len = packet_len(mbuf);
+                }
+            }
+            self.wire_lens[index] = place.wire_len;
+        }
+        true
     }
 
     /// Writes a time to each packet, for stages that see only the packet.

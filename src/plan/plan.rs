@@ -16,6 +16,7 @@ use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
 use crate::datapath::shape::Shape;
+use crate::datapath::terminate::Terminator;
 use crate::filter::Engine;
 use crate::lang::ast::Show;
 
@@ -122,6 +123,8 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// Tunnels that end at the port: what is inside becomes the packet.
+    pub terminators: Vec<Terminator>,
     /// The capture that the port is, in place of a device.
     pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.

@@ -26,6 +26,7 @@ use crate::datapath::parse::Depth;
 use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
+use crate::datapath::terminate::{Terminator, TunnelKind};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -455,6 +456,7 @@ impl<'a> Resolver<'a> {
             rxq: replay.is_some().then_some(1),
             txq: replay.is_some().then_some(0),
             replay,
+            terminators: Vec::new(),
             rxd: 1024,
             txd: 1024,
             mtu: None,
@@ -476,7 +478,7 @@ impl<'a> Resolver<'a> {
                 PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(_) => self.unavailable(option.span, "`lcores` of a port"),
-                PortOption::Terminate(_) => self.unavailable(option.span, "`terminate`"),
+                PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
             }
         }
         plan
@@ -612,6 +614,11 @@ impl<'a> Resolver<'a> {
         for &side in &wire.sides {
             let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
             self.refuse_replay(side, &definitions.ports[index]);
+            let terminates = |option: &&Spanned<PortOption>| matches!(option.value, PortOption::Terminate(_));
+            if let Some(option) = definitions.ports[index].options.iter().copied().find(|option| terminates(&option)) {
+                let message = format!("port `{}` is a side of a wire, which forwards what it receives unmodified", side.value);
+                self.error(Diagnostic::error(option.span, message).label("expected on a port that is no side of a wire"));
+            }
             let refusal = |option: PortOption, lacks: &str, remedy: &str| {
                 let is_said = definitions.ports[index].options.iter().any(|said| said.value == option);
                 is_said.then(|| {
@@ -1183,6 +1190,23 @@ const MOST_FLOWS: usize = 1_000_000_000;
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn terminator(terminate: &ast::Terminate) -> Terminator {
+    let kind = match terminate.tunnel.value {
+        ast::TunnelIn::Vxlan => TunnelKind::Vxlan,
+        ast::TunnelIn::Geneve => TunnelKind::Geneve,
+        ast::TunnelIn::Gre => TunnelKind::Gre,
+        ast::TunnelIn::Erspan => TunnelKind::Erspan,
+        ast::TunnelIn::Gtp => TunnelKind::Gtp,
+        ast::TunnelIn::Rspan => TunnelKind::Rspan,
+    };
+    Terminator {
+        kind,
+        to: terminate.to.as_ref().map(|to| to.value),
+        identifiers: terminate.ids.iter().flat_map(|ids| &ids.value.0).map(|&(first, last)| first..=last).collect(),
+        udp_port: terminate.udp_port.as_ref().map(|port| port.value),
+    }
 }
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {

@@ -10,6 +10,8 @@ use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
+use crate::datapath::endpoint::EndpointReport;
+use crate::datapath::terminate::Refusal;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
@@ -311,6 +313,76 @@ pub struct PortState {
     pub driver: DriverStats,
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
+    pub terminate: Option<TerminateState>,
+}
+
+/// What became of the frames that a port received in tunnels.
+#[derive(Clone, Debug, Serialize)]
+pub struct TerminateState {
+    /// Frames whose inside became the packet.
+    pub terminated: u64,
+    /// Of those, packets with the time that the tunnel's header says.
+    pub timed: u64,
+    /// Frames that rules did not see, by reason.
+    pub refused: Refusals,
+    pub sessions: Vec<SessionEntry>,
+    /// Packets of sessions that were too many to follow.
+    pub untracked: u64,
+}
+
+/// Frames that were of none of a port's tunnels, by reason.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Refusals(pub [u64; Refusal::ALL.len()]);
+
+impl Serialize for Refusals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Refusal::ALL.iter().map(|&refusal| (refusal.name(), self.0[refusal as usize])))
+    }
+}
+
+/// A sender's session, by its sequence numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionEntry {
+    pub tunnel: &'static str,
+    pub source: std::net::IpAddr,
+    /// ERSPAN session or GRE key.
+    pub session: u32,
+    pub received: u64,
+    /// Numbers that did not come: lost upstream.
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicate: u64,
+    pub late: u64,
+    pub restarts: u64,
+}
+
+impl TerminateState {
+    /// Adds up what was counted at a port's receive queues; `None` where no tunnel ends.
+    pub fn of(reports: &[EndpointReport]) -> Option<Self> {
+        if reports.is_empty() {
+            return None;
+        }
+        let mut sum = Self { terminated: 0, timed: 0, refused: Refusals::default(), sessions: Vec::new(), untracked: 0 };
+        for report in reports {
+            let counts = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            sum.terminated += counts.terminated;
+            sum.timed += counts.timed;
+            sum.untracked += counts.untracked;
+            sum.refused.0.iter_mut().zip(counts.refused).for_each(|(sum, count)| *sum += count);
+            sum.sessions.extend(counts.sessions.iter().map(|(key, counts)| SessionEntry {
+                tunnel: key.kind.name(),
+                source: key.source,
+                session: key.identifier,
+                received: counts.received,
+                lost: counts.lost,
+                reordered: counts.reordered,
+                duplicate: counts.duplicate,
+                late: counts.late,
+                restarts: counts.restarts,
+            }));
+        }
+        Some(sum)
+    }
 }
 
 /// Where the receive times of a port's packets come from.
@@ -473,6 +545,8 @@ pub struct PortEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminate: Option<TerminateState>,
 }
 
 #[derive(Clone, Serialize)]
@@ -614,6 +688,7 @@ impl Snapshot {
                 driver: state.driver,
                 replay: state.replay,
                 clock: state.clock,
+                terminate: state.terminate,
             };
             (port.name.clone(), entry)
         });

@@ -7,3 +7,4 @@ mod capture;
 mod order;
 mod packets;
 mod replay;
+mod terminate;
