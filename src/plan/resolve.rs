@@ -615,7 +615,7 @@ impl<'a> Resolver<'a> {
             let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
             self.refuse_replay(side, &definitions.ports[index]);
             let terminates = |option: &&Spanned<PortOption>| matches!(option.value, PortOption::Terminate(_));
-            if let Some(option) = definitions.ports[index].options.iter().copied().find(|option| terminates(&option)) {
+            if let Some(option) = definitions.ports[index].options.iter().copied().find(terminates) {
                 let message = format!("port `{}` is a side of a wire, which forwards what it receives unmodified", side.value);
                 self.error(Diagnostic::error(option.span, message).label("expected on a port that is no side of a wire"));
             }
