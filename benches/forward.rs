@@ -9,7 +9,7 @@ use support::{has_testpmd, median, pairs, tapline, testpmd};
 
 fn main() {
     if !has_testpmd() {
-        println!("skipped: dpdk-testpmd is missing; install the package dpdk");
+        println!("skipped: dpdk-testpmd is missing; install the package dpdk-dev");
         return;
     }
     for burst in [32, 64] {

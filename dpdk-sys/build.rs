@@ -26,7 +26,7 @@ fn main() {
 
     let flags = compiler_flags();
     let mut shim = cc::Build::new();
-    shim.file("shim.c").opt_level(3).warnings(true).flag("-Wno-deprecated-declarations");
+    shim.file("shim.c").opt_level(3).force_frame_pointer(false).warnings(true).flag("-Wno-deprecated-declarations");
     flags.iter().for_each(|flag| {
         shim.flag(flag);
     });
@@ -45,7 +45,7 @@ fn main() {
         .allowlist_function("rte_mbuf_dyn_rx_timestamp_register")
         .allowlist_function("rte_ring_(create|free)")
         .allowlist_type("rte_eth_stats|rte_eth_xstat|rte_eth_xstat_name|rte_eth_link|rte_ether_addr|tl_.*")
-        .allowlist_var("TL_.*|RTE_MAX_.*|RTE_PKTMBUF_HEADROOM|SOCKET_ID_ANY|RTE_MEMPOOL_CACHE_MAX_SIZE")
+        .allowlist_var("rte_eth_fp_ops|TL_.*|RTE_MAX_.*|RTE_PKTMBUF_HEADROOM|SOCKET_ID_ANY|RTE_MEMPOOL_CACHE_MAX_SIZE")
         .opaque_type("rte_mbuf|rte_mempool|rte_ring")
         .derive_debug(false)
         .derive_default(true)

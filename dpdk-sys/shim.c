@@ -173,34 +173,14 @@ int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t, void *), void *arg)
 	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, removal);
 }
 
-/* Adds the bytes of what was received to *bytes: the driver has just written the lengths, so they are in the cache. */
-uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes)
+uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
-	uint16_t received = rte_eth_rx_burst(port, queue, mbufs, count);
-
-	*bytes += tl_pkt_bytes(mbufs, received);
-	return received;
+	return rte_eth_rx_burst(port, queue, mbufs, count);
 }
 
-/* Adds the bytes of what the driver took over to *bytes; those are summed first, since a packet taken may be freed at once. */
-uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes)
+uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
-	uint64_t offered = tl_pkt_bytes(mbufs, count);
-	uint16_t sent = rte_eth_tx_burst(port, queue, mbufs, count);
-
-	if (unlikely(sent < count))
-		offered -= tl_pkt_bytes(mbufs + sent, count - sent);
-	*bytes += offered;
-	return sent;
-}
-
-uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned i = 0; i < count; i++)
-		bytes += mbufs[i]->pkt_len;
-	return bytes;
+	return rte_eth_tx_burst(port, queue, mbufs, count);
 }
 
 static inline void refcnt_add(struct rte_mbuf *mbuf, int16_t extra)

@@ -83,9 +83,8 @@ int tl_eth_remove(uint16_t port);
 unsigned tl_eth_ports_of(const char *devargs, uint16_t *ports, unsigned size);
 int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t port, void *arg), void *arg);
 
-uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes);
-uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count, uint64_t *bytes);
-uint64_t tl_pkt_bytes(struct rte_mbuf *const *mbufs, unsigned count);
+uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);

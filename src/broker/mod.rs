@@ -145,7 +145,7 @@ impl Broker {
 
     /// Packets received so far.
     pub fn received(&self) -> u64 {
-        self.counters.iter().map(|counters| counters.received.get()).sum()
+        self.counters.iter().map(|counters| counters.received()).sum()
     }
 
     /// Workers that returned without being asked to: their lcores.

@@ -92,7 +92,12 @@ impl Watch {
         });
         let (tools, groups) = (tools.collect(), groups.collect());
         let mut watch = Self {
-            cell: Arc::new(LiveCell::new(Live { rules_on: [].into(), tools_up: [].into(), tables: [].into() })),
+            cell: Arc::new(LiveCell::new(Live {
+                rules_on: [].into(),
+                tools_up: [].into(),
+                go_straight: [].into(),
+                tables: [].into(),
+            })),
             since_ns: now_ns,
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
@@ -302,9 +307,16 @@ impl Watch {
     }
 
     fn live(&self) -> Live {
+        let is_up = |tool: &ToolId| self.tools[tool.0].health.state() == ToolState::Up;
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
-            tools_up: self.tools.iter().map(|tool| tool.health.state() == ToolState::Up).collect(),
+            tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
+            go_straight: self
+                .plan
+                .inputs
+                .iter()
+                .map(|input| input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up)))
+                .collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
         }
     }

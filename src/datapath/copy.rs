@@ -64,11 +64,14 @@ pub struct Stamps {
 
 impl Default for Stamps {
     fn default() -> Self {
-        Self { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false }
+        Self::NONE
     }
 }
 
 impl Stamps {
+    /// Nothing is known.
+    pub const NONE: Stamps = Stamps { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false };
+
     /// The time of one packet.
     #[inline(always)]
     pub fn of(&self, index: usize) -> Stamp {

@@ -15,7 +15,11 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
+use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+
+/// Times of packets that nobody asks for.
+static UNKNOWN: Stamps = Stamps::NONE;
 
 /// A worker's way to one tool.
 pub enum Outlet {
@@ -171,41 +175,81 @@ pub fn egress(
     let mut shared = burst.share(copies.tools.iter().copied());
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
-        if selection.is_empty() {
-            continue;
+        if !selection.is_empty() {
+            outlet.give(txqs, *limit, &mut shared, selection, origin, || copies.by_class(index), polled, tool);
         }
+    }
+}
+
+/// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does.
+#[inline]
+pub fn egress_straight(
+    outlets: &mut Outlets,
+    tools: &[ToolId],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
+    let (all, packets) = (burst.all(), burst.len() as u64);
+    let mut alike = burst.share_alike(tools.len());
+    for &ToolId(index) in tools {
+        let tool = &counters.tools[index];
+        match &mut outlets.tools[index] {
+            Outlet::Port { txq, line } if line.gate.is_none() && line.queue.is_empty() => {
+                tool.requested.add(packets);
+                let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+                line.note_sent(packets, sent, lost, polled, tool);
+            }
+            outlet => {
+                let by_class = || [Selection::NONE, all, Selection::NONE];
+                // tools that ask for times are never on the straight way
+                let origin = Origin { port: PortId(0), stamps: &UNKNOWN };
+                outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), all, origin, by_class, polled, tool);
+            }
+        }
+    }
+}
+
+impl Outlet {
+    /// Takes a tool's copies: to the driver, into its queue, or to their end.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what both ways of egress have at hand")]
+    fn give(
+        &mut self,
+        txqs: &mut [TxQueue],
+        limit: usize,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        origin: Origin<'_>,
+        by_class: impl FnOnce() -> [Selection; 3],
+        polled: Option<u64>,
+        tool: &ToolCounters,
+    ) {
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
-        match outlet {
+        match self {
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
                 if line.gate.is_none()
                     && line.merge.is_none()
                     && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
                 {
-                    count_sent(tool, sent);
-                    if let Some(polled) = polled.filter(|_| sent.packets > 0) {
-                        tool.latency.record(clock::tsc().wrapping_sub(polled));
-                    }
-                    if sent.packets as u64 != requested {
-                        tool.note_depth(line.queue.len());
-                        count_lost(tool, lost as u64);
-                    }
+                    line.note_sent(requested, sent, lost, polled, tool);
                 } else {
-                    line.enter(&mut shared, selection, origin.stamps, || copies.by_class(index), polled, tool);
-                    if line.queue.len() >= *limit {
-                        line.transmit(txq, *limit, tool);
+                    line.enter(shared, selection, origin.stamps, by_class, polled, tool);
+                    if line.queue.len() >= limit {
+                        line.transmit(txq, limit, tool);
                     }
                 }
             }
             Outlet::Handover { ring, line } => {
-                line.enter(&mut shared, selection, origin.stamps, || copies.by_class(index), None, tool);
-                if line.queue.len() >= *limit {
+                line.enter(shared, selection, origin.stamps, by_class, None, tool);
+                if line.queue.len() >= limit {
                     line.hand_over(ring, tool);
                 }
             }
             Outlet::Capture(line) => {
-                let taken = line.enter(&mut shared, selection, origin) as u64;
+                let taken = line.enter(shared, selection, origin) as u64;
                 tool.note_depth(line.depth());
                 count_lost(tool, requested - taken);
             }
@@ -244,6 +288,19 @@ impl Line {
     #[inline(always)]
     fn len(&self) -> usize {
         self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
+    }
+
+    /// Counts copies that went straight to the driver, and of the rest those that the queue had no room for.
+    #[inline(always)]
+    fn note_sent(&self, requested: u64, sent: Moved, lost: usize, polled: Option<u64>, tool: &ToolCounters) {
+        count_sent(tool, sent);
+        if let Some(polled) = polled.filter(|_| sent.packets > 0) {
+            tool.latency.record(clock::tsc().wrapping_sub(polled));
+        }
+        if sent.packets as u64 != requested {
+            tool.note_depth(self.queue.len());
+            count_lost(tool, lost as u64);
+        }
     }
 
     /// Queues what is admitted of `selection`, frees the rest and counts it.

@@ -15,6 +15,8 @@ pub struct Live {
     pub rules_on: Box<[bool]>,
     /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it.
     pub tools_up: Box<[bool]>,
+    /// By port: all packets go the same way, and every tool on it takes copies.
+    pub go_straight: Box<[bool]>,
     /// By group.
     pub tables: Box<[BucketTable]>,
 }
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_view_takes_up_what_is_published_once() {
-        let live = |is_on| Live { rules_on: [is_on].into(), tools_up: [].into(), tables: [].into() };
+        let live = |is_on| Live { rules_on: [is_on].into(), tools_up: [].into(), go_straight: [].into(), tables: [].into() };
         let cell = Arc::new(LiveCell::new(live(false)));
         let mut view = LiveView::new(Arc::clone(&cell));
         assert!(view.refresh().is_none() && !view.get().rules_on[0]);

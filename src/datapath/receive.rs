@@ -80,13 +80,11 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
         Source::Queue { rxq, .. } => rxq.receive(burst, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
     };
-    counters.lcore.polls.add(1);
     if moved.packets == 0 {
         counters.lcore.empty_polls.add(1);
         return 0;
     }
     counters.lcore.bursts[moved.packets.ilog2() as usize].add(1);
-    counters.received.add(moved.packets as u64);
     let port = &counters.ports[intake.port.0];
     port.packets.add(moved.packets as u64);
     port.bytes.add(moved.bytes);

@@ -14,7 +14,7 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{DedupAction, InputPlan, Plan, Step, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, InputPlan, Plan, RuleId, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -219,6 +219,16 @@ fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
         *withheld = Selection::NONE;
     }
     copies.is_any_withheld = false;
+}
+
+/// What [`route`] and [`settle`] come to for packets that all go the same way.
+#[inline(always)]
+pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCounters) {
+    for &RuleId(rule) in &straight.rules {
+        counters.rules[rule].matched.add(packets as u64);
+    }
+    let disposition = if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };
+    counters.settle(disposition, packets as u64);
 }
 
 /// Counts one disposition for each packet of the burst. A packet that several fit is, in this order, delivered, excluded, sampled

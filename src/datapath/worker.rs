@@ -9,12 +9,12 @@ use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
 use super::clock::ClockView;
 use super::copy::Stamps;
-use super::egress::{Held, Outlets, abandon, egress, flush};
+use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::receive::{Intake, receive};
 use super::record::Origin;
-use super::route::{BurstFacts, Copies, RuleState, route, settle};
+use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::plan::plan::{Idle, Plan};
@@ -270,9 +270,10 @@ impl Worker {
         if self.is_in_step {
             keep_step(&mut self.intakes);
         }
-        for intake in &mut self.intakes {
+        for at in 0..self.intakes.len() {
             desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
+            let intake = &mut self.intakes[at];
             let mut limit = limit;
             if self.outlets.has_captures && intake.is_flat_out() {
                 limit = limit.min(self.outlets.capture_room(self.live.get()));
@@ -291,41 +292,16 @@ impl Worker {
             }
             is_busy = true;
             desk.latency.received();
-            desk.profile.enter(&self.counters.lcore, Stage::Classify);
             let input = &self.plan.inputs[intake.port.0];
-            if input.needs_stamps {
-                intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+            if let Some(straight) = &input.straight
+                && self.live.get().go_straight[intake.port.0]
+            {
+                settle_straight(straight, received, &self.counters);
+                desk.profile.enter(&self.counters.lcore, Stage::Egress);
+                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, &self.counters);
+            } else {
+                self.judge(desk, at, polled);
             }
-            let mut all = desk.burst.all();
-            if let Some(endpoint) = &mut intake.endpoint {
-                all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
-            }
-            let mut frames = Frames::new();
-            let mut now_ns = 0;
-            if input.needs_frames {
-                desk.burst.prefetch();
-                desk.burst.frames(&mut desk.linear, &mut frames);
-                desk.flows.clear();
-                if let Some(endpoint) = &intake.endpoint {
-                    desk.flows.set_outer(endpoint.outer());
-                }
-            }
-            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
-            desk.profile.enter(&self.counters.lcore, Stage::Route);
-            if input.needs_lens {
-                desk.burst.lens(&mut desk.lens);
-            }
-            if input.needs_time {
-                now_ns = clock::now_ns();
-            }
-            let origin = Origin { port: intake.port, stamps: &desk.stamps };
-            let (live, stamps) = (self.live.get(), &self.stamps);
-            let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
-            route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
-            drop(frames);
-            settle(&desk.copies, desk.burst.all(), &self.counters);
-            desk.profile.enter(&self.counters.lcore, Stage::Egress);
-            egress(&mut self.outlets, &desk.copies, &mut desk.burst, origin, polled, &self.counters);
             desk.profile.end(&self.counters.lcore, received);
         }
         *unflushed_turns += 1;
@@ -335,6 +311,48 @@ impl Worker {
             is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
         }
         is_busy
+    }
+
+    /// Carries a burst through the stages that look at packets.
+    // apart from `turn`, whose registers then are those of the straight way
+    #[inline(never)]
+    fn judge(&mut self, desk: &mut Desk, intake: usize, polled: Option<u64>) {
+        let intake = &mut self.intakes[intake];
+        let input = &self.plan.inputs[intake.port.0];
+        desk.profile.enter(&self.counters.lcore, Stage::Classify);
+        if input.needs_stamps {
+            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+        }
+        let mut all = desk.burst.all();
+        if let Some(endpoint) = &mut intake.endpoint {
+            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
+        }
+        let mut frames = Frames::new();
+        let mut now_ns = 0;
+        if input.needs_frames {
+            desk.burst.prefetch();
+            desk.burst.frames(&mut desk.linear, &mut frames);
+            desk.flows.clear();
+            if let Some(endpoint) = &intake.endpoint {
+                desk.flows.set_outer(endpoint.outer());
+            }
+        }
+        classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+        desk.profile.enter(&self.counters.lcore, Stage::Route);
+        if input.needs_lens {
+            desk.burst.lens(&mut desk.lens);
+        }
+        if input.needs_time {
+            now_ns = clock::now_ns();
+        }
+        let (live, stamps) = (self.live.get(), &self.stamps);
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
+        route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
+        drop(frames);
+        settle(&desk.copies, desk.burst.all(), &self.counters);
+        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        let origin = Origin { port: intake.port, stamps: &desk.stamps };
+        egress(&mut self.outlets, &desk.copies, &mut desk.burst, origin, polled, &self.counters);
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.

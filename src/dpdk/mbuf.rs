@@ -18,6 +18,8 @@ pub struct MbufBurst {
     /// Bytes that each packet had on the wire, where some may have had more than there are here.
     wire_lens: [u32; MAX_BURST],
     has_wire_lens: bool,
+    /// Of all packets together.
+    bytes: u64,
 }
 
 // SAFETY: mbufs may be used and freed on any lcore; the burst owns its references alone.
@@ -25,7 +27,7 @@ unsafe impl Send for MbufBurst {}
 
 impl Default for MbufBurst {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, wire_lens: [0; MAX_BURST], has_wire_lens: false }
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, wire_lens: [0; MAX_BURST], has_wire_lens: false, bytes: 0 }
     }
 }
 
@@ -82,12 +84,20 @@ impl MbufBurst {
         Selection::first(self.count)
     }
 
+    /// Of all packets together.
+    #[inline(always)]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Fills an empty burst through `fill`, which gets the free slots and says how many it wrote.
+    #[inline(always)]
     pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
         debug_assert!(self.count == 0);
         let limit = limit.min(MAX_BURST);
         self.has_wire_lens = false;
         self.count = fill(&mut self.mbufs[..limit]).min(limit);
+        self.bytes = bytes_of(&self.mbufs[..self.count]);
         self.count
     }
 
@@ -116,11 +126,13 @@ impl MbufBurst {
         else {
             return false;
         };
+        let before = packet_len(mbuf);
         // SAFETY: the burst owns the mbuf alone until it is shared; the shim checks the place against the packet's bytes.
         let result = unsafe { dpdk_sys::tl_packet_enter(mbuf, offset, len, place.link.as_ptr(), place.link.len() as u32) };
         if result != 0 {
             return false;
         }
+        self.bytes = self.bytes + u64::from(packet_len(mbuf)) - u64::from(before);
         if self.has_wire_lens || place.wire_len != packet_len(mbuf) {
             if !self.has_wire_lens {
                 self.has_wire_lens = true;
@@ -239,9 +251,25 @@ impl MbufBurst {
             free_all(&mut self.mbufs[..self.count]);
         }
         let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
-        let shared = Shared { mbufs: &self.mbufs, count: self.count, planes, wire_lens };
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
         self.count = 0;
         shared
+    }
+
+    /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
+    ///
+    /// `copies` is at most 255.
+    #[inline(always)]
+    pub fn share_alike(&mut self, copies: usize) -> Alike<'_> {
+        assert!(copies <= 255, "at most 255 copies of a packet");
+        let count = std::mem::take(&mut self.count);
+        match copies {
+            0 => free_all(&mut self.mbufs[..count]),
+            1 => {}
+            // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added references.
+            _ => unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1) },
+        }
+        Alike { mbufs: &self.mbufs, count, bytes: self.bytes, left: copies }
     }
 
     /// Frees the packets.
@@ -325,6 +353,8 @@ impl Planes {
 pub struct Shared<'a> {
     mbufs: &'a [*mut rte_mbuf; MAX_BURST],
     count: usize,
+    /// Of all packets of the burst together.
+    bytes: u64,
     planes: Planes,
     wire_lens: Option<&'a [u32; MAX_BURST]>,
 }
@@ -376,20 +406,7 @@ impl Shared<'_> {
             return None;
         }
         self.planes.take(all);
-        let mbufs = self.mbufs;
-        let sent = txq.send(&mbufs[..self.count]);
-        let moved = sent.packets;
-        if moved == self.count {
-            return Some((sent, 0));
-        }
-        let rest = self.count - moved;
-        let kept = rest.min(queue.room());
-        queue.append(|slots| {
-            slots[..kept].copy_from_slice(&mbufs[moved..moved + kept]);
-            kept
-        });
-        free_selected(mbufs, Selection(all.0 & !Selection::first(moved + kept).0));
-        Some((sent, rest - kept))
+        Some(transmit(&self.mbufs[..self.count], self.bytes, txq, queue))
     }
 
     /// A packet's length in bytes. Its references may not all have been taken.
@@ -418,6 +435,68 @@ impl Drop for Shared<'_> {
             free_selected(self.mbufs, rest);
         }
     }
+}
+
+/// References to every packet of a burst, the same number to each. What is not taken is freed at the end.
+pub struct Alike<'a> {
+    mbufs: &'a [*mut rte_mbuf; MAX_BURST],
+    count: usize,
+    /// Of all packets together.
+    bytes: u64,
+    /// References to each packet that were not taken.
+    left: usize,
+}
+
+impl Alike<'_> {
+    /// Sends one reference to each packet past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent
+    /// and the number that did not fit.
+    #[inline(always)]
+    pub fn transmit(&mut self, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+        assert!(self.left > 0 && queue.is_empty());
+        self.left -= 1;
+        transmit(&self.mbufs[..self.count], self.bytes, txq, queue)
+    }
+
+    /// One reference to each packet, for a tool that takes them another way.
+    pub fn one(&mut self) -> Shared<'_> {
+        assert!(self.left > 0);
+        self.left -= 1;
+        let mut planes = Planes::default();
+        planes.add(Selection::first(self.count));
+        Shared { mbufs: self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens: None }
+    }
+}
+
+impl Drop for Alike<'_> {
+    fn drop(&mut self) {
+        while self.left > 0 {
+            drop(self.one());
+        }
+    }
+}
+
+/// Sends packets of so many bytes, each a reference that the caller gives up. What the driver does not take goes to the empty `queue`, and
+/// what does not fit there is freed. Gives what was sent and the number freed.
+#[inline(always)]
+fn transmit(mbufs: &[*mut rte_mbuf], bytes: u64, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+    let sent = txq.send(mbufs, bytes);
+    if sent.packets == mbufs.len() {
+        return (sent, 0);
+    }
+    (sent, queue_rest(&mbufs[sent.packets..], queue))
+}
+
+/// Queues what fits and frees the rest; the number freed.
+#[cold]
+fn queue_rest(rest: &[*mut rte_mbuf], queue: &mut MbufQueue) -> usize {
+    let (kept, freed) = rest.split_at(rest.len().min(queue.room()));
+    queue.append(|slots| {
+        slots[..kept.len()].copy_from_slice(kept);
+        kept.len()
+    });
+    let mut freed: ArrayVec<*mut rte_mbuf, MAX_BURST> = freed.iter().copied().collect();
+    free_all(&mut freed);
+    freed.len()
 }
 
 /// A bounded first-in, first-out queue of packets.
@@ -456,8 +535,7 @@ impl MbufQueue {
 
     /// Bytes of all packets in the queue.
     pub fn bytes(&self) -> u64 {
-        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
-        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[self.head..].as_ptr(), self.len() as u32) }
+        bytes_of(&self.slots[self.head..self.tail])
     }
 
     /// Appends through `fill`, which gets the free slots and says how many it wrote.
@@ -493,7 +571,8 @@ impl MbufQueue {
         while !self.is_empty() {
             let offered = self.len().min(burst);
             let accepted = self.move_front(|mbufs| {
-                let moved = txq.send(&mbufs[..offered]);
+                let mbufs = &mbufs[..offered];
+                let moved = txq.send(mbufs, bytes_of(mbufs));
                 sent.bytes += moved.bytes;
                 moved.packets
             });
@@ -514,7 +593,8 @@ impl MbufQueue {
         let mut sent = Moved::default();
         if offered > 0 {
             self.move_front(|mbufs| {
-                sent = txq.send(&mbufs[..offered]);
+                let mbufs = &mbufs[..offered];
+                sent = txq.send(mbufs, bytes_of(mbufs));
                 sent.packets
             });
         }
@@ -524,8 +604,7 @@ impl MbufQueue {
     /// Bytes of the packets behind the first `skipped`.
     pub fn bytes_behind(&self, skipped: usize) -> u64 {
         let from = (self.head + skipped).min(self.tail);
-        // SAFETY: the pointers between head and tail are mbufs that this queue owns.
-        unsafe { dpdk_sys::tl_pkt_bytes(self.slots[from..].as_ptr(), (self.tail - from) as u32) }
+        bytes_of(&self.slots[from..self.tail])
     }
 
     /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
@@ -649,6 +728,7 @@ pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
     if burst.len() != count {
         return None;
     }
+    burst.bytes = packets.iter().map(|bytes| bytes.len() as u64).sum();
     for (&mbuf, bytes) in burst.mbufs.iter().zip(packets) {
         // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the packet is no longer (checked above).
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data(mbuf).cast_mut(), bytes.len()) };
@@ -711,6 +791,19 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// Bytes of packets that the caller owns. In four sums, so that the loads do not wait for one another.
+#[inline(always)]
+pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
+    let (fours, rest) = mbufs.as_chunks::<4>();
+    let mut sums = [0u64; 4];
+    for four in fours {
+        for (sum, &mbuf) in sums.iter_mut().zip(four) {
+            *sum += u64::from(packet_len(mbuf));
+        }
+    }
+    sums.iter().sum::<u64>() + rest.iter().map(|&mbuf| u64::from(packet_len(mbuf))).sum::<u64>()
 }
 
 /// Frees one reference to each mbuf.

@@ -221,10 +221,9 @@ impl Port {
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
         }
         let started = Arc::new(Started { port: Arc::clone(&self.0) });
-        let rxqs = (0..config.rx_queues).filter_map(|queue| {
-            pool.map(|pool| RxQueue { port: Arc::clone(&started), queue: QueueId(queue), _pool: Arc::clone(pool) })
-        });
-        let txqs = (0..config.tx_queues).map(|queue| TxQueue { port: Arc::clone(&started), queue: QueueId(queue) });
+        let rxqs = (0..config.rx_queues)
+            .filter_map(|queue| pool.map(|pool| RxQueue::new(Arc::clone(&started), QueueId(queue), Arc::clone(pool))));
+        let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue)));
         Ok((rxqs.collect(), txqs.collect()))
     }
 

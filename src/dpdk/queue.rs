@@ -1,10 +1,11 @@
 //! Receive and transmit queues: each a value given out once, used through `&mut` by one lcore.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 
 use dpdk_sys::rte_mbuf;
 
-use super::mbuf::MbufBurst;
+use super::mbuf::{MbufBurst, bytes_of};
 use super::mempool::Mempool;
 use super::port::Started;
 use super::{EthdevId, QueueId};
@@ -18,51 +19,109 @@ pub struct Moved {
 
 /// One receive queue of a started port.
 pub struct RxQueue {
-    pub(super) port: Arc<Started>,
-    pub(super) queue: QueueId,
+    port: EthdevId,
+    queue: QueueId,
+    _started: Arc<Started>,
     /// Keeps the mbufs alive that the driver holds.
-    pub(super) _pool: Arc<Mempool>,
+    _pool: Arc<Mempool>,
 }
 
 /// One transmit queue of a started port.
 pub struct TxQueue {
-    pub(super) port: Arc<Started>,
-    pub(super) queue: QueueId,
+    port: EthdevId,
+    queue: QueueId,
+    _started: Arc<Started>,
 }
 
 impl RxQueue {
+    /// A queue that was set up with mbufs of `pool` on a port that was started since.
+    pub(super) fn new(started: Arc<Started>, queue: QueueId, pool: Arc<Mempool>) -> Self {
+        Self { port: started.id(), queue, _started: started, _pool: pool }
+    }
+
     pub fn port(&self) -> EthdevId {
-        self.port.id()
+        self.port
     }
 
     /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64).
     #[inline]
     pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> Moved {
-        let (port, queue) = (self.port.id().0, self.queue.0);
-        let mut bytes = 0;
+        let (port, queue) = (self.port.0, self.queue.0);
         let packets = burst.fill(limit, |slots| {
-            // SAFETY: the queue was set up and the port started (`Started`), and only this value polls it, through `&mut`;
-            // DPDK writes at most `slots.len()` pointers.
-            usize::from(unsafe { dpdk_sys::tl_rx_burst(port, queue, slots.as_mut_ptr(), slots.len() as u16, &mut bytes) })
+            let (mbufs, count) = (slots.as_mut_ptr(), slots.len() as u16);
+            // SAFETY: the queue was set up and the port started (`Started`).
+            let packets = match unsafe { rx_function(port, queue) } {
+                // SAFETY: the driver's own function and queue; only this value polls it, through `&mut`, and at most `count`
+                // pointers are written.
+                Some((receive, queue)) => unsafe { receive(queue, mbufs, count) },
+                // SAFETY: as above.
+                None => unsafe { dpdk_sys::tl_rx_burst(port, queue, mbufs, count) },
+            };
+            usize::from(packets)
         });
-        Moved { packets, bytes }
+        Moved { packets, bytes: burst.bytes() }
     }
 }
 
 impl TxQueue {
-    pub fn port(&self) -> EthdevId {
-        self.port.id()
+    /// A queue that was set up on a port that was started since.
+    pub(super) fn new(started: Arc<Started>, queue: QueueId) -> Self {
+        Self { port: started.id(), queue, _started: started }
     }
 
-    /// Offers packets to the driver, which takes over the first ones. The caller forgets those.
+    pub fn port(&self) -> EthdevId {
+        self.port
+    }
+
+    /// Offers packets of so many bytes in all to the driver, which takes over the first ones. The caller forgets those.
     #[inline]
-    pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf]) -> Moved {
-        let mut bytes = 0;
-        // SAFETY: the queue was set up and the port started (`Started`), and only this value sends on it, through `&mut`; the
-        // caller owns a reference to each mbuf. DPDK only reads the array (its parameter lacks a const).
-        let sent = unsafe {
-            dpdk_sys::tl_tx_burst(self.port.id().0, self.queue.0, mbufs.as_ptr().cast_mut(), mbufs.len() as u16, &mut bytes)
+    pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf], bytes: u64) -> Moved {
+        let (port, queue) = (self.port.0, self.queue.0);
+        // DPDK only reads the array (its parameter lacks a const)
+        let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
+        // SAFETY: the queue was set up and the port started (`Started`).
+        let sent = match unsafe { tx_function(port, queue) } {
+            // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
+            // reference to each mbuf.
+            Some((send, queue)) => unsafe { send(queue, pointers, count) },
+            // SAFETY: as above.
+            None => unsafe { dpdk_sys::tl_tx_burst(port, queue, pointers, count) },
         };
-        Moved { packets: usize::from(sent).min(mbufs.len()), bytes }
+        let packets = usize::from(sent).min(mbufs.len());
+        // the caller still owns what was refused
+        let refused = if packets < mbufs.len() { bytes_of(&mbufs[packets..]) } else { 0 };
+        Moved { packets, bytes: bytes - refused }
+    }
+}
+
+type BurstFunction = unsafe extern "C" fn(*mut c_void, *mut *mut rte_mbuf, u16) -> u16;
+
+/// What `rte_eth_rx_burst` calls, where nobody (as a capture by dpdk-dumpcap) has put a callback in between: a call saved of every poll.
+///
+/// # Safety
+/// The queue was set up, and the port was started at some time.
+#[inline(always)]
+unsafe fn rx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_void)> {
+    // SAFETY: the port exists, so it has an entry; its fields are read one by one, as the inline functions of rte_ethdev.h do.
+    unsafe {
+        let ops = (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().add(usize::from(port));
+        let callback = (*ops).rxq.clbk.add(usize::from(queue)).read_volatile();
+        let function = (*ops).rx_pkt_burst?;
+        callback.is_null().then(|| (function, (*ops).rxq.data.add(usize::from(queue)).read()))
+    }
+}
+
+/// Likewise of `rte_eth_tx_burst`.
+///
+/// # Safety
+/// As of [`rx_function`].
+#[inline(always)]
+unsafe fn tx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_void)> {
+    // SAFETY: as in `rx_function`.
+    unsafe {
+        let ops = (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().add(usize::from(port));
+        let callback = (*ops).txq.clbk.add(usize::from(queue)).read_volatile();
+        let function = (*ops).tx_pkt_burst?;
+        callback.is_null().then(|| (function, (*ops).txq.data.add(usize::from(queue)).read()))
     }
 }

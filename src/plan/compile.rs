@@ -1,8 +1,8 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Target, ToolId};
+use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
 use super::resolve::{Resolved, RuleSource};
-use crate::datapath::admission::Thresholds;
+use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::sample::SampleSpec;
 
@@ -50,7 +50,11 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
+    let mut tools = steps.iter().flat_map(|step| &step.targets).flat_map(|target| plan.tools_of(target));
+    let needs_stamps = tools.any(|&tool| plan.needs_stamps(tool));
     InputPlan {
+        straight: straight(&steps, &classifier, wire.map(|(wire, side)| wire.ways[side]))
+            .filter(|_| !needs_stamps && plan.ports[port.0].terminators.is_empty()),
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames: classifier.needs_frames()
@@ -59,12 +63,47 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
             || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
-        needs_stamps: steps
-            .iter()
-            .any(|step| step.targets.iter().any(|target| plan.tools_of(target).iter().any(|&tool| plan.needs_stamps(tool)))),
+        needs_stamps,
         steps,
         classifier,
     }
+}
+
+/// The one way that all packets of an input go, if they do.
+fn straight(steps: &[Step], classifier: &Classifier, wire: Option<ToolId>) -> Option<Straight> {
+    let is_straight = |step: &Step| {
+        let Step {
+            rule: _,
+            dedup: None,
+            is_scheduled: false,
+            is_limited: false,
+            is_sampled: false,
+            sample_hash: _,
+            targets,
+            verdict,
+            class,
+        } = step
+        else {
+            return false;
+        };
+        let go_to_tools = targets.iter().all(|target| matches!(target, Target::Tool(_)));
+        go_to_tools && *verdict != Verdict::Drop && *class == Class::Normal
+    };
+    if classifier.needs_frames() || !steps.iter().all(is_straight) {
+        return None;
+    }
+    // behind a final rule that takes all there is nothing
+    let last = steps.iter().position(|step| step.verdict == Verdict::Final).map_or(steps.len(), |at| at + 1);
+    let steps = &steps[..last];
+    let mut tools: Vec<ToolId> = wire.into_iter().collect();
+    for target in steps.iter().flat_map(|step| &step.targets) {
+        if let Target::Tool(tool) = target
+            && !tools.contains(tool)
+        {
+            tools.push(*tool);
+        }
+    }
+    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), tools })
 }
 
 /// Ports outside the scope are not compared.

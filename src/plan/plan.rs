@@ -289,6 +289,8 @@ pub struct InputPlan {
     /// The rules that take from the port, in order.
     pub steps: Vec<Step>,
     pub classifier: Classifier,
+    /// Set where all packets go the same way, whatever is in them.
+    pub straight: Option<Straight>,
     /// Where the originals go if the port is a side of a wire.
     pub wire: Option<ToolId>,
     /// They do even while rules do not run.
@@ -301,6 +303,14 @@ pub struct InputPlan {
     pub needs_time: bool,
     /// Some tool asks for the packets' own times.
     pub needs_stamps: bool,
+}
+
+/// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Straight {
+    pub rules: Vec<RuleId>,
+    /// In the order that copies are sent: originals on a wire go first.
+    pub tools: Vec<ToolId>,
 }
 
 /// A rule as the data path carries it out.

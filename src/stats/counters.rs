@@ -118,7 +118,6 @@ impl Disposition {
 #[repr(align(128))]
 #[derive(Default)]
 pub struct WorkerCounters {
-    pub received: Counter,
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: Box<[PortCounters]>,
@@ -184,8 +183,6 @@ pub struct LcoreCounters {
     pub turns: Counter,
     /// Turns that received nothing and had nothing to send.
     pub idle_turns: Counter,
-    /// Polls of receive queues.
-    pub polls: Counter,
     /// Polls that gave no packet.
     pub empty_polls: Counter,
     /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
@@ -246,6 +243,11 @@ impl LcoreCounters {
         self.stage.set(stage as u64);
     }
 
+    /// control: polls of receive queues.
+    pub fn polls(&self) -> u64 {
+        self.empty_polls.get() + self.bursts.iter().map(Counter::get).sum::<u64>()
+    }
+
     /// control: what the worker is doing.
     pub fn stage(&self) -> Stage {
         Stage::ALL.get(self.stage.get() as usize).copied().unwrap_or(Stage::Idle)
@@ -258,6 +260,11 @@ impl WorkerCounters {
             std::iter::repeat_with(T::default).take(count).collect()
         }
         Self { ports: block(ports), rules: block(rules), tools: block(tools), groups: block(groups), ..Self::default() }
+    }
+
+    /// control: packets from all ports.
+    pub fn received(&self) -> u64 {
+        self.ports.iter().map(|port| port.packets.get()).sum()
     }
 
     /// worker: counts `count` packets that ended as `disposition`.

@@ -57,7 +57,7 @@ impl Packets {
         workers.fold(Self::default(), |sum, worker| {
             let get = |disposition: Disposition| worker.dispositions[disposition as usize].get();
             Self {
-                received: sum.received + worker.received.get(),
+                received: sum.received + worker.received(),
                 delivered: sum.delivered + get(Disposition::Delivered),
                 unmatched: sum.unmatched + get(Disposition::Unmatched),
                 excluded: sum.excluded + get(Disposition::Excluded),
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn a_packet_without_a_disposition_unbalances_the_ledger() {
         let workers = [WorkerCounters::new(1, 1, 1, 0), WorkerCounters::new(1, 1, 1, 0)];
-        workers[0].received.add(3);
-        workers[1].received.add(2);
+        workers[0].ports[0].packets.add(3);
+        workers[1].ports[0].packets.add(2);
         workers[0].settle(Disposition::Delivered, 3);
         workers[1].settle(Disposition::Unmatched, 1);
         assert!(!Packets::of(workers.iter()).is_balanced());

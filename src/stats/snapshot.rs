@@ -473,10 +473,10 @@ impl LcoreState {
         let cycles = |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
         Self {
             lcore,
-            received: counters.received.get(),
+            received: counters.received(),
             turns: own.turns.get(),
             idle_turns: own.idle_turns.get(),
-            polls: own.polls.get(),
+            polls: own.polls(),
             empty_polls: own.empty_polls.get(),
             busy: round(own.busy_ticks.get() as f64 / own.ticks.get().max(1) as f64, 1e4),
             sleeps: own.sleeps.get(),

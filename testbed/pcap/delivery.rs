@@ -146,6 +146,27 @@ fn three_tools_get_three_equal_copies() {
 }
 
 #[test]
+fn rules_that_take_everything_count_and_end_as_all_rules_do() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let names = ["a", "b", "c"];
+    let pipeline = format!(
+        "{INPUT}{}rule create 1 from in to b\nrule create 2 from in to a,b final\nrule create 3 from in to c\n",
+        pcap_tools(&names)
+    );
+    let account = lab.account(&pipeline, &[]);
+    for (name, copies) in [("a", whole.len()), ("b", whole.len()), ("c", 0)] {
+        assert_same(name, &packets(&lab.path(&format!("{name}.pcap"))), &whole[..copies]);
+        assert_eq!(account.number(&format!("tools/{name}/sent")), copies as u64, "{name}");
+    }
+    for (rule, matched) in [(1, whole.len()), (2, whole.len()), (3, 0)] {
+        assert_eq!(account.number(&format!("rules/{rule}/matched")), matched as u64, "rule {rule}");
+    }
+    assert_eq!(account.number("packets/delivered"), whole.len() as u64);
+    assert_eq!(account.number("copies/requested"), 2 * whole.len() as u64);
+}
+
+#[test]
 fn a_sampler_keeps_the_first_packet_and_every_nth_after_it() {
     let lab = Lab::new();
     let whole = office(&lab);
