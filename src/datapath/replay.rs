@@ -125,7 +125,7 @@ impl Pace {
         };
         let (origin_ns, origin) = *self.origin.get_or_insert((self.origin_ns.unwrap_or(first_ns), now));
         let ticks = u128::from(now.saturating_sub(origin));
-        let ns = ticks * u128::from(thousandths) * 1_000_000 / u128::from(self.hz);
+        let ns = ticks.saturating_mul(u128::from(thousandths)).saturating_mul(1_000_000) / u128::from(self.hz);
         origin_ns.saturating_add(u64::try_from(ns).unwrap_or(u64::MAX))
     }
 
@@ -189,7 +189,7 @@ impl Timeline {
         let Some(first_ns) = self.first_ns.take() else { return false };
         let span_ns = self.last_ns.saturating_sub(first_ns);
         let gap_ns = span_ns.checked_div(self.packets - 1).unwrap_or(0);
-        *self = Self { shift_ns: self.shift_ns.wrapping_add(span_ns + gap_ns), ..Self::default() };
+        *self = Self { shift_ns: self.shift_ns.wrapping_add(span_ns).wrapping_add(gap_ns), ..Self::default() };
         true
     }
 }
@@ -409,6 +409,15 @@ mod tests {
         assert!(timeline.next_pass());
         assert_eq!(timeline.place(100), 500);
         assert!(timeline.next_pass() && !timeline.next_pass());
+        // times that no clock ever had do no harm
+        let mut broken = Timeline::default();
+        [0, u64::MAX].map(|ns| broken.place(ns));
+        assert!(broken.next_pass());
+        broken.place(u64::MAX);
+        assert_eq!(
+            Pace { origin: Some((9, 0)), ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, 1) }.horizon_ns(0, u64::MAX),
+            u64::MAX
+        );
         // a lone packet has no distance
         assert_eq!(timeline.place(100), 500);
     }
