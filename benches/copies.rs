@@ -85,6 +85,7 @@ impl Bench {
             room: copy.room,
             hash: copy.hash,
             sequence: Arc::default(),
+            notes_wire_len: false,
             sends_chains: true,
         };
         let maker = Maker::new(&plan, CopyPool::new(Arc::clone(pool)), vec![Some(tool)]);

@@ -211,6 +211,72 @@ int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned co
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
 }
 
+/* Makes packets of bytes, chains where one mbuf does not hold them. Gives how many were made: fewer where the pool runs empty. */
+unsigned tl_packets_of(struct rte_mempool *pool, struct rte_mbuf **mbufs, const struct tl_bytes *packets, unsigned count)
+{
+	if (rte_pktmbuf_alloc_bulk(pool, mbufs, count) != 0)
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct rte_mbuf *packet = mbufs[i], *segment = packet;
+		const uint8_t *from = packets[i].start;
+		uint32_t rest = packets[i].len;
+
+		for (;;) {
+			uint16_t room = rte_pktmbuf_tailroom(segment);
+			uint16_t part = rest < room ? (uint16_t)rest : room;
+
+			if (part != 0)
+				memcpy(rte_pktmbuf_mtod(segment, void *), from, part);
+			segment->data_len = part;
+			packet->pkt_len += part;
+			from += part;
+			rest -= part;
+			if (rest == 0)
+				break;
+			segment->next = rte_pktmbuf_alloc(pool);
+			if (segment->next == NULL) {
+				rte_pktmbuf_free_bulk(mbufs + i, count - i);
+				return i;
+			}
+			segment = segment->next;
+			packet->nb_segs++;
+		}
+	}
+	return count;
+}
+
+/*
+ * Makes the len bytes from offset on the whole packet, with link written in front of them. Gives -1, and changes nothing, where the
+ * first segment does not hold all that goes, or the packet has no such bytes.
+ */
+int tl_packet_enter(struct rte_mbuf *packet, uint32_t offset, uint32_t len, const uint8_t *link, uint32_t link_len)
+{
+	struct rte_mbuf *segment = packet;
+	uint32_t rest = link_len + len;
+
+	if (offset < link_len || offset > packet->data_len || offset + len > packet->pkt_len)
+		return -1;
+	packet->data_off += offset - link_len;
+	packet->data_len -= offset - link_len;
+	packet->pkt_len = rest;
+	packet->packet_type = 0;
+	packet->nb_segs = 1;
+	if (link_len != 0)
+		memcpy(rte_pktmbuf_mtod(packet, void *), link, link_len);
+	while (rest > segment->data_len) {
+		rest -= segment->data_len;
+		segment = segment->next;
+		packet->nb_segs++;
+	}
+	segment->data_len = (uint16_t)rest;
+	if (segment->next != NULL) {
+		/* the segments behind are a packet of their own to whoever frees them */
+		rte_pktmbuf_free(segment->next);
+		segment->next = NULL;
+	}
+	return 0;
+}
+
 /* Copies a chain's bytes to a buffer of at least pkt_len bytes; the number copied. */
 int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size)
 {

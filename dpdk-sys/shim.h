@@ -88,6 +88,14 @@ uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uin
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+/* Bytes to make a packet of. */
+struct tl_bytes {
+	const uint8_t *start;
+	uint32_t len;
+};
+
+unsigned tl_packets_of(struct rte_mempool *pool, struct rte_mbuf **mbufs, const struct tl_bytes *packets, unsigned count);
+int tl_packet_enter(struct rte_mbuf *packet, uint32_t offset, uint32_t len, const uint8_t *link, uint32_t link_len);
 int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size);
 
 unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);

@@ -102,6 +102,8 @@ impl ToolState {
 pub enum Reason {
     /// The port has no link, or is gone.
     LinkDown,
+    /// The capture's file could not be written.
+    WriteError,
     /// The port accepts no packets though some are waiting.
     Stalled,
     /// No answer by ARP or ND for the next hop.
@@ -123,8 +125,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::LinkDown,
+        Reason::WriteError,
         Reason::Stalled,
         Reason::Unresolved,
         Reason::EchoLost,
@@ -139,6 +142,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Reason::LinkDown => "link_down",
+            Reason::WriteError => "write_error",
             Reason::Stalled => "stalled",
             Reason::Unresolved => "unresolved",
             Reason::EchoLost => "echo_lost",
@@ -163,6 +167,8 @@ pub enum Observation {
         accepted: u64,
         waiting: u64,
     },
+    /// The capture's file could not be written: it never will be.
+    WriteFailed,
     NextHop {
         is_resolved: bool,
     },
@@ -197,6 +203,7 @@ pub struct Health {
     spec: HealthSpec,
     state: ToolState,
     link_is_up: bool,
+    has_write_failed: bool,
     /// Since when packets have waited without one being accepted.
     waiting_since_ns: Option<u64>,
     /// When a stalled tool is tried again.
@@ -218,6 +225,7 @@ impl Health {
             spec,
             state: if is_up { ToolState::Up } else { ToolState::Down },
             link_is_up,
+            has_write_failed: false,
             waiting_since_ns: None,
             stalled_until_ns: None,
             next_hop_is_resolved: false,
@@ -252,6 +260,7 @@ impl Health {
             Observation::Heartbeat { is_returned } => self.heartbeat.observe(is_returned, self.spec.heartbeat),
             Observation::Drain => self.is_drained_by_command = true,
             Observation::Enable => self.is_drained_by_command = false,
+            Observation::WriteFailed => self.has_write_failed = true,
             Observation::Emptied | Observation::Tick => {}
         }
         if self.stalled_until_ns.is_some_and(|until| now_ns >= until) {
@@ -317,6 +326,10 @@ impl Health {
         if !self.link_is_up {
             self.waiting_since_ns = None;
             return Some(Reason::LinkDown);
+        }
+        if self.has_write_failed {
+            self.waiting_since_ns = None;
+            return Some(Reason::WriteError);
         }
         if self.waiting_since_ns.is_some_and(|since| now_ns.saturating_sub(since) >= self.spec.stall_ns) {
             self.waiting_since_ns = None;

@@ -1,9 +1,12 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
+pub mod clocks;
+pub mod device;
 pub mod guards;
 pub mod health;
 pub mod neighbours;
 pub mod next_hop;
+pub mod recorder;
 pub mod start;
 pub mod watch;
 
@@ -11,17 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::sample::Budget;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
-use crate::dpdk::port::Port;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
-use crate::stats::counters::{ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Totals};
+use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::stats::snapshot::{LcoreState, PortState, Snapshot, TerminateState, Totals};
+use clocks::Clocks;
+use device::Device;
 use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
 use neighbours::Neighbours;
+use recorder::Recorder;
 use watch::Watch;
 
 pub use start::start;
@@ -47,13 +53,21 @@ pub struct Broker {
     returned: Vec<Worker>,
     phase: Arc<PhaseCell>,
     neighbours: Neighbours,
-    ports: Vec<Port>,
+    ports: Vec<Device>,
+    clocks: Clocks,
+    /// By port, and by receive queue: what was counted where tunnels end.
+    reports: Vec<Vec<EndpointReport>>,
+    /// The writers of capture tools.
+    recorders: Vec<Recorder>,
+    /// What went wrong while running: reported once, and remembered for the exit status.
+    failures: Vec<String>,
     /// Always there until the broker is dropped.
     eal: Option<Eal>,
     guards: Guards,
     started: Instant,
     /// Totals at the last `clear stats`.
     cleared: Option<Totals>,
+    /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
     counters: Vec<Arc<WorkerCounters>>,
     watch: Watch,
     /// What was decided at start that the user may want to know.
@@ -152,7 +166,8 @@ impl Broker {
         let now_ns = clock::now_ns();
         let mut log = self.watch.keep_schedules(now_ns);
         if self.watch.is_due(now_ns) {
-            let links: Vec<bool> = self.ports.iter().map(|port| !port.is_removed() && port.link().is_up).collect();
+            let links: Vec<bool> = self.ports.iter().map(|port| port.link().is_up).collect();
+            log.extend(self.watch_files(now_ns));
             log.extend(self.watch.look(now_ns, &links, &self.counters));
         }
         let now = self.started.elapsed();
@@ -161,6 +176,7 @@ impl Broker {
             let elapsed_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
             log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
         }
+        log.extend(self.clocks.look(now, &self.ports));
         self.watch_workers(now, &mut log);
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
@@ -168,6 +184,33 @@ impl Broker {
             self.watch_wires(now, &mut log);
         }
         log
+    }
+
+    /// Notes captures that could not be read or written.
+    fn watch_files(&mut self, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        let replays = self.ports.iter().zip(&self.plan.ports).filter_map(|(port, plan)| {
+            let path = &plan.replay.as_ref()?.path;
+            Some(format!("port {}: {path}: {}", plan.name, port.failure()?))
+        });
+        let captures = self.recorders.iter().filter_map(|recorder| {
+            let failure = recorder.failure()?;
+            log.extend(self.watch.write_failed(recorder.tool, now_ns));
+            Some(format!("tool {}: {failure}", self.plan.tools[recorder.tool.0].name))
+        });
+        let failures: Vec<String> = replays.chain(captures).collect();
+        for failure in failures {
+            if !self.failures.contains(&failure) {
+                log.push(format!("alarm raised: {failure}"));
+                self.failures.push(failure);
+            }
+        }
+        log
+    }
+
+    /// Captures that could not be read to their end, or written.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// `tool drain`, `tool enable`: takes a tool out of service, or back. Gives lines for the log.
@@ -189,10 +232,13 @@ impl Broker {
         let all = Totals::of(&self.counters);
         let balanced = all.is_balanced();
         let totals = self.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let ports = self.ports.iter().map(|port| PortState {
-            driver_name: port.info().driver.clone(),
+        let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
+            driver_name: port.driver_name().to_owned(),
             link: port.link(),
             driver: port.stats(),
+            replay: port.replay(),
+            clock: self.clocks.state(index),
+            terminate: TerminateState::of(&self.reports[index]),
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
@@ -258,7 +304,7 @@ impl Broker {
                 (None, Output::Port(port)) => {
                     self.ports[port.0].link().speed_mbps.map_or(0.0, |mbps| bits / (f64::from(mbps) * 1e6))
                 }
-                (None, Output::Discard) => 0.0,
+                (None, Output::Capture | Output::Discard) => 0.0,
             };
             let utilisation = if is_first || elapsed <= 0.0 { 0.0 } else { share / elapsed };
             let threshold = f64::from(spec.percent) / 100.0;
@@ -336,7 +382,32 @@ impl Broker {
         for worker in &mut self.returned {
             worker.abandon();
         }
+        if failed.is_ok() {
+            self.close_captures();
+        }
         failed
+    }
+
+    /// Ends the captures' files. What a writer could not write in time is counted as congested.
+    fn close_captures(&mut self) {
+        for recorder in &mut self.recorders {
+            recorder.close(DRAIN_LIMIT);
+            if recorder.is_stuck() {
+                let name = &self.plan.tools[recorder.tool.0].name;
+                self.failures.push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
+            }
+        }
+        let Some(own) = self.counters.last().filter(|_| !self.recorders.is_empty()) else { return };
+        for recorder in &self.recorders {
+            let tool = recorder.tool.0;
+            let (mut requested, mut ended) = (0, 0);
+            for counters in self.counters.iter().map(|counters| &counters.tools[tool]) {
+                requested += counters.requested.get();
+                ended += counters.sent.get() + counters.dropped.iter().map(|count| count.get()).sum::<u64>();
+            }
+            own.tools[tool].drop_copies(DropReason::Congested, requested.saturating_sub(ended));
+        }
+        self.watch_files(clock::now_ns());
     }
 }
 
@@ -344,8 +415,8 @@ impl Drop for Broker {
     fn drop(&mut self) {
         // workers poll memory that is about to go
         let _ = self.stop();
-        if self.seats.iter().any(|seat| seat.running.is_some()) {
-            // a stuck worker may wake up, and what it polls must still be there
+        if self.seats.iter().any(|seat| seat.running.is_some()) || self.recorders.iter().any(Recorder::is_stuck) {
+            // who is stuck may wake up, and what it works with must still be there
             std::mem::forget(self.eal.take());
         }
     }

@@ -56,7 +56,7 @@ impl Outbox {
         let Some(bytes) = page.bytes().get_mut(..frame.len()) else { return };
         bytes.copy_from_slice(frame);
         page.set(0..frame.len());
-        self.queue.push(page);
+        self.queue.push_page(page);
         self.ring.send(&mut self.queue);
     }
 }

@@ -5,40 +5,49 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::clocks::{Clocks, NicClock, PortClock};
+use super::device::Device;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox};
 use super::next_hop::{Responder, TunnelAddress};
+use super::recorder::Recorder;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Mail, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
+use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::datapath::live::LiveView;
 use crate::datapath::make::{Maker, ToolMaker};
 use crate::datapath::post::Post;
-use crate::datapath::receive::Intake;
+use crate::datapath::receive::{Intake, Source};
+use crate::datapath::record::{self, Belt};
+use crate::datapath::replay::{Progress, Replay};
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
 use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
-use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
+use crate::dpdk::mbuf::{MbufQueue, RxStamp};
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
-use crate::dpdk::queue::{RxQueue, TxQueue};
+use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
 /// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues at once.
 const MOST_COPIES: u32 = 16_383;
+/// Mbufs of a burst of short packets and one of the longest that a capture may hold.
+const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -54,7 +63,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         workers: placement.workers.clone(),
         main_cpus: placement.main_cpus,
         memory,
-        pci_devices: plan.ports.iter().filter_map(|port| pci_address(&port.devargs)).collect(),
+        pci_devices: plan.ports.iter().filter(|port| port.replay.is_none()).filter_map(|port| pci_address(&port.devargs)).collect(),
         extra: plan.settings.eal.clone(),
     })?;
     for line in eal.log() {
@@ -63,25 +72,33 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let lcores: Vec<String> = placement.workers.iter().map(|lcore| lcore.0.to_string()).collect();
     notes.push(format!("workers on lcores {}", lcores.join(",")));
 
-    let ports = plan.ports.iter().map(|port| Port::attach(&eal, &port.name, &port.devargs)).collect::<Result<Vec<_>, _>>()?;
+    let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
     let workers = placement.workers.len();
-    let mut started = Vec::new();
-    for (index, (port, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
-        started.push(start_port(&eal, &plan, index, port, port_plan, workers)?);
+    let (mut started, mut clocks) = (Vec::new(), Clocks::default());
+    for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
+        started.push(match (device, &port_plan.replay) {
+            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, workers, &mut clocks)?,
+            (Device::Replay { progress, .. }, replay) => {
+                clocks.add(PortClock::Given("file"));
+                start_replay(&eal, &plan, index, replay.as_ref(), progress, workers)?
+            }
+        });
     }
     for tool in plan.tools.iter().filter(|tool| tool.copy.room.is_some()) {
         let Output::Port(port) = tool.output else { continue };
-        if let Some(mtu) = ports[port.0].mtu().filter(|&mtu| mtu < tool.copy.mtu) {
+        if let Some(mtu) = ports[port.0].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu) {
             let (name, port, counted) = (&tool.name, ports[port.0].name(), tool.copy.mtu);
             notes.push(format!(
                 "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
             ));
         }
     }
+    set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
-    let mut neighbourhoods = Vec::new();
-    let crew = hire(&eal, &plan, started, &ports, &placement.workers, &mut neighbourhoods)?;
+    let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
+    let crew = hire(&eal, &plan, started, &ports, &placement.workers, &mut ends)?;
+    let Ends { neighbourhoods, belts, reports } = ends;
     let makers = makers(&eal, &plan, &ports, &placement.workers)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
@@ -91,6 +108,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         returned: Vec::new(),
         phase: Arc::clone(&phase),
         ports,
+        clocks,
+        reports,
+        recorders: Vec::new(),
+        failures: Vec::new(),
         eal: None,
         guards: Guards::default(),
         watch,
@@ -103,7 +124,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
-    for (index, ((lcore, (intakes, outlets)), maker)) in placement.workers.into_iter().zip(crew).zip(makers).enumerate() {
+    for (index, ((lcore, (mut intakes, outlets)), maker)) in placement.workers.into_iter().zip(crew).zip(makers).enumerate() {
         let is_quiet = Arc::new(AtomicBool::new(false));
         let seat = WorkerSeat {
             index: index as u32,
@@ -131,6 +152,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         let counters = Arc::new(counters);
         let worker = Worker {
             plan: Arc::clone(&plan),
+            is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
             states,
@@ -138,6 +160,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
                 maker.send_to(broker.watch.next_hops());
                 maker
             }),
+            clock: ClockView::new(broker.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             stamps: broker.watch.stamps_of(index),
             counters: Arc::clone(&counters),
@@ -149,7 +172,24 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         broker.seats.push(Seat { lcore, running: Some(running), is_quiet });
     }
     broker.eal = Some(eal);
+    start_recorders(&mut broker, belts)?;
     Ok(broker)
+}
+
+/// One writer for each capture tool; their counters stand behind the workers'.
+fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
+    if belts.is_empty() {
+        return Ok(());
+    }
+    let plan = Arc::clone(&broker.plan);
+    let mut counters = WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+    counters.dedups = plan.rules.iter().map(|_| None).collect();
+    let counters = Arc::new(counters);
+    broker.counters.push(Arc::clone(&counters));
+    for (tool, belts) in belts {
+        broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
+    }
+    Ok(())
 }
 
 struct Placement {
@@ -213,6 +253,9 @@ fn pci_address(devargs: &str) -> Option<String> {
 
 /// Mbufs that the port's receive side needs at the least.
 fn least_pool(port: &PortPlan, workers: u32) -> u32 {
+    if port.replay.is_some() {
+        return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
+    }
     let queues = u32::from(port.rxq.unwrap_or(1).max(1)).max(if port.rxq.is_none() { workers } else { 1 });
     queues * u32::from(port.rxd) + workers * MBUFS_A_WORKER
 }
@@ -223,7 +266,7 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
         return 0;
     }
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
-        * plan.tools.iter().map(|tool| tool.queue).sum::<usize>();
+        * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * tool.queue } else { tool.queue }).sum::<usize>();
     let wanted = least_pool(port, workers).saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
     plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
 }
@@ -235,6 +278,7 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
     }
     let held = plan.tools.iter().map(|tool| match tool.output {
         Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+        Output::Capture => tool.queue as u64,
         Output::Discard => 0,
     });
     u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
@@ -246,6 +290,7 @@ fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
     let held: u64 = making
         .map(|(_, tool)| match tool.output {
             Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
+            Output::Capture => tool.queue as u64,
             Output::Discard => 0,
         })
         .sum();
@@ -257,7 +302,7 @@ fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
 }
 
 /// Each worker's means to make copies, or `None` where the plan makes none.
-fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<Vec<Option<Maker>>, Error> {
+fn makers(eal: &Eal, plan: &Plan, ports: &[Device], lcores: &[LcoreId]) -> Result<Vec<Option<Maker>>, Error> {
     let count = copy_pool_size(plan, lcores.len() as u32);
     if count == 0 {
         return Ok(lcores.iter().map(|_| None).collect());
@@ -281,13 +326,15 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<
         .collect();
     let maker = || {
         let tools = plan.tools.iter().zip(&sequences).enumerate().map(|(index, (tool, sequence))| {
-            let Output::Port(port) = tool.output else { return None };
             if !plan.makes_copies_for(ToolId(index)) {
                 return None;
             }
-            let port = &ports[port.0];
+            let port = match tool.output {
+                Output::Port(port) => ports[port.0].ethdev(),
+                Output::Capture | Output::Discard => None,
+            };
             let mut transport = tool.copy.transport.clone();
-            transport.set_source(MacAddress(port.mac().unwrap_or_default()));
+            transport.set_source(MacAddress(port.and_then(Port::mac).unwrap_or_default()));
             Some(ToolMaker {
                 edits: tool.copy.edits,
                 timestamp: tool.copy.timestamp,
@@ -295,7 +342,8 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<
                 room: tool.copy.room,
                 hash: tool.copy.hash,
                 sequence: Arc::clone(sequence),
-                sends_chains: port.info().multi_segment_tx,
+                sends_chains: port.is_none_or(|port| port.info().multi_segment_tx),
+                notes_wire_len: tool.output == Output::Capture,
             })
         });
         Maker::new(plan, CopyPool::new(Arc::clone(&pool)), tools.collect())
@@ -304,8 +352,40 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Port], lcores: &[LcoreId]) -> Result<
 }
 
 struct StartedPort {
-    rxqs: Vec<RxQueue>,
+    sources: Vec<Source>,
     txqs: Vec<Option<TxQueue>>,
+}
+
+fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
+    match port.replay {
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs)?)),
+        Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+    }
+}
+
+fn start_replay(
+    eal: &Eal,
+    plan: &Plan,
+    index: usize,
+    replay: Option<&ReplayPlan>,
+    progress: &Arc<Progress>,
+    workers: usize,
+) -> Result<StartedPort, Error> {
+    let Some(replay) = replay else { return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new() }) };
+    let port_plan = &plan.ports[index];
+    let count = pool_size(plan, index, port_plan, workers as u32);
+    let least = workers as u32 * MBUFS_A_WORKER;
+    if count < least {
+        return Err(Error::Refused(format!(
+            "port {}: mempool of {count} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`",
+            port_plan.name
+        )));
+    }
+    let pool = Mempool::create(eal, &format!("replay-{index}"), count, None)?;
+    let step_ns = plan.order_of(PortId(index));
+    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
+        .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
+    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new() })
 }
 
 fn start_port(
@@ -315,6 +395,7 @@ fn start_port(
     port: &Port,
     port_plan: &PortPlan,
     workers: usize,
+    clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
@@ -348,9 +429,91 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
+        wants_rx_timestamps: plan.inputs[index].needs_stamps,
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
-    Ok(StartedPort { rxqs, txqs: txqs.into_iter().map(Some).collect() })
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps)?;
+    let sources = rxqs.into_iter().map(|rxq| {
+        let clock = match &clock {
+            ChosenClock::Poll => RxClock::Poll,
+            ChosenClock::Epoch { place, unit_ns, .. } => RxClock::Epoch { place: *place, unit_ns: *unit_ns },
+            ChosenClock::Nic { place, nic } => RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) },
+        };
+        Source::Queue { rxq, clock }
+    });
+    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect() };
+    clocks.add(match clock {
+        ChosenClock::Poll => PortClock::Poll,
+        ChosenClock::Epoch { source, .. } => PortClock::Given(source),
+        ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
+    });
+    Ok(started)
+}
+
+/// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
+fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
+    const LONGEST: u64 = 10_000_000_000;
+    let mut replays: Vec<(&mut Replay, u64)> = Vec::new();
+    for source in ports.iter_mut().flat_map(|port| &mut port.sources) {
+        if let Source::Replay(replay) = source
+            && replay.speed() != ReplaySpeed::Max
+            && let Some(first_ns) = replay.next_time()
+        {
+            replays.push((replay, first_ns));
+        }
+    }
+    let firsts: Vec<(ReplaySpeed, u64)> = replays.iter().map(|(replay, first_ns)| (replay.speed(), *first_ns)).collect();
+    for (replay, first_ns) in replays {
+        let near = firsts.iter().filter(|(speed, other)| *speed == replay.speed() && first_ns.saturating_sub(*other) <= LONGEST);
+        let origin_ns = near.map(|(_, other)| *other).min().unwrap_or(first_ns);
+        replay.set_origin(origin_ns);
+    }
+}
+
+/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
+    if port.terminators.is_empty() {
+        return None;
+    }
+    let report = EndpointReport::default();
+    reports.push(Arc::clone(&report));
+    Some(Box::new(Endpoint::new(port.terminators.clone(), report)))
+}
+
+/// What a port's packets are timed by.
+enum ChosenClock {
+    Poll,
+    Epoch { place: RxStamp, unit_ns: u64, source: &'static str },
+    Nic { place: RxStamp, nic: NicClock },
+}
+
+/// The best clock that the driver has: net_pcap's own times, the NIC's counter where it can be read, else the poll.
+///
+/// net_pcap stamps packets with microseconds unasked, and offers no timestamps; releases that offer them stamp with nanoseconds.
+/// # Source
+/// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
+fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<ChosenClock, Error> {
+    let info = port.info();
+    let is_pcap = info.driver == "net_pcap";
+    if !is_wanted || !(is_pcap || info.rx_timestamps) {
+        return Ok(ChosenClock::Poll);
+    }
+    let place = RxStamp::register(eal)?;
+    if is_pcap {
+        let source = if plan.devargs.contains("rx_iface") || plan.devargs.contains(",iface=") { "kernel" } else { "file" };
+        return Ok(ChosenClock::Epoch { place, unit_ns: if info.rx_timestamps { 1 } else { 1000 }, source });
+    }
+    Ok(NicClock::new(port).map_or(ChosenClock::Poll, |nic| ChosenClock::Nic { place, nic }))
+}
+
+/// The control thread's ends of what workers fill.
+struct Ends {
+    /// Of ports that tunnels leave by.
+    neighbourhoods: Vec<Neighbourhood>,
+    /// Of capture tools, from each worker.
+    belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    /// By port, and by receive queue: what is counted where tunnels end.
+    reports: Vec<Vec<EndpointReport>>,
 }
 
 /// Gives each worker its receive queues and its ways to the tools.
@@ -362,17 +525,18 @@ fn hire(
     eal: &Eal,
     plan: &Plan,
     mut ports: Vec<StartedPort>,
-    attached: &[Port],
+    attached: &[Device],
     lcores: &[LcoreId],
-    neighbourhoods: &mut Vec<Neighbourhood>,
+    ends: &mut Ends,
 ) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
     let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port))).collect();
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
-        for rxq in port.rxqs.drain(..) {
-            intakes[next % workers].push(Intake { port: PortId(index), rxq, post: posts[index].clone() });
+        for source in port.sources.drain(..) {
+            let endpoint = endpoint(&plan.ports[index], &mut ends.reports[index]);
+            intakes[next % workers].push(Intake { port: PortId(index), source, endpoint, post: posts[index].clone() });
             next += 1;
         }
     }
@@ -384,12 +548,22 @@ fn hire(
             mails: Vec::new(),
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
+            time_place: None,
+            has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();
     let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {
+        if tool.output == Output::Capture {
+            let own: Vec<Arc<Belt>> = (0..workers).map(|_| Belt::new(tool.queue)).collect();
+            for (outlets, belt) in outlets.iter_mut().zip(&own) {
+                outlets.tools.push(Outlet::Capture(record::Line::new(Arc::clone(belt))));
+            }
+            ends.belts.push((ToolId(tool_index), own));
+            continue;
+        }
         let Output::Port(port) = tool.output else {
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard));
             continue;
@@ -398,18 +572,20 @@ fn hire(
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
             continue;
         }
-        let queues = ports[port.0].txqs.len();
+        // what is put in order has to pass one place
+        let queues = if tool.order_ns.is_some() { 1 } else { ports[port.0].txqs.len() };
+        let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
         let sharers =
             (0..workers.min(queues)).filter(|owner| (*owner..workers).step_by(queues).any(|worker| is_fed[worker])).count();
         let mut senders = Vec::new();
         for worker in 0..workers {
             if worker < queues {
-                let place = *owned[worker][port.0].get_or_insert_with(|| {
+                let txq = *owned[worker][port.0].get_or_insert_with(|| {
                     outlets[worker].txqs.extend(ports[port.0].txqs[worker].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq: place, line: line(tool, sharers, true) });
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place) });
                 senders.push(None);
             } else {
                 let owner = worker % queues;
@@ -419,7 +595,8 @@ fn hire(
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None) });
+                outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
     }
@@ -430,7 +607,8 @@ fn hire(
         let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
         outlets[0].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
         let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
-        neighbourhoods.push(neighbourhood(plan, PortId(index), &attached[index], post, Outbox::new(CopyPool::new(pool), sender)));
+        let Some(port) = attached[index].ethdev() else { continue };
+        ends.neighbourhoods.push(neighbourhood(plan, PortId(index), port, post, Outbox::new(CopyPool::new(pool), sender)));
     }
     Ok(intakes.into_iter().zip(outlets).collect())
 }
@@ -468,14 +646,15 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Arc<Post>, outbox: 
 }
 
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool) -> Line {
+fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>) -> Line {
+    let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
     let shape = tool.shape.filter(|_| is_sending);
     if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() {
-        return Line::new(tool.queue, None);
+        return Line::new(tool.queue, None, merge);
     }
     let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
     let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
-    Line::new(tool.queue, Some(Gate::new(limits, bucket)))
+    Line::new(tool.queue, Some(Gate::new(limits, bucket)), merge)
 }
 
 #[cfg(test)]

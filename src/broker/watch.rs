@@ -64,12 +64,14 @@ impl Watch {
         let tools = plan.tools.iter().map(|tool| {
             let port = match tool.output {
                 Output::Port(port) => Some(port),
-                Output::Discard => None,
+                Output::Capture | Output::Discard => None,
             };
             let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
             spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, |shape| longest_wait_ns(shape, workers)));
+            // nor is one that holds copies on purpose
+            spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
@@ -215,6 +217,16 @@ impl Watch {
             self.update_groups(now_ns, &mut log);
         }
         self.cell.publish(self.live());
+        log
+    }
+
+    /// A capture's file could not be written. Gives lines for the log.
+    pub fn write_failed(&mut self, tool: ToolId, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        if self.observe(tool, Observation::WriteFailed, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+            self.cell.publish(self.live());
+        }
         log
     }
 

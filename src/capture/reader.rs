@@ -328,7 +328,8 @@ impl Reader {
         Ok(self.parse(MAX_BURST)?.then(|| self.burst()))
     }
 
-    fn burst(&self) -> Burst<'_> {
+    /// The burst that `next_burst` gave last; empty before the first and behind the last one.
+    pub fn burst(&self) -> Burst<'_> {
         Burst {
             entries: &self.entries,
             span: &self.input.available()[..self.span_len],

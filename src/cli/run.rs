@@ -111,10 +111,17 @@ pub fn run(args: &Args) -> Status {
     if let Err(error) = &ended {
         eprintln!("error: {error}");
     }
+    for failure in broker.failures() {
+        eprintln!("error: {failure}");
+    }
     if !last.balanced {
         eprintln!("error: the account does not balance; please report this with the statistics above");
     }
-    if went_well && ended.is_ok() && last.balanced && stats.is_whole() { Status::Done } else { Status::Failed }
+    if went_well && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
+        Status::Done
+    } else {
+        Status::Failed
+    }
 }
 
 /// A broker at work, and who asked for it.
@@ -328,6 +335,10 @@ fn describe(plan: &Plan) -> String {
     for tool in plan.copy_tools() {
         match tool.output {
             Output::Port(port) => out += &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue),
+            Output::Capture => {
+                let path = tool.capture.as_deref().unwrap_or(Path::new("")).display();
+                out += &format!("tool {}: capture {path}, queue {}\n", tool.name, tool.queue);
+            }
             Output::Discard => out += &format!("tool {}: discard\n", tool.name),
         }
     }

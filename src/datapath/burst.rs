@@ -28,6 +28,15 @@ impl Selection {
         self.0 == 0
     }
 
+    /// The first `count` of the selected packets.
+    #[inline]
+    pub fn take(self, count: usize) -> Selection {
+        if count >= self.count() as usize {
+            return self;
+        }
+        Selection(self.indices().take(count).fold(0, |bits, index| bits | 1 << index))
+    }
+
     /// The indices of the selected packets, ascending.
     #[inline(always)]
     pub fn indices(self) -> impl Iterator<Item = usize> {

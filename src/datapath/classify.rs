@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::burst::{MAX_BURST, Selection, Touched};
+use super::endpoint::OuterId;
 use super::flows::Flows;
 use super::parse::Depth;
 use crate::dpdk::{Frame, SplitFrame};
@@ -243,8 +244,19 @@ fn hand_out(rows: &[u32], matches: &mut Matches) {
     }
 }
 
+/// The packets `among` those given for whose ended tunnel the term holds.
+fn ended(term: &Term, outer: &[OuterId; MAX_BURST], among: Selection) -> Selection {
+    let holds = |index: usize| match term {
+        Term::Vni(ids) => outer[index].vni.is_some_and(|vni| ids.contains(vni)),
+        Term::Teid(ids) => outer[index].teid.is_some_and(|teid| ids.contains(teid)),
+        Term::MplsLabel(_) | Term::Bytes(_) => false,
+    };
+    Selection(among.indices().fold(0, |bits, index| bits | u64::from(holds(index)) << index))
+}
+
 /// The part that plans without `through`, `vlan` and terms do without.
 fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
+    let outer = flows.outer().copied();
     let layers = if classifier.depth.is_some() { &flows.layers(all, frames)[..] } else { &[] };
     for inner in &classifier.through {
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
@@ -274,7 +286,8 @@ fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>
             selected = vlans.select(frames, selected);
         }
         for term in &composite.terms {
-            selected = term.select(frames, layers, selected);
+            let outer = outer.as_ref().map_or(0, |outer| ended(term, outer, selected).0);
+            selected = Selection(term.select(frames, layers, selected).0 | outer);
         }
         matches.add(composite.step, selected);
     }

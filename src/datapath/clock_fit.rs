@@ -105,6 +105,11 @@ impl ClockModel {
         self.error_ns.saturating_add(u64::try_from(growth).unwrap_or(u64::MAX))
     }
 
+    /// How far times at the last reading may be from the system's.
+    pub fn error_now_ns(&self) -> u64 {
+        self.error_ns(self.last_ticks)
+    }
+
     /// Nanoseconds per tick.
     pub fn ns_per_tick(&self) -> f64 {
         self.slope as f64 / (1u64 << SLOPE_BITS) as f64

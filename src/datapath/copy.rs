@@ -15,6 +15,19 @@ pub enum ClockQuality {
     Holdover,
 }
 
+impl ClockQuality {
+    /// The word of the statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClockQuality::Free => "free",
+            ClockQuality::Ntp => "ntp",
+            ClockQuality::Gps => "gps",
+            ClockQuality::Ptp => "ptp",
+            ClockQuality::Holdover => "holdover",
+        }
+    }
+}
+
 /// When a packet was received.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stamp {
@@ -39,31 +52,30 @@ impl Stamp {
     }
 }
 
-/// When the packets of a burst were received.
+/// The receive times of a burst's packets.
 #[derive(Clone, Debug)]
 pub struct Stamps {
-    /// By packet: nanoseconds since the Unix epoch.
+    /// Nanoseconds since the Unix epoch, by packet.
     pub ns: [u64; MAX_BURST],
     pub quality: ClockQuality,
+    /// As [`Stamp::degraded`].
     pub degraded: bool,
 }
 
 impl Default for Stamps {
     fn default() -> Self {
-        Self { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false }
+        Self::NONE
     }
 }
 
 impl Stamps {
-    /// When packet `index` (0..64) was received.
+    /// Nothing is known.
+    pub const NONE: Stamps = Stamps { ns: [0; MAX_BURST], quality: ClockQuality::Free, degraded: false };
+
+    /// The time of one packet.
     #[inline(always)]
     pub fn of(&self, index: usize) -> Stamp {
         Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded }
-    }
-
-    /// All packets of the burst were polled at `now_ns`.
-    pub fn fill(&mut self, now_ns: u64) {
-        self.ns.fill(now_ns);
     }
 }
 

@@ -4,16 +4,23 @@
 //! Tools with classes, a limit in bytes or a rate have a [`Gate`]: they pay for it, the others do not.
 
 use super::admission::{Class, Fill, Limits};
-use super::burst::Selection;
+use super::burst::{MAX_BURST, Selection};
+use super::copy::Stamps;
+use super::live::Live;
+use super::order::Order;
+use super::record::{self, Origin};
 use super::route::Copies;
 use super::shape::TokenBucket;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
-use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Shared};
+use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
-use crate::plan::plan::ToolId;
+use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+
+/// Times of packets that nobody asks for.
+static UNKNOWN: Stamps = Stamps::NONE;
 
 /// A worker's way to one tool.
 pub enum Outlet {
@@ -21,6 +28,8 @@ pub enum Outlet {
     Port { txq: usize, line: Line },
     /// Through a ring to the worker that owns the tool's transmit queue.
     Handover { ring: Sender, line: Line },
+    /// To the thread that writes the tool's file.
+    Capture(record::Line),
     /// Counted and freed.
     Discard,
     /// The tool's port is stopped: freed and counted as dropped.
@@ -31,6 +40,8 @@ pub enum Outlet {
 pub struct Line {
     queue: MbufQueue,
     gate: Option<Box<Gate>>,
+    /// Where copies leave in the order of their times.
+    merge: Option<Box<Merge>>,
     /// A packet in the queue whose latency is measured.
     marker: Option<Marker>,
 }
@@ -41,6 +52,63 @@ struct Marker {
     ahead: usize,
     /// When it was polled, in ticks.
     polled: u64,
+}
+
+/// Copies that are held until they can leave in order.
+pub struct Merge {
+    order: Order<Packet>,
+    /// On their way in.
+    staged: MbufQueue,
+    /// Where other workers note the time of copies that they hand over.
+    place: RxStamp,
+}
+
+/// What becomes of copies that wait to leave in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Earlier ones may be about to come.
+    Stay,
+    /// Those that have waited for the window go.
+    Expire,
+    /// All go.
+    Leave,
+}
+
+impl Merge {
+    /// Holds at most `capacity` copies.
+    pub fn new(window_ns: u64, capacity: usize, place: RxStamp) -> Self {
+        Self { order: Order::new(window_ns, capacity), staged: MbufQueue::with_capacity(MAX_BURST), place }
+    }
+
+    /// Orders what is staged, of the times of `stamps`, or of those that the packets carry.
+    fn take_in(&mut self, stamps: Option<(Selection, &Stamps)>, queue: &mut MbufQueue, tool: &ToolCounters) {
+        let now_ns = clock::monotonic_ns();
+        let (mut late, mut lost) = (0, 0);
+        let mut out = |packet| lost += u64::from(queue.push(packet).is_err());
+        let mut indices = stamps.map(|(selection, stamps)| (selection.indices(), stamps));
+        while let Some(packet) = self.staged.pop() {
+            let noted = indices.as_mut().and_then(|(indices, stamps)| Some(stamps.ns[indices.next()?]));
+            let ns = noted.unwrap_or_else(|| packet.stamp(self.place));
+            late += u64::from(self.order.push(ns, now_ns, packet, &mut out));
+        }
+        self.order.release(None, &mut out);
+        tool.late.add(late);
+        count_lost(tool, lost);
+    }
+
+    fn release(&mut self, held: Held, queue: &mut MbufQueue, tool: &ToolCounters) {
+        if self.order.is_empty() {
+            return;
+        }
+        let mut lost = 0;
+        let mut out = |packet| lost += u64::from(queue.push(packet).is_err());
+        match held {
+            Held::Stay => self.order.release(None, &mut out),
+            Held::Expire => self.order.release(Some(clock::monotonic_ns()), &mut out),
+            Held::Leave => self.order.release_all(&mut out),
+        }
+        count_lost(tool, lost);
+    }
 }
 
 /// What a queue admits, and how fast it may be emptied.
@@ -75,6 +143,22 @@ pub struct Outlets {
     pub burst: usize,
     /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
     pub copy_tools: usize,
+    /// Some tool is a capture.
+    pub has_captures: bool,
+    /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
+    pub time_place: Option<RxStamp>,
+}
+
+impl Outlets {
+    /// Packets that surely find room in every capture tool that is up.
+    #[cold]
+    pub fn capture_room(&self, live: &Live) -> usize {
+        let rooms = self.tools.iter().zip(&live.tools_up).filter_map(|(outlet, &is_up)| match outlet {
+            Outlet::Capture(line) if is_up => Some(line.room()),
+            _ => None,
+        });
+        rooms.min().unwrap_or(MAX_BURST)
+    }
 }
 
 /// Frames that the control thread sends by a port: no copies, and not counted as such.
@@ -93,10 +177,14 @@ pub fn egress(
     copies: &Copies,
     made: &mut [Made],
     burst: &mut MbufBurst,
+    origin: Origin<'_>,
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { tools, txqs, burst: limit, .. } = outlets;
+    let Outlets { tools, txqs, burst: limit, time_place, .. } = outlets;
+    if let Some(place) = *time_place {
+        burst.write_stamps(place, &origin.stamps.ns);
+    }
     let mut of_burst = if made.is_empty() {
         burst.share(copies.tools.iter().copied())
     } else {
@@ -108,11 +196,16 @@ pub fn egress(
         if selection.is_empty() {
             continue;
         }
-        let asked = Asked { selection, polled, tool };
+        let asked = Asked { selection, origin, polled, tool };
         let by_class = || copies.by_class(index);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
             None => outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
-            Some(made) => outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class),
+            Some(made) => {
+                if let Some(place) = *time_place {
+                    made.write_stamps(place, &origin.stamps.ns);
+                }
+                outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
+            }
         }
     }
 }
@@ -138,7 +231,9 @@ pub fn egress_straight(
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
-                let asked = Asked { selection: all, polled, tool };
+                // tools that ask for times are never on the straight way
+                let origin = Origin { port: PortId(0), stamps: &UNKNOWN };
+                let asked = Asked { selection: all, origin, polled, tool };
                 outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }
         }
@@ -148,6 +243,7 @@ pub fn egress_straight(
 /// What a tool is to get of a burst.
 struct Asked<'a> {
     selection: Selection,
+    origin: Origin<'a>,
     polled: Option<u64>,
     tool: &'a ToolCounters,
 }
@@ -163,28 +259,34 @@ impl Outlet {
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
     ) {
-        let &Asked { selection, polled, tool } = asked;
+        let &Asked { selection, origin, polled, tool } = asked;
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
         match self {
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
                 if line.gate.is_none()
+                    && line.merge.is_none()
                     && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
                 {
                     line.note_sent(requested, sent, lost, polled, tool);
                 } else {
-                    line.enter(shared, selection, by_class, polled, tool);
+                    line.enter(shared, selection, origin.stamps, by_class, polled, tool);
                     if line.queue.len() >= limit {
                         line.transmit(txq, limit, tool);
                     }
                 }
             }
             Outlet::Handover { ring, line } => {
-                line.enter(shared, selection, by_class, None, tool);
+                line.enter(shared, selection, origin.stamps, by_class, None, tool);
                 if line.queue.len() >= limit {
                     line.hand_over(ring, tool);
                 }
+            }
+            Outlet::Capture(line) => {
+                let taken = line.enter(shared, selection, origin) as u64;
+                tool.note_depth(line.depth());
+                count_lost(tool, requested - taken);
             }
             Outlet::Discard => {
                 shared.discard(selection);
@@ -213,8 +315,14 @@ fn count_lost(tool: &ToolCounters, lost: u64) {
 
 impl Line {
     /// An empty queue for `capacity` packets.
-    pub fn new(capacity: usize, gate: Option<Gate>) -> Self {
-        Self { queue: MbufQueue::with_capacity(capacity), gate: gate.map(Box::new), marker: None }
+    pub fn new(capacity: usize, gate: Option<Gate>, merge: Option<Merge>) -> Self {
+        Self { queue: MbufQueue::with_capacity(capacity), gate: gate.map(Box::new), merge: merge.map(Box::new), marker: None }
+    }
+
+    /// Copies that wait.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
     }
 
     /// Counts copies that went straight to the driver, and of the rest those that the queue had no room for.
@@ -236,19 +344,26 @@ impl Line {
         &mut self,
         shared: &mut Shared<'_>,
         selection: Selection,
+        stamps: &Stamps,
         by_class: impl FnOnce() -> [Selection; 3],
         polled: Option<u64>,
         tool: &ToolCounters,
     ) {
+        let waiting = self.len();
         let before = self.queue.len();
+        let mut admitted_all = selection;
+        let (queue, is_merged) = match &mut self.merge {
+            Some(merge) => (&mut merge.staged, true),
+            None => (&mut self.queue, false),
+        };
         match &mut self.gate {
             None => {
-                let kept = shared.take(selection, &mut self.queue) as u64;
+                let kept = shared.take(selection, queue) as u64;
                 count_lost(tool, u64::from(selection.count()) - kept);
             }
             Some(gate) => {
                 let by_class = by_class();
-                let fill = Fill { packets: before, bytes: gate.bytes };
+                let fill = Fill { packets: waiting, bytes: gate.bytes };
                 let admitted = gate.limits.admit(fill, by_class, |index| shared.len_of(index));
                 let reason = gate.reason();
                 for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
@@ -259,11 +374,16 @@ impl Line {
                 let admitted = admitted.iter().fold(0, |all, selection| all | selection.0);
                 shared.discard(Selection(selection.0 & !admitted));
                 // the limit of class high is the queue's capacity, so all of these fit
-                shared.take(Selection(admitted), &mut self.queue);
+                shared.take(Selection(admitted), queue);
+                admitted_all = Selection(admitted);
                 if gate.limits.has_bytes() {
-                    gate.bytes += self.queue.bytes_behind(before);
+                    gate.bytes += queue.bytes_behind(if is_merged { 0 } else { before });
                 }
             }
+        }
+        if let Some(merge) = &mut self.merge {
+            merge.take_in(Some((admitted_all, stamps)), &mut self.queue, tool);
+            return tool.note_depth(self.len());
         }
         if let Some(polled) = polled
             && self.marker.is_none()
@@ -308,8 +428,16 @@ impl Line {
     }
 
     /// Takes what another worker hands over, unless the queue's bytes are used up.
-    fn take_over(&mut self, ring: &mut Receiver) -> bool {
+    fn take_over(&mut self, ring: &mut Receiver, tool: &ToolCounters) -> bool {
         let before = self.queue.len();
+        if let Some(merge) = &mut self.merge {
+            let mut has_moved = false;
+            while self.queue.room() >= MAX_BURST && ring.receive(&mut merge.staged) > 0 {
+                merge.take_in(None, &mut self.queue, tool);
+                has_moved = true;
+            }
+            return has_moved;
+        }
         match &mut self.gate {
             Some(gate) if gate.limits.has_bytes() => {
                 if gate.limits.is_full(gate.bytes) {
@@ -366,8 +494,8 @@ pub struct Flushed {
 }
 
 /// Sends what waits, other workers' copies included.
-pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools } = outlets;
+pub fn flush(outlets: &mut Outlets, held: Held, counters: &WorkerCounters) -> Flushed {
+    let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools, .. } = outlets;
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
         ring.receive(queue);
@@ -377,21 +505,33 @@ pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
     }
     for (tool, ring) in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
-            flushed.has_moved |= line.take_over(ring);
+            flushed.has_moved |= line.take_over(ring, &counters.tools[*tool]);
             let is_left = ring.count() > 0;
             flushed.is_left |= is_left;
             flushed.are_copies_left |= is_left && *tool < *copy_tools;
         }
     }
     for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
+        if let Outlet::Port { line, .. } = outlet
+            && let Some(merge) = &mut line.merge
+        {
+            merge.release(held, &mut line.queue, tool);
+            tool.note_depth(line.len());
+        }
         let left = match outlet {
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
-                line.queue.len()
+                line.len()
             }
+            Outlet::Port { line, .. } => line.len(),
             Outlet::Handover { ring, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.hand_over(ring, tool);
                 line.queue.len()
+            }
+            Outlet::Capture(line) => {
+                let is_left = line.flush(held == Held::Stay);
+                tool.queue_depth.set(line.depth() as u64);
+                usize::from(is_left)
             }
             _ => 0,
         };
@@ -405,8 +545,15 @@ pub fn flush(outlets: &mut Outlets, counters: &WorkerCounters) -> Flushed {
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
     for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
+            if let Some(merge) = &mut line.merge {
+                merge.release(Held::Leave, &mut line.queue, tool);
+            }
             let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
             tool.drop_copies(reason, line.queue.clear() as u64);
+            tool.queue_depth.set(0);
+        }
+        if let Outlet::Capture(line) = outlet {
+            tool.drop_copies(DropReason::Congested, line.abandon() as u64);
             tool.queue_depth.set(0);
         }
     }

@@ -3,6 +3,7 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each only once.
 
 use super::burst::{MAX_BURST, Selection};
+use super::endpoint::OuterId;
 use super::hash::{HashKind, flow_hash_burst};
 use super::parse::{Depth, Layers, parse};
 use crate::dpdk::Frame;
@@ -28,6 +29,9 @@ pub struct Flows {
     has_layers: u64,
     hashes: Vec<[u64; MAX_BURST]>,
     has_hashes: Vec<u64>,
+    /// Of the tunnels that packets came in, where the port terminates them.
+    outer: Option<Box<[OuterId; MAX_BURST]>>,
+    has_outer: bool,
 }
 
 impl Flows {
@@ -41,6 +45,8 @@ impl Flows {
             has_layers: 0,
             hashes: vec![[0; MAX_BURST]; specs.len()],
             has_hashes: vec![0; specs.len()],
+            outer: None,
+            has_outer: false,
         }
     }
 
@@ -49,6 +55,18 @@ impl Flows {
     pub fn clear(&mut self) {
         self.has_layers = 0;
         self.has_hashes.fill(0);
+        self.has_outer = false;
+    }
+
+    /// Notes the numbers of the tunnels that the burst's packets came in.
+    pub fn set_outer(&mut self, outer: &[OuterId; MAX_BURST]) {
+        **self.outer.get_or_insert_with(|| Box::new([OuterId::default(); MAX_BURST])) = *outer;
+        self.has_outer = true;
+    }
+
+    /// The numbers of the tunnels that the burst's packets came in, if the port terminates tunnels.
+    pub fn outer(&self) -> Option<&[OuterId; MAX_BURST]> {
+        self.outer.as_deref().filter(|_| self.has_outer)
     }
 
     /// The layers of the packets of the burst, valid for those that are `wanted`.

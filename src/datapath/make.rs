@@ -52,6 +52,8 @@ pub struct ToolMaker {
     pub sequence: Arc<Sequence>,
     /// The tool's port sends packets of several segments.
     pub sends_chains: bool,
+    /// The tool notes how long a copy would be that was not cut.
+    pub notes_wire_len: bool,
 }
 
 impl ToolMaker {
@@ -212,6 +214,9 @@ impl Maker {
             };
             match drafted {
                 Ok(drafted) => {
+                    if tool.notes_wire_len {
+                        made.say_wire_len(packet, drafted.original_len as u32);
+                    }
                     cut_bytes += drafted.cut_bytes;
                     original_lens[packet] = drafted.original_len;
                     done.0 |= 1 << packet;

@@ -1,25 +1,90 @@
-//! Receive: one poll of one receive queue into the burst.
+//! Receive: one poll of one receive queue, or of a capture that is replayed, into the burst.
 
 use std::sync::Arc;
 
+use super::clock::{ClockView, RxClock};
+use super::copy::Stamps;
+use super::endpoint::Endpoint;
 use super::post::Post;
+use super::replay::Replay;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::plan::plan::PortId;
 use crate::stats::counters::WorkerCounters;
 
-/// A receive queue that a worker polls.
+/// What a worker polls.
 pub struct Intake {
     pub port: PortId,
-    pub rxq: RxQueue,
+    pub source: Source,
+    /// Where tunnels end.
+    pub endpoint: Option<Box<Endpoint>>,
     /// Where frames for Tapline itself go, if tunnels leave by the port.
     pub post: Option<Arc<Post>>,
 }
 
-/// Polls once for at most `limit` packets, and counts them; the number received.
+/// Where packets come from.
+pub enum Source {
+    Queue { rxq: RxQueue, clock: RxClock },
+    Replay(Box<Replay>),
+}
+
+impl Intake {
+    /// No packets are taken for a while.
+    pub fn pause(&mut self) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.pause();
+        }
+    }
+
+    /// Packets are taken again.
+    pub fn resume(&mut self) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.resume();
+        }
+    }
+
+    /// Writes the receive times of a burst that was just polled; a replay has done so by itself.
+    #[inline]
+    pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
+        if let Source::Queue { clock, .. } = &mut self.source {
+            clock.stamp(burst, poll, stamps);
+        }
+    }
+
+    /// The time of the next packet of a replay whose packets are put in order.
+    pub fn next_in_step(&mut self) -> Option<u64> {
+        match &mut self.source {
+            Source::Replay(replay) if replay.step_ns().is_some() => replay.next_time(),
+            _ => None,
+        }
+    }
+
+    /// The next packet of all other replays in step is of time `next_ns`.
+    pub fn keep_within(&mut self, next_ns: u64) {
+        if let Source::Replay(replay) = &mut self.source {
+            replay.keep_within(next_ns);
+        }
+    }
+
+    /// A replay that had more packets to give when it was polled last.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.source, Source::Replay(replay) if replay.is_behind())
+    }
+
+    /// A replay flat out: it can wait for tools that want every packet.
+    pub fn is_flat_out(&self) -> bool {
+        matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())
+    }
+}
+
+/// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.
 #[inline]
-pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, counters: &WorkerCounters) -> usize {
-    let moved = intake.rxq.receive(burst, limit);
+pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps: &mut Stamps, counters: &WorkerCounters) -> usize {
+    let moved = match &mut intake.source {
+        Source::Queue { rxq, .. } => rxq.receive(burst, limit),
+        Source::Replay(replay) => replay.receive(burst, limit, stamps),
+    };
     if moved.packets == 0 {
         counters.lcore.empty_polls.add(1);
         return 0;

@@ -44,8 +44,9 @@ pub struct Terminator {
     pub udp_port: Option<u16>,
 }
 
-/// Why a frame is not a packet of the tunnel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a frame is not a packet of the tunnel; the later ones know more of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(usize)]
 pub enum Refusal {
     /// It is something else.
     OtherTraffic,
@@ -57,6 +58,36 @@ pub enum Refusal {
     Fragment,
     /// Headers are cut or contradict each other, or carry neither Ethernet nor IP.
     Malformed,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 5] =
+        [Refusal::OtherTraffic, Refusal::OtherAddress, Refusal::OtherIdentifier, Refusal::Fragment, Refusal::Malformed];
+
+    /// The word of the statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::OtherTraffic => "other_traffic",
+            Refusal::OtherAddress => "other_address",
+            Refusal::OtherIdentifier => "other_identifier",
+            Refusal::Fragment => "fragment",
+            Refusal::Malformed => "malformed",
+        }
+    }
+}
+
+impl TunnelKind {
+    /// The word of the language.
+    pub fn name(self) -> &'static str {
+        match self {
+            TunnelKind::Vxlan => "vxlan",
+            TunnelKind::Geneve => "geneve",
+            TunnelKind::Gre => "gre",
+            TunnelKind::Erspan => "erspan",
+            TunnelKind::Gtp => "gtp",
+            TunnelKind::Rspan => "rspan",
+        }
+    }
 }
 
 /// When an ERSPAN III sender saw a frame.
@@ -72,6 +103,11 @@ pub struct ErspanTime {
 }
 
 impl ErspanTime {
+    /// Whether the header says all of the time, so that nothing is taken from the time of arrival.
+    pub fn is_full(&self) -> bool {
+        self.upper.is_some() || self.granularity == 2 && self.seconds.is_some()
+    }
+
     /// Nanoseconds since the Unix epoch, for senders whose clocks count from there. Bits that the header lacks are taken from the time that is nearest to
     /// `near_ns`, when the frame was received: right while sender and receiver differ by less than half of what the header
     /// counts (107 s at 100 nanoseconds, 59 h at 100 microseconds, half a second for nanoseconds alone). `None` where the unit is unknown.
@@ -156,15 +192,16 @@ impl Terminator {
             return Err(Refusal::OtherTraffic);
         }
         let (source, destination, end) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
-        if self.to.is_some_and(|to| to != destination) {
-            return Err(Refusal::OtherAddress);
-        }
+        let is_here = self.to.is_none_or(|to| to == destination);
         if stack.is_later_fragment() {
-            return Err(Refusal::Fragment);
+            return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
         }
         let shell = self.shell(bytes, &stack).ok_or(Refusal::OtherTraffic)?;
         if kind(shell.kind) != Some(self.kind) {
             return Err(Refusal::OtherTraffic);
+        }
+        if !is_here {
+            return Err(Refusal::OtherAddress);
         }
         if stack.is_fragment() {
             return Err(Refusal::Fragment);

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::balance::BucketStamps;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
+use super::clock::ClockView;
 use super::copy::Stamps;
-use super::egress::{Outlets, abandon, egress, egress_straight, flush};
+use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::make::{MakeFacts, Maker};
 use super::receive::{Intake, receive};
+use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
@@ -65,12 +67,16 @@ impl PhaseCell {
 pub struct Worker {
     pub plan: Arc<Plan>,
     pub intakes: Vec<Intake>,
+    /// Several intakes are replays whose packets are put in order.
+    pub is_in_step: bool,
     pub outlets: Outlets,
     /// By rule.
     pub states: Vec<RuleState>,
     pub live: LiveView,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
+    /// The line of the time-stamp counter.
+    pub clock: ClockView,
     /// By group: for groups to which flows return when idle.
     pub stamps: Vec<Option<Arc<BucketStamps>>>,
     pub counters: Arc<WorkerCounters>,
@@ -212,26 +218,37 @@ impl Worker {
         };
         let mut unflushed_turns = 0;
         let mut idle_turns = 0;
+        let mut is_resting = false;
         let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
                     self.is_quiet.store(false, Ordering::Relaxed);
+                    if std::mem::take(&mut is_resting) {
+                        self.intakes.iter_mut().for_each(Intake::resume);
+                    }
                     self.turn(&mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
                     let has_received = self.bypass(&mut desk);
-                    let flushed = flush(&mut self.outlets, &self.counters);
+                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.is_quiet.store(!flushed.are_copies_left, Ordering::Release);
                     has_received | flushed.has_moved
                 }
                 Phase::Paused | Phase::Draining => {
-                    let flushed = flush(&mut self.outlets, &self.counters);
+                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.is_quiet.store(!flushed.is_left, Ordering::Release);
                     flushed.has_moved
                 }
-                Phase::Stopped => return self,
+                Phase::Stopped => {
+                    self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+                    return self;
+                }
             };
+            if !is_resting && self.phase.get() == Phase::Paused {
+                is_resting = true;
+                self.intakes.iter_mut().for_each(Intake::pause);
+            }
             self.counters.lcore.turns.add(1);
             self.counters.lcore.enter(Stage::Idle);
             busy.turn(is_busy, &self.counters.lcore);
@@ -239,6 +256,7 @@ impl Worker {
                 idle_turns = 0;
             } else {
                 idle_turns = u32::saturating_add(idle_turns, 1);
+                self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
                 self.counters.lcore.idle_turns.add(1);
                 rest(self.plan.settings.idle, idle_turns, &self.counters.lcore);
             }
@@ -255,12 +273,28 @@ impl Worker {
         }
         let limit = self.plan.settings.burst;
         let (mut is_busy, mut is_full) = (false, true);
+        // packets that are older than those seen may wait in a queue, or in a file
+        let mut held = Held::Expire;
+        if self.is_in_step {
+            keep_step(&mut self.intakes);
+        }
         for at in 0..self.intakes.len() {
             desk.profile.begin(&self.counters.lcore);
             let polled = desk.latency.poll();
             let intake = &mut self.intakes[at];
-            let received = receive(intake, limit, &mut desk.burst, &self.counters);
+            let mut limit = limit;
+            if self.outlets.has_captures && intake.is_flat_out() {
+                limit = limit.min(self.outlets.capture_room(self.live.get()));
+                if limit == 0 {
+                    (is_full, held) = (false, Held::Stay);
+                    continue;
+                }
+            }
+            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters);
             is_full &= received == limit;
+            if received == limit || intake.is_behind() {
+                held = Held::Stay;
+            }
             if received == 0 {
                 continue;
             }
@@ -282,7 +316,7 @@ impl Worker {
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
             self.counters.lcore.enter(Stage::Flush);
-            is_busy |= flush(&mut self.outlets, &self.counters).has_moved;
+            is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
         }
         is_busy
     }
@@ -291,12 +325,15 @@ impl Worker {
     // apart from `turn`, whose registers then are those of the straight way
     #[inline(never)]
     fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
-        let intake = &self.intakes[at];
+        let intake = &mut self.intakes[at];
         let input = &self.plan.inputs[intake.port.0];
         desk.profile.enter(&self.counters.lcore, Stage::Classify);
-        let all = desk.burst.all();
         if input.needs_stamps {
-            desk.stamps.fill(clock::now_ns());
+            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+        }
+        let mut all = desk.burst.all();
+        if let Some(endpoint) = &mut intake.endpoint {
+            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
         }
         let mut frames = Frames::new();
         let mut now_ns = 0;
@@ -304,6 +341,9 @@ impl Worker {
             desk.burst.prefetch();
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
+            if let Some(endpoint) = &intake.endpoint {
+                desk.flows.set_outer(endpoint.outer());
+            }
             if let Some(post) = &intake.post {
                 post.overhear(&frames);
             }
@@ -328,9 +368,10 @@ impl Worker {
             made = &mut maker.made;
         }
         drop(frames);
-        settle(&desk.copies, all, &self.counters);
+        settle(&desk.copies, desk.burst.all(), &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
-        egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, polled, &self.counters);
+        let origin = Origin { port: intake.port, stamps: &desk.stamps };
+        egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
@@ -338,11 +379,13 @@ impl Worker {
         let mut is_busy = false;
         for intake in &mut self.intakes {
             let input = &self.plan.inputs[intake.port.0];
-            if input.is_bypass && receive(intake, self.plan.settings.burst, &mut desk.burst, &self.counters) > 0 {
+            let limit = self.plan.settings.burst;
+            if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
                 is_busy = true;
+                let origin = Origin { port: intake.port, stamps: &desk.stamps };
                 desk.copies.begin(input, desk.burst.all());
                 settle(&desk.copies, desk.burst.all(), &self.counters);
-                egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, None, &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, origin, None, &self.counters);
             }
         }
         is_busy
@@ -351,6 +394,18 @@ impl Worker {
     /// Counts and frees what could not be sent. Every worker has returned.
     pub fn abandon(&mut self) {
         abandon(&mut self.outlets, &self.counters);
+    }
+}
+
+/// Lets replays that share a tool with `order` go on in step: none is ahead of the next packet of another by more than the window, so
+/// that all their packets can be put in order, however fast they are read.
+fn keep_step(intakes: &mut [Intake]) {
+    for index in 0..intakes.len() {
+        let mut next_ns = u64::MAX;
+        for (_, other) in intakes.iter_mut().enumerate().filter(|(other, _)| *other != index) {
+            next_ns = next_ns.min(other.next_in_step().unwrap_or(u64::MAX));
+        }
+        intakes[index].keep_within(next_ns);
     }
 }
 

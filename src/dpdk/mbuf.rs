@@ -17,6 +17,9 @@ pub mod copy;
 pub struct MbufBurst {
     mbufs: [*mut rte_mbuf; MAX_BURST],
     count: usize,
+    /// Bytes that each packet had on the wire, where some may have had more than there are here.
+    wire_lens: [u32; MAX_BURST],
+    has_wire_lens: bool,
     /// Of all packets together.
     bytes: u64,
 }
@@ -26,8 +29,40 @@ unsafe impl Send for MbufBurst {}
 
 impl Default for MbufBurst {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, bytes: 0 }
+        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, wire_lens: [0; MAX_BURST], has_wire_lens: false, bytes: 0 }
     }
+}
+
+/// Where drivers put receive times: an mbuf's dynamic field and its flag.
+#[derive(Clone, Copy, Debug)]
+pub struct RxStamp {
+    offset: u32,
+    flag: u64,
+}
+
+impl RxStamp {
+    /// Asks DPDK for the place, which is the same for all ports.
+    ///
+    /// # Errors
+    /// If mbufs have no room left.
+    pub fn register(_eal: &super::Eal) -> Result<Self, super::Error> {
+        let (mut offset, mut flag) = (0, 0);
+        // SAFETY: both are written during the call only.
+        let result = unsafe { dpdk_sys::rte_mbuf_dyn_rx_timestamp_register(&mut offset, &mut flag) };
+        super::error::check("mbufs", "rte_mbuf_dyn_rx_timestamp_register", result)?;
+        Ok(Self { offset: offset.unsigned_abs(), flag })
+    }
+}
+
+/// What part of a packet is to become the packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub offset: usize,
+    pub len: usize,
+    /// Written in front of it, over what was there; at most `offset` bytes.
+    pub link: &'a [u8],
+    /// Bytes that the packet, `link` included, had on the wire.
+    pub wire_len: u32,
 }
 
 /// Room for the frames of a burst, on the stack of one turn of the worker loop.
@@ -62,9 +97,76 @@ impl MbufBurst {
     pub(super) fn fill(&mut self, limit: usize, fill: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
         debug_assert!(self.count == 0);
         let limit = limit.min(MAX_BURST);
+        self.has_wire_lens = false;
         self.count = fill(&mut self.mbufs[..limit]).min(limit);
         self.bytes = bytes_of(&self.mbufs[..self.count]);
         self.count
+    }
+
+    /// Fills an empty burst with copies of `frames`, as many as the pool has mbufs for; long ones become chains.
+    pub fn copy_of(&mut self, pool: &Mempool, frames: &[Frame<'_>]) -> Moved {
+        let count = frames.len().min(MAX_BURST);
+        let frames = &frames[..count];
+        let parts: ArrayVec<dpdk_sys::tl_bytes, MAX_BURST> =
+            frames.iter().map(|frame| dpdk_sys::tl_bytes { start: frame.bytes().as_ptr(), len: frame.captured_len() }).collect();
+        let made = self.fill(count, |slots| {
+            // SAFETY: the pool is alive; `parts` has a start and a length of live bytes for each slot, and DPDK writes as many pointers.
+            unsafe { dpdk_sys::tl_packets_of(pool.raw(), slots.as_mut_ptr(), parts.as_ptr(), slots.len() as u32) as usize }
+        });
+        let frames = &frames[..made];
+        if frames.iter().any(|frame| frame.original_len() != frame.captured_len()) {
+            self.has_wire_lens = true;
+            self.wire_lens.iter_mut().zip(frames).for_each(|(len, frame)| *len = frame.original_len());
+        }
+        Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
+    }
+
+    /// Makes a part of packet `index` the whole packet. Whether it could: the first segment must hold what goes in front.
+    pub fn enter(&mut self, index: usize, place: &Place<'_>) -> bool {
+        let (Some(&mbuf), Ok(offset), Ok(len)) =
+            (self.mbufs[..self.count].get(index), u32::try_from(place.offset), u32::try_from(place.len))
+        else {
+            return false;
+        };
+        let before = packet_len(mbuf);
+        // SAFETY: the burst owns the mbuf alone until it is shared; the shim checks the place against the packet's bytes.
+        let result = unsafe { dpdk_sys::tl_packet_enter(mbuf, offset, len, place.link.as_ptr(), place.link.len() as u32) };
+        if result != 0 {
+            return false;
+        }
+        self.bytes = self.bytes + u64::from(packet_len(mbuf)) - u64::from(before);
+        if self.has_wire_lens || place.wire_len != packet_len(mbuf) {
+            if !self.has_wire_lens {
+                self.has_wire_lens = true;
+                for (len, &mbuf) in self.wire_lens.iter_mut().zip(&self.mbufs[..self.count]) {
+                    *len = packet_len(mbuf);
+                }
+            }
+            self.wire_lens[index] = place.wire_len;
+        }
+        true
+    }
+
+    /// Writes a time to each packet, for stages that see only the packet.
+    pub fn write_stamps(&mut self, place: RxStamp, stamps: &[u64; MAX_BURST]) {
+        for (&mbuf, &stamp) in self.mbufs[..self.count].iter().zip(stamps) {
+            // SAFETY: the burst owns the mbuf alone until it is shared; DPDK gave the offset of a field of 8 bytes in every mbuf.
+            unsafe { field::<u64>(mbuf, place.offset).write_unaligned(stamp) };
+        }
+    }
+
+    /// Writes what the driver says of each packet's receive time, in its own unit; gives the packets that it says something of.
+    #[inline]
+    pub fn raw_stamps(&self, place: RxStamp, stamps: &mut [u64; MAX_BURST]) -> Selection {
+        let mut stamped = 0;
+        for (index, (stamp, &mbuf)) in stamps.iter_mut().zip(&self.mbufs[..self.count]).enumerate() {
+            // SAFETY: the burst owns the mbuf; the offset is that of `ol_flags` (shim.h).
+            let flags = unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).read() };
+            // SAFETY: DPDK gave the offset of a field of 8 bytes in every mbuf (`RxStamp::register`), at any alignment.
+            *stamp = unsafe { field::<u64>(mbuf, place.offset).read_unaligned() };
+            stamped |= u64::from(flags & place.flag != 0) << index;
+        }
+        Selection(stamped)
     }
 
     /// Writes each packet's length in bytes.
@@ -88,7 +190,7 @@ impl MbufBurst {
     pub fn frames<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         frames.clear();
         let mbufs = &self.mbufs[..self.count];
-        if mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
+        if !self.has_wire_lens && mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
             frames.extend(mbufs.iter().map(|&mbuf| frame(mbuf)));
         } else {
             self.frames_joined(linear, frames);
@@ -103,16 +205,17 @@ impl MbufBurst {
             linear.0.resize(need, 0);
         }
         let mut room = linear.0.as_mut_slice();
-        for &mbuf in mbufs {
+        for (index, &mbuf) in mbufs.iter().enumerate() {
+            let wire_len = if self.has_wire_lens { self.wire_lens[index] } else { packet_len(mbuf) };
             if segments(mbuf) == 1 {
-                frames.push(frame(mbuf));
+                frames.push(Frame::new(frame(mbuf).bytes(), wire_len));
                 continue;
             }
             let (to, rest) = room.split_at_mut(packet_len(mbuf) as usize);
             room = rest;
             // SAFETY: the chain is owned by this burst; the shim writes at most `to.len()` bytes.
             let copied = unsafe { dpdk_sys::tl_linearise(mbuf, to.as_mut_ptr(), to.len() as u32) } as usize;
-            frames.push(Frame::new(&to[..copied], packet_len(mbuf)));
+            frames.push(Frame::new(&to[..copied], wire_len));
         }
     }
 
@@ -149,7 +252,8 @@ impl MbufBurst {
         if planes.any() == 0 {
             free_all(&mut self.mbufs[..self.count]);
         }
-        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes };
+        let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
         self.count = 0;
         shared
     }
@@ -254,6 +358,7 @@ pub struct Shared<'a> {
     /// Of all packets of the burst together.
     bytes: u64,
     planes: Planes,
+    wire_lens: Option<&'a [u32; MAX_BURST]>,
 }
 
 impl Shared<'_> {
@@ -312,6 +417,12 @@ impl Shared<'_> {
         if self.planes.any() >> index & 1 == 1 { packet_len(self.mbufs[index]) } else { 0 }
     }
 
+    /// Bytes that a packet had on the wire, no fewer than it has. Its references may not all have been taken.
+    #[inline(always)]
+    pub fn wire_len_of(&self, index: usize) -> u32 {
+        self.wire_lens.map_or(0, |lens| lens[index]).max(self.len_of(index))
+    }
+
     /// Frees one reference to each selected packet: for tools that only count.
     #[inline]
     pub fn discard(&mut self, selection: Selection) {
@@ -354,7 +465,7 @@ impl Alike<'_> {
         self.left -= 1;
         let mut planes = Planes::default();
         planes.add(Selection::first(self.count));
-        Shared { mbufs: self.mbufs, count: self.count, bytes: self.bytes, planes }
+        Shared { mbufs: self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens: None }
     }
 }
 
@@ -498,6 +609,24 @@ impl MbufQueue {
         bytes_of(&self.slots[from..self.tail])
     }
 
+    /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
+    pub fn view<E>(&self, linear: &mut Linear, mut look: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        for (index, &mbuf) in self.slots[self.head..self.tail].iter().enumerate() {
+            if segments(mbuf) == 1 {
+                look(index, frame(mbuf).bytes())?;
+                continue;
+            }
+            let len = packet_len(mbuf) as usize;
+            if linear.0.len() < len {
+                linear.0.resize(len, 0);
+            }
+            // SAFETY: the chain is owned by this queue; the shim writes at most `len` bytes, for which there is room.
+            let copied = unsafe { dpdk_sys::tl_linearise(mbuf, linear.0.as_mut_ptr(), len as u32) } as usize;
+            look(index, &linear.0[..copied])?;
+        }
+        Ok(())
+    }
+
     /// Frees all packets; the number freed.
     pub fn clear(&mut self) -> usize {
         let count = self.len();
@@ -505,6 +634,77 @@ impl MbufQueue {
         self.head = 0;
         self.tail = 0;
         count
+    }
+}
+
+/// One reference to a packet.
+pub struct Packet(*mut rte_mbuf);
+
+// SAFETY: an mbuf may be used and freed on any lcore; the reference is owned alone.
+unsafe impl Send for Packet {}
+
+impl Packet {
+    /// The packet's length in bytes.
+    pub fn len(&self) -> u32 {
+        packet_len(self.0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shows the packet's bytes to `look`; several segments are joined in `linear`.
+    pub fn view<R>(&self, linear: &mut Linear, look: impl FnOnce(&[u8]) -> R) -> R {
+        if segments(self.0) == 1 {
+            return look(frame(self.0).bytes());
+        }
+        let len = packet_len(self.0) as usize;
+        if linear.0.len() < len {
+            linear.0.resize(len, 0);
+        }
+        // SAFETY: the chain is owned; the shim writes at most `len` bytes, for which there is room.
+        let copied = unsafe { dpdk_sys::tl_linearise(self.0, linear.0.as_mut_ptr(), len as u32) } as usize;
+        look(&linear.0[..copied])
+    }
+
+    /// The time that [`MbufBurst::write_stamps`] wrote.
+    #[inline]
+    pub fn stamp(&self, place: RxStamp) -> u64 {
+        // SAFETY: DPDK gave the offset of a field of 8 bytes in every mbuf (`RxStamp::register`).
+        unsafe { field::<u64>(self.0, place.offset).read_unaligned() }
+    }
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        free_all(&mut [self.0]);
+    }
+}
+
+impl MbufQueue {
+    /// Takes the oldest packet out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Packet> {
+        let mut oldest = None;
+        self.move_front(|mbufs| {
+            oldest = mbufs.first().map(|&mbuf| Packet(mbuf));
+            usize::from(oldest.is_some())
+        });
+        oldest
+    }
+
+    /// Appends a packet, or gives it back where there is no room.
+    #[inline]
+    pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
+        if self.room() == 0 {
+            return Err(packet);
+        }
+        self.append(|slots| {
+            slots[0] = packet.0;
+            1
+        });
+        std::mem::forget(packet);
+        Ok(())
     }
 }
 

@@ -62,6 +62,8 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Receive packets for any address: what a broker is for.
     pub is_promiscuous: bool,
+    /// The NIC is to say when it received each packet, if it can.
+    pub wants_rx_timestamps: bool,
 }
 
 /// State of a port's link.
@@ -168,12 +170,15 @@ impl Port {
         }
         // SAFETY: these read constants.
         let (scatter, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
+        // SAFETY: as above.
+        let timestamp = unsafe { dpdk_sys::tl_rx_offload_timestamp() };
         let long_packets = config.mtu.is_some_and(|mtu| mtu > DATA_ROOM - 18);
         let raw = dpdk_sys::tl_eth_config {
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             mtu: config.mtu.unwrap_or(0),
-            rx_offloads: if long_packets { info.rx_offloads & scatter } else { 0 },
+            rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
+                | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
             tx_offloads: info.tx_offloads & multi_segs,
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
@@ -267,6 +272,19 @@ impl Port {
             tx_errors: raw.oerrors,
             no_mbuf: raw.rx_nombuf,
         }
+    }
+
+    /// The counter that the NIC stamps packets with, or its PTP clock in nanoseconds; `None` where the driver lets neither be read.
+    pub fn read_clock(&self) -> Option<u64> {
+        let mut ticks = 0;
+        // SAFETY: `ticks` is written during the call only.
+        if unsafe { dpdk_sys::rte_eth_read_clock(self.0.id.0, &mut ticks) } == 0 {
+            return Some(ticks);
+        }
+        let mut time = dpdk_sys::timespec::default();
+        // SAFETY: `time` is written during the call only.
+        let result = unsafe { dpdk_sys::rte_eth_timesync_read_time(self.0.id.0, &mut time) };
+        (result == 0).then(|| (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
     }
 
     /// The driver's extended statistics, by its own names.

@@ -1,6 +1,6 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
+use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::classify::{Classifier, Matcher};
@@ -22,7 +22,8 @@ fn give_thresholds(plan: &mut Plan) {
             Target::Tool(tool) => std::slice::from_ref(tool),
             Target::Group(group) => &plan.groups[group.0].members,
         });
-        for &ToolId(tool) in tools {
+        // a capture takes what it can
+        for &ToolId(tool) in tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>() {
             plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
         }
     }
@@ -54,21 +55,23 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let wire = plan.wire_at(port);
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| making[tool.0]);
+    let needs_stamps = tools().any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
     let needs_frames = classifier.needs_frames()
         || balances
         || needs_copies
         || plan.is_tunnel_port(port)
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
+    let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
     InputPlan {
-        straight: if needs_frames { None } else { straight(&steps, wire.map(|(wire, side)| wire.ways[side])) },
+        straight: if is_looked_at { None } else { straight(&steps, wire.map(|(wire, side)| wire.ways[side])) },
         needs_copies,
-        needs_stamps: needs_copies && tools().any(|tool| plan.tools[tool.0].copy.says_time()),
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
         needs_frames,
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
             || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
+        needs_stamps,
         steps,
         classifier,
     }

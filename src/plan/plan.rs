@@ -3,6 +3,7 @@
 //! Spans end here and ids begin: what a `Plan` says is right, so nothing that reads it reports mistakes of the user.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::schedule::Schedule;
@@ -17,6 +18,7 @@ use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
 use crate::datapath::shape::Shape;
+use crate::datapath::terminate::Terminator;
 use crate::datapath::timestamp::TimestampFormat;
 use crate::datapath::transport::{PathRoom, Transport};
 use crate::filter::Engine;
@@ -133,14 +135,31 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// Tunnels that end at the port: what is inside becomes the packet.
+    pub terminators: Vec<Terminator>,
+    /// The capture that the port is, in place of a device.
+    pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
     pub is_stopped: bool,
 }
+
+/// `replay:FILE`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplayPlan {
+    pub path: String,
+    pub speed: ReplaySpeed,
+    /// How often the file is read; `None`: for ever.
+    pub passes: Option<u64>,
+}
+
+pub use crate::lang::ast::ReplaySpeed;
 
 #[derive(Clone, Debug)]
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
+    /// The file of [`Output::Capture`].
+    pub capture: Option<PathBuf>,
     pub copy: CopyPlan,
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
@@ -153,6 +172,8 @@ pub struct ToolPlan {
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
     pub shape: Option<Shape>,
+    /// `order window DURATION`: copies leave in the order of their times.
+    pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
     pub alarm: Option<AlarmPlan>,
     /// A direction of this wire: originals, not copies.
@@ -244,6 +265,8 @@ pub struct WirePlan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
     Port(PortId),
+    /// Written to the tool's file.
+    Capture,
     /// Counted and freed.
     Discard,
 }
@@ -349,7 +372,7 @@ pub struct InputPlan {
     pub needs_time: bool,
     /// Some copies of its packets are not the packets themselves.
     pub needs_copies: bool,
-    /// Some copies of its packets say when they were received.
+    /// Some tool asks for the packets' own times, or its copies say them.
     pub needs_stamps: bool,
 }
 
@@ -407,6 +430,27 @@ impl Plan {
         let mut engines = self.inputs.iter().filter_map(|input| input.classifier.engine());
         let first = engines.next();
         engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
+    }
+
+    /// The ports whose packets rules may send to a tool, ascending.
+    pub fn ports_to(&self, tool: ToolId) -> Vec<PortId> {
+        let rules = self.rules.iter().filter(|rule| self.tools_of(&rule.targets).any(|other| other == tool));
+        let mut ports: Vec<PortId> = rules.flat_map(|rule| rule.sources.iter().copied()).collect();
+        ports.sort();
+        ports.dedup();
+        ports
+    }
+
+    /// Whether a tool asks for the packets' own times.
+    pub fn needs_stamps(&self, tool: ToolId) -> bool {
+        let tool = &self.tools[tool.0];
+        tool.output == Output::Capture || tool.order_ns.is_some()
+    }
+
+    /// The shortest window of the tools that put packets of a port in order.
+    pub fn order_of(&self, port: PortId) -> Option<u64> {
+        let ordered = (0..self.tools.len()).map(ToolId).filter(|&tool| self.tools[tool.0].order_ns.is_some());
+        ordered.filter(|&tool| self.ports_to(tool).contains(&port)).filter_map(|tool| self.tools[tool.0].order_ns).min()
     }
 
     /// Whether a rule's targets want to know when their buckets were used.

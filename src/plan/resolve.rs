@@ -11,8 +11,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::plan::{
-    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, RulePlan,
-    Settings, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan,
+    RulePlan, Settings, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
@@ -25,8 +25,10 @@ use crate::datapath::edit::anonymize::Key;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
+use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
+use crate::datapath::terminate::{Terminator, TunnelKind};
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -444,11 +446,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
-        let devargs = match &port.device.value {
-            Device::Devargs(devargs) => devargs.clone(),
-            Device::Replay { .. } => {
-                self.unavailable(port.device.span, "`replay:`");
-                String::new()
+        let (devargs, replay) = match &port.device.value {
+            Device::Devargs(devargs) => (devargs.clone(), None),
+            Device::Replay { path, speed, loops } => {
+                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(self.replay(port, path, *speed, *loops)))
             }
         };
         let device = devargs.split(',').next().unwrap_or("");
@@ -467,8 +468,10 @@ impl<'a> Resolver<'a> {
         let mut plan = PortPlan {
             name: port.name.value.clone(),
             devargs,
-            rxq: None,
-            txq: None,
+            rxq: replay.is_some().then_some(1),
+            txq: replay.is_some().then_some(0),
+            replay,
+            terminators: Vec::new(),
             rxd: 1024,
             txd: 1024,
             mtu: None,
@@ -476,6 +479,12 @@ impl<'a> Resolver<'a> {
             is_stopped: port.is_stopped,
         };
         for option in &port.options {
+            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_)) {
+                let word = first_word(self.sources().text(option.span)).to_owned();
+                let message = format!("`{word}` does not apply to port `{}`", port.name.value);
+                self.error(Diagnostic::error(option.span, message).label("expected nothing of the kind: a replay has no queues"));
+                continue;
+            }
             match &option.value {
                 PortOption::Rxq(queues) => plan.rxq = Some(*queues),
                 PortOption::Txq(queues) => plan.txq = Some(*queues),
@@ -484,16 +493,43 @@ impl<'a> Resolver<'a> {
                 PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(_) => self.unavailable(option.span, "`lcores` of a port"),
-                PortOption::Terminate(_) => self.unavailable(option.span, "`terminate`"),
+                PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
             }
         }
         plan
     }
 
+    /// A capture as a port. What its beginning tells against it is an error here; a file that is not there yet is one at the start.
+    fn replay(&mut self, port: &Port<'a>, path: &str, speed: ast::ReplaySpeed, loops: ast::Loops) -> ReplayPlan {
+        if std::path::Path::new(path).is_file()
+            && let Err(reason) = replay::probe(std::path::Path::new(path))
+        {
+            let message = format!("`{path}` cannot be replayed");
+            self.error(Diagnostic::error(port.device.span, message).label(reason));
+        }
+        let passes = match loops {
+            ast::Loops::Times(passes) => Some(passes),
+            ast::Loops::Forever => None,
+        };
+        ReplayPlan { path: path.to_owned(), speed, passes }
+    }
+
+    /// Refuses a port that nothing can be sent on.
+    fn refuse_replay(&mut self, name: &Name, port: &Port<'a>) {
+        if matches!(port.device.value, Device::Replay { .. }) {
+            let message = format!("port `{}` is a replay", name.value);
+            self.error(Diagnostic::error(name.span, message).label("expected a port that packets can be sent on"));
+        }
+    }
+
     fn tool(&mut self, tool: &Tool<'a>, definitions: &Definitions<'a>) -> ToolPlan {
+        let mut capture = None;
         let output = match &tool.target.value {
             ToolTarget::Port(name) => {
                 let index = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name));
+                if let Some(port) = index.map(|index| &definitions.ports[index]) {
+                    self.refuse_replay(name, port);
+                }
                 if let Some(port) = index.map(|index| &definitions.ports[index])
                     && port.options.iter().any(|option| option.value == PortOption::Txq(0))
                 {
@@ -503,19 +539,30 @@ impl<'a> Resolver<'a> {
                 index.map_or(Output::Discard, |index| Output::Port(PortId(index)))
             }
             ToolTarget::Discard => Output::Discard,
-            ToolTarget::Capture(_) => {
-                self.unavailable(tool.target.span, "`capture`");
-                Output::Discard
+            ToolTarget::Capture(path) => {
+                let twin = definitions
+                    .tools
+                    .iter()
+                    .take_while(|other| other.name.span != tool.name.span)
+                    .find(|other| matches!(&other.target.value, ToolTarget::Capture(other) if other.value == path.value));
+                if let Some(twin) = twin {
+                    let message = format!("`{}` is written by tool `{}` already", path.value, twin.name.value);
+                    self.error(Diagnostic::error(path.span, message).label("expected a file of its own"));
+                }
+                capture = Some(path.value.clone().into());
+                Output::Capture
             }
         };
         let mut plan = ToolPlan {
             name: tool.name.value.clone(),
             output,
+            capture,
             queue: DEFAULT_QUEUE,
             queue_bytes: None,
             thresholds: None,
             shape: None,
             alarm: None,
+            order_ns: None,
             wire: None,
             health: HealthSpec::LOCAL,
             is_drained: tool.is_drained,
@@ -523,6 +570,19 @@ impl<'a> Resolver<'a> {
         };
         let mut words = CopyWords::default();
         for option in &tool.options {
+            let is_of_ports = matches!(
+                option.value,
+                ToolOption::Transport(_)
+                    | ToolOption::Rate { .. }
+                    | ToolOption::Thresholds { .. }
+                    | ToolOption::Queue { bytes: Some(_), .. }
+            );
+            if plan.output == Output::Capture && is_of_ports {
+                let word = first_word(self.sources().text(option.span)).to_owned();
+                let message = format!("`{word}` does not apply to capture `{}`", tool.name.value);
+                self.error(Diagnostic::error(option.span, message).label("expected on a tool that sends through a port"));
+                continue;
+            }
             match &option.value {
                 ToolOption::Transport(transport) => words.transport = Some(Spanned::new(transport, option.span)),
                 ToolOption::Timestamp(format) => words.timestamp = Some(Spanned::new(*format, option.span)),
@@ -544,6 +604,10 @@ impl<'a> Resolver<'a> {
                     let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
                     plan.alarm = Some(AlarmPlan { percent: *percent, hold });
                 }
+                ToolOption::Order(window) if *window <= LONGEST_ORDER_WINDOW => plan.order_ns = Some(nanoseconds(*window)),
+                ToolOption::Order(_) => {
+                    self.error(Diagnostic::error(option.span, "this window is too long").label("expected at most 1m"));
+                }
                 ToolOption::Rate { rate, burst } => {
                     let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
                     plan.shape = Some(Shape { rate: budget(rate.value), burst });
@@ -556,7 +620,7 @@ impl<'a> Resolver<'a> {
         }
         let port = match output {
             Output::Port(PortId(port)) => Some(&definitions.ports[port]),
-            Output::Discard => None,
+            Output::Discard | Output::Capture => None,
         };
         plan.copy = self.copy_plan(&words, port);
         plan.health.needs_next_hop = plan.copy.asks_for_next_hop();
@@ -575,6 +639,12 @@ impl<'a> Resolver<'a> {
         let mut ports = Vec::new();
         for &side in &wire.sides {
             let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
+            self.refuse_replay(side, &definitions.ports[index]);
+            let terminates = |option: &&Spanned<PortOption>| matches!(option.value, PortOption::Terminate(_));
+            if let Some(option) = definitions.ports[index].options.iter().copied().find(terminates) {
+                let message = format!("port `{}` is a side of a wire, which forwards what it receives unmodified", side.value);
+                self.error(Diagnostic::error(option.span, message).label("expected on a port that is no side of a wire"));
+            }
             let refusal = |option: PortOption, lacks: &str, remedy: &str| {
                 let is_said = definitions.ports[index].options.iter().any(|said| said.value == option);
                 is_said.then(|| {
@@ -623,6 +693,8 @@ impl<'a> Resolver<'a> {
             tools.push(ToolPlan {
                 name: format!("{}:{direction}", wire.name.value),
                 output: Output::Port(to),
+                order_ns: None,
+                capture: None,
                 queue: DEFAULT_QUEUE,
                 queue_bytes: None,
                 thresholds: None,
@@ -1111,6 +1183,9 @@ const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
 const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
+/// What a tool with `order` may hold copies for.
+const LONGEST_ORDER_WINDOW: Duration = Duration::from_secs(60);
+
 /// Packets that may wait for a tool where its `queue` does not say.
 const DEFAULT_QUEUE: usize = 4096;
 /// The longest queue: an rte_ring of that many slots is 8 MiB.
@@ -1156,6 +1231,23 @@ const MOST_FLOWS: usize = 1_000_000_000;
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn terminator(terminate: &ast::Terminate) -> Terminator {
+    let kind = match terminate.tunnel.value {
+        ast::TunnelIn::Vxlan => TunnelKind::Vxlan,
+        ast::TunnelIn::Geneve => TunnelKind::Geneve,
+        ast::TunnelIn::Gre => TunnelKind::Gre,
+        ast::TunnelIn::Erspan => TunnelKind::Erspan,
+        ast::TunnelIn::Gtp => TunnelKind::Gtp,
+        ast::TunnelIn::Rspan => TunnelKind::Rspan,
+    };
+    Terminator {
+        kind,
+        to: terminate.to.as_ref().map(|to| to.value),
+        identifiers: terminate.ids.iter().flat_map(|ids| &ids.value.0).map(|&(first, last)| first..=last).collect(),
+        udp_port: terminate.udp_port.as_ref().map(|port| port.value),
+    }
 }
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {

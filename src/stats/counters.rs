@@ -159,6 +159,8 @@ pub struct ToolCounters {
     pub dropped: [Counter; DropReason::ALL.len()],
     /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].
     pub refused: [[Counter; DropReason::ALL.len()]; Class::ALL.len()],
+    /// Copies that left behind later ones, of a tool with `order`.
+    pub late: Counter,
     /// Copies that wait in the worker's queue for the tool.
     pub queue_depth: Counter,
     /// The most that ever waited.

@@ -10,6 +10,8 @@ use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
+use crate::datapath::endpoint::EndpointReport;
+use crate::datapath::terminate::Refusal;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
@@ -52,6 +54,8 @@ pub struct ToolTotals {
     /// Bytes that copies lost to the MTU of the tool's path.
     pub cut_bytes: u64,
     pub refused: Refused,
+    /// Copies that left behind later ones.
+    pub late: u64,
     /// Copies that wait for the tool at this moment.
     pub queue_depth: u64,
     /// The most that waited in one worker's queue.
@@ -124,6 +128,9 @@ pub struct ToolEntry {
     pub cut_bytes: u64,
     /// Of the dropped copies, those that the queue refused, by class.
     pub refused: Refused,
+    /// Where the tool has `order`: copies that came behind later ones, beyond the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u64>,
     pub queue_depth: u64,
     pub queue_peak: u64,
     pub latency_ns: Latency,
@@ -151,8 +158,9 @@ pub struct NextHopEntry {
 }
 
 impl ToolEntry {
-    fn of(totals: &ToolTotals, health: ToolHealth) -> Self {
+    fn of(totals: &ToolTotals, is_ordered: bool, health: ToolHealth) -> Self {
         Self {
+            late: is_ordered.then_some(totals.late),
             copies: totals.copies,
             sent_bytes: totals.sent_bytes,
             cut_bytes: totals.cut_bytes,
@@ -192,6 +200,7 @@ impl Totals {
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
             })),
+            late: sum(&|worker| worker.tools[id].late.get()),
             queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
             queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
             latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
@@ -261,6 +270,7 @@ impl Totals {
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
             })),
+            late: a.late - b.late,
             queue_depth: a.queue_depth,
             queue_peak: a.queue_peak,
             latency: a.latency.since(&b.latency),
@@ -326,6 +336,108 @@ pub struct PortState {
     pub driver_name: String,
     pub link: Link,
     pub driver: DriverStats,
+    pub replay: Option<ReplayState>,
+    pub clock: ClockState,
+    pub terminate: Option<TerminateState>,
+}
+
+/// What became of the frames that a port received in tunnels.
+#[derive(Clone, Debug, Serialize)]
+pub struct TerminateState {
+    /// Frames whose inside became the packet.
+    pub terminated: u64,
+    /// Of those, packets with the time that the tunnel's header says.
+    pub timed: u64,
+    /// Frames that rules did not see, by reason.
+    pub refused: Refusals,
+    pub sessions: Vec<SessionEntry>,
+    /// Packets of sessions that were too many to follow.
+    pub untracked: u64,
+}
+
+/// Frames that were of none of a port's tunnels, by reason.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Refusals(pub [u64; Refusal::ALL.len()]);
+
+impl Serialize for Refusals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Refusal::ALL.iter().map(|&refusal| (refusal.name(), self.0[refusal as usize])))
+    }
+}
+
+/// A sender's session, by its sequence numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionEntry {
+    pub tunnel: &'static str,
+    pub source: std::net::IpAddr,
+    /// ERSPAN session or GRE key.
+    pub session: u32,
+    pub received: u64,
+    /// Numbers that did not come: lost upstream.
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicate: u64,
+    pub late: u64,
+    pub restarts: u64,
+}
+
+impl TerminateState {
+    /// Adds up what was counted at a port's receive queues; `None` where no tunnel ends.
+    pub fn of(reports: &[EndpointReport]) -> Option<Self> {
+        if reports.is_empty() {
+            return None;
+        }
+        let mut sum = Self { terminated: 0, timed: 0, refused: Refusals::default(), sessions: Vec::new(), untracked: 0 };
+        for report in reports {
+            let counts = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            sum.terminated += counts.terminated;
+            sum.timed += counts.timed;
+            sum.untracked += counts.untracked;
+            sum.refused.0.iter_mut().zip(counts.refused).for_each(|(sum, count)| *sum += count);
+            sum.sessions.extend(counts.sessions.iter().map(|(key, counts)| SessionEntry {
+                tunnel: key.kind.name(),
+                source: key.source,
+                session: key.identifier,
+                received: counts.received,
+                lost: counts.lost,
+                reordered: counts.reordered,
+                duplicate: counts.duplicate,
+                late: counts.late,
+                restarts: counts.restarts,
+            }));
+        }
+        Some(sum)
+    }
+}
+
+/// Where the receive times of a port's packets come from.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClockState {
+    /// `nic`, `file`, `kernel` or `poll`.
+    pub source: &'static str,
+    /// How the clock behind it is disciplined.
+    pub quality: &'static str,
+    /// The counter is not fitted to the system's clock yet, or not any more.
+    pub degraded: bool,
+    /// Real time at tick 0, of the counter that is fitted: the NIC's, or the time-stamp counter.
+    pub offset_ns: Option<i64>,
+    pub ns_per_tick: Option<f64>,
+    /// How far times may be from the system's.
+    pub error_ns: Option<u64>,
+    pub readings: u64,
+    pub rejected: u64,
+    pub steps: u64,
+}
+
+/// How far a replay has come.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayState {
+    /// No more packets will come.
+    pub ended: bool,
+    /// Passes through the file that came to its end.
+    pub passes: u64,
+    /// Why the file could not be read to its end.
+    pub error: Option<String>,
 }
 
 /// One lcore's use of its time.
@@ -455,6 +567,11 @@ pub struct PortEntry {
     pub speed_mbps: Option<u32>,
     /// What the driver and the NIC count.
     pub driver: DriverStats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayState>,
+    pub clock: ClockState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminate: Option<TerminateState>,
 }
 
 #[derive(Clone, Serialize)]
@@ -594,6 +711,9 @@ impl Snapshot {
                 link_up: state.link.is_up,
                 speed_mbps: state.link.speed_mbps,
                 driver: state.driver,
+                replay: state.replay,
+                clock: state.clock,
+                terminate: state.terminate,
             };
             (port.name.clone(), entry)
         });
@@ -605,7 +725,8 @@ impl Snapshot {
         });
         let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
         let tools = plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
-        let tools = tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, health)));
+        let tools =
+            tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health)));
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
             Some((rule.priority.to_string(), entry))

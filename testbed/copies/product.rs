@@ -5,16 +5,23 @@ mod frames;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use frames::{assert_sound, fields, innermost_ethernet, read_pcap, tagged, tcp4, tcp6, udp4, udp6, write_frames};
 use support::{Account, Lab, assert_same, has_program, packets};
 
-/// Runs `in.pcap` past tools, each with a capture of its own: NAME, what stands behind its port, and its rules.
+/// Runs `in.pcap` past tools, each with a capture of its own: NAME, what stands behind its port (or behind `capture`), and its rules.
 fn run(lab: &Lab, frames: &[Vec<u8>], tools: &[(&str, &str)], rules: &str) -> Account {
+    run_from("net_pcap0,rx_pcap=in.pcap", lab, frames, tools, rules)
+}
+
+/// As `run`, with another device reading the file.
+fn run_from(device: &str, lab: &Lab, frames: &[Vec<u8>], tools: &[(&str, &str)], rules: &str) -> Account {
     write_frames(&lab.path("in.pcap"), frames);
-    let mut pipeline = "port attach tap0 net_pcap0,rx_pcap=in.pcap\n".to_owned();
+    let mut pipeline = format!("port attach tap0 {device}\n");
     for (place, (name, words)) in tools.iter().enumerate() {
+        if let Some(words) = words.strip_prefix("capture") {
+            pipeline += &format!("tool create {name} capture {name}.pcap{words}\n");
+            continue;
+        }
         pipeline += &format!("port attach {name}0 net_pcap{},tx_pcap={name}.pcap rxq 0\n", place + 1);
         pipeline += &format!("tool create {name} port {name}0 {words}\n");
     }
@@ -219,7 +226,7 @@ fn an_rspan_tag_goes_in_front_or_takes_the_place_of_the_frames_own() {
 }
 
 #[test]
-fn timestamps_of_every_format_say_when_the_packet_came() {
+fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_capture() {
     if !has_program("tshark") {
         return;
     }
@@ -227,20 +234,19 @@ fn timestamps_of_every_format_say_when_the_packet_came() {
     let frames = vec![udp4(61), udp4(1000), tcp4(33), tcp6(600), udp6(59)];
     let tools = [
         ("ixia", "timestamp ixia"),
-        ("vss", "timestamp vss"),
+        // tshark takes these two for stamps only near the time of the file's packets
+        ("vss", "capture timestamp vss"),
         ("arista", "timestamp arista"),
         ("gigamon", "timestamp gigamon"),
-        ("metamako", "timestamp metamako"),
+        ("metamako", "capture timestamp metamako"),
         ("erspan", &format!("erspan3 session 7 src 198.18.0.1 dst 198.18.0.9 {MAC} timestamp erspan3")),
         ("inside", &format!("vxlan vni 7 src 198.18.0.1 dst 198.18.0.9 {MAC} timestamp ixia")),
         ("none", "timestamp none"),
     ];
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
-    let before = now();
-    run(&lab, &frames, &tools, "rule create 10 from tap0 to ixia,vss,arista,gigamon,metamako,erspan,inside,none");
-    let after = now();
+    let times = vec![u64::from(frames::SECONDS) * 1_000_000_000 + u64::from(frames::NANOSECONDS); frames.len()];
+    let rule = "rule create 10 from tap0 to ixia,vss,arista,gigamon,metamako,erspan,inside,none";
+    run_from("replay:in.pcap,speed=max", &lab, &frames, &tools, rule);
     assert_same("none", &out(&lab, "none"), &frames);
-    let mut times = Vec::new();
     for (name, field) in [
         ("ixia", "ixiatrailer.timestamp"),
         ("vss", "vssmonitoring.time"),
@@ -257,14 +263,14 @@ fn timestamps_of_every_format_say_when_the_packet_came() {
         assert_eq!(rows.len(), frames.len(), "{name}");
         let text = frames::run("tshark", &[&["-n", "-r", path.to_str().expect("utf-8"), "-V"], extra].concat());
         assert!(!text.contains("[Malformed") && !text.contains("Bad checksum"), "{name}: {text}");
-        let stamped = rows.iter().filter(|row| !row[0].is_empty()).count();
-        assert_eq!(stamped, frames.len(), "{name}: {rows:?}");
-        times.push((name, rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()));
+        for (row, time) in rows.iter().zip(&times) {
+            assert!(row[0].contains(&format!("{:09}", time % 1_000_000_000)), "{name}: {row:?} is not {time}");
+        }
     }
     // the bytes themselves: seconds and nanoseconds where docs/timestamps.md has them
     let at = |copy: &[u8], from: usize| {
         let word = |at: usize| u32::from_be_bytes(copy[at..at + 4].try_into().expect("four bytes"));
-        f64::from(word(from)) + f64::from(word(from + 4) & 0x3fff_ffff) / 1e9
+        u64::from(word(from)) * 1_000_000_000 + u64::from(word(from + 4) & 0x3fff_ffff)
     };
     type Place = fn(usize) -> usize;
     let places: [(&str, Place); 5] = [
@@ -275,18 +281,16 @@ fn timestamps_of_every_format_say_when_the_packet_came() {
         ("metamako", |len| len - 12),
     ];
     for (name, place) in places {
-        for copy in out(&lab, name) {
-            let time = at(&copy, place(copy.len()));
-            assert!((before..=after).contains(&time), "{name}: {time} is not between {before} and {after}");
-        }
+        let stamped: Vec<u64> = out(&lab, name).iter().map(|copy| at(copy, place(copy.len()))).collect();
+        assert_eq!(stamped, times, "{name}");
     }
     let arista = of_all(&out(&lab, "arista"), |copy| [&copy[..12], &copy[26..]].concat());
     assert_same("arista without its header", &arista, &frames);
     let erspan = fields(&lab.path("erspan.pcap"), &[], &["erspan.pid5.timestamp", "erspan.pid5.port_index"]);
     assert_eq!(erspan.len(), frames.len());
-    let seconds = erspan.iter().map(|row| row.iter().filter_map(|value| value.parse::<f64>().ok()).fold(0.0, f64::max));
-    assert!(seconds.into_iter().all(|seconds| (before.floor()..=after).contains(&seconds)), "{erspan:?}");
-    drop(times);
+    for (row, time) in erspan.iter().zip(&times) {
+        assert!(row.iter().any(|value| *value == (time / 1_000_000_000).to_string()), "{row:?} is not {time}");
+    }
 }
 
 #[test]

@@ -103,6 +103,16 @@ fn aggregate_brings_two_taps_to_one_tool() {
 }
 
 #[test]
+fn replay_splits_a_capture_in_two_with_its_times() {
+    let lab = Lab::new();
+    let account = run(&lab, "replay.pipe", &UNTIL_IDLE);
+    let parts = ["dns.pcapng", "rest.pcapng"].map(|name| packets(&lab.path("demo-out").join(name)));
+    assert!(parts.iter().all(|part| !part.is_empty()));
+    assert_eq!(parts.iter().map(Vec::len).sum::<usize>() as u64, account.number("ports/tap/received"));
+    assert_eq!(account.number("copies/sent"), whole().len() as u64);
+}
+
+#[test]
 fn null_load_makes_and_swallows_packets() {
     let account = run(&Lab::new(), "null-load.pipe", &["--duration", "500ms", "--set", "PACKET_BYTES=1500", "--set", "BURST=32"]);
     let received = account.number("packets/received");

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
-use super::{MbufBurst, MbufQueue, Mempool, Planes, Selection, Shared, field, free_all, free_selected, packet_len, segments};
+use super::{
+    MbufBurst, MbufQueue, Mempool, Planes, RxStamp, Selection, Shared, field, free_all, free_selected, packet_len, segments,
+};
 use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::mempool::DATA_ROOM;
 
@@ -207,7 +209,7 @@ impl Drop for Pages {
 
 impl MbufQueue {
     /// Puts a page behind the others; frees it where there is no room.
-    pub fn push(&mut self, page: Page) {
+    pub fn push_page(&mut self, page: Page) {
         let mut page = Some(page);
         self.append(|slots| match (slots.first_mut(), page.take()) {
             (Some(slot), Some(page)) => {
@@ -226,6 +228,9 @@ pub struct Made {
     held: Selection,
     /// Of those, pages that are headers in front of the packet.
     fronts: Selection,
+    /// Bytes that each packet would have had on the wire, where [`say_wire_len`](Self::say_wire_len) said so of any.
+    wire_lens: [u32; MAX_BURST],
+    has_wire_lens: bool,
 }
 
 // SAFETY: mbufs may be used and freed on any lcore; the pages are owned by this value alone.
@@ -233,7 +238,13 @@ unsafe impl Send for Made {}
 
 impl Default for Made {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], held: Selection::NONE, fronts: Selection::NONE }
+        Self {
+            mbufs: [std::ptr::null_mut(); MAX_BURST],
+            held: Selection::NONE,
+            fronts: Selection::NONE,
+            wire_lens: [0; MAX_BURST],
+            has_wire_lens: false,
+        }
     }
 }
 
@@ -255,6 +266,22 @@ impl Made {
         self.take_out(Selection(1 << index));
         self.mbufs[index] = page.into_raw();
         self.held.0 |= 1 << index;
+    }
+
+    /// Writes a time to each page, for stages that see only the copy.
+    pub fn write_stamps(&mut self, place: RxStamp, stamps: &[u64; MAX_BURST]) {
+        for index in self.held.indices() {
+            // SAFETY: the page is owned by this value alone; DPDK gave the offset of a field of 8 bytes in every mbuf
+            // (`RxStamp::register`).
+            unsafe { field::<u64>(self.mbufs[index], place.offset).write_unaligned(stamps[index]) };
+        }
+    }
+
+    /// Says how long the copy of packet `index` (0..64) would be on the wire if nothing were cut off, for tools that note it.
+    #[inline(always)]
+    pub fn say_wire_len(&mut self, index: usize, len: u32) {
+        self.wire_lens[index] = len;
+        self.has_wire_lens = true;
     }
 
     /// Lays in the header that goes in front of packet `index` (0..64).
@@ -327,6 +354,9 @@ impl Shared<'_> {
                 chain(made.mbufs[index], self.mbufs[index]);
             } else {
                 made.mbufs[index] = self.mbufs[index];
+                if made.has_wire_lens {
+                    made.wire_lens[index] = self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
+                }
             }
         }
         let lent = Selection(made.held.0 | taken.0);
@@ -335,7 +365,8 @@ impl Shared<'_> {
         (made.held, made.fronts) = (Selection::NONE, Selection::NONE);
         // the sum is of use only where all packets go together; the slots of others hold nothing
         let bytes = if lent == Selection::first(self.count) { super::bytes_of(&made.mbufs[..self.count]) } else { 0 };
-        Shared { mbufs: &made.mbufs, count: self.count, bytes, planes }
+        let wire_lens = made.has_wire_lens.then_some(&made.wire_lens);
+        Shared { mbufs: &made.mbufs, count: self.count, bytes, planes, wire_lens }
     }
 }
 

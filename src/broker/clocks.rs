@@ -1,0 +1,138 @@
+//! Clocks: the time-stamp counter and the NICs' counters are read beside the system's clock, and the lines through the readings are
+//! published to the workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::device::Device;
+use crate::datapath::clock::{ClockCell, Line};
+use crate::datapath::clock_fit::{ClockFit, FitEvent, Limits, Reading};
+use crate::datapath::copy::ClockQuality;
+use crate::dpdk::clock;
+use crate::dpdk::port::Port;
+use crate::stats::snapshot::ClockState;
+
+/// Time between two readings: eight, over a second, are the least that a line is trusted after.
+const INTERVAL: Duration = Duration::from_millis(140);
+
+/// A counter and its fit.
+struct Tracked {
+    fit: ClockFit,
+    cell: Arc<ClockCell>,
+}
+
+impl Tracked {
+    fn new() -> Self {
+        Self { fit: ClockFit::new(Limits::default()), cell: Arc::default() }
+    }
+
+    fn observe(&mut self, quality: ClockQuality, read: impl FnOnce() -> Option<u64>) -> Option<FitEvent> {
+        let before_ns = clock::now_ns();
+        let ticks = read()?;
+        let after_ns = clock::now_ns();
+        let event = self.fit.observe(Reading { ticks, before_ns, after_ns });
+        self.cell.publish(Line { model: self.fit.model(), quality });
+        event
+    }
+
+    fn state(&self, source: &'static str, quality: ClockQuality, is_counter_degraded: bool) -> ClockState {
+        let model = self.fit.model();
+        ClockState {
+            source,
+            quality: quality.name(),
+            degraded: is_counter_degraded && model.is_none_or(|model| model.is_degraded()),
+            offset_ns: model.map(|model| model.ns(0) as i64),
+            ns_per_tick: model.map(|model| model.ns_per_tick()),
+            error_ns: model.map(|model| model.error_now_ns()),
+            readings: self.fit.readings(),
+            rejected: self.fit.rejected(),
+            steps: self.fit.steps(),
+        }
+    }
+}
+
+/// What times a port's packets have.
+pub enum PortClock {
+    Poll,
+    /// Of the capture, or of the kernel that captures: by its name in statistics.
+    Given(&'static str),
+    Nic(NicClock),
+}
+
+/// A NIC's counter.
+pub struct NicClock {
+    port: Port,
+    tracked: Tracked,
+}
+
+impl NicClock {
+    /// `None` where the driver does not let the counter be read.
+    pub fn new(port: &Port) -> Option<Self> {
+        port.read_clock()?;
+        Some(Self { port: port.clone(), tracked: Tracked::new() })
+    }
+
+    pub fn cell(&self) -> Arc<ClockCell> {
+        Arc::clone(&self.tracked.cell)
+    }
+}
+
+/// All counters that are read while a plan runs.
+pub struct Clocks {
+    tsc: Tracked,
+    /// By port.
+    ports: Vec<PortClock>,
+    quality: ClockQuality,
+    next: Duration,
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self { tsc: Tracked::new(), ports: Vec::new(), quality: ClockQuality::Free, next: Duration::ZERO }
+    }
+}
+
+impl Clocks {
+    /// The line of the time-stamp counter.
+    pub fn tsc(&self) -> Arc<ClockCell> {
+        Arc::clone(&self.tsc.cell)
+    }
+
+    /// Adds the next port's.
+    pub fn add(&mut self, clock: PortClock) {
+        self.ports.push(clock);
+    }
+
+    /// Reads the counters, if it is time. Gives lines for the log.
+    pub fn look(&mut self, now: Duration, devices: &[Device]) -> Vec<String> {
+        if now < self.next {
+            return Vec::new();
+        }
+        self.next = now + INTERVAL;
+        self.quality = if clock::is_disciplined() { ClockQuality::Ntp } else { ClockQuality::Free };
+        self.tsc.observe(self.quality, || Some(clock::tsc()));
+        let mut log = Vec::new();
+        for (device, port) in devices.iter().zip(&mut self.ports) {
+            let PortClock::Nic(NicClock { port, tracked }) = port else { continue };
+            let what = match tracked.observe(self.quality, || port.read_clock()) {
+                None => continue,
+                Some(FitEvent::Converged) => "is fitted to the system's clock".to_owned(),
+                Some(FitEvent::Degraded) => "is not fitted to the system's clock any more: times are degraded".to_owned(),
+                Some(FitEvent::Stepped { by_ns }) => {
+                    format!("and the system's clock stepped by {by_ns} ns against each other: times are degraded")
+                }
+            };
+            log.push(format!("port {}: the NIC's clock {what}", device.name()));
+        }
+        log
+    }
+
+    /// What statistics show of a port's clock.
+    pub fn state(&self, port: usize) -> ClockState {
+        match self.ports.get(port) {
+            Some(PortClock::Nic(nic)) => nic.tracked.state("nic", self.quality, true),
+            Some(PortClock::Given(source)) => ClockState { source, quality: ClockQuality::Free.name(), ..ClockState::default() },
+            Some(PortClock::Poll) | None => self.tsc.state("poll", self.quality, false),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What stands behind a port: a device that DPDK drives, or a capture that is replayed.
+
+use std::sync::Arc;
+
+use crate::datapath::replay::Progress;
+use crate::dpdk::Error;
+use crate::dpdk::port::{DriverStats, Link, Port};
+use crate::stats::snapshot::ReplayState;
+
+/// A port's device, as the control thread sees it.
+pub enum Device {
+    Ethdev(Port),
+    Replay { name: String, progress: Arc<Progress> },
+}
+
+impl Device {
+    pub fn name(&self) -> &str {
+        match self {
+            Device::Ethdev(port) => port.name(),
+            Device::Replay { name, .. } => name,
+        }
+    }
+
+    /// The device that DPDK drives, if it is one.
+    pub fn ethdev(&self) -> Option<&Port> {
+        match self {
+            Device::Ethdev(port) => Some(port),
+            Device::Replay { .. } => None,
+        }
+    }
+
+    pub fn driver_name(&self) -> &str {
+        match self {
+            Device::Ethdev(port) => &port.info().driver,
+            Device::Replay { .. } => "replay",
+        }
+    }
+
+    /// A replay is up until its end.
+    pub fn link(&self) -> Link {
+        match self {
+            Device::Ethdev(port) if port.is_removed() => Link { is_up: false, ..port.link() },
+            Device::Ethdev(port) => port.link(),
+            Device::Replay { progress, .. } => Link { is_up: !progress.is_ended(), speed_mbps: None },
+        }
+    }
+
+    pub fn stats(&self) -> DriverStats {
+        match self {
+            Device::Ethdev(port) => port.stats(),
+            Device::Replay { progress, .. } => {
+                DriverStats { rx_packets: progress.packets.get(), rx_bytes: progress.bytes.get(), ..DriverStats::default() }
+            }
+        }
+    }
+
+    /// Sets the link up or down; a replay has none.
+    ///
+    /// # Errors
+    /// If the driver cannot.
+    pub fn set_link(&self, is_up: bool) -> Result<(), Error> {
+        match self {
+            Device::Ethdev(port) => port.set_link(is_up),
+            Device::Replay { .. } => Ok(()),
+        }
+    }
+
+    /// How far a replay has come.
+    pub fn replay(&self) -> Option<ReplayState> {
+        let Device::Replay { progress, .. } = self else { return None };
+        Some(ReplayState {
+            ended: progress.is_ended(),
+            passes: progress.passes.get(),
+            error: progress.failure().map(str::to_owned),
+        })
+    }
+
+    /// Why a replay's file could not be read to its end.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Device::Replay { progress, .. } => progress.failure(),
+            Device::Ethdev(_) => None,
+        }
+    }
+}
