@@ -113,7 +113,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             outlets,
             states,
             live: LiveView::new(Arc::clone(broker.watch.cell())),
-            stamps: broker.watch.stamps_of(index),
+            uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),

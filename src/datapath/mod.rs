@@ -9,6 +9,7 @@ pub mod copy;
 pub mod dedup;
 pub mod edit;
 pub mod egress;
+pub mod flow_sketch;
 pub mod flow_table;
 pub mod flows;
 pub mod hash;

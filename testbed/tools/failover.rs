@@ -1,11 +1,12 @@
 //! Tools that fail or are taken out of service, in the running program, on devices of this machine.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::devices::{Pairs, ip};
 use crate::support::{Bench, Run, udp};
 
 /// A thousand flows, each once.
@@ -119,37 +120,6 @@ fn events<'a>(run: &'a Run, tool: &str) -> Vec<(&'a str, &'a str)> {
     let events = run.last()["events"].as_array().expect("events are listed");
     let word = |event: &'a Value, key: &str| event[key].as_str().expect("a word");
     events.iter().filter(|event| event["tool"] == tool).map(|event| (word(event, "to"), word(event, "reason"))).collect()
-}
-
-fn ip(arguments: &str) -> bool {
-    Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
-}
-
-/// Pairs of kernel interfaces that are deleted at the end.
-struct Pairs(Vec<String>);
-
-impl Pairs {
-    fn new(names: &[&str]) -> Option<Self> {
-        let mut pairs = Self(Vec::new());
-        for name in names {
-            if !ip(&format!("link add {name} type veth peer name {name}p")) {
-                println!("skipped: veth interfaces cannot be made (needs ip and CAP_NET_ADMIN)");
-                return None;
-            }
-            pairs.0.push((*name).to_owned());
-            let is_up = ip(&format!("link set {name} up")) && ip(&format!("link set {name}p up"));
-            assert!(is_up, "{name} comes up");
-        }
-        Some(pairs)
-    }
-}
-
-impl Drop for Pairs {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            ip(&format!("link delete {name}"));
-        }
-    }
 }
 
 #[test]
