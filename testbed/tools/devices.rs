@@ -251,7 +251,7 @@ fn a_memif_peer_that_stops_reading_loses_its_buckets_until_it_reads_again() {
         "{}
         port attach pb net_memif0,role=client,socket={socket},socket-abstract=no
         tool create a discard
-        tool create b port pb down-after 300ms up-after 300ms
+        tool create b port pb down-after 1s up-after 300ms
         tool create c discard
         group create ids tools a,b,c
         {RULE}",

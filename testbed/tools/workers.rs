@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use crate::support::{Bench, Run, udp};
 
 const FLOWS: u16 = 1000;
@@ -156,7 +158,7 @@ fn a_share_that_follows_the_traffic_is_reported() {
         start
         ",
     );
-    let share = |stats: &serde_json::Value| stats["rules"]["10"]["sample_share"].as_f64().expect("a share");
+    let share = |stats: &Value| stats["rules"]["10"]["sample_share"].as_f64().expect("a share");
     let low = prompt.wait("the share comes down", |stats| share(stats) < 0.5);
     println!("share {:.4} of more packets a second than the budget has", share(&low));
     let run = prompt.quit();
@@ -191,4 +193,40 @@ fn two_workers_with_groups_and_samplers_account_for_every_packet_under_load() {
     let (matched, sampled_out) = (run.count("/rules/10/matched"), run.count("/rules/10/sampled_out"));
     assert_eq!(run.count("/groups/ids/requested"), matched - sampled_out);
     assert_eq!(run.count("/packets/received"), received.iter().sum::<u64>());
+}
+
+#[test]
+fn both_workers_leave_a_drained_member_alone_and_come_back_to_it() {
+    if !has_two_cpus() {
+        return;
+    }
+    let bench = Bench::new();
+    let taps = taps(&bench).replace(".pcap txq", ".pcap,infinite_rx=1 txq");
+    let mut prompt = bench.start(&format!(
+        "{taps}
+        tool create a discard
+        tool create b discard
+        tool create c discard
+        group create ids tools a,b,c
+        rule create 10 from any sample 1/97 to ids
+        start
+        "
+    ));
+    let sent = |stats: &Value, tool: &str| stats["tools"][tool]["sent"].as_u64().expect("a number");
+    let flows = |stats: &Value, key: &str| stats["groups"]["ids"][key].as_u64().expect("a number");
+    let seen = prompt.wait("all flows are seen", |stats| flows(stats, "flows") >= u64::from(FLOWS) * 98 / 100);
+    assert!(flows(&seen, "flows") <= u64::from(FLOWS) + 10, "two workers, the same flows: {}", flows(&seen, "flows"));
+    prompt.say("tool drain b");
+    let drained = prompt.wait_for_state("b", "drained");
+    // a burst that a worker held as the table changed may end after the state does
+    let settled = prompt.wait("bursts are over", |stats| sent(stats, "a") > sent(&drained, "a") + 10_000);
+    let later = prompt.wait("the others go on", |stats| sent(stats, "c") > sent(&settled, "c") + 10_000);
+    assert_eq!(sent(&settled, "b"), sent(&later, "b"), "neither worker sends to it");
+    prompt.say("tool enable b");
+    prompt.wait("b gets packets again", |stats| sent(stats, "b") > sent(&later, "b"));
+    let run = prompt.quit();
+    let (buckets, moved) = (run.count("/groups/ids/buckets_moved"), run.count("/groups/ids/flows_moved"));
+    println!("{buckets} buckets and {moved} flows moved, there and back");
+    assert_eq!(buckets, 2 * run.count("/groups/ids/buckets/b"));
+    assert!((500..850).contains(&moved), "twice a third of 1000 flows: {moved}");
 }
