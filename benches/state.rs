@@ -1,4 +1,4 @@
-//! ns per packet of the stages that choose among packets: samplers, group lookup, flow table, dedup. One burst is 64 packets.
+//! ns per packet of the stages that choose among packets: samplers, flow hash, group lookup, flow table, dedup. One burst is 64 packets.
 //!
 //! `cargo bench --bench state` prints the lower quartile of 256 slices and the ratio to the first row of each table.
 
@@ -10,9 +10,13 @@ use std::time::Instant;
 use tapline::datapath::balance::{BucketStamps, Group, GroupSpec};
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
+use tapline::datapath::flow_sketch::FlowSketch;
 use tapline::datapath::flow_table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
+use tapline::datapath::hash::{HashKind, flow_hash_burst};
+use tapline::datapath::parse::{Depth, Layers, parse_burst};
 use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
 use tapline::dpdk::Frame;
+use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 
 /// Packets of one timed slice: short enough that most slices run without being interrupted.
 const PACKETS: usize = 64 * MAX_BURST;
@@ -49,10 +53,11 @@ impl Table {
         Table { first: None }
     }
 
-    fn row(&mut self, name: &str, run: impl FnMut(usize)) {
+    fn row(&mut self, name: &str, run: impl FnMut(usize)) -> f64 {
         let ns = ns_per_packet(run);
         let first = *self.first.get_or_insert(ns);
         println!("  {name:<50} {ns:>9.2} {:>7.2}", ns / first);
+        ns
     }
 }
 
@@ -108,6 +113,115 @@ fn samplers() {
     }
 }
 
+/// Few enough that packets and branches are as hot as in a worker that is busy with one kind of traffic.
+const HASHED_PACKETS: usize = 4 * MAX_BURST;
+
+/// TCP and UDP over IPv4, 64 bytes each, every one a flow of its own.
+fn plain_packets() -> Vec<Vec<u8>> {
+    let packet = |index: u64| {
+        let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0, 0, 50, 0, 0, 0, 0, 64];
+        bytes.extend([if mix(index, 1).is_multiple_of(4) { 17 } else { 6 }, 0, 0]);
+        bytes.extend(&mix(index, 2).to_be_bytes());
+        bytes.extend(&mix(index, 3).to_be_bytes()[..4]);
+        bytes.resize(64, 0x50);
+        bytes
+    };
+    (0..HASHED_PACKETS as u64).map(packet).collect()
+}
+
+/// Flow hash and table lookup above the parse, beside DPDK's Toeplitz hashes over the same addresses and ports.
+fn flow_hashes() {
+    let packets = plain_packets();
+    let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+    let bursts = || (0..PACKETS / MAX_BURST).map(|burst| &frames[burst * MAX_BURST % HASHED_PACKETS..][..MAX_BURST]);
+    let buckets = Group::new(GroupSpec::equal(8)).expect("equal members are a group").table().clone();
+    let sketch = FlowSketch::new(buckets.bucket_count(), 0);
+    let all = Selection(u64::MAX);
+    let mut layers = [Layers::EMPTY; MAX_BURST];
+    let mut hashes = [0u64; MAX_BURST];
+    let mut short_hashes = [0u32; MAX_BURST];
+
+    let mut table = Table::new("flow hash and lookup among 8 members, IPv4");
+    let parse = table.row("parse alone", |_| {
+        for burst in bursts() {
+            parse_burst(black_box(burst), Depth::Outer, &mut layers);
+            black_box(&layers);
+        }
+    });
+    let ours = table.row("parse, flow hash 5-tuple, lookup", |_| {
+        for burst in bursts() {
+            parse_burst(black_box(burst), Depth::Outer, &mut layers);
+            flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, black_box(&layers), all, &mut hashes);
+            black_box(hashes.iter().filter(|&&hash| buckets.lookup(hash).member() == Some(3)).count());
+        }
+    });
+    let noted = table.row("  the same, and its flow noted", |_| {
+        for burst in bursts() {
+            parse_burst(black_box(burst), Depth::Outer, &mut layers);
+            flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, black_box(&layers), all, &mut hashes);
+            let open = sketch.open();
+            let in_third = hashes.iter().filter(|&&hash| {
+                let (bucket, bit) = buckets.place(hash);
+                open.note(bucket, bit);
+                buckets.slot(bucket).member() == Some(3)
+            });
+            black_box(in_third.count());
+        }
+    });
+    let lookup = |hashes: &[u32]| hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count();
+    let soft = SoftRss::new(MICROSOFT_KEY);
+    let mut words = [[0u32; 3]; MAX_BURST];
+    let mut gather_words = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        for (words, (frame, layers)) in words.iter_mut().zip(burst.iter().zip(layers)) {
+            let (bytes, l3, l4) = (frame.bytes(), layers.outer.l3(), layers.outer.l4().unwrap_or(0));
+            let word = |at: usize| bytes.get(at..at + 4).map_or(0, |word| u32::from_be_bytes(word.try_into().expect("four bytes")));
+            *words = [word(l3 + 12), word(l3 + 16), word(l4)];
+        }
+        words
+    };
+    let soft_ns = table.row("parse, rte_softrss, lookup", |_| {
+        for burst in bursts() {
+            parse_burst(black_box(burst), Depth::Outer, &mut layers);
+            soft.hash(&mut gather_words(burst, &layers), &mut short_hashes);
+            black_box(lookup(&short_hashes));
+        }
+    });
+    let soft_be_ns = table.row("parse, rte_softrss_be, lookup", |_| {
+        for burst in bursts() {
+            parse_burst(black_box(burst), Depth::Outer, &mut layers);
+            soft.hash_be(&mut gather_words(burst, &layers), &mut short_hashes);
+            black_box(lookup(&short_hashes));
+        }
+    });
+    let mut above =
+        vec![("flow hash 5-tuple", ours), ("with its flow noted", noted), ("rte_softrss", soft_ns), ("rte_softrss_be", soft_be_ns)];
+    match Gfni::new(MICROSOFT_KEY) {
+        Some(gfni) => {
+            let mut tuples = [[0u8; 12]; MAX_BURST];
+            let ns = table.row("parse, rte_thash_gfni_bulk, lookup", |_| {
+                for burst in bursts() {
+                    parse_burst(black_box(burst), Depth::Outer, &mut layers);
+                    for (tuple, (frame, layers)) in tuples.iter_mut().zip(burst.iter().zip(&layers)) {
+                        let (bytes, l3, l4) = (frame.bytes(), layers.outer.l3(), layers.outer.l4().unwrap_or(0));
+                        if let (Some(addresses), Some(ports)) = (bytes.get(l3 + 12..l3 + 20), bytes.get(l4..l4 + 4)) {
+                            tuple[..8].copy_from_slice(addresses);
+                            tuple[8..].copy_from_slice(ports);
+                        }
+                    }
+                    gfni.hash(&mut tuples, &mut short_hashes);
+                    black_box(lookup(&short_hashes));
+                }
+            });
+            above.push(("rte_thash_gfni_bulk", ns));
+        }
+        None => println!("  (no GFNI here)"),
+    }
+    println!("    hash and lookup above the parse, and beside the flow hash:");
+    for (name, ns) in above {
+        println!("    {name:<50} {:>7.2} {:>7.2}", ns - parse, (ns - parse) / (ours - parse));
+    }
+}
+
 fn groups() {
     let hashes = packet_hashes(1 << 40);
     let mut table = Table::new("groups, a million flows");
@@ -124,6 +238,17 @@ fn groups() {
         });
     }
     let buckets = Group::new(GroupSpec::equal(8)).expect("equal members are a group").table().clone();
+    let sketch = FlowSketch::new(buckets.bucket_count(), 0);
+    table.row("lookup and its flow noted, 8 members", |slice| {
+        for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
+            let open = sketch.open();
+            for &hash in burst {
+                let (bucket, bit) = buckets.place(black_box(hash));
+                open.note(bucket, bit);
+                black_box(buckets.slot(bucket));
+            }
+        }
+    });
     let stamps = BucketStamps::new(buckets.bucket_count());
     table.row("lookup and stamp for return idle, 8 members", |slice| {
         for &hash in part(&hashes, slice) {
@@ -220,7 +345,7 @@ fn dedups() {
             let mut dedup = Dedup::new(spec, &Secret::random());
             let mut packet_number = 0u64;
             let mut packets = packets.clone();
-            table.row(name, |_| {
+            let mut feed = || {
                 for burst in 0..PACKETS / MAX_BURST {
                     let first = burst * MAX_BURST % DEDUP_PACKETS;
                     if all_new {
@@ -233,7 +358,10 @@ fn dedups() {
                     let times_ns = [START_NS + packet_number * 200; MAX_BURST];
                     black_box(dedup.duplicates(Selection(u64::MAX), &burst, &[0; MAX_BURST], &times_ns));
                 }
-            });
+            };
+            // a window's worth first: a table that fills is not one that is full
+            (0..if all_new { window_packets / PACKETS } else { 1 }).for_each(|_| feed());
+            table.row(name, |_| feed());
             let counters = dedup.counters();
             println!(
                 "    {} of {} were duplicates, {} forgotten; {} MB",
@@ -248,6 +376,7 @@ fn dedups() {
 
 fn main() {
     samplers();
+    flow_hashes();
     groups();
     flow_tables();
     dedups();

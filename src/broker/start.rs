@@ -162,7 +162,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             }),
             clock: ClockView::new(broker.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
-            stamps: broker.watch.stamps_of(index),
+            uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
             is_quiet: Arc::clone(&is_quiet),

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::health::{Event, Health, Observation, Reason, ToolState};
-use crate::datapath::balance::{BucketStamps, Group, MemberState, Returns};
+use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
+use crate::datapath::flow_sketch::FlowSketch;
 use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
@@ -52,10 +53,18 @@ struct WatchedTool {
 
 struct WatchedGroup {
     group: Group,
-    /// By worker; empty unless flows return when idle.
-    stamps: Vec<Arc<BucketStamps>>,
+    /// By worker.
+    uses: Vec<Arc<BucketUse>>,
     buckets_moved: u64,
+    flows_moved: u64,
     buckets_pending: usize,
+}
+
+impl WatchedGroup {
+    /// About how many flows these buckets have.
+    fn flows(&self, buckets: impl Iterator<Item = usize>) -> u64 {
+        FlowSketch::flows(self.uses.iter().map(|uses| &uses.flows), buckets)
+    }
 }
 
 impl Watch {
@@ -87,13 +96,12 @@ impl Watch {
         });
         let groups = plan.groups.iter().map(|group| {
             let made = Group::new(group.spec.clone()).expect("the planner made the same group");
-            let stamps = match group.spec.returns {
-                Returns::AtOnce => Vec::new(),
-                Returns::WhenIdle { .. } => {
-                    (0..workers).map(|_| Arc::new(BucketStamps::new(made.table().bucket_count()))).collect()
-                }
-            };
-            WatchedGroup { group: made, stamps, buckets_moved: 0, buckets_pending: 0 }
+            let bucket_count = made.table().bucket_count();
+            let uses = (0..workers).map(|_| {
+                let stamps = (group.spec.returns != Returns::AtOnce).then(|| BucketStamps::new(bucket_count));
+                Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
+            });
+            WatchedGroup { group: made, uses: uses.collect(), buckets_moved: 0, flows_moved: 0, buckets_pending: 0 }
         });
         let (tools, groups) = (tools.collect(), groups.collect());
         let mut watch = Self {
@@ -136,9 +144,9 @@ impl Watch {
         &self.limits
     }
 
-    /// By group: where a worker notes which buckets it used, where that is asked for.
-    pub fn stamps_of(&self, worker: usize) -> Vec<Option<Arc<BucketStamps>>> {
-        self.groups.iter().map(|group| group.stamps.get(worker).cloned()).collect()
+    /// By group: where a worker notes which buckets it used.
+    pub fn uses_of(&self, worker: usize) -> Vec<Arc<BucketUse>> {
+        self.groups.iter().map(|group| Arc::clone(&group.uses[worker])).collect()
     }
 
     /// Whether it is time to read links and counters again.
@@ -158,6 +166,7 @@ impl Watch {
     /// Judges tools by the ports' links and the workers' counters, and moves buckets. Gives lines for the log.
     pub fn look(&mut self, now_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
         self.looked_ns = now_ns;
+        self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
         let mut is_changed = false;
         for index in 0..self.tools.len() {
@@ -249,6 +258,8 @@ impl Watch {
             buckets: group.group.buckets_by_member(),
             buckets_moved: group.buckets_moved,
             buckets_pending: group.buckets_pending,
+            flows: group.flows(0..group.group.table().bucket_count()),
+            flows_moved: group.flows_moved,
         });
         WatchState {
             rules: rules.collect(),
@@ -289,21 +300,27 @@ impl Watch {
         let mut is_moved = false;
         for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
             let states: Vec<MemberState> = plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
-            let WatchedGroup { group, stamps, buckets_moved, buckets_pending } = watched;
+            let before = watched.group.table().clone();
             let idle_ns = match plan.spec.returns {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
-            let movement = group.update(&states, |bucket| stamps.iter().all(|stamps| stamps.is_idle(bucket, now_ns, idle_ns)));
-            *buckets_moved += movement.buckets_moved as u64;
-            *buckets_pending = movement.buckets_pending;
+            let uses = &watched.uses;
+            let is_idle =
+                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_ns, idle_ns));
+            let movement = watched.group.update(&states, is_idle);
+            watched.buckets_moved += movement.buckets_moved as u64;
+            watched.buckets_pending = movement.buckets_pending;
             if movement.buckets_moved > 0 {
                 is_moved = true;
+                let slots = before.slots().iter().zip(watched.group.table().slots()).enumerate();
+                let flows = watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
+                watched.flows_moved += flows;
                 log.push(format!(
-                    "group {}: {} of {} buckets moved, {} wait to be idle",
+                    "group {}: {} of {} buckets moved with about {flows} flows, {} wait to be idle",
                     plan.name,
                     movement.buckets_moved,
-                    group.table().bucket_count(),
+                    before.bucket_count(),
                     movement.buckets_pending
                 ));
             }

@@ -12,6 +12,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::flow_sketch::FlowSketch;
+
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -58,6 +60,13 @@ impl BucketTable {
         (hash.wrapping_mul(self.multiplier) >> self.shift) as usize
     }
 
+    /// The bucket of a flow, and which of 64 bits is the flow's in the bucket's [`FlowSketch`].
+    #[inline(always)]
+    pub fn place(&self, hash: u64) -> (usize, u32) {
+        let spread = hash.wrapping_mul(self.multiplier);
+        ((spread >> self.shift) as usize, (spread >> (self.shift - 6)) as u32 & 63)
+    }
+
     /// Which member the flow with this hash goes to: a multiplication and a load.
     #[inline(always)]
     pub fn lookup(&self, hash: u64) -> Slot {
@@ -82,6 +91,13 @@ impl BucketTable {
     pub fn flows_moved(&self, earlier: &BucketTable, hashes: impl IntoIterator<Item = u64>) -> u64 {
         hashes.into_iter().filter(|&hash| self.lookup(hash) != earlier.lookup(hash)).count() as u64
     }
+}
+
+/// What one worker notes of a group's buckets, for the control thread.
+pub struct BucketUse {
+    /// Where flows return when idle.
+    pub stamps: Option<BucketStamps>,
+    pub flows: FlowSketch,
 }
 
 /// When each bucket was last used by one worker, for `return idle`.

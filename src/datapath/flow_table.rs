@@ -114,7 +114,7 @@ impl Timeouts {
 }
 
 /// What a table has done. `begun = over + evicted + occupied slots`, always.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize)]
 pub struct FlowCounters {
     /// Flows that got a slot.
     pub begun: u64,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::admission::Class;
-use super::balance::{BucketStamps, Slot};
+use super::balance::{BucketStamps, BucketUse, Slot};
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
 use super::dedup::Dedup;
@@ -138,8 +138,8 @@ pub struct BurstFacts<'a> {
     pub lens: &'a [u32],
     pub now_ns: u64,
     pub live: &'a Live,
-    /// By group: where the use of buckets is noted, if it is.
-    pub stamps: &'a [Option<Arc<BucketStamps>>],
+    /// By group: where the use of buckets is noted.
+    pub uses: &'a [Arc<BucketUse>],
 }
 
 /// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
@@ -185,6 +185,7 @@ pub fn route(
             let original = kept.0;
             let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
+            sampler.report(&rule.sampler);
             let passed_over = original & !kept.0;
             rule.sampled_out.add(u64::from(passed_over.count_ones()));
             copies.sampled_out.0 |= passed_over;
@@ -226,23 +227,30 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
             Target::Group(id) => {
                 let group = &plan.groups[id.0];
                 let table = &facts.live.tables[id.0];
-                let stamps = facts.stamps[id.0].as_deref();
+                let uses = &*facts.uses[id.0];
+                let sketch = uses.flows.open();
+                let counted = &counters.groups[id.0];
+                counted.requested.add(u64::from(kept.count()));
+                let mut assigned = 0;
                 let tick = BucketStamps::tick(facts.now_ns);
                 let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
                 for index in kept.indices() {
-                    let bucket = table.bucket(hashes[index]);
-                    if let Some(stamps) = stamps {
+                    let (bucket, bit) = table.place(hashes[index]);
+                    if let Some(stamps) = &uses.stamps {
                         stamps.touch(bucket, tick);
                     }
+                    sketch.note(bucket, bit);
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
                         copies.add(group.members[member].0, 1 << index, step);
+                        assigned += 1;
                     } else if slot == Slot::DISCARD {
-                        counters.groups[id.0].discarded.add(1);
+                        counted.discarded.add(1);
                     } else {
-                        counters.groups[id.0].down.add(1);
+                        counted.down.add(1);
                     }
                 }
+                counted.assigned.add(assigned);
             }
         }
     }

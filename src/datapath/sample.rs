@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
+use crate::stats::counters::SamplerCounters;
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -65,6 +66,22 @@ pub struct WorkerSeat {
 }
 
 impl SampleSpec {
+    /// The probability with which a packet is kept, 0.0..=1.0, where traffic does not change it.
+    pub fn share(&self) -> Option<f64> {
+        match *self {
+            SampleSpec::Systematic { one_in } | SampleSpec::Random { one_in } | SampleSpec::Flow { one_in, .. } => {
+                Some(1.0 / f64::from(one_in.get()))
+            }
+            SampleSpec::Every { period_ns, length_ns } => Some((length_ns as f64 / period_ns.max(1) as f64).min(1.0)),
+            SampleSpec::First { .. } | SampleSpec::Rate { .. } => None,
+        }
+    }
+
+    /// Whether its samplers remember flows.
+    pub fn has_flow_table(&self) -> bool {
+        matches!(self, SampleSpec::First { .. })
+    }
+
     /// Whether its samplers read `SampleInputs::hashes`.
     pub fn needs_hashes(&self) -> bool {
         matches!(self, SampleSpec::Flow { .. } | SampleSpec::First { .. } | SampleSpec::Rate { .. })
@@ -144,6 +161,22 @@ impl Sampler {
             Sampler::First(first) => first.share(),
             Sampler::Rate(rate) => rate.flows.share(),
             Sampler::Every(every) => (every.length_ns as f64 / every.period_ns as f64).min(1.0),
+        }
+    }
+
+    /// Leaves in the worker's counters what changes from burst to burst.
+    #[inline]
+    pub fn report(&self, counters: &SamplerCounters) {
+        match self {
+            Sampler::First(first) => {
+                counters.share.set(first.share().to_bits());
+                let FlowCounters { begun, over, evicted } = first.flows.counters();
+                counters.flows_begun.set(begun);
+                counters.flows_over.set(over);
+                counters.flows_evicted.set(evicted);
+            }
+            Sampler::Rate(rate) => counters.share.set(rate.flows.share().to_bits()),
+            Sampler::Systematic(_) | Sampler::Random(_) | Sampler::Flow(_) | Sampler::Every(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::balance::BucketStamps;
+use super::balance::BucketUse;
 use super::burst::MAX_BURST;
 use super::classify::{Matches, classify};
 use super::clock::ClockView;
@@ -77,8 +77,8 @@ pub struct Worker {
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
     pub clock: ClockView,
-    /// By group: for groups to which flows return when idle.
-    pub stamps: Vec<Option<Arc<BucketStamps>>>,
+    /// By group: what it notes of the buckets that it uses.
+    pub uses: Vec<Arc<BucketUse>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
     /// worker: true while paused or draining with nothing left to send; control: reads.
@@ -356,8 +356,8 @@ impl Worker {
         if input.needs_time {
             now_ns = clock::now_ns();
         }
-        let (live, stamps) = (self.live.get(), &self.stamps);
-        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, stamps };
+        let (live, uses) = (self.live.get(), &self.uses);
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, uses };
         route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies

@@ -145,6 +145,18 @@ pub struct RuleCounters {
     pub duplicates: Counter,
     /// Of those, packets that the sampler passed over.
     pub sampled_out: Counter,
+    pub sampler: SamplerCounters,
+}
+
+/// What a sampler says of itself, as far as traffic changes it.
+#[derive(Default)]
+pub struct SamplerCounters {
+    /// The share that it keeps at the moment, 0.0..=1.0: the bits of an `f64`. 0 until its first packet.
+    pub share: Counter,
+    /// Of its flow table: flows that got a slot, that timed out, that lost their slot to another while alive.
+    pub flows_begun: Counter,
+    pub flows_over: Counter,
+    pub flows_evicted: Counter,
 }
 
 /// What became of a tool's copies.
@@ -169,9 +181,13 @@ pub struct ToolCounters {
     pub latency: Histogram,
 }
 
-/// What became of a group's copies that no member got.
+/// What became of a group's copies: `requested = assigned + discarded + down`.
 #[derive(Default)]
 pub struct GroupCounters {
+    /// Copies that rules asked of the group.
+    pub requested: Counter,
+    /// Of those, copies that a member is to get; what becomes of them is the tool's to count.
+    pub assigned: Counter,
     /// By the discard share.
     pub discarded: Counter,
     /// For want of members.

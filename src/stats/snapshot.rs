@@ -11,6 +11,7 @@ use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::datapath::endpoint::EndpointReport;
+use crate::datapath::flow_table::FlowCounters;
 use crate::datapath::terminate::Refusal;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
@@ -24,8 +25,7 @@ pub struct Totals {
     pub ports: Vec<PortTotals>,
     pub rules: Vec<RuleTotals>,
     pub tools: Vec<ToolTotals>,
-    /// By group: copies that no member got. Those of the discard share count as sent.
-    pub groups: Vec<Copies>,
+    pub groups: Vec<GroupTotals>,
     /// By rule; `None` where it does not look for duplicates.
     pub dedups: Vec<Option<DedupTotals>>,
 }
@@ -45,6 +45,62 @@ pub struct RuleTotals {
     pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
+    /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their packets.
+    #[serde(skip)]
+    pub varying_share: Option<f64>,
+    /// Of its sampler's flow tables, from the start on.
+    #[serde(skip)]
+    pub flows: FlowCounters,
+}
+
+/// A group's copies.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GroupTotals {
+    /// Copies that rules asked of the group.
+    pub requested: u64,
+    /// Of those, copies that a member is to get.
+    pub assigned: u64,
+    /// By the discard share.
+    pub discarded: u64,
+    /// For want of members.
+    pub down: u64,
+}
+
+impl GroupTotals {
+    /// Copies that no member got. Those of the discard share count as sent.
+    pub fn unassigned(&self) -> Copies {
+        // while packets are on their way, a worker's numbers may be read half-way
+        let requested = self.requested.saturating_sub(self.assigned);
+        Copies { requested, sent: self.discarded, dropped: Dropped::of(DropReason::Down, self.down) }
+    }
+
+    pub fn is_balanced(&self) -> bool {
+        self.requested == self.assigned + self.discarded + self.down
+    }
+
+    /// What was counted since `earlier`.
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requested: self.requested - earlier.requested,
+            assigned: self.assigned - earlier.assigned,
+            discarded: self.discarded - earlier.discarded,
+            down: self.down - earlier.down,
+        }
+    }
+}
+
+/// The mean of the workers' shares of a rule's sampler, weighted by the packets that each had; `None` before the first packet, and
+/// where the share is fixed.
+fn varying_share(workers: &[std::sync::Arc<WorkerCounters>], rule: usize) -> Option<f64> {
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for rule in workers.iter().map(|worker| &worker.rules[rule]) {
+        let share = f64::from_bits(rule.sampler.share.get());
+        if share > 0.0 {
+            let packets = (rule.matched.get() as f64).max(1.0);
+            (sum, weight) = (sum + share * packets, weight + packets);
+        }
+    }
+    (weight > 0.0).then(|| sum / weight)
 }
 
 #[derive(Clone, Default, Debug)]
@@ -188,6 +244,12 @@ impl Totals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
             duplicates: sum(&|worker| worker.rules[id].duplicates.get()),
             sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
+            varying_share: varying_share(workers, id),
+            flows: FlowCounters {
+                begun: sum(&|worker| worker.rules[id].sampler.flows_begun.get()),
+                over: sum(&|worker| worker.rules[id].sampler.flows_over.get()),
+                evicted: sum(&|worker| worker.rules[id].sampler.flows_evicted.get()),
+            },
         });
         let tools = (0..first.tools.len()).map(|id| ToolTotals {
             copies: Copies {
@@ -208,9 +270,11 @@ impl Totals {
                 sum
             }),
         });
-        let groups = (0..first.groups.len()).map(|id| {
-            let (sent, down) = (sum(&|worker| worker.groups[id].discarded.get()), sum(&|worker| worker.groups[id].down.get()));
-            Copies { requested: sent + down, sent, dropped: Dropped::of(DropReason::Down, down) }
+        let groups = (0..first.groups.len()).map(|id| GroupTotals {
+            requested: sum(&|worker| worker.groups[id].requested.get()),
+            assigned: sum(&|worker| worker.groups[id].assigned.get()),
+            discarded: sum(&|worker| worker.groups[id].discarded.get()),
+            down: sum(&|worker| worker.groups[id].down.get()),
         });
         Self {
             packets: Packets::of(workers.iter().map(AsRef::as_ref)),
@@ -224,8 +288,9 @@ impl Totals {
 
     /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self, plan: &Plan) -> Copies {
-        self.of_copies(plan).map(|tool| &tool.copies).chain(&self.groups).fold(Copies::default(), |mut sum, copies| {
-            sum.add(copies);
+        let unassigned = self.groups.iter().map(GroupTotals::unassigned);
+        self.of_copies(plan).map(|tool| tool.copies).chain(unassigned).fold(Copies::default(), |mut sum, copies| {
+            sum.add(&copies);
             sum
         })
     }
@@ -243,9 +308,10 @@ impl Totals {
         })
     }
 
-    /// Whether both identities of the ledger hold.
+    /// Whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
-        self.packets.is_balanced() && self.tools.iter().all(|tool| tool.copies.is_balanced())
+        let are_tools_balanced = self.tools.iter().all(|tool| tool.copies.is_balanced());
+        self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
     /// What was counted since `earlier`.
@@ -261,6 +327,7 @@ impl Totals {
             matched: a.matched - b.matched,
             duplicates: a.duplicates - b.duplicates,
             sampled_out: a.sampled_out - b.sampled_out,
+            ..*a
         });
         let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
         let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
@@ -578,6 +645,11 @@ pub struct PortEntry {
 pub struct RuleEntry {
     #[serde(flatten)]
     pub totals: RuleTotals,
+    /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has none.
+    pub sample_share: Option<f64>,
+    /// The sampler's memory of flows, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<FlowCounters>,
     #[serde(flatten)]
     pub activity: RuleActivity,
 }
@@ -620,6 +692,10 @@ pub struct GroupHealth {
     pub buckets_moved: u64,
     /// Buckets that wait to be idle before they go where they belong.
     pub buckets_pending: usize,
+    /// Flows of the last half minute to minute, about.
+    pub flows: u64,
+    /// Flows whose bucket moved, since the start, about.
+    pub flows_moved: u64,
 }
 
 /// A tool's change of state.
@@ -640,6 +716,11 @@ pub struct GroupEntry {
     pub buckets: Vec<(String, usize)>,
     pub buckets_moved: u64,
     pub buckets_pending: usize,
+    pub flows: u64,
+    pub flows_moved: u64,
+    /// Copies that rules asked of the group, and of those the ones that a member is to get.
+    pub requested: u64,
+    pub assigned: u64,
     /// Copies that no member got; those of the discard share count as sent.
     pub unassigned: Copies,
 }
@@ -717,13 +798,25 @@ impl Snapshot {
             };
             (port.name.clone(), entry)
         });
-        let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups).map(|((group, health), &unassigned)| {
+        let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups).map(|((group, health), totals)| {
             let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
-            let GroupHealth { buckets, buckets_moved, buckets_pending } = health;
-            let buckets = names.zip(buckets).collect();
-            (group.name.clone(), GroupEntry { buckets, buckets_moved, buckets_pending, unassigned })
+            let entry = GroupEntry {
+                buckets: names.zip(health.buckets).collect(),
+                buckets_moved: health.buckets_moved,
+                buckets_pending: health.buckets_pending,
+                flows: health.flows,
+                flows_moved: health.flows_moved,
+                requested: totals.requested,
+                assigned: totals.assigned,
+                unassigned: totals.unassigned(),
+            };
+            (group.name.clone(), entry)
         });
-        let rules = totals.rules.iter().zip(watch.rules).map(|(&totals, activity)| RuleEntry { totals, activity });
+        let rules = plan.rules.iter().zip(&totals.rules).zip(watch.rules).map(|((rule, &totals), activity)| {
+            let sample_share = rule.sample.map(|spec| spec.share().or(totals.varying_share).unwrap_or(1.0));
+            let flows = rule.sample.filter(|spec| spec.has_flow_table()).map(|_| totals.flows);
+            RuleEntry { totals, sample_share, flows, activity }
+        });
         let tools = plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
         let tools =
             tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health)));
@@ -754,5 +847,41 @@ impl Snapshot {
             events: watch.events,
             balanced,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_a_group_lost_unbalances_the_account() {
+        let workers = [Arc::new(WorkerCounters::new(1, 1, 1, 1)), Arc::new(WorkerCounters::new(1, 1, 1, 1))];
+        let is_balanced = || Totals::of(&workers).is_balanced();
+        workers[0].groups[0].requested.add(10);
+        workers[0].groups[0].assigned.add(6);
+        workers[0].groups[0].discarded.add(3);
+        assert!(!is_balanced());
+        workers[1].groups[0].down.add(1);
+        assert!(is_balanced());
+        assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
+        workers[1].groups[0].discarded.add(1);
+        assert!(!is_balanced(), "a copy counted twice");
+    }
+
+    #[test]
+    fn the_share_of_several_workers_is_weighted_by_their_packets() {
+        let workers = [0.5, 0.1, 0.0].map(|share: f64| {
+            let worker = Arc::new(WorkerCounters::new(0, 1, 0, 0));
+            worker.rules[0].sampler.share.set(share.to_bits());
+            worker
+        });
+        workers[0].rules[0].matched.add(300);
+        workers[1].rules[0].matched.add(100);
+        let share = Totals::of(&workers).rules[0].varying_share.expect("two workers say theirs");
+        assert!((share - 0.4).abs() < 1e-9, "{share}");
+        assert_eq!(Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[0].varying_share, None);
     }
 }

@@ -82,7 +82,7 @@ pub fn ports(snapshot: &Snapshot) -> String {
 
 /// Rules: what each matched.
 pub fn rules(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["rule", "matched", "duplicates", "sampled out", "state", "next change"]);
+    let mut table = Table::new(&["rule", "matched", "duplicates", "sampled out", "share", "state", "next change"]);
     for (name, rule) in &snapshot.rules {
         let totals = &rule.totals;
         let state = match (rule.activity.on, rule.activity.limit_remaining) {
@@ -92,9 +92,17 @@ pub fn rules(snapshot: &Snapshot) -> String {
         };
         let change = rule.activity.next_change.map(instant).unwrap_or_default();
         let counts = [totals.matched, totals.duplicates, totals.sampled_out].map(grouped);
-        table.row(std::iter::once(name.clone()).chain(counts).chain([state, change]).collect());
+        let share = rule.sample_share.map(significant).unwrap_or_default();
+        table.row(std::iter::once(name.clone()).chain(counts).chain([share, state, change]).collect());
     }
     titled("rules", &table)
+}
+
+/// A share with four digits that count: `0.1`, `0.008333`.
+fn significant(share: f64) -> String {
+    let decimals = if share > 0.0 { (3.0 - share.log10().floor()).clamp(0.0, 15.0) as usize } else { 0 };
+    let text = format!("{share:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Tools: what became of their copies. Reasons that never occurred have no column.
@@ -137,14 +145,15 @@ fn instant(seconds: f64) -> String {
 
 /// Groups: who has how many buckets, and what no member got.
 pub fn groups(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["group", "member", "buckets", "moved", "waiting", "discarded", "down"]);
+    let mut table =
+        Table::new(&["group", "member", "buckets", "flows", "buckets moved", "flows moved", "waiting", "discarded", "down"]);
     for (name, group) in &snapshot.groups {
         for (place, (member, buckets)) in group.buckets.iter().enumerate() {
             let mut row = vec![if place == 0 { name.clone() } else { String::new() }, member.clone(), grouped(*buckets as u64)];
             if place == 0 {
                 let unassigned = &group.unassigned;
-                let counts = [group.buckets_moved, group.buckets_pending as u64, unassigned.sent, unassigned.dropped.total()];
-                row.extend(counts.map(grouped));
+                let moved = [group.flows, group.buckets_moved, group.flows_moved, group.buckets_pending as u64];
+                row.extend(moved.into_iter().chain([unassigned.sent, unassigned.dropped.total()]).map(grouped));
             }
             table.row(row);
         }
@@ -251,6 +260,12 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn shares_are_shown_with_four_digits_that_count() {
+        let shown = [1.0, 0.5, 0.1, 1.0 / 3.0, 1.0 / 120.0, 1e-6, 0.99996, 1.0 / 4_294_967_295.0].map(significant);
+        assert_eq!(shown, ["1", "0.5", "0.1", "0.3333", "0.008333", "0.000001", "1", "0.0000000002328"]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Tools that fail or are taken out of service, in the running program, on devices of this machine.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Bench, Run, udp};
+use crate::devices::{Pairs, ip};
+use crate::support::{Bench, Run, now, udp};
 
 /// A thousand flows, each once.
 fn flows(bench: &Bench) {
@@ -121,37 +122,6 @@ fn events<'a>(run: &'a Run, tool: &str) -> Vec<(&'a str, &'a str)> {
     events.iter().filter(|event| event["tool"] == tool).map(|event| (word(event, "to"), word(event, "reason"))).collect()
 }
 
-fn ip(arguments: &str) -> bool {
-    Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
-}
-
-/// Pairs of kernel interfaces that are deleted at the end.
-struct Pairs(Vec<String>);
-
-impl Pairs {
-    fn new(names: &[&str]) -> Option<Self> {
-        let mut pairs = Self(Vec::new());
-        for name in names {
-            if !ip(&format!("link add {name} type veth peer name {name}p")) {
-                println!("skipped: veth interfaces cannot be made (needs ip and CAP_NET_ADMIN)");
-                return None;
-            }
-            pairs.0.push((*name).to_owned());
-            let is_up = ip(&format!("link set {name} up")) && ip(&format!("link set {name}p up"));
-            assert!(is_up, "{name} comes up");
-        }
-        Some(pairs)
-    }
-}
-
-impl Drop for Pairs {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            ip(&format!("link delete {name}"));
-        }
-    }
-}
-
 #[test]
 fn a_veth_that_goes_in_mid_traffic_moves_its_buckets_alone_and_loses_no_account() {
     let tag = std::process::id() % 10_000;
@@ -171,14 +141,20 @@ fn a_veth_that_goes_in_mid_traffic_moves_its_buckets_alone_and_loses_no_account(
         tool create b port pb
         tool create c port pc
         group create ids tools a,b,c
-        rule create 10 from tap0 sample 1/100 to ids
+        rule create 10 from tap0 sample 1/97 to ids
         "
     );
-    let mut command = bench.command(&pipeline, &["--duration", "4s", "--interval", "20ms"]);
-    let child = command.spawn().expect("the program starts");
-    bench.wait_for_packets();
+    let mut prompt = bench.start(&format!("{pipeline}\nstart\n"));
+    let is_seen = |stats: &Value| stats["groups"]["ids"]["flows"].as_u64() >= Some(980);
+    prompt.wait("all flows are seen", is_seen);
+    let since = now();
     assert!(ip(&format!("link delete {b}")), "the interface goes");
-    let run = bench.finish(child.wait_with_output().expect("the program ends"));
+    let down = prompt.wait_for_state("b", "down");
+    let sent = |stats: &Value| stats["tools"]["a"]["sent"].as_u64().expect("a number");
+    prompt.wait("the others go on", |stats| sent(stats) > sent(&down) + 1000);
+    let run = prompt.quit();
+    let at = run.last()["events"][0]["time"].as_f64().expect("a time");
+    println!("b link_down after {:.0} ms", (at - since) * 1e3);
     assert_eq!(events(&run, "b"), [("down", "link_down")], "{}", run.log);
     assert!(events(&run, "a").is_empty() && events(&run, "c").is_empty());
     let buckets = |stats: &Value| ["a", "b", "c"].map(|tool| stats["groups"]["ids"]["buckets"][tool].as_u64().expect("a number"));
@@ -187,5 +163,7 @@ fn a_veth_that_goes_in_mid_traffic_moves_its_buckets_alone_and_loses_no_account(
     assert_eq!((last[1], last[0] + last[2]), (0, first.iter().sum()));
     assert!(last[0].abs_diff(last[2]) <= 1, "{last:?}");
     let lost = &run.last()["tools"]["b"]["dropped"];
-    println!("{} of {} buckets moved; copies of b lost: {lost}", first[1], first.iter().sum::<u64>());
+    let flows = run.count("/groups/ids/flows_moved");
+    println!("{} of {} buckets moved with about {flows} flows; copies of b lost: {lost}", first[1], first.iter().sum::<u64>());
+    assert!((250..420).contains(&flows), "a third of the buckets, about a third of 1000 flows: {flows}");
 }

@@ -1,6 +1,12 @@
 //! Sampling, dedup, schedules, groups and tool health in the running program, on captures and on devices of this machine.
 
+#[allow(dead_code)]
+#[path = "../classify/captures.rs"]
+mod captures;
 mod dedup;
+mod devices;
 mod failover;
+mod flows;
 mod schedule;
 mod support;
+mod workers;

@@ -1,7 +1,9 @@
 //! Pipelines that are run, and the packets and statistics that they leave.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -77,9 +79,117 @@ impl Bench {
         let stats = std::fs::read_to_string(self.path("stats.json")).expect("statistics were written");
         let stats = stats.lines().map(|line| serde_json::from_str(line).expect("statistics are JSON")).collect();
         let run = Run { stats, log };
-        assert_eq!(run.last()["balanced"], true);
+        assert_balanced(run.last());
         run
     }
+
+    /// Starts a pipeline that is told what to do at its prompt.
+    pub fn start(&self, pipeline: &str) -> Prompt<'_> {
+        let mut command = self.command(pipeline, &["-i", "--interval", "20ms"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
+        let input = child.stdin.take().expect("a pipe");
+        Prompt { bench: self, child: Some(child), input: Some(input), read: 0, lines: Vec::new() }
+    }
+}
+
+/// A running pipeline.
+pub struct Prompt<'a> {
+    bench: &'a Bench,
+    child: Option<Child>,
+    input: Option<ChildStdin>,
+    /// Bytes of the statistics that are read.
+    read: usize,
+    lines: Vec<Value>,
+}
+
+impl Prompt<'_> {
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("a pipe"), "{line}").expect("the program reads");
+    }
+
+    /// Waits for the first snapshot, of those not looked at so far, of which `is_met` holds.
+    pub fn wait(&mut self, what: &str, is_met: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..3000 {
+            let text = std::fs::read(self.bench.path("stats.json")).unwrap_or_default();
+            let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            let fresh = text[self.read.min(whole)..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            for line in fresh {
+                self.read += line.len() + 1;
+                self.lines.push(serde_json::from_slice(line).expect("statistics are JSON"));
+                if is_met(&self.lines[self.lines.len() - 1]) {
+                    return self.lines[self.lines.len() - 1].clone();
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("waited 30 s for: {what}; the last snapshot is {:?}", self.lines.last());
+    }
+
+    pub fn wait_for_state(&mut self, tool: &str, state: &str) -> Value {
+        self.wait(&format!("{tool} is {state}"), |stats| stats["tools"][tool]["state"] == state)
+    }
+
+    /// Sends a signal by the name that kill(1) takes.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("a running program").id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status().expect("kill(1)");
+        assert!(status.success(), "signal {name} is sent");
+    }
+
+    /// `quit`, and what the run left.
+    pub fn quit(mut self) -> Run {
+        self.say("quit");
+        drop(self.input.take());
+        let output = self.child.take().expect("a running program").wait_with_output().expect("the program ends");
+        self.bench.finish(output)
+    }
+}
+
+impl Drop for Prompt<'_> {
+    fn drop(&mut self) {
+        // a test that failed must not leave a poller behind
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, as events have them.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_secs_f64()
+}
+
+fn number(stats: &Value, pointer: &str) -> u64 {
+    let value = stats.pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {stats}"));
+    value.as_u64().unwrap_or_else(|| panic!("{pointer} is {value}"))
+}
+
+/// Both identities, added up here, for the whole and for every tool and group.
+pub fn assert_balanced(stats: &Value) {
+    let ends = ["delivered", "unmatched", "excluded", "sampled_out", "duplicate", "failed"];
+    let ended: u64 = ends.iter().map(|end| number(stats, &format!("/packets/{end}"))).sum();
+    assert_eq!(number(stats, "/packets/received"), ended, "packets: {stats}");
+    let ended = |copies: &Value| {
+        let dropped =
+            copies["dropped"].as_object().expect("drops by reason").values().map(|count| count.as_u64().expect("a number"));
+        (number(copies, "/requested"), number(copies, "/sent") + dropped.sum::<u64>())
+    };
+    let (mut requested, mut accounted) = (0, 0);
+    let entries = |key: &str| stats[key].as_object().expect("entries by name").iter().collect::<Vec<_>>();
+    for (name, tool) in entries("tools") {
+        let (asked, ended) = ended(tool);
+        assert_eq!(asked, ended, "tool {name}: {stats}");
+        (requested, accounted) = (requested + asked, accounted + ended);
+    }
+    for (name, group) in entries("groups") {
+        let (asked, ended) = ended(&group["unassigned"]);
+        assert_eq!(asked, ended, "group {name}: {stats}");
+        assert_eq!(number(group, "/requested"), number(group, "/assigned") + ended, "group {name}: {stats}");
+        (requested, accounted) = (requested + asked, accounted + ended);
+    }
+    assert_eq!(ended(&stats["copies"]), (requested, accounted), "copies: {stats}");
+    assert_eq!(stats["balanced"], true, "{stats}");
 }
 
 impl Run {
@@ -90,8 +200,7 @@ impl Run {
 
     /// A number of the statistics at the end, by its path.
     pub fn count(&self, pointer: &str) -> u64 {
-        let value = self.last().pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {}", self.last()));
-        value.as_u64().unwrap_or_else(|| panic!("{pointer} is {value}"))
+        number(self.last(), pointer)
     }
 }
 
