@@ -95,19 +95,17 @@ fn generation(now_ns: u64) -> u32 {
     (now_ns / SKETCH_PERIOD_NS) as u32
 }
 
-/// The number of flows that most likely set these bits.
+/// The number of flows that sets so many bits on average.
 fn estimate(bits: u64) -> f64 {
-    match bits.count_ones() {
+    let all = f64::from(BITS);
+    if bits == u64::MAX {
         // nothing tells 200 from a thousand: say what fills all bits on average
-        BITS => f64::from(BITS) * f64::from(BITS).ln(),
-        // one flow sets one bit; the formula would say 1.008
-        set @ 0..=1 => f64::from(set),
-        set => {
-            let load = -(f64::from(BITS - set) / f64::from(BITS)).ln();
-            // the second term is the bias of the first (equation 11 there)
-            f64::from(BITS) * load - (load.exp() - load - 1.0) / 2.0
-        }
+        return all * all.ln();
     }
+    let clear = f64::from(bits.count_zeros()) / all;
+    let load = -clear.ln();
+    // the second term is the bias of the first (equation 11 there)
+    clear.ln() / (1.0 - 1.0 / all).ln() - (load.exp() - load - 1.0) / 2.0
 }
 
 #[cfg(test)]
