@@ -33,11 +33,15 @@ impl OpenSketch<'_> {
     #[inline(always)]
     pub fn note(&self, bucket: usize, bit: u32) {
         let word = &self.0[bucket];
-        let (before, flow) = (word.load(Ordering::Relaxed), 1u64 << (bit % BITS));
         // most packets belong to a flow that is known, and leave the line clean
-        if before & flow == 0 {
-            word.store(before | flow, Ordering::Relaxed);
+        if word.load(Ordering::Relaxed) >> (bit % BITS) & 1 == 0 {
+            Self::set(word, bit);
         }
+    }
+
+    #[cold]
+    fn set(word: &AtomicU64, bit: u32) {
+        word.store(word.load(Ordering::Relaxed) | 1 << (bit % BITS), Ordering::Relaxed);
     }
 }
 
