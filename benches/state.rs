@@ -1,6 +1,6 @@
 //! ns per packet of the stages that choose among packets: samplers, flow hash, group lookup, flow table, dedup. One burst is 64 packets.
 //!
-//! `cargo bench --bench state` prints the lower quartile of 256 slices and the ratio to the first row of each table.
+//! `cargo bench --bench state [-- samplers|hash|groups|flows|dedup]` prints the lower quartile of 256 slices and the ratio to the first row of each table.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -391,9 +391,12 @@ fn dedups() {
 }
 
 fn main() {
-    samplers();
-    flow_hashes();
-    groups();
-    flow_tables();
-    dedups();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let tables: [(&str, fn()); 5] =
+        [("samplers", samplers), ("hash", flow_hashes), ("groups", groups), ("flows", flow_tables), ("dedup", dedups)];
+    for (name, table) in tables {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            table();
+        }
+    }
 }
