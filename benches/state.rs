@@ -1,13 +1,13 @@
 //! ns per packet of the stages that choose among packets: samplers, flow hash, group lookup, flow table, dedup. One burst is 64 packets.
 //!
-//! `cargo bench --bench state` prints the lower quartile of 256 slices and the ratio to the first row of each table.
+//! `cargo bench --bench state [-- samplers|hash|groups|flows|dedup]` prints the lower quartile of 256 slices and the ratio to the first row of each table.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline::datapath::balance::{BucketStamps, Group, GroupSpec};
+use tapline::datapath::balance::{BucketStamps, Group, GroupSpec, Slot};
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_sketch::FlowSketch;
@@ -53,11 +53,13 @@ impl Table {
         Table { first: None }
     }
 
-    fn row(&mut self, name: &str, run: impl FnMut(usize)) -> f64 {
-        let ns = ns_per_packet(run);
+    fn row(&mut self, name: &str, run: impl FnMut(usize)) {
+        self.print(name, ns_per_packet(run));
+    }
+
+    fn print(&mut self, name: &str, ns: f64) {
         let first = *self.first.get_or_insert(ns);
         println!("  {name:<50} {ns:>9.2} {:>7.2}", ns / first);
-        ns
     }
 }
 
@@ -129,97 +131,111 @@ fn plain_packets() -> Vec<Vec<u8>> {
     (0..HASHED_PACKETS as u64).map(packet).collect()
 }
 
-/// Flow hash and table lookup above the parse, beside DPDK's Toeplitz hashes over the same addresses and ports.
+/// IPv4 addresses and ports as DPDK's Toeplitz hashes want them: words in host order.
+fn words(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u32; 3]; MAX_BURST] {
+    std::array::from_fn(|index| {
+        let (bytes, outer) = (burst[index].bytes(), &layers[index].outer);
+        let word = |at: usize| bytes.get(at..at + 4).map_or(0, |word| u32::from_be_bytes(word.try_into().expect("four bytes")));
+        [word(outer.l3() + 12), word(outer.l3() + 16), word(outer.l4().unwrap_or(0))]
+    })
+}
+
+/// The same as bytes in network order.
+fn tuples(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u8; 12]; MAX_BURST] {
+    std::array::from_fn(|index| {
+        let (bytes, outer) = (burst[index].bytes(), &layers[index].outer);
+        let (l3, l4) = (outer.l3(), outer.l4().unwrap_or(0));
+        let mut tuple = [0; 12];
+        if let (Some(addresses), Some(ports)) = (bytes.get(l3 + 12..l3 + 20), bytes.get(l4..l4 + 4)) {
+            tuple[..8].copy_from_slice(addresses);
+            tuple[8..].copy_from_slice(ports);
+        }
+        tuple
+    })
+}
+
+/// Flow hash and table lookup above the parse, beside DPDK's Toeplitz hashes over the same addresses and ports. Rows take turns slice by
+/// slice, so that their differences hold on a machine whose speed changes.
 fn flow_hashes() {
     let packets = plain_packets();
     let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
-    let bursts = || (0..PACKETS / MAX_BURST).map(|burst| &frames[burst * MAX_BURST % HASHED_PACKETS..][..MAX_BURST]);
     let buckets = Group::new(GroupSpec::equal(8)).expect("equal members are a group").table().clone();
     let sketch = FlowSketch::new(buckets.bucket_count(), 0);
-    let all = Selection(u64::MAX);
-    let mut layers = [Layers::EMPTY; MAX_BURST];
-    let mut hashes = [0u64; MAX_BURST];
-    let mut short_hashes = [0u32; MAX_BURST];
-
-    let mut table = Table::new("flow hash and lookup among 8 members, IPv4");
-    let parse = table.row("parse alone", |_| {
-        for burst in bursts() {
-            parse_burst(black_box(burst), Depth::Outer, &mut layers);
-            black_box(&layers);
-        }
-    });
-    let ours = table.row("parse, flow hash 5-tuple, lookup", |_| {
-        for burst in bursts() {
-            parse_burst(black_box(burst), Depth::Outer, &mut layers);
-            flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, black_box(&layers), all, &mut hashes);
-            black_box(hashes.iter().filter(|&&hash| buckets.lookup(hash).member() == Some(3)).count());
-        }
-    });
-    let noted = table.row("  the same, and its flow noted", |_| {
-        for burst in bursts() {
-            parse_burst(black_box(burst), Depth::Outer, &mut layers);
-            flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, black_box(&layers), all, &mut hashes);
-            let open = sketch.open();
-            let in_third = hashes.iter().filter(|&&hash| {
-                let (bucket, bit) = buckets.place(hash);
-                open.note(bucket, bit);
-                buckets.slot(bucket).member() == Some(3)
-            });
-            black_box(in_third.count());
-        }
-    });
-    let lookup = |hashes: &[u32]| hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count();
     let soft = SoftRss::new(MICROSOFT_KEY);
-    let mut words = [[0u32; 3]; MAX_BURST];
-    let mut gather_words = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
-        for (words, (frame, layers)) in words.iter_mut().zip(burst.iter().zip(layers)) {
-            let (bytes, l3, l4) = (frame.bytes(), layers.outer.l3(), layers.outer.l4().unwrap_or(0));
-            let word = |at: usize| bytes.get(at..at + 4).map_or(0, |word| u32::from_be_bytes(word.try_into().expect("four bytes")));
-            *words = [word(l3 + 12), word(l3 + 16), word(l4)];
-        }
-        words
+    let gfni = Gfni::new(MICROSOFT_KEY);
+    let look_up =
+        |hashes: &[u32; MAX_BURST]| hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count();
+    let flow_hashes = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        let mut hashes = [0u64; MAX_BURST];
+        flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, layers, Selection(u64::MAX), &mut hashes);
+        hashes
     };
-    let soft_ns = table.row("parse, rte_softrss, lookup", |_| {
-        for burst in bursts() {
-            parse_burst(black_box(burst), Depth::Outer, &mut layers);
-            soft.hash(&mut gather_words(burst, &layers), &mut short_hashes);
-            black_box(lookup(&short_hashes));
+    let third = |slot: Slot| slot.member() == Some(3);
+    let ours = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        flow_hashes(burst, layers).iter().filter(|&&hash| third(buckets.lookup(hash))).count()
+    };
+    let noted = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        let open = sketch.open();
+        let note = |hash: u64| {
+            let (bucket, bit) = buckets.place(hash);
+            open.note(bucket, bit);
+            buckets.slot(bucket)
+        };
+        flow_hashes(burst, layers).iter().filter(|&&hash| third(note(hash))).count()
+    };
+    let soft_rss = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        let mut hashes = [0; MAX_BURST];
+        soft.hash(&mut words(burst, layers), &mut hashes);
+        look_up(&hashes)
+    };
+    let soft_rss_be = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        let mut hashes = [0; MAX_BURST];
+        soft.hash_be(&mut words(burst, layers), &mut hashes);
+        look_up(&hashes)
+    };
+    let gfni_bulk = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+        let mut hashes = [0; MAX_BURST];
+        if let Some(gfni) = &gfni {
+            gfni.hash(&mut tuples(burst, layers), &mut hashes);
         }
-    });
-    let soft_be_ns = table.row("parse, rte_softrss_be, lookup", |_| {
-        for burst in bursts() {
-            parse_burst(black_box(burst), Depth::Outer, &mut layers);
-            soft.hash_be(&mut gather_words(burst, &layers), &mut short_hashes);
-            black_box(lookup(&short_hashes));
-        }
-    });
-    let mut above =
-        vec![("flow hash 5-tuple", ours), ("with its flow noted", noted), ("rte_softrss", soft_ns), ("rte_softrss_be", soft_be_ns)];
-    match Gfni::new(MICROSOFT_KEY) {
-        Some(gfni) => {
-            let mut tuples = [[0u8; 12]; MAX_BURST];
-            let ns = table.row("parse, rte_thash_gfni_bulk, lookup", |_| {
-                for burst in bursts() {
-                    parse_burst(black_box(burst), Depth::Outer, &mut layers);
-                    for (tuple, (frame, layers)) in tuples.iter_mut().zip(burst.iter().zip(&layers)) {
-                        let (bytes, l3, l4) = (frame.bytes(), layers.outer.l3(), layers.outer.l4().unwrap_or(0));
-                        if let (Some(addresses), Some(ports)) = (bytes.get(l3 + 12..l3 + 20), bytes.get(l4..l4 + 4)) {
-                            tuple[..8].copy_from_slice(addresses);
-                            tuple[8..].copy_from_slice(ports);
-                        }
-                    }
-                    gfni.hash(&mut tuples, &mut short_hashes);
-                    black_box(lookup(&short_hashes));
-                }
-            });
-            above.push(("rte_thash_gfni_bulk", ns));
-        }
-        None => println!("  (no GFNI here)"),
+        look_up(&hashes)
+    };
+    type Stage<'a> = &'a dyn Fn(&[Frame], &[Layers; MAX_BURST]) -> usize;
+    let mut stages: Vec<(&str, Stage)> = vec![
+        ("parse alone", &|_, layers| layers[0].outer.l3()),
+        ("flow hash 5-tuple, lookup", &ours),
+        ("flow hash 5-tuple, lookup, its flow noted", &noted),
+        ("rte_softrss, lookup", &soft_rss),
+        ("rte_softrss_be, lookup", &soft_rss_be),
+    ];
+    match gfni {
+        Some(_) => stages.push(("rte_thash_gfni_bulk, lookup", &gfni_bulk)),
+        None => println!("\nno GFNI here"),
     }
-    println!("    hash and lookup above the parse, and beside the flow hash:");
-    for (name, ns) in above {
-        println!("    {name:<50} {:>7.2} {:>7.2}", ns - parse, (ns - parse) / (ours - parse));
+    let mut times = vec![Vec::with_capacity(SLICES); stages.len()];
+    let mut layers = [Layers::EMPTY; MAX_BURST];
+    for _ in 0..SLICES {
+        for ((_, stage), times) in stages.iter().zip(&mut times) {
+            let start = Instant::now();
+            for burst in 0..PACKETS / MAX_BURST {
+                let burst = black_box(&frames[burst * MAX_BURST % HASHED_PACKETS..][..MAX_BURST]);
+                parse_burst(burst, Depth::Outer, &mut layers);
+                black_box(stage(burst, black_box(&layers)));
+            }
+            times.push(start.elapsed().as_nanos() as f64 / PACKETS as f64);
+        }
     }
+    let figures: Vec<f64> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort_by(f64::total_cmp);
+            times[SLICES / 4]
+        })
+        .collect();
+    let mut table = Table::new("parse, then flow hash and lookup among 8 members; IPv4");
+    stages.iter().zip(&figures).for_each(|((name, _), &ns)| table.print(name, ns));
+    let mut table = Table::new("the same, above the parse");
+    stages.iter().zip(&figures).skip(1).for_each(|((name, _), &ns)| table.print(name, ns - figures[0]));
 }
 
 fn groups() {
@@ -375,9 +391,12 @@ fn dedups() {
 }
 
 fn main() {
-    samplers();
-    flow_hashes();
-    groups();
-    flow_tables();
-    dedups();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let tables: [(&str, fn()); 5] =
+        [("samplers", samplers), ("hash", flow_hashes), ("groups", groups), ("flows", flow_tables), ("dedup", dedups)];
+    for (name, table) in tables {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            table();
+        }
+    }
 }

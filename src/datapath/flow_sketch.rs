@@ -33,11 +33,15 @@ impl OpenSketch<'_> {
     #[inline(always)]
     pub fn note(&self, bucket: usize, bit: u32) {
         let word = &self.0[bucket];
-        let (before, flow) = (word.load(Ordering::Relaxed), 1u64 << (bit % BITS));
         // most packets belong to a flow that is known, and leave the line clean
-        if before & flow == 0 {
-            word.store(before | flow, Ordering::Relaxed);
+        if word.load(Ordering::Relaxed) >> (bit % BITS) & 1 == 0 {
+            Self::set(word, bit);
         }
+    }
+
+    #[cold]
+    fn set(word: &AtomicU64, bit: u32) {
+        word.store(word.load(Ordering::Relaxed) | 1 << (bit % BITS), Ordering::Relaxed);
     }
 }
 
@@ -95,19 +99,17 @@ fn generation(now_ns: u64) -> u32 {
     (now_ns / SKETCH_PERIOD_NS) as u32
 }
 
-/// The number of flows that most likely set these bits.
+/// The number of flows that sets so many bits on average.
 fn estimate(bits: u64) -> f64 {
-    match bits.count_ones() {
+    let all = f64::from(BITS);
+    if bits == u64::MAX {
         // nothing tells 200 from a thousand: say what fills all bits on average
-        BITS => f64::from(BITS) * f64::from(BITS).ln(),
-        // one flow sets one bit; the formula would say 1.008
-        set @ 0..=1 => f64::from(set),
-        set => {
-            let load = -(f64::from(BITS - set) / f64::from(BITS)).ln();
-            // the second term is the bias of the first (equation 11 there)
-            f64::from(BITS) * load - (load.exp() - load - 1.0) / 2.0
-        }
+        return all * all.ln();
     }
+    let clear = f64::from(bits.count_zeros()) / all;
+    let load = -clear.ln();
+    // the second term is the bias of the first (equation 11 there)
+    clear.ln() / (1.0 - 1.0 / all).ln() - (load.exp() - load - 1.0) / 2.0
 }
 
 #[cfg(test)]

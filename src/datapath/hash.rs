@@ -72,7 +72,8 @@ fn identifier(id: u64, seed: u64) -> u64 {
 
 /// The hash of one packet. `layers` are those that `parse` gave for `frame`, at least as deep as `kind.parse_depth(depth)`.
 /// All 64 bits are of use; those who need 32 take the low half.
-#[inline]
+// always: left to judge, the compiler calls it for each packet and asks for the kind there, which takes twice the time
+#[inline(always)]
 pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, layers: &Layers) -> u64 {
     match kind {
         HashKind::Ip => tuple::<false, false>(frame, stack_of(depth, frame, layers), seed),
@@ -101,11 +102,17 @@ pub fn flow_hash_burst(
     selected: Selection,
     hashes: &mut [u64; MAX_BURST],
 ) {
-    // The kind is matched here, once a burst: `flow_hash` is inlined into each loop with its kind known.
+    // Kind and depth are matched here, once a burst: `flow_hash` is inlined into each loop with both known.
     macro_rules! each {
         ($kind:expr) => {
+            match depth {
+                Depth::Outer => each!($kind, Depth::Outer),
+                Depth::Full => each!($kind, Depth::Full),
+            }
+        };
+        ($kind:expr, $depth:expr) => {
             for i in selected.indices() {
-                hashes[i] = flow_hash($kind, depth, seed, &frames[i], &layers[i]);
+                hashes[i] = flow_hash($kind, $depth, seed, &frames[i], &layers[i]);
             }
         };
     }

@@ -59,7 +59,7 @@ fn on_interfaces(names: &[String]) -> String {
     let tools = names.iter().enumerate().map(|(index, name)| {
         let tool = &name[name.len() - 1..];
         format!(
-            "port attach p{tool} net_af_packet{index},iface={name} rxq 0\n tool create {tool} port p{tool} down-after 300ms up-after 300ms\n"
+            "port attach p{tool} net_af_packet{index},iface={name} rxq 0\n tool create {tool} port p{tool} down-after 5s up-after 300ms\n"
         )
     });
     tools.collect()
@@ -170,7 +170,8 @@ fn flows_return_to_a_member_only_once_they_are_idle() {
     prompt.say("stop");
     let home = prompt.wait("all buckets are home", |stats| group(stats, "buckets_pending") == 0);
     let took = home["time"].as_f64().expect("a time") - since;
-    println!("idle {took:.2} s after traffic stopped");
+    // not asserted: a worker that was kept from its CPU saw its last packet a while before; the stamps have a property test
+    println!("home {took:.2} s after `stop`");
     assert_eq!(buckets(&home, ["a", "b"]), first);
     prompt.say("start");
     let sent = home["tools"]["a"]["sent"].as_u64();
