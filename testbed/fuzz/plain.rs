@@ -3,6 +3,8 @@
 
 #[path = "bodies/capture.rs"]
 mod capture;
+#[path = "bodies/copies.rs"]
+mod copies;
 #[path = "bodies/filter.rs"]
 mod filter;
 #[path = "bodies/lang.rs"]
@@ -29,6 +31,7 @@ fn what_once_failed_passes() {
     replay("filter_native", filter::native);
     replay("layers", layers::layers);
     replay("capture", capture::read_anything);
+    replay("copies", copies::copies);
     replay("lang", lang::parse_anything);
 }
 
@@ -43,8 +46,29 @@ fn inputs() -> impl Strategy<Value = Vec<u8>> {
     (1u8..40, proptest::collection::vec(byte(), 40..400)).prop_map(|(count, bytes)| [&[count], &bytes[..]].concat())
 }
 
+/// What edits and transports are chosen by, then a packet: headers of every kind, whole and cut, with bytes changed, or anything.
+fn copied() -> impl Strategy<Value = Vec<u8>> {
+    let packets: Vec<Vec<u8>> = tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes).collect();
+    let damaged = (proptest::sample::select(packets), any::<u16>(), proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4))
+        .prop_map(|(mut packet, cut, changes)| {
+            packet.truncate(if cut % 2 == 0 { packet.len() } else { usize::from(cut) % (packet.len() + 1) });
+            for (at, byte) in changes {
+                let len = packet.len().max(1);
+                packet.get_mut(usize::from(at) % len).into_iter().for_each(|place| *place = byte);
+            }
+            packet
+        });
+    let packet = prop_oneof![1 => proptest::collection::vec(any::<u8>(), 0..200), 9 => damaged];
+    (proptest::collection::vec(any::<u8>(), 48), packet).prop_map(|(chosen, packet)| [chosen, packet].concat())
+}
+
 proptest! {
     #![proptest_config(cases())]
+
+    #[test]
+    fn no_packet_breaks_edits_and_every_frame_comes_out_of_its_tunnel(bytes in copied()) {
+        copies::copies(&bytes);
+    }
 
     #[test]
     fn no_input_breaks_the_verifier(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), inputs()]) {

@@ -7,4 +7,5 @@ mod capture;
 mod order;
 mod packets;
 mod replay;
+mod round_trip;
 mod terminate;

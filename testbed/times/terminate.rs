@@ -10,7 +10,7 @@ use tapline::headers::ethernet::MacAddress;
 use crate::packets::{Form, Timed, assert_same, office, read, write};
 use crate::support::{Lab, has_program, number};
 
-fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
+pub fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
     let outer = Outer {
         source_mac: MacAddress([2, 0, 0, 0, 0, 1]),
         destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
@@ -37,12 +37,12 @@ fn erspan3(session: u16) -> Encapsulation {
 }
 
 /// Packets that fit an outer packet of 64 KiB and are whole.
-fn whole_packets() -> Vec<Timed> {
+pub fn whole_packets() -> Vec<Timed> {
     office().into_iter().filter(|packet| packet.bytes.len() == packet.original_len as usize).collect()
 }
 
 /// Packets as the tunnel carries them, received an hour after they were sent.
-fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
+pub fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
     let mut header = [0; MAX_HEADER_BYTES];
     let carry = |(index, packet): (usize, &Timed)| {
         let stamp = Stamp { ns: packet.ns, ..Stamp::default() };
