@@ -93,7 +93,12 @@ int tl_eth_configure(uint16_t port, const struct tl_eth_config *config)
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = config->rss_types;
 		conf.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)config->rss_key;
-		conf.rx_adv_conf.rss_conf.rss_key_len = config->rss_key_len;
+		/* as much of the key as the NIC has room for: 40 bytes, or 52 on some */
+		struct rte_eth_dev_info info;
+		uint8_t len = config->rss_key_len;
+		if (rte_eth_dev_info_get(port, &info) == 0)
+			len = RTE_MIN(len, info.hash_key_size != 0 ? info.hash_key_size : 40);
+		conf.rx_adv_conf.rss_conf.rss_key_len = len;
 	}
 	conf.intr_conf.rmv = config->want_link_events;
 	return rte_eth_dev_configure(port, config->rx_queues, config->tx_queues, &conf);
@@ -300,5 +305,20 @@ unsigned tl_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigne
 {
 	return rte_ring_dequeue_burst(ring, (void **)mbufs, count, NULL);
 }
+
+int tl_eth_rss(uint16_t port, uint8_t *key, uint8_t room, uint64_t *types)
+{
+	struct rte_eth_rss_conf conf = {.rss_key = key, .rss_key_len = room};
+	int result = rte_eth_dev_rss_hash_conf_get(port, &conf);
+	if (result < 0)
+		return result;
+	*types = conf.rss_hf;
+	struct rte_eth_dev_info info;
+	if (rte_eth_dev_info_get(port, &info) < 0)
+		return -EIO;
+	return RTE_MIN(room, info.hash_key_size);
+}
+
+unsigned tl_ring_room(const struct rte_ring *ring) { return rte_ring_free_count(ring); }
 
 unsigned tl_ring_count(const struct rte_ring *ring) { return rte_ring_count(ring); }

@@ -101,5 +101,8 @@ int tl_linearise(const struct rte_mbuf *mbuf, uint8_t *to, uint32_t size);
 unsigned tl_ring_enqueue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);
 unsigned tl_ring_dequeue(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned count);
 unsigned tl_ring_count(const struct rte_ring *ring);
+/* The RSS key's length (written to key, at most room bytes) and hash types in force, or -errno. */
+int tl_eth_rss(uint16_t port, uint8_t *key, uint8_t room, uint64_t *types);
+unsigned tl_ring_room(const struct rte_ring *ring);
 
 #endif

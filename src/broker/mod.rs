@@ -6,12 +6,13 @@ pub mod guards;
 pub mod health;
 pub mod neighbours;
 pub mod next_hop;
+pub mod placement;
 pub mod recorder;
 pub mod start;
 pub mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::datapath::endpoint::EndpointReport;
@@ -22,7 +23,7 @@ use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, Snapshot, TerminateState, Totals};
+use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
@@ -78,7 +79,28 @@ pub struct Broker {
 struct Seat {
     lcore: LcoreId,
     running: Option<Running<Worker>>,
-    is_quiet: Arc<AtomicBool>,
+    stages: Stages,
+    quiet_turns: Arc<AtomicU64>,
+}
+
+impl Seat {
+    /// Waits for a quiet turn that began after the call. Whether there was one.
+    fn rests(&self, deadline: Instant) -> bool {
+        // the turn that is on its way may have begun before
+        let mut enough = self.quiet_turns.load(Ordering::Acquire).saturating_add(2);
+        loop {
+            let turns = self.quiet_turns.load(Ordering::Acquire);
+            if turns >= enough {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            // after a turn that was not quiet they count from 0
+            enough = enough.min(turns.saturating_add(2));
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
 }
 
 /// What the control thread watches, by seat, tool and wire.
@@ -129,15 +151,14 @@ impl Broker {
     fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
         let deadline = Instant::now() + limit;
-        // A worker that was quiet in an earlier pause says so again only after a turn of its loop: ask twice in a row.
-        let mut quiet_looks = 0;
-        while quiet_looks < 2 {
-            if Instant::now() > deadline {
-                return false;
+        // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set, none
+        // receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
+        for _stage in 0..3 {
+            for seat in &self.seats {
+                if !seat.rests(deadline) {
+                    return false;
+                }
             }
-            std::thread::sleep(Duration::from_millis(1));
-            let is_quiet = self.seats.iter().all(|seat| seat.is_quiet.load(Ordering::Acquire));
-            quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
         }
         true
     }
@@ -242,7 +263,7 @@ impl Broker {
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-            LcoreState::of(seat.lcore, counters, dog.is_stalled(), dog.stalls)
+            LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
         });
         let mut snapshot = Snapshot::new(
             &self.plan,

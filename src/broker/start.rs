@@ -2,13 +2,14 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::clocks::{Clocks, NicClock, PortClock};
 use super::device::Device;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox};
 use super::next_hop::{Responder, TunnelAddress};
+use super::placement::{Crew, place};
 use super::recorder::Recorder;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
@@ -18,6 +19,8 @@ use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::flow_table::{KeyedHash, Secret};
+use crate::datapath::flows::HashSpec;
+use crate::datapath::hash::HashKind;
 use crate::datapath::live::LiveView;
 use crate::datapath::make::{Maker, ToolMaker};
 use crate::datapath::post::Post;
@@ -27,6 +30,7 @@ use crate::datapath::replay::{Progress, Replay};
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::{Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
+use crate::datapath::spread::{self, Spread, Times};
 use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
@@ -58,9 +62,11 @@ const BASE_MIB: u32 = 64;
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mut notes = Vec::new();
     let placement = place(&plan)?;
-    let memory = choose_memory(&plan, placement.workers.len() as u32, &mut notes)?;
+    let crew = placement.crew;
+    let workers = crew.lcores.len();
+    let memory = choose_memory(&plan, workers as u32, &mut notes)?;
     let eal = Eal::start(&Options {
-        workers: placement.workers.clone(),
+        workers: crew.lcores.clone(),
         main_cpus: placement.main_cpus,
         memory,
         pci_devices: plan.ports.iter().filter(|port| port.replay.is_none()).filter_map(|port| pci_address(&port.devargs)).collect(),
@@ -69,15 +75,16 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     for line in eal.log() {
         notes.push(format!("dpdk: {line}"));
     }
-    let lcores: Vec<String> = placement.workers.iter().map(|lcore| lcore.0.to_string()).collect();
-    notes.push(format!("workers on lcores {}", lcores.join(",")));
+    for &lcore in &crew.lcores {
+        lcore::check_worker(&eal, lcore)?;
+    }
+    notes.extend(placement.notes);
 
     let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
-    let workers = placement.workers.len();
     let (mut started, mut clocks) = (Vec::new(), Clocks::default());
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, workers, &mut clocks)?,
+            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, &crew, &mut clocks)?,
             (Device::Replay { progress, .. }, replay) => {
                 clocks.add(PortClock::Given("file"));
                 start_replay(&eal, &plan, index, replay.as_ref(), progress, workers)?
@@ -93,13 +100,14 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             ));
         }
     }
+    notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
-    let crew = hire(&eal, &plan, started, &ports, &placement.workers, &mut ends)?;
+    let hired = hire(&eal, &plan, started, &ports, &crew, &mut ends)?;
     let Ends { neighbourhoods, belts, reports } = ends;
-    let makers = makers(&eal, &plan, &ports, &placement.workers)?;
+    let makers = makers(&eal, &plan, &ports, &crew.lcores)?;
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -124,24 +132,29 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
-    for (index, ((lcore, (mut intakes, outlets)), maker)) in placement.workers.into_iter().zip(crew).zip(makers).enumerate() {
-        let is_quiet = Arc::new(AtomicBool::new(false));
-        let seat = WorkerSeat {
-            index: index as u32,
-            workers: NonZeroU32::new(workers as u32).unwrap_or(NonZeroU32::MIN),
+    for (index, ((&lcore, (mut intakes, outlets)), maker)) in crew.lcores.iter().zip(hired).zip(makers).enumerate() {
+        let quiet_turns = Arc::new(AtomicU64::new(0));
+        // what rules remember is where packets are judged
+        let place = crew.work.iter().position(|&seat| seat == index);
+        let seat = place.map(|place| WorkerSeat {
+            index: place as u32,
+            workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
-            flows: plan.settings.flows.div_ceil(workers),
+            flows: plan.settings.flows.div_ceil(crew.work.len()),
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
-        };
+        });
         let states: Vec<RuleState> = plan
             .rules
             .iter()
             .zip(broker.watch.limits())
-            .map(|(rule, limit)| RuleState {
-                dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(workers), &secret)),
-                sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, &seat)),
-                limit: limit.clone(),
+            .map(|(rule, limit)| {
+                let Some(seat) = &seat else { return RuleState::default() };
+                RuleState {
+                    dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(crew.work.len()), &secret)),
+                    sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, seat)),
+                    limit: limit.clone(),
+                }
             })
             .collect();
         let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
@@ -165,11 +178,11 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
-            is_quiet: Arc::clone(&is_quiet),
+            quiet_turns: Arc::clone(&quiet_turns),
         };
         let running = lcore::launch(&eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
-        broker.seats.push(Seat { lcore, running: Some(running), is_quiet });
+        broker.seats.push(Seat { lcore, running: Some(running), stages: crew.stages_of(index), quiet_turns });
     }
     broker.eal = Some(eal);
     start_recorders(&mut broker, belts)?;
@@ -190,28 +203,6 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
         broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
     }
     Ok(())
-}
-
-struct Placement {
-    workers: Vec<LcoreId>,
-    main_cpus: Vec<u32>,
-}
-
-/// Workers where the plan says, else one on the first CPU that is not the main thread's; the main thread on what is left.
-fn place(plan: &Plan) -> Result<Placement, Error> {
-    let cpus = eal::available_cpus();
-    let workers = match &plan.settings.lcores {
-        Some(lcores) => lcores.clone(),
-        None => vec![cpus.get(1).or(cpus.first()).copied().unwrap_or(0)],
-    };
-    if let Some(missing) = workers.iter().find(|cpu| !cpus.contains(cpu)) {
-        let have: Vec<String> = cpus.iter().map(u32::to_string).collect();
-        let have = have.join(",");
-        return Err(Error::Refused(format!("lcore {missing}: this machine gives Tapline the CPUs {have}; change `set lcores`")));
-    }
-    let spare: Vec<u32> = cpus.iter().copied().filter(|cpu| !workers.contains(cpu)).collect();
-    let main_cpus = if spare.is_empty() { cpus } else { spare };
-    Ok(Placement { workers: workers.into_iter().map(LcoreId).collect(), main_cpus })
 }
 
 /// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
@@ -267,8 +258,16 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
     }
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
         * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * tool.queue } else { tool.queue }).sum::<usize>();
-    let wanted = least_pool(port, workers).saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
+    let wanted = least_pool(port, workers)
+        .saturating_add(ring_reserve(plan, index))
+        .saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
     plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
+}
+
+/// Mbufs that wait between the receive lcores and those that work.
+fn ring_reserve(plan: &Plan, index: usize) -> u32 {
+    let Some(stages) = plan.settings.stages.as_ref().filter(|_| plan.is_spread(PortId(index))) else { return 0 };
+    stages.work.len() as u32 * spread::RING_PACKETS
 }
 
 /// Mbufs that copies may hold in queues and transmit descriptors while a wire's port needs others for its originals.
@@ -354,6 +353,8 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Device], lcores: &[LcoreId]) -> Resul
 struct StartedPort {
     sources: Vec<Source>,
     txqs: Vec<Option<TxQueue>>,
+    /// What the user should know of it.
+    note: Option<String>,
 }
 
 fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
@@ -371,7 +372,7 @@ fn start_replay(
     progress: &Arc<Progress>,
     workers: usize,
 ) -> Result<StartedPort, Error> {
-    let Some(replay) = replay else { return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new() }) };
+    let Some(replay) = replay else { return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None }) };
     let port_plan = &plan.ports[index];
     let count = pool_size(plan, index, port_plan, workers as u32);
     let least = workers as u32 * MBUFS_A_WORKER;
@@ -385,7 +386,7 @@ fn start_replay(
     let step_ns = plan.order_of(PortId(index));
     let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
         .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
-    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new() })
+    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None })
 }
 
 fn start_port(
@@ -394,15 +395,17 @@ fn start_port(
     index: usize,
     port: &Port,
     port_plan: &PortPlan,
-    workers: usize,
+    crew: &Crew,
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
+    let workers = crew.lcores.len();
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
-    let most = |offered: u16| u16::try_from(workers).unwrap_or(u16::MAX).min(offered);
-    let rx_queues = port_plan.rxq.unwrap_or(if spreads { most(info.max_rx_queues) } else { 1 });
+    let most = |lcores: usize, offered: u16| u16::try_from(lcores).unwrap_or(u16::MAX).min(offered);
+    let pollers = crew.pollers(plan, PortId(index)).len();
+    let rx_queues = port_plan.rxq.unwrap_or(if spreads { most(pollers, info.max_rx_queues) } else { 1 });
     let is_tool = plan.is_tool_port(crate::plan::plan::PortId(index));
-    let tx_queues = port_plan.txq.unwrap_or(if is_tool { most(info.max_tx_queues) } else { 1 });
+    let tx_queues = port_plan.txq.unwrap_or(if is_tool { most(crew.transmit.len(), info.max_tx_queues) } else { 1 });
     if is_tool && tx_queues == 0 {
         return Err(Error::Refused(format!(
             "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
@@ -410,7 +413,8 @@ fn start_port(
         )));
     }
     let reserve = wire_reserve(plan, index, workers as u32);
-    let least = (u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER).saturating_add(reserve);
+    let least = (u32::from(rx_queues) * u32::from(port_plan.rxd) + workers as u32 * MBUFS_A_WORKER + ring_reserve(plan, index))
+        .saturating_add(reserve);
     let count = pool_size(plan, index, port_plan, workers as u32);
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
@@ -432,6 +436,7 @@ fn start_port(
         wants_rx_timestamps: plan.inputs[index].needs_stamps,
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
+    let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
     let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps)?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
@@ -441,7 +446,7 @@ fn start_port(
         };
         Source::Queue { rxq, clock }
     });
-    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect() };
+    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect(), note };
     clocks.add(match clock {
         ChosenClock::Poll => PortClock::Poll,
         ChosenClock::Epoch { source, .. } => PortClock::Given(source),
@@ -518,25 +523,45 @@ struct Ends {
 
 /// Gives each worker its receive queues and its ways to the tools.
 ///
-/// Queue `q` of a port goes to worker `q` modulo workers, counted on from port to port so that single-queue ports spread. A worker
-/// beyond a tool port's transmit queues hands its copies over a ring to the worker that owns one.
+/// Queue `q` of a port goes to poller `q` modulo pollers, counted on from port to port so that single-queue ports spread. Where others
+/// than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit queues hands
+/// its copies over a ring to the lcore that owns one.
 /// Ports that tunnels leave by get a neighbourhood each, whose post their workers fill.
 fn hire(
     eal: &Eal,
     plan: &Plan,
     mut ports: Vec<StartedPort>,
     attached: &[Device],
-    lcores: &[LcoreId],
+    crew: &Crew,
     ends: &mut Ends,
 ) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
     let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port))).collect();
+    let lcores = &crew.lcores;
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
+        let id = PortId(index);
+        let is_spread = plan.is_spread(id) && !port.sources.is_empty();
+        let (mut rings, mut times) = (Vec::new(), None);
+        if is_spread {
+            if plan.inputs[index].needs_stamps {
+                times = Some(Times { place: RxStamp::register(eal)?, clock: Arc::default() });
+            }
+            for &seat in &crew.work {
+                let (sender, ring) = ring::create(eal, spread::RING_PACKETS, lcore::socket_of(eal, lcores[seat]))?;
+                rings.push(sender);
+                let source = Source::Ring { ring, times: times.clone() };
+                intakes[seat].push(Intake { port: id, source, endpoint: None, post: posts[index].clone(), spread: None });
+            }
+        }
+        let can_wait = attached[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &plan.ports[index].devargs));
+        let pollers = crew.pollers(plan, id);
         for source in port.sources.drain(..) {
+            let spread = is_spread.then(|| Box::new(Spread::new(rings.clone(), spread_hash(plan), can_wait, times.clone())));
             let endpoint = endpoint(&plan.ports[index], &mut ends.reports[index]);
-            intakes[next % workers].push(Intake { port: PortId(index), source, endpoint, post: posts[index].clone() });
+            let post = posts[index].clone().filter(|_| !is_spread);
+            intakes[pollers[next % pollers.len()]].push(Intake { port: id, source, endpoint, post, spread });
             next += 1;
         }
     }
@@ -574,21 +599,28 @@ fn hire(
         }
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { ports[port.0].txqs.len() };
+        let owners = &crew.transmit[..queues.min(crew.transmit.len())];
+        // who sends the copies of a seat that works
+        let owner_of = |seat: usize| match owners.iter().find(|&&owner| owner == seat) {
+            Some(&own) => own,
+            None => owners[crew.work.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
+        };
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
-        let sharers =
-            (0..workers.min(queues)).filter(|owner| (*owner..workers).step_by(queues).any(|worker| is_fed[worker])).count();
-        let mut senders = Vec::new();
+        let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();
+        let mut senders = vec![None; workers];
         for worker in 0..workers {
-            if worker < queues {
+            if let Some(queue) = owners.iter().position(|&owner| owner == worker) {
                 let txq = *owned[worker][port.0].get_or_insert_with(|| {
-                    outlets[worker].txqs.extend(ports[port.0].txqs[worker].take());
+                    outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
                 outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place) });
-                senders.push(None);
+            } else if !crew.work.contains(&worker) {
+                // it makes no copies
+                outlets[worker].tools.push(Outlet::Discard);
             } else {
-                let owner = worker % queues;
+                let owner = owner_of(worker);
                 if senders[owner].is_none() {
                     let (sender, receiver) = ring::create(eal, tool.queue as u32, lcore::socket_of(eal, lcores[owner]))?;
                     outlets[owner].handovers.push((tool_index, receiver));
@@ -601,16 +633,28 @@ fn hire(
         }
     }
     for (index, post) in posts.into_iter().enumerate() {
-        // worker 0 owns the first queue of every port that a tool sends on
-        let (Some(post), Some(txq)) = (post, owned[0][index]) else { continue };
-        let socket = lcore::socket_of(eal, lcores[0]);
+        // the first lcore that transmits owns the first queue of every port that a tool sends on
+        let first = crew.transmit[0];
+        let (Some(post), Some(txq)) = (post, owned[first][index]) else { continue };
+        let socket = lcore::socket_of(eal, lcores[first]);
         let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
-        outlets[0].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+        outlets[first].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
         let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
         let Some(port) = attached[index].ethdev() else { continue };
         ends.neighbourhoods.push(neighbourhood(plan, PortId(index), port, post, Outbox::new(CopyPool::new(pool), sender)));
     }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
+fn spread_hash(plan: &Plan) -> HashSpec {
+    let depth = plan.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
+    HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ spread::SEED }
+}
+
+/// Whether a device makes packets when it is asked, and so can be asked later without a loss.
+fn can_wait(driver: &str, devargs: &str) -> bool {
+    driver == "net_null" || driver == "net_pcap" && devargs.contains("rx_pcap=")
 }
 
 /// Frames of the control thread that may be on their way by a port.

@@ -27,6 +27,7 @@ pub mod replay;
 pub mod route;
 pub mod sample;
 pub mod shape;
+pub mod spread;
 pub mod terminate;
 pub mod timestamp;
 pub mod transport;

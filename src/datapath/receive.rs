@@ -7,8 +7,10 @@ use super::copy::Stamps;
 use super::endpoint::Endpoint;
 use super::post::Post;
 use super::replay::Replay;
+use super::spread::{Spread, Times};
 use crate::dpdk::mbuf::MbufBurst;
-use crate::dpdk::queue::RxQueue;
+use crate::dpdk::queue::{Moved, RxQueue};
+use crate::dpdk::ring::Receiver;
 use crate::plan::plan::PortId;
 use crate::stats::counters::WorkerCounters;
 
@@ -20,12 +22,22 @@ pub struct Intake {
     pub endpoint: Option<Box<Endpoint>>,
     /// Where frames for Tapline itself go, if tunnels leave by the port.
     pub post: Option<Arc<Post>>,
+    /// Where packets go unlooked-at, if other lcores do the work.
+    pub spread: Option<Box<Spread>>,
 }
 
 /// Where packets come from.
 pub enum Source {
-    Queue { rxq: RxQueue, clock: RxClock },
+    Queue {
+        rxq: RxQueue,
+        clock: RxClock,
+    },
     Replay(Box<Replay>),
+    /// What receive lcores hand over of a port.
+    Ring {
+        ring: Receiver,
+        times: Option<Times>,
+    },
 }
 
 impl Intake {
@@ -46,8 +58,10 @@ impl Intake {
     /// Writes the receive times of a burst that was just polled; a replay has done so by itself.
     #[inline]
     pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
-        if let Source::Queue { clock, .. } = &mut self.source {
-            clock.stamp(burst, poll, stamps);
+        match &mut self.source {
+            Source::Queue { clock, .. } => clock.stamp(burst, poll, stamps),
+            Source::Ring { times: Some(times), .. } => times.read(burst, stamps),
+            Source::Ring { times: None, .. } | Source::Replay(_) => {}
         }
     }
 
@@ -72,6 +86,11 @@ impl Intake {
         matches!(&self.source, Source::Replay(replay) if replay.is_behind())
     }
 
+    /// Other lcores receive for this one.
+    pub fn is_ring(&self) -> bool {
+        matches!(self.source, Source::Ring { .. })
+    }
+
     /// A replay flat out: it can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())
@@ -84,12 +103,18 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
     let moved = match &mut intake.source {
         Source::Queue { rxq, .. } => rxq.receive(burst, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
+        Source::Ring { ring, .. } => Moved { packets: ring.receive_burst(burst, limit), bytes: burst.bytes() },
     };
     if moved.packets == 0 {
         counters.lcore.empty_polls.add(1);
         return 0;
     }
     counters.lcore.bursts[moved.packets.ilog2() as usize].add(1);
+    if intake.is_ring() {
+        // the receive lcore has counted them for the port
+        counters.lcore.from_rings.add(moved.packets as u64);
+        return moved.packets;
+    }
     let port = &counters.ports[intake.port.0];
     port.packets.add(moved.packets as u64);
     port.bytes.add(moved.bytes);

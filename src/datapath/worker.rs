@@ -1,7 +1,7 @@
 //! The worker loop: what one lcore does with packets, in the order that they travel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::balance::BucketUse;
@@ -13,7 +13,7 @@ use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::make::{MakeFacts, Maker};
-use super::receive::{Intake, receive};
+use super::receive::{Intake, Source, receive};
 use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
@@ -81,8 +81,8 @@ pub struct Worker {
     pub uses: Vec<Arc<BucketUse>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
-    /// worker: true while paused or draining with nothing left to send; control: reads.
-    pub is_quiet: Arc<AtomicBool>,
+    /// worker: turns so far, one after another, while paused or draining, that left nothing to send; control: reads.
+    pub quiet_turns: Arc<AtomicU64>,
 }
 
 /// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the driver.
@@ -223,7 +223,7 @@ impl Worker {
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
-                    self.is_quiet.store(false, Ordering::Relaxed);
+                    self.quiet_turns.store(0, Ordering::Relaxed);
                     if std::mem::take(&mut is_resting) {
                         self.intakes.iter_mut().for_each(Intake::resume);
                     }
@@ -231,14 +231,16 @@ impl Worker {
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
                     let has_received = self.bypass(&mut desk);
+                    let is_left = self.empty_rings(&mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
-                    self.is_quiet.store(!flushed.are_copies_left, Ordering::Release);
-                    has_received | flushed.has_moved
+                    self.note_quiet(!is_left && !flushed.are_copies_left);
+                    has_received | is_left | flushed.has_moved
                 }
                 Phase::Paused | Phase::Draining => {
+                    let is_left = self.empty_rings(&mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
-                    self.is_quiet.store(!flushed.is_left, Ordering::Release);
-                    flushed.has_moved
+                    self.note_quiet(!is_left && !flushed.is_left);
+                    is_left | flushed.has_moved
                 }
                 Phase::Stopped => {
                     self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
@@ -272,7 +274,8 @@ impl Worker {
             maker.take_up(self.live.get());
         }
         let limit = self.plan.settings.burst;
-        let (mut is_busy, mut is_full) = (false, true);
+        // an lcore that transmits for others has nothing to poll, and does not wait for more
+        let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
         let mut held = Held::Expire;
         if self.is_in_step {
@@ -290,6 +293,12 @@ impl Worker {
                     continue;
                 }
             }
+            if let Some(spread) = &intake.spread {
+                limit = spread.room(limit);
+                if limit == 0 {
+                    continue;
+                }
+            }
             let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters);
             is_full &= received == limit;
             if received == limit || intake.is_behind() {
@@ -299,7 +308,25 @@ impl Worker {
                 continue;
             }
             is_busy = true;
-            desk.latency.received();
+            self.carry(desk, at, received, polled);
+        }
+        *unflushed_turns += 1;
+        if !is_full || *unflushed_turns >= FLUSH_TURNS {
+            *unflushed_turns = 0;
+            self.counters.lcore.enter(Stage::Flush);
+            is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
+        }
+        is_busy
+    }
+
+    /// Carries a burst of `received` packets to where its port's packets go.
+    #[inline(always)]
+    fn carry(&mut self, desk: &mut Desk, at: usize, received: usize, polled: Option<u64>) {
+        let intake = &self.intakes[at];
+        desk.latency.received();
+        if intake.spread.is_some() {
+            self.spread(desk, at);
+        } else {
             let input = &self.plan.inputs[intake.port.0];
             if let Some(straight) = &input.straight
                 && self.live.get().go_straight[intake.port.0]
@@ -310,15 +337,45 @@ impl Worker {
             } else {
                 self.judge(desk, at, polled);
             }
-            desk.profile.end(&self.counters.lcore, received);
         }
-        *unflushed_turns += 1;
-        if !is_full || *unflushed_turns >= FLUSH_TURNS {
-            *unflushed_turns = 0;
-            self.counters.lcore.enter(Stage::Flush);
-            is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
+        desk.profile.end(&self.counters.lcore, received);
+    }
+
+    /// Hands a burst to the work lcores.
+    #[inline(never)]
+    fn spread(&mut self, desk: &mut Desk, at: usize) {
+        let intake = &mut self.intakes[at];
+        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        if intake.spread.as_ref().is_some_and(|spread| spread.needs_times()) {
+            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
         }
-        is_busy
+        let Some(spread) = &mut intake.spread else { return };
+        let refused = spread.send(&mut desk.burst, &mut desk.linear, &desk.stamps);
+        if refused > 0 {
+            self.counters.lose(intake.port.0, refused as u64);
+        }
+    }
+
+    /// Carries what receive lcores have handed over, a burst of each ring. Whether there was anything.
+    fn empty_rings(&mut self, desk: &mut Desk) -> bool {
+        let mut is_left = false;
+        for at in 0..self.intakes.len() {
+            if !self.intakes[at].is_ring() {
+                continue;
+            }
+            let limit = self.plan.settings.burst;
+            let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, &self.counters);
+            if received > 0 {
+                is_left = true;
+                self.carry(desk, at, received, None);
+            }
+        }
+        is_left
+    }
+
+    fn note_quiet(&self, is_quiet: bool) {
+        let turns = if is_quiet { self.quiet_turns.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.quiet_turns.store(turns, Ordering::Release);
     }
 
     /// Carries a burst through the stages that look at packets.
@@ -393,6 +450,12 @@ impl Worker {
 
     /// Counts and frees what could not be sent. Every worker has returned.
     pub fn abandon(&mut self) {
+        for intake in &mut self.intakes {
+            if let Source::Ring { ring, .. } = &mut intake.source {
+                let lost = ring.clear() as u64;
+                self.counters.lose(intake.port.0, lost);
+            }
+        }
         abandon(&mut self.outlets, &self.counters);
     }
 }

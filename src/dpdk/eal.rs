@@ -43,7 +43,7 @@ impl Options {
         };
         let short = |letter: &str| self.extra.iter().any(|arg| arg.starts_with(letter) && !arg.starts_with("--"));
         let mut args = vec!["tapline".to_owned()];
-        if !(given(&["--lcores", "-l", "-c"]) || short("-l") || short("-c")) {
+        if !says_lcores(&self.extra) {
             let main = self.main_lcore();
             let cpus: Vec<String> = self.main_cpus.iter().map(u32::to_string).collect();
             let mut lcores = vec![format!("{}@({})", main.0, cpus.join(","))];
@@ -169,6 +169,14 @@ pub fn says_memory(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| {
         let name = argument.split_once('=').map_or(argument.as_str(), |(name, _)| name);
         KINDS.contains(&name)
+    })
+}
+
+/// Whether EAL arguments of the user say which lcores there are.
+pub fn says_lcores(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| {
+        let is_long = argument.split('=').next() == Some("--lcores");
+        is_long || !argument.starts_with("--") && (argument.starts_with("-l") || argument.starts_with("-c"))
     })
 }
 

@@ -41,6 +41,23 @@ pub fn launch<T: Send + 'static>(
     Ok(Running { lcore, outcome })
 }
 
+/// Whether `lcore` can be given work.
+///
+/// # Errors
+/// If EAL was not started with it, or runs the main thread on it.
+pub fn check_worker(_eal: &Eal, lcore: LcoreId) -> Result<(), Error> {
+    // SAFETY: EAL is running; an unknown lcore is not enabled.
+    let is_enabled = unsafe { dpdk_sys::rte_lcore_is_enabled(lcore.0) } != 0;
+    // SAFETY: as above.
+    let is_main = unsafe { dpdk_sys::rte_get_main_lcore() } == lcore.0;
+    let refused = |reason: &str| Error::refused(format!("lcore {}", lcore.0), "rte_eal_remote_launch", reason);
+    match (is_enabled, is_main) {
+        (true, false) => Ok(()),
+        (true, true) => Err(refused("it is EAL's main lcore").remedy("give the main thread another with --main-lcore")),
+        (false, _) => Err(refused("EAL was started without it").remedy("name it in the EAL arguments' --lcores")),
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 unsafe extern "C" fn run_job(argument: *mut libc::c_void) -> i32 {

@@ -102,6 +102,35 @@ const SYMMETRIC_RSS_KEY: [u8; 64] = {
     key
 };
 
+/// How a started port spreads packets over its receive queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spreading {
+    /// By a hash with the symmetric key: both directions of a flow come by one queue.
+    Symmetric,
+    /// By a hash with another key, or on no more than one header.
+    OtherKey,
+    /// The driver does not say how.
+    Unknown,
+    /// It does not hash.
+    None,
+}
+
+impl Spreading {
+    /// What the user should know of a port with several receive queues, if anything.
+    pub fn note(self, name: &str, queues: u16) -> Option<String> {
+        let fact = match self {
+            Spreading::Symmetric => return None,
+            Spreading::OtherKey => "the driver did not take the symmetric RSS key",
+            Spreading::Unknown => "the driver does not say which RSS key it uses",
+            Spreading::None => "the driver does not spread packets by their flows",
+        };
+        Some(format!(
+            "warning: port {name}: {fact}: the two directions of a flow may come by different queues of its {queues}, and meet on no \
+             worker; use rxq 1 with `set lcores receive LIST work LIST` where they must"
+        ))
+    }
+}
+
 impl Port {
     /// Attaches the device that `devargs` names, as testpmd takes them: `net_pcap0,rx_pcap=a.pcap`, `0000:03:00.0`.
     ///
@@ -182,7 +211,7 @@ impl Port {
             tx_offloads: info.tx_offloads & multi_segs,
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
-            rss_key_len: 40,
+            rss_key_len: SYMMETRIC_RSS_KEY.len() as u8,
             want_link_events: 0,
         };
         // SAFETY: the config lives through the call; DPDK checks its numbers.
@@ -225,6 +254,24 @@ impl Port {
             .filter_map(|queue| pool.map(|pool| RxQueue::new(Arc::clone(&started), QueueId(queue), Arc::clone(pool))));
         let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue)));
         Ok((rxqs.collect(), txqs.collect()))
+    }
+
+    /// How the started port spreads packets over its receive queues, as the driver says.
+    pub fn spreading(&self) -> Spreading {
+        if self.0.info.rss_types == 0 {
+            return Spreading::None;
+        }
+        let mut key = [0; SYMMETRIC_RSS_KEY.len()];
+        let mut types = 0;
+        // SAFETY: the shim writes at most `key.len()` bytes to `key`, and `types`, during the call only.
+        let len = unsafe { dpdk_sys::tl_eth_rss(self.0.id.0, key.as_mut_ptr(), key.len() as u8, &mut types) };
+        match usize::try_from(len) {
+            Err(_) => Spreading::Unknown,
+            Ok(0) => Spreading::Unknown,
+            Ok(_) if types == 0 => Spreading::None,
+            Ok(len) if key.get(..len) == SYMMETRIC_RSS_KEY.get(..len) => Spreading::Symmetric,
+            Ok(_) => Spreading::OtherKey,
+        }
     }
 
     /// State of the link, without waiting for it. Where the driver sits on an interface of the kernel, that must be running too:

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::Error;
-use super::mbuf::MbufQueue;
+use super::mbuf::{MbufBurst, MbufQueue};
 use super::{Eal, SocketId, raw_socket};
 
 struct Ring(*mut dpdk_sys::rte_ring);
@@ -62,7 +62,34 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Packets that still fit, as far as one can say while others put some in.
+    #[inline]
+    pub fn room(&self) -> usize {
+        // SAFETY: the ring is alive.
+        unsafe { dpdk_sys::tl_ring_room(self.0.0) as usize }
+    }
+}
+
 impl Receiver {
+    /// Fills an empty burst from the ring with at most `limit` packets (1..=64); the number.
+    #[inline]
+    pub fn receive_burst(&mut self, burst: &mut MbufBurst, limit: usize) -> usize {
+        burst.fill(limit, |slots| {
+            // SAFETY: as in `receive`.
+            unsafe { dpdk_sys::tl_ring_dequeue(self.0.0, slots.as_mut_ptr(), slots.len() as u32) as usize }
+        })
+    }
+
+    /// Frees what is in the ring; the number of packets.
+    pub fn clear(&mut self) -> usize {
+        let (mut rest, mut freed) = (MbufQueue::with_capacity(256), 0);
+        while self.receive(&mut rest) > 0 {
+            freed += rest.clear();
+        }
+        freed
+    }
+
     /// Moves packets from the ring to the back of `queue`, as many as there are and as fit; the number moved.
     pub fn receive(&mut self, queue: &mut MbufQueue) -> usize {
         queue.append(|slots| {
@@ -80,9 +107,6 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let mut rest = MbufQueue::with_capacity(256);
-        while self.receive(&mut rest) > 0 {
-            rest.clear();
-        }
+        self.clear();
     }
 }

@@ -76,8 +76,10 @@ pub struct Plan {
 pub struct Settings {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
-    /// CPUs of the workers; `None`: chosen at start.
+    /// Lcores that take part, in whatever stage; `None`: chosen at start.
     pub lcores: Option<Vec<u32>>,
+    /// Which of them does what; `None`: each runs to completion.
+    pub stages: Option<Stages>,
     /// Mbufs for each port and socket; `None`: from the ports' descriptors and the workers.
     pub mempool: Option<u32>,
     pub idle: Idle,
@@ -97,6 +99,7 @@ impl Default for Settings {
         Self {
             burst: 32,
             lcores: None,
+            stages: None,
             mempool: None,
             idle: Idle::Poll,
             eal: Vec::new(),
@@ -105,6 +108,35 @@ impl Default for Settings {
             timeouts: Timeouts::DEFAULT,
             is_profiled: false,
         }
+    }
+}
+
+/// Lcores by what they do with packets. No list is empty; an lcore may be in several.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stages {
+    /// Poll ports, and hand what comes to those that work.
+    pub receive: Vec<u32>,
+    /// Judge packets, and make copies.
+    pub work: Vec<u32>,
+    /// Send copies.
+    pub transmit: Vec<u32>,
+}
+
+impl Stages {
+    /// Lcores that poll ports for others to work.
+    pub fn are_spread(&self) -> bool {
+        self.receive != self.work
+    }
+
+    /// All lcores, each once.
+    pub fn lcores(&self) -> Vec<u32> {
+        let mut lcores: Vec<u32> = Vec::new();
+        for &lcore in self.receive.iter().chain(&self.work).chain(&self.transmit) {
+            if !lcores.contains(&lcore) {
+                lcores.push(lcore);
+            }
+        }
+        lcores
     }
 }
 
@@ -135,6 +167,8 @@ pub struct PortPlan {
     /// Bytes behind the Ethernet header; `None`: the driver's default.
     pub mtu: Option<u16>,
     pub is_promiscuous: bool,
+    /// Lcores that poll the port; `None`: all that poll ports of its kind.
+    pub lcores: Option<Vec<u32>>,
     /// Tunnels that end at the port: what is inside becomes the packet.
     pub terminators: Vec<Terminator>,
     /// The capture that the port is, in place of a device.
@@ -445,6 +479,15 @@ impl Plan {
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
         let tool = &self.tools[tool.0];
         tool.output == Output::Capture || tool.order_ns.is_some()
+    }
+
+    /// Whether receive lcores poll a port and spread its packets over the work lcores.
+    ///
+    /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels end.
+    pub fn is_spread(&self, port: PortId) -> bool {
+        let plan = &self.ports[port.0];
+        let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
+        is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
 
     /// The shortest window of the tools that put packets of a port in order.

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan,
-    RulePlan, Settings, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
@@ -285,8 +285,13 @@ impl<'a> Resolver<'a> {
         match setting {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
             Setting::Lcores(lcores) => match &lcores.value {
-                ast::Lcores::RunToCompletion(list) => settings.lcores = Some(list.clone()),
-                ast::Lcores::Staged { .. } => self.unavailable(lcores.span, "stages on lcores of their own"),
+                ast::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
+                ast::Lcores::Staged { receive, work, transmit } => {
+                    let stages = stages(receive, work, transmit);
+                    settings.lcores = Some(stages.lcores());
+                    let is_whole = stages.receive == stages.work && stages.work == stages.transmit;
+                    settings.stages = (!is_whole).then_some(stages);
+                }
             },
             Setting::Mempool(count) => match u32::try_from(count.value) {
                 Ok(value) => settings.mempool = Some(value),
@@ -477,9 +482,10 @@ impl<'a> Resolver<'a> {
             mtu: None,
             is_promiscuous: true,
             is_stopped: port.is_stopped,
+            lcores: None,
         };
         for option in &port.options {
-            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_)) {
+            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_) | PortOption::Lcores(_)) {
                 let word = first_word(self.sources().text(option.span)).to_owned();
                 let message = format!("`{word}` does not apply to port `{}`", port.name.value);
                 self.error(Diagnostic::error(option.span, message).label("expected nothing of the kind: a replay has no queues"));
@@ -492,7 +498,7 @@ impl<'a> Resolver<'a> {
                 PortOption::Txd(descriptors) => plan.txd = *descriptors,
                 PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
-                PortOption::Lcores(_) => self.unavailable(option.span, "`lcores` of a port"),
+                PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
             }
         }
@@ -1228,6 +1234,16 @@ fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
+
+/// A stage that is left out runs on its neighbour's lcores: those of work, and for work those of receive or else transmit.
+fn stages(receive: &[u32], work: &[u32], transmit: &[u32]) -> Stages {
+    let first = |lists: [&[u32]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().to_vec();
+    Stages {
+        receive: first([receive, work, transmit]),
+        work: first([work, receive, transmit]),
+        transmit: first([transmit, work, receive]),
+    }
+}
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

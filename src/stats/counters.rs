@@ -134,6 +134,8 @@ pub struct WorkerCounters {
 pub struct PortCounters {
     pub packets: Counter,
     pub bytes: Counter,
+    /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
+    pub congested: Counter,
 }
 
 /// What a rule did.
@@ -201,6 +203,8 @@ pub struct LcoreCounters {
     pub turns: Counter,
     /// Turns that received nothing and had nothing to send.
     pub idle_turns: Counter,
+    /// Packets that receive lcores handed over.
+    pub from_rings: Counter,
     /// Polls that gave no packet.
     pub empty_polls: Counter,
     /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
@@ -283,6 +287,13 @@ impl WorkerCounters {
     /// control: packets from all ports.
     pub fn received(&self) -> u64 {
         self.ports.iter().map(|port| port.packets.get()).sum()
+    }
+
+    /// worker: counts `count` packets of a port that no work lcore took.
+    #[cold]
+    pub fn lose(&self, port: usize, count: u64) {
+        self.ports[port].congested.add(count);
+        self.settle(Disposition::Failed, count);
     }
 
     /// worker: counts `count` packets that ended as `disposition`.

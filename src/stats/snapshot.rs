@@ -35,6 +35,8 @@ pub struct PortTotals {
     /// Packets that the driver handed over.
     pub received: u64,
     pub received_bytes: u64,
+    /// Of those, packets that no work lcore had room for: they failed.
+    pub congested: u64,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -239,6 +241,7 @@ impl Totals {
         let ports = (0..first.ports.len()).map(|id| PortTotals {
             received: sum(&|worker| worker.ports[id].packets.get()),
             received_bytes: sum(&|worker| worker.ports[id].bytes.get()),
+            congested: sum(&|worker| worker.ports[id].congested.get()),
         });
         let rules = (0..first.rules.len()).map(|id| RuleTotals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
@@ -317,11 +320,11 @@ impl Totals {
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
         let (a, b) = (&self.packets, &earlier.packets);
-        let ports = self
-            .ports
-            .iter()
-            .zip(&earlier.ports)
-            .map(|(a, b)| PortTotals { received: a.received - b.received, received_bytes: a.received_bytes - b.received_bytes });
+        let ports = self.ports.iter().zip(&earlier.ports).map(|(a, b)| PortTotals {
+            received: a.received - b.received,
+            received_bytes: a.received_bytes - b.received_bytes,
+            congested: a.congested - b.congested,
+        });
         let rules = self.rules.iter().zip(&earlier.rules);
         let rules = rules.map(|(a, b)| RuleTotals {
             matched: a.matched - b.matched,
@@ -512,7 +515,11 @@ pub struct ReplayState {
 pub struct LcoreState {
     #[serde(skip)]
     pub lcore: LcoreId,
+    /// What it does with packets.
+    pub stages: Stages,
     pub received: u64,
+    /// Packets that receive lcores handed over.
+    pub from_rings: u64,
     pub turns: u64,
     pub idle_turns: u64,
     pub polls: u64,
@@ -530,6 +537,31 @@ pub struct LcoreState {
     /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cycles_per_packet: Option<StageCycles>,
+}
+
+/// The stages that run on an lcore.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stages {
+    pub receives: bool,
+    pub works: bool,
+    pub transmits: bool,
+}
+
+impl Stages {
+    /// Run to completion.
+    pub const ALL: Stages = Stages { receives: true, works: true, transmits: true };
+
+    /// The words of the pipeline language.
+    pub fn names(self) -> Vec<&'static str> {
+        let stages = [("receive", self.receives), ("work", self.works), ("transmit", self.transmits)];
+        stages.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    }
+}
+
+impl Serialize for Stages {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names())
+    }
 }
 
 /// Bursts of 1, 2-3, 4-7, … 64 packets.
@@ -559,13 +591,15 @@ pub struct StageCycles {
 
 impl LcoreState {
     /// What a worker counted of its own time.
-    pub fn of(lcore: LcoreId, counters: &WorkerCounters, is_stalled: bool, stalls: u64) -> Self {
+    pub fn of(lcore: LcoreId, stages: Stages, counters: &WorkerCounters, is_stalled: bool, stalls: u64) -> Self {
         let own = &counters.lcore;
         let packets = own.timed_packets.get();
         let cycles = |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
         Self {
             lcore,
+            stages,
             received: counters.received(),
+            from_rings: own.from_rings.get(),
             turns: own.turns.get(),
             idle_turns: own.idle_turns.get(),
             polls: own.polls(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::counters::DropReason;
-use super::snapshot::{BurstSizes, Snapshot, ToolHealth};
+use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -176,11 +176,26 @@ pub fn wires(snapshot: &Snapshot) -> String {
 
 /// Lcores: how they spent their turns.
 pub fn lcores(snapshot: &Snapshot) -> String {
-    let mut head = vec!["lcore", "received", "busy %", "turns", "idle turns", "polls", "empty polls", "sleeps", "stalls", "stage"];
+    let mut head = vec![
+        "lcore",
+        "stages",
+        "received",
+        "from rings",
+        "busy %",
+        "turns",
+        "idle turns",
+        "polls",
+        "empty polls",
+        "sleeps",
+        "stalls",
+        "stage",
+    ];
     head.extend(BurstSizes::NAMES);
     let mut table = Table::new(&head);
     for (name, lcore) in &snapshot.lcores {
-        let mut row = vec![name.clone(), grouped(lcore.received), ((lcore.busy * 100.0).round() as u64).to_string()];
+        let stages = if lcore.stages == Stages::ALL { "all".to_owned() } else { lcore.stages.names().join("+") };
+        let busy = ((lcore.busy * 100.0).round() as u64).to_string();
+        let mut row = vec![name.clone(), stages, grouped(lcore.received), grouped(lcore.from_rings), busy];
         let counts = [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
         row.extend(counts.map(grouped));
         row.push(lcore.stage.to_owned());

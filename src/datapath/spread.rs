@@ -1,0 +1,171 @@
+//! Spread: hands the packets of a receive lcore to work lcores, each flow always to the same one.
+//!
+//! Stands between receive and classify where a plan has stages on lcores of their own, or one queue and several workers. A ring
+//! leads from every spread port to every work lcore; a ring keeps the order, so a flow does. Plans without stages have none of this.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::burst::{MAX_BURST, Selection};
+use super::copy::{ClockQuality, Stamps};
+use super::flows::{Flows, HashId, HashSpec};
+use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
+use crate::dpdk::ring::Sender;
+
+/// Packets that a ring between receive and work holds: the least power of two that lost nothing against larger ones when measured.
+pub const RING_PACKETS: u32 = 1023;
+
+/// Sets the lcore's choice apart from those of groups and samplers of the same seed, which would else see a part of their range alone.
+pub const SEED: u64 = 0x5b1d_9f3c_7a2e_4461;
+
+/// Where the work lcores find the receive times of packets that a ring brings them.
+#[derive(Clone)]
+pub struct Times {
+    /// In each packet.
+    pub place: RxStamp,
+    /// Of the port's clock at the last burst.
+    pub clock: Arc<ClockNote>,
+}
+
+/// How well a port's clock is disciplined: the receive lcore writes it, work lcores read it.
+///
+/// Relaxed ordering suffices: a burst may show the state of its neighbour.
+#[derive(Default)]
+pub struct ClockNote(AtomicU8);
+
+const QUALITIES: [ClockQuality; 5] =
+    [ClockQuality::Free, ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp, ClockQuality::Holdover];
+const DEGRADED: u8 = 0x80;
+
+impl ClockNote {
+    /// receive lcore: writes.
+    fn write(&self, quality: ClockQuality, is_degraded: bool) {
+        let index = QUALITIES.iter().position(|&known| known == quality).unwrap_or(0) as u8;
+        self.0.store(index | if is_degraded { DEGRADED } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// work lcore: reads.
+    fn read(&self) -> (ClockQuality, bool) {
+        let note = self.0.load(Ordering::Relaxed);
+        (QUALITIES.get(usize::from(note & !DEGRADED)).copied().unwrap_or_default(), note & DEGRADED != 0)
+    }
+}
+
+impl Times {
+    /// Reads the times of a burst that a ring brought.
+    pub fn read(&self, burst: &MbufBurst, stamps: &mut Stamps) {
+        burst.raw_stamps(self.place, &mut stamps.ns);
+        (stamps.quality, stamps.degraded) = self.clock.read();
+    }
+
+    fn write(&self, burst: &mut MbufBurst, stamps: &Stamps) {
+        burst.write_stamps(self.place, &stamps.ns);
+        self.clock.write(stamps.quality, stamps.degraded);
+    }
+}
+
+/// A receive lcore's way from one queue to the work lcores.
+pub struct Spread {
+    /// By work lcore.
+    rings: Vec<Sender>,
+    /// By work lcore: its packets of the burst.
+    selections: Vec<Selection>,
+    flows: Flows,
+    staged: MbufQueue,
+    /// The port gives packets whenever it is asked, and loses none where it is not.
+    can_wait: bool,
+    times: Option<Times>,
+}
+
+impl Spread {
+    pub fn new(rings: Vec<Sender>, hash: HashSpec, can_wait: bool, times: Option<Times>) -> Self {
+        Self {
+            selections: vec![Selection::NONE; rings.len()],
+            rings,
+            flows: Flows::new(&[hash], hash.depth),
+            staged: MbufQueue::with_capacity(MAX_BURST),
+            can_wait,
+            times,
+        }
+    }
+
+    /// Packets that may be asked of the port: what surely finds room, where it can wait.
+    #[inline]
+    pub fn room(&self, limit: usize) -> usize {
+        if !self.can_wait {
+            return limit;
+        }
+        self.rings.iter().map(Sender::room).fold(limit, usize::min)
+    }
+
+    pub fn needs_times(&self) -> bool {
+        self.times.is_some()
+    }
+
+    /// Hands the burst over, which is empty afterwards. The number of packets that found no room, and were freed.
+    pub fn send(&mut self, burst: &mut MbufBurst, linear: &mut Linear, stamps: &Stamps) -> usize {
+        if let Some(times) = &self.times {
+            times.write(burst, stamps);
+        }
+        match self.selections.as_mut_slice() {
+            [only] => *only = burst.all(),
+            _ => self.choose(burst, linear),
+        }
+        let mut shared = burst.share(self.selections.iter().copied());
+        let mut refused = 0;
+        for (ring, &selection) in self.rings.iter().zip(&self.selections) {
+            if !selection.is_empty() {
+                shared.take(selection, &mut self.staged);
+                ring.send(&mut self.staged);
+                refused += self.staged.clear();
+            }
+        }
+        refused
+    }
+
+    /// Gives every packet the lcore of its flow.
+    fn choose(&mut self, burst: &MbufBurst, linear: &mut Linear) {
+        let all = burst.all();
+        burst.prefetch();
+        let mut frames = Frames::new();
+        burst.frames(linear, &mut frames);
+        self.flows.clear();
+        self.selections.fill(Selection::NONE);
+        let hashes = self.flows.hashes(HashId(0), all, &frames);
+        for index in all.indices() {
+            self.selections[place(hashes[index], self.rings.len())].0 |= 1 << index;
+        }
+    }
+}
+
+/// One of `count` places, all alike likely.
+#[inline(always)]
+fn place(hash: u64, count: usize) -> usize {
+    ((u128::from(hash) * count as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_has_its_share_of_the_hashes() {
+        for count in 1..=7 {
+            let mut seen = vec![0; count];
+            (0..1000u64).for_each(|step| seen[place(step * (u64::MAX / 1000), count)] += 1);
+            assert!(seen.iter().all(|&hits: &usize| hits.abs_diff(1000 / count) <= 1), "{seen:?}");
+        }
+        assert_eq!((place(0, 3), place(u64::MAX, 3)), (0, 2));
+    }
+
+    #[test]
+    fn a_clock_note_is_read_as_it_was_written() {
+        let note = ClockNote::default();
+        for quality in QUALITIES {
+            for is_degraded in [false, true] {
+                note.write(quality, is_degraded);
+                assert_eq!(note.read(), (quality, is_degraded));
+            }
+        }
+    }
+}
