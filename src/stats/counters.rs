@@ -132,8 +132,27 @@ pub struct WorkerCounters {
 /// What a worker received from a port.
 #[derive(Default)]
 pub struct PortCounters {
+    /// What the driver handed over.
     pub packets: Counter,
     pub bytes: Counter,
+    /// Of that, heartbeats of tools: Tapline's own, and not the input's.
+    pub heartbeats: Counter,
+    pub heartbeat_bytes: Counter,
+}
+
+impl PortCounters {
+    /// control: packets of the input.
+    pub fn received(&self) -> u64 {
+        // a heartbeat is counted as a packet before it is counted as what it is
+        let heartbeats = self.heartbeats.get();
+        self.packets.get().saturating_sub(heartbeats)
+    }
+
+    /// control: their bytes.
+    pub fn received_bytes(&self) -> u64 {
+        let heartbeats = self.heartbeat_bytes.get();
+        self.bytes.get().saturating_sub(heartbeats)
+    }
 }
 
 /// What a rule did.
@@ -282,7 +301,7 @@ impl WorkerCounters {
 
     /// control: packets from all ports.
     pub fn received(&self) -> u64 {
-        self.ports.iter().map(|port| port.packets.get()).sum()
+        self.ports.iter().map(PortCounters::received).sum()
     }
 
     /// worker: counts `count` packets that ended as `disposition`.
