@@ -2,11 +2,13 @@
 
 pub mod clocks;
 pub mod device;
+pub mod echo;
 pub mod guards;
 pub mod health;
 pub mod neighbours;
 pub mod next_hop;
 pub mod placement;
+pub mod probe;
 pub mod recorder;
 pub mod start;
 pub mod watch;
@@ -196,6 +198,8 @@ impl Broker {
         if self.is_running() {
             let elapsed_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
             log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
+        } else {
+            self.neighbours.rest();
         }
         log.extend(self.clocks.look(now, &self.ports));
         self.watch_workers(now, &mut log);
@@ -247,6 +251,7 @@ impl Broker {
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
         self.cleared = Some(Totals::of(&self.counters));
+        self.neighbours.clear_counts();
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -277,6 +282,8 @@ impl Broker {
         let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
         for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
             entry.next_hop = self.neighbours.entry(ToolId(index));
+            entry.heartbeat = self.neighbours.heartbeats(ToolId(index));
+            entry.echo = self.neighbours.echoes(ToolId(index));
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms =

@@ -1,32 +1,94 @@
-//! Neighbours: keeps the next hops of tunnels resolved, and answers for the addresses that tunnels are sent from.
+//! Neighbours: keeps the next hops of tunnels resolved, answers for the addresses that tunnels are sent from, and probes tools by
+//! heartbeats and echoes.
 //!
-//! Run by the control thread. Workers hand it what tool ports receive ([`Post`]); what it sends goes over a ring to the worker that owns a
-//! transmit queue of the port. It tells the watch which next hops answer, and the watch takes tools down and up.
+//! Run by the control thread. Workers hand it what ports receive for it ([`Post`]); what it sends goes over a ring to the worker that owns a
+//! transmit queue of the port. It tells the watch which next hops and probes are answered, and the watch takes tools down and up.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::echo::Echo;
+use super::health::Observation;
 use super::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
+use super::probe::Prober;
 use super::watch::Watch;
 use crate::datapath::post::Post;
 use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;
-use crate::plan::plan::ToolId;
-use crate::stats::snapshot::NextHopEntry;
+use crate::headers::ethernet::MacAddress;
+use crate::headers::heartbeat::{Heartbeat, Key};
+use crate::plan::plan::{PortId, ToolId};
+use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
 
-/// All ports that tunnels leave by.
+/// All ports that tunnels leave by, or heartbeats leave and return by.
 #[derive(Default)]
 pub struct Neighbours {
     ports: Vec<Neighbourhood>,
+    probes: Vec<Probe>,
+    /// Of the probes: it stands still while workers rest.
+    clock_ns: u64,
+    /// When it was looked at, unless workers rested since.
+    looked_ns: Option<u64>,
 }
 
 /// One port.
 pub struct Neighbourhood {
-    pub post: Arc<Post>,
+    pub port: PortId,
+    /// Where something for Tapline may come.
+    pub post: Option<Arc<Post>>,
     pub responder: Responder,
     pub hops: Vec<Hop>,
-    pub outbox: Outbox,
+    /// Where Tapline sends by it.
+    pub outbox: Option<Outbox>,
+}
+
+/// What a tool is asked again and again.
+pub struct Probe {
+    pub tool: ToolId,
+    /// By which it is asked.
+    pub port: PortId,
+    pub question: Question,
+    pub prober: Prober,
+}
+
+/// A kind of probe.
+pub enum Question {
+    Heartbeat {
+        key: Key,
+        source: MacAddress,
+        destination: MacAddress,
+        /// The port that it has to return by.
+        back: PortId,
+    },
+    Echo {
+        echo: Echo,
+        /// Where the tunnel's frames go, if it was given; else it is asked for.
+        next_hop: Option<MacAddress>,
+    },
+}
+
+impl Question {
+    fn observation(&self, is_answered: bool) -> Observation {
+        match self {
+            Question::Heartbeat { .. } => Observation::Heartbeat { is_returned: is_answered },
+            Question::Echo { .. } => Observation::Echo { is_answered },
+        }
+    }
+}
+
+impl Probe {
+    /// Whether a heartbeat that returned by `port` is of this tool, and by that port.
+    fn is_returned_by(&self, port: PortId, heartbeat: &Heartbeat) -> bool {
+        heartbeat.tool as usize == self.tool.0 && matches!(self.question, Question::Heartbeat { back, .. } if back == port)
+    }
+
+    fn answered(&mut self, sequence: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
+        if !self.prober.answered(sequence) {
+            return Vec::new();
+        }
+        watch.probed(self.tool, self.question.observation(true), now_ns)
+    }
 }
 
 /// A next hop and the tools whose tunnels go there.
@@ -75,17 +137,40 @@ impl Neighbourhood {
 }
 
 impl Neighbours {
-    pub fn new(ports: Vec<Neighbourhood>) -> Self {
-        Self { ports }
+    pub fn new(ports: Vec<Neighbourhood>, probes: Vec<Probe>) -> Self {
+        Self { ports, probes, clock_ns: 0, looked_ns: None }
+    }
+
+    /// Workers receive nothing for a while: what is on its way meanwhile is not lost by that.
+    pub fn rest(&mut self) {
+        self.looked_ns = None;
+    }
+
+    /// Probes are counted from here.
+    pub fn clear_counts(&mut self) {
+        self.probes.iter_mut().for_each(|probe| probe.prober.clear_counts());
     }
 
     /// Reads the post, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set. Gives lines for the log.
     pub fn look(&mut self, elapsed_ns: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
         let mut log = Vec::new();
-        for Neighbourhood { post, responder, hops, outbox } in &mut self.ports {
-            while let Some(letter) = post.take() {
-                if let Some(answer) = responder.answer(letter.bytes()) {
+        self.clock_ns += elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
+        for Neighbourhood { port, post, responder, hops, outbox } in &mut self.ports {
+            while let Some(heartbeat) = post.as_ref().and_then(|post| post.take_heartbeat()) {
+                for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat)) {
+                    log.extend(probe.answered(heartbeat.sequence, now_ns, watch));
+                }
+            }
+            while let Some(letter) = post.as_ref().and_then(|post| post.take()) {
+                if let (Some(answer), Some(outbox)) = (responder.answer(letter.bytes()), outbox.as_mut()) {
                     outbox.send(&answer);
+                }
+                for probe in self.probes.iter_mut().filter(|probe| probe.port == *port) {
+                    if let Question::Echo { echo, .. } = &probe.question
+                        && let Some(sequence) = echo.answer(letter.bytes())
+                    {
+                        log.extend(probe.answered(sequence, now_ns, watch));
+                    }
                 }
                 for hop in hops.iter_mut() {
                     if let Some(event) = hop.state.on_frame(letter.bytes(), elapsed_ns) {
@@ -93,13 +178,60 @@ impl Neighbours {
                     }
                 }
             }
+            let Some(outbox) = outbox else { continue };
             for hop in hops.iter_mut() {
                 if let Some(event) = hop.state.on_time(elapsed_ns, &mut |frame| outbox.send(frame)) {
                     log.extend(hop.tell(event, now_ns, watch));
                 }
             }
         }
+        self.probe(now_ns, watch, &mut log);
         log
+    }
+
+    /// Gives up what was not answered in time, and asks what is due.
+    fn probe(&mut self, now_ns: u64, watch: &mut Watch, log: &mut Vec<String>) {
+        for Probe { tool, port, question, prober } in &mut self.probes {
+            while prober.expire(self.clock_ns) {
+                log.extend(watch.probed(*tool, question.observation(false), now_ns));
+            }
+            let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) = self.ports.iter_mut().find(|known| known.port == *port)
+            else {
+                continue;
+            };
+            match question {
+                Question::Heartbeat { key, source, destination, .. } => {
+                    if let Some(sequence) = prober.due(self.clock_ns) {
+                        outbox.send(&Heartbeat { tool: tool.0 as u32, sequence }.frame(key, *destination, *source));
+                    }
+                }
+                Question::Echo { echo, next_hop } => {
+                    let mac_of = |hop: &Hop| hop.state.mac().filter(|_| hop.tools.contains(tool));
+                    // while there is nobody to send it to, the tool is down for that
+                    let Some(mac) = next_hop.or_else(|| hops.iter().find_map(mac_of)) else { continue };
+                    if let Some(sequence) = prober.due(self.clock_ns) {
+                        outbox.send(&echo.request(sequence, mac));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What statistics show of a tool's heartbeats.
+    pub fn heartbeats(&self, tool: ToolId) -> Option<ProbeEntry> {
+        self.entry_of(tool, |question| matches!(question, Question::Heartbeat { .. }))
+    }
+
+    /// What statistics show of a tool's echoes.
+    pub fn echoes(&self, tool: ToolId) -> Option<ProbeEntry> {
+        self.entry_of(tool, |question| matches!(question, Question::Echo { .. }))
+    }
+
+    fn entry_of(&self, tool: ToolId, is_asked: impl Fn(&Question) -> bool) -> Option<ProbeEntry> {
+        let probe = self.probes.iter().find(|probe| probe.tool == tool && is_asked(&probe.question))?;
+        let counts = probe.prober.counts();
+        let waiting = probe.prober.waiting() as u64;
+        Some(ProbeEntry { sent: counts.sent, returned: counts.returned, lost: counts.lost, waiting, late: counts.late })
     }
 
     /// What statistics show of a tool's next hop.

@@ -173,7 +173,7 @@ impl NextHop {
 }
 
 /// The stack of a frame in the tunnel's VLAN.
-fn in_vlan(frame: &[u8], own: Option<VlanTag>) -> Option<Stack> {
+pub(super) fn in_vlan(frame: &[u8], own: Option<VlanTag>) -> Option<Stack> {
     let stack = parse::ethernet_stack(frame, 0);
     let vlan = stack.vlan(frame).unwrap_or(0);
     // A priority tag, VLAN 0, is as good as none.
@@ -210,7 +210,7 @@ fn neighbour<'a>(frame: &'a [u8], stack: &Stack) -> Option<(Neighbour<'a>, Ipv6A
 }
 
 /// An unfragmented ICMPv6 message without extension headers: the message, source, destination, hop limit.
-fn icmpv6_message<'a>(frame: &'a [u8], stack: &Stack) -> Option<(&'a [u8], Ipv6Addr, Ipv6Addr, u8)> {
+pub(super) fn icmpv6_message<'a>(frame: &'a [u8], stack: &Stack) -> Option<(&'a [u8], Ipv6Addr, Ipv6Addr, u8)> {
     let l3 = stack.l3();
     let header = Ipv6::at(frame, l3).filter(|header| stack.is_ipv6() && header.next_header() == ip::ICMPV6)?;
     let begin = l3 + ipv6::HEADER_LEN;
@@ -219,7 +219,7 @@ fn icmpv6_message<'a>(frame: &'a [u8], stack: &Stack) -> Option<(&'a [u8], Ipv6A
 }
 
 /// A frame from `own`, in its VLAN.
-fn frame(own: &TunnelAddress, destination: MacAddress, ethertype: u16, body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(own: &TunnelAddress, destination: MacAddress, ethertype: u16, body: &[u8]) -> Vec<u8> {
     let mut out = vec![0; ethernet::HEADER_LEN];
     ethernet::write(&mut out, destination, own.mac, ethertype);
     if let Some(tag) = own.vlan {
@@ -230,7 +230,7 @@ fn frame(own: &TunnelAddress, destination: MacAddress, ethertype: u16, body: &[u
     out
 }
 
-fn ipv6_packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6_packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; ipv6::HEADER_LEN];
     let header = ipv6::Header {
         source,

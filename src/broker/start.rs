@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use super::clocks::{Clocks, NicClock, PortClock};
 use super::device::Device;
-use super::neighbours::{Neighbourhood, Neighbours, Outbox};
+use super::echo::Echo;
+use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
 use super::next_hop::{Responder, TunnelAddress};
 use super::placement::{Crew, place};
+use super::probe::Prober;
 use super::recorder::Recorder;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
@@ -42,6 +44,7 @@ use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, clock, lcore};
 use crate::headers::ethernet::MacAddress;
+use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
@@ -105,9 +108,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let watch = Watch::new(&plan, &links, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
-    let hired = hire(&eal, &plan, started, &ports, &crew, &mut ends)?;
+    let secret = Secret::random();
+    let heartbeat_key = heartbeat_key(&secret);
+    let hired = hire(&eal, &plan, started, &ports, &crew, heartbeat_key, &mut ends)?;
     let Ends { neighbourhoods, belts, reports } = ends;
     let makers = makers(&eal, &plan, &ports, &crew.lcores)?;
+    let probes = probes(&plan, &ports, heartbeat_key, &secret);
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
     let mut broker = Broker {
@@ -123,13 +129,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         eal: None,
         guards: Guards::default(),
         watch,
-        neighbours: Neighbours::new(neighbourhoods),
+        neighbours: Neighbours::new(neighbourhoods, probes),
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
         notes,
     };
-    let secret = Secret::random();
     let flow_hash = KeyedHash::new(&secret);
     let ports = plan.ports.len();
     for (index, ((&lcore, (mut intakes, outlets)), maker)) in crew.lcores.iter().zip(hired).zip(makers).enumerate() {
@@ -513,7 +518,7 @@ fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<
 
 /// The control thread's ends of what workers fill.
 struct Ends {
-    /// Of ports that tunnels leave by.
+    /// Of ports that tunnels leave by, or heartbeats leave or return by.
     neighbourhoods: Vec<Neighbourhood>,
     /// Of capture tools, from each worker.
     belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
@@ -526,16 +531,17 @@ struct Ends {
 /// Queue `q` of a port goes to poller `q` modulo pollers, counted on from port to port so that single-queue ports spread. Where others
 /// than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit queues hands
 /// its copies over a ring to the lcore that owns one.
-/// Ports that tunnels leave by get a neighbourhood each, whose post their workers fill.
+/// Ports that tunnels or heartbeats leave by, or heartbeats return by, get a neighbourhood each, whose post their workers fill.
 fn hire(
     eal: &Eal,
     plan: &Plan,
     mut ports: Vec<StartedPort>,
     attached: &[Device],
     crew: &Crew,
+    heartbeat_key: Key,
     ends: &mut Ends,
 ) -> Result<Vec<(Vec<Intake>, Outlets)>, Error> {
-    let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port))).collect();
+    let posts: Vec<Option<Arc<Post>>> = (0..ports.len()).map(|port| post_of(plan, PortId(port), heartbeat_key)).collect();
     let lcores = &crew.lcores;
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
@@ -633,15 +639,23 @@ fn hire(
         }
     }
     for (index, post) in posts.into_iter().enumerate() {
+        let Some(port) = attached[index].ethdev() else { continue };
+        let has_letters = plan.is_tunnel_port(PortId(index)) && post.is_some() || plan.sends_heartbeats(PortId(index));
         // the first lcore that transmits owns the first queue of every port that a tool sends on
         let first = crew.transmit[0];
-        let (Some(post), Some(txq)) = (post, owned[first][index]) else { continue };
-        let socket = lcore::socket_of(eal, lcores[first]);
-        let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
-        outlets[first].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
-        let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
-        let Some(port) = attached[index].ethdev() else { continue };
-        ends.neighbourhoods.push(neighbourhood(plan, PortId(index), port, post, Outbox::new(CopyPool::new(pool), sender)));
+        let outbox = match owned[first][index].filter(|_| has_letters) {
+            Some(txq) => {
+                let socket = lcore::socket_of(eal, lcores[first]);
+                let (sender, ring) = ring::create(eal, MOST_LETTERS, socket)?;
+                outlets[first].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+                let pool = Mempool::create(eal, &format!("letters-{index}"), 4 * MOST_LETTERS - 1, socket)?;
+                Some(Outbox::new(CopyPool::new(pool), sender))
+            }
+            None => None,
+        };
+        if post.is_some() || outbox.is_some() {
+            ends.neighbourhoods.push(neighbourhood(plan, PortId(index), port, post, outbox));
+        }
     }
     Ok(intakes.into_iter().zip(outlets).collect())
 }
@@ -660,14 +674,57 @@ fn can_wait(driver: &str, devargs: &str) -> bool {
 /// Frames of the control thread that may be on their way by a port.
 const MOST_LETTERS: u32 = 64;
 
-/// Where workers put what a port receives for Tapline itself, if tunnels leave by it.
-fn post_of(plan: &Plan, port: PortId) -> Option<Arc<Post>> {
-    let is_listening = plan.is_tunnel_port(port) && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
+/// Where workers put what a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
+fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
+    let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
+    let is_listening = has_answers && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
     let tunnels = plan.tools.iter().filter(|tool| tool.output == Output::Port(port)).filter_map(|tool| tool.copy.tunnel.as_ref());
-    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect())))
+    let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
+    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
 
-fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Arc<Post>, outbox: Outbox) -> Neighbourhood {
+/// What tells this run's heartbeats from all other frames.
+fn heartbeat_key(secret: &Secret) -> Key {
+    let mut key = Key::default();
+    for (index, word) in key.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&secret.word(HEARTBEAT_WORDS + index as u64).to_be_bytes());
+    }
+    key
+}
+
+/// Words of the secret that nothing else uses: those of heartbeats, then one for each tool.
+const HEARTBEAT_WORDS: u64 = 1 << 32;
+const PROBE_WORDS: u64 = 2 << 32;
+
+/// The heartbeats and echoes of all tools whose ports are not stopped.
+fn probes(plan: &Plan, attached: &[Device], heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
+    let mac_of = |port: PortId| MacAddress(attached[port.0].ethdev().and_then(Port::mac).unwrap_or_default());
+    let mut probes = Vec::new();
+    for (index, tool) in plan.tools.iter().enumerate() {
+        let Output::Port(port) = tool.output else { continue };
+        let word = secret.word(PROBE_WORDS + index as u64);
+        if let Some(heartbeat) = tool.heartbeat {
+            // an address of the tool's own, locally administered: no bridge may take a port of ours for being elsewhere
+            let [a, b, c, ..] = word.to_be_bytes();
+            let source = MacAddress([0x02, b'T', b'L', a, b, c]);
+            let (destination, back) = (mac_of(heartbeat.back), heartbeat.back);
+            let question = Question::Heartbeat { key: heartbeat_key, source, destination, back };
+            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(heartbeat.timing) });
+        }
+        if let (Some(timing), Some(tunnel)) = (tool.echo, &tool.copy.tunnel) {
+            let own = TunnelAddress { mac: mac_of(port), address: tunnel.source, vlan: tunnel.vlan };
+            let next_hop = match tunnel.next_hop {
+                NextHopPlan::Mac(mac) => Some(mac),
+                NextHopPlan::Ask(_) => None,
+            };
+            let question = Question::Echo { echo: Echo { own, target: tunnel.session.1, key: word }, next_hop };
+            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(timing) });
+        }
+    }
+    probes
+}
+
+fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, outbox: Option<Outbox>) -> Neighbourhood {
     let mac = MacAddress(port.mac().unwrap_or_default());
     let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
     let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
@@ -680,7 +737,7 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Arc<Post>, outbox: 
             own.push(*address);
         }
     }
-    let mut neighbourhood = Neighbourhood { post, responder: Responder::new(own), hops: Vec::new(), outbox };
+    let mut neighbourhood = Neighbourhood { port: id, post, responder: Responder::new(own), hops: Vec::new(), outbox };
     for (tool, tunnel, address) in tunnels {
         if let NextHopPlan::Ask(target) = tunnel.next_hop {
             neighbourhood.follow(tool, address, target);

@@ -239,6 +239,16 @@ impl Watch {
         log
     }
 
+    /// A tool's probe was answered, or lost: `observation` says of which kind. Gives lines for the log.
+    pub fn probed(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
+        let mut log = Vec::new();
+        if self.observe(tool, observation, now_ns, &mut log) {
+            self.update_groups(now_ns, &mut log);
+            self.cell.publish(self.live());
+        }
+        log
+    }
+
     /// What statistics show of all this.
     pub fn state(&self) -> WatchState {
         let rules = self.activities.iter().zip(&self.limits).map(|(activity, limit)| {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::balance::BucketUse;
-use super::burst::MAX_BURST;
+use super::burst::{MAX_BURST, Selection};
 use super::classify::{Matches, classify};
 use super::clock::ClockView;
 use super::copy::Stamps;
@@ -393,6 +393,7 @@ impl Worker {
             all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
         }
         let mut frames = Frames::new();
+        let mut own = Selection::NONE;
         let mut now_ns = 0;
         if input.needs_frames {
             desk.burst.prefetch();
@@ -402,7 +403,8 @@ impl Worker {
                 desk.flows.set_outer(endpoint.outer());
             }
             if let Some(post) = &intake.post {
-                post.overhear(&frames);
+                own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
+                all.0 &= !own.0;
             }
         }
         classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
@@ -425,7 +427,7 @@ impl Worker {
             made = &mut maker.made;
         }
         drop(frames);
-        settle(&desk.copies, desk.burst.all(), &self.counters);
+        settle(&desk.copies, Selection(desk.burst.all().0 & !own.0), &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
         let origin = Origin { port: intake.port, stamps: &desk.stamps };
         egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);

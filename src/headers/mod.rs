@@ -10,6 +10,7 @@ pub mod ethernet;
 pub mod geneve;
 pub mod gre;
 pub mod gtp;
+pub mod heartbeat;
 pub mod icmp;
 pub mod ip;
 pub mod ipv4;

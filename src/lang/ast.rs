@@ -263,7 +263,11 @@ pub enum ToolOption {
     Rotate(Rotate),
     /// Bytes of captures kept; the oldest files go first.
     Keep(u64),
-    Heartbeat(Probe),
+    Heartbeat {
+        probe: Probe,
+        /// The port that they return by, where it is not the tool's.
+        back: Option<Name>,
+    },
     Echo(Probe),
     /// A tool that accepts nothing for this long is down.
     DownAfter(Duration),

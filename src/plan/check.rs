@@ -1,7 +1,7 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, Target, ToolId, Verdict};
+use super::plan::{Output, PortId, Target, ToolId, ToolPlan, Verdict};
 use super::resolve::Resolved;
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
@@ -49,8 +49,10 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
-        // a tunnel's next hop answers there
-        if plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && tool.copy.asks_for_next_hop()) {
+        // a tunnel's next hop or far end answers there, or heartbeats return
+        let is_asked = |tool: &ToolPlan| tool.copy.asks_for_next_hop() || tool.echo.is_some();
+        if plan.returns_heartbeats(port_id) || plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && is_asked(tool))
+        {
             continue;
         }
         let is_tool = plan.tools.iter().any(|tool| tool.output == Output::Port(port_id));

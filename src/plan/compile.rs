@@ -60,6 +60,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
         || balances
         || needs_copies
         || plan.is_tunnel_port(port)
+        || plan.returns_heartbeats(port)
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
     let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
     InputPlan {

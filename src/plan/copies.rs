@@ -300,7 +300,7 @@ fn mtu_of(port: &Port<'_>) -> u16 {
 }
 
 /// A capture file that is written and nothing that is received.
-fn only_writes_a_file(device: &Device) -> bool {
+pub(super) fn only_writes_a_file(device: &Device) -> bool {
     let Device::Devargs(devargs) = device else { return false };
     devargs.starts_with("net_pcap")
         && devargs.contains(",tx_pcap=")

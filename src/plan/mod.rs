@@ -6,6 +6,7 @@ mod copies;
 mod devargs;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
+mod probes;
 mod resolve;
 pub mod schedule;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::schedule::Schedule;
 use crate::broker::health::HealthSpec;
+use crate::broker::probe::ProbeTiming;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
@@ -198,6 +199,10 @@ pub struct ToolPlan {
     /// Packets that may wait for the tool, a worker.
     pub queue: usize,
     pub health: HealthSpec,
+    /// Frames that must return through the tool.
+    pub heartbeat: Option<HeartbeatPlan>,
+    /// ICMP echoes to the tunnel's far end.
+    pub echo: Option<ProbeTiming>,
     /// `tool drain`: it gets nothing until `tool enable`.
     pub is_drained: bool,
     /// Bytes that may wait for the tool, a worker.
@@ -266,6 +271,14 @@ pub enum NextHopPlan {
     Mac(MacAddress),
     /// Who answers for this address.
     Ask(IpAddr),
+}
+
+/// `heartbeat` of a tool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeartbeatPlan {
+    pub timing: ProbeTiming,
+    /// Where they return.
+    pub back: PortId,
 }
 
 /// When a tool's queue or utilisation raises an alarm.
@@ -541,6 +554,16 @@ impl Plan {
     /// Ports that tunnels leave by.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
         self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.copy.tunnel.is_some())
+    }
+
+    /// Ports that heartbeats of tools return by.
+    pub fn returns_heartbeats(&self, port: PortId) -> bool {
+        self.tools.iter().any(|tool| tool.heartbeat.is_some_and(|heartbeat| heartbeat.back == port))
+    }
+
+    /// Ports that heartbeats leave by.
+    pub fn sends_heartbeats(&self, port: PortId) -> bool {
+        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.heartbeat.is_some())
     }
 
     /// Ports that tools send to.

@@ -94,6 +94,14 @@ pub(super) struct Definitions<'a> {
     actions: Vec<Action>,
 }
 
+impl Definitions<'_> {
+    /// The wire that has a port for a side.
+    pub(super) fn wire_of(&self, port: &str) -> Option<&str> {
+        let wire = self.wires.iter().find(|wire| wire.sides.iter().any(|side| side.value == port));
+        wire.map(|wire| wire.name.value.as_str())
+    }
+}
+
 pub(super) struct Port<'a> {
     pub name: &'a Name,
     pub device: &'a Spanned<Device>,
@@ -340,7 +348,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The place of a name among those defined, or a diagnostic.
-    fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
+    pub(super) fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
         let found = known.iter().position(|known| known.value == name.value);
         if found.is_none() && !self.parsed.file.is_excused(kind, &name.value) {
             self.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
@@ -571,10 +579,13 @@ impl<'a> Resolver<'a> {
             order_ns: None,
             wire: None,
             health: HealthSpec::LOCAL,
+            heartbeat: None,
+            echo: None,
             is_drained: tool.is_drained,
             copy: CopyPlan::default(),
         };
         let mut words = CopyWords::default();
+        let (mut heartbeat, mut echo) = (None, None);
         for option in &tool.options {
             let is_of_ports = matches!(
                 option.value,
@@ -595,6 +606,8 @@ impl<'a> Resolver<'a> {
                 ToolOption::Mtu(mtu) => words.mtu = Some(Spanned::new(*mtu, option.span)),
                 ToolOption::Oversize(oversize) => words.oversize = Some(Spanned::new(*oversize, option.span)),
                 ToolOption::Edit(edit) => words.edits.push(Spanned::new(edit, option.span)),
+                ToolOption::Heartbeat { probe, back } => heartbeat = Some((Spanned::new(probe, option.span), back.as_ref())),
+                ToolOption::Echo(probe) => echo = Some(Spanned::new(probe, option.span)),
                 ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
                 ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
                 ToolOption::Queue { packets, bytes } if (1..=MOST_QUEUE).contains(packets) => {
@@ -630,6 +643,12 @@ impl<'a> Resolver<'a> {
         };
         plan.copy = self.copy_plan(&words, port);
         plan.health.needs_next_hop = plan.copy.asks_for_next_hop();
+        if let Some((probe, back)) = heartbeat {
+            self.heartbeat(&mut plan, &probe, back, definitions);
+        }
+        if let Some(probe) = echo {
+            self.echo(&mut plan, &probe, definitions);
+        }
         plan
     }
 
@@ -708,6 +727,8 @@ impl<'a> Resolver<'a> {
                 alarm: None,
                 wire: Some(WireId(id)),
                 health: HealthSpec::LOCAL,
+                heartbeat: None,
+                echo: None,
                 is_drained: false,
                 copy: CopyPlan::default(),
             });

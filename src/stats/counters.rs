@@ -132,10 +132,29 @@ pub struct WorkerCounters {
 /// What a worker received from a port.
 #[derive(Default)]
 pub struct PortCounters {
+    /// What the driver handed over.
     pub packets: Counter,
     pub bytes: Counter,
     /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
     pub congested: Counter,
+    /// Of that, heartbeats of tools: Tapline's own, and not the input's.
+    pub heartbeats: Counter,
+    pub heartbeat_bytes: Counter,
+}
+
+impl PortCounters {
+    /// control: packets of the input.
+    pub fn received(&self) -> u64 {
+        // a heartbeat is counted as a packet before it is counted as what it is
+        let heartbeats = self.heartbeats.get();
+        self.packets.get().saturating_sub(heartbeats)
+    }
+
+    /// control: their bytes.
+    pub fn received_bytes(&self) -> u64 {
+        let heartbeats = self.heartbeat_bytes.get();
+        self.bytes.get().saturating_sub(heartbeats)
+    }
 }
 
 /// What a rule did.
@@ -286,7 +305,7 @@ impl WorkerCounters {
 
     /// control: packets from all ports.
     pub fn received(&self) -> u64 {
-        self.ports.iter().map(|port| port.packets.get()).sum()
+        self.ports.iter().map(PortCounters::received).sum()
     }
 
     /// worker: counts `count` packets of a port that no work lcore took.

@@ -16,7 +16,7 @@ use crate::datapath::terminate::Refusal;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::DedupPlan;
+use crate::plan::plan::{DedupPlan, PortId};
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
@@ -32,11 +32,14 @@ pub struct Totals {
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
 pub struct PortTotals {
-    /// Packets that the driver handed over.
+    /// Packets that the driver handed over, without Tapline's own heartbeats.
     pub received: u64,
     pub received_bytes: u64,
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
+    /// Heartbeats of tools that returned here, which are not among them.
+    #[serde(skip)]
+    pub heartbeats: u64,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -199,6 +202,23 @@ pub struct ToolEntry {
     /// Of a tunnel that asks for its next hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHopEntry>,
+    /// Where the tool has `heartbeat`, or `echo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<ProbeEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo: Option<ProbeEntry>,
+}
+
+/// What became of a tool's probes: `sent = returned + lost + waiting`.
+#[derive(Clone, Copy, Serialize)]
+pub struct ProbeEntry {
+    pub sent: u64,
+    /// In time.
+    pub returned: u64,
+    pub lost: u64,
+    pub waiting: u64,
+    /// Answers to what was answered, or lost, before.
+    pub late: u64,
 }
 
 /// Whom a tunnel's frames are addressed to.
@@ -229,6 +249,8 @@ impl ToolEntry {
             alarms: Vec::new(),
             health,
             next_hop: None,
+            heartbeat: None,
+            echo: None,
         }
     }
 }
@@ -239,9 +261,10 @@ impl Totals {
         let Some(first) = workers.first() else { return Self::default() };
         let sum = |get: &dyn Fn(&WorkerCounters) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
         let ports = (0..first.ports.len()).map(|id| PortTotals {
-            received: sum(&|worker| worker.ports[id].packets.get()),
-            received_bytes: sum(&|worker| worker.ports[id].bytes.get()),
+            received: sum(&|worker| worker.ports[id].received()),
+            received_bytes: sum(&|worker| worker.ports[id].received_bytes()),
             congested: sum(&|worker| worker.ports[id].congested.get()),
+            heartbeats: sum(&|worker| worker.ports[id].heartbeats.get()),
         });
         let rules = (0..first.rules.len()).map(|id| RuleTotals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
@@ -324,6 +347,7 @@ impl Totals {
             received: a.received - b.received,
             received_bytes: a.received_bytes - b.received_bytes,
             congested: a.congested - b.congested,
+            heartbeats: a.heartbeats - b.heartbeats,
         });
         let rules = self.rules.iter().zip(&earlier.rules);
         let rules = rules.map(|(a, b)| RuleTotals {
@@ -662,6 +686,9 @@ pub struct Snapshot {
 pub struct PortEntry {
     #[serde(flatten)]
     pub totals: PortTotals,
+    /// Where heartbeats of tools return: those that did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeats: Option<u64>,
     pub device: String,
     pub driver_name: String,
     pub link_up: bool,
@@ -818,9 +845,10 @@ impl Snapshot {
         balanced: bool,
     ) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ports = plan.ports.iter().zip(ports).zip(&totals.ports).map(|((port, state), &totals)| {
+        let ports = plan.ports.iter().zip(ports).zip(&totals.ports).enumerate().map(|(index, ((port, state), &totals))| {
             let entry = PortEntry {
                 totals,
+                heartbeats: plan.returns_heartbeats(PortId(index)).then_some(totals.heartbeats),
                 device: port.devargs.clone(),
                 driver_name: state.driver_name,
                 link_up: state.link.is_up,

@@ -212,7 +212,11 @@ const OPTIONS: &[Clause<Item>] = &[
     once("oversize", |line| Ok(Item::Option(ToolOption::Oversize(line.choice("oversize", OVERSIZE)?.value)))),
     once("rotate", |line| Ok(Item::Option(ToolOption::Rotate(line.value("rotate", value::rotate)?.value)))),
     once("keep", |line| Ok(Item::Option(ToolOption::Keep(line.value("keep", bytes)?.value)))),
-    once("heartbeat", |line| Ok(Item::Option(ToolOption::Heartbeat(probe(line)?)))),
+    once("heartbeat", |line| {
+        let probe = probe(line)?;
+        let back = line.optional("return", |line| line.name(NameKind::Port))?;
+        Ok(Item::Option(ToolOption::Heartbeat { probe, back }))
+    }),
     once("echo", |line| Ok(Item::Option(ToolOption::Echo(probe(line)?)))),
     once("down-after", |line| Ok(Item::Option(ToolOption::DownAfter(line.value("down-after", duration)?.value)))),
     once("up-after", |line| Ok(Item::Option(ToolOption::UpAfter(line.value("up-after", duration)?.value)))),
