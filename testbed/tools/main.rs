@@ -7,6 +7,7 @@ mod dedup;
 mod devices;
 mod failover;
 mod flows;
+mod probes;
 mod schedule;
 mod support;
 mod workers;

@@ -122,7 +122,11 @@ impl Prompt<'_> {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("waited 30 s for: {what}; the last snapshot is {:?}", self.lines.last());
+        let log = self.child.take().map(|mut child| {
+            let _ = child.kill();
+            child.wait_with_output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned())
+        });
+        panic!("waited 30 s for: {what}; the last snapshot is {:?}; the log is {log:?}", self.lines.last());
     }
 
     pub fn wait_for_state(&mut self, tool: &str, state: &str) -> Value {
