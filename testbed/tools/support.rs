@@ -43,10 +43,10 @@ impl Bench {
         read(&self.path(name))
     }
 
-    /// The program with a pipeline of these lines, in which `@` stands for the folder.
+    /// The program with a pipeline of these lines, in which a path from `@/` on lies in the folder.
     pub fn command(&self, pipeline: &str, arguments: &[&str]) -> Command {
         let folder = self.folder.path().to_str().expect("the folder has a plain name");
-        std::fs::write(self.path("test.pipe"), pipeline.replace('@', folder)).expect("the pipeline is written");
+        std::fs::write(self.path("test.pipe"), pipeline.replace("@/", &format!("{folder}/"))).expect("the pipeline is written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
         command.arg("run").arg(self.path("test.pipe")).arg("--stats").arg(self.path("stats.json")).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
