@@ -6,38 +6,33 @@ use crate::support::Bench;
 use crate::{Pair, dropped, flows, ip};
 
 /// Packets leave by one end of a pair and come back by the other.
-fn round_trip(pair: &Pair) -> String {
-    format!(
-        "set idle sleep
+const ROUND_TRIP: &str = "set idle sleep
         port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
-        port attach near net_af_packet0,iface={} rxq 0
-        port attach far net_af_packet1,iface={} txq 0
+        port attach near net_af_packet0,iface=near rxq 0
+        port attach far net_af_packet1,iface=far txq 0
         tool create out port near down-after 200ms up-after 200ms
         tool create back discard
         tool create other discard
         rule create 10 from src sample 1/97 to out,other
         rule create 20 from far to back
-        start",
-        pair.near, pair.far
-    )
-}
+        start";
 
 #[test]
 fn a_link_that_flaps_costs_its_own_copies_alone() {
     let Some(pair) = Pair::new('f') else { return };
-    let bench = Bench::new();
+    let bench = Bench::inside(&pair.far);
     flows(&bench);
-    let mut prompt = bench.start(&round_trip(&pair));
+    let mut prompt = bench.start(ROUND_TRIP);
     let mut back = 0;
     for _ in 0..3 {
         prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));
-        assert!(ip(&format!("link set {} down", pair.far)));
+        pair.set_far("down");
         let down = prompt.wait("the tool and the port are down", |stats| {
             stats["tools"]["out"]["state"] == "down" && stats["ports"]["far"]["link_up"] == false
         });
         let other = down["tools"]["other"]["sent"].as_u64();
         prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other);
-        assert!(ip(&format!("link set {} up", pair.far)));
+        pair.set_far("up");
         back = prompt.wait_for_state("out", "up")["tools"]["back"]["sent"].as_u64().unwrap_or(0);
     }
     prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));
@@ -52,11 +47,11 @@ fn a_link_that_flaps_costs_its_own_copies_alone() {
 #[test]
 fn interfaces_that_are_taken_away_leave_the_rest_running() {
     let Some(pair) = Pair::new('g') else { return };
-    let bench = Bench::new();
+    let bench = Bench::inside(&pair.far);
     flows(&bench);
-    let mut prompt = bench.start(&round_trip(&pair));
+    let mut prompt = bench.start(ROUND_TRIP);
     prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
-    drop(pair);
+    pair.delete();
     let gone = prompt.wait_for_state("out", "down");
     let other = gone["tools"]["other"]["sent"].as_u64();
     prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000));

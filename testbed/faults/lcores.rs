@@ -59,30 +59,28 @@ fn a_transmit_lcore_that_hangs_costs_its_own_tools_copies_alone() {
 
 #[test]
 fn packets_of_a_work_lcore_that_hangs_are_counted_and_others_are_not_held_up() {
-    let Some(pair) = Pair::new('w') else { return };
-    let (sender, bench) = (Bench::new(), Bench::new());
+    let Some(pair) = Pair::apart('w') else { return };
+    let (sender, bench) = (Bench::inside(&pair.near), Bench::inside(&pair.far));
     flows(&sender);
     let (go, thread) = reader(make_fifo(&bench));
     // lcore 2 owns the only transmit queue to the pipe
     let mut prompt = bench.start(&format!(
         "{LCORES}set lcores receive 1 work 2-3
-        port attach in0 net_af_packet0,iface={} txq 0
+        port attach in0 net_af_packet0,iface=far txq 0
         port attach slow0 net_pcap1,tx_pcap=@/out.fifo rxq 0
         tool create slow port slow0 queue 256
         tool create other discard
         rule create 10 from in0 to slow,other
-        start",
-        pair.far
+        start"
     ));
-    let mut sending = sender.start(&format!(
+    let mut sending = sender.start(
         "set idle sleep
         port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
-        port attach out0 net_af_packet0,iface={} rxq 0
+        port attach out0 net_af_packet0,iface=near rxq 0
         tool create out port out0
         rule create 10 from src sample 1/97 to out
         start",
-        pair.near
-    ));
+    );
     sending.wait("packets leave", |stats| stats["tools"]["out"]["sent"].as_u64() > Some(0));
     prompt.wait("the work lcore hangs and its ring is full", |stats| {
         stats["lcores"]["2"]["is_stalled"] == true && stats["ports"]["in0"]["congested"].as_u64() > Some(0)

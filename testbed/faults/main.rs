@@ -19,34 +19,66 @@ pub fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
 }
 
-/// Two kernel interfaces that are joined, and go with this value.
+/// Two kernel interfaces that are joined, `near` and `far`, each in a network namespace of its own if asked for. All go with this value.
+///
+/// Namespaces also keep tests apart in net_af_packet: its fanout number, the process's XOR the interface's, is one namespace's.
 pub struct Pair {
     pub near: String,
     pub far: String,
 }
 
 impl Pair {
-    /// `None`, after saying so, where none can be made.
+    /// Both in one namespace; `None`, after saying so, where none can be made.
     pub fn new(letter: char) -> Option<Self> {
         let name = format!("tf{}{letter}", std::process::id());
-        let pair = Self { far: format!("{name}p"), near: name };
-        if !ip(&format!("link add {} type veth peer name {}", pair.near, pair.far)) {
-            println!("skipped: veth interfaces cannot be made (needs ip and CAP_NET_ADMIN)");
+        let pair = Self { near: name.clone(), far: name };
+        if !ip(&format!("netns add {}", pair.near)) {
+            println!("skipped: network namespaces cannot be made (needs ip and CAP_SYS_ADMIN)");
             std::mem::forget(pair);
             return None;
         }
-        for name in [&pair.near, &pair.far] {
-            // the kernel's own talk would come beside the test's packets
-            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-            assert!(ip(&format!("link set {name} up")), "{name} comes up");
-        }
+        assert!(ip(&format!("-n {} link add near type veth peer name far", pair.near)), "veth interfaces are made");
+        pair.set_up();
         Some(pair)
+    }
+
+    /// `near` in a namespace of its own.
+    pub fn apart(letter: char) -> Option<Self> {
+        let mut pair = Self::new(letter)?;
+        let other = format!("{}x", pair.far);
+        assert!(ip(&format!("netns add {other}")));
+        assert!(ip(&format!("-n {} link set near netns {other}", pair.far)));
+        pair.near = other;
+        pair.set_up();
+        Some(pair)
+    }
+
+    fn set_up(&self) {
+        for (namespace, name) in [(&self.near, "near"), (&self.far, "far")] {
+            // the kernel's own talk would come beside the test's packets
+            let quiet = format!("netns exec {namespace} sysctl -qw net.ipv6.conf.{name}.disable_ipv6=1");
+            ip(&quiet);
+            assert!(ip(&format!("-n {namespace} link set {name} up")), "{name} comes up");
+        }
+    }
+
+    /// `ip link set far up` or `down`.
+    pub fn set_far(&self, word: &str) {
+        assert!(ip(&format!("-n {} link set far {word}", self.far)), "far is set {word}");
+    }
+
+    /// Takes both interfaces away.
+    pub fn delete(&self) {
+        assert!(ip(&format!("-n {} link delete far", self.far)), "far is deleted");
     }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        ip(&format!("link delete {}", self.near));
+        ip(&format!("netns delete {}", self.far));
+        if self.near != self.far {
+            ip(&format!("netns delete {}", self.near));
+        }
     }
 }
 

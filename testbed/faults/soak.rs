@@ -1,11 +1,10 @@
 //! Full speed for a minute or longer, with tools drained and enabled, forwarding stopped and started, links set down and up, at
 //! random: each round ends with both identities.
 
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use crate::Pair;
 use crate::support::Bench;
-use crate::{Pair, ip};
 
 /// xorshift64*: the same events for the same seed.
 /// # Source
@@ -56,15 +55,14 @@ fn pipeline(placement: &str, pair: Option<&Pair>) -> String {
         rule create 60 from any sample flow 1/4 to a
         "
     );
-    if let Some(Pair { near, far }) = pair {
-        let _ = write!(
-            text,
-            "port attach near net_af_packet0,iface={near} rxq 0
-            port attach far net_af_packet1,iface={far} txq 0
+    if pair.is_some() {
+        text.push_str(
+            "port attach near net_af_packet0,iface=near rxq 0
+            port attach far net_af_packet1,iface=far txq 0
             tool create wired port near down-after 200ms up-after 200ms
             rule create 70 from null-in sample 1/1000 to wired
             rule create 80 from far to g
-            "
+            ",
         );
     }
     text + "start"
@@ -79,7 +77,7 @@ fn soak() {
     let mut random = Random(seed);
     let (begun, mut rounds, mut packets, mut copies, mut faults) = (Instant::now(), 0, 0, 0, 0);
     while begun.elapsed() < length {
-        let bench = Bench::new();
+        let bench = pair.as_ref().map_or_else(Bench::new, |pair| Bench::inside(&pair.far));
         let mut prompt = bench.start(&pipeline(PLACEMENTS[rounds % PLACEMENTS.len()], pair.as_ref()));
         prompt.wait("packets flow", |stats| stats["packets"]["received"].as_u64() > Some(0));
         // rounds are longer in a long soak, and their plans older
@@ -94,8 +92,7 @@ fn soak() {
                 }
                 2 | 3 if pair.is_some() => {
                     is_link_down = !is_link_down;
-                    let far = pair.as_ref().map_or("", |pair| &pair.far);
-                    assert!(ip(&format!("link set {far} {}", if is_link_down { "down" } else { "up" })));
+                    pair.iter().for_each(|pair| pair.set_far(if is_link_down { "down" } else { "up" }));
                 }
                 other => {
                     let tools = ["a", "b", "plain", "looped", "stuck", "slow"];
@@ -106,7 +103,7 @@ fn soak() {
             std::thread::sleep(Duration::from_millis(random.below(300)));
         }
         if is_link_down && let Some(pair) = &pair {
-            assert!(ip(&format!("link set {} up", pair.far)));
+            pair.set_far("up");
         }
         // identities are judged here
         let run = prompt.quit();
