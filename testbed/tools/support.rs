@@ -26,6 +26,7 @@ impl Bench {
     }
 
     /// Programs are started in a network namespace.
+    #[allow(dead_code, reason = "the suite of faults uses it")]
     pub fn inside(namespace: &str) -> Self {
         Self { namespace: Some(namespace.to_owned()), ..Self::new() }
     }
