@@ -145,7 +145,17 @@ impl Port {
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
             let result = unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
-            check(&what, "rte_dev_probe", result).map_err(|error| error.remedy(format!("check the devargs `{devargs}`")))?;
+            check(&what, "rte_dev_probe", result).map_err(|error| {
+                // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the
+                // same number
+                let is_taken = error.to_string().contains("PACKET_FANOUT");
+                let remedy = format!("check the devargs `{devargs}`");
+                error.remedy(if is_taken {
+                    "another process has the same fanout number by chance: start again".to_owned()
+                } else {
+                    remedy
+                })
+            })?;
         } else if !devargs.contains(':') {
             return Err(Error::refused(&what, "rte_dev_probe", format!("the device of `{devargs}` is attached already"))
                 .remedy("give each port a device of its own, such as net_null0, net_null1"));

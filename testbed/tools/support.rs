@@ -1,6 +1,6 @@
 //! Pipelines that are run, and the packets and statistics that they leave.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,8 @@ use serde_json::Value;
 /// A folder for one run's files.
 pub struct Bench {
     folder: tempfile::TempDir,
+    /// The network namespace that programs are started in, if not this one.
+    namespace: Option<String>,
 }
 
 /// What a run said.
@@ -20,7 +22,13 @@ pub struct Run {
 
 impl Bench {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder is made") }
+        Self { folder: tempfile::tempdir().expect("a folder is made"), namespace: None }
+    }
+
+    /// Programs are started in a network namespace.
+    #[allow(dead_code, reason = "the suite of faults uses it")]
+    pub fn inside(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -43,11 +51,15 @@ impl Bench {
         read(&self.path(name))
     }
 
-    /// The program with a pipeline of these lines, in which `@` stands for the folder.
+    /// The program with a pipeline of these lines, in which a path from `@/` on lies in the folder.
     pub fn command(&self, pipeline: &str, arguments: &[&str]) -> Command {
         let folder = self.folder.path().to_str().expect("the folder has a plain name");
-        std::fs::write(self.path("test.pipe"), pipeline.replace('@', folder)).expect("the pipeline is written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+        std::fs::write(self.path("test.pipe"), pipeline.replace("@/", &format!("{folder}/"))).expect("the pipeline is written");
+        let program = env!("CARGO_BIN_EXE_tapline");
+        let mut command = Command::new(if self.namespace.is_some() { "ip" } else { program });
+        if let Some(namespace) = &self.namespace {
+            command.args(["netns", "exec", namespace, program]);
+        }
         command.arg("run").arg(self.path("test.pipe")).arg("--stats").arg(self.path("stats.json")).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -119,6 +131,12 @@ impl Prompt<'_> {
                 if is_met(&self.lines[self.lines.len() - 1]) {
                     return self.lines[self.lines.len() - 1].clone();
                 }
+            }
+            let child = self.child.as_mut().expect("a running program");
+            if let Ok(Some(status)) = child.try_wait() {
+                let mut said = String::new();
+                child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
+                panic!("waited for: {what}; the program ended with {status}: {said}");
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,0 +1,207 @@
+//! Devices that go and come, run out of memory, or are many; packets of odd sizes.
+
+use std::fmt::Write;
+
+use crate::support::Bench;
+use crate::{Pair, dropped, flows, ip};
+
+/// Packets leave by one end of a pair and come back by the other.
+const ROUND_TRIP: &str = "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
+        port attach near net_af_packet0,iface=near rxq 0
+        port attach far net_af_packet1,iface=far txq 0
+        tool create out port near down-after 200ms up-after 200ms
+        tool create back discard
+        tool create other discard
+        rule create 10 from src sample 1/97 to out,other
+        rule create 20 from far to back
+        start";
+
+#[test]
+fn a_link_that_flaps_costs_its_own_copies_alone() {
+    let Some(pair) = Pair::new('f') else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(ROUND_TRIP);
+    let mut back = 0;
+    for _ in 0..3 {
+        prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));
+        pair.set_far("down");
+        let down = prompt.wait("the tool and the port are down", |stats| {
+            stats["tools"]["out"]["state"] == "down" && stats["ports"]["far"]["link_up"] == false
+        });
+        let other = down["tools"]["other"]["sent"].as_u64();
+        prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other);
+        pair.set_far("up");
+        back = prompt.wait_for_state("out", "up")["tools"]["back"]["sent"].as_u64().unwrap_or(0);
+    }
+    prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));
+    let run = prompt.quit();
+    assert!(dropped(&run, "out", "down") > 0);
+    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert_eq!(run.count("/tools/back/sent"), run.count("/ports/far/received"));
+    let events = run.last()["events"].as_array().expect("events");
+    assert_eq!(events.iter().filter(|event| event["tool"] == "out" && event["to"] == "down").count(), 3, "{events:?}");
+}
+
+#[test]
+fn interfaces_that_are_taken_away_leave_the_rest_running() {
+    let Some(pair) = Pair::new('g') else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(ROUND_TRIP);
+    prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
+    pair.delete();
+    let gone = prompt.wait_for_state("out", "down");
+    let other = gone["tools"]["other"]["sent"].as_u64();
+    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000));
+    // and are stopped and started without it
+    prompt.say("stop");
+    prompt.say("start");
+    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
+    let run = prompt.quit();
+    assert!(dropped(&run, "out", "down") > 0);
+    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+}
+
+#[test]
+fn a_tap_that_is_deleted_is_survived_on_both_sides() {
+    let bench = Bench::new();
+    flows(&bench);
+    let name = format!("tt{}", std::process::id());
+    let pipeline = format!(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
+        port attach tap net_tap0,iface={name}
+        tool create out port tap down-after 200ms
+        tool create heard discard
+        tool create other discard
+        rule create 10 from src sample 1/97 to out,other
+        rule create 20 from tap to heard
+        start"
+    );
+    if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
+        println!("skipped: tap interfaces cannot be made");
+        return;
+    }
+    assert!(ip(&format!("link delete {name}")));
+    let mut prompt = bench.start(&pipeline);
+    prompt.wait("the tap takes packets", |stats| stats["tools"]["out"]["sent"].as_u64() > Some(100));
+    assert!(ip(&format!("link delete {name}")));
+    let now = prompt.wait("the next snapshot", |_| true);
+    let other = now["tools"]["other"]["sent"].as_u64();
+    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
+    let run = prompt.quit();
+    println!("out: {}", run.last()["tools"]["out"]);
+    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+}
+
+#[test]
+fn a_mempool_that_is_used_up_is_the_ports_loss_and_no_copys() {
+    let bench = Bench::new();
+    let packets: Vec<Vec<u8>> = (0..9000u16).map(|id| crate::support::udp(id, [198, 18, 0, 1], 1024, 64)).collect();
+    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    let run = bench.run(
+        "set mempool 2047
+        port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
+        port attach stuck0 net_ring0 rxq 0
+        tool create stuck port stuck0 queue 4096
+        tool create well discard
+        rule create 10 from in0 to stuck,well",
+        &[],
+    );
+    // a descriptor ring's worth less, since nothing of the pool is in descriptors of net_pcap
+    let received = run.count("/packets/received");
+    assert!(received <= 2047 && received > 1000, "{received}");
+    assert!(run.count("/ports/in0/driver/no_mbuf") > 0);
+    assert_eq!(run.count("/tools/well/sent"), received);
+    assert_eq!(run.count("/tools/stuck/requested"), received);
+    assert_eq!(run.count("/tools/stuck/sent") + dropped(&run, "stuck", "congested"), received);
+    assert!(received - run.count("/tools/stuck/sent") <= 4096, "the queue had room: {received}");
+}
+
+#[test]
+fn thirty_two_ports_with_twenty_four_tools_balance_at_full_speed() {
+    let mut pipeline = String::new();
+    for port in 0..32 {
+        let queues = if port < 8 { "txq 0" } else { "rxq 0" };
+        let _ = writeln!(pipeline, "port attach p{port} net_null{port} {queues} rxd 64 txd 64");
+    }
+    for tool in 0..24 {
+        let _ = writeln!(pipeline, "tool create t{tool} port p{} queue 64", tool + 8);
+    }
+    let all: Vec<String> = (0..24).map(|tool| format!("t{tool}")).collect();
+    let _ = writeln!(pipeline, "group create g tools {}", all.join(","));
+    let _ = writeln!(pipeline, "rule create 10 from any sample 1/3 to {}", all.join(","));
+    let _ = writeln!(pipeline, "rule create 20 from p0,p7 to g");
+    for lcores in
+        ["", "set idle sleep\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset lcores receive 1 work 2-3 transmit 4\n"]
+    {
+        let run = Bench::new().run(&format!("{lcores}{pipeline}"), &["--duration", "1s"]);
+        let received: Vec<u64> = (0..8).map(|port| run.count(&format!("/ports/p{port}/received"))).collect();
+        assert!(received.iter().all(|&packets| packets > 0), "{received:?}");
+        let requested: Vec<u64> = (0..24).map(|tool| run.count(&format!("/tools/t{tool}/requested"))).collect();
+        // all have what the first rule gives; the group adds packets that this one did not
+        assert!(requested.iter().all(|&copies| copies >= run.count("/rules/10/matched") / 3), "{requested:?}");
+        assert_eq!(run.last()["ports"].as_object().map(serde_json::Map::len), Some(32));
+    }
+}
+
+#[test]
+fn packets_of_every_size_pass_whole() {
+    let sizes = [1usize, 13, 14, 33, 60, 64, 1500, 1518, 2047, 2048, 2049, 4096, 9000, 9018, 16_000];
+    let packets: Vec<Vec<u8>> = (0..600)
+        .map(|index| {
+            let mut bytes = crate::support::udp(index as u16, [198, 18, 1, index as u8], 1024, 64);
+            bytes.resize(sizes[index % sizes.len()], index as u8);
+            bytes
+        })
+        .collect();
+    for lcores in ["", "set idle sleep\nset eal \"--lcores 9@0,(1-3)@0 --main-lcore 9\"\nset lcores receive 1 work 2 transmit 3\n"]
+    {
+        let bench = Bench::new();
+        bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+        let run = bench.run(
+            &format!(
+                "{lcores}port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
+                port attach out0 net_pcap1,tx_pcap=@/out.pcap rxq 0
+                port attach cut0 net_pcap2,tx_pcap=@/cut.pcap rxq 0
+                tool create whole port out0
+                tool create short port cut0
+                tool create a discard
+                tool create b discard
+                group create g tools a,b
+                rule create 10 from in0 to whole,g
+                rule create 20 from in0 slice 64 to short"
+            ),
+            &[],
+        );
+        assert_eq!(run.count("/packets/received"), 600);
+        assert_eq!(bench.read("out.pcap"), packets);
+        let cut: Vec<Vec<u8>> = packets.iter().map(|bytes| bytes[..bytes.len().min(64)].to_vec()).collect();
+        assert_eq!(bench.read("cut.pcap"), cut);
+        assert_eq!(run.count("/groups/g/assigned"), 600);
+    }
+}
+
+#[test]
+fn packets_of_no_length_are_accounted_for() {
+    let bench = Bench::new();
+    let whole = crate::support::udp(1, [198, 18, 0, 1], 1024, 64);
+    bench.write("in.pcap", (0..300).map(|index| if index % 3 == 0 { &whole[..] } else { &[][..] }));
+    let run = bench.run(
+        "port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
+        port attach out0 net_pcap1,tx_pcap=@/out.pcap rxq 0
+        tool create out port out0
+        tool create none discard
+        tool create some discard
+        rule create 5 from in0 to out
+        rule create 10 from in0 match \"ip\" to some
+        rule create 20 from in0 match \"not ip\" to none",
+        &[],
+    );
+    assert_eq!(run.count("/packets/received"), 300);
+    assert_eq!((run.count("/tools/some/sent"), run.count("/tools/none/sent")), (100, 0), "a load beyond the end rejects");
+    assert_eq!(bench.read("out.pcap").iter().filter(|bytes| **bytes == whole).count(), 100);
+    assert_eq!(run.count("/tools/out/requested"), 300);
+}
