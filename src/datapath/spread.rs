@@ -12,7 +12,7 @@ use super::flows::{Flows, HashId, HashSpec};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
 use crate::dpdk::ring::Sender;
 
-/// Packets that a ring between receive and work holds: the least power of two that lost nothing against larger ones when measured.
+/// Packets that a ring between receive and work holds.
 pub const RING_PACKETS: u32 = 1023;
 
 /// Sets the lcore's choice apart from those of groups and samplers of the same seed, which would else see a part of their range alone.
