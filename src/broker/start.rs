@@ -42,7 +42,7 @@ use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
-use crate::dpdk::{Eal, LcoreId, clock, lcore};
+use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::MacAddress;
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
@@ -85,9 +85,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 
     let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
     let (mut started, mut clocks) = (Vec::new(), Clocks::default());
+    let mut pools = Pools { devices: &ports, shared: Vec::new() };
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, port_plan, &crew, &mut clocks)?,
+            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, &mut pools, &crew, &mut clocks)?,
             (Device::Replay { progress, .. }, replay) => {
                 clocks.add(PortClock::Given("file"));
                 start_replay(&eal, &plan, index, replay.as_ref(), progress, workers)?
@@ -394,15 +395,46 @@ fn start_replay(
     Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None })
 }
 
+/// The mempools that ports receive into.
+///
+/// Ports of a socket share one, as large as theirs together: what one port's transmit frees another's receive takes while it is still in the
+/// processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does every port where the user says a
+/// size.
+struct Pools<'a> {
+    devices: &'a [Device],
+    shared: Vec<(SocketId, Arc<Mempool>)>,
+}
+
+impl Pools<'_> {
+    fn get(&mut self, eal: &Eal, plan: &Plan, index: usize, port: &Port, workers: u32) -> Result<Arc<Mempool>, Error> {
+        let socket = port.info().socket;
+        let shares = |index: usize| plan.settings.mempool.is_none() && plan.wire_at(PortId(index)).is_none();
+        let size = |index: usize| pool_size(plan, index, &plan.ports[index], workers);
+        if !shares(index) {
+            return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size(index), socket)?);
+        }
+        if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
+            return Ok(Arc::clone(pool));
+        }
+        let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
+        let sharers = self.devices.iter().enumerate().filter(|&(index, device)| is_here(device) && shares(index));
+        let count = sharers.fold(0u32, |sum, (index, _)| sum.saturating_add(size(index)));
+        let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
+        self.shared.push((socket, Arc::clone(&pool)));
+        Ok(pool)
+    }
+}
+
 fn start_port(
     eal: &Eal,
     plan: &Plan,
     index: usize,
     port: &Port,
-    port_plan: &PortPlan,
+    pools: &mut Pools<'_>,
     crew: &Crew,
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
+    let port_plan = &plan.ports[index];
     let workers = crew.lcores.len();
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
@@ -430,7 +462,7 @@ fn start_port(
             if reserve > 0 { ", what may wait for tools while the wire goes on," } else { "" }
         )));
     }
-    let pool = if rx_queues == 0 { None } else { Some(Mempool::create(eal, &format!("rx-{}", port.id().0), count, info.socket)?) };
+    let pool = if rx_queues == 0 { None } else { Some(pools.get(eal, plan, index, port, workers as u32)?) };
     let config = PortConfig {
         rx_queues,
         tx_queues,
