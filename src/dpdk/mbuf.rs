@@ -13,7 +13,12 @@ use crate::datapath::burst::{MAX_BURST, Selection};
 
 pub mod copy;
 
+/// References to one packet that a burst can lend out: copies to tools, and the original on a wire.
+pub const MOST_REFERENCES: usize = 255;
+
 /// Up to [`MAX_BURST`] packets as one poll received them.
+// the pointers on cache lines of their own: drivers write and read them several at a time
+#[repr(C, align(64))]
 pub struct MbufBurst {
     mbufs: [*mut rte_mbuf; MAX_BURST],
     count: usize,
@@ -71,6 +76,23 @@ pub type Frames<'a> = ArrayVec<Frame<'a>, MAX_BURST>;
 /// Room for packets that arrived in several segments, so that filters and parsers see them as one piece. Grows to the largest need.
 #[derive(Default)]
 pub struct Linear(Vec<u8>);
+
+impl Linear {
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.0.len() < len {
+            self.0.resize(len, 0);
+        }
+        &mut self.0[..len]
+    }
+
+    /// A packet's bytes: where they are, or joined here.
+    fn bytes_of(&mut self, mbuf: *mut rte_mbuf) -> &[u8] {
+        match segments(mbuf) {
+            1 => frame(mbuf).bytes(),
+            _ => join(mbuf, self.room(packet_len(mbuf) as usize)),
+        }
+    }
+}
 
 impl MbufBurst {
     pub fn len(&self) -> usize {
@@ -200,11 +222,7 @@ impl MbufBurst {
     #[cold]
     fn frames_joined<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         let mbufs = &self.mbufs[..self.count];
-        let need: usize = mbufs.iter().filter(|&&mbuf| segments(mbuf) > 1).map(|&mbuf| packet_len(mbuf) as usize).sum();
-        if linear.0.len() < need {
-            linear.0.resize(need, 0);
-        }
-        let mut room = linear.0.as_mut_slice();
+        let mut room = linear.room(mbufs.iter().filter(|&&mbuf| segments(mbuf) > 1).map(|&mbuf| packet_len(mbuf) as usize).sum());
         for (index, &mbuf) in mbufs.iter().enumerate() {
             let wire_len = if self.has_wire_lens { self.wire_lens[index] } else { packet_len(mbuf) };
             if segments(mbuf) == 1 {
@@ -213,15 +231,13 @@ impl MbufBurst {
             }
             let (to, rest) = room.split_at_mut(packet_len(mbuf) as usize);
             room = rest;
-            // SAFETY: the chain is owned by this burst; the shim writes at most `to.len()` bytes.
-            let copied = unsafe { dpdk_sys::tl_linearise(mbuf, to.as_mut_ptr(), to.len() as u32) } as usize;
-            frames.push(Frame::new(&to[..copied], wire_len));
+            frames.push(Frame::new(join(mbuf, to), wire_len));
         }
     }
 
     /// Gives every packet as many references as selections name it, and lends them out; packets that none names are freed.
     ///
-    /// At most 255 selections may name one packet.
+    /// At most [`MOST_REFERENCES`] selections may name one packet.
     #[inline]
     pub fn share(&mut self, selections: impl Iterator<Item = Selection>) -> Shared<'_> {
         let mut planes = Planes::default();
@@ -260,10 +276,10 @@ impl MbufBurst {
 
     /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
     ///
-    /// `copies` is at most 255.
+    /// `copies` is at most [`MOST_REFERENCES`].
     #[inline(always)]
     pub fn share_alike(&mut self, copies: usize) -> Alike<'_> {
-        assert!(copies <= 255, "at most 255 copies of a packet");
+        assert!(copies <= MOST_REFERENCES, "more copies of a packet than its planner allows");
         let count = std::mem::take(&mut self.count);
         match copies {
             0 => free_all(&mut self.mbufs[..count]),
@@ -290,7 +306,7 @@ impl Drop for MbufBurst {
 /// A small counter for each packet of a burst, held as bit planes: bit `i` of plane `p` is worth `2^p` for packet `i`.
 #[derive(Default, Clone, Copy)]
 struct Planes {
-    planes: [u64; 8],
+    planes: [u64; MOST_REFERENCES.ilog2() as usize + 1],
     used: usize,
 }
 
@@ -301,7 +317,7 @@ impl Planes {
         let mut carry = selection.0;
         let mut plane = 0;
         while carry != 0 {
-            assert!(plane < self.planes.len(), "at most 255 copies of a packet");
+            assert!(plane < self.planes.len(), "more copies of a packet than its planner allows");
             let sum = self.planes[plane] ^ carry;
             carry &= self.planes[plane];
             self.planes[plane] = sum;
@@ -612,17 +628,7 @@ impl MbufQueue {
     /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
     pub fn view<E>(&self, linear: &mut Linear, mut look: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
         for (index, &mbuf) in self.slots[self.head..self.tail].iter().enumerate() {
-            if segments(mbuf) == 1 {
-                look(index, frame(mbuf).bytes())?;
-                continue;
-            }
-            let len = packet_len(mbuf) as usize;
-            if linear.0.len() < len {
-                linear.0.resize(len, 0);
-            }
-            // SAFETY: the chain is owned by this queue; the shim writes at most `len` bytes, for which there is room.
-            let copied = unsafe { dpdk_sys::tl_linearise(mbuf, linear.0.as_mut_ptr(), len as u32) } as usize;
-            look(index, &linear.0[..copied])?;
+            look(index, linear.bytes_of(mbuf))?;
         }
         Ok(())
     }
@@ -655,16 +661,7 @@ impl Packet {
 
     /// Shows the packet's bytes to `look`; several segments are joined in `linear`.
     pub fn view<R>(&self, linear: &mut Linear, look: impl FnOnce(&[u8]) -> R) -> R {
-        if segments(self.0) == 1 {
-            return look(frame(self.0).bytes());
-        }
-        let len = packet_len(self.0) as usize;
-        if linear.0.len() < len {
-            linear.0.resize(len, 0);
-        }
-        // SAFETY: the chain is owned; the shim writes at most `len` bytes, for which there is room.
-        let copied = unsafe { dpdk_sys::tl_linearise(self.0, linear.0.as_mut_ptr(), len as u32) } as usize;
-        look(&linear.0[..copied])
+        look(linear.bytes_of(self.0))
     }
 
     /// The time that [`MbufBurst::write_stamps`] wrote.
@@ -772,6 +769,13 @@ fn data(mbuf: *mut rte_mbuf) -> *const u8 {
     // SAFETY: as above, of `data_off`.
     let offset = unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() };
     start.wrapping_add(usize::from(offset))
+}
+
+/// Copies the bytes of all segments to `to`.
+fn join(mbuf: *mut rte_mbuf, to: &mut [u8]) -> &[u8] {
+    // SAFETY: callers pass mbufs that a burst, packet or queue owns; the shim writes at most `to.len()` bytes.
+    let copied = unsafe { dpdk_sys::tl_linearise(mbuf, to.as_mut_ptr(), to.len() as u32) } as usize;
+    &to[..copied]
 }
 
 /// Views a packet of one segment.

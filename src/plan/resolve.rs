@@ -29,6 +29,7 @@ use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
 use crate::datapath::terminate::{Terminator, TunnelKind};
+use crate::dpdk::mbuf::MOST_REFERENCES;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -455,7 +456,31 @@ impl<'a> Resolver<'a> {
             actions: definitions.actions.clone(),
         };
         self.check_paths(&plan, definitions);
+        self.check_fan_out(&plan, &sources);
         Resolved { plan, rules: sources }
+    }
+
+    /// A packet can go to so many tools and no more: its mbuf counts its references.
+    fn check_fan_out(&mut self, plan: &Plan, sources: &[RuleSource]) {
+        for (index, port) in plan.ports.iter().enumerate() {
+            let mut targets: Vec<Target> = Vec::new();
+            // the original on a wire is one of them
+            let room = MOST_REFERENCES - usize::from(plan.wire_at(PortId(index)).is_some());
+            for (rule, source) in plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&PortId(index))) {
+                for &target in &rule.targets {
+                    if !targets.contains(&target) {
+                        targets.push(target);
+                    }
+                }
+                if targets.len() > room {
+                    let message = format!("a packet of port `{}` would go to {} tools and groups", port.name, targets.len());
+                    self.error(
+                        Diagnostic::error(source.span, message).label(format!("expected at most {room} of all its rules together")),
+                    );
+                    break;
+                }
+            }
+        }
     }
 
     fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {

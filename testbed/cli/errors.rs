@@ -153,3 +153,20 @@ fn statistics_that_no_longer_fit_their_disk_fail_the_run() {
     let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
     assert!(said.contains("/dev/full") && said.contains("No space left on device"), "{said}");
 }
+
+#[test]
+fn more_tools_for_a_packet_than_an_mbuf_counts_are_refused() {
+    let to_tools = |count: usize| {
+        let mut pipeline = String::from("port attach in net_pcap0,rx_pcap=in.pcap\nset mempool 4095\n");
+        (0..count).for_each(|tool| pipeline += &format!("tool create t{tool} discard\n"));
+        let names = |tools: std::ops::Range<usize>| tools.map(|tool| format!("t{tool}")).collect::<Vec<_>>().join(",");
+        pipeline + &format!("rule create 10 from in to {}\nrule create 20 from in to {}\n", names(0..200), names(100..count))
+    };
+    let lab = Lab::new();
+    office(&lab);
+    let account = lab.account(&to_tools(255), &[]);
+    assert_eq!(account.number("copies/requested"), 255 * account.number("packets/received"));
+    let said = lab.run(&to_tools(256), &[]).failed(2);
+    assert!(said.contains("test.pipe:260:13: error: a packet of port `in` would go to 256 tools and groups"), "{said}");
+    assert!(said.contains("expected at most 255 of all its rules together"), "{said}");
+}
