@@ -263,11 +263,22 @@ fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
         return 0;
     }
     let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
-        * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * tool.queue } else { tool.queue }).sum::<usize>();
+        * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * queued(tool) } else { queued(tool) }).sum::<usize>();
     let wanted = least_pool(port, workers)
         .saturating_add(ring_reserve(plan, index))
         .saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
     plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(8191))
+}
+
+/// Packets that a worker may have waiting for a tool.
+fn queued(tool: &ToolPlan) -> usize {
+    if tool.output == Output::Discard { 0 } else { tool.queue }
+}
+
+/// Packets of a worker that a tool may hold: those that wait, and those in its port's transmit ring.
+fn held(plan: &Plan, tool: &ToolPlan) -> u64 {
+    let in_ring = if let Output::Port(port) = tool.output { plan.ports[port.0].txd } else { 0 };
+    queued(tool) as u64 + u64::from(in_ring)
 }
 
 /// Mbufs that wait between the receive lcores and those that work.
@@ -281,24 +292,14 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
     if plan.wire_at(crate::plan::plan::PortId(index)).is_none() {
         return 0;
     }
-    let held = plan.tools.iter().map(|tool| match tool.output {
-        Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
-        Output::Capture => tool.queue as u64,
-        Output::Discard => 0,
-    });
-    u32::try_from(held.sum::<u64>() * u64::from(workers)).unwrap_or(u32::MAX)
+    let held: u64 = plan.tools.iter().map(|tool| held(plan, tool)).sum();
+    u32::try_from(held * u64::from(workers)).unwrap_or(u32::MAX)
 }
 
 /// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of them.
 fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
     let making = plan.tools.iter().enumerate().filter(|&(tool, _)| plan.makes_copies_for(ToolId(tool)));
-    let held: u64 = making
-        .map(|(_, tool)| match tool.output {
-            Output::Port(port) => tool.queue as u64 + u64::from(plan.ports[port.0].txd),
-            Output::Capture => tool.queue as u64,
-            Output::Discard => 0,
-        })
-        .sum();
+    let held: u64 = making.map(|(_, tool)| held(plan, tool)).sum();
     if held == 0 {
         return 0;
     }

@@ -96,6 +96,12 @@ impl TxQueue {
 
 type BurstFunction = unsafe extern "C" fn(*mut c_void, *mut *mut rte_mbuf, u16) -> u16;
 
+/// The entry of a port in DPDK's table of drivers' functions.
+#[inline(always)]
+fn fast_path(port: u16) -> *const dpdk_sys::rte_eth_fp_ops {
+    (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().wrapping_add(usize::from(port))
+}
+
 /// What `rte_eth_rx_burst` calls, where nobody (as a capture by dpdk-dumpcap) has put a callback in between: a call saved of every poll.
 ///
 /// # Safety
@@ -104,7 +110,7 @@ type BurstFunction = unsafe extern "C" fn(*mut c_void, *mut *mut rte_mbuf, u16) 
 unsafe fn rx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_void)> {
     // SAFETY: the port exists, so it has an entry; its fields are read one by one, as the inline functions of rte_ethdev.h do.
     unsafe {
-        let ops = (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().add(usize::from(port));
+        let ops = fast_path(port);
         let callback = (*ops).rxq.clbk.add(usize::from(queue)).read_volatile();
         let function = (*ops).rx_pkt_burst?;
         callback.is_null().then(|| (function, (*ops).rxq.data.add(usize::from(queue)).read()))
@@ -119,7 +125,7 @@ unsafe fn rx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_vo
 unsafe fn tx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_void)> {
     // SAFETY: as in `rx_function`.
     unsafe {
-        let ops = (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().add(usize::from(port));
+        let ops = fast_path(port);
         let callback = (*ops).txq.clbk.add(usize::from(queue)).read_volatile();
         let function = (*ops).tx_pkt_burst?;
         callback.is_null().then(|| (function, (*ops).txq.data.add(usize::from(queue)).read()))

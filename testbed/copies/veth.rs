@@ -11,8 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use frames::{tcp6, udp4, write_frames};
-use serde_json::Value;
-use support::{EAL, Lab, assert_same, has_program, json_lines, packets};
+use support::{EAL, Lab, assert_same, has_program, packets};
 
 /// A namespace with one end of a veth pair in it, and a second pair to feed packets in by; gone when it is dropped.
 struct Far;
@@ -70,20 +69,6 @@ impl Drop for Far {
     }
 }
 
-/// Waits until the statistics say so; the line that did.
-fn until(lab: &Lab, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(lab.path("stats.json")).unwrap_or_default();
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        if let Some(line) = json_lines(whole).pop().filter(&holds) {
-            return line;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not happen\n{}", lab.printed("stderr"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
     let Some(_far) = Far::new() else { return };
@@ -100,8 +85,7 @@ fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
     );
     let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "100ms", "--duration", "60s"];
     let started = lab.start(&mut lab.tapline(&arguments));
-    let up =
-        until(&lab, "both tunnels are up", |line| line["tools"]["vx"]["state"] == "up" && line["tools"]["six"]["state"] == "up");
+    let up = lab.until("both tunnels are up", |line| line["tools"]["vx"]["state"] == "up" && line["tools"]["six"]["state"] == "up");
     let mac = up["tools"]["vx"]["next_hop"]["mac"].as_str().expect("an address").to_owned();
     let shown = there("cat /sys/class/net/tlup1/address").output().expect("cat runs");
     assert_eq!(mac, String::from_utf8_lossy(&shown.stdout).trim());
@@ -116,7 +100,7 @@ fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
     }
     let replay = Command::new("tcpreplay").args(["-q", "--pps", "500", "-i", "tlin1"]).arg(lab.path("in.pcap")).output();
     assert!(replay.expect("tcpreplay runs").status.success());
-    until(&lab, "all copies are sent", |line| line["copies"]["sent"] == 2 * sent.len());
+    lab.until("all copies are sent", |line| line["copies"]["sent"] == 2 * sent.len());
     let begun = Instant::now();
     // the kernel says something on the device of its own accord
     let ours = || packets(&file).into_iter().filter(|frame| sent.contains(frame)).collect::<Vec<_>>();
@@ -135,7 +119,7 @@ fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
 
     // without the address nobody answers, and the tool goes down
     assert!(ip(&format!("-n {NAMESPACE} addr del 198.18.0.9/24 dev tlup1")));
-    let down = until(&lab, "the next hop is gone", |line| line["tools"]["vx"]["state"] == "down");
+    let down = lab.until("the next hop is gone", |line| line["tools"]["vx"]["state"] == "down");
     assert_eq!(down["tools"]["vx"]["reason"], "unresolved");
     assert_eq!(down["tools"]["vx"]["next_hop"]["losses"], 1);
     assert_eq!(down["tools"]["six"]["state"], "up");

@@ -88,6 +88,21 @@ impl Lab {
         Ended { status: status.code(), stdout: self.text("stdout"), stderr: self.text("stderr"), stats: json_lines(&stats) }
     }
 
+    /// Waits until the statistics of a running Tapline say so; the line that did.
+    pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let text = self.text("stats.json");
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            let last = json_lines(whole).pop();
+            if let Some(line) = last.as_ref().filter(|line| holds(line)) {
+                return line.clone();
+            }
+            assert!(begun.elapsed() < LONGEST, "{what} does not happen\n{}\n{}", last.unwrap_or_default(), self.text("stderr"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn text(&self, name: &str) -> String {
         String::from_utf8_lossy(&std::fs::read(self.path(name)).unwrap_or_default()).into_owned()
     }

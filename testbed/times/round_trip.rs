@@ -3,34 +3,18 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tapline::capture::ByteOrder;
 use tapline::datapath::transport::Encapsulation;
 
 use crate::packets::{Form, Timed, assert_same, office, read, write};
-use crate::support::{EAL, Lab, has_program, json_lines, number};
+use crate::support::{EAL, Lab, has_program, number};
 use crate::terminate::{carried, tunnel, whole_packets};
 
 /// As many as each queue and pool on the way holds, so that no side that is kept from its CPU loses any.
 fn sent_packets() -> Vec<Timed> {
     whole_packets().into_iter().take(4000).collect()
-}
-
-/// Waits until the statistics say so; the line that did.
-fn until(lab: &Lab, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(lab.path("stats.json")).unwrap_or_default();
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        if let Some(line) = json_lines(whole).pop().filter(&holds) {
-            return line;
-        }
-        let last = whole.lines().last().unwrap_or_default();
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not happen\n{last}\n{}", lab.printed("stderr"));
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Sends `packets` by a tool with these words to a port that terminates; what the far side wrote, and its statistics.
@@ -64,17 +48,17 @@ fn there_and_back(packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed
     );
     let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"];
     let receiver = far.start(&mut far.tapline(&[&arguments[..], &["--duration", "150s"]].concat()));
-    until(&far, "the far side runs", |_| true);
+    far.until("the far side runs", |_| true);
     let mut sender = near.tapline(&[&arguments[..], &["--interactive"]].concat());
     let mut sender = near.start(sender.stdin(Stdio::piped()));
     let mut prompt = sender.child.stdin.take().expect("a pipe");
     writeln!(prompt, "start\nstop").expect("the program reads");
-    until(&near, "the link is up", |line| line["tools"]["t"]["state"] == "up");
+    near.until("the link is up", |line| line["tools"]["t"]["state"] == "up");
     writeln!(prompt, "start").expect("the program reads");
     let count = packets.len() as u64;
-    let sent = until(&near, "all packets are sent", |line| line["copies"]["requested"] == count && line["balanced"] == true);
+    let sent = near.until("all packets are sent", |line| line["copies"]["requested"] == count && line["balanced"] == true);
     assert_eq!(number(&sent, "copies/sent"), count, "{sent}");
-    until(&far, "all packets are there", |line| line["packets"]["received"] == count);
+    far.until("all packets are there", |line| line["packets"]["received"] == count);
     writeln!(prompt, "quit").expect("the program reads");
     near.end(sender).done();
     receiver.signal("TERM");
