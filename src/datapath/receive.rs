@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
+use super::egress::Outlets;
 use super::endpoint::Endpoint;
+use super::live::LiveView;
 use super::post::Post;
 use super::replay::Replay;
 use super::spread::{Spread, Times};
@@ -86,6 +88,18 @@ impl Intake {
         matches!(&self.source, Source::Replay(replay) if replay.is_behind())
     }
 
+    /// A queue of a device whose packets this lcore carries itself: nothing else is to be asked of it.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.source, Source::Queue { .. }) && self.spread.is_none()
+    }
+
+    /// How many of `limit` packets may be asked for: what surely finds room, where it can wait.
+    pub fn room(&self, limit: usize, outlets: &Outlets, live: &LiveView) -> usize {
+        let limit = if outlets.has_captures && self.is_flat_out() { limit.min(outlets.capture_room(live.get())) } else { limit };
+        self.spread.as_ref().map_or(limit, |spread| spread.room(limit))
+    }
+
     /// Other lcores receive for this one.
     pub fn is_ring(&self) -> bool {
         matches!(self.source, Source::Ring { .. })
@@ -98,7 +112,7 @@ impl Intake {
 }
 
 /// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.
-#[inline]
+#[inline(always)]
 pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps: &mut Stamps, counters: &WorkerCounters) -> usize {
     let moved = match &mut intake.source {
         Source::Queue { rxq, .. } => rxq.receive(burst, limit),

@@ -220,6 +220,8 @@ impl Worker {
         let mut idle_turns = 0;
         let mut is_resting = false;
         let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
+        // held here, so that a turn need not look them up after every call
+        let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
         loop {
             let is_busy = match self.phase.get() {
                 Phase::Running => {
@@ -227,7 +229,7 @@ impl Worker {
                     if std::mem::take(&mut is_resting) {
                         self.intakes.iter_mut().for_each(Intake::resume);
                     }
-                    self.turn(&mut desk, &mut unflushed_turns)
+                    self.turn(&plan, &counters, &mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
                     let has_received = self.bypass(&mut desk);
@@ -265,15 +267,15 @@ impl Worker {
         }
     }
 
-    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do.
-    #[inline]
-    fn turn(&mut self, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters` are
+    /// the worker's own.
+    #[inline(always)]
+    fn turn(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
         if self.live.refresh().is_some()
             && let Some(maker) = &mut self.maker
         {
             maker.take_up(self.live.get());
         }
-        let limit = self.plan.settings.burst;
         // an lcore that transmits for others has nothing to poll, and does not wait for more
         let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
@@ -282,63 +284,60 @@ impl Worker {
             keep_step(&mut self.intakes);
         }
         for at in 0..self.intakes.len() {
-            desk.profile.begin(&self.counters.lcore);
+            desk.profile.begin(&counters.lcore);
             let polled = desk.latency.poll();
             let intake = &mut self.intakes[at];
-            let mut limit = limit;
-            if self.outlets.has_captures && intake.is_flat_out() {
-                limit = limit.min(self.outlets.capture_room(self.live.get()));
+            let is_plain = intake.is_plain();
+            let mut limit = plan.settings.burst;
+            if !is_plain {
+                limit = intake.room(limit, &self.outlets, &self.live);
                 if limit == 0 {
-                    (is_full, held) = (false, Held::Stay);
+                    if intake.is_flat_out() {
+                        (is_full, held) = (false, Held::Stay);
+                    }
                     continue;
                 }
             }
-            if let Some(spread) = &intake.spread {
-                limit = spread.room(limit);
-                if limit == 0 {
-                    continue;
-                }
-            }
-            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters);
+            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, counters);
             is_full &= received == limit;
-            if received == limit || intake.is_behind() {
+            if received == limit || !is_plain && intake.is_behind() {
                 held = Held::Stay;
             }
             if received == 0 {
                 continue;
             }
             is_busy = true;
-            self.carry(desk, at, received, polled);
+            self.carry(plan, counters, desk, at, received, polled);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
-            self.counters.lcore.enter(Stage::Flush);
-            is_busy |= flush(&mut self.outlets, held, &self.counters).has_moved;
+            counters.lcore.enter(Stage::Flush);
+            is_busy |= flush(&mut self.outlets, held, counters).has_moved;
         }
         is_busy
     }
 
     /// Carries a burst of `received` packets to where its port's packets go.
     #[inline(always)]
-    fn carry(&mut self, desk: &mut Desk, at: usize, received: usize, polled: Option<u64>) {
+    fn carry(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, at: usize, received: usize, polled: Option<u64>) {
         let intake = &self.intakes[at];
         desk.latency.received();
         if intake.spread.is_some() {
             self.spread(desk, at);
         } else {
-            let input = &self.plan.inputs[intake.port.0];
+            let input = &plan.inputs[intake.port.0];
             if let Some(straight) = &input.straight
                 && self.live.get().go_straight[intake.port.0]
             {
-                settle_straight(straight, received, &self.counters);
-                desk.profile.enter(&self.counters.lcore, Stage::Egress);
-                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, &self.counters);
+                settle_straight(straight, received, counters);
+                desk.profile.enter(&counters.lcore, Stage::Egress);
+                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, counters);
             } else {
                 self.judge(desk, at, polled);
             }
         }
-        desk.profile.end(&self.counters.lcore, received);
+        desk.profile.end(&counters.lcore, received);
     }
 
     /// Hands a burst to the work lcores.
@@ -367,7 +366,8 @@ impl Worker {
             let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, &self.counters);
             if received > 0 {
                 is_left = true;
-                self.carry(desk, at, received, None);
+                let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+                self.carry(&plan, &counters, desk, at, received, None);
             }
         }
         is_left
