@@ -6,6 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use support::{Account, EAL, Lab, assert_same, has_program, packets, tcpdump_selects};
 
 fn folder() -> PathBuf {
@@ -138,9 +139,9 @@ fn the_demo_sends_what_its_rules_say() {
     assert_eq!(account.number("rules/50/matched").div_ceil(10), out(&lab, "recorder").len() as u64);
 }
 
-/// The block of README.md that begins with this fence.
-fn readme_block(fence: &str) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+/// The block of a document that begins with this fence.
+fn block(document: &str, fence: &str) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("a document");
     let rest = &text[text.find(fence).expect("the block") + fence.len()..];
     rest[..rest.find("```").expect("its end")].trim_start_matches('\n').to_owned()
 }
@@ -150,9 +151,22 @@ fn the_readmes_pipeline_prints_what_it_says() {
     let lab = Lab::new();
     std::fs::create_dir(lab.path("demo-out")).expect("a writable folder");
     lab.write("demo-out/traffic.pcap", tapline_traffic::office().to_pcap());
-    let pipeline = readme_block("```pipe\n");
+    let pipeline = block("README.md", "```pipe\n");
     assert_eq!(pipeline.lines().count(), 5);
-    assert_eq!(lab.account(&pipeline, &[]).stdout, readme_block("```text\n"));
+    let account = lab.account(&pipeline, &[]);
+    assert_eq!(account.stdout, block("README.md", "```text\n"));
+    let shown: Value = serde_json::from_str(&block("docs/statistics.md", "```json\n")).expect("the example is JSON");
+    assert_eq!(fields(&shown), fields(account.last()), "docs/statistics.md shows other fields");
+}
+
+/// The paths of all fields of an object, in order.
+fn fields(value: &Value) -> Vec<String> {
+    let Value::Object(entries) = value else { return Vec::new() };
+    let with_theirs = |(key, value)| {
+        let theirs = fields(value).into_iter().map(move |path| format!("{key}/{path}"));
+        std::iter::once(String::clone(key)).chain(theirs)
+    };
+    entries.iter().flat_map(with_theirs).collect()
 }
 
 /// Were it not so, a dissector at a tool would complain of what Tapline never touched.
