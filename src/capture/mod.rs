@@ -2,7 +2,7 @@
 //!
 //! The offline filter, replay ports and capture tools stand on this module; it needs no EAL. [`Reader`] hands out packets in bursts
 //! that are borrowed from its buffer, so a packet costs no allocation and no copy; [`Writer`] gathers records into large writes, and
-//! carries records over byte for byte where input and output have one format.
+//! carries records over byte for byte where input and output have one format; [`scan`] judges a long file's packets with several threads.
 //!
 //! It is our own and not a crate's because replay puts it in the packet path, because a damaged file must yield everything before the damage
 //! and the byte offset of it, and because records are carried over whole (pcap-parser 0.17 and pcap-file 3.0.0-rc.3, both maintained,
@@ -15,6 +15,7 @@ mod error;
 mod pcap;
 mod pcapng;
 mod reader;
+pub mod scan;
 mod source;
 mod writer;
 

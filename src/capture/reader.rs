@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use super::bytes::ByteOrder;
 use super::error::{Error, ErrorKind};
 use super::pcapng;
-use super::source::Input;
+use super::source::{Input, Part};
 use super::{Format, Interface, InterfaceId, LinkType, pcap};
 use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::Frame;
@@ -195,7 +196,7 @@ impl<'a> Burst<'a> {
     }
 
     /// Where packet `index`'s record lies in the span.
-    pub fn record_range(&self, index: usize) -> std::ops::Range<usize> {
+    pub fn record_range(&self, index: usize) -> Range<usize> {
         let entry = &self.entries[index];
         entry.record_at as usize..entry.record_at as usize + entry.record_len as usize
     }
@@ -214,6 +215,48 @@ impl<'a> Burst<'a> {
     /// The byte order of the section.
     pub fn byte_order(&self) -> ByteOrder {
         self.order
+    }
+}
+
+/// The packets of a part of a file, for whoever read it.
+pub(super) struct ReadPart {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    entries: Vec<Entry>,
+    /// As they were at the begin of the part, and wherever they changed.
+    interfaces: Vec<Vec<Interface>>,
+    /// What is wrong behind the last packet.
+    pub damage: Option<Error>,
+    /// There are no more packets in the file.
+    pub is_last: bool,
+}
+
+/// A burst by its places in a part.
+struct Span {
+    bytes: Range<usize>,
+    entries: Range<usize>,
+    interfaces: usize,
+    order: ByteOrder,
+    begins_section: bool,
+    has_cut: bool,
+}
+
+impl ReadPart {
+    /// The bursts, in order.
+    pub fn bursts(&self) -> impl Iterator<Item = Burst<'_>> {
+        self.spans.iter().map(|span| Burst {
+            entries: &self.entries[span.entries.clone()],
+            span: &self.bytes[span.bytes.clone()],
+            order: span.order,
+            interfaces: &self.interfaces[span.interfaces],
+            begins_section: span.begins_section,
+            has_cut: span.has_cut,
+        })
+    }
+
+    /// The buffer, for another part.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -238,6 +281,53 @@ impl Reader {
     /// kept busy and a second core is free.
     pub fn read_ahead(file: File) -> Result<Self, Error> {
         Self::from_input(Input::read_ahead(file).map_err(|error| Error::new(0, ErrorKind::Io(error)))?)
+    }
+
+    /// Begins a capture whose first part is this.
+    pub(super) fn of_parts(first: Part) -> Result<Self, Error> {
+        Self::from_input(Input::of_parts(first))
+    }
+
+    /// Finds the packets of the part in hand, and of the next one if it is given.
+    pub(super) fn read_part(&mut self, next: Option<Part>) -> ReadPart {
+        if let Some(next) = next {
+            self.input.attach(next);
+        }
+        let mut part = ReadPart {
+            bytes: Vec::new(),
+            spans: Vec::new(),
+            entries: Vec::new(),
+            interfaces: Vec::new(),
+            damage: None,
+            is_last: false,
+        };
+        part.interfaces.push(self.interfaces.clone());
+        loop {
+            match self.parse(MAX_BURST) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(damage) => {
+                    part.damage = Some(damage);
+                    break;
+                }
+            }
+            if self.begins_section || part.interfaces.last().is_none_or(|known| known.len() != self.interfaces.len()) {
+                part.interfaces.push(self.interfaces.clone());
+            }
+            let start = self.input.start();
+            part.spans.push(Span {
+                bytes: start..start + self.span_len,
+                entries: part.entries.len()..part.entries.len() + self.entries.len(),
+                interfaces: part.interfaces.len() - 1,
+                order: self.byte_order(),
+                begins_section: self.begins_section,
+                has_cut: self.has_cut,
+            });
+            part.entries.extend_from_slice(&self.entries);
+        }
+        part.is_last = self.is_ended;
+        part.bytes = self.input.detach();
+        part
     }
 
     fn from_input(mut input: Input) -> Result<Self, Error> {
@@ -358,6 +448,11 @@ impl Reader {
             if self.needed > 0 {
                 let needed = std::mem::take(&mut self.needed);
                 self.fill(needed)?;
+                if self.input.available().len() < needed && !self.input.is_at_end() {
+                    // the rest of the record is in the next part
+                    self.needed = needed;
+                    return Ok(false);
+                }
                 if self.input.available().is_empty() {
                     self.is_ended = true;
                     return Ok(false);

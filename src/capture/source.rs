@@ -1,4 +1,5 @@
-//! Where a reader's bytes come from: any stream, or a file that a second thread reads ahead.
+//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead, or the parts of a file that several threads
+//! take turns with.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -30,6 +31,10 @@ pub(super) struct Input {
 enum Source {
     Stream(Box<dyn Read + Send>),
     ReadAhead(ReadAhead),
+    /// What was attached, and whether the file ends with it.
+    Part {
+        is_last: bool,
+    },
 }
 
 impl Input {
@@ -40,6 +45,36 @@ impl Input {
     /// Reads `file`, which must be a regular one, from its beginning, with a thread that reads ahead.
     pub fn read_ahead(file: File) -> io::Result<Self> {
         Ok(Self::new(Source::ReadAhead(ReadAhead::start(file)?)))
+    }
+
+    /// A window on a file whose parts are attached one after another.
+    pub fn of_parts(first: Part) -> Self {
+        let mut input = Self::new(Source::Part { is_last: false });
+        input.attach(first);
+        input
+    }
+
+    /// Puts a part behind what is unread.
+    pub fn attach(&mut self, part: Part) {
+        self.source = Source::Part { is_last: part.is_last() };
+        self.put_behind(part.0);
+    }
+
+    /// Gives away the bytes, of which what is unread is kept.
+    pub fn detach(&mut self) -> Vec<u8> {
+        let unread = self.available().to_vec();
+        (self.start, self.end) = (0, unread.len());
+        std::mem::replace(&mut self.bytes, unread)
+    }
+
+    /// Whether nothing comes behind what is available once [`fill`](Self::fill) could not get more.
+    pub fn is_at_end(&self) -> bool {
+        !matches!(self.source, Source::Part { is_last: false })
+    }
+
+    /// Where the available bytes lie in what [`detach`](Self::detach) gives.
+    pub fn start(&self) -> usize {
+        self.start
     }
 
     fn new(source: Source) -> Self {
@@ -69,6 +104,7 @@ impl Input {
             let is_end = match &mut self.source {
                 Source::Stream(_) => self.read_stream(len)?,
                 Source::ReadAhead(_) => self.next_chunk()?,
+                Source::Part { .. } => true,
             };
             if is_end {
                 break;
@@ -103,7 +139,16 @@ impl Input {
 
     fn next_chunk(&mut self) -> io::Result<bool> {
         let Source::ReadAhead(ahead) = &mut self.source else { return Ok(true) };
-        let Some(mut next) = ahead.next()? else { return Ok(true) };
+        let Some(next) = ahead.next()? else { return Ok(true) };
+        let spare = self.put_behind(next);
+        if let Source::ReadAhead(ahead) = &self.source {
+            ahead.give_back(spare);
+        }
+        Ok(false)
+    }
+
+    /// Puts a chunk behind what is unread; gives a buffer that is no longer needed.
+    fn put_behind(&mut self, mut next: Chunk) -> Vec<u8> {
         let kept = self.end - self.start;
         if kept <= HEADROOM_LEN {
             let start = HEADROOM_LEN - kept;
@@ -116,13 +161,43 @@ impl Input {
             self.bytes.extend_from_slice(&next.bytes[HEADROOM_LEN..HEADROOM_LEN + next.len]);
             (self.start, self.end) = (0, self.bytes.len());
         }
-        ahead.give_back(next.bytes);
-        Ok(false)
+        next.bytes
+    }
+}
+
+/// A part of a file, as long as all but the last.
+pub(super) struct Part(Chunk);
+
+impl Part {
+    /// Reads part `index` of `file` into `bytes`, a buffer that [`Input::detach`] gave or an empty one.
+    pub fn read(file: &File, index: u64, mut bytes: Vec<u8>) -> io::Result<Self> {
+        bytes.resize(HEADROOM_LEN + CHUNK_LEN, 0);
+        let len = read_chunk(file, index, &mut bytes)?;
+        Ok(Self(Chunk { bytes, len }))
+    }
+
+    fn is_last(&self) -> bool {
+        self.0.len < CHUNK_LEN
     }
 }
 
 fn chunk() -> Vec<u8> {
     vec![0; HEADROOM_LEN + CHUNK_LEN]
+}
+
+/// Reads chunk `index` behind the headroom of `bytes`; its length, which is less than `CHUNK_LEN` only at the end of the file.
+fn read_chunk(file: &File, index: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < CHUNK_LEN {
+        let offset = index * CHUNK_LEN as u64 + len as u64;
+        match file.read_at(&mut bytes[HEADROOM_LEN + len..], offset) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
 }
 
 /// Part of the file: `len` bytes after the headroom.
@@ -215,27 +290,13 @@ impl Shared {
         state.read.push_back(None);
         drop(state);
 
-        let result = self.read_chunk(index, &mut bytes).map(|len| Chunk { bytes, len });
+        let result = read_chunk(&self.file, index, &mut bytes).map(|len| Chunk { bytes, len });
 
         let mut state = self.lock();
         let place = state.read.len() - usize::try_from(state.unclaimed - index).expect("few chunks are in flight");
         state.read[place] = Some(result);
         self.changed.notify_one();
         Ok(state)
-    }
-
-    fn read_chunk(&self, index: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut len = 0;
-        while len < CHUNK_LEN {
-            let offset = index * CHUNK_LEN as u64 + len as u64;
-            match self.file.read_at(&mut bytes[HEADROOM_LEN + len..], offset) {
-                Ok(0) => break,
-                Ok(count) => len += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(len)
     }
 
     fn read_ahead(&self) {

@@ -1,6 +1,8 @@
 //! `tapline filter`: selects packets of a capture file, with tcpdump's meaning; needs no EAL and no privileges.
 //!
 //!     capture file -> Reader -> bursts of 64 -> expression -> Writer -> capture file
+//!
+//! Of a long file several threads read and judge a part each in turn ([`scan`](crate::capture::scan)).
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Seek, Write};
@@ -14,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::UsageError;
+use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
@@ -58,8 +61,10 @@ enum FormatArg {
     Pcapng,
 }
 
-/// A file as long as this is read by two threads.
-const READ_AHEAD_MIN_LEN: u64 = 4 << 20;
+/// A file as long as this is read by several threads.
+const SCAN_MIN_LEN: u64 = 4 << 20;
+/// Writing is done by one at a time: of more threads, some would only wait.
+const MOST_THREADS: usize = 4;
 /// How long a selected packet may wait in the buffer while others are looked for.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 /// Runs shorter than this show no progress.
@@ -75,42 +80,43 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.output == Path::new("-") && io::stdout().is_terminal() {
         return Err(UsageError("standard output is a terminal; send it to a file or a pipe, or name a file with -w".into()).into());
     }
-    let (mut reader, metadata) = open(&args.input)?;
-    let mut selector = Selector::new(expression, through);
-    selector.learn(reader.interfaces())?;
-    let mut output = Output { args, header: reader.header(), input: (metadata.dev(), metadata.ino()), open: None };
-    let mut progress = Progress::new(args, metadata.len());
-    let is_live = !metadata.is_file();
-
-    let mut flushed_at = None;
-    let result = loop {
-        match reader.next_burst() {
-            Err(damage) => break Err(damage).with_context(|| shown(&args.input, "standard input")),
-            Ok(None) => break Ok(()),
-            Ok(Some(burst)) => {
-                let selection = match selector.select(&burst) {
-                    Ok(selection) => selection,
-                    Err(error) => break Err(error),
-                };
-                progress.count(burst.len(), selection);
-                if let Err(error) = output.write(&burst, selection) {
-                    break Err(error);
-                }
-            }
-        }
-        if reader.is_starved() {
-            // More is to be read, which may take any time where the input is a pipe.
-            let is_due = flushed_at.is_none_or(|at: Instant| at.elapsed() >= FLUSH_INTERVAL);
-            if is_live || is_due {
-                if let Err(error) = output.flush() {
-                    break Err(error);
-                }
-                flushed_at = Some(Instant::now());
-            }
-            progress.show(reader.offset());
-        }
+    let (file, metadata) = open(&args.input)?;
+    let context = || shown(&args.input, "standard input");
+    let selector = || Selector::new(expression.clone(), through);
+    let sink = |header| Selected {
+        output: Output { args, header, input: (metadata.dev(), metadata.ino()), open: None },
+        progress: Progress::new(args, metadata.len()),
+        is_live: !metadata.is_file(),
+        flushed_at: None,
+        has_interfaces: false,
     };
-    let result = result.and_then(|()| selector.check());
+    let threads = threads(&file, &metadata);
+    let (reader, mut sink, result) = if threads > 1 {
+        let scan = Scan::begin(file).with_context(context)?;
+        // a mistake in the expression is told before anything is written
+        selector().learn(scan.reader().interfaces())?;
+        let sink = sink(scan.reader().header());
+        let judge = || {
+            let mut selector = selector();
+            move |burst: &Burst<'_>, is_afresh: bool| selector.select(burst, is_afresh)
+        };
+        let (reader, sink, result) = scan.run(threads, judge, sink);
+        let result = result.or_else(|stop| match stop {
+            Stop::Damaged(damage) => Err(damage).with_context(context),
+            Stop::Refused(error) => Err(error),
+        });
+        (reader, sink, result)
+    } else {
+        let mut reader = Reader::from_stream(Box::new(file)).with_context(context)?;
+        let mut selector = selector();
+        selector.learn(reader.interfaces())?;
+        let mut sink = sink(reader.header());
+        let result = select_alone(&mut reader, &mut selector, &mut sink, context);
+        (reader, sink, result)
+    };
+    sink.has_interfaces |= !reader.interfaces().is_empty();
+    let result = if sink.has_interfaces { result } else { result.and_then(|()| selector().compile(LinkType::ETHERNET).map(drop)) };
+    let Selected { output, progress, .. } = sink;
     let is_refused = result.as_ref().is_err_and(|error| error.is::<UsageError>());
     let result = if is_refused && output.open.is_none() {
         result
@@ -128,6 +134,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
+/// Reads, judges and writes with one thread, as packets come.
+fn select_alone(reader: &mut Reader, selector: &mut Selector, sink: &mut Selected<'_>, context: impl Fn() -> String) -> Result<()> {
+    while let Some(burst) = reader.next_burst().with_context(&context)? {
+        let selection = selector.select(&burst, false)?;
+        sink.take(&burst, selection)?;
+        if reader.is_starved() {
+            sink.pause(reader.offset())?;
+        }
+    }
+    Ok(())
+}
+
 /// What the words ask for: the expression, as tcpdump joins them, and the layers that it looks through.
 fn request(words: &[String]) -> Result<(String, Through)> {
     let joined = format!(" {}", words.join(" "));
@@ -139,19 +157,21 @@ fn request(words: &[String]) -> Result<(String, Through)> {
 }
 
 /// Opens the capture; standard input is a file like others.
-fn open(path: &Path) -> Result<(Reader, Metadata)> {
+fn open(path: &Path) -> Result<(File, Metadata)> {
     let context = || shown(path, "standard input");
-    let mut file = if path == Path::new("-") { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) }
+    let file = if path == Path::new("-") { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) }
         .with_context(context)?;
     let metadata = file.metadata().with_context(context)?;
-    let has_second_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-    let is_long = metadata.is_file() && metadata.len() >= READ_AHEAD_MIN_LEN;
-    let reader = if is_long && has_second_core && file.stream_position().is_ok_and(|position| position == 0) {
-        Reader::read_ahead(file)
-    } else {
-        Reader::from_stream(Box::new(file))
-    };
-    Ok((reader.with_context(context)?, metadata))
+    Ok((file, metadata))
+}
+
+/// How many threads read and judge: several for a long file on several cores.
+fn threads(mut file: &File, metadata: &Metadata) -> usize {
+    let is_long = metadata.is_file() && metadata.len() >= SCAN_MIN_LEN;
+    if !is_long || !file.stream_position().is_ok_and(|position| position == 0) {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS))
 }
 
 /// A path as messages name it.
@@ -208,13 +228,9 @@ impl Selector {
         Ok(Judge::new(FilterTerm { programs: vec![program], prefixes: None, through: self.through }))
     }
 
-    /// Finds a mistake in the expression although the capture had no interface.
-    fn check(&self) -> Result<()> {
-        if self.filters.is_empty() { self.compile(LinkType::ETHERNET).map(drop) } else { Ok(()) }
-    }
-
-    fn select(&mut self, burst: &Burst<'_>) -> Result<Selection> {
-        if burst.begins_section() || burst.interfaces().len() != self.by_interface.len() {
+    /// `is_afresh` where the burst before this one was judged by another selector.
+    fn select(&mut self, burst: &Burst<'_>, is_afresh: bool) -> Result<Selection> {
+        if is_afresh || burst.begins_section() || burst.interfaces().len() != self.by_interface.len() {
             self.learn(burst.interfaces())?;
         }
         let mut frames = [Frame::whole(&[]); MAX_BURST];
@@ -256,6 +272,37 @@ impl Judge {
     }
 }
 
+/// Where judged packets go.
+struct Selected<'a> {
+    output: Output<'a>,
+    progress: Progress,
+    /// The input is no file: what it will give may take any time.
+    is_live: bool,
+    flushed_at: Option<Instant>,
+    /// The expression was compiled for some link type.
+    has_interfaces: bool,
+}
+
+impl Sink for Selected<'_> {
+    type Error = anyhow::Error;
+
+    fn take(&mut self, burst: &Burst<'_>, selection: Selection) -> Result<()> {
+        self.has_interfaces |= !burst.interfaces().is_empty();
+        self.progress.count(burst.len(), selection);
+        self.output.write(burst, selection)
+    }
+
+    fn pause(&mut self, offset: u64) -> Result<()> {
+        let is_due = self.flushed_at.is_none_or(|at| at.elapsed() >= FLUSH_INTERVAL);
+        if self.is_live || is_due {
+            self.output.flush()?;
+            self.flushed_at = Some(Instant::now());
+        }
+        self.progress.show(offset);
+        Ok(())
+    }
+}
+
 /// The file that is written; created when the first burst was judged, so that a wrong expression leaves an existing file as it is.
 struct Output<'a> {
     args: &'a Args,
@@ -266,7 +313,7 @@ struct Output<'a> {
 }
 
 struct OpenOutput {
-    writer: Writer<Box<dyn Write>>,
+    writer: Writer<Box<dyn Write + Send>>,
     /// Records are kept byte for byte.
     is_carried: bool,
     /// Parts of a microsecond would be lost although nobody asked for it.
@@ -318,7 +365,7 @@ impl Output<'_> {
         Ok(self.open.as_mut().expect("opened above"))
     }
 
-    fn create(&self) -> Result<Box<dyn Write>> {
+    fn create(&self) -> Result<Box<dyn Write + Send>> {
         let path = &self.args.output;
         if path == Path::new("-") {
             // Not `io::stdout()`, which looks for line ends.
