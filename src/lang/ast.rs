@@ -578,6 +578,8 @@ pub struct Dedup {
     pub ignore: Vec<Spanned<DedupIgnore>>,
     pub scope: Vec<Name>,
     pub action: Option<Spanned<DedupAction>>,
+    /// The VLAN of `action tag VLAN`.
+    pub tag_vlan: Option<Spanned<u16>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
