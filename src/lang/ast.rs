@@ -424,6 +424,8 @@ pub enum HashKind {
     Vlan,
     Vni,
     Teid,
+    /// As NICs hash.
+    Rss,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

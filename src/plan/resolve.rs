@@ -1334,6 +1334,7 @@ fn hash_kind(kind: ast::HashKind) -> HashKind {
         ast::HashKind::Vlan => HashKind::Vlan,
         ast::HashKind::Vni => HashKind::Vni,
         ast::HashKind::Teid => HashKind::Teid,
+        ast::HashKind::Rss => HashKind::Rss,
     }
 }
 
