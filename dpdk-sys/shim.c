@@ -10,6 +10,11 @@
 #include "shim.h"
 
 uint64_t tl_rx_offload_timestamp(void) { return RTE_ETH_RX_OFFLOAD_TIMESTAMP; }
+uint64_t tl_rx_offload_rss_hash(void) { return RTE_ETH_RX_OFFLOAD_RSS_HASH; }
+uint64_t tl_rss_ports(void)
+{
+	return RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+}
 uint64_t tl_rx_offload_scatter(void) { return RTE_ETH_RX_OFFLOAD_SCATTER; }
 uint64_t tl_rx_offload_vlan_strip(void) { return RTE_ETH_RX_OFFLOAD_VLAN_STRIP; }
 uint64_t tl_tx_offload_multi_segs(void) { return RTE_ETH_TX_OFFLOAD_MULTI_SEGS; }

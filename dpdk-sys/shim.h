@@ -24,8 +24,22 @@ enum tl_mbuf_offset {
 	TL_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	TL_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	TL_MBUF_NEXT = offsetof(struct rte_mbuf, next),
-	TL_MBUF_RSS = offsetof(struct rte_mbuf, hash),
+	TL_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
+	TL_MBUF_PACKET_TYPE = offsetof(struct rte_mbuf, packet_type),
 	TL_MBUF_SIZE = sizeof(struct rte_mbuf),
+};
+
+/* What drivers say of a received packet, as far as Tapline asks (rte_mbuf_core.h, rte_mbuf_ptype.h). */
+enum tl_mbuf_word {
+	TL_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH,
+	TL_PTYPE_ETHER = RTE_PTYPE_L2_ETHER,
+	TL_PTYPE_L3 = RTE_PTYPE_L3_MASK,
+	TL_PTYPE_IPV4 = RTE_PTYPE_L3_IPV4,
+	TL_PTYPE_IPV4_EXT_UNKNOWN = RTE_PTYPE_L3_IPV4_EXT_UNKNOWN,
+	TL_PTYPE_IPV6 = RTE_PTYPE_L3_IPV6,
+	TL_PTYPE_L4 = RTE_PTYPE_L4_MASK,
+	TL_PTYPE_TCP = RTE_PTYPE_L4_TCP,
+	TL_PTYPE_UDP = RTE_PTYPE_L4_UDP,
 };
 
 /* What an ethdev says of itself, as far as Tapline asks; a struct of our own so that releases may differ. */
@@ -60,6 +74,9 @@ struct tl_eth_link {
 
 /* Offload bits that bindgen cannot evaluate. */
 uint64_t tl_rx_offload_timestamp(void);
+uint64_t tl_rx_offload_rss_hash(void);
+/* TCP and UDP over IPv4 and IPv6, by addresses and ports. */
+uint64_t tl_rss_ports(void);
 uint64_t tl_rx_offload_scatter(void);
 uint64_t tl_rx_offload_vlan_strip(void);
 uint64_t tl_tx_offload_multi_segs(void);

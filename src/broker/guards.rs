@@ -47,6 +47,56 @@ impl Watchdog {
     }
 }
 
+/// The time that tools are judged by: it stands still while a worker does, because a tool cannot accept a packet that no worker offers, and
+/// what it answers waits until a worker polls. On a machine with more threads than CPUs a worker may go without one for a while.
+#[derive(Clone, Default, Debug)]
+pub struct Pace {
+    looked: Duration,
+    /// By worker: its turns, and since when they have been so many.
+    workers: Vec<(u64, Duration)>,
+    time: Duration,
+    excused: Duration,
+}
+
+/// A worker that has not finished a turn for this long, besides the longest time that it may sleep, stands still.
+const STANDSTILL: Duration = Duration::from_millis(20);
+/// Nor does a step of the control thread longer than this say anything of tools: it stood still itself.
+const LONGEST_STEP: Duration = Duration::from_millis(50);
+/// A worker that stands still for longer than this is held up by more than others' work: perhaps by a tool's driver.
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(5);
+
+impl Pace {
+    /// Workers have finished these `turns` at `now`, and may sleep for `longest_sleep`.
+    pub fn look(&mut self, turns: impl Iterator<Item = u64>, now: Duration, longest_sleep: Duration) {
+        let elapsed = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        let mut is_held = false;
+        for (index, turns) in turns.enumerate() {
+            if index == self.workers.len() {
+                self.workers.push((turns, now));
+            }
+            let (known, since) = &mut self.workers[index];
+            if *known != turns {
+                (*known, *since) = (turns, now);
+            }
+            let quiet = now.saturating_sub(*since);
+            is_held |= quiet > STANDSTILL + longest_sleep && quiet < LONGEST_STANDSTILL + longest_sleep;
+        }
+        let counted = if is_held { Duration::ZERO } else { elapsed.min(LONGEST_STEP) };
+        self.time += counted;
+        self.excused += elapsed - counted;
+    }
+
+    /// The time so far.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// What went by besides since this was asked last.
+    pub fn take_excused(&mut self) -> Duration {
+        std::mem::take(&mut self.excused)
+    }
+}
+
 /// An alarm with hold-off: above the threshold for all of `hold` raises it, not above for all of `hold` clears it.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Alarm {
@@ -133,6 +183,37 @@ mod tests {
         assert_eq!(dog.look(2, ms(1000), limit), Some(Turn::Recovered(ms(900))));
         assert_eq!(dog.look(3, ms(1100), limit), None);
         assert_eq!(dog.stalls, 1);
+    }
+
+    /// Looks every 5 ms until `until`, at a worker whose turns go on unless it is held.
+    fn keep_pace(pace: &mut Pace, now: &mut u64, until: u64, is_held: bool, turns: &mut u64) {
+        while *now < until {
+            *now += 5;
+            *turns += u64::from(!is_held);
+            pace.look([*turns, *now].into_iter(), ms(*now), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn time_stands_still_while_a_worker_does_but_not_for_ever() {
+        let (mut pace, mut now, mut turns) = (Pace::default(), 0, 0);
+        keep_pace(&mut pace, &mut now, 1000, false, &mut turns);
+        assert_eq!((pace.time(), pace.take_excused()), (ms(1000), ms(0)));
+        keep_pace(&mut pace, &mut now, 2000, true, &mut turns);
+        assert_eq!((pace.time(), pace.take_excused()), (ms(1020), ms(980)));
+        keep_pace(&mut pace, &mut now, 3000, false, &mut turns);
+        assert_eq!((pace.time(), pace.take_excused()), (ms(2020), ms(0)), "it goes on where it stood");
+        keep_pace(&mut pace, &mut now, 13_000, true, &mut turns);
+        assert!(pace.time() > ms(2020 + 4_900) && pace.take_excused() < ms(5_000), "no longer than five seconds");
+    }
+
+    #[test]
+    fn a_worker_that_sleeps_does_not_stand_still_and_a_control_thread_that_did_counts_little() {
+        let mut pace = Pace::default();
+        (1..=100).for_each(|look| pace.look([look / 20].into_iter(), ms(5 * look), ms(100)));
+        assert_eq!(pace.time(), ms(500));
+        pace.look([99].into_iter(), ms(2500), ms(100));
+        assert_eq!((pace.time(), pace.take_excused()), (ms(550), ms(1950)));
     }
 
     proptest! {

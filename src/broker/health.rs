@@ -271,6 +271,13 @@ impl Health {
         (from != to).then_some(Event { time_ns: now_ns, from, to, reason })
     }
 
+    /// So much of the time that went by was no time of the tool's: those who hold its packets did not run.
+    pub fn excuse(&mut self, excused_ns: u64, now_ns: u64) {
+        if let Some(since) = &mut self.waiting_since_ns {
+            *since = since.saturating_add(excused_ns).min(now_ns);
+        }
+    }
+
     /// When the state may change by time alone: feed `Tick` then.
     pub fn next_change_ns(&self) -> Option<u64> {
         if self.state != ToolState::Down {
@@ -441,6 +448,19 @@ mod tests {
         assert_eq!(health.state(), ToolState::Down);
         let events = run(&mut health, &[(1, NextHop { is_resolved: true }), (50, NextHop { is_resolved: false })]);
         assert_eq!(events, [(1, ToolState::Up, "recovered"), (50, ToolState::Down, "unresolved")]);
+    }
+
+    #[test]
+    fn time_that_workers_did_not_have_is_no_stall() {
+        let stuck = Transmit { accepted: 0, waiting: 50 };
+        let mut health = Health::new(HealthSpec { stall_ns: 1000, ..HealthSpec::LOCAL }, true);
+        assert_eq!(health.observe(stuck, 100), None);
+        for now_ns in [1200, 2300, 3400] {
+            health.excuse(1000, now_ns);
+            assert_eq!(health.observe(stuck, now_ns), None, "{now_ns}");
+        }
+        assert_eq!(health.observe(stuck, 4099), None);
+        assert_eq!(health.observe(stuck, 4100).map(|event| event.reason), Some(Reason::Stalled), "1000 ns of its own");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
-use guards::{Alarm, LinkTie, STALL_LIMIT, Turn, Watchdog};
+use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
 use neighbours::Neighbours;
 use recorder::Recorder;
 use watch::Watch;
@@ -115,6 +115,8 @@ struct Guards {
     /// What each tool was sent at the last look: packets and bytes.
     sent: Vec<(u64, u64)>,
     looked: Duration,
+    /// The time that tools are judged by.
+    pace: Pace,
     ties: Vec<LinkTie>,
     /// Wires whose driver cannot set the link.
     untied: Vec<bool>,
@@ -188,15 +190,18 @@ impl Broker {
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
         let mut log = self.watch.keep_schedules(now_ns);
+        let now = self.started.elapsed();
+        let turns = self.counters.iter().map(|counters| counters.lcore.turns.get());
+        self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
+            let excused_ns = nanoseconds(self.guards.pace.take_excused());
             let links: Vec<bool> = self.ports.iter().map(|port| port.link().is_up).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, &links, &self.counters));
+            log.extend(self.watch.look(now_ns, excused_ns, &links, &self.counters));
         }
-        let now = self.started.elapsed();
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
-            let elapsed_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+            let elapsed_ns = nanoseconds(self.guards.pace.time());
             log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
         } else {
             self.neighbours.rest();
@@ -292,8 +297,13 @@ impl Broker {
         snapshot
     }
 
+    /// How long a worker without work may sleep.
+    fn longest_sleep(&self) -> Duration {
+        if let Idle::Sleep { longest } = self.plan.settings.idle { longest } else { Duration::ZERO }
+    }
+
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
-        let longest = if let Idle::Sleep { longest } = self.plan.settings.idle { longest } else { Duration::ZERO };
+        let longest = self.longest_sleep();
         self.guards.dogs.resize(self.seats.len(), Watchdog::default());
         for ((dog, seat), counters) in self.guards.dogs.iter_mut().zip(&self.seats).zip(&self.counters) {
             let lcore = seat.lcore.0;
@@ -448,4 +458,8 @@ impl Drop for Broker {
             std::mem::forget(self.eal.take());
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -151,7 +151,8 @@ impl Neighbours {
         self.probes.iter_mut().for_each(|probe| probe.prober.clear_counts());
     }
 
-    /// Reads the post, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set. Gives lines for the log.
+    /// Reads the post, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set, and that stands
+    /// still while workers do. Gives lines for the log.
     pub fn look(&mut self, elapsed_ns: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
         let mut log = Vec::new();
         self.clock_ns += elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));

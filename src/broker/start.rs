@@ -362,6 +362,8 @@ struct StartedPort {
     txqs: Vec<Option<TxQueue>>,
     /// What the user should know of it.
     note: Option<String>,
+    /// Its NIC says how it hashed packets.
+    gives_rss: bool,
 }
 
 fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
@@ -379,7 +381,9 @@ fn start_replay(
     progress: &Arc<Progress>,
     workers: usize,
 ) -> Result<StartedPort, Error> {
-    let Some(replay) = replay else { return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None }) };
+    let Some(replay) = replay else {
+        return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
+    };
     let port_plan = &plan.ports[index];
     let count = pool_size(plan, index, port_plan, workers as u32);
     let least = workers as u32 * MBUFS_A_WORKER;
@@ -393,7 +397,7 @@ fn start_replay(
     let step_ns = plan.order_of(PortId(index));
     let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
         .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
-    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None })
+    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None, gives_rss: false })
 }
 
 /// The mempools that ports receive into.
@@ -472,6 +476,7 @@ fn start_port(
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
         wants_rx_timestamps: plan.inputs[index].needs_stamps,
+        wants_rss_hashes: plan.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
@@ -484,7 +489,8 @@ fn start_port(
         };
         Source::Queue { rxq, clock }
     });
-    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect(), note };
+    let gives_rss = config.wants_rss_hashes && rx_queues > 1 && port.gives_rss_hashes();
+    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect(), note, gives_rss };
     clocks.add(match clock {
         ChosenClock::Poll => PortClock::Poll,
         ChosenClock::Epoch { source, .. } => PortClock::Given(source),
@@ -591,7 +597,14 @@ fn hire(
                 let (sender, ring) = ring::create(eal, spread::RING_PACKETS, lcore::socket_of(eal, lcores[seat]))?;
                 rings.push(sender);
                 let source = Source::Ring { ring, times: times.clone() };
-                intakes[seat].push(Intake { port: id, source, endpoint: None, post: posts[index].clone(), spread: None });
+                intakes[seat].push(Intake {
+                    port: id,
+                    source,
+                    endpoint: None,
+                    post: posts[index].clone(),
+                    spread: None,
+                    gives_rss: false,
+                });
             }
         }
         let can_wait = attached[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &plan.ports[index].devargs));
@@ -600,7 +613,14 @@ fn hire(
             let spread = is_spread.then(|| Box::new(Spread::new(rings.clone(), spread_hash(plan), can_wait, times.clone())));
             let endpoint = endpoint(&plan.ports[index], &mut ends.reports[index]);
             let post = posts[index].clone().filter(|_| !is_spread);
-            intakes[pollers[next % pollers.len()]].push(Intake { port: id, source, endpoint, post, spread });
+            intakes[pollers[next % pollers.len()]].push(Intake {
+                port: id,
+                source,
+                gives_rss: port.gives_rss && endpoint.is_none(),
+                endpoint,
+                post,
+                spread,
+            });
             next += 1;
         }
     }

@@ -163,8 +163,9 @@ impl Watch {
         log
     }
 
-    /// Judges tools by the ports' links and the workers' counters, and moves buckets. Gives lines for the log.
-    pub fn look(&mut self, now_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
+    /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns` are no
+    /// tool's fault. Gives lines for the log.
+    pub fn look(&mut self, now_ns: u64, excused_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
@@ -193,6 +194,7 @@ impl Watch {
                 observations.push(Observation::Emptied);
             }
             self.tools[index].sent = sent;
+            self.tools[index].health.excuse(excused_ns, now_ns);
             for observation in observations {
                 is_changed |= self.observe(ToolId(index), observation, now_ns, &mut log);
             }

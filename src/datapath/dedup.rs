@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::dpdk::Frame;
+use crate::dpdk::carryless::Carryless;
 use crate::stats::counters::Counter;
 
 /// Fields that may differ between copies of one packet: `ignore ttl,tos,vlan,mac,tcp-seq`.
@@ -298,22 +299,28 @@ const MOST_BYTES: usize = 65_536;
 /// The part of a frame that is copied to be masked: two MAC addresses, an IPv4 header with options and a TCP header fit.
 const HEAD_BYTES: usize = 128;
 
-/// A keyed hash of frames: NH over 64-bit words twice, the second time with the key shifted by a pair, so that two different frames
-/// agree in both sums with a probability of at most 2^-128; the first makes the tag, the second the set.
+/// A keyed hash of frames, in two sums of products of which one makes the tag and the other the set: two different frames agree in both
+/// with a probability of at most 2^-128. The products are carry-less where the processor has them ([`Carryless`]), else NH over 64-bit words.
 ///
-/// On the reference machine it took 115 ns for 1504 bytes and 11 ns for 64, xxh3-128 91 and 6; but xxh3 multiplies 32-bit halves and
-/// promises nothing about chosen frames, and a frame made to collide here is one that a tool never sees.
+/// xxh3-128 would take 91 ns for 1504 bytes on the reference machine where NH takes 115 and carry-less products less than half of that; but it promises
+/// nothing about chosen frames, and a frame made to collide here is one that a tool never sees.
 /// # Source
 /// RFC 4418 section 5.2 (NH and its Toeplitz construction), with 64-bit words as in VMAC (draft-krovetz-vmac-01).
 struct FrameHash {
     key: KeyedHash,
     words: Box<[u64]>,
+    carryless: Option<Carryless>,
 }
 
 impl FrameHash {
     fn new(secret: &Secret) -> FrameHash {
-        let words = (0..MOST_BYTES as u64 / 8 + 2).map(|index| secret.word(1000 + index)).collect();
-        FrameHash { key: KeyedHash::new(secret), words }
+        Self::with(secret, Carryless::detect())
+    }
+
+    fn with(secret: &Secret, carryless: Option<Carryless>) -> FrameHash {
+        let words = Carryless::key_words(HEAD_BYTES + MOST_BYTES) as u64;
+        let words = (0..words).map(|index| secret.word(1000 + index)).collect();
+        FrameHash { key: KeyedHash::new(secret), words, carryless }
     }
 
     #[inline]
@@ -331,9 +338,19 @@ impl FrameHash {
 
     /// Adds `bytes` to the sums, with the key from its `word` on.
     #[inline(always)]
-    fn sum(&self, mut sums: [u128; 2], word: usize, bytes: &[u8]) -> [u128; 2] {
-        let (pairs, tail) = bytes.as_chunks::<16>();
+    fn sum(&self, sums: [u128; 2], word: usize, bytes: &[u8]) -> [u128; 2] {
         let keys = &self.words[word..];
+        match self.carryless {
+            Some(carryless) => {
+                let [first, second] = carryless.sums(keys, bytes);
+                [sums[0] ^ first, sums[1] ^ second]
+            }
+            None => Self::sum_nh(sums, keys, bytes),
+        }
+    }
+
+    fn sum_nh(mut sums: [u128; 2], keys: &[u64], bytes: &[u8]) -> [u128; 2] {
+        let (pairs, tail) = bytes.as_chunks::<16>();
         for (pair, key) in pairs.iter().zip(keys.windows(4).step_by(2)) {
             sums = add_pair(sums, pair, key);
         }
@@ -616,6 +633,29 @@ mod tests {
             for (other_name, _, pairs) in cases.iter().filter(|(other_name, ..)| other_name != name) {
                 let (one, other) = &pairs[0];
                 assert_ne!(digest(one, *ignore), digest(other, *ignore), "{other_name} counts while {name} is ignored");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_told_apart_and_taken_together_whatever_products_the_processor_has() {
+        let secret = Secret::from_seed(1);
+        let hashes = Carryless::all().into_iter().map(Some).chain([None]).map(|products| FrameHash::with(&secret, products));
+        let ttl = Ignore { ttl: true, ..Ignore::default() };
+        for hash in hashes {
+            for len in [60, 64, 65, 127, 590, 1500, 9000] {
+                let mut frame = tcp_packet();
+                frame.extend((0u64..).map(|at| crate::datapath::sample::mix(at, 9) as u8).take(len - frame.len()));
+                let digest = |frame: &[u8], ignore| hash.digest(&Frame::whole(frame), &ignore, 1 << 40);
+                let routed = with(frame.clone(), &[(22, 63), (24, 0x15), (25, 0x94)]);
+                let mut changed = frame.clone();
+                changed[len - 1] ^= 1;
+                let longer = [&frame[..], &[0]].concat();
+                assert_eq!(digest(&frame, ttl), digest(&routed, ttl));
+                for other in [&routed, &changed, &longer] {
+                    assert_ne!(digest(&frame, Ignore::default()), digest(other, Ignore::default()), "{len} bytes");
+                }
+                assert_ne!(digest(&frame, ttl), digest(&changed, ttl), "{len} bytes");
             }
         }
     }

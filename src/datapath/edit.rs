@@ -13,6 +13,7 @@
 //! | 5 slice | the length | only the length | left, as above |
 //! | 6 rewrite | addresses and VLAN of the link | its front | none cover them |
 //! | 7 tag | adds four bytes | its front | none cover them |
+//! | 8 mark | adds four bytes in front of those | its front | none cover them |
 //!
 //! Offsets of masks and lengths of slices count in the frame after step 1.
 
@@ -31,7 +32,7 @@ mod strip;
 pub use anonymize::{Anonymize, Anonymizer};
 pub use strip::{Strip, StripSet};
 
-/// Free bytes that a draft's front needs before it: for the tag, rounded up to keep IP headers aligned.
+/// Free bytes that a draft's front needs before it: for the tags, rounded up to keep IP headers aligned.
 pub const DRAFT_HEADROOM: usize = 16;
 /// Bytes of a copy that are its own when its headers are edited: enough for a VXLAN with IPv6 and TCP inside. Longer stacks ask for
 /// the whole packet. To copy these takes 6 ns where 1500 bytes take 26 (Xeon model 207, November 2026, `cargo bench --bench edit`).
@@ -100,6 +101,8 @@ pub struct Edits {
     pub slice: Option<Slice>,
     pub rewrite: Rewrite,
     pub tag: Option<Tag>,
+    /// The VLAN of a further 802.1Q tag, the outermost: what duplicates are marked by (`dedup … action tag`).
+    pub mark: Option<u16>,
 }
 
 /// Edits that cannot be done as written.
@@ -276,7 +279,7 @@ impl EditPlan {
     /// # Errors
     /// What cannot be done as written; see `EditError`.
     pub fn compile(edits: Edits) -> Result<Self, EditError> {
-        for vlan in edits.rewrite.vlan.into_iter().chain(edits.tag.map(|tag| tag.tag.vlan)) {
+        for vlan in edits.rewrite.vlan.into_iter().chain(edits.tag.map(|tag| tag.tag.vlan)).chain(edits.mark) {
             if !(1..=4094).contains(&vlan) {
                 return Err(EditError::Vlan(vlan));
             }
@@ -301,7 +304,7 @@ impl EditPlan {
 
     fn needed(edits: &Edits) -> Reach {
         let mut front = 0;
-        if edits.tag.is_some() || edits.rewrite != Rewrite::default() {
+        if edits.tag.is_some() || edits.mark.is_some() || edits.rewrite != Rewrite::default() {
             front = LINK_LEN;
         }
         if !edits.strip.is_empty() || edits.anonymize.is_some() {
@@ -324,6 +327,11 @@ impl EditPlan {
         }
     }
 
+    /// What it was compiled from.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
     /// How much of a copy must be its own.
     pub fn reach(&self) -> Reach {
         self.reach
@@ -331,7 +339,7 @@ impl EditPlan {
 
     /// The most bytes by which a copy grows.
     pub fn added_len(&self) -> usize {
-        if self.edits.tag.is_some() { vlan::TAG_LEN } else { 0 }
+        vlan::TAG_LEN * (usize::from(self.edits.tag.is_some()) + usize::from(self.edits.mark.is_some()))
     }
 
     /// The longest that a copy of a frame of at most `len` bytes can be.
@@ -395,6 +403,9 @@ impl EditPlan {
             rewrite(&edits.rewrite, draft.front_mut());
             if let Some(tag) = edits.tag {
                 push_tag(tag, facts, draft);
+            }
+            if let Some(vlan) = edits.mark {
+                push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, from_port: false }, facts, draft);
             }
         }
         Ok(())

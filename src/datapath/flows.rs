@@ -32,6 +32,8 @@ pub struct Flows {
     /// Of the tunnels that packets came in, where the port terminates them.
     outer: Option<Box<[OuterId; MAX_BURST]>>,
     has_outer: bool,
+    /// The way to hash that NICs know.
+    rss: Option<usize>,
 }
 
 impl Flows {
@@ -47,6 +49,7 @@ impl Flows {
             has_hashes: vec![0; specs.len()],
             outer: None,
             has_outer: false,
+            rss: specs.iter().position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer),
         }
     }
 
@@ -56,6 +59,15 @@ impl Flows {
         self.has_layers = 0;
         self.has_hashes.fill(0);
         self.has_outer = false;
+    }
+
+    /// Takes the hashes that a NIC gave, if the plan hashes as NICs do: `given` writes them, and says of which packets. They are what
+    /// [`hashes`](Self::hashes) would find, so that a flow is where it belongs whoever hashes its packets.
+    #[inline]
+    pub fn take_rss(&mut self, given: impl FnOnce(&mut [u64; MAX_BURST]) -> Selection) {
+        if let Some(rss) = self.rss {
+            self.has_hashes[rss] = given(&mut self.hashes[rss]).0;
+        }
     }
 
     /// Notes the numbers of the tunnels that the burst's packets came in.
@@ -84,11 +96,37 @@ impl Flows {
     pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
         let missing = wanted.0 & !self.has_hashes[id.0];
         if missing != 0 {
-            self.layers(wanted, frames);
+            self.layers(Selection(missing), frames);
             let spec = &self.specs[id.0];
             flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), &mut self.hashes[id.0]);
             self.has_hashes[id.0] |= missing;
         }
         &self.hashes[id.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::packets;
+
+    #[test]
+    fn packets_that_the_nic_hashed_are_not_hashed_again_and_the_others_are() {
+        let packets = packets::mix(64, 4, 7);
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let spec = |kind| HashSpec { kind, depth: Depth::Outer, seed: 0 };
+        let specs = [spec(HashKind::FiveTuple), spec(HashKind::Rss)];
+        let (mut flows, mut alone) = (Flows::new(&specs, Depth::Outer), Flows::new(&specs, Depth::Outer));
+        let all = Selection::first(frames.len());
+        flows.take_rss(|hashes| {
+            (hashes[3], hashes[9]) = (33, 99);
+            Selection(1 << 3 | 1 << 9)
+        });
+        let mut expected = *alone.hashes(HashId(1), all, &frames);
+        (expected[3], expected[9]) = (33, 99);
+        assert_eq!(flows.hashes(HashId(1), all, &frames)[..frames.len()], expected[..frames.len()]);
+        assert_eq!(flows.hashes(HashId(0), all, &frames), alone.hashes(HashId(0), all, &frames), "other ways to hash are ours");
+        flows.clear();
+        assert_eq!(flows.hashes(HashId(1), all, &frames), alone.hashes(HashId(1), all, &frames));
     }
 }

@@ -7,9 +7,11 @@
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::parse::{Depth, Layers, Stack, innermost_unfragmented};
 use crate::dpdk::Frame;
+use crate::dpdk::port::RSS_KEY_WORD;
 use crate::headers::arp::Arp;
 use crate::headers::chunk;
 use crate::headers::ethernet;
+use crate::headers::ip;
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6::Ipv6;
 
@@ -31,6 +33,8 @@ pub enum HashKind {
     Vni,
     /// Tunnel endpoint id of GTP-U; without one as `FiveTuple` (`hash teid`).
     Teid,
+    /// IP addresses, and ports of TCP and UDP, as NICs hash them with the symmetric key (`hash rss`).
+    Rss,
 }
 
 impl HashKind {
@@ -61,7 +65,8 @@ fn fold(a: u64, b: u64) -> u64 {
 /// Two endpoints, in whatever order, and what both directions share.
 #[inline(always)]
 fn symmetric(a: u64, b: u64, shared: u64, seed: u64) -> u64 {
-    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let low = a.min(b);
+    let high = a ^ b ^ low;
     fold(fold(low ^ seed ^ FOLDS[0], high ^ FOLDS[1]) ^ shared, seed ^ FOLDS[2])
 }
 
@@ -84,6 +89,7 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
             let id = stack_of(depth, frame, layers).vlan(frame.bytes()).unwrap_or(0);
             identifier(u64::from(id), seed)
         }
+        HashKind::Rss => rss(frame, stack_of(depth, frame, layers)),
         HashKind::Vni => identified(depth, frame, layers, seed, |index| layers.shells()[index].vni(frame.bytes())),
         HashKind::Teid => identified(depth, frame, layers, seed, |index| layers.shells()[index].teid(frame.bytes())),
     }
@@ -115,15 +121,37 @@ pub fn flow_hash_burst(
                 hashes[i] = flow_hash($kind, $depth, seed, &frames[i], &layers[i]);
             }
         };
+        (tuple $kind:expr) => {
+            match depth {
+                Depth::Outer => each!(tuple $kind, Depth::Outer),
+                Depth::Full => each!(tuple $kind, Depth::Full),
+            }
+        };
+        (tuple $kind:expr, $depth:expr) => {{
+            const PROTOCOL: bool = matches!($kind, HashKind::FiveTuple);
+            let hash = |frame: &Frame<'_>, layers: &Layers| {
+                let stack = stack_of($depth, frame, layers);
+                match plain_tuple::<PROTOCOL>(frame, stack, seed) {
+                    Some(hash) => hash,
+                    None => other_tuple::<PROTOCOL>(frame, stack, seed),
+                }
+            };
+            if selected.count() as usize == frames.len() {
+                frames.iter().zip(layers).zip(hashes.iter_mut()).for_each(|((frame, layers), out)| *out = hash(frame, layers));
+            } else {
+                selected.indices().for_each(|i| hashes[i] = hash(&frames[i], &layers[i]));
+            }
+        }};
     }
     match kind {
         HashKind::Ip => each!(HashKind::Ip),
-        HashKind::IpPort => each!(HashKind::IpPort),
-        HashKind::FiveTuple => each!(HashKind::FiveTuple),
+        HashKind::IpPort => each!(tuple HashKind::IpPort),
+        HashKind::FiveTuple => each!(tuple HashKind::FiveTuple),
         HashKind::Mac => each!(HashKind::Mac),
         HashKind::Vlan => each!(HashKind::Vlan),
         HashKind::Vni => each!(HashKind::Vni),
         HashKind::Teid => each!(HashKind::Teid),
+        HashKind::Rss => each!(HashKind::Rss),
     }
 }
 
@@ -183,6 +211,24 @@ fn tuple<const PORTS: bool, const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stac
     }
 }
 
+/// As [`tuple`] with ports, of an unfragmented packet of IPv4 that has some; `None` of any other.
+#[inline(always)]
+fn plain_tuple<const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stack, seed: u64) -> Option<u64> {
+    let headers = stack.ipv4_to_ports(frame.bytes())?;
+    let header = Ipv4::at(headers, 0)?;
+    let ports = u32::from_be_bytes(*headers.last_chunk()?);
+    let source = u64::from(header.source()) << 16 | u64::from(ports >> 16);
+    let destination = u64::from(header.destination()) << 16 | u64::from(ports & 0xffff);
+    let protocol = if PROTOCOL { u64::from(stack.protocol()) } else { 0 };
+    Some(symmetric(source, destination, domain::IPV4 | protocol, seed))
+}
+
+/// As [`tuple`] with ports; of its own, so that it takes no registers from the loop over those that are plain.
+#[inline(never)]
+fn other_tuple<const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stack, seed: u64) -> u64 {
+    tuple::<true, PROTOCOL>(frame, stack, seed)
+}
+
 /// The ports that count: 0 where the kind has none, or the packet.
 #[inline(always)]
 fn ports<const PORTS: bool>(bytes: &[u8], stack: &Stack) -> (u64, u64) {
@@ -200,6 +246,53 @@ fn protocol<const PROTOCOL: bool>(stack: &Stack) -> u64 {
 fn address(address: u128, seed: u64) -> u64 {
     fold((address >> 64) as u64 ^ seed ^ FOLDS[3], address as u64 ^ FOLDS[2])
 }
+
+/// What RSS gives with the symmetric key. That repeats a word of 16 bits, so the Toeplitz hash depends on the exclusive or of all such
+/// words of addresses and ports alone, and its halves are equal. ARP is hashed by its protocol addresses, what is no IP by its MAC addresses.
+/// # Source
+/// Toeplitz hash: Microsoft, "RSS hashing functions"; the key: Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side
+/// Scaling", 2012.
+#[inline]
+fn rss(frame: &Frame<'_>, stack: Stack) -> u64 {
+    let bytes = frame.bytes();
+    let l3 = stack.l3();
+    let addresses = if stack.is_ipv4() {
+        Ipv4::at(bytes, l3).map(|header| header.source() ^ header.destination())
+    } else if stack.is_ipv6() {
+        Ipv6::at(bytes, l3).map(|header| {
+            let both = header.source() ^ header.destination();
+            let half = (both >> 64) as u64 ^ both as u64;
+            (half >> 32) as u32 ^ half as u32
+        })
+    } else if stack.is_arp() {
+        Arp::at(bytes, l3).map(|arp| arp.sender() ^ arp.target())
+    } else {
+        None
+    };
+    let Some(addresses) = addresses else { return macs(bytes, stack, 0) };
+    let has_ports = matches!(stack.protocol(), ip::TCP | ip::UDP);
+    let words = addresses ^ if has_ports { stack.flow_ports(bytes) } else { 0 };
+    let [high, low] = ((words >> 16) as u16 ^ words as u16).to_be_bytes();
+    let half = u64::from(TOEPLITZ[0][usize::from(high)] ^ TOEPLITZ[1][usize::from(low)]);
+    half << 16 | half
+}
+
+/// Half the Toeplitz hash of a word's high and low byte.
+const TOEPLITZ: [[u16; 256]; 2] = {
+    let mut halves = [[0; 256]; 2];
+    let mut at = 0;
+    while at < 512 {
+        let mut bit = 0;
+        while bit < 8 {
+            if (at % 256) >> (7 - bit) & 1 == 1 {
+                halves[at / 256][at % 256] ^= RSS_KEY_WORD.rotate_left((at / 256 * 8 + bit) as u32);
+            }
+            bit += 1;
+        }
+        at += 1;
+    }
+    halves
+};
 
 /// The MAC addresses: where a tunnel carries something with no Ethernet in front, those of the outer frame.
 #[inline]
@@ -250,6 +343,81 @@ mod tests {
             let hash = outer(kind, &tcp4(A, B, 1000, 80));
             assert_eq!(hash, outer(kind, &tcp4(B, A, 80, 1000)));
             assert_ne!(hash, outer(kind, &tcp4(B, A, 1000, 80)), "ports stay with their address");
+        }
+    }
+
+    /// The Toeplitz hash, bit by bit.
+    fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
+        let bit = |bytes: &[u8], at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
+        let window = |at: usize| (0..32).fold(0, |window, next| window << 1 | u32::from(bit(key, at + next)));
+        (0..input.len() * 8).filter(|&at| bit(input, at) == 1).fold(0, |hash, at| hash ^ window(at))
+    }
+
+    const NIC_KEY: [u8; 40] = {
+        let mut key = [0x6d; 40];
+        let mut at = 1;
+        while at < 40 {
+            key[at] = 0x5a;
+            at += 2;
+        }
+        key
+    };
+
+    #[test]
+    fn the_hash_of_rss_is_toeplitz_with_the_symmetric_key() {
+        // Microsoft's verification suite: 66.9.149.187:2794 > 161.142.100.80:1766.
+        let tuple = [66, 9, 149, 187, 161, 142, 100, 80, 0x0a, 0xea, 0x06, 0xe6];
+        assert_eq!(toeplitz(&tapline_thash::MICROSOFT_KEY, &tuple), 0x51cc_c178);
+        let soft = tapline_thash::SoftRss::new(NIC_KEY);
+        let mut random = Random(5);
+        for _ in 0..500 {
+            let (source, destination) = (random.next() as u32, random.next() as u32);
+            let (sport, dport) = (random.next() as u16, random.next() as u16);
+            let mut dpdk = [0];
+            soft.hash(&mut [[source, destination, u32::from(sport) << 16 | u32::from(dport)]], &mut dpdk);
+            for packet in [tcp4(source, destination, sport, dport), udp4(destination, source, dport, sport)] {
+                assert_eq!(outer(HashKind::Rss, &packet), u64::from(dpdk[0]));
+            }
+            let without_ports = toeplitz(&NIC_KEY, &[source.to_be_bytes(), destination.to_be_bytes()].concat());
+            let icmp = packets::ipv4(source, destination, 1, 0, &[8; 8]);
+            let fragment = packets::ipv4(source, destination, 17, 0x2000, &packets::udp(sport, dport, &[0; 8]));
+            for packet in [icmp, fragment] {
+                assert_eq!(outer(HashKind::Rss, &packets::ethernet(MAC_A, MAC_B, 0x0800, &packet)), u64::from(without_ports));
+            }
+            let (source, destination) = (V6_A ^ u128::from(random.next()), V6_B ^ u128::from(random.next()) << 50);
+            let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+            let tuple = [&source.to_be_bytes()[..], &destination.to_be_bytes(), &ports].concat();
+            let packet = v6(source, destination, 6, &packets::tcp(sport, dport, &[]));
+            assert_eq!(outer(HashKind::Rss, &packet), u64::from(toeplitz(&NIC_KEY, &tuple)));
+        }
+    }
+
+    #[test]
+    fn a_burst_is_hashed_as_its_packets_are_all_of_it_or_a_part() {
+        let packets = packets::mix(64, 4, 41);
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        for kind in [
+            HashKind::Ip,
+            HashKind::IpPort,
+            HashKind::FiveTuple,
+            HashKind::Mac,
+            HashKind::Vlan,
+            HashKind::Vni,
+            HashKind::Teid,
+            HashKind::Rss,
+        ] {
+            for depth in [Depth::Outer, Depth::Full] {
+                for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
+                    let mut hashes = [0; MAX_BURST];
+                    flow_hash_burst(kind, depth, 1, &frames, &layers, Selection(selected), &mut hashes);
+                    for index in 0..64 {
+                        let alone = flow_hash(kind, depth, 1, &frames[index], &layers[index]);
+                        let expected = if selected >> index & 1 == 1 { alone } else { 0 };
+                        assert_eq!(hashes[index], expected, "{kind:?} {depth:?} packet {index}");
+                    }
+                }
+            }
         }
     }
 

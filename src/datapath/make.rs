@@ -34,9 +34,9 @@ use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 /// opt-level 3); only for the shortest packets is the driver's second segment taken to outweigh that.
 pub const CHAINED_FROM: usize = 128;
 
-/// Free bytes in front of a copy: for the tags of rule and tool, the timestamp's header and the transport's.
+/// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the transport's.
 const HEADROOM: usize = 128;
-const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 2 * 4 && HEADROOM + 14 < PAGE_LEN);
+const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
 
 /// Bytes of a copy that are looked at where a slice counts from behind a header.
 const HEADERS_LEN: usize = 256;

@@ -226,6 +226,18 @@ impl Stack {
         u32_at(bytes, self.l4_or_zero()).unwrap_or(0) & u32::from(has_ports).wrapping_neg()
     }
 
+    /// From the first byte of the network header to the last of the ports, where an unfragmented packet of IPv4 has them: what most
+    /// packets are, told by one comparison.
+    #[inline(always)]
+    pub(crate) fn ipv4_to_ports<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let flags = u32::from(Self::IPV4 | Self::PORTS | Self::FRAGMENT) << 8;
+        if self.kinds & flags == u32::from(Self::IPV4 | Self::PORTS) << 8 {
+            bytes.get(self.l3()..self.l4_or_zero() + 4)
+        } else {
+            None
+        }
+    }
+
     /// The id of the outermost VLAN tag; `None` where untagged.
     #[inline(always)]
     pub fn vlan(&self, bytes: &[u8]) -> Option<u16> {

@@ -26,6 +26,8 @@ pub struct Intake {
     pub post: Option<Arc<Post>>,
     /// Where packets go unlooked-at, if other lcores do the work.
     pub spread: Option<Box<Spread>>,
+    /// The NIC says how it hashed packets, and they come as it saw them.
+    pub gives_rss: bool,
 }
 
 /// Where packets come from.

@@ -14,7 +14,7 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
-use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, RuleId, Step, Straight, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -29,6 +29,8 @@ pub struct Copies {
     pub classed: Vec<[Selection; 2]>,
     /// By tool: the edits of the rule that chose the tool first; empty where no rule has any.
     edits: Vec<CopyEdits>,
+    /// The duplicates of the rule that adds copies, where it marks them.
+    marked: Selection,
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
@@ -43,6 +45,16 @@ struct CopyEdits {
     ids: [EditId; MAX_BURST],
 }
 
+impl CopyEdits {
+    #[inline]
+    fn choose(&mut self, id: Option<EditId>, copies: u64) {
+        if let Some(id) = id {
+            self.edited.0 |= copies;
+            Selection(copies).indices().for_each(|index| self.ids[index] = id);
+        }
+    }
+}
+
 impl Copies {
     pub fn new(plan: &Plan) -> Self {
         let tools = plan.tools.len();
@@ -50,7 +62,7 @@ impl Copies {
             tools: vec![Selection::NONE; tools],
             withheld: vec![Selection::NONE; tools],
             classed: vec![[Selection::NONE; 2]; if plan.has_classes() { tools } else { 0 }],
-            edits: if plan.rules.iter().any(|rule| rule.edits.is_some()) {
+            edits: if plan.rules.iter().any(RulePlan::has_edits) {
                 vec![CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] }; tools]
             } else {
                 Vec::new()
@@ -92,9 +104,10 @@ impl Copies {
     fn add(&mut self, tool: usize, selection: u64, step: &Step) {
         let added = selection & !self.tools[tool].0;
         self.tools[tool].0 |= added;
-        if let (Some(id), Some(edits)) = (step.edits, self.edits.get_mut(tool)) {
-            edits.edited.0 |= added;
-            Selection(added).indices().for_each(|index| edits.ids[index] = id);
+        if let Some(edits) = self.edits.get_mut(tool) {
+            let marked = added & self.marked.0;
+            edits.choose(step.edits, added & !marked);
+            edits.choose(step.duplicate_edits, marked);
         }
         match step.class {
             Class::Normal => {}
@@ -168,15 +181,20 @@ pub fn route(
         }
         let rule = &counters.rules[step.rule.0];
         let mut kept = Selection(matched);
+        copies.marked = Selection::NONE;
         if let Some(compared) = &step.dedup
             && let Some(dedup) = dedup
         {
             let (ports, times) = ([compared.port; MAX_BURST], [facts.now_ns; MAX_BURST]);
             let duplicates = dedup.duplicates(kept, facts.frames, &ports, &times);
             rule.duplicates.add(u64::from(duplicates.count()));
-            if compared.action == DedupAction::Drop {
-                kept.0 &= !duplicates.0;
-                copies.duplicate.0 |= duplicates.0;
+            match compared.action {
+                DedupAction::Drop => {
+                    kept.0 &= !duplicates.0;
+                    copies.duplicate.0 |= duplicates.0;
+                }
+                DedupAction::Count => {}
+                DedupAction::Tag => copies.marked = duplicates,
             }
         }
         if step.is_sampled

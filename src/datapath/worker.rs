@@ -399,6 +399,9 @@ impl Worker {
             desk.burst.prefetch();
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
+            if intake.gives_rss {
+                desk.flows.take_rss(|hashes| desk.burst.rss_hashes(hashes));
+            }
             if let Some(endpoint) = &intake.endpoint {
                 desk.flows.set_outer(endpoint.outer());
             }

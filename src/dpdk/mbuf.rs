@@ -191,6 +191,20 @@ impl MbufBurst {
         Selection(stamped)
     }
 
+    /// Writes the NIC's RSS hash of each packet of which it says that it is TCP or UDP over IP, whole and in no tunnel; gives those packets.
+    #[inline]
+    pub fn rss_hashes(&self, hashes: &mut [u64; MAX_BURST]) -> Selection {
+        let mut hashed = 0;
+        for (index, (hash, &mbuf)) in hashes.iter_mut().zip(&self.mbufs[..self.count]).enumerate() {
+            // SAFETY: the burst owns the mbuf.
+            if let Some(rss) = unsafe { rss_of(mbuf) } {
+                *hash = u64::from(rss);
+                hashed |= 1 << index;
+            }
+        }
+        Selection(hashed)
+    }
+
     /// Writes each packet's length in bytes.
     #[inline]
     pub fn lens(&self, lens: &mut [u32; MAX_BURST]) {
@@ -799,6 +813,32 @@ fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// The RSS hash of a packet of which the driver says that it has one, and what the packet is: not more, for only of those is it known
+/// which fields the NIC took. A NIC that does not name packet types gives none.
+///
+/// # Safety
+/// `mbuf` is owned by the caller.
+#[inline(always)]
+unsafe fn rss_of(mbuf: *mut rte_mbuf) -> Option<u32> {
+    use dpdk_sys::*;
+    // SAFETY: the caller's; the offset is that of `ol_flags` (shim.h).
+    let flags = unsafe { field::<u64>(mbuf, tl_mbuf_offset_TL_MBUF_OL_FLAGS).read() };
+    // SAFETY: as above, of `packet_type`.
+    let kind = unsafe { field::<u32>(mbuf, tl_mbuf_offset_TL_MBUF_PACKET_TYPE).read() };
+    let is_ip = [tl_mbuf_word_TL_PTYPE_IPV4, tl_mbuf_word_TL_PTYPE_IPV4_EXT_UNKNOWN, tl_mbuf_word_TL_PTYPE_IPV6]
+        .contains(&(kind & tl_mbuf_word_TL_PTYPE_L3));
+    let has_ports = [tl_mbuf_word_TL_PTYPE_TCP, tl_mbuf_word_TL_PTYPE_UDP].contains(&(kind & tl_mbuf_word_TL_PTYPE_L4));
+    // no tag in front, and no tunnel behind
+    let is_plain = kind & !(tl_mbuf_word_TL_PTYPE_L3 | tl_mbuf_word_TL_PTYPE_L4) == tl_mbuf_word_TL_PTYPE_ETHER;
+    let is_hashed = flags & u64::from(tl_mbuf_word_TL_RX_RSS_HASH) != 0;
+    if is_hashed && is_ip && has_ports && is_plain {
+        // SAFETY: as above, of `hash.rss`.
+        Some(unsafe { field::<u32>(mbuf, tl_mbuf_offset_TL_MBUF_RSS).read() })
+    } else {
+        None
+    }
+}
+
 /// Bytes of packets that the caller owns. In four sums, so that the loads do not wait for one another.
 #[inline(always)]
 pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
@@ -830,6 +870,39 @@ fn free_selected(mbufs: &[*mut rte_mbuf; MAX_BURST], selection: Selection) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_hash_is_taken_from_the_nic_only_for_what_it_says_is_plain_tcp_or_udp() {
+        // rte_mbuf_ptype.h: Ethernet 1, tagged 6; IPv4 0x10, IPv4 with options 0x30, IPv6 0x40, with or without extensions 0xe0; TCP 0x100,
+        // UDP 0x200, fragment 0x300, SCTP 0x400, ICMP 0x500; in VXLAN 0x3000.
+        for (kind, flags, expected) in [
+            (0x111, 2, Some(7)),
+            (0x291, 2, Some(7)),
+            (0x241, 2 | 1 << 40, Some(7)),
+            (0x111, 0, None),
+            (0x111, !2, None),
+            (0x011, 2, None),
+            (0x116, 2, None),
+            (0x131, 2, None),
+            (0x1e1, 2, None),
+            (0x311, 2, None),
+            (0x411, 2, None),
+            (0x511, 2, None),
+            (0x3211, 2, None),
+            (0, 2, None),
+        ] {
+            let mut words = [0u128; dpdk_sys::tl_mbuf_offset_TL_MBUF_SIZE as usize / 16];
+            let mbuf: *mut rte_mbuf = words.as_mut_ptr().cast();
+            // SAFETY: the words are an mbuf's memory, aligned for its fields, which nobody else knows of.
+            let rss = unsafe {
+                field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).write(flags);
+                field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PACKET_TYPE).write(kind);
+                field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_RSS).write(7);
+                rss_of(mbuf)
+            };
+            assert_eq!(rss, expected, "type {kind:#x}, flags {flags:#x}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -1,6 +1,8 @@
 //! The fence: safe owners of DPDK things, one file each. Raw pointers, raw integers and C results stop here.
 #![allow(unsafe_code)]
 
+/// Not DPDK's: instructions that are chosen at run time.
+pub mod carryless;
 pub mod clock;
 pub mod eal;
 pub mod error;

@@ -64,6 +64,8 @@ pub struct PortConfig {
     pub is_promiscuous: bool,
     /// The NIC is to say when it received each packet, if it can.
     pub wants_rx_timestamps: bool,
+    /// The NIC is to say by which hash it spread each packet, if it spreads them.
+    pub wants_rss_hashes: bool,
 }
 
 /// State of a port's link.
@@ -89,6 +91,8 @@ pub struct DriverStats {
     pub no_mbuf: u64,
 }
 
+/// What the symmetric key repeats.
+pub const RSS_KEY_WORD: u16 = 0x6d5a;
 /// Symmetric Toeplitz key: both directions of a flow hash alike, whatever the NIC.
 /// # Source
 /// Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side Scaling", 2012.
@@ -211,12 +215,15 @@ impl Port {
         let (scatter, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
         // SAFETY: as above.
         let timestamp = unsafe { dpdk_sys::tl_rx_offload_timestamp() };
+        // SAFETY: as above.
+        let rss_hash = unsafe { dpdk_sys::tl_rx_offload_rss_hash() };
         let long_packets = config.mtu.is_some_and(|mtu| mtu > DATA_ROOM - 18);
         let raw = dpdk_sys::tl_eth_config {
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             mtu: config.mtu.unwrap_or(0),
             rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
+                | (if config.wants_rss_hashes && config.rx_queues > 1 { info.rx_offloads & rss_hash } else { 0 })
                 | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
             tx_offloads: info.tx_offloads & multi_segs,
             rss_types: info.rss_types,
@@ -268,20 +275,34 @@ impl Port {
 
     /// How the started port spreads packets over its receive queues, as the driver says.
     pub fn spreading(&self) -> Spreading {
+        self.rss().0
+    }
+
+    /// Whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses and ports of TCP
+    /// and UDP: several receive queues, and `wants_rss_hashes`, are the conditions on our side.
+    pub fn gives_rss_hashes(&self) -> bool {
+        // SAFETY: these read constants.
+        let (offload, ports) = unsafe { (dpdk_sys::tl_rx_offload_rss_hash(), dpdk_sys::tl_rss_ports()) };
+        let (spreading, types) = self.rss();
+        spreading == Spreading::Symmetric && types & ports == ports && self.0.info.rx_offloads & offload != 0
+    }
+
+    fn rss(&self) -> (Spreading, u64) {
         if self.0.info.rss_types == 0 {
-            return Spreading::None;
+            return (Spreading::None, 0);
         }
         let mut key = [0; SYMMETRIC_RSS_KEY.len()];
         let mut types = 0;
         // SAFETY: the shim writes at most `key.len()` bytes to `key`, and `types`, during the call only.
         let len = unsafe { dpdk_sys::tl_eth_rss(self.0.id.0, key.as_mut_ptr(), key.len() as u8, &mut types) };
-        match usize::try_from(len) {
+        let spreading = match usize::try_from(len) {
             Err(_) => Spreading::Unknown,
             Ok(0) => Spreading::Unknown,
             Ok(_) if types == 0 => Spreading::None,
             Ok(len) if key.get(..len) == SYMMETRIC_RSS_KEY.get(..len) => Spreading::Symmetric,
             Ok(_) => Spreading::OtherKey,
-        }
+        };
+        (spreading, types)
     }
 
     /// State of the link, without waiting for it. Where the driver sits on an interface of the kernel, that must be running too:

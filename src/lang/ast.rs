@@ -424,6 +424,8 @@ pub enum HashKind {
     Vlan,
     Vni,
     Teid,
+    /// As NICs hash.
+    Rss,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -578,6 +580,8 @@ pub struct Dedup {
     pub ignore: Vec<Spanned<DedupIgnore>>,
     pub scope: Vec<Name>,
     pub action: Option<Spanned<DedupAction>>,
+    /// The VLAN of `action tag VLAN`.
+    pub tag_vlan: Option<Spanned<u16>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -29,6 +29,12 @@ const DEFAULT_MTU: u16 = 1500;
 const DEFAULT_TTL: u8 = 64;
 
 impl<'a> Resolver<'a> {
+    /// The edits of a rule whose own are `edits`, for duplicates that are marked by a tag of `vlan`.
+    pub(super) fn marked_edits_of(&mut self, edits: Option<EditId>, vlan: u16, span: Span) -> Option<EditId> {
+        let edits = edits.map_or_else(Edits::default, |EditId(place)| self.edits[place].edits().clone());
+        self.edit_id(Edits { mark: Some(vlan), ..edits }, span)
+    }
+
     /// The edits of a rule or tool. Where an edit that can be done once is said again, the last one counts.
     pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::Edit>]) -> Option<EditId> {
         let mut edits = Edits::default();
@@ -61,10 +67,13 @@ impl<'a> Resolver<'a> {
                 ast::Edit::PayloadDrop => edits.payload_drop = true,
             }
         }
-        let first = list.first()?;
+        self.edit_id(edits, list.first()?.span)
+    }
+
+    /// Rules that edit alike share what a worker remembers for it.
+    fn edit_id(&mut self, edits: Edits, span: Span) -> Option<EditId> {
         match EditPlan::compile(edits) {
             Ok(plan) => {
-                // rules that edit alike share what a worker remembers for it
                 let place = self.edits.iter().position(|known| *known == plan).unwrap_or_else(|| {
                     self.edits.push(plan);
                     self.edits.len() - 1
@@ -72,7 +81,7 @@ impl<'a> Resolver<'a> {
                 Some(EditId(place))
             }
             Err(error) => {
-                self.error(Diagnostic::error(first.span, error.to_string()));
+                self.error(Diagnostic::error(span, error.to_string()));
                 None
             }
         }
@@ -267,7 +276,7 @@ impl<'a> Resolver<'a> {
             let too_long =
                 plan.rules.iter().filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index))).find_map(
                     |rule| {
-                        let of_rule = rule.edits.map(|id| &plan.edits[id.0]);
+                        let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.edits[id.0]);
                         rule.sources.iter().find_map(|&PortId(port)| {
                             let longest = usize::from(mtu_of(&definitions.ports[port])) + ethernet::HEADER_LEN + vlan::TAG_LEN;
                             let len = [of_rule, of_tool].into_iter().flatten().fold(longest, |len, edits| edits.longest(len));

@@ -334,6 +334,8 @@ pub struct RulePlan {
     pub sources: Vec<PortId>,
     /// What it changes in its copies.
     pub edits: Option<EditId>,
+    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
+    pub duplicate_edits: Option<EditId>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
@@ -346,6 +348,13 @@ pub struct RulePlan {
     pub verdict: Verdict,
     /// What the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
     pub class: Option<Class>,
+}
+
+impl RulePlan {
+    /// Some of its copies are edited.
+    pub fn has_edits(&self) -> bool {
+        self.edits.is_some() || self.duplicate_edits.is_some()
+    }
 }
 
 /// `dedup window …` of a rule.
@@ -379,6 +388,8 @@ pub enum DedupAction {
     Drop,
     /// It is counted, and goes where its original went.
     Count,
+    /// The same, with a mark ([`RulePlan::duplicate_edits`]).
+    Tag,
 }
 
 /// Where a rule's packets go.
@@ -443,6 +454,8 @@ pub struct Step {
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
     pub edits: Option<EditId>,
+    /// Of duplicates, where they are marked.
+    pub duplicate_edits: Option<EditId>,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
     pub class: Class,
@@ -537,7 +550,7 @@ impl Plan {
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
         let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
         let is_edited =
-            || self.rules.iter().any(|rule| rule.edits.is_some() && self.tools_of(&rule.targets).any(|other| other == tool));
+            || self.rules.iter().any(|rule| rule.has_edits() && self.tools_of(&rule.targets).any(|other| other == tool));
         *output != Output::Discard && wire.is_none() && (copy.makes_copies() || is_edited())
     }
 

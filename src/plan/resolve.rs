@@ -850,6 +850,7 @@ impl<'a> Resolver<'a> {
             priority: rule.priority.value,
             sources: all_ports(),
             edits: None,
+            duplicate_edits: None,
             words: String::new(),
             dedup: None,
             sample: None,
@@ -957,6 +958,10 @@ impl<'a> Resolver<'a> {
                 self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
             }
             plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
+            if dedup.action.as_ref().is_some_and(|action| action.value == ast::DedupAction::Tag) {
+                let vlan = dedup.tag_vlan.as_ref().map_or(DUPLICATE_VLAN, |vlan| vlan.value);
+                plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
+            }
         }
         (plan, source)
     }
@@ -998,10 +1003,7 @@ impl<'a> Resolver<'a> {
             Some(action) => match action.value {
                 ast::DedupAction::Drop => DedupAction::Drop,
                 ast::DedupAction::Count => DedupAction::Count,
-                ast::DedupAction::Tag => {
-                    self.unavailable(action.span, "`action tag`");
-                    DedupAction::Count
-                }
+                ast::DedupAction::Tag => DedupAction::Tag,
             },
         };
         if let Some(memory) = &dedup.memory
@@ -1229,6 +1231,8 @@ pub(super) struct CopyWords<'a> {
     pub edits: Vec<Spanned<&'a ast::Edit>>,
 }
 
+/// The VLAN of the tag on duplicates unless `action tag VLAN` says otherwise: the last that there is, and so the least likely to be in use.
+const DUPLICATE_VLAN: u16 = 4094;
 /// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
 const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
 const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
@@ -1355,6 +1359,7 @@ fn hash_kind(kind: ast::HashKind) -> HashKind {
         ast::HashKind::Vlan => HashKind::Vlan,
         ast::HashKind::Vni => HashKind::Vni,
         ast::HashKind::Teid => HashKind::Teid,
+        ast::HashKind::Rss => HashKind::Rss,
     }
 }
 

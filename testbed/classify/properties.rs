@@ -18,7 +18,7 @@ mod fuzz;
 #[allow(dead_code)]
 mod packets;
 
-const IP_KINDS: [HashKind; 4] = [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac];
+const IP_KINDS: [HashKind; 5] = [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac, HashKind::Rss];
 
 #[test]
 fn every_cut_of_every_captured_packet_is_described_as_far_as_it_goes() {

@@ -474,6 +474,7 @@ fn any_edits() -> impl Strategy<Value = Edits> {
             slice,
             rewrite,
             tag,
+            mark: None,
         })
 }
 

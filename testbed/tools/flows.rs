@@ -115,7 +115,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     assert_eq!(rows.len(), packets.len());
 
     let mut pipeline = format!("port attach tap0 net_pcap0,rx_pcap={} txq 0\n", merged.display());
-    let hashes = ["5-tuple outer", "5-tuple inner", "ip outer"];
+    let hashes = ["5-tuple outer", "5-tuple inner", "ip outer", "rss outer"];
     for (group, hash) in hashes.iter().enumerate() {
         let mut tools = Vec::new();
         for member in 0..3 {
@@ -171,6 +171,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     };
     assert!(assert_whole("5-tuple, outer streams", streams(false, placed(0))) > 500);
     assert!(assert_whole("5-tuple inner, inner streams", streams(true, placed(1))) > 500);
+    assert!(assert_whole("rss, outer streams", streams(false, placed(3))) > 500);
     let tunnelled =
         |row: &&Row| row.stream(true).is_some() && row.layers().iter().filter(|name| ["ip", "ipv6"].contains(name)).count() > 1;
     println!("{} packets in tunnels among the inner streams", rows.iter().filter(tunnelled).count());
@@ -187,6 +188,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
         rows.filter_map(|(row, place)| Some((row.pair()?.join(" "), place, side(row)))).collect::<Vec<_>>().into_iter()
     };
     assert_whole("5-tuple, fragments by pairs of addresses", fragments_of(0));
+    assert_whole("rss, fragments by pairs of addresses", fragments_of(3));
 
     let sampled = places_or_none(&input, written("sampled"));
     let share = sampled.iter().flatten().count() as f64 / input.len() as f64;

@@ -285,3 +285,49 @@ rule create 10 from tap0 to t
         assert!(status == Some(0) && !said.contains("port `ring`"), "{tool}: {status:?}\n{said}");
     }
 }
+
+/// The thread of a program that is named so.
+fn thread_of(program: u32, name: &str) -> Option<String> {
+    let threads = std::fs::read_dir(format!("/proc/{program}/task")).ok()?.flatten();
+    let is_named =
+        |thread: &std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.contains(name));
+    threads.into_iter().find(is_named).and_then(|thread| thread.file_name().into_string().ok())
+}
+
+/// Gives the worker the CPU only when nobody else wants it, and has another program want it for some seconds.
+fn starve(worker: &str) -> bool {
+    let is_done = |command: &mut Command| command.output().is_ok_and(|said| said.status.success());
+    let asked = Command::new("taskset").args(["-pc", worker]).output();
+    let Some(cpu) =
+        asked.ok().and_then(|said| String::from_utf8(said.stdout).ok()?.rsplit(' ').next().map(|cpu| cpu.trim().to_owned()))
+    else {
+        return false;
+    };
+    is_done(Command::new("chrt").args(["-i", "-p", "0", worker])) && {
+        let _ = Command::new("taskset").args(["-c", &cpu, "timeout", "4", "sh", "-c", "while :; do :; done"]).status();
+        true
+    }
+}
+
+#[test]
+fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
+    let bench = Bench::new();
+    let pipeline = "port attach tap0 net_null0,size=64
+        port attach loop net_ring0
+        tool create looped port loop heartbeat every 50ms timeout 300ms retries 3
+        tool create back discard
+        tool create other discard
+        rule create 10 from tap0 sample 1/100000 to other
+        rule create 20 from loop to back";
+    let child = bench.command(pipeline, &["--duration", "8s"]).spawn().expect("the program starts");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
+    let run = bench.finish(child.wait_with_output().expect("the program ends"));
+    if !is_starved || !run.log.contains("the worker goes on after") {
+        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        return;
+    }
+    assert!(!run.log.contains("heartbeat_lost"), "{}", run.log);
+    assert_eq!(run.count("/tools/looped/heartbeat/lost"), 0);
+    assert!(run.count("/tools/looped/heartbeat/returned") > 10);
+}

@@ -64,6 +64,7 @@ const HASH_KINDS: &[(&str, HashKind)] = &[
     ("vlan", HashKind::Vlan),
     ("vni", HashKind::Vni),
     ("teid", HashKind::Teid),
+    ("rss", HashKind::Rss),
 ];
 
 const WIRE_VERBS: &[(&str, Verb)] = &[

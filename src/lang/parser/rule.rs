@@ -258,7 +258,7 @@ fn sample_first(line: &mut Line) -> Read<Sample> {
     Ok(if is_packets { Sample::FirstPackets(amount) } else { Sample::FirstBytes(amount) })
 }
 
-/// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag] [memory SIZE]`.
+/// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
 fn dedup(line: &mut Line) -> Read<Dedup> {
     const IGNORE: &[(&str, DedupIgnore)] = &[
         ("ttl", DedupIgnore::Ttl),
@@ -271,7 +271,7 @@ fn dedup(line: &mut Line) -> Read<Dedup> {
         &[("drop", DedupAction::Drop), ("count", DedupAction::Count), ("tag", DedupAction::Tag)];
     line.expect("window")?;
     let window = line.value("dedup window", duration)?;
-    let mut dedup = Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None };
+    let mut dedup = Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None, tag_vlan: None };
     loop {
         if dedup.ignore.is_empty() && line.accept("ignore").is_some() {
             dedup.ignore = line.choices("ignore", IGNORE)?;
@@ -279,7 +279,12 @@ fn dedup(line: &mut Line) -> Read<Dedup> {
             line.expect("ports")?;
             dedup.scope = line.names("scope ports", "a port's name")?;
         } else if dedup.action.is_none() && line.accept("action").is_some() {
-            dedup.action = Some(line.choice("action", ACTIONS)?);
+            let action = line.choice("action", ACTIONS)?;
+            let is_numbered = line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
+            if action.value == DedupAction::Tag && is_numbered {
+                dedup.tag_vlan = Some(line.value("action tag", number(1..=4094))?);
+            }
+            dedup.action = Some(action);
         } else if dedup.memory.is_none() && line.accept("memory").is_some() {
             dedup.memory = Some(line.value("memory", bytes)?);
         } else {

@@ -102,6 +102,7 @@ fn edits(choices: &mut Choices<'_>) -> Edits {
         slice: has(3).then_some(slice),
         rewrite,
         tag: has(6).then_some(tag),
+        mark: has(7).then_some(9),
     }
 }
 
