@@ -21,6 +21,14 @@ uint64_t tl_tx_offload_multi_segs(void) { return RTE_ETH_TX_OFFLOAD_MULTI_SEGS; 
 uint64_t tl_tx_offload_ipv4_cksum(void) { return RTE_ETH_TX_OFFLOAD_IPV4_CKSUM; }
 uint64_t tl_tx_offload_udp_cksum(void) { return RTE_ETH_TX_OFFLOAD_UDP_CKSUM; }
 
+/* What an mbuf says whose UDP checksum the NIC is to compute, and the lengths of its headers. */
+uint64_t tl_tx_flags_udp_checksum(int is_ipv6)
+{
+	return RTE_MBUF_F_TX_UDP_CKSUM | (is_ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4);
+}
+
+uint64_t tl_tx_lens(unsigned l2, unsigned l3, unsigned l4) { return rte_mbuf_tx_offload(l2, l3, l4, 0, 0, 0, 0); }
+
 int tl_errno(void) { return rte_errno; }
 
 /* DPDK's log goes to memory, so that the error of a failed call can carry what the driver said of it. */
@@ -219,6 +227,20 @@ void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra)
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count)
 {
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+/* What tapline::dpdk writes with two stores: data_off, refcnt, nb_segs and port; packet_type, pkt_len, data_len and vlan_tci. */
+_Static_assert(offsetof(struct rte_mbuf, refcnt) == offsetof(struct rte_mbuf, data_off) + 2, "rearm data");
+_Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, data_off) + 4, "rearm data");
+_Static_assert(offsetof(struct rte_mbuf, port) == offsetof(struct rte_mbuf, data_off) + 6, "rearm data");
+_Static_assert(offsetof(struct rte_mbuf, pkt_len) == offsetof(struct rte_mbuf, packet_type) + 4, "lengths");
+_Static_assert(offsetof(struct rte_mbuf, data_len) == offsetof(struct rte_mbuf, packet_type) + 8, "lengths");
+_Static_assert(offsetof(struct rte_mbuf, vlan_tci) == offsetof(struct rte_mbuf, packet_type) + 10, "lengths");
+
+/* Mbufs as the pool keeps them: one reference, one segment, no next one. The other fields hold what was there before. */
+int tl_take_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count)
+{
+	return rte_mempool_get_bulk(pool, (void **)mbufs, count);
 }
 
 /* Makes packets of bytes, chains where one mbuf does not hold them. Gives how many were made: fewer where the pool runs empty. */

@@ -19,13 +19,15 @@
 enum tl_mbuf_offset {
 	TL_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
 	TL_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	TL_MBUF_REARM_DATA = offsetof(struct rte_mbuf, rearm_data),
 	TL_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	TL_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	TL_MBUF_PACKET_TYPE = offsetof(struct rte_mbuf, packet_type),
 	TL_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	TL_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	TL_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	TL_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 	TL_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
-	TL_MBUF_PACKET_TYPE = offsetof(struct rte_mbuf, packet_type),
 	TL_MBUF_SIZE = sizeof(struct rte_mbuf),
 };
 
@@ -82,6 +84,8 @@ uint64_t tl_rx_offload_vlan_strip(void);
 uint64_t tl_tx_offload_multi_segs(void);
 uint64_t tl_tx_offload_ipv4_cksum(void);
 uint64_t tl_tx_offload_udp_cksum(void);
+uint64_t tl_tx_flags_udp_checksum(int is_ipv6);
+uint64_t tl_tx_lens(unsigned l2, unsigned l3, unsigned l4);
 
 int tl_errno(void);
 int tl_log_capture(void);
@@ -105,6 +109,7 @@ uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uin
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
+int tl_take_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
 /* Bytes to make a packet of. */
 struct tl_bytes {
 	const uint8_t *start;

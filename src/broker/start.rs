@@ -36,7 +36,7 @@ use crate::datapath::spread::{self, Spread, Times};
 use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
-use crate::dpdk::mbuf::copy::CopyPool;
+use crate::dpdk::mbuf::copy::{CopyPool, Offload};
 use crate::dpdk::mbuf::{MbufQueue, RxStamp};
 use crate::dpdk::mempool::{self, Mempool};
 use crate::dpdk::port::{Port, PortConfig};
@@ -341,7 +341,9 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Device], lcores: &[LcoreId]) -> Resul
             };
             let mut transport = tool.copy.transport.clone();
             transport.set_source(MacAddress(port.and_then(Port::mac).unwrap_or_default()));
+            let offload = port.filter(|port| port.info().udp_checksum_tx).and_then(|_| transport.leave_udp_checksum());
             Some(ToolMaker {
+                offload: offload.map(|lens| Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6)),
                 edits: tool.copy.edits,
                 timestamp: tool.copy.timestamp,
                 transport,
@@ -477,6 +479,10 @@ fn start_port(
         is_promiscuous: port_plan.is_promiscuous,
         wants_rx_timestamps: plan.inputs[index].needs_stamps,
         wants_rss_hashes: plan.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
+        wants_udp_checksums: plan
+            .tools
+            .iter()
+            .any(|tool| tool.output == Output::Port(PortId(index)) && tool.copy.transport.sums_payload()),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();

@@ -36,13 +36,17 @@ pub struct EndpointCounts {
 /// What workers report of a port's tunnels, one entry a worker.
 pub type EndpointReport = Arc<Mutex<EndpointCounts>>;
 
-/// The number of the tunnel that a packet came in, for rules.
+/// What rules and headers of further tunnels ask of the tunnel that a packet came in.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct OuterId {
     /// Of VXLAN, Geneve, GRE, ERSPAN and RSPAN.
     pub vni: Option<u32>,
     /// Of GTP.
     pub teid: Option<u32>,
+    /// Its sender says that it cut the frame.
+    pub is_cut: bool,
+    /// Its sender says that the frame was leaving the mirrored port.
+    pub is_egress: bool,
 }
 
 /// A worker's end of the tunnels of one port.
@@ -102,8 +106,8 @@ impl Endpoint {
             selection.0 |= 1 << index;
             let identifier = inner.outer.identifier;
             let is_gtp = inner.outer.kind == TunnelKind::Gtp;
-            self.outer[index] =
-                if is_gtp { OuterId { vni: None, teid: identifier } } else { OuterId { vni: identifier, teid: None } };
+            let (vni, teid) = if is_gtp { (None, identifier) } else { (identifier, None) };
+            self.outer[index] = OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
             self.tracker.observe(&inner.outer);
             if let (Some(time), Some(stamps)) = (inner.outer.time, stamps.as_deref_mut())
                 && let Some(ns) = time.ns(stamps.ns[index])

@@ -3,9 +3,10 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each only once.
 
 use super::burst::{MAX_BURST, Selection};
+use super::copy::Direction;
 use super::endpoint::OuterId;
 use super::hash::{HashKind, flow_hash_burst};
-use super::parse::{Depth, Layers, parse};
+use super::parse::{Depth, Layers, parse_into};
 use crate::dpdk::Frame;
 
 /// One way to hash flows that a plan uses.
@@ -20,6 +21,25 @@ pub struct HashSpec {
 /// A plan's [`HashSpec`], by its place in the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HashId(pub usize);
+
+/// See [`Flows::outer_signs`].
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OuterSigns {
+    pub cut: Selection,
+    pub egress: Selection,
+}
+
+impl OuterSigns {
+    #[inline(always)]
+    pub fn is_cut(&self, index: usize) -> bool {
+        self.cut.0 >> index & 1 == 1
+    }
+
+    #[inline(always)]
+    pub fn direction(&self, index: usize) -> Direction {
+        if self.egress.0 >> index & 1 == 1 { Direction::Egress } else { Direction::Ingress }
+    }
+}
 
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
@@ -81,11 +101,21 @@ impl Flows {
         self.outer.as_deref().filter(|_| self.has_outer)
     }
 
+    /// Which packets came in tunnels whose senders say that they cut the frame, and that it was leaving the mirrored port.
+    pub fn outer_signs(&self) -> OuterSigns {
+        let mut signs = OuterSigns::default();
+        for (index, outer) in self.outer().into_iter().flatten().enumerate() {
+            signs.cut.0 |= u64::from(outer.is_cut) << index;
+            signs.egress.0 |= u64::from(outer.is_egress) << index;
+        }
+        signs
+    }
+
     /// The layers of the packets of the burst, valid for those that are `wanted`.
     #[inline]
     pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> &[Layers; MAX_BURST] {
         for index in Selection(wanted.0 & !self.has_layers).indices() {
-            self.layers[index] = parse(&frames[index], self.depth);
+            parse_into(&frames[index], self.depth, &mut self.layers[index]);
         }
         self.has_layers |= wanted.0;
         &self.layers

@@ -6,8 +6,9 @@
 //!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
 //! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
 //!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
-//!   as much as copying 700 bytes (Xeon model 207, November 2026), and the NIC pays for a second descriptor. A copy of 1500 bytes with a
-//!   tag costs 1.3 times `rte_pktmbuf_copy`, with a mask behind its headers 1.7 times, sliced to 128 bytes 0.9 times.
+//!   as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a tag, a rewritten address or
+//!   a mask in its headers costs what `rte_pktmbuf_copy` does, sliced to 128 bytes 0.65 times that, anonymized twice (the figures of
+//!   this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
 //!
 //! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]), what
 //! the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
@@ -24,14 +25,15 @@ use super::route::Copies;
 use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Transport};
 use crate::dpdk::Frame;
-use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, PAGE_LEN, Pages};
+use crate::dpdk::mbuf::MbufBurst;
+use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Packets from this length on get their header as an mbuf of its own. In this stage a VXLAN header that is chained takes 82 ns at any
-/// length, a private copy with it 106 ns at 64 bytes and more beyond (Xeon model 207, November 2026, `benches/copies.rs`, library at
-/// opt-level 3); only for the shortest packets is the driver's second segment taken to outweigh that.
+/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 64 ns at any length,
+/// a private copy with it 79 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment
+/// taken to outweigh that.
 pub const CHAINED_FROM: usize = 128;
 
 /// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the transport's.
@@ -53,6 +55,8 @@ pub struct ToolMaker {
     pub sequence: Arc<Sequence>,
     /// The tool's port sends packets of several segments.
     pub sends_chains: bool,
+    /// What the tool's port does to the copies' headers itself.
+    pub offload: Option<Offload>,
     /// The tool notes how long a copy would be that was not cut.
     pub notes_wire_len: bool,
 }
@@ -91,6 +95,8 @@ pub struct Maker {
 
 /// What is known of the burst.
 pub struct MakeFacts<'a> {
+    pub burst: &'a MbufBurst,
+    /// Of the burst.
     pub frames: &'a [Frame<'a>],
     pub flows: &'a mut Flows,
     pub stamps: &'a Stamps,
@@ -185,8 +191,15 @@ impl Maker {
         {
             return put_headers(tool, pool, made, wanted, facts, counters);
         }
+        if (wanted.0 & copies.edited(index).0) == 0
+            && let Some(id) = tool.edits_alone()
+            && plan.edits[id.0].keeps_rest()
+            && wanted.indices().all(|packet| tool.takes_in_a_page(facts.frames[packet].bytes().len()))
+        {
+            return put_edited(&plan.edits[id.0], &mut states[id.0], pool, made, wanted, facts, counters);
+        }
         let (mut oversize, mut no_buffer, mut cut_bytes) = (0, 0, 0);
-        let mut done = Selection::NONE;
+        let (mut done, mut fronts) = (Selection::NONE, Selection::NONE);
         // of the packets, with what edits took off or put in front
         let mut original_lens = [0; MAX_BURST];
         let mut longs: Vec<Long> = Vec::new();
@@ -201,9 +214,10 @@ impl Maker {
             };
             let of_rule = copies.edits_of(index, packet);
             if of_rule.is_none() && tool.chains(frame.bytes().len()) {
-                made.put_front(packet, page);
+                made.put(packet, page);
                 original_lens[packet] = frame.original_len() as usize;
                 done.0 |= 1 << packet;
+                fronts.0 |= 1 << packet;
                 continue;
             }
             // lent, not handed on: to copy it right after it was written waits for the stores
@@ -247,32 +261,36 @@ impl Maker {
             return done;
         }
 
+        let signs = facts.flows.outer_signs();
         let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
         let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
         for packet in done.indices() {
             let hash = hashes.map_or(0, |hashes| hashes[packet]);
-            let mut of_copy =
-                CopyFacts { stamp: facts.stamps.of(packet), flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            let (stamp, direction) = (facts.stamps.of(packet), signs.direction(packet));
+            let mut of_copy = CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            let came_cut = signs.is_cut(packet);
             sequence = sequence.wrapping_add(1);
-            let is_front = made.is_front(packet);
             if let Some(mut page) = made.page(packet) {
-                if is_front {
+                if fronts.0 >> packet & 1 == 1 {
                     let payload = facts.frames[packet].bytes();
-                    of_copy.truncated = payload.len() < original_lens[packet];
+                    of_copy.truncated = came_cut || payload.len() < original_lens[packet];
                     let written = tool.transport.write(&of_copy, &[payload], page.bytes());
-                    page.set(0..written.header_bytes);
+                    made.make_front(packet, 0..written.header_bytes, facts.burst);
                 } else {
                     let range = page.range();
-                    of_copy.truncated = range.len() < original_lens[packet];
+                    of_copy.truncated = came_cut || range.len() < original_lens[packet];
                     let range = finish(tool, &of_copy, page.bytes(), range);
                     page.set(range);
                 }
             } else if let Some(place) = longs.iter().position(|long| long.index == packet) {
                 let Long { desk, pages, range, .. } = longs.swap_remove(place);
-                of_copy.truncated = range.len() < original_lens[packet];
+                of_copy.truncated = came_cut || range.len() < original_lens[packet];
                 let range = finish(tool, &of_copy, &mut desks[desk], range);
                 made.put(packet, pages.pour(&desks[desk][range]));
             }
+        }
+        if let Some(offload) = &tool.offload {
+            made.leave_to_nic(offload);
         }
         done
     }
@@ -289,11 +307,13 @@ fn put_headers(
     facts: &mut MakeFacts<'_>,
     counters: &ToolCounters,
 ) -> Selection {
+    let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let count = wanted.count();
     let ready = pool.reserve(count as usize) as u32;
     if ready < count {
         counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
     }
+    let signs = facts.flows.outer_signs();
     let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
     let first = tool.sequence.claim(ready);
     let mut done = Selection::NONE;
@@ -305,14 +325,54 @@ fn put_headers(
         let of_copy = CopyFacts {
             stamp: facts.stamps.of(packet),
             port: facts.port.0 as u16,
-            truncated: payload.len() < frame.original_len() as usize,
+            direction: signs.direction(packet),
+            truncated: signs.is_cut(packet) || payload.len() < frame.original_len() as usize,
             flow_hash: (hash ^ hash >> 32) as u32,
             sequence: first.wrapping_add(place),
-            ..CopyFacts::default()
         };
-        let written = tool.transport.write(&of_copy, &[payload], page.bytes());
-        page.set(0..written.header_bytes);
-        made.put_front(packet, page);
+        tunnel.write(&of_copy, &[payload], page.bytes());
+        made.put(packet, page);
+        made.make_front(packet, 0..tunnel.header_bytes(), facts.burst);
+        done.0 |= 1 << packet;
+    }
+    if let Some(offload) = &tool.offload {
+        made.leave_to_nic(offload);
+    }
+    done
+}
+
+/// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The others are
+/// counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in which nothing
+/// stands between the bytes and their copy.
+#[inline]
+fn put_edited(
+    plan: &EditPlan,
+    state: &mut EditState,
+    pool: &mut CopyPool,
+    made: &mut Made,
+    wanted: Selection,
+    facts: &MakeFacts<'_>,
+    counters: &ToolCounters,
+) -> Selection {
+    let count = wanted.count();
+    let ready = pool.reserve(count as usize) as u32;
+    if ready < count {
+        counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
+    }
+    let of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+    let mut done = Selection::NONE;
+    for packet in wanted.indices().take(ready as usize) {
+        let Some(mut page) = pool.page() else { break };
+        let frame = &facts.frames[packet];
+        let bytes = frame.bytes();
+        let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
+        buffer[HEADROOM..].copy_from_slice(bytes);
+        let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
+        let applied = plan.apply(&of_copy, &mut draft, state);
+        debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");
+        let range = draft.front_range();
+        page.set(range);
+        made.put(packet, page);
         done.0 |= 1 << packet;
     }
     done
@@ -344,6 +404,19 @@ fn lay_out(
 }
 
 impl ToolMaker {
+    /// The edits, where they are all that copies need.
+    #[inline(always)]
+    fn edits_alone(&self) -> Option<EditId> {
+        let is_alone = !self.stamps() && !self.notes_wire_len && matches!(self.transport, Transport::Local);
+        self.edits.filter(|_| is_alone)
+    }
+
+    /// Whether a packet of `len` bytes fits a page and the tool's path.
+    #[inline(always)]
+    fn takes_in_a_page(&self, len: usize) -> bool {
+        HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
+    }
+
     /// Whether a header in front is all that a packet of `len` bytes needs, and an mbuf of its own is the cheaper way.
     #[inline(always)]
     fn chains(&self, len: usize) -> bool {
@@ -366,7 +439,13 @@ fn draft(
     room: Option<PathRoom>,
 ) -> Result<Drafted, Unfit> {
     let bytes = frame.bytes();
-    let mut front_len = edits.iter().flatten().map(|(plan, _)| front_len(plan, bytes.len())).max().unwrap_or(0).min(bytes.len());
+    let is_kept =
+        edits.iter().flatten().all(|(plan, _)| plan.keeps_rest()) && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
+    let mut front_len = match is_kept {
+        // what is edited stays where it is copied to, so that one copy of all of it does
+        true => bytes.len(),
+        false => edits.iter().flatten().map(|(plan, _)| front_len(plan, bytes.len())).max().unwrap_or(0).min(bytes.len()),
+    };
     let (mut range, mut rest, original_len) = loop {
         let end = HEADROOM + front_len;
         let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
@@ -395,8 +474,10 @@ fn draft(
     if end + MAX_TRAILER_LEN > buffer.len() {
         return Err(Unfit::Buffer);
     }
-    buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);
-    range.end = end;
+    if rest > 0 {
+        buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);
+        range.end = end;
+    }
     Ok(Drafted { range, original_len, cut_bytes })
 }
 

@@ -493,6 +493,15 @@ pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
     layers
 }
 
+/// As [`parse`], where the layers stay.
+#[inline]
+pub fn parse_into(frame: &Frame<'_>, depth: Depth, layers: &mut Layers) {
+    match depth {
+        Depth::Outer => parse_outer(frame, layers),
+        Depth::Full => parse_full(frame, layers),
+    }
+}
+
 /// Describes the packets of a burst: `layers[i]` becomes what is known of `frames[i]`.
 ///
 /// # Panics

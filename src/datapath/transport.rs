@@ -5,7 +5,8 @@
 //!
 //! Checksums: the IPv4 header's is always right. UDP's is zero over IPv4, as VXLAN and Geneve ask of software senders (RFC 7348,
 //! section 5; RFC 8926, section 3.3), unless asked for; over IPv6 it is always computed (RFC 8200, section 8.1), over the whole payload.
-//! GRE's optional checksum is not sent.
+//! GRE's optional checksum is not sent. A NIC that offers it computes UDP's; the IPv4 header's is three additions to a prepared sum, less
+//! than it takes to ask a NIC for it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -154,6 +155,14 @@ impl Sequence {
     }
 }
 
+/// Lengths of a tunnel's outer headers, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OuterLens {
+    pub link: usize,
+    pub network: usize,
+    pub is_ipv6: bool,
+}
+
 /// A tunnel's header, prepared.
 #[derive(Clone, Debug)]
 pub struct Tunnel {
@@ -189,8 +198,19 @@ enum Fields {
         subheader: Subheader,
     },
     Udp {
-        checksum: bool,
+        checksum: UdpChecksum,
     },
+}
+
+/// What stands in the UDP header's checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum UdpChecksum {
+    /// None is sent.
+    Zero,
+    /// Over the whole datagram.
+    Computed,
+    /// The sum of the pseudo header, from which the NIC goes on.
+    LeftToNic,
 }
 
 /// How copies reach a tool.
@@ -240,6 +260,24 @@ impl Transport {
         }
     }
 
+    /// Whether a checksum covers the payload: what a NIC can be asked to compute.
+    pub fn sums_payload(&self) -> bool {
+        matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum } if checksum != UdpChecksum::Zero))
+    }
+
+    /// Leaves the UDP checksum over the payload to the NIC, where there is one; where the outer headers stand, for the NIC to know.
+    pub fn leave_udp_checksum(&mut self) -> Option<OuterLens> {
+        match self {
+            Self::Tunnel(tunnel) if !matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Zero }) => {
+                let Fields::Udp { checksum } = &mut tunnel.fields else { return None };
+                *checksum = UdpChecksum::LeftToNic;
+                let network = tunnel.transport_offset - tunnel.network_offset;
+                Some(OuterLens { link: tunnel.network_offset, network, is_ipv6: tunnel.is_ipv6 })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether copies travel inside IP.
     #[inline(always)]
     pub fn is_tunnel(&self) -> bool {
@@ -278,7 +316,7 @@ impl Transport {
 
     /// Whether `write` reads all of the payload, for a checksum.
     pub fn reads_payload(&self) -> bool {
-        matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum: true }))
+        matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Computed }))
     }
 
     /// Writes what goes in front of a copy, into `out`, of at least `MAX_HEADER_BYTES`.
@@ -384,7 +422,8 @@ impl Tunnel {
         let udp = |out: &mut [u8], port: u16, header: [u8; 8], checksum: bool| {
             out[..8].copy_from_slice(&udp::header(0, port, 0, 0));
             out[8..16].copy_from_slice(&header);
-            (Fields::Udp { checksum: checksum || is_ipv6 }, 16)
+            let checksum = if checksum || is_ipv6 { UdpChecksum::Computed } else { UdpChecksum::Zero };
+            (Fields::Udp { checksum }, 16)
         };
         Ok(match *encapsulation {
             Encapsulation::Erspan1 => (Fields::Gre, gre::write(out, gre::TYPE_ERSPAN, None, None)),
@@ -423,8 +462,15 @@ impl Tunnel {
         })
     }
 
-    #[inline]
-    fn write(&self, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
+    /// Bytes of the outer headers.
+    #[inline(always)]
+    pub fn header_bytes(&self) -> usize {
+        self.header_bytes
+    }
+
+    /// As [`Transport::write`], which says more.
+    #[inline(always)]
+    pub fn write(&self, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
         let out: &mut [u8; MAX_HEADER_BYTES] = out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
         out.copy_from_slice(&self.template[..MAX_HEADER_BYTES]);
         let payload_bytes: usize = payload.iter().map(|piece| piece.len()).sum();
@@ -466,10 +512,14 @@ impl Tunnel {
                 let port = 0xc000 | (facts.flow_hash ^ facts.flow_hash >> 16) as u16 & 0x3fff;
                 out[at..at + 2].copy_from_slice(&port.to_be_bytes());
                 out[at + 4..at + 6].copy_from_slice(&datagram_bytes.to_be_bytes());
-                if *checksum {
-                    let sum = self.pseudo_sum(datagram_bytes).bytes(&out[at..self.header_bytes]).segments(payload).udp_checksum();
-                    out[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
-                }
+                let sum = match checksum {
+                    UdpChecksum::Zero => 0,
+                    UdpChecksum::Computed => {
+                        self.pseudo_sum(datagram_bytes).bytes(&out[at..self.header_bytes]).segments(payload).udp_checksum()
+                    }
+                    UdpChecksum::LeftToNic => self.pseudo_sum(datagram_bytes).folded(),
+                };
+                out[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
             }
         }
         self.patch_network(facts, datagram_bytes, out);

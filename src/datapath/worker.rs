@@ -425,7 +425,8 @@ impl Worker {
         if input.needs_copies
             && let Some(maker) = &mut self.maker
         {
-            let mut facts = MakeFacts { frames: &frames, flows: &mut desk.flows, stamps: &desk.stamps, port: intake.port };
+            let (burst, frames) = (&desk.burst, &frames[..]);
+            let mut facts = MakeFacts { burst, frames, flows: &mut desk.flows, stamps: &desk.stamps, port: intake.port };
             maker.make(&self.plan, &mut facts, &mut desk.copies, &self.counters);
             made = &mut maker.made;
         }

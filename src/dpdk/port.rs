@@ -45,6 +45,8 @@ pub struct PortInfo {
     pub rss_types: u64,
     pub rx_timestamps: bool,
     pub multi_segment_tx: bool,
+    /// Computes UDP checksums of what it sends.
+    pub udp_checksum_tx: bool,
     rx_offloads: u64,
     tx_offloads: u64,
 }
@@ -66,6 +68,8 @@ pub struct PortConfig {
     pub wants_rx_timestamps: bool,
     /// The NIC is to say by which hash it spread each packet, if it spreads them.
     pub wants_rss_hashes: bool,
+    /// The NIC is to compute UDP checksums of packets that ask for it, if it can.
+    pub wants_udp_checksums: bool,
 }
 
 /// State of a port's link.
@@ -225,7 +229,7 @@ impl Port {
             rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
                 | (if config.wants_rss_hashes && config.rx_queues > 1 { info.rx_offloads & rss_hash } else { 0 })
                 | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
-            tx_offloads: info.tx_offloads & multi_segs,
+            tx_offloads: info.tx_offloads & (multi_segs | if config.wants_udp_checksums { udp_checksum() } else { 0 }),
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
             rss_key_len: SYMMETRIC_RSS_KEY.len() as u8,
@@ -475,6 +479,11 @@ fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
     found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
 }
 
+fn udp_checksum() -> u64 {
+    // SAFETY: this reads a constant.
+    unsafe { dpdk_sys::tl_tx_offload_udp_cksum() }
+}
+
 fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
@@ -498,6 +507,7 @@ fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
         rss_types: raw.rss_types,
         rx_timestamps: raw.rx_offloads & timestamp != 0,
         multi_segment_tx,
+        udp_checksum_tx: raw.tx_offloads & udp_checksum() != 0,
         rx_offloads: raw.rx_offloads,
         tx_offloads: raw.tx_offloads,
     })

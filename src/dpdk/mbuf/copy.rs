@@ -48,7 +48,7 @@ impl CopyPool {
         let wanted = count.min(MAX_BURST).saturating_sub(self.stock.len());
         if wanted > 0 {
             let mut slots = [std::ptr::null_mut(); MAX_BURST];
-            if self.allocate(&mut slots[..wanted]) {
+            if self.take_raw(&mut slots[..wanted]) {
                 self.stock.extend(slots[..wanted].iter().copied());
             } else {
                 self.reserve_singly(wanted);
@@ -62,11 +62,18 @@ impl CopyPool {
     fn reserve_singly(&mut self, wanted: usize) {
         for _ in 0..wanted {
             let mut slot = [std::ptr::null_mut()];
-            if !self.allocate(&mut slot) {
+            if !self.take_raw(&mut slot) {
                 return;
             }
             self.stock.push(slot[0]);
         }
+    }
+
+    /// All of them or none, as the pool keeps them: [`Page::set`] writes what a packet needs, when its other fields are written.
+    #[inline]
+    fn take_raw(&self, slots: &mut [*mut rte_mbuf]) -> bool {
+        // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
+        unsafe { dpdk_sys::tl_take_bulk(self.pool.raw(), slots.as_mut_ptr(), slots.len() as u32) == 0 }
     }
 
     /// All of them or none.
@@ -121,18 +128,13 @@ impl Page {
         bytes_of(self.0)
     }
 
-    /// Says which of the bytes are the copy.
+    /// Says which of the bytes are the copy, which makes the page a packet of one segment; a page that is sent was set.
     #[inline(always)]
     pub fn set(&mut self, range: Range<usize>) {
         debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
         let (start, end) = (range.start.min(PAGE_LEN), range.end.min(PAGE_LEN));
         let len = end.saturating_sub(start);
-        // SAFETY: the offset is that of `data_off` in the installed release (shim.h), of a fresh mbuf owned here.
-        unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).write(start as u16) };
-        // SAFETY: likewise of `data_len`; `start + len` is at most the buffer's length (checked above).
-        unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).write(len as u16) };
-        // SAFETY: likewise of `pkt_len`.
-        unsafe { field::<u32>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(len as u32) };
+        write_head(self.0, start, len, 1, len as u32);
     }
 
     /// Which of the bytes are the copy.
@@ -156,6 +158,39 @@ impl Drop for Page {
     fn drop(&mut self) {
         free_all(&mut [self.0]);
     }
+}
+
+/// Fields of an mbuf that stand in a row (shim.c asserts it), as drivers write them to received mbufs: at once.
+#[repr(C, align(8))]
+struct Rearm {
+    data_off: u16,
+    refcnt: u16,
+    nb_segs: u16,
+    port: u16,
+}
+
+/// As [`Rearm`].
+#[repr(C)]
+struct Lens {
+    packet_type: u32,
+    pkt_len: u32,
+    data_len: u16,
+    vlan_tci: u16,
+}
+
+/// Writes the fields of a first segment that is owned alone: `len` bytes from `start` of its buffer, of a packet of `segments` segments and
+/// `packet_len` bytes.
+#[inline(always)]
+fn write_head(mbuf: *mut rte_mbuf, start: usize, len: usize, segments: u16, packet_len: u32) {
+    let rearm = Rearm { data_off: start as u16, refcnt: 1, nb_segs: segments, port: u16::MAX };
+    // SAFETY: the offset is that of `rearm_data` in the installed release (shim.h), which DPDK aligns to 8 bytes, of an mbuf that the caller
+    // owns alone.
+    unsafe { field::<Rearm>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_REARM_DATA).write(rearm) };
+    // SAFETY: likewise of `ol_flags`. The buffers of a copy pool are its mbufs' own, which is what no flag says.
+    unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).write(0) };
+    let lens = Lens { packet_type: 0, pkt_len: packet_len, data_len: len as u16, vlan_tci: 0 };
+    // SAFETY: likewise of `packet_type`, which DPDK aligns to 4 bytes.
+    unsafe { field::<Lens>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PACKET_TYPE).write(lens) };
 }
 
 /// The whole buffer of an mbuf of a copy pool that nobody else refers to.
@@ -221,6 +256,24 @@ impl MbufQueue {
     }
 }
 
+/// What a NIC is asked to do to packets, as mbufs say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offload {
+    flags: u64,
+    lens: u64,
+}
+
+impl Offload {
+    /// The checksum of UDP behind a link and a network header of these lengths in bytes, whose field holds the pseudo header's sum.
+    pub fn udp_checksum(link: usize, network: usize, is_ipv6: bool) -> Self {
+        // SAFETY: these compute constants.
+        let flags = unsafe { dpdk_sys::tl_tx_flags_udp_checksum(i32::from(is_ipv6)) };
+        // SAFETY: as above.
+        let lens = unsafe { dpdk_sys::tl_tx_lens(link as u32, network as u32, crate::headers::udp::HEADER_LEN as u32) };
+        Self { flags, lens }
+    }
+}
+
 /// The copies of one tool in one burst that are not the packets themselves, by packet.
 pub struct Made {
     mbufs: [*mut rte_mbuf; MAX_BURST],
@@ -263,7 +316,9 @@ impl Made {
     /// Lays in the copy of packet `index` (0..64).
     #[inline(always)]
     pub fn put(&mut self, index: usize, page: Page) {
-        self.take_out(Selection(1 << index));
+        if self.held.0 >> index & 1 == 1 {
+            self.take_out(Selection(1 << index));
+        }
         self.mbufs[index] = page.into_raw();
         self.held.0 |= 1 << index;
     }
@@ -284,11 +339,30 @@ impl Made {
         self.has_wire_lens = true;
     }
 
-    /// Lays in the header that goes in front of packet `index` (0..64).
+    /// Makes the page of packet `index` (0..64) of `burst` a header in front of it: the bytes `range`. The page is chained to the packet in
+    /// the visit that its memory gets anyway, and owns nothing of it before [`Shared::join`] gives it a reference.
     #[inline(always)]
-    pub fn put_front(&mut self, index: usize, page: Page) {
-        self.put(index, page);
+    pub fn make_front(&mut self, index: usize, range: Range<usize>, burst: &MbufBurst) {
+        debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
+        let is_new = (self.held.0 & !self.fronts.0) >> index & 1 == 1;
+        let Some(&payload) = burst.mbufs[..burst.count].get(index).filter(|_| is_new) else { return };
+        let (header, start, end) = (self.mbufs[index], range.start.min(PAGE_LEN), range.end.min(PAGE_LEN));
+        let len = end.saturating_sub(start);
+        write_head(header, start, len, segments(payload) + 1, packet_len(payload) + len as u32);
+        // SAFETY: the offset is that of `next` (shim.h), of an mbuf owned here. Before it is freed it is unchained (`take_out`), or got the
+        // reference to the payload that freeing the chain takes (`join`).
+        unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
         self.fronts.0 |= 1 << index;
+    }
+
+    /// Asks the NIC to finish the headers of all copies here.
+    pub fn leave_to_nic(&mut self, offload: &Offload) {
+        for index in self.held.indices() {
+            // SAFETY: the offset is that of `ol_flags` (shim.h), of an mbuf owned here.
+            unsafe { field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).write(offload.flags) };
+            // SAFETY: likewise of `tx_offload`.
+            unsafe { field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_TX_OFFLOAD).write(offload.lens) };
+        }
     }
 
     /// Lends the page of packet `index` (0..64) again, if there is one.
@@ -298,16 +372,11 @@ impl Made {
         is_held.then(|| Lent { page: ManuallyDrop::new(Page(self.mbufs[index])), owner: PhantomData })
     }
 
-    /// Whether the page of packet `index` (0..64) is a header in front of it.
-    #[inline(always)]
-    pub fn is_front(&self, index: usize) -> bool {
-        self.fronts.0 >> index & 1 == 1
-    }
-
     /// Frees the copies of `selection`, if there are any.
     fn take_out(&mut self, selection: Selection) {
         let gone = Selection(selection.0 & self.held.0);
         if !gone.is_empty() {
+            Selection(gone.0 & self.fronts.0).indices().for_each(|index| unchain(self.mbufs[index]));
             free_selected(&self.mbufs, gone);
             self.held.0 &= !gone.0;
             self.fronts.0 &= !gone.0;
@@ -349,14 +418,10 @@ impl Shared<'_> {
         let taken = self.planes.take(Selection(selection.0 & !made.alone().0));
         // no reference is left for these, which only a caller that asked for too few brings about
         made.take_out(Selection(made.fronts.0 & !taken.0));
-        for index in taken.indices() {
-            if made.fronts.0 >> index & 1 == 1 {
-                chain(made.mbufs[index], self.mbufs[index]);
-            } else {
-                made.mbufs[index] = self.mbufs[index];
-                if made.has_wire_lens {
-                    made.wire_lens[index] = self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
-                }
+        for index in Selection(taken.0 & !made.fronts.0).indices() {
+            made.mbufs[index] = self.mbufs[index];
+            if made.has_wire_lens {
+                made.wire_lens[index] = self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
             }
         }
         let lent = Selection(made.held.0 | taken.0);
@@ -370,15 +435,11 @@ impl Shared<'_> {
     }
 }
 
-/// Puts a header in front of a packet, to whose reference the header's owner is entitled.
-#[inline(always)]
-fn chain(header: *mut rte_mbuf, payload: *mut rte_mbuf) {
-    let (segments, len) = (segments(payload), packet_len(payload) + packet_len(header));
-    // SAFETY: the offset is that of `next` (shim.h), of a fresh mbuf owned by the caller; freeing it frees one reference to each mbuf
-    // of the payload, which is what the caller hands over.
-    unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
+/// Makes a header stand alone again, which got no reference to its packet.
+#[cold]
+fn unchain(header: *mut rte_mbuf) {
+    // SAFETY: the offset is that of `next` (shim.h), of a header that is owned alone.
+    unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(std::ptr::null_mut()) };
     // SAFETY: likewise of `nb_segs`.
-    unsafe { field::<u16>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(segments + 1) };
-    // SAFETY: likewise of `pkt_len`.
-    unsafe { field::<u32>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(len) };
+    unsafe { field::<u16>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(1) };
 }
