@@ -362,7 +362,7 @@ class Cases:
         expect(all(counts[0]), f"one worker got nothing: {counts}")
         flows_of = [bin(count).count("1") for count in counts[0]]
         how = "by the NIC's hash, 2 queues" if by_nic else "by software: this driver has no RSS here"
-        return f"{how}: {flows_of[0]} and {flows_of[1]} flows, each with both directions on one worker" 
+        return f"{how}: {flows_of[0]} and {flows_of[1]} flows, each with both directions on one worker"
 
     def clock(self):
         if self.model != "igb":
