@@ -1,6 +1,8 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
+# make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
+# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, half an hour
 # make lint fmt   what a change must pass
 
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
@@ -8,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Every test a process of its own, with cargo-nextest where it is installed.
 RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
 
-.PHONY: all demo test bench lint fmt packages
+.PHONY: all demo test test-nics bench peers lint fmt packages
 
 all: packages
 	cargo build --release
@@ -27,9 +29,18 @@ test: packages
 	@testbed/packages test
 	$(RUN_TESTS) --workspace
 
+test-nics: packages
+	cargo build --release --bin tapline --example nic_clock
+	testbed/nics/run
+
 bench: packages
 	@testbed/packages bench
 	cargo bench
+
+peers: packages
+	@testbed/packages bench
+	cargo build --release --bin tapline
+	testbed/peers/run
 
 lint: packages
 	cargo fmt --all --check

@@ -66,8 +66,9 @@ pub struct NicClock {
 }
 
 impl NicClock {
-    /// `None` where the driver does not let the counter be read.
+    /// Of a started port; `None` where the driver does not let the counter be read.
     pub fn new(port: &Port) -> Option<Self> {
+        port.start_clock();
         port.read_clock()?;
         Some(Self { port: port.clone(), tracked: Tracked::new() })
     }

@@ -356,6 +356,12 @@ impl Port {
         }
     }
 
+    /// Starts the PTP clock of a started port; whether the driver has one. In some NICs (igb) it stands still until then.
+    pub fn start_clock(&self) -> bool {
+        // SAFETY: the port is attached.
+        unsafe { dpdk_sys::rte_eth_timesync_enable(self.0.id.0) == 0 }
+    }
+
     /// The counter that the NIC stamps packets with, or its PTP clock in nanoseconds; `None` where the driver lets neither be read.
     pub fn read_clock(&self) -> Option<u64> {
         let mut ticks = 0;

@@ -19,10 +19,32 @@ const ROUND_TRIP: &str = "set idle sleep
 
 #[test]
 fn a_link_that_flaps_costs_its_own_copies_alone() {
-    let Some(pair) = Pair::new('f') else { return };
+    flap('f', ROUND_TRIP);
+}
+
+#[test]
+fn a_link_that_flaps_under_af_xdp_costs_its_own_copies_alone() {
+    // the driver wants as many receive as transmit queues
+    let pipeline =
+        ROUND_TRIP.replace("af_packet", "af_xdp").replace("iface=near rxq 0", "iface=near").replace("iface=far txq 0", "iface=far");
+    let Some(pair) = Pair::new('y') else { return };
+    let probe = Bench::inside(&pair.far);
+    flows(&probe);
+    let output = probe.command(&pipeline, &["--duration", "100ms"]).output().expect("the program starts");
+    drop(pair);
+    if !output.status.success() {
+        println!("skipped: net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    flap('x', &pipeline);
+}
+
+/// Takes the link of the tool `out` down and up three times.
+fn flap(letter: char, pipeline: &str) {
+    let Some(pair) = Pair::new(letter) else { return };
     let bench = Bench::inside(&pair.far);
     flows(&bench);
-    let mut prompt = bench.start(ROUND_TRIP);
+    let mut prompt = bench.start(pipeline);
     let mut back = 0;
     for _ in 0..3 {
         prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));

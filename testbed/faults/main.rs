@@ -7,8 +7,10 @@
 #[allow(dead_code, reason = "this suite uses its own part of it")]
 mod support;
 
+mod clocks;
 mod devices;
 mod lcores;
+mod memif;
 mod soak;
 
 use std::process::Command;

@@ -97,7 +97,13 @@ impl Bench {
 
     /// Starts a pipeline that is told what to do at its prompt.
     pub fn start(&self, pipeline: &str) -> Prompt<'_> {
+        self.start_with(pipeline, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(&self, pipeline: &str, variables: &[(&str, &Path)]) -> Prompt<'_> {
         let mut command = self.command(pipeline, &["-i", "--interval", "20ms"]);
+        command.envs(variables.iter().copied());
         let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
         let input = child.stdin.take().expect("a pipe");
         Prompt { bench: self, child: Some(child), input: Some(input), read: 0, lines: Vec::new() }
