@@ -219,6 +219,7 @@ impl<'a> Burst<'a> {
 }
 
 /// The packets of a part of a file, for whoever read it.
+#[derive(Default)]
 pub(super) struct ReadPart {
     bytes: Vec<u8>,
     spans: Vec<Span>,
@@ -255,8 +256,8 @@ impl ReadPart {
     }
 
     /// The buffer, for another part.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -288,46 +289,40 @@ impl Reader {
         Self::from_input(Input::of_parts(first))
     }
 
-    /// Finds the packets of the part in hand, and of the next one if it is given.
-    pub(super) fn read_part(&mut self, next: Option<Part>) -> ReadPart {
+    /// Finds the packets of the part in hand, and of the next one if it is given. `spare` is a part that is done with.
+    pub(super) fn read_part(&mut self, next: Option<Part>, mut spare: ReadPart) -> ReadPart {
         if let Some(next) = next {
             self.input.attach(next);
         }
-        let mut part = ReadPart {
-            bytes: Vec::new(),
-            spans: Vec::new(),
-            entries: Vec::new(),
-            interfaces: Vec::new(),
-            damage: None,
-            is_last: false,
-        };
-        part.interfaces.push(self.interfaces.clone());
-        loop {
-            match self.parse(MAX_BURST) {
+        spare.entries.clear();
+        spare.spans.clear();
+        spare.interfaces.clear();
+        spare.interfaces.push(self.interfaces.clone());
+        std::mem::swap(&mut self.entries, &mut spare.entries);
+        spare.damage = loop {
+            let first = self.entries.len();
+            match self.parse(first, MAX_BURST) {
                 Ok(true) => {}
-                Ok(false) => break,
-                Err(damage) => {
-                    part.damage = Some(damage);
-                    break;
-                }
+                Ok(false) => break None,
+                Err(damage) => break Some(damage),
             }
-            if self.begins_section || part.interfaces.last().is_none_or(|known| known.len() != self.interfaces.len()) {
-                part.interfaces.push(self.interfaces.clone());
+            if self.begins_section || spare.interfaces.last().is_none_or(|known| known.len() != self.interfaces.len()) {
+                spare.interfaces.push(self.interfaces.clone());
             }
             let start = self.input.start();
-            part.spans.push(Span {
+            spare.spans.push(Span {
                 bytes: start..start + self.span_len,
-                entries: part.entries.len()..part.entries.len() + self.entries.len(),
-                interfaces: part.interfaces.len() - 1,
+                entries: first..self.entries.len(),
+                interfaces: spare.interfaces.len() - 1,
                 order: self.byte_order(),
                 begins_section: self.begins_section,
                 has_cut: self.has_cut,
             });
-            part.entries.extend_from_slice(&self.entries);
-        }
-        part.is_last = self.is_ended;
-        part.bytes = self.input.detach();
-        part
+        };
+        std::mem::swap(&mut self.entries, &mut spare.entries);
+        spare.is_last = self.is_ended;
+        spare.bytes = self.input.detach();
+        spare
     }
 
     fn from_input(mut input: Input) -> Result<Self, Error> {
@@ -402,7 +397,7 @@ impl Reader {
     /// The file is damaged or cannot be read; all packets before that place have been delivered. Afterwards the file counts as ended.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
         loop {
-            if !self.parse(1)? {
+            if !self.parse(0, 1)? {
                 return Ok(None);
             }
             if !self.entries.is_empty() {
@@ -415,7 +410,7 @@ impl Reader {
     /// # Errors
     /// As `next_record`.
     pub fn next_burst(&mut self) -> Result<Option<Burst<'_>>, Error> {
-        Ok(self.parse(MAX_BURST)?.then(|| self.burst()))
+        Ok(self.parse(0, MAX_BURST)?.then(|| self.burst()))
     }
 
     /// The burst that `next_burst` gave last; empty before the first and behind the last one.
@@ -430,11 +425,11 @@ impl Reader {
         }
     }
 
-    /// Finds the next packets, up to `max`, or other blocks. Returns whether there are any.
-    fn parse(&mut self, max: usize) -> Result<bool, Error> {
+    /// Finds the next packets, up to `max`, or other blocks, and keeps the first `kept` of those found before. Returns whether there are any.
+    fn parse(&mut self, kept: usize, max: usize) -> Result<bool, Error> {
         self.input.consume(self.span_len);
         self.span_len = 0;
-        self.entries.clear();
+        self.entries.truncate(kept);
         self.begins_section = false;
         self.has_cut = false;
         if let Some(error) = self.pending.take() {
@@ -463,8 +458,8 @@ impl Reader {
                 }
             }
             let result = match &self.layout {
-                Layout::Pcap(_) => self.parse_pcap(max),
-                Layout::Pcapng { .. } => self.parse_pcapng(max),
+                Layout::Pcap(_) => self.parse_pcap(kept + max),
+                Layout::Pcapng { .. } => self.parse_pcapng(kept + max),
             };
             match result {
                 Err(error) if self.span_len == 0 => {
