@@ -297,6 +297,11 @@ impl Broker {
         snapshot
     }
 
+    /// The time since the start without that in which a worker got no CPU, as [`watch`](Self::watch) saw it.
+    pub fn worked(&self) -> Duration {
+        self.guards.pace.time()
+    }
+
     /// How long a worker without work may sleep.
     fn longest_sleep(&self) -> Duration {
         if let Idle::Sleep { longest } = self.plan.settings.idle { longest } else { Duration::ZERO }

@@ -162,17 +162,17 @@ impl Session<'_> {
     fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> bool {
         let started = Instant::now();
         let mut next_stats = started + self.args.interval;
-        let (mut received, mut last_packet) = (0, started);
+        let (mut received, mut last_packet) = (0, self.broker.worked());
         while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
             let now = Instant::now();
             if self.args.duration.is_some_and(|duration| now - started >= duration) {
                 break;
             }
-            let count = self.broker.received();
+            let (count, worked) = (self.broker.received(), self.broker.worked());
             if count != received || !self.broker.is_running() {
-                (received, last_packet) = (count, now);
+                (received, last_packet) = (count, worked);
             }
-            if self.args.exit_idle.is_some_and(|idle| now - last_packet >= idle) {
+            if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
                 break;
             }
             if now >= next_stats {
