@@ -84,7 +84,6 @@ impl Endpoint {
     /// `has_stamps` says so, and then those that the tunnels say.
     pub fn terminate(&mut self, burst: &mut MbufBurst, linear: &mut Linear, stamps: Option<&mut Stamps>) -> Selection {
         let mut found: ArrayVec<Result<Inner, Refusal>, MAX_BURST> = ArrayVec::new();
-        burst.prefetch();
         let mut frames = Frames::new();
         burst.frames(linear, &mut frames);
         found.extend(frames.iter().map(|frame| recognise(&self.terminators, frame.bytes())));

@@ -41,14 +41,24 @@ impl OuterSigns {
     }
 }
 
+/// The hashes of one [`HashSpec`].
+#[derive(Clone)]
+struct Hashes {
+    hashes: [u64; MAX_BURST],
+    /// The packets that are hashed, if `burst` is the present one.
+    known: u64,
+    burst: u64,
+}
+
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
     depth: Depth,
     specs: Vec<HashSpec>,
     layers: Box<[Layers; MAX_BURST]>,
     has_layers: u64,
-    hashes: Vec<[u64; MAX_BURST]>,
-    has_hashes: Vec<u64>,
+    hashes: Vec<Hashes>,
+    /// Counts bursts: what is known of another is forgotten without a visit.
+    burst: u64,
     /// Of the tunnels that packets came in, where the port terminates them.
     outer: Option<Box<[OuterId; MAX_BURST]>>,
     has_outer: bool,
@@ -65,8 +75,8 @@ impl Flows {
             specs: specs.to_vec(),
             layers: Box::new([Layers::EMPTY; MAX_BURST]),
             has_layers: 0,
-            hashes: vec![[0; MAX_BURST]; specs.len()],
-            has_hashes: vec![0; specs.len()],
+            hashes: vec![Hashes { hashes: [0; MAX_BURST], known: 0, burst: 0 }; specs.len()],
+            burst: 0,
             outer: None,
             has_outer: false,
             rss: specs.iter().position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer),
@@ -77,7 +87,7 @@ impl Flows {
     #[inline(always)]
     pub fn clear(&mut self) {
         self.has_layers = 0;
-        self.has_hashes.fill(0);
+        self.burst += 1;
         self.has_outer = false;
     }
 
@@ -86,7 +96,9 @@ impl Flows {
     #[inline]
     pub fn take_rss(&mut self, given: impl FnOnce(&mut [u64; MAX_BURST]) -> Selection) {
         if let Some(rss) = self.rss {
-            self.has_hashes[rss] = given(&mut self.hashes[rss]).0;
+            let column = &mut self.hashes[rss];
+            column.known = given(&mut column.hashes).0;
+            column.burst = self.burst;
         }
     }
 
@@ -124,14 +136,19 @@ impl Flows {
     /// The hashes of the packets of the burst, valid for those that are `wanted`.
     #[inline]
     pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
-        let missing = wanted.0 & !self.has_hashes[id.0];
+        let column = &mut self.hashes[id.0];
+        if column.burst != self.burst {
+            (column.known, column.burst) = (0, self.burst);
+        }
+        let missing = wanted.0 & !column.known;
         if missing != 0 {
+            column.known |= missing;
             self.layers(Selection(missing), frames);
             let spec = &self.specs[id.0];
-            flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), &mut self.hashes[id.0]);
-            self.has_hashes[id.0] |= missing;
+            let hashes = &mut self.hashes[id.0].hashes;
+            flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), hashes);
         }
-        &self.hashes[id.0]
+        &self.hashes[id.0].hashes
     }
 }
 

@@ -126,7 +126,6 @@ impl Spread {
     /// Gives every packet the lcore of its flow.
     fn choose(&mut self, burst: &MbufBurst, linear: &mut Linear) {
         let all = burst.all();
-        burst.prefetch();
         let mut frames = Frames::new();
         burst.frames(linear, &mut frames);
         self.flows.clear();

@@ -396,7 +396,6 @@ impl Worker {
         let mut own = Selection::NONE;
         let mut now_ns = 0;
         if input.needs_frames {
-            desk.burst.prefetch();
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
             if intake.gives_rss {

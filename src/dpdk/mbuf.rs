@@ -213,22 +213,20 @@ impl MbufBurst {
         }
     }
 
-    /// Asks the processor to load the first bytes of every packet.
-    #[inline]
-    pub fn prefetch(&self) {
-        for &mbuf in &self.mbufs[..self.count] {
-            prefetch(data(mbuf));
-        }
-    }
-
-    /// Views every packet of the burst; packets in several segments are joined in `linear`.
+    /// Views every packet of the burst, and asks the processor to load its first bytes; packets in several segments are joined in `linear`.
     #[inline]
     pub fn frames<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         frames.clear();
-        let mbufs = &self.mbufs[..self.count];
-        if !self.has_wire_lens && mbufs.iter().all(|&mbuf| segments(mbuf) == 1) {
-            frames.extend(mbufs.iter().map(|&mbuf| frame(mbuf)));
-        } else {
+        let mut chained = u16::from(self.has_wire_lens);
+        // one visit to each mbuf
+        frames.extend(self.mbufs[..self.count].iter().map(|&mbuf| {
+            chained |= segments(mbuf) ^ 1;
+            let frame = frame(mbuf);
+            prefetch(frame.bytes().as_ptr());
+            frame
+        }));
+        if chained != 0 {
+            frames.clear();
             self.frames_joined(linear, frames);
         }
     }
