@@ -181,6 +181,11 @@ impl Broker {
         self.seats.iter().filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished)).map(|seat| seat.lcore).collect()
     }
 
+    /// Time of this run in which the workers ran, as [`watch`](Self::watch) saw it: what the machine gave to others does not count.
+    pub fn working_time(&self) -> Duration {
+        self.guards.pace.time()
+    }
+
     /// What DPDK and its drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
         self.eal.as_ref().map(Eal::log).unwrap_or_default()

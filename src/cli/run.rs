@@ -162,7 +162,8 @@ impl Session<'_> {
     fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> bool {
         let started = Instant::now();
         let mut next_stats = started + self.args.interval;
-        let (mut received, mut last_packet) = (0, started);
+        // a worker that gets no CPU receives nothing, and is not idle for it
+        let (mut received, mut last_packet) = (0, Duration::ZERO);
         while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
             let now = Instant::now();
             if self.args.duration.is_some_and(|duration| now - started >= duration) {
@@ -170,9 +171,9 @@ impl Session<'_> {
             }
             let count = self.broker.received();
             if count != received || !self.broker.is_running() {
-                (received, last_packet) = (count, now);
+                (received, last_packet) = (count, self.broker.working_time());
             }
-            if self.args.exit_idle.is_some_and(|idle| now - last_packet >= idle) {
+            if self.args.exit_idle.is_some_and(|idle| self.broker.working_time() - last_packet >= idle) {
                 break;
             }
             if now >= next_stats {
