@@ -20,7 +20,7 @@ use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
-use crate::datapath::flow_table::{KeyedHash, Secret};
+use crate::datapath::flow_table::{FlowTable, KeyedHash, Secret};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
 use crate::datapath::live::LiveView;
@@ -30,7 +30,7 @@ use crate::datapath::receive::{Intake, Source};
 use crate::datapath::record::{self, Belt};
 use crate::datapath::replay::{Progress, Replay};
 use crate::datapath::route::RuleState;
-use crate::datapath::sample::{Sampler, WorkerSeat};
+use crate::datapath::sample::{SampleSpec, Sampler, WorkerSeat};
 use crate::datapath::shape::TokenBucket;
 use crate::datapath::spread::{self, Spread, Times};
 use crate::datapath::transport::Sequence;
@@ -67,6 +67,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let placement = place(&plan)?;
     let crew = placement.crew;
     let workers = crew.lcores.len();
+    check_tables(&plan, crew.work.len())?;
     let memory = choose_memory(&plan, workers as u32, &mut notes)?;
     let eal = Eal::start(&Options {
         workers: crew.lcores.clone(),
@@ -146,7 +147,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             index: place as u32,
             workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
-            flows: plan.settings.flows.div_ceil(crew.work.len()),
+            flows: plan.flows_of_a_table(crew.work.len()),
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         });
@@ -209,6 +210,24 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
         broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
     }
     Ok(())
+}
+
+/// # Errors
+/// If what rules remember does not fit the memory of the machine: tables are filled as they are made, and the kernel would end the program.
+fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
+    let has_flows = |sample: &SampleSpec| sample.has_flow_table();
+    let tables = plan.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(has_flows)).count() * workers;
+    let flows = (FlowTable::<u64>::bytes_for(plan.flows_of_a_table(workers)) * tables) as u64;
+    let dedups = plan.rules.iter().filter_map(|rule| rule.dedup.as_ref()).map(|dedup| dedup.memory).sum::<u64>();
+    let mib = (flows + dedups) >> 20;
+    match eal::available_mib().filter(|&available| available < mib) {
+        None => Ok(()),
+        Some(available) => Err(Error::Refused(format!(
+            "what rules remember takes {mib} MiB of memory, {} of them for flows, and {available} are available; \
+             lower `set flows`, or `memory` of dedup",
+            flows >> 20
+        ))),
+    }
 }
 
 /// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.

@@ -162,6 +162,7 @@ impl Session<'_> {
     fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> bool {
         let started = Instant::now();
         let mut next_stats = started + self.args.interval;
+        // a worker that gets no CPU receives nothing, and is not idle for it
         let (mut received, mut last_packet) = (0, self.broker.worked());
         while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
             let now = Instant::now();

@@ -199,7 +199,8 @@ pub enum GroupError {
 
 impl GroupSpec {
     pub const MOST_MEMBERS: usize = 1024;
-    pub const MOST_WEIGHT: u32 = 1 << 20;
+    /// Above 99 times the sum of 1024 weights of 1000, which a discard share of 99 % may weigh.
+    pub const MOST_WEIGHT: u32 = 1 << 27;
     pub const MOST_BUCKETS: usize = 1 << 16;
     const LEAST_BUCKETS: usize = 1 << 12;
     /// The largest default table: 64 KiB, so that it stays in a core's second-level cache.
@@ -663,6 +664,16 @@ mod tests {
         group.update(&[Up, Down, Up, Up], busy);
         assert_eq!(group.table().flows_moved(&before, flow_hashes(3)), of_second);
         assert!(of_second > 0);
+    }
+
+    #[test]
+    fn a_discard_share_may_outweigh_the_largest_weights_of_many_members() {
+        let weights = vec![1000; 64];
+        let discard_weight = 99 * 64 * 1000;
+        let group = Group::new(GroupSpec { weights, discard_weight, ..GroupSpec::equal(1) }).unwrap();
+        let discarded = group.table().slots().iter().filter(|slot| slot.member().is_none()).count();
+        let share = discarded as f64 / group.table().bucket_count() as f64;
+        assert!((share - 0.99).abs() < 0.01, "{share}");
     }
 
     #[test]

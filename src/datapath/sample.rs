@@ -341,8 +341,10 @@ impl First {
     }
 }
 
-/// The window over which `Rate` compares what it kept with its budget.
+/// The window over which `Rate` compares what it kept with its budget, if that is a packet or more in this time.
 const RATE_WINDOW_NS: u64 = 100_000_000;
+/// What counts as one packet of a budget in bits: a full-length frame with a tag.
+const RATE_PACKET_BITS: u64 = 1518 * 8;
 /// The least share of flows that `Rate` goes down to: one in 2^32.
 const RATE_LEAST_LIMIT: u64 = u32::MAX as u64;
 
@@ -353,6 +355,8 @@ const RATE_LEAST_LIMIT: u64 = u32::MAX as u64;
 pub struct Rate {
     flows: FlowShare,
     bits: bool,
+    /// `RATE_WINDOW_NS`, or the time in which the budget grows by one packet.
+    window_ns: u64,
     /// Packets or bits that one window may keep.
     window_budget: u64,
     window_start_ns: u64,
@@ -361,19 +365,22 @@ pub struct Rate {
 
 impl Rate {
     fn new(budget: Budget, seed: u64, workers: NonZeroU32) -> Rate {
-        let (bits, per_second) = match budget {
-            Budget::PacketsPerSecond(packets) => (false, packets),
-            Budget::BitsPerSecond(bits) => (true, bits),
+        let (bits, per_second, packet) = match budget {
+            Budget::PacketsPerSecond(packets) => (false, packets, 1),
+            Budget::BitsPerSecond(bits) => (true, bits, RATE_PACKET_BITS),
         };
-        let windows_per_second = 1_000_000_000 / RATE_WINDOW_NS;
-        let window_budget = (per_second / windows_per_second / u64::from(workers.get())).max(1);
-        Rate { flows: FlowShare { seed, limit: u64::MAX }, bits, window_budget, window_start_ns: 0, window_kept: 0 }
+        let ns_per_unit = 1e9 * f64::from(workers.get()) / per_second.max(1) as f64;
+        let window_ns = RATE_WINDOW_NS.max((packet as f64 * ns_per_unit).ceil() as u64);
+        let window_budget = (window_ns as f64 / ns_per_unit) as u64;
+        Rate { flows: FlowShare { seed, limit: u64::MAX }, bits, window_ns, window_budget, window_start_ns: 0, window_kept: 0 }
     }
 
     #[inline]
     fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
-        let elapsed_ns = inputs.now_ns.saturating_sub(self.window_start_ns);
-        if elapsed_ns >= RATE_WINDOW_NS {
+        // a clock that is set back begins the window anew
+        self.window_start_ns = self.window_start_ns.min(inputs.now_ns);
+        let elapsed_ns = inputs.now_ns - self.window_start_ns;
+        if elapsed_ns >= self.window_ns {
             self.raise(inputs.now_ns);
         } else if self.window_kept >= self.window_budget {
             self.lower(elapsed_ns, inputs.now_ns);
@@ -388,7 +395,7 @@ impl Rate {
 
     /// A whole window went by within budget: where a tenth or more is left over, a quarter more flows may come in.
     fn raise(&mut self, now_ns: u64) {
-        if self.window_kept < self.window_budget / 10 * 9 || self.window_kept == 0 {
+        if self.window_kept.saturating_mul(10) < self.window_budget.saturating_mul(9) {
             self.flows.limit = self.flows.limit.saturating_add(self.flows.limit / 4);
         }
         self.begin_window(now_ns);
@@ -397,7 +404,7 @@ impl Rate {
     /// The budget was used up after `elapsed_ns` of the window: the share goes down in that proportion, and by a twentieth more
     /// so that it settles below the budget.
     fn lower(&mut self, elapsed_ns: u64, now_ns: u64) {
-        let fits = (elapsed_ns as f64 / RATE_WINDOW_NS as f64) * (self.window_budget as f64 / self.window_kept as f64) * 0.95;
+        let fits = (elapsed_ns as f64 / self.window_ns as f64) * (self.window_budget as f64 / self.window_kept as f64) * 0.95;
         let limit = (self.flows.limit as f64 * fits.max(1.0 / 1024.0)) as u64;
         self.flows.limit = limit.max(RATE_LEAST_LIMIT);
         self.begin_window(now_ns);
@@ -698,5 +705,43 @@ mod tests {
         assert!((0.006..0.012).contains(&share), "share {share}");
         let (_, share) = run(3_000, 9_000, 64);
         assert_eq!(share, 1.0, "64 kpps fit the budget whole");
+    }
+
+    /// 1000 packets of 1250 bytes a second, each flow one in 20 s, on one of two workers.
+    #[test]
+    fn budgets_of_less_than_a_packet_in_a_window_are_kept_too() {
+        let mut rng = SplitMix64(2);
+        let hashes: Vec<u64> = (0..20_000).map(|_| rng.next()).collect();
+        for (budget, least, most) in [
+            (Budget::PacketsPerSecond(2), 0.2, 1.05),
+            (Budget::PacketsPerSecond(14), 1.4, 7.2),
+            (Budget::PacketsPerSecond(400), 100.0, 200.0),
+            (Budget::BitsPerSecond(20_000), 0.2, 1.05),
+            (Budget::BitsPerSecond(2_000_000), 40.0, 100.0),
+        ] {
+            let mut sampler = Sampler::new(&SampleSpec::Rate { budget, seed: 5 }, &WorkerSeat { workers: one_in(2), ..seat(0) });
+            let mut kept = 0;
+            for tick in 0..60_000u64 {
+                let burst = &hashes[(tick * 10 % 20_000) as usize..][..10];
+                let inputs = SampleInputs { hashes: burst, lens: &[1250; 10], now_ns: tick * 10_000_000 };
+                let selection = sampler.sample(Selection::first(10), &inputs);
+                kept += if tick >= 20_000 { selection.count() } else { 0 };
+            }
+            let per_second = f64::from(kept) / 400.0;
+            assert!(
+                (least..=most).contains(&per_second),
+                "{budget:?}: kept {per_second} packets a second, share {}",
+                sampler.share()
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_change_the_share() {
+        let mut sampler = Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        for ms in (10_000..20_000).chain(1_000..9_000) {
+            sampler.sample(Selection(1), &SampleInputs { hashes: &[7], lens: &[], now_ns: ms * 1_000_000 });
+        }
+        assert!(sampler.share() > 0.1, "half of the budget is used: {}", sampler.share());
     }
 }

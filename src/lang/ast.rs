@@ -397,10 +397,7 @@ pub struct Mac(pub [u8; 6]);
 pub enum GroupOption {
     Tools(Vec<Name>),
     Weights(Vec<Spanned<u32>>),
-    Hash {
-        kind: Spanned<HashKind>,
-        layers: Option<Spanned<HashLayers>>,
-    },
+    Hash(Hash),
     Standby(Vec<Name>),
     MinUp {
         count: u32,
@@ -411,6 +408,13 @@ pub enum GroupOption {
     Discard {
         percent: u8,
     },
+}
+
+/// What makes packets one flow: `ip inner`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hash {
+    pub kind: Spanned<HashKind>,
+    pub layers: Option<Spanned<HashLayers>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -562,13 +566,13 @@ pub enum Sample {
     /// Each packet with probability 1/N.
     Random { one_in: u32 },
     /// All packets of one in N flows.
-    Flow { one_in: u32, seed: Option<Spanned<u64>> },
+    Flow { one_in: u32, hash: Option<Hash>, seed: Option<Spanned<u64>> },
     /// The first packets of each flow.
-    FirstPackets(u64),
+    FirstPackets { packets: u64, hash: Option<Hash> },
     /// The first bytes of each flow.
-    FirstBytes(u64),
+    FirstBytes { bytes: u64, hash: Option<Hash> },
     /// The share of flows that fits.
-    Rate(Rate),
+    Rate { rate: Rate, hash: Option<Hash> },
     /// For `length` at the beginning of each `period`.
     Every { period: Duration, length: Duration },
 }

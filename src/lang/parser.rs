@@ -282,7 +282,7 @@ mod tests {
             ["from tap0", "vlan 100-110", "match \"udp port 53\"", "sample flow 1/10", "slice 128", "to remote", "class high"];
         assert_eq!(written, expected);
         assert_eq!(clauses[1].value, RuleClause::Vlan(Ranges(vec![(100, 110)])));
-        assert_eq!(clauses[3].value, RuleClause::Sample(Sample::Flow { one_in: 10, seed: None }));
+        assert_eq!(clauses[3].value, RuleClause::Sample(Sample::Flow { one_in: 10, hash: None, seed: None }));
         assert_eq!(clauses[4].value, RuleClause::Edit(Edit::Slice { keep_bytes: 128, after: None }));
     }
 

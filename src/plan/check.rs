@@ -3,6 +3,7 @@
 use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, Target, ToolId, ToolPlan, Verdict};
 use super::resolve::Resolved;
+use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::filter::{Analysis, analyse};
@@ -72,9 +73,15 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let rules = &resolved.plan.rules;
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
     let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
     for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (_, source))| source.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);
+        if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
+            diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
+            continue;
+        }
         let mine = &analyses[index];
         if mine.iter().any(|analysis| analysis.never_matches) {
             diagnostics
@@ -85,6 +92,9 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
             let (other, other_source) = (&rules[earlier], &resolved.rules[earlier]);
             other_source.is_enabled
                 && other.verdict != Verdict::Continue
+                // one that goes off by itself leaves its packets to those behind it
+                && other.schedule.is_none()
+                && other.limit.is_none()
                 && rule.sources.iter().all(|port| other.sources.contains(port))
                 && (takes_all(&other_source.matcher, &analyses[earlier]) || is_same(&other_source.matcher, &source.matcher))
         });
@@ -118,6 +128,16 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
                 diagnostics.push(warning(text).help("`through vlan` after the filter looks behind the tags"));
             }
         }
+    }
+}
+
+/// Why a rule that starts at `now_ns` is off for good, if it is.
+fn never_on(schedule: &Schedule, now_ns: u64) -> Option<&'static str> {
+    let is_past = schedule.until_ns.is_some_and(|until_ns| until_ns <= now_ns);
+    match schedule.at(now_ns, now_ns) {
+        Activity { is_on: false, next_change_ns: None } if is_past => Some("its `until` is past"),
+        Activity { is_on: false, next_change_ns: None } => Some("it ends before its hours begin"),
+        _ => None,
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Settings {
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
-    /// Flows that each stateful rule remembers, in all workers together.
+    /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
     /// `--profile`: stages of sampled bursts are timed.
@@ -480,6 +480,12 @@ pub enum Action {
 }
 
 impl Plan {
+    /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
+    pub fn flows_of_a_table(&self, workers: usize) -> usize {
+        let rules = self.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(SampleSpec::has_flow_table)).count();
+        self.settings.flows.div_ceil((rules * workers).max(1))
+    }
+
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub fn parse_depth(&self) -> Depth {
         self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()

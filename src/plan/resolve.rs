@@ -772,13 +772,7 @@ impl<'a> Resolver<'a> {
             match &option.value {
                 ast::GroupOption::Tools(tools) => members = tools,
                 ast::GroupOption::Weights(list) => weights = Some(list),
-                ast::GroupOption::Hash { kind, layers } => {
-                    spec.kind = hash_kind(kind.value);
-                    spec.depth = match layers.as_ref().map(|layers| layers.value) {
-                        Some(ast::HashLayers::Inner) => Depth::Full,
-                        Some(ast::HashLayers::Outer) | None => Depth::Outer,
-                    };
-                }
+                ast::GroupOption::Hash(hash) => (spec.kind, spec.depth) = hash_of(hash),
                 ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
                 ast::GroupOption::Standby(tools) => standbys = tools,
                 ast::GroupOption::MinUp { count, below } => {
@@ -895,9 +889,9 @@ impl<'a> Resolver<'a> {
                     let spec = Self::sample(sample, definitions.settings.seed);
                     plan.sample = Some(spec);
                     if spec.needs_hashes() {
+                        let (kind, depth) = self.sample_hash(sample);
                         // not keyed with the seed: the sampler mixes its own in
-                        let spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 };
-                        source.sample_hash = Some(self.hash_id(spec));
+                        source.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
                     }
                 }
                 RuleClause::To(names) => {
@@ -1029,21 +1023,39 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// What makes packets one flow for a sampler.
+    fn sample_hash(&mut self, sample: &ast::Sample) -> (HashKind, Depth) {
+        let hash = match sample {
+            ast::Sample::Flow { hash, .. }
+            | ast::Sample::FirstPackets { hash, .. }
+            | ast::Sample::FirstBytes { hash, .. }
+            | ast::Sample::Rate { hash, .. } => hash.as_ref(),
+            ast::Sample::Count { .. } | ast::Sample::Random { .. } | ast::Sample::Every { .. } => None,
+        };
+        let Some(hash) = hash else { return (HashKind::FiveTuple, Depth::Outer) };
+        if hash.kind.value == ast::HashKind::Rss {
+            let message = "no sampler uses the NIC's hash".to_owned();
+            let label = "expected another kind: this one has 65536 values, on which many flows meet";
+            self.error(Diagnostic::error(hash.kind.span, message).label(label));
+        }
+        hash_of(hash)
+    }
+
     fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
         let one_in = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         match sample {
             ast::Sample::Count { one_in: n } => SampleSpec::Systematic { one_in: one_in(*n) },
             ast::Sample::Random { one_in: n } => SampleSpec::Random { one_in: one_in(*n) },
-            ast::Sample::Flow { one_in: n, seed: own } => {
+            ast::Sample::Flow { one_in: n, seed: own, .. } => {
                 SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
             }
-            ast::Sample::Rate(rate) => SampleSpec::Rate { budget: budget(*rate), seed },
+            ast::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: budget(*rate), seed },
             ast::Sample::Every { period, length } => {
                 let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
                 SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
             }
-            ast::Sample::FirstPackets(count) => SampleSpec::First { limit: FirstLimit::Packets(*count) },
-            ast::Sample::FirstBytes(bytes) => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
+            ast::Sample::FirstPackets { packets, .. } => SampleSpec::First { limit: FirstLimit::Packets(*packets) },
+            ast::Sample::FirstBytes { bytes, .. } => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
         }
     }
 
@@ -1350,8 +1362,12 @@ fn budget(rate: ast::Rate) -> Budget {
     }
 }
 
-fn hash_kind(kind: ast::HashKind) -> HashKind {
-    match kind {
+fn hash_of(hash: &ast::Hash) -> (HashKind, Depth) {
+    let depth = match hash.layers.as_ref().map(|layers| layers.value) {
+        Some(ast::HashLayers::Inner) => Depth::Full,
+        Some(ast::HashLayers::Outer) | None => Depth::Outer,
+    };
+    let kind = match hash.kind.value {
         ast::HashKind::Symmetric | ast::HashKind::FiveTuple => HashKind::FiveTuple,
         ast::HashKind::Ip => HashKind::Ip,
         ast::HashKind::IpPort => HashKind::IpPort,
@@ -1360,7 +1376,8 @@ fn hash_kind(kind: ast::HashKind) -> HashKind {
         ast::HashKind::Vni => HashKind::Vni,
         ast::HashKind::Teid => HashKind::Teid,
         ast::HashKind::Rss => HashKind::Rss,
-    }
+    };
+    (kind, depth)
 }
 
 /// Whether a clause of `rule modify` takes the other's place. Edits and terms add up.

@@ -10,7 +10,7 @@ use jiff::{Timestamp, ToSpan};
 /// When a rule is on: within its weekly hours, before its end, and not longer than its time.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
-    /// `active "Mon-Fri 08:00-18:00 Europe/Berlin"`.
+    /// `active "Mon-Fri 08:00-18:00" zone Europe/Berlin`.
     pub hours: Option<WeeklyHours>,
     /// `until 2026-12-01T00:00:00Z`, in ns since the Unix epoch. The rule is off from this instant on.
     pub until_ns: Option<u64>,
@@ -47,30 +47,6 @@ impl Schedule {
     }
 }
 
-/// Why the text of `active` or `until` is wrong.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ScheduleError {
-    #[error("`{0}` is neither a weekday (Mon..Sun, Mon-Fri), hours (08:00-18:00) nor a time zone (Europe/Berlin, UTC)")]
-    Word(String),
-    #[error("hours `{0}`: expected HH:MM-HH:MM with a start before 24:00 and an end up to 24:00")]
-    Hours(String),
-    #[error("no weekdays or hours: expected, for example, `Mon-Fri 08:00-18:00`")]
-    Empty,
-    #[error("time zone `{0}` is not in the system's time zone database")]
-    Zone(String),
-    #[error("`{0}` is not an instant: expected, for example, 2026-12-01T00:00:00Z")]
-    Instant(String),
-}
-
-/// Reads `until`'s instant, RFC 3339 with an offset or `Z`, as ns since the Unix epoch.
-///
-/// # Errors
-/// If the text is no such instant or lies before 1970 or after 2554.
-pub fn parse_until(text: &str) -> Result<u64, ScheduleError> {
-    let instant: Timestamp = text.parse().map_err(|_| ScheduleError::Instant(text.into()))?;
-    u64::try_from(instant.as_nanosecond()).map_err(|_| ScheduleError::Instant(text.into()))
-}
-
 /// Hours of weekdays in a time zone.
 #[derive(Clone, Debug)]
 pub struct WeeklyHours {
@@ -88,50 +64,9 @@ struct Span {
     end_minute: u16,
 }
 
-const ALL_DAYS: u8 = 0x7f;
 const MINUTES_A_DAY: u16 = 24 * 60;
 
 impl WeeklyHours {
-    /// Reads weekdays and hours, separated by spaces or commas, and at the end the time zone, which otherwise is `zone`:
-    /// `Mon-Fri 08:00-18:00`, `Mon,Wed 22:00-06:00, Sat 09:00-12:00 Europe/Berlin`. Days without hours mean all day, hours without
-    /// days every day.
-    ///
-    /// # Errors
-    /// If a word is none of these, or the time zone is unknown.
-    pub fn parse(text: &str, zone: TimeZone) -> Result<WeeklyHours, ScheduleError> {
-        let mut words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-        let zone = match words.last() {
-            Some(&last) if parse_days(last).is_none() && !last.starts_with(|first: char| first.is_ascii_digit()) => {
-                words.pop();
-                if !(last.contains('/') || last == "UTC") {
-                    return Err(ScheduleError::Word(last.into()));
-                }
-                TimeZone::get(last).map_err(|_| ScheduleError::Zone(last.into()))?
-            }
-            _ => zone,
-        };
-        let mut spans: Vec<Span> = Vec::new();
-        let (mut days, mut days_have_hours) = (0u8, false);
-        for word in words {
-            if let Some(more) = parse_days(word) {
-                if days_have_hours {
-                    days = 0;
-                }
-                (days, days_have_hours) = (days | more, false);
-            } else if word.starts_with(|first: char| first.is_ascii_digit()) {
-                let (start_minute, end_minute) = parse_hours(word).ok_or_else(|| ScheduleError::Hours(word.into()))?;
-                spans.push(Span { days: if days == 0 { ALL_DAYS } else { days }, start_minute, end_minute });
-                days_have_hours = true;
-            } else {
-                return Err(ScheduleError::Word(word.into()));
-            }
-        }
-        if days != 0 && !days_have_hours {
-            spans.push(Span { days, start_minute: 0, end_minute: MINUTES_A_DAY });
-        }
-        if spans.is_empty() { Err(ScheduleError::Empty) } else { Ok(WeeklyHours { spans, zone }) }
-    }
-
     /// Hours as the pipeline language gives them, each with its days (bit 0 is Monday) and its first minute of the day and the minute
     /// that it ends before, 1..=1440; one that ends before it begins ends on the next day.
     pub fn of(spans: impl IntoIterator<Item = (u8, u16, u16)>, zone: TimeZone) -> WeeklyHours {
@@ -185,48 +120,32 @@ impl WeeklyHours {
     }
 }
 
-/// `Mon`, `Mon-Fri` or `Sat-Mon` as bits.
-fn parse_days(word: &str) -> Option<u8> {
-    let (first, last) = word.split_once('-').unwrap_or((word, word));
-    let (first, last) = (parse_day(first)?, parse_day(last)?);
-    let count = (last + 7 - first) % 7 + 1;
-    Some((0..count).fold(0, |days, day| days | 1 << ((first + day) % 7)))
-}
-
-fn parse_day(word: &str) -> Option<u8> {
-    let names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let index = names.iter().position(|name| name.eq_ignore_ascii_case(word))?;
-    u8::try_from(index).ok()
-}
-
-/// `08:00-18:00` in minutes of the day.
-fn parse_hours(word: &str) -> Option<(u16, u16)> {
-    let (start, end) = word.split_once('-')?;
-    let (start, end) = (parse_minute(start)?, parse_minute(end)?);
-    (start < MINUTES_A_DAY && end > 0 && start != end).then_some((start, end))
-}
-
-fn parse_minute(word: &str) -> Option<u16> {
-    let (hour, minute) = word.split_once(':')?;
-    if hour.len() != 2 || minute.len() != 2 || !word.bytes().all(|byte| byte.is_ascii_digit() || byte == b':') {
-        return None;
-    }
-    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
-    (minute < 60 && hour * 60 + minute <= MINUTES_A_DAY).then_some(hour * 60 + minute)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::civil::Weekday;
+    use crate::lang;
+    use crate::lang::ast::{Command, RuleClause};
     use proptest::prelude::*;
 
     fn ns(text: &str) -> u64 {
-        parse_until(text).unwrap()
+        u64::try_from(text.parse::<Timestamp>().unwrap().as_nanosecond()).unwrap()
+    }
+
+    /// The hours of `active "TEXT"` in a zone.
+    fn hours_in(zone: &str, text: &str) -> WeeklyHours {
+        let parsed = lang::parse_command(&format!("rule create 1 from a active \"{text}\" to t"));
+        let [command] = &parsed.file.commands[..] else { panic!("one command") };
+        let Command::RuleCreate { clauses, .. } = &command.value else { panic!("a rule") };
+        let windows = clauses.iter().find_map(|clause| match &clause.value {
+            RuleClause::Active(active) => Some(&active.windows),
+            _ => None,
+        });
+        let windows = windows.expect("hours").iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        WeeklyHours::of(windows, TimeZone::get(zone).unwrap())
     }
 
     fn hours(text: &str) -> WeeklyHours {
-        WeeklyHours::parse(text, TimeZone::UTC).unwrap()
+        hours_in("UTC", text)
     }
 
     fn on(until: &str) -> Activity {
@@ -257,23 +176,23 @@ mod tests {
 
     #[test]
     fn hours_that_touch_are_one_and_hours_of_all_week_never_change() {
-        assert_eq!(hours("Mon-Tue").at(ns("2026-11-23T12:00:00Z")), on("2026-11-25T00:00:00Z"));
-        assert_eq!(hours("Mon-Sun").at(ns("2026-11-23T12:00:00Z")), Activity { is_on: true, next_change_ns: None });
-        assert_eq!(hours("00:00-12:00 12:00-24:00").at(ns("2026-11-23T12:00:00Z")).next_change_ns, None);
-        assert_eq!(hours("Tue-Sun").at(ns("2026-11-24T00:00:00Z")), on("2026-11-30T00:00:00Z"));
+        assert_eq!(hours("Mon-Tue 00:00-24:00").at(ns("2026-11-23T12:00:00Z")), on("2026-11-25T00:00:00Z"));
+        assert_eq!(hours("Mon-Sun 00:00-24:00").at(ns("2026-11-23T12:00:00Z")), Activity { is_on: true, next_change_ns: None });
+        assert_eq!(hours("daily 00:00-12:00; daily 12:00-24:00").at(ns("2026-11-23T12:00:00Z")).next_change_ns, None);
+        assert_eq!(hours("Tue-Sun 00:00-24:00").at(ns("2026-11-24T00:00:00Z")), on("2026-11-30T00:00:00Z"));
         assert_eq!(hours("Sat-Mon 10:00-11:00").at(ns("2026-11-23T11:00:00Z")), off("2026-11-28T10:00:00Z"));
-        assert_eq!(hours("Mon,Wed 08:00-09:00, Tue 10:00-11:00").at(ns("2026-11-23T09:00:00Z")), off("2026-11-24T10:00:00Z"));
+        assert_eq!(hours("Mon,Wed 08:00-09:00; Tue 10:00-11:00").at(ns("2026-11-23T09:00:00Z")), off("2026-11-24T10:00:00Z"));
     }
 
     /// In Berlin 2026-03-29 02:00 is followed by 03:00, and 2026-10-25 03:00 by 02:00.
     #[test]
     fn hours_follow_the_clock_changes_of_their_zone() {
-        let morning = hours("Sun 01:30-03:30 Europe/Berlin");
+        let morning = hours_in("Europe/Berlin", "Sun 01:30-03:30");
         assert_eq!(morning.at(ns("2026-03-29T00:30:00Z")), on("2026-03-29T01:30:00Z"));
         assert_eq!(morning.at(ns("2026-10-24T23:30:00Z")), on("2026-10-25T02:30:00Z"));
-        let skipped = hours("Sun 02:15-02:45 Europe/Berlin");
+        let skipped = hours_in("Europe/Berlin", "Sun 02:15-02:45");
         assert_eq!(skipped.at(ns("2026-03-29T01:15:00Z")), on("2026-03-29T01:45:00Z"));
-        let office = hours("Mon-Fri 08:00-18:00 America/New_York");
+        let office = hours_in("America/New_York", "Mon-Fri 08:00-18:00");
         assert_eq!(office.at(ns("2026-07-01T12:00:00Z")), on("2026-07-01T22:00:00Z"));
         assert_eq!(office.at(ns("2026-12-01T12:30:00Z")), off("2026-12-01T13:00:00Z"));
     }
@@ -302,20 +221,6 @@ mod tests {
         assert_eq!(Schedule::default().at(5, 5), Activity { is_on: true, next_change_ns: None });
     }
 
-    #[test]
-    fn what_is_no_schedule_is_refused_by_its_word() {
-        let error = |text| WeeklyHours::parse(text, TimeZone::UTC).unwrap_err();
-        assert_eq!(error(""), ScheduleError::Empty);
-        assert_eq!(error("Mon-Fry 08:00-18:00"), ScheduleError::Word("Mon-Fry".into()));
-        assert_eq!(error("Mon 8:00-18:00"), ScheduleError::Hours("8:00-18:00".into()));
-        assert_eq!(error("Mon 08:00-24:01"), ScheduleError::Hours("08:00-24:01".into()));
-        assert_eq!(error("Mon 08:00-08:00"), ScheduleError::Hours("08:00-08:00".into()));
-        assert_eq!(error("Mon 08:00-18:00 Europe/Atlantis"), ScheduleError::Zone("Europe/Atlantis".into()));
-        assert_eq!(error("Mon 08:00-18:00 soon"), ScheduleError::Word("soon".into()));
-        assert!(parse_until("2026-12-01").is_err());
-        assert!(parse_until("1969-12-01T00:00:00Z").is_err());
-    }
-
     proptest! {
         /// Minute by minute: the weekday and the minute of the day say it.
         #[test]
@@ -340,17 +245,5 @@ mod tests {
             let change = (now_minute..now_minute + 8 * 1440).find(|&minute| is_on(minute) != is_on(now_minute));
             prop_assert_eq!(activity.next_change_ns, change.map(|minute| minute * 60_000_000_000));
         }
-
-        #[test]
-        fn no_text_makes_the_parser_panic(text in "[A-Za-z0-9:, /-]{0,30}") {
-            let _ = WeeklyHours::parse(&text, TimeZone::UTC);
-        }
-    }
-
-    #[test]
-    fn weekdays_count_from_monday() {
-        assert_eq!(Weekday::Monday.to_monday_zero_offset(), 0);
-        assert_eq!(parse_days("Mon-Fri"), Some(0b001_1111));
-        assert_eq!(parse_days("sat-mon"), Some(0b110_0001));
     }
 }

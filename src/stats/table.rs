@@ -250,6 +250,9 @@ fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
 /// The table at the end of a run.
 pub fn summary(snapshot: &Snapshot) -> String {
     let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)];
+    if !snapshot.groups.is_empty() {
+        parts.insert(3, groups(snapshot));
+    }
     if !snapshot.wires.is_empty() {
         parts.insert(1, wires(snapshot));
     }

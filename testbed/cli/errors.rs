@@ -170,3 +170,10 @@ fn more_tools_for_a_packet_than_an_mbuf_counts_are_refused() {
     assert!(said.contains("test.pipe:260:13: error: a packet of port `in` would go to 256 tools and groups"), "{said}");
     assert!(said.contains("expected at most 255 of all its rules together"), "{said}");
 }
+
+#[test]
+fn tables_that_the_machine_has_no_memory_for_are_refused_before_they_are_made() {
+    let rules: String = (0..20).map(|rule| format!("rule create {rule} from in dedup window 1s memory 64Gi to t\n")).collect();
+    let said = refusal(&PIPELINE.replace("rule create 1 from in to t\n", &rules));
+    assert!(said.contains("what rules remember takes 1310720 MiB of memory") && said.contains("lower `set flows`"), "{said}");
+}

@@ -128,8 +128,13 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
         writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(",")).expect("writing to a string");
         writeln!(pipeline, "rule create {} from tap0 to g{group}", group + 1).expect("writing to a string");
     }
-    pipeline.push_str("port attach ps net_pcap20,tx_pcap=@/sampled.pcap rxq 0\ntool create sampled port ps\n");
-    pipeline.push_str("rule create 9 from tap0 sample flow 1/3 to sampled\n");
+    for (place, (name, hash)) in [("sampled", ""), ("insided", "hash 5-tuple inner"), ("paired", "hash ip")].into_iter().enumerate()
+    {
+        let device = 20 + place;
+        writeln!(pipeline, "port attach p{name} net_pcap{device},tx_pcap=@/{name}.pcap rxq 0\ntool create {name} port p{name}")
+            .expect("writing to a string");
+        writeln!(pipeline, "rule create {device} from tap0 sample flow 1/3 {hash} to {name}").expect("writing to a string");
+    }
     let run = bench.run(&pipeline, &[]);
     let total = packets.len() as u64;
     assert_eq!((run.count("/packets/received"), run.count("/copies/dropped/congested")), (total, 0));
@@ -190,10 +195,102 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     assert_whole("5-tuple, fragments by pairs of addresses", fragments_of(0));
     assert_whole("rss, fragments by pairs of addresses", fragments_of(3));
 
+    assert!(assert_whole("sample flow hash 5-tuple inner", streams(true, places_or_none(&input, written("insided")))) > 500);
+    let paired = places_or_none(&input, written("paired"));
+    let pairs = rows.iter().zip(&paired).filter_map(|(row, &place)| Some((row.pair()?.join(" "), place, side(row))));
+    assert!(assert_whole("sample flow hash ip, pairs of addresses with fragments", pairs) > 300);
     let sampled = places_or_none(&input, written("sampled"));
     let share = sampled.iter().flatten().count() as f64 / input.len() as f64;
     println!("sample flow 1/3 kept {share:.3} of the packets");
     assert!(assert_whole("sample flow, outer streams", streams(false, sampled)) > 500);
+}
+
+#[test]
+fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() {
+    const FIELDS: [&str; 10] = [
+        "frame.protocols",
+        "eth.src",
+        "eth.dst",
+        "vlan.id",
+        "vxlan.vni",
+        "geneve.vni",
+        "gtp.teid",
+        "gtp.message",
+        "ip.flags.mf",
+        "ip.frag_offset",
+    ];
+    let bench = Bench::new();
+    let Some(merged) = captures::merged(&bench.path("")) else { return };
+    let packets = read(&merged);
+    let hashes = ["mac", "vlan", "vni", "teid", "vlan inner", "vni inner", "teid inner"];
+    let mut pipeline = format!("port attach tap0 net_pcap0,rx_pcap={} txq 0\n", merged.display());
+    for (group, hash) in hashes.iter().enumerate() {
+        let tools: Vec<String> = (0..3).map(|member| format!("g{group}m{member}")).collect();
+        for (member, name) in tools.iter().enumerate() {
+            let device = 1 + 3 * group + member;
+            writeln!(pipeline, "port attach p{name} net_pcap{device},tx_pcap=@/{name}.pcap rxq 0\ntool create {name} port p{name}")
+                .expect("writing to a string");
+        }
+        writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(",")).expect("writing to a string");
+        writeln!(pipeline, "rule create {} from tap0 to g{group}", group + 1).expect("writing to a string");
+    }
+    let run = bench.run(&pipeline, &[]);
+    assert_eq!(run.count("/packets/received"), packets.len() as u64);
+
+    // net_pcap cuts what it writes
+    let rows = captures::tshark(&merged, &FIELDS);
+    let (rows, input): (Vec<_>, Vec<_>) = rows.into_iter().zip(packets).filter(|(_, packet)| packet.len() < 16128).unzip();
+    let values = |row: &[String], field: &str| {
+        let place = FIELDS.iter().position(|&name| name == field).expect("a field that was asked for");
+        row[place].split(',').filter(|value| !value.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // tags in front of the first IP header, innermost last
+    let is_tagged = |row: &[String]| row[0].split(':').take_while(|name| !["ip", "ipv6"].contains(name)).any(|name| name == "vlan");
+    // later fragments show no identifier, and so the first is not looked into
+    let is_fragment = |row: &[String]| row[8].contains('1') || row[9].split(',').any(|offset| !["", "0"].contains(&offset));
+    let key = |hash: &str, row: &[String]| match hash {
+        "vni" | "vni inner" | "teid" | "teid inner" if is_fragment(row) => None,
+        "mac" => {
+            let mut pair = [values(row, "eth.src").first()?.clone(), values(row, "eth.dst").first()?.clone()];
+            pair.sort();
+            Some(pair.join(" "))
+        }
+        "vlan" => Some(if is_tagged(row) { values(row, "vlan.id").first()?.clone() } else { "0".to_owned() }),
+        "vlan inner" => {
+            // of frames in frames only what is certain: one Ethernet header, or none with a tag
+            let is_plain = row[0].matches("eth:").count() == 1 || values(row, "vlan.id").is_empty();
+            is_plain.then(|| values(row, "vlan.id").first().cloned().unwrap_or_else(|| "0".to_owned()))
+        }
+        "vni" => values(row, "vxlan.vni").into_iter().chain(values(row, "geneve.vni")).map(|id| number(&id)).next(),
+        "vni inner" => {
+            let ids: Vec<String> = values(row, "vxlan.vni").into_iter().chain(values(row, "geneve.vni")).collect();
+            if ids.len() == 1 { Some(number(&ids[0])) } else { None }
+        }
+        // 255 is user data; the rest is control
+        _ if values(row, "gtp.message") == ["0xff"] => values(row, "gtp.teid").last().cloned(),
+        _ => None,
+    };
+    for (group, hash) in hashes.iter().enumerate() {
+        let outputs: Vec<_> = (0..3)
+            .map(|member| {
+                bench.read(&format!("g{group}m{member}.pcap")).into_iter().filter(|packet| packet.len() < 16128).collect()
+            })
+            .collect();
+        let places = places(&input, &outputs);
+        assert!(places.iter().all(Option::is_some), "every packet went to a member");
+        let flows: Vec<_> =
+            rows.iter().zip(&places).filter_map(|(row, &place)| Some((key(hash, row)?, place, row[1].clone()))).collect();
+        let members: BTreeSet<_> = flows.iter().map(|(_, place, _)| place).collect();
+        assert!(members.len() > 1, "{hash}: all of it is at one member");
+        let least = if hash.starts_with("vni") { 4 } else { 10 };
+        assert!(assert_whole(hash, flows.into_iter()) >= least, "{hash}");
+    }
+}
+
+/// tshark writes some identifiers in decimal and some in hexadecimal.
+fn number(text: &str) -> String {
+    let value = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16));
+    value.expect("a number").to_string()
 }
 
 /// Which packets were kept, for an output that has a part of the input. A packet that came several times is kept each time or never.

@@ -241,8 +241,52 @@ fn a_tunnel_is_down_while_the_kernel_at_its_far_end_does_not_answer_echoes() {
     assert!(run.count("/ports/up/received") >= answered, "{}", run.last());
 }
 
+#[test]
+fn a_tunnel_whose_next_hop_stops_answering_arp_loses_its_buckets_until_it_answers_again() {
+    let Some(far) = Far::new(format!("ta{}", std::process::id() % 100_000), "u") else { return };
+    let up = &far.near[0];
+    assert!(far.ip(&format!("addr add 198.18.0.9/24 dev {up}f")));
+    let bench = Bench::new();
+    let mut prompt = bench.start(&format!(
+        "{}
+        port attach up net_af_packet0,iface={up}
+        tool create a discard
+        tool create far port up vxlan vni 7 src 198.18.0.1 dst 198.18.0.9 up-after 200ms
+        tool create c discard
+        group create ids tools a,far,c weights 1,2,1
+        rule create 10 from tap0 sample 1/97 to ids
+        start\n",
+        traffic(&bench)
+    ));
+    let shares = |stats: &Value| ["a", "far", "c"].map(|tool| number(stats, &format!("/groups/ids/buckets/{tool}")));
+    let first = prompt.wait("the tunnel is up, and all flows are seen", |stats| {
+        stats["tools"]["far"]["state"] == "up"
+            && number(stats, "/tools/far/sent") > 0
+            && number(stats, "/groups/ids/buckets/far") == 2048
+            && number(stats, "/groups/ids/flows") > 980
+    });
+    assert_eq!(shares(&first), [1024, 2048, 1024]);
+    let moved = |stats: &Value| ["buckets_moved", "flows_moved"].map(|key| number(stats, &format!("/groups/ids/{key}")));
+
+    let since = now();
+    assert!(far.ip(&format!("link set {up}f arp off")));
+    let down = wait_for_loss(&mut prompt, "far", "unresolved", since);
+    assert_eq!(shares(&down), [2048, 0, 2048], "its buckets alone, evenly over the others");
+    let (before, after) = (moved(&first), moved(&down));
+    let flows = after[1] - before[1];
+    assert_eq!(after[0] - before[0], 2048);
+    assert!((450..=550).contains(&flows), "half of the buckets have about half of 1000 flows: {flows}");
+
+    assert!(far.ip(&format!("link set {up}f arp on")));
+    let back = prompt.wait_for_state("far", "up");
+    assert_eq!((shares(&back), moved(&back)[0] - after[0]), ([1024, 2048, 1024], 2048));
+    let run = prompt.quit();
+    println!("2048 buckets and about {flows} flows moved; copies of far lost: {}", run.last()["tools"]["far"]["dropped"]);
+    assert_eq!(run.count("/groups/ids/unassigned/requested"), 0, "the others took all of it");
+}
+
 /// What `tapline check` says of a pipeline.
-fn check(lines: &str) -> (Option<i32>, String) {
+pub fn check(lines: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().expect("a folder is made");
     let path = folder.path().join("test.pipe");
     std::fs::write(&path, lines).expect("the pipeline is written");
@@ -330,4 +374,30 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
     assert!(!run.log.contains("heartbeat_lost"), "{}", run.log);
     assert_eq!(run.count("/tools/looped/heartbeat/lost"), 0);
     assert!(run.count("/tools/looped/heartbeat/returned") > 10);
+}
+
+#[test]
+fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
+    let bench = Bench::new();
+    // 1200 packets in 6 s, 5 ms apart
+    let mut file =
+        [&0xa1b2_c3d4u32.to_ne_bytes()[..], &[2, 0, 4, 0], &[0; 8], &65_535u32.to_ne_bytes(), &1u32.to_ne_bytes()].concat();
+    for place in 0..1200u32 {
+        let packet = udp(place as u16, [198, 18, 0, 1], 4000, 64);
+        let (seconds, micros, len) = (1_700_000_000 + place / 200, place % 200 * 5000, packet.len() as u32);
+        [seconds, micros, len, len].iter().for_each(|word| file.extend(word.to_ne_bytes()));
+        file.extend(packet);
+    }
+    std::fs::write(bench.path("in.pcap"), file).expect("the capture is written");
+    let pipeline = "port attach old replay:@/in.pcap
+        tool create a discard
+        rule create 10 from old to a";
+    let child = bench.command(pipeline, &["--exit-idle", "1s"]).spawn().expect("the program starts");
+    bench.wait_for_packets();
+    let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
+    let run = bench.finish(child.wait_with_output().expect("the program ends"));
+    if !is_starved || !run.log.contains("the worker goes on after") {
+        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+    }
+    assert_eq!(run.count("/packets/received"), 1200, "{}", run.log);
 }

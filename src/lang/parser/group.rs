@@ -1,7 +1,7 @@
 //! `group …`, `wire …`, `filter …`.
 
 use super::super::ast::{
-    Below, Command, Filter, FilterSource, GroupOption, HashKind, HashLayers, Name, NameKind, Return, Spanned, WireOption,
+    Below, Command, Filter, FilterSource, GroupOption, Hash, HashKind, HashLayers, Name, NameKind, Return, Spanned, WireOption,
 };
 use super::super::diagnostic::Diagnostic;
 use super::super::source::Span;
@@ -34,12 +34,7 @@ const GROUP_VERBS: &[(&str, Verb)] = &[
 const GROUP_OPTIONS: &[Clause<GroupOption>] = &[
     once("tools", |line| Ok(GroupOption::Tools(line.names("tools", "a tool's name")?))),
     once("weights", |line| Ok(GroupOption::Weights(line.numbers("weights", number(1..=1000))?))),
-    once("hash", |line| {
-        let kind = line.choice("hash", HASH_KINDS)?;
-        let inner = line.accept("inner").map(|span| Spanned::new(HashLayers::Inner, span));
-        let layers = inner.or_else(|| line.accept("outer").map(|span| Spanned::new(HashLayers::Outer, span)));
-        Ok(GroupOption::Hash { kind, layers })
-    }),
+    once("hash", |line| Ok(GroupOption::Hash(hash(line)?))),
     once("standby", |line| Ok(GroupOption::Standby(line.names("standby", "a tool's name")?))),
     once("min-up", |line| {
         let count = line.value("min-up", number(1..=1000))?.value;
@@ -66,6 +61,14 @@ const HASH_KINDS: &[(&str, HashKind)] = &[
     ("teid", HashKind::Teid),
     ("rss", HashKind::Rss),
 ];
+
+/// `KIND [inner|outer]`, behind `hash`.
+pub(super) fn hash(line: &mut Line) -> Read<Hash> {
+    let kind = line.choice("hash", HASH_KINDS)?;
+    let inner = line.accept("inner").map(|span| Spanned::new(HashLayers::Inner, span));
+    let layers = inner.or_else(|| line.accept("outer").map(|span| Spanned::new(HashLayers::Outer, span)));
+    Ok(Hash { kind, layers })
+}
 
 const WIRE_VERBS: &[(&str, Verb)] = &[
     ("create", wire_create),

@@ -11,7 +11,7 @@ use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, timestamp, windows,
 };
 use super::edit;
-use super::group::unquoted_expression;
+use super::group::{self, unquoted_expression};
 use super::line::{Clause, Line, Read, Reported, many, once};
 
 type Verb = fn(&mut Line) -> Read<Command>;
@@ -211,11 +211,16 @@ fn sample(line: &mut Line) -> Read<Sample> {
         ("1/N", |line| Ok(Sample::Count { one_in: line.value("sample", one_in)?.value })),
         ("random", |line| Ok(Sample::Random { one_in: line.value("sample random", one_in)?.value })),
         ("flow", |line| {
-            let one_in = line.value("sample flow", one_in)?.value;
-            Ok(Sample::Flow { one_in, seed: line.optional("seed", |line| line.value("seed", number(0..=u64::MAX)))? })
+            let Ok(one_in) = line.value("sample flow", one_in) else { return Err(after_wrong_value(line)) };
+            let one_in = one_in.value;
+            let hash = line.optional("hash", group::hash)?;
+            Ok(Sample::Flow { one_in, hash, seed: line.optional("seed", |line| line.value("seed", number(0..=u64::MAX)))? })
         }),
         ("first", sample_first),
-        ("rate", |line| Ok(Sample::Rate(line.value("sample rate", value::rate)?.value))),
+        ("rate", |line| {
+            let Ok(rate) = line.value("sample rate", value::rate) else { return Err(after_wrong_value(line)) };
+            Ok(Sample::Rate { rate: rate.value, hash: line.optional("hash", group::hash)? })
+        }),
         ("every", |line| {
             let Ok(period) = line.value("sample every", duration) else { return Err(after_wrong_value(line)) };
             line.expect("for")?;
@@ -239,23 +244,26 @@ fn sample(line: &mut Line) -> Read<Sample> {
 
 /// The words of `sample` that begin clauses of their own elsewhere must not be taken for those behind a value that was wrong.
 fn after_wrong_value(line: &mut Line) -> Reported {
-    if line.accept("bytes").is_some() || line.accept("for").is_some() {
+    let is_hash_kind = line.peek().is_some_and(|word| ["vlan", "vni", "teid"].contains(&word.text.as_ref()));
+    if is_hash_kind || line.accept("bytes").is_some() || line.accept("for").is_some() {
         line.mute();
     }
     Reported
 }
 
-/// `first N packets` or `first SIZE bytes`, each with an optional `per flow`.
+/// `first N packets` or `first SIZE bytes`, each with an optional `per flow` and `hash KIND [inner|outer]`.
 fn sample_first(line: &mut Line) -> Read<Sample> {
     let amount = line.value("sample first", |text| {
         let read = count(1..=u64::MAX)(text).or_else(|_| bytes(text));
         read.map_err(|_| Misread::expected("a number of packets such as 10, or a size in bytes such as 64k"))
     });
     let Ok(amount) = amount else { return Err(after_wrong_value(line)) };
-    let is_packets = line.choice("sample first", &[("packets", true), ("bytes", false)])?.value;
+    let Ok(is_packets) = line.choice("sample first", &[("packets", true), ("bytes", false)]) else {
+        return Err(after_wrong_value(line));
+    };
     line.optional("per", |line| line.expect("flow"))?;
-    let amount = amount.value;
-    Ok(if is_packets { Sample::FirstPackets(amount) } else { Sample::FirstBytes(amount) })
+    let (amount, hash) = (amount.value, line.optional("hash", group::hash)?);
+    Ok(if is_packets.value { Sample::FirstPackets { packets: amount, hash } } else { Sample::FirstBytes { bytes: amount, hash } })
 }
 
 /// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
