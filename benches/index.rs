@@ -133,10 +133,9 @@ impl Flow {
                 let (low, high) = (port / 2, port.saturating_add(1000));
                 (format!("{protocol} dst portrange {low}-{high}"), Some([any, [low, high]]))
             }
-            2 => (
-                format!("{protocol} src portrange 1024-65535 and {protocol} dst port {port}"),
-                Some([[1024, u16::MAX], [port; 2]]),
-            ),
+            2 => {
+                (format!("{protocol} src portrange 1024-65535 and {protocol} dst port {port}"), Some([[1024, u16::MAX], [port; 2]]))
+            }
             _ => (protocol.to_owned(), None),
         };
         terms.push(term);
