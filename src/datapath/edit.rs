@@ -238,17 +238,18 @@ impl<'a> Draft<'a> {
     /// `NeedsWhole` where a header may go on behind the front.
     fn layers(&self) -> Result<Layers, NeedsWhole> {
         let mut layers = Layers::EMPTY;
-        self.layers_into(&mut layers).map(|()| layers)
+        self.layers_into(Depth::Full, &mut layers).map(|()| layers)
     }
 
-    /// As [`layers`](Self::layers), where they stay.
+    /// As [`layers`](Self::layers), at least to `depth`, where they stay.
     #[inline]
-    fn layers_into(&self, layers: &mut Layers) -> Result<(), NeedsWhole> {
+    fn layers_into(&self, depth: Depth, layers: &mut Layers) -> Result<(), NeedsWhole> {
         let front = self.front();
-        parse::parse_into(&Frame::whole(front), Depth::Full, layers);
         if self.rest == 0 {
+            parse::parse_into(&Frame::whole(front), depth, layers);
             return Ok(());
         }
+        parse::parse_into(&Frame::whole(front), Depth::Full, layers);
         // A TCP header has up to 60 bytes; what else is looked for behind the last layer is shorter.
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
@@ -276,6 +277,8 @@ fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
 pub struct EditPlan {
     edits: Edits,
     reach: Reach,
+    /// How deep packets are parsed for the anchors, where there are any.
+    anchored: Option<Depth>,
 }
 
 /// What edits remember between packets, one for each worker and plan.
@@ -311,7 +314,13 @@ impl EditPlan {
             return Err(EditError::Keep { prefix: keep, ipv6_prefix: keep_ipv6 });
         }
         let reach = Self::needed(&edits);
-        Ok(Self { edits, reach })
+        let anchors = || edits.masks.iter().map(|mask| mask.after).chain(edits.slice.map(|slice| slice.after));
+        let anchored = if edits.payload_drop || anchors().any(|after| after == Anchor::InnerL4) {
+            Some(Depth::Full)
+        } else {
+            anchors().any(|after| after != Anchor::Start).then_some(Depth::Outer)
+        };
+        Ok(Self { edits, reach, anchored })
     }
 
     fn needed(edits: &Edits) -> Reach {
@@ -404,12 +413,12 @@ impl EditPlan {
         if let Some(anonymizer) = &mut state.anonymizer {
             anonymizer.anonymize(draft)?;
         }
-        let anchored = self.needs_layers() || edits.masks.iter().any(|mask| mask.after != Anchor::Start);
-        let layers = if anchored {
-            draft.layers_into(&mut state.layers)?;
-            &state.layers
-        } else {
-            &NO_LAYERS
+        let layers = match self.anchored {
+            Some(depth) => {
+                draft.layers_into(depth, &mut state.layers)?;
+                &state.layers
+            }
+            None => &NO_LAYERS,
         };
         for mask in &edits.masks {
             apply_mask(mask, draft, layers)?;
@@ -486,7 +495,9 @@ fn push_tag(tag: Tag, facts: &CopyFacts, draft: &mut Draft<'_>) {
         // The sum stays a VLAN that exists, 1 to 4094.
         pushed.vlan = ((u32::from(pushed.vlan - 1) + u32::from(facts.port)) % 4094) as u16 + 1;
     }
-    let front = draft.front_mut();
-    front.copy_within(vlan::TAG_LEN..vlan::TAG_LEN + ethernet::ADDRESSES_LEN, 0);
-    front[ethernet::ADDRESSES_LEN..ethernet::ADDRESSES_LEN + vlan::TAG_LEN].copy_from_slice(&vlan::tag(vlan::TPID_8021Q, pushed));
+    // of a length that is known here, so that the addresses move through registers
+    if let Some(head) = draft.front_mut().first_chunk_mut::<{ ethernet::ADDRESSES_LEN + vlan::TAG_LEN }>() {
+        head.copy_within(vlan::TAG_LEN.., 0);
+        head[ethernet::ADDRESSES_LEN..].copy_from_slice(&vlan::tag(vlan::TPID_8021Q, pushed));
+    }
 }

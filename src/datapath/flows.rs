@@ -5,7 +5,7 @@
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Direction;
 use super::endpoint::OuterId;
-use super::hash::{HashKind, flow_hash_burst};
+use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
 use super::parse::{Depth, Layers, parse_into};
 use crate::dpdk::Frame;
 
@@ -126,9 +126,15 @@ impl Flows {
     pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
         let missing = wanted.0 & !self.has_hashes[id.0];
         if missing != 0 {
-            self.layers(Selection(missing), frames);
-            let spec = &self.specs[id.0];
-            flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), &mut self.hashes[id.0]);
+            let HashSpec { kind, depth, seed } = self.specs[id.0];
+            let mut rest = missing;
+            if kind == HashKind::FiveTuple && depth == Depth::Outer {
+                rest &= !plain_hash_burst(seed, frames, Selection(missing), &mut self.hashes[id.0]).0;
+            }
+            if rest != 0 {
+                self.layers(Selection(rest), frames);
+                flow_hash_burst(kind, depth, seed, frames, &self.layers[..], Selection(rest), &mut self.hashes[id.0]);
+            }
             self.has_hashes[id.0] |= missing;
         }
         &self.hashes[id.0]

@@ -331,8 +331,7 @@ fn put_headers(
             sequence: first.wrapping_add(place),
         };
         tunnel.write(&of_copy, &[payload], page.bytes());
-        made.put(packet, page);
-        made.make_front(packet, 0..tunnel.header_bytes(), facts.burst);
+        made.put_front(packet, page, tunnel.header_bytes(), facts.burst);
         done.0 |= 1 << packet;
     }
     if let Some(offload) = &tool.offload {
