@@ -26,7 +26,7 @@ use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Transport};
 use crate::dpdk::Frame;
 use crate::dpdk::mbuf::MbufBurst;
-use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages};
+use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages, copy_in_order};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
@@ -315,7 +315,7 @@ fn put_headers(
     }
     let signs = facts.flows.outer_signs();
     let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
-    let first = tool.sequence.claim(ready);
+    let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
     let mut done = Selection::NONE;
     for (packet, place) in wanted.indices().zip(0..ready) {
         let Some(mut page) = pool.page() else { break };
@@ -365,7 +365,7 @@ fn put_edited(
         let frame = &facts.frames[packet];
         let bytes = frame.bytes();
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
-        buffer[HEADROOM..].copy_from_slice(bytes);
+        copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
         let applied = plan.apply(&of_copy, &mut draft, state);
         debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");

@@ -468,6 +468,12 @@ impl Tunnel {
         self.header_bytes
     }
 
+    /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
+    #[inline(always)]
+    pub fn says_sequence(&self) -> bool {
+        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. }) || !self.is_ipv6 && !self.dont_fragment
+    }
+
     /// As [`Transport::write`], which says more.
     #[inline(always)]
     pub fn write(&self, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
