@@ -5,8 +5,10 @@
 #include <rte_bus.h>
 #include <rte_cycles.h>
 #include <rte_errno.h>
+#include <rte_ip.h>
 #include <rte_log.h>
 #include <rte_pause.h>
+#include <rte_udp.h>
 #include "shim.h"
 
 uint64_t tl_rx_offload_timestamp(void) { return RTE_ETH_RX_OFFLOAD_TIMESTAMP; }
@@ -198,6 +200,35 @@ uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uin
 
 uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+/* The UDP checksum of a packet that asks the NIC for it, computed here; the packet asks no more. */
+void tl_sum_udp(struct rte_mbuf *mbuf)
+{
+	uint16_t l4 = mbuf->l2_len + mbuf->l3_len;
+	const void *ip = rte_pktmbuf_mtod_offset(mbuf, const void *, mbuf->l2_len);
+	struct rte_udp_hdr *udp = rte_pktmbuf_mtod_offset(mbuf, struct rte_udp_hdr *, l4);
+
+	if ((mbuf->ol_flags & RTE_MBUF_F_TX_L4_MASK) != RTE_MBUF_F_TX_UDP_CKSUM || l4 + sizeof(*udp) > rte_pktmbuf_data_len(mbuf))
+		return;
+	udp->dgram_cksum = 0;
+	if (mbuf->ol_flags & RTE_MBUF_F_TX_IPV6)
+		udp->dgram_cksum = rte_ipv6_udptcp_cksum_mbuf(mbuf, ip, l4);
+	else
+		udp->dgram_cksum = rte_ipv4_udptcp_cksum_mbuf(mbuf, ip, l4);
+	mbuf->ol_flags &= ~(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IPV6);
+}
+
+/* As tl_tx_burst, of packets that may ask the NIC for checksums, which drivers prepare first. One that the driver refuses to prepare gets
+ * its checksum here, so that it stands neither in the way of others nor is sent with a wrong one. */
+uint16_t tl_tx_burst_prepared(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	for (uint16_t ready = 0; ready < count; ready++) {
+		ready += rte_eth_tx_prepare(port, queue, mbufs + ready, count - ready);
+		if (ready < count)
+			tl_sum_udp(mbufs[ready]);
+	}
 	return rte_eth_tx_burst(port, queue, mbufs, count);
 }
 

@@ -106,6 +106,8 @@ int tl_eth_on_removal(uint16_t port, void (*call)(uint16_t port, void *arg), voi
 
 uint16_t tl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t tl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t tl_tx_burst_prepared(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+void tl_sum_udp(struct rte_mbuf *mbuf);
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);

@@ -24,7 +24,7 @@ use super::parse::{self, Depth, Layers};
 use crate::dpdk::Frame;
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::vlan::{self, VlanTag};
-use crate::headers::{arp, ip, u16_at};
+use crate::headers::{arp, ip, ipv4, tcp, u16_at};
 
 pub mod anonymize;
 mod strip;
@@ -238,17 +238,18 @@ impl<'a> Draft<'a> {
     /// `NeedsWhole` where a header may go on behind the front.
     fn layers(&self) -> Result<Layers, NeedsWhole> {
         let mut layers = Layers::EMPTY;
-        self.layers_into(&mut layers).map(|()| layers)
+        self.layers_into(Depth::Full, &mut layers).map(|()| layers)
     }
 
-    /// As [`layers`](Self::layers), where they stay.
+    /// As [`layers`](Self::layers), at least to `depth`, where they stay.
     #[inline]
-    fn layers_into(&self, layers: &mut Layers) -> Result<(), NeedsWhole> {
+    fn layers_into(&self, depth: Depth, layers: &mut Layers) -> Result<(), NeedsWhole> {
         let front = self.front();
-        parse::parse_into(&Frame::whole(front), Depth::Full, layers);
         if self.rest == 0 {
+            parse::parse_into(&Frame::whole(front), depth, layers);
             return Ok(());
         }
+        parse::parse_into(&Frame::whole(front), Depth::Full, layers);
         // A TCP header has up to 60 bytes; what else is looked for behind the last layer is shorter.
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
@@ -276,6 +277,10 @@ fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
 pub struct EditPlan {
     edits: Edits,
     reach: Reach,
+    /// How deep packets are parsed for the anchors, where there are any.
+    anchored: Option<Depth>,
+    /// There are masks, all of them after `l4`, and nothing is cut.
+    masks_payload: bool,
 }
 
 /// What edits remember between packets, one for each worker and plan.
@@ -311,7 +316,16 @@ impl EditPlan {
             return Err(EditError::Keep { prefix: keep, ipv6_prefix: keep_ipv6 });
         }
         let reach = Self::needed(&edits);
-        Ok(Self { edits, reach })
+        let anchors = || edits.masks.iter().map(|mask| mask.after).chain(edits.slice.map(|slice| slice.after));
+        let anchored = if edits.payload_drop || anchors().any(|after| after == Anchor::InnerL4) {
+            Some(Depth::Full)
+        } else {
+            anchors().any(|after| after != Anchor::Start).then_some(Depth::Outer)
+        };
+        let is_cut = edits.payload_drop || edits.slice.is_some();
+        let is_of_payload = |mask: &Mask| matches!(mask.after, Anchor::L4 | Anchor::InnerL4);
+        let masks_payload = !is_cut && !edits.masks.is_empty() && edits.masks.iter().all(is_of_payload);
+        Ok(Self { edits, reach, anchored, masks_payload })
     }
 
     fn needed(edits: &Edits) -> Reach {
@@ -404,12 +418,19 @@ impl EditPlan {
         if let Some(anonymizer) = &mut state.anonymizer {
             anonymizer.anonymize(draft)?;
         }
-        let anchored = self.needs_layers() || edits.masks.iter().any(|mask| mask.after != Anchor::Start);
-        let layers = if anchored {
-            draft.layers_into(&mut state.layers)?;
-            &state.layers
-        } else {
-            &NO_LAYERS
+        if let Some(payload) = self.masks_behind_l4(draft) {
+            for mask in &edits.masks {
+                mask_from(mask, payload, draft)?;
+            }
+            self.change_link(facts, draft);
+            return Ok(());
+        }
+        let layers = match self.anchored {
+            Some(depth) => {
+                draft.layers_into(depth, &mut state.layers)?;
+                &state.layers
+            }
+            None => &NO_LAYERS,
         };
         for mask in &edits.masks {
             apply_mask(mask, draft, layers)?;
@@ -425,16 +446,36 @@ impl EditPlan {
             }
             draft.truncate(keep);
         }
+        self.change_link(facts, draft);
+        Ok(())
+    }
+
+    /// The last steps: rewrite, tag and mark.
+    #[inline(always)]
+    fn change_link(&self, facts: &CopyFacts, draft: &mut Draft<'_>) {
         if draft.front().len() >= LINK_HEADER_LEN {
-            rewrite(&edits.rewrite, draft.front_mut());
-            if let Some(tag) = edits.tag {
+            rewrite(&self.edits.rewrite, draft.front_mut());
+            if let Some(tag) = self.edits.tag {
                 push_tag(tag, facts, draft);
             }
-            if let Some(vlan) = edits.mark {
+            if let Some(vlan) = self.edits.mark {
                 push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, from_port: false }, facts, draft);
             }
         }
-        Ok(())
+    }
+
+    /// Where the payload begins, if masks count from there alone, nothing is cut, and the frame is plain: TCP over IPv4 with no tags,
+    /// options of IP or fragments, as most are. No layers are needed then.
+    #[inline(always)]
+    fn masks_behind_l4(&self, draft: &Draft<'_>) -> Option<usize> {
+        const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+        if !self.masks_payload {
+            return None;
+        }
+        let head = draft.front().first_chunk::<{ L4 + tcp::HEADER_LEN }>()?;
+        let is_tcp = head[12..15] == [0x08, 0x00, 0x45] && head[23] == ip::TCP && head[20] & 0x3f | head[21] == 0;
+        let header_len = usize::from(head[L4 + 12] >> 4) * 4;
+        (is_tcp && header_len >= tcp::HEADER_LEN && L4 + header_len <= draft.front().len()).then_some(L4 + header_len)
     }
 }
 
@@ -452,7 +493,12 @@ fn anchor(anchor: Anchor, bytes: &[u8], layers: &Layers) -> usize {
 }
 
 fn apply_mask(mask: &Mask, draft: &mut Draft<'_>, layers: &Layers) -> Result<(), NeedsWhole> {
-    let start = anchor(mask.after, draft.front(), layers) + usize::from(mask.offset);
+    mask_from(mask, anchor(mask.after, draft.front(), layers), draft)
+}
+
+#[inline(always)]
+fn mask_from(mask: &Mask, begin: usize, draft: &mut Draft<'_>) -> Result<(), NeedsWhole> {
+    let start = begin + usize::from(mask.offset);
     let end = (start + usize::from(mask.len)).min(draft.len());
     if start >= end {
         return Ok(());
@@ -486,7 +532,39 @@ fn push_tag(tag: Tag, facts: &CopyFacts, draft: &mut Draft<'_>) {
         // The sum stays a VLAN that exists, 1 to 4094.
         pushed.vlan = ((u32::from(pushed.vlan - 1) + u32::from(facts.port)) % 4094) as u16 + 1;
     }
-    let front = draft.front_mut();
-    front.copy_within(vlan::TAG_LEN..vlan::TAG_LEN + ethernet::ADDRESSES_LEN, 0);
-    front[ethernet::ADDRESSES_LEN..ethernet::ADDRESSES_LEN + vlan::TAG_LEN].copy_from_slice(&vlan::tag(vlan::TPID_8021Q, pushed));
+    // of a length that is known here, so that the addresses move through registers
+    if let Some(head) = draft.front_mut().first_chunk_mut::<{ ethernet::ADDRESSES_LEN + vlan::TAG_LEN }>() {
+        head.copy_within(vlan::TAG_LEN.., 0);
+        head[ethernet::ADDRESSES_LEN..].copy_from_slice(&vlan::tag(vlan::TPID_8021Q, pushed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::packets;
+
+    #[test]
+    fn masks_of_payloads_begin_where_the_layers_say_by_the_short_way_too() {
+        let mut shorts = 0;
+        for after in [Anchor::L4, Anchor::InnerL4] {
+            let mask = Mask { offset: 1, len: 9, byte: 0xa5, after };
+            let plan = EditPlan::compile(Edits { masks: vec![mask], ..Edits::default() }).expect("it is valid");
+            let mut state = plan.state();
+            for packet in packets::mix(64, 4, 7).into_iter().chain(packets::mix(64, 4, 8)) {
+                for len in [packet.len(), packet.len().min(60), packet.len().min(53)] {
+                    let packet = &packet[..len];
+                    let begin = anchor(after, packet, &parse::parse(&Frame::whole(packet), Depth::Full)) + 1;
+                    let mut expected = packet.to_vec();
+                    expected[begin.min(len)..(begin + 9).min(len)].fill(0xa5);
+                    let mut buffer = [&[0; DRAFT_HEADROOM][..], packet].concat();
+                    let mut draft = Draft::new(&mut buffer, DRAFT_HEADROOM, 0, len);
+                    shorts += usize::from(plan.masks_behind_l4(&draft).is_some());
+                    assert_eq!(plan.apply(&CopyFacts::default(), &mut draft, &mut state), Ok(()));
+                    assert_eq!(draft.front(), expected, "{after:?} {len}");
+                }
+            }
+        }
+        assert!(shorts > 0);
+    }
 }

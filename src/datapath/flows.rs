@@ -5,7 +5,7 @@
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Direction;
 use super::endpoint::OuterId;
-use super::hash::{HashKind, flow_hash_burst};
+use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
 use super::parse::{Depth, Layers, parse_into};
 use crate::dpdk::Frame;
 
@@ -143,10 +143,16 @@ impl Flows {
         let missing = wanted.0 & !column.known;
         if missing != 0 {
             column.known |= missing;
-            self.layers(Selection(missing), frames);
-            let spec = &self.specs[id.0];
-            let hashes = &mut self.hashes[id.0].hashes;
-            flow_hash_burst(spec.kind, spec.depth, spec.seed, frames, &self.layers[..], Selection(missing), hashes);
+            let HashSpec { kind, depth, seed } = self.specs[id.0];
+            let mut rest = missing;
+            if kind == HashKind::FiveTuple && depth == Depth::Outer {
+                rest &= !plain_hash_burst(seed, frames, Selection(missing), &mut column.hashes).0;
+            }
+            if rest != 0 {
+                self.layers(Selection(rest), frames);
+                let hashes = &mut self.hashes[id.0].hashes;
+                flow_hash_burst(kind, depth, seed, frames, &self.layers[..], Selection(rest), hashes);
+            }
         }
         &self.hashes[id.0].hashes
     }

@@ -155,6 +155,33 @@ pub fn flow_hash_burst(
     }
 }
 
+/// The five-tuple's hashes of those packets that are `selected` and plain, which need no layers: TCP, UDP or the like over IPv4 without
+/// tags, options or fragments. `hashes[i]` becomes what [`flow_hash`] gives for `frames[i]` at `Depth::Outer`; the packets that were hashed.
+///
+/// # Panics
+/// If `frames` is shorter than the highest selected index says.
+#[inline]
+pub fn plain_hash_burst(seed: u64, frames: &[Frame<'_>], selected: Selection, hashes: &mut [u64; MAX_BURST]) -> Selection {
+    const L3: usize = ethernet::HEADER_LEN;
+    let mut hashed = Selection::NONE;
+    for index in selected.indices() {
+        let Some(head) = frames[index].bytes().first_chunk::<{ L3 + 24 }>() else { continue };
+        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let protocol = head[L3 + 9];
+        let is_plain = (word(L3 - 2) >> 8 == u32::from(ethernet::TYPE_IPV4) << 8 | 0x45)
+            & (word(L3 + 4) & 0x3fff == 0)
+            & ip::has_ports(protocol);
+        if is_plain {
+            let ports = word(L3 + 20);
+            let source = u64::from(word(L3 + 12)) << 16 | u64::from(ports >> 16);
+            let destination = u64::from(word(L3 + 16)) << 16 | u64::from(ports & 0xffff);
+            hashes[index] = symmetric(source, destination, domain::IPV4 | u64::from(protocol), seed);
+            hashed.0 |= 1 << index;
+        }
+    }
+    hashed
+}
+
 /// The stack whose fields are hashed. What later fragments of a tunnel's packet do not show is not hashed in the first either.
 #[inline(always)]
 fn stack_of(depth: Depth, frame: &Frame<'_>, layers: &Layers) -> Stack {
@@ -415,6 +442,16 @@ mod tests {
                         let alone = flow_hash(kind, depth, 1, &frames[index], &layers[index]);
                         let expected = if selected >> index & 1 == 1 { alone } else { 0 };
                         assert_eq!(hashes[index], expected, "{kind:?} {depth:?} packet {index}");
+                    }
+                    if (kind, depth) == (HashKind::FiveTuple, Depth::Outer) {
+                        let mut plain = [0; MAX_BURST];
+                        let hashed = plain_hash_burst(1, &frames, Selection(selected), &mut plain);
+                        assert_eq!(hashed.0 & !selected, 0);
+                        assert!(
+                            selected != u64::MAX || hashed != Selection::NONE && hashed.0 != selected,
+                            "the mix has both kinds"
+                        );
+                        hashed.indices().for_each(|index| assert_eq!(plain[index], hashes[index], "packet {index}"));
                     }
                 }
             }

@@ -468,11 +468,22 @@ impl Tunnel {
         self.header_bytes
     }
 
+    /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
+    #[inline(always)]
+    pub fn says_sequence(&self) -> bool {
+        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. }) || !self.is_ipv6 && !self.dont_fragment
+    }
+
     /// As [`Transport::write`], which says more.
     #[inline(always)]
     pub fn write(&self, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
         let out: &mut [u8; MAX_HEADER_BYTES] = out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
-        out.copy_from_slice(&self.template[..MAX_HEADER_BYTES]);
+        // one cache line is enough for most
+        if self.header_bytes <= 64 {
+            out[..64].copy_from_slice(&self.template[..64]);
+        } else {
+            out.copy_from_slice(&self.template[..MAX_HEADER_BYTES]);
+        }
         let payload_bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let datagram_bytes = (self.header_bytes - self.transport_offset + payload_bytes) as u16;
         match &self.fields {

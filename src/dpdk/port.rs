@@ -273,7 +273,8 @@ impl Port {
         let started = Arc::new(Started { port: Arc::clone(&self.0) });
         let rxqs = (0..config.rx_queues)
             .filter_map(|queue| pool.map(|pool| RxQueue::new(Arc::clone(&started), QueueId(queue), Arc::clone(pool))));
-        let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue)));
+        let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
+        let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
         Ok((rxqs.collect(), txqs.collect()))
     }
 

@@ -30,6 +30,8 @@ pub struct RxQueue {
 pub struct TxQueue {
     port: EthdevId,
     queue: QueueId,
+    /// Packets may ask for checksums, which drivers prepare.
+    prepares: bool,
     _started: Arc<Started>,
 }
 
@@ -64,9 +66,9 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    /// A queue that was set up on a port that was started since.
-    pub(super) fn new(started: Arc<Started>, queue: QueueId) -> Self {
-        Self { port: started.id(), queue, _started: started }
+    /// A queue that was set up on a port that was started since; `prepares` where packets may ask the NIC for checksums.
+    pub(super) fn new(started: Arc<Started>, queue: QueueId, prepares: bool) -> Self {
+        Self { port: started.id(), queue, prepares, _started: started }
     }
 
     pub fn port(&self) -> EthdevId {
@@ -80,7 +82,10 @@ impl TxQueue {
         // DPDK only reads the array (its parameter lacks a const)
         let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
         // SAFETY: the queue was set up and the port started (`Started`).
-        let sent = match unsafe { tx_function(port, queue) } {
+        let function = if self.prepares { None } else { unsafe { tx_function(port, queue) } };
+        let sent = match function {
+            // SAFETY: the driver's own queue, as below; what asks for a checksum is a header of its own copy, which may be written to.
+            None if self.prepares => unsafe { dpdk_sys::tl_tx_burst_prepared(port, queue, pointers, count) },
             // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
             // reference to each mbuf.
             Some((send, queue)) => unsafe { send(queue, pointers, count) },

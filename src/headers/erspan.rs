@@ -164,18 +164,17 @@ pub struct Type3 {
 ///
 /// # Panics
 /// If `out` is shorter than `HEADER3_LEN`, and with a subheader `SUBHEADER_LEN` more.
+#[inline(always)]
 pub fn write_type3(out: &mut [u8], mirrored: Mirrored, type3: &Type3) -> usize {
     let last = u16::from(type3.hardware & 0x3f) << 4
         | 1 << 15 // The payload is a link-layer frame (P), of type Ethernet (FT 0).
         | u16::from(type3.egress) << 3
         | u16::from(type3.granularity & 3) << 1
         | u16::from(type3.subheader.is_some());
-    out[..4].copy_from_slice(&mirrored.first_word(VERSION_3, 0).to_be_bytes());
-    out[4..8].copy_from_slice(&type3.timestamp.to_be_bytes());
-    out[8..10].copy_from_slice(&type3.security_group_tag.to_be_bytes());
-    out[10..12].copy_from_slice(&last.to_be_bytes());
+    let both = |first: u32, second: u32| (u64::from(first) << 32 | u64::from(second)).to_be_bytes();
+    out[..8].copy_from_slice(&both(mirrored.first_word(VERSION_3, 0), type3.timestamp));
+    out[8..12].copy_from_slice(&(u32::from(type3.security_group_tag) << 16 | u32::from(last)).to_be_bytes());
     let Some((first, second)) = type3.subheader else { return HEADER3_LEN };
-    out[12..16].copy_from_slice(&first.to_be_bytes());
-    out[16..20].copy_from_slice(&second.to_be_bytes());
+    out[12..20].copy_from_slice(&both(first, second));
     HEADER3_LEN + SUBHEADER_LEN
 }

@@ -121,3 +121,50 @@ fn an_rspan_vlan_ends_at_a_port_as_tcprewrite_takes_its_tag_off() {
     assert_eq!(account.number("ports/in/terminate/refused/other_traffic"), 2);
     assert_eq!(account.number("tools/other/requested"), 0);
 }
+
+#[test]
+fn what_an_erspan_says_of_its_frames_a_further_erspan_says_again() {
+    if !have("tshark") {
+        return;
+    }
+    let ends = "src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:00:09 mtu 9000";
+    let all = frames();
+    for (direction, bit) in [("ingress", "0"), ("egress", "1")] {
+        let lab = Lab::new();
+        write_frames(&lab.path("in.pcap"), &all);
+        lab.account(
+            &format!(
+                "port attach in net_pcap0,rx_pcap=in.pcap\n\
+                 port attach near0 net_pcap1,tx_pcap=near.pcap rxq 0\n\
+                 tool create near port near0 erspan3 session 7 direction {direction} slice 80 {ends}\n\
+                 rule create 10 from in to near\n"
+            ),
+            &[],
+        );
+        // the copies of copies are whole, and only what the first header says tells that the packets were not
+        lab.account(
+            &format!(
+                "port attach in net_pcap0,rx_pcap=near.pcap terminate erspan session 7\n\
+                 port attach two0 net_pcap1,tx_pcap=two.pcap rxq 0\n\
+                 port attach three0 net_pcap2,tx_pcap=three.pcap rxq 0\n\
+                 port attach edited0 net_pcap3,tx_pcap=edited.pcap rxq 0\n\
+                 tool create two port two0 erspan2 session 8 {ends}\n\
+                 tool create three port three0 erspan3 session 9 {ends}\n\
+                 tool create edited port edited0 erspan3 session 10 mask 20 4 {ends}\n\
+                 rule create 10 from in to two,three,edited\n"
+            ),
+            &[],
+        );
+        let column = |name: &str, field: &str| -> Vec<String> {
+            fields(&lab.path(&format!("{name}.pcap")), &["-Y", "erspan"], &[field]).into_iter().map(|row| row[0].clone()).collect()
+        };
+        let truncated: Vec<String> = all.iter().map(|frame| u8::from(frame.len() > 80).to_string()).collect();
+        assert!(truncated.contains(&"0".to_owned()) && truncated.contains(&"1".to_owned()), "{truncated:?}");
+        for name in ["near", "two", "three", "edited"] {
+            assert_eq!(column(name, "erspan.truncated"), truncated, "{direction} {name}");
+        }
+        for name in ["near", "three", "edited"] {
+            assert!(column(name, "erspan.direction").iter().all(|direction| direction == bit), "{direction} {name}");
+        }
+    }
+}

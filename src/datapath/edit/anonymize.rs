@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::{Draft, NeedsWhole};
 use crate::datapath::parse::{self, Carried, ShellKind, Stack};
 use crate::headers::checksum::{self, Sum};
-use crate::headers::ipv4::Ipv4;
+use crate::headers::ipv4::{self, Ipv4};
 use crate::headers::ipv6::{self, Ipv6};
 use crate::headers::{arp, ethernet, gre, icmp, ip, u16_at, udp};
 
@@ -172,15 +172,64 @@ impl Anonymizer {
         blocks.iter().zip(keep..).fold(0, |flips, (block, bit)| flips | u128::from(block[0] >> 7) << (127 - bit))
     }
 
+    /// Replaces the addresses of a frame that is nothing but TCP or UDP over IPv4, untagged, unfragmented and without options, as most are;
+    /// false of any other, which is left as it was.
+    #[inline(always)]
+    fn plain(&mut self, frame: &mut [u8]) -> bool {
+        const L3: usize = ethernet::HEADER_LEN;
+        const L4: usize = L3 + ipv4::HEADER_LEN;
+        let Some(head) = frame.first_chunk_mut::<{ L4 + 18 }>() else { return false };
+        let long = |head: &[u8; L4 + 18], at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let is_ipv4 = long(head, L3 - 2) >> 8 == u32::from(ethernet::TYPE_IPV4) << 8 | 0x45;
+        let is_fragment = long(head, L3 + 4) & 0x3fff != 0;
+        let checksum_at = match head[L3 + 9] {
+            ip::TCP => L4 + 16,
+            // a tunnel may be in it
+            ip::UDP if !self.inner => L4 + 6,
+            _ => return false,
+        };
+        if !is_ipv4 || is_fragment {
+            return false;
+        }
+        let old = (long(head, L3 + 12), long(head, L3 + 16));
+        let new = (self.ipv4(old.0), self.ipv4(old.1));
+        head[L3 + 12..L3 + 16].copy_from_slice(&new.0.to_be_bytes());
+        head[L3 + 16..L3 + 20].copy_from_slice(&new.1.to_be_bytes());
+        let sum = |(source, destination)| Sum::default().long(source).long(destination).folded();
+        let (was, is) = (sum(old), sum(new));
+        if was != is {
+            let header = checksum::updated(u16::from_be_bytes([head[L3 + 10], head[L3 + 11]]), was, is);
+            head[L3 + 10..L3 + 12].copy_from_slice(&header.to_be_bytes());
+            let is_udp = checksum_at == L4 + 6;
+            let checksum = u16::from_be_bytes([head[checksum_at], head[checksum_at + 1]]);
+            if !is_udp || checksum != 0 {
+                let updated = match checksum::updated(checksum, was, is) {
+                    0 if is_udp => 0xffff,
+                    updated => updated,
+                };
+                head[checksum_at..checksum_at + 2].copy_from_slice(&updated.to_be_bytes());
+            }
+        }
+        true
+    }
+
     /// Replaces the addresses of a copy.
     /// # Errors
     /// `NeedsWhole` where an address may stand behind the draft's front.
     pub(super) fn anonymize(&mut self, draft: &mut Draft<'_>) -> Result<(), NeedsWhole> {
+        if self.plain(draft.front_mut()) {
+            return Ok(());
+        }
         if draft.rest > 0 {
             draft.layers()?;
         }
         let has_rest = draft.rest > 0;
-        let mut walk = Walk { bytes: draft.front_mut(), has_rest, covers: Covers::new(), anonymizer: self };
+        self.walk(draft.front_mut(), has_rest)
+    }
+
+    /// Replaces the addresses of any frame; `has_rest` says that more of it exists.
+    fn walk(&mut self, bytes: &mut [u8], has_rest: bool) -> Step {
+        let mut walk = Walk { bytes, has_rest, covers: Covers::new(), anonymizer: self };
         let stack = parse::ethernet_stack(walk.bytes, 0);
         walk.stack(stack, MAX_DEPTH)
     }
@@ -773,6 +822,39 @@ mod tests {
 
     fn anonymizer(keep: u8, keep_ipv6: u8) -> Anonymizer {
         Anonymizer::new(&Anonymize { key: Key::new(KEY), keep, keep_ipv6, inner: true })
+    }
+
+    proptest! {
+        #[test]
+        fn plain_frames_get_by_the_short_way_what_they_get_by_the_long_one(
+            addresses in any::<[u8; 8]>(),
+            is_udp in any::<bool>(),
+            fragment in prop_oneof![Just(0u16), Just(0x4000), Just(0x2000), Just(5)],
+            (version, inner) in (prop_oneof![9 => Just(0x45u8), 1 => Just(0x46)], any::<bool>()),
+            body in proptest::collection::vec(any::<u8>(), 0..40),
+            checksums in prop_oneof![Just([0u8; 2]), Just([0xff; 2]), any::<[u8; 2]>()],
+        ) {
+            let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, version, 0, 0, 60, 0, 0];
+            frame.extend(fragment.to_be_bytes());
+            frame.extend([64, if is_udp { 17 } else { 6 }, checksums[1], checksums[0]]);
+            frame.extend(addresses);
+            frame.extend(body);
+            if let Some(field) = frame.get_mut(if is_udp { 40..42 } else { 50..52 }) {
+                field.copy_from_slice(&checksums);
+            }
+            let key = Key::new(KEY);
+            let mut anonymizer = Anonymizer::new(&Anonymize { key, keep: 0, keep_ipv6: 0, inner });
+            let (mut short, mut long) = (frame.clone(), frame.clone());
+            let is_plain = anonymizer.plain(&mut short);
+            let is_expected = version == 0x45 && fragment & 0x3fff == 0 && !(is_udp && inner) && frame.len() >= 52;
+            prop_assert_eq!(is_plain, is_expected);
+            if is_plain {
+                prop_assert!(anonymizer.walk(&mut long, false).is_ok());
+                prop_assert_eq!(short, long);
+            } else {
+                prop_assert_eq!(short, frame);
+            }
+        }
     }
 
     fn ipv4(address: &str) -> u32 {

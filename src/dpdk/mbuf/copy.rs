@@ -49,7 +49,8 @@ impl CopyPool {
         if wanted > 0 {
             let mut slots = [std::ptr::null_mut(); MAX_BURST];
             if self.take_raw(&mut slots[..wanted]) {
-                self.stock.extend(slots[..wanted].iter().copied());
+                // there is room for MAX_BURST
+                let _ = self.stock.try_extend_from_slice(&slots[..wanted]);
             } else {
                 self.reserve_singly(wanted);
             }
@@ -203,6 +204,37 @@ fn bytes_of<'a>(mbuf: *mut rte_mbuf) -> &'a mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(start, PAGE_LEN) }
 }
 
+/// Copies `from` to `to`, of the same length, from the first byte on where the processor has registers for it: memcpy writes the first
+/// bytes last, and an edit that then reads them waits for it.
+#[inline(always)]
+pub fn copy_in_order(to: &mut [u8], from: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512.
+        return unsafe { copy_by_lines(to, from) };
+    }
+    to.copy_from_slice(from);
+}
+
+/// Two cache lines at a time: of a loop over single ones the compiler makes memcpy.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn copy_by_lines(to: &mut [u8], from: &[u8]) {
+    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_storeu_si512};
+    let (to_pairs, to_rest) = to.as_chunks_mut::<128>();
+    let (from_pairs, from_rest) = from.as_chunks::<128>();
+    for (to, from) in to_pairs.iter_mut().zip(from_pairs) {
+        // SAFETY: both have 128 bytes, at any alignment.
+        unsafe {
+            let first = _mm512_loadu_si512(from.as_ptr().cast());
+            let second = _mm512_loadu_si512(from[64..].as_ptr().cast());
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), first);
+            _mm512_storeu_si512(to[64..].as_mut_ptr().cast(), second);
+        }
+    }
+    to_rest.copy_from_slice(from_rest);
+}
+
 /// Mbufs for one copy that is longer than a page.
 pub struct Pages(ArrayVec<*mut rte_mbuf, MOST_PAGES>);
 
@@ -346,12 +378,22 @@ impl Made {
         debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
         let is_new = (self.held.0 & !self.fronts.0) >> index & 1 == 1;
         let Some(&payload) = burst.mbufs[..burst.count].get(index).filter(|_| is_new) else { return };
-        let (header, start, end) = (self.mbufs[index], range.start.min(PAGE_LEN), range.end.min(PAGE_LEN));
-        let len = end.saturating_sub(start);
-        write_head(header, start, len, segments(payload) + 1, packet_len(payload) + len as u32);
-        // SAFETY: the offset is that of `next` (shim.h), of an mbuf owned here. Before it is freed it is unchained (`take_out`), or got the
-        // reference to the payload that freeing the chain takes (`join`).
-        unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
+        chain(self.mbufs[index], range.start.min(PAGE_LEN), range.end.min(PAGE_LEN), payload);
+        self.fronts.0 |= 1 << index;
+    }
+
+    /// Lays in a page whose first `len` bytes are a header in front of packet `index` (0..64) of `burst`: [`put`](Self::put) and
+    /// [`make_front`](Self::make_front) in one.
+    #[inline(always)]
+    pub fn put_front(&mut self, index: usize, page: Page, len: usize, burst: &MbufBurst) {
+        let Some(&payload) = burst.mbufs[..burst.count].get(index) else { return };
+        if self.held.0 >> index & 1 == 1 {
+            self.take_out(Selection(1 << index));
+        }
+        let header = page.into_raw();
+        chain(header, 0, len.min(PAGE_LEN), payload);
+        self.mbufs[index] = header;
+        self.held.0 |= 1 << index;
         self.fronts.0 |= 1 << index;
     }
 
@@ -435,6 +477,16 @@ impl Shared<'_> {
     }
 }
 
+/// Makes bytes of a page a header in front of a packet.
+#[inline(always)]
+fn chain(header: *mut rte_mbuf, start: usize, end: usize, payload: *mut rte_mbuf) {
+    let len = end.saturating_sub(start);
+    write_head(header, start, len, segments(payload) + 1, packet_len(payload) + len as u32);
+    // SAFETY: the offset is that of `next` (shim.h), of an mbuf that the caller owns. Before it is freed it is unchained (`take_out`), or
+    // got the reference to the payload that freeing the chain takes (`join`).
+    unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
+}
+
 /// Makes a header stand alone again, which got no reference to its packet.
 #[cold]
 fn unchain(header: *mut rte_mbuf) {
@@ -442,4 +494,112 @@ fn unchain(header: *mut rte_mbuf) {
     unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(std::ptr::null_mut()) };
     // SAFETY: likewise of `nb_segs`.
     unsafe { field::<u16>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::copy::CopyFacts;
+    use crate::datapath::transport::{Encapsulation, Outer, Transport};
+    use crate::headers::checksum::Sum;
+    use crate::headers::ethernet::MacAddress;
+
+    /// The memory of an mbuf that no pool knows of, and its buffer.
+    struct Mock {
+        words: Box<[u128; dpdk_sys::tl_mbuf_offset_TL_MBUF_SIZE as usize / 16]>,
+        bytes: Vec<u8>,
+    }
+
+    impl Mock {
+        fn new(bytes: &[u8]) -> Self {
+            Self { words: Box::new([0; dpdk_sys::tl_mbuf_offset_TL_MBUF_SIZE as usize / 16]), bytes: bytes.to_vec() }
+        }
+
+        fn mbuf(&mut self, segments: u16, packet_len: usize, next: *mut rte_mbuf) -> *mut rte_mbuf {
+            let mbuf: *mut rte_mbuf = self.words.as_mut_ptr().cast();
+            // SAFETY: the words are an mbuf's memory, aligned for its fields, which nobody else knows of.
+            unsafe {
+                field::<*mut u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR).write(self.bytes.as_mut_ptr());
+                field::<*mut rte_mbuf>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(next);
+            }
+            write_head(mbuf, 0, self.bytes.len(), segments, packet_len as u32);
+            mbuf
+        }
+    }
+
+    fn ol_flags(mbuf: *mut rte_mbuf) -> u64 {
+        // SAFETY: tests pass mbufs of their own; the offset is that of `ol_flags` (shim.h).
+        unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).read() }
+    }
+
+    fn outer(is_ipv6: bool) -> Outer {
+        let [source, destination] = if is_ipv6 { ["2001:db8::1", "2001:db8::9"] } else { ["198.18.0.1", "198.18.0.9"] };
+        Outer {
+            source_mac: MacAddress([2, 0, 0, 0, 0, 8]),
+            destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
+            vlan: None,
+            source: source.parse().expect("an address"),
+            destination: destination.parse().expect("an address"),
+            dscp: 0,
+            ttl: 64,
+            dont_fragment: true,
+        }
+    }
+
+    /// A header that leaves its checksum to the NIC, and what the NIC is asked.
+    fn left_to_nic(is_ipv6: bool, payload: &[u8]) -> (Vec<u8>, Offload) {
+        let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: true };
+        let mut transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
+        let lens = transport.leave_udp_checksum().expect("a checksum covers the payload");
+        let mut header = [0; 96];
+        let written = transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[payload], &mut header);
+        (header[..written.header_bytes].to_vec(), Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6))
+    }
+
+    #[test]
+    fn a_nic_is_asked_for_udp_checksums_by_flags_and_the_lengths_of_the_headers() {
+        // rte_mbuf_core.h: UDP checksum 3 << 52, IPv4 1 << 55, IPv6 1 << 56; lengths of 7, 9 and 8 bits.
+        for (is_ipv6, flags, network) in [(false, 3 << 52 | 1 << 55, 20), (true, 3 << 52 | 1 << 56, 40)] {
+            let (header, offload) = left_to_nic(is_ipv6, &[9; 61]);
+            let mut mock = Mock::new(&header);
+            let mbuf = mock.mbuf(1, header.len(), std::ptr::null_mut());
+            let mut made = ManuallyDrop::new(Made::default());
+            made.put(3, Page(mbuf));
+            made.leave_to_nic(&offload);
+            assert_eq!(ol_flags(mbuf), flags);
+            // SAFETY: the mbuf is this test's; the offset is that of `tx_offload` (shim.h).
+            let lens = unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_TX_OFFLOAD).read() };
+            assert_eq!(lens, 14 | network << 7 | 8 << 16);
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_the_driver_does_not_prepare_is_computed_over_all_segments() {
+        for is_ipv6 in [false, true] {
+            for len in [0, 1, 61, 600] {
+                let payload: Vec<u8> = (0..len).map(|index| (index * 7 + 3) as u8).collect();
+                let (header, offload) = left_to_nic(is_ipv6, &payload);
+                let (mut front, mut rest) = (Mock::new(&header), Mock::new(&payload));
+                let rest = rest.mbuf(1, len, std::ptr::null_mut());
+                let mbuf = front.mbuf(2, header.len() + len, rest);
+                let mut made = ManuallyDrop::new(Made::default());
+                made.put(0, Page(mbuf));
+                made.leave_to_nic(&offload);
+                // SAFETY: the mbufs are this test's, whole and chained.
+                unsafe { dpdk_sys::tl_sum_udp(mbuf) };
+                assert_eq!(ol_flags(mbuf), 0, "nothing is left to ask");
+                let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: true };
+                let transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
+                let mut expected = [0; 96];
+                let written = transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[&payload], &mut expected);
+                assert_eq!(front.bytes, expected[..written.header_bytes]);
+                let udp = if is_ipv6 { 14 + 40 } else { 14 + 20 };
+                assert_ne!(front.bytes[udp + 6..udp + 8], header[udp + 6..udp + 8], "the pseudo header's sum is not left");
+                let addresses = if is_ipv6 { &header[22..54] } else { &header[26..34] };
+                let datagram = [&front.bytes[udp..], &payload].concat();
+                let sum = Sum::default().bytes(addresses).word(17).word(datagram.len() as u16).bytes(&datagram);
+                assert_eq!(sum.folded(), 0xffff, "RFC 768: a right checksum makes the sum all ones");
+            }
+        }
+    }
 }
