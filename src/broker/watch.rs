@@ -58,9 +58,31 @@ struct WatchedGroup {
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
+    /// Of that, what the log was told, and when.
+    told: (u64, u64, u64),
 }
 
+/// Buckets that return one by one as they become idle are told of once in this time.
+const TELL_EVERY_NS: u64 = 1_000_000_000;
+
 impl WatchedGroup {
+    /// A line for the log where something moved and it is time to say so.
+    fn tell(&mut self, name: &str, now_ns: u64) -> Option<String> {
+        let (buckets, flows, told_ns) = self.told;
+        let is_due = self.buckets_pending == 0 || now_ns.abs_diff(told_ns) >= TELL_EVERY_NS;
+        if self.buckets_moved == buckets || !is_due {
+            return None;
+        }
+        self.told = (self.buckets_moved, self.flows_moved, now_ns);
+        Some(format!(
+            "group {name}: {} of {} buckets moved with about {} flows, {} wait to be idle",
+            self.buckets_moved - buckets,
+            self.group.table().bucket_count(),
+            self.flows_moved - flows,
+            self.buckets_pending
+        ))
+    }
+
     /// About how many flows these buckets have.
     fn flows(&self, buckets: impl Iterator<Item = usize>) -> u64 {
         FlowSketch::flows(self.uses.iter().map(|uses| &uses.flows), buckets)
@@ -101,7 +123,14 @@ impl Watch {
                 let stamps = (group.spec.returns != Returns::AtOnce).then(|| BucketStamps::new(bucket_count));
                 Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
             });
-            WatchedGroup { group: made, uses: uses.collect(), buckets_moved: 0, flows_moved: 0, buckets_pending: 0 }
+            WatchedGroup {
+                group: made,
+                uses: uses.collect(),
+                buckets_moved: 0,
+                flows_moved: 0,
+                buckets_pending: 0,
+                told: (0, 0, 0),
+            }
         });
         let (tools, groups) = (tools.collect(), groups.collect());
         let mut watch = Self {
@@ -125,7 +154,7 @@ impl Watch {
         watch.judge_schedules(now_ns, &mut Vec::new());
         watch.update_groups(now_ns, &mut Vec::new());
         // how a plan begins is no movement
-        watch.groups.iter_mut().for_each(|group| group.buckets_moved = 0);
+        watch.groups.iter_mut().for_each(|group| (group.buckets_moved, group.told) = (0, (0, group.flows_moved, 0)));
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
     }
@@ -328,14 +357,8 @@ impl Watch {
                 let slots = before.slots().iter().zip(watched.group.table().slots()).enumerate();
                 let flows = watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
-                log.push(format!(
-                    "group {}: {} of {} buckets moved with about {flows} flows, {} wait to be idle",
-                    plan.name,
-                    movement.buckets_moved,
-                    before.bucket_count(),
-                    movement.buckets_pending
-                ));
             }
+            log.extend(watched.tell(&plan.name, now_ns));
         }
         is_moved
     }
