@@ -194,14 +194,14 @@ impl Broker {
         let turns = self.counters.iter().map(|counters| counters.lcore.turns.get());
         self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
-            let excused_ns = nanoseconds(self.guards.pace.take_excused());
+            let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
             let links: Vec<bool> = self.ports.iter().map(|port| port.link().is_up).collect();
             log.extend(self.watch_files(now_ns));
             log.extend(self.watch.look(now_ns, excused_ns, &links, &self.counters));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
-            let elapsed_ns = nanoseconds(self.guards.pace.time());
+            let elapsed_ns = clock::nanoseconds(self.guards.pace.time());
             log.extend(self.neighbours.look(elapsed_ns, now_ns, &mut self.watch));
         } else {
             self.neighbours.rest();
@@ -463,8 +463,4 @@ impl Drop for Broker {
             std::mem::forget(self.eal.take());
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

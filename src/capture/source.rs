@@ -211,7 +211,7 @@ struct Chunk {
 }
 
 /// Reads a file's chunks in order with two threads: whoever is free reads the next one, so that a consumer that waits for
-/// bytes reads too. Copying out of the page cache is most of the work where few packets match.
+/// bytes reads too.
 struct ReadAhead {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,

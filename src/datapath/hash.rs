@@ -38,6 +38,17 @@ pub enum HashKind {
 }
 
 impl HashKind {
+    pub const ALL: [HashKind; 8] = [
+        HashKind::Ip,
+        HashKind::IpPort,
+        HashKind::FiveTuple,
+        HashKind::Mac,
+        HashKind::Vlan,
+        HashKind::Vni,
+        HashKind::Teid,
+        HashKind::Rss,
+    ];
+
     /// How deep packets must have been parsed for this kind at `depth`.
     pub fn parse_depth(self, depth: Depth) -> Depth {
         if matches!(self, HashKind::Vni | HashKind::Teid) { Depth::Full } else { depth }
@@ -424,16 +435,7 @@ mod tests {
         let packets = packets::mix(64, 4, 41);
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
-        for kind in [
-            HashKind::Ip,
-            HashKind::IpPort,
-            HashKind::FiveTuple,
-            HashKind::Mac,
-            HashKind::Vlan,
-            HashKind::Vni,
-            HashKind::Teid,
-            HashKind::Rss,
-        ] {
+        for kind in HashKind::ALL {
             for depth in [Depth::Outer, Depth::Full] {
                 for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
                     let mut hashes = [0; MAX_BURST];

@@ -296,6 +296,16 @@ impl Maker {
     }
 }
 
+/// Makes mbufs ready for so many copies, as many as there are; copies beyond these are counted as dropped.
+#[inline(always)]
+fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
+    let ready = pool.reserve(count as usize) as u32;
+    if ready < count {
+        counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
+    }
+    ready
+}
+
 /// Puts a header in front of each packet that is `wanted`; those that got one. The others are counted as dropped. Of a tool that only
 /// adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once.
 #[inline]
@@ -308,11 +318,7 @@ fn put_headers(
     counters: &ToolCounters,
 ) -> Selection {
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
-    let count = wanted.count();
-    let ready = pool.reserve(count as usize) as u32;
-    if ready < count {
-        counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
-    }
+    let ready = reserve(pool, wanted.count(), counters);
     let signs = facts.flows.outer_signs();
     let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
     let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
@@ -353,11 +359,7 @@ fn put_edited(
     facts: &MakeFacts<'_>,
     counters: &ToolCounters,
 ) -> Selection {
-    let count = wanted.count();
-    let ready = pool.reserve(count as usize) as u32;
-    if ready < count {
-        counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
-    }
+    let ready = reserve(pool, wanted.count(), counters);
     let of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
     let mut done = Selection::NONE;
     for packet in wanted.indices().take(ready as usize) {

@@ -233,13 +233,13 @@ impl Worker {
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
                     let has_received = self.bypass(&mut desk);
-                    let is_left = self.empty_rings(&mut desk);
+                    let is_left = self.empty_rings(&plan, &counters, &mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.note_quiet(!is_left && !flushed.are_copies_left);
                     has_received | is_left | flushed.has_moved
                 }
                 Phase::Paused | Phase::Draining => {
-                    let is_left = self.empty_rings(&mut desk);
+                    let is_left = self.empty_rings(&plan, &counters, &mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
                     self.note_quiet(!is_left && !flushed.is_left);
                     is_left | flushed.has_moved
@@ -356,18 +356,17 @@ impl Worker {
     }
 
     /// Carries what receive lcores have handed over, a burst of each ring. Whether there was anything.
-    fn empty_rings(&mut self, desk: &mut Desk) -> bool {
+    fn empty_rings(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
         let mut is_left = false;
         for at in 0..self.intakes.len() {
             if !self.intakes[at].is_ring() {
                 continue;
             }
-            let limit = self.plan.settings.burst;
-            let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, &self.counters);
+            let limit = plan.settings.burst;
+            let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
             if received > 0 {
                 is_left = true;
-                let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
-                self.carry(&plan, &counters, desk, at, received, None);
+                self.carry(plan, counters, desk, at, received, None);
             }
         }
         is_left

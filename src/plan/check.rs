@@ -6,6 +6,7 @@ use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::dpdk::clock;
 use crate::filter::{Analysis, analyse};
 use crate::lang::Parsed;
 use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind};
@@ -73,8 +74,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let rules = &resolved.plan.rules;
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+    let now_ns = clock::now_ns();
     let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
     for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (_, source))| source.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);

@@ -8,6 +8,7 @@ use super::resolve::{Definitions, Port, Resolver};
 use crate::broker::health::ProbeSpec;
 use crate::broker::probe::ProbeTiming;
 use crate::datapath::transport::Transport;
+use crate::dpdk::clock::nanoseconds;
 use crate::lang::ast::{Device, Name, NameKind, PortOption, Probe};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::source::{Span, Spanned};
@@ -89,7 +90,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn timing(&mut self, probe: &Spanned<&Probe>) -> Option<ProbeTiming> {
-        let ns = |duration: &Spanned<std::time::Duration>| u64::try_from(duration.value.as_nanos()).unwrap_or(u64::MAX);
+        let ns = |duration: &Spanned<std::time::Duration>| nanoseconds(duration.value);
         let every = &probe.value.every;
         let every_ns = ns(every);
         if every_ns < LEAST_EVERY_NS {

@@ -29,6 +29,7 @@ use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
 use crate::datapath::terminate::{Terminator, TunnelKind};
+use crate::dpdk::clock::nanoseconds;
 use crate::dpdk::mbuf::MOST_REFERENCES;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
@@ -324,7 +325,7 @@ impl<'a> Resolver<'a> {
                         self.error(Diagnostic::error(entries.span, message).label(format!("expected at most {MOST_FLOWS}")));
                     }
                 }
-                let ns = |duration: &Spanned<Duration>| u64::try_from(duration.value.as_nanos()).unwrap_or(u64::MAX);
+                let ns = |duration: &Spanned<Duration>| nanoseconds(duration.value);
                 settings.timeouts.idle_ns = idle.as_ref().map_or(settings.timeouts.idle_ns, ns);
                 settings.timeouts.absolute_ns = max_age.as_ref().map_or(settings.timeouts.absolute_ns, ns);
             }
@@ -1009,7 +1010,7 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::error(dedup.window.span, "this window is too long").label("expected at most 1h"));
         }
         DedupPlan {
-            window_ns: u64::try_from(dedup.window.value.as_nanos()).unwrap_or(u64::MAX),
+            window_ns: nanoseconds(dedup.window.value),
             ignore: Ignore {
                 ttl: has(ast::DedupIgnore::Ttl),
                 tos: has(ast::DedupIgnore::Tos),
@@ -1051,8 +1052,7 @@ impl<'a> Resolver<'a> {
             }
             ast::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: budget(*rate), seed },
             ast::Sample::Every { period, length } => {
-                let ns = |duration: &Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-                SampleSpec::Every { period_ns: ns(period), length_ns: ns(length) }
+                SampleSpec::Every { period_ns: nanoseconds(*period), length_ns: nanoseconds(*length) }
             }
             ast::Sample::FirstPackets { packets, .. } => SampleSpec::First { limit: FirstLimit::Packets(*packets) },
             ast::Sample::FirstBytes { bytes, .. } => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
@@ -1305,10 +1305,6 @@ fn stages(receive: &[u32], work: &[u32], transmit: &[u32]) -> Stages {
         work: first([work, receive, transmit]),
         transmit: first([transmit, work, receive]),
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn terminator(terminate: &ast::Terminate) -> Terminator {

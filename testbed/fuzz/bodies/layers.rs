@@ -32,16 +32,7 @@ pub fn layers(bytes: &[u8]) {
         assert_eq!(shell.labels(bytes).count() > 0, matches!(shell.kind, ShellKind::Mpls | ShellKind::Pseudowire));
         assert!(shell.vni(bytes).is_none_or(|vni| vni < 1 << 24));
     }
-    for kind in [
-        HashKind::Ip,
-        HashKind::IpPort,
-        HashKind::FiveTuple,
-        HashKind::Mac,
-        HashKind::Vlan,
-        HashKind::Vni,
-        HashKind::Teid,
-        HashKind::Rss,
-    ] {
+    for kind in HashKind::ALL {
         for depth in [Depth::Outer, Depth::Full] {
             let hash = flow_hash(kind, depth, 7, &frame, &layers);
             assert_eq!(hash, flow_hash(kind, depth, 7, &frame, &layers));
