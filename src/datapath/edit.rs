@@ -281,6 +281,8 @@ pub struct EditPlan {
     anchored: Option<Depth>,
     /// There are masks, all of them after `l4`, and nothing is cut.
     masks_payload: bool,
+    /// Addresses are all that is changed.
+    only_anonymizes: bool,
 }
 
 /// What edits remember between packets, one for each worker and plan.
@@ -325,7 +327,8 @@ impl EditPlan {
         let is_cut = edits.payload_drop || edits.slice.is_some();
         let is_of_payload = |mask: &Mask| matches!(mask.after, Anchor::L4 | Anchor::InnerL4);
         let masks_payload = !is_cut && !edits.masks.is_empty() && edits.masks.iter().all(is_of_payload);
-        Ok(Self { edits, reach, anchored, masks_payload })
+        let only_anonymizes = edits == Edits { anonymize: edits.anonymize.clone(), ..Edits::default() };
+        Ok(Self { edits, reach, anchored, masks_payload, only_anonymizes })
     }
 
     fn needed(edits: &Edits) -> Reach {
@@ -417,6 +420,9 @@ impl EditPlan {
         }
         if let Some(anonymizer) = &mut state.anonymizer {
             anonymizer.anonymize(draft)?;
+            if self.only_anonymizes {
+                return Ok(());
+            }
         }
         if let Some(payload) = self.masks_behind_l4(draft) {
             for mask in &edits.masks {

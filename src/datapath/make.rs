@@ -6,9 +6,9 @@
 //!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
 //! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
 //!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
-//!   as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a tag, a rewritten address or
-//!   a mask in its headers costs 0.9 to 1.0 times `rte_pktmbuf_copy`, sliced to 128 bytes 0.67, anonymized 1.03 (the figures of
-//!   this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
+//!   as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten address or a mask in
+//!   its headers costs 0.8 to 0.9 times `rte_pktmbuf_copy`, with a tag or anonymized 0.8 to 0.97, sliced to 128 bytes 0.67 (the
+//!   figures of this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
 //!
 //! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]), what
 //! the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
@@ -23,10 +23,10 @@ use super::flows::{Flows, HashId};
 use super::live::Live;
 use super::route::Copies;
 use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
-use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Transport};
+use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::dpdk::Frame;
-use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages, copy_in_order};
+use crate::dpdk::mbuf::{MbufBurst, prefetch};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
@@ -186,8 +186,9 @@ impl Maker {
         let Self { pool, states, tools, made, desks } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
         let made = &mut made[index];
+        let chained_lens = tool.chained_lens();
         if (wanted.0 & copies.edited(index).0) == 0
-            && wanted.indices().all(|packet| tool.chains(facts.frames[packet].bytes().len()))
+            && wanted.indices().all(|packet| chained_lens.contains(&facts.frames[packet].bytes().len()))
         {
             return put_headers(tool, pool, made, wanted, facts, counters);
         }
@@ -213,7 +214,7 @@ impl Maker {
                 continue;
             };
             let of_rule = copies.edits_of(index, packet);
-            if of_rule.is_none() && tool.chains(frame.bytes().len()) {
+            if of_rule.is_none() && chained_lens.contains(&frame.bytes().len()) {
                 made.put(packet, page);
                 original_lens[packet] = frame.original_len() as usize;
                 done.0 |= 1 << packet;
@@ -307,8 +308,8 @@ fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
 }
 
 /// Puts a header in front of each packet that is `wanted`; those that got one. The others are counted as dropped. Of a tool that only
-/// adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once.
-#[inline]
+/// adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once; and so has
+/// each of the usual shapes, in which nothing that all copies share is looked up.
 fn put_headers(
     tool: &ToolMaker,
     pool: &mut CopyPool,
@@ -319,6 +320,32 @@ fn put_headers(
 ) -> Selection {
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
+    let done = match tunnel.shape() {
+        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, facts, ready),
+        other => put_headers_of(other, tunnel, tool, pool, made, wanted, facts, ready),
+    };
+    if let Some(offload) = &tool.offload {
+        made.leave_to_nic(offload);
+    }
+    done
+}
+
+/// As `put_headers`, with the `ready` mbufs of `pool`, of a `tunnel` of this shape.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a part of `put_headers`, that is compiled once for each shape")]
+fn put_headers_of(
+    shape: Shape,
+    tunnel: &Tunnel,
+    tool: &ToolMaker,
+    pool: &mut CopyPool,
+    made: &mut Made,
+    wanted: Selection,
+    facts: &mut MakeFacts<'_>,
+    ready: u32,
+) -> Selection {
     let signs = facts.flows.outer_signs();
     let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
     let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
@@ -336,12 +363,9 @@ fn put_headers(
             flow_hash: (hash ^ hash >> 32) as u32,
             sequence: first.wrapping_add(place),
         };
-        tunnel.write(&of_copy, &[payload], page.bytes());
+        tunnel.write_shape(shape, &of_copy, &[payload], page.bytes());
         made.put_front(packet, page, tunnel.header_bytes(), facts.burst);
         done.0 |= 1 << packet;
-    }
-    if let Some(offload) = &tool.offload {
-        made.leave_to_nic(offload);
     }
     done
 }
@@ -366,6 +390,10 @@ fn put_edited(
         let Some(mut page) = pool.page() else { break };
         let frame = &facts.frames[packet];
         let bytes = frame.bytes();
+        // edits wait for the headers, which the copies between have thrown out of the first-level cache since the burst was looked at
+        if let Some(next) = facts.frames.get(packet + 2) {
+            prefetch(next.bytes());
+        }
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
         copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
@@ -418,15 +446,14 @@ impl ToolMaker {
         HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
     }
 
-    /// Whether a header in front is all that a packet of `len` bytes needs, and an mbuf of its own is the cheaper way.
+    /// Lengths of packets that need no more than a header in front, where an mbuf of its own for that is the cheaper way.
     #[inline(always)]
-    fn chains(&self, len: usize) -> bool {
-        len >= CHAINED_FROM
-            && self.sends_chains
-            && self.edits.is_none()
-            && !self.stamps()
-            && self.transport.is_tunnel()
-            && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
+    fn chained_lens(&self) -> Range<usize> {
+        let has_edits = self.edits.is_some() || self.stamps();
+        if !self.sends_chains || has_edits || !self.transport.is_tunnel() {
+            return 0..0;
+        }
+        CHAINED_FROM..self.room.map_or(usize::MAX, |room| room.longest_frame_bytes().saturating_add(1))
     }
 }
 

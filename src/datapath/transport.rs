@@ -213,6 +213,40 @@ enum UdpChecksum {
     LeftToNic,
 }
 
+/// What a tunnel changes in its template for each copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The network header only.
+    Gre,
+    Erspan2,
+    Erspan3,
+    /// UDP without a checksum.
+    Udp,
+    /// UDP with one.
+    UdpChecked,
+}
+
+/// What a tunnel has to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    pub kind: Kind,
+    pub is_ipv6: bool,
+    /// The headers fit 64 bytes.
+    pub is_a_line: bool,
+}
+
+impl Shape {
+    /// Those that most tools have: over IPv4, untagged or not.
+    pub const GRE: Shape = Shape::over_ipv4(Kind::Gre);
+    pub const ERSPAN2: Shape = Shape::over_ipv4(Kind::Erspan2);
+    pub const ERSPAN3: Shape = Shape::over_ipv4(Kind::Erspan3);
+    pub const UDP: Shape = Shape::over_ipv4(Kind::Udp);
+
+    const fn over_ipv4(kind: Kind) -> Self {
+        Self { kind, is_ipv6: false, is_a_line: true }
+    }
+}
+
 /// How copies reach a tool.
 #[derive(Clone, Default, Debug)]
 pub enum Transport {
@@ -474,27 +508,43 @@ impl Tunnel {
         matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. }) || !self.is_ipv6 && !self.dont_fragment
     }
 
+    /// What `write` has to do for each copy.
+    pub fn shape(&self) -> Shape {
+        let kind = match self.fields {
+            Fields::Gre => Kind::Gre,
+            Fields::Erspan2 { .. } => Kind::Erspan2,
+            Fields::Erspan3 { .. } => Kind::Erspan3,
+            Fields::Udp { checksum: UdpChecksum::Zero } => Kind::Udp,
+            Fields::Udp { .. } => Kind::UdpChecked,
+        };
+        Shape { kind, is_ipv6: self.is_ipv6, is_a_line: self.header_bytes <= 64 }
+    }
+
     /// As [`Transport::write`], which says more.
-    #[inline(always)]
+    #[inline]
     pub fn write(&self, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
+        self.write_shape(self.shape(), facts, payload, out);
+    }
+
+    /// As [`write`](Self::write), of a tunnel of this shape: where the caller knows it at compile time, nothing is looked up for each copy.
+    #[inline(always)]
+    pub fn write_shape(&self, shape: Shape, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
         let out: &mut [u8; MAX_HEADER_BYTES] = out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
-        // one cache line is enough for most
-        if self.header_bytes <= 64 {
+        if shape.is_a_line {
             out[..64].copy_from_slice(&self.template[..64]);
         } else {
             out.copy_from_slice(&self.template[..MAX_HEADER_BYTES]);
         }
         let payload_bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let datagram_bytes = (self.header_bytes - self.transport_offset + payload_bytes) as u16;
-        match &self.fields {
-            Fields::Gre => {}
-            Fields::Erspan2 { session, cos, index } => {
+        match (shape.kind, &self.fields) {
+            (Kind::Erspan2, Fields::Erspan2 { session, cos, index }) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let header = erspan::type2(mirrored(*session, *cos, facts, payload), index.unwrap_or(facts.port.into()));
                 out[at + 4..at + 12].copy_from_slice(&header);
             }
-            Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader } => {
+            (Kind::Erspan3, Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader }) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let ticks = match granularity {
@@ -517,23 +567,25 @@ impl Tunnel {
                 };
                 erspan::write_type3(&mut out[at + 4..], mirrored(*session, *cos, facts, payload), &type3);
             }
-            Fields::Udp { checksum } => {
+            (kind @ (Kind::Udp | Kind::UdpChecked), fields) => {
                 let at = self.transport_offset;
                 // Source ports from the dynamic range spread flows over paths and receive queues (RFC 7348, section 5).
                 let port = 0xc000 | (facts.flow_hash ^ facts.flow_hash >> 16) as u16 & 0x3fff;
                 out[at..at + 2].copy_from_slice(&port.to_be_bytes());
                 out[at + 4..at + 6].copy_from_slice(&datagram_bytes.to_be_bytes());
-                let sum = match checksum {
-                    UdpChecksum::Zero => 0,
-                    UdpChecksum::Computed => {
-                        self.pseudo_sum(datagram_bytes).bytes(&out[at..self.header_bytes]).segments(payload).udp_checksum()
-                    }
-                    UdpChecksum::LeftToNic => self.pseudo_sum(datagram_bytes).folded(),
-                };
-                out[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
+                if kind == Kind::UdpChecked {
+                    let sum = match fields {
+                        Fields::Udp { checksum: UdpChecksum::Computed } => {
+                            self.pseudo_sum(datagram_bytes).bytes(&out[at..self.header_bytes]).segments(payload).udp_checksum()
+                        }
+                        _ => self.pseudo_sum(datagram_bytes).folded(),
+                    };
+                    out[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
+                }
             }
+            _ => {}
         }
-        self.patch_network(facts, datagram_bytes, out);
+        self.patch_network(shape, facts, datagram_bytes, out);
     }
 
     fn pseudo_sum(&self, datagram_bytes: u16) -> Sum {
@@ -545,9 +597,9 @@ impl Tunnel {
     }
 
     #[inline(always)]
-    fn patch_network(&self, facts: &CopyFacts, datagram_bytes: u16, out: &mut [u8; MAX_HEADER_BYTES]) {
+    fn patch_network(&self, shape: Shape, facts: &CopyFacts, datagram_bytes: u16, out: &mut [u8; MAX_HEADER_BYTES]) {
         let at = self.network_offset;
-        if self.is_ipv6 {
+        if shape.is_ipv6 {
             // The flow label lets routers spread flows that they cannot look into (RFC 6438).
             let [_, a, b, c] = facts.flow_hash.to_be_bytes();
             out[at + 1] = self.template[at + 1] & 0xf0 | a & 0x0f;

@@ -222,7 +222,7 @@ impl MbufBurst {
         frames.extend(self.mbufs[..self.count].iter().map(|&mbuf| {
             chained |= segments(mbuf) ^ 1;
             let frame = frame(mbuf);
-            prefetch(frame.bytes().as_ptr());
+            prefetch(frame.bytes());
             frame
         }));
         if chained != 0 {
@@ -800,15 +800,16 @@ fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
     Frame::whole(bytes)
 }
 
+/// Asks the processor to load the first of these bytes.
 #[inline(always)]
-fn prefetch(address: *const u8) {
+pub fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect on state and never faults.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(bytes.as_ptr().cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
+    let _ = bytes;
 }
 
 /// The RSS hash of a packet of which the driver says that it has one, and what the packet is: not more, for only of those is it known

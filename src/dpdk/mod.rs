@@ -13,6 +13,7 @@ pub mod mempool;
 pub mod port;
 pub mod queue;
 pub mod ring;
+pub mod wide_sum;
 
 pub use eal::Eal;
 pub use error::Error;
