@@ -487,14 +487,16 @@ impl Gate {
 pub struct Flushed {
     /// Some packets still wait.
     pub is_left: bool,
-    /// Some that are not originals on a wire.
+    /// Some copies for tools that are up.
     pub are_copies_left: bool,
+    /// Some originals on a wire.
+    pub are_originals_left: bool,
     /// Some copies went.
     pub has_moved: bool,
 }
 
 /// Sends what waits, other workers' copies included.
-pub fn flush(outlets: &mut Outlets, held: Held, counters: &WorkerCounters) -> Flushed {
+pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
     let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools, .. } = outlets;
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
@@ -507,8 +509,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, counters: &WorkerCounters) -> Fl
         if let Outlet::Port { line, .. } = &mut tools[*tool] {
             flushed.has_moved |= line.take_over(ring, &counters.tools[*tool]);
             let is_left = ring.count() > 0;
-            flushed.is_left |= is_left;
-            flushed.are_copies_left |= is_left && *tool < *copy_tools;
+            flushed.note_left(is_left, *tool, *copy_tools, live);
         }
     }
     for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
@@ -535,10 +536,20 @@ pub fn flush(outlets: &mut Outlets, held: Held, counters: &WorkerCounters) -> Fl
             }
             _ => 0,
         };
-        flushed.is_left |= left > 0;
-        flushed.are_copies_left |= left > 0 && index < *copy_tools;
+        flushed.note_left(left > 0, index, *copy_tools, live);
     }
     flushed
+}
+
+impl Flushed {
+    #[inline(always)]
+    fn note_left(&mut self, is_left: bool, tool: usize, copy_tools: usize, live: &Live) {
+        if is_left {
+            self.is_left = true;
+            self.are_originals_left |= tool >= copy_tools;
+            self.are_copies_left |= tool < copy_tools && live.tools_up[tool];
+        }
+    }
 }
 
 /// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no class.

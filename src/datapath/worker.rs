@@ -232,16 +232,20 @@ impl Worker {
                     self.turn(&plan, &counters, &mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
+                    self.take_up_live();
                     let has_received = self.bypass(&mut desk);
                     let is_left = self.empty_rings(&plan, &counters, &mut desk);
-                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
+                    let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     self.note_quiet(!is_left && !flushed.are_copies_left);
                     has_received | is_left | flushed.has_moved
                 }
-                Phase::Paused | Phase::Draining => {
+                phase @ (Phase::Paused | Phase::Draining) => {
+                    self.take_up_live();
                     let is_left = self.empty_rings(&plan, &counters, &mut desk);
-                    let flushed = flush(&mut self.outlets, Held::Leave, &self.counters);
-                    self.note_quiet(!is_left && !flushed.is_left);
+                    let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
+                    // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
+                    let waits = flushed.are_copies_left | flushed.are_originals_left;
+                    self.note_quiet(!is_left && !if phase == Phase::Paused { waits } else { flushed.is_left });
                     is_left | flushed.has_moved
                 }
                 Phase::Stopped => {
@@ -271,11 +275,7 @@ impl Worker {
     /// the worker's own.
     #[inline(always)]
     fn turn(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
-        if self.live.refresh().is_some()
-            && let Some(maker) = &mut self.maker
-        {
-            maker.take_up(self.live.get());
-        }
+        self.take_up_live();
         // an lcore that transmits for others has nothing to poll, and does not wait for more
         let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
@@ -313,9 +313,19 @@ impl Worker {
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
             *unflushed_turns = 0;
             counters.lcore.enter(Stage::Flush);
-            is_busy |= flush(&mut self.outlets, held, counters).has_moved;
+            is_busy |= flush(&mut self.outlets, held, self.live.get(), counters).has_moved;
         }
         is_busy
+    }
+
+    /// Goes on with what was published since.
+    #[inline(always)]
+    fn take_up_live(&mut self) {
+        if self.live.refresh().is_some()
+            && let Some(maker) = &mut self.maker
+        {
+            maker.take_up(self.live.get());
+        }
     }
 
     /// Carries a burst of `received` packets to where its port's packets go.

@@ -63,6 +63,11 @@ impl StripSet {
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
+
+    /// Whether tags are all that is named.
+    fn is_tags(self) -> bool {
+        self.0 & !StripSet::default().with(Strip::Vlan).with(Strip::Qinq).0 == 0
+    }
 }
 
 impl FromIterator<Strip> for StripSet {
@@ -89,6 +94,10 @@ const MAX_STEPS: usize = 32;
 pub(super) fn strip(set: StripSet, draft: &mut Draft<'_>) -> Result<(), NeedsWhole> {
     let mut has_stripped_tag = false;
     for _ in 0..MAX_STEPS {
+        // most frames have none, and need no parse to show it
+        if set.is_tags() && vlan::outer_tag(draft.front()).is_none() {
+            break;
+        }
         let layers = draft.layers()?;
         let Some(step) = next_step(set, &layers, draft.front(), has_stripped_tag) else { break };
         match step {
