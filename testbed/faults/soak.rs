@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use tapline::broker::DRAIN_LIMIT;
+
 use crate::Pair;
 use crate::support::Bench;
 
@@ -82,15 +84,17 @@ fn soak() {
         prompt.wait("packets flow", |stats| stats["packets"]["received"].as_u64() > Some(0));
         // rounds are longer in a long soak, and their plans older
         let round = Instant::now();
-        let (mut is_stopped, mut is_link_down) = (false, false);
+        let mut is_link_down = false;
         while round.elapsed() < length / 6 && begun.elapsed() < length {
             faults += 1;
-            match random.below(8) {
-                0 | 1 => {
-                    is_stopped = !is_stopped;
-                    prompt.say(if is_stopped { "stop" } else { "start" });
+            match random.below(32) {
+                // not often: nobody empties the loop while forwarding is stopped, so that each stop takes all the time that it may
+                0 => {
+                    prompt.say("stop");
+                    std::thread::sleep(DRAIN_LIMIT);
+                    prompt.say("start");
                 }
-                2 | 3 if pair.is_some() => {
+                1..=8 if pair.is_some() => {
                     is_link_down = !is_link_down;
                     pair.iter().for_each(|pair| pair.set_far(if is_link_down { "down" } else { "up" }));
                 }
