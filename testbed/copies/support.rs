@@ -242,15 +242,16 @@ pub fn fields(path: &Path, extra: &[&str], names: &[&str]) -> Vec<Vec<String>> {
 }
 
 /// The fields of all protocols in which tshark says how a checksum is.
-pub fn checksum_statuses() -> Vec<String> {
-    let fields = run("tshark", &["-G", "fields"]);
-    let names = fields
-        .lines()
-        .filter_map(|line| line.split('\t').nth(2))
-        .filter(|name| name.ends_with("checksum.status") || name.ends_with("cksum.status"));
-    let names: std::collections::BTreeSet<String> = names.map(str::to_owned).collect();
-    assert!(names.contains("ip.checksum.status") && names.len() > 30, "{names:?}");
-    names.into_iter().collect()
+pub fn checksum_statuses() -> &'static [String] {
+    static STATUSES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    STATUSES.get_or_init(|| {
+        let fields = run("tshark", &["-G", "fields"]);
+        let names = fields.lines().filter_map(|line| line.split('\t').nth(2));
+        let names = names.filter(|name| name.ends_with("checksum.status") || name.ends_with("cksum.status"));
+        let names: std::collections::BTreeSet<String> = names.map(str::to_owned).collect();
+        assert!(names.contains("ip.checksum.status") && names.len() > 30, "{names:?}");
+        names.into_iter().collect()
+    })
 }
 
 /// Fails if tshark finds anything malformed or any checksum bad.
