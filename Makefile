@@ -6,7 +6,8 @@
 # make lint fmt   what a change must pass
 
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# Programs that tests run and the machine lacks are unpacked in target/testbed (testbed/packages).
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/testbed/bin
 # Every test a process of its own, with cargo-nextest where it is installed.
 RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
 

@@ -83,17 +83,17 @@ pub struct Clocks {
     tsc: Tracked,
     /// By port.
     ports: Vec<PortClock>,
+    /// What the system's clock follows, where it is kept.
+    reference: ClockQuality,
     quality: ClockQuality,
     next: Duration,
 }
 
-impl Default for Clocks {
-    fn default() -> Self {
-        Self { tsc: Tracked::new(), ports: Vec::new(), quality: ClockQuality::Free, next: Duration::ZERO }
-    }
-}
-
 impl Clocks {
+    pub fn new(reference: ClockQuality) -> Self {
+        Self { tsc: Tracked::new(), ports: Vec::new(), reference, quality: ClockQuality::Free, next: Duration::ZERO }
+    }
+
     /// The line of the time-stamp counter.
     pub fn tsc(&self) -> Arc<ClockCell> {
         Arc::clone(&self.tsc.cell)
@@ -110,9 +110,11 @@ impl Clocks {
             return Vec::new();
         }
         self.next = now + INTERVAL;
-        self.quality = if clock::is_disciplined() { ClockQuality::Ntp } else { ClockQuality::Free };
-        self.tsc.observe(self.quality, || Some(clock::tsc()));
+        self.quality = if clock::is_disciplined() { self.reference } else { ClockQuality::Free };
         let mut log = Vec::new();
+        if let Some(FitEvent::Stepped { by_ns }) = self.tsc.observe(self.quality, || Some(clock::tsc())) {
+            log.push(format!("the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"));
+        }
         for (device, port) in devices.iter().zip(&mut self.ports) {
             let PortClock::Nic(NicClock { port, tracked }) = port else { continue };
             let what = match tracked.observe(self.quality, || port.read_clock()) {

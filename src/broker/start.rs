@@ -85,7 +85,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(placement.notes);
 
     let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
-    let (mut started, mut clocks) = (Vec::new(), Clocks::default());
+    let (mut started, mut clocks) = (Vec::new(), Clocks::new(plan.settings.clock));
     let mut pools = Pools { devices: &ports, shared: Vec::new() };
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(match (device, &port_plan.replay) {

@@ -207,7 +207,35 @@ impl ClockFit {
         if self.points.len() > WINDOW {
             self.points.pop_front();
         }
+        if self.points.len() == MIN_READINGS
+            && let Some(by_ns) = self.early_jump()
+        {
+            return self.begin_anew(by_ns);
+        }
         self.refit()
+    }
+
+    /// A jump among the first readings, which come before there is a line that later ones could be off: the readings before it
+    /// go, and how far it went is told. The rate is that of most intervals, for a step spoils one of them.
+    fn early_jump(&mut self) -> Option<i64> {
+        let pairs = || self.points.iter().zip(self.points.iter().skip(1));
+        let elapsed =
+            |from: &Point, to: &Point| (to.ticks.saturating_sub(from.ticks) as f64, to.ns.wrapping_sub(from.ns) as i64 as f64);
+        let mut slopes: Vec<f64> = pairs().map(|(from, to)| elapsed(from, to)).map(|(ticks, ns)| ns / ticks).collect();
+        let slope = median(&mut slopes)?;
+        let (mut level, mut last_jump) = (0.0, None);
+        for (index, (from, to)) in pairs().enumerate() {
+            let (ticks, ns) = elapsed(from, to);
+            let off = ns - slope * ticks;
+            if off.abs() > (self.limits.step_ns + from.uncertainty_ns + to.uncertainty_ns) as f64 {
+                level += off;
+                last_jump = Some(index);
+            }
+        }
+        // One bad reading jumps there and back.
+        let last_jump = last_jump.filter(|_| level.abs() > self.limits.step_ns as f64)?;
+        self.points.drain(..=last_jump);
+        Some(level as i64)
     }
 
     /// How far a point is from the line, where that is too far.
@@ -231,11 +259,16 @@ impl ClockFit {
         if self.suspects.len() < STEP_READINGS {
             return None;
         }
-        self.steps += 1;
         self.points.clear();
         self.points.extend(self.suspects.drain(..));
+        self.begin_anew(by_ns)
+    }
+
+    /// Counts a step and begins with the points that came after it.
+    fn begin_anew(&mut self, by_ns: i64) -> Option<FitEvent> {
+        self.steps += 1;
         // The slope is the counter's and stays; only the offset is another, until there are readings enough for both.
-        if let Some(last) = self.points.back() {
+        if let (Some(last), Some(model)) = (self.points.back(), self.model) {
             let degraded = ClockModel { base_ticks: last.raw, base_ns: last.ns, degraded: true, ..model };
             self.model = Some(degraded);
         }
@@ -415,6 +448,48 @@ mod tests {
         assert_eq!((fit.steps(), fit.rejected(), fit.readings()), (1, 1, 200));
         let model = fit.model().expect("it converged");
         assert!(model.ns(counter.ticks(199 * INTERVAL)).abs_diff(EPOCH + 199 * INTERVAL - 2_000_000_000) < 1000);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_before_there_is_a_line_is_one_step() {
+        for set_at in 1..=20u64 {
+            let counter = Counter { start: 0, ns_per_tick: 0.5, bits: 64 };
+            let mut fit = ClockFit::new(limits(64));
+            let shift = |index| if index >= set_at { 3_000_000_000 } else { 0 };
+            let mut events = Vec::new();
+            for index in 0..40 {
+                let reading = counter.reading(index * INTERVAL, 200, 300);
+                let (before_ns, after_ns) = (reading.before_ns + shift(index), reading.after_ns + shift(index));
+                events.extend(fit.observe(Reading { before_ns, after_ns, ..reading }));
+            }
+            assert_eq!(fit.steps(), 1, "set before reading {set_at}: {events:?}");
+            let stepped = events.iter().find_map(|event| match event {
+                FitEvent::Stepped { by_ns } => Some(*by_ns),
+                _ => None,
+            });
+            assert!(stepped.is_some_and(|by_ns| (by_ns - 3_000_000_000).abs() < 10_000), "{set_at}: {events:?}");
+            assert_eq!(events.last(), Some(&FitEvent::Converged), "{set_at}: {events:?}");
+            let model = fit.model().expect("it converged");
+            assert!(model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL + 3_000_000_000) < 1000, "{set_at}");
+        }
+    }
+
+    #[test]
+    fn one_bad_reading_among_the_first_is_no_step() {
+        for bad in 0..8u64 {
+            let counter = Counter { start: 0, ns_per_tick: 0.5, bits: 64 };
+            let mut fit = ClockFit::new(limits(64));
+            for index in 0..40 {
+                let mut reading = counter.reading(index * INTERVAL, 200, 300);
+                if index == bad && (1..7).contains(&bad) {
+                    (reading.before_ns, reading.after_ns) = (reading.before_ns + 5_000_000, reading.after_ns + 5_000_000);
+                }
+                fit.observe(reading);
+            }
+            let model = fit.model().expect("there are readings");
+            assert!(fit.steps() == 0 && !model.is_degraded(), "reading {bad}");
+            assert!(model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL) < 1000, "reading {bad}");
+        }
     }
 
     #[test]

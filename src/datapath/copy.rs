@@ -45,6 +45,12 @@ impl Stamp {
         (self.ns / 1_000_000_000) as u32
     }
 
+    /// The clock to name beside the time, in formats that cannot say degraded: whatever the clock follows, this time does not yet.
+    #[inline(always)]
+    pub fn said_quality(self) -> ClockQuality {
+        if self.degraded { ClockQuality::Free } else { self.quality }
+    }
+
     /// Nanoseconds of the second.
     #[inline(always)]
     pub fn nanoseconds(self) -> u32 {
@@ -93,6 +99,8 @@ pub struct CopyFacts {
     pub stamp: Stamp,
     /// Index of the port that received the packet.
     pub port: u16,
+    /// Number of the tunnel that the packet came in: VNI, GRE key, ERSPAN session, RSPAN VLAN or TEID; 0 where its port ends none.
+    pub tunnel: u32,
     pub direction: Direction,
     /// The copy holds fewer bytes than its packet had: it was sliced, or cut before it came.
     pub truncated: bool,

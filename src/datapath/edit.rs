@@ -89,8 +89,19 @@ pub struct Rewrite {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
     pub tag: VlanTag,
-    /// The source port's index is added to the VLAN, so that a tool can tell the ports apart.
-    pub from_port: bool,
+    pub label: Label,
+}
+
+/// What is added to a tag's VLAN, so that a tool can tell copies apart.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Label {
+    /// Nothing: all copies have the tag's VLAN.
+    #[default]
+    Fixed,
+    /// The source port's index.
+    FromPort,
+    /// The number of the tunnel that the packet came in, where its port terminates tunnels.
+    FromTunnel,
 }
 
 /// The clauses of a rule or tool, resolved.
@@ -465,7 +476,7 @@ impl EditPlan {
                 push_tag(tag, facts, draft);
             }
             if let Some(vlan) = self.edits.mark {
-                push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, from_port: false }, facts, draft);
+                push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, label: Label::Fixed }, facts, draft);
             }
         }
     }
@@ -534,10 +545,13 @@ fn push_tag(tag: Tag, facts: &CopyFacts, draft: &mut Draft<'_>) {
         return;
     }
     let mut pushed = tag.tag;
-    if tag.from_port {
-        // The sum stays a VLAN that exists, 1 to 4094.
-        pushed.vlan = ((u32::from(pushed.vlan - 1) + u32::from(facts.port)) % 4094) as u16 + 1;
-    }
+    let number = match tag.label {
+        Label::Fixed => 0,
+        Label::FromPort => u32::from(facts.port),
+        Label::FromTunnel => facts.tunnel % 4094,
+    };
+    // The sum stays a VLAN that exists, 1 to 4094.
+    pushed.vlan = ((u32::from(pushed.vlan - 1) + number) % 4094) as u16 + 1;
     // of a length that is known here, so that the addresses move through registers
     if let Some(head) = draft.front_mut().first_chunk_mut::<{ ethernet::ADDRESSES_LEN + vlan::TAG_LEN }>() {
         head.copy_within(vlan::TAG_LEN.., 0);

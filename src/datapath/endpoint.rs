@@ -49,6 +49,13 @@ pub struct OuterId {
     pub is_egress: bool,
 }
 
+impl OuterId {
+    /// The number of the tunnel, of whatever kind; 0 where it has none.
+    pub fn number(&self) -> u32 {
+        self.vni.or(self.teid).unwrap_or_default()
+    }
+}
+
 /// A worker's end of the tunnels of one port.
 pub struct Endpoint {
     terminators: Vec<Terminator>,

@@ -205,7 +205,8 @@ impl Maker {
         let mut original_lens = [0; MAX_BURST];
         let mut longs: Vec<Long> = Vec::new();
         pool.reserve(wanted.count() as usize);
-        let plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+        let mut plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+        let outer = facts.flows.outer();
         let of_tool = tool.edits.map(|id| (&plan.edits[id.0], id.0));
         for packet in wanted.indices() {
             let frame = &facts.frames[packet];
@@ -220,6 +221,9 @@ impl Maker {
                 done.0 |= 1 << packet;
                 fronts.0 |= 1 << packet;
                 continue;
+            }
+            if let Some(outer) = outer {
+                plain.tunnel = outer[packet].number();
             }
             // lent, not handed on: to copy it right after it was written waits for the stores
             let edits = [of_rule.map(|id| (&plan.edits[id.0], id.0)), of_tool];
@@ -358,6 +362,8 @@ fn put_headers_of(
         let of_copy = CopyFacts {
             stamp: facts.stamps.of(packet),
             port: facts.port.0 as u16,
+            // a label of edits, of which there are none
+            tunnel: 0,
             direction: signs.direction(packet),
             truncated: signs.is_cut(packet) || payload.len() < frame.original_len() as usize,
             flow_hash: (hash ^ hash >> 32) as u32,
@@ -384,7 +390,8 @@ fn put_edited(
     counters: &ToolCounters,
 ) -> Selection {
     let ready = reserve(pool, wanted.count(), counters);
-    let of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+    let mut of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+    let outer = facts.flows.outer();
     let mut done = Selection::NONE;
     for packet in wanted.indices().take(ready as usize) {
         let Some(mut page) = pool.page() else { break };
@@ -397,6 +404,9 @@ fn put_edited(
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
         copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
+        if let Some(outer) = outer {
+            of_copy.tunnel = outer[packet].number();
+        }
         let applied = plan.apply(&of_copy, &mut draft, state);
         debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");
         let range = draft.front_range();

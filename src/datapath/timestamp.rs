@@ -139,7 +139,7 @@ fn put_time(out: &mut [u8], facts: &CopyFacts) {
 
 /// Fields are type, length, content; the trailer ends with its length, a mark and a checksum over all before.
 fn ixia(facts: &CopyFacts, out: &mut [u8]) {
-    out[0] = match facts.stamp.quality {
+    out[0] = match facts.stamp.said_quality() {
         ClockQuality::Free => 3,
         ClockQuality::Ntp => 4,
         ClockQuality::Gps => 5,
@@ -177,7 +177,7 @@ fn metamako(facts: &CopyFacts, device: u16, frame: &[&[u8]], out: &mut [u8]) {
 }
 
 fn vss(facts: &CopyFacts, out: &mut [u8]) {
-    let source = match facts.stamp.quality {
+    let source = match facts.stamp.said_quality() {
         ClockQuality::Free | ClockQuality::Holdover => 0,
         ClockQuality::Ntp => 1,
         ClockQuality::Gps => 2,
@@ -197,7 +197,7 @@ fn gigamon(facts: &CopyFacts, frame_len: usize, out: &mut [u8]) {
     // Of the 24 bits of a port, the last ten number it within its box.
     let [_, high, middle, low] = u32::from(facts.port & 0x3ff).to_be_bytes();
     out[4..9].copy_from_slice(&[2, 3, high, middle, low]);
-    out[9] = match facts.stamp.quality {
+    out[9] = match facts.stamp.said_quality() {
         ClockQuality::Free | ClockQuality::Holdover => 3,
         ClockQuality::Ntp => 4,
         ClockQuality::Gps => 5,

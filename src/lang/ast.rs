@@ -133,6 +133,16 @@ pub enum Setting {
     Eal(Spanned<String>),
     /// Seeds the flow hash: two brokers with one seed pick the same flows.
     Seed(Spanned<u64>),
+    /// What keeps the system's clock.
+    Clock(Spanned<Reference>),
+}
+
+/// What a clock daemon follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reference {
+    Ntp,
+    Gps,
+    Ptp,
 }
 
 /// Where the work runs. The numbers are lcores.
@@ -611,13 +621,22 @@ pub enum Class {
     Low,
 }
 
+/// Of what a tag's VLAN tells copies apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TagLabel {
+    /// `from-port`: the source port's index.
+    FromPort,
+    /// `from-tunnel`: the number of the tunnel that the packet came in.
+    FromTunnel,
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub enum Edit {
     Strip(Strip),
-    /// `from-port` counts the source port's index on top of `vlan`.
     TagVlan {
         vlan: u16,
-        from_port: bool,
+        /// What is counted on top of `vlan`.
+        label: Option<TagLabel>,
     },
     RewriteDstMac(Mac),
     RewriteSrcMac(Mac),

@@ -9,7 +9,7 @@ use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPla
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
 use crate::datapath::copy::Direction;
 use crate::datapath::edit::anonymize::{KEY_LEN, Key};
-use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Mask, Slice, Strip, StripSet, Tag};
+use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Strip, StripSet, Tag};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
@@ -44,8 +44,13 @@ impl<'a> Resolver<'a> {
                 ast::Edit::Strip(ast::Strip::Layers(layers)) => {
                     edits.strip = layers.iter().fold(edits.strip, |set, layer| set.with(strip_of(layer.value)));
                 }
-                ast::Edit::TagVlan { vlan, from_port } => {
-                    edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, from_port: *from_port });
+                ast::Edit::TagVlan { vlan, label } => {
+                    let label = match label {
+                        None => Label::Fixed,
+                        Some(ast::TagLabel::FromPort) => Label::FromPort,
+                        Some(ast::TagLabel::FromTunnel) => Label::FromTunnel,
+                    };
+                    edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, label });
                 }
                 ast::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(MacAddress(mac.0)),
                 ast::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(MacAddress(mac.0)),
@@ -186,6 +191,10 @@ impl<'a> Resolver<'a> {
         {
             let message = "`timestamp erspan3` counts nanoseconds";
             self.error(Diagnostic::error(word.span, message).label("expected `granularity 1588`, or none"));
+        }
+        if let (1 | 2, Some(direction)) = (erspan.version, &erspan.direction) {
+            let message = format!("the header of `erspan{}` has no place for the direction", erspan.version);
+            self.error(Diagnostic::warning(direction.span, message).label("`erspan3` says it"));
         }
         match erspan.version {
             1 => Encapsulation::Erspan1,

@@ -12,6 +12,7 @@ use crate::broker::probe::ProbeTiming;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
+use crate::datapath::copy::ClockQuality;
 use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::edit::EditPlan;
 use crate::datapath::flow_table::Timeouts;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
+    /// What the system's clock follows, where the kernel says that it is kept.
+    pub clock: ClockQuality,
     /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
@@ -105,6 +108,7 @@ impl Default for Settings {
             idle: Idle::Poll,
             eal: Vec::new(),
             seed: 0,
+            clock: ClockQuality::Ntp,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
             is_profiled: false,

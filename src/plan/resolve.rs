@@ -19,6 +19,7 @@ use crate::broker::health::HealthSpec;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::copy::ClockQuality;
 use crate::datapath::dedup::Ignore;
 use crate::datapath::edit::EditPlan;
 use crate::datapath::edit::anonymize::Key;
@@ -331,6 +332,13 @@ impl<'a> Resolver<'a> {
             }
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
+            Setting::Clock(reference) => {
+                settings.clock = match reference.value {
+                    ast::Reference::Ntp => ClockQuality::Ntp,
+                    ast::Reference::Gps => ClockQuality::Gps,
+                    ast::Reference::Ptp => ClockQuality::Ptp,
+                };
+            }
         }
     }
 
@@ -1150,10 +1158,7 @@ impl<'a> Resolver<'a> {
                         Some(ast::Anchor::L2) => terms::Anchor::L2,
                         Some(ast::Anchor::L3) => terms::Anchor::L3,
                         Some(ast::Anchor::L4) => terms::Anchor::L4,
-                        Some(ast::Anchor::InnerL4) => {
-                            self.unavailable(term.span, "`bytes` after inner-l4");
-                            continue;
-                        }
+                        Some(ast::Anchor::InnerL4) => terms::Anchor::InnerL4,
                     };
                     others.push(terms::Term::Bytes(BytesTerm::new(anchor, *offset, value, mask)));
                 }

@@ -9,12 +9,13 @@ use support::*;
 use tapline::datapath::copy::CopyFacts;
 use tapline::datapath::edit::anonymize::Key;
 use tapline::datapath::edit::{
-    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Mask, Reach, Rewrite, Slice, Strip, StripSet,
-    Tag,
+    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Strip,
+    StripSet, Tag,
 };
 use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline::dpdk::Frame;
+use tapline::headers::checksum::Sum;
 use tapline::headers::ethernet::MacAddress;
 use tapline::headers::vlan::VlanTag;
 
@@ -102,9 +103,9 @@ fn tags_go_on_and_come_off_as_with_tcprewrite() {
     run("tcprewrite", &[&from, &to, "--enet-vlan=add", "--enet-vlan-tag=900", "--enet-vlan-pri=3", "--enet-vlan-cfi=0"]);
     let [from, to] = arguments(&tagged_file, &stripped_file);
     run("tcprewrite", &[&from, &to, "--enet-vlan=del"]);
-    let tag = plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, from_port: false }), ..Default::default() });
+    let tag = plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, label: Label::Fixed }), ..Default::default() });
     let from_port =
-        plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, from_port: true }), ..Default::default() });
+        plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, label: Label::FromPort }), ..Default::default() });
     for (frame, (_, expected, _)) in frames.iter().zip(read_pcap(&tagged_file).expect("a pcap")) {
         assert_eq!(edited(&tag, frame), expected);
         assert_eq!(edited(&from_port, frame), expected, "port 5 after VLAN 895");
@@ -319,7 +320,8 @@ fn rewrite_changes_the_link_header_alone() {
 
 #[test]
 fn edits_that_cannot_be_done_are_refused_with_the_reason() {
-    let tag = |vlan, priority| Edits { tag: Some(Tag { tag: VlanTag { vlan, priority }, from_port: false }), ..Default::default() };
+    let tag =
+        |vlan, priority| Edits { tag: Some(Tag { tag: VlanTag { vlan, priority }, label: Label::Fixed }), ..Default::default() };
     assert_eq!(EditPlan::compile(tag(4095, 0)).err(), Some(EditError::Vlan(4095)));
     assert_eq!(EditPlan::compile(tag(1, 8)).err(), Some(EditError::Priority(8)));
     let slice = Edits { slice: Some(Slice { keep: 13, after: Anchor::Start }), ..Default::default() };
@@ -343,7 +345,7 @@ fn replacement(anonymizer: &mut Anonymizer, address: &str) -> String {
     }
 }
 
-/// tshark's names of the addresses that are replaced, and of the checksums that stay as good or bad as they were.
+/// tshark's names of the addresses that are replaced.
 const ADDRESSES: [&str; 18] = [
     "ip.src",
     "ip.dst",
@@ -364,8 +366,6 @@ const ADDRESSES: [&str; 18] = [
     "ipv6.routing.src.addr",
     "ipv6.dst_opts.mipv6_home_address",
 ];
-const CHECKSUMS: [&str; 5] =
-    ["ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "icmp.checksum.status", "icmpv6.checksum.status"];
 
 #[test]
 fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
@@ -393,7 +393,10 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
         .collect();
     write_pcap(&input, &packets);
     write_pcap(&output, &changed);
-    let names: Vec<_> = ["frame.protocols"].into_iter().chain(addresses.iter().copied()).chain(CHECKSUMS).collect();
+    // every checksum stays as good or bad as it was
+    let statuses = checksum_statuses();
+    let checksums = statuses.iter().map(String::as_str);
+    let names: Vec<_> = ["frame.protocols"].into_iter().chain(addresses.iter().copied()).chain(checksums).collect();
     let options = ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE"];
     let (before, after) = (fields(&input, &options, &names), fields(&output, &options, &names));
     assert_eq!(before.len(), after.len());
@@ -442,6 +445,50 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
     assert!(compared > 10_000);
 }
 
+/// A packet of a protocol over IPv6 whose checksum, at `place`, covers the addresses too.
+fn covered(protocol: u8, place: usize, mut body: Vec<u8>) -> Vec<u8> {
+    let packet = ipv6(protocol, &body);
+    let sum = Sum::default().bytes(&packet[8..40]).word(protocol.into()).word(body.len() as u16).bytes(&body).checksum();
+    body[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    ethernet(0x86dd, &ipv6(protocol, &body))
+}
+
+#[test]
+fn checksums_of_routing_protocols_over_ipv6_stay_good() {
+    if !have("tshark") {
+        return;
+    }
+    // a hello of each: OSPF version 3 (RFC 5340, A.3.2), PIM (RFC 7761, 4.9.2), VRRP version 3 (RFC 9568, 5.1)
+    let mut ospf = vec![3, 1, 0, 36, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0x13, 0, 10, 0, 40];
+    ospf.extend([0; 8]);
+    let pim = vec![0x20, 0, 0, 0, 0, 1, 0, 2, 0, 105];
+    let vrrp = [&[0x31, 1, 100, 1, 0, 100, 0, 0][..], &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat();
+    let packets = [covered(89, 12, ospf), covered(103, 2, pim), covered(112, 6, vrrp)];
+    let plan = plan(Edits { anonymize: Some(anonymize()), ..Default::default() });
+    let path = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
+    write_frames(&path, &packets.each_ref().map(|packet| edited(&plan, packet)));
+    let source = replacement(&mut Anonymizer::new(&anonymize()), "2001:db8::1");
+    let rows = fields(&path, &[], &["ipv6.src", "pim.cksum.status", "vrrp.checksum.status"]);
+    assert_eq!(rows, [[&source, "", ""], [&source, "1", ""], [&source, "", "1"]]);
+    // of OSPF's it has words only
+    let text = run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-O", "ospf"]);
+    let said: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("Checksum: 0x")).collect();
+    assert!(said.len() == 1 && said[0].ends_with("[correct]"), "{said:?}");
+}
+
+#[test]
+fn a_label_tells_the_tunnels_apart_and_stays_a_vlan() {
+    let label = |vlan, tunnel| {
+        let tag = Tag { tag: VlanTag { vlan, priority: 0 }, label: Label::FromTunnel };
+        let facts = CopyFacts { port: 5, tunnel, ..Default::default() };
+        let (out, _) = edited_front(&plan(Edits { tag: Some(tag), ..Default::default() }), &facts, &udp4(61), 103, usize::MAX);
+        u16::from_be_bytes([out[14], out[15]])
+    };
+    assert_eq!([label(100, 0), label(100, 7), label(4090, 4), label(4090, 5), label(1, 4093)], [100, 107, 4094, 1, 4094]);
+    // a VNI has 24 bits
+    assert!((1..=4094).contains(&label(4094, u32::MAX)));
+}
+
 /// All that can be asked for.
 fn any_edits() -> impl Strategy<Value = Edits> {
     let anchor = || prop_oneof![Just(Anchor::Start), Just(Anchor::L2), Just(Anchor::L3), Just(Anchor::L4), Just(Anchor::InnerL4)];
@@ -449,8 +496,8 @@ fn any_edits() -> impl Strategy<Value = Edits> {
     let mask =
         (0u16..300, 1u16..300, any::<u8>(), anchor()).prop_map(|(offset, len, byte, after)| Mask { offset, len, byte, after });
     let slice = (14u16..300, anchor()).prop_map(|(keep, after)| Slice { keep, after });
-    let tag = (1u16..4095, 0u8..8, any::<bool>())
-        .prop_map(|(vlan, priority, from_port)| Tag { tag: VlanTag { vlan, priority }, from_port });
+    let labels = proptest::sample::select(vec![Label::Fixed, Label::FromPort, Label::FromTunnel]);
+    let tag = (1u16..4095, 0u8..8, labels).prop_map(|(vlan, priority, label)| Tag { tag: VlanTag { vlan, priority }, label });
     let rewrite = (any::<Option<[u8; 6]>>(), proptest::option::of(1u16..4095)).prop_map(|(mac, vlan)| Rewrite {
         destination: mac.map(MacAddress),
         source: None,

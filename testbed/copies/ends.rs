@@ -168,3 +168,98 @@ fn what_an_erspan_says_of_its_frames_a_further_erspan_says_again() {
         }
     }
 }
+
+#[test]
+fn copies_are_told_apart_by_the_tunnel_that_their_packets_came_in() {
+    let ends = "src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:00:09 mtu 9000";
+    let all = frames();
+    let lab = Lab::new();
+    write_frames(&lab.path("in.pcap"), &all);
+    let tunnels =
+        [("vxlan vni 5", 5), ("geneve vni 4099", 4099 % 4094), ("gre key 6", 6), ("erspan2 session 7", 7), ("rspan vlan 8", 8)];
+    let mut pipeline = "port attach in net_pcap0,rx_pcap=in.pcap\n".to_owned();
+    for (place, (words, _)) in tunnels.iter().enumerate() {
+        let ends = if words.starts_with("rspan") { "" } else { ends };
+        pipeline += &format!(
+            "port attach p{place} net_pcap{},tx_pcap={place}.pcap rxq 0\ntool create t{place} port p{place} {words} {ends}\n\
+             rule create {place} from in to t{place}\n",
+            place + 1
+        );
+    }
+    lab.account(&pipeline, &[]);
+    let mut mirrored = Vec::new();
+    let mut expected = Vec::new();
+    for (place, (_, number)) in tunnels.iter().enumerate() {
+        mirrored.extend(packets(&lab.path(&format!("{place}.pcap"))));
+        expected.extend(all.iter().map(|frame| tagged(frame, 100 + number, 0)));
+    }
+    write_frames(&lab.path("mirrored.pcap"), &mirrored);
+    lab.account(
+        "port attach in net_pcap0,rx_pcap=mirrored.pcap terminate vxlan terminate geneve terminate gre terminate erspan \
+         terminate rspan vlan 8\n\
+         port attach rule0 net_pcap1,tx_pcap=rule.pcap rxq 0\nport attach tool0 net_pcap2,tx_pcap=tool.pcap rxq 0\n\
+         port attach both0 net_pcap3,tx_pcap=both.pcap rxq 0\n\
+         tool create rule port rule0\ntool create tool port tool0 tag vlan 100 from-tunnel\n\
+         tool create both port both0 strip vlan tag vlan 100 from-tunnel\n\
+         rule create 10 from in tag vlan 100 from-tunnel to rule\nrule create 20 from in to tool,both\n",
+        &[],
+    );
+    assert_same("edit of a rule", &packets(&lab.path("rule.pcap")), &expected);
+    assert_same("edit of a tool", &packets(&lab.path("tool.pcap")), &expected);
+    let without = |frame: &Vec<u8>| if frame[16..18] == [0x81, 0] { [&frame[..16], &frame[20..]].concat() } else { frame.clone() };
+    let stripped: Vec<Vec<u8>> = expected.iter().map(without).collect();
+    assert_same("after strip", &packets(&lab.path("both.pcap")), &stripped);
+}
+
+/// Each packet's payload of its innermost UDP or TCP header, as tshark sees it: none is empty. That of VXLAN's own UDP comes first.
+fn innermost_payloads(path: &std::path::Path) -> Vec<String> {
+    let payload = |row: Vec<String>| match row[0].as_str() {
+        "" => row[1].rsplit(';').next().unwrap_or_default().to_owned(),
+        tcp => tcp.to_owned(),
+    };
+    fields(path, &[], &["tcp.payload", "udp.payload"]).into_iter().map(payload).collect()
+}
+
+#[test]
+fn bytes_and_masks_after_the_innermost_header_are_where_tshark_sees_the_payload() {
+    if !have("tshark") {
+        return;
+    }
+    let lab = Lab::new();
+    let ends = "src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:00:09 mtu 9000";
+    let all: Vec<Vec<u8>> = (1..30).flat_map(|len| [frames::tcp6(len * 11), udp4(len), tagged(&tcp4(len * 5), 9, 1)]).collect();
+    write_frames(&lab.path("in.pcap"), &all);
+    lab.account(
+        &format!(
+            "port attach in net_pcap0,rx_pcap=in.pcap\nport attach vx0 net_pcap1,tx_pcap=vx.pcap rxq 0\n\
+             port attach gre0 net_pcap2,tx_pcap=gre.pcap rxq 0\ntool create vx port vx0 vxlan vni 5 {ends}\n\
+             tool create gre port gre0 gre {ends}\nrule create 10 from in to vx,gre\n"
+        ),
+        &[],
+    );
+    for tunnel in ["vx", "gre"] {
+        let file = lab.path(&format!("{tunnel}.pcap"));
+        let outer = packets(&file);
+        lab.account(
+            &format!(
+                "port attach in net_pcap0,rx_pcap={tunnel}.pcap\nport attach a0 net_pcap1,tx_pcap=found.pcap rxq 0\n\
+                 port attach b0 net_pcap2,tx_pcap=masked.pcap rxq 0\ntool create a port a0\n\
+                 tool create b port b0 mask 2 3 byte 0xee after inner-l4\n\
+                 rule create 10 from in match bytes 2 0x1118/ffff after inner-l4 to a\nrule create 20 from in to b\n"
+            ),
+            &[],
+        );
+        // payloads begin 03 0a 11 18 1f, so that all of four bytes and more match
+        let payloads = innermost_payloads(&file);
+        let is_found = |payload: &str| payload.len() >= 8 && &payload[4..8] == "1118";
+        let found: Vec<Vec<u8>> =
+            outer.iter().zip(&payloads).filter(|(_, payload)| is_found(payload)).map(|(frame, _)| frame.clone()).collect();
+        assert!(found.len() > 60 && found.len() < outer.len(), "{}", found.len());
+        assert_same(&format!("bytes in {tunnel}"), &packets(&lab.path("found.pcap")), &found);
+        for ((masked, payload), frame) in innermost_payloads(&lab.path("masked.pcap")).iter().zip(&payloads).zip(&outer) {
+            let byte = |place: usize| if (2..5).contains(&(place / 2)) { 'e' } else { payload.as_bytes()[place].into() };
+            let expected: String = (0..payload.len()).map(byte).collect();
+            assert_eq!(*masked, expected, "{tunnel}, {} bytes", frame.len());
+        }
+    }
+}

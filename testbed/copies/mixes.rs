@@ -135,7 +135,12 @@ fn mixes() -> impl Strategy<Value = Mix> {
 fn random_packets() -> impl Strategy<Value = Vec<Timed>> {
     let made = select(frames::frames());
     let random = proptest::collection::vec(any::<u8>(), 4..1400).prop_map(|bytes| frames::ethernet(0x88b5, &bytes));
-    let packet = (prop_oneof![made, random], any::<u16>(), 0u64..1000, 0u32..100);
+    // longer than an mbuf: chains of up to four
+    let long = (2000usize..8000, any::<u8>()).prop_map(|(len, seed)| {
+        let bytes: Vec<u8> = (0..len).map(|place| (place as u8).wrapping_mul(7).wrapping_add(seed)).collect();
+        frames::ethernet(0x88b5, &bytes)
+    });
+    let packet = (prop_oneof![8 => made, 6 => random, 1 => long], any::<u16>(), 0u64..1000, 0u32..100);
     proptest::collection::vec(packet, 1..150).prop_map(|packets| {
         let mut time_ns = 1_700_000_000_123_456_789;
         let packet = |(mut bytes, cut, pause_ns, more): (Vec<u8>, u16, u64, u32)| {

@@ -1,6 +1,7 @@
 //! ERSPAN II and III to Open vSwitch, whose userspace datapath in a namespace takes the frames out again.
 //!
-//! Needs root for namespaces and net_af_packet, and the package openvswitch-switch; says so and is skipped where that is not given.
+//! Needs root for namespaces and net_af_packet, and the programs of the package openvswitch-switch (`testbed/packages test` unpacks them); says
+//! so and is skipped where that is not given.
 
 #[path = "support.rs"]
 mod frames;
@@ -15,7 +16,11 @@ use frames::{arp, tagged, tcp4, tcp6, udp4, udp6, write_frames};
 use support::{Lab, assert_same, has_program, packets};
 
 const NAMESPACE: &str = "tapline-ovs";
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+/// Where the switch's package has its schema: installed, or unpacked by testbed/packages.
+const SCHEMAS: [&str; 2] = [
+    "/usr/share/openvswitch/vswitch.ovsschema",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/target/testbed/usr/share/openvswitch/vswitch.ovsschema"),
+];
 
 fn ip(arguments: &str) -> bool {
     let mut command = Command::new("ip");
@@ -61,9 +66,13 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 impl Switch {
     /// Begins with the far end of a veth pair in a bridge that has 198.18.0.9.
     fn new(folder: &Path) -> Option<Self> {
-        if !["ip", "tcpdump", "ovsdb-server", "ovs-vswitchd"].into_iter().all(has_program) || !Path::new(SCHEMA).is_file() {
+        if !["ip", "tcpdump", "ovsdb-server", "ovs-vswitchd"].into_iter().all(has_program) {
             return None;
         }
+        let Some(schema) = SCHEMAS.into_iter().find(|schema| Path::new(schema).is_file()) else {
+            eprintln!("skipped: no vswitch.ovsschema");
+            return None;
+        };
         let mut switch = Switch { children: Vec::new() };
         // what a run that was killed left
         ip(&format!("netns del {NAMESPACE}"));
@@ -74,7 +83,7 @@ impl Switch {
         }
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/tlov0/disable_ipv6", "1");
         assert!(ip("link set tlov0 up") && ip(&format!("-n {NAMESPACE} link set tlov1 up")));
-        assert!(there(folder, &format!("ovsdb-tool create conf.db {SCHEMA}")).status().is_ok_and(|status| status.success()));
+        assert!(there(folder, &format!("ovsdb-tool create conf.db {schema}")).status().is_ok_and(|status| status.success()));
         let mut start = |line: &str| switch.children.push(there(folder, line).spawn().expect("it was found"));
         start("ovsdb-server conf.db --remote=punix:db.sock --unixctl=db.ctl");
         wait_for("the database", || {

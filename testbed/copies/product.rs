@@ -478,7 +478,7 @@ fn the_examples_of_the_guides_run() {
             count += 1;
         }
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }
 
 #[test]

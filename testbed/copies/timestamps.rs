@@ -112,6 +112,19 @@ fn metamako_trailers_say_time_device_and_port_and_keep_the_fcs() {
 }
 
 #[test]
+fn a_degraded_time_names_no_reference_in_formats_that_cannot_say_so() {
+    let of = |format, quality, degraded| {
+        let stamp = Stamp { ns: TIME_NS, quality, degraded };
+        let frame = udp4(61);
+        stamped(format, &CopyFacts { stamp, ..facts(quality) }, &frame, 0)
+    };
+    for format in [TimestampFormat::Ixia, TimestampFormat::Vss, TimestampFormat::Gigamon] {
+        assert_eq!(of(format, ClockQuality::Ptp, true), of(format, ClockQuality::Free, false), "{format:?}");
+        assert_ne!(of(format, ClockQuality::Ptp, false), of(format, ClockQuality::Free, false), "{format:?}");
+    }
+}
+
+#[test]
 fn arista_headers_say_time_and_the_frame_goes_on() {
     let names = ["avsp.ver", "avsp.64sec", "avsp.64ns", "eth.src"];
     check(TimestampFormat::Arista, &[], &names, |_| vec!["0x0110", "1700000000", "123456789", "02:00:00:00:00:01"]);

@@ -30,6 +30,7 @@ fn facts(sequence: u32) -> CopyFacts {
     CopyFacts {
         stamp: Stamp { ns: TIME_NS, quality: ClockQuality::Ptp, degraded: false },
         port: 21,
+        tunnel: 0,
         direction: Direction::Egress,
         truncated: false,
         flow_hash: 0xdead_beef,

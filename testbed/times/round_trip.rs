@@ -21,14 +21,21 @@ fn sent_packets() -> Vec<Timed> {
 fn there_and_back(packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed>, Value) {
     // Slots (bsize) that hold the longest packet: of packets in several slots, net_memif of DPDK 22.11 gives what its ring held before
     // once again when the ring has come round.
-    let (near, far) = (Lab::new(), Lab::new());
+    let far = Lab::new();
     let socket = far.path("memif.sock");
-    let socket = socket.display();
+    let near = format!("net_memif0,role=client,bsize=16384,socket={},socket-abstract=no", socket.display());
+    let device = format!("net_memif0,role=server,socket={},socket-abstract=no", socket.display());
+    between(&far, &device, &near, packets, &format!("{words} mtu 16000"), terminate)
+}
+
+/// As `there_and_back`, from the device `from` to the device `to` of the far side.
+fn between(far: &Lab, to: &str, from: &str, packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed>, Value) {
+    let near = Lab::new();
     far.write(
         "test.pipe",
         format!(
             "set idle sleep\nset mempool 16384\n\
-             port attach in net_memif0,role=server,socket={socket},socket-abstract=no terminate {terminate}\n\
+             port attach in {to} terminate {terminate}\n\
              tool create t capture out.pcapng queue 8192\nrule create 10 from in to t\n"
         ),
     );
@@ -41,8 +48,8 @@ fn there_and_back(packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed
         format!(
             "set idle sleep\nset mempool 16384\n\
              port attach in replay:in.cap,speed=original\n\
-             port attach up net_memif0,role=client,bsize=16384,socket={socket},socket-abstract=no\n\
-             tool create t port up {words} next-hop 02:00:00:00:00:09 mtu 16000 queue 8192 up-after 100ms\n\
+             port attach up {from}\n\
+             tool create t port up {words} next-hop 02:00:00:00:00:09 queue 8192 up-after 100ms\n\
              rule create 10 from in match \"not ether proto 0x88b5\" to t\n"
         ),
     );
@@ -88,6 +95,57 @@ fn a_vxlan_mirror_brings_every_packet_in_order_over_ipv4_and_ipv6() {
         let untimed = |packets: &[Timed]| packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>();
         assert_same(&words, &untimed(&got), &untimed(&packets));
     }
+}
+
+/// A veth pair, gone when it is dropped.
+struct Veth;
+
+impl Veth {
+    const ENDS: [&str; 2] = ["tlrt0", "tlrt1"];
+
+    fn new() -> Option<Self> {
+        let ip = |arguments: &str| Command::new("ip").args(arguments.split_whitespace()).stderr(Stdio::null()).status();
+        if !has_program("ip") {
+            return None;
+        }
+        drop(Veth);
+        let [near, far] = Self::ENDS;
+        if !ip(&format!("link add {near} type veth peer name {far}")).is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no permission to make a veth pair");
+            return None;
+        }
+        for end in Self::ENDS {
+            // the kernel has nothing to say there
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1");
+            assert!(ip(&format!("link set {end} up")).is_ok_and(|status| status.success()));
+        }
+        Some(Self)
+    }
+}
+
+impl Drop for Veth {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", Self::ENDS[0]]).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn mirrors_over_a_veth_pair_bring_every_packet_in_order() {
+    let Some(_veth) = Veth::new() else { return };
+    // what fits the link beside the headers of ERSPAN III
+    let packets: Vec<Timed> = sent_packets().into_iter().filter(|packet| packet.bytes.len() <= 1400).collect();
+    assert!(packets.len() > 1000, "{}", packets.len());
+    // rings that hold all of them
+    let device = |end: &str| format!("net_af_packet0,iface={end},framecnt=8192");
+    let ends = "src 198.18.0.1 dst 198.18.0.9";
+    let run = |words: &str, terminate: &str| {
+        between(&Lab::new(), &device(Veth::ENDS[1]), &device(Veth::ENDS[0]), &packets, words, terminate).0
+    };
+    let got = run(&format!("erspan3 session 7 {ends} timestamp erspan3"), "erspan to 198.18.0.9 session 7");
+    assert_same("erspan3", &got, &packets);
+    let got = run(&format!("vxlan vni 9 {ends}"), "vxlan to 198.18.0.9 vni 9");
+    let untimed = |packets: &[Timed]| packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>();
+    assert_same("vxlan", &untimed(&got), &untimed(&packets));
 }
 
 #[test]

@@ -537,6 +537,9 @@ impl Walk<'_> {
             ip::UDP | ip::UDP_LITE => self.push_cover(l4 + 6, l4, true, old, new)?,
             ip::DCCP => self.push_cover(l4 + 6, l4, false, old, new)?,
             ip::ICMPV6 if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
+            OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
+            PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
+            VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
             ip::ICMP | IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
             ip::GRE if self.bytes.get(l4).is_some_and(|flags| flags & 0x80 != 0) => {
                 self.push_cover(l4 + gre::HEADER_LEN, l4, false, none, none)?
@@ -721,6 +724,10 @@ impl Walk<'_> {
 
 /// IP protocol number of IGMP.
 const IGMP: u8 = 2;
+/// Routing protocols whose checksums cover the pseudo header of IPv6: RFC 5340, 7761, 9568.
+const OSPF: u8 = 89;
+const PIM: u8 = 103;
+const VRRP: u8 = 112;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The edits, which rules and tools share.
 
 use super::super::ast::Spanned;
-use super::super::ast::{Anchor, Edit, Layer, Strip, Through};
+use super::super::ast::{Anchor, Edit, Layer, Strip, TagLabel, Through};
 use super::super::suggest::nearest;
 use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
@@ -18,7 +18,6 @@ pub const LAYERS: &[(&str, Layer)] = &[
     ("erspan", Layer::Erspan),
 ];
 
-const OUTER_ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4)];
 const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
 
 /// `LIST` of layers, or the word that stands for all of them: then none.
@@ -45,12 +44,8 @@ pub fn through(line: &mut Line) -> Read<Option<Spanned<Through>>> {
     Ok(Some(Spanned::new(through, line.since(word))))
 }
 
-/// `[after l2|l3|l4]`.
-pub fn after_outer(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
-    line.optional("after", |line| line.choice("after", OUTER_ANCHORS))
-}
-
-fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
+/// `[after l2|l3|l4|inner-l4]`.
+pub fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
     line.optional("after", |line| line.choice("after", ANCHORS))
 }
 
@@ -59,11 +54,16 @@ pub fn strip(line: &mut Line) -> Read<Edit> {
     Ok(Edit::Strip(layers(line, "strip", "all")?.map_or(Strip::All, Strip::Layers)))
 }
 
-/// `tag vlan ID [from-port]`.
+/// `tag vlan ID [from-port|from-tunnel]`.
 pub fn tag(line: &mut Line) -> Read<Edit> {
     line.expect("vlan")?;
     let vlan = line.value("tag vlan", number(1..=4094))?.value;
-    Ok(Edit::TagVlan { vlan, from_port: line.accept("from-port").is_some() })
+    let label = if line.accept("from-port").is_some() {
+        Some(TagLabel::FromPort)
+    } else {
+        line.accept("from-tunnel").map(|_| TagLabel::FromTunnel)
+    };
+    Ok(Edit::TagVlan { vlan, label })
 }
 
 /// `rewrite dst-mac MAC`, `rewrite src-mac MAC`, `rewrite vlan ID`.

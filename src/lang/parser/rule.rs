@@ -123,11 +123,11 @@ fn mpls_label(line: &mut Line) -> Read<Ranges> {
     Ok(line.value("mpls-label", ranges(0xf_ffff))?.value)
 }
 
-/// `OFFSET HEX[/MASK] [after l2|l3|l4]`.
+/// `OFFSET HEX[/MASK] [after l2|l3|l4|inner-l4]`.
 fn payload_bytes(line: &mut Line) -> Read<Term> {
     let offset = line.value("bytes", number(0..=u16::MAX))?.value;
     let (value, mask) = line.value("bytes", hex_mask)?.value;
-    Ok(Term::Bytes { offset, value, mask, after: edit::after_outer(line)? })
+    Ok(Term::Bytes { offset, value, mask, after: edit::after(line)? })
 }
 
 /// A term that needs no `match` before it, and those that follow it.

@@ -1,6 +1,6 @@
 //! `set KEY VALUE`.
 
-use super::super::ast::{Command, Idle, Lcores, Setting, Spanned};
+use super::super::ast::{Command, Idle, Lcores, Reference, Setting, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text};
 use super::line::{Line, Read};
@@ -30,7 +30,10 @@ const KEYS: &[(&str, Key)] = &[
     }),
     ("eal", |line| Ok(Setting::Eal(line.value("eal", text("EAL arguments in double quotes"))?))),
     ("seed", |line| Ok(Setting::Seed(line.value("seed", number(0..=u64::MAX))?))),
+    ("clock", |line| Ok(Setting::Clock(line.choice("clock", REFERENCES)?))),
 ];
+
+const REFERENCES: &[(&str, Reference)] = &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
 
 pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)

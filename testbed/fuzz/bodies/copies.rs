@@ -4,7 +4,7 @@
 use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
 use tapline::datapath::edit::anonymize::Key;
 use tapline::datapath::edit::{
-    Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Mask, Reach, Rewrite, Slice, Strip, StripSet, Tag,
+    Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Strip, StripSet, Tag,
 };
 use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::terminate::{Inner, SequenceTracker, Terminator, TunnelKind};
@@ -74,6 +74,7 @@ fn facts(choices: &mut Choices<'_>) -> CopyFacts {
             degraded: choices.bit(),
         },
         port: choices.word(),
+        tunnel: u32::from(choices.word()) << 8,
         direction: choices.of(&[Direction::Ingress, Direction::Egress]),
         truncated: choices.bit(),
         flow_hash: u32::from(choices.word()) << 16 | 1,
@@ -93,7 +94,7 @@ fn edits(choices: &mut Choices<'_>) -> Edits {
         Mask { offset: choices.word() % 2048, len: choices.word() % 2048, byte: choices.byte(), after: choices.of(&ANCHORS) };
     let slice = Slice { keep: choices.word() % 2048, after: choices.of(&ANCHORS) };
     let rewrite = Rewrite { destination: has(4).then_some(MacAddress([9; 6])), source: None, vlan: has(5).then_some(7) };
-    let tag = Tag { tag: choices.vlan_tag(), from_port: choices.bit() };
+    let tag = Tag { tag: choices.vlan_tag(), label: choices.of(&[Label::Fixed, Label::FromPort, Label::FromTunnel]) };
     Edits {
         strip,
         anonymize: has(0).then_some(Anonymize { key, keep, keep_ipv6, inner }),
