@@ -4,9 +4,11 @@
 //! Each 16 bytes of the message are xored with 16 of a key, and the carry-less product of the two halves is xored to a sum. For two
 //! different messages of one length the difference of their sums is any given value with a probability of at most 2^-64 over the keys; the
 //! second sum is made with the key shifted by 16 bytes, so that both are as given with at most 2^-128.
+//! On processors other than x86-64 there is none, and the caller hashes without.
 //! # Source
 //! Lemire and Kaser, "Faster 64-bit universal hashing using carry-less multiplications", 2016, section 4 (CLNH); RFC 4418, 5.2 (the shifted key).
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// What of it the processor has.
@@ -16,8 +18,10 @@ pub struct Carryless(Width);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
     /// Four products an instruction (VPCLMULQDQ, AVX-512).
+    #[cfg(target_arch = "x86_64")]
     Wide,
     /// One (PCLMULQDQ).
+    #[cfg(target_arch = "x86_64")]
     Narrow,
 }
 
@@ -31,6 +35,7 @@ impl Carryless {
     }
 
     /// All that this processor has, the widest first.
+    #[cfg(target_arch = "x86_64")]
     pub fn all() -> Vec<Self> {
         let has_wide = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -38,6 +43,12 @@ impl Carryless {
             && is_x86_feature_detected!("pclmulqdq");
         let narrow = is_x86_feature_detected!("pclmulqdq").then_some(Width::Narrow);
         has_wide.then_some(Width::Wide).into_iter().chain(narrow).map(Self).collect()
+    }
+
+    /// None: no instruction of this processor is known here.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn all() -> Vec<Self> {
+        Vec::new()
     }
 
     /// Words of key that a message of `len` bytes needs.
@@ -53,8 +64,10 @@ impl Carryless {
     pub fn sums(self, key: &[u64], bytes: &[u8]) -> [u128; 2] {
         assert!(key.len() >= Self::key_words(bytes.len()), "the key is as long as the message");
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: `all`, which alone makes a `Wide`, found the features; the key's length was checked above.
             Width::Wide => unsafe { wide(key, bytes) },
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Width::Narrow => unsafe { narrow(key, bytes) },
         }
@@ -63,6 +76,7 @@ impl Carryless {
 
 /// # Safety
 /// `key` has the words that `Carryless::key_words` asks for.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,pclmulqdq,vpclmulqdq")]
 unsafe fn wide(key: &[u64], bytes: &[u8]) -> [u128; 2] {
     let (steps, tail) = bytes.as_chunks::<STEP>();
@@ -88,6 +102,7 @@ unsafe fn wide(key: &[u64], bytes: &[u8]) -> [u128; 2] {
 /// # Safety
 /// 80 bytes can be read at `key`.
 #[inline]
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,vpclmulqdq")]
 unsafe fn add_wide(sums: [__m512i; 2], data: __m512i, key: *const u8) -> [__m512i; 2] {
     // SAFETY: the caller's.
@@ -101,6 +116,7 @@ unsafe fn add_wide(sums: [__m512i; 2], data: __m512i, key: *const u8) -> [__m512
 
 /// # Safety
 /// `key` has the words that `Carryless::key_words` asks for.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "pclmulqdq")]
 unsafe fn narrow(key: &[u64], bytes: &[u8]) -> [u128; 2] {
     let (pairs, tail) = bytes.as_chunks::<16>();
@@ -124,13 +140,14 @@ unsafe fn narrow(key: &[u64], bytes: &[u8]) -> [u128; 2] {
     sums.map(word)
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn word(value: __m128i) -> u128 {
     // SAFETY: both are 128 plain bits.
     unsafe { std::mem::transmute(value) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use proptest::prelude::*;
 
