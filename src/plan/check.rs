@@ -76,7 +76,7 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
     let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
-    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (_, source))| source.is_enabled) {
+    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);
         if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
             diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
@@ -90,7 +90,7 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let shadow = (0..index).find(|&earlier| {
             let (other, other_source) = (&rules[earlier], &resolved.rules[earlier]);
-            other_source.is_enabled
+            other.is_enabled
                 && other.verdict != Verdict::Continue
                 // one that goes off by itself leaves its packets to those behind it
                 && other.schedule.is_none()

@@ -56,15 +56,14 @@ pub(super) struct Resolved {
 pub(super) struct RuleSource {
     pub matcher: Matcher,
     pub sample_hash: Option<HashId>,
-    pub is_enabled: bool,
     /// Where the rule's priority stands.
     pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
 }
 
-/// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
-pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
+/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use only if there is none.
+pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
     let mut resolver = Resolver {
         parsed,
@@ -73,7 +72,7 @@ pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolve
         lists: HashMap::new(),
         hashes: Vec::new(),
         edits: Vec::new(),
-        random_key: None,
+        random_key,
     };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
@@ -455,6 +454,7 @@ impl<'a> Resolver<'a> {
             hashes: std::mem::take(&mut self.hashes),
             inputs: Vec::new(),
             actions: definitions.actions.clone(),
+            random_key: self.random_key.clone(),
         };
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
@@ -851,17 +851,12 @@ impl<'a> Resolver<'a> {
             sample: None,
             schedule: None,
             limit: None,
+            is_enabled: rule.is_enabled,
             targets: Vec::new(),
             verdict: Verdict::Continue,
             class: None,
         };
-        let mut source = RuleSource {
-            matcher: Matcher::default(),
-            sample_hash: None,
-            is_enabled: rule.is_enabled,
-            span: rule.priority.span,
-            is_from_any: true,
-        };
+        let mut source = RuleSource { matcher: Matcher::default(), sample_hash: None, span: rule.priority.span, is_from_any: true };
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
@@ -1377,6 +1372,6 @@ fn hash_of(hash: &ast::Hash) -> (HashKind, Depth) {
 }
 
 /// Whether a clause of `rule modify` takes the other's place. Edits and terms add up.
-fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
+pub(super) fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
     !matches!(new, RuleClause::Edit(_)) && std::mem::discriminant(old) == std::mem::discriminant(new)
 }
