@@ -69,6 +69,7 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
+    press: Press,
     /// Always there until the broker is dropped.
     eal: Option<Eal>,
     guards: Guards,
@@ -83,7 +84,6 @@ pub struct Broker {
     /// The plan before, while workers may still have it.
     retiring: Option<Retiring>,
     fixed: Fixed,
-    press: Press,
     secret: Secret,
     /// What was decided at start that the user may want to know.
     notes: Vec<String>,

@@ -266,3 +266,30 @@ fn add(sum: &mut RuleTotals, more: &RuleTotals) {
     sum.flows.over += more.flows.over;
     sum.flows.evicted += more.flows.evicted;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lang;
+    use crate::plan::plan;
+
+    fn rules(text: &str) -> Vec<RulePlan> {
+        let head = "port attach p net_null0\ntool create t discard\n";
+        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
+    }
+
+    #[test]
+    fn rules_are_known_by_their_priority_and_remember_what_is_said_as_before() {
+        let before = rules(
+            "rule create 1 from p to t\nrule create 2 from p sample 1/2 to t\n\
+             rule create 5 from p sample 1/5 dedup window 1ms to t\nrule create 9 from p sample 1/9 to t\n",
+        );
+        let after = rules(
+            "rule create 2 from p match \"tcp\" sample 1/2 to t\nrule create 3 from p sample 1/9 to t\n\
+             rule create 5 from p sample 1/6 dedup window 1ms to t\nrule create 10 from p to t\n",
+        );
+        let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
+        let expected = [kept(1, 0, false, true), None, kept(2, 2, true, false), None];
+        assert_eq!(namesakes(&before, &after), expected);
+    }
+}

@@ -114,7 +114,8 @@ fn reach(command: &Command) -> Reach {
         | Command::RuleModify { .. }
         | Command::RuleEnable(_)
         | Command::RuleDisable(_)
-        | Command::RuleDestroy(_) => Reach::Rules,
+        | Command::RuleDestroy(_)
+        | Command::RuleDestroyAll => Reach::Rules,
         Command::Set(_)
         | Command::PortAttach { .. }
         | Command::PortConfig { .. }

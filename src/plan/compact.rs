@@ -40,6 +40,10 @@ pub fn compact(parsed: &mut Parsed) {
                 forget(&mut kept, off.remove(&priority.value));
                 continue;
             }
+            Command::RuleDestroyAll => {
+                rules.drain().chain(off.drain()).for_each(|(_, at)| forget(&mut kept, Some(at)));
+                continue;
+            }
             Command::FilterCreate { name, .. } => {
                 filters.insert(name.value.clone(), kept.len());
             }
@@ -78,5 +82,58 @@ fn value_at(kept: &mut Kept, at: usize) -> Option<&mut Command> {
 fn forget(kept: &mut Kept, at: Option<usize>) {
     if let Some(at) = at {
         kept[at] = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lang;
+    use crate::plan::plan;
+
+    const HEAD: &str = "port attach p net_null0\ntool create a discard\ntool create b discard\nfilter create f0 \"udp\"\n";
+
+    /// Any command on one of three rules and three filters; most sequences have some that fit.
+    fn line() -> impl Strategy<Value = String> {
+        (0..30, 0..3, 0..3, prop::sample::select(vec!["a", "b", "a,b"])).prop_map(|(kind, rule, filter, tools)| match kind % 10 {
+            0 => format!("rule create {rule} from p match f{filter} to {tools}"),
+            1 => format!("rule create {rule} from p slice 64 to {tools}"),
+            2 => format!("rule modify {rule} match \"tcp port {filter}\" to {tools}"),
+            3 => format!("rule modify {rule} slice {} to {tools}", 64 + filter),
+            4 => format!("rule destroy {rule}"),
+            5 => format!("rule disable {rule}"),
+            6 => format!("rule enable {rule}"),
+            7 => format!("filter create f{filter} \"udp port {rule}\""),
+            9 if kind == 9 => "rule destroy all".to_owned(),
+            _ => format!("filter modify f{filter} \"tcp dst port {rule}\""),
+        })
+    }
+
+    proptest! {
+        /// Lines are taken as at the prompt: each is tried, and those that fit stay.
+        #[test]
+        fn what_is_forgotten_makes_no_difference(lines in prop::collection::vec(line(), 1..30)) {
+            let mut whole = lang::parse_text("test", HEAD, &[]);
+            let mut compacted = whole.clone();
+            for line in lines {
+                let tried = |accepted: &Parsed| {
+                    let typed = lang::parse_onto(accepted, &line);
+                    let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
+                    parsed.file.commands.extend(typed.file.commands);
+                    let plan = plan(&mut parsed);
+                    parsed.diagnostics = lang::diagnostic::Diagnostics::default();
+                    (parsed, plan.map(|plan| format!("{:?} {:?}", plan.rules, plan.edits)))
+                };
+                let ((long, expected), (mut short, found)) = (tried(&whole), tried(&compacted));
+                prop_assert_eq!(&found, &expected, "{}", line);
+                if found.is_some() {
+                    compact(&mut short);
+                    prop_assert!(short.file.commands.len() <= 4 + 3 * 2 + 3, "{:?}", short.file.commands);
+                    (whole, compacted) = (long, short);
+                }
+            }
+        }
     }
 }
