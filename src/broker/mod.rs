@@ -10,6 +10,7 @@ pub mod next_hop;
 pub mod placement;
 pub mod probe;
 pub mod recorder;
+pub mod reload;
 pub mod start;
 pub mod watch;
 
@@ -18,19 +19,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::datapath::endpoint::EndpointReport;
-use crate::datapath::sample::Budget;
+use crate::datapath::exchange::Exchange;
+use crate::datapath::flow_table::Secret;
+use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, Snapshot, Stages, TerminateState, Totals};
+use crate::stats::snapshot::{LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
 use neighbours::Neighbours;
 use recorder::Recorder;
+use reload::{Fixed, Retiring};
+use start::Press;
 use watch::Watch;
 
 pub use start::start;
@@ -64,6 +69,7 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
+    press: Press,
     /// Always there until the broker is dropped.
     eal: Option<Eal>,
     guards: Guards,
@@ -73,6 +79,12 @@ pub struct Broker {
     /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
     counters: Vec<Arc<WorkerCounters>>,
     watch: Watch,
+    /// By rule: what it counted under plans before.
+    past: Vec<RuleTotals>,
+    /// The plan before, while workers may still have it.
+    retiring: Option<Retiring>,
+    fixed: Fixed,
+    secret: Secret,
     /// What was decided at start that the user may want to know.
     notes: Vec<String>,
 }
@@ -83,6 +95,9 @@ struct Seat {
     running: Option<Running<Worker>>,
     stages: Stages,
     quiet_turns: Arc<AtomicU64>,
+    /// Where it judges packets: its place among those that do.
+    post: Option<WorkerSeat>,
+    exchange: Arc<Exchange>,
 }
 
 impl Seat {
@@ -132,6 +147,11 @@ const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Broker {
+    /// The running plan.
+    pub fn shared_plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -189,6 +209,7 @@ impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
+        self.collect();
         let mut log = self.watch.keep_schedules(now_ns);
         let now = self.started.elapsed();
         let turns = self.counters.iter().map(|counters| counters.lcore.turns.get());
@@ -255,12 +276,12 @@ impl Broker {
 
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
-        self.cleared = Some(Totals::of(&self.counters));
+        self.cleared = Some(self.totals());
         self.neighbours.clear_counts();
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let all = Totals::of(&self.counters);
+        let all = self.totals();
         let balanced = all.is_balanced();
         let totals = self.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {

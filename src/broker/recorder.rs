@@ -100,7 +100,15 @@ impl Recorder {
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
         let target = Target::at(&path).map_err(refused)?;
-        let ports = plan.ports_to(tool);
+        let mut ports = plan.ports_to(tool);
+        if plan.settings.is_changeable {
+            ports.extend(
+                (0..plan.ports.len())
+                    .map(PortId)
+                    .filter(|port| plan.ports[port.0].rxq != Some(0) && !ports.contains(port))
+                    .collect::<Vec<_>>(),
+            );
+        }
         let names = ports.iter().map(|port| plan.ports[port.0].name.clone()).collect();
         let mut interfaces = vec![None; plan.ports.len()];
         for (index, PortId(port)) in ports.into_iter().enumerate() {

@@ -13,6 +13,7 @@ use super::next_hop::{Responder, TunnelAddress};
 use super::placement::{Crew, place};
 use super::probe::Prober;
 use super::recorder::Recorder;
+use super::reload::Fixed;
 use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
@@ -20,9 +21,11 @@ use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
+use crate::datapath::exchange::Exchange;
 use crate::datapath::flow_table::{FlowTable, KeyedHash, Secret};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
+use crate::datapath::limit::Limit;
 use crate::datapath::live::LiveView;
 use crate::datapath::make::{Maker, ToolMaker};
 use crate::datapath::post::Post;
@@ -46,8 +49,9 @@ use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::MacAddress;
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
-use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
+use crate::stats::snapshot::RuleTotals;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
@@ -114,7 +118,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let heartbeat_key = heartbeat_key(&secret);
     let hired = hire(&eal, &plan, started, &ports, &crew, heartbeat_key, &mut ends)?;
     let Ends { neighbourhoods, belts, reports } = ends;
-    let makers = makers(&eal, &plan, &ports, &crew.lcores)?;
+    let mut press = Press::default();
+    let makers = makers(&eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&plan, &ports, heartbeat_key, &secret);
 
     let phase = Arc::new(PhaseCell::new(Phase::Paused));
@@ -135,15 +140,20 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         started: Instant::now(),
         cleared: None,
         counters: Vec::new(),
+        past: vec![RuleTotals::default(); plan.rules.len()],
+        retiring: None,
+        fixed: Fixed::of(&plan, workers),
+        press,
+        secret,
         notes,
     };
-    let flow_hash = KeyedHash::new(&secret);
+    let flow_hash = KeyedHash::new(&broker.secret);
     let ports = plan.ports.len();
     for (index, ((&lcore, (mut intakes, outlets)), maker)) in crew.lcores.iter().zip(hired).zip(makers).enumerate() {
         let quiet_turns = Arc::new(AtomicU64::new(0));
         // what rules remember is where packets are judged
         let place = crew.work.iter().position(|&seat| seat == index);
-        let seat = place.map(|place| WorkerSeat {
+        let post = place.map(|place| WorkerSeat {
             index: place as u32,
             workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
@@ -151,25 +161,13 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         });
-        let states: Vec<RuleState> = plan
-            .rules
-            .iter()
-            .zip(broker.watch.limits())
-            .map(|(rule, limit)| {
-                let Some(seat) = &seat else { return RuleState::default() };
-                RuleState {
-                    dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(crew.work.len()), &secret)),
-                    sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, seat)),
-                    limit: limit.clone(),
-                }
-            })
-            .collect();
+        let rules = plan.rules.iter().zip(broker.watch.limits());
+        let states: Vec<RuleState> = rules.map(|(rule, limit)| state_of(rule, limit, post.as_ref(), &broker.secret)).collect();
         let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
-        let counters = WorkerCounters {
-            dedups: tallies.collect(),
-            ..WorkerCounters::new(ports, plan.rules.len(), plan.tools.len(), plan.groups.len())
-        };
+        let mut counters = WorkerCounters::new(ports, plan.rules.len(), plan.tools.len(), plan.groups.len());
+        counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
+        let exchange = Arc::<Exchange>::default();
         let worker = Worker {
             plan: Arc::clone(&plan),
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
@@ -182,6 +180,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             }),
             clock: ClockView::new(broker.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
+            exchange: Arc::clone(&exchange),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
@@ -189,11 +188,21 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         };
         let running = lcore::launch(&eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
-        broker.seats.push(Seat { lcore, running: Some(running), stages: crew.stages_of(index), quiet_turns });
+        broker.seats.push(Seat { lcore, running: Some(running), stages: crew.stages_of(index), quiet_turns, post, exchange });
     }
     broker.eal = Some(eal);
     start_recorders(&mut broker, belts)?;
     Ok(broker)
+}
+
+/// What a rule begins with on a worker, which has a `post` where it judges packets.
+pub(super) fn state_of(rule: &RulePlan, limit: &Option<Arc<Limit>>, post: Option<&WorkerSeat>, secret: &Secret) -> RuleState {
+    let Some(post) = post else { return RuleState::default() };
+    RuleState {
+        dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(post.workers.get() as usize), secret)),
+        sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, post)),
+        limit: limit.clone(),
+    }
 }
 
 /// One writer for each capture tool; their counters stand behind the workers'.
@@ -202,9 +211,7 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
         return Ok(());
     }
     let plan = Arc::clone(&broker.plan);
-    let mut counters = WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
-    counters.dedups = plan.rules.iter().map(|_| None).collect();
-    let counters = Arc::new(counters);
+    let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len()));
     broker.counters.push(Arc::clone(&counters));
     for (tool, belts) in belts {
         broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
@@ -214,7 +221,7 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
 
 /// # Errors
 /// If what rules remember does not fit the memory of the machine: tables are filled as they are made, and the kernel would end the program.
-fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
+pub(super) fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
     let has_flows = |sample: &SampleSpec| sample.has_flow_table();
     let tables = plan.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(has_flows)).count() * workers;
     let flows = (FlowTable::<u64>::bytes_for(plan.flows_of_a_table(workers)) * tables) as u64;
@@ -276,12 +283,18 @@ fn least_pool(port: &PortPlan, workers: u32) -> u32 {
     queues * u32::from(port.rxd) + workers * MBUFS_A_WORKER
 }
 
+/// Whether copies of a port's packets may wait for tools: where rules take from it, or may do so later.
+fn gives_copies(plan: &Plan, port: PortId) -> bool {
+    let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
+    plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input()
+}
+
 /// Mbufs of a port's pool: what the user said, else room for descriptors, caches and full queues of all tools.
-fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
+pub(super) fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
     if port.rxq == Some(0) {
         return 0;
     }
-    let queues: usize = plan.rules.iter().filter(|rule| rule.sources.iter().any(|source| source.0 == index)).count().min(1)
+    let queues: usize = usize::from(gives_copies(plan, PortId(index)))
         * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * queued(tool) } else { queued(tool) }).sum::<usize>();
     let wanted = least_pool(port, workers)
         .saturating_add(ring_reserve(plan, index))
@@ -326,31 +339,41 @@ fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
     plan.settings.mempool.unwrap_or(wanted.min(MOST_COPIES.max(2 * workers * MBUFS_A_WORKER)))
 }
 
-/// Each worker's means to make copies, or `None` where the plan makes none.
-fn makers(eal: &Eal, plan: &Plan, ports: &[Device], lcores: &[LcoreId]) -> Result<Vec<Option<Maker>>, Error> {
+/// What makers share, from the first plan that makes copies to the end.
+#[derive(Default)]
+pub(super) struct Press {
+    pool: Option<Arc<Mempool>>,
+    /// By tool.
+    sequences: Vec<Arc<Sequence>>,
+}
+
+/// Each worker's means to make copies, or `None` where the plan makes none. The pool is made for the first plan that needs it.
+///
+/// # Errors
+/// If there is no memory for the pool.
+pub(super) fn makers(
+    eal: &Eal,
+    plan: &Plan,
+    ports: &[Device],
+    lcores: &[LcoreId],
+    press: &mut Press,
+) -> Result<Vec<Option<Maker>>, Error> {
     let count = copy_pool_size(plan, lcores.len() as u32);
     if count == 0 {
         return Ok(lcores.iter().map(|_| None).collect());
     }
-    let pool = Mempool::create(eal, "copies", count, lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore)))?;
-    let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
-    let sequences: Vec<Arc<Sequence>> = plan
-        .tools
-        .iter()
-        .map(|tool| {
-            let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };
-            match sequences.iter().find(|(other, _)| other.session == tunnel.session) {
-                Some((_, shared)) => Arc::clone(shared),
-                None => {
-                    let sequence = Arc::<Sequence>::default();
-                    sequences.push((tunnel, Arc::clone(&sequence)));
-                    sequence
-                }
-            }
-        })
-        .collect();
+    let pool = match &press.pool {
+        Some(pool) => Arc::clone(pool),
+        None => {
+            let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
+            Arc::clone(press.pool.insert(Mempool::create(eal, "copies", count, socket)?))
+        }
+    };
+    if press.sequences.is_empty() {
+        press.sequences = sequences(plan);
+    }
     let maker = || {
-        let tools = plan.tools.iter().zip(&sequences).enumerate().map(|(index, (tool, sequence))| {
+        let tools = plan.tools.iter().zip(&press.sequences).enumerate().map(|(index, (tool, sequence))| {
             if !plan.makes_copies_for(ToolId(index)) {
                 return None;
             }
@@ -376,6 +399,23 @@ fn makers(eal: &Eal, plan: &Plan, ports: &[Device], lcores: &[LcoreId]) -> Resul
         Maker::new(plan, CopyPool::new(Arc::clone(&pool)), tools.collect())
     };
     Ok(lcores.iter().map(|_| Some(maker())).collect())
+}
+
+/// By tool: the numbers of what it sends, which tools of one session share.
+fn sequences(plan: &Plan) -> Vec<Arc<Sequence>> {
+    let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
+    let of_tool = plan.tools.iter().map(|tool| {
+        let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };
+        match sequences.iter().find(|(other, _)| other.session == tunnel.session) {
+            Some((_, shared)) => Arc::clone(shared),
+            None => {
+                let sequence = Arc::<Sequence>::default();
+                sequences.push((tunnel, Arc::clone(&sequence)));
+                sequence
+            }
+        }
+    });
+    of_tool.collect()
 }
 
 struct StartedPort {
@@ -496,7 +536,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.inputs[index].needs_stamps,
+        wants_rx_timestamps: plan.wants_stamps(PortId(index)),
         wants_rss_hashes: plan.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: plan
             .tools
@@ -615,7 +655,7 @@ fn hire(
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let (mut rings, mut times) = (Vec::new(), None);
         if is_spread {
-            if plan.inputs[index].needs_stamps {
+            if plan.wants_stamps(id) {
                 times = Some(Times { place: RxStamp::register(eal)?, clock: Arc::default() });
             }
             for &seat in &crew.work {
@@ -739,7 +779,7 @@ fn hire(
 }
 
 /// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
-fn spread_hash(plan: &Plan) -> HashSpec {
+pub(super) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ spread::SEED }
 }

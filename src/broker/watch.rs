@@ -15,7 +15,7 @@ use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, ToolId};
+use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, ToolHealth, WatchState};
@@ -29,8 +29,8 @@ const MOST_EVENTS: usize = 64;
 pub struct Watch {
     plan: Arc<Plan>,
     cell: Arc<LiveCell>,
-    /// When the plan came into force, in ns since the Unix epoch.
-    since_ns: u64,
+    /// By rule: when it came into force, in ns since the Unix epoch.
+    since_ns: Vec<u64>,
     looked_ns: u64,
     activities: Vec<Activity>,
     /// By rule.
@@ -141,7 +141,7 @@ impl Watch {
                 tables: [].into(),
                 next_hops: [].into(),
             })),
-            since_ns: now_ns,
+            since_ns: vec![now_ns; plan.rules.len()],
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
             limits: plan.rules.iter().map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets)))).collect(),
@@ -157,6 +157,32 @@ impl Watch {
         watch.groups.iter_mut().for_each(|group| (group.buckets_moved, group.told) = (0, (0, group.flows_moved, 0)));
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
+    }
+
+    /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them the
+    /// place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
+    /// Gives where workers read from that have the plan before, and lines for the log.
+    pub fn change(&mut self, plan: &Arc<Plan>, before: &[Option<usize>], now_ns: u64) -> (Arc<LiveCell>, Vec<String>) {
+        let same = |rule: usize, is_same: fn(&RulePlan, &RulePlan) -> bool| {
+            before[rule].filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
+        };
+        let is_same_schedule = |a: &RulePlan, b: &RulePlan| a.schedule == b.schedule && a.is_enabled == b.is_enabled;
+        let unscheduled = Activity { is_on: true, next_change_ns: None };
+        let rules = 0..plan.rules.len();
+        let kept: Vec<Option<usize>> = rules.clone().map(|rule| same(rule, is_same_schedule)).collect();
+        let activities = kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
+        let since_ns = kept.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
+        let limits = rules.map(|rule| match same(rule, |a, b| a.limit == b.limit) {
+            Some(from) => self.limits[from].clone(),
+            None => plan.rules[rule].limit.map(|packets| Arc::new(Limit::new(packets))),
+        });
+        let limits = limits.collect();
+        (self.activities, self.since_ns, self.limits) = (activities, since_ns, limits);
+        self.plan = Arc::clone(plan);
+        let mut log = Vec::new();
+        self.judge_schedules(now_ns, &mut log);
+        let next = Arc::new(LiveCell::new(self.live()));
+        (std::mem::replace(&mut self.cell, next), log)
     }
 
     /// Where workers read from.
@@ -282,10 +308,10 @@ impl Watch {
 
     /// What statistics show of all this.
     pub fn state(&self) -> WatchState {
-        let rules = self.activities.iter().zip(&self.limits).map(|(activity, limit)| {
+        let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(|((rule, activity), limit)| {
             let remaining = limit.as_ref().map(|limit| limit.remaining());
             RuleActivity {
-                on: activity.is_on && remaining != Some(0),
+                on: rule.is_enabled && activity.is_on && remaining != Some(0),
                 next_change: activity.next_change_ns.map(seconds),
                 limit_remaining: remaining,
             }
@@ -366,14 +392,15 @@ impl Watch {
     /// Whether a rule went on or off.
     fn judge_schedules(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_changed = false;
-        for ((rule, activity), limit) in self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits) {
+        let rules = self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits).zip(&self.since_ns);
+        for (((rule, activity), limit), &since_ns) in rules {
             let Some(schedule) = &rule.schedule else { continue };
             // asked again after a change, at the start, and where the clock was set back
-            let is_settled = activity.next_change_ns.is_none_or(|change| now_ns < change) && now_ns > self.since_ns;
+            let is_settled = activity.next_change_ns.is_none_or(|change| now_ns < change) && now_ns > since_ns;
             if is_settled {
                 continue;
             }
-            let before = std::mem::replace(activity, schedule.at(self.since_ns, now_ns));
+            let before = std::mem::replace(activity, schedule.at(since_ns, now_ns));
             if before.is_on != activity.is_on && limit.as_ref().is_none_or(|limit| limit.remaining() > 0) {
                 is_changed = true;
                 log.push(format!("rule {}: {}", rule.priority, if activity.is_on { "on" } else { "off" }));

@@ -15,7 +15,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Status {
     match load(&args.file, &args.sets) {
-        Some(plan) => {
+        Some((_, plan)) => {
             let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
             println!(
                 "{}: {}, {}, {}, {}",

@@ -1,5 +1,6 @@
 //! One file a subcommand: what its words mean, and what it prints.
 
+pub mod change;
 pub mod check;
 pub mod filter;
 pub mod run;
@@ -35,9 +36,10 @@ pub fn name_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads and plans a pipeline file; warnings, or all errors, go to standard error.
-fn load(path: &Path, sets: &[(String, String)]) -> Option<Plan> {
+fn load(path: &Path, sets: &[(String, String)]) -> Option<(Parsed, Plan)> {
     let mut parsed = lang::load(path, sets);
-    plan_of(&mut parsed)
+    let plan = plan_of(&mut parsed)?;
+    Some((parsed, plan))
 }
 
 fn plan_of(parsed: &mut Parsed) -> Option<Plan> {

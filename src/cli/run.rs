@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::{Status, load, name_and_value, plan_of};
+use super::change::{Pipeline, Planning, Progress, Typed};
+use super::{Status, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::lang;
 use crate::lang::ast::{Command, Show};
@@ -46,9 +47,12 @@ pub struct Args {
 
 /// How often the control thread looks at signals, time and typed commands.
 const TICK: Duration = Duration::from_millis(5);
+/// The same while a change of the plan is on its way.
+const CHANGE_TICK: Duration = Duration::from_micros(500);
 
 pub fn run(args: &Args) -> Status {
-    let Some(mut plan) = load(&args.file, &args.sets) else { return Status::Refused };
+    let Some((parsed, mut plan)) = load(&args.file, &args.sets) else { return Status::Refused };
+    let mut pipeline = Pipeline::new(parsed);
     let is_ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_ended);
     // relaxed suffices: the flag orders nothing but itself
@@ -67,13 +71,14 @@ pub fn run(args: &Args) -> Status {
     if let Some(prompt) = &prompt
         && !plan.actions.contains(&Action::Start)
     {
-        match prompt.until_start(args, plan, &is_ended) {
+        match prompt.until_start(&mut pipeline, plan, &is_ended) {
             Some(started) => plan = started,
             None => return Status::Done,
         }
     }
     plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
     plan.settings.is_profiled = args.profile;
+    plan.settings.is_changeable = args.interactive;
     let plan = Arc::new(plan);
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,
@@ -85,7 +90,7 @@ pub fn run(args: &Args) -> Status {
     for note in broker.notes() {
         eprintln!("{note}");
     }
-    let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false };
+    let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, pipeline, planning: None };
     for action in &plan.actions {
         session.act(*action);
     }
@@ -130,6 +135,9 @@ struct Session<'a> {
     broker: &'a mut Broker,
     stats: &'a mut StatsOut,
     is_quit: bool,
+    pipeline: Pipeline,
+    /// A change of the plan that is on its way.
+    planning: Option<Planning>,
 }
 
 impl Session<'_> {
@@ -193,30 +201,27 @@ impl Session<'_> {
             if let Some(prompt) = prompt {
                 self.obey(prompt);
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(if self.planning.is_some() { CHANGE_TICK } else { TICK });
         }
         true
     }
 
     fn obey(&mut self, prompt: &Prompt) {
         loop {
+            // what is typed next is of the plan that is about to run
+            if self.planning.is_some() {
+                self.go_on_with_change();
+                if self.planning.is_some() {
+                    return;
+                }
+                prompt.show();
+            }
             match prompt.lines.try_recv() {
                 Ok(line) => {
-                    let mut parsed = lang::parse_command(&line);
-                    if parsed.diagnostics.has_errors() {
-                        eprint!("{}", parsed.diagnostics.render(&parsed.sources));
+                    self.carry_out(&line);
+                    if self.planning.is_none() {
+                        prompt.show();
                     }
-                    for command in std::mem::take(&mut parsed.file.commands) {
-                        match (action_of(&command.value), &command.value) {
-                            (Some(action), _) => self.act(action),
-                            (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
-                            (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
-                            (None, _) => eprintln!(
-                                "changes to a running plan: not available in this version; quit, change the file and run it"
-                            ),
-                        }
-                    }
-                    prompt.show();
                 }
                 Err(TryRecvError::Empty) => return,
                 // a script has said all it had to say: the run ends now, unless it was told when to
@@ -226,6 +231,34 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    fn carry_out(&mut self, line: &str) {
+        match self.pipeline.read(line) {
+            Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(self.broker.shared_plan())),
+            Ok(Typed::Others(commands)) => {
+                for command in commands {
+                    match (action_of(&command), &command) {
+                        (Some(action), _) => self.act(action),
+                        (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
+                        (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
+                        (None, _) => {}
+                    }
+                }
+            }
+            Err(refusal) => eprint!("{refusal}"),
+        }
+    }
+
+    /// Gives the workers a plan that is ready, and waits for them without holding up the rest.
+    fn go_on_with_change(&mut self) {
+        let Some(planning) = &mut self.planning else { return };
+        match planning.advance(self.broker, &mut self.pipeline) {
+            Progress::Waits => return,
+            Progress::Done(lines) => lines.iter().for_each(|line| eprintln!("{line}")),
+            Progress::Refused(text) => eprint!("{text}"),
+        }
+        self.planning = None;
     }
 }
 
@@ -269,9 +302,8 @@ impl Prompt {
     }
 
     /// Takes commands that add to the file's plan, until `start`. `None`: quit before.
-    fn until_start(&self, args: &Args, plan: Plan, is_ended: &AtomicBool) -> Option<Plan> {
+    fn until_start(&self, pipeline: &mut Pipeline, plan: Plan, is_ended: &AtomicBool) -> Option<Plan> {
         let mut plan = plan;
-        let mut accepted = format!("include \"{}\"\n", args.file.display().to_string().replace('\\', "\\\\").replace('"', "\\\""));
         self.show();
         while !is_ended.load(Ordering::Relaxed) {
             let line = match self.lines.recv_timeout(TICK) {
@@ -279,19 +311,21 @@ impl Prompt {
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => continue,
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
             };
-            let typed = lang::parse_command(&line);
-            match typed.file.commands.first().map(|command| &command.value) {
-                Some(Command::Start) => return Some(plan),
-                Some(Command::Quit) => return None,
-                Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
-                Some(Command::Stop | Command::ClearStats) => {}
-                _ => {
-                    let candidate = format!("{accepted}{line}\n");
-                    let mut parsed = lang::parse_text("prompt", &candidate, &args.sets);
-                    if let Some(changed) = plan_of(&mut parsed) {
-                        (plan, accepted) = (changed, candidate);
-                    }
-                }
+            match pipeline.read_freely(&line) {
+                Ok(change) => match change.alone() {
+                    Some(Command::Start) => return Some(plan),
+                    Some(Command::Quit) => return None,
+                    Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
+                    Some(Command::Stop | Command::ClearStats) => {}
+                    _ => match change.plan(None) {
+                        Ok(planned) => plan = pipeline.accept(planned),
+                        Err(refusal) => eprint!("{refusal}"),
+                    },
+                },
+                Err(refusal) => eprint!("{refusal}"),
+            }
+            if plan.actions.contains(&Action::Start) {
+                return Some(plan);
             }
             self.show();
         }

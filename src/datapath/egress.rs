@@ -249,6 +249,17 @@ struct Asked<'a> {
 }
 
 impl Outlet {
+    /// From now on the tool's queue admits what fits `limits`, which are without bytes where they were before.
+    #[cold]
+    pub fn limit(&mut self, limits: Limits) {
+        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self {
+            match &mut line.gate {
+                Some(gate) => gate.limits = limits,
+                gate @ None => *gate = Some(Box::new(Gate::new(limits, None))),
+            }
+        }
+    }
+
     /// Takes a tool's copies: to the driver, into its queue, or to their end.
     #[inline(never)]
     fn give(

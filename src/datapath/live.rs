@@ -44,6 +44,15 @@ impl LiveCell {
     }
 }
 
+impl LiveCell {
+    /// control: lets every worker look whether there is something for it beside the state, which stays as it is.
+    pub fn knock(&self) {
+        // the lock orders it behind a publication
+        let _current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// A worker's view of the state in force.
 pub struct LiveView {
     cell: Arc<LiveCell>,

@@ -11,6 +11,7 @@ pub mod dedup;
 pub mod edit;
 pub mod egress;
 pub mod endpoint;
+pub mod exchange;
 pub mod flow_sketch;
 pub mod flow_table;
 pub mod flows;

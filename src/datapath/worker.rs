@@ -1,5 +1,6 @@
 //! The worker loop: what one lcore does with packets, in the order that they travel.
 
+use std::mem::swap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::classify::{Matches, classify};
 use super::clock::ClockView;
 use super::copy::Stamps;
 use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
+use super::exchange::{Exchange, Rooms};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::make::{MakeFacts, Maker};
@@ -19,7 +21,7 @@ use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
-use crate::plan::plan::{Idle, Plan};
+use crate::plan::plan::{Idle, Plan, ToolId};
 use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
@@ -73,6 +75,8 @@ pub struct Worker {
     /// By rule.
     pub states: Vec<RuleState>,
     pub live: LiveView,
+    /// Where its part of another plan comes from.
+    pub exchange: Arc<Exchange>,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
@@ -205,12 +209,13 @@ struct Desk {
 impl Worker {
     /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
     pub fn run(mut self) -> Self {
+        let Rooms { matches, copies, flows } = Rooms::new(&self.plan);
         let mut desk = Desk {
             burst: MbufBurst::default(),
             linear: Linear::default(),
-            matches: Matches::new(self.plan.inputs.iter().map(|input| &input.classifier)),
-            copies: Copies::new(&self.plan),
-            flows: Flows::new(&self.plan.hashes, self.plan.parse_depth()),
+            matches,
+            copies,
+            flows,
             lens: [0; MAX_BURST],
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
@@ -221,8 +226,11 @@ impl Worker {
         let mut is_resting = false;
         let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         // held here, so that a turn need not look them up after every call
-        let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        let (mut plan, mut counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
         loop {
+            if self.live.refresh().is_some() {
+                self.take_up(&mut desk, &mut plan, &mut counters);
+            }
             let is_busy = match self.phase.get() {
                 Phase::Running => {
                     self.quiet_turns.store(0, Ordering::Relaxed);
@@ -232,7 +240,6 @@ impl Worker {
                     self.turn(&plan, &counters, &mut desk, &mut unflushed_turns)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
-                    self.take_up_live();
                     let has_received = self.bypass(&mut desk);
                     let is_left = self.empty_rings(&plan, &counters, &mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
@@ -240,7 +247,6 @@ impl Worker {
                     has_received | is_left | flushed.has_moved
                 }
                 phase @ (Phase::Paused | Phase::Draining) => {
-                    self.take_up_live();
                     let is_left = self.empty_rings(&plan, &counters, &mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
@@ -271,11 +277,37 @@ impl Worker {
         }
     }
 
+    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one. `plan` and `counters` are
+    /// those that the loop holds.
+    #[cold]
+    #[inline(never)]
+    fn take_up(&mut self, desk: &mut Desk, plan: &mut Arc<Plan>, counters: &mut Arc<WorkerCounters>) {
+        if let Some(mut part) = self.exchange.take() {
+            part.inherit(&mut self.states, &self.counters);
+            // the loop's own go first: the last owner of what is big is then the part, which the control thread drops
+            (*plan, *counters) = (Arc::clone(&part.plan), Arc::clone(&part.counters));
+            swap(&mut self.plan, &mut part.plan);
+            swap(&mut self.counters, &mut part.counters);
+            swap(&mut self.states, &mut part.states);
+            swap(&mut self.maker, &mut part.maker);
+            swap(&mut self.live, &mut part.live);
+            swap(&mut desk.matches, &mut part.rooms.matches);
+            swap(&mut desk.copies, &mut part.rooms.copies);
+            swap(&mut desk.flows, &mut part.rooms.flows);
+            for (ToolId(tool), limits) in part.limits.drain(..) {
+                self.outlets.tools[tool].limit(limits);
+            }
+            self.exchange.give_back(part);
+        }
+        if let Some(maker) = &mut self.maker {
+            maker.take_up(self.live.get());
+        }
+    }
+
     /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters` are
     /// the worker's own.
     #[inline(always)]
     fn turn(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
-        self.take_up_live();
         // an lcore that transmits for others has nothing to poll, and does not wait for more
         let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
@@ -316,16 +348,6 @@ impl Worker {
             is_busy |= flush(&mut self.outlets, held, self.live.get(), counters).has_moved;
         }
         is_busy
-    }
-
-    /// Goes on with what was published since.
-    #[inline(always)]
-    fn take_up_live(&mut self) {
-        if self.live.refresh().is_some()
-            && let Some(maker) = &mut self.maker
-        {
-            maker.take_up(self.live.get());
-        }
     }
 
     /// Carries a burst of `received` packets to where its port's packets go.

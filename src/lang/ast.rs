@@ -95,6 +95,7 @@ pub enum Command {
     RuleEnable(Spanned<u32>),
     RuleDisable(Spanned<u32>),
     RuleDestroy(Spanned<u32>),
+    RuleDestroyAll,
     Start,
     Stop,
     Show(Show),

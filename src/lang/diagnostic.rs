@@ -157,6 +157,10 @@ impl Diagnostics {
         self.all.iter()
     }
 
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.all.retain(keep);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -19,7 +19,7 @@ use lexer::Variables;
 use source::Sources;
 
 /// What was read: the commands, the texts that they came from and the mistakes in them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parsed {
     pub sources: Sources,
     pub file: PipelineFile,
@@ -37,6 +37,11 @@ pub fn load(path: &Path, sets: &[(String, String)]) -> Parsed {
 /// Reads `text` as the pipeline file `name`; relative includes are looked for beside `name`.
 pub fn parse_text(name: &str, text: &str, sets: &[(String, String)]) -> Parsed {
     parser::text(name, text, Variables::from_sets(sets), parser::Unused::Warned)
+}
+
+/// Reads what was typed after `accepted`, whose variables and texts it shares: the typed commands alone, and the mistakes in them.
+pub fn parse_onto(accepted: &Parsed, text: &str) -> Parsed {
+    parser::onto(accepted, text)
 }
 
 /// Reads a command of the prompt or the control socket.

@@ -108,8 +108,18 @@ pub fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Par
     parser.finish(unused)
 }
 
+pub fn onto(accepted: &Parsed, text: &str) -> Parsed {
+    let mut parser = Parser::new(accepted.variables.clone());
+    parser.sources = accepted.sources.clone();
+    parser.first_source = parser.sources.len();
+    parser.file("prompt".into(), "prompt".into(), text.as_bytes().to_vec(), None);
+    parser.finish(Unused::Ignored)
+}
+
 struct Parser {
     sources: Sources,
+    /// The place of the first text that is read here; those before it were read earlier.
+    first_source: usize,
     variables: Variables,
     diagnostics: Diagnostics,
     file: PipelineFile,
@@ -121,6 +131,7 @@ impl Parser {
     fn new(variables: Variables) -> Parser {
         Parser {
             sources: Sources::default(),
+            first_source: 0,
             variables,
             diagnostics: Diagnostics::default(),
             file: PipelineFile::default(),
@@ -207,7 +218,7 @@ impl Parser {
                 .help("remove one of the includes")
         } else if self.open.len() > MOST_NESTED {
             error("too many files within files".into()).label(format!("expected at most {MOST_NESTED}"))
-        } else if self.sources.len() > MOST_FILES {
+        } else if self.sources.len() - self.first_source > MOST_FILES {
             error("too many included files".into()).label(format!("expected at most {MOST_FILES} in all"))
         } else {
             match read_file(&path) {

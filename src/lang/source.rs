@@ -2,9 +2,18 @@
 //!
 //! A `Span` is a range of bytes of one source; a `Position` is what a person counts: lines and characters from 1.
 
+use std::sync::Arc;
+
 /// Names one text of a `Sources`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SourceId(usize);
+
+impl SourceId {
+    /// Its place among the texts of its `Sources`, in the order in which they were read.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// A range of bytes in one source. Both ends lie on character boundaries of its text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,7 +61,7 @@ pub struct Position {
 }
 
 /// One text: a pipeline file, or what was typed at the prompt.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Source {
     name: String,
     text: String,
@@ -93,17 +102,31 @@ impl Source {
     }
 }
 
-/// All texts of one pipeline: the file named first, then the included ones.
-#[derive(Debug, Default)]
+/// All texts of one pipeline: the file named first, then the included ones. Clones share the texts.
+#[derive(Clone, Debug, Default)]
 pub struct Sources {
-    all: Vec<Source>,
+    all: Vec<Arc<Source>>,
 }
 
 impl Sources {
     pub fn add(&mut self, name: String, text: String, included_from: Option<Span>) -> SourceId {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        self.all.push(Source { name, text, line_starts, included_from });
+        self.all.push(Arc::new(Source { name, text, line_starts, included_from }));
         SourceId(self.all.len() - 1)
+    }
+
+    /// Forgets the texts that nothing in `used` stands in, nor was included from. The first stays.
+    pub fn forget_all_but(&mut self, used: impl IntoIterator<Item = SourceId>) {
+        let mut is_used = vec![false; self.all.len()];
+        for id in used.into_iter().chain(self.first()) {
+            let mut next = Some(id);
+            while let Some(id) = next.filter(|id| !std::mem::replace(&mut is_used[id.0], true)) {
+                next = self.get(id).included_from.map(|span| span.source);
+            }
+        }
+        let empty = Arc::new(Source { line_starts: vec![0], ..Source::default() });
+        let unused = self.all.iter_mut().zip(is_used).filter(|(_, is_used)| !is_used);
+        unused.for_each(|(source, _)| *source = Arc::clone(&empty));
     }
 
     pub fn get(&self, id: SourceId) -> &Source {

@@ -1,5 +1,7 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
+use std::collections::HashSet;
+
 use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, Target, ToolId, ToolPlan, Verdict};
 use super::resolve::Resolved;
@@ -75,8 +77,13 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
 fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
+    let asking: Vec<usize> = {
+        let filters = tagged_filters(parsed);
+        (0..rules.len()).filter(|&rule| asks_for_vlans(&filters, resolved, rule)).collect()
+    };
+    let snaplens: Vec<Option<u32>> = resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
-    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (_, source))| source.is_enabled) {
+    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);
         if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
             diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
@@ -90,7 +97,7 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let shadow = (0..index).find(|&earlier| {
             let (other, other_source) = (&rules[earlier], &resolved.rules[earlier]);
-            other_source.is_enabled
+            other.is_enabled
                 && other.verdict != Verdict::Continue
                 // one that goes off by itself leaves its packets to those behind it
                 && other.schedule.is_none()
@@ -106,7 +113,7 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
             continue;
         }
         if let Some((port, snaplen)) =
-            snapped(resolved, index, mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0))
+            snapped(resolved, &snaplens, index, mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0))
         {
             let text = format!("rule {} can never match packets of port `{}`", rule.priority, resolved.plan.ports[port.0].name);
             diagnostics.push(
@@ -115,11 +122,10 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let looks_plain = source.matcher.vlans.is_none() && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
         if looks_plain && mine.iter().any(|analysis| analysis.misses_tagged) {
-            let tagged = (0..rules.len()).find(|&other| {
-                other != index
-                    && asks_for_vlans(parsed, resolved, other)
-                    && rules[other].sources.iter().any(|port| rule.sources.contains(port))
-            });
+            let tagged = asking
+                .iter()
+                .copied()
+                .find(|&other| other != index && rules[other].sources.iter().any(|port| rule.sources.contains(port)));
             if let Some(other) = tagged {
                 let text = format!(
                     "rule {} misses tagged packets, which rule {} says the port carries",
@@ -174,19 +180,23 @@ fn is_same(a: &Matcher, b: &Matcher) -> bool {
     filters && a.vlans == b.vlans && a.terms == b.terms
 }
 
-fn asks_for_vlans(parsed: &Parsed, resolved: &Resolved, rule: usize) -> bool {
+/// The names of filters that ask for a VLAN.
+fn tagged_filters(parsed: &Parsed) -> HashSet<&str> {
+    let named = parsed.file.commands.iter().filter_map(|command| match &command.value {
+        Command::FilterCreate { name, filter } => match &filter.source.value {
+            FilterSource::Expression(text) if has_vlan(text) => Some(name.value.as_str()),
+            _ => None,
+        },
+        _ => None,
+    });
+    named.collect()
+}
+
+fn asks_for_vlans(filters: &HashSet<&str>, resolved: &Resolved, rule: usize) -> bool {
     let matcher = &resolved.rules[rule].matcher;
     let words = &resolved.plan.rules[rule].words;
-    let is_named = |name: &str| {
-        parsed.file.commands.iter().any(|command| match &command.value {
-            Command::FilterCreate { name: filter, filter: defined } => {
-                filter.value == name && matches!(&defined.source.value, FilterSource::Expression(text) if has_vlan(text))
-            }
-            _ => false,
-        })
-    };
-    matcher.vlans.is_some()
-        || (matcher.filters.iter().all(|filter| filter.through.is_empty()) && (has_vlan(words) || is_named(words)))
+    let is_named = || filters.contains(words.as_str());
+    matcher.vlans.is_some() || (matcher.filters.iter().all(|filter| filter.through.is_empty()) && (has_vlan(words) || is_named()))
 }
 
 fn has_vlan(words: &str) -> bool {
@@ -194,17 +204,22 @@ fn has_vlan(words: &str) -> bool {
 }
 
 /// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
-fn snapped(resolved: &Resolved, rule: usize, least_captured_bytes: u64) -> Option<(PortId, u32)> {
+fn snapped(resolved: &Resolved, snaplens: &[Option<u32>], rule: usize, least_captured_bytes: u64) -> Option<(PortId, u32)> {
     resolved.plan.rules[rule].sources.iter().find_map(|&port| {
-        let path = resolved.plan.ports[port.0].devargs.split(',').find_map(|arg| arg.strip_prefix("rx_pcap="))?;
-        let path = std::path::Path::new(path);
-        // what is read of a pipe is lost to the driver
-        if !path.is_file() {
-            return None;
-        }
-        let snaplen = Reader::open(path).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()?;
+        let snaplen = snaplens[port.0]?;
         (snaplen > 0 && u64::from(snaplen) < least_captured_bytes).then_some((port, snaplen))
     })
+}
+
+/// Where the packets of a capture that a port reads are cut.
+fn snaplen(devargs: &str) -> Option<u32> {
+    let path = devargs.split(',').find_map(|arg| arg.strip_prefix("rx_pcap="))?;
+    let path = std::path::Path::new(path);
+    // what is read of a pipe is lost to the driver
+    if !path.is_file() {
+        return None;
+    }
+    Reader::open(path).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
 }
 
 /// Where a port or tool is defined.

@@ -32,7 +32,7 @@ fn give_thresholds(plan: &mut Plan) {
 /// `making`: by tool, whether some of its copies are not the packets themselves.
 fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
     let taking: Vec<usize> =
-        (0..plan.rules.len()).filter(|&rule| sources[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
+        (0..plan.rules.len()).filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
     let classifier = Classifier::new(&matchers);
     let steps: Vec<Step> = taking

@@ -1,6 +1,7 @@
 //! Pipeline file -> plan: names become ids, mistakes become diagnostics, rules become steps that lcores run.
 
 mod check;
+mod compact;
 mod compile;
 mod copies;
 mod devargs;
@@ -10,14 +11,21 @@ mod probes;
 mod resolve;
 pub mod schedule;
 
+pub use compact::compact;
 pub use plan::Plan;
 
 use crate::lang::Parsed;
 
 /// Makes a plan of what was parsed. Mistakes and warnings are added to `parsed.diagnostics`; with an error there is no plan.
 pub fn plan(parsed: &mut Parsed) -> Option<Plan> {
+    plan_after(parsed, None)
+}
+
+/// Makes a plan that is to take the place of `before`: what that chose at random stays.
+pub fn plan_after(parsed: &mut Parsed, before: Option<&Plan>) -> Option<Plan> {
+    let random_key = before.and_then(|before| before.random_key.clone());
     let mut diagnostics = std::mem::take(&mut parsed.diagnostics);
-    let resolved = resolve::resolve(parsed, &mut diagnostics);
+    let resolved = resolve::resolve(parsed, random_key, &mut diagnostics);
     if !diagnostics.has_errors() {
         check::warn(&resolved, parsed, &mut diagnostics);
     }

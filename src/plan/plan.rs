@@ -15,6 +15,7 @@ use crate::datapath::classify::Classifier;
 use crate::datapath::copy::ClockQuality;
 use crate::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::edit::EditPlan;
+use crate::datapath::edit::anonymize::Key;
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::parse::Depth;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub inputs: Vec<InputPlan>,
     /// What the file asks for once everything is set up, in its order.
     pub actions: Vec<Action>,
+    /// What `anonymize ip` without a key file goes by, where some edits have it.
+    pub random_key: Option<Key>,
 }
 
 /// `set KEY VALUE`.
@@ -96,6 +99,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `--profile`: stages of sampled bursts are timed.
     pub is_profiled: bool,
+    /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
+    pub is_changeable: bool,
 }
 
 impl Default for Settings {
@@ -112,6 +117,7 @@ impl Default for Settings {
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
             is_profiled: false,
+            is_changeable: false,
         }
     }
 }
@@ -348,6 +354,8 @@ pub struct RulePlan {
     pub schedule: Option<Schedule>,
     /// Packets that it takes before it goes off for good.
     pub limit: Option<u64>,
+    /// Not switched off by `rule disable`.
+    pub is_enabled: bool,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
     /// What the rule says; `None` is [`Class::Normal`], and does not bring thresholds to its tools.
@@ -524,6 +532,14 @@ impl Plan {
         let plan = &self.ports[port.0];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
+    }
+
+    /// Whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask for them, or may
+    /// do so with other rules.
+    pub fn wants_stamps(&self, port: PortId) -> bool {
+        let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
+        let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
+        self.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
     }
 
     /// The shortest window of the tools that put packets of a port in order.

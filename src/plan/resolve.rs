@@ -3,7 +3,7 @@
 //! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later line
 //! creates; then every reference is looked up, and every mistake is reported.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,15 +57,14 @@ pub(super) struct Resolved {
 pub(super) struct RuleSource {
     pub matcher: Matcher,
     pub sample_hash: Option<HashId>,
-    pub is_enabled: bool,
     /// Where the rule's priority stands.
     pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
 }
 
-/// Resolves what was parsed. Every mistake goes to `diagnostics`; the result is of use only if there is none.
-pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolved {
+/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use only if there is none.
+pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
     let mut resolver = Resolver {
         parsed,
@@ -74,7 +73,7 @@ pub(super) fn resolve(parsed: &Parsed, diagnostics: &mut Diagnostics) -> Resolve
         lists: HashMap::new(),
         hashes: Vec::new(),
         edits: Vec::new(),
-        random_key: None,
+        random_key,
     };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
@@ -93,7 +92,8 @@ pub(super) struct Definitions<'a> {
     groups: Vec<GroupDefinition<'a>>,
     wires: Vec<Wire<'a>>,
     filters: Vec<(&'a Name, &'a ast::Filter)>,
-    rules: Vec<Rule<'a>>,
+    /// By priority, ascending.
+    rules: BTreeMap<u32, Rule<'a>>,
     actions: Vec<Action>,
 }
 
@@ -258,32 +258,33 @@ impl<'a> Resolver<'a> {
                 }
             }
             Command::RuleCreate { priority, clauses } => {
-                if let Some(other) = definitions.rules.iter().find(|rule| rule.priority.value == priority.value) {
+                if let Some(other) = definitions.rules.get(&priority.value) {
                     let line = self.sources().position(other.priority.span).line;
                     let message = format!("rule {} is defined already", priority.value);
                     let label = format!("expected a priority of its own; line {line} has this one");
                     return self.error(Diagnostic::error(priority.span, message).label(label));
                 }
-                definitions.rules.push(Rule { priority, clauses: clauses.iter().collect(), is_enabled: true });
+                let rule = Rule { priority, clauses: clauses.iter().collect(), is_enabled: true };
+                definitions.rules.insert(priority.value, rule);
             }
             Command::RuleModify { priority, clauses } => {
-                if let Some(index) = self.look_up_rule(priority, definitions) {
+                if let Some(rule) = self.look_up_rule(priority, definitions) {
                     // a clause that is said again takes the place of the one before
-                    let rule = &mut definitions.rules[index];
                     rule.clauses.retain(|old| !clauses.iter().any(|new| is_same_clause(&old.value, &new.value)));
                     rule.clauses.extend(clauses);
                 }
             }
             Command::RuleEnable(priority) | Command::RuleDisable(priority) => {
-                if let Some(index) = self.look_up_rule(priority, definitions) {
-                    definitions.rules[index].is_enabled = matches!(command.value, Command::RuleEnable(_));
+                if let Some(rule) = self.look_up_rule(priority, definitions) {
+                    rule.is_enabled = matches!(command.value, Command::RuleEnable(_));
                 }
             }
             Command::RuleDestroy(priority) => {
-                if let Some(index) = self.look_up_rule(priority, definitions) {
-                    definitions.rules.remove(index);
+                if self.look_up_rule(priority, definitions).is_some() {
+                    definitions.rules.remove(&priority.value);
                 }
             }
+            Command::RuleDestroyAll => definitions.rules.clear(),
             Command::Start => definitions.actions.push(Action::Start),
             Command::Stop => definitions.actions.push(Action::Stop),
             Command::Show(show) => definitions.actions.push(Action::Show(*show)),
@@ -366,10 +367,13 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    fn look_up_rule(&mut self, priority: &Spanned<u32>, definitions: &Definitions<'_>) -> Option<usize> {
-        let found = definitions.rules.iter().position(|rule| rule.priority.value == priority.value);
-        if found.is_none() && !self.parsed.file.is_excused(NameKind::Rule, &priority.value.to_string()) {
-            let known: Vec<String> = definitions.rules.iter().map(|rule| rule.priority.value.to_string()).collect();
+    fn look_up_rule<'d>(&mut self, priority: &Spanned<u32>, definitions: &'d mut Definitions<'a>) -> Option<&'d mut Rule<'a>> {
+        let rules = &mut definitions.rules;
+        if !rules.contains_key(&priority.value) && !self.parsed.file.is_excused(NameKind::Rule, &priority.value.to_string()) {
+            let mut known: Vec<String> = rules.keys().take(MOST_LISTED).map(u32::to_string).collect();
+            if rules.len() > MOST_LISTED {
+                known.push("…".to_owned());
+            }
             let label = if known.is_empty() {
                 "no rule is defined".to_owned()
             } else {
@@ -377,11 +381,10 @@ impl<'a> Resolver<'a> {
             };
             self.error(Diagnostic::error(priority.span, format!("unknown rule `{}`", priority.value)).label(label));
         }
-        found
+        rules.get_mut(&priority.value)
     }
 
     fn unknown(&mut self, kind: &str, expected: &str, name: &str, span: Span, known: &[&Name]) {
-        const MOST_LISTED: usize = 12;
         let mut listed: Vec<&str> = known.iter().map(|name| name.value.as_str()).take(MOST_LISTED).collect();
         if known.len() > MOST_LISTED {
             listed.push("…");
@@ -446,9 +449,7 @@ impl<'a> Resolver<'a> {
         let mut tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
         let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
-        let mut ordered: Vec<&Rule<'a>> = definitions.rules.iter().collect();
-        ordered.sort_by_key(|rule| rule.priority.value);
-        let (rules, sources): (Vec<_>, Vec<_>) = ordered.into_iter().map(|rule| self.rule(rule, definitions)).unzip();
+        let (rules, sources): (Vec<_>, Vec<_>) = definitions.rules.values().map(|rule| self.rule(rule, definitions)).unzip();
         for &(_, filter) in &definitions.filters {
             self.filter_of(filter, definitions);
         }
@@ -463,6 +464,7 @@ impl<'a> Resolver<'a> {
             hashes: std::mem::take(&mut self.hashes),
             inputs: Vec::new(),
             actions: definitions.actions.clone(),
+            random_key: self.random_key.clone(),
         };
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
@@ -859,17 +861,12 @@ impl<'a> Resolver<'a> {
             sample: None,
             schedule: None,
             limit: None,
+            is_enabled: rule.is_enabled,
             targets: Vec::new(),
             verdict: Verdict::Continue,
             class: None,
         };
-        let mut source = RuleSource {
-            matcher: Matcher::default(),
-            sample_hash: None,
-            is_enabled: rule.is_enabled,
-            span: rule.priority.span,
-            is_from_any: true,
-        };
+        let mut source = RuleSource { matcher: Matcher::default(), sample_hash: None, span: rule.priority.span, is_from_any: true };
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
@@ -1299,6 +1296,9 @@ fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
     Ok(FilterTerm { programs, prefixes, through })
 }
 
+/// Names that an error lists.
+const MOST_LISTED: usize = 12;
+
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
 
@@ -1382,6 +1382,6 @@ fn hash_of(hash: &ast::Hash) -> (HashKind, Depth) {
 }
 
 /// Whether a clause of `rule modify` takes the other's place. Edits and terms add up.
-fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
+pub(super) fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
     !matches!(new, RuleClause::Edit(_)) && std::mem::discriminant(old) == std::mem::discriminant(new)
 }

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 /// When a rule is on: within its weekly hours, before its end, and not longer than its time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Schedule {
     /// `active "Mon-Fri 08:00-18:00" zone Europe/Berlin`.
     pub hours: Option<WeeklyHours>,
@@ -48,7 +48,7 @@ impl Schedule {
 }
 
 /// Hours of weekdays in a time zone.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct WeeklyHours {
     spans: Vec<Span>,
     zone: TimeZone,

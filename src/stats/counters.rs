@@ -2,6 +2,7 @@
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,18 +116,34 @@ impl Disposition {
 }
 
 /// One worker's counters. Vectors are indexed by the plan's ids.
+///
+/// Those of rules are of one plan; the others go on when rules are exchanged ([`WorkerCounters::for_rules`]).
+pub struct WorkerCounters {
+    pub rules: Box<[RuleCounters]>,
+    /// By rule.
+    pub dedups: Box<[Option<Arc<Tally>>]>,
+    lasting: Arc<LastingCounters>,
+}
+
+/// What a worker counts from its start to its end, whatever the rules are.
 #[repr(align(128))]
 #[derive(Default)]
-pub struct WorkerCounters {
+pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: Box<[PortCounters]>,
-    pub rules: Box<[RuleCounters]>,
     pub tools: Box<[ToolCounters]>,
     pub groups: Box<[GroupCounters]>,
-    /// By rule; empty where none looks for duplicates.
-    pub dedups: Box<[Option<Arc<Tally>>]>,
     pub lcore: LcoreCounters,
+}
+
+impl Deref for WorkerCounters {
+    type Target = LastingCounters;
+
+    #[inline(always)]
+    fn deref(&self) -> &LastingCounters {
+        &self.lasting
+    }
 }
 
 /// What a worker received from a port.
@@ -178,6 +195,17 @@ pub struct SamplerCounters {
     pub flows_begun: Counter,
     pub flows_over: Counter,
     pub flows_evicted: Counter,
+}
+
+impl SamplerCounters {
+    /// worker: the sampler that counted in `before` counts here from now on.
+    pub fn go_on_from(&self, before: &SamplerCounters) {
+        let Self { share, flows_begun, flows_over, flows_evicted } = self;
+        share.set(before.share.get());
+        flows_begun.set(before.flows_begun.get());
+        flows_over.set(before.flows_over.get());
+        flows_evicted.set(before.flows_evicted.get());
+    }
 }
 
 /// What became of a tool's copies.
@@ -295,12 +323,20 @@ impl LcoreCounters {
     }
 }
 
+fn block<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
 impl WorkerCounters {
     pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
-        fn block<T: Default>(count: usize) -> Box<[T]> {
-            std::iter::repeat_with(T::default).take(count).collect()
-        }
-        Self { ports: block(ports), rules: block(rules), tools: block(tools), groups: block(groups), ..Self::default() }
+        let lasting =
+            LastingCounters { ports: block(ports), tools: block(tools), groups: block(groups), ..LastingCounters::default() };
+        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::new(lasting) }
+    }
+
+    /// Counters of the same worker for other rules, which begin at zero: all else is counted on.
+    pub fn for_rules(&self, rules: usize) -> Self {
+        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::clone(&self.lasting) }
     }
 
     /// control: packets from all ports.

@@ -312,6 +312,29 @@ impl Totals {
         }
     }
 
+    /// Adds what rules counted under plans before: as many as there are rules.
+    pub fn add_past(&mut self, past: &[RuleTotals]) {
+        for (rule, past) in self.rules.iter_mut().zip(past) {
+            rule.matched += past.matched;
+            rule.duplicates += past.duplicates;
+            rule.sampled_out += past.sampled_out;
+            rule.flows.begun += past.flows.begun;
+            rule.flows.over += past.flows.over;
+            rule.flows.evicted += past.flows.evicted;
+        }
+    }
+
+    /// The totals of the same rules where they stand in another plan: `before` has for each of its rules the place that it had, and
+    /// whether it looks for duplicates as before.
+    pub fn of_rules(mut self, before: &[(Option<usize>, bool)]) -> Self {
+        let rule = |&(from, _): &(Option<usize>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
+        let rules = before.iter().map(rule).collect();
+        let dedup = |&(from, has_dedup): &(Option<usize>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
+        let dedups = before.iter().map(dedup).collect();
+        (self.rules, self.dedups) = (rules, dedups);
+        self
+    }
+
     /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self, plan: &Plan) -> Copies {
         let unassigned = self.groups.iter().map(GroupTotals::unassigned);
@@ -356,7 +379,10 @@ impl Totals {
             sampled_out: a.sampled_out - b.sampled_out,
             ..*a
         });
-        let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| Some(a.as_ref()?.since(b.as_ref()?)));
+        let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| match b {
+            Some(b) => Some(a.as_ref()?.since(b)),
+            None => a.clone(),
+        });
         let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
             copies: a.copies.since(&b.copies),
             sent_bytes: a.sent_bytes - b.sent_bytes,

@@ -1,5 +1,5 @@
-//! Full speed for a minute or longer, with tools drained and enabled, forwarding stopped and started, links set down and up, at
-//! random: each round ends with both identities.
+//! Full speed for a minute or longer, with rules exchanged, tools drained and enabled, forwarding stopped and started, links set down and
+//! up, at random: each round ends with both identities.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,22 @@ fn number_of(variable: &str, default: u64) -> u64 {
 
 /// Rounds of the soak differ in where the work is done.
 const PLACEMENTS: [&str; 3] = ["set lcores 1-2", "set lcores receive 1 work 2-3 transmit 4", "set lcores receive 1-2 work 3-4"];
+
+/// Changes of its rules; some are refused at times.
+const CHANGES: [&str; 12] = [
+    "rule disable 40",
+    "rule enable 40",
+    "rule modify 10 sample 1/32",
+    "rule modify 10 sample random 1/64",
+    "rule modify 20 match \"not tcp\" class high",
+    "rule modify 30 to a,b",
+    "rule modify 30 to g",
+    "rule modify 50 match \"len < 1000\"",
+    "rule modify 60 sample first 3 packets",
+    "rule modify 60 sample flow 1/4",
+    "rule create 5 from null-in sample rate 10kpps slice 48 to b,plain final",
+    "rule destroy 5",
+];
 
 /// A plan that has a bit of everything.
 fn pipeline(placement: &str, pair: Option<&Pair>) -> String {
@@ -98,6 +114,7 @@ fn soak() {
                     is_link_down = !is_link_down;
                     pair.iter().for_each(|pair| pair.set_far(if is_link_down { "down" } else { "up" }));
                 }
+                9..=16 => prompt.say(CHANGES[random.below(CHANGES.len() as u64) as usize]),
                 other => {
                     let tools = ["a", "b", "plain", "looped", "stuck", "slow"];
                     let tool = tools[random.below(tools.len() as u64) as usize];

@@ -71,6 +71,7 @@ fn every_example_of_the_reference_is_right() {
 #[test]
 fn every_example_of_the_guides_is_right() {
     for (name, guide) in [
+        ("changes.md", include_str!("../../docs/changes.md")),
         ("edits.md", include_str!("../../docs/edits.md")),
         ("transports.md", include_str!("../../docs/transports.md")),
         ("timestamps.md", include_str!("../../docs/timestamps.md")),

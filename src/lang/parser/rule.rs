@@ -26,7 +26,10 @@ const VERBS: &[(&str, Verb)] = &[
     }),
     ("enable", |line| Ok(Command::RuleEnable(priority(line)?))),
     ("disable", |line| Ok(Command::RuleDisable(priority(line)?))),
-    ("destroy", |line| Ok(Command::RuleDestroy(priority(line)?))),
+    ("destroy", |line| match line.accept("all") {
+        Some(_) => Ok(Command::RuleDestroyAll),
+        None => Ok(Command::RuleDestroy(priority(line)?)),
+    }),
 ];
 
 const CLAUSES: &[Clause<RuleClause>] = &[

@@ -1,0 +1,230 @@
+//! Changes at the prompt: typed lines are read after the file's commands, planned as a whole, and taken up or refused as a whole.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::broker::{Broker, RETURN_LIMIT};
+use crate::lang::ast::Command;
+use crate::lang::diagnostic::{Diagnostic, Severity};
+use crate::lang::{self, Parsed};
+use crate::plan::{self, Plan};
+
+/// All commands that are in force, with the texts that they were read from.
+pub struct Pipeline(Arc<Parsed>);
+
+/// What a line asks for.
+pub enum Typed {
+    Change(Change),
+    /// Commands that leave the plan as it is.
+    Others(Vec<Command>),
+}
+
+/// Commands that were typed, to be planned with those in force.
+pub struct Change {
+    accepted: Arc<Parsed>,
+    typed: Parsed,
+}
+
+/// A change that makes a plan.
+pub struct Planned {
+    parsed: Parsed,
+    plan: Plan,
+}
+
+impl Pipeline {
+    pub fn new(parsed: Parsed) -> Self {
+        Self(Arc::new(parsed))
+    }
+
+    /// Reads a line that may say anything: nothing runs yet.
+    ///
+    /// # Errors
+    /// The mistakes in it, as they are printed.
+    pub fn read_freely(&mut self, line: &str) -> Result<Change, String> {
+        let typed = lang::parse_onto(&self.0, line);
+        if typed.diagnostics.has_errors() {
+            return Err(typed.diagnostics.render(&typed.sources));
+        }
+        Ok(Change { accepted: Arc::clone(&self.0), typed })
+    }
+
+    /// Reads a line for a plan that runs.
+    ///
+    /// # Errors
+    /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
+    pub fn read(&mut self, line: &str) -> Result<Typed, String> {
+        let mut change = self.read_freely(line)?;
+        let Parsed { file, diagnostics, sources, variables } = &mut change.typed;
+        let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
+        if !is_change {
+            Arc::make_mut(&mut self.0).variables = variables.clone();
+            return Ok(Typed::Others(std::mem::take(&mut file.commands).into_iter().map(|command| command.value).collect()));
+        }
+        for command in &file.commands {
+            let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
+            let words = words.join(" ");
+            match reach(&command.value) {
+                Reach::Rules => {}
+                Reach::Nothing => diagnostics.push(
+                    Diagnostic::error(command.span, format!("`{words}` cannot stand in a change of the plan"))
+                        .label("expected rules and filters alone: they are taken up at once")
+                        .help("type it on a line of its own"),
+                ),
+                Reach::All => diagnostics.push(
+                    Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
+                        .label("a running plan keeps its settings, ports, tools, groups and wires")
+                        .help("quit, change the file and run it"),
+                ),
+            }
+        }
+        if diagnostics.has_errors() { Err(diagnostics.render(sources) + UNCHANGED) } else { Ok(Typed::Change(change)) }
+    }
+
+    /// Puts a change in force; its plan.
+    pub fn accept(&mut self, planned: Planned) -> Plan {
+        self.0 = Arc::new(planned.parsed);
+        planned.plan
+    }
+}
+
+const UNCHANGED: &str = "the plan stays as it is\n";
+
+/// What of a plan a command changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Nothing,
+    Rules,
+    All,
+}
+
+fn reach(command: &Command) -> Reach {
+    match command {
+        Command::Start
+        | Command::Stop
+        | Command::Show(_)
+        | Command::ClearStats
+        | Command::Quit
+        | Command::ToolDrain(_)
+        | Command::ToolEnable(_) => Reach::Nothing,
+        Command::FilterCreate { .. }
+        | Command::FilterModify { .. }
+        | Command::FilterDestroy(_)
+        | Command::RuleCreate { .. }
+        | Command::RuleModify { .. }
+        | Command::RuleEnable(_)
+        | Command::RuleDisable(_)
+        | Command::RuleDestroy(_)
+        | Command::RuleDestroyAll => Reach::Rules,
+        Command::Set(_)
+        | Command::PortAttach { .. }
+        | Command::PortConfig { .. }
+        | Command::PortDetach(_)
+        | Command::PortStart(_)
+        | Command::PortStop(_)
+        | Command::ToolCreate { .. }
+        | Command::ToolModify { .. }
+        | Command::ToolDestroy(_)
+        | Command::GroupCreate { .. }
+        | Command::GroupModify { .. }
+        | Command::GroupDestroy(_)
+        | Command::WireCreate { .. }
+        | Command::WireModify { .. }
+        | Command::WireDestroy(_) => Reach::All,
+    }
+}
+
+impl Change {
+    /// The only command, if there is one.
+    pub fn alone(&self) -> Option<&Command> {
+        match self.typed.file.commands.as_slice() {
+            [command] => Some(&command.value),
+            _ => None,
+        }
+    }
+
+    /// Plans what is in force with what was typed. Warnings of what was typed go to standard error.
+    ///
+    /// # Errors
+    /// All mistakes, as they are printed.
+    pub fn plan(self, before: Option<&Plan>) -> Result<Planned, String> {
+        let Self { accepted, typed } = self;
+        let first_typed = accepted.sources.len();
+        let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
+        parsed.file.commands.extend(typed.file.commands);
+        let plan = plan::plan_after(&mut parsed, before);
+        // what was there before was warned of before
+        parsed.diagnostics.retain(|found| found.severity == Severity::Error || found.span().source.index() >= first_typed);
+        let found = parsed.diagnostics.render(&parsed.sources);
+        let Some(plan) = plan else {
+            let errors = parsed.diagnostics.errors();
+            return Err(format!("{found}{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" }));
+        };
+        eprint!("{found}");
+        parsed.diagnostics = lang::diagnostic::Diagnostics::default();
+        plan::compact(&mut parsed);
+        Ok(Planned { parsed, plan })
+    }
+
+    /// Plans beside the running plan, on a thread of its own.
+    pub fn plan_after(self, running: Arc<Plan>) -> Planning {
+        let thread = std::thread::spawn(move || self.plan(Some(&running)));
+        Planning { since: Instant::now(), stage: Stage::Plans(Some(thread)) }
+    }
+}
+
+/// A change of a running plan on its way.
+pub struct Planning {
+    since: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Plans(Option<JoinHandle<Result<Planned, String>>>),
+    /// The workers have been given the plan, with lines for the log.
+    TakesUp {
+        planned: Duration,
+        log: Vec<String>,
+    },
+}
+
+/// How far a change is.
+pub enum Progress {
+    Waits,
+    /// It is in force; lines for the log.
+    Done(Vec<String>),
+    /// Nothing has changed; what is printed.
+    Refused(String),
+}
+
+impl Planning {
+    /// Looks how far it is, and gives the workers a plan that is ready.
+    pub fn advance(&mut self, broker: &mut Broker, pipeline: &mut Pipeline) -> Progress {
+        if let Stage::Plans(thread) = &mut self.stage {
+            let Some(thread) = thread.take_if(|thread| thread.is_finished()) else { return Progress::Waits };
+            let planned = match thread.join() {
+                Ok(Ok(planned)) => planned,
+                Ok(Err(refusal)) => return Progress::Refused(refusal),
+                Err(_) => return Progress::Refused(format!("error: the change could not be planned; {UNCHANGED}")),
+            };
+            let Planned { parsed, plan } = planned;
+            match broker.exchange(plan) {
+                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log },
+                Err(error) => return Progress::Refused(format!("error: {error}\n{UNCHANGED}")),
+            }
+            *pipeline = Pipeline::new(parsed);
+        }
+        let Stage::TakesUp { planned, log } = &mut self.stage else { return Progress::Waits };
+        broker.collect();
+        let waited = self.since.elapsed() - *planned;
+        let late = broker.exchanging();
+        if late.is_some() && waited < RETURN_LIMIT {
+            return Progress::Waits;
+        }
+        let mut log = std::mem::take(log);
+        log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
+        let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
+        log.push(format!("plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms", ms(*planned), ms(waited)));
+        Progress::Done(log)
+    }
+}
