@@ -255,6 +255,39 @@ void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra)
 		refcnt_add(mbufs[i], extra);
 }
 
+/* The last reference to a packet of one segment with bytes of its own: the mbuf is as its pool keeps them. */
+static inline int is_lone(const struct rte_mbuf *mbuf)
+{
+	return rte_mbuf_refcnt_read(mbuf) == 1 && mbuf->nb_segs == 1 && RTE_MBUF_DIRECT(mbuf);
+}
+
+/* Gives up one reference to each packet whose bit is set in selected. As rte_pktmbuf_free_bulk, which visits the second cache line of each
+ * mbuf for the next segment that a packet of one segment does not have. */
+void tl_free_selected(struct rte_mbuf *const *mbufs, uint64_t selected)
+{
+	void *lone[64];
+	unsigned count = 0;
+	struct rte_mempool *pool = NULL;
+
+	for (; selected != 0; selected &= selected - 1) {
+		struct rte_mbuf *mbuf = mbufs[__builtin_ctzll(selected)];
+
+		if (unlikely(!is_lone(mbuf))) {
+			rte_pktmbuf_free(mbuf);
+			continue;
+		}
+		if (unlikely(mbuf->pool != pool)) {
+			if (count != 0)
+				rte_mempool_put_bulk(pool, lone, count);
+			count = 0;
+			pool = mbuf->pool;
+		}
+		lone[count++] = mbuf;
+	}
+	if (count != 0)
+		rte_mempool_put_bulk(pool, lone, count);
+}
+
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count)
 {
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);

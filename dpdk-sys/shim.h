@@ -110,6 +110,7 @@ uint16_t tl_tx_burst_prepared(uint16_t port, uint16_t queue, struct rte_mbuf **m
 void tl_sum_udp(struct rte_mbuf *mbuf);
 void tl_refcnt_add(struct rte_mbuf **mbufs, const uint8_t *copies, unsigned count);
 void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra);
+void tl_free_selected(struct rte_mbuf *const *mbufs, uint64_t selected);
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
 int tl_take_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count);
 /* Bytes to make a packet of. */

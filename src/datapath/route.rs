@@ -252,6 +252,7 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 let mut assigned = 0;
                 let tick = BucketStamps::tick(facts.now_ns);
                 let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
+                let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
                 for index in kept.indices() {
                     let (bucket, bit) = table.place(hashes[index]);
                     if let Some(stamps) = &uses.stamps {
@@ -260,7 +261,12 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                     sketch.note(bucket, bit);
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
-                        copies.add(group.members[member].0, 1 << index, step);
+                        let ToolId(tool) = group.members[member];
+                        if is_plain {
+                            copies.tools[tool].0 |= 1 << index;
+                        } else {
+                            copies.add(tool, 1 << index, step);
+                        }
                         assigned += 1;
                     } else if slot == Slot::DISCARD {
                         counted.discarded.add(1);

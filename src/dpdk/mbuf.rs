@@ -264,22 +264,17 @@ impl MbufBurst {
                 // SAFETY: the first `count` pointers are mbufs that this burst owns; `Shared` accounts for the added references.
                 unsafe { dpdk_sys::tl_refcnt_add_same(mbufs, count, i16::from(copies) - 1) };
             }
-            None => {
-                if planes.any_above_one() {
-                    let mut copies = [0u8; MAX_BURST];
-                    for (index, copies) in copies.iter_mut().enumerate().take(self.count) {
-                        *copies = planes.get(index);
-                    }
-                    // SAFETY: as above; `copies` has a number for each of the `count` mbufs.
-                    unsafe { dpdk_sys::tl_refcnt_add(mbufs, copies.as_ptr(), count) };
+            None if planes.any_above_one() => {
+                let mut copies = [0u8; MAX_BURST];
+                for (index, copies) in copies.iter_mut().enumerate().take(self.count) {
+                    *copies = planes.get(index);
                 }
-                let unnamed = Selection(self.all().0 & !planes.any());
-                free_selected(&self.mbufs, unnamed);
+                // SAFETY: as above; `copies` has a number for each of the `count` mbufs.
+                unsafe { dpdk_sys::tl_refcnt_add(mbufs, copies.as_ptr(), count) };
             }
+            None => {}
         }
-        if planes.any() == 0 {
-            free_all(&mut self.mbufs[..self.count]);
-        }
+        free_selected(&self.mbufs, Selection(self.all().0 & !planes.any()));
         let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
         let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
         self.count = 0;
@@ -294,7 +289,7 @@ impl MbufBurst {
         assert!(copies <= MOST_REFERENCES, "more copies of a packet than its planner allows");
         let count = std::mem::take(&mut self.count);
         match copies {
-            0 => free_all(&mut self.mbufs[..count]),
+            0 => free_selected(&self.mbufs, Selection::first(count)),
             1 => {}
             // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added references.
             _ => unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1) },
@@ -860,9 +855,12 @@ fn free_all(mbufs: &mut [*mut rte_mbuf]) {
 }
 
 /// Frees one reference to each selected mbuf.
+#[inline(always)]
 fn free_selected(mbufs: &[*mut rte_mbuf; MAX_BURST], selection: Selection) {
-    let mut chosen: ArrayVec<*mut rte_mbuf, MAX_BURST> = selection.indices().map(|index| mbufs[index]).collect();
-    free_all(&mut chosen);
+    if !selection.is_empty() {
+        // SAFETY: callers own one reference to each selected mbuf and forget it; there is a pointer for each bit.
+        unsafe { dpdk_sys::tl_free_selected(mbufs.as_ptr(), selection.0) };
+    }
 }
 
 #[cfg(test)]

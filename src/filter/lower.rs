@@ -3,7 +3,8 @@
 //! The function has the shape `fn(frames: *const F, end: *const F, selections: *mut u64)`: it looks at the packets one by one and
 //! sets bit `i` of `selections[program]` where the program accepts packet `i`. Numbers are computed where they are first needed
 //! and kept as long as every way to a place has computed them. What is left of several programs with formulas of one shape is
-//! computed four programs at a time.
+//! computed four programs at a time. A few questions that may all be asked are answered together without a branch: traffic answers
+//! them at random, and a processor that guesses wrong pays for more than all of them.
 
 use std::collections::HashMap;
 
@@ -131,6 +132,8 @@ struct Lowering<'a> {
     captured: ir::Value,
 }
 
+/// Questions that are answered together: beyond so many, a packet is decided sooner by asking one after another.
+const MOST_TOGETHER: usize = 12;
 /// Fewer programs than this of one shape are asked one by one.
 const SMALLEST_GROUP: usize = 4;
 const LANES: usize = 4;
@@ -239,7 +242,7 @@ impl Lowering<'_> {
         }
         for (index, &(program, root)) in others.iter().enumerate() {
             let after = if index + 1 == others.len() { self.next } else { self.builder.create_block() };
-            available = self.alone(program, root, available, after);
+            available = self.alone(program, root, known, available, after);
             if after != self.next {
                 self.builder.switch_to_block(after);
             }
@@ -274,7 +277,7 @@ impl Lowering<'_> {
     }
 
     /// Asks what is left of one program, and goes to `after`. Gives what is available there.
-    fn alone(&mut self, program: usize, root: NodeId, available: Available, after: Block) -> Available {
+    fn alone(&mut self, program: usize, root: NodeId, known: &Known, available: Available, after: Block) -> Available {
         let nodes = self.graph.in_order(root);
         let mut blocks: HashMap<NodeId, (Block, Option<Available>)> = HashMap::new();
         for &node in &nodes[1..] {
@@ -283,17 +286,28 @@ impl Lowering<'_> {
         let accept = self.builder.create_block();
         blocks.insert(NodeId::ACCEPT, (accept, None));
         blocks.insert(NodeId::REJECT, (after, None));
-        let mut current = Some(available);
+        let (mut current, mut decided) = (Some(available), None);
         for node in nodes {
             let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };
             let mut available = match current.take() {
                 Some(available) => available,
                 None => {
                     let (block, arriving) = blocks.get_mut(&node).expect("every node has a block");
+                    // what leads to it was answered together with it
+                    let Some(available) = arriving.take() else { continue };
                     self.builder.switch_to_block(*block);
-                    arriving.take().expect("a node comes after those that lead to it")
+                    available
                 }
             };
+            if let Some(together) = self.together(node, known) {
+                let accepted = self.answer(&together, &mut available);
+                let zero = self.builder.ins().iconst(I64, 0);
+                let bits = self.builder.ins().select(accepted, self.bit, zero);
+                self.select(program, bits);
+                self.builder.ins().jump(after, &[]);
+                Available::meet(&mut decided, &available);
+                continue;
+            }
             let answer = self.ask(condition, &mut available);
             let [then, otherwise] = [then, otherwise].map(|target| {
                 let (block, arriving) = blocks.get_mut(&target).expect("every node has a block");
@@ -303,14 +317,58 @@ impl Lowering<'_> {
             self.builder.ins().brif(answer, then, &[], otherwise, &[]);
         }
         let (_, accepted) = blocks.remove(&NodeId::ACCEPT).expect("inserted above");
-        let (_, mut rejected) = blocks.remove(&NodeId::REJECT).expect("inserted above");
-        self.builder.switch_to_block(accept);
-        self.accept(program);
-        self.builder.ins().jump(after, &[]);
-        if let Some(accepted) = accepted {
-            Available::meet(&mut rejected, &accepted);
+        if accepted.is_some() {
+            self.builder.switch_to_block(accept);
+            self.accept(program);
+            self.builder.ins().jump(after, &[]);
         }
-        rejected.unwrap_or_default()
+        let (_, rejected) = blocks.remove(&NodeId::REJECT).expect("inserted above");
+        for way in [accepted, rejected].iter().flatten() {
+            Available::meet(&mut decided, way);
+        }
+        decided.unwrap_or_default()
+    }
+
+    /// The nodes from `node` on, if they are few, and all of them may be asked whatever the others answer.
+    fn together(&self, node: NodeId, known: &Known) -> Option<Vec<NodeId>> {
+        let nodes = self.graph.in_order(node);
+        let may_be_asked = |&node: &NodeId| match self.graph.node(node) {
+            Node::Branch { condition: condition @ Condition::Compare { .. }, .. } => known.allows_asking(condition, self.graph),
+            _ => false,
+        };
+        (nodes.len() <= MOST_TOGETHER && nodes.iter().all(may_be_asked)).then_some(nodes)
+    }
+
+    /// Asks all of `nodes`, each before those that follow it. Gives 1 where the first leads to `ACCEPT`, else 0.
+    fn answer(&mut self, nodes: &[NodeId], available: &mut Available) -> ir::Value {
+        let mut ends: HashMap<NodeId, ir::Value> = HashMap::new();
+        let mut first = None;
+        for &node in nodes.iter().rev() {
+            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };
+            let mut yes = self.ask(condition, available);
+            if let Condition::Compare { test: Test::AnyBit, .. } = condition {
+                yes = self.builder.ins().icmp_imm_u(IntCC::NotEqual, yes, 0);
+            }
+            let ins = self.builder.ins();
+            let end = match (then, otherwise) {
+                (NodeId::ACCEPT, NodeId::REJECT) => yes,
+                (NodeId::REJECT, NodeId::ACCEPT) => ins.bxor_imm_u(yes, 1),
+                (NodeId::ACCEPT, otherwise) => ins.bor(yes, ends[&otherwise]),
+                (then, NodeId::REJECT) => ins.band(yes, ends[&then]),
+                (NodeId::REJECT, otherwise) => {
+                    let no = ins.bxor_imm_u(yes, 1);
+                    self.builder.ins().band(no, ends[&otherwise])
+                }
+                (then, NodeId::ACCEPT) => {
+                    let no = ins.bxor_imm_u(yes, 1);
+                    self.builder.ins().bor(no, ends[&then])
+                }
+                (then, otherwise) => ins.select(yes, ends[&then], ends[&otherwise]),
+            };
+            ends.insert(node, end);
+            first = Some(end);
+        }
+        first.expect("a node that is no end")
     }
 
     /// Decides at most 32 programs of one shape together.

@@ -41,6 +41,8 @@ pub struct Known {
 
 /// Every whole Ethernet frame has so many bytes (IEEE 802.3, without the frame check sequence).
 const SHORTEST_FRAME: u64 = 60;
+/// A program that asks no more has all its bounds asked first, so that the rest can be answered together.
+const MOST_BOUNDS_FIRST: usize = 24;
 /// More states make more code than they save time.
 const MAX_STATES: usize = 64;
 /// The same for what is left of programs in all open states together.
@@ -192,7 +194,8 @@ impl Merger<'_> {
         self.arrive(programs, known)
     }
 
-    /// The question to ask next: the bound of the shortest frame, then what most programs ask, the earlier the better.
+    /// The question to ask next: the bound of the shortest frame, then what most programs ask, the earlier the better; of one
+    /// program, its other bounds.
     fn question(&mut self, programs: &[(usize, NodeId)], known: &Known) -> Option<Condition> {
         let mut bound = None;
         let mut askers: HashMap<Condition, (usize, usize)> = HashMap::new();
@@ -209,6 +212,13 @@ impl Merger<'_> {
         }
         if bound.is_some() {
             return bound;
+        }
+        if let &[(_, node)] = programs {
+            let conditions = self.conditions(node);
+            let is_askable = |condition: &&Condition| {
+                matches!(condition, Condition::CapturedAt { .. }) && known.allows_asking(**condition, self.graph)
+            };
+            return conditions.iter().filter(|_| conditions.len() <= MOST_BOUNDS_FIRST).find(is_askable).copied();
         }
         askers
             .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 
+mod free;
 mod lcores;
 mod support;
 mod wires;
