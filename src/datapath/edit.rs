@@ -409,9 +409,9 @@ impl EditPlan {
         keep
     }
 
-    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing is stripped or cut.
+    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing cut.
     pub fn keeps_rest(&self) -> bool {
-        self.edits.strip.is_empty() && self.edits.slice.is_none() && !self.edits.payload_drop
+        self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
     }
 
     /// Whether `keep_len` looks at the layers.

@@ -64,8 +64,8 @@ impl StripSet {
         self.0 == 0
     }
 
-    /// Whether tags are all that is named.
-    fn is_tags(self) -> bool {
+    /// Whether tags are all that is named, or nothing is.
+    pub(super) fn is_tags(self) -> bool {
         self.0 & !StripSet::default().with(Strip::Vlan).with(Strip::Qinq).0 == 0
     }
 }
