@@ -210,6 +210,7 @@ impl Maker {
         let of_tool = tool.edits.map(|id| (&plan.edits[id.0], id.0));
         for packet in wanted.indices() {
             let frame = &facts.frames[packet];
+            load_ahead(facts.frames, packet);
             let Some(mut page) = pool.page() else {
                 no_buffer += 1;
                 continue;
@@ -397,10 +398,7 @@ fn put_edited(
         let Some(mut page) = pool.page() else { break };
         let frame = &facts.frames[packet];
         let bytes = frame.bytes();
-        // edits wait for the headers, which the copies between have thrown out of the first-level cache since the burst was looked at
-        if let Some(next) = facts.frames.get(packet + 2) {
-            prefetch(next.bytes());
-        }
+        load_ahead(facts.frames, packet);
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
         copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
@@ -415,6 +413,15 @@ fn put_edited(
         done.0 |= 1 << packet;
     }
     done
+}
+
+/// Loads the headers of a packet that is copied soon, two behind `packet`: edits wait for them, and the copies between have thrown them out of
+/// the first-level cache since the burst was looked at.
+#[inline(always)]
+fn load_ahead(frames: &[Frame<'_>], packet: usize) {
+    if let Some(next) = frames.get(packet + 2) {
+        prefetch(next.bytes());
+    }
 }
 
 /// Edits a copy that is longer than a page, on a desk of its own.
@@ -487,7 +494,7 @@ fn draft(
     let (mut range, mut rest, original_len) = loop {
         let end = HEADROOM + front_len;
         let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
-        front[HEADROOM..].copy_from_slice(&bytes[..front_len]);
+        copy_in_order(&mut front[HEADROOM..], &bytes[..front_len]);
         let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
         let applied = edits.iter().flatten().try_for_each(|&(plan, state)| plan.apply(facts, &mut draft, &mut states[state]));
         if applied.is_ok() || front_len == bytes.len() {
