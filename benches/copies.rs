@@ -34,6 +34,10 @@ fn kinds() -> Vec<(&'static str, String)> {
     vec![
         ("vxlan", format!("vxlan vni 7 {TUNNEL} mtu 9000")),
         ("vxlan over IPv6", "vxlan vni 7 src 2001:db8::1 dst 2001:db8::9 next-hop 02:00:00:00:00:09 mtu 9000".to_owned()),
+        (
+            "vxlan over IPv6 without a checksum",
+            "vxlan vni 7 src 2001:db8::1 dst 2001:db8::9 next-hop 02:00:00:00:00:09 udp-checksum off mtu 9000".to_owned(),
+        ),
         ("erspan3", format!("erspan3 session 7 {TUNNEL} mtu 9000 timestamp erspan3")),
         ("geneve", format!("geneve vni 7 {TUNNEL} mtu 9000")),
         ("gre", format!("gre {TUNNEL} mtu 9000")),
@@ -144,7 +148,7 @@ fn main() {
         let least: Vec<f64> = ns.iter().map(|values| values.iter().copied().fold(f64::MAX, f64::min)).collect();
         println!("{len} bytes: ns a copy, times the plain one, times rte_pktmbuf_copy");
         for (name, value) in names.iter().zip(&least) {
-            println!("  {name:22} {value:7.1} {:7.2} {:7.2}", value / least[0], value / least[1]);
+            println!("  {name:34} {value:7.1} {:7.2} {:7.2}", value / least[0], value / least[1]);
         }
     }
 }

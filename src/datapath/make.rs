@@ -7,8 +7,8 @@
 //! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
 //!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
 //!   as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten address or a mask in
-//!   its headers costs 0.8 to 0.9 times `rte_pktmbuf_copy`, with a tag or anonymized 0.8 to 0.97, sliced to 128 bytes 0.67 (the
-//!   figures of this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
+//!   its headers costs 0.84 times `rte_pktmbuf_copy`, with a tag 0.89, anonymized 0.94, sliced to 128 bytes 0.58 (the figures of this
+//!   module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
 //!
 //! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]), what
 //! the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
@@ -31,8 +31,8 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 55 ns,
-/// a private copy with it 79 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment
+/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns,
+/// a private copy with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment
 /// taken to outweigh that.
 pub const CHAINED_FROM: usize = 128;
 

@@ -84,16 +84,17 @@ pub enum Encapsulation {
         granularity: Granularity,
         subheader: Subheader,
     },
-    /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: also over IPv4, where it is optional.
+    /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: whether one is sent; over IPv6 alone if it is
+    /// not said (RFC 8200, section 8.1; without one is for tunnels whose ends agree on it: RFC 6935).
     Vxlan {
         vni: u32,
         udp_port: Option<u16>,
-        udp_checksum: bool,
+        udp_checksum: Option<bool>,
     },
     Geneve {
         vni: u32,
         udp_port: Option<u16>,
-        udp_checksum: bool,
+        udp_checksum: Option<bool>,
     },
     Gre {
         key: Option<u32>,
@@ -453,10 +454,10 @@ impl Tunnel {
 
     /// Writes the template of what follows IP; returns what each copy changes in it, and its bytes.
     fn fields(encapsulation: &Encapsulation, is_ipv6: bool, out: &mut [u8]) -> Result<(Fields, usize), TransportError> {
-        let udp = |out: &mut [u8], port: u16, header: [u8; 8], checksum: bool| {
+        let udp = |out: &mut [u8], port: u16, header: [u8; 8], checksum: Option<bool>| {
             out[..8].copy_from_slice(&udp::header(0, port, 0, 0));
             out[8..16].copy_from_slice(&header);
-            let checksum = if checksum || is_ipv6 { UdpChecksum::Computed } else { UdpChecksum::Zero };
+            let checksum = if checksum.unwrap_or(is_ipv6) { UdpChecksum::Computed } else { UdpChecksum::Zero };
             (Fields::Udp { checksum }, 16)
         };
         Ok(match *encapsulation {

@@ -337,8 +337,8 @@ pub enum Transport {
     Local,
     Rspan { vlan: Spanned<u16>, priority: Option<Spanned<u8>>, tag: Option<Spanned<RspanTag>> },
     Erspan(Erspan),
-    Vxlan { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, outer: Outer },
-    Geneve { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, outer: Outer },
+    Vxlan { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, udp_checksum: Option<bool>, outer: Outer },
+    Geneve { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, udp_checksum: Option<bool>, outer: Outer },
     Gre { key: Option<Spanned<u32>>, outer: Outer },
 }
 

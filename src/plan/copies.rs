@@ -162,11 +162,11 @@ impl<'a> Resolver<'a> {
                 };
                 return Transport::rspan(vlan.value, priority.as_ref().map_or(0, |priority| priority.value), mode);
             }
-            ast::Transport::Vxlan { vni, udp_port, .. } => {
-                Encapsulation::Vxlan { vni: vni.value, udp_port: value(udp_port), udp_checksum: false }
+            ast::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => {
+                Encapsulation::Vxlan { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
             }
-            ast::Transport::Geneve { vni, udp_port, .. } => {
-                Encapsulation::Geneve { vni: vni.value, udp_port: value(udp_port), udp_checksum: false }
+            ast::Transport::Geneve { vni, udp_port, udp_checksum, .. } => {
+                Encapsulation::Geneve { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
             }
             ast::Transport::Gre { key, .. } => Encapsulation::Gre { key: key.as_ref().map(|key| key.value) },
             ast::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),

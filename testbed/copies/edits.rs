@@ -143,8 +143,8 @@ fn tunnels() -> Vec<(Strip, Transport)> {
         (Strip::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
         (Strip::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
         (Strip::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
-        (Strip::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: true }),
-        (Strip::Geneve, Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: true }),
+        (Strip::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
+        (Strip::Geneve, Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
         (Strip::Gre, Encapsulation::Gre { key: None }),
         (Strip::Gre, Encapsulation::Gre { key: Some(1) }),
     ];

@@ -215,6 +215,32 @@ fn every_tunnel_carries_the_packets_whole_over_ipv4_and_ipv6() {
 }
 
 #[test]
+fn udp_checksums_are_sent_where_the_tool_says_so_and_else_over_ipv6_alone() {
+    if !has_program("tshark") {
+        return;
+    }
+    let lab = Lab::new();
+    let frames = vec![udp4(61), udp4(1001), tcp6(600)];
+    let (v4, v6) = (format!("src 198.18.0.1 dst 198.18.0.9 {MAC}"), format!("src 2001:db8::1 dst 2001:db8::9 {MAC}"));
+    let tools = [
+        ("a", format!("vxlan vni 7 {v4}"), "Not present"),
+        ("b", format!("geneve vni 7 udp-checksum {v4}"), "Good"),
+        ("c", format!("geneve vni 7 {v6}"), "Good"),
+        ("d", format!("vxlan vni 7 {v6} udp-checksum off"), "Not present"),
+    ];
+    let words: Vec<(&str, &str)> = tools.iter().map(|(name, words, _)| (*name, words.as_str())).collect();
+    run(&lab, &frames, &words, "rule create 10 from tap0 to a,b,c,d");
+    for (name, _, status) in tools {
+        let path = lab.path(&format!("{name}.pcap"));
+        // RFC 6935: both ends have to agree on none over IPv6
+        let extra = ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", "-E", "occurrence=f"];
+        for row in fields(&path, &extra, &["udp.checksum.status"]) {
+            assert_eq!(row, [if status == "Good" { "1" } else { "3" }], "{name}");
+        }
+    }
+}
+
+#[test]
 fn an_rspan_tag_goes_in_front_or_takes_the_place_of_the_frames_own() {
     let lab = Lab::new();
     let frames = frames::frames();

@@ -55,8 +55,8 @@ fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
         (TunnelKind::Erspan, Encapsulation::Erspan1, None),
         (TunnelKind::Erspan, Encapsulation::Erspan2 { session: 77, cos: None, index: Some(43) }, Some(77)),
         (TunnelKind::Erspan, erspan3, Some(77)),
-        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 0xabcdef, udp_port: None, udp_checksum: false }, Some(0xabcdef)),
-        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 0xabcdef, udp_port: None, udp_checksum: true }, Some(0xabcdef)),
+        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 0xabcdef, udp_port: None, udp_checksum: None }, Some(0xabcdef)),
+        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 0xabcdef, udp_port: None, udp_checksum: Some(true) }, Some(0xabcdef)),
         (TunnelKind::Gre, Encapsulation::Gre { key: Some(0xdeadbeef) }, Some(0xdeadbeef)),
         (TunnelKind::Gre, Encapsulation::Gre { key: None }, None),
     ]
@@ -113,8 +113,8 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
 #[test]
 fn a_tunnel_on_a_port_of_its_own_ends_where_that_port_is_named() {
     let kinds = [
-        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 5, udp_port: Some(4790 + 1), udp_checksum: false }),
-        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 5, udp_port: Some(4790 + 1), udp_checksum: false }),
+        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 5, udp_port: Some(4790 + 1), udp_checksum: None }),
+        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 5, udp_port: Some(4790 + 1), udp_checksum: None }),
     ];
     for (kind, encapsulation) in kinds {
         let bytes = carried(&tunnel("198.18.0.1", "198.18.0.9", encapsulation), &CopyFacts::default(), &tcp4(100));

@@ -222,7 +222,7 @@ fn a_stamped_frame_goes_through_a_tunnel() {
         dont_fragment: true,
     };
     let transport =
-        Transport::tunnel(&outer, &Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: true }).expect("it is valid");
+        Transport::tunnel(&outer, &Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: Some(true) }).expect("it is valid");
     let mut packets = Vec::new();
     for frame in frames() {
         let facts = facts(ClockQuality::Ptp);

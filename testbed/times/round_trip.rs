@@ -173,7 +173,7 @@ fn a_replay_filtered_and_stripped_is_what_tcpdump_and_editcap_leave_of_it() {
     }
     let lab = Lab::new();
     let packets = whole_packets();
-    let vxlan = |vni| Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: false };
+    let vxlan = |vni| Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: None };
     let tunnels = [carried(&tunnel("198.18.0.9", vxlan(5)), &packets), carried(&tunnel("198.18.0.8", vxlan(6)), &packets)];
     // plain packets and those of two tunnels in turn
     let mixed = packets.iter().zip(tunnels[0].iter().zip(&tunnels[1]));

@@ -64,8 +64,8 @@ fn pipeline(terminate: &str) -> String {
 fn frames_come_out_of_every_tunnel_as_they_went_in() {
     let vni = 0xabcdef;
     for (word, encapsulation) in [
-        ("vxlan", Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: false }),
-        ("geneve", Encapsulation::Geneve { vni, udp_port: None, udp_checksum: true }),
+        ("vxlan", Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: None }),
+        ("geneve", Encapsulation::Geneve { vni, udp_port: None, udp_checksum: Some(true) }),
         ("gre", Encapsulation::Gre { key: Some(7) }),
         ("erspan", Encapsulation::Erspan1),
         ("erspan", Encapsulation::Erspan2 { session: 77, cos: None, index: None }),
@@ -139,7 +139,7 @@ fn what_was_lost_upstream_is_counted_by_session() {
 fn what_is_of_no_tunnel_is_seen_by_no_rule_and_counted_by_its_reason() {
     let lab = Lab::new();
     let packets: Vec<Timed> = whole_packets().into_iter().take(50).collect();
-    let vxlan = |vni| Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: false };
+    let vxlan = |vni| Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: None };
     let mut all = carried(&tunnel("198.18.0.9", vxlan(150)), &packets);
     all.extend(carried(&tunnel("198.18.0.8", vxlan(150)), &packets[..7]));
     all.extend(carried(&tunnel("198.18.0.9", vxlan(99)), &packets[..5]));

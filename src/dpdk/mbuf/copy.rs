@@ -548,7 +548,7 @@ mod tests {
 
     /// A header that leaves its checksum to the NIC, and what the NIC is asked.
     fn left_to_nic(is_ipv6: bool, payload: &[u8]) -> (Vec<u8>, Offload) {
-        let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: true };
+        let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: Some(true) };
         let mut transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
         let lens = transport.leave_udp_checksum().expect("a checksum covers the payload");
         let mut header = [0; 96];
@@ -588,7 +588,7 @@ mod tests {
                 // SAFETY: the mbufs are this test's, whole and chained.
                 unsafe { dpdk_sys::tl_sum_udp(mbuf) };
                 assert_eq!(ol_flags(mbuf), 0, "nothing is left to ask");
-                let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: true };
+                let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: Some(true) };
                 let transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
                 let mut expected = [0; 96];
                 let written = transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[&payload], &mut expected);

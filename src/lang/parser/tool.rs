@@ -73,6 +73,7 @@ enum Key {
     Granularity(Spanned<Granularity>),
     Vni(Spanned<u32>),
     UdpPort(Spanned<u16>),
+    UdpChecksum(bool),
     Gre(Spanned<u32>),
 }
 
@@ -98,6 +99,7 @@ impl Key {
             Key::Granularity(_) => "granularity",
             Key::Vni(_) => "vni",
             Key::UdpPort(_) => "udp-port",
+            Key::UdpChecksum(_) => "udp-checksum",
             Key::Gre(_) => "key",
         }
     }
@@ -133,8 +135,20 @@ const TRANSPORTS: &[Grammar] = &[
         optional: &["direction", "cos", "sgt", "hw-id", "granularity"],
         is_tunnel: true,
     },
-    Grammar { kind: Kind::Vxlan, word: "vxlan", required: &["vni", "src", "dst"], optional: &["udp-port"], is_tunnel: true },
-    Grammar { kind: Kind::Geneve, word: "geneve", required: &["vni", "src", "dst"], optional: &["udp-port"], is_tunnel: true },
+    Grammar {
+        kind: Kind::Vxlan,
+        word: "vxlan",
+        required: &["vni", "src", "dst"],
+        optional: &["udp-port", "udp-checksum"],
+        is_tunnel: true,
+    },
+    Grammar {
+        kind: Kind::Geneve,
+        word: "geneve",
+        required: &["vni", "src", "dst"],
+        optional: &["udp-port", "udp-checksum"],
+        is_tunnel: true,
+    },
     Grammar { kind: Kind::Gre, word: "gre", required: &["src", "dst"], optional: &["key"], is_tunnel: true },
 ];
 
@@ -188,6 +202,7 @@ const OPTIONS: &[Clause<Item>] = &[
     once("granularity", |line| Ok(Item::Key(Key::Granularity(line.choice("granularity", GRANULARITIES)?)))),
     once("vni", |line| Ok(Item::Key(Key::Vni(line.value("vni", number(0..=0xff_ffff))?)))),
     once("udp-port", |line| Ok(Item::Key(Key::UdpPort(line.value("udp-port", number(1..=u16::MAX))?)))),
+    once("udp-checksum", |line| Ok(Item::Key(Key::UdpChecksum(line.switch())))),
     once("key", |line| Ok(Item::Key(Key::Gre(line.value("key", number(0..=u32::MAX))?)))),
     once("mtu", |line| Ok(Item::Option(ToolOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value)))),
     once("queue", |line| {
@@ -394,6 +409,7 @@ struct Keys {
     granularity: Option<Spanned<Granularity>>,
     vni: Option<Spanned<u32>>,
     udp_port: Option<Spanned<u16>>,
+    udp_checksum: Option<bool>,
     gre_key: Option<Spanned<u32>>,
 }
 
@@ -420,6 +436,7 @@ impl Keys {
                 Key::Granularity(granularity) => keys.granularity = Some(granularity),
                 Key::Vni(vni) => keys.vni = Some(vni),
                 Key::UdpPort(udp_port) => keys.udp_port = Some(udp_port),
+                Key::UdpChecksum(udp_checksum) => keys.udp_checksum = Some(udp_checksum),
                 Key::Gre(gre_key) => keys.gre_key = Some(gre_key),
             }
         }
@@ -440,11 +457,11 @@ impl Keys {
             Kind::Erspan3 => 3,
             Kind::Vxlan => {
                 let (vni, udp_port) = (self.vni.take().ok_or(Reported)?, self.udp_port.take());
-                return Ok(Transport::Vxlan { vni, udp_port, outer: self.outer(line)? });
+                return Ok(Transport::Vxlan { vni, udp_port, udp_checksum: self.udp_checksum, outer: self.outer(line)? });
             }
             Kind::Geneve => {
                 let (vni, udp_port) = (self.vni.take().ok_or(Reported)?, self.udp_port.take());
-                return Ok(Transport::Geneve { vni, udp_port, outer: self.outer(line)? });
+                return Ok(Transport::Geneve { vni, udp_port, udp_checksum: self.udp_checksum, outer: self.outer(line)? });
             }
             Kind::Gre => return Ok(Transport::Gre { key: self.gre_key.take(), outer: self.outer(line)? }),
         };

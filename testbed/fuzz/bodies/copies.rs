@@ -122,7 +122,7 @@ fn transport(choices: &mut Choices<'_>) -> Transport {
         dont_fragment: choices.bit(),
     };
     let session = choices.word() % 1024;
-    let udp_checksum = choices.bit();
+    let udp_checksum = choices.bit().then(|| choices.bit());
     let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
         session,
         cos: None,
