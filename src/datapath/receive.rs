@@ -45,6 +45,11 @@ pub enum Source {
 }
 
 impl Intake {
+    /// Whether packets come from a port itself, not from another lcore.
+    pub fn polls_port(&self) -> bool {
+        !matches!(self.source, Source::Ring { .. })
+    }
+
     /// No packets are taken for a while.
     pub fn pause(&mut self) {
         if let Source::Replay(replay) = &mut self.source {
