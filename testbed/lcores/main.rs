@@ -221,7 +221,7 @@ fn two_workers(lab: &Lab, pipeline: &str, flags: &[&str]) -> Option<Account> {
         eprintln!("skipped: one CPU");
         return None;
     }
-    Some(lab.account(&format!("set workers 2\nset idle sleep\n{pipeline}"), flags))
+    Some(lab.account(&format!("set workers 2\nset idle sleep\nset mempool 8191\n{pipeline}"), flags))
 }
 
 #[test]
