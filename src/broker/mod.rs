@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::datapath::cut::Longest;
 use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::exchange::Exchange;
 use crate::datapath::flow_table::Secret;
@@ -135,6 +136,8 @@ struct Guards {
     ties: Vec<LinkTie>,
     /// Wires whose driver cannot set the link.
     untied: Vec<bool>,
+    /// Ports whose driver was seen to cut frames.
+    cut: Vec<bool>,
 }
 
 /// Time between two looks at links and alarms.
@@ -233,6 +236,7 @@ impl Broker {
             self.guards.next = now + LOOK_INTERVAL;
             self.watch_tools(now, &mut log);
             self.watch_wires(now, &mut log);
+            self.watch_cuts(&mut log);
         }
         log
     }
@@ -380,6 +384,23 @@ impl Broker {
                     lines.push(format!("alarm {word}: tool {}: {name} {side} {percent}% for {hold} s", tool.name));
                 }
             }
+        }
+    }
+
+    /// Says once of each port that its driver cuts frames.
+    fn watch_cuts(&mut self, lines: &mut Vec<String>) {
+        self.guards.cut.resize(self.plan.ports.len(), false);
+        for (index, (port, told)) in self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told) {
+            let Some(longest) = Longest::of(&port.devargs) else { continue };
+            if self.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
+                continue;
+            }
+            *told = true;
+            let (name, bytes) = (&port.name, longest.0);
+            lines.push(format!(
+                "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
+                 what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
+            ));
         }
     }
 

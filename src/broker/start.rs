@@ -18,6 +18,7 @@ use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::clock::{ClockView, RxClock};
+use crate::datapath::cut::Longest;
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
@@ -46,7 +47,7 @@ use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
-use crate::headers::ethernet::MacAddress;
+use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
@@ -109,6 +110,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             ));
         }
     }
+    notes.extend(plan.ports.iter().filter_map(long_frames));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
@@ -565,6 +567,32 @@ fn start_port(
     Ok(started)
 }
 
+/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers give nothing.
+const MOST_XDP_MTU: u32 = 3506;
+
+/// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
+fn long_frames(port: &PortPlan) -> Option<String> {
+    let interface = port.devargs.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
+    if port.replay.is_some() || port.rxq == Some(0) || interface.contains('/') {
+        return None;
+    }
+    let mtu: u32 = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()?;
+    let (driver, most, fate) = match Longest::of(&port.devargs) {
+        Some(longest) => {
+            ("net_af_packet", longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
+        }
+        None if port.devargs.starts_with("net_af_xdp") => ("net_af_xdp", MOST_XDP_MTU, "may receive nothing above it"),
+        None => return None,
+    };
+    (mtu > most).then(|| {
+        let name = &port.name;
+        format!(
+            "warning: port {name}: {interface} has an MTU of {mtu}, and {driver} takes {most}: it {fate}; use mtu {most}, or attach \
+             {interface} by net_pcap"
+        )
+    })
+}
+
 /// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
 fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
     const LONGEST: u64 = 10_000_000_000;
@@ -669,6 +697,7 @@ fn hire(
                     post: posts[index].clone(),
                     spread: None,
                     gives_rss: false,
+                    longest: None,
                 });
             }
         }
@@ -679,7 +708,7 @@ fn hire(
             let spread = is_spread.then(|| Box::new(Spread::new(rings.clone(), spread_hash(plan), can_wait, times.clone())));
             let endpoint = endpoint(&plan.ports[index], &mut ends.reports[index]);
             let post = posts[index].clone().filter(|_| !is_spread);
-            let load = |seat: usize| (taken[seat], intakes[seat].iter().filter(|intake| intake.polls_port()).count());
+            let load = |seat: usize| (taken[seat], intakes[seat].iter().filter(|intake| !intake.is_ring()).count());
             let poller = pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
             taken[poller] += 1;
             intakes[poller].push(Intake {
@@ -689,6 +718,7 @@ fn hire(
                 endpoint,
                 post,
                 spread,
+                longest: Longest::of(&plan.ports[index].devargs),
             });
         }
     }
