@@ -144,6 +144,8 @@ struct Guards {
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
 pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
+/// The most that is added to that for time in which a worker waited for its CPU.
+const LONGEST_EXCUSE: Duration = Duration::from_secs(30);
 const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 /// How long a drain may take before what waits is given up and counted.
@@ -446,10 +448,14 @@ impl Broker {
         self.rest(Phase::Draining, DRAIN_LIMIT);
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
-        let deadline = Instant::now() + RETURN_LIMIT;
-        for (seat, counters) in self.seats.iter_mut().zip(&self.counters) {
+        let begun = Instant::now();
+        let waited = self.seats.iter().map(|seat| seat.running.as_ref().map_or(Duration::ZERO, Running::waited_for_cpu));
+        let waited: Vec<Duration> = waited.collect();
+        for ((seat, counters), waited) in self.seats.iter_mut().zip(&self.counters).zip(waited) {
             if let Some(running) = seat.running.take() {
-                while !running.is_finished() && Instant::now() < deadline {
+                // a worker that others keep from its CPU is not stuck
+                let excused = || running.waited_for_cpu().saturating_sub(waited).min(LONGEST_EXCUSE);
+                while !running.is_finished() && (begun.elapsed() < RETURN_LIMIT || begun.elapsed() < RETURN_LIMIT + excused()) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 if !running.is_finished() {
