@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::datapath::cut::Longest;
 use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::exchange::Exchange;
 use crate::datapath::flow_table::Secret;
@@ -135,12 +136,16 @@ struct Guards {
     ties: Vec<LinkTie>,
     /// Wires whose driver cannot set the link.
     untied: Vec<bool>,
+    /// Ports whose driver was seen to cut frames.
+    cut: Vec<bool>,
 }
 
 /// Time between two looks at links and alarms.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
 pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
+/// The most that is added to that for time in which a worker waited for its CPU.
+const LONGEST_EXCUSE: Duration = Duration::from_secs(30);
 const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 /// How long a drain may take before what waits is given up and counted.
@@ -233,6 +238,7 @@ impl Broker {
             self.guards.next = now + LOOK_INTERVAL;
             self.watch_tools(now, &mut log);
             self.watch_wires(now, &mut log);
+            self.watch_cuts(&mut log);
         }
         log
     }
@@ -383,6 +389,23 @@ impl Broker {
         }
     }
 
+    /// Says once of each port that its driver cuts frames.
+    fn watch_cuts(&mut self, lines: &mut Vec<String>) {
+        self.guards.cut.resize(self.plan.ports.len(), false);
+        for (index, (port, told)) in self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told) {
+            let Some(longest) = Longest::of(&port.devargs) else { continue };
+            if self.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
+                continue;
+            }
+            *told = true;
+            let (name, bytes) = (&port.name, longest.0);
+            lines.push(format!(
+                "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
+                 what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
+            ));
+        }
+    }
+
     fn watch_wires(&mut self, now: Duration, lines: &mut Vec<String>) {
         self.guards.ties.resize(self.plan.wires.len(), LinkTie::default());
         self.guards.untied.resize(self.plan.wires.len(), false);
@@ -425,10 +448,14 @@ impl Broker {
         self.rest(Phase::Draining, DRAIN_LIMIT);
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
-        let deadline = Instant::now() + RETURN_LIMIT;
-        for (seat, counters) in self.seats.iter_mut().zip(&self.counters) {
+        let begun = Instant::now();
+        let waited = self.seats.iter().map(|seat| seat.running.as_ref().map_or(Duration::ZERO, Running::waited_for_cpu));
+        let waited: Vec<Duration> = waited.collect();
+        for ((seat, counters), waited) in self.seats.iter_mut().zip(&self.counters).zip(waited) {
             if let Some(running) = seat.running.take() {
-                while !running.is_finished() && Instant::now() < deadline {
+                // a worker that others keep from its CPU is not stuck
+                let excused = || running.waited_for_cpu().saturating_sub(waited).min(LONGEST_EXCUSE);
+                while !running.is_finished() && (begun.elapsed() < RETURN_LIMIT || begun.elapsed() < RETURN_LIMIT + excused()) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 if !running.is_finished() {

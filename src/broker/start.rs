@@ -18,6 +18,7 @@ use super::watch::Watch;
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::clock::{ClockView, RxClock};
+use crate::datapath::cut::Longest;
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
@@ -46,7 +47,7 @@ use crate::dpdk::port::{Port, PortConfig};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
-use crate::headers::ethernet::MacAddress;
+use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
@@ -109,6 +110,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             ));
         }
     }
+    notes.extend(plan.ports.iter().filter_map(long_frames));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
@@ -118,6 +120,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let heartbeat_key = heartbeat_key(&secret);
     let hired = hire(&eal, &plan, started, &ports, &crew, heartbeat_key, &mut ends)?;
     let Ends { neighbourhoods, belts, reports } = ends;
+    notes.extend(receive_queues(&plan, &crew, &hired));
     let mut press = Press::default();
     let makers = makers(&eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&plan, &ports, heartbeat_key, &secret);
@@ -564,6 +567,32 @@ fn start_port(
     Ok(started)
 }
 
+/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers give nothing.
+const MOST_XDP_MTU: u32 = 3506;
+
+/// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
+fn long_frames(port: &PortPlan) -> Option<String> {
+    let interface = port.devargs.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
+    if port.replay.is_some() || port.rxq == Some(0) || interface.contains('/') {
+        return None;
+    }
+    let mtu: u32 = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()?;
+    let (driver, most, fate) = match Longest::of(&port.devargs) {
+        Some(longest) => {
+            ("net_af_packet", longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
+        }
+        None if port.devargs.starts_with("net_af_xdp") => ("net_af_xdp", MOST_XDP_MTU, "may receive nothing above it"),
+        None => return None,
+    };
+    (mtu > most).then(|| {
+        let name = &port.name;
+        format!(
+            "warning: port {name}: {interface} has an MTU of {mtu}, and {driver} takes {most}: it {fate}; use mtu {most}, or attach \
+             {interface} by net_pcap"
+        )
+    })
+}
+
 /// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
 fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
     const LONGEST: u64 = 10_000_000_000;
@@ -632,7 +661,7 @@ struct Ends {
 
 /// Gives each worker its receive queues and its ways to the tools.
 ///
-/// Queue `q` of a port goes to poller `q` modulo pollers, counted on from port to port so that single-queue ports spread. Where others
+/// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where others
 /// than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit queues hands
 /// its copies over a ring to the lcore that owns one.
 /// Ports that tunnels or heartbeats leave by, or heartbeats return by, get a neighbourhood each, whose post their workers fill.
@@ -649,7 +678,6 @@ fn hire(
     let lcores = &crew.lcores;
     let workers = lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut next = 0;
     for (index, port) in ports.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
         let id = PortId(index);
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
@@ -669,24 +697,29 @@ fn hire(
                     post: posts[index].clone(),
                     spread: None,
                     gives_rss: false,
+                    longest: None,
                 });
             }
         }
         let can_wait = attached[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &plan.ports[index].devargs));
         let pollers = crew.pollers(plan, id);
+        let mut taken = vec![0; workers];
         for source in port.sources.drain(..) {
             let spread = is_spread.then(|| Box::new(Spread::new(rings.clone(), spread_hash(plan), can_wait, times.clone())));
             let endpoint = endpoint(&plan.ports[index], &mut ends.reports[index]);
             let post = posts[index].clone().filter(|_| !is_spread);
-            intakes[pollers[next % pollers.len()]].push(Intake {
+            let load = |seat: usize| (taken[seat], intakes[seat].iter().filter(|intake| !intake.is_ring()).count());
+            let poller = pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
+            taken[poller] += 1;
+            intakes[poller].push(Intake {
                 port: id,
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
                 endpoint,
                 post,
                 spread,
+                longest: Longest::of(&plan.ports[index].devargs),
             });
-            next += 1;
         }
     }
     let mut outlets: Vec<Outlets> = (0..workers)
@@ -776,6 +809,22 @@ fn hire(
         }
     }
     Ok(intakes.into_iter().zip(outlets).collect())
+}
+
+/// Which worker polls which ports, where there are several that each run to completion.
+fn receive_queues(plan: &Plan, crew: &Crew, hired: &[(Vec<Intake>, Outlets)]) -> Option<String> {
+    if hired.len() < 2 || plan.settings.stages.is_some() {
+        return None;
+    }
+    let polled = |(&lcore, (intakes, _)): (&LcoreId, &(Vec<Intake>, Outlets))| {
+        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
+        format!("lcore {} polls {}", lcore.0, if ports.is_empty() { "none".to_owned() } else { ports.join(", ") })
+    };
+    let polled: Vec<String> = crew.lcores.iter().zip(hired).map(polled).collect();
+    let is_idle = hired.iter().any(|(intakes, _)| intakes.is_empty());
+    let advice =
+        if is_idle { "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out" } else { "" };
+    Some(format!("receive queues: {}{advice}", polled.join("; ")))
 }
 
 /// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
+use super::cut::Longest;
 use super::egress::Outlets;
 use super::endpoint::Endpoint;
 use super::live::LiveView;
@@ -28,6 +29,8 @@ pub struct Intake {
     pub spread: Option<Box<Spread>>,
     /// The NIC says how it hashed packets, and they come as it saw them.
     pub gives_rss: bool,
+    /// The driver cuts longer frames without a word.
+    pub longest: Option<Longest>,
 }
 
 /// Where packets come from.
@@ -134,5 +137,8 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
     let port = &counters.ports[intake.port.0];
     port.packets.add(moved.packets as u64);
     port.bytes.add(moved.bytes);
+    if let Some(longest) = intake.longest {
+        port.cut.add(longest.count_cut(burst));
+    }
     moved.packets
 }

@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::error::{Error, check};
 use super::{Eal, LcoreId, SocketId};
@@ -13,6 +15,8 @@ type Outcome<T> = Arc<Mutex<Option<Result<T, String>>>>;
 pub struct Running<T> {
     lcore: LcoreId,
     outcome: Outcome<T>,
+    /// The kernel's number of the thread; 0 until it has begun. worker: writes; control: reads.
+    thread: Arc<AtomicI32>,
 }
 
 /// Runs `work` on `lcore` until it returns. The lcore is one of the workers that EAL was started with, and idle.
@@ -26,7 +30,11 @@ pub fn launch<T: Send + 'static>(
 ) -> Result<Running<T>, Error> {
     let outcome: Outcome<T> = Arc::new(Mutex::new(None));
     let theirs = Arc::clone(&outcome);
+    let thread = Arc::new(AtomicI32::new(0));
+    let its_number = Arc::clone(&thread);
     let job: Job = Box::new(move || {
+        // SAFETY: asks for the calling thread's number, and cannot fail.
+        its_number.store(unsafe { libc::gettid() }, Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()));
         *theirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
     });
@@ -38,7 +46,7 @@ pub fn launch<T: Send + 'static>(
         drop(unsafe { Box::from_raw(argument) });
         return Err(error);
     }
-    Ok(Running { lcore, outcome })
+    Ok(Running { lcore, outcome, thread })
 }
 
 /// Whether `lcore` can be given work.
@@ -76,6 +84,15 @@ impl<T> Running<T> {
     /// Whether the function has returned.
     pub fn is_finished(&self) -> bool {
         self.outcome.lock().is_ok_and(|outcome| outcome.is_some())
+    }
+
+    /// How long the thread has waited for its CPU while others had it; zero where the kernel does not say.
+    /// # Source
+    /// Linux, Documentation/scheduler/sched-stats.rst: the second number of `/proc/PID/schedstat`, in nanoseconds.
+    pub fn waited_for_cpu(&self) -> Duration {
+        let path = format!("/proc/self/task/{}/schedstat", self.thread.load(Ordering::Relaxed));
+        let waited_ns = std::fs::read_to_string(path).ok().and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+        Duration::from_nanos(waited_ns.unwrap_or(0))
     }
 
     /// Waits for the function and gives what it returned.

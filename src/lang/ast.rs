@@ -132,6 +132,8 @@ pub enum Setting {
     },
     /// EAL arguments, as on DPDK's own command lines.
     Eal(Spanned<String>),
+    /// `set workers 4`: so many, on lcores that Tapline chooses.
+    Workers(Spanned<u64>),
     /// Seeds the flow hash: two brokers with one seed pick the same flows.
     Seed(Spanned<u64>),
     /// What keeps the system's clock.

@@ -81,8 +81,10 @@ pub struct Plan {
 pub struct Settings {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
-    /// Lcores that take part, in whatever stage; `None`: chosen at start.
+    /// Lcores that take part, in whatever stage; `None`: `workers` of them, chosen at start.
     pub lcores: Option<Vec<u32>>,
+    /// Lcores to choose where `lcores` does not name them, at least 1.
+    pub workers: usize,
     /// Which of them does what; `None`: each runs to completion.
     pub stages: Option<Stages>,
     /// Mbufs for each port and socket; `None`: from the ports' descriptors and the workers.
@@ -108,6 +110,7 @@ impl Default for Settings {
         Self {
             burst: 32,
             lcores: None,
+            workers: 1,
             stages: None,
             mempool: None,
             idle: Idle::Poll,

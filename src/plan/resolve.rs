@@ -87,6 +87,8 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
 #[derive(Default)]
 pub(super) struct Definitions<'a> {
     settings: Settings,
+    /// Where the first of `set lcores` and `set workers` stands.
+    placement: Option<(Span, &'static str)>,
     pub ports: Vec<Port<'a>>,
     pub tools: Vec<Tool<'a>>,
     groups: Vec<GroupDefinition<'a>>,
@@ -165,7 +167,10 @@ impl<'a> Resolver<'a> {
 
     fn gather(&mut self, command: &'a Spanned<Command>, definitions: &mut Definitions<'a>) {
         match &command.value {
-            Command::Set(setting) => self.set(setting, &mut definitions.settings),
+            Command::Set(setting) => {
+                self.check_placement(setting, definitions);
+                self.set(setting, &mut definitions.settings);
+            }
             Command::PortAttach { name, device, options } => {
                 if let Some(other) = definitions.ports.iter().find(|port| port.name.value == name.value) {
                     return self.duplicate(NameKind::Port, name, other.name.span);
@@ -293,9 +298,25 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Lcores are named or chosen, not both.
+    fn check_placement(&mut self, setting: &Setting, definitions: &mut Definitions<'a>) {
+        let (span, key) = match setting {
+            Setting::Lcores(lcores) => (lcores.span, "lcores"),
+            Setting::Workers(workers) => (workers.span, "workers"),
+            _ => return,
+        };
+        let (first, other) = *definitions.placement.get_or_insert((span, key));
+        if other != key {
+            let line = self.sources().position(first).line;
+            let message = format!("`set {key}` beside `set {other}`: lcores are named or chosen, not both");
+            self.error(Diagnostic::error(span, message).label(format!("expected one of the two; line {line} has `set {other}`")));
+        }
+    }
+
     fn set(&mut self, setting: &'a Setting, settings: &mut Settings) {
         match setting {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
+            Setting::Workers(workers) => settings.workers = workers.value as usize,
             Setting::Lcores(lcores) => match &lcores.value {
                 ast::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
                 ast::Lcores::Staged { receive, work, transmit } => {

@@ -154,6 +154,8 @@ pub struct PortCounters {
     pub bytes: Counter,
     /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
     pub congested: Counter,
+    /// Of those, frames that the driver cut.
+    pub cut: Counter,
     /// Of that, heartbeats of tools: Tapline's own, and not the input's.
     pub heartbeats: Counter,
     pub heartbeat_bytes: Counter,

@@ -9,6 +9,7 @@ use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters};
 use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
+use crate::datapath::cut::Longest;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::flow_table::FlowCounters;
@@ -37,6 +38,9 @@ pub struct PortTotals {
     pub received_bytes: u64,
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
+    /// Of those, frames that the driver cut without a word.
+    #[serde(skip)]
+    pub cut: u64,
     /// Heartbeats of tools that returned here, which are not among them.
     #[serde(skip)]
     pub heartbeats: u64,
@@ -264,6 +268,7 @@ impl Totals {
             received: sum(&|worker| worker.ports[id].received()),
             received_bytes: sum(&|worker| worker.ports[id].received_bytes()),
             congested: sum(&|worker| worker.ports[id].congested.get()),
+            cut: sum(&|worker| worker.ports[id].cut.get()),
             heartbeats: sum(&|worker| worker.ports[id].heartbeats.get()),
         });
         let rules = (0..first.rules.len()).map(|id| RuleTotals {
@@ -370,6 +375,7 @@ impl Totals {
             received: a.received - b.received,
             received_bytes: a.received_bytes - b.received_bytes,
             congested: a.congested - b.congested,
+            cut: a.cut - b.cut,
             heartbeats: a.heartbeats - b.heartbeats,
         });
         let rules = self.rules.iter().zip(&earlier.rules);
@@ -715,6 +721,9 @@ pub struct PortEntry {
     /// Where heartbeats of tools return: those that did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeats: Option<u64>,
+    /// Where the driver may cut frames without a word: those that it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u64>,
     pub device: String,
     pub driver_name: String,
     pub link_up: bool,
@@ -875,6 +884,7 @@ impl Snapshot {
             let entry = PortEntry {
                 totals,
                 heartbeats: plan.returns_heartbeats(PortId(index)).then_some(totals.heartbeats),
+                cut: Longest::of(&port.devargs).map(|_| totals.cut),
                 device: port.devargs.clone(),
                 driver_name: state.driver_name,
                 link_up: state.link.is_up,

@@ -94,6 +94,32 @@ fn lcores_that_the_machine_lacks_are_refused() {
 }
 
 #[test]
+fn more_workers_than_cpus_are_refused_with_the_numbers() {
+    let said = refusal(&format!("set workers 1000\n{PIPELINE}"));
+    let cpus = std::thread::available_parallelism().expect("CPUs").get();
+    assert!(said.contains(&format!("set workers 1000: this machine gives Tapline {cpus} CPUs (")), "{said}");
+    assert!(said.contains(&format!("use at most {cpus}")), "{said}");
+    let said = refusal(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
+    assert!(said.contains("set workers 2: the EAL arguments say which lcores there are"), "{said}");
+}
+
+#[test]
+fn lcores_are_named_or_chosen_but_not_both() {
+    let lab = Lab::new();
+    for (first, second) in [("workers 2", "lcores 1"), ("lcores receive 0 work 1", "workers 2")] {
+        lab.write("test.pipe", format!("set {first}\nset {second}\n{PIPELINE}"));
+        let said = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"]))).failed(2);
+        let word = |text: &str| text.split(' ').next().expect("a word").to_owned();
+        let column = 6 + word(second).len();
+        assert!(
+            said.contains(&format!("test.pipe:2:{column}: error: `set {}` beside `set {}`", word(second), word(first))),
+            "{said}"
+        );
+        assert!(said.contains(&format!("line 1 has `set {}`", word(first))), "{said}");
+    }
+}
+
+#[test]
 fn a_tool_that_cannot_write_is_named() {
     let said = refusal(&format!("{PIPELINE}port attach out net_pcap1,tx_pcap=no/such/folder.pcap rxq 0\ntool create u port out\n"));
     assert!(said.contains("port out: ") && said.contains("no/such/folder.pcap"), "{said}");

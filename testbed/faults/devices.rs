@@ -67,6 +67,46 @@ fn flap(letter: char, pipeline: &str) {
 }
 
 #[test]
+fn frames_that_net_af_packet_cuts_are_noticed_at_the_start_and_by_their_length() {
+    let Some(pair) = Pair::new('c') else { return };
+    for side in ["near", "far"] {
+        assert!(ip(&format!("-n {} link set {side} mtu 9000", pair.far)), "veth takes jumbo frames");
+    }
+    let bench = Bench::inside(&pair.far);
+    let sizes = [64usize, 1500, 1981, 1982, 1983, 4000, 9000];
+    let packets: Vec<Vec<u8>> = sizes
+        .map(|size| {
+            let mut bytes = crate::support::udp(size as u16, [198, 18, 1, 1], 1024, 64);
+            bytes.resize(size, 0);
+            bytes[16..18].copy_from_slice(&(size as u16 - 14).to_be_bytes());
+            bytes
+        })
+        .into();
+    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    let mut prompt = bench.start(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
+        port attach near net_pcap1,iface=near rxq 0
+        port attach far net_af_packet0,iface=far txq 0
+        port attach out net_pcap2,tx_pcap=@/out.pcap rxq 0
+        tool create send port near
+        tool create got port out
+        rule create 10 from src to send
+        rule create 20 from far to got
+        start",
+    );
+    prompt.wait("all packets come", |stats| stats["ports"]["far"]["received"].as_u64() >= Some(sizes.len() as u64));
+    prompt.wait("cut ones are told of", |stats| stats["ports"]["far"]["cut"] == 3);
+    let run = prompt.quit();
+    assert!(run.last()["ports"]["near"].get("cut").is_none(), "net_pcap does not cut");
+    let lengths: Vec<usize> = bench.read("out.pcap").iter().map(Vec::len).collect();
+    assert_eq!(lengths, [64, 1500, 1981, 1982, 1982, 1982, 1982]);
+    for said in ["far has an MTU of 9000, and net_af_packet takes 1968", "net_af_packet cuts frames to 1982 bytes"] {
+        assert_eq!(run.log.matches(said).count(), 1, "{said} is not in {}", run.log);
+    }
+}
+
+#[test]
 fn interfaces_that_are_taken_away_leave_the_rest_running() {
     let Some(pair) = Pair::new('g') else { return };
     let bench = Bench::inside(&pair.far);

@@ -214,3 +214,45 @@ fn lcores_that_eal_lacks_or_needs_itself_are_refused() {
     let refusal = lab.run(&pipeline("receive 1 work 9"), &[]).failed(1);
     assert!(refusal.contains("it is EAL's main lcore"), "{refusal}");
 }
+
+/// Two workers on CPUs that Tapline chooses; `None` where the machine has one.
+fn two_workers(lab: &Lab, pipeline: &str, flags: &[&str]) -> Option<Account> {
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        eprintln!("skipped: one CPU");
+        return None;
+    }
+    Some(lab.account(&format!("set workers 2\nset idle sleep\nset mempool 8191\n{pipeline}"), flags))
+}
+
+#[test]
+fn workers_that_tapline_chooses_share_ports_of_one_queue() {
+    let lab = Lab::new();
+    let sent = flows(&lab, 3000);
+    let ports: String = (0..4)
+        .map(|port| format!("port attach p{port} net_pcap1{port},rx_pcap=in.pcap\nrule create {port} from p{port} to t{port}\n"))
+        .collect();
+    let tools = pcap_tools(&["t0", "t1", "t2", "t3"]);
+    let Some(account) = two_workers(&lab, &format!("{tools}{ports}"), &[]) else { return };
+    for tool in 0..4 {
+        assert_whole_and_in_order(&packets(&lab.path(&format!("t{tool}.pcap"))), &sent);
+    }
+    let lcores = account.last()["lcores"].as_object().expect("lcores");
+    assert_eq!(lcores.len(), 2);
+    assert!(lcores.values().all(|lcore| lcore["received"] == 6000), "{lcores:?}");
+    for said in ["workers on lcores ", ", chosen: ", "receive queues: lcore ", " polls p0, p2; lcore ", " polls p1, p3"] {
+        assert!(account.stderr.contains(said), "{said} is not in {}", account.stderr);
+    }
+}
+
+#[test]
+fn workers_that_tapline_chooses_get_a_queue_each_of_a_port_that_has_them() {
+    let lab = Lab::new();
+    let pipeline = "port attach in net_null0\ntool create t discard\nrule create 1 from in to t\n";
+    let Some(account) = two_workers(&lab, pipeline, &["--duration", "500ms"]) else { return };
+    let lcores = account.last()["lcores"].as_object().expect("lcores");
+    assert!(lcores.len() == 2 && lcores.values().all(|lcore| number(lcore, "received") > 0), "{lcores:?}");
+    // a port of one queue leaves the other worker without, which is said
+    let pipeline = pipeline.replace("net_null0", "net_null0 rxq 1");
+    let Some(account) = two_workers(&lab, &pipeline, &["--duration", "100ms"]) else { return };
+    assert!(account.stderr.contains("polls in; lcore ") && account.stderr.contains(" polls none; a queue is polled by one worker"));
+}

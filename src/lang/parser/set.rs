@@ -10,6 +10,7 @@ type Key = fn(&mut Line) -> Read<Setting>;
 const KEYS: &[(&str, Key)] = &[
     ("burst", |line| Ok(Setting::Burst(line.value("burst", number(1..=64))?))),
     ("lcores", |line| Ok(Setting::Lcores(placement(line)?))),
+    ("workers", |line| Ok(Setting::Workers(line.value("workers", number(1..=1023))?))),
     ("mempool", |line| Ok(Setting::Mempool(line.value("mempool", count(1..=u32::MAX.into()))?))),
     ("idle", |line| {
         let idle = line.choice("idle", &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))])?;
