@@ -159,6 +159,38 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
 }
 
 #[test]
+fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
+    let [a, b] = ['a', 'b'].map(|side| format!("tl{side}{}", std::process::id()));
+    if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {a} mode tap")) {
+        println!("skipped: tap interfaces cannot be made");
+        return;
+    }
+    assert!(ip(&format!("link delete {a}")));
+    let bench = Bench::new();
+    let mut prompt = bench.start(&format!(
+        "set idle sleep
+        port attach left net_tap0,iface={a}
+        port attach right net_tap1,iface={b}
+        wire create w ports left,right propagate-link
+        start"
+    ));
+    let flags = |name: &str| {
+        let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
+        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0)
+    };
+    let is_up = |name: &str| flags(name) & 1 == 1;
+    let links = |stats: &serde_json::Value| ["left", "right"].map(|port| stats["ports"][port]["link_up"] == true);
+    prompt.wait("both sides are up", |stats| links(stats) == [true, true]);
+    for (own, other) in [(&a, &b), (&b, &a), (&a, &b)] {
+        assert!(ip(&format!("link set {own} down")));
+        prompt.wait("the other side is taken down", |stats| links(stats) == [false, false] && !is_up(other));
+        assert!(ip(&format!("link set {own} up")));
+        prompt.wait("the other side is brought back", |stats| links(stats) == [true, true] && is_up(other));
+    }
+    prompt.quit();
+}
+
+#[test]
 fn a_mempool_that_is_used_up_is_the_ports_loss_and_no_copys() {
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> = (0..9000u16).map(|id| crate::support::udp(id, [198, 18, 0, 1], 1024, 64)).collect();
