@@ -177,9 +177,9 @@ fn flow_hashes() {
     let noted = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
         let open = sketch.open();
         let note = |hash: u64| {
-            let (bucket, bit) = buckets.place(hash);
+            let (bucket, bit) = buckets.open().place(hash);
             open.note(bucket, bit);
-            buckets.slot(bucket)
+            buckets.open().slot(bucket)
         };
         flow_hashes(burst, layers).iter().filter(|&&hash| third(note(hash))).count()
     };
@@ -259,9 +259,9 @@ fn groups() {
         for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
             let open = sketch.open();
             for &hash in burst {
-                let (bucket, bit) = buckets.place(black_box(hash));
+                let (bucket, bit) = buckets.open().place(black_box(hash));
                 open.note(bucket, bit);
-                black_box(buckets.slot(bucket));
+                black_box(buckets.open().slot(bucket));
             }
         }
     });
@@ -270,7 +270,7 @@ fn groups() {
         for &hash in part(&hashes, slice) {
             let bucket = buckets.bucket(black_box(hash));
             stamps.touch(bucket, 7);
-            black_box(buckets.slot(bucket));
+            black_box(buckets.open().slot(bucket));
         }
     });
 }

@@ -47,6 +47,30 @@ pub struct BucketTable {
     shift: u32,
 }
 
+/// A [`BucketTable`] that is read for the length of a burst.
+#[derive(Clone, Copy)]
+pub struct OpenTable<'a> {
+    slots: &'a [Slot],
+    multiplier: u64,
+    /// 6 less than the table's: what is left has 6 bits below the bucket.
+    shift: u32,
+}
+
+impl OpenTable<'_> {
+    /// The bucket of a flow, and which of 64 bits is the flow's in the bucket's [`FlowSketch`].
+    #[inline(always)]
+    pub fn place(&self, hash: u64) -> (usize, u32) {
+        let place = hash.wrapping_mul(self.multiplier) >> self.shift;
+        ((place >> 6) as usize, place as u32 & 63)
+    }
+
+    /// What `bucket` says.
+    #[inline(always)]
+    pub fn slot(&self, bucket: usize) -> Slot {
+        self.slots[bucket]
+    }
+}
+
 impl BucketTable {
     fn new(slots: Arc<[Slot]>, seed: u64) -> BucketTable {
         debug_assert!(slots.len().is_power_of_two() && slots.len() > 1);
@@ -60,24 +84,16 @@ impl BucketTable {
         (hash.wrapping_mul(self.multiplier) >> self.shift) as usize
     }
 
-    /// The bucket of a flow, and which of 64 bits is the flow's in the bucket's [`FlowSketch`].
+    /// The table for the length of a burst.
     #[inline(always)]
-    pub fn place(&self, hash: u64) -> (usize, u32) {
-        // one shift by a variable instead of two
-        let place = hash.wrapping_mul(self.multiplier) >> (self.shift - 6);
-        ((place >> 6) as usize, place as u32 & 63)
+    pub fn open(&self) -> OpenTable<'_> {
+        OpenTable { slots: &self.slots, multiplier: self.multiplier, shift: self.shift - 6 }
     }
 
     /// Which member the flow with this hash goes to: a multiplication and a load.
     #[inline(always)]
     pub fn lookup(&self, hash: u64) -> Slot {
         self.slots[self.bucket(hash)]
-    }
-
-    /// What `bucket` says.
-    #[inline(always)]
-    pub fn slot(&self, bucket: usize) -> Slot {
-        self.slots[bucket]
     }
 
     pub fn slots(&self) -> &[Slot] {
@@ -540,7 +556,7 @@ mod tests {
                 let before = group.table().clone();
                 group.update(states, is_idle);
                 for bucket in 0..1024 {
-                    let (was, now) = (before.slot(bucket), group.table().slot(bucket));
+                    let (was, now) = (before.slots()[bucket], group.table().slots()[bucket]);
                     if let Some(member) = was.member() {
                         prop_assert!(was == now || is_idle(bucket) || states[member] == Down);
                     }

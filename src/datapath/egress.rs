@@ -196,6 +196,13 @@ pub fn egress(
         if selection.is_empty() {
             continue;
         }
+        if let Outlet::Port { txq, line } = outlet
+            && line.is_plain()
+            && made.is_empty()
+        {
+            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, tool);
+            continue;
+        }
         let asked = Asked { selection, origin, polled, tool };
         let by_class = || copies.by_class(index);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
@@ -272,20 +279,18 @@ impl Outlet {
     ) {
         let &Asked { selection, origin, polled, tool } = asked;
         let requested = u64::from(selection.count());
-        tool.requested.add(requested);
+        match self {
+            Outlet::Port { txq, line } if line.is_plain() => {
+                return line.give(&mut txqs[*txq], limit, shared, selection, polled, tool);
+            }
+            _ => tool.requested.add(requested),
+        }
         match self {
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
-                if line.gate.is_none()
-                    && line.merge.is_none()
-                    && let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut line.queue)
-                {
-                    line.note_sent(requested, sent, lost, polled, tool);
-                } else {
-                    line.enter(shared, selection, origin.stamps, by_class, polled, tool);
-                    if line.queue.len() >= limit {
-                        line.transmit(txq, limit, tool);
-                    }
+                line.enter(shared, selection, origin.stamps, by_class, polled, tool);
+                if line.queue.len() >= limit {
+                    line.transmit(txq, limit, tool);
                 }
             }
             Outlet::Handover { ring, line } => {
@@ -334,6 +339,49 @@ impl Line {
     #[inline(always)]
     fn len(&self) -> usize {
         self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
+    }
+
+    /// Takes all copies that there is room for, and sends them as soon and in whatever order they come.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.gate.is_none() && self.merge.is_none()
+    }
+
+    /// Takes copies for a plain line: to the driver, into the queue, or to their end.
+    #[inline(always)]
+    fn give(
+        &mut self,
+        txq: &mut TxQueue,
+        limit: usize,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        polled: Option<u64>,
+        tool: &ToolCounters,
+    ) {
+        let requested = u64::from(selection.count());
+        tool.requested.add(requested);
+        if let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut self.queue) {
+            return self.note_sent(requested, sent, lost, polled, tool);
+        }
+        let before = self.queue.len();
+        let kept = shared.take(selection, &mut self.queue) as u64;
+        count_lost(tool, requested - kept);
+        self.mark(before, polled);
+        tool.note_depth(self.queue.len());
+        if self.queue.len() >= limit {
+            self.transmit(txq, limit, tool);
+        }
+    }
+
+    /// The first packet behind `before` of them is timed, if one came and none is timed yet.
+    #[inline(always)]
+    fn mark(&mut self, before: usize, polled: Option<u64>) {
+        if let Some(polled) = polled
+            && self.marker.is_none()
+            && self.queue.len() > before
+        {
+            self.marker = Some(Marker { ahead: before, polled });
+        }
     }
 
     /// Counts copies that went straight to the driver, and of the rest those that the queue had no room for.
@@ -396,12 +444,7 @@ impl Line {
             merge.take_in(Some((admitted_all, stamps)), &mut self.queue, tool);
             return tool.note_depth(self.len());
         }
-        if let Some(polled) = polled
-            && self.marker.is_none()
-            && self.queue.len() > before
-        {
-            self.marker = Some(Marker { ahead: before, polled });
-        }
+        self.mark(before, polled);
         tool.note_depth(self.queue.len());
     }
 

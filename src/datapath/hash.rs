@@ -171,7 +171,8 @@ pub fn flow_hash_burst(
 ///
 /// # Panics
 /// If `frames` is shorter than the highest selected index says.
-#[inline]
+// apart from other kinds, so that the loop has all registers
+#[inline(never)]
 pub fn plain_hash_burst(seed: u64, frames: &[Frame<'_>], selected: Selection, hashes: &mut [u64; MAX_BURST]) -> Selection {
     const L3: usize = ethernet::HEADER_LEN;
     let mut hashed = Selection::NONE;
@@ -184,8 +185,9 @@ pub fn plain_hash_burst(seed: u64, frames: &[Frame<'_>], selected: Selection, ha
             & ip::has_ports(protocol);
         if is_plain {
             let ports = word(L3 + 20);
-            let source = u64::from(word(L3 + 12)) << 16 | u64::from(ports >> 16);
-            let destination = u64::from(word(L3 + 16)) << 16 | u64::from(ports & 0xffff);
+            let addresses = u64::from(word(L3 + 12)) << 32 | u64::from(word(L3 + 16));
+            let source = (addresses >> 16) & !0xffff | u64::from(ports >> 16);
+            let destination = addresses << 32 >> 16 | u64::from(ports & 0xffff);
             hashes[index] = symmetric(source, destination, domain::IPV4 | u64::from(protocol), seed);
             hashed.0 |= 1 << index;
         }

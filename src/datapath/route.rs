@@ -244,7 +244,8 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
             }
             Target::Group(id) => {
                 let group = &plan.groups[id.0];
-                let table = &facts.live.tables[id.0];
+                let table = facts.live.tables[id.0].open();
+                let members = &group.members[..];
                 let uses = &*facts.uses[id.0];
                 let sketch = uses.flows.open();
                 let counted = &counters.groups[id.0];
@@ -253,26 +254,35 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 let tick = BucketStamps::tick(facts.now_ns);
                 let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
                 let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
-                for index in kept.indices() {
+                let stamps = uses.stamps.as_ref();
+                let mut tool_of = |index: usize| {
                     let (bucket, bit) = table.place(hashes[index]);
-                    if let Some(stamps) = &uses.stamps {
+                    if let Some(stamps) = stamps {
                         stamps.touch(bucket, tick);
                     }
                     sketch.note(bucket, bit);
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
-                        let ToolId(tool) = group.members[member];
-                        if is_plain {
-                            copies.tools[tool].0 |= 1 << index;
-                        } else {
+                        assigned += 1;
+                        return Some(members[member].0);
+                    }
+                    let lost = if slot == Slot::DISCARD { &counted.discarded } else { &counted.down };
+                    lost.add(1);
+                    None
+                };
+                if is_plain {
+                    let tools = &mut copies.tools[..];
+                    kept.indices().for_each(|index| {
+                        if let Some(tool) = tool_of(index) {
+                            tools[tool].0 |= 1 << index;
+                        }
+                    });
+                } else {
+                    kept.indices().for_each(|index| {
+                        if let Some(tool) = tool_of(index) {
                             copies.add(tool, 1 << index, step);
                         }
-                        assigned += 1;
-                    } else if slot == Slot::DISCARD {
-                        counted.discarded.add(1);
-                    } else {
-                        counted.down.add(1);
-                    }
+                    });
                 }
                 counted.assigned.add(assigned);
             }

@@ -251,11 +251,28 @@ impl MbufBurst {
     ///
     /// At most [`MOST_REFERENCES`] selections may name one packet.
     #[inline]
-    pub fn share(&mut self, selections: impl Iterator<Item = Selection>) -> Shared<'_> {
-        let mut planes = Planes::default();
-        for selection in selections {
-            planes.add(Selection(selection.0 & self.all().0));
+    pub fn share(&mut self, selections: impl Iterator<Item = Selection> + Clone) -> Shared<'_> {
+        let (mut any, mut several) = (0, 0);
+        for selection in selections.clone() {
+            several |= any & selection.0;
+            any |= selection.0;
         }
+        let mut planes = Planes::default();
+        if several & self.all().0 == 0 {
+            planes.add(Selection(any & self.all().0));
+        } else {
+            selections.for_each(|selection| planes.add(Selection(selection.0 & self.all().0)));
+            self.add_references(&planes);
+        }
+        free_selected(&self.mbufs, Selection(self.all().0 & !planes.any()));
+        let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
+        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
+        self.count = 0;
+        shared
+    }
+
+    /// Gives every packet as many references as `planes` count; `Shared` accounts for them.
+    fn add_references(&mut self, planes: &Planes) {
         let mbufs = self.mbufs.as_mut_ptr();
         let count = self.count as u32;
         match planes.uniform(self.all()) {
@@ -274,11 +291,6 @@ impl MbufBurst {
             }
             None => {}
         }
-        free_selected(&self.mbufs, Selection(self.all().0 & !planes.any()));
-        let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
-        let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
-        self.count = 0;
-        shared
     }
 
     /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
@@ -336,6 +348,11 @@ impl Planes {
     /// Takes 1 from the packets of `selection`, and gives those that had any.
     #[inline(always)]
     fn take(&mut self, selection: Selection) -> Selection {
+        if self.used <= 1 {
+            let taken = selection.0 & self.planes[0];
+            self.planes[0] ^= taken;
+            return Selection(taken);
+        }
         let taken = selection.0 & self.any();
         let mut borrow = taken;
         for plane in &mut self.planes[..self.used] {
@@ -386,7 +403,7 @@ pub struct Shared<'a> {
 
 impl Shared<'_> {
     /// Moves one reference to each selected packet to the back of `queue`; those that do not fit are freed. The number that fitted.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, selection: Selection, queue: &mut MbufQueue) -> usize {
         let taken = self.planes.take(selection);
         let room = queue.room();
@@ -396,9 +413,7 @@ impl Shared<'_> {
                 if taken == Selection::first(self.count) {
                     slots[..wanted].copy_from_slice(&self.mbufs[..wanted]);
                 } else {
-                    for (slot, index) in slots.iter_mut().zip(taken.indices()) {
-                        *slot = self.mbufs[index];
-                    }
+                    gather(self.mbufs, taken, slots);
                 }
                 wanted
             })
@@ -497,6 +512,23 @@ impl Drop for Alike<'_> {
         while self.left > 0 {
             drop(self.one());
         }
+    }
+}
+
+/// Writes the pointers of the packets that are `selected` to the first of `slots`, of which there are enough.
+#[inline(always)]
+fn gather(mbufs: &[*mut rte_mbuf; MAX_BURST], selected: Selection, slots: &mut [*mut rte_mbuf]) {
+    // by fours, so that the processor can foretell where it ends: what stands behind the last is nothing
+    if let Some(fours) = slots.get_mut(..(selected.count() as usize).next_multiple_of(4)) {
+        let mut bits = selected.0;
+        for four in fours.as_chunks_mut::<4>().0 {
+            for slot in four {
+                *slot = mbufs[(bits | 1 << (MAX_BURST - 1)).trailing_zeros() as usize];
+                bits &= bits.wrapping_sub(1);
+            }
+        }
+    } else {
+        slots.iter_mut().zip(selected.indices()).for_each(|(slot, index)| *slot = mbufs[index]);
     }
 }
 
