@@ -541,6 +541,27 @@ fn hundreds_of_rules_made_of_captured_packets_select_the_same() {
 }
 
 #[test]
+fn one_kind_of_packets_leaves_nothing_behind_that_another_meets() {
+    let nets = (0..400).map(|net| format!("tcp and src net 10.{}.{}.0/24 and dst net 10.{}.0.0/16", net / 16, net % 16, net % 64));
+    let hops = (0..40).map(|hop| format!("udp and ip[8] >= {} and ip[8] <= {}", hop * 6, hop * 6 + 4));
+    let mut rules = Rules::new(nets.chain(hops));
+    let packet = |protocol: u8, at: u8| {
+        let mut packet = vec![0; 60];
+        packet[12..14].copy_from_slice(&[8, 0]);
+        packet[14] = 0x45;
+        packet[22] = at;
+        packet[23] = protocol;
+        packet[26..30].copy_from_slice(&[10, at / 8, at % 16, 1]);
+        packet[30..34].copy_from_slice(&[10, at % 64, 0, 1]);
+        packet
+    };
+    // Few packets of the one kind after many of the other, whose address classes are larger than any number of hops.
+    let packets: Vec<Vec<u8>> = (0..255).map(|at| packet(if at % 16 == 15 { 17 } else { 6 }, at)).collect();
+    assert!(rules.residual.is_empty());
+    assert!(rules.compare(&whole(&packets)) > 16);
+}
+
+#[test]
 fn libpcap_itself_agrees() {
     let Some(packets) = captured(20) else { return };
     let mut rules = Rules::new(COMMON.map(str::to_owned));

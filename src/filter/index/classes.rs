@@ -18,6 +18,58 @@ pub(super) fn starts<'s>(sets: impl Iterator<Item = &'s ValueSet>, max: u32) -> 
     starts
 }
 
+/// The values of one field by which paths they pass.
+pub(super) struct Classes {
+    /// First values of parts of the values, ascending from 0, and the class of each part.
+    pub starts: Vec<u32>,
+    pub classes: Vec<u32>,
+    /// The paths of each class, as bits.
+    pub sets: Vec<Box<[u64]>>,
+    /// The class of packets that do not have the field.
+    pub absent: u32,
+}
+
+impl Classes {
+    /// `tested` are the paths, of `path_count`, that test the field, with the sets that they accept; its values are `0..=max`.
+    pub fn new(tested: &[(usize, &ValueSet)], path_count: usize, max: u32) -> Self {
+        let starts = starts(tested.iter().map(|test| test.1), max);
+        let part = |value: u32| starts.partition_point(|&start| start <= value) - 1;
+        // For each part, the paths whose sets begin or end there.
+        let mut turns: Vec<(usize, usize)> = Vec::new();
+        for &(path, set) in tested {
+            for &(low, high) in set.ranges() {
+                turns.push((part(low), path));
+                turns.extend(high.checked_add(1).filter(|&next| next <= max).map(|next| (part(next), path)));
+            }
+        }
+        turns.sort_unstable();
+        let mut bits = vec![0u64; path_count.div_ceil(64)];
+        bits.iter_mut().enumerate().for_each(|(at, word)| *word = u64::MAX >> (64 - (path_count - at * 64).min(64)));
+        for &(path, _) in tested {
+            bits[path / 64] &= !(1 << (path % 64));
+        }
+        let untested = bits.clone();
+        let mut sets = ClassSets::default();
+        let mut turns = turns.into_iter().peekable();
+        let classes: Vec<u32> = (0..starts.len())
+            .map(|part| {
+                while let Some((_, path)) = turns.next_if(|turn| turn.0 == part) {
+                    bits[path / 64] ^= 1 << (path % 64);
+                }
+                sets.class(&bits)
+            })
+            .collect();
+        let absent = sets.class(&untested);
+        Classes { starts, classes, sets: sets.sets, absent }
+    }
+
+    /// How many paths a class has on average.
+    pub fn paths_per_class(&self) -> u64 {
+        let paths: u64 = self.sets.iter().flatten().map(|word| u64::from(word.count_ones())).sum();
+        paths / self.sets.len() as u64
+    }
+}
+
 /// A map from values to classes that are constant over ranges.
 pub(super) enum ClassTable {
     /// A few ranges: their first values but for the first, which is 0, and their classes.
@@ -35,15 +87,13 @@ const FEW: usize = 16;
 
 /// A map for 32-bit values: a tree of tables over the first 16 bits, the next 8, and the last 8.
 ///
-/// An entry is a class, or `FURTHER` and the number of a table of the next level. The first table of the lower levels is read in vain
-/// where an entry is a class already: which entries are comes in no order that a branch could learn, so there is none. With 1000 rules
-/// and packets that the processor has not learnt, jumps here took a fifth of the index's time.
+/// An entry is a class, or `FURTHER` and where a table of the next level begins. Which of the two comes in no order that a branch could
+/// learn, so there is none: classes stand at the beginning too, each at its own number, and a class leads there and so to itself. With
+/// 1000 rules and packets that the processor has not learnt, jumps here took a fifth of the index's time.
 pub(super) struct Tree {
-    /// 65536 entries.
-    top: Vec<u32>,
-    /// Tables of 256 entries.
-    middle: Vec<u32>,
-    low: Vec<u32>,
+    entries: Vec<u32>,
+    /// Where the 65536 entries of the first level begin, behind the classes.
+    first: usize,
 }
 
 const FURTHER: u32 = 1 << 31;
@@ -70,18 +120,36 @@ impl ClassTable {
         }
     }
 
-    /// Replaces each value by its class.
+    /// The class of one value.
+    #[inline(always)]
+    pub fn class(&self, value: u32) -> u32 {
+        match self {
+            ClassTable::Few { starts, classes } => {
+                let range: u32 = starts.iter().map(|&start| u32::from(start <= value)).sum();
+                classes[range as usize % FEW]
+            }
+            ClassTable::Direct(table) => u32::from(table[value as usize]),
+            ClassTable::Tree(tree) => tree.class(value),
+        }
+    }
+
+    /// Replaces each of the first `count` values by its class, and values that the field cannot have by any.
     #[inline(always)]
     pub fn classify<const N: usize>(&self, values: &mut [u32; N], count: usize) {
         match self {
             ClassTable::Few { starts, classes } => {
-                let mut ranges = [0; N];
-                for &start in starts {
-                    ranges.iter_mut().zip(&*values).for_each(|(range, &value)| *range += u32::from(start <= value));
+                for values in values.as_chunks_mut::<8>().0.iter_mut().take(count.div_ceil(8)) {
+                    let mut ranges = [0; 8];
+                    for &start in starts {
+                        ranges.iter_mut().zip(&*values).for_each(|(range, &value)| *range += u32::from(start <= value));
+                    }
+                    values.iter_mut().zip(ranges).for_each(|(value, range)| *value = classes[range as usize % FEW]);
                 }
-                values.iter_mut().zip(ranges).for_each(|(value, range)| *value = classes[range as usize % FEW]);
             }
-            ClassTable::Direct(table) => values.iter_mut().take(count).for_each(|value| *value = u32::from(table[*value as usize])),
+            ClassTable::Direct(table) => {
+                let class = |value: u32| table.get(value as usize).map_or(0, |&class| u32::from(class));
+                values.iter_mut().take(count).for_each(|value| *value = class(*value));
+            }
             ClassTable::Tree(tree) => values.iter_mut().take(count).for_each(|value| *value = tree.class(*value)),
         }
     }
@@ -89,13 +157,16 @@ impl ClassTable {
 
 impl Tree {
     fn new(starts: &[u32], classes: &[u32]) -> Self {
-        let mut tree = Self { top: Vec::with_capacity(1 << 16), middle: vec![0; 256], low: vec![0; 256] };
+        let class_count = classes.iter().max().map_or(0, |&class| class + 1);
+        let first = class_count as usize;
+        let mut tree = Self { entries: (0..class_count).collect(), first };
+        tree.entries.resize(first + (1 << 16), 0);
         let mut at = 0;
         for prefix in 0..1 << 16 {
             let (from, to) = within(starts, at, prefix << 16, 16);
             at = from;
             let entry = if from == to { classes[from] } else { tree.middle(&starts[from..=to], &classes[from..=to], prefix << 16) };
-            tree.top.push(entry);
+            tree.entries[first + prefix as usize] = entry;
         }
         tree
     }
@@ -110,7 +181,7 @@ impl Tree {
             at = from;
             *entry = if from == to { classes[from] } else { self.low(&starts[from..=to], &classes[from..=to], first) };
         }
-        add(&mut self.middle, &table)
+        self.add(&table)
     }
 
     /// Adds the table for the 256 values from `first` on.
@@ -121,30 +192,29 @@ impl Tree {
             at = within(starts, at, first | last, 0).0;
             *entry = classes[at];
         }
-        add(&mut self.low, &table)
+        self.add(&table)
+    }
+
+    fn add(&mut self, table: &[u32; 256]) -> u32 {
+        let begin = u32::try_from(self.entries.len()).ok().filter(|&begin| begin < FURTHER).expect("fewer than 2^31 entries");
+        self.entries.extend(table);
+        FURTHER | begin
     }
 
     #[inline(always)]
     fn class(&self, value: u32) -> u32 {
-        let entry = self.top[(value >> 16) as usize];
-        let entry = below(&self.middle, entry, value >> 8);
-        below(&self.low, entry, value)
+        let entry = self.entries[self.first + (value >> 16) as usize];
+        let entry = self.below(entry, value >> 8);
+        self.below(entry, value)
     }
-}
 
-/// The entry that `entry` leads to, or `entry` if it is a class.
-#[inline(always)]
-fn below(tables: &[u32], entry: u32, value: u32) -> u32 {
-    // All ones where the entry leads further. Masks, as the compiler makes jumps of `if` here.
-    let further = (entry.cast_signed() >> 31).cast_unsigned();
-    let next = tables[((entry << 8 | value & 0xff) & further) as usize];
-    next & further | entry & !further
-}
-
-fn add(tables: &mut Vec<u32>, table: &[u32; 256]) -> u32 {
-    let number = u32::try_from(tables.len() / 256).ok().filter(|&number| number < 1 << 23).expect("fewer than 2^23 tables");
-    tables.extend(table);
-    FURTHER | number
+    /// The entry that `entry` leads to by the last eight bits of `value`: itself if it is a class.
+    #[inline(always)]
+    fn below(&self, entry: u32, value: u32) -> u32 {
+        // All ones where the entry leads further.
+        let further = (entry.cast_signed() >> 31).cast_unsigned();
+        self.entries[((entry & !FURTHER) + (value & 0xff & further)) as usize]
+    }
 }
 
 /// Of `starts`, looked at from `at` on: the last that is not above `first`, and the last that is not above the end of the `2^bits`
@@ -161,13 +231,13 @@ fn last_at_or_below(starts: &[u32], from: usize, value: u32) -> usize {
 
 /// Sets of numbers that become classes: equal sets get the same class, in order of first appearance.
 #[derive(Default)]
-pub(super) struct ClassSets {
+struct ClassSets {
     ids: HashMap<Box<[u64]>, u32>,
-    pub sets: Vec<Box<[u64]>>,
+    sets: Vec<Box<[u64]>>,
 }
 
 impl ClassSets {
-    pub fn class(&mut self, bits: &[u64]) -> u32 {
+    fn class(&mut self, bits: &[u64]) -> u32 {
         if let Some(&id) = self.ids.get(bits) {
             return id;
         }
@@ -200,9 +270,10 @@ mod tests {
             let near = points.iter().flat_map(|&point| [point, point.wrapping_sub(1), point.wrapping_add(1)]).collect::<Vec<_>>();
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
                 let expected = classes[points.iter().rposition(|&point| point <= probe).unwrap()];
-                let mut class = [probe];
+                let mut class = [probe; 8];
                 table.classify(&mut class, 1);
                 prop_assert_eq!(class[0], expected);
+                prop_assert_eq!(table.class(probe), expected);
             }
         }
     }

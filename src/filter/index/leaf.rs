@@ -1,10 +1,13 @@
-//! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by intersecting bit vectors.
+//! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of
+//! fields (`pairs`) or by intersecting bit vectors.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::classes::{ClassSets, ClassTable, starts};
+use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
 use super::load::{Column, Group, LANES, Load, WordLoad};
+use super::pairs::{Pairs, Round};
+use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::dpdk::Frame;
 
 /// Fields that the paths of one leaf test at most.
@@ -32,6 +35,8 @@ pub(super) struct Leaf {
     /// Rows of paths with no test left.
     always: Vec<u32>,
     shapes: Vec<Shape>,
+    /// What is left after those, in one of two ways.
+    pairs: Option<Pairs>,
     vectors: Option<Vectors>,
 }
 
@@ -65,25 +70,38 @@ impl Leaf {
                 ranged.extend(paths);
             }
         }
-        let vectors = (!ranged.is_empty()).then(|| Vectors::new(ranged, fields));
-        Leaf { always, shapes, vectors }
+        let pairs = if ranged.is_empty() { None } else { Pairs::new(&ranged, fields) };
+        let vectors = (!ranged.is_empty() && pairs.is_none()).then(|| Vectors::new(ranged, fields));
+        Leaf { always, shapes, pairs, vectors }
     }
 
     /// Whether no path ends here.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
+        self.always.is_empty() && self.shapes.is_empty() && self.pairs.is_none() && self.vectors.is_none()
     }
 
-    /// Calls `on_row` for each member of `members`, packets of `frames`, and each row that it matches, perhaps more than once.
+    /// Calls `on_row` for each packet of `packets`, which are of `frames`, and each row that it matches, perhaps more than once.
     #[inline(always)]
-    pub fn matches(&self, frames: &[Frame<'_>], members: &[u8], scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
-        for members in members.chunks(LANES) {
+    pub fn matches(&self, frames: &[Frame<'_>], packets: Selection, scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
+        for &row in &self.always {
+            packets.indices().for_each(|packet| on_row(packet as u8, row));
+        }
+        if let Some(pairs) = &self.pairs {
+            pairs.matches(frames, packets, &mut scratch.pairs, &mut on_row);
+        }
+        if self.shapes.is_empty() && self.vectors.is_none() {
+            return;
+        }
+        let mut members = [0; MAX_BURST];
+        let mut count = 0;
+        for packet in packets.indices() {
+            members[count % MAX_BURST] = packet as u8;
+            count += 1;
+        }
+        for members in members[..count].chunks(LANES) {
             let mut bytes: [&[u8]; LANES] = [&[]; LANES];
             let group = Group::new(frames, members, &mut bytes);
-            for &member in members {
-                self.always.iter().for_each(|&row| on_row(member, row));
-            }
             for shape in &self.shapes {
                 shape.matches(&group, &mut scratch.words, &mut on_row);
             }
@@ -95,10 +113,17 @@ impl Leaf {
 }
 
 /// Values that are read from a group's packets, kept from group to group because clearing them costs more than the reading.
-#[derive(Default)]
 pub(super) struct Scratch {
     words: [Column<u64>; MAX_WORDS],
     values: [Column<u32>; MAX_FIELDS],
+    pairs: Round,
+}
+
+impl Default for Scratch {
+    #[inline(always)]
+    fn default() -> Self {
+        Scratch { words: Default::default(), values: Default::default(), pairs: Round::default() }
+    }
 }
 
 /// Whether all tests of a path are for one value or a few.
@@ -469,38 +494,10 @@ fn intersect<const W: usize>(common: &mut [u64; W], line: &[u64; W]) {
 impl<const W: usize> VectorField<W> {
     /// `tested` are the paths, of `path_count`, that test the field, with the sets that they accept.
     fn new(field: Field, tested: &[(usize, &ValueSet)], path_count: usize) -> Self {
-        let max = field.mask;
-        let starts = starts(tested.iter().map(|test| test.1), max);
-        let part = |value: u32| starts.partition_point(|&start| start <= value) - 1;
-        // For each part, the paths whose sets begin or end there.
-        let mut turns: Vec<(usize, usize)> = Vec::new();
-        for &(path, set) in tested {
-            for &(low, high) in set.ranges() {
-                turns.push((part(low), path));
-                turns.extend(high.checked_add(1).filter(|&next| next <= max).map(|next| (part(next), path)));
-            }
-        }
-        turns.sort_unstable();
-        let mut bits = vec![0u64; path_count.div_ceil(64)];
-        bits.iter_mut().enumerate().for_each(|(at, word)| *word = u64::MAX >> (64 - (path_count - at * 64).min(64)));
-        for &(path, _) in tested {
-            bits[path / 64] &= !(1 << (path % 64));
-        }
-        let untested = bits.clone();
-        let mut sets = ClassSets::default();
-        let mut turns = turns.into_iter().peekable();
-        let classes: Vec<u32> = (0..starts.len())
-            .map(|part| {
-                while let Some((_, path)) = turns.next_if(|turn| turn.0 == part) {
-                    bits[path / 64] ^= 1 << (path % 64);
-                }
-                sets.class(&bits)
-            })
-            .collect();
-        let absent = sets.class(&untested);
-        let table = ClassTable::new(&starts, &classes, max);
+        let Classes { starts, classes, sets, absent } = Classes::new(tested, path_count, field.mask);
+        let table = ClassTable::new(&starts, &classes, field.mask);
         let mut field = VectorField { load: Load::new(field), table, absent, summaries: Vec::new(), lines: Vec::new() };
-        for set in &sets.sets {
+        for set in &sets {
             let lines: Vec<[u64; W]> =
                 set.chunks(W).map(|words| std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))).collect();
             if lines.len() == 1 {

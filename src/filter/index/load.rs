@@ -1,7 +1,6 @@
 //! Reading fields from packets: one packet at a time, or one field of many packets.
 
 use super::field::{Field, Source};
-use crate::datapath::burst::Selection;
 use crate::dpdk::Frame;
 
 /// Packets whose fields are read side by side at most. Of 4 to 16, 6 and 8 were fastest at bursts of 32: there are few of one kind in a
@@ -61,6 +60,9 @@ enum Base {
 }
 
 impl Load {
+    /// Reads nothing of use.
+    pub const NONE: Load = Load { base: Base::Frame, width: 1, offset: 0, mask: 0 };
+
     pub fn new(field: Field) -> Self {
         let (base, offset, width) = match field.source {
             Source::Len => (Base::Len, 0, 4),
@@ -88,27 +90,6 @@ impl Load {
         Some(value & self.mask)
     }
 
-    /// Calls `on_value` for each packet of `packets`, with the field's value if the packet has it.
-    #[inline(always)]
-    pub fn load_selected(self, frames: &[Frame<'_>], packets: Selection, mut on_value: impl FnMut(usize, Option<u32>)) {
-        let mask = self.mask;
-        match (self.base, self.width) {
-            (Base::Frame, 2) => {
-                for packet in packets.indices() {
-                    let bytes = first_chunk(frames[packet].bytes(), self.offset as usize);
-                    on_value(packet, bytes.map(|bytes| u32::from(u16::from_be_bytes(bytes)) & mask));
-                }
-            }
-            (Base::Frame, 1) => {
-                for packet in packets.indices() {
-                    let bytes = first_chunk(frames[packet].bytes(), self.offset as usize);
-                    on_value(packet, bytes.map(|[byte]| u32::from(byte) & mask));
-                }
-            }
-            _ => packets.indices().for_each(|packet| on_value(packet, self.load(&frames[packet]))),
-        }
-    }
-
     /// Reads the field of all members, 0 for those that do not have it. Gives the latter, bit by bit.
     #[inline(always)]
     pub fn load_all(self, group: &Group<'_>, values: &mut Column<u32>) -> u32 {
@@ -123,6 +104,33 @@ impl Load {
             2 => load_each(base, offset, group, |lane, bytes| values[lane] = u32::from(u16::from_be_bytes(bytes)) & mask),
             _ => load_each(base, offset, group, |lane, [byte]| values[lane] = u32::from(byte) & mask),
         }
+    }
+}
+
+/// Reads one field of up to four bytes by one load of four, for packets that surely have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Word {
+    /// Where the four bytes begin; they end with the field, unless they would begin before the bytes do.
+    start: u32,
+    shift: u32,
+    mask: u32,
+}
+
+impl Word {
+    /// Reads 0.
+    pub const NONE: Word = Word { start: 0, shift: 0, mask: 0 };
+
+    /// For a field in the packet's bytes, not its length on the wire.
+    pub fn new(load: Load) -> Self {
+        let end = load.offset.saturating_add(load.width.into());
+        let start = end.saturating_sub(4);
+        Word { start, shift: 8 * (start + 4 - end), mask: load.mask }
+    }
+
+    /// The field's value, counting from `base`; `None` where fewer than four bytes can be read, though the field may be there.
+    #[inline(always)]
+    pub fn read(self, bytes: &[u8], base: usize) -> Option<u32> {
+        first_chunk(bytes, base + self.start as usize).map(|word| u32::from_be_bytes(word) >> (self.shift & 31) & self.mask)
     }
 }
 
@@ -214,7 +222,7 @@ pub(super) fn first_chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8
 }
 
 #[inline(always)]
-fn header_bytes(bytes: &[u8], at: u32) -> Option<usize> {
+pub(super) fn header_bytes(bytes: &[u8], at: u32) -> Option<usize> {
     bytes.get(at as usize).map(|byte| usize::from(byte & 0xf) << 2)
 }
 

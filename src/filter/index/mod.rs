@@ -9,6 +9,7 @@ mod classes;
 mod field;
 mod leaf;
 mod load;
+mod pairs;
 mod path;
 mod prefixes;
 
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
 use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
-use self::load::Load;
+use self::load::{Load, Word};
 use super::program::Insn;
 use crate::datapath::burst::{MAX_BURST, Selection, Touched};
 use crate::dpdk::Frame;
@@ -27,6 +28,12 @@ use crate::dpdk::Frame;
 pub struct Index {
     /// A branch leads to later branches and to leaves only. Packets start at the first, or at the first leaf where there is none.
     branches: Vec<Branch>,
+    /// One for each branch, then one for each leaf, which leads to itself.
+    steps: Vec<Step>,
+    /// The targets of all steps.
+    targets: Vec<Node>,
+    /// Steps after which every packet is at its leaf.
+    depth: usize,
     leaves: Vec<Leaf>,
 }
 
@@ -38,14 +45,23 @@ struct Branch {
     load: Load,
     /// Where to go on for packets that do not have the field.
     absent: Node,
-    /// Where to go on, by value.
-    table: Vec<Node>,
+}
+
+/// A branch as it is taken without jumps by packets that surely have its field.
+struct Step {
+    word: Word,
+    /// Where in the targets those of the value 0 begin; the other values' follow.
+    targets: u32,
 }
 
 /// Classes of values that a branch's field may have.
-const MAX_BRANCH_CLASSES: usize = 16;
-/// Branches and leaves at which the packets of a burst are brought together at most.
+const MAX_BRANCH_CLASSES: usize = 8;
+/// Leaves at which the packets of a burst are brought together at most.
 const MAX_GROUPED: usize = 64;
+/// Steps that are taken without jumps at most.
+const MAX_DEPTH: usize = 8;
+/// Bytes in which the first headers stand of a packet that was not cut: the shortest of Ethernet.
+const HEAD: usize = 60;
 /// Branches and leaves at most.
 const MAX_NODES: usize = 4096;
 
@@ -99,8 +115,8 @@ impl Index {
             selections[row as usize].0 |= 1 << packet;
             touched.mark(row as usize);
         };
-        if self.branches.len() + self.leaves.len() <= MAX_GROUPED {
-            self.select_by_node(frames, on_row);
+        if self.leaves.len() <= MAX_GROUPED {
+            self.select_by_leaf(frames, on_row);
         } else {
             self.select_one_by_one(frames, on_row);
         }
@@ -108,50 +124,73 @@ impl Index {
 
     /// Brings packets of the same headers together, so that their fields are read and looked up side by side.
     #[inline(always)]
-    fn select_by_node(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+    fn select_by_leaf(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
         let mut scratch = Scratch::default();
-        let mut at_node = [Selection::NONE; MAX_GROUPED];
-        at_node[0] = Selection::first(frames.len());
-        for (number, branch) in self.branches.iter().enumerate() {
-            let packets = at_node[number % MAX_GROUPED];
-            branch.load.load_selected(frames, packets, |packet, value| {
-                at_node[usize::from(branch.next(value)) % MAX_GROUPED].0 |= 1 << packet;
-            });
-        }
-        for (leaf, &packets) in self.leaves.iter().zip(&at_node[self.branches.len() % MAX_GROUPED..]) {
+        let mut at_leaf = [Selection::NONE; MAX_GROUPED];
+        self.find_leaves(frames, &mut at_leaf);
+        for (leaf, &packets) in self.leaves.iter().zip(&at_leaf) {
             if packets.is_empty() || leaf.is_empty() {
                 continue;
             }
-            let mut members = [0; MAX_BURST];
-            let mut count = 0;
-            for packet in packets.indices() {
-                members[count % MAX_BURST] = packet as u8;
-                count += 1;
-            }
-            leaf.matches(frames, &members[..count], &mut scratch, &mut on_row);
+            leaf.matches(frames, packets, &mut scratch, &mut on_row);
         }
     }
 
-    /// For so many branches and leaves that few packets would meet in one.
+    /// For so many leaves that few packets would meet in one.
     fn select_one_by_one(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
         let mut scratch = Scratch::default();
-        for (packet, frame) in (0u8..).zip(frames) {
-            let mut node = 0;
-            while let Some(branch) = self.branches.get(node) {
-                node = usize::from(branch.next(branch.load.load(frame)));
-            }
-            self.leaves[node - self.branches.len()].matches(frames, &[packet], &mut scratch, &mut on_row);
+        for (packet, frame) in frames.iter().enumerate() {
+            self.leaves[self.leaf_of(frame)].matches(frames, Selection(1 << packet), &mut scratch, &mut on_row);
         }
     }
-}
 
-impl Branch {
-    #[inline(always)]
-    fn next(&self, value: Option<u32>) -> Node {
-        value.map_or(self.absent, |value| self.table[value as usize])
+    /// Adds each packet to the leaf that it comes to.
+    ///
+    /// Which headers the next packet has cannot be foreseen, so all packets take as many steps, without a jump among them.
+    #[inline(never)]
+    fn find_leaves(&self, frames: &[Frame<'_>], at_leaf: &mut [Selection; MAX_GROUPED]) {
+        let Some(first) = self.steps.first() else {
+            return;
+        };
+        let (steps, targets) = (&self.steps[..], &self.targets[..]);
+        let value = |word: Word, frame: &Frame<'_>| frame.bytes().first_chunk::<HEAD>().and_then(|head| word.read(head, 0));
+        let mut nodes = [0; MAX_BURST];
+        let mut short = if self.depth > MAX_DEPTH { Selection::first(frames.len()).0 } else { 0 };
+        // One step of all packets before the next, as each of a packet's waits for the one before.
+        for (packet, (node, frame)) in nodes.iter_mut().zip(frames).enumerate() {
+            match value(first.word, frame) {
+                Some(value) => *node = targets[value as usize],
+                None => short |= 1 << packet,
+            }
+        }
+        for _ in 1..self.depth.min(MAX_DEPTH) {
+            for (packet, (node, frame)) in nodes.iter_mut().zip(frames).enumerate() {
+                let step = &steps[usize::from(*node)];
+                match value(step.word, frame) {
+                    Some(value) => *node = targets[(step.targets + value) as usize],
+                    None => short |= 1 << packet,
+                }
+            }
+        }
+        for packet in Selection(short).indices() {
+            nodes[packet] = (self.branches.len() + self.leaf_of(&frames[packet])) as Node;
+        }
+        for (packet, node) in nodes.iter().take(frames.len()).enumerate() {
+            at_leaf[(usize::from(*node) - self.branches.len()) % MAX_GROUPED].0 |= 1 << packet;
+        }
+    }
+
+    /// The number of the leaf that a packet comes to, also where it lacks a branch's field.
+    #[inline(never)]
+    fn leaf_of(&self, frame: &Frame<'_>) -> usize {
+        let mut node = 0;
+        while let Some(branch) = self.branches.get(node) {
+            let value = branch.load.load(frame);
+            node = usize::from(value.map_or(branch.absent, |value| self.targets[(self.steps[node].targets + value) as usize]));
+        }
+        node - self.branches.len()
     }
 }
-
 /// Programs that must be left out, ascending.
 struct Unfit(Vec<usize>);
 
@@ -231,16 +270,35 @@ impl Builder {
         let number = |node: usize| {
             Node::try_from(if node < LEAF { numbers[node] } else { order.len() + node - LEAF }).expect("at most MAX_NODES")
         };
-        let branches = order.iter().map(|&branch| {
+        let mut index = Index { branches: Vec::new(), steps: Vec::new(), targets: Vec::new(), depth: 0, leaves: Vec::new() };
+        let add = |index: &mut Index, word: Word| {
+            index.steps.push(Step { word, targets: u32::try_from(index.targets.len()).expect("MAX_NODES tables of 65536 values") });
+        };
+        for &branch in &order {
             let BuildBranch { field, absent, ref starts, ref nodes } = self.branches[branch];
-            let mut table = vec![0; self.fields[field].mask as usize + 1];
+            let load = Load::new(self.fields[field]);
+            add(&mut index, Word::new(load));
+            index.branches.push(Branch { load, absent: number(absent) });
             for (at, &node) in nodes.iter().enumerate() {
-                let end = starts.get(at + 1).map_or(table.len(), |&next| next as usize);
-                table[starts[at] as usize..end].fill(number(node));
+                let end = starts.get(at + 1).map_or(self.fields[field].mask as usize + 1, |&next| next as usize);
+                index.targets.extend(std::iter::repeat_n(number(node), end - starts[at] as usize));
             }
-            Branch { load: Load::new(self.fields[field]), absent: number(absent), table }
-        });
-        Index { branches: branches.collect(), leaves: std::mem::take(&mut self.leaves) }
+        }
+        for leaf in 0..self.leaves.len() {
+            add(&mut index, Word::NONE);
+            index.targets.push(number(LEAF + leaf));
+        }
+        // The longest way: a branch leads to later ones only.
+        let mut depths = vec![0; order.len()];
+        for (at, &branch) in order.iter().enumerate() {
+            index.depth = index.depth.max(depths[at] + 1);
+            let BuildBranch { absent, ref nodes, .. } = self.branches[branch];
+            for &next in nodes.iter().chain([&absent]).filter(|&&next| next < LEAF) {
+                depths[numbers[next]] = depths[numbers[next]].max(depths[at] + 1);
+            }
+        }
+        index.leaves = std::mem::take(&mut self.leaves);
+        index
     }
 
     /// Appends to `order` the branches that `node` leads to, each behind those that it leads to itself.
@@ -320,7 +378,7 @@ impl Builder {
         let is_header = |field: &Field| matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff;
         let mut candidates: Vec<usize> = (0..uses.len())
             .filter(|&field| {
-                uses[field] * 16 > paths.len() && is_header(&self.fields[field]) && decided.binary_search(&field).is_err()
+                uses[field] * 3 > paths.len() && is_header(&self.fields[field]) && decided.binary_search(&field).is_err()
             })
             .collect();
         // Of equally used fields, the one that programs look at first.
