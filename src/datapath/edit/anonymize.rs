@@ -574,7 +574,7 @@ impl Walk<'_> {
     /// The packet that an error quotes, as far as it goes.
     fn quoted(&mut self, at: usize, ethertype: u16, depth: usize) -> Step {
         if at >= self.bytes.len() {
-            return if self.has_rest { Err(NeedsWhole) } else { Ok(()) };
+            return self.end();
         }
         let stack = parse::network_stack(self.bytes, at, ethertype);
         if self.has_rest && (stack.is_cut() || stack.l4().is_none_or(|l4| l4 + 64 > self.bytes.len())) {
@@ -585,21 +585,21 @@ impl Walk<'_> {
 
     /// RFC 792; RFC 1256 (router advertisements).
     fn icmp(&mut self, at: usize, depth: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return Ok(()) };
+        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
         match kind {
             3 | 4 | 11 | 12 => self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV4, depth),
             5 => {
                 self.ipv4_address(at + 4)?;
                 self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV4, depth)
             }
-            9 => self.ipv4_addresses(at + icmp::HEADER_LEN, self.byte(at + 4), 4 * self.byte(at + 5).max(1)),
+            9 => self.ipv4_addresses(at + icmp::HEADER_LEN, self.byte(at + 4)?, 4 * self.byte(at + 5)?.max(1)),
             _ => Ok(()),
         }
     }
 
     /// RFC 4443 (errors), RFC 4861 (neighbour discovery), RFC 2710 and RFC 3810 (multicast listeners).
     fn icmpv6(&mut self, at: usize, depth: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return Ok(()) };
+        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
         match kind {
             1..=4 => self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV6, depth),
             133 => self.discovery_options(at + 8, depth),
@@ -616,18 +616,18 @@ impl Walk<'_> {
             130..=132 => {
                 self.ipv6_address(at + 8)?;
                 // Sources of a version 2 query (RFC 3810, 5.1).
-                let sources = if kind == 130 { self.count(at + 26) } else { 0 };
+                let sources = if kind == 130 { self.count(at + 26)? } else { 0 };
                 self.ipv6_addresses(at + 28, sources)
             }
             143 => {
                 let mut record = at + 8;
-                for _ in 0..self.count(at + 6) {
-                    let sources = self.count(record + 2);
-                    let auxiliary = 4 * self.byte(record + 1);
+                for _ in 0..self.count(at + 6)? {
+                    let sources = self.count(record + 2)?;
+                    let auxiliary = 4 * self.byte(record + 1)?;
                     self.ipv6_addresses(record + 4, 1 + sources)?;
                     record += 4 + 16 * (1 + sources) + auxiliary;
                     if record >= self.bytes.len() {
-                        break;
+                        return self.end();
                     }
                 }
                 Ok(())
@@ -669,42 +669,51 @@ impl Walk<'_> {
 
     /// RFC 2236, RFC 3376.
     fn igmp(&mut self, at: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return Ok(()) };
+        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
         match kind {
             0x22 => {
                 let mut record = at + 8;
-                for _ in 0..self.count(at + 6) {
-                    let sources = self.count(record + 2);
-                    let auxiliary = 4 * self.byte(record + 1);
+                for _ in 0..self.count(at + 6)? {
+                    let sources = self.count(record + 2)?;
+                    let auxiliary = 4 * self.byte(record + 1)?;
                     self.ipv4_addresses(record + 4, 1 + sources, 4)?;
                     record += 4 + 4 * (1 + sources) + auxiliary;
                     if record >= self.bytes.len() {
-                        break;
+                        return self.end();
                     }
                 }
                 Ok(())
             }
             0x11 | 0x12 | 0x16 | 0x17 => {
                 self.ipv4_address(at + 4)?;
-                let sources = if kind == 0x11 { self.count(at + 10) } else { 0 };
+                let sources = if kind == 0x11 { self.count(at + 10)? } else { 0 };
                 self.ipv4_addresses(at + 12, sources, 4)
             }
             _ => Ok(()),
         }
     }
 
-    fn byte(&self, at: usize) -> usize {
-        self.bytes.get(at).map_or(0, |byte| usize::from(*byte))
+    /// What is looked for lies behind the bytes that are here.
+    fn end(&self) -> Step {
+        if self.has_rest { Err(NeedsWhole) } else { Ok(()) }
     }
 
-    fn count(&self, at: usize) -> usize {
-        u16_at(self.bytes, at).map_or(0, usize::from)
+    /// 0 where the packet ends before.
+    fn byte(&self, at: usize) -> Result<usize, NeedsWhole> {
+        let Some(byte) = self.bytes.get(at) else { return self.end().map(|()| 0) };
+        Ok(usize::from(*byte))
+    }
+
+    /// As `byte`, of a number of two.
+    fn count(&self, at: usize) -> Result<usize, NeedsWhole> {
+        let Some(count) = u16_at(self.bytes, at) else { return self.end().map(|()| 0) };
+        Ok(usize::from(count))
     }
 
     fn ipv4_addresses(&mut self, at: usize, count: usize, stride: usize) -> Step {
         for place in (at..).step_by(stride).take(count) {
             if place >= self.bytes.len() {
-                return if self.has_rest { Err(NeedsWhole) } else { Ok(()) };
+                return self.end();
             }
             self.ipv4_address(place)?;
         }
@@ -714,7 +723,7 @@ impl Walk<'_> {
     fn ipv6_addresses(&mut self, at: usize, count: usize) -> Step {
         for place in (at..).step_by(16).take(count) {
             if place >= self.bytes.len() {
-                return if self.has_rest { Err(NeedsWhole) } else { Ok(()) };
+                return self.end();
             }
             self.ipv6_address(place)?;
         }
@@ -870,6 +879,36 @@ mod tests {
 
     fn ipv6(address: &str) -> u128 {
         address.parse::<Ipv6Addr>().expect("an address").to_bits()
+    }
+
+    /// Multicast reports, whose records have each their sources and four bytes times `auxiliary` behind them.
+    fn report(head: &[u8], len: usize, records: &[(u16, u8)]) -> Vec<u8> {
+        let mut frame = head.to_vec();
+        frame.extend([0, 0, 0, 0, 0, 0]);
+        frame.extend((records.len() as u16).to_be_bytes());
+        for &(sources, auxiliary) in records {
+            frame.extend([4, auxiliary]);
+            frame.extend(sources.to_be_bytes());
+            frame.extend(std::iter::repeat_n(7, len * (1 + usize::from(sources)) + 4 * usize::from(auxiliary)));
+        }
+        let at = head.len();
+        frame[at] = if len == 16 { 143 } else { 0x22 };
+        frame
+    }
+
+    #[test]
+    fn reports_whose_records_go_on_behind_the_front_need_the_whole_packet() {
+        let mut ipv6 = vec![0; 54];
+        (ipv6[12], ipv6[13], ipv6[14], ipv6[20]) = (0x86, 0xdd, 0x60, ip::ICMPV6);
+        let mut ipv4 = vec![0; 34];
+        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, IGMP);
+        // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
+        for (frame, behind) in [(report(&ipv6, 16, &[(10, 4), (1, 0)]), 258), (report(&ipv4, 4, &[(40, 0), (8, 2), (3, 0)]), 258)] {
+            let mut whole = frame.clone();
+            assert_eq!(anonymizer(0, 0).walk(&mut whole, false), Ok(()));
+            assert_ne!(whole[behind + 4..], frame[behind + 4..], "the addresses behind are replaced");
+            assert_eq!(anonymizer(0, 0).walk(&mut frame.clone()[..256], true), Err(NeedsWhole));
+        }
     }
 
     #[test]
