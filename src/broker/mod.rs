@@ -389,6 +389,13 @@ impl Broker {
         }
     }
 
+    /// What came too late for the last look. Every worker has stopped.
+    pub fn last_words(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.watch_cuts(&mut lines);
+        lines
+    }
+
     /// Says once of each port that its driver cuts frames.
     fn watch_cuts(&mut self, lines: &mut Vec<String>) {
         self.guards.cut.resize(self.plan.ports.len(), false);

@@ -99,6 +99,9 @@ pub fn run(args: &Args) -> Status {
     }
     let went_well = session.watch(prompt.as_ref(), &is_ended);
     let ended = broker.stop();
+    for line in broker.last_words() {
+        eprintln!("{line}");
+    }
     for line in broker.log() {
         eprintln!("dpdk: {line}");
     }
