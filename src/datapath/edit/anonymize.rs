@@ -220,16 +220,15 @@ impl Anonymizer {
         if self.plain(draft.front_mut()) {
             return Ok(());
         }
-        if draft.rest > 0 {
-            draft.layers()?;
-        }
-        let has_rest = draft.rest > 0;
-        self.walk(draft.front_mut(), has_rest)
+        let shown = if draft.rest > 0 { Some(draft.layers()?.inner.l3()) } else { None };
+        self.walk(draft.front_mut(), shown)
     }
 
-    /// Replaces the addresses of any frame; `has_rest` says that more of it exists.
-    fn walk(&mut self, bytes: &mut [u8], has_rest: bool) -> Step {
-        let mut walk = Walk { bytes, has_rest, covers: Covers::new(), anonymizer: self };
+    /// Replaces the addresses of any frame. Where more of it exists, `shown` is where the innermost network header begins of which it is
+    /// known that `bytes` have all that is looked at.
+    fn walk(&mut self, bytes: &mut [u8], shown: Option<usize>) -> Step {
+        let (has_rest, shown) = (shown.is_some(), shown.unwrap_or(usize::MAX));
+        let mut walk = Walk { bytes, has_rest, shown, covers: Covers::new(), anonymizer: self };
         let stack = parse::ethernet_stack(walk.bytes, 0);
         walk.stack(stack, MAX_DEPTH)
     }
@@ -256,6 +255,7 @@ struct Walk<'a> {
     bytes: &'a mut [u8],
     /// More of the packet exists than `bytes`.
     has_rest: bool,
+    shown: usize,
     covers: Covers,
     anonymizer: &'a mut Anonymizer,
 }
@@ -346,6 +346,10 @@ impl Walk<'_> {
     /// A stack of headers, and with `inner` the tunnel that it may carry. `depth` more may follow.
     fn stack(&mut self, stack: Stack, depth: usize) -> Step {
         let l3 = stack.l3();
+        // deeper than parse goes: what this is may be decided by bytes that are not here
+        if l3 > self.shown {
+            return Err(NeedsWhole);
+        }
         if depth == 0 {
             return self.wipe(l3);
         }
@@ -577,9 +581,6 @@ impl Walk<'_> {
             return self.end();
         }
         let stack = parse::network_stack(self.bytes, at, ethertype);
-        if self.has_rest && (stack.is_cut() || stack.l4().is_none_or(|l4| l4 + 64 > self.bytes.len())) {
-            return Err(NeedsWhole);
-        }
         self.stack(stack, depth - 1)
     }
 
@@ -865,7 +866,7 @@ mod tests {
             let is_expected = version == 0x45 && fragment & 0x3fff == 0 && !(is_udp && inner) && frame.len() >= 52;
             prop_assert_eq!(is_plain, is_expected);
             if is_plain {
-                prop_assert!(anonymizer.walk(&mut long, false).is_ok());
+                prop_assert!(anonymizer.walk(&mut long, None).is_ok());
                 prop_assert_eq!(short, long);
             } else {
                 prop_assert_eq!(short, frame);
@@ -905,9 +906,9 @@ mod tests {
         // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
         for (frame, behind) in [(report(&ipv6, 16, &[(10, 4), (1, 0)]), 258), (report(&ipv4, 4, &[(40, 0), (8, 2), (3, 0)]), 258)] {
             let mut whole = frame.clone();
-            assert_eq!(anonymizer(0, 0).walk(&mut whole, false), Ok(()));
+            assert_eq!(anonymizer(0, 0).walk(&mut whole, None), Ok(()));
             assert_ne!(whole[behind + 4..], frame[behind + 4..], "the addresses behind are replaced");
-            assert_eq!(anonymizer(0, 0).walk(&mut frame.clone()[..256], true), Err(NeedsWhole));
+            assert_eq!(anonymizer(0, 0).walk(&mut frame.clone()[..256], Some(usize::MAX)), Err(NeedsWhole));
         }
     }
 
