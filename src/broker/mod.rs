@@ -33,6 +33,7 @@ use crate::stats::snapshot::{LcoreState, PortState, RuleTotals, Snapshot, Stages
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
+use health::Observation;
 use neighbours::Neighbours;
 use recorder::Recorder;
 use reload::{Fixed, Retiring};
@@ -153,11 +154,7 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// The running plan.
-    pub fn shared_plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan)
-    }
-
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
@@ -252,7 +249,7 @@ impl Broker {
         });
         let captures = self.recorders.iter().filter_map(|recorder| {
             let failure = recorder.failure()?;
-            log.extend(self.watch.write_failed(recorder.tool, now_ns));
+            log.extend(self.watch.observe(recorder.tool, Observation::WriteFailed, now_ns));
             Some(format!("tool {}: {failure}", self.plan.tools[recorder.tool.0].name))
         });
         let failures: Vec<String> = replays.chain(captures).collect();
@@ -277,7 +274,8 @@ impl Broker {
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
         let place = self.plan.tools.iter().position(|tool| tool.name == name && tool.wire.is_none());
         let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
-        Ok(self.watch.command(tool, is_drained, clock::now_ns()))
+        let observation = if is_drained { Observation::Drain } else { Observation::Enable };
+        Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }
 
     /// Forgets what was counted so far; the identities are still judged over everything.

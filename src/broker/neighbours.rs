@@ -87,7 +87,7 @@ impl Probe {
         if !self.prober.answered(sequence) {
             return Vec::new();
         }
-        watch.probed(self.tool, self.question.observation(true), now_ns)
+        watch.observe(self.tool, self.question.observation(true), now_ns)
     }
 }
 
@@ -194,7 +194,7 @@ impl Neighbours {
     fn probe(&mut self, now_ns: u64, watch: &mut Watch, log: &mut Vec<String>) {
         for Probe { tool, port, question, prober } in &mut self.probes {
             while prober.expire(self.clock_ns) {
-                log.extend(watch.probed(*tool, question.observation(false), now_ns));
+                log.extend(watch.observe(*tool, question.observation(false), now_ns));
             }
             let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) = self.ports.iter_mut().find(|known| known.port == *port)
             else {

@@ -102,12 +102,9 @@ impl Recorder {
         let target = Target::at(&path).map_err(refused)?;
         let mut ports = plan.ports_to(tool);
         if plan.settings.is_changeable {
-            ports.extend(
-                (0..plan.ports.len())
-                    .map(PortId)
-                    .filter(|port| plan.ports[port.0].rxq != Some(0) && !ports.contains(port))
-                    .collect::<Vec<_>>(),
-            );
+            let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);
+            let others: Vec<PortId> = (0..plan.ports.len()).map(PortId).filter(is_other).collect();
+            ports.extend(others);
         }
         let names = ports.iter().map(|port| plan.ports[port.0].name.clone()).collect();
         let mut interfaces = vec![None; plan.ports.len()];

@@ -136,7 +136,6 @@ impl Broker {
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
     pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
-        self.collect();
         if let Some(lcore) = self.exchanging() {
             return Err(Error::Refused(format!("lcore {} has not taken up the change before; try again", lcore.0)));
         }
@@ -223,7 +222,6 @@ impl Broker {
         let counters = std::mem::replace(&mut self.counters, counters);
         self.retiring = Some(Retiring { is_over: vec![false; self.seats.len()], counters, rules });
         self.plan = plan;
-        self.collect();
         Ok(log)
     }
 
@@ -234,14 +232,14 @@ impl Broker {
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let Some(retiring) = &mut self.retiring else { return };
         for (seat, is_over) in self.seats.iter().zip(&mut retiring.is_over) {
             *is_over |= seat.exchange.collect().is_some();
         }
         if retiring.is_over.iter().all(|&is_over| is_over) {
             for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
-                add(past, &ended);
+                past.add(&ended);
             }
             self.retiring = None;
         }
@@ -256,15 +254,6 @@ impl Broker {
         }
         totals
     }
-}
-
-fn add(sum: &mut RuleTotals, more: &RuleTotals) {
-    sum.matched += more.matched;
-    sum.duplicates += more.duplicates;
-    sum.sampled_out += more.sampled_out;
-    sum.flows.begun += more.flows.begun;
-    sum.flows.over += more.flows.over;
-    sum.flows.evicted += more.flows.evicted;
 }
 
 #[cfg(test)]

@@ -297,8 +297,8 @@ pub(super) fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32
     if port.rxq == Some(0) {
         return 0;
     }
-    let queues: usize = usize::from(gives_copies(plan, PortId(index)))
-        * plan.tools.iter().map(|tool| if tool.order_ns.is_some() { 2 * queued(tool) } else { queued(tool) }).sum::<usize>();
+    let of_tool = |tool: &ToolPlan| if tool.order_ns.is_some() { 2 * queued(tool) } else { queued(tool) };
+    let queues = if gives_copies(plan, PortId(index)) { plan.tools.iter().map(of_tool).sum() } else { 0 };
     let wanted = least_pool(port, workers)
         .saturating_add(ring_reserve(plan, index))
         .saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));

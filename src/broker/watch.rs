@@ -251,7 +251,7 @@ impl Watch {
             self.tools[index].sent = sent;
             self.tools[index].health.excuse(excused_ns, now_ns);
             for observation in observations {
-                is_changed |= self.observe(ToolId(index), observation, now_ns, &mut log);
+                is_changed |= self.judge(ToolId(index), observation, now_ns, &mut log);
             }
         }
         if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0)) && self.update_groups(now_ns, &mut log) {
@@ -263,11 +263,11 @@ impl Watch {
         log
     }
 
-    /// `tool drain`, `tool enable`. Gives lines for the log.
-    pub fn command(&mut self, tool: ToolId, is_drained: bool, now_ns: u64) -> Vec<String> {
+    /// Takes note of what happened to a tool outside its counters: a command, a probe that was answered or lost, a file that could not be
+    /// written. Gives lines for the log.
+    pub fn observe(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
         let mut log = Vec::new();
-        let observation = if is_drained { Observation::Drain } else { Observation::Enable };
-        if self.observe(tool, observation, now_ns, &mut log) {
+        if self.judge(tool, observation, now_ns, &mut log) {
             self.update_groups(now_ns, &mut log);
             self.cell.publish(self.live());
         }
@@ -279,30 +279,10 @@ impl Watch {
         let mut log = Vec::new();
         // of one that is gone the last address stays: what is on its way to it may still arrive
         self.next_hops[tool.0] = mac.or(self.next_hops[tool.0]);
-        if self.observe(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
+        if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
             self.update_groups(now_ns, &mut log);
         }
         self.cell.publish(self.live());
-        log
-    }
-
-    /// A capture's file could not be written. Gives lines for the log.
-    pub fn write_failed(&mut self, tool: ToolId, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.observe(tool, Observation::WriteFailed, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
-            self.cell.publish(self.live());
-        }
-        log
-    }
-
-    /// A tool's probe was answered, or lost: `observation` says of which kind. Gives lines for the log.
-    pub fn probed(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.observe(tool, observation, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
-            self.cell.publish(self.live());
-        }
         log
     }
 
@@ -336,7 +316,8 @@ impl Watch {
         }
     }
 
-    fn observe(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
+    /// Whether the tool's state changed.
+    fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
         let tool = &mut self.tools[id.0];
         let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else { return false };
         (tool.reason, tool.changed_ns) = (Some(reason), now_ns);

@@ -28,8 +28,8 @@ pub struct Change {
 
 /// A change that makes a plan.
 pub struct Planned {
-    parsed: Parsed,
-    plan: Plan,
+    pub parsed: Parsed,
+    pub plan: Plan,
 }
 
 impl Pipeline {
@@ -79,12 +79,6 @@ impl Pipeline {
             }
         }
         if diagnostics.has_errors() { Err(diagnostics.render(sources) + UNCHANGED) } else { Ok(Typed::Change(change)) }
-    }
-
-    /// Puts a change in force; its plan.
-    pub fn accept(&mut self, planned: Planned) -> Plan {
-        self.0 = Arc::new(planned.parsed);
-        planned.plan
     }
 }
 
@@ -215,7 +209,6 @@ impl Planning {
             *pipeline = Pipeline::new(parsed);
         }
         let Stage::TakesUp { planned, log } = &mut self.stage else { return Progress::Waits };
-        broker.collect();
         let waited = self.since.elapsed() - *planned;
         let late = broker.exchanging();
         if late.is_some() && waited < RETURN_LIMIT {

@@ -23,7 +23,7 @@ use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classi
 use crate::datapath::flows::Flows;
 use crate::dpdk::Frame;
 use crate::filter::compile_for;
-use crate::filter::through::Through;
+use crate::headers::layer::LayerSet;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
@@ -147,10 +147,10 @@ fn select_alone(reader: &mut Reader, selector: &mut Selector, sink: &mut Selecte
 }
 
 /// What the words ask for: the expression, as tcpdump joins them, and the layers that it looks through.
-fn request(words: &[String]) -> Result<(String, Through)> {
+fn request(words: &[String]) -> Result<(String, LayerSet)> {
     let joined = format!(" {}", words.join(" "));
     let Some((expression, layers)) = joined.rsplit_once(" through ") else {
-        return Ok((joined.trim().to_owned(), Through::default()));
+        return Ok((joined.trim().to_owned(), LayerSet::default()));
     };
     let through = layers.trim().parse().map_err(|error| UsageError(format!("through: {error}")))?;
     Ok((expression.trim().to_owned(), through))
@@ -186,14 +186,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The expression, compiled for each link type that the capture has.
 struct Selector {
     expression: String,
-    through: Through,
+    through: LayerSet,
     filters: Vec<(LinkType, Judge)>,
     /// The filter of each interface of the current section.
     by_interface: Vec<usize>,
 }
 
 impl Selector {
-    fn new(expression: String, through: Through) -> Self {
+    fn new(expression: String, through: LayerSet) -> Self {
         Self { expression, through, filters: Vec::new(), by_interface: Vec::new() }
     }
 

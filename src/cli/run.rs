@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::change::{Pipeline, Planning, Progress, Typed};
+use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::{Status, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::lang;
@@ -238,7 +238,7 @@ impl Session<'_> {
 
     fn carry_out(&mut self, line: &str) {
         match self.pipeline.read(line) {
-            Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(self.broker.shared_plan())),
+            Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(Arc::clone(self.broker.plan()))),
             Ok(Typed::Others(commands)) => {
                 for command in commands {
                     match (action_of(&command), &command) {
@@ -316,12 +316,14 @@ impl Prompt {
             };
             match pipeline.read_freely(&line) {
                 Ok(change) => match change.alone() {
-                    Some(Command::Start) => return Some(plan),
                     Some(Command::Quit) => return None,
                     Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
                     Some(Command::Stop | Command::ClearStats) => {}
                     _ => match change.plan(None) {
-                        Ok(planned) => plan = pipeline.accept(planned),
+                        Ok(Planned { parsed, plan: next }) => {
+                            *pipeline = Pipeline::new(parsed);
+                            plan = next;
+                        }
                         Err(refusal) => eprint!("{refusal}"),
                     },
                 },

@@ -13,8 +13,9 @@ use super::parse::Depth;
 use crate::dpdk::{Frame, SplitFrame};
 use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};
-use crate::filter::through::{Through, inside, inside_burst};
+use crate::filter::through::{inside, inside_burst};
 use crate::filter::{Engine, Filters, Program, SplitFilters};
+use crate::headers::layer::LayerSet;
 
 /// What one rule matches: all of it must hold.
 #[derive(Clone, Default)]
@@ -34,7 +35,7 @@ pub struct FilterTerm {
     /// Prefixes of the list, looked up together; only where nothing is looked through.
     pub prefixes: Option<Arc<PrefixSet>>,
     /// The layers that it looks through; empty: none.
-    pub through: Through,
+    pub through: LayerSet,
 }
 
 /// All matchers of one input, compiled together.
@@ -61,7 +62,7 @@ struct Plain {
 
 /// Filters that look through the same layers.
 struct Inner {
-    through: Through,
+    through: LayerSet,
     filters: SplitFilters,
     programs: Vec<Program>,
     rows: Vec<u32>,
@@ -126,7 +127,7 @@ impl Classifier {
         let mut composites = Vec::new();
         let mut plain: Vec<(Program, u32)> = Vec::new();
         let mut prefixes: Vec<(Arc<PrefixSet>, u32)> = Vec::new();
-        let mut inner: Vec<(Through, Vec<(Program, u32)>)> = Vec::new();
+        let mut inner: Vec<(LayerSet, Vec<(Program, u32)>)> = Vec::new();
         let mut depth: Option<Depth> = None;
         for (step, matcher) in matchers.iter().enumerate() {
             let mut place = |filter: &FilterTerm, row: usize| {

@@ -23,6 +23,7 @@ use super::copy::CopyFacts;
 use super::parse::{self, Depth, Layers};
 use crate::dpdk::Frame;
 use crate::headers::ethernet::{self, MacAddress};
+use crate::headers::layer::LayerSet;
 use crate::headers::vlan::{self, VlanTag};
 use crate::headers::{arp, ip, ipv4, tcp, u16_at};
 
@@ -30,7 +31,6 @@ pub mod anonymize;
 mod strip;
 
 pub use anonymize::{Anonymize, Anonymizer};
-pub use strip::{Strip, StripSet};
 
 /// Free bytes that a draft's front needs before it: for the tags, rounded up to keep IP headers aligned.
 pub const DRAFT_HEADROOM: usize = 16;
@@ -107,7 +107,8 @@ pub enum Label {
 /// The clauses of a rule or tool, resolved.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
-    pub strip: StripSet,
+    /// What is taken off.
+    pub strip: LayerSet,
     pub anonymize: Option<Anonymize>,
     pub masks: Vec<Mask>,
     /// Nothing is kept behind the innermost transport header.

@@ -42,9 +42,7 @@ impl LiveCell {
         *current = Arc::new(live);
         self.version.fetch_add(1, Ordering::Release);
     }
-}
 
-impl LiveCell {
     /// control: lets every worker look whether there is something for it beside the state, which stays as it is.
     pub fn knock(&self) {
         // the lock orders it behind a publication

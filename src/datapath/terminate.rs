@@ -7,6 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use serde::Serialize;
+
 use super::parse::{self, Carried, Shell, ShellKind, Stack};
 use crate::headers::erspan::{self, Erspan, Erspan3};
 use crate::headers::gre::Gre;
@@ -368,10 +370,10 @@ impl OuterFacts {
 }
 
 /// What became of a session's copies on their way here.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct SequenceCounts {
     pub received: u64,
-    /// Numbers that were skipped and did not come later.
+    /// Numbers that were skipped and did not come later: lost upstream.
     pub lost: u64,
     /// Came after a higher number.
     pub reordered: u64,

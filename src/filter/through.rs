@@ -2,118 +2,25 @@
 //!
 //! Stands between parse and the filters of rules that say `through`. `docs/through.md` says which frame is looked at.
 
-use std::str::FromStr;
-
-use thiserror::Error;
-
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::parse::{Carried, Layers, Shell, ShellKind};
 use crate::dpdk::{Frame, SplitFrame};
+use crate::headers::layer::{Layer, LayerSet};
 use crate::headers::{chunk, ethernet, u16_at, vlan};
 
-/// A kind of layer that filters can look through.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub enum Layer {
-    /// VLAN tags, however many.
-    Vlan,
-    /// VLAN tags of which the outermost is a service tag, or which are two and more.
-    Qinq,
-    /// MPLS labels, however many, and Ethernet pseudowires behind them.
-    Mpls,
-    /// VXLAN and VXLAN-GPE.
-    Vxlan,
-    Geneve,
-    /// GRE and NVGRE.
-    Gre,
-    /// ERSPAN I, II and III.
-    Erspan,
-    /// GTP-U.
-    Gtp,
-    /// IPv4 or IPv6 in IPv4 or IPv6.
-    Ipip,
-}
-
-impl Layer {
-    pub const ALL: [Layer; 9] =
-        [Layer::Vlan, Layer::Qinq, Layer::Mpls, Layer::Vxlan, Layer::Geneve, Layer::Gre, Layer::Erspan, Layer::Gtp, Layer::Ipip];
-
-    /// Its word in the pipeline language.
-    pub fn word(self) -> &'static str {
-        match self {
-            Layer::Vlan => "vlan",
-            Layer::Qinq => "qinq",
-            Layer::Mpls => "mpls",
-            Layer::Vxlan => "vxlan",
-            Layer::Geneve => "geneve",
-            Layer::Gre => "gre",
-            Layer::Erspan => "erspan",
-            Layer::Gtp => "gtp",
-            Layer::Ipip => "ipip",
-        }
-    }
-}
-
-/// The kinds of layers that a filter looks through.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Through(u16);
-
-impl Through {
-    /// `through any`: all kinds, and PPPoE.
-    pub const ANY: Through = Through(u16::MAX);
-
-    pub fn with(self, layer: Layer) -> Self {
-        Self(self.0 | 1 << layer as u8)
-    }
-
-    #[inline(always)]
-    pub fn contains(self, layer: Layer) -> bool {
-        self.0 & 1 << layer as u8 != 0
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether `shell` is a layer to look through.
-    #[inline]
-    fn takes(self, shell: &Shell, bytes: &[u8]) -> bool {
-        match shell.kind {
-            ShellKind::Vlan => self.contains(Layer::Vlan) || self.contains(Layer::Qinq) && is_qinq(shell, bytes),
-            ShellKind::Pppoe => self == Self::ANY,
-            ShellKind::Mpls | ShellKind::Pseudowire => self.contains(Layer::Mpls),
-            ShellKind::Ipip => self.contains(Layer::Ipip),
-            ShellKind::Gre => self.contains(Layer::Gre),
-            ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => self.contains(Layer::Erspan),
-            ShellKind::Vxlan | ShellKind::VxlanGpe => self.contains(Layer::Vxlan),
-            ShellKind::Geneve => self.contains(Layer::Geneve),
-            ShellKind::Gtp => self.contains(Layer::Gtp),
-        }
-    }
-}
-
-impl FromIterator<Layer> for Through {
-    fn from_iter<T: IntoIterator<Item = Layer>>(layers: T) -> Self {
-        layers.into_iter().fold(Self::default(), Self::with)
-    }
-}
-
-/// A word after `through` is not the name of a layer.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("unknown layer `{0}`; expected any, or some of vlan, qinq, mpls, vxlan, geneve, gre, erspan, gtp, ipip")]
-pub struct UnknownLayer(pub String);
-
-/// Reads `any`, or names of layers with commas between them.
-impl FromStr for Through {
-    type Err = UnknownLayer;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLayer> {
-        if text == "any" {
-            return Ok(Self::ANY);
-        }
-        let layer =
-            |word: &str| Layer::ALL.into_iter().find(|layer| layer.word() == word).ok_or_else(|| UnknownLayer(word.to_owned()));
-        text.split(',').map(layer).collect()
+/// Whether `shell` is a layer to look through.
+#[inline]
+fn takes(through: LayerSet, shell: &Shell, bytes: &[u8]) -> bool {
+    match shell.kind {
+        ShellKind::Vlan => through.contains(Layer::Vlan) || through.contains(Layer::Qinq) && is_qinq(shell, bytes),
+        ShellKind::Pppoe => through == LayerSet::ALL,
+        ShellKind::Mpls | ShellKind::Pseudowire => through.contains(Layer::Mpls),
+        ShellKind::Ipip => through.contains(Layer::Ipip),
+        ShellKind::Gre => through.contains(Layer::Gre),
+        ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => through.contains(Layer::Erspan),
+        ShellKind::Vxlan | ShellKind::VxlanGpe => through.contains(Layer::Vxlan),
+        ShellKind::Geneve => through.contains(Layer::Geneve),
+        ShellKind::Gtp => through.contains(Layer::Gtp),
     }
 }
 
@@ -151,17 +58,17 @@ impl<'a> Inside<'a> {
 /// Its length on the wire is that of the packet less what is in front of it. Where what is inside has no Ethernet header in front, it
 /// gets the MAC addresses of the nearest one, and the ethertype of what it is.
 #[inline]
-pub fn inside<'a>(through: Through, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
+pub fn inside<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
     if layers.shells().is_empty() { Inside::Whole(*frame) } else { inside_shells(through, frame, layers) }
 }
 
-fn inside_shells<'a>(through: Through, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
+fn inside_shells<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
     let bytes = frame.bytes();
     let mut addresses_at = 0;
     let mut passed = None;
     for shell in layers.shells() {
         match shell.carries(bytes) {
-            Some(carried) if through.takes(shell, bytes) => {
+            Some(carried) if takes(through, shell, bytes) => {
                 passed = Some((shell.payload(), carried));
                 if carried == Carried::Ethernet {
                     addresses_at = shell.payload();
@@ -191,7 +98,7 @@ fn inside_shells<'a>(through: Through, frame: &Frame<'a>, layers: &Layers) -> In
 ///
 /// # Panics
 /// If there are more than `MAX_BURST` frames, or `layers` or `split` are shorter than `frames`.
-pub fn inside_burst<'a>(through: Through, frames: &[Frame<'a>], layers: &[Layers], split: &mut [SplitFrame<'a>]) -> Selection {
+pub fn inside_burst<'a>(through: LayerSet, frames: &[Frame<'a>], layers: &[Layers], split: &mut [SplitFrame<'a>]) -> Selection {
     assert!(frames.len() <= MAX_BURST, "a selection has a bit for each frame");
     let mut selection = Selection::NONE;
     for (i, frame) in frames.iter().enumerate() {
@@ -210,7 +117,7 @@ mod tests {
 
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0xc];
 
-    fn through(words: &str) -> Through {
+    fn through(words: &str) -> LayerSet {
         words.parse().unwrap()
     }
 
@@ -221,17 +128,6 @@ mod tests {
             Inside::Whole(frame) => (frame.bytes().to_vec(), frame.original_len()),
             Inside::Split(frame) => ([frame.header(), frame.payload()].concat(), frame.original_len()),
         }
-    }
-
-    #[test]
-    fn words_name_layers_and_others_are_refused() {
-        for layer in Layer::ALL {
-            assert_eq!(through(layer.word()), Through::default().with(layer));
-            assert!(Through::ANY.contains(layer));
-        }
-        assert_eq!(through("vlan,gre"), Through::default().with(Layer::Vlan).with(Layer::Gre));
-        assert_eq!("vlan,grr".parse::<Through>(), Err(UnknownLayer("grr".into())));
-        assert!("".parse::<Through>().is_err());
     }
 
     #[test]
@@ -285,7 +181,7 @@ mod tests {
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
-        let selection = inside_burst(Through::ANY, &frames, &layers, &mut split);
+        let selection = inside_burst(LayerSet::ALL, &frames, &layers, &mut split);
         assert_eq!(selection, Selection(!(1 << 5)));
         for i in selection.indices() {
             let bytes = [split[i].header(), split[i].payload()].concat();

@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod layer;
 pub mod mpls;
 pub mod nd;
 pub mod pppoe;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::source::Spanned;
+use crate::headers::layer::LayerSet;
 
 /// A name as the user wrote it, not looked up yet.
 pub type Name = Spanned<String>;
@@ -475,7 +476,7 @@ pub enum WireOption {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Filter {
     pub source: Spanned<FilterSource>,
-    pub through: Option<Spanned<Through>>,
+    pub through: Option<Spanned<LayerSet>>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -486,25 +487,6 @@ pub enum FilterSource {
     Expression(String),
     /// A list of prefixes or expressions, one a line.
     File(String),
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Through {
-    Any,
-    Layers(Vec<Spanned<Layer>>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Layer {
-    Vlan,
-    Qinq,
-    Mpls,
-    Vxlan,
-    Geneve,
-    Gre,
-    Gtp,
-    Ipip,
-    Erspan,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -635,7 +617,7 @@ pub enum TagLabel {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Edit {
-    Strip(Strip),
+    Strip(LayerSet),
     TagVlan {
         vlan: u16,
         /// What is counted on top of `vlan`.
@@ -660,12 +642,6 @@ pub enum Edit {
         inner: bool,
     },
     PayloadDrop,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Strip {
-    All,
-    Layers(Vec<Spanned<Layer>>),
 }
 
 /// Leading bits of an address that stay as they are.

@@ -9,7 +9,7 @@ use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPla
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
 use crate::datapath::copy::Direction;
 use crate::datapath::edit::anonymize::{KEY_LEN, Key};
-use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Strip, StripSet, Tag};
+use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
 use crate::datapath::parse::Depth;
@@ -40,10 +40,7 @@ impl<'a> Resolver<'a> {
         let mut edits = Edits::default();
         for edit in list {
             match edit.value {
-                ast::Edit::Strip(ast::Strip::All) => edits.strip = StripSet::ALL,
-                ast::Edit::Strip(ast::Strip::Layers(layers)) => {
-                    edits.strip = layers.iter().fold(edits.strip, |set, layer| set.with(strip_of(layer.value)));
-                }
+                ast::Edit::Strip(layers) => edits.strip = edits.strip.union(*layers),
                 ast::Edit::TagVlan { vlan, label } => {
                     let label = match label {
                         None => Label::Fixed,
@@ -351,20 +348,6 @@ fn outer_header(outer: &ast::Outer) -> Outer {
         dscp: outer.dscp.as_ref().map_or(0, |dscp| dscp.value),
         ttl: outer.ttl.as_ref().map_or(DEFAULT_TTL, |ttl| ttl.value),
         dont_fragment: outer.df.as_ref().is_none_or(|df| df.value),
-    }
-}
-
-fn strip_of(layer: ast::Layer) -> Strip {
-    match layer {
-        ast::Layer::Vlan => Strip::Vlan,
-        ast::Layer::Qinq => Strip::Qinq,
-        ast::Layer::Mpls => Strip::Mpls,
-        ast::Layer::Vxlan => Strip::Vxlan,
-        ast::Layer::Geneve => Strip::Geneve,
-        ast::Layer::Gre => Strip::Gre,
-        ast::Layer::Gtp => Strip::Gtp,
-        ast::Layer::Ipip => Strip::Ipip,
-        ast::Layer::Erspan => Strip::Erspan,
     }
 }
 

@@ -36,8 +36,8 @@ use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
-use crate::filter::through::{self, Through};
 use crate::filter::verify::Program;
+use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
 use crate::lang::ast::{
     self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
@@ -144,7 +144,7 @@ pub(super) struct Resolver<'a> {
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
     /// Lists of `match file`, by path and what they look through.
-    lists: HashMap<(String, Through), Option<FilterTerm>>,
+    lists: HashMap<(String, LayerSet), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
     pub edits: Vec<EditPlan>,
     /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
@@ -1202,8 +1202,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
-    fn written_filter(&mut self, filter: &ast::Filter, through: Option<&Spanned<ast::Through>>) -> Option<FilterTerm> {
-        let through = through.map(|through| through_of(&through.value)).unwrap_or_default();
+    fn written_filter(&mut self, filter: &ast::Filter, through: Option<&Spanned<LayerSet>>) -> Option<FilterTerm> {
+        let through = through.map(|through| through.value).unwrap_or_default();
         match &filter.source.value {
             FilterSource::Expression(expression) => {
                 let program = match self.filters.get(expression) {
@@ -1231,7 +1231,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Reads a list of prefixes and expressions, one a line; `#` begins a comment.
-    fn filter_list(&mut self, path: &str, span: Span, through: Through) -> Option<FilterTerm> {
+    fn filter_list(&mut self, path: &str, span: Span, through: LayerSet) -> Option<FilterTerm> {
         let key = (path.to_owned(), through);
         if let Some(known) = self.lists.get(&key) {
             return known.clone();
@@ -1286,7 +1286,7 @@ const MOST_QUEUE: u64 = 1 << 20;
 const MOST_INNER_PREFIXES: usize = 4096;
 
 /// Reads the file of `match file`.
-fn read_list(path: &str, through: Through) -> Result<FilterTerm, String> {
+fn read_list(path: &str, through: LayerSet) -> Result<FilterTerm, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
     let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
@@ -1356,25 +1356,6 @@ fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a 
 
 fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or(text)
-}
-
-fn through_of(through: &ast::Through) -> Through {
-    match through {
-        ast::Through::Any => Through::ANY,
-        ast::Through::Layers(layers) => layers.iter().fold(Through::default(), |set, layer| {
-            set.with(match layer.value {
-                ast::Layer::Vlan => through::Layer::Vlan,
-                ast::Layer::Qinq => through::Layer::Qinq,
-                ast::Layer::Mpls => through::Layer::Mpls,
-                ast::Layer::Vxlan => through::Layer::Vxlan,
-                ast::Layer::Geneve => through::Layer::Geneve,
-                ast::Layer::Gre => through::Layer::Gre,
-                ast::Layer::Gtp => through::Layer::Gtp,
-                ast::Layer::Ipip => through::Layer::Ipip,
-                ast::Layer::Erspan => through::Layer::Erspan,
-            })
-        }),
-    }
 }
 
 fn budget(rate: ast::Rate) -> Budget {

@@ -13,7 +13,7 @@ use crate::datapath::cut::Longest;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::flow_table::FlowCounters;
-use crate::datapath::terminate::Refusal;
+use crate::datapath::terminate::{Refusal, SequenceCounts};
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
@@ -60,6 +60,18 @@ pub struct RuleTotals {
     /// Of its sampler's flow tables, from the start on.
     #[serde(skip)]
     pub flows: FlowCounters,
+}
+
+impl RuleTotals {
+    /// Adds what was counted elsewhere; a share is no count.
+    pub fn add(&mut self, more: &Self) {
+        self.matched += more.matched;
+        self.duplicates += more.duplicates;
+        self.sampled_out += more.sampled_out;
+        self.flows.begun += more.flows.begun;
+        self.flows.over += more.flows.over;
+        self.flows.evicted += more.flows.evicted;
+    }
 }
 
 /// A group's copies.
@@ -319,14 +331,7 @@ impl Totals {
 
     /// Adds what rules counted under plans before: as many as there are rules.
     pub fn add_past(&mut self, past: &[RuleTotals]) {
-        for (rule, past) in self.rules.iter_mut().zip(past) {
-            rule.matched += past.matched;
-            rule.duplicates += past.duplicates;
-            rule.sampled_out += past.sampled_out;
-            rule.flows.begun += past.flows.begun;
-            rule.flows.over += past.flows.over;
-            rule.flows.evicted += past.flows.evicted;
-        }
+        self.rules.iter_mut().zip(past).for_each(|(rule, past)| rule.add(past));
     }
 
     /// The totals of the same rules where they stand in another plan: `before` has for each of its rules the place that it had, and
@@ -498,13 +503,8 @@ pub struct SessionEntry {
     pub source: std::net::IpAddr,
     /// ERSPAN session or GRE key.
     pub session: u32,
-    pub received: u64,
-    /// Numbers that did not come: lost upstream.
-    pub lost: u64,
-    pub reordered: u64,
-    pub duplicate: u64,
-    pub late: u64,
-    pub restarts: u64,
+    #[serde(flatten)]
+    pub counts: SequenceCounts,
 }
 
 impl TerminateState {
@@ -524,12 +524,7 @@ impl TerminateState {
                 tunnel: key.kind.name(),
                 source: key.source,
                 session: key.identifier,
-                received: counts.received,
-                lost: counts.lost,
-                reordered: counts.reordered,
-                duplicate: counts.duplicate,
-                late: counts.late,
-                restarts: counts.restarts,
+                counts: *counts,
             }));
         }
         Some(sum)

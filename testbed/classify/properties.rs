@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use tapline::datapath::hash::{HashKind, flow_hash};
 use tapline::datapath::parse::{Depth, Layers, Stack, parse};
 use tapline::dpdk::Frame;
-use tapline::filter::through::{Inside, Layer, Through, inside};
+use tapline::filter::through::{Inside, inside};
 use tapline::filter::{Program, compile};
+use tapline::headers::layer::{Layer, LayerSet};
 
 #[allow(dead_code)]
 mod captures;
@@ -210,11 +211,11 @@ fn through_vlan_judges_tagged_packets_as_plain_filters_judge_them_with_tcprewrit
             plain[..12].copy_from_slice(&tagged[..12]);
         }
     }
-    compare(&tagged, &plain, Through::default().with(Layer::Vlan));
+    compare(&tagged, &plain, LayerSet::default().with(Layer::Vlan));
 }
 
 /// Every expression through layers, on `wrapped`, decides as on `plain`.
-fn compare(wrapped: &[Vec<u8>], plain: &[Vec<u8>], through: Through) {
+fn compare(wrapped: &[Vec<u8>], plain: &[Vec<u8>], through: LayerSet) {
     for expression in EXPRESSIONS {
         let program = compile(expression).unwrap();
         let mut count = 0;
@@ -287,7 +288,7 @@ fn through_a_tunnel_judges_what_it_carries_as_plain_filters_judge_it_alone() {
     let plain = plain_ip_frames(&merged);
     for (layer, wrap) in FRAME_WRAPS.into_iter().chain(PACKET_WRAPS) {
         let wrapped: Vec<Vec<u8>> = plain.iter().map(|frame| wrap(frame)).collect();
-        for through in [Through::default().with(layer), Through::ANY] {
+        for through in [LayerSet::default().with(layer), LayerSet::ALL] {
             compare(&wrapped, &plain, through);
         }
         // Cut somewhere behind the first byte that is carried, both show the same.
@@ -295,8 +296,8 @@ fn through_a_tunnel_judges_what_it_carries_as_plain_filters_judge_it_alone() {
             let lost = |i: usize| i * 7 % (plain[i].len() - 14);
             frames.iter().enumerate().map(|(i, frame)| frame[..frame.len() - lost(i)].to_vec()).collect()
         };
-        compare(&cut(&wrapped), &cut(&plain), Through::ANY);
-        let others: Through = Layer::ALL.into_iter().filter(|other| *other != layer && *other != Layer::Qinq).collect();
+        compare(&cut(&wrapped), &cut(&plain), LayerSet::ALL);
+        let others: LayerSet = Layer::ALL.into_iter().filter(|other| *other != layer && *other != Layer::Qinq).collect();
         compare(&wrapped, &wrapped, others);
     }
 }
@@ -310,7 +311,7 @@ fn through_any_goes_into_tunnels_inside_tunnels() {
         for (_, outer) in FRAME_WRAPS {
             let wrapped: Vec<Vec<u8>> = plain.iter().step_by(5).map(|frame| outer(&inner(frame))).collect();
             let plain: Vec<Vec<u8>> = plain.iter().step_by(5).cloned().collect();
-            compare(&wrapped, &plain, Through::ANY);
+            compare(&wrapped, &plain, LayerSet::ALL);
         }
     }
 }

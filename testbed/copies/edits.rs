@@ -9,14 +9,14 @@ use support::*;
 use tapline::datapath::copy::CopyFacts;
 use tapline::datapath::edit::anonymize::Key;
 use tapline::datapath::edit::{
-    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Strip,
-    StripSet, Tag,
+    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
 };
 use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline::dpdk::Frame;
 use tapline::headers::checksum::Sum;
 use tapline::headers::ethernet::MacAddress;
+use tapline::headers::layer::{Layer, LayerSet};
 use tapline::headers::vlan::VlanTag;
 
 fn plan(edits: Edits) -> EditPlan {
@@ -57,7 +57,7 @@ fn edited(plan: &EditPlan, packet: &[u8]) -> Vec<u8> {
     }
 }
 
-fn strips(strips: &[Strip]) -> EditPlan {
+fn strips(strips: &[Layer]) -> EditPlan {
     plan(Edits { strip: strips.iter().copied().collect(), ..Default::default() })
 }
 
@@ -112,7 +112,7 @@ fn tags_go_on_and_come_off_as_with_tcprewrite() {
     }
     let tagged_frames = read_pcap(&tagged_file).expect("a pcap");
     for ((_, frame, _), (_, expected, _)) in tagged_frames.iter().zip(read_pcap(&stripped_file).expect("a pcap")) {
-        assert_eq!(edited(&strips(&[Strip::Vlan]), frame), expected);
+        assert_eq!(edited(&strips(&[Layer::Vlan]), frame), expected);
     }
 }
 
@@ -120,15 +120,15 @@ fn tags_go_on_and_come_off_as_with_tcprewrite() {
 fn strip_vlan_takes_one_tag_and_strip_qinq_all() {
     for frame in frames() {
         let double = tagged(&tagged(&frame, 100, 1), 200, 2);
-        assert_eq!(edited(&strips(&[Strip::Vlan]), &double), tagged(&frame, 100, 1));
-        let untagged = edited(&strips(&[Strip::Qinq]), &frame);
-        assert_eq!(edited(&strips(&[Strip::Qinq]), &double), untagged);
-        assert_eq!(edited(&strips(&[Strip::Vlan, Strip::Qinq]), &double), untagged);
+        assert_eq!(edited(&strips(&[Layer::Vlan]), &double), tagged(&frame, 100, 1));
+        let untagged = edited(&strips(&[Layer::Qinq]), &frame);
+        assert_eq!(edited(&strips(&[Layer::Qinq]), &double), untagged);
+        assert_eq!(edited(&strips(&[Layer::Vlan, Layer::Qinq]), &double), untagged);
     }
 }
 
 /// Every tunnel that Tapline sends, over both families, tagged and not.
-fn tunnels() -> Vec<(Strip, Transport)> {
+fn tunnels() -> Vec<(Layer, Transport)> {
     let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
         session: 7,
         cos: None,
@@ -139,14 +139,14 @@ fn tunnels() -> Vec<(Strip, Transport)> {
         subheader,
     };
     let kinds = [
-        (Strip::Erspan, Encapsulation::Erspan1),
-        (Strip::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
-        (Strip::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
-        (Strip::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
-        (Strip::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
-        (Strip::Geneve, Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
-        (Strip::Gre, Encapsulation::Gre { key: None }),
-        (Strip::Gre, Encapsulation::Gre { key: Some(1) }),
+        (Layer::Erspan, Encapsulation::Erspan1),
+        (Layer::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
+        (Layer::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
+        (Layer::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
+        (Layer::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
+        (Layer::Geneve, Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
+        (Layer::Gre, Encapsulation::Gre { key: None }),
+        (Layer::Gre, Encapsulation::Gre { key: Some(1) }),
     ];
     let mut tunnels = Vec::new();
     for (strip, encapsulation) in kinds {
@@ -187,8 +187,8 @@ fn what_a_tunnel_carried_is_whole_again_after_strip() {
             // Padding behind the outer packet is not part of the inner frame.
             outside.extend([0; 9]);
             assert_eq!(edited(&strips(&[strip]), &outside), frame);
-            let others: StripSet =
-                Strip::ALL.into_iter().filter(|other| *other != strip && *other != Strip::Vlan && *other != Strip::Qinq).collect();
+            let others: LayerSet =
+                Layer::ALL.into_iter().filter(|other| *other != strip && *other != Layer::Vlan && *other != Layer::Qinq).collect();
             assert_eq!(edited(&plan(Edits { strip: others, ..Default::default() }), &outside), outside);
         }
     }
@@ -231,7 +231,7 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
         return;
     }
     write_pcap(&input, &packets);
-    let plan = plan(Edits { strip: StripSet::ALL, ..Default::default() });
+    let plan = plan(Edits { strip: LayerSet::ALL, ..Default::default() });
     let stripped: Vec<_> = packets
         .iter()
         .map(|(time, packet, original_len)| {
@@ -266,7 +266,7 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
 
 #[test]
 fn anchors_count_from_the_layer_they_name() {
-    let vxlan = tunnels().into_iter().find(|(strip, _)| *strip == Strip::Vxlan).expect("there is one").1;
+    let vxlan = tunnels().into_iter().find(|(strip, _)| *strip == Layer::Vxlan).expect("there is one").1;
     let outside = encapsulated(&vxlan, &tcp6(600));
     let sliced =
         |frame: &[u8], after, keep| edited(&plan(Edits { slice: Some(Slice { keep, after }), ..Default::default() }), frame).len();
@@ -492,7 +492,7 @@ fn a_label_tells_the_tunnels_apart_and_stays_a_vlan() {
 /// All that can be asked for.
 fn any_edits() -> impl Strategy<Value = Edits> {
     let anchor = || prop_oneof![Just(Anchor::Start), Just(Anchor::L2), Just(Anchor::L3), Just(Anchor::L4), Just(Anchor::InnerL4)];
-    let strip = proptest::collection::vec(proptest::sample::select(Strip::ALL.to_vec()), 0..5);
+    let strip = proptest::collection::vec(proptest::sample::select(Layer::ALL.to_vec()), 0..5);
     let mask =
         (0u16..300, 1u16..300, any::<u8>(), anchor()).prop_map(|(offset, len, byte, after)| Mask { offset, len, byte, after });
     let slice = (14u16..300, anchor()).prop_map(|(keep, after)| Slice { keep, after });

@@ -4,77 +4,8 @@ use super::{Draft, NeedsWhole};
 use crate::datapath::parse::{self, Carried, Layers, ShellKind};
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6::{self, Ipv6};
+use crate::headers::layer::{Layer, LayerSet};
 use crate::headers::{ethernet, vlan};
-
-/// What can be stripped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Strip {
-    /// The outermost VLAN tag.
-    Vlan,
-    /// All VLAN tags in a row.
-    Qinq,
-    /// The MPLS label stack, and the outer Ethernet header of a pseudowire.
-    Mpls,
-    Vxlan,
-    Geneve,
-    Gre,
-    Erspan,
-    Gtp,
-    Ipip,
-}
-
-impl Strip {
-    pub const ALL: [Strip; 9] =
-        [Strip::Vlan, Strip::Qinq, Strip::Mpls, Strip::Vxlan, Strip::Geneve, Strip::Gre, Strip::Erspan, Strip::Gtp, Strip::Ipip];
-
-    /// The word of the pipeline language.
-    pub fn word(self) -> &'static str {
-        match self {
-            Strip::Vlan => "vlan",
-            Strip::Qinq => "qinq",
-            Strip::Mpls => "mpls",
-            Strip::Vxlan => "vxlan",
-            Strip::Geneve => "geneve",
-            Strip::Gre => "gre",
-            Strip::Erspan => "erspan",
-            Strip::Gtp => "gtp",
-            Strip::Ipip => "ipip",
-        }
-    }
-}
-
-/// Several of them.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct StripSet(u16);
-
-impl StripSet {
-    /// What `strip all` means.
-    pub const ALL: StripSet = StripSet((1 << Strip::ALL.len()) - 1);
-
-    pub fn with(self, strip: Strip) -> Self {
-        Self(self.0 | 1 << strip as u8)
-    }
-
-    pub fn contains(self, strip: Strip) -> bool {
-        self.0 & 1 << strip as u8 != 0
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether tags are all that is named, or nothing is.
-    pub(super) fn is_tags(self) -> bool {
-        self.0 & !StripSet::default().with(Strip::Vlan).with(Strip::Qinq).0 == 0
-    }
-}
-
-impl FromIterator<Strip> for StripSet {
-    fn from_iter<T: IntoIterator<Item = Strip>>(strips: T) -> Self {
-        strips.into_iter().fold(Self::default(), Self::with)
-    }
-}
 
 /// One thing that is taken off.
 #[derive(Clone, Copy)]
@@ -91,7 +22,7 @@ enum Step {
 const MAX_STEPS: usize = 32;
 
 /// Takes off whatever `set` names, outermost first, until the outside of what remains is something else.
-pub(super) fn strip(set: StripSet, draft: &mut Draft<'_>) -> Result<(), NeedsWhole> {
+pub(super) fn strip(set: LayerSet, draft: &mut Draft<'_>) -> Result<(), NeedsWhole> {
     let mut has_stripped_tag = false;
     for _ in 0..MAX_STEPS {
         // most frames have none, and need no parse to show it
@@ -128,27 +59,27 @@ pub(super) fn strip(set: StripSet, draft: &mut Draft<'_>) -> Result<(), NeedsWho
     Ok(())
 }
 
-fn next_step(set: StripSet, layers: &Layers, bytes: &[u8], has_stripped_tag: bool) -> Option<Step> {
+fn next_step(set: LayerSet, layers: &Layers, bytes: &[u8], has_stripped_tag: bool) -> Option<Step> {
     let tags = usize::from(layers.outer.vlans());
-    if tags > 0 && set.contains(Strip::Qinq) {
+    if tags > 0 && set.contains(Layer::Qinq) {
         return Some(Step::Tags(tags));
     }
-    if tags > 0 && set.contains(Strip::Vlan) && !has_stripped_tag {
+    if tags > 0 && set.contains(Layer::Vlan) && !has_stripped_tag {
         return Some(Step::Tags(1));
     }
     for (index, shell) in layers.shells().iter().enumerate() {
-        let strip = match shell.kind {
-            ShellKind::Mpls if layers.shells()[..index].iter().all(|outer| outer.kind == ShellKind::Vlan) => Strip::Mpls,
-            ShellKind::Pseudowire => Strip::Mpls,
-            ShellKind::Vxlan | ShellKind::VxlanGpe => Strip::Vxlan,
-            ShellKind::Geneve => Strip::Geneve,
-            ShellKind::Gre => Strip::Gre,
-            ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => Strip::Erspan,
-            ShellKind::Gtp => Strip::Gtp,
-            ShellKind::Ipip => Strip::Ipip,
+        let layer = match shell.kind {
+            ShellKind::Mpls if layers.shells()[..index].iter().all(|outer| outer.kind == ShellKind::Vlan) => Layer::Mpls,
+            ShellKind::Pseudowire => Layer::Mpls,
+            ShellKind::Vxlan | ShellKind::VxlanGpe => Layer::Vxlan,
+            ShellKind::Geneve => Layer::Geneve,
+            ShellKind::Gre => Layer::Gre,
+            ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => Layer::Erspan,
+            ShellKind::Gtp => Layer::Gtp,
+            ShellKind::Ipip => Layer::Ipip,
             ShellKind::Mpls | ShellKind::Vlan | ShellKind::Pppoe => continue,
         };
-        if !set.contains(strip) || shell.payload() >= bytes.len() {
+        if !set.contains(layer) || shell.payload() >= bytes.len() {
             continue;
         }
         let at = shell.payload();

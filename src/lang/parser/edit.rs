@@ -1,46 +1,34 @@
 //! The edits, which rules and tools share.
 
 use super::super::ast::Spanned;
-use super::super::ast::{Anchor, Edit, Layer, Strip, TagLabel, Through};
+use super::super::ast::{Anchor, Edit, TagLabel};
 use super::super::suggest::nearest;
 use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
-
-pub const LAYERS: &[(&str, Layer)] = &[
-    ("vlan", Layer::Vlan),
-    ("qinq", Layer::Qinq),
-    ("mpls", Layer::Mpls),
-    ("vxlan", Layer::Vxlan),
-    ("geneve", Layer::Geneve),
-    ("gre", Layer::Gre),
-    ("gtp", Layer::Gtp),
-    ("ipip", Layer::Ipip),
-    ("erspan", Layer::Erspan),
-];
+use crate::headers::layer::{Layer, LayerSet};
 
 const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
 
-/// `LIST` of layers, or the word that stands for all of them: then none.
-fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<Option<Vec<Spanned<Layer>>>> {
+/// `LIST` of layers, or the word that stands for all of them.
+fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<LayerSet> {
     if line.accept(all).is_some() {
-        return Ok(None);
+        return Ok(LayerSet::ALL);
     }
-    let words = || LAYERS.iter().map(|(word, _)| *word);
-    line.list(key, |text| {
-        let found = LAYERS.iter().find(|(word, _)| *word == text).map(|(_, layer)| *layer);
-        found.ok_or_else(|| Misread {
+    let words = || Layer::ALL.iter().map(|layer| layer.word());
+    let list = line.list(key, |text| {
+        text.parse::<Layer>().map_err(|_| Misread {
             expected: format!("{all} or a list of {}", words().collect::<Vec<_>>().join(", ")),
             part: None,
             help: nearest(text, words()).map(|near| format!("did you mean `{near}`?")),
         })
-    })
-    .map(Some)
+    })?;
+    Ok(list.into_iter().map(|layer| layer.value).collect())
 }
 
 /// `[through LAYERS|any]`.
-pub fn through(line: &mut Line) -> Read<Option<Spanned<Through>>> {
+pub fn through(line: &mut Line) -> Read<Option<Spanned<LayerSet>>> {
     let Some(word) = line.accept("through") else { return Ok(None) };
-    let through = layers(line, "through", "any")?.map_or(Through::Any, Through::Layers);
+    let through = layers(line, "through", "any")?;
     Ok(Some(Spanned::new(through, line.since(word))))
 }
 
@@ -51,7 +39,7 @@ pub fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
 
 /// `strip LAYERS|all`.
 pub fn strip(line: &mut Line) -> Read<Edit> {
-    Ok(Edit::Strip(layers(line, "strip", "all")?.map_or(Strip::All, Strip::Layers)))
+    Ok(Edit::Strip(layers(line, "strip", "all")?))
 }
 
 /// `tag vlan ID [from-port|from-tunnel]`.

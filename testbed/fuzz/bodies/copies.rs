@@ -3,15 +3,14 @@
 
 use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
 use tapline::datapath::edit::anonymize::Key;
-use tapline::datapath::edit::{
-    Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Strip, StripSet, Tag,
-};
+use tapline::datapath::edit::{Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag};
 use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::terminate::{Inner, SequenceTracker, Terminator, TunnelKind};
 use tapline::datapath::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
 use tapline::dpdk::Frame;
 use tapline::headers::ethernet::MacAddress;
+use tapline::headers::layer::{Layer, LayerSet};
 use tapline::headers::vlan::VlanTag;
 
 /// Numbers out of the input's bytes; zeros behind its end.
@@ -84,8 +83,8 @@ fn facts(choices: &mut Choices<'_>) -> CopyFacts {
 
 fn edits(choices: &mut Choices<'_>) -> Edits {
     let strips = choices.word();
-    let strip: StripSet =
-        Strip::ALL.into_iter().enumerate().filter(|(index, _)| strips >> index & 1 == 1).map(|(_, strip)| strip).collect();
+    let strip: LayerSet =
+        Layer::ALL.into_iter().enumerate().filter(|(index, _)| strips >> index & 1 == 1).map(|(_, strip)| strip).collect();
     let asked = choices.byte();
     let has = |bit: u8| asked >> bit & 1 == 1;
     let key = Key::new([choices.byte(); 32]);

@@ -4,7 +4,8 @@
 use tapline::datapath::hash::{HashKind, flow_hash};
 use tapline::datapath::parse::{Depth, Layers, ShellKind, Stack, parse};
 use tapline::dpdk::Frame;
-use tapline::filter::through::{Inside, Layer, Through, inside};
+use tapline::filter::through::{Inside, inside};
+use tapline::headers::layer::{Layer, LayerSet};
 
 /// Checks one packet.
 pub fn layers(bytes: &[u8]) {
@@ -42,9 +43,9 @@ pub fn layers(bytes: &[u8]) {
         Inside::Whole(inside) => inside.bytes().len(),
         Inside::Split(inside) => inside.payload().len(),
     };
-    assert_eq!(whole(Through::default()), bytes.len());
+    assert_eq!(whole(LayerSet::default()), bytes.len());
     for layer in Layer::ALL {
-        assert!(whole(Through::ANY) <= whole(Through::default().with(layer)));
+        assert!(whole(LayerSet::ALL) <= whole(LayerSet::default().with(layer)));
     }
 }
 
