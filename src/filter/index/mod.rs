@@ -303,7 +303,7 @@ impl Builder {
         for &branch in &order {
             let BuildBranch { field, absent, ref starts, ref nodes } = self.branches[branch];
             let load = Load::new(self.fields[field]);
-            add(&mut index, Word::new(load));
+            add(&mut index, Word::new(load).expect("split takes such fields only"));
             index.branches.push(Branch { load, absent: number(absent) });
             for (at, &node) in nodes.iter().enumerate() {
                 let end = starts.get(at + 1).map_or(self.fields[field].mask as usize + 1, |&next| next as usize);
@@ -400,7 +400,9 @@ impl Builder {
         for &path in paths {
             self.paths[path as usize].tests.iter().for_each(|test| uses[test.0] += 1);
         }
-        let is_header = |field: &Field| matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff;
+        let is_header = |field: &Field| {
+            matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff && Word::new(Load::new(*field)).is_some()
+        };
         let mut candidates: Vec<usize> = (0..uses.len())
             .filter(|&field| {
                 uses[field] * 3 > paths.len() && is_header(&self.fields[field]) && decided.binary_search(&field).is_err()

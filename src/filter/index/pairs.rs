@@ -98,9 +98,11 @@ const NO_ROW: u32 = 1 << 24;
 impl Place {
     const NOWHERE: Self = Place { load: Load::NONE, word: Word::NONE, behind: 0 };
 
-    fn new(field: Field) -> Self {
+    /// `None` where it cannot be read as a word.
+    fn new(field: Field) -> Option<Self> {
         let load = Load::new(field);
-        Place { load, word: Word::new(load), behind: if matches!(field.source, Source::Indirect { .. }) { usize::MAX } else { 0 } }
+        let behind = if matches!(field.source, Source::Indirect { .. }) { usize::MAX } else { 0 };
+        Some(Place { load, word: Word::new(load)?, behind })
     }
 
     #[inline(always)]
@@ -234,18 +236,15 @@ impl PairTable {
         let candidates: Vec<Vec<Candidate<MAX_OTHERS>>> =
             paths.iter().map(|path| Candidate::of_path(path, &others, |field| is_left(path, field))).collect();
         let lists = Lists::new(&first, &second, &candidates)?;
-        let key = |field: usize, classes: &Classes, lead: Lead| Key {
-            place: Place::new(fields[field]),
-            lead,
-            tree: 0,
-            absent: classes.absent,
+        let key = |field: usize, classes: &Classes, lead: Lead| {
+            Some(Key { place: Place::new(fields[field])?, lead, tree: 0, absent: classes.absent })
         };
         Some(PairTable {
             header: headers.first().copied().unwrap_or(0),
-            keys: [key(first_field, &first, leads[0].1.0), key(second_field, &second, leads[1].1.0)],
+            keys: [key(first_field, &first, leads[0].1.0)?, key(second_field, &second, leads[1].1.0)?],
             width: u32::try_from(second.sets.len()).ok()?,
             trees: [first, second].map(|classes| Tree::new(&classes.starts, &classes.classes)),
-            others: others.iter().map(|&field| Place::new(fields[field])).collect(),
+            others: others.iter().map(|&field| Place::new(fields[field])).collect::<Option<_>>()?,
             lists,
         })
     }
