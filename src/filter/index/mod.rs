@@ -3,7 +3,8 @@
 //! It stands beside the native code of `filter`: rules whose programs are decisions over fields of the packet go into an index, the
 //! others are left to native code. The index is made from libpcap's programs and so has their meaning in every bit: each accepting
 //! way through a program is a conjunction of tests on fields (`path`), the paths of all rules are dispatched by the headers they ask
-//! for (`Branch`), and what then remains, mostly addresses and ports, is looked up (`leaf`).
+//! for (`Branch`), and what then remains, mostly addresses and ports, is looked up: leaf by leaf (`leaf`), or for all leaves at once
+//! where two fields tell paths apart (`pairs`).
 
 mod classes;
 mod field;
