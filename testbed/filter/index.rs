@@ -339,6 +339,73 @@ proptest! {
     }
 }
 
+/// Addresses of two neighbouring sites and of their neighbours, so that prefixes of 64 to 128 bits begin and end among them.
+fn site_address() -> impl Strategy<Value = [u8; 16]> {
+    let word = |values: &'static [u32]| prop::sample::select(values);
+    let words = (
+        word(&[0x2001_0db8, 0x2001_0db8, 0x2001_0db8, 0x2001_0db9]),
+        word(&[7, 7, 7, 6, 8]),
+        word(&[0, 0x0a00_00ff, 0x0a00_0100, 0x0a00_0101, 0x0aff_ffff, 0x0b00_0000, u32::MAX]),
+        word(&[0, 1, u32::MAX]),
+    );
+    words.prop_map(|(a, b, c, d)| [a, b, c, d].map(u32::to_be_bytes).as_flattened().try_into().expect("sixteen bytes"))
+}
+
+/// Rules of one kind, over IPv6 or IPv4: a prefix for one or both addresses, mostly of one site, and ports.
+fn site_rule() -> impl Strategy<Value = String> {
+    let length = prop::sample::select(vec![None, Some(0u32), Some(8), Some(24), Some(31), Some(32), Some(64)]);
+    let net = |side: &str, address: [u8; 16], length: Option<u32>, v6: bool| {
+        let (length, all) = if v6 { (length? + 64, 128) } else { (length?.min(32), 32) };
+        let address = if v6 { address } else { [&address[8..], &[0; 8]].concat().try_into().expect("sixteen bytes") };
+        let kept = u128::from_be_bytes(address) & u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        let kept = kept.to_be_bytes();
+        let text = if all == 128 { v6_text(kept) } else { v4_text([kept[0], kept[1], kept[2], kept[3]]) };
+        Some(format!("{side} net {text}/{length}"))
+    };
+    let ports =
+        prop::sample::select(vec!["tcp", "udp", "tcp dst port 80", "udp src portrange 80-443", "dst port 443", "ip6", "ip"]);
+    (site_address(), length.clone(), site_address(), length, ports, prop::bool::weighted(0.7)).prop_map(
+        move |(source, source_length, destination, destination_length, ports, v6)| {
+            let nets = [net("src", source, source_length, v6), net("dst", destination, destination_length, v6)];
+            nets.into_iter().flatten().chain([ports.to_owned()]).collect::<Vec<_>>().join(" and ")
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn prefixes_of_one_site_select_the_same_beside_ipv4_and_shorter_prefixes(
+        rules in prop::collection::vec(site_rule(), 1..80),
+        shorter in prop::collection::vec(prop::sample::select(vec!["src net 2001:db8::/32", "dst net 2001:db8::/29 and tcp", "src net 2001:db8:0:7::/64"]), 0..2),
+        packets in prop::collection::vec(
+            (any::<bool>(), site_address(), site_address(), prop::sample::select(&[6u8, 17, 44][..]), prop::sample::select(&[80u16, 443, 444][..]), 0..140usize),
+            1..150,
+        ),
+    ) {
+        let packets: Vec<Vec<u8>> = packets
+            .into_iter()
+            .map(|(v6, source, destination, protocol, port, cut)| {
+                let mut packet = vec![2; 12];
+                if v6 {
+                    packet.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 40, protocol, 64]);
+                    packet.extend([source, destination].as_flattened());
+                } else {
+                    packet.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, port as u8 & 1, 64, protocol, 0, 0]);
+                    packet.extend([&source[8..12], &destination[8..12]].concat());
+                }
+                packet.extend([port.to_be_bytes(), 443u16.to_be_bytes()].as_flattened());
+                packet.resize(80, 0);
+                // Most are whole.
+                packet.truncate(cut.max(12));
+                packet
+            })
+            .collect();
+        Rules::new(rules.into_iter().chain(shorter.into_iter().map(str::to_owned))).compare(&whole(&packets));
+    }
+}
+
 /// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
 fn program() -> impl Strategy<Value = Vec<Insn>> {
     let codes = vec![

@@ -120,19 +120,6 @@ impl ClassTable {
         }
     }
 
-    /// The class of one value.
-    #[inline(always)]
-    pub fn class(&self, value: u32) -> u32 {
-        match self {
-            ClassTable::Few { starts, classes } => {
-                let range: u32 = starts.iter().map(|&start| u32::from(start <= value)).sum();
-                classes[range as usize % FEW]
-            }
-            ClassTable::Direct(table) => u32::from(table[value as usize]),
-            ClassTable::Tree(tree) => tree.class(value),
-        }
-    }
-
     /// Replaces each of the first `count` values by its class, and values that the field cannot have by any.
     #[inline(always)]
     pub fn classify<const N: usize>(&self, values: &mut [u32; N], count: usize) {
@@ -156,7 +143,7 @@ impl ClassTable {
 }
 
 impl Tree {
-    fn new(starts: &[u32], classes: &[u32]) -> Self {
+    pub fn new(starts: &[u32], classes: &[u32]) -> Self {
         let class_count = classes.iter().max().map_or(0, |&class| class + 1);
         let first = class_count as usize;
         let mut tree = Self { entries: (0..class_count).collect(), first };
@@ -203,17 +190,55 @@ impl Tree {
 
     #[inline(always)]
     fn class(&self, value: u32) -> u32 {
-        let entry = self.entries[self.first + (value >> 16) as usize];
-        let entry = self.below(entry, value >> 8);
-        self.below(entry, value)
+        class(&self.entries, self.first + (value >> 16) as usize, value)
+    }
+}
+
+/// The class that is found from `entries[begin]` on by the lower 16 bits of `value`.
+#[inline(always)]
+fn class(entries: &[u32], begin: usize, value: u32) -> u32 {
+    let entry = below(entries, entries[begin], value >> 8);
+    below(entries, entry, value)
+}
+
+/// The entry that `entry` leads to by the last eight bits of `value`: itself if it is a class.
+#[inline(always)]
+fn below(entries: &[u32], entry: u32, value: u32) -> u32 {
+    // All ones where the entry leads further.
+    let further = (entry.cast_signed() >> 31).cast_unsigned();
+    entries[((entry & !FURTHER) + (value & 0xff & further)) as usize]
+}
+
+/// Several trees, one behind the other; the classes at the beginning serve all.
+pub(super) struct Trees {
+    entries: Vec<u32>,
+    begins: Vec<u32>,
+}
+
+impl Trees {
+    pub fn new<'t>(trees: impl Iterator<Item = &'t Tree> + Clone) -> Self {
+        let class_count = trees.clone().map(|tree| tree.first).max().unwrap_or(0);
+        let number = |at: usize| u32::try_from(at).ok().filter(|&at| at < FURTHER).expect("fewer than 2^31 entries");
+        let mut all = Self { entries: (0..number(class_count)).collect(), begins: Vec::new() };
+        for tree in trees {
+            let begin = all.entries.len();
+            number(begin + tree.entries.len());
+            let moved = |&entry: &u32| if entry >= FURTHER { entry - number(tree.first) + number(begin) } else { entry };
+            all.entries.extend(tree.entries[tree.first..].iter().map(moved));
+            all.begins.push(number(begin));
+        }
+        all
     }
 
-    /// The entry that `entry` leads to by the last eight bits of `value`: itself if it is a class.
+    /// Where each tree begins.
+    pub fn begins(&self) -> &[u32] {
+        &self.begins
+    }
+
+    /// The class of `value`, of a tree whose first entry for it is at `begin`. A class as `begin` is found itself.
     #[inline(always)]
-    fn below(&self, entry: u32, value: u32) -> u32 {
-        // All ones where the entry leads further.
-        let further = (entry.cast_signed() >> 31).cast_unsigned();
-        self.entries[((entry & !FURTHER) + (value & 0xff & further)) as usize]
+    pub fn class(&self, begin: u32, value: u32) -> u32 {
+        class(&self.entries, begin as usize, value)
     }
 }
 
@@ -255,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_table_gives_the_class_of_the_range_that_holds_the_value(
+        fn tables_give_the_class_of_the_range_that_holds_the_value(
             mut points in prop::collection::vec(prop_oneof![any::<u32>(), 0x0a00_0000u32..0x0a00_0400, 0x0a0b_0000u32..0x0a0c_0000], 0..200),
             probes in prop::collection::vec(any::<u32>(), 50),
             wide in any::<bool>(),
@@ -267,13 +292,21 @@ mod tests {
             points.dedup();
             let classes: Vec<u32> = (0..points.len()).map(|at| u32::try_from(at % 7).unwrap()).collect();
             let table = ClassTable::new(&points, &classes, max);
+            // Of different numbers of classes, so that they begin at different places.
+            let own: Vec<Tree> =
+                (0..3).map(|tree| Tree::new(&points, &classes.iter().map(|class| class % (7 - tree)).collect::<Vec<_>>())).collect();
+            let trees = Trees::new(own.iter());
             let near = points.iter().flat_map(|&point| [point, point.wrapping_sub(1), point.wrapping_add(1)]).collect::<Vec<_>>();
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
                 let expected = classes[points.iter().rposition(|&point| point <= probe).unwrap()];
                 let mut class = [probe; 8];
                 table.classify(&mut class, 1);
                 prop_assert_eq!(class[0], expected);
-                prop_assert_eq!(table.class(probe), expected);
+                for (tree, &begin) in trees.begins().iter().enumerate() {
+                    let expected = expected % (7 - u32::try_from(tree).unwrap());
+                    prop_assert_eq!(trees.class(begin + (probe >> 16), probe), expected);
+                    prop_assert_eq!(trees.class(expected, probe), expected);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
 use super::load::{Column, Group, LANES, Load, WordLoad};
-use super::pairs::{Pairs, Round};
+use super::pairs::PairTable;
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::dpdk::Frame;
 
@@ -29,19 +29,26 @@ pub(super) struct LeafPath<'b> {
     pub tests: Vec<(usize, &'b ValueSet)>,
 }
 
+impl LeafPath<'_> {
+    /// The values that it accepts of a field that it tests.
+    pub fn test(&self, field: usize) -> Option<&ValueSet> {
+        self.tests.iter().find(|test| test.0 == field).map(|test| test.1)
+    }
+}
+
 /// The tests that remain for packets of one class of headers.
 #[derive(Default)]
 pub(super) struct Leaf {
     /// Rows of paths with no test left.
     always: Vec<u32>,
     shapes: Vec<Shape>,
-    /// What is left after those, in one of two ways.
-    pairs: Option<Pairs>,
+    /// What is left after those, where no table over pairs of fields does it.
     vectors: Option<Vectors>,
 }
 
 impl Leaf {
-    pub fn new(paths: &[LeafPath<'_>], fields: &[Field]) -> Self {
+    /// Gives also the table over pairs of fields for the paths that are looked up there, if `may_pair`.
+    pub fn new(paths: &[LeafPath<'_>], fields: &[Field], may_pair: bool) -> (Self, Option<PairTable>) {
         let mut always: Vec<u32> = Vec::new();
         let mut by_shape: HashMap<Vec<usize>, Vec<&LeafPath<'_>>> = HashMap::new();
         let mut ranged: Vec<&LeafPath<'_>> = Vec::new();
@@ -70,15 +77,15 @@ impl Leaf {
                 ranged.extend(paths);
             }
         }
-        let pairs = if ranged.is_empty() { None } else { Pairs::new(&ranged, fields) };
+        let pairs = if ranged.is_empty() || !may_pair { None } else { PairTable::new(&ranged, fields) };
         let vectors = (!ranged.is_empty() && pairs.is_none()).then(|| Vectors::new(ranged, fields));
-        Leaf { always, shapes, pairs, vectors }
+        (Leaf { always, shapes, vectors }, pairs)
     }
 
-    /// Whether no path ends here.
+    /// Whether nothing is looked up here.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.always.is_empty() && self.shapes.is_empty() && self.pairs.is_none() && self.vectors.is_none()
+        self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
     }
 
     /// Calls `on_row` for each packet of `packets`, which are of `frames`, and each row that it matches, perhaps more than once.
@@ -86,9 +93,6 @@ impl Leaf {
     pub fn matches(&self, frames: &[Frame<'_>], packets: Selection, scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
         for &row in &self.always {
             packets.indices().for_each(|packet| on_row(packet as u8, row));
-        }
-        if let Some(pairs) = &self.pairs {
-            pairs.matches(frames, packets, &mut scratch.pairs, &mut on_row);
         }
         if self.shapes.is_empty() && self.vectors.is_none() {
             return;
@@ -116,13 +120,12 @@ impl Leaf {
 pub(super) struct Scratch {
     words: [Column<u64>; MAX_WORDS],
     values: [Column<u32>; MAX_FIELDS],
-    pairs: Round,
 }
 
 impl Default for Scratch {
     #[inline(always)]
     fn default() -> Self {
-        Scratch { words: Default::default(), values: Default::default(), pairs: Round::default() }
+        Scratch { words: Default::default(), values: Default::default() }
     }
 }
 

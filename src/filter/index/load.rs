@@ -110,27 +110,26 @@ impl Load {
 /// Reads one field of up to four bytes by one load of four, for packets that surely have it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Word {
-    /// Where the four bytes begin; they end with the field, unless they would begin before the bytes do.
+    /// Where the four bytes begin; they end with the field.
     start: u32,
-    shift: u32,
     mask: u32,
 }
 
 impl Word {
     /// Reads 0.
-    pub const NONE: Word = Word { start: 0, shift: 0, mask: 0 };
+    pub const NONE: Word = Word { start: 0, mask: 0 };
 
-    /// For a field in the packet's bytes, not its length on the wire.
-    pub fn new(load: Load) -> Self {
-        let end = load.offset.saturating_add(load.width.into());
-        let start = end.saturating_sub(4);
-        Word { start, shift: 8 * (start + 4 - end), mask: load.mask }
+    /// For a field in the packet's bytes, not its length on the wire. `None` for one among the first bytes, before which the four would
+    /// begin: that saves all others a shift.
+    pub fn new(load: Load) -> Option<Self> {
+        let start = load.offset.checked_add(load.width.into())?.checked_sub(4)?;
+        Some(Word { start, mask: load.mask })
     }
 
     /// The field's value, counting from `base`; `None` where fewer than four bytes can be read, though the field may be there.
     #[inline(always)]
     pub fn read(self, bytes: &[u8], base: usize) -> Option<u32> {
-        first_chunk(bytes, base + self.start as usize).map(|word| u32::from_be_bytes(word) >> (self.shift & 31) & self.mask)
+        first_chunk(bytes, base + self.start as usize).map(|word| u32::from_be_bytes(word) & self.mask)
     }
 }
 
@@ -215,10 +214,10 @@ fn load_each_at<const N: usize>(
     missing
 }
 
-/// The `N` bytes at `at`.
+/// The `N` bytes at `at`, which is below 2^33: knowing that, the compiler asks once whether they are there.
 #[inline(always)]
 pub(super) fn first_chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).copied()
+    bytes.get(at..at + N).and_then(<[u8]>::first_chunk).copied()
 }
 
 #[inline(always)]

@@ -3,7 +3,8 @@
 //! It stands beside the native code of `filter`: rules whose programs are decisions over fields of the packet go into an index, the
 //! others are left to native code. The index is made from libpcap's programs and so has their meaning in every bit: each accepting
 //! way through a program is a conjunction of tests on fields (`path`), the paths of all rules are dispatched by the headers they ask
-//! for (`Branch`), and what then remains, mostly addresses and ports, is looked up (`leaf`).
+//! for (`Branch`), and what then remains, mostly addresses and ports, is looked up: leaf by leaf (`leaf`), or for all leaves at once
+//! where two fields tell paths apart (`pairs`).
 
 mod classes;
 mod field;
@@ -20,6 +21,7 @@ use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
 use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
 use self::load::{Load, Word};
+use self::pairs::{PairTable, Pairs};
 use super::program::Insn;
 use crate::datapath::burst::{MAX_BURST, Selection, Touched};
 use crate::dpdk::Frame;
@@ -35,6 +37,10 @@ pub struct Index {
     /// Steps after which every packet is at its leaf.
     depth: usize,
     leaves: Vec<Leaf>,
+    /// Whether something is looked up in any leaf.
+    has_leaves: bool,
+    /// What is looked up for all leaves together.
+    pairs: Pairs,
 }
 
 /// Number of a branch, or of a leaf, counted on from the branches.
@@ -111,23 +117,30 @@ impl Index {
     /// If there are more than 64 frames, or fewer selections than rules.
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection], touched: &mut Touched) {
         assert!(frames.len() <= MAX_BURST);
-        let on_row = |packet: u8, row: u32| {
+        let mut on_row = |packet: u8, row: u32| {
             selections[row as usize].0 |= 1 << packet;
             touched.mark(row as usize);
         };
+        let leaves = self.find_leaves(frames);
+        self.pairs.matches(frames, &leaves, &mut on_row);
+        if !self.has_leaves {
+            return;
+        }
         if self.leaves.len() <= MAX_GROUPED {
-            self.select_by_leaf(frames, on_row);
+            self.select_by_leaf(frames, &leaves, on_row);
         } else {
-            self.select_one_by_one(frames, on_row);
+            self.select_one_by_one(frames, &leaves, on_row);
         }
     }
 
     /// Brings packets of the same headers together, so that their fields are read and looked up side by side.
     #[inline(always)]
-    fn select_by_leaf(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+    fn select_by_leaf(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], mut on_row: impl FnMut(u8, u32)) {
         let mut scratch = Scratch::default();
         let mut at_leaf = [Selection::NONE; MAX_GROUPED];
-        self.find_leaves(frames, &mut at_leaf);
+        for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
+            at_leaf[usize::from(leaf) % MAX_GROUPED].0 |= 1 << packet;
+        }
         for (leaf, &packets) in self.leaves.iter().zip(&at_leaf) {
             if packets.is_empty() || leaf.is_empty() {
                 continue;
@@ -137,36 +150,40 @@ impl Index {
     }
 
     /// For so many leaves that few packets would meet in one.
-    fn select_one_by_one(&self, frames: &[Frame<'_>], mut on_row: impl FnMut(u8, u32)) {
+    fn select_one_by_one(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], mut on_row: impl FnMut(u8, u32)) {
         let mut scratch = Scratch::default();
-        for (packet, frame) in frames.iter().enumerate() {
-            self.leaves[self.leaf_of(frame)].matches(frames, Selection(1 << packet), &mut scratch, &mut on_row);
+        for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
+            self.leaves[usize::from(leaf)].matches(frames, Selection(1 << packet), &mut scratch, &mut on_row);
         }
     }
 
-    /// Adds each packet to the leaf that it comes to.
+    /// The leaves that the packets come to.
     ///
     /// Which headers the next packet has cannot be foreseen, so all packets take as many steps, without a jump among them.
     #[inline(never)]
-    fn find_leaves(&self, frames: &[Frame<'_>], at_leaf: &mut [Selection; MAX_GROUPED]) {
+    fn find_leaves(&self, frames: &[Frame<'_>]) -> [Node; MAX_BURST] {
+        let mut nodes = [0; MAX_BURST];
         let Some(first) = self.steps.first() else {
-            return;
+            return nodes;
         };
         let (steps, targets) = (&self.steps[..], &self.targets[..]);
-        let value = |word: Word, frame: &Frame<'_>| frame.bytes().first_chunk::<HEAD>().and_then(|head| word.read(head, 0));
-        let mut nodes = [0; MAX_BURST];
+        // All packets take a step before the next one, as each of a packet's waits for the one before.
+        let mut heads = [&[0; HEAD]; MAX_BURST];
         let mut short = if self.depth > MAX_DEPTH { Selection::first(frames.len()).0 } else { 0 };
-        // One step of all packets before the next, as each of a packet's waits for the one before.
-        for (packet, (node, frame)) in nodes.iter_mut().zip(frames).enumerate() {
-            match value(first.word, frame) {
+        for (packet, ((node, head), frame)) in nodes.iter_mut().zip(&mut heads).zip(frames).enumerate() {
+            match frame.bytes().first_chunk() {
+                Some(bytes) => *head = bytes,
+                None => short |= 1 << packet,
+            }
+            match first.word.read(*head, 0) {
                 Some(value) => *node = targets[value as usize],
                 None => short |= 1 << packet,
             }
         }
         for _ in 1..self.depth.min(MAX_DEPTH) {
-            for (packet, (node, frame)) in nodes.iter_mut().zip(frames).enumerate() {
+            for (packet, (node, head)) in nodes.iter_mut().zip(&heads).enumerate().take(frames.len()) {
                 let step = &steps[usize::from(*node)];
-                match value(step.word, frame) {
+                match step.word.read(*head, 0) {
                     Some(value) => *node = targets[(step.targets + value) as usize],
                     None => short |= 1 << packet,
                 }
@@ -175,9 +192,9 @@ impl Index {
         for packet in Selection(short).indices() {
             nodes[packet] = (self.branches.len() + self.leaf_of(&frames[packet])) as Node;
         }
-        for (packet, node) in nodes.iter().take(frames.len()).enumerate() {
-            at_leaf[(usize::from(*node) - self.branches.len()) % MAX_GROUPED].0 |= 1 << packet;
-        }
+        let branches = self.branches.len() as Node;
+        nodes.iter_mut().take(frames.len()).for_each(|node| *node -= branches);
+        nodes
     }
 
     /// The number of the leaf that a packet comes to, also where it lacks a branch's field.
@@ -218,7 +235,8 @@ struct Builder {
     sets: Vec<ValueSet>,
     paths: Vec<BuildPath>,
     branches: Vec<BuildBranch>,
-    leaves: Vec<Leaf>,
+    /// The leaves, and what is looked up for them beside others.
+    leaves: Vec<(Leaf, Option<PairTable>)>,
     /// Nodes, the leaves counted from `LEAF`, by the paths that reach them and the fields decided there.
     known: HashMap<(Vec<u32>, Vec<usize>), usize>,
     /// Paths that may yet be put into leaves before branching stops.
@@ -247,7 +265,7 @@ impl Builder {
             })
             .collect::<Vec<_>>();
         let budget = paths.len() * 16 + 4096;
-        let leaves = vec![Leaf::default()];
+        let leaves = vec![(Leaf::default(), None)];
         Self { fields, sets, paths, branches: Vec::new(), leaves, known: HashMap::new(), budget }
     }
 
@@ -270,21 +288,30 @@ impl Builder {
         let number = |node: usize| {
             Node::try_from(if node < LEAF { numbers[node] } else { order.len() + node - LEAF }).expect("at most MAX_NODES")
         };
-        let mut index = Index { branches: Vec::new(), steps: Vec::new(), targets: Vec::new(), depth: 0, leaves: Vec::new() };
+        let (leaves, tables): (Vec<Leaf>, Vec<Option<PairTable>>) = std::mem::take(&mut self.leaves).into_iter().unzip();
+        let mut index = Index {
+            branches: Vec::new(),
+            steps: Vec::new(),
+            targets: Vec::new(),
+            depth: 0,
+            has_leaves: leaves.iter().any(|leaf| !leaf.is_empty()),
+            leaves,
+            pairs: Pairs::new(&tables),
+        };
         let add = |index: &mut Index, word: Word| {
             index.steps.push(Step { word, targets: u32::try_from(index.targets.len()).expect("MAX_NODES tables of 65536 values") });
         };
         for &branch in &order {
             let BuildBranch { field, absent, ref starts, ref nodes } = self.branches[branch];
             let load = Load::new(self.fields[field]);
-            add(&mut index, Word::new(load));
+            add(&mut index, Word::new(load).expect("split takes such fields only"));
             index.branches.push(Branch { load, absent: number(absent) });
             for (at, &node) in nodes.iter().enumerate() {
                 let end = starts.get(at + 1).map_or(self.fields[field].mask as usize + 1, |&next| next as usize);
                 index.targets.extend(std::iter::repeat_n(number(node), end - starts[at] as usize));
             }
         }
-        for leaf in 0..self.leaves.len() {
+        for leaf in 0..index.leaves.len() {
             add(&mut index, Word::NONE);
             index.targets.push(number(LEAF + leaf));
         }
@@ -297,7 +324,6 @@ impl Builder {
                 depths[numbers[next]] = depths[numbers[next]].max(depths[at] + 1);
             }
         }
-        index.leaves = std::mem::take(&mut self.leaves);
         index
     }
 
@@ -365,7 +391,7 @@ impl Builder {
             unfit.dedup();
             return Err(Unfit(unfit));
         }
-        self.leaves.push(Leaf::new(&leaf_paths, &self.fields));
+        self.leaves.push(Leaf::new(&leaf_paths, &self.fields, self.leaves.len() < MAX_GROUPED));
         Ok(LEAF + self.leaves.len() - 1)
     }
 
@@ -375,7 +401,9 @@ impl Builder {
         for &path in paths {
             self.paths[path as usize].tests.iter().for_each(|test| uses[test.0] += 1);
         }
-        let is_header = |field: &Field| matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff;
+        let is_header = |field: &Field| {
+            matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff && Word::new(Load::new(*field)).is_some()
+        };
         let mut candidates: Vec<usize> = (0..uses.len())
             .filter(|&field| {
                 uses[field] * 3 > paths.len() && is_header(&self.fields[field]) && decided.binary_search(&field).is_err()
