@@ -406,6 +406,28 @@ proptest! {
     }
 }
 
+#[test]
+fn a_cut_packet_behind_packets_of_other_rules_disturbs_nothing() {
+    let rule = |protocol: &str, site: u8| {
+        format!("src net 10.0.{site}.0/24 and dst net 10.1.{site}.0/24 and {protocol} dst portrange 80-{}", 81 + u16::from(site))
+    };
+    let packet = |protocol: u8, site: u8| {
+        let header = [8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, site, 1, 10, 1, site, 1, 0, 80, 0, 80];
+        [&[2; 12][..], &header, &[0; 30]].concat()
+    };
+    // one protocol has a table of many classes, the other a small one before or behind it
+    for (many, few) in [(("tcp", 6), ("udp", 17)), (("udp", 17), ("tcp", 6))] {
+        let mut rules = Rules::new((0..200).map(|site| rule(many.0, site)).chain((0..4).map(|site| rule(few.0, site))));
+        assert!(rules.residual.is_empty(), "all rules are in the index");
+        for len in 0..packet(few.1, 3).len() {
+            let mut packets: Vec<Vec<u8>> = (0..32).map(|at| packet(many.1, 199 - at)).collect();
+            packets.extend([packet(few.1, 3), packet(few.1, 3)]);
+            packets[33].truncate(len);
+            assert!(rules.compare(&whole(&packets)) >= 33, "all but the last match");
+        }
+    }
+}
+
 /// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
 fn program() -> impl Strategy<Value = Vec<Insn>> {
     let codes = vec![

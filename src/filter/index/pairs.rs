@@ -441,25 +441,29 @@ impl<const R: usize> Group<R> {
             let lane = count % ROUND;
             let number = self.table_of[usize::from(leaves[packet])];
             let table = &self.tables[usize::from(number)];
-            round.members[lane] = packet as u8;
-            round.tables[lane] = number;
-            let mut read = || {
+            let read = || {
                 let bytes = frames[packet].bytes();
                 let behind = header_bytes(bytes, table.header)?;
-                for (column, key) in round.keys.iter_mut().zip(&table.keys) {
+                let mut keys = [(0, 0); 2];
+                for (out, key) in keys.iter_mut().zip(&table.keys) {
                     let value = key.place.read(bytes, behind)?;
                     let begin = key.tree + (value >> 16);
-                    column[lane] = (value, if key.lead.read(bytes)? { begin } else { key.absent });
+                    *out = (value, if key.lead.read(bytes)? { begin } else { key.absent });
                 }
-                for (value, place) in round.others[lane].iter_mut().zip(&table.others) {
+                let mut others = [0; R];
+                for (value, place) in others.iter_mut().zip(&table.others) {
                     *value = place.read(bytes, behind)?;
                 }
-                Some(())
+                Some((keys, others))
             };
-            match read() {
-                Some(()) => count += 1,
-                None => rest |= 1 << packet,
-            }
+            let Some(([first, second], others)) = read() else {
+                rest |= 1 << packet;
+                continue;
+            };
+            // a lane is of one packet as a whole: looked up by another's table, its classes may lead anywhere
+            (round.members[lane], round.tables[lane]) = (packet as u8, number);
+            (round.keys[0][lane], round.keys[1][lane], round.others[lane]) = (first, second, others);
+            count += 1;
         }
         // A multiple of 8, which the processor foresees more often. What stands in the other lanes is of an earlier round.
         let padded = count.next_multiple_of(8).min(ROUND);
