@@ -24,7 +24,7 @@ pub fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Whether huge pages are there, which both programs then use.
-fn memory_args() -> Vec<&'static str> {
+pub fn memory_args() -> Vec<&'static str> {
     let free: u64 = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
         .ok()
         .and_then(|text| text.trim().parse().ok())
@@ -91,10 +91,15 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
     let mut output = String::new();
     child.stdout.take().expect("stdout is a pipe").read_to_string(&mut output).expect("testpmd prints text");
     child.wait().expect("testpmd ends");
-    // of each port's two figures the second counts: packets a second between the two looks
+    sent_a_second(&output) / share
+}
+
+/// Million packets that testpmd sent in a second between the two looks at all ports' statistics that are in its output.
+pub fn sent_a_second(output: &str) -> f64 {
+    // of each port's two figures the second counts
     let rates: Vec<f64> =
         output.lines().filter_map(|line| line.trim().strip_prefix("Tx-pps:")?.split_whitespace().next()?.parse().ok()).collect();
-    rates[rates.len() / 2..].iter().sum::<f64>() / 1e6 / share
+    rates[rates.len() / 2..].iter().sum::<f64>() / 1e6
 }
 
 /// What a run of tapline did in its steady part, in a second of its worker's time.

@@ -218,7 +218,7 @@ pub fn egress(
 }
 
 /// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does.
-#[inline]
+#[inline(always)]
 pub fn egress_straight(
     outlets: &mut Outlets,
     tools: &[ToolId],
@@ -226,6 +226,23 @@ pub fn egress_straight(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
+    if let [ToolId(index)] = *tools
+        && let Outlet::Port { txq, line } = &mut outlets.tools[index]
+        && line.gate.is_none()
+        && line.queue.is_empty()
+    {
+        // the packets themselves go, with the one reference that each has
+        let (tool, packets) = (&counters.tools[index], burst.len() as u64);
+        tool.requested.add(packets);
+        let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+        line.note_sent(packets, sent, lost, polled, tool);
+    } else {
+        egress_alike(outlets, tools, burst, polled, counters);
+    }
+}
+
+#[inline(never)]
+fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
     let (all, packets) = (burst.all(), burst.len() as u64);
     let mut alike = burst.share_alike(tools.len());
     for &ToolId(index) in tools {
@@ -322,6 +339,12 @@ fn count_sent(tool: &ToolCounters, sent: Moved) {
     tool.sent_bytes.add(sent.bytes);
 }
 
+/// A timed packet goes.
+#[cold]
+fn note_latency(tool: &ToolCounters, polled: u64) {
+    tool.latency.record(clock::tsc().wrapping_sub(polled));
+}
+
 #[inline(always)]
 fn count_lost(tool: &ToolCounters, lost: u64) {
     if lost > 0 {
@@ -389,12 +412,17 @@ impl Line {
     fn note_sent(&self, requested: u64, sent: Moved, lost: usize, polled: Option<u64>, tool: &ToolCounters) {
         count_sent(tool, sent);
         if let Some(polled) = polled.filter(|_| sent.packets > 0) {
-            tool.latency.record(clock::tsc().wrapping_sub(polled));
+            note_latency(tool, polled);
         }
         if sent.packets as u64 != requested {
-            tool.note_depth(self.queue.len());
-            count_lost(tool, lost as u64);
+            self.note_rest(lost, tool);
         }
+    }
+
+    #[cold]
+    fn note_rest(&self, lost: usize, tool: &ToolCounters) {
+        tool.note_depth(self.queue.len());
+        count_lost(tool, lost as u64);
     }
 
     /// Queues what is admitted of `selection`, frees the rest and counts it.

@@ -12,8 +12,8 @@ use super::post::Post;
 use super::replay::Replay;
 use super::spread::{Spread, Times};
 use crate::dpdk::mbuf::MbufBurst;
-use crate::dpdk::queue::{Moved, RxQueue};
-use crate::dpdk::ring::Receiver;
+use crate::dpdk::queue::RxQueue;
+use crate::dpdk::ring::BurstReceiver;
 use crate::plan::plan::PortId;
 use crate::stats::counters::WorkerCounters;
 
@@ -40,9 +40,9 @@ pub enum Source {
         clock: RxClock,
     },
     Replay(Box<Replay>),
-    /// What receive lcores hand over of a port.
+    /// What a receive lcore hands over of a port's queue.
     Ring {
-        ring: Receiver,
+        ring: BurstReceiver,
         times: Option<Times>,
     },
 }
@@ -100,9 +100,9 @@ impl Intake {
     }
 
     /// How many of `limit` packets may be asked for: what surely finds room, where it can wait.
-    pub fn room(&self, limit: usize, outlets: &Outlets, live: &LiveView) -> usize {
+    pub fn room(&mut self, limit: usize, outlets: &Outlets, live: &LiveView) -> usize {
         let limit = if outlets.has_captures && self.is_flat_out() { limit.min(outlets.capture_room(live.get())) } else { limit };
-        self.spread.as_ref().map_or(limit, |spread| spread.room(limit))
+        self.spread.as_mut().map_or(limit, |spread| spread.room(limit))
     }
 
     /// Other lcores receive for this one.
@@ -122,18 +122,13 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
     let moved = match &mut intake.source {
         Source::Queue { rxq, .. } => rxq.receive(burst, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
-        Source::Ring { ring, .. } => Moved { packets: ring.receive_burst(burst, limit), bytes: burst.bytes() },
+        Source::Ring { ring, .. } => return receive_from(ring, limit, burst, counters),
     };
     if moved.packets == 0 {
         counters.lcore.empty_polls.add(1);
         return 0;
     }
     counters.lcore.bursts[moved.packets.ilog2() as usize].add(1);
-    if intake.is_ring() {
-        // the receive lcore has counted them for the port
-        counters.lcore.from_rings.add(moved.packets as u64);
-        return moved.packets;
-    }
     let port = &counters.ports[intake.port.0];
     port.packets.add(moved.packets as u64);
     port.bytes.add(moved.bytes);
@@ -141,4 +136,17 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
         port.cut.add(longest.count_cut(burst));
     }
     moved.packets
+}
+
+/// Likewise of a ring: the receive lcore has counted the packets for the port.
+#[inline(never)]
+fn receive_from(ring: &mut BurstReceiver, limit: usize, burst: &mut MbufBurst, counters: &WorkerCounters) -> usize {
+    let packets = ring.receive(burst, limit);
+    if packets == 0 {
+        counters.lcore.empty_polls.add(1);
+    } else {
+        counters.lcore.bursts[packets.ilog2() as usize].add(1);
+        counters.lcore.from_rings.add(packets as u64);
+    }
+    packets
 }

@@ -1,7 +1,7 @@
 //! Spread: hands the packets of a receive lcore to work lcores, each flow always to the same one.
 //!
 //! Stands between receive and classify where a plan has stages on lcores of their own, or one queue and several workers. A ring
-//! leads from every spread port to every work lcore; a ring keeps the order, so a flow does. Plans without stages have none of this.
+//! leads from every receive queue of such a port to every work lcore; a ring keeps the order, so a flow does. Plans without stages have none of this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,7 +10,7 @@ use super::burst::{MAX_BURST, Selection};
 use super::copy::{ClockQuality, Stamps};
 use super::flows::{Flows, HashId, HashSpec};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
-use crate::dpdk::ring::Sender;
+use crate::dpdk::ring::SoleSender;
 
 /// Packets that a ring between receive and work holds.
 pub const RING_PACKETS: u32 = 1023;
@@ -67,7 +67,7 @@ impl Times {
 /// A receive lcore's way from one queue to the work lcores.
 pub struct Spread {
     /// By work lcore.
-    rings: Vec<Sender>,
+    rings: Vec<SoleSender>,
     /// By work lcore: its packets of the burst.
     selections: Vec<Selection>,
     flows: Flows,
@@ -78,7 +78,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    pub fn new(rings: Vec<Sender>, hash: HashSpec, can_wait: bool, times: Option<Times>) -> Self {
+    pub fn new(rings: Vec<SoleSender>, hash: HashSpec, can_wait: bool, times: Option<Times>) -> Self {
         Self {
             selections: vec![Selection::NONE; rings.len()],
             rings,
@@ -89,13 +89,11 @@ impl Spread {
         }
     }
 
-    /// Packets that may be asked of the port: what surely finds room, where it can wait.
+    /// Packets that may be asked of the port: a port that can wait is asked for none until all surely find room, for bursts of few
+    /// packets would cost the lcores on both sides more.
     #[inline]
-    pub fn room(&self, limit: usize) -> usize {
-        if !self.can_wait {
-            return limit;
-        }
-        self.rings.iter().map(Sender::room).fold(limit, usize::min)
+    pub fn room(&mut self, limit: usize) -> usize {
+        if !self.can_wait || self.rings.iter_mut().all(|ring| ring.has_room(limit)) { limit } else { 0 }
     }
 
     pub fn needs_times(&self) -> bool {
@@ -113,7 +111,7 @@ impl Spread {
         }
         let mut shared = burst.share(self.selections.iter().copied());
         let mut refused = 0;
-        for (ring, &selection) in self.rings.iter().zip(&self.selections) {
+        for (ring, &selection) in self.rings.iter_mut().zip(&self.selections) {
             if !selection.is_empty() {
                 shared.take(selection, &mut self.staged);
                 ring.send(&mut self.staged);

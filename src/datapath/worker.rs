@@ -233,7 +233,10 @@ impl Worker {
             }
             let is_busy = match self.phase.get() {
                 Phase::Running => {
-                    self.quiet_turns.store(0, Ordering::Relaxed);
+                    // only looked at mostly: another worker's may be on the same cache line
+                    if self.quiet_turns.load(Ordering::Relaxed) != 0 {
+                        self.quiet_turns.store(0, Ordering::Relaxed);
+                    }
                     if std::mem::take(&mut is_resting) {
                         self.intakes.iter_mut().for_each(Intake::resume);
                     }

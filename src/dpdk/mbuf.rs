@@ -293,10 +293,19 @@ impl MbufBurst {
         }
     }
 
+    /// Sends the packets themselves past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent and the
+    /// number that did not fit. The burst is empty afterwards.
+    #[inline(always)]
+    pub fn transmit(&mut self, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+        assert!(queue.is_empty());
+        let count = std::mem::take(&mut self.count).min(MAX_BURST);
+        transmit(&self.mbufs[..count], self.bytes, txq, queue)
+    }
+
     /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
     ///
     /// `copies` is at most [`MOST_REFERENCES`].
-    #[inline(always)]
+    #[inline]
     pub fn share_alike(&mut self, copies: usize) -> Alike<'_> {
         assert!(copies <= MOST_REFERENCES, "more copies of a packet than its planner allows");
         let count = std::mem::take(&mut self.count);
@@ -592,7 +601,7 @@ impl MbufQueue {
 
     /// Bytes of all packets in the queue.
     pub fn bytes(&self) -> u64 {
-        bytes_of(&self.slots[self.head..self.tail])
+        bytes_of_all(&self.slots[self.head..self.tail])
     }
 
     /// Appends through `fill`, which gets the free slots and says how many it wrote.
@@ -661,7 +670,7 @@ impl MbufQueue {
     /// Bytes of the packets behind the first `skipped`.
     pub fn bytes_behind(&self, skipped: usize) -> u64 {
         let from = (self.head + skipped).min(self.tail);
-        bytes_of(&self.slots[from..self.tail])
+        bytes_of_all(&self.slots[from..self.tail])
     }
 
     /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
@@ -830,13 +839,25 @@ fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
 /// Asks the processor to load the first of these bytes.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8]) {
+    prefetch_line(bytes.as_ptr());
+}
+
+/// Asks the processor to load an mbuf's two cache lines: the second has `next`, which whoever frees the mbuf looks at.
+#[inline(always)]
+pub(super) fn prefetch_mbuf(mbuf: *mut rte_mbuf) {
+    prefetch_line(mbuf.cast());
+    prefetch_line(mbuf.cast::<u8>().wrapping_add(64));
+}
+
+#[inline(always)]
+fn prefetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect on state and never faults.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(bytes.as_ptr().cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = address;
 }
 
 /// The RSS hash of a packet of which the driver says that it has one, and what the packet is: not more, for only of those is it known
@@ -865,17 +886,24 @@ unsafe fn rss_of(mbuf: *mut rte_mbuf) -> Option<u32> {
     }
 }
 
-/// Bytes of packets that the caller owns. In four sums, so that the loads do not wait for one another.
+/// Bytes of at most a burst of packets that the caller owns. In four sums, so that the additions do not wait for one another, and each of 32
+/// bits, which saves an instruction a packet: it holds the lengths of sixteen packets, none of which comes near 2^28 bytes.
 #[inline(always)]
 pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
+    debug_assert!(mbufs.len() <= MAX_BURST);
     let (fours, rest) = mbufs.as_chunks::<4>();
-    let mut sums = [0u64; 4];
+    let mut sums = [0u32; 4];
     for four in fours {
         for (sum, &mbuf) in sums.iter_mut().zip(four) {
-            *sum += u64::from(packet_len(mbuf));
+            *sum = sum.wrapping_add(packet_len(mbuf));
         }
     }
-    sums.iter().sum::<u64>() + rest.iter().map(|&mbuf| u64::from(packet_len(mbuf))).sum::<u64>()
+    sums.into_iter().chain(rest.iter().map(|&mbuf| packet_len(mbuf))).map(u64::from).sum()
+}
+
+/// Bytes of any number of packets that the caller owns.
+fn bytes_of_all(mbufs: &[*mut rte_mbuf]) -> u64 {
+    mbufs.chunks(MAX_BURST).map(bytes_of).sum()
 }
 
 /// Frees one reference to each mbuf.

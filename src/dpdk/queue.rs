@@ -76,27 +76,39 @@ impl TxQueue {
     }
 
     /// Offers packets of so many bytes in all to the driver, which takes over the first ones. The caller forgets those.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&mut self, mbufs: &[*mut rte_mbuf], bytes: u64) -> Moved {
-        let (port, queue) = (self.port.0, self.queue.0);
         // DPDK only reads the array (its parameter lacks a const)
         let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
         // SAFETY: the queue was set up and the port started (`Started`).
-        let function = if self.prepares { None } else { unsafe { tx_function(port, queue) } };
-        let sent = match function {
-            // SAFETY: the driver's own queue, as below; what asks for a checksum is a header of its own copy, which may be written to.
-            None if self.prepares => unsafe { dpdk_sys::tl_tx_burst_prepared(port, queue, pointers, count) },
+        let sent = match unsafe { tx_function(self.port.0, self.queue.0) } {
             // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
             // reference to each mbuf.
-            Some((send, queue)) => unsafe { send(queue, pointers, count) },
-            // SAFETY: as above.
-            None => unsafe { dpdk_sys::tl_tx_burst(port, queue, pointers, count) },
+            Some((send, queue)) if !self.prepares => unsafe { send(queue, pointers, count) },
+            _ => self.send_otherwise(pointers, count),
         };
-        let packets = usize::from(sent).min(mbufs.len());
-        // the caller still owns what was refused
-        let refused = if packets < mbufs.len() { bytes_of(&mbufs[packets..]) } else { 0 };
-        Moved { packets, bytes: bytes - refused }
+        let packets = usize::from(sent);
+        if packets >= mbufs.len() { Moved { packets: mbufs.len(), bytes } } else { refuse(mbufs, packets, bytes) }
     }
+
+    /// For mbufs as in [`send`](Self::send).
+    #[inline(never)]
+    fn send_otherwise(&mut self, pointers: *mut *mut rte_mbuf, count: u16) -> u16 {
+        let (port, queue) = (self.port.0, self.queue.0);
+        if self.prepares {
+            // SAFETY: as in `send`; what asks for a checksum is a header of its own copy, which may be written to.
+            unsafe { dpdk_sys::tl_tx_burst_prepared(port, queue, pointers, count) }
+        } else {
+            // SAFETY: as in `send`.
+            unsafe { dpdk_sys::tl_tx_burst(port, queue, pointers, count) }
+        }
+    }
+}
+
+/// What was sent where the driver took the first `packets` only: the caller still owns the others.
+#[cold]
+fn refuse(mbufs: &[*mut rte_mbuf], packets: usize, bytes: u64) -> Moved {
+    Moved { packets, bytes: bytes - bytes_of(&mbufs[packets..]) }
 }
 
 type BurstFunction = unsafe extern "C" fn(*mut c_void, *mut *mut rte_mbuf, u16) -> u16;

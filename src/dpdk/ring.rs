@@ -1,16 +1,18 @@
-//! A bounded queue of packets from many lcores to one.
+//! Bounded queues of packets to one lcore: from many, or, with less for the lcores to wait for, from one.
 
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::Error;
-use super::mbuf::{MbufBurst, MbufQueue};
+use super::mbuf::{MbufBurst, MbufQueue, prefetch_mbuf};
 use super::{Eal, SocketId, raw_socket};
+use crate::datapath::burst::MAX_BURST;
 
 struct Ring(*mut dpdk_sys::rte_ring);
 
-// SAFETY: the ring is multi-producer; the single consumer is guarded by `Receiver`, of which there is one, used through `&mut`.
+// SAFETY: the ring is multi-producer, or its one producer is a `SoleSender`, of which there is one, used through `&mut`; likewise the
+// one consumer is a `Receiver`.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
@@ -27,60 +29,140 @@ impl Drop for Ring {
 #[derive(Clone)]
 pub struct Sender(Arc<Ring>);
 
+/// Puts packets in; the only one, on one lcore at a time.
+pub struct SoleSender {
+    ring: Arc<Ring>,
+    /// Packets that fit for sure: there was room for more at the last look.
+    room: usize,
+}
+
 /// Takes packets out; one, on one lcore at a time.
 pub struct Receiver(Arc<Ring>);
 
-/// Makes a ring for at least `count` packets.
+/// Takes packets out a burst at a time, and has the processor load the mbufs of the next burst meanwhile: another core wrote them.
+pub struct BurstReceiver {
+    ring: Receiver,
+    next: MbufQueue,
+}
+
+/// Makes a ring for at least `count` packets from any number of lcores.
 ///
 /// # Errors
 /// If there is not enough memory.
-pub fn create(_eal: &Eal, count: u32, socket: SocketId) -> Result<(Sender, Receiver), Error> {
+pub fn create(eal: &Eal, count: u32, socket: SocketId) -> Result<(Sender, Receiver), Error> {
+    let ring = make(eal, count, socket, RING_F_SC_DEQ)?;
+    Ok((Sender(Arc::clone(&ring)), Receiver(ring)))
+}
+
+/// Makes a ring for at least `count` packets that go from one lcore to one other.
+///
+/// # Errors
+/// If there is not enough memory.
+pub fn create_sole(eal: &Eal, count: u32, socket: SocketId) -> Result<(SoleSender, BurstReceiver), Error> {
+    let ring = make(eal, count, socket, RING_F_SP_ENQ | RING_F_SC_DEQ)?;
+    let receiver = BurstReceiver { ring: Receiver(Arc::clone(&ring)), next: MbufQueue::with_capacity(MAX_BURST) };
+    Ok((SoleSender { ring, room: 0 }, receiver))
+}
+
+fn make(_eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring>, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("tapline-ring-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let c_name = CString::new(name.clone()).expect("the name has no NUL byte");
     // one slot of an rte_ring stays empty
     let slots = (count + 1).next_power_of_two();
-    // SAFETY: the name is NUL-terminated and copied; flags are multi-producer (default) and single-consumer.
-    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), slots, raw_socket(socket), RING_F_SC_DEQ) };
+    // SAFETY: the name is NUL-terminated and copied.
+    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), slots, raw_socket(socket), flags) };
     if raw.is_null() {
         return Err(Error::from_errno(name, "rte_ring_create"));
     }
-    let ring = Arc::new(Ring(raw));
-    Ok((Sender(Arc::clone(&ring)), Receiver(ring)))
+    Ok(Arc::new(Ring(raw)))
 }
+
+/// `RING_F_SP_ENQ` (`rte_ring_core.h`): the default enqueue is single-producer.
+const RING_F_SP_ENQ: u32 = 1;
 
 /// `RING_F_SC_DEQ` (`rte_ring_core.h`): the default dequeue is single-consumer.
 const RING_F_SC_DEQ: u32 = 2;
 
-impl Sender {
-    /// Moves packets from the front of `queue` into the ring, as many as fit; the number moved.
-    pub fn send(&self, queue: &mut MbufQueue) -> usize {
+impl Ring {
+    fn take_from(&self, queue: &mut MbufQueue) -> usize {
         queue.move_front(|mbufs| {
             // SAFETY: the ring is alive; `mbufs` are owned by the queue, which forgets the first ones that the ring took.
-            unsafe { dpdk_sys::tl_ring_enqueue(self.0.0, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
+            unsafe { dpdk_sys::tl_ring_enqueue(self.0, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
         })
+    }
+
+    /// Fills `slots` from the ring as far as there are packets; the number.
+    ///
+    /// # Safety
+    /// Nobody else takes packets out at the same time.
+    unsafe fn take_out(&self, slots: &mut [*mut dpdk_sys::rte_mbuf]) -> usize {
+        // SAFETY: the ring is alive, and the caller is its only consumer; DPDK writes at most `slots.len()` pointers.
+        unsafe { dpdk_sys::tl_ring_dequeue(self.0, slots.as_mut_ptr(), slots.len() as u32) as usize }
     }
 }
 
 impl Sender {
-    /// Packets that still fit, as far as one can say while others put some in.
+    /// Moves packets from the front of `queue` into the ring, as many as fit; the number moved.
+    pub fn send(&self, queue: &mut MbufQueue) -> usize {
+        self.0.take_from(queue)
+    }
+}
+
+impl SoleSender {
+    /// Moves packets from the front of `queue` into the ring, as many as fit; the number moved.
     #[inline]
-    pub fn room(&self) -> usize {
-        // SAFETY: the ring is alive.
-        unsafe { dpdk_sys::tl_ring_room(self.0.0) as usize }
+    pub fn send(&mut self, queue: &mut MbufQueue) -> usize {
+        let moved = self.ring.take_from(queue);
+        self.room = self.room.saturating_sub(moved);
+        moved
+    }
+
+    /// Whether `count` packets fit. The receiver's end, which is on a cache line that its lcore writes, is looked at only where the room
+    /// that was left at the last look is used up.
+    #[inline]
+    pub fn has_room(&mut self, count: usize) -> bool {
+        if self.room < count {
+            // SAFETY: the ring is alive.
+            self.room = unsafe { dpdk_sys::tl_ring_room(self.ring.0) as usize };
+        }
+        self.room >= count
+    }
+}
+
+impl BurstReceiver {
+    /// Fills an empty burst with at most `limit` packets (1..=64); the number. Where it is 0, nothing is left.
+    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> usize {
+        let Self { ring, next } = self;
+        let received = burst.fill(limit, |slots| {
+            if next.is_empty() {
+                // SAFETY: this is the ring's only receiver, used through `&mut`.
+                return unsafe { ring.0.take_out(slots) };
+            }
+            next.move_front(|mbufs| {
+                let count = mbufs.len().min(slots.len());
+                slots[..count].copy_from_slice(&mbufs[..count]);
+                count
+            })
+        });
+        if received > 0 && next.is_empty() {
+            next.append(|slots| {
+                // SAFETY: as above.
+                let count = unsafe { ring.0.take_out(&mut slots[..limit.min(MAX_BURST)]) };
+                slots[..count].iter().for_each(|&mbuf| prefetch_mbuf(mbuf));
+                count
+            });
+        }
+        received
+    }
+
+    /// Frees what was not received; the number of packets.
+    pub fn clear(&mut self) -> usize {
+        self.next.clear() + self.ring.clear()
     }
 }
 
 impl Receiver {
-    /// Fills an empty burst from the ring with at most `limit` packets (1..=64); the number.
-    #[inline]
-    pub fn receive_burst(&mut self, burst: &mut MbufBurst, limit: usize) -> usize {
-        burst.fill(limit, |slots| {
-            // SAFETY: as in `receive`.
-            unsafe { dpdk_sys::tl_ring_dequeue(self.0.0, slots.as_mut_ptr(), slots.len() as u32) as usize }
-        })
-    }
-
     /// Frees what is in the ring; the number of packets.
     pub fn clear(&mut self) -> usize {
         let (mut rest, mut freed) = (MbufQueue::with_capacity(256), 0);
@@ -93,8 +175,8 @@ impl Receiver {
     /// Moves packets from the ring to the back of `queue`, as many as there are and as fit; the number moved.
     pub fn receive(&mut self, queue: &mut MbufQueue) -> usize {
         queue.append(|slots| {
-            // SAFETY: the ring is alive and this is its only consumer; DPDK writes at most `slots.len()` pointers.
-            unsafe { dpdk_sys::tl_ring_dequeue(self.0.0, slots.as_mut_ptr(), slots.len() as u32) as usize }
+            // SAFETY: this is the ring's only receiver, used through `&mut`.
+            unsafe { self.0.take_out(slots) }
         })
     }
 

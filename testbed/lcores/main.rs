@@ -2,6 +2,7 @@
 //!
 //! Needs: EAL. Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to do.
 
+mod ring;
 #[path = "../support/mod.rs"]
 mod support;
 
