@@ -25,6 +25,7 @@ use crate::datapath::flow_table::Secret;
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
+use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, ToolId};
@@ -77,6 +78,8 @@ pub struct Broker {
     started: Instant,
     /// Totals at the last `clear stats`.
     cleared: Option<Totals>,
+    /// By port: what the drivers had counted then.
+    cleared_drivers: Vec<DriverStats>,
     /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
     counters: Vec<Arc<WorkerCounters>>,
     watch: Watch,
@@ -282,7 +285,8 @@ impl Broker {
 
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
-        self.cleared = Some(self.totals());
+        self.cleared = Some(self.totals().at_rest());
+        self.cleared_drivers = self.ports.iter().map(Device::stats).collect();
         self.neighbours.clear_counts();
     }
 
@@ -293,7 +297,7 @@ impl Broker {
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: port.stats(),
+            driver: self.cleared_drivers.get(index).map_or_else(|| port.stats(), |cleared| port.stats().since(cleared)),
             replay: port.replay(),
             clock: self.clocks.state(index),
             terminate: TerminateState::of(&self.reports[index]),

@@ -142,6 +142,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         neighbours: Neighbours::new(neighbourhoods, probes),
         started: Instant::now(),
         cleared: None,
+        cleared_drivers: Vec::new(),
         counters: Vec::new(),
         past: vec![RuleTotals::default(); plan.rules.len()],
         retiring: None,

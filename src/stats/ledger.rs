@@ -68,20 +68,30 @@ impl Packets {
         })
     }
 
+    /// Packets that have a disposition.
+    pub fn ended(&self) -> u64 {
+        self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+    }
+
     pub fn is_balanced(&self) -> bool {
-        self.received == self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+        self.received == self.ended()
     }
 }
 
 impl Copies {
+    /// Copies that were sent or dropped.
+    pub fn ended(&self) -> u64 {
+        self.sent + self.dropped.total()
+    }
+
     pub fn is_balanced(&self) -> bool {
-        self.requested == self.sent + self.dropped.total()
+        self.requested == self.ended()
     }
 
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Copies) -> Copies {
         Copies {
-            requested: self.requested - earlier.requested,
+            requested: self.requested.saturating_sub(earlier.requested),
             sent: self.sent - earlier.sent,
             dropped: Dropped(std::array::from_fn(|reason| self.dropped.0[reason] - earlier.dropped.0[reason])),
         }
