@@ -28,9 +28,9 @@ use crate::dpdk::lcore::Running;
 use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::{Idle, Output, ToolId};
+use crate::plan::plan::{Idle, Output, PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
+use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
@@ -290,6 +290,12 @@ impl Broker {
         self.neighbours.clear_counts();
     }
 
+    fn clock_of(&self, port: PortId) -> ClockState {
+        let state = self.clocks.state(port.0);
+        // what receive lcores hand over is timed from there on
+        if self.plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let all = self.totals();
         let balanced = all.is_balanced();
@@ -299,7 +305,7 @@ impl Broker {
             link: port.link(),
             driver: self.cleared_drivers.get(index).map_or_else(|| port.stats(), |cleared| port.stats().since(cleared)),
             replay: port.replay(),
-            clock: self.clocks.state(index),
+            clock: self.clock_of(PortId(index)),
             terminate: TerminateState::of(&self.reports[index]),
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {

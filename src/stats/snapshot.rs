@@ -561,6 +561,9 @@ impl TerminateState {
 pub struct ClockState {
     /// `nic`, `file`, `kernel` or `poll`.
     pub source: &'static str,
+    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work lcore
+    /// takes them.
+    pub latency_from: &'static str,
     /// How the clock behind it is disciplined.
     pub quality: &'static str,
     /// The counter is not fitted to the system's clock yet, or not any more.
