@@ -39,6 +39,7 @@ impl Tracked {
         let model = self.fit.model();
         ClockState {
             source,
+            latency_from: if model.is_some_and(|model| !model.is_degraded()) { source } else { "poll" },
             quality: quality.name(),
             degraded: is_counter_degraded && model.is_none_or(|model| model.is_degraded()),
             offset_ns: model.map(|model| model.ns(0) as i64),
@@ -134,7 +135,11 @@ impl Clocks {
     pub fn state(&self, port: usize) -> ClockState {
         match self.ports.get(port) {
             Some(PortClock::Nic(nic)) => nic.tracked.state("nic", self.quality, true),
-            Some(PortClock::Given(source)) => ClockState { source, quality: ClockQuality::Free.name(), ..ClockState::default() },
+            Some(PortClock::Given(source)) => {
+                let is_fitted = self.tsc.fit.model().is_some_and(|model| !model.is_degraded());
+                let latency_from = if *source == "kernel" && is_fitted { "kernel" } else { "poll" };
+                ClockState { source, latency_from, quality: ClockQuality::Free.name(), ..ClockState::default() }
+            }
             Some(PortClock::Poll) | None => self.tsc.state("poll", self.quality, false),
         }
     }

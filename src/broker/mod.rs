@@ -25,11 +25,12 @@ use crate::datapath::flow_table::Secret;
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::Running;
+use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::{Idle, Output, ToolId};
+use crate::plan::plan::{Idle, Output, PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::stats::snapshot::{LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
+use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
@@ -78,6 +79,8 @@ pub struct Broker {
     started: Instant,
     /// Totals at the last `clear stats`.
     cleared: Option<Totals>,
+    /// By port: what the drivers had counted then.
+    cleared_drivers: Vec<DriverStats>,
     /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
     counters: Vec<Arc<WorkerCounters>>,
     watch: Watch,
@@ -280,8 +283,15 @@ impl Broker {
 
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
-        self.cleared = Some(self.totals());
+        self.cleared = Some(self.totals().at_rest());
+        self.cleared_drivers = self.ports.iter().map(Device::stats).collect();
         self.neighbours.clear_counts();
+    }
+
+    fn clock_of(&self, port: PortId) -> ClockState {
+        let state = self.clocks.state(port.0);
+        // what receive lcores hand over is timed from there on
+        if self.plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -291,9 +301,9 @@ impl Broker {
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: port.stats(),
+            driver: self.cleared_drivers.get(index).map_or_else(|| port.stats(), |cleared| port.stats().since(cleared)),
             replay: port.replay(),
-            clock: self.clocks.state(index),
+            clock: self.clock_of(PortId(index)),
             terminate: TerminateState::of(&self.reports[index]),
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {

@@ -1,5 +1,6 @@
 //! Setting up: how many workers and where, EAL's memory, ports and their queues, pools, and who polls and sends what.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -24,6 +25,7 @@ use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::exchange::Exchange;
+use crate::datapath::fit::Fit;
 use crate::datapath::flow_table::{FlowTable, KeyedHash, Secret};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
@@ -143,6 +145,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         neighbours: Neighbours::new(neighbourhoods, probes),
         started: Instant::now(),
         cleared: None,
+        cleared_drivers: Vec::new(),
         counters: Vec::new(),
         past: vec![RuleTotals::default(); plan.rules.len()],
         retiring: None,
@@ -440,9 +443,21 @@ struct StartedPort {
     gives_rss: bool,
 }
 
+/// Devargs of net_memif with buffers for whole jumbo frames, unless they say how long buffers are: a reader by DPDK takes frames in several
+/// buffers half-way if it looks while they are written, and goes wrong from there on.
+/// # Source
+/// DPDK 22.11, `eth_memif_rx` in drivers/net/memif: nothing checks whether the buffer that follows is there yet.
+fn with_long_buffers(devargs: &str) -> Cow<'_, str> {
+    if devargs.starts_with("net_memif") && !devargs.contains(",bsize=") {
+        format!("{devargs},bsize=9216").into()
+    } else {
+        devargs.into()
+    }
+}
+
 fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
     match port.replay {
-        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs)?)),
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &with_long_buffers(&port.devargs))?)),
         Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
     }
 }
@@ -564,7 +579,9 @@ fn start_port(
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
-            ChosenClock::Epoch { place, unit_ns, .. } => RxClock::Epoch { place: *place, unit_ns: *unit_ns },
+            ChosenClock::Epoch { place, unit_ns, source } => {
+                RxClock::Epoch { place: *place, unit_ns: *unit_ns, is_systems: *source == KERNEL }
+            }
             ChosenClock::Nic { place, nic } => RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) },
         };
         Source::Queue { rxq, clock }
@@ -585,10 +602,10 @@ const MOST_XDP_MTU: u32 = 3506;
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 fn long_frames(port: &PortPlan) -> Option<String> {
     let interface = port.devargs.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
-    if port.replay.is_some() || port.rxq == Some(0) || interface.contains('/') {
+    if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
-    let mtu: u32 = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()?;
+    let mtu = mtu_of(interface)?;
     let (driver, most, fate) = match Longest::of(&port.devargs) {
         Some(longest) => {
             ("net_af_packet", longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
@@ -635,6 +652,9 @@ fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<En
     Some(Box::new(Endpoint::new(port.terminators.clone(), report)))
 }
 
+/// The name of times that the kernel gives, in statistics.
+const KERNEL: &str = "kernel";
+
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
@@ -650,12 +670,14 @@ enum ChosenClock {
 fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<ChosenClock, Error> {
     let info = port.info();
     let is_pcap = info.driver == "net_pcap";
-    if !is_wanted || !(is_pcap || info.rx_timestamps) {
+    let is_live = plan.devargs.contains("rx_iface") || plan.devargs.contains(",iface=");
+    // net_pcap notes the kernel's times in any case: latency begins there
+    if !(is_wanted && (is_pcap || info.rx_timestamps) || is_pcap && is_live) {
         return Ok(ChosenClock::Poll);
     }
     let place = RxStamp::register(eal)?;
     if is_pcap {
-        let source = if plan.devargs.contains("rx_iface") || plan.devargs.contains(",iface=") { "kernel" } else { "file" };
+        let source = if is_live { KERNEL } else { "file" };
         return Ok(ChosenClock::Epoch { place, unit_ns: if info.rx_timestamps { 1 } else { 1000 }, source });
     }
     Ok(NicClock::new(port).map_or(ChosenClock::Poll, |nic| ChosenClock::Nic { place, nic }))
@@ -775,6 +797,7 @@ fn hire(
             Some(&own) => own,
             None => owners[crew.work.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
         };
+        let fit = attached[port.0].ethdev().and_then(|device| fit_of(&plan.ports[port.0], device));
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
         let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();
@@ -785,7 +808,7 @@ fn hire(
                     outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place) });
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place, fit) });
             } else if !crew.work.contains(&worker) {
                 // it makes no copies
                 outlets[worker].tools.push(Outlet::Discard);
@@ -797,7 +820,7 @@ fn hire(
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None, fit) });
                 outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
@@ -926,21 +949,45 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
     neighbourhood
 }
 
+/// What frames a port takes, if it is a kernel interface: by its MTU at this moment.
+fn fit_of(plan: &PortPlan, port: &Port) -> Option<Fit> {
+    let mut arguments = plan.devargs.split(',');
+    let interface = arguments.find_map(|argument| argument.strip_prefix("iface=").or_else(|| argument.strip_prefix("tx_iface=")));
+    // net_pcap and others do not know their interface's
+    let mtu =
+        interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from));
+    Fit::of(&plan.devargs, mtu)
+}
+
+/// The MTU of a kernel interface, where the kernel says it.
+fn mtu_of(interface: &str) -> Option<u32> {
+    let is_name = !interface.is_empty() && !interface.contains('/');
+    std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok().filter(|_| is_name)?.trim().parse().ok()
+}
+
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>) -> Line {
+fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
     let shape = tool.shape.filter(|_| is_sending);
-    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() {
+    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() && fit.is_none() {
         return Line::new(tool.queue, None, merge);
     }
     let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
     let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
-    Line::new(tool.queue, Some(Gate::new(limits, bucket)), merge)
+    Line::new(tool.queue, Some(Gate::new(limits, bucket, fit)), merge)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memif_gets_buffers_for_whole_frames_unless_it_is_said() {
+        assert_eq!(with_long_buffers("net_memif0,role=client"), "net_memif0,role=client,bsize=9216");
+        for same in ["net_memif0,bsize=4096", "net_pcap0,iface=eth0", "0000:01:00.0"] {
+            assert_eq!(with_long_buffers(same), same);
+        }
+    }
 
     #[test]
     fn pci_addresses_are_told_from_virtual_devices() {

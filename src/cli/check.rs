@@ -17,11 +17,13 @@ pub fn run(args: &Args) -> Status {
     match load(&args.file, &args.sets) {
         Some((_, plan)) => {
             let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+            let wires = if plan.wires.is_empty() { String::new() } else { format!(", {}", count(plan.wires.len(), "wire")) };
             println!(
-                "{}: {}, {}, {}, {}",
+                "{}: {}, {}, {}{wires}, {}",
                 args.file.display(),
                 count(plan.ports.len(), "port"),
-                count(plan.tools.len(), "tool"),
+                // directions of wires have a queue each, as tools do
+                count(plan.tools.iter().filter(|tool| tool.wire.is_none()).count(), "tool"),
                 count(plan.groups.len(), "group"),
                 count(plan.rules.len(), "rule")
             );

@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Status {
     }
     let last = broker.snapshot();
     stats.write(&last);
-    let mut report = table::summary(&last);
+    let mut report = table::summary(&last, table::When::AtEnd);
     if args.profile {
         report = format!("{report}\n{}", table::profile(&last));
     }
@@ -353,7 +353,7 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Tools => table::tools(&snapshot),
         Show::Rules => table::rules(&snapshot),
         Show::Lcores => table::lcores(&snapshot),
-        Show::Stats => table::summary(&snapshot),
+        Show::Stats => table::summary(&snapshot, table::When::Running),
         Show::Groups => table::groups(&snapshot),
         Show::Wires => table::wires(&snapshot),
         Show::Filters | Show::Plan => describe(broker.plan()),

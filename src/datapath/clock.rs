@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock_fit::ClockModel;
 use super::copy::{ClockQuality, Stamps};
+use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{MbufBurst, RxStamp};
 
@@ -71,8 +72,9 @@ impl ClockView {
 pub enum RxClock {
     /// The time of the poll.
     Poll,
-    /// The driver's own times, in nanoseconds since the Unix epoch times `unit_ns`: what net_pcap reads in a file.
-    Epoch { place: RxStamp, unit_ns: u64 },
+    /// The driver's own times, in nanoseconds since the Unix epoch times `unit_ns`: what net_pcap reads in a file, or is given by the
+    /// kernel, which goes by the system's clock.
+    Epoch { place: RxStamp, unit_ns: u64, is_systems: bool },
     /// Ticks of the NIC's counter.
     Nic { place: RxStamp, view: ClockView },
 }
@@ -85,7 +87,7 @@ impl RxClock {
         let count = burst.len();
         let stamped = match self {
             RxClock::Poll => 0,
-            RxClock::Epoch { place, unit_ns } => {
+            RxClock::Epoch { place, unit_ns, .. } => {
                 let stamped = burst.raw_stamps(*place, &mut stamps.ns);
                 stamps.ns[..count].iter_mut().for_each(|ns| *ns = ns.wrapping_mul(*unit_ns));
                 (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
@@ -119,10 +121,71 @@ impl RxClock {
     }
 }
 
+/// Packets do not wait for longer before they are polled: a longer time says that a clock was set in between.
+const LONGEST_WAIT_NS: u64 = 10_000_000_000;
+
+impl RxClock {
+    /// When the first packet of a burst that was polled at `polled` was received, both in ticks of the time-stamp counter: by the
+    /// NIC's or the kernel's time of it, where that can be told from the system's clock, else the poll. `poll` is the counter's line.
+    #[cold]
+    pub fn received_at(&mut self, polled: u64, burst: &MbufBurst, poll: &mut ClockView) -> u64 {
+        let place = match self {
+            RxClock::Epoch { place, is_systems: true, .. } | RxClock::Nic { place, .. } => *place,
+            RxClock::Poll | RxClock::Epoch { .. } => return polled,
+        };
+        let mut stamps = [0; MAX_BURST];
+        if burst.raw_stamps(place, &mut stamps).0 & 1 == 0 {
+            return polled;
+        }
+        let received_ns = match self {
+            RxClock::Nic { view, .. } => view.line().sound().map(|model| model.ns(stamps[0])),
+            RxClock::Epoch { unit_ns, .. } => Some(stamps[0].wrapping_mul(*unit_ns)),
+            RxClock::Poll => None,
+        };
+        match (received_ns, poll.line().sound()) {
+            (Some(received_ns), Some(counter)) => before(polled, received_ns, counter),
+            _ => polled,
+        }
+    }
+}
+
+/// The tick of `counter` at `received_ns`, which is `polled` if it lies behind that, or too far before it to be true.
+fn before(polled: u64, received_ns: u64, counter: &ClockModel) -> u64 {
+    let waited_ns = counter.ns(polled).saturating_sub(received_ns);
+    if waited_ns > LONGEST_WAIT_NS {
+        return polled;
+    }
+    polled.wrapping_sub((waited_ns as f64 / counter.ns_per_tick()) as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::datapath::clock_fit::{ClockFit, Limits, Reading};
+
+    proptest::proptest! {
+        #[test]
+        fn the_tick_of_a_time_before_the_poll_is_that_of_the_line(
+            hz in 100_000_000u64..5_000_000_000, waited_ns in 0u64..LONGEST_WAIT_NS, second in 5u64..9
+        ) {
+            let start_ns = 1_700_000_000_000_000_000;
+            let mut fit = ClockFit::new(Limits::default());
+            for second in 0..10u64 {
+                let ns = start_ns + second * 1_000_000_000;
+                fit.observe(Reading { ticks: 20 * hz + second * hz, before_ns: ns, after_ns: ns });
+            }
+            let line = fit.model().expect("ten readings");
+            let polled = 20 * hz + second * hz;
+            let polled_ns = start_ns + second * 1_000_000_000;
+            let tick = before(polled, polled_ns - waited_ns, &line);
+            let wanted = polled - (u128::from(waited_ns) * u128::from(hz) / 1_000_000_000) as u64;
+            // ten nanoseconds, for the line is a fit
+            proptest::prop_assert!(tick.abs_diff(wanted) <= hz / 100_000_000 + 1, "{} {}", tick, wanted);
+            proptest::prop_assert_eq!(before(polled, polled_ns + 1_000, &line), polled, "received behind the poll");
+            let long_ago = polled_ns - LONGEST_WAIT_NS - 1_000;
+            proptest::prop_assert_eq!(before(polled, long_ago, &line), polled, "a clock was set");
+        }
+    }
 
     #[test]
     fn a_view_takes_up_the_line_that_is_published() {

@@ -1,11 +1,12 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
 //! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they queue.
-//! Tools with classes, a limit in bytes or a rate have a [`Gate`]: they pay for it, the others do not.
+//! Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the others do not.
 
 use super::admission::{Class, Fill, Limits};
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
+use super::fit::{Fit, Unfit};
 use super::live::Live;
 use super::order::Order;
 use super::record::{self, Origin};
@@ -119,11 +120,25 @@ pub struct Gate {
     bytes: u64,
     /// The rate, not the port, held the last copies back.
     is_held_by_rate: bool,
+    /// What the port takes, if it does not take all frames.
+    fit: Option<Fit>,
 }
 
 impl Gate {
-    pub fn new(limits: Limits, bucket: Option<TokenBucket>) -> Self {
-        Self { limits, bucket, bytes: 0, is_held_by_rate: false }
+    pub fn new(limits: Limits, bucket: Option<TokenBucket>, fit: Option<Fit>) -> Self {
+        Self { limits, bucket, bytes: 0, is_held_by_rate: false, fit }
+    }
+
+    /// Those of `selection` that the port takes; the others are counted.
+    fn fitting(&self, selection: Selection, shared: &Shared<'_>, tool: &ToolCounters) -> Selection {
+        let Some(fit) = self.fit else { return selection };
+        let Unfit { short, long } = fit.unfit(selection, shared);
+        for (unfit, reason) in [(short, DropReason::Undersize), (long, DropReason::Oversize)] {
+            if !unfit.is_empty() {
+                tool.drop_copies(reason, u64::from(unfit.count()));
+            }
+        }
+        Selection(selection.0 & !(short.0 | long.0))
     }
 
     fn reason(&self) -> DropReason {
@@ -279,7 +294,7 @@ impl Outlet {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self {
             match &mut line.gate {
                 Some(gate) => gate.limits = limits,
-                gate @ None => *gate = Some(Box::new(Gate::new(limits, None))),
+                gate @ None => *gate = Some(Box::new(Gate::new(limits, None, None))),
             }
         }
     }
@@ -449,7 +464,8 @@ impl Line {
                 count_lost(tool, u64::from(selection.count()) - kept);
             }
             Some(gate) => {
-                let by_class = by_class();
+                let fitting = gate.fitting(selection, shared, tool);
+                let by_class = by_class().map(|class| Selection(class.0 & fitting.0));
                 let fill = Fill { packets: waiting, bytes: gate.bytes };
                 let admitted = gate.limits.admit(fill, by_class, |index| shared.len_of(index));
                 let reason = gate.reason();

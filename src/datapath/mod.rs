@@ -13,6 +13,7 @@ pub mod edit;
 pub mod egress;
 pub mod endpoint;
 pub mod exchange;
+pub mod fit;
 pub mod flow_sketch;
 pub mod flow_table;
 pub mod flows;

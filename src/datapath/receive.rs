@@ -72,6 +72,15 @@ impl Intake {
         }
     }
 
+    /// When the first packet of a burst that was polled at `polled` was received, in ticks: what latency is measured from.
+    #[cold]
+    pub fn received_at(&mut self, polled: u64, burst: &MbufBurst, poll: &mut ClockView) -> u64 {
+        match &mut self.source {
+            Source::Queue { clock, .. } => clock.received_at(polled, burst, poll),
+            Source::Ring { .. } | Source::Replay(_) => polled,
+        }
+    }
+
     /// The time of the next packet of a replay whose packets are put in order.
     pub fn next_in_step(&mut self) -> Option<u64> {
         match &mut self.source {

@@ -342,6 +342,7 @@ impl Worker {
                 continue;
             }
             is_busy = true;
+            let polled = polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
             self.carry(plan, counters, desk, at, received, polled);
         }
         *unflushed_turns += 1;

@@ -464,6 +464,12 @@ impl Shared<'_> {
         if self.planes.any() >> index & 1 == 1 { packet_len(self.mbufs[index]) } else { 0 }
     }
 
+    /// A packet's first two bytes behind the MAC addresses. Its references may not all have been taken.
+    pub fn ethertype_of(&self, index: usize) -> Option<u16> {
+        let bytes = if self.len_of(index) > 0 { frame(self.mbufs[index]).bytes().get(12..14)? } else { return None };
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
     /// Bytes that a packet had on the wire, no fewer than it has. Its references may not all have been taken.
     #[inline(always)]
     pub fn wire_len_of(&self, index: usize) -> u32 {

@@ -95,6 +95,22 @@ pub struct DriverStats {
     pub no_mbuf: u64,
 }
 
+impl DriverStats {
+    /// What was counted since `earlier`; 0 where the driver has begun anew in between.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets.saturating_sub(earlier.rx_packets),
+            tx_packets: self.tx_packets.saturating_sub(earlier.tx_packets),
+            rx_bytes: self.rx_bytes.saturating_sub(earlier.rx_bytes),
+            tx_bytes: self.tx_bytes.saturating_sub(earlier.tx_bytes),
+            missed: self.missed.saturating_sub(earlier.missed),
+            rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
+            tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
+            no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+}
+
 /// What the symmetric key repeats.
 pub const RSS_KEY_WORD: u16 = 0x6d5a;
 /// Symmetric Toeplitz key: both directions of a flow hash alike, whatever the NIC.

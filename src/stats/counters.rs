@@ -58,11 +58,20 @@ pub enum DropReason {
     NoBuffer,
     /// The tool's rate was used up.
     RateLimited,
+    /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it is
+    /// net_memif.
+    Undersize,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 5] =
-        [DropReason::Congested, DropReason::Down, DropReason::Oversize, DropReason::NoBuffer, DropReason::RateLimited];
+    pub const ALL: [DropReason; 6] = [
+        DropReason::Congested,
+        DropReason::Down,
+        DropReason::Oversize,
+        DropReason::NoBuffer,
+        DropReason::RateLimited,
+        DropReason::Undersize,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +80,7 @@ impl DropReason {
             DropReason::Oversize => "oversize",
             DropReason::NoBuffer => "no_buffer",
             DropReason::RateLimited => "rate_limited",
+            DropReason::Undersize => "undersize",
         }
     }
 }

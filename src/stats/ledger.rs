@@ -68,20 +68,30 @@ impl Packets {
         })
     }
 
+    /// Packets that have a disposition.
+    pub fn ended(&self) -> u64 {
+        self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+    }
+
     pub fn is_balanced(&self) -> bool {
-        self.received == self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+        self.received == self.ended()
     }
 }
 
 impl Copies {
+    /// Copies that were sent or dropped.
+    pub fn ended(&self) -> u64 {
+        self.sent + self.dropped.total()
+    }
+
     pub fn is_balanced(&self) -> bool {
-        self.requested == self.sent + self.dropped.total()
+        self.requested == self.ended()
     }
 
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Copies) -> Copies {
         Copies {
-            requested: self.requested - earlier.requested,
+            requested: self.requested.saturating_sub(earlier.requested),
             sent: self.sent - earlier.sent,
             dropped: Dropped(std::array::from_fn(|reason| self.dropped.0[reason] - earlier.dropped.0[reason])),
         }
@@ -117,6 +127,6 @@ mod tests {
         let mut dropped = Dropped::default();
         dropped.0[DropReason::NoBuffer as usize] = 7;
         let json = serde_json::to_string(&dropped).expect("plain numbers");
-        assert_eq!(json, r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0}"#);
+        assert_eq!(json, r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0}"#);
     }
 }

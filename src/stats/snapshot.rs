@@ -95,14 +95,18 @@ impl GroupTotals {
         Copies { requested, sent: self.discarded, dropped: Dropped::of(DropReason::Down, self.down) }
     }
 
+    fn ended(&self) -> u64 {
+        self.assigned + self.discarded + self.down
+    }
+
     pub fn is_balanced(&self) -> bool {
-        self.requested == self.assigned + self.discarded + self.down
+        self.requested == self.ended()
     }
 
     /// What was counted since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
         Self {
-            requested: self.requested - earlier.requested,
+            requested: self.requested.saturating_sub(earlier.requested),
             assigned: self.assigned - earlier.assigned,
             discarded: self.discarded - earlier.discarded,
             down: self.down - earlier.down,
@@ -373,11 +377,27 @@ impl Totals {
         self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
+    /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities also
+    /// hold for what is counted [`since`](Self::since).
+    pub fn at_rest(mut self) -> Self {
+        let mut on_the_way = self.ports.iter().map(|port| port.received).sum::<u64>().saturating_sub(self.packets.ended());
+        self.packets.received = self.packets.ended();
+        // which ports they came from is not known
+        for port in &mut self.ports {
+            let packets = on_the_way.min(port.received);
+            port.received -= packets;
+            on_the_way -= packets;
+        }
+        self.tools.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
+        self.groups.iter_mut().for_each(|group| group.requested = group.ended());
+        self
+    }
+
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
         let (a, b) = (&self.packets, &earlier.packets);
         let ports = self.ports.iter().zip(&earlier.ports).map(|(a, b)| PortTotals {
-            received: a.received - b.received,
+            received: a.received.saturating_sub(b.received),
             received_bytes: a.received_bytes - b.received_bytes,
             congested: a.congested - b.congested,
             cut: a.cut - b.cut,
@@ -408,7 +428,7 @@ impl Totals {
         });
         Totals {
             packets: Packets {
-                received: a.received - b.received,
+                received: a.received.saturating_sub(b.received),
                 delivered: a.delivered - b.delivered,
                 unmatched: a.unmatched - b.unmatched,
                 excluded: a.excluded - b.excluded,
@@ -536,6 +556,9 @@ impl TerminateState {
 pub struct ClockState {
     /// `nic`, `file`, `kernel` or `poll`.
     pub source: &'static str,
+    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work lcore
+    /// takes them.
+    pub latency_from: &'static str,
     /// How the clock behind it is disciplined.
     pub quality: &'static str,
     /// The counter is not fitted to the system's clock yet, or not any more.
@@ -947,7 +970,10 @@ impl Snapshot {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::stats::counters::Disposition;
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
@@ -962,6 +988,39 @@ mod tests {
         assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
         workers[1].groups[0].discarded.add(1);
         assert!(!is_balanced(), "a copy counted twice");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_since_a_moment_of_work_balances_once_all_is_at_rest(
+            begun in prop::collection::vec((0u64..50, 0u64..50), 4), ends in 0u64..100, rest in 0u64..50
+        ) {
+            let worker = Arc::new(WorkerCounters::new(2, 1, 2, 1));
+            let begin = |of: &[(u64, u64)]| {
+                for (index, &(packets, copies)) in of.iter().enumerate() {
+                    worker.ports[index % 2].packets.add(packets);
+                    worker.tools[index % 2].requested.add(copies);
+                    worker.groups[0].requested.add(copies);
+                }
+            };
+            let end = |most: u64| {
+                let totals = Totals::of(std::slice::from_ref(&worker));
+                worker.settle(Disposition::Delivered, most.min(totals.packets.received - totals.packets.ended()));
+                worker.tools.iter().zip(&totals.tools).for_each(|(tool, totals)| {
+                    tool.sent.add(most.min(totals.copies.requested - totals.copies.ended()));
+                });
+                worker.groups[0].assigned.add(most.min(totals.groups[0].requested - totals.groups[0].ended()));
+            };
+            begin(&begun[..2]);
+            end(ends);
+            let cleared = Totals::of(std::slice::from_ref(&worker)).at_rest();
+            begin(&begun[2..]);
+            end(rest);
+            end(u64::MAX);
+            let since = Totals::of(std::slice::from_ref(&worker)).since(&cleared);
+            prop_assert!(since.is_balanced(), "{since:?}");
+            prop_assert_eq!(since.ports.iter().map(|port| port.received).sum::<u64>(), since.packets.received);
+        }
     }
 
     #[test]

@@ -218,8 +218,17 @@ pub fn profile(snapshot: &Snapshot) -> String {
     titled("timed bursts", &table)
 }
 
+/// When a snapshot was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// Packets may be on their way.
+    Running,
+    /// Nothing is on its way.
+    AtEnd,
+}
+
 /// The account: both identities with their numbers.
-pub fn account(snapshot: &Snapshot) -> String {
+pub fn account(snapshot: &Snapshot, when: When) -> String {
     let packets = &snapshot.packets;
     let terms = [
         ("delivered", packets.delivered),
@@ -235,7 +244,15 @@ pub fn account(snapshot: &Snapshot) -> String {
     let drops = DropReason::ALL.into_iter().map(|reason| (reason.name(), copies.dropped.get(reason)));
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
     out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
-    let verdict = if snapshot.balanced { "balanced: every packet and every copy is accounted for" } else { "NOT BALANCED" };
+    let verdict = match when {
+        _ if snapshot.balanced => "balanced: every packet and every copy is accounted for".to_owned(),
+        When::AtEnd => "NOT BALANCED".to_owned(),
+        When::Running => {
+            // numbers are read one after another: an end may be seen whose beginning is not
+            let (packets, copies) = (packets.received.abs_diff(packets.ended()), copies.requested.abs_diff(copies.ended()));
+            format!("on their way: {} packets, {} copies", grouped(packets), grouped(copies))
+        }
+    };
     write!(out, "\n{verdict}\n").expect("writing to a string");
     out
 }
@@ -247,9 +264,9 @@ fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
     words.join(" +")
 }
 
-/// The table at the end of a run.
-pub fn summary(snapshot: &Snapshot) -> String {
-    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot)];
+/// The tables of `show stats`, and of the end of a run.
+pub fn summary(snapshot: &Snapshot, when: When) -> String {
+    let mut parts = vec![ports(snapshot), rules(snapshot), tools(snapshot), account(snapshot, when)];
     if !snapshot.groups.is_empty() {
         parts.insert(3, groups(snapshot));
     }

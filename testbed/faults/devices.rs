@@ -106,6 +106,162 @@ fn frames_that_net_af_packet_cuts_are_noticed_at_the_start_and_by_their_length()
     }
 }
 
+/// Sends frames that an interface takes and frames that it does not by a tool on it, and reads at its other end what came.
+fn send_unfit(letter: char, port: &str) {
+    let Some(pair) = Pair::new(letter) else { return };
+    let bench = Bench::inside(&pair.far);
+    let tagged = |tpid: u16| {
+        let mut bytes = crate::support::udp(1, [198, 18, 1, 1], 1024, 64);
+        bytes.splice(12..12, [tpid.to_be_bytes(), [0, 5]].concat());
+        bytes.resize(1518, 0);
+        bytes
+    };
+    let plain = |size: usize| {
+        let mut bytes = crate::support::udp(1, [198, 18, 1, 1], 1024, 64);
+        bytes.resize(size, 0);
+        bytes
+    };
+    // an interface takes four bytes more where they are a tag's
+    let fitting = [plain(60), plain(64), plain(1514), tagged(0x8100)];
+    let (short, long) = ([plain(0), plain(1), plain(13)], [plain(1515), plain(1518), tagged(0x88a8), plain(9000)]);
+    let round: Vec<Vec<u8>> = (0..4)
+        .flat_map(|index| {
+            [fitting.get(index), short.get(index), long.get(index)].into_iter().flatten().cloned().collect::<Vec<_>>()
+        })
+        .collect();
+    let packets: Vec<&[u8]> = round.iter().cycle().take(round.len() * 50).map(Vec::as_slice).collect();
+    bench.write("in.pcap", packets.iter().copied());
+    let pipeline = format!(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
+        port attach near {port}
+        port attach far net_pcap1,iface=far txq 0
+        port attach out net_pcap2,tx_pcap=@/out.pcap rxq 0
+        tool create send port near
+        tool create got port out
+        tool create every discard
+        rule create 10 from src to send,every
+        rule create 20 from far to got"
+    );
+    let mut command = bench.command(&pipeline, &["--exit-idle", "1s"]);
+    let output = command.output().expect("the program starts");
+    if !output.status.success() && port.starts_with("net_af_xdp") {
+        println!("skipped: net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let run = bench.finish(output);
+    assert_eq!(run.count("/tools/every/sent"), 11 * 50);
+    let send = &run.last()["tools"]["send"];
+    assert_eq!((dropped(&run, "send", "undersize"), dropped(&run, "send", "oversize")), (3 * 50, 4 * 50), "{send}");
+    assert_eq!((send["sent"].as_u64(), send["state"].as_str()), (Some(4 * 50), Some("up")), "{send}");
+    let wanted: Vec<Vec<u8>> = fitting.iter().cycle().take(4 * 50).cloned().collect();
+    assert!(bench.read("out.pcap") == wanted, "what the interface took has come whole and in order");
+}
+
+#[test]
+fn frames_that_a_kernel_interface_does_not_take_cost_no_other_under_net_pcap() {
+    send_unfit('p', "net_pcap3,iface=near rxq 0");
+}
+
+#[test]
+fn frames_that_a_kernel_interface_does_not_take_cost_no_other_under_net_af_packet() {
+    send_unfit('q', "net_af_packet0,iface=near rxq 0");
+}
+
+#[test]
+fn frames_that_a_kernel_interface_does_not_take_cost_no_other_under_net_af_xdp() {
+    send_unfit('r', "net_af_xdp0,iface=near");
+}
+
+#[test]
+fn frames_that_a_tap_does_not_take_cost_no_other() {
+    let bench = Bench::new();
+    let packets: Vec<Vec<u8>> = (0..500usize)
+        .map(|index| {
+            let mut bytes = crate::support::udp(index as u16, [198, 18, 1, 1], 1024, 64);
+            bytes.resize([60, 0, 1522, 1523, 9000][index % 5], 0);
+            bytes
+        })
+        .collect();
+    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    let name = format!("tu{}", std::process::id());
+    if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
+        println!("skipped: tap interfaces cannot be made");
+        return;
+    }
+    assert!(ip(&format!("link delete {name}")));
+    let run = bench.run(
+        &format!(
+            "port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
+            port attach tap net_tap0,iface={name}
+            tool create out port tap
+            rule create 10 from src to out"
+        ),
+        &[],
+    );
+    assert_eq!((dropped(&run, "out", "undersize"), dropped(&run, "out", "oversize")), (100, 200));
+    assert_eq!((run.count("/tools/out/sent"), run.count("/ports/tap/driver/tx_packets")), (200, 200));
+}
+
+#[test]
+fn originals_that_the_other_side_of_a_wire_does_not_take_hold_up_no_other() {
+    let Some(pair) = Pair::new('w') else { return };
+    let bench = Bench::inside(&pair.far);
+    let packets: Vec<Vec<u8>> = (0..400usize)
+        .map(|index| {
+            let mut bytes = crate::support::udp(index as u16, [198, 18, 1, 1], 1024, 64);
+            bytes.resize([60, 9000, 1514, 3][index % 4], 0);
+            bytes
+        })
+        .collect();
+    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    let run = bench.run(
+        "port attach src net_pcap0,rx_pcap=@/in.pcap,tx_pcap=@/back.pcap
+        port attach near net_pcap1,iface=near
+        wire create w ports src,near
+        tool create every discard
+        rule create 10 from w:a-to-b to every",
+        &[],
+    );
+    let way = &run.last()["wires"]["w"]["a_to_b"];
+    assert_eq!(run.count("/tools/every/sent"), 400);
+    let dropped = ["oversize", "undersize", "congested"].map(|reason| way["dropped"][reason].as_u64());
+    assert_eq!((way["forwarded"].as_u64(), dropped), (Some(200), [Some(100), Some(100), Some(0)]), "{way}");
+}
+
+#[test]
+fn latency_begins_where_the_kernel_received_a_packet() {
+    let Some(pair) = Pair::new('l') else { return };
+    let (bench, sender) = (Bench::inside(&pair.far), Bench::inside(&pair.far));
+    sender.write("in.pcap", [&crate::support::udp(1, [198, 18, 1, 1], 1024, 64)[..]]);
+    let mut prompt = bench.start(
+        "set idle sleep
+        port attach far net_pcap0,iface=far txq 0
+        port attach sink net_null0,no-rx=1 rxq 0
+        port attach other net_pcap1,iface=near txq 0
+        tool create out port sink
+        rule create 10 from far to out
+        start",
+    );
+    prompt.wait("the counter's line can be trusted", |stats| stats["ports"]["far"]["clock"]["latency_from"] == "kernel");
+    // the packet waits in the kernel meanwhile
+    prompt.signal("STOP");
+    let sent = sender.run(
+        "port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
+        port attach near net_pcap1,iface=near rxq 0
+        tool create send port near
+        rule create 10 from src to send",
+        &[],
+    );
+    assert_eq!(sent.count("/tools/send/sent"), 1);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    prompt.signal("CONT");
+    prompt.wait("the packet comes", |stats| stats["tools"]["out"]["latency_ns"]["samples"] == 1);
+    let run = prompt.quit();
+    assert!(run.count("/tools/out/latency_ns/max") > 100_000_000, "{}", run.last()["tools"]["out"]["latency_ns"]);
+    assert_eq!(run.last()["ports"]["sink"]["clock"]["latency_from"], "poll");
+}
+
 #[test]
 fn interfaces_that_are_taken_away_leave_the_rest_running() {
     let Some(pair) = Pair::new('g') else { return };

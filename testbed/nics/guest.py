@@ -209,10 +209,17 @@ def is_tcp(frame):
     return frame[12:14] == b"\x08\x00" and frame[23] == 6
 
 
+def lost(got, sent):
+    """The places of the first frames that did not come, for a message."""
+    came = set(got)
+    places = [index for index, frame in enumerate(sent) if frame not in came]
+    return f", the first that are missing: {places[:8]}" if places else ""
+
+
 def same(what, got, sent):
     # the kernel hands frames that no protocol of its own takes to packet sockets later than others of their batch
     got, sent = ([*filter(is_ip, frames), *(frame for frame in frames if not is_ip(frame))] for frames in (got, sent))
-    expect(len(got) == len(sent), f"{what}: {len(got)} frames of {len(sent)}")
+    expect(len(got) == len(sent), f"{what}: {len(got)} frames of {len(sent)}{lost(got, sent)}")
     for index, (a, b) in enumerate(zip(got, sent)):
         expect(a == b, f"{what}: frame {index} differs: {a[:64].hex()} instead of {b[:64].hex()}")
 
@@ -245,7 +252,9 @@ class Cases:
             'rule create 10 from in to to-out,to-copy\nrule create 20 from out match "tcp" to to-in\nstart\n'
         )
         try:
-            up = self.broker.until("all links are up", lambda s: all(port["link_up"] for port in s["ports"].values()))
+            # a tool is up some time after its link is
+            up = self.broker.until("all links and tools are up", lambda s: all(port["link_up"] for port in s["ports"].values())
+                                   and all(tool["state"] == "up" for tool in s["tools"].values()))
         except Failure:
             self.broker.kill()
             self.broker = None
@@ -272,6 +281,8 @@ class Cases:
                 time.sleep(0.002)
                 for frames_of, receiver in zip(got, receivers):
                     frames_of += self.peers[receiver].captured()
+            # what is lost is not waited for with every batch
+            wanted = min(wanted, *map(len, got))
         time.sleep(0.3)
         return [frames_of + self.peers[receiver].captured() for frames_of, receiver in zip(got, receivers)]
 

@@ -11,5 +11,6 @@ mod memory;
 mod probes;
 mod sampling;
 mod schedule;
+mod statistics;
 mod support;
 mod workers;

@@ -18,6 +18,8 @@ pub struct Bench {
 pub struct Run {
     pub stats: Vec<Value>,
     pub log: String,
+    #[allow(dead_code, reason = "the suite of tools uses it")]
+    pub output: String,
 }
 
 impl Bench {
@@ -86,11 +88,11 @@ impl Bench {
 
     /// What a run left that has ended well.
     pub fn finish(&self, output: Output) -> Run {
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{}\n{log}", String::from_utf8_lossy(&output.stdout));
+        let [output_text, log] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert!(output.status.success(), "{output_text}\n{log}");
         let stats = std::fs::read_to_string(self.path("stats.json")).expect("statistics were written");
         let stats = stats.lines().map(|line| serde_json::from_str(line).expect("statistics are JSON")).collect();
-        let run = Run { stats, log };
+        let run = Run { stats, log, output: output_text };
         assert_balanced(run.last());
         run
     }

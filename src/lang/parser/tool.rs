@@ -206,7 +206,7 @@ const OPTIONS: &[Clause<Item>] = &[
     once("key", |line| Ok(Item::Key(Key::Gre(line.value("key", number(0..=u32::MAX))?)))),
     once("mtu", |line| Ok(Item::Option(ToolOption::Mtu(line.value("mtu", number(68..=u16::MAX))?.value)))),
     once("queue", |line| {
-        let packets = line.value("queue", count(1..=1 << 24))?.value;
+        let packets = line.value("queue", count(1..=1 << 20))?.value;
         let bytes = line.optional("bytes", |line| line.value("bytes", bytes))?;
         Ok(Item::Option(ToolOption::Queue { packets, bytes }))
     }),

@@ -1,0 +1,92 @@
+//! Which frames a tool's port can send.
+//!
+//! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory. Their drivers hand frames to the kernel, which takes
+//! none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame differs: net_pcap and net_tap
+//! offer it again for ever, so that nothing behind it leaves; net_af_packet drops it; net_af_xdp writes behind a buffer of its own,
+//! which has room for one mbuf's bytes. net_memif hands its peer 2048 bytes of what was there before in place of a packet of no length. So
+//! these are kept from them.
+//!
+//! # Source
+//! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `pmd_tx_burst` (tap), `af_xdp_tx_zc`,
+//! `eth_memif_tx`.
+
+use super::burst::Selection;
+use crate::dpdk::mbuf::Shared;
+use crate::dpdk::mempool::DATA_ROOM;
+use crate::headers::{ethernet, vlan};
+
+/// The lengths of frames, in bytes from the Ethernet header on, that a port takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fit {
+    shortest: u32,
+    longest: u32,
+    /// With a VLAN tag.
+    longest_tagged: u32,
+}
+
+/// What does not fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unfit {
+    pub short: Selection,
+    pub long: Selection,
+}
+
+const SHORTEST: u32 = ethernet::HEADER_LEN as u32;
+const TAG: u32 = vlan::TAG_LEN as u32;
+/// What net_tap takes beyond its MTU: a header, a frame check sequence and a tag.
+const TAP_ROOM: u32 = SHORTEST + 4 + TAG;
+
+impl Fit {
+    /// Of a port by the device that it is, and the MTU of its interface, if that is known; `None` for those that take all.
+    pub fn of(devargs: &str, mtu: Option<u32>) -> Option<Self> {
+        let is = |driver: &str| devargs.starts_with(driver);
+        if is("net_memif") {
+            return Some(Self { shortest: 1, longest: u32::MAX, longest_tagged: u32::MAX });
+        }
+        let is_interface = ["iface=", "tx_iface="].iter().any(|key| devargs.split(',').any(|argument| argument.starts_with(key)));
+        if !(is("net_tap") || is_interface && ["net_pcap", "net_af_packet", "net_af_xdp"].iter().any(|driver| is(driver))) {
+            return None;
+        }
+        let most = if is("net_af_xdp") { u32::from(DATA_ROOM) } else { u32::MAX };
+        let with = |room: u32| mtu.map_or(most, |mtu| mtu.saturating_add(room).min(most));
+        Some(if is("net_tap") {
+            Self { shortest: SHORTEST, longest: with(TAP_ROOM), longest_tagged: with(TAP_ROOM) }
+        } else {
+            Self { shortest: SHORTEST, longest: with(SHORTEST), longest_tagged: with(SHORTEST + TAG) }
+        })
+    }
+
+    /// Packets of `selection` that the port does not take.
+    #[inline]
+    pub fn unfit(self, selection: Selection, shared: &Shared<'_>) -> Unfit {
+        let (mut short, mut long) = (0, 0);
+        for index in selection.indices() {
+            let len = shared.len_of(index);
+            short |= u64::from(len < self.shortest) << index;
+            let is_long = len > self.longest && (len > self.longest_tagged || shared.ethertype_of(index) != Some(vlan::TPID_8021Q));
+            long |= u64::from(is_long) << index;
+        }
+        Unfit { short: Selection(short), long: Selection(long) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_are_interfaces_take_what_their_mtu_says() {
+        let fit = |devargs: &str, mtu| Fit::of(devargs, mtu).map(|fit| (fit.longest, fit.longest_tagged));
+        assert_eq!(fit("net_pcap0,iface=eth0", Some(1500)), Some((1514, 1518)));
+        assert_eq!(fit("net_pcap0,rx_pcap=a.pcap,tx_iface=eth0", Some(9000)), Some((9014, 9018)));
+        assert_eq!(fit("net_af_packet1,iface=eth0", Some(1500)), Some((1514, 1518)));
+        assert_eq!(fit("net_af_xdp0,iface=eth0", Some(3000)), Some((2048, 2048)));
+        assert_eq!(fit("net_af_xdp0,iface=eth0", None), Some((2048, 2048)));
+        assert_eq!(fit("net_tap0", Some(1500)), Some((1522, 1522)));
+        assert_eq!(fit("net_pcap0,iface=eth0", None), Some((u32::MAX, u32::MAX)));
+        assert_eq!(fit("net_memif0,role=client", None), Some((u32::MAX, u32::MAX)));
+        for other in ["net_pcap0,tx_pcap=out.pcap", "net_null0", "net_ring0", "0000:01:00.0"] {
+            assert_eq!(fit(other, Some(1500)), None, "{other}");
+        }
+    }
+}
