@@ -1,9 +1,9 @@
 //! Copies as tools want them: nanoseconds a copy, beside the plain shared copy and `rte_pktmbuf_copy` of the same packets.
 //!
-//! `cargo bench --bench copies`. Runs the stage itself in this process, on ordinary pages, or with `BENCH_HUGE_PAGES=1` on huge ones: a burst
-//! of 32 equal packets gets one copy each, which is queued and freed; what is timed is all that the copy costs beside the original's
-//! own way. Kinds take turns in rounds. A round's figure is that of its median burst, since a few bursts of each are interrupted, and the
-//! least of the rounds are compared: those that other work on the machine disturbed least.
+//! `cargo bench --bench copies`. Runs the stage itself in this process, on ordinary pages, or with `BENCH_HUGE_PAGES=1` on huge
+//! ones: a burst of 32 equal packets gets one copy each, which is queued and freed; what is timed is all that the copy costs beside
+//! the original's own way. Kinds take turns in rounds. A round's figure is that of its median burst, since a few bursts of each are
+//! interrupted, and the least of the rounds are compared: those that other work on the machine disturbed least.
 
 use std::hint::black_box;
 use std::sync::Arc;

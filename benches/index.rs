@@ -1,11 +1,14 @@
-//! The rule index: nanoseconds a packet by number of rules, with bursts of 32, beside `rte_acl` and the plain interpreter of the programs.
+//! The rule index: nanoseconds a packet by number of rules, with bursts of 32, beside `rte_acl` and the plain interpreter of the
+//! programs.
 //!
-//! Rules are 5-tuples as in `rte_acl`'s examples: exact ones, and mixes of prefixes, port ranges and wildcards. Packets are TCP, UDP, ICMP
-//! and ARP over IPv4 and IPv6, some VLAN-tagged, some fragments; half of them match a rule. Each figure is the least of several rounds.
+//! Rules are 5-tuples as in `rte_acl`'s examples: exact ones, and mixes of prefixes, port ranges and wildcards. Packets are TCP,
+//! UDP, ICMP and ARP over IPv4 and IPv6, some VLAN-tagged, some fragments; half of them match a rule. Each figure is the least of
+//! several rounds.
 //!
-//! `rte_acl` gets the same rules and packets, behind a parse to the 5-tuple, one context for IPv4 and one for IPv6. It finds the first rule
-//! of each packet, the index finds all; that the first is the same is checked for every packet. Rounds of both alternate. Run it on a core
-//! of its own: `chrt -f 10 taskset -c 1`. Words choose the lines that are printed: `exact`, `mixed`, numbers of rules, `prefixes`.
+//! `rte_acl` gets the same rules and packets, behind a parse to the 5-tuple, one context for IPv4 and one for IPv6. It finds the
+//! first rule of each packet, the index finds all; that the first is the same is checked for every packet. Rounds of both
+//! alternate. Run it on a core of its own: `chrt -f 10 taskset -c 1`. Words choose the lines that are printed: `exact`, `mixed`,
+//! numbers of rules, `prefixes`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

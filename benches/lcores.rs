@@ -1,14 +1,15 @@
-//! Work on two lcores: the staged pipeline beside a bare loop of receive, ring and transmit over the same lcores, and two workers beside one.
+//! Work on two lcores: the staged pipeline beside a bare loop of receive, ring and transmit over the same lcores, and two workers
+//! beside one.
 //!
-//! `cargo bench --bench lcores`. Needs two CPUs. The bare loop is this program, started again with the word `bare` and the burst; it calls the
-//! drivers and the ring as Tapline's own layer does, with as many packets a call, and does nothing else. Programs take turns; samples are tenths of
-//! a second. Where the machine does other work, two lcores that wait for each other lose more than the time that is taken from one: programs run
-//! before others (nice(1) -20, as far as the user may), and only samples in which both lcores had their CPUs for nine tenths of the time count, as
-//! far as there are such.
+//! `cargo bench --bench lcores`. Needs two CPUs. The bare loop is this program, started again with the word `bare` and the burst;
+//! it calls the drivers and the ring as Tapline's own layer does, with as many packets a call, and does nothing else. Programs take
+//! turns; samples are tenths of a second. Where the machine does other work, two lcores that wait for each other lose more than the
+//! time that is taken from one: programs run before others (nice(1) -20, as far as the user may), and only samples in which both
+//! lcores had their CPUs for nine tenths of the time count, as far as there are such.
 //!
-//! net_null keeps what the receive functions of all queues of a port read on the cache line where it counts the packets of queue 0: two workers on
-//! two queues of one port pass that line to and fro, once a burst. So testpmd does the same work, and two ports of one queue each, which share
-//! nothing, show what is Tapline's own.
+//! net_null keeps what the receive functions of all queues of a port read on the cache line where it counts the packets of queue 0:
+//! two workers on two queues of one port pass that line to and fro, once a burst. So testpmd does the same work, and two ports of
+//! one queue each, which share nothing, show what is Tapline's own.
 
 #[path = "support.rs"]
 #[allow(dead_code, reason = "this bench uses its own part of it")]
@@ -128,7 +129,8 @@ fn workers(burst: usize, ports: &Ports) {
     println!();
 }
 
-/// Million packets that testpmd's io mode forwards in a second of its workers' time, on so many lcores from two queues of one port to two of another.
+/// Million packets that testpmd's io mode forwards in a second of its workers' time, on so many lcores from two queues of one port
+/// to two of another.
 fn testpmd_on(lcores: usize, burst: usize) -> f64 {
     let mut command = before_others();
     command.arg("dpdk-testpmd").args(LCORES.split(' ')).args(["--no-pci", "--log-level", "3", "--file-prefix", "tapline-bench"]);
@@ -248,7 +250,8 @@ fn bare_burst() -> usize {
     std::env::args().filter_map(|argument| argument.parse().ok()).find(|burst| (1..=MOST).contains(burst)).unwrap_or(MOST)
 }
 
-/// Receives on lcore 0, hands over by a ring, transmits on lcore 1, and prints the packets sent ten times a second until it is killed.
+/// Receives on lcore 0, hands over by a ring, transmits on lcore 1, and prints the packets sent ten times a second until it is
+/// killed.
 fn bare() {
     let burst = bare_burst();
     let eal = Eal::start(&Options {

@@ -1,6 +1,8 @@
-//! ns per packet of the stages that choose among packets: samplers, flow hash, group lookup, flow table, dedup. One burst is 64 packets.
+//! ns per packet of the stages that choose among packets: samplers, flow hash, group lookup, flow table, dedup. One burst is 64
+//! packets.
 //!
-//! `cargo bench --bench state [-- samplers|hash|groups|flows|dedup]` prints the lower quartile of 256 slices and the ratio to the first row of each table.
+//! `cargo bench --bench state [-- samplers|hash|groups|flows|dedup]` prints the lower quartile of 256 slices and the ratio to the
+//! first row of each table.
 
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -154,8 +156,8 @@ fn tuples(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u8; 12]; MAX_BURST
     })
 }
 
-/// Flow hash and table lookup above the parse, beside DPDK's Toeplitz hashes over the same addresses and ports. Rows take turns slice by
-/// slice, so that their differences hold on a machine whose speed changes.
+/// Flow hash and table lookup above the parse, beside DPDK's Toeplitz hashes over the same addresses and ports. Rows take turns
+/// slice by slice, so that their differences hold on a machine whose speed changes.
 fn flow_hashes() {
     let packets = plain_packets();
     let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();

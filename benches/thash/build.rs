@@ -1,5 +1,5 @@
-//! Compiles DPDK's inline Toeplitz functions: the portable one as DPDK itself is compiled, the one for GFNI in a file of its own with
-//! the instructions that it needs, because the header hides it otherwise.
+//! Compiles DPDK's inline Toeplitz functions: the portable one as DPDK itself is compiled, the one for GFNI in a file of its own
+//! with the instructions that it needs, because the header hides it otherwise.
 
 use std::{env, process::Command};
 

@@ -1,7 +1,7 @@
 //! Echoes: ICMP and ICMPv6 echo requests to a tunnel's far end, and which frames answer them.
 //!
-//! Without clock, thread or device. A reply is one only if it comes from the address that was asked, to the tunnel's own, in its VLAN,
-//! with right checksums and the payload that was sent: a random key and the sequence number.
+//! Without clock, thread or device. A reply is one only if it comes from the address that was asked, to the tunnel's own, in its
+//! VLAN, with right checksums and the payload that was sent: a random key and the sequence number.
 //! # Source
 //! RFC 792, "Echo or Echo Reply Message"; RFC 4443, 4.1 and 4.2.
 

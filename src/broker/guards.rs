@@ -47,8 +47,9 @@ impl Watchdog {
     }
 }
 
-/// The time that tools are judged by: it stands still while a worker does, because a tool cannot accept a packet that no worker offers, and
-/// what it answers waits until a worker polls. On a machine with more threads than CPUs a worker may go without one for a while.
+/// The time that tools are judged by: it stands still while a worker does, because a tool cannot accept a packet that no worker
+/// offers, and what it answers waits until a worker polls. On a machine with more threads than CPUs a worker may go without one for
+/// a while.
 #[derive(Clone, Default, Debug)]
 pub struct Pace {
     looked: Duration,

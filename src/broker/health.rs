@@ -1,10 +1,10 @@
 //! Tool health: whether a tool gets copies, and why not.
 //!
 //! The control side keeps one `Health` a tool and feeds it what it learns: link changes, transmit progress, resolution of the next
-//! hop, answers to echoes, heartbeats that came back, commands. Nothing here reads a clock or sends a packet. Every change comes out as
-//! one `Event` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap damping
-//! with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the cutoff the tool
-//! stays down until the figure is below the reuse threshold.
+//! hop, answers to echoes, heartbeats that came back, commands. Nothing here reads a clock or sends a packet. Every change comes
+//! out as one `Event` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap
+//! damping with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the
+//! cutoff the tool stays down until the figure is below the reuse threshold.
 
 use crate::datapath::balance::MemberState;
 

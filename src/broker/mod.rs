@@ -180,8 +180,8 @@ impl Broker {
     fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
         let deadline = Instant::now() + limit;
-        // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set, none
-        // receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
+        // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
+        // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
         for _stage in 0..3 {
             for seat in &self.seats {
                 if !seat.rests(deadline) {

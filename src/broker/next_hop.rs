@@ -1,11 +1,11 @@
 //! Next hops of tunnels: ARP and neighbour discovery by Tapline itself, for ports that no kernel knows.
 //!
-//! Two parts without clock, thread or device. A `NextHop` follows one address: frames and the time go in, requests and the state come out. A
-//! `Responder` answers ARP, neighbour solicitations and ping for the addresses that tunnels are sent from. The broker's housekeeping
-//! gives them what tool ports receive, a few frames a second; nothing here is per packet.
+//! Two parts without clock, thread or device. A `NextHop` follows one address: frames and the time go in, requests and the state
+//! come out. A `Responder` answers ARP, neighbour solicitations and ping for the addresses that tunnels are sent from. The broker's
+//! housekeeping gives them what tool ports receive, a few frames a second; nothing here is per packet.
 //!
-//! What is trusted: an answer changes the state only if it names the address that was asked for, and comes in the tunnel's VLAN. A gratuitous
-//! announcement of that address is believed too, because that is how routers move an address to their standby.
+//! What is trusted: an answer changes the state only if it names the address that was asked for, and comes in the tunnel's VLAN. A
+//! gratuitous announcement of that address is believed too, because that is how routers move an address to their standby.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -263,8 +263,8 @@ impl Responder {
         self.answers
     }
 
-    /// The answer to a received frame: to an ARP request, a neighbour solicitation or a ping for one of the addresses. Fragments, wrong
-    /// checksums and requests from many or nobody get none.
+    /// The answer to a received frame: to an ARP request, a neighbour solicitation or a ping for one of the addresses. Fragments,
+    /// wrong checksums and requests from many or nobody get none.
     pub fn answer(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         let asker = MacAddress(Ethernet::at(request, 0)?.source());
         if asker.is_group() {

@@ -40,7 +40,8 @@ impl Crew {
         Self { receive, work, transmit, lcores: lcores.into_iter().map(LcoreId).collect(), near: vec![None; plan.ports.len()] }
     }
 
-    /// The seats that may poll a port: those that its `lcores` name, else those near its device, else all that poll ports of its kind.
+    /// The seats that may poll a port: those that its `lcores` name, else those near its device, else all that poll ports of its
+    /// kind.
     pub fn pollers(&self, plan: &Plan, port: PortId) -> Vec<usize> {
         let able = if plan.is_spread(port) { &self.receive } else { &self.work };
         let is_wanted = |seat: usize| match (&plan.ports[port.0].lcores, &self.near[port.0]) {
@@ -61,8 +62,8 @@ impl Crew {
 /// Lcores where the plan says; else as many workers as it asks for where [`choose`] puts them. The main thread has what is left.
 ///
 /// # Errors
-/// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of its
-/// kind.
+/// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
+/// its kind.
 pub fn place(plan: &Plan) -> Result<Placement, Error> {
     let cpus = eal::available_cpus();
     let is_users = eal::says_lcores(&plan.settings.eal);
@@ -155,8 +156,8 @@ fn cpus_of(text: &str) -> Vec<u32> {
     text.split(',').filter_map(range).flatten().collect()
 }
 
-/// The NUMA node of a port's device: a PCI address, or a kernel interface (`iface=`) on one. `None` where the port has none, or only
-/// transmits.
+/// The NUMA node of a port's device: a PCI address, or a kernel interface (`iface=`) on one. `None` where the port has none, or
+/// only transmits.
 fn device_node(port: &PortPlan) -> Option<u32> {
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
@@ -181,8 +182,8 @@ fn device_node(port: &PortPlan) -> Option<u32> {
 /// Puts `wanted` workers on CPUs, and says why there.
 ///
 /// Node before core, since memory that is far costs every packet: each node that has devices gets a worker, those with most devices
-/// first, then further ones in proportion to its devices, as far as it has CPUs. On a node, cores that have no worker come before those
-/// that have one, and the main thread's core and CPU come last among equals. Without knowledge of devices all go to one node.
+/// first, then further ones in proportion to its devices, as far as it has CPUs. On a node, cores that have no worker come before
+/// those that have one, and the main thread's core and CPU come last among equals. Without knowledge of devices all go to one node.
 /// `nodes` are the devices' where they are known; `wanted` is at least 1, and at most the number of CPUs.
 fn choose(cpus: &[u32], wanted: usize, nodes: &[Option<u32>], machine: &impl Machine) -> (Vec<u32>, String) {
     let Some(&main) = cpus.first() else { return (vec![0], "for want of knowledge of CPUs".to_owned()) };

@@ -1,7 +1,7 @@
 //! The writers of capture tools: one thread a tool, which takes batches from all workers and writes one pcapng file.
 //!
-//! A copy counts as sent when its bytes were handed to the system. When a write fails the tool is down for good: what waited, and what
-//! still comes, is dropped as `down`.
+//! A copy counts as sent when its bytes were handed to the system. When a write fails the tool is down for good: what waited, and
+//! what still comes, is dropped as `down`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -137,8 +137,8 @@ impl Recorder {
         self.is_stuck
     }
 
-    /// Lets the writer end, once no worker gives anything any more, and waits for it, at most `limit`. Afterwards it counts nothing any
-    /// more: what it still held is for the caller to account for.
+    /// Lets the writer end, once no worker gives anything any more, and waits for it, at most `limit`. Afterwards it counts nothing
+    /// any more: what it still held is for the caller to account for.
     pub fn close(&mut self, limit: Duration) {
         let Some(thread) = self.thread.take() else { return };
         self.state.is_closing.store(true, Ordering::Release);

@@ -1,7 +1,7 @@
 //! Reload: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
 //!
-//! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between two
-//! of its bursts ([`crate::datapath::exchange`]), and the parts before are dropped here.
+//! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between
+//! two of its bursts ([`crate::datapath::exchange`]), and the parts before are dropped here.
 
 use std::sync::Arc;
 
@@ -128,8 +128,8 @@ fn namesakes(before: &[RulePlan], after: &[RulePlan]) -> Vec<Option<Heir>> {
 }
 
 impl Broker {
-    /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says whether all
-    /// do. Gives lines for the log.
+    /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says
+    /// whether all do. Gives lines for the log.
     ///
     /// [`exchanging`]: Self::exchanging
     ///

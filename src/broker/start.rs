@@ -59,7 +59,8 @@ use crate::stats::snapshot::RuleTotals;
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
-/// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues at once.
+/// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues
+/// at once.
 const MOST_COPIES: u32 = 16_383;
 /// Mbufs of a burst of short packets and one of the longest that a capture may hold.
 const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
@@ -227,7 +228,8 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
 }
 
 /// # Errors
-/// If what rules remember does not fit the memory of the machine: tables are filled as they are made, and the kernel would end the program.
+/// If what rules remember does not fit the memory of the machine: tables are filled as they are made, and the kernel would end the
+/// program.
 pub(super) fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
     let has_flows = |sample: &SampleSpec| sample.has_flow_table();
     let tables = plan.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(has_flows)).count() * workers;
@@ -296,9 +298,10 @@ fn gives_copies(plan: &Plan, port: PortId) -> bool {
     plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input()
 }
 
-/// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through the whole pool;
-/// where the two cache lines of all of them fit the cores' own caches (2 MiB each is usual), every one is fetched out of the other core's cache,
-/// which takes longest. Measured with `net_null`: with 12 000 mbufs half as many packets go through, with 65 535 an eighth fewer.
+/// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through
+/// the whole pool; where the two cache lines of all of them fit the cores' own caches (2 MiB each is usual), every one is fetched
+/// out of the other core's cache, which takes longest. Measured with `net_null`: with 12 000 mbufs half as many packets go through,
+/// with 65 535 an eighth fewer.
 const MBUFS_BETWEEN_LCORES: u32 = 32_767;
 
 /// Mbufs of a port's pool: what the user said, else room for descriptors, caches and full queues of all tools.
@@ -327,7 +330,8 @@ fn held(plan: &Plan, tool: &ToolPlan) -> u64 {
     queued(tool) as u64 + u64::from(in_ring)
 }
 
-/// Mbufs that wait between the receive lcores and those that work, where a port has so many receive queues: at the most one for each of the former.
+/// Mbufs that wait between the receive lcores and those that work, where a port has so many receive queues: at the most one for
+/// each of the former.
 fn ring_reserve(plan: &Plan, index: usize, rx_queues: Option<u16>) -> u32 {
     let Some(stages) = plan.settings.stages.as_ref().filter(|_| plan.is_spread(PortId(index))) else { return 0 };
     // a burst more than the ring holds may be on its way out of it
@@ -344,7 +348,8 @@ fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
     u32::try_from(held * u64::from(workers)).unwrap_or(u32::MAX)
 }
 
-/// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of them.
+/// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of
+/// them.
 fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
     let making = plan.tools.iter().enumerate().filter(|&(tool, _)| plan.makes_copies_for(ToolId(tool)));
     let held: u64 = making.map(|(_, tool)| held(plan, tool)).sum();
@@ -443,8 +448,8 @@ struct StartedPort {
     gives_rss: bool,
 }
 
-/// Devargs of net_memif with buffers for whole jumbo frames, unless they say how long buffers are: a reader by DPDK takes frames in several
-/// buffers half-way if it looks while they are written, and goes wrong from there on.
+/// Devargs of net_memif with buffers for whole jumbo frames, unless they say how long buffers are: a reader by DPDK takes frames in
+/// several buffers half-way if it looks while they are written, and goes wrong from there on.
 /// # Source
 /// DPDK 22.11, `eth_memif_rx` in drivers/net/memif: nothing checks whether the buffer that follows is there yet.
 fn with_long_buffers(devargs: &str) -> Cow<'_, str> {
@@ -491,9 +496,9 @@ fn start_replay(
 
 /// The mempools that ports receive into.
 ///
-/// Ports of a socket share one, as large as theirs together: what one port's transmit frees another's receive takes while it is still in the
-/// processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does every port where the user says a
-/// size.
+/// Ports of a socket share one, as large as theirs together: what one port's transmit frees another's receive takes while it is
+/// still in the processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does every port where
+/// the user says a size.
 struct Pools<'a> {
     devices: &'a [Device],
     shared: Vec<(SocketId, Arc<Mempool>)>,
@@ -596,7 +601,8 @@ fn start_port(
     Ok(started)
 }
 
-/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers give nothing.
+/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers
+/// give nothing.
 const MOST_XDP_MTU: u32 = 3506;
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
@@ -695,10 +701,10 @@ struct Ends {
 
 /// Gives each worker its receive queues and its ways to the tools.
 ///
-/// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where others
-/// than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit queues hands
-/// its copies over a ring to the lcore that owns one.
-/// Ports that tunnels or heartbeats leave by, or heartbeats return by, get a neighbourhood each, whose post their workers fill.
+/// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
+/// others than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit
+/// queues hands its copies over a ring to the lcore that owns one. Ports that tunnels or heartbeats leave by, or heartbeats return
+/// by, get a neighbourhood each, whose post their workers fill.
 fn hire(
     eal: &Eal,
     plan: &Plan,

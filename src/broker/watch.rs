@@ -1,7 +1,7 @@
 //! The watch over a running plan: schedules, tool health and groups, judged by the control thread and published to the workers.
 //!
-//! `look` is called every few milliseconds. It reads links and counters, feeds each tool's [`Health`], brings the groups' tables up to
-//! date, asks the schedules, and publishes a [`Live`] if anything came out differently.
+//! `look` is called every few milliseconds. It reads links and counters, feeds each tool's [`Health`], brings the groups' tables up
+//! to date, asks the schedules, and publishes a [`Live`] if anything came out differently.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -159,8 +159,8 @@ impl Watch {
         watch
     }
 
-    /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them the
-    /// place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
+    /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them
+    /// the place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
     /// Gives where workers read from that have the plan before, and lines for the log.
     pub fn change(&mut self, plan: &Arc<Plan>, before: &[Option<usize>], now_ns: u64) -> (Arc<LiveCell>, Vec<String>) {
         let same = |rule: usize, is_same: fn(&RulePlan, &RulePlan) -> bool| {
@@ -218,8 +218,8 @@ impl Watch {
         log
     }
 
-    /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns` are no
-    /// tool's fault. Gives lines for the log.
+    /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns`
+    /// are no tool's fault. Gives lines for the log.
     pub fn look(&mut self, now_ns: u64, excused_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
@@ -263,8 +263,8 @@ impl Watch {
         log
     }
 
-    /// Takes note of what happened to a tool outside its counters: a command, a probe that was answered or lost, a file that could not be
-    /// written. Gives lines for the log.
+    /// Takes note of what happened to a tool outside its counters: a command, a probe that was answered or lost, a file that could
+    /// not be written. Gives lines for the log.
     pub fn observe(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
         let mut log = Vec::new();
         if self.judge(tool, observation, now_ns, &mut log) {

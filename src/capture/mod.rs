@@ -1,12 +1,13 @@
 //! Capture files: pcap and pcapng, read and written with nanosecond times and original lengths.
 //!
 //! The offline filter, replay ports and capture tools stand on this module; it needs no EAL. [`Reader`] hands out packets in bursts
-//! that are borrowed from its buffer, so a packet costs no allocation and no copy; [`Writer`] gathers records into large writes, and
-//! carries records over byte for byte where input and output have one format; [`scan`] judges a long file's packets with several threads.
+//! that are borrowed from its buffer, so a packet costs no allocation and no copy; [`Writer`] gathers records into large writes,
+//! and carries records over byte for byte where input and output have one format; [`scan`] judges a long file's packets with
+//! several threads.
 //!
-//! It is our own and not a crate's because replay puts it in the packet path, because a damaged file must yield everything before the damage
-//! and the byte offset of it, and because records are carried over whole (pcap-parser 0.17 and pcap-file 3.0.0-rc.3, both maintained,
-//! were looked at: they hand out one parsed record at a time, and pcap-file copies options into vectors).
+//! It is our own and not a crate's because replay puts it in the packet path, because a damaged file must yield everything before
+//! the damage and the byte offset of it, and because records are carried over whole (pcap-parser 0.17 and pcap-file 3.0.0-rc.3,
+//! both maintained, were looked at: they hand out one parsed record at a time, and pcap-file copies options into vectors).
 //! # Source
 //! draft-ietf-opsawg-pcap (pcap), draft-ietf-opsawg-pcapng (pcapng); where they leave room, what libpcap's savefile reader does.
 

@@ -394,7 +394,8 @@ impl Reader {
 
     /// The next packet; `None` at the end of the file.
     /// # Errors
-    /// The file is damaged or cannot be read; all packets before that place have been delivered. Afterwards the file counts as ended.
+    /// The file is damaged or cannot be read; all packets before that place have been delivered. Afterwards the file counts as
+    /// ended.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
         loop {
             if !self.parse(0, 1)? {
@@ -425,7 +426,8 @@ impl Reader {
         }
     }
 
-    /// Finds the next packets, up to `max`, or other blocks, and keeps the first `kept` of those found before. Returns whether there are any.
+    /// Finds the next packets, up to `max`, or other blocks, and keeps the first `kept` of those found before. Returns whether
+    /// there are any.
     fn parse(&mut self, kept: usize, max: usize) -> Result<bool, Error> {
         self.input.consume(self.span_len);
         self.span_len = 0;

@@ -1,7 +1,8 @@
 //! Capture file -> bursts, judged by several threads and handed on in the file's order.
 //!
-//! Each thread judges the packets of the parts that it read itself, as they are in its core's cache. Two things go from thread to thread
-//! in the order of the parts: the [`Reader`], since a part's first record begins where the one before ends, and the [`Sink`].
+//! Each thread judges the packets of the parts that it read itself, as they are in its core's cache. Two things go from thread to
+//! thread in the order of the parts: the [`Reader`], since a part's first record begins where the one before ends, and the
+//! [`Sink`].
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,8 +53,8 @@ impl Scan {
         &self.reader
     }
 
-    /// Hands all packets to `sink`, judged by `threads` threads with a judge each. A judge gets the bursts of a part in order; the second
-    /// argument says that a part begins, so that the interfaces may be others. Gives the reader back.
+    /// Hands all packets to `sink`, judged by `threads` threads with a judge each. A judge gets the bursts of a part in order; the
+    /// second argument says that a part begins, so that the interfaces may be others. Gives the reader back.
     pub fn run<S: Sink, J>(self, threads: usize, judge: impl Fn() -> J + Sync, sink: S) -> (Reader, S, Result<(), Stop<S::Error>>)
     where
         J: FnMut(&Burst<'_>, bool) -> Result<Selection, S::Error>,

@@ -1,5 +1,5 @@
-//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead, or the parts of a file that several threads
-//! take turns with.
+//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead, or the parts of a file that several
+//! threads take turns with.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 /// Bytes of one read: large enough that the system call costs little, small enough to stay in a core's second-level cache
 /// until its packets are judged.
 const CHUNK_LEN: usize = 256 * 1024;
-/// Bytes of a part that a thread reads and judges by itself: it takes most of a second-level cache of 2 MiB, since fewer parts are handed
-/// over less often (at 256 KiB `tapline filter` took a fifth longer where 40 % of the packets match).
+/// Bytes of a part that a thread reads and judges by itself: it takes most of a second-level cache of 2 MiB, since fewer parts are
+/// handed over less often (at 256 KiB `tapline filter` took a fifth longer where 40 % of the packets match).
 pub(super) const PART_LEN: usize = 768 * 1024;
 /// Room before a chunk for the part of a record that ended the chunk before, so that reads stay aligned to pages of the file.
 const HEADROOM_LEN: usize = 64 * 1024;
@@ -188,7 +188,8 @@ fn chunk() -> Vec<u8> {
     vec![0; HEADROOM_LEN + CHUNK_LEN]
 }
 
-/// Reads chunk `index` behind the headroom of `bytes`, which is as long as all chunks; its length, which is less only at the end of the file.
+/// Reads chunk `index` behind the headroom of `bytes`, which is as long as all chunks; its length, which is less only at the end of
+/// the file.
 fn read_chunk(file: &File, index: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let chunk = &mut bytes[HEADROOM_LEN..];
     let begin = index * chunk.len() as u64;

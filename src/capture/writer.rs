@@ -88,7 +88,8 @@ impl<W: Write> Writer<W> {
         Self { buffer, layout, interfaces: 0, block: Vec::new() }
     }
 
-    /// Describes a further interface; its packets follow with nanosecond times. A pcap file describes its one interface in its header.
+    /// Describes a further interface; its packets follow with nanosecond times. A pcap file describes its one interface in its
+    /// header.
     pub fn add_interface(&mut self, interface: &Interface) -> io::Result<InterfaceId> {
         let id = InterfaceId(self.interfaces);
         self.interfaces += 1;
@@ -163,8 +164,8 @@ impl<W: Write> Writer<W> {
         self.buffer.put(&order.put_u32(len))
     }
 
-    /// Carries the selected records of `burst` over byte for byte, and in pcapng all other blocks.
-    /// The file must have been begun with [`Writer::carrying`] for the burst's file; a burst that has cut packets cannot be carried.
+    /// Carries the selected records of `burst` over byte for byte, and in pcapng all other blocks. The file must have been begun
+    /// with [`Writer::carrying`] for the burst's file; a burst that has cut packets cannot be carried.
     pub fn carry(&mut self, burst: &Burst<'_>, selection: Selection) -> io::Result<()> {
         let span = burst.span();
         // Neighbours that stay are copied at once.

@@ -27,8 +27,8 @@ use crate::headers::layer::LayerSet;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
-/// Reads pcap and pcapng, micro- and nanosecond, of either byte order. The output has the input's format, or that of its name's ending
-/// (.pcap, .pcapng). In the input's format packets keep every byte of their record: times, lengths, options, comments.
+/// Reads pcap and pcapng, micro- and nanosecond, of either byte order. The output has the input's format, or that of its name's
+/// ending (.pcap, .pcapng). In the input's format packets keep every byte of their record: times, lengths, options, comments.
 ///
 /// A damaged file yields the packets before the damage, and exit status 1.
 #[derive(clap::Args, Debug)]
@@ -323,7 +323,8 @@ struct OpenOutput {
 }
 
 impl Output<'_> {
-    /// The format asked for, else that of the name's ending, else the input's. A pcap named by its ending keeps the input's resolution.
+    /// The format asked for, else that of the name's ending, else the input's. A pcap named by its ending keeps the input's
+    /// resolution.
     fn format(&self, interfaces: &[Interface]) -> Format {
         let extension = self.args.output.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         match (self.args.format, extension.as_deref(), self.header.format()) {

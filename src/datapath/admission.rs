@@ -1,8 +1,8 @@
 //! Admission: which copies a tool's queue takes while it is congested.
 //!
-//! Stands before a tool's egress queue, and only where a rule says `class` or the tool says `thresholds` or a limit in bytes. Copies
-//! have a class from the rule that first chose the tool; each class may fill the queue up to a limit of its own, so that under
-//! congestion low goes first and high last. Copies that were taken keep their order, whatever their class.
+//! Stands before a tool's egress queue, and only where a rule says `class` or the tool says `thresholds` or a limit in bytes.
+//! Copies have a class from the rule that first chose the tool; each class may fill the queue up to a limit of its own, so that
+//! under congestion low goes first and high last. Copies that were taken keep their order, whatever their class.
 
 use super::burst::Selection;
 

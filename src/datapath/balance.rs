@@ -593,8 +593,9 @@ mod tests {
         flows.iter().zip(weights).map(off).fold(0.0, f64::max)
     }
 
-    /// 12 500 flows a member have a standard deviation of 0.84 % under a perfect hash, which therefore goes beyond 3 % for one of eight
-    /// members in 0.27 % of draws: 200 draws are held to that, with one allowed, and the default seed's first eight to 3 % each.
+    /// 12 500 flows a member have a standard deviation of 0.84 % under a perfect hash, which therefore goes beyond 3 % for one of
+    /// eight members in 0.27 % of draws: 200 draws are held to that, with one allowed, and the default seed's first eight to 3 %
+    /// each.
     #[test]
     fn eight_members_get_their_weights_within_three_percent_of_100_000_flows() {
         for weights in [vec![1; 8], vec![2, 1, 2, 1, 2, 1, 2, 1]] {

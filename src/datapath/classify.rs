@@ -1,8 +1,8 @@
 //! Classify: every rule of an input at once, one selection a rule.
 //!
 //! Stands behind receive. What a rule matches is settled at plan time and compiled for all rules of the input together: the filters
-//! into one native function or, where there are many, into an index; those that look `through` layers likewise over the inner frames.
-//! Only rules that got packets are told to the next stage, so that a thousand rules cost little more than ten.
+//! into one native function or, where there are many, into an index; those that look `through` layers likewise over the inner
+//! frames. Only rules that got packets are told to the next stage, so that a thousand rules cost little more than ten.
 
 use std::sync::Arc;
 
@@ -115,7 +115,8 @@ impl Matches {
     }
 }
 
-/// Programs of one input from which on the index serves: below, one native function decides them all faster (`benches/classify.rs`).
+/// Programs of one input from which on the index serves: below, one native function decides them all faster
+/// (`benches/classify.rs`).
 pub const INDEX_FROM: usize = 24;
 
 impl Classifier {
@@ -211,8 +212,8 @@ impl Plain {
     }
 }
 
-/// Says for each step of the input which packets of the burst it matches. `all` has a bit for each packet; `frames` may be empty where
-/// no rule looks at them.
+/// Says for each step of the input which packets of the burst it matches. `all` has a bit for each packet; `frames` may be empty
+/// where no rule looks at them.
 #[inline]
 pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
     for &step in &classifier.always {

@@ -1,7 +1,7 @@
 //! Where the receive times of packets come from: the NIC, the driver's file, or the poll.
 //!
-//! Stands behind receive, for inputs whose tools ask for times. The control thread fits counters to the system's clock and publishes the
-//! lines ([`ClockCell`]); workers turn ticks into time with them.
+//! Stands behind receive, for inputs whose tools ask for times. The control thread fits counters to the system's clock and
+//! publishes the lines ([`ClockCell`]); workers turn ticks into time with them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,16 +72,16 @@ impl ClockView {
 pub enum RxClock {
     /// The time of the poll.
     Poll,
-    /// The driver's own times, in nanoseconds since the Unix epoch times `unit_ns`: what net_pcap reads in a file, or is given by the
-    /// kernel, which goes by the system's clock.
+    /// The driver's own times, in nanoseconds since the Unix epoch times `unit_ns`: what net_pcap reads in a file, or is given by
+    /// the kernel, which goes by the system's clock.
     Epoch { place: RxStamp, unit_ns: u64, is_systems: bool },
     /// Ticks of the NIC's counter.
     Nic { place: RxStamp, view: ClockView },
 }
 
 impl RxClock {
-    /// Writes the receive times of a burst that was just polled. `poll` is the line of the time-stamp counter. Packets that the driver
-    /// gave no time have that of the poll.
+    /// Writes the receive times of a burst that was just polled. `poll` is the line of the time-stamp counter. Packets that the
+    /// driver gave no time have that of the poll.
     #[inline]
     pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
         let count = burst.len();
@@ -126,7 +126,8 @@ const LONGEST_WAIT_NS: u64 = 10_000_000_000;
 
 impl RxClock {
     /// When the first packet of a burst that was polled at `polled` was received, both in ticks of the time-stamp counter: by the
-    /// NIC's or the kernel's time of it, where that can be told from the system's clock, else the poll. `poll` is the counter's line.
+    /// NIC's or the kernel's time of it, where that can be told from the system's clock, else the poll. `poll` is the counter's
+    /// line.
     #[cold]
     pub fn received_at(&mut self, polled: u64, burst: &MbufBurst, poll: &mut ClockView) -> u64 {
         let place = match self {

@@ -1,13 +1,13 @@
 //! Clock fitting: a NIC's raw ticks become nanoseconds since the epoch.
 //!
-//! Housekeeping reads the tick counter between two readings of the system's clock, a few times a second, and gives each `Reading` to a
-//! `ClockFit`. What comes out is a `ClockModel`, a line through the readings, with a bound of its error and a flag that says whether it can be
-//! trusted yet; workers turn ticks into time with it, without reading any clock. The system's clock is taken for the truth: keeping it true is the work
-//! of chrony, or of ptp4l and phc2sys.
+//! Housekeeping reads the tick counter between two readings of the system's clock, a few times a second, and gives each `Reading`
+//! to a `ClockFit`. What comes out is a `ClockModel`, a line through the readings, with a bound of its error and a flag that says
+//! whether it can be trusted yet; workers turn ticks into time with it, without reading any clock. The system's clock is taken for
+//! the truth: keeping it true is the work of chrony, or of ptp4l and phc2sys.
 //!
-//! A line is found by the median of slopes (Theil-Sen), which up to a quarter of bad readings cannot move, and then by least squares over the readings
-//! that lie near it. A change of the system's clock shows as several readings in a row that agree with each other and not with
-//! the line: the fit begins anew from them, and is degraded until it has converged again.
+//! A line is found by the median of slopes (Theil-Sen), which up to a quarter of bad readings cannot move, and then by least
+//! squares over the readings that lie near it. A change of the system's clock shows as several readings in a row that agree with
+//! each other and not with the line: the fit begins anew from them, and is degraded until it has converged again.
 //! # Source
 //! Sen, "Estimates of the Regression Coefficient Based on Kendall's Tau", 1968.
 
@@ -352,8 +352,8 @@ impl Line {
         }
         let slope = if square > 0.0 && near.len() >= 3 { together / square } else { rough_slope };
         let offset_ns = mean_ns - slope * mean_ticks;
-        // The truth lies within each reading, so it is no farther from the line than the reading's distance and uncertainty together;
-        // and as both are lines, what holds at the readings holds between them.
+        // The truth lies within each reading, so it is no farther from the line than the reading's distance and uncertainty
+        // together; and as both are lines, what holds at the readings holds between them.
         let bound = near.iter().map(|(u, (ticks, ns))| (ns - offset_ns - slope * ticks).abs() + u).max_by(f64::total_cmp)?;
         let error_ns = (bound.ceil() as u64).saturating_add(1);
         Some(Self { slope, offset_ns, error_ns })

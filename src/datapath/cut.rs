@@ -1,8 +1,8 @@
 //! Frames that a driver cut without a word.
 //!
-//! Stands behind receive, on ports of net_af_packet alone: what does not fit a slot of its ring with the kernel is cut there, and the
-//! driver hands it on as if it had come so. Such frames are known by their length. Mind that the kernel joins segments before it shows
-//! them (GRO), so that an MTU that fits is not enough.
+//! Stands behind receive, on ports of net_af_packet alone: what does not fit a slot of its ring with the kernel is cut there, and
+//! the driver hands it on as if it had come so. Such frames are known by their length. Mind that the kernel joins segments before
+//! it shows them (GRO), so that an MTU that fits is not enough.
 //!
 //! # Source
 //! Linux, `tpacket_rcv` in net/packet/af_packet.c: a slot has 66 bytes before the frame (version 2, Ethernet). DPDK,

@@ -196,8 +196,8 @@ impl Dedup {
         }
     }
 
-    /// Three times the ways that the packets fill: then one packet in 4000 is replaced before its window is over (fifteen others came
-    /// to its set where five were to be expected), mostly near its end; with twice as many it would be one in a hundred.
+    /// Three times the ways that the packets fill: then one packet in 4000 is replaced before its window is over (fifteen others
+    /// came to its set where five were to be expected), mostly near its end; with twice as many it would be one in a hundred.
     fn sets_for(packets: usize) -> usize {
         (3 * packets).div_ceil(WAYS).max(1)
     }
@@ -299,11 +299,12 @@ const MOST_BYTES: usize = 65_536;
 /// The part of a frame that is copied to be masked: two MAC addresses, an IPv4 header with options and a TCP header fit.
 const HEAD_BYTES: usize = 128;
 
-/// A keyed hash of frames, in two sums of products of which one makes the tag and the other the set: two different frames agree in both
-/// with a probability of at most 2^-128. The products are carry-less where the processor has them ([`Carryless`]), else NH over 64-bit words.
+/// A keyed hash of frames, in two sums of products of which one makes the tag and the other the set: two different frames agree in
+/// both with a probability of at most 2^-128. The products are carry-less where the processor has them ([`Carryless`]), else NH
+/// over 64-bit words.
 ///
-/// xxh3-128 would take 91 ns for 1504 bytes on the reference machine where NH takes 115 and carry-less products less than half of that; but it promises
-/// nothing about chosen frames, and a frame made to collide here is one that a tool never sees.
+/// xxh3-128 would take 91 ns for 1504 bytes on the reference machine where NH takes 115 and carry-less products less than half of
+/// that; but it promises nothing about chosen frames, and a frame made to collide here is one that a tool never sees.
 /// # Source
 /// RFC 4418 section 5.2 (NH and its Toeplitz construction), with 64-bit words as in VMAC (draft-krovetz-vmac-01).
 struct FrameHash {
@@ -384,8 +385,8 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_TCP: u8 = 6;
 
-/// Writes the frame's first bytes into `head` with the ignored fields zero or left out, and gives how many those are, the rest of the
-/// frame behind them, and how many bytes were not captured of what is compared.
+/// Writes the frame's first bytes into `head` with the ignored fields zero or left out, and gives how many those are, the rest of
+/// the frame behind them, and how many bytes were not captured of what is compared.
 fn canonical<'a>(bytes: &'a [u8], cut: u64, ignore: &Ignore, head: &mut [u8; HEAD_BYTES]) -> (usize, &'a [u8], u64) {
     let type_at = if ignore.vlan { skip_vlan_tags(bytes) } else { ETHERTYPE_OFFSET };
     if bytes.len() < type_at + 2 {

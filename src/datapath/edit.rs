@@ -410,7 +410,8 @@ impl EditPlan {
         keep
     }
 
-    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing cut.
+    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing
+    /// cut.
     pub fn keeps_rest(&self) -> bool {
         self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
     }
@@ -422,8 +423,8 @@ impl EditPlan {
 
     /// Edits a copy, all steps in order.
     /// # Errors
-    /// `NeedsWhole` where the draft's front does not show all headers and there is more of the packet: begin a draft with the whole packet.
-    /// With a whole packet there is no error.
+    /// `NeedsWhole` where the draft's front does not show all headers and there is more of the packet: begin a draft with the whole
+    /// packet. With a whole packet there is no error.
     #[inline]
     pub fn apply(&self, facts: &CopyFacts, draft: &mut Draft<'_>, state: &mut EditState) -> Result<(), NeedsWhole> {
         let edits = &self.edits;
@@ -482,8 +483,8 @@ impl EditPlan {
         }
     }
 
-    /// Where the payload begins, if masks count from there alone, nothing is cut, and the frame is plain: TCP over IPv4 with no tags,
-    /// options of IP or fragments, as most are. No layers are needed then.
+    /// Where the payload begins, if masks count from there alone, nothing is cut, and the frame is plain: TCP over IPv4 with no
+    /// tags, options of IP or fragments, as most are. No layers are needed then.
     #[inline(always)]
     fn masks_behind_l4(&self, draft: &Draft<'_>) -> Option<usize> {
         const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;

@@ -1,7 +1,8 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
-//! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they queue.
-//! Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the others do not.
+//! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they
+//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the
+//! others do not.
 
 use super::admission::{Class, Fill, Limits};
 use super::burst::{MAX_BURST, Selection};
@@ -184,8 +185,8 @@ pub struct Mail {
     pub queue: MbufQueue,
 }
 
-/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves, by
-/// tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
+/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
+/// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
 pub fn egress(
     outlets: &mut Outlets,
@@ -650,7 +651,8 @@ impl Flushed {
     }
 }
 
-/// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no class.
+/// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no
+/// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
     for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {

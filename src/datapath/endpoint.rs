@@ -1,7 +1,7 @@
 //! Endpoint: on ports with `terminate`, the frames inside the tunnels that end there become the packets.
 //!
-//! Stands behind receive, before anything looks at packets. Nothing is copied: the packet's begin and end move within its mbufs. What is
-//! of none of the port's tunnels is not shown to any rule: it counts as unmatched, and by its reason.
+//! Stands behind receive, before anything looks at packets. Nothing is copied: the packet's begin and end move within its mbufs.
+//! What is of none of the port's tunnels is not shown to any rule: it counts as unmatched, and by its reason.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +16,8 @@ use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, Place};
 const MOST_SESSIONS: usize = 256;
 /// Bursts between two reports to the control thread.
 const REPORTED_BURSTS: u32 = 64;
-/// An ERSPAN time without full seconds is the packet's if it is as near as this to the time of arrival: a sender whose clock does not
-/// count from 1970 is hardly ever.
+/// An ERSPAN time without full seconds is the packet's if it is as near as this to the time of arrival: a sender whose clock does
+/// not count from 1970 is hardly ever.
 const NEAR_NS: u64 = 1_000_000_000;
 
 /// What an endpoint counted.

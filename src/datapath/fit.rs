@@ -1,10 +1,10 @@
 //! Which frames a tool's port can send.
 //!
-//! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory. Their drivers hand frames to the kernel, which takes
-//! none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame differs: net_pcap and net_tap
-//! offer it again for ever, so that nothing behind it leaves; net_af_packet drops it; net_af_xdp writes behind a buffer of its own,
-//! which has room for one mbuf's bytes. net_memif hands its peer 2048 bytes of what was there before in place of a packet of no length. So
-//! these are kept from them.
+//! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory. Their drivers hand frames
+//! to the kernel, which takes none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame
+//! differs: net_pcap and net_tap offer it again for ever, so that nothing behind it leaves; net_af_packet drops it; net_af_xdp
+//! writes behind a buffer of its own, which has room for one mbuf's bytes. net_memif hands its peer 2048 bytes of what was there
+//! before in place of a packet of no length. So these are kept from them.
 //!
 //! # Source
 //! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `pmd_tx_burst` (tap), `af_xdp_tx_zc`,

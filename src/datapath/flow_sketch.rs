@@ -1,9 +1,9 @@
 //! About how many flows each bucket of a group has, for the flows that a table's change moves.
 //!
-//! Stands in the route stage: a worker sets one of 64 bits of the bucket for each packet, chosen by the flow's hash, and the control
-//! thread counts bits. That is linear counting (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", ACM
-//! TODS 1990): exact while a bucket's flows fall on bits of their own, a few percent off over a thousand buckets, too low beyond some
-//! 250 flows a bucket. A flow table would know better, and cost ten times as much for each packet.
+//! Stands in the route stage: a worker sets one of 64 bits of the bucket for each packet, chosen by the flow's hash, and the
+//! control thread counts bits. That is linear counting (Whang, Vander-Zanden and Taylor, "A linear-time probabilistic counting
+//! algorithm", ACM TODS 1990): exact while a bucket's flows fall on bits of their own, a few percent off over a thousand buckets,
+//! too low beyond some 250 flows a bucket. A flow table would know better, and cost ten times as much for each packet.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -1,9 +1,9 @@
 //! Flow table: what a worker remembers of each flow, in memory that is fixed when it is made.
 //!
-//! Serves the stateful stages (`sample first`); one worker owns it. A flow is looked up by a keyed digest in two sets of eight slots:
-//! the probe length is two sets whatever comes. When both are full, a slot whose flow timed
-//! out is used again, and where there is none the flow that has been silent longest is evicted and counted. Nothing is allocated,
-//! moved or swept while packets pass.
+//! Serves the stateful stages (`sample first`); one worker owns it. A flow is looked up by a keyed digest in two sets of eight
+//! slots: the probe length is two sets whatever comes. When both are full, a slot whose flow timed out is used again, and where
+//! there is none the flow that has been silent longest is evicted and counted. Nothing is allocated, moved or swept while packets
+//! pass.
 //!
 //! With an 8-byte value a slot takes 24 bytes and a table of `flows` has half as many slots again: 36 bytes a flow, so
 //! 10 million flows take 360 MB.
@@ -44,8 +44,8 @@ pub struct FlowDigest(u64);
 /// A keyed hash of flow keys: without the key nobody can choose flows that share a set or a digest.
 ///
 /// NH over 64-bit words (two different keys of `N` words give the same 128 bits with a probability of at most 2^-64), then a
-/// strongly universal multilinear step down to 64 bits, scrambled. It was chosen over SipHash-1-3 by measurement (`benches/state.rs`): for the
-/// 40 bytes of an IPv6 5-tuple it takes 4.3 ns in place of 14.3.
+/// strongly universal multilinear step down to 64 bits, scrambled. It was chosen over SipHash-1-3 by measurement
+/// (`benches/state.rs`): for the 40 bytes of an IPv6 5-tuple it takes 4.3 ns in place of 14.3.
 /// # Source
 /// NH: RFC 4418 section 5.2 (UMAC), with 64-bit words as in VMAC (draft-krovetz-vmac-01). Multilinear: Lemire and Kaser, "Strongly
 /// universal string hashing is fast", 2014, section 2.
@@ -90,8 +90,8 @@ impl KeyedHash {
     }
 }
 
-/// SplitMix64's output function, a bijection. The multilinear step alone keeps arithmetic progressions, such as the addresses of a scan, and
-/// under some keys lays them on few sets; what it guarantees of pairs a bijection leaves as it is.
+/// SplitMix64's output function, a bijection. The multilinear step alone keeps arithmetic progressions, such as the addresses of a
+/// scan, and under some keys lays them on few sets; what it guarantees of pairs a bijection leaves as it is.
 #[inline(always)]
 fn scramble(line: u64) -> u64 {
     let line = (line ^ line >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -249,8 +249,8 @@ impl<V: Copy + Default> FlowTable<V> {
         std::hint::black_box(lines);
     }
 
-    /// Where the flow is. The second set is read only where the first has it not: on tables larger than the cache, reading both at once
-    /// took half as long again.
+    /// Where the flow is. The second set is read only where the first has it not: on tables larger than the cache, reading both at
+    /// once took half as long again.
     #[inline(always)]
     fn find(&self, digest: FlowDigest) -> Option<(usize, usize)> {
         let [first, second] = self.set_indices(digest);
@@ -277,7 +277,8 @@ impl<V: Copy + Default> FlowTable<V> {
         age(now, set.last_seen[way]) > self.idle_ticks || age(now, set.first_seen[way]) > self.absolute_ticks
     }
 
-    /// A slot for a flow that has none: an empty one in its first set, or in the emptier one when that fills up, else one whose flow is over, else the most silent flow's.
+    /// A slot for a flow that has none: an empty one in its first set, or in the emptier one when that fills up, else one whose
+    /// flow is over, else the most silent flow's.
     #[cold]
     fn make_room(&mut self, digest: FlowDigest, now: u32) -> (usize, usize) {
         let candidates = self.set_indices(digest);
@@ -392,8 +393,8 @@ mod tests {
         }
     }
 
-    /// NH, the multilinear step and the set choice must spread even the most regular keys as random numbers would: Pearson's statistic over
-    /// the first set's index.
+    /// NH, the multilinear step and the set choice must spread even the most regular keys as random numbers would: Pearson's
+    /// statistic over the first set's index.
     #[test]
     fn regular_keys_spread_over_the_sets_as_random_ones_would() {
         for seed in 0..10 {
@@ -406,7 +407,8 @@ mod tests {
             let expected = 65_536.0 / counts.len() as f64;
             let statistic: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
             let freedom = counts.len() as f64 - 1.0;
-            // Over this many cells the statistic is nearly normal: mean k, variance 2k. Fewer collisions than random ones are no fault.
+            // Over this many cells the statistic is nearly normal: mean k, variance 2k. Fewer collisions than random ones are no
+            // fault.
             assert!((statistic - freedom) / (2.0 * freedom).sqrt() < 4.0, "seed {seed}: {statistic} over {freedom}");
         }
     }

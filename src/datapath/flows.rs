@@ -1,6 +1,7 @@
 //! Layers and flow hashes of a burst's packets, found when a stage first asks for them.
 //!
-//! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each only once.
+//! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
+//! only once.
 
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Direction;
@@ -91,8 +92,8 @@ impl Flows {
         self.has_outer = false;
     }
 
-    /// Takes the hashes that a NIC gave, if the plan hashes as NICs do: `given` writes them, and says of which packets. They are what
-    /// [`hashes`](Self::hashes) would find, so that a flow is where it belongs whoever hashes its packets.
+    /// Takes the hashes that a NIC gave, if the plan hashes as NICs do: `given` writes them, and says of which packets. They are
+    /// what [`hashes`](Self::hashes) would find, so that a flow is where it belongs whoever hashes its packets.
     #[inline]
     pub fn take_rss(&mut self, given: impl FnOnce(&mut [u64; MAX_BURST]) -> Selection) {
         if let Some(rss) = self.rss {

@@ -166,8 +166,9 @@ pub fn flow_hash_burst(
     }
 }
 
-/// The five-tuple's hashes of those packets that are `selected` and plain, which need no layers: TCP, UDP or the like over IPv4 without
-/// tags, options or fragments. `hashes[i]` becomes what [`flow_hash`] gives for `frames[i]` at `Depth::Outer`; the packets that were hashed.
+/// The five-tuple's hashes of those packets that are `selected` and plain, which need no layers: TCP, UDP or the like over IPv4
+/// without tags, options or fragments. `hashes[i]` becomes what [`flow_hash`] gives for `frames[i]` at `Depth::Outer`; the packets
+/// that were hashed.
 ///
 /// # Panics
 /// If `frames` is shorter than the highest selected index says.
@@ -223,8 +224,8 @@ fn identified(depth: Depth, frame: &Frame<'_>, layers: &Layers, seed: u64, id: i
 
 /// Addresses, and where asked for ports and protocol, of IP and ARP; of anything else the MAC addresses.
 ///
-/// Fragments are hashed by their addresses alone. Ports are in the first one only; the protocol is left out too, because IPv6 fragments
-/// of one datagram may name different ones (RFC 8200, 4.5: only that of the first counts).
+/// Fragments are hashed by their addresses alone. Ports are in the first one only; the protocol is left out too, because IPv6
+/// fragments of one datagram may name different ones (RFC 8200, 4.5: only that of the first counts).
 #[inline(always)]
 fn tuple<const PORTS: bool, const PROTOCOL: bool>(frame: &Frame<'_>, stack: Stack, seed: u64) -> u64 {
     let bytes = frame.bytes();
@@ -287,11 +288,12 @@ fn address(address: u128, seed: u64) -> u64 {
     fold((address >> 64) as u64 ^ seed ^ FOLDS[3], address as u64 ^ FOLDS[2])
 }
 
-/// What RSS gives with the symmetric key. That repeats a word of 16 bits, so the Toeplitz hash depends on the exclusive or of all such
-/// words of addresses and ports alone, and its halves are equal. ARP is hashed by its protocol addresses, what is no IP by its MAC addresses.
+/// What RSS gives with the symmetric key. That repeats a word of 16 bits, so the Toeplitz hash depends on the exclusive or of all
+/// such words of addresses and ports alone, and its halves are equal. ARP is hashed by its protocol addresses, what is no IP by its
+/// MAC addresses.
 /// # Source
-/// Toeplitz hash: Microsoft, "RSS hashing functions"; the key: Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side
-/// Scaling", 2012.
+/// Toeplitz hash: Microsoft, "RSS hashing functions"; the key: Woo and Park, "Scalable TCP Session Monitoring with Symmetric
+/// Receive-side Scaling", 2012.
 #[inline]
 fn rss(frame: &Frame<'_>, stack: Stack) -> u64 {
     let bytes = frame.bytes();

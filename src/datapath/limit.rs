@@ -8,8 +8,8 @@ use crate::datapath::burst::Selection;
 
 /// `limit 10000 packets`: what all workers of a rule may still take, together.
 ///
-/// Each worker claims what a burst needs, so nothing is left stranded with a worker whose traffic has ended, and the limit is met to the
-/// packet: one atomic exchange a burst while it lasts, one load when it is spent.
+/// Each worker claims what a burst needs, so nothing is left stranded with a worker whose traffic has ended, and the limit is met
+/// to the packet: one atomic exchange a burst while it lasts, one load when it is spent.
 pub struct Limit {
     /// workers: claim; control: reads. Relaxed suffices: the number guards no other memory.
     remaining: AtomicU64,

@@ -1,17 +1,18 @@
 //! Make: the copies that are not the packets themselves, edited, stamped and encapsulated for the tools that want them so.
 //!
-//! Stands between route and egress. A copy that nothing changes is not made: the tool gets a reference to the packet. Of the others,
+//! Stands between route and egress. A copy that nothing changes is not made: the tool gets a reference to the packet. Of the
+//! others,
 //!
 //! - a header in front of an otherwise unchanged packet is an mbuf of its own, chained to the packet, where the tool's port sends
 //!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
-//! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A front of
-//!   its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain reference,
-//!   as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten address or a mask in
-//!   its headers costs 0.84 times `rte_pktmbuf_copy`, with a tag 0.89, anonymized 0.94, sliced to 128 bytes 0.58 (the figures of this
-//!   module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
+//! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A
+//!   front of its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain
+//!   reference, as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten
+//!   address or a mask in its headers costs 0.84 times `rte_pktmbuf_copy`, with a tag 0.89, anonymized 0.94, sliced to 128 bytes
+//!   0.58 (the figures of this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
 //!
-//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]), what
-//! the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
+//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]),
+//! what the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,12 +32,13 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns,
-/// a private copy with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment
-/// taken to outweigh that.
+/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy
+/// with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment taken to
+/// outweigh that.
 pub const CHAINED_FROM: usize = 128;
 
-/// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the transport's.
+/// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the
+/// transport's.
 const HEADROOM: usize = 128;
 const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
 
@@ -312,9 +314,9 @@ fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
     ready
 }
 
-/// Puts a header in front of each packet that is `wanted`; those that got one. The others are counted as dropped. Of a tool that only
-/// adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once; and so has
-/// each of the usual shapes, in which nothing that all copies share is looked up.
+/// Puts a header in front of each packet that is `wanted`; those that got one. The others are counted as dropped. Of a tool that
+/// only adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once; and
+/// so has each of the usual shapes, in which nothing that all copies share is looked up.
 fn put_headers(
     tool: &ToolMaker,
     pool: &mut CopyPool,
@@ -377,9 +379,9 @@ fn put_headers_of(
     done
 }
 
-/// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The others are
-/// counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in which nothing
-/// stands between the bytes and their copy.
+/// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The
+/// others are counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in
+/// which nothing stands between the bytes and their copy.
 #[inline]
 fn put_edited(
     plan: &EditPlan,
@@ -415,8 +417,8 @@ fn put_edited(
     done
 }
 
-/// Loads the headers of a packet that is copied soon, two behind `packet`: edits wait for them, and the copies between have thrown them out of
-/// the first-level cache since the burst was looked at.
+/// Loads the headers of a packet that is copied soon, two behind `packet`: edits wait for them, and the copies between have thrown
+/// them out of the first-level cache since the burst was looked at.
 #[inline(always)]
 fn load_ahead(frames: &[Frame<'_>], packet: usize) {
     if let Some(next) = frames.get(packet + 2) {

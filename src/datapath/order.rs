@@ -1,13 +1,14 @@
 //! Order: copies from several ports leave for a tool in the order of their times.
 //!
-//! Stands between route and a tool's queue, for tools with `order window DURATION`. A copy is held until one is seen that is later by the
-//! window, or until it has waited for as long; so copies that come to Tapline within the window of each other leave in order. A copy
-//! that comes after a later one has left is late: it goes at once, and is counted. What is held is bounded.
+//! Stands between route and a tool's queue, for tools with `order window DURATION`. A copy is held until one is seen that is later
+//! by the window, or until it has waited for as long; so copies that come to Tapline within the window of each other leave in
+//! order. A copy that comes after a later one has left is late: it goes at once, and is counted. What is held is bounded.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Times that go back by more than this, and by more than ten windows, are of a clock that was set: what was is no measure any more.
+/// Times that go back by more than this, and by more than ten windows, are of a clock that was set: what was is no measure any
+/// more.
 const STEP_NS: u64 = 1_000_000_000;
 
 /// Holds copies of one tool.
@@ -85,8 +86,8 @@ impl<T> Order<T> {
         false
     }
 
-    /// Lets go what is earlier than the latest by the window and, where `now_ns` says that nothing older can come, what has waited for so
-    /// long.
+    /// Lets go what is earlier than the latest by the window and, where `now_ns` says that nothing older can come, what has waited
+    /// for so long.
     #[inline]
     pub fn release(&mut self, now_ns: Option<u64>, out: &mut impl FnMut(T)) {
         let passed_ns = self.newest_ns.saturating_sub(self.window_ns);

@@ -1,8 +1,8 @@
 //! Parse: from a packet's bytes to where its layers stand, once per packet.
 //!
-//! Stands behind receive. Two depths, so that a plan pays for what it needs: `Depth::Outer` finds the outermost network and transport
-//! headers (VLAN tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to eight encapsulations. It assumes nothing
-//! of the bytes: what is cut or malformed is described as far as it goes.
+//! Stands behind receive. Two depths, so that a plan pays for what it needs: `Depth::Outer` finds the outermost network and
+//! transport headers (VLAN tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to eight encapsulations. It
+//! assumes nothing of the bytes: what is cut or malformed is described as far as it goes.
 
 use std::fmt;
 
@@ -128,7 +128,8 @@ impl Stack {
         usize::from((self.places >> 32) as u16)
     }
 
-    /// Where what the link header carries begins, behind all tags and labels; `None` where one of them is cut, or they are too many.
+    /// Where what the link header carries begins, behind all tags and labels; `None` where one of them is cut, or they are too
+    /// many.
     #[inline(always)]
     pub fn network(&self) -> Option<usize> {
         let is_label = matches!(self.ethertype(), ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST);
@@ -244,8 +245,8 @@ impl Stack {
         if self.vlans() == 0 { None } else { u16_at(bytes, usize::from(self.places as u16) + ethernet::HEADER_LEN).map(vlan::id) }
     }
 
-    /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and ICMP,
-    /// in later fragments, or where the header is cut or malformed.
+    /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and
+    /// ICMP, in later fragments, or where the header is cut or malformed.
     pub fn payload(&self, bytes: &[u8]) -> Option<usize> {
         let l4 = self.l4()?;
         if self.is_later_fragment() {

@@ -1,8 +1,8 @@
 //! Post: frames that are for Tapline itself, from the ports that its tunnels leave by to the control thread.
 //!
-//! Stands beside receive. ARP, neighbour discovery and ICMP for tunnels' own addresses are a few frames a second: a worker copies them
-//! to a bounded queue, where the control thread finds them. They stay packets like any others: rules may take them too. Heartbeats of
-//! tools are Tapline's own: they have a queue of theirs, which nobody else can fill, and no rule sees them.
+//! Stands beside receive. ARP, neighbour discovery and ICMP for tunnels' own addresses are a few frames a second: a worker copies
+//! them to a bounded queue, where the control thread finds them. They stay packets like any others: rules may take them too.
+//! Heartbeats of tools are Tapline's own: they have a queue of theirs, which nobody else can fill, and no rule sees them.
 
 use std::net::IpAddr;
 

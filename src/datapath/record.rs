@@ -1,8 +1,8 @@
 //! Record: the way of copies to a capture tool, whose file a thread of its own writes.
 //!
-//! Stands beside egress. A worker gathers references to packets in batches, with what the file says of each, and hands full ones to the
-//! writer; batches go round, so nothing is allocated, and their number bounds what waits. The worker never waits for the writer: what
-//! finds no batch free is dropped as congested.
+//! Stands beside egress. A worker gathers references to packets in batches, with what the file says of each, and hands full ones to
+//! the writer; batches go round, so nothing is allocated, and their number bounds what waits. The worker never waits for the
+//! writer: what finds no batch free is dropped as congested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,8 +132,8 @@ impl Line {
         (selection.count() - rest.count()) as usize
     }
 
-    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits. `is_behind` says that earlier packets
-    /// may be about to come.
+    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits. `is_behind` says that earlier
+    /// packets may be about to come.
     pub fn flush(&mut self, is_behind: bool) -> bool {
         self.belt.is_behind.store(is_behind, Ordering::Relaxed);
         if self.belt.full.is_empty()

@@ -1,7 +1,7 @@
 //! Replay: a port that is a capture file. Packets keep their times, to the nanosecond, and their lengths on the wire.
 //!
-//! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into mbufs of
-//! the port's pool. Where the pool runs empty the packets come later: nothing is lost between the file and the rules.
+//! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into
+//! mbufs of the port's pool. Where the pool runs empty the packets come later: nothing is lost between the file and the rules.
 //! # Source
 //! draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng (see `crate::capture`).
 

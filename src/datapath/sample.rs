@@ -24,7 +24,8 @@ pub enum SampleSpec {
     Random { one_in: NonZeroU32 },
     /// `sample flow 1/N [seed S]`: the flows whose hash falls in the chosen 1/N. RFC 5475 section 6.2, hash-based filtering.
     Flow { one_in: NonZeroU32, seed: u64 },
-    /// `sample first N packets|BYTES bytes`: the beginning of each flow; the rest is shunted. Flow-state dependent, in RFC 7014's words.
+    /// `sample first N packets|BYTES bytes`: the beginning of each flow; the rest is shunted. Flow-state dependent, in RFC 7014's
+    /// words.
     First { limit: FirstLimit },
     /// `sample rate 100kpps|1gbit`: a share of the flows, adapted so that what is kept stays within the budget.
     Rate { budget: Budget, seed: u64 },
@@ -151,8 +152,8 @@ impl Sampler {
         }
     }
 
-    /// The probability with which a packet is kept at this moment, 0.0..=1.0: what an exporter divides its counts by. For `First` it
-    /// is the part that was kept so far, because no probability is known beforehand.
+    /// The probability with which a packet is kept at this moment, 0.0..=1.0: what an exporter divides its counts by. For `First`
+    /// it is the part that was kept so far, because no probability is known beforehand.
     pub fn share(&self) -> f64 {
         match self {
             Sampler::Systematic(systematic) => 1.0 / f64::from(systematic.one_in),
@@ -180,8 +181,8 @@ impl Sampler {
         }
     }
 
-    /// The number that PSAMP and IPFIX call this method by, where it has one: hash-based filtering has numbers only for BOB, IPSX and
-    /// CRC hashes, and flow-state dependent selection has none.
+    /// The number that PSAMP and IPFIX call this method by, where it has one: hash-based filtering has numbers only for BOB, IPSX
+    /// and CRC hashes, and flow-state dependent selection has none.
     /// # Source
     /// IANA, "PSAMP selectorAlgorithm Identifiers" (RFC 5476).
     pub fn psamp_algorithm(&self) -> Option<u16> {
@@ -431,8 +432,8 @@ impl Every {
 
 /// Spreads a flow hash under a seed: the high and low halves of a 128-bit product, folded.
 ///
-/// Part of what brokers with one seed agree on, so it never changes. It also makes the sampled flows independent of the bits by which
-/// groups and receive queues choose: without it a sampled stream would reach only some of a group's tools.
+/// Part of what brokers with one seed agree on, so it never changes. It also makes the sampled flows independent of the bits by
+/// which groups and receive queues choose: without it a sampled stream would reach only some of a group's tools.
 #[inline(always)]
 pub fn mix(hash: u64, seed: u64) -> u64 {
     // Odd constants: the golden ratio, and those of wyhash (public domain), each with 32 bits set.

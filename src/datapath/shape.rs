@@ -1,7 +1,7 @@
 //! Shaping: a token bucket that keeps a tool to its rate.
 //!
-//! Stands between a tool's egress queue and its transmit queue, only where the tool has a `rate`. Time is passed in, in ticks of the
-//! time-stamp counter; the arithmetic is exact, so that the long-run rate is the one asked for whatever the ticks are.
+//! Stands between a tool's egress queue and its transmit queue, only where the tool has a `rate`. Time is passed in, in ticks of
+//! the time-stamp counter; the arithmetic is exact, so that the long-run rate is the one asked for whatever the ticks are.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ impl Shape {
     pub const DEFAULT_BURST: Duration = Duration::from_millis(1);
 }
 
-/// Tokens of one worker's share of a rate. A packet may go while the bucket is not in debt, and may take it there: so any packet passes
-/// however small the burst, and what is sent in any time `t` is at most `rate * (t + burst)` and one packet.
+/// Tokens of one worker's share of a rate. A packet may go while the bucket is not in debt, and may take it there: so any packet
+/// passes however small the burst, and what is sent in any time `t` is at most `rate * (t + burst)` and one packet.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
     /// Tokens a second: packets or bits, times the workers that share the rate.

@@ -1,7 +1,8 @@
 //! Spread: hands the packets of a receive lcore to work lcores, each flow always to the same one.
 //!
 //! Stands between receive and classify where a plan has stages on lcores of their own, or one queue and several workers. A ring
-//! leads from every receive queue of such a port to every work lcore; a ring keeps the order, so a flow does. Plans without stages have none of this.
+//! leads from every receive queue of such a port to every work lcore; a ring keeps the order, so a flow does. Plans without stages
+//! have none of this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +16,8 @@ use crate::dpdk::ring::SoleSender;
 /// Packets that a ring between receive and work holds.
 pub const RING_PACKETS: u32 = 1023;
 
-/// Sets the lcore's choice apart from those of groups and samplers of the same seed, which would else see a part of their range alone.
+/// Sets the lcore's choice apart from those of groups and samplers of the same seed, which would else see a part of their range
+/// alone.
 pub const SEED: u64 = 0x5b1d_9f3c_7a2e_4461;
 
 /// Where the work lcores find the receive times of packets that a ring brings them.

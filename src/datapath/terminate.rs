@@ -1,8 +1,8 @@
 //! Transports in: frames that a mirror elsewhere sent inside a tunnel become the packets that they were.
 //!
 //! Stands behind receive, on ports that terminate. The inner frame lies inside the received one, so nothing is copied: the packet's
-//! begin moves to `Inner::offset` and its length becomes `Inner::len`. Where IP came without Ethernet, a link header is written into the bytes before
-//! it, which the outer headers leave free. What the outer headers said stays with the packet.
+//! begin moves to `Inner::offset` and its length becomes `Inner::len`. Where IP came without Ethernet, a link header is written
+//! into the bytes before it, which the outer headers leave free. What the outer headers said stays with the packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -39,8 +39,8 @@ pub struct Terminator {
     pub kind: TunnelKind,
     /// The outer destination address must be this one.
     pub to: Option<IpAddr>,
-    /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in range.
-    /// Any will do where there are no ranges.
+    /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in
+    /// range. Any will do where there are no ranges.
     pub identifiers: Vec<RangeInclusive<u32>>,
     /// The UDP port of VXLAN, Geneve and GTP where it is not the standard's.
     pub udp_port: Option<u16>,
@@ -110,9 +110,10 @@ impl ErspanTime {
         self.upper.is_some() || self.granularity == 2 && self.seconds.is_some()
     }
 
-    /// Nanoseconds since the Unix epoch, for senders whose clocks count from there. Bits that the header lacks are taken from the time that is nearest to
-    /// `near_ns`, when the frame was received: right while sender and receiver differ by less than half of what the header
-    /// counts (107 s at 100 nanoseconds, 59 h at 100 microseconds, half a second for nanoseconds alone). `None` where the unit is unknown.
+    /// Nanoseconds since the Unix epoch, for senders whose clocks count from there. Bits that the header lacks are taken from the
+    /// time that is nearest to `near_ns`, when the frame was received: right while sender and receiver differ by less than half of
+    /// what the header counts (107 s at 100 nanoseconds, 59 h at 100 microseconds, half a second for nanoseconds alone). `None`
+    /// where the unit is unknown.
     pub fn ns(&self, near_ns: u64) -> Option<u64> {
         let (unit_ns, period) = match self.granularity {
             0 => (100_000, 1 << 32),
@@ -562,7 +563,8 @@ mod tests {
             let last = 400;
             let mut numbers: Vec<u32> = (0..=last).filter(|number| !drops.contains(number)).collect();
             for (at, distance) in swaps {
-                // Within the window, and the first and last stay where they are: what is lost before and after them cannot be known.
+                // Within the window, and the first and last stay where they are: what is lost before and after them cannot be
+                // known.
                 let other = (at + distance).min(numbers.len() - 2);
                 if at < other {
                     numbers.swap(at, other);

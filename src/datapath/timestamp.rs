@@ -36,7 +36,8 @@ pub enum TimestampFormat {
     Metamako { device: u16 },
     /// VSS Monitoring trailer, 9 bytes: seconds, nanoseconds with the clock's source, port.
     Vss,
-    /// Arista 7280 header behind the addresses, 14 bytes: ethertype 0xd28b, UTC seconds and nanoseconds; the frame's own type follows.
+    /// Arista 7280 header behind the addresses, 14 bytes: ethertype 0xd28b, UTC seconds and nanoseconds; the frame's own type
+    /// follows.
     Arista,
     /// Gigamon trailer, 24 bytes: original size, port, seconds, nanoseconds with the clock's source, checksum.
     Gigamon,
@@ -103,8 +104,9 @@ impl TimestampFormat {
         Written { header_bytes: HEADER_LEN, replaced_bytes: ethernet::ADDRESSES_LEN }
     }
 
-    /// Writes what follows the frame, to `out`. `frame` is the copy in one or more pieces, the headers in the first; `min_len` is what
-    /// the wire pads frames to behind the trailer (60 for a local tool, 0 inside a tunnel): as much padding stays in front of it.
+    /// Writes what follows the frame, to `out`. `frame` is the copy in one or more pieces, the headers in the first; `min_len` is
+    /// what the wire pads frames to behind the trailer (60 for a local tool, 0 inside a tunnel): as much padding stays in front of
+    /// it.
     ///
     /// # Panics
     /// If `out` is shorter than `MAX_TRAILER_LEN`.

@@ -4,9 +4,9 @@
 //! one small copy of the template and a few patched fields. The payload is only read where a checksum must cover it.
 //!
 //! Checksums: the IPv4 header's is always right. UDP's is zero over IPv4, as VXLAN and Geneve ask of software senders (RFC 7348,
-//! section 5; RFC 8926, section 3.3), unless asked for; over IPv6 it is always computed (RFC 8200, section 8.1), over the whole payload.
-//! GRE's optional checksum is not sent. A NIC that offers it computes UDP's; the IPv4 header's is three additions to a prepared sum, less
-//! than it takes to ask a NIC for it.
+//! section 5; RFC 8926, section 3.3), unless asked for; over IPv6 it is always computed (RFC 8200, section 8.1), over the whole
+//! payload. GRE's optional checksum is not sent. A NIC that offers it computes UDP's; the IPv4 header's is three additions to a
+//! prepared sum, less than it takes to ask a NIC for it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,8 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::vlan::{self, VlanTag};
 use crate::headers::{erspan, geneve, gre, ip, ipv4, ipv6, udp, vxlan};
 
-/// The most bytes that `Transport::write` puts in front of a copy: Ethernet, tag, IPv6, GRE with sequence number, ERSPAN III with subheader.
+/// The most bytes that `Transport::write` puts in front of a copy: Ethernet, tag, IPv6, GRE with sequence number, ERSPAN III with
+/// subheader.
 pub const MAX_HEADER_BYTES: usize = 14 + 4 + 40 + 8 + 20;
 
 /// The template's room: a fixed number of whole cache lines' halves, so that it is copied without a loop.
@@ -84,8 +85,8 @@ pub enum Encapsulation {
         granularity: Granularity,
         subheader: Subheader,
     },
-    /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: whether one is sent; over IPv6 alone if it is
-    /// not said (RFC 8200, section 8.1; without one is for tunnels whose ends agree on it: RFC 6935).
+    /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: whether one is sent; over IPv6 alone if it
+    /// is not said (RFC 8200, section 8.1; without one is for tunnels whose ends agree on it: RFC 6935).
     Vxlan {
         vni: u32,
         udp_port: Option<u16>,
@@ -137,8 +138,8 @@ pub struct Written {
 
 /// The numbers of a session's copies, shared by all workers that send them.
 ///
-/// A worker claims a range once a burst, when it knows how many copies it sends, so numbers are never used twice, never skipped and always rise
-/// within a worker. Two workers that send to one session at the same time interleave whole bursts: a receiver may see
+/// A worker claims a range once a burst, when it knows how many copies it sends, so numbers are never used twice, never skipped and
+/// always rise within a worker. Two workers that send to one session at the same time interleave whole bursts: a receiver may see
 /// them out of order by at most a burst. A tool that needs strict order gets one worker.
 #[derive(Default, Debug)]
 pub struct Sequence(AtomicU32);
@@ -175,7 +176,8 @@ pub struct Tunnel {
     transport_offset: usize,
     is_ipv6: bool,
     dont_fragment: bool,
-    /// The IPv4 header's checksum with lengths and identification zero, or for IPv6 with UDP the pseudo header's sum without length.
+    /// The IPv4 header's checksum with lengths and identification zero, or for IPv6 with UDP the pseudo header's sum without
+    /// length.
     constant_sum: Sum,
     fields: Fields,
 }
@@ -354,9 +356,9 @@ impl Transport {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Computed }))
     }
 
-    /// Writes what goes in front of a copy, into `out`, of at least `MAX_HEADER_BYTES`.
-    /// `payload` is the frame as it will be sent, trailers included, in one or more pieces; its first piece holds the Ethernet header and a tag where there is one.
-    /// A payload over 65 000 bytes has no valid outer length; `longest_frame_bytes` keeps such copies away.
+    /// Writes what goes in front of a copy, into `out`, of at least `MAX_HEADER_BYTES`. `payload` is the frame as it will be sent,
+    /// trailers included, in one or more pieces; its first piece holds the Ethernet header and a tag where there is one. A payload
+    /// over 65 000 bytes has no valid outer length; `longest_frame_bytes` keeps such copies away.
     ///
     /// # Panics
     /// If `out` is shorter than `MAX_HEADER_BYTES`.
@@ -373,7 +375,8 @@ impl Transport {
     }
 }
 
-/// The tag goes after the addresses, so they are written again in front of it and the payload begins behind them. A frame shorter than its addresses stays as it is.
+/// The tag goes after the addresses, so they are written again in front of it and the payload begins behind them. A frame shorter
+/// than its addresses stays as it is.
 #[inline]
 fn write_rspan(tag: VlanTag, mode: RspanTag, payload: &[&[u8]], out: &mut [u8]) -> Written {
     let first = payload.first().copied().unwrap_or_default();
@@ -527,7 +530,8 @@ impl Tunnel {
         self.write_shape(self.shape(), facts, payload, out);
     }
 
-    /// As [`write`](Self::write), of a tunnel of this shape: where the caller knows it at compile time, nothing is looked up for each copy.
+    /// As [`write`](Self::write), of a tunnel of this shape: where the caller knows it at compile time, nothing is looked up for
+    /// each copy.
     #[inline(always)]
     pub fn write_shape(&self, shape: Shape, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
         let out: &mut [u8; MAX_HEADER_BYTES] = out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
@@ -633,7 +637,8 @@ pub enum Oversize {
     /// It is dropped, reason `oversize`.
     #[default]
     Drop,
-    /// The plan is refused when a full frame of a source port cannot fit; one that comes nevertheless is dropped, reason `oversize`.
+    /// The plan is refused when a full frame of a source port cannot fit; one that comes nevertheless is dropped, reason
+    /// `oversize`.
     FragmentNever,
 }
 

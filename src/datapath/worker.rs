@@ -89,7 +89,8 @@ pub struct Worker {
     pub quiet_turns: Arc<AtomicU64>,
 }
 
-/// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the driver.
+/// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the
+/// driver.
 const FLUSH_TURNS: u32 = 8;
 
 /// One burst in so many is timed: a reading of the time-stamp counter at its poll and one for each tool that gets it.
@@ -280,8 +281,8 @@ impl Worker {
         }
     }
 
-    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one. `plan` and `counters` are
-    /// those that the loop holds.
+    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one. `plan` and
+    /// `counters` are those that the loop holds.
     #[cold]
     #[inline(never)]
     fn take_up(&mut self, desk: &mut Desk, plan: &mut Arc<Plan>, counters: &mut Arc<WorkerCounters>) {
@@ -307,8 +308,8 @@ impl Worker {
         }
     }
 
-    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters` are
-    /// the worker's own.
+    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters`
+    /// are the worker's own.
     #[inline(always)]
     fn turn(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
         // an lcore that transmits for others has nothing to poll, and does not wait for more
@@ -500,8 +501,8 @@ impl Worker {
     }
 }
 
-/// Lets replays that share a tool with `order` go on in step: none is ahead of the next packet of another by more than the window, so
-/// that all their packets can be put in order, however fast they are read.
+/// Lets replays that share a tool with `order` go on in step: none is ahead of the next packet of another by more than the window,
+/// so that all their packets can be put in order, however fast they are read.
 fn keep_step(intakes: &mut [Intake]) {
     for index in 0..intakes.len() {
         let mut next_ns = u64::MAX;

@@ -1,12 +1,14 @@
-//! A universal hash by carry-less products, the instruction that AES-GCM was given: dedup's digest of a frame, where the processor has it.
+//! A universal hash by carry-less products, the instruction that AES-GCM was given: dedup's digest of a frame, where the processor
+//! has it.
 //!
 //! It is inside the fence because whether an instruction may be used is known at run time only, and the compiler cannot check that.
 //! Each 16 bytes of the message are xored with 16 of a key, and the carry-less product of the two halves is xored to a sum. For two
-//! different messages of one length the difference of their sums is any given value with a probability of at most 2^-64 over the keys; the
-//! second sum is made with the key shifted by 16 bytes, so that both are as given with at most 2^-128.
-//! On processors other than x86-64 there is none, and the caller hashes without.
+//! different messages of one length the difference of their sums is any given value with a probability of at most 2^-64 over the
+//! keys; the second sum is made with the key shifted by 16 bytes, so that both are as given with at most 2^-128. On processors
+//! other than x86-64 there is none, and the caller hashes without.
 //! # Source
-//! Lemire and Kaser, "Faster 64-bit universal hashing using carry-less multiplications", 2016, section 4 (CLNH); RFC 4418, 5.2 (the shifted key).
+//! Lemire and Kaser, "Faster 64-bit universal hashing using carry-less multiplications", 2016, section 4 (CLNH); RFC 4418, 5.2 (the
+//! shifted key).
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -182,7 +184,8 @@ mod tests {
 
     #[test]
     fn carry_less_products_are_those_of_the_manual() {
-        // Intel, "Carry-Less Multiplication Instruction and its Usage for Computing the GCM Mode", figure 5: both low halves multiplied.
+        // Intel, "Carry-Less Multiplication Instruction and its Usage for Computing the GCM Mode", figure 5: both low halves
+        // multiplied.
         assert_eq!(product(0x6369_5d65_6e69_7461, 0x6369_5d65_6e69_7461) & 1, 1);
         assert_eq!(product(0b1011, 0b110), 0b11_1010);
     }

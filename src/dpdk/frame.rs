@@ -68,8 +68,8 @@ impl<'a> Frame<'a> {
 
 /// A borrowed packet in two pieces: an Ethernet header that was made up, and the bytes that follow it in the packet.
 ///
-/// The frame inside tunnels and tags is seldom contiguous with an Ethernet header (an MPLS or VLAN tag lies between, an IP packet in
-/// GRE or GTP has none), so filters look at `header` followed by `payload`, as if they were joined.
+/// The frame inside tunnels and tags is seldom contiguous with an Ethernet header (an MPLS or VLAN tag lies between, an IP packet
+/// in GRE or GTP has none), so filters look at `header` followed by `payload`, as if they were joined.
 ///
 /// The layout is fixed (`repr(C)`, 32 bytes) because filters compiled to native code load these fields.
 #[repr(C)]

@@ -1,7 +1,8 @@
 //! Packets in mbufs: a burst as it was received, the references that its copies share, and the queues in front of tools.
 //!
-//! Every pointer in these types stands for one reference that the type owns. References are made by [`MbufBurst::share`] only, taken
-//! by [`Shared::take`], and given up to the driver, to a ring, or freed: none is lost and none is used twice, whatever the caller does.
+//! Every pointer in these types stands for one reference that the type owns. References are made by [`MbufBurst::share`] only,
+//! taken by [`Shared::take`], and given up to the driver, to a ring, or freed: none is lost and none is used twice, whatever the
+//! caller does.
 
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
@@ -132,7 +133,8 @@ impl MbufBurst {
         let parts: ArrayVec<dpdk_sys::tl_bytes, MAX_BURST> =
             frames.iter().map(|frame| dpdk_sys::tl_bytes { start: frame.bytes().as_ptr(), len: frame.captured_len() }).collect();
         let made = self.fill(count, |slots| {
-            // SAFETY: the pool is alive; `parts` has a start and a length of live bytes for each slot, and DPDK writes as many pointers.
+            // SAFETY: the pool is alive; `parts` has a start and a length of live bytes for each slot, and DPDK writes as many
+            // pointers.
             unsafe { dpdk_sys::tl_packets_of(pool.raw(), slots.as_mut_ptr(), parts.as_ptr(), slots.len() as u32) as usize }
         });
         let frames = &frames[..made];
@@ -191,7 +193,8 @@ impl MbufBurst {
         Selection(stamped)
     }
 
-    /// Writes the NIC's RSS hash of each packet of which it says that it is TCP or UDP over IP, whole and in no tunnel; gives those packets.
+    /// Writes the NIC's RSS hash of each packet of which it says that it is TCP or UDP over IP, whole and in no tunnel; gives those
+    /// packets.
     #[inline]
     pub fn rss_hashes(&self, hashes: &mut [u64; MAX_BURST]) -> Selection {
         let mut hashed = 0;
@@ -213,7 +216,8 @@ impl MbufBurst {
         }
     }
 
-    /// Views every packet of the burst, and asks the processor to load its first bytes; packets in several segments are joined in `linear`.
+    /// Views every packet of the burst, and asks the processor to load its first bytes; packets in several segments are joined in
+    /// `linear`.
     #[inline]
     pub fn frames<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         frames.clear();
@@ -293,8 +297,8 @@ impl MbufBurst {
         }
     }
 
-    /// Sends the packets themselves past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent and the
-    /// number that did not fit. The burst is empty afterwards.
+    /// Sends the packets themselves past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent and
+    /// the number that did not fit. The burst is empty afterwards.
     #[inline(always)]
     pub fn transmit(&mut self, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
         assert!(queue.is_empty());
@@ -302,7 +306,8 @@ impl MbufBurst {
         transmit(&self.mbufs[..count], self.bytes, txq, queue)
     }
 
-    /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all packets.
+    /// Gives every packet `copies` references and lends them out: [`share`](Self::share) for copies that are the same for all
+    /// packets.
     ///
     /// `copies` is at most [`MOST_REFERENCES`].
     #[inline]
@@ -312,7 +317,8 @@ impl MbufBurst {
         match copies {
             0 => free_selected(&self.mbufs, Selection::first(count)),
             1 => {}
-            // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added references.
+            // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added
+            // references.
             _ => unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1) },
         }
         Alike { mbufs: &self.mbufs, count, bytes: self.bytes, left: copies }
@@ -446,8 +452,8 @@ impl Shared<'_> {
     }
 
     /// Sends one reference to each packet of the burst at once, past an empty `queue`; what the driver does not take goes to the
-    /// queue. Gives what was sent and the number that did not fit. Does nothing and gives `None` unless every packet is selected and
-    /// the queue is empty.
+    /// queue. Gives what was sent and the number that did not fit. Does nothing and gives `None` unless every packet is selected
+    /// and the queue is empty.
     #[inline]
     pub fn transmit_all(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> Option<(Moved, usize)> {
         let all = Selection::first(self.count);
@@ -503,8 +509,8 @@ pub struct Alike<'a> {
 }
 
 impl Alike<'_> {
-    /// Sends one reference to each packet past an empty `queue`; what the driver does not take goes to the queue. Gives what was sent
-    /// and the number that did not fit.
+    /// Sends one reference to each packet past an empty `queue`; what the driver does not take goes to the queue. Gives what was
+    /// sent and the number that did not fit.
     #[inline(always)]
     pub fn transmit(&mut self, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
         assert!(self.left > 0 && queue.is_empty());
@@ -547,8 +553,8 @@ fn gather(mbufs: &[*mut rte_mbuf; MAX_BURST], selected: Selection, slots: &mut [
     }
 }
 
-/// Sends packets of so many bytes, each a reference that the caller gives up. What the driver does not take goes to the empty `queue`, and
-/// what does not fit there is freed. Gives what was sent and the number freed.
+/// Sends packets of so many bytes, each a reference that the caller gives up. What the driver does not take goes to the empty
+/// `queue`, and what does not fit there is freed. Gives what was sent and the number freed.
 #[inline(always)]
 fn transmit(mbufs: &[*mut rte_mbuf], bytes: u64, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
     let sent = txq.send(mbufs, bytes);
@@ -583,8 +589,8 @@ pub struct MbufQueue {
 unsafe impl Send for MbufQueue {}
 
 impl MbufQueue {
-    /// Makes a queue for `capacity` packets. The slots are twice as many, so that the packets always lie in one piece: when the end is
-    /// reached they move to the front, once in at least `capacity` packets.
+    /// Makes a queue for `capacity` packets. The slots are twice as many, so that the packets always lie in one piece: when the end
+    /// is reached they move to the front, once in at least `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { slots: vec![std::ptr::null_mut(); capacity * 2].into_boxed_slice(), head: 0, tail: 0, capacity }
     }
@@ -656,8 +662,8 @@ impl MbufQueue {
         sent
     }
 
-    /// Sends packets from the front, at most `most` in one call of the driver, as long as `may_go` lets them by their lengths. Gives
-    /// what the driver took over and the number that was offered to it.
+    /// Sends packets from the front, at most `most` in one call of the driver, as long as `may_go` lets them by their lengths.
+    /// Gives what the driver took over and the number that was offered to it.
     #[inline]
     pub fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, mut may_go: impl FnMut(u32) -> bool) -> (Moved, usize) {
         let waiting = &self.slots[self.head..self.tail];
@@ -783,7 +789,8 @@ pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
     }
     burst.bytes = packets.iter().map(|bytes| bytes.len() as u64).sum();
     for (&mbuf, bytes) in burst.mbufs.iter().zip(packets) {
-        // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the packet is no longer (checked above).
+        // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the packet is no longer (checked
+        // above).
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data(mbuf).cast_mut(), bytes.len()) };
         // SAFETY: the offset is that of `pkt_len` in the installed release (shim.h), of a fresh mbuf owned here.
         unsafe { field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).write(bytes.len() as u32) };
@@ -837,7 +844,8 @@ fn join(mbuf: *mut rte_mbuf, to: &mut [u8]) -> &[u8] {
 fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
     // SAFETY: callers pass mbufs that a burst owns for as long as the frame's borrow; the offset is that of `data_len` (shim.h).
     let len = unsafe { field::<u16>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() };
-    // SAFETY: `data_len` bytes from the data pointer on belong to the packet (rte_mbuf), and nobody writes to them while it is owned.
+    // SAFETY: `data_len` bytes from the data pointer on belong to the packet (rte_mbuf), and nobody writes to them while it is
+    // owned.
     let bytes = unsafe { std::slice::from_raw_parts(data(mbuf), usize::from(len)) };
     Frame::whole(bytes)
 }
@@ -866,8 +874,8 @@ fn prefetch_line(address: *const u8) {
     let _ = address;
 }
 
-/// The RSS hash of a packet of which the driver says that it has one, and what the packet is: not more, for only of those is it known
-/// which fields the NIC took. A NIC that does not name packet types gives none.
+/// The RSS hash of a packet of which the driver says that it has one, and what the packet is: not more, for only of those is it
+/// known which fields the NIC took. A NIC that does not name packet types gives none.
 ///
 /// # Safety
 /// `mbuf` is owned by the caller.
@@ -892,8 +900,9 @@ unsafe fn rss_of(mbuf: *mut rte_mbuf) -> Option<u32> {
     }
 }
 
-/// Bytes of at most a burst of packets that the caller owns. In four sums, so that the additions do not wait for one another, and each of 32
-/// bits, which saves an instruction a packet: it holds the lengths of sixteen packets, none of which comes near 2^28 bytes.
+/// Bytes of at most a burst of packets that the caller owns. In four sums, so that the additions do not wait for one another, and
+/// each of 32 bits, which saves an instruction a packet: it holds the lengths of sixteen packets, none of which comes near 2^28
+/// bytes.
 #[inline(always)]
 pub(super) fn bytes_of(mbufs: &[*mut rte_mbuf]) -> u64 {
     debug_assert!(mbufs.len() <= MAX_BURST);
@@ -936,8 +945,8 @@ mod tests {
 
     #[test]
     fn a_hash_is_taken_from_the_nic_only_for_what_it_says_is_plain_tcp_or_udp() {
-        // rte_mbuf_ptype.h: Ethernet 1, tagged 6; IPv4 0x10, IPv4 with options 0x30, IPv6 0x40, with or without extensions 0xe0; TCP 0x100,
-        // UDP 0x200, fragment 0x300, SCTP 0x400, ICMP 0x500; in VXLAN 0x3000.
+        // rte_mbuf_ptype.h: Ethernet 1, tagged 6; IPv4 0x10, IPv4 with options 0x30, IPv6 0x40, with or without extensions 0xe0;
+        // TCP 0x100, UDP 0x200, fragment 0x300, SCTP 0x400, ICMP 0x500; in VXLAN 0x3000.
         for (kind, flags, expected) in [
             (0x111, 2, Some(7)),
             (0x291, 2, Some(7)),

@@ -24,8 +24,8 @@ unsafe impl Sync for Mempool {}
 impl Mempool {
     /// Creates a pool of `count` mbufs with [`DATA_ROOM`] bytes each plus headroom.
     ///
-    /// The per-lcore cache is as large as DPDK and the pool allow (512): measured on `net_null`, anything well above the burst is as
-    /// good, and a cache of 250 costs half the rate at bursts of 128.
+    /// The per-lcore cache is as large as DPDK and the pool allow (512): measured on `net_null`, anything well above the burst is
+    /// as good, and a cache of 250 costs half the rate at bursts of 128.
     ///
     /// # Errors
     /// If there is not enough memory.

@@ -299,8 +299,8 @@ impl Port {
         self.rss().0
     }
 
-    /// Whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses and ports of TCP
-    /// and UDP: several receive queues, and `wants_rss_hashes`, are the conditions on our side.
+    /// Whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses
+    /// and ports of TCP and UDP: several receive queues, and `wants_rss_hashes`, are the conditions on our side.
     pub fn gives_rss_hashes(&self) -> bool {
         // SAFETY: these read constants.
         let (offload, ports) = unsafe { (dpdk_sys::tl_rx_offload_rss_hash(), dpdk_sys::tl_rss_ports()) };

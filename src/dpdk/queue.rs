@@ -119,7 +119,8 @@ fn fast_path(port: u16) -> *const dpdk_sys::rte_eth_fp_ops {
     (&raw const dpdk_sys::rte_eth_fp_ops).cast::<dpdk_sys::rte_eth_fp_ops>().wrapping_add(usize::from(port))
 }
 
-/// What `rte_eth_rx_burst` calls, where nobody (as a capture by dpdk-dumpcap) has put a callback in between: a call saved of every poll.
+/// What `rte_eth_rx_burst` calls, where nobody (as a capture by dpdk-dumpcap) has put a callback in between: a call saved of every
+/// poll.
 ///
 /// # Safety
 /// The queue was set up, and the port was started at some time.

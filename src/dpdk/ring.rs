@@ -11,8 +11,8 @@ use crate::datapath::burst::MAX_BURST;
 
 struct Ring(*mut dpdk_sys::rte_ring);
 
-// SAFETY: the ring is multi-producer, or its one producer is a `SoleSender`, of which there is one, used through `&mut`; likewise the
-// one consumer is a `Receiver`.
+// SAFETY: the ring is multi-producer, or its one producer is a `SoleSender`, of which there is one, used through `&mut`; likewise
+// the one consumer is a `Receiver`.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
@@ -118,8 +118,8 @@ impl SoleSender {
         moved
     }
 
-    /// Whether `count` packets fit. The receiver's end, which is on a cache line that its lcore writes, is looked at only where the room
-    /// that was left at the last look is used up.
+    /// Whether `count` packets fit. The receiver's end, which is on a cache line that its lcore writes, is looked at only where the
+    /// room that was left at the last look is used up.
     #[inline]
     pub fn has_room(&mut self, count: usize) -> bool {
         if self.room < count {

@@ -1,8 +1,9 @@
 //! Filters: a pcap-filter expression becomes classic BPF by libpcap, a verified program, and code over a whole burst.
 //!
 //! The way of an expression: `compile` (libpcap) -> `verify` -> `Program`. The way of a set of programs, in `filters`, which the
-//! classify stage calls: `graph` (what each asks of a packet) -> `merge` (what they ask alike, once) -> `lower` (Cranelift IR; what is
-//! left with `formula`s of one shape, four programs at a time) -> `native` (code, and its call). `interpret` is the model of all that.
+//! classify stage calls: `graph` (what each asks of a packet) -> `merge` (what they ask alike, once) -> `lower` (Cranelift IR; what
+//! is left with `formula`s of one shape, four programs at a time) -> `native` (code, and its call). `interpret` is the model of all
+//! that.
 
 pub mod analyse;
 pub mod compile;

@@ -1,8 +1,8 @@
 //! Holds and calls generated code: the one place outside the fence where `unsafe` is allowed.
 //!
-//! Code is written to pages that are writable, which then become executable and never writable again (cranelift-jit's memory: mapped
-//! read-write, `mprotect` to read-execute when definitions are finalised). All functions of a set live in one module, whose pages
-//! are unmapped when the set is dropped.
+//! Code is written to pages that are writable, which then become executable and never writable again (cranelift-jit's memory:
+//! mapped read-write, `mprotect` to read-execute when definitions are finalised). All functions of a set live in one module, whose
+//! pages are unmapped when the set is dropped.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -43,7 +43,8 @@ pub struct NativeCode {
     module: Option<JITModule>,
 }
 
-// SAFETY: the functions are read-only memory owned by `module`, which is neither read nor changed before `drop`, which has `&mut self`.
+// SAFETY: the functions are read-only memory owned by `module`, which is neither read nor changed before `drop`, which has `&mut
+// self`.
 unsafe impl Send for NativeCode {}
 // SAFETY: as above: `&NativeCode` gives only calls of the functions, which keep no state.
 unsafe impl Sync for NativeCode {}

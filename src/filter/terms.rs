@@ -118,8 +118,8 @@ pub struct BytesTerm {
 }
 
 impl BytesTerm {
-    /// The bytes of `value`, where the bits of `mask` are set; the longer of the two is cut to the shorter. Bits of the value outside
-    /// the mask do not count.
+    /// The bytes of `value`, where the bits of `mask` are set; the longer of the two is cut to the shorter. Bits of the value
+    /// outside the mask do not count.
     pub fn new(anchor: Anchor, offset: u16, value: &[u8], mask: &[u8]) -> Self {
         let bytes = value.iter().zip(mask).map(|(value, mask)| (value & mask, *mask)).collect();
         Self { anchor, offset: usize::from(offset), bytes }

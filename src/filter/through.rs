@@ -55,8 +55,8 @@ impl<'a> Inside<'a> {
 /// The frame inside the layers of `frame` that are in `through`; the frame itself where there are none.
 /// `layers` are those that `parse` gave for it with `Depth::Full`.
 ///
-/// Its length on the wire is that of the packet less what is in front of it. Where what is inside has no Ethernet header in front, it
-/// gets the MAC addresses of the nearest one, and the ethertype of what it is.
+/// Its length on the wire is that of the packet less what is in front of it. Where what is inside has no Ethernet header in front,
+/// it gets the MAC addresses of the nearest one, and the ethertype of what it is.
 #[inline]
 pub fn inside<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> Inside<'a> {
     if layers.shells().is_empty() { Inside::Whole(*frame) } else { inside_shells(through, frame, layers) }

@@ -22,7 +22,8 @@ impl Sum {
     /// Adds bytes that begin at an even offset of what is summed; an odd last byte is padded with zero.
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Sum {
-        // Words are added in the machine's byte order and swapped once at the end (RFC 1071, section 2B), which lets wide registers do it.
+        // Words are added in the machine's byte order and swapped once at the end (RFC 1071, section 2B), which lets wide registers
+        // do it.
         let (fours, rest) = bytes.as_chunks::<4>();
         let mut native = wide_sum::sum(fours);
         let mut last = [0; 4];

@@ -1,7 +1,7 @@
 //! Heartbeats: frames of Tapline's own that an inline tool forwards, and that tell by their return that it does.
 //!
-//! Behind the Ethernet header: a mark, the sender's key, the tool and a sequence number, then zeros up to the shortest frame. The key is
-//! drawn at random at each start, so that nobody else's frames, nor those of another Tapline, are taken for ours.
+//! Behind the Ethernet header: a mark, the sender's key, the tool and a sequence number, then zeros up to the shortest frame. The
+//! key is drawn at random at each start, so that nobody else's frames, nor those of another Tapline, are taken for ours.
 //! # Source
 //! IEEE Std 802-2014, 9.2.4: the local experimental EtherType.
 

@@ -9,7 +9,8 @@ use thiserror::Error;
 pub enum Layer {
     /// VLAN tags. Filters look through however many there are; edits take the outermost off.
     Vlan,
-    /// VLAN tags in a row. Filters look through those whose outermost is a service tag, and through two and more; edits take all off.
+    /// VLAN tags in a row. Filters look through those whose outermost is a service tag, and through two and more; edits take all
+    /// off.
     Qinq,
     /// MPLS labels, however many, and the Ethernet pseudowire behind them.
     Mpls,

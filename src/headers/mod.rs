@@ -1,7 +1,8 @@
 //! Packet formats, one protocol a file: where each field stands, what its values mean, and the RFC section that says so.
 //!
-//! A reader is a view over the fixed bytes of one header, made by `at(bytes, offset)`: one bounds check, then every field is a plain
-//! load. It is `None` where the header is not wholly there. A writer fills the front of a slice that its caller made long enough. Network byte order does not leave these files.
+//! A reader is a view over the fixed bytes of one header, made by `at(bytes, offset)`: one bounds check, then every field is a
+//! plain load. It is `None` where the header is not wholly there. A writer fills the front of a slice that its caller made long
+//! enough. Network byte order does not leave these files.
 
 pub mod arp;
 pub mod checksum;

@@ -1,7 +1,7 @@
 //! What a pipeline file says, typed, before any name is resolved.
 //!
-//! Every value is checked for itself here (a VLAN ID is a VLAN ID); what needs the other commands of the file (is there such a tool?)
-//! is the planner's to say. Whatever the planner may have to point at carries its span.
+//! Every value is checked for itself here (a VLAN ID is a VLAN ID); what needs the other commands of the file (is there such a
+//! tool?) is the planner's to say. Whatever the planner may have to point at carries its span.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -659,7 +659,8 @@ pub struct Schedule {
     pub zone: Option<Spanned<String>>,
 }
 
-/// From one minute of the day until before another, beginning on certain days. `until_minute` at or below `from_minute` is on the next day.
+/// From one minute of the day until before another, beginning on certain days. `until_minute` at or below `from_minute` is on the
+/// next day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Window {
     /// Bit 0 is Monday, bit 6 Sunday.

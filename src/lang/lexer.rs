@@ -11,7 +11,8 @@ use super::diagnostic::{Diagnostic, Diagnostics, quoted};
 use super::source::{SourceId, Span};
 use super::suggest::nearest;
 
-/// Bytes that a word may grow to when its variables are expanded. Variables may hold variables, so growth is exponential without it.
+/// Bytes that a word may grow to when its variables are expanded. Variables may hold variables, so growth is exponential without
+/// it.
 const MOST_EXPANDED_BYTES: usize = 64 * 1024;
 
 /// What `let` and `--set` define.

@@ -28,8 +28,8 @@ pub struct Parsed {
     pub variables: Variables,
 }
 
-/// Reads the pipeline file at `path` and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which win over
-/// `let`. A file that cannot be read is a diagnostic like any other.
+/// Reads the pipeline file at `path` and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which win
+/// over `let`. A file that cannot be read is a diagnostic like any other.
 pub fn load(path: &Path, sets: &[(String, String)]) -> Parsed {
     parser::load(path, Variables::from_sets(sets))
 }

@@ -32,7 +32,8 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand there.
+/// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
+/// there.
 pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
     let mut words = devargs.split(',');
     let device = words.next().unwrap_or("");

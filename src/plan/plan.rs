@@ -530,15 +530,16 @@ impl Plan {
 
     /// Whether receive lcores poll a port and spread its packets over the work lcores.
     ///
-    /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels end.
+    /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels
+    /// end.
     pub fn is_spread(&self, port: PortId) -> bool {
         let plan = &self.ports[port.0];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
 
-    /// Whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask for them, or may
-    /// do so with other rules.
+    /// Whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask for them,
+    /// or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);

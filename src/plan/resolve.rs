@@ -1,7 +1,7 @@
 //! Names -> ids: what the commands of a pipeline file define and refer to, checked against each other.
 //!
-//! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later line
-//! creates; then every reference is looked up, and every mistake is reported.
+//! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later
+//! line creates; then every reference is looked up, and every mistake is reported.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -63,7 +63,8 @@ pub(super) struct RuleSource {
     pub is_from_any: bool,
 }
 
-/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use only if there is none.
+/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
+/// only if there is none.
 pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics) -> Resolved {
     let mut definitions = Definitions::default();
     let mut resolver = Resolver {
@@ -1266,7 +1267,8 @@ pub(super) struct CopyWords<'a> {
     pub edits: Vec<Spanned<&'a ast::Edit>>,
 }
 
-/// The VLAN of the tag on duplicates unless `action tag VLAN` says otherwise: the last that there is, and so the least likely to be in use.
+/// The VLAN of the tag on duplicates unless `action tag VLAN` says otherwise: the last that there is, and so the least likely to be
+/// in use.
 const DUPLICATE_VLAN: u16 = 4094;
 /// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
 const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;

@@ -1,7 +1,7 @@
 //! Schedules: when a rule is on by itself.
 //!
-//! A plan holds a `Schedule` for each rule that has one; the broker asks it at a burst boundary whether the rule is on and when to ask
-//! again. Everything is computed from the time that is passed in.
+//! A plan holds a `Schedule` for each rule that has one; the broker asks it at a burst boundary whether the rule is on and when to
+//! ask again. Everything is computed from the time that is passed in.
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -67,15 +67,15 @@ struct Span {
 const MINUTES_A_DAY: u16 = 24 * 60;
 
 impl WeeklyHours {
-    /// Hours as the pipeline language gives them, each with its days (bit 0 is Monday) and its first minute of the day and the minute
-    /// that it ends before, 1..=1440; one that ends before it begins ends on the next day.
+    /// Hours as the pipeline language gives them, each with its days (bit 0 is Monday) and its first minute of the day and the
+    /// minute that it ends before, 1..=1440; one that ends before it begins ends on the next day.
     pub fn of(spans: impl IntoIterator<Item = (u8, u16, u16)>, zone: TimeZone) -> WeeklyHours {
         let spans = spans.into_iter().map(|(days, start_minute, end_minute)| Span { days, start_minute, end_minute });
         WeeklyHours { spans: spans.collect(), zone }
     }
 
-    /// Whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips begin that much
-    /// later, and of hours that come twice the first counts.
+    /// Whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips begin
+    /// that much later, and of hours that come twice the first counts.
     pub fn at(&self, now_ns: u64) -> Activity {
         let Ok(now) = Timestamp::from_nanosecond(now_ns.into()) else { return Activity { is_on: false, next_change_ns: None } };
         let today = now.to_zoned(self.zone.clone()).date();

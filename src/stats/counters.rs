@@ -58,8 +58,8 @@ pub enum DropReason {
     NoBuffer,
     /// The tool's rate was used up.
     RateLimited,
-    /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it is
-    /// net_memif.
+    /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it
+    /// is net_memif.
     Undersize,
 }
 

@@ -1,7 +1,7 @@
 //! Latency: how long packets take from the poll that received them to the call that sent their copies.
 //!
-//! A histogram of fixed size with logarithmic buckets, each cut into 32 equal parts: a value is known to within 1/32 of itself. Workers
-//! write, in ticks of the time-stamp counter; the control thread adds the workers' up and turns ticks into nanoseconds.
+//! A histogram of fixed size with logarithmic buckets, each cut into 32 equal parts: a value is known to within 1/32 of itself.
+//! Workers write, in ticks of the time-stamp counter; the control thread adds the workers' up and turns ticks into nanoseconds.
 
 use serde::Serialize;
 

@@ -54,7 +54,8 @@ pub struct RuleTotals {
     pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
-    /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their packets.
+    /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their
+    /// packets.
     #[serde(skip)]
     pub varying_share: Option<f64>,
     /// Of its sampler's flow tables, from the start on.
@@ -377,8 +378,8 @@ impl Totals {
         self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
-    /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities also
-    /// hold for what is counted [`since`](Self::since).
+    /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities
+    /// also hold for what is counted [`since`](Self::since).
     pub fn at_rest(mut self) -> Self {
         let mut on_the_way = self.ports.iter().map(|port| port.received).sum::<u64>().saturating_sub(self.packets.ended());
         self.packets.received = self.packets.ended();
@@ -556,8 +557,8 @@ impl TerminateState {
 pub struct ClockState {
     /// `nic`, `file`, `kernel` or `poll`.
     pub source: &'static str,
-    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work lcore
-    /// takes them.
+    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work
+    /// lcore takes them.
     pub latency_from: &'static str,
     /// How the clock behind it is disciplined.
     pub quality: &'static str,
@@ -759,7 +760,8 @@ pub struct PortEntry {
 pub struct RuleEntry {
     #[serde(flatten)]
     pub totals: RuleTotals,
-    /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has none.
+    /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has
+    /// none.
     pub sample_share: Option<f64>,
     /// The sampler's memory of flows, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]

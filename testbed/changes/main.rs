@@ -1,5 +1,5 @@
-//! Rules that are exchanged while packets flow: none is lost, out of order, or judged by half of a plan, and what is refused changes
-//! nothing.
+//! Rules that are exchanged while packets flow: none is lost, out of order, or judged by half of a plan, and what is refused
+//! changes nothing.
 //!
 //! Needs: EAL.
 

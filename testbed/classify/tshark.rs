@@ -1,5 +1,5 @@
-//! What the layer parser finds in the shared captures is what tshark finds: tags, labels, addresses and ports of every layer, and the
-//! identifiers of every tunnel.
+//! What the layer parser finds in the shared captures is what tshark finds: tags, labels, addresses and ports of every layer, and
+//! the identifiers of every tunnel.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,7 +1,7 @@
 //! ERSPAN II and III to Open vSwitch, whose userspace datapath in a namespace takes the frames out again.
 //!
-//! Needs root for namespaces and net_af_packet, and the programs of the package openvswitch-switch (`testbed/packages test` unpacks them); says
-//! so and is skipped where that is not given.
+//! Needs root for namespaces and net_af_packet, and the programs of the package openvswitch-switch (`testbed/packages test` unpacks
+//! them); says so and is skipped where that is not given.
 
 #[path = "support.rs"]
 mod frames;
@@ -105,7 +105,8 @@ impl Switch {
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Adds a bridge whose only other port ends a tunnel: what comes out of it reaches the bridge's own interface, captured to `file`.
+    /// Adds a bridge whose only other port ends a tunnel: what comes out of it reaches the bridge's own interface, captured to
+    /// `file`.
     fn end(&mut self, folder: &Path, bridge: &str, tunnel: &str, file: &str) {
         self.set(
             folder,

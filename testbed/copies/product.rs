@@ -8,7 +8,8 @@ mod support;
 use frames::{assert_sound, fields, innermost_ethernet, read_pcap, tagged, tcp4, tcp6, udp4, udp6, write_frames};
 use support::{Account, Lab, assert_same, has_program, packets};
 
-/// Runs `in.pcap` past tools, each with a capture of its own: NAME, what stands behind its port (or behind `capture`), and its rules.
+/// Runs `in.pcap` past tools, each with a capture of its own: NAME, what stands behind its port (or behind `capture`), and its
+/// rules.
 fn run(lab: &Lab, frames: &[Vec<u8>], tools: &[(&str, &str)], rules: &str) -> Account {
     run_from("net_pcap0,rx_pcap=in.pcap", lab, frames, tools, rules)
 }

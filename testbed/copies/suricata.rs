@@ -1,7 +1,7 @@
 //! Suricata unwraps what Tapline wrapped: its eve.json names the flows inside, each with its packets.
 //!
-//! Needs suricata, which Debian 12 has in its backports; its package sets up a daemon, so that `testbed/packages test` unpacks it and
-//! does not install it. Here it only reads files, with a configuration of the test's own.
+//! Needs suricata, which Debian 12 has in its backports; its package sets up a daemon, so that `testbed/packages test` unpacks it
+//! and does not install it. Here it only reads files, with a configuration of the test's own.
 
 #[path = "support.rs"]
 mod frames;

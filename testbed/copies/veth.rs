@@ -1,4 +1,5 @@
-//! Tunnels over a veth pair, with the kernel at the far end: next hops by ARP and ND, and the kernel's own VXLAN device as receiver.
+//! Tunnels over a veth pair, with the kernel at the far end: next hops by ARP and ND, and the kernel's own VXLAN device as
+//! receiver.
 //!
 //! Needs root for namespaces and net_af_packet; says so and is skipped where that is not given.
 

@@ -1,4 +1,5 @@
-//! Egress of the running product: queues, classes, rates and latency over net_ring (a port that nobody drains), net_pcap and net_null.
+//! Egress of the running product: queues, classes, rates and latency over net_ring (a port that nobody drains), net_pcap and
+//! net_null.
 //!
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 

@@ -1,5 +1,5 @@
-//! Devices and lcores that fail while packets flow, packets of odd sizes, and more ports than anyone has: every packet and every copy
-//! is accounted for in the end, to the last one.
+//! Devices and lcores that fail while packets flow, packets of odd sizes, and more ports than anyone has: every packet and every
+//! copy is accounted for in the end, to the last one.
 //!
 //! Needs: EAL; veth pairs need root and ip(8). `soak` goes on for a minute, or for `TAPLINE_SOAK_SECONDS`.
 
@@ -21,7 +21,8 @@ pub fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
 }
 
-/// Two kernel interfaces that are joined, `near` and `far`, each in a network namespace of its own if asked for. All go with this value.
+/// Two kernel interfaces that are joined, `near` and `far`, each in a network namespace of its own if asked for. All go with this
+/// value.
 ///
 /// Namespaces also keep tests apart in net_af_packet: its fanout number, the process's XOR the interface's, is one namespace's.
 pub struct Pair {

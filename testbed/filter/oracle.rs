@@ -1,4 +1,5 @@
-//! libpcap's own `bpf_filter` and `bpf_validate`, called directly: the pcap crate offers neither for programs that it did not compile.
+//! libpcap's own `bpf_filter` and `bpf_validate`, called directly: the pcap crate offers neither for programs that it did not
+//! compile.
 
 use tapline::filter::Insn;
 

@@ -1,6 +1,7 @@
 //! Every `NAME.pipe` beside this file is read, and what is said about it compared with `NAME.expected`.
 //!
-//! Needs nothing. `TAPLINE_BLESS=1 cargo test --test lang_golden` writes the expected texts anew: read the difference before you keep it.
+//! Needs nothing. `TAPLINE_BLESS=1 cargo test --test lang_golden` writes the expected texts anew: read the difference before you
+//! keep it.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Stages on lcores of their own: what goes through rings arrives whole, in the order of its flow, and is accounted for.
 //!
-//! Needs: EAL. Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to do.
+//! Needs: EAL. Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to
+//! do.
 
 mod ring;
 #[path = "../support/mod.rs"]

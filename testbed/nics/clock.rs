@@ -15,7 +15,8 @@ use tapline::dpdk::{Eal, Error, clock};
 const READINGS: u32 = 48;
 const INTERVAL: Duration = Duration::from_millis(60);
 
-/// An emulated NIC's clock is read through the emulator, which other programs keep from its CPU: what is asked is that it goes as fast as the system's.
+/// An emulated NIC's clock is read through the emulator, which other programs keep from its CPU: what is asked is that it goes as
+/// fast as the system's.
 const LIMITS: Limits = Limits { tick_bits: 64, error_ns: 5_000_000, span_ns: 1_000_000_000, step_ns: 20_000_000 };
 
 fn main() -> ExitCode {

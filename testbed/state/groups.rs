@@ -1,5 +1,5 @@
-//! Groups beside Maglev's table and the kernel's hash-threshold: how evenly flows are spread, and how many move when a member fails.
-//! `cargo test --test groups -- --nocapture` prints the table of docs/groups.md.
+//! Groups beside Maglev's table and the kernel's hash-threshold: how evenly flows are spread, and how many move when a member
+//! fails. `cargo test --test groups -- --nocapture` prints the table of docs/groups.md.
 
 use tapline::datapath::balance::{Group, GroupSpec, MemberState};
 use tapline::datapath::sample::mix;

@@ -1,5 +1,5 @@
-//! A mirror and its end: one Tapline sends captured packets through a tunnel, another, over shared memory (net_memif), takes them out
-//! and writes them down. And what edits leave of packets, with times and lengths, in a capture.
+//! A mirror and its end: one Tapline sends captured packets through a tunnel, another, over shared memory (net_memif), takes them
+//! out and writes them down. And what edits leave of packets, with times and lengths, in a capture.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -19,8 +19,8 @@ fn sent_packets() -> Vec<Timed> {
 
 /// Sends `packets` by a tool with these words to a port that terminates; what the far side wrote, and its statistics.
 fn there_and_back(packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed>, Value) {
-    // Slots (bsize) that hold the longest packet: of packets in several slots, net_memif of DPDK 22.11 gives what its ring held before
-    // once again when the ring has come round.
+    // Slots (bsize) that hold the longest packet: of packets in several slots, net_memif of DPDK 22.11 gives what its ring held
+    // before once again when the ring has come round.
     let far = Lab::new();
     let socket = far.path("memif.sock");
     let near = format!("net_memif0,role=client,bsize=16384,socket={},socket-abstract=no", socket.display());
@@ -110,7 +110,10 @@ impl Veth {
         }
         drop(Veth);
         let [near, far] = Self::ENDS;
-        if !ip(&format!("link add {near} type veth peer name {far}")).is_ok_and(|status| status.success()) {
+        // net_af_packet makes the number of a socket's group of its process and the interface, and those of two processes must differ:
+        // indices as far apart as process ids that follow each other never are
+        let link = format!("link add {near} index 70001 type veth peer name {far} index 74002");
+        if !ip(&link).is_ok_and(|status| status.success()) {
             eprintln!("skipped: no permission to make a veth pair");
             return None;
         }

@@ -1,4 +1,5 @@
-//! No flow is split: the shared captures are balanced and sampled by the running program, and tshark says which packets are one flow.
+//! No flow is split: the shared captures are balanced and sampled by the running program, and tshark says which packets are one
+//! flow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -293,7 +294,8 @@ fn number(text: &str) -> String {
     value.expect("a number").to_string()
 }
 
-/// Which packets were kept, for an output that has a part of the input. A packet that came several times is kept each time or never.
+/// Which packets were kept, for an output that has a part of the input. A packet that came several times is kept each time or
+/// never.
 fn places_or_none(packets: &[Vec<u8>], output: Vec<Vec<u8>>) -> Vec<Option<usize>> {
     let mut left = BTreeMap::<&[u8], usize>::new();
     output.iter().for_each(|packet| *left.entry(packet).or_default() += 1);

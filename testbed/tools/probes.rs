@@ -1,4 +1,5 @@
-//! Heartbeats and echoes: tools that are probed, by frames that return through a ring or a bridge, and by the kernel's own answers to ping.
+//! Heartbeats and echoes: tools that are probed, by frames that return through a ring or a bridge, and by the kernel's own answers
+//! to ping.
 //!
 //! Those with interfaces need root for namespaces and net_af_packet; they say so and are skipped where that is not given.
 

@@ -45,7 +45,8 @@ fn kept(settings: &str, sample: &str, packets: &[Vec<u8>], id_at: usize) -> BTre
 
 #[test]
 fn two_brokers_with_one_seed_keep_the_same_flows_and_with_two_seeds_others() {
-    // one sees what clients send, thrice and flow by flow; the other the answers, tagged, in bursts of another size and another order
+    // one sees what clients send, thrice and flow by flow; the other the answers, tagged, in bursts of another size and another
+    // order
     let there: Vec<Vec<u8>> = (0..FLOWS).flat_map(|flow| [packet(flow), packet(flow), packet(flow)]).collect();
     let back: Vec<Vec<u8>> = (0..2 * FLOWS).rev().map(|place| answer(place % FLOWS)).collect();
     let first = kept("", "flow 1/10 seed 42", &there, 18);

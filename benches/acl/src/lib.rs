@@ -1,7 +1,7 @@
 //! `rte_acl` as a broker would use it: packets of a burst are parsed to 5-tuples, then classified together.
 //!
-//! It gives the first rule that matches; Tapline's index gives all of them. Headers are taken as the bench makes them: IPv4 with options and
-//! fragments, IPv6 without extension headers, no tags.
+//! It gives the first rule that matches; Tapline's index gives all of them. Headers are taken as the bench makes them: IPv4 with
+//! options and fragments, IPv6 without extension headers, no tags.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -98,7 +98,8 @@ impl Acl {
             *view = Packet { bytes: bytes.as_ptr(), len: bytes.len() as u32 };
         }
         let [v4, v6] = self.contexts;
-        // SAFETY: contexts were built or are null, the processor has the algorithm, as `new` saw; `count` packets and results are there.
+        // SAFETY: contexts were built or are null, the processor has the algorithm, as `new` saw; `count` packets and results are
+        // there.
         let status = unsafe { tapline_acl_classify(v4, v6, self.algorithm, views.as_ptr(), count as u32, results.as_mut_ptr()) };
         assert_eq!(status, 0, "rte_acl_classify_alg takes these arguments");
     }

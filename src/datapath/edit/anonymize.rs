@@ -1,13 +1,13 @@
 //! Anonymize: IP addresses replaced by others that share prefixes as the originals do, with all checksums kept consistent.
 //!
-//! The second edit. The mapping is Crypto-PAn's, bit for bit, so other tools with the same key agree. An address is replaced wherever
-//! docs/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP, ICMPv6
-//! neighbour discovery, IGMP and MLD messages, and the packets that ICMP messages quote; with `inner` the same inside every tunnel
-//! that parse enters. Whatever stands where an address belongs but is cut, or too deep to be looked at, is overwritten with zeros:
-//! it fails closed.
+//! The second edit. The mapping is Crypto-PAn's, bit for bit, so other tools with the same key agree. An address is replaced
+//! wherever docs/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
+//! ICMPv6 neighbour discovery, IGMP and MLD messages, and the packets that ICMP messages quote; with `inner` the same inside every
+//! tunnel that parse enters. Whatever stands where an address belongs but is cut, or too deep to be looked at, is overwritten with
+//! zeros: it fails closed.
 //!
-//! Checksums are updated by what changed (RFC 1624), not computed afresh: only headers are read, a sliced packet needs no more, and a
-//! checksum that was wrong stays as wrong as it was, so that tools still see it.
+//! Checksums are updated by what changed (RFC 1624), not computed afresh: only headers are read, a sliced packet needs no more, and
+//! a checksum that was wrong stays as wrong as it was, so that tools still see it.
 //! # Source
 //! Xu, Fan, Ammar, Moon: "Prefix-Preserving IP Address Anonymization", ICNP 2002.
 
@@ -172,8 +172,8 @@ impl Anonymizer {
         blocks.iter().zip(keep..).fold(0, |flips, (block, bit)| flips | u128::from(block[0] >> 7) << (127 - bit))
     }
 
-    /// Replaces the addresses of a frame that is nothing but TCP or UDP over IPv4, untagged, unfragmented and without options, as most are;
-    /// false of any other, which is left as it was.
+    /// Replaces the addresses of a frame that is nothing but TCP or UDP over IPv4, untagged, unfragmented and without options, as
+    /// most are; false of any other, which is left as it was.
     #[inline(always)]
     fn plain(&mut self, frame: &mut [u8]) -> bool {
         const L3: usize = ethernet::HEADER_LEN;
@@ -224,8 +224,8 @@ impl Anonymizer {
         self.walk(draft.front_mut(), shown)
     }
 
-    /// Replaces the addresses of any frame. Where more of it exists, `shown` is where the innermost network header begins of which it is
-    /// known that `bytes` have all that is looked at.
+    /// Replaces the addresses of any frame. Where more of it exists, `shown` is where the innermost network header begins of which
+    /// it is known that `bytes` have all that is looked at.
     fn walk(&mut self, bytes: &mut [u8], shown: Option<usize>) -> Step {
         let (has_rest, shown) = (shown.is_some(), shown.unwrap_or(usize::MAX));
         let mut walk = Walk { bytes, has_rest, shown, covers: Covers::new(), anonymizer: self };
@@ -753,7 +753,8 @@ mod tests {
         45, 42, 132, 34, 2,
     ];
 
-    /// The traffic sample of the reference distribution (Crypto-PAn 1.0, `sample_trace_raw.dat` and `sample_trace_sanitized.dat`), each address once.
+    /// The traffic sample of the reference distribution (Crypto-PAn 1.0, `sample_trace_raw.dat` and `sample_trace_sanitized.dat`),
+    /// each address once.
     #[rustfmt::skip]
     const VECTORS: [(&str, &str); 70] = [
         ("128.11.68.132", "135.242.180.132"),

@@ -123,7 +123,8 @@ fn remove_behind_addresses(draft: &mut Draft<'_>, len: usize) {
     draft.drop_front(len);
 }
 
-/// Ethernet pads short frames behind the outer packet; inside, nothing would tell the padding from the packet. `inner` is where that begins.
+/// Ethernet pads short frames behind the outer packet; inside, nothing would tell the padding from the packet. `inner` is where
+/// that begins.
 fn trim_padding(draft: &mut Draft<'_>, layers: &Layers, inner: usize) {
     let (front, l3) = (draft.front(), layers.outer.l3());
     let len = if layers.outer.is_ipv4() {

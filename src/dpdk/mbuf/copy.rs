@@ -1,10 +1,10 @@
-//! Copies that are not the packets themselves: mbufs of a copy pool, written through slices of bytes, and headers chained in front of
-//! a packet that stays shared.
+//! Copies that are not the packets themselves: mbufs of a copy pool, written through slices of bytes, and headers chained in front
+//! of a packet that stays shared.
 //!
-//! A [`CopyPool`] gives empty [`Page`]s, one call of DPDK for all copies of a tool in a burst. A written page is laid into the tool's
-//! [`Made`], by the packet that it is a copy of; [`Shared::join`] puts them among the packets that the tool gets unchanged. As
-//! everywhere here a pointer stands for one reference: a page that is dropped frees its mbuf, and a header that was chained owns the
-//! reference to its payload, since freeing a chain frees one reference to each of its mbufs (`rte_pktmbuf_free`).
+//! A [`CopyPool`] gives empty [`Page`]s, one call of DPDK for all copies of a tool in a burst. A written page is laid into the
+//! tool's [`Made`], by the packet that it is a copy of; [`Shared::join`] puts them among the packets that the tool gets unchanged.
+//! As everywhere here a pointer stands for one reference: a page that is dropped frees its mbuf, and a header that was chained owns
+//! the reference to its payload, since freeing a chain frees one reference to each of its mbufs (`rte_pktmbuf_free`).
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -179,13 +179,13 @@ struct Lens {
     vlan_tci: u16,
 }
 
-/// Writes the fields of a first segment that is owned alone: `len` bytes from `start` of its buffer, of a packet of `segments` segments and
-/// `packet_len` bytes.
+/// Writes the fields of a first segment that is owned alone: `len` bytes from `start` of its buffer, of a packet of `segments`
+/// segments and `packet_len` bytes.
 #[inline(always)]
 fn write_head(mbuf: *mut rte_mbuf, start: usize, len: usize, segments: u16, packet_len: u32) {
     let rearm = Rearm { data_off: start as u16, refcnt: 1, nb_segs: segments, port: u16::MAX };
-    // SAFETY: the offset is that of `rearm_data` in the installed release (shim.h), which DPDK aligns to 8 bytes, of an mbuf that the caller
-    // owns alone.
+    // SAFETY: the offset is that of `rearm_data` in the installed release (shim.h), which DPDK aligns to 8 bytes, of an mbuf that
+    // the caller owns alone.
     unsafe { field::<Rearm>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_REARM_DATA).write(rearm) };
     // SAFETY: likewise of `ol_flags`. The buffers of a copy pool are its mbufs' own, which is what no flag says.
     unsafe { field::<u64>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).write(0) };
@@ -199,13 +199,13 @@ fn write_head(mbuf: *mut rte_mbuf, start: usize, len: usize, segments: u16, pack
 fn bytes_of<'a>(mbuf: *mut rte_mbuf) -> &'a mut [u8] {
     // SAFETY: callers own a fresh direct mbuf; the offset is that of `buf_addr` (shim.h).
     let start = unsafe { field::<*mut u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR).read() };
-    // SAFETY: `Mempool::create` makes every buffer PAGE_LEN bytes long; the pool's memory is mapped and was written to by the kernel,
-    // nobody else refers to a fresh mbuf (its reference count is one), and callers borrow from the value that owns it.
+    // SAFETY: `Mempool::create` makes every buffer PAGE_LEN bytes long; the pool's memory is mapped and was written to by the
+    // kernel, nobody else refers to a fresh mbuf (its reference count is one), and callers borrow from the value that owns it.
     unsafe { std::slice::from_raw_parts_mut(start, PAGE_LEN) }
 }
 
-/// Copies `from` to `to`, of the same length, from the first byte on where the processor has registers for it: memcpy writes the first
-/// bytes last, and an edit that then reads them waits for it.
+/// Copies `from` to `to`, of the same length, from the first byte on where the processor has registers for it: memcpy writes the
+/// first bytes last, and an edit that then reads them waits for it.
 #[inline(always)]
 pub fn copy_in_order(to: &mut [u8], from: &[u8]) {
     #[cfg(target_arch = "x86_64")]
@@ -371,8 +371,8 @@ impl Made {
         self.has_wire_lens = true;
     }
 
-    /// Makes the page of packet `index` (0..64) of `burst` a header in front of it: the bytes `range`. The page is chained to the packet in
-    /// the visit that its memory gets anyway, and owns nothing of it before [`Shared::join`] gives it a reference.
+    /// Makes the page of packet `index` (0..64) of `burst` a header in front of it: the bytes `range`. The page is chained to the
+    /// packet in the visit that its memory gets anyway, and owns nothing of it before [`Shared::join`] gives it a reference.
     #[inline(always)]
     pub fn make_front(&mut self, index: usize, range: Range<usize>, burst: &MbufBurst) {
         debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
@@ -453,8 +453,8 @@ impl Drop for Made {
 }
 
 impl Shared<'_> {
-    /// One tool's copies of `selection`: those of `made`, headers chained to the packets that they stand in front of, and for the rest
-    /// the packets themselves. `made` is empty afterwards.
+    /// One tool's copies of `selection`: those of `made`, headers chained to the packets that they stand in front of, and for the
+    /// rest the packets themselves. `made` is empty afterwards.
     pub fn join<'m>(&mut self, selection: Selection, made: &'m mut Made) -> Shared<'m> {
         made.take_out(Selection(!selection.0));
         let taken = self.planes.take(Selection(selection.0 & !made.alone().0));
@@ -482,8 +482,8 @@ impl Shared<'_> {
 fn chain(header: *mut rte_mbuf, start: usize, end: usize, payload: *mut rte_mbuf) {
     let len = end.saturating_sub(start);
     write_head(header, start, len, segments(payload) + 1, packet_len(payload) + len as u32);
-    // SAFETY: the offset is that of `next` (shim.h), of an mbuf that the caller owns. Before it is freed it is unchained (`take_out`), or
-    // got the reference to the payload that freeing the chain takes (`join`).
+    // SAFETY: the offset is that of `next` (shim.h), of an mbuf that the caller owns. Before it is freed it is unchained
+    // (`take_out`), or got the reference to the payload that freeing the chain takes (`join`).
     unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(payload) };
 }
 

@@ -87,9 +87,9 @@ const FEW: usize = 16;
 
 /// A map for 32-bit values: a tree of tables over the first 16 bits, the next 8, and the last 8.
 ///
-/// An entry is a class, or `FURTHER` and where a table of the next level begins. Which of the two comes in no order that a branch could
-/// learn, so there is none: classes stand at the beginning too, each at its own number, and a class leads there and so to itself. With
-/// 1000 rules and packets that the processor has not learnt, jumps here took a fifth of the index's time.
+/// An entry is a class, or `FURTHER` and where a table of the next level begins. Which of the two comes in no order that a branch
+/// could learn, so there is none: classes stand at the beginning too, each at its own number, and a class leads there and so to
+/// itself. With 1000 rules and packets that the processor has not learnt, jumps here took a fifth of the index's time.
 pub(super) struct Tree {
     entries: Vec<u32>,
     /// Where the 65536 entries of the first level begin, behind the classes.

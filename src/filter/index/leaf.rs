@@ -12,8 +12,8 @@ use crate::dpdk::Frame;
 
 /// Fields that the paths of one leaf test at most.
 pub(super) const MAX_FIELDS: usize = 16;
-/// Values of one test, and combinations of a path's, that are hashed one by one at most: what was joined (ports, protocols) is taken
-/// apart again.
+/// Values of one test, and combinations of a path's, that are hashed one by one at most: what was joined (ports, protocols) is
+/// taken apart again.
 const MAX_VALUES: u64 = 4;
 const MAX_KEYS: u64 = 16;
 /// Combinations of fields that are hashed at most, each costs a probe a packet.
@@ -276,9 +276,9 @@ enum Vectors {
 
 /// Each field's value gives the paths that it passes as a bit vector; what is in all of them matches.
 ///
-/// A vector is one line of `W` words; where that is not enough, lines with a summary that tells which of them are not 0, so that only
-/// lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001). Those lines are of one
-/// word: with eight, and paths sorted by their first field, 10 000 rules took 1.6 times as long.
+/// A vector is one line of `W` words; where that is not enough, lines with a summary that tells which of them are not 0, so that
+/// only lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001). Those lines
+/// are of one word: with eight, and paths sorted by their first field, 10 000 rules took 1.6 times as long.
 struct BitVectors<const W: usize> {
     /// What all paths demand alike, such as the leading words of IPv6 addresses of one site: words and their values.
     demands: Vec<(WordLoad, u64)>,
@@ -465,8 +465,8 @@ impl<const W: usize> BitVectors<W> {
     }
 }
 
-/// Brings paths together that a packet matches together or not at all, so that its matches fall into few lines: each path stands by that
-/// of its tests which the fewest others overlap.
+/// Brings paths together that a packet matches together or not at all, so that its matches fall into few lines: each path stands by
+/// that of its tests which the fewest others overlap.
 fn sort(paths: &mut [&LeafPath<'_>]) {
     let mut edges: BTreeMap<usize, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
     for test in paths.iter().flat_map(|path| &path.tests) {

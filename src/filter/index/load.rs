@@ -3,8 +3,8 @@
 use super::field::{Field, Source};
 use crate::dpdk::Frame;
 
-/// Packets whose fields are read side by side at most. Of 4 to 16, 6 and 8 were fastest at bursts of 32: there are few of one kind in a
-/// burst.
+/// Packets whose fields are read side by side at most. Of 4 to 16, 6 and 8 were fastest at bursts of 32: there are few of one kind
+/// in a burst.
 pub(super) const LANES: usize = 8;
 
 /// Up to `LANES` packets that have come to the same leaf.
@@ -119,8 +119,8 @@ impl Word {
     /// Reads 0.
     pub const NONE: Word = Word { start: 0, mask: 0 };
 
-    /// For a field in the packet's bytes, not its length on the wire. `None` for one among the first bytes, before which the four would
-    /// begin: that saves all others a shift.
+    /// For a field in the packet's bytes, not its length on the wire. `None` for one among the first bytes, before which the four
+    /// would begin: that saves all others a shift.
     pub fn new(load: Load) -> Option<Self> {
         let start = load.offset.checked_add(load.width.into())?.checked_sub(4)?;
         Some(Word { start, mask: load.mask })

@@ -2,9 +2,9 @@
 //!
 //! It stands beside the native code of `filter`: rules whose programs are decisions over fields of the packet go into an index, the
 //! others are left to native code. The index is made from libpcap's programs and so has their meaning in every bit: each accepting
-//! way through a program is a conjunction of tests on fields (`path`), the paths of all rules are dispatched by the headers they ask
-//! for (`Branch`), and what then remains, mostly addresses and ports, is looked up: leaf by leaf (`leaf`), or for all leaves at once
-//! where two fields tell paths apart (`pairs`).
+//! way through a program is a conjunction of tests on fields (`path`), the paths of all rules are dispatched by the headers they
+//! ask for (`Branch`), and what then remains, mostly addresses and ports, is looked up: leaf by leaf (`leaf`), or for all leaves at
+//! once where two fields tell paths apart (`pairs`).
 
 mod classes;
 mod field;
@@ -80,8 +80,8 @@ impl Index {
         Self::build_rows(rules, &rows)
     }
 
-    /// As `build`, where several programs may stand for one rule: program `i` selects for rule `rows[i]`, which matches where any of
-    /// its programs does. The second value holds the numbers of programs, not of rules.
+    /// As `build`, where several programs may stand for one rule: program `i` selects for rule `rows[i]`, which matches where any
+    /// of its programs does. The second value holds the numbers of programs, not of rules.
     ///
     /// # Panics
     /// If `programs` and `rows` differ in length.
@@ -337,8 +337,8 @@ impl Builder {
         order.push(node);
     }
 
-    /// The node for packets that passed what the branches before asked for, with the `paths` still possible; `decided` are the fields
-    /// of those branches, ascending.
+    /// The node for packets that passed what the branches before asked for, with the `paths` still possible; `decided` are the
+    /// fields of those branches, ascending.
     fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, Unfit> {
         if paths.is_empty() {
             return Ok(LEAF);

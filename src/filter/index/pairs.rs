@@ -1,9 +1,9 @@
 //! Two fields looked up together: the paths that their values leave are few, and their other tests are compared one by one.
 //!
 //! Rules of prefixes and port ranges are mostly told apart by two fields, say the addresses. A table over both fields' classes has
-//! a list of the paths left, as the cross-products of recursive flow classification (Gupta and McKeown, SIGCOMM 1999) do; it ends there,
-//! as the tables over more fields grow large. Of IPv6 addresses one word is looked up, and the words before it are compared with what
-//! all paths demand alike, as long as that is one site's prefix.
+//! a list of the paths left, as the cross-products of recursive flow classification (Gupta and McKeown, SIGCOMM 1999) do; it ends
+//! there, as the tables over more fields grow large. Of IPv6 addresses one word is looked up, and the words before it are compared
+//! with what all paths demand alike, as long as that is one site's prefix.
 //!
 //! The tables of all leaves stand together. All packets of a burst take the same way through loads and comparisons, whatever leaves
 //! they came to, with no jump that the values in them decide, so the processor works on several packets at once.
@@ -306,7 +306,8 @@ impl Pairs {
         }
     }
 
-    /// Calls `on_row` for each packet and each row that it matches, perhaps more than once; `leaves` are those that the packets came to.
+    /// Calls `on_row` for each packet and each row that it matches, perhaps more than once; `leaves` are those that the packets
+    /// came to.
     #[inline(always)]
     pub fn matches(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], on_row: &mut impl FnMut(u8, u32)) {
         self.up_to_2.matches(frames, leaves, on_row);

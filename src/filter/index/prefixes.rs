@@ -1,7 +1,7 @@
 //! A list of address prefixes as one rule: `net P1 or net P2 or ...`, for lists too long to be compiled one by one.
 //!
-//! Stands beside `Index` for `match file`. Each prefix has exactly the meaning of libpcap's `net P` (`host A` for a whole address), which
-//! takes ARP and RARP packets in for IPv4, and on cut packets reads no more of an IPv6 address than the prefix covers.
+//! Stands beside `Index` for `match file`. Each prefix has exactly the meaning of libpcap's `net P` (`host A` for a whole address),
+//! which takes ARP and RARP packets in for IPv4, and on cut packets reads no more of an IPv6 address than the prefix covers.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -73,7 +73,8 @@ fn left_aligned(address: IpAddr) -> u128 {
 impl FromStr for Prefix {
     type Err = PrefixError;
 
-    /// Reads `10.0.0.0/8`, `10.0.0.1`, `2001:db8::/32`, `2001:db8::1`. The shorter forms that libpcap also knows (`net 10`) are not read.
+    /// Reads `10.0.0.0/8`, `10.0.0.1`, `2001:db8::/32`, `2001:db8::1`. The shorter forms that libpcap also knows (`net 10`) are not
+    /// read.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),

@@ -1,5 +1,5 @@
-//! Fuzz body for the layer parser and what builds on it: whatever the bytes are, nothing panics, nothing points behind them, and what
-//! a shorter capture of a packet shows, a longer one shows too.
+//! Fuzz body for the layer parser and what builds on it: whatever the bytes are, nothing panics, nothing points behind them, and
+//! what a shorter capture of a packet shows, a longer one shows too.
 
 use tapline::datapath::hash::{HashKind, flow_hash};
 use tapline::datapath::parse::{Depth, Layers, ShellKind, Stack, parse};

@@ -99,8 +99,8 @@ impl Noise {
     }
 }
 
-/// The conversations of the demo, interleaved: web, shell, DNS, telephony and storage over IPv4 and IPv6, some of it in VLANs 100 to
-/// 103 and in stacked tags, with fragments, pings, ARP and neighbour discovery.
+/// The conversations of the demo, interleaved: web, shell, DNS, telephony and storage over IPv4 and IPv6, some of it in VLANs 100
+/// to 103 and in stacked tags, with fragments, pings, ARP and neighbour discovery.
 pub fn office() -> Traffic {
     let mut noise = Noise(0x7a91_1e5e_ed00_0001);
     let mut conversations: Vec<Vec<Vec<u8>>> = Vec::new();
