@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::flow_sketch::FlowSketch;
+use crate::dpdk::mbuf::prefetch;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,12 @@ impl OpenTable<'_> {
     pub fn place(&self, hash: u64) -> (usize, u32) {
         let place = hash.wrapping_mul(self.multiplier) >> self.shift;
         ((place >> 6) as usize, place as u32 & 63)
+    }
+
+    /// Asks the processor for what `bucket` says.
+    #[inline(always)]
+    pub fn load_ahead(&self, bucket: usize) {
+        self.slots.get(bucket).into_iter().for_each(prefetch);
     }
 
     /// What `bucket` says.

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::dpdk::mbuf::prefetch;
+
 const BITS: u32 = u64::BITS;
 
 /// How long one generation of bits lasts; flows are remembered for one to two of these.
@@ -29,6 +31,12 @@ pub struct FlowSketch {
 pub struct OpenSketch<'a>(&'a [AtomicU64]);
 
 impl OpenSketch<'_> {
+    /// Asks the processor for what is known of `bucket`.
+    #[inline(always)]
+    pub fn load_ahead(&self, bucket: usize) {
+        self.0.get(bucket).into_iter().for_each(prefetch);
+    }
+
     /// Notes the flow that has `bit` (0..64) of `bucket`.
     #[inline(always)]
     pub fn note(&self, bucket: usize, bit: u32) {

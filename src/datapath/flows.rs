@@ -137,6 +137,12 @@ impl Flows {
     /// The hashes of the packets of the burst, valid for those that are `wanted`.
     #[inline]
     pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
+        self.hashes_each(id, wanted, frames, |_| ())
+    }
+
+    /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
+    #[inline]
+    pub fn hashes_each(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>], each: impl Fn(u64)) -> &[u64; MAX_BURST] {
         let column = &mut self.hashes[id.0];
         if column.burst != self.burst {
             (column.known, column.burst) = (0, self.burst);
@@ -147,7 +153,7 @@ impl Flows {
             let HashSpec { kind, depth, seed } = self.specs[id.0];
             let mut rest = missing;
             if kind == HashKind::FiveTuple && depth == Depth::Outer {
-                rest &= !plain_hash_burst(seed, frames, Selection(missing), &mut column.hashes).0;
+                rest &= !plain_hash_burst(seed, frames, Selection(missing), &mut column.hashes, each).0;
             }
             if rest != 0 {
                 self.layers(Selection(rest), frames);

@@ -174,7 +174,13 @@ pub fn flow_hash_burst(
 /// If `frames` is shorter than the highest selected index says.
 // apart from other kinds, so that the loop has all registers
 #[inline(never)]
-pub fn plain_hash_burst(seed: u64, frames: &[Frame<'_>], selected: Selection, hashes: &mut [u64; MAX_BURST]) -> Selection {
+pub fn plain_hash_burst(
+    seed: u64,
+    frames: &[Frame<'_>],
+    selected: Selection,
+    hashes: &mut [u64; MAX_BURST],
+    each: impl Fn(u64),
+) -> Selection {
     const L3: usize = ethernet::HEADER_LEN;
     let mut hashed = Selection::NONE;
     for index in selected.indices() {
@@ -190,6 +196,7 @@ pub fn plain_hash_burst(seed: u64, frames: &[Frame<'_>], selected: Selection, ha
             let source = (addresses >> 16) & !0xffff | u64::from(ports >> 16);
             let destination = addresses << 32 >> 16 | u64::from(ports & 0xffff);
             hashes[index] = symmetric(source, destination, domain::IPV4 | u64::from(protocol), seed);
+            each(hashes[index]);
             hashed.0 |= 1 << index;
         }
     }
@@ -451,7 +458,7 @@ mod tests {
                     }
                     if (kind, depth) == (HashKind::FiveTuple, Depth::Outer) {
                         let mut plain = [0; MAX_BURST];
-                        let hashed = plain_hash_burst(1, &frames, Selection(selected), &mut plain);
+                        let hashed = plain_hash_burst(1, &frames, Selection(selected), &mut plain, |_| ());
                         assert_eq!(hashed.0 & !selected, 0);
                         assert!(
                             selected != u64::MAX || hashed != Selection::NONE && hashed.0 != selected,

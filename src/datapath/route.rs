@@ -252,7 +252,11 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 counted.requested.add(u64::from(kept.count()));
                 let mut assigned = 0;
                 let tick = BucketStamps::tick(facts.now_ns);
-                let hashes = facts.flows.hashes(group.hash, kept, facts.frames);
+                let hashes = facts.flows.hashes_each(group.hash, kept, facts.frames, |hash| {
+                    let (bucket, _) = table.place(hash);
+                    sketch.load_ahead(bucket);
+                    table.load_ahead(bucket);
+                });
                 let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
                 let stamps = uses.stamps.as_ref();
                 let mut tool_of = |index: usize| {

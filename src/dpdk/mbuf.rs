@@ -850,10 +850,10 @@ fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
     Frame::whole(bytes)
 }
 
-/// Asks the processor to load the first of these bytes.
+/// Asks the processor to load the first bytes of what is asked for soon.
 #[inline(always)]
-pub fn prefetch(bytes: &[u8]) {
-    prefetch_line(bytes.as_ptr());
+pub fn prefetch<T: ?Sized>(soon: &T) {
+    prefetch_line(std::ptr::from_ref(soon).cast());
 }
 
 /// Asks the processor to load an mbuf's two cache lines: the second has `next`, which whoever frees the mbuf looks at.
