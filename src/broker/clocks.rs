@@ -52,6 +52,9 @@ impl Tracked {
     }
 }
 
+/// The name of times that the kernel gives, in statistics.
+pub const KERNEL: &str = "kernel";
+
 /// What times a port's packets have.
 pub enum PortClock {
     Poll,
@@ -137,7 +140,7 @@ impl Clocks {
             Some(PortClock::Nic(nic)) => nic.tracked.state("nic", self.quality, true),
             Some(PortClock::Given(source)) => {
                 let is_fitted = self.tsc.fit.model().is_some_and(|model| !model.is_degraded());
-                let latency_from = if *source == "kernel" && is_fitted { "kernel" } else { "poll" };
+                let latency_from = if *source == KERNEL && is_fitted { KERNEL } else { "poll" };
                 ClockState { source, latency_from, quality: ClockQuality::Free.name(), ..ClockState::default() }
             }
             Some(PortClock::Poll) | None => self.tsc.state("poll", self.quality, false),

@@ -3,6 +3,7 @@
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
 use super::Error;
+use crate::dpdk::port::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
 use crate::plan::plan::{PortId, PortPlan};
@@ -162,9 +163,8 @@ fn device_node(port: &PortPlan) -> Option<u32> {
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
-    let mut arguments = port.devargs.split(',');
-    let address = arguments.next()?;
-    let interface = arguments.find_map(|argument| argument.strip_prefix("iface="));
+    let address = port.devargs.split(',').next()?;
+    let interface = argument(&port.devargs, "iface");
     let paths = [
         format!("/sys/bus/pci/devices/{address}/numa_node"),
         format!("/sys/bus/pci/devices/0000:{address}/numa_node"),

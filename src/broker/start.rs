@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::clocks::{Clocks, NicClock, PortClock};
+use super::clocks::{Clocks, KERNEL, NicClock, PortClock};
 use super::device::Device;
 use super::echo::Echo;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
@@ -46,7 +46,7 @@ use crate::dpdk::eal::{self, Memory, Options};
 use crate::dpdk::mbuf::copy::{CopyPool, Offload};
 use crate::dpdk::mbuf::{MbufQueue, RxStamp};
 use crate::dpdk::mempool::{self, Mempool};
-use crate::dpdk::port::{Port, PortConfig};
+use crate::dpdk::port::{Port, PortConfig, argument};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
@@ -453,7 +453,7 @@ struct StartedPort {
 /// # Source
 /// DPDK 22.11, `eth_memif_rx` in drivers/net/memif: nothing checks whether the buffer that follows is there yet.
 fn with_long_buffers(devargs: &str) -> Cow<'_, str> {
-    if devargs.starts_with("net_memif") && !devargs.contains(",bsize=") {
+    if devargs.starts_with("net_memif") && argument(devargs, "bsize").is_none() {
         format!("{devargs},bsize=9216").into()
     } else {
         devargs.into()
@@ -607,7 +607,7 @@ const MOST_XDP_MTU: u32 = 3506;
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 fn long_frames(port: &PortPlan) -> Option<String> {
-    let interface = port.devargs.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
+    let interface = argument(&port.devargs, "iface")?;
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
@@ -658,9 +658,6 @@ fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<En
     Some(Box::new(Endpoint::new(port.terminators.clone(), report)))
 }
 
-/// The name of times that the kernel gives, in statistics.
-const KERNEL: &str = "kernel";
-
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
@@ -676,7 +673,7 @@ enum ChosenClock {
 fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<ChosenClock, Error> {
     let info = port.info();
     let is_pcap = info.driver == "net_pcap";
-    let is_live = plan.devargs.contains("rx_iface") || plan.devargs.contains(",iface=");
+    let is_live = ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
     // net_pcap notes the kernel's times in any case: latency begins there
     if !(is_wanted && (is_pcap || info.rx_timestamps) || is_pcap && is_live) {
         return Ok(ChosenClock::Poll);
@@ -957,8 +954,7 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
 
 /// What frames a port takes, if it is a kernel interface: by its MTU at this moment.
 fn fit_of(plan: &PortPlan, port: &Port) -> Option<Fit> {
-    let mut arguments = plan.devargs.split(',');
-    let interface = arguments.find_map(|argument| argument.strip_prefix("iface=").or_else(|| argument.strip_prefix("tx_iface=")));
+    let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
     let mtu =
         interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from));
@@ -967,8 +963,10 @@ fn fit_of(plan: &PortPlan, port: &Port) -> Option<Fit> {
 
 /// The MTU of a kernel interface, where the kernel says it.
 fn mtu_of(interface: &str) -> Option<u32> {
-    let is_name = !interface.is_empty() && !interface.contains('/');
-    std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok().filter(|_| is_name)?.trim().parse().ok()
+    if interface.is_empty() || interface.contains('/') {
+        return None;
+    }
+    std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
 }
 
 /// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.

@@ -13,6 +13,7 @@
 use super::burst::Selection;
 use crate::dpdk::mbuf::Shared;
 use crate::dpdk::mempool::DATA_ROOM;
+use crate::dpdk::port::argument;
 use crate::headers::{ethernet, vlan};
 
 /// The lengths of frames, in bytes from the Ethernet header on, that a port takes.
@@ -43,7 +44,7 @@ impl Fit {
         if is("net_memif") {
             return Some(Self { shortest: 1, longest: u32::MAX, longest_tagged: u32::MAX });
         }
-        let is_interface = ["iface=", "tx_iface="].iter().any(|key| devargs.split(',').any(|argument| argument.starts_with(key)));
+        let is_interface = ["iface", "tx_iface"].iter().any(|name| argument(devargs, name).is_some());
         if !(is("net_tap") || is_interface && ["net_pcap", "net_af_packet", "net_af_xdp"].iter().any(|driver| is(driver))) {
             return None;
         }

@@ -464,7 +464,12 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
 /// The kernel's interface that a driver sends through, if it is one of those.
 fn kernel_interface(devargs: &str) -> Option<&str> {
     let is_on_kernel = devargs.starts_with("net_af_packet") || devargs.starts_with("net_af_xdp");
-    devargs.split(',').filter(|_| is_on_kernel).find_map(|argument| argument.strip_prefix("iface="))
+    argument(devargs, "iface").filter(|_| is_on_kernel)
+}
+
+/// The value that devargs give a device's argument, the first where there are several.
+pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
+    devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Whether the kernel's interface is there, is up and has a carrier.

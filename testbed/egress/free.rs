@@ -3,21 +3,15 @@
 use std::collections::HashSet;
 
 use tapline::datapath::burst::{MAX_BURST, Selection};
-use tapline::dpdk::eal::{Memory, Options};
+use tapline::dpdk::Frame;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
-use tapline::dpdk::{Eal, Frame};
+
+use super::eal::eal;
 
 #[test]
 fn every_reference_that_is_given_up_frees_its_packet_once() {
-    let eal = Eal::start(&Options {
-        workers: Vec::new(),
-        main_cpus: tapline::dpdk::eal::available_cpus(),
-        memory: Memory::Ordinary { mib: 64 },
-        pci_devices: Vec::new(),
-        extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
-    })
-    .expect("DPDK starts");
+    let eal = eal();
     let pool = Mempool::create(&eal, "free", 1023, None).expect("a pool");
     // one segment, and chains of two and three mbufs
     let bytes = [vec![1; 60], vec![2; 3000], vec![3; 1514], vec![4; 5000]];

@@ -3,6 +3,8 @@
 //!
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 
+#[path = "../support/eal.rs"]
+mod eal;
 mod free;
 mod lcores;
 mod support;

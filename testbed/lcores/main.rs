@@ -3,6 +3,8 @@
 //! Needs: EAL. Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to
 //! do.
 
+#[path = "../support/eal.rs"]
+mod eal;
 mod ring;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use tapline::datapath::burst::MAX_BURST;
-use tapline::dpdk::eal::{Memory, Options};
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
-use tapline::dpdk::{Eal, Frame, ring};
+use tapline::dpdk::{Frame, ring};
+
+use super::eal::eal;
 
 /// Numbers of which the next seems to have nothing to do with the one before (xorshift).
 fn next(state: &mut u64) -> usize {
@@ -18,14 +19,7 @@ fn next(state: &mut u64) -> usize {
 
 #[test]
 fn a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts() {
-    let eal = Eal::start(&Options {
-        workers: Vec::new(),
-        main_cpus: tapline::dpdk::eal::available_cpus(),
-        memory: Memory::Ordinary { mib: 64 },
-        pci_devices: Vec::new(),
-        extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
-    })
-    .expect("DPDK starts");
+    let eal = eal();
     let pool = Mempool::create(&eal, "ring", 1023, None).expect("a pool");
     const ROOM: usize = 127;
     let (mut sender, mut receiver) = ring::create_sole(&eal, ROOM as u32, None).expect("a ring");
