@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crate::datapath::cut::Longest;
 use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::exchange::Exchange;
+use crate::datapath::fit::Fit;
 use crate::datapath::flow_table::Secret;
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
@@ -84,6 +85,8 @@ pub struct Broker {
     /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
     counters: Vec<Arc<WorkerCounters>>,
     watch: Watch,
+    /// By port: the MTU that its frames are judged by, where it is a kernel interface.
+    mtus: Vec<Option<u32>>,
     /// By rule: what it counted under plans before.
     past: Vec<RuleTotals>,
     /// The plan before, while workers may still have it.
@@ -239,6 +242,7 @@ impl Broker {
             self.watch_tools(now, &mut log);
             self.watch_wires(now, &mut log);
             self.watch_cuts(&mut log);
+            self.watch_mtus(&mut log);
         }
         log
     }
@@ -305,6 +309,7 @@ impl Broker {
             replay: port.replay(),
             clock: self.clock_of(PortId(index)),
             terminate: TerminateState::of(&self.reports[index]),
+            mtu: self.mtus[index],
         });
         let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
@@ -402,6 +407,16 @@ impl Broker {
         let mut lines = Vec::new();
         self.watch_cuts(&mut lines);
         lines
+    }
+
+    /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.
+    fn watch_mtus(&mut self, lines: &mut Vec<String>) {
+        for (index, (port, device)) in self.plan.ports.iter().zip(&self.ports).enumerate() {
+            let Some(mtu) = start::interface_mtu(port, device) else { continue };
+            let Some(before) = self.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
+            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu)));
+            lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
+        }
     }
 
     /// Says once of each port that its driver cuts frames.

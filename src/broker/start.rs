@@ -118,7 +118,9 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
-    let watch = Watch::new(&plan, &links, workers, clock::now_ns());
+    let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
+    let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu)).collect();
+    let watch = Watch::new(&plan, &links, fits, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
@@ -143,6 +145,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         eal: None,
         guards: Guards::default(),
         watch,
+        mtus,
         neighbours: Neighbours::new(neighbourhoods, probes),
         started: Instant::now(),
         cleared: None,
@@ -800,7 +803,7 @@ fn hire(
             Some(&own) => own,
             None => owners[crew.work.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
         };
-        let fit = attached[port.0].ethdev().and_then(|device| fit_of(&plan.ports[port.0], device));
+        let fit = Fit::of(&plan.ports[port.0].devargs, interface_mtu(&plan.ports[port.0], &attached[port.0]));
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
         let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();
@@ -952,13 +955,12 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
     neighbourhood
 }
 
-/// What frames a port takes, if it is a kernel interface: by its MTU at this moment.
-fn fit_of(plan: &PortPlan, port: &Port) -> Option<Fit> {
+/// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
+pub(super) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
+    let port = device.ethdev()?;
     let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
-    let mtu =
-        interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from));
-    Fit::of(&plan.devargs, mtu)
+    interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from))
 }
 
 /// The MTU of a kernel interface, where the kernel says it.

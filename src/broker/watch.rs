@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::health::{Event, Health, Observation, Reason, ToolState};
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
+use crate::datapath::fit::Fit;
 use crate::datapath::flow_sketch::FlowSketch;
 use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
@@ -40,6 +41,8 @@ pub struct Watch {
     events: VecDeque<EventEntry>,
     /// By tool.
     next_hops: Vec<Option<MacAddress>>,
+    /// By port.
+    fits: Vec<Option<Fit>>,
 }
 
 struct WatchedTool {
@@ -90,8 +93,8 @@ impl WatchedGroup {
 }
 
 impl Watch {
-    /// Begins the watch over ports whose links are `links`. Times are in ns since the Unix epoch.
-    pub fn new(plan: &Arc<Plan>, links: &[bool], workers: usize, now_ns: u64) -> Self {
+    /// Begins the watch over ports whose links are `links`, and which take what `fits` says. Times are in ns since the Unix epoch.
+    pub fn new(plan: &Arc<Plan>, links: &[bool], fits: Vec<Option<Fit>>, workers: usize, now_ns: u64) -> Self {
         let tools = plan.tools.iter().map(|tool| {
             let port = match tool.output {
                 Output::Port(port) => Some(port),
@@ -140,6 +143,7 @@ impl Watch {
                 go_straight: [].into(),
                 tables: [].into(),
                 next_hops: [].into(),
+                fits: [].into(),
             })),
             since_ns: vec![now_ns; plan.rules.len()],
             looked_ns: 0,
@@ -149,6 +153,7 @@ impl Watch {
             groups,
             events: VecDeque::new(),
             next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
+            fits,
             plan: Arc::clone(plan),
         };
         watch.judge_schedules(now_ns, &mut Vec::new());
@@ -286,6 +291,13 @@ impl Watch {
         log
     }
 
+    /// A port's MTU changed, and with it the frames that it takes.
+    pub fn set_fit(&mut self, port: PortId, fit: Option<Fit>) {
+        if std::mem::replace(&mut self.fits[port.0], fit) != fit {
+            self.cell.publish(self.live());
+        }
+    }
+
     /// What statistics show of all this.
     pub fn state(&self) -> WatchState {
         let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(|((rule, activity), limit)| {
@@ -403,6 +415,7 @@ impl Watch {
                 .collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
             next_hops: self.next_hops.clone().into(),
+            fits: self.tools.iter().map(|tool| self.fits[tool.port?.0]).collect(),
         }
     }
 }

@@ -300,6 +300,18 @@ impl Outlet {
         }
     }
 
+    /// From now on the tool's port takes what `fit` says, where it does not take all frames.
+    #[cold]
+    pub fn refit(&mut self, fit: Fit, tool: &ToolCounters) {
+        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self
+            && let Some(known) = line.gate.as_mut().and_then(|gate| gate.fit.as_mut())
+            && *known != fit
+        {
+            *known = fit;
+            line.sift(fit, tool);
+        }
+    }
+
     /// Takes a tool's copies: to the driver, into its queue, or to their end.
     #[inline(never)]
     fn give(
@@ -500,6 +512,9 @@ impl Line {
             None => self.queue.transmit(txq, limit),
             Some(gate) => gate.transmit(&mut self.queue, txq, limit),
         };
+        if sent.packets == 0 {
+            self.look_why(tool);
+        }
         count_sent(tool, sent);
         tool.note_depth(self.queue.len());
         if let Some(marker) = &mut self.marker {
@@ -511,6 +526,45 @@ impl Line {
             }
         }
         sent.packets > 0
+    }
+
+    /// The port took nothing: a frame that another worker handed over, or that was held to leave in order, when the MTU was
+    /// lowered may stand at the front, and would for ever.
+    #[cold]
+    fn look_why(&mut self, tool: &ToolCounters) {
+        if let Some(fit) = self.gate.as_ref().and_then(|gate| gate.fit)
+            && self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype))
+        {
+            self.sift(fit, tool);
+        }
+    }
+
+    /// Drops what waits and is too long for the port.
+    #[cold]
+    fn sift(&mut self, fit: Fit, tool: &ToolCounters) {
+        let mut long = 0;
+        for _ in 0..self.queue.len() {
+            let is_long = self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));
+            let Some(packet) = self.queue.pop() else { break };
+            if is_long {
+                long += 1;
+            } else {
+                // there is the room that it left
+                let _ = self.queue.push(packet);
+            }
+        }
+        if long == 0 {
+            return;
+        }
+        tool.drop_copies(DropReason::Oversize, long);
+        // what it counts is not before it any more
+        self.marker = None;
+        if let Some(gate) = &mut self.gate
+            && gate.limits.has_bytes()
+        {
+            gate.bytes = self.queue.bytes();
+        }
+        tool.note_depth(self.len());
     }
 
     /// Moves copies to the ring, as many as fit. Whether any did.

@@ -57,6 +57,12 @@ impl Fit {
         })
     }
 
+    /// Whether a frame of so many bytes is too long. `ethertype` gives its first two bytes behind the MAC addresses.
+    #[inline(always)]
+    pub fn is_long(self, len: u32, ethertype: impl FnOnce() -> Option<u16>) -> bool {
+        len > self.longest && (len > self.longest_tagged || ethertype() != Some(vlan::TPID_8021Q))
+    }
+
     /// Packets of `selection` that the port does not take.
     #[inline]
     pub fn unfit(self, selection: Selection, shared: &Shared<'_>) -> Unfit {
@@ -64,8 +70,7 @@ impl Fit {
         for index in selection.indices() {
             let len = shared.len_of(index);
             short |= u64::from(len < self.shortest) << index;
-            let is_long = len > self.longest && (len > self.longest_tagged || shared.ethertype_of(index) != Some(vlan::TPID_8021Q));
-            long |= u64::from(is_long) << index;
+            long |= u64::from(self.is_long(len, || shared.ethertype_of(index))) << index;
         }
         Unfit { short: Selection(short), long: Selection(long) }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::balance::BucketTable;
+use super::fit::Fit;
 use crate::headers::ethernet::MacAddress;
 
 /// One state of all that changes, indexed by the plan's ids.
@@ -22,6 +23,8 @@ pub struct Live {
     pub tables: Box<[BucketTable]>,
     /// By tool: the Ethernet address of a tunnel's next hop, once it is known.
     pub next_hops: Box<[Option<MacAddress>]>,
+    /// By tool: what its port takes by its MTU, if it does not take all frames.
+    pub fits: Box<[Option<Fit>]>,
 }
 
 /// Where the control thread puts the state in force.
@@ -97,6 +100,7 @@ mod tests {
             go_straight: [].into(),
             tables: [].into(),
             next_hops: [].into(),
+            fits: [].into(),
         };
         let cell = Arc::new(LiveCell::new(live(false)));
         let mut view = LiveView::new(Arc::clone(&cell));

@@ -228,6 +228,7 @@ impl Worker {
         let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
         // held here, so that a turn need not look them up after every call
         let (mut plan, mut counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        self.refit();
         loop {
             if self.live.refresh().is_some() {
                 self.take_up(&mut desk, &mut plan, &mut counters);
@@ -305,6 +306,17 @@ impl Worker {
         }
         if let Some(maker) = &mut self.maker {
             maker.take_up(self.live.get());
+        }
+        self.refit();
+    }
+
+    /// Tools take the frames that their ports' MTUs allow by the state in force.
+    fn refit(&mut self) {
+        let tools = self.outlets.tools.iter_mut().zip(&self.counters.tools);
+        for ((outlet, tool), fit) in tools.zip(&self.live.get().fits) {
+            if let Some(fit) = *fit {
+                outlet.refit(fit, tool);
+            }
         }
     }
 

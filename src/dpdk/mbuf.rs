@@ -472,8 +472,7 @@ impl Shared<'_> {
 
     /// A packet's first two bytes behind the MAC addresses. Its references may not all have been taken.
     pub fn ethertype_of(&self, index: usize) -> Option<u16> {
-        let bytes = if self.len_of(index) > 0 { frame(self.mbufs[index]).bytes().get(12..14)? } else { return None };
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+        ethertype(self.mbufs[index])
     }
 
     /// Bytes that a packet had on the wire, no fewer than it has. Its references may not all have been taken.
@@ -739,6 +738,12 @@ impl Drop for Packet {
 }
 
 impl MbufQueue {
+    /// The length of the oldest packet, and its first two bytes behind the MAC addresses.
+    pub fn front(&self) -> Option<(u32, Option<u16>)> {
+        let &oldest = self.slots[self.head..self.tail].first()?;
+        Some((packet_len(oldest), ethertype(oldest)))
+    }
+
     /// Takes the oldest packet out.
     #[inline]
     pub fn pop(&mut self) -> Option<Packet> {
@@ -848,6 +853,13 @@ fn frame<'a>(mbuf: *mut rte_mbuf) -> Frame<'a> {
     // owned.
     let bytes = unsafe { std::slice::from_raw_parts(data(mbuf), usize::from(len)) };
     Frame::whole(bytes)
+}
+
+/// The first two bytes behind the MAC addresses.
+#[inline]
+fn ethertype(mbuf: *mut rte_mbuf) -> Option<u16> {
+    let bytes = if packet_len(mbuf) > 0 { frame(mbuf).bytes().get(12..14)? } else { return None };
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 /// Asks the processor to load the first bytes of what is asked for soon.

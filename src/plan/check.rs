@@ -1,15 +1,18 @@
 //! Warnings: what is not wrong, but most likely not meant.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, Target, ToolId, ToolPlan, Verdict};
+use super::plan::{Output, PortId, RulePlan, ToolId, ToolPlan, Verdict};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::dpdk::clock;
+use crate::filter::terms::{Term, VlanSet};
+use crate::filter::verify::Program;
 use crate::filter::{Analysis, analyse};
+use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
 use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
@@ -35,13 +38,11 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
         }
     }
+    let chosen: HashSet<ToolId> = plan.rules.iter().flat_map(|rule| plan.tools_of(&rule.targets)).collect();
     for (index, tool) in plan.tools.iter().enumerate() {
-        let tool_id = ToolId(index);
-        let is_chosen = plan.rules.iter().flat_map(|rule| &rule.targets).any(|target| match target {
-            Target::Tool(chosen) => *chosen == tool_id,
-            Target::Group(group) => plan.groups[group.0].members.contains(&tool_id),
-        });
-        if !is_chosen && let Some(name) = defined(parsed, NameKind::Tool, &tool.name) {
+        if !chosen.contains(&ToolId(index))
+            && let Some(name) = defined(parsed, NameKind::Tool, &tool.name)
+        {
             diagnostics.push(Diagnostic::warning(name.span, format!("no rule sends to tool `{}`", tool.name)));
         }
     }
@@ -77,12 +78,10 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
 fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
-    let asking: Vec<usize> = {
-        let filters = tagged_filters(parsed);
-        (0..rules.len()).filter(|&rule| asks_for_vlans(&filters, resolved, rule)).collect()
-    };
+    let asking = asking_for_vlans(resolved, parsed);
     let snaplens: Vec<Option<u32>> = resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
+    let mut takers = Takers::default();
     for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);
         if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
@@ -95,16 +94,10 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
                 .push(warning(format!("rule {} can never match", rule.priority)).label("no packet is what its filter asks for"));
             continue;
         }
-        let shadow = (0..index).find(|&earlier| {
-            let (other, other_source) = (&rules[earlier], &resolved.rules[earlier]);
-            other.is_enabled
-                && other.verdict != Verdict::Continue
-                // one that goes off by itself leaves its packets to those behind it
-                && other.schedule.is_none()
-                && other.limit.is_none()
-                && rule.sources.iter().all(|port| other.sources.contains(port))
-                && (takes_all(&other_source.matcher, &analyses[earlier]) || is_same(&other_source.matcher, &source.matcher))
-        });
+        let shadow = takers.before(rule, &source.matcher, rules);
+        if shadow.is_none() && takes_for_good(rule) {
+            takers.add(index, &source.matcher, takes_all(&source.matcher, mine));
+        }
         if let Some(shadow) = shadow {
             let word = if rules[shadow].verdict == Verdict::Drop { "drop" } else { "final" };
             let text = format!("rule {} can never match", rule.priority);
@@ -122,11 +115,8 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let looks_plain = source.matcher.vlans.is_none() && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
         if looks_plain && mine.iter().any(|analysis| analysis.misses_tagged) {
-            let tagged = asking
-                .iter()
-                .copied()
-                .find(|&other| other != index && rules[other].sources.iter().any(|port| rule.sources.contains(port)));
-            if let Some(other) = tagged {
+            let others = rule.sources.iter().flat_map(|port| &asking[port.0]).copied();
+            if let Some(other) = others.filter(|&other| other != index).min() {
                 let text = format!(
                     "rule {} misses tagged packets, which rule {} says the port carries",
                     rule.priority, rules[other].priority
@@ -171,13 +161,49 @@ fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
     matcher.vlans.is_none() && matcher.terms.is_empty() && analyses.iter().all(|analysis| analysis.always_matches)
 }
 
-fn is_same(a: &Matcher, b: &Matcher) -> bool {
-    let filters = a.filters.len() == b.filters.len()
-        && a.filters
-            .iter()
-            .zip(&b.filters)
-            .all(|(a, b)| a.programs == b.programs && a.through == b.through && a.prefixes.is_none() && b.prefixes.is_none());
-    filters && a.vlans == b.vlans && a.terms == b.terms
+/// What two rules have in common that match the same packets.
+type MatcherKey<'a> = (Option<&'a VlanSet>, Vec<(&'a [Program], LayerSet)>, &'a [Term]);
+
+/// `None` for a matcher whose like is not looked for.
+fn key_of(matcher: &Matcher) -> Option<MatcherKey<'_>> {
+    let filters = matcher.filters.iter().map(|filter| filter.prefixes.is_none().then_some((&filter.programs[..], filter.through)));
+    Some((matcher.vlans.as_ref(), filters.collect::<Option<_>>()?, &matcher.terms))
+}
+
+/// Whether a rule keeps the packets that it takes from the rules behind it. One that goes off by itself leaves them to those.
+fn takes_for_good(rule: &RulePlan) -> bool {
+    rule.verdict != Verdict::Continue && rule.schedule.is_none() && rule.limit.is_none()
+}
+
+/// Rules so far that leave nothing of what they match to rules behind them, but for those that another one leaves nothing: what
+/// these would keep from a rule, that one keeps from it. So there are few for each matcher, however many rules there are.
+#[derive(Default)]
+struct Takers<'a> {
+    /// Those that take every packet of their ports.
+    all: Vec<usize>,
+    by_matcher: HashMap<MatcherKey<'a>, Vec<usize>>,
+}
+
+impl<'a> Takers<'a> {
+    /// Rules are added in their order.
+    fn add(&mut self, rule: usize, matcher: &'a Matcher, takes_all: bool) {
+        if takes_all {
+            self.all.push(rule);
+        }
+        if let Some(key) = key_of(matcher) {
+            self.by_matcher.entry(key).or_default().push(rule);
+        }
+    }
+
+    /// The first that takes all packets of a rule.
+    fn before(&self, rule: &RulePlan, matcher: &Matcher, rules: &[RulePlan]) -> Option<usize> {
+        let alike = key_of(matcher).and_then(|key| self.by_matcher.get(&key));
+        let first = |takers: &[usize]| {
+            let has_all = |taker: &usize| rule.sources.iter().all(|port| rules[*taker].sources.contains(port));
+            takers.iter().copied().find(has_all)
+        };
+        first(&self.all).into_iter().chain(first(alike.map_or(&[], Vec::as_slice))).min()
+    }
 }
 
 /// The names of filters that ask for a VLAN.
@@ -190,6 +216,20 @@ fn tagged_filters(parsed: &Parsed) -> HashSet<&str> {
         _ => None,
     });
     named.collect()
+}
+
+/// By port, the first two rules that say that it carries tagged packets: the first but the one that asks.
+fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
+    let filters = tagged_filters(parsed);
+    let mut asking = vec![Vec::new(); resolved.plan.ports.len()];
+    for (index, rule) in resolved.plan.rules.iter().enumerate().filter(|&(index, _)| asks_for_vlans(&filters, resolved, index)) {
+        for port in &rule.sources {
+            if asking[port.0].len() < 2 {
+                asking[port.0].push(index);
+            }
+        }
+    }
+    asking
 }
 
 fn asks_for_vlans(filters: &HashSet<&str>, resolved: &Resolved, rule: usize) -> bool {

@@ -94,7 +94,7 @@ pub(super) struct Definitions<'a> {
     pub tools: Vec<Tool<'a>>,
     groups: Vec<GroupDefinition<'a>>,
     wires: Vec<Wire<'a>>,
-    filters: Vec<(&'a Name, &'a ast::Filter)>,
+    filters: NamedFilters<'a>,
     /// By priority, ascending.
     rules: BTreeMap<u32, Rule<'a>>,
     actions: Vec<Action>,
@@ -105,6 +105,36 @@ impl Definitions<'_> {
     pub(super) fn wire_of(&self, port: &str) -> Option<&str> {
         let wire = self.wires.iter().find(|wire| wire.sides.iter().any(|side| side.value == port));
         wire.map(|wire| wire.name.value.as_str())
+    }
+}
+
+/// Filters with names. There may be thousands, and as many rules that name them.
+#[derive(Default)]
+struct NamedFilters<'a> {
+    /// In the order in which they are created.
+    entries: BTreeMap<usize, (&'a Name, &'a ast::Filter)>,
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> NamedFilters<'a> {
+    fn get(&self, name: &str) -> Option<(&'a Name, &'a ast::Filter)> {
+        self.entries.get(self.places.get(name)?).copied()
+    }
+
+    /// Creates a filter of a name that none has, or puts it in the place of its namesake.
+    fn set(&mut self, name: &'a Name, filter: &'a ast::Filter) {
+        let next = self.entries.last_key_value().map_or(0, |(last, _)| last + 1);
+        let place = *self.places.entry(&name.value).or_insert(next);
+        self.entries.entry(place).or_insert((name, filter)).1 = filter;
+    }
+
+    /// Whether there was one.
+    fn remove(&mut self, name: &str) -> bool {
+        self.places.remove(name).is_some_and(|place| self.entries.remove(&place).is_some())
+    }
+
+    fn names(&self) -> Vec<&'a Name> {
+        self.entries.values().map(|(name, _)| *name).collect()
     }
 }
 
@@ -247,20 +277,17 @@ impl<'a> Resolver<'a> {
                     definitions.wires.remove(index);
                 }
             }
-            Command::FilterCreate { name, filter } => {
-                if let Some((other, _)) = definitions.filters.iter().find(|(known, _)| known.value == name.value) {
-                    return self.duplicate(NameKind::Filter, name, other.span);
-                }
-                definitions.filters.push((name, filter));
-            }
-            Command::FilterModify { name, filter } => {
-                if let Some(index) = self.look_up(NameKind::Filter, name, &names_of(&definitions.filters, |entry| entry.0)) {
-                    definitions.filters[index].1 = filter;
-                }
-            }
+            Command::FilterCreate { name, filter } => match definitions.filters.get(&name.value) {
+                Some((other, _)) => self.duplicate(NameKind::Filter, name, other.span),
+                None => definitions.filters.set(name, filter),
+            },
+            Command::FilterModify { name, filter } => match definitions.filters.get(&name.value) {
+                Some(_) => definitions.filters.set(name, filter),
+                None => self.unknown_name(NameKind::Filter, name, &definitions.filters.names()),
+            },
             Command::FilterDestroy(name) => {
-                if let Some(index) = self.look_up(NameKind::Filter, name, &names_of(&definitions.filters, |entry| entry.0)) {
-                    definitions.filters.remove(index);
+                if !definitions.filters.remove(&name.value) {
+                    self.unknown_name(NameKind::Filter, name, &definitions.filters.names());
                 }
             }
             Command::RuleCreate { priority, clauses } => {
@@ -383,10 +410,17 @@ impl<'a> Resolver<'a> {
     /// The place of a name among those defined, or a diagnostic.
     pub(super) fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
         let found = known.iter().position(|known| known.value == name.value);
-        if found.is_none() && !self.parsed.file.is_excused(kind, &name.value) {
-            self.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
+        if found.is_none() {
+            self.unknown_name(kind, name, known);
         }
         found
+    }
+
+    /// A diagnostic for a name that is not among those defined, unless that follows from another mistake.
+    fn unknown_name(&mut self, kind: NameKind, name: &Name, known: &[&Name]) {
+        if !self.parsed.file.is_excused(kind, &name.value) {
+            self.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
+        }
     }
 
     fn look_up_rule<'d>(&mut self, priority: &Spanned<u32>, definitions: &'d mut Definitions<'a>) -> Option<&'d mut Rule<'a>> {
@@ -472,7 +506,7 @@ impl<'a> Resolver<'a> {
         let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
         let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
         let (rules, sources): (Vec<_>, Vec<_>) = definitions.rules.values().map(|rule| self.rule(rule, definitions)).unzip();
-        for &(_, filter) in &definitions.filters {
+        for (_, filter) in definitions.filters.entries.values() {
             self.filter_of(filter, definitions);
         }
         let plan = Plan {
@@ -1191,14 +1225,13 @@ impl<'a> Resolver<'a> {
         let FilterSource::Named(name) = &filter.source.value else {
             return self.written_filter(filter, filter.through.as_ref());
         };
-        let known = names_of(&definitions.filters, |entry| entry.0);
-        let Some(index) = known.iter().position(|known| known.value == *name) else {
+        let Some((_, defined)) = definitions.filters.get(name) else {
             if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                let known = definitions.filters.names();
                 self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
             }
             return None;
         };
-        let defined = definitions.filters[index].1;
         self.written_filter(defined, filter.through.as_ref().or(defined.through.as_ref()))
     }
 

@@ -491,6 +491,8 @@ pub struct PortState {
     pub replay: Option<ReplayState>,
     pub clock: ClockState,
     pub terminate: Option<TerminateState>,
+    /// Of the kernel interface that the port is.
+    pub mtu: Option<u32>,
 }
 
 /// What became of the frames that a port received in tunnels.
@@ -747,6 +749,9 @@ pub struct PortEntry {
     pub driver_name: String,
     pub link_up: bool,
     pub speed_mbps: Option<u32>,
+    /// Of a kernel interface: what frames that it is to send are judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// What the driver and the NIC count.
     pub driver: DriverStats,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -909,6 +914,7 @@ impl Snapshot {
                 driver_name: state.driver_name,
                 link_up: state.link.is_up,
                 speed_mbps: state.link.speed_mbps,
+                mtu: state.mtu,
                 driver: state.driver,
                 replay: state.replay,
                 clock: state.clock,

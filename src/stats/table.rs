@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::counters::DropReason;
+use super::latency::Latency;
+use super::ledger::Dropped;
 use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
+use crate::datapath::admission::Class;
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -17,6 +20,21 @@ impl Table {
 
     fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    /// Adds a cell to each row, unless they have nothing to say: a column that was never needed is not there.
+    fn column(&mut self, head: &str, cells: Vec<String>) {
+        if cells.iter().any(|cell| !matches!(cell.as_str(), "" | "0")) {
+            let column = std::iter::once(head.to_owned()).chain(cells);
+            self.rows.iter_mut().zip(column).for_each(|(row, cell)| row.push(cell));
+        }
+    }
+
+    /// Adds a column for each reason for which one of the rows lost something.
+    fn reasons<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped> + Clone) {
+        for reason in DropReason::ALL {
+            self.column(reason.name(), dropped.clone().map(|dropped| grouped(dropped.get(reason))).collect());
+        }
     }
 
     fn render(&self, out: &mut String) {
@@ -42,7 +60,19 @@ impl Table {
 }
 
 fn is_numeric(cell: &str) -> bool {
-    cell.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.' || c == '-')
+    let number = TIME_UNITS.iter().find_map(|(unit, _)| cell.strip_suffix(unit)?.strip_suffix(' ')).unwrap_or(cell);
+    number.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.' || c == '-')
+}
+
+/// With their nanoseconds, from the smallest on.
+const TIME_UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
+
+/// `159279` as `159.3 µs`.
+fn time(ns: u64) -> String {
+    let fits = |(_, size): &&(&str, f64)| ns as f64 / size < 999.95;
+    let (unit, size) = TIME_UNITS.iter().find(fits).unwrap_or(&TIME_UNITS[3]);
+    let decimals = if *size == 1.0 { 0 } else { 1 };
+    format!("{:.decimals$} {unit}", ns as f64 / size)
 }
 
 /// `1234567` as `1,234,567`.
@@ -58,7 +88,7 @@ fn grouped(number: u64) -> String {
     out
 }
 
-/// Ports: what was received, and what the driver says.
+/// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
 pub fn ports(snapshot: &Snapshot) -> String {
     let mut table =
         Table::new(&["port", "device", "link", "received", "bytes", "driver rx", "driver tx", "missed", "errors", "no mbuf"]);
@@ -77,6 +107,9 @@ pub fn ports(snapshot: &Snapshot) -> String {
             grouped(driver.no_mbuf),
         ]);
     }
+    let ports = snapshot.ports.iter().map(|(_, port)| port);
+    table.column("congested", ports.clone().map(|port| grouped(port.totals.congested)).collect());
+    table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
     titled("ports", &table)
 }
 
@@ -105,29 +138,69 @@ fn significant(share: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// Tools: what became of their copies. Reasons that never occurred have no column.
+/// Tools: what became of their copies, what their queues and classes lost, and how long packets took to them. Columns and tables of
+/// what never occurred are not there.
 pub fn tools(snapshot: &Snapshot) -> String {
-    let reasons: Vec<DropReason> = DropReason::ALL
-        .into_iter()
-        .filter(|&reason| snapshot.tools.iter().any(|(_, tool)| tool.copies.dropped.get(reason) > 0))
-        .collect();
-    let mut head = vec!["tool", "state", "requested", "sent", "bytes", "dropped"];
-    head.extend(reasons.iter().map(|reason| reason.name()));
-    let mut table = Table::new(&head);
+    let mut table = Table::new(&["tool", "state", "requested", "sent", "bytes", "dropped"]);
     for (name, tool) in &snapshot.tools {
         let copies = &tool.copies;
-        let mut row = vec![
-            name.clone(),
-            state_of(&tool.health),
-            grouped(copies.requested),
-            grouped(copies.sent),
-            grouped(tool.sent_bytes),
-            grouped(copies.dropped.total()),
-        ];
-        row.extend(reasons.iter().map(|&reason| grouped(copies.dropped.get(reason))));
-        table.row(row);
+        let counts = [copies.requested, copies.sent, tool.sent_bytes, copies.dropped.total()].map(grouped);
+        table.row([name.clone(), state_of(&tool.health)].into_iter().chain(counts).collect());
     }
-    titled("tools", &table)
+    let entries = snapshot.tools.iter().map(|(_, tool)| tool);
+    table.reasons(entries.clone().map(|tool| &tool.copies.dropped));
+    table.column("alarms", entries.map(|tool| tool.alarms.join(", ")).collect());
+    let queues = snapshot.tools.iter().map(|(name, tool)| Queue {
+        name: name.clone(),
+        depth: tool.queue_depth,
+        peak: tool.queue_peak,
+        latency: tool.latency_ns,
+    });
+    let parts = [titled("tools", &table), queue_table("tool", queues), refused(snapshot)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// What is shown of a tool's queue, or of that of one direction of a wire.
+struct Queue {
+    name: String,
+    depth: u64,
+    peak: u64,
+    latency: Latency,
+}
+
+/// What waits, what waited most, and how long packets took: of the queues of which something is known, or nothing.
+fn queue_table(of: &str, queues: impl Iterator<Item = Queue>) -> String {
+    let queues: Vec<Queue> = queues.filter(|queue| queue.peak > 0 || queue.latency.samples > 0).collect();
+    if queues.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[of]);
+    queues.iter().for_each(|queue| table.row(vec![queue.name.clone()]));
+    let mut column = |head, cell: &dyn Fn(&Queue) -> String| table.column(head, queues.iter().map(cell).collect());
+    let latency = |value: Option<u64>| value.map(time).unwrap_or_default();
+    column("waiting", &|queue| grouped(queue.depth));
+    column("queue peak", &|queue| grouped(queue.peak));
+    column("latency p50", &|queue| latency(queue.latency.p50));
+    column("p99", &|queue| latency(queue.latency.p99));
+    column("max", &|queue| latency(queue.latency.max));
+    titled("queues", &table)
+}
+
+/// Copies that tools' queues refused, by class; nothing where none did.
+fn refused(snapshot: &Snapshot) -> String {
+    let rows = snapshot.tools.iter().flat_map(|(name, tool)| {
+        Class::ALL.into_iter().map(move |class| (name, class, &tool.refused.0[class as usize])).filter(|row| row.2.total() > 0)
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["tool", "class", "dropped"]);
+    for (name, class, dropped) in &rows {
+        table.row(vec![(*name).clone(), class.name().to_owned(), grouped(dropped.total())]);
+    }
+    table.reasons(rows.iter().map(|row| row.2));
+    titled("classes", &table)
 }
 
 /// `down (link_down)`
@@ -161,7 +234,7 @@ pub fn groups(snapshot: &Snapshot) -> String {
     titled("groups", &table)
 }
 
-/// Wires: what became of the originals, by direction.
+/// Wires: what became of the originals, by direction, and of their queues.
 pub fn wires(snapshot: &Snapshot) -> String {
     let mut table = Table::new(&["wire", "from", "to", "received", "forwarded", "bytes", "dropped"]);
     for (name, wire) in &snapshot.wires {
@@ -171,7 +244,16 @@ pub fn wires(snapshot: &Snapshot) -> String {
             table.row(row);
         }
     }
-    titled("wires", &table)
+    table.reasons(snapshot.wires.iter().flat_map(|(_, wire)| [&wire.a_to_b.dropped, &wire.b_to_a.dropped]));
+    let ways = snapshot.wires.iter().flat_map(|(name, wire)| [(name, "a-to-b", &wire.a_to_b), (name, "b-to-a", &wire.b_to_a)]);
+    let queues = ways.map(|(name, direction, way)| Queue {
+        name: format!("{name}:{direction}"),
+        depth: way.queue_depth,
+        peak: way.queue_peak,
+        latency: way.latency_ns,
+    });
+    let parts = [titled("wires", &table), queue_table("wire", queues)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// Lcores: how they spent their turns.
@@ -301,6 +383,25 @@ mod tests {
     fn shares_are_shown_with_four_digits_that_count() {
         let shown = [1.0, 0.5, 0.1, 1.0 / 3.0, 1.0 / 120.0, 1e-6, 0.99996, 1.0 / 4_294_967_295.0].map(significant);
         assert_eq!(shown, ["1", "0.5", "0.1", "0.3333", "0.008333", "0.000001", "1", "0.0000000002328"]);
+    }
+
+    #[test]
+    fn times_have_the_unit_that_leaves_them_short() {
+        let shown = [0, 999, 1000, 159_279, 999_949, 999_950, 12_345_678, 2_500_000_000, 3_600_000_000_000].map(time);
+        assert_eq!(shown, ["0 ns", "999 ns", "1.0 µs", "159.3 µs", "999.9 µs", "1.0 ms", "12.3 ms", "2.5 s", "3600.0 s"]);
+        assert!(shown.iter().all(|time| is_numeric(time)) && !is_numeric("ids") && !is_numeric("s"));
+    }
+
+    #[test]
+    fn columns_with_nothing_to_say_are_left_out() {
+        let mut table = Table::new(&["tool"]);
+        ["ids", "recorder"].iter().for_each(|name| table.row(vec![(*name).to_owned()]));
+        table.column("alarms", vec![String::new(), String::new()]);
+        table.column("max", vec!["12.3 ms".to_owned(), String::new()]);
+        table.column("congested", vec!["0".to_owned(), "0".to_owned()]);
+        let mut out = String::new();
+        table.render(&mut out);
+        assert_eq!(out, "  tool          max\n  ids       12.3 ms\n  recorder\n");
     }
 
     #[test]

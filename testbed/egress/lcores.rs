@@ -55,6 +55,51 @@ fn a_queue_that_stays_full_raises_an_alarm() {
 }
 
 #[test]
+fn tables_show_what_queues_and_classes_lost_with_alarms_and_latency() {
+    let broker = Broker::new();
+    broker.pcap("in.pcap", &packets(3000, 64, &[1, 2]));
+    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+         port attach stuck0 net_ring0 rxq 0
+         tool create stuck port stuck0 queue 100 alarm 80% hold 300ms
+         tool create well discard
+         rule create 10 from in0 match \"udp dst port 1\" class high to stuck,well
+         rule create 20 from in0 match \"udp dst port 2\" class low to stuck";
+    let (last, output) = broker.run_with(pipeline, &["--exit-idle", "1500ms"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    // the words of a row by the head of its column; heads are set apart by two spaces
+    let cells = |line: &str| -> Vec<String> {
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    };
+    let tables: Vec<Vec<Vec<String>>> = text.split("\n\n").map(|table| table.lines().map(cells).collect()).collect();
+    let table = |head: &str| tables.iter().find(|table| table[0].join("|") == head).unwrap_or_else(|| panic!("{head} in\n{text}"));
+    let stuck = &last["tools"]["stuck"];
+    let dropped = u64_of(&stuck["dropped"]["congested"]).to_string();
+    let rows = table("tool|state|requested|sent|bytes|dropped|congested|alarms");
+    assert_eq!(rows[1][5..], [dropped.as_str(), &dropped, "queue"].map(with_comma), "{text}");
+    assert_eq!(rows[2].len(), 7, "a tool without an alarm has none: {text}");
+    // neither a tool that discards nor a queue that is empty has anything to show
+    let rows = table("tool|queue peak|latency p50|p99|max");
+    assert_eq!((rows.len(), rows[1][..2].join(" ")), (2, "stuck 100".to_owned()), "{text}");
+    let is_time = |cell: &String| [" ns", " µs", " ms", " s"].iter().any(|unit| cell.ends_with(unit));
+    assert!(rows[1].len() == 5 && rows[1][2..].iter().all(is_time), "{text}");
+    let rows = table("tool|class|dropped|congested");
+    let expected = ["high", "low"].map(|class| {
+        let refused = with_comma(&u64_of(&stuck["refused"][class]["congested"]).to_string());
+        vec!["stuck".to_owned(), class.to_owned(), refused.clone(), refused]
+    });
+    assert_eq!(rows[1..], expected, "{text}");
+}
+
+/// `1234` as tables have it.
+fn with_comma(number: &str) -> String {
+    if number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("{},{}", &number[..1], &number[1..])
+    } else {
+        number.to_owned()
+    }
+}
+
+#[test]
 fn a_stuck_worker_is_named_and_does_not_hold_up_the_end() {
     let broker = Broker::new();
     let fifo = broker.path("in.fifo");

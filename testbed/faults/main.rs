@@ -11,6 +11,7 @@ mod clocks;
 mod devices;
 mod lcores;
 mod memif;
+mod mtu;
 mod soak;
 
 use std::process::Command;

@@ -30,6 +30,8 @@ fn what_waits_while_statistics_are_cleared_is_accounted_for_at_the_end() {
     // what waited then is dropped by the drain: the identities of the last snapshot are checked here
     let run = prompt.quit();
     assert!(run.output.contains("\non their way: ") && !run.output.contains("NOT BALANCED"), "{}", run.output);
+    let waits = |line: &&str| line.split_whitespace().take(3).eq(["tool", "waiting", "queue"]);
+    assert_eq!(run.output.lines().filter(waits).count(), 1, "shown while copies wait, not at the end: {}", run.output);
     assert!(run.count("/tools/slow/dropped/rate_limited") > 3000);
     assert_eq!(run.count("/ports/src/received"), run.count("/packets/received"));
 }
