@@ -110,7 +110,7 @@ struct Seat {
 
 impl Seat {
     /// Waits for a quiet turn that began after the call. Whether there was one.
-    fn rests(&self, deadline: Instant) -> bool {
+    fn rests(&self, grace: &Grace) -> bool {
         // the turn that is on its way may have begun before
         let mut enough = self.quiet_turns.load(Ordering::Acquire).saturating_add(2);
         loop {
@@ -118,13 +118,34 @@ impl Seat {
             if turns >= enough {
                 return true;
             }
-            if Instant::now() > deadline {
+            if self.running.as_ref().is_none_or(|running| grace.is_over(running)) {
                 return false;
             }
             // after a turn that was not quiet they count from 0
             enough = enough.min(turns.saturating_add(2));
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+}
+
+/// How long a worker may take. Time in which others keep it from its CPU is not counted.
+struct Grace {
+    begun: Instant,
+    limit: Duration,
+    /// How long it had waited for its CPU before.
+    waited: Duration,
+}
+
+impl Grace {
+    /// From now on.
+    fn new(seat: &Seat, limit: Duration) -> Self {
+        let waited = seat.running.as_ref().map_or(Duration::ZERO, Running::waited_for_cpu);
+        Self { begun: Instant::now(), limit, waited }
+    }
+
+    fn is_over(&self, running: &Running<Worker>) -> bool {
+        let excused = || running.waited_for_cpu().saturating_sub(self.waited).min(LONGEST_EXCUSE);
+        self.begun.elapsed() >= self.limit && self.begun.elapsed() >= self.limit + excused()
     }
 }
 
@@ -155,7 +176,7 @@ pub const RETURN_LIMIT: Duration = Duration::from_secs(5);
 const LONGEST_EXCUSE: Duration = Duration::from_secs(30);
 const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
-/// How long a drain may take before what waits is given up and counted.
+/// How long a drain may take before what waits is given up and counted, besides the time in which a worker waits for its CPU.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Broker {
@@ -174,7 +195,8 @@ impl Broker {
         self.phase.set(Phase::Running);
     }
 
-    /// Stops receiving and waits, at most `limit`, until nothing waits for a tool. Whether everything was sent.
+    /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
+    /// CPUs. Whether everything was sent.
     /// Wires with a bypass keep forwarding.
     pub fn pause(&self, limit: Duration) -> bool {
         self.rest(Phase::Paused, limit)
@@ -182,12 +204,12 @@ impl Broker {
 
     fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
-        let deadline = Instant::now() + limit;
+        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
         // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
         // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
         for _stage in 0..3 {
-            for seat in &self.seats {
-                if !seat.rests(deadline) {
+            for (seat, grace) in self.seats.iter().zip(&graces) {
+                if !seat.rests(grace) {
                     return false;
                 }
             }
@@ -478,14 +500,10 @@ impl Broker {
         self.rest(Phase::Draining, DRAIN_LIMIT);
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
-        let begun = Instant::now();
-        let waited = self.seats.iter().map(|seat| seat.running.as_ref().map_or(Duration::ZERO, Running::waited_for_cpu));
-        let waited: Vec<Duration> = waited.collect();
-        for ((seat, counters), waited) in self.seats.iter_mut().zip(&self.counters).zip(waited) {
+        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();
+        for ((seat, counters), grace) in self.seats.iter_mut().zip(&self.counters).zip(graces) {
             if let Some(running) = seat.running.take() {
-                // a worker that others keep from its CPU is not stuck
-                let excused = || running.waited_for_cpu().saturating_sub(waited).min(LONGEST_EXCUSE);
-                while !running.is_finished() && (begun.elapsed() < RETURN_LIMIT || begun.elapsed() < RETURN_LIMIT + excused()) {
+                while !running.is_finished() && !grace.is_over(&running) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 if !running.is_finished() {

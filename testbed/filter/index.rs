@@ -428,6 +428,23 @@ fn a_cut_packet_behind_packets_of_other_rules_disturbs_nothing() {
     }
 }
 
+#[test]
+fn rules_that_all_ask_for_the_same_values_match_together_however_many_they_are() {
+    // too many fields for a hash or a table of pairs, behind a header of any length
+    let tests: Vec<String> = (0..12).map(|at| format!("tcp[{}] = {at}", 2 * at)).collect();
+    let expression = tests.join(" and ");
+    let mut bytes = [&[2; 12][..], &[8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
+    bytes.extend((0..24).map(|at| at / 2));
+    let mut other = bytes.clone();
+    other[34 + 8] += 1;
+    for count in [1, 2, 63, 64, 65, 200, 1500] {
+        let mut rules = Rules::new(std::iter::repeat_n(expression.clone(), count));
+        assert!(rules.residual.is_empty(), "all rules are in the index");
+        let packets = [bytes.clone(), other.clone(), bytes[..40].to_vec()];
+        assert_eq!(rules.compare(&whole(&packets)), count);
+    }
+}
+
 /// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
 fn program() -> impl Strategy<Value = Vec<Insn>> {
     let codes = vec![

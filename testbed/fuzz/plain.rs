@@ -7,6 +7,8 @@ mod capture;
 mod copies;
 #[path = "bodies/filter.rs"]
 mod filter;
+#[path = "bodies/index.rs"]
+mod index;
 #[path = "bodies/lang.rs"]
 mod lang;
 #[path = "bodies/layers.rs"]
@@ -29,6 +31,7 @@ fn replay(target: &str, body: fn(&[u8])) {
 fn what_once_failed_passes() {
     replay("filter_verify", filter::verify);
     replay("filter_native", filter::native);
+    replay("filter_index", index::judge);
     replay("layers", layers::layers);
     replay("capture", capture::read_anything);
     replay("copies", copies::copies);
@@ -83,5 +86,15 @@ proptest! {
     #[test]
     fn no_input_makes_engines_differ(bytes in inputs()) {
         filter::native(&bytes);
+    }
+}
+
+proptest! {
+    // each is an input of some hundred filters
+    #![proptest_config(ProptestConfig { cases: cases().cases.div_ceil(20), ..cases() })]
+
+    #[test]
+    fn no_input_makes_the_index_differ_from_its_filters(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        index::judge(&bytes);
     }
 }

@@ -339,7 +339,8 @@ fn thread_of(program: u32, name: &str) -> Option<String> {
     threads.into_iter().find(is_named).and_then(|thread| thread.file_name().into_string().ok())
 }
 
-/// Gives the worker the CPU only when nobody else wants it, and has another program want it for some seconds.
+/// Gives the worker the CPU only when nobody else wants it, and has another program want it for some seconds; then it has its share
+/// again.
 fn starve(worker: &str) -> bool {
     let is_done = |command: &mut Command| command.output().is_ok_and(|said| said.status.success());
     let asked = Command::new("taskset").args(["-pc", worker]).output();
@@ -350,7 +351,7 @@ fn starve(worker: &str) -> bool {
     };
     is_done(Command::new("chrt").args(["-i", "-p", "0", worker])) && {
         let _ = Command::new("taskset").args(["-c", &cpu, "timeout", "4", "sh", "-c", "while :; do :; done"]).status();
-        true
+        is_done(Command::new("chrt").args(["-o", "-p", "0", worker]))
     }
 }
 
@@ -373,7 +374,7 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
         return;
     }
     assert!(!run.log.contains("heartbeat_lost"), "{}", run.log);
-    assert_eq!(run.count("/tools/looped/heartbeat/lost"), 0);
+    assert_eq!(run.count("/tools/looped/heartbeat/lost"), 0, "{}", run.log);
     assert!(run.count("/tools/looped/heartbeat/returned") > 10);
 }
 
@@ -401,4 +402,23 @@ fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
         println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
     }
     assert_eq!(run.count("/packets/received"), 1200, "{}", run.log);
+}
+
+#[test]
+fn what_waits_for_a_tool_is_sent_at_the_end_though_the_worker_gets_no_cpu() {
+    let bench = Bench::new();
+    bench.write("in.pcap", std::iter::repeat_n(&udp(1, [198, 18, 0, 1], 4000, 64)[..], 2000));
+    // a second's worth
+    let pipeline = "port attach in net_pcap0,rx_pcap=@/in.pcap
+        port attach out net_null0 rxq 0
+        tool create slow port out queue 2000 rate 2kpps burst 10ms
+        rule create 10 from in to slow";
+    let child = bench.command(pipeline, &["--duration", "300ms", "--interval", "20ms"]).spawn().expect("the program starts");
+    bench.wait_for_packets();
+    let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
+    let run = bench.finish(child.wait_with_output().expect("the program ends"));
+    if !is_starved {
+        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+    }
+    assert_eq!((run.count("/packets/received"), run.count("/tools/slow/sent")), (2000, 2000), "{}", run.log);
 }

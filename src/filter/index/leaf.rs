@@ -348,14 +348,17 @@ impl<const W: usize> BitVectors<W> {
             let value = tested.first().and_then(|test| test.1.single());
             value.filter(|_| tested.len() == paths.len() && tested.iter().all(|test| test.1.single() == value))
         };
+        // At least one field gives vectors: without any, a line would have bits that stand for no path.
+        let kept = by_field.keys().copied().find(|field| alike(&by_field[field]).is_none()).or(by_field.keys().next().copied());
+        let alike = |field: usize, tested: &[(usize, &ValueSet)]| if kept == Some(field) { None } else { alike(tested) };
         let (demanded, values): (Vec<Field>, Vec<u32>) =
-            by_field.iter().filter_map(|(&field, tested)| Some((fields[field], alike(tested)?))).unzip();
+            by_field.iter().filter_map(|(&field, tested)| Some((fields[field], alike(field, tested)?))).unzip();
         let (words, places) = WordLoad::join(&demanded);
         let mut demands: Vec<(WordLoad, u64)> = words.into_iter().map(|word| (word, 0)).collect();
         for (value, (word, shift)) in values.into_iter().zip(places) {
             demands[word].1 |= u64::from(value) << shift;
         }
-        by_field.retain(|_, tested| alike(tested).is_none());
+        by_field.retain(|&field, tested| alike(field, tested).is_none());
         let vector_fields = by_field.into_iter().map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
         let summary_words = paths.len().div_ceil(64 * W).div_ceil(64);
         BitVectors { demands, fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
