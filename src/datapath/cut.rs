@@ -10,12 +10,19 @@
 
 use super::burst::MAX_BURST;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
+use crate::dpdk::port::argument;
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6::{self, Ipv6};
 use crate::headers::{ethernet, vlan};
 
 const SLOT: u32 = 2048;
 const BEFORE_FRAME: u32 = 66;
+
+/// The slots of net_af_packet's rings, in bytes; of devices of other drivers `None`.
+pub fn slot(devargs: &str) -> Option<u32> {
+    let is_its = devargs.starts_with("net_af_packet");
+    is_its.then(|| argument(devargs, "framesz").and_then(|size| size.parse().ok()).unwrap_or(SLOT))
+}
 
 /// The longest frame that comes whole, in bytes from the Ethernet header on, without a VLAN tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,9 +31,7 @@ pub struct Longest(pub u32);
 impl Longest {
     /// By the device that a port is; `None` for those that do not cut.
     pub fn of(devargs: &str) -> Option<Self> {
-        let mut arguments = devargs.strip_prefix("net_af_packet")?.split(',');
-        let slot = arguments.find_map(|argument| argument.strip_prefix("framesz=")?.parse().ok()).unwrap_or(SLOT);
-        Some(Self(slot.saturating_sub(BEFORE_FRAME)))
+        Some(Self(slot(devargs)?.saturating_sub(BEFORE_FRAME)))
     }
 
     /// Frames of a burst that were cut.

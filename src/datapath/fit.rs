@@ -2,15 +2,17 @@
 //!
 //! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory. Their drivers hand frames
 //! to the kernel, which takes none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame
-//! differs: net_pcap and net_tap offer it again for ever, so that nothing behind it leaves; net_af_packet drops it; net_af_xdp
-//! writes behind a buffer of its own, which has room for one mbuf's bytes. net_memif hands its peer 2048 bytes of what was there
+//! differs: net_pcap and net_tap offer it again for ever, so that nothing behind it leaves; net_af_packet drops it, as it does
+//! what does not fit a slot of its ring, and counts it as sent; net_af_xdp writes behind a buffer of its own, which has room for one
+//! mbuf's bytes. net_memif hands its peer 2048 bytes of what was there
 //! before in place of a packet of no length. So these are kept from them.
 //!
 //! # Source
-//! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `pmd_tx_burst` (tap), `af_xdp_tx_zc`,
-//! `eth_memif_tx`.
+//! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `eth_af_packet_tx`, `pmd_tx_burst` (tap),
+//! `af_xdp_tx_zc`, `eth_memif_tx`.
 
 use super::burst::Selection;
+use super::cut::slot;
 use crate::dpdk::mbuf::Shared;
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::argument;
@@ -34,6 +36,8 @@ pub struct Unfit {
 
 const SHORTEST: u32 = ethernet::HEADER_LEN as u32;
 const TAG: u32 = vlan::TAG_LEN as u32;
+/// Of a slot of net_af_packet's, in front of a frame that is sent: the header of version 2, without the socket address.
+const BEFORE_SENT: u32 = 32;
 /// What net_tap takes beyond its MTU: a header, a frame check sequence and a tag.
 const TAP_ROOM: u32 = SHORTEST + 4 + TAG;
 
@@ -48,7 +52,11 @@ impl Fit {
         if !(is("net_tap") || is_interface && ["net_pcap", "net_af_packet", "net_af_xdp"].iter().any(|driver| is(driver))) {
             return None;
         }
-        let most = if is("net_af_xdp") { u32::from(DATA_ROOM) } else { u32::MAX };
+        let most = match slot(devargs) {
+            Some(slot) => slot.saturating_sub(BEFORE_SENT),
+            None if is("net_af_xdp") => u32::from(DATA_ROOM),
+            None => u32::MAX,
+        };
         let with = |room: u32| mtu.map_or(most, |mtu| mtu.saturating_add(room).min(most));
         Some(if is("net_tap") {
             Self { shortest: SHORTEST, longest: with(TAP_ROOM), longest_tagged: with(TAP_ROOM) }
@@ -86,6 +94,8 @@ mod tests {
         assert_eq!(fit("net_pcap0,iface=eth0", Some(1500)), Some((1514, 1518)));
         assert_eq!(fit("net_pcap0,rx_pcap=a.pcap,tx_iface=eth0", Some(9000)), Some((9014, 9018)));
         assert_eq!(fit("net_af_packet1,iface=eth0", Some(1500)), Some((1514, 1518)));
+        assert_eq!(fit("net_af_packet1,iface=eth0", Some(9000)), Some((2016, 2016)));
+        assert_eq!(fit("net_af_packet1,iface=eth0,framesz=1024", Some(1500)), Some((992, 992)));
         assert_eq!(fit("net_af_xdp0,iface=eth0", Some(3000)), Some((2048, 2048)));
         assert_eq!(fit("net_af_xdp0,iface=eth0", None), Some((2048, 2048)));
         assert_eq!(fit("net_tap0", Some(1500)), Some((1522, 1522)));

@@ -93,6 +93,28 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
     }
 }
 
+#[test]
+fn what_does_not_fit_a_slot_of_the_ring_with_the_kernel_is_not_counted_as_sent() {
+    let Some(pair) = Pair::new('s') else { return };
+    ["near", "far"].iter().for_each(|side| set_mtu(&pair, side, 9000));
+    for (more, longest) in [("", 2016), (",framesz=1024,blocksz=4096", 992)] {
+        let bench = Bench::inside(&pair.far);
+        bench.write("in.pcap", frames(&[60, longest, longest + 1, 9014], 200).iter().map(Vec::as_slice));
+        let before = came(&pair);
+        let run = bench.run(
+            &format!(
+                "port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
+                port attach near net_af_packet0,iface=near{more} rxq 0
+                tool create send port near
+                rule create 10 from src to send"
+            ),
+            &[],
+        );
+        let counts = (run.count("/tools/send/sent"), dropped(&run, "send", "oversize"));
+        assert_eq!((counts, came(&pair) - before), ((100, 100), 100), "{more}: {}", run.log);
+    }
+}
+
 /// Lowers the MTU while short and long frames wait for a tool with these `options`.
 fn lower_while_frames_wait(letter: char, options: &str) {
     let Some(pair) = Pair::new(letter) else { return };
