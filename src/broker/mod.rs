@@ -25,7 +25,7 @@ use crate::datapath::fit::Fit;
 use crate::datapath::flow_table::Secret;
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
-use crate::dpdk::lcore::Running;
+use crate::dpdk::lcore::{CpuUse, Running};
 use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
@@ -110,7 +110,7 @@ struct Seat {
 
 impl Seat {
     /// Waits for a quiet turn that began after the call. Whether there was one.
-    fn rests(&self, grace: &Grace) -> bool {
+    fn rests(&self, grace: &mut Grace) -> bool {
         // the turn that is on its way may have begun before
         let mut enough = self.quiet_turns.load(Ordering::Acquire).saturating_add(2);
         loop {
@@ -134,18 +134,27 @@ struct Grace {
     limit: Duration,
     /// How long it had waited for its CPU before.
     waited: Duration,
+    /// How long it had run when it was last seen to have run more, and when that was.
+    ran: (Duration, Instant),
 }
 
 impl Grace {
     /// From now on.
     fn new(seat: &Seat, limit: Duration) -> Self {
-        let waited = seat.running.as_ref().map_or(Duration::ZERO, Running::waited_for_cpu);
-        Self { begun: Instant::now(), limit, waited }
+        let CpuUse { ran, waited, .. } = seat.running.as_ref().map(Running::cpu_use).unwrap_or_default();
+        let begun = Instant::now();
+        Self { begun, limit, waited, ran: (ran, begun) }
     }
 
-    fn is_over(&self, running: &Running<Worker>) -> bool {
-        let excused = || running.waited_for_cpu().saturating_sub(self.waited).min(LONGEST_EXCUSE);
-        self.begun.elapsed() >= self.limit && self.begun.elapsed() >= self.limit + excused()
+    /// To be asked again and again.
+    fn is_over(&mut self, running: &Running<Worker>) -> bool {
+        let cpu = running.cpu_use();
+        if self.ran.0 != cpu.ran || !cpu.wants_more {
+            self.ran = (cpu.ran, Instant::now());
+        }
+        // the kernel adds a wait once it is over
+        let excused = cpu.waited.saturating_sub(self.waited) + self.ran.1.elapsed();
+        self.begun.elapsed() >= self.limit + excused.min(LONGEST_EXCUSE)
     }
 }
 
@@ -204,11 +213,11 @@ impl Broker {
 
     fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
-        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
+        let mut graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
         // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
         // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
         for _stage in 0..3 {
-            for (seat, grace) in self.seats.iter().zip(&graces) {
+            for (seat, grace) in self.seats.iter().zip(&mut graces) {
                 if !seat.rests(grace) {
                     return false;
                 }
@@ -501,7 +510,7 @@ impl Broker {
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
         let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();
-        for ((seat, counters), grace) in self.seats.iter_mut().zip(&self.counters).zip(graces) {
+        for ((seat, counters), mut grace) in self.seats.iter_mut().zip(&self.counters).zip(graces) {
             if let Some(running) = seat.running.take() {
                 while !running.is_finished() && !grace.is_over(&running) {
                     std::thread::sleep(Duration::from_millis(1));

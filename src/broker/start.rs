@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clocks::{Clocks, KERNEL, NicClock, PortClock};
 use super::device::Device;
@@ -117,6 +117,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(plan.ports.iter().filter_map(long_frames));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
+    wait_for_links(&plan, &ports);
     let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu)).collect();
@@ -953,6 +954,20 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
         }
     }
     neighbourhood
+}
+
+/// How long ports that were just started may take to have a link.
+const LINK_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
+fn wait_for_links(plan: &Plan, ports: &[Device]) {
+    let ways = plan.wires.iter().flat_map(|wire| wire.ports);
+    let tools = plan.tools.iter().filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
+    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port.0]).collect();
+    let begun = Instant::now();
+    while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.

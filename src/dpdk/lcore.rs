@@ -19,6 +19,17 @@ pub struct Running<T> {
     thread: Arc<AtomicI32>,
 }
 
+/// What a thread has had of its CPU.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct CpuUse {
+    /// How long it ran, as of the kernel's last tick.
+    pub ran: Duration,
+    /// How long it waited, while others had its CPU, each time until it ran again.
+    pub waited: Duration,
+    /// It runs, or waits.
+    pub wants_more: bool,
+}
+
 /// Runs `work` on `lcore` until it returns. The lcore is one of the workers that EAL was started with, and idle.
 ///
 /// # Errors
@@ -86,13 +97,18 @@ impl<T> Running<T> {
         self.outcome.lock().is_ok_and(|outcome| outcome.is_some())
     }
 
-    /// How long the thread has waited for its CPU while others had it; zero where the kernel does not say.
+    /// What the thread has had of its CPU; of a kernel that does not say, nothing.
     /// # Source
-    /// Linux, Documentation/scheduler/sched-stats.rst: the second number of `/proc/PID/schedstat`, in nanoseconds.
-    pub fn waited_for_cpu(&self) -> Duration {
-        let path = format!("/proc/self/task/{}/schedstat", self.thread.load(Ordering::Relaxed));
-        let waited_ns = std::fs::read_to_string(path).ok().and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
-        Duration::from_nanos(waited_ns.unwrap_or(0))
+    /// Linux, Documentation/scheduler/sched-stats.rst: `/proc/PID/schedstat`, in nanoseconds; proc_pid_stat(5).
+    pub fn cpu_use(&self) -> CpuUse {
+        let task = format!("/proc/self/task/{}", self.thread.load(Ordering::Relaxed));
+        let read = |file: &str| std::fs::read_to_string(format!("{task}/{file}")).unwrap_or_default();
+        let schedstat = read("schedstat");
+        let mut times = schedstat.split_whitespace().map(|ns| Duration::from_nanos(ns.parse().unwrap_or(0)));
+        let (ran, waited) = (times.next().unwrap_or_default(), times.next().unwrap_or_default());
+        // the state stands behind the name, which may hold anything
+        let wants_more = read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'));
+        CpuUse { ran, waited, wants_more }
     }
 
     /// Waits for the function and gives what it returned.

@@ -89,7 +89,7 @@ fn udp_checksums_that_a_port_computes_are_right_and_the_frames_inside_untouched(
             ),
             &[],
         );
-        assert_eq!(account.number("tools/t/sent"), all.len() as u64, "{words}");
+        assert_eq!(account.number("tools/t/sent"), all.len() as u64, "{words}: {}", account.last()["tools"]["t"]);
         let heard = tap.heard(&lab, all.len());
         drop(tap);
         let file = lab.path("out.pcap");
