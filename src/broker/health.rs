@@ -102,7 +102,7 @@ impl ToolState {
 pub enum Reason {
     /// The port has no link, or is gone.
     LinkDown,
-    /// The capture's file could not be written.
+    /// The file could not be written.
     WriteError,
     /// The port accepts no packets though some are waiting.
     Stalled,
@@ -167,7 +167,7 @@ pub enum Observation {
         accepted: u64,
         waiting: u64,
     },
-    /// The capture's file could not be written: it never will be.
+    /// The tool's file could not be written: it never will be.
     WriteFailed,
     NextHop {
         is_resolved: bool,
@@ -239,6 +239,12 @@ impl Health {
 
     pub fn state(&self) -> ToolState {
         self.state
+    }
+
+    /// Whether its port is worth offering copies that wait: one that is stalled shows so that it takes packets again, while what a
+    /// driver takes without a link, or for a file that cannot be written, may be lost.
+    pub fn can_send(&self) -> bool {
+        self.link_is_up && !self.has_write_failed
     }
 
     /// What groups make of it.

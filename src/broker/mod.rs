@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod reload;
 pub mod start;
 pub mod watch;
+pub mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,7 @@ use recorder::Recorder;
 use reload::{Fixed, Retiring};
 use start::Press;
 use watch::Watch;
+use written::Written;
 
 pub use start::start;
 
@@ -71,6 +73,8 @@ pub struct Broker {
     reports: Vec<Vec<EndpointReport>>,
     /// The writers of capture tools.
     recorders: Vec<Recorder>,
+    /// By port: the files that net_pcap writes.
+    written: Vec<Option<Written>>,
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
     press: Press,
@@ -290,7 +294,16 @@ impl Broker {
             log.extend(self.watch.observe(recorder.tool, Observation::WriteFailed, now_ns));
             Some(format!("tool {}: {failure}", self.plan.tools[recorder.tool.0].name))
         });
-        let failures: Vec<String> = replays.chain(captures).collect();
+        let mut failures: Vec<String> = replays.chain(captures).collect();
+        for (index, (written, device)) in self.written.iter_mut().zip(&self.ports).enumerate() {
+            let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else { continue };
+            written.look(&device.stats());
+            let Some(failure) = written.failure() else { continue };
+            failures.push(format!("port {}: {failure}", device.name()));
+            for tool in tools_on(&self.plan, PortId(index)) {
+                log.extend(self.watch.observe(tool, Observation::WriteFailed, now_ns));
+            }
+        }
         for failure in failures {
             if !self.failures.contains(&failure) {
                 log.push(format!("alarm raised: {failure}"));
@@ -319,7 +332,7 @@ impl Broker {
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
         self.cleared = Some(self.totals().at_rest());
-        self.cleared_drivers = self.ports.iter().map(Device::stats).collect();
+        self.cleared_drivers = (0..self.ports.len()).map(|port| self.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
@@ -329,6 +342,13 @@ impl Broker {
         if self.plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
     }
 
+    /// What a port's driver counts, and what of it is missing in the file that it wrote.
+    fn driver_stats(&self, port: usize) -> DriverStats {
+        let stats = self.ports[port].stats();
+        let missing = self.written[port].as_ref().map_or(0, Written::missing);
+        DriverStats { tx_errors: stats.tx_errors + missing, ..stats }
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let all = self.totals();
         let balanced = all.is_balanced();
@@ -336,7 +356,10 @@ impl Broker {
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: self.cleared_drivers.get(index).map_or_else(|| port.stats(), |cleared| port.stats().since(cleared)),
+            driver: self
+                .cleared_drivers
+                .get(index)
+                .map_or_else(|| self.driver_stats(index), |cleared| self.driver_stats(index).since(cleared)),
             replay: port.replay(),
             clock: self.clock_of(PortId(index)),
             terminate: TerminateState::of(&self.reports[index]),
@@ -532,8 +555,20 @@ impl Broker {
         }
         if failed.is_ok() {
             self.close_captures();
+            self.judge_written();
         }
         failed
+    }
+
+    /// Looks a last time at what net_pcap wrote, and counts what is missing. Every worker has stopped.
+    fn judge_written(&mut self) {
+        self.watch_files(clock::now_ns());
+        for (written, device) in self.written.iter_mut().zip(&self.ports) {
+            let Some(written) = written.as_mut().filter(|written| written.failure().is_some()) else { continue };
+            if let Some(count) = written.count(&device.stats()) {
+                self.failures.push(format!("port {}: {count}", device.name()));
+            }
+        }
     }
 
     /// Ends the captures' files. What a writer could not write in time is counted as congested.
@@ -557,6 +592,12 @@ impl Broker {
         }
         self.watch_files(clock::now_ns());
     }
+}
+
+/// The tools that send copies by a port.
+fn tools_on(plan: &Plan, port: PortId) -> impl Iterator<Item = ToolId> {
+    let tools = plan.tools.iter().enumerate().filter(move |(_, tool)| tool.wire.is_none() && tool.output == Output::Port(port));
+    tools.map(|(index, _)| ToolId(index))
 }
 
 impl Drop for Broker {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -159,6 +159,14 @@ fn refused_thread(error: io::Error) -> Error {
     Error::Refused(format!("a capture's writer cannot be started: {error}"))
 }
 
+/// A file that was removed takes all that is written, for nobody.
+fn is_there(file: Option<&File>) -> io::Result<()> {
+    match file.map(File::metadata).transpose()? {
+        Some(metadata) if metadata.nlink() == 0 => Err(io::Error::other("the file was removed while it was written")),
+        _ => Ok(()),
+    }
+}
+
 impl Scribe {
     fn run(mut self, target: Target, names: Vec<String>, path: &Path) {
         let written = target.open().and_then(|file| self.write(file, names));
@@ -171,6 +179,7 @@ impl Scribe {
 
     /// Writes until everything is written that workers gave before the close.
     fn write(&mut self, file: File, names: Vec<String>) -> io::Result<()> {
+        let watched = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
         let mut writer = Writer::pcapng(file, ByteOrder::NATIVE)?;
         for name in names {
             writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name)))?;
@@ -180,18 +189,21 @@ impl Scribe {
         loop {
             let is_closing = self.state.is_closing.load(Ordering::Acquire);
             let mut round = Round::default();
-            let has_batches =
-                match self.write_round(&mut writer, is_closing, &mut round).and_then(|has| writer.flush().map(|()| has)) {
-                    Ok(has_batches) => has_batches,
-                    Err(error) => {
-                        let mut held = 0;
-                        if let Some(order) = &mut self.order {
-                            order.release_all(&mut |_| held += 1);
-                        }
-                        self.drop_copies(round.packets + held);
-                        return Err(error);
+            let written = self.write_round(&mut writer, is_closing, &mut round).and_then(|has_batches| {
+                writer.flush()?;
+                if round.packets > 0 || is_closing { is_there(watched.as_ref()).map(|()| has_batches) } else { Ok(has_batches) }
+            });
+            let has_batches = match written {
+                Ok(has_batches) => has_batches,
+                Err(error) => {
+                    let mut held = 0;
+                    if let Some(order) = &mut self.order {
+                        order.release_all(&mut |_| held += 1);
                     }
-                };
+                    self.drop_copies(round.packets + held);
+                    return Err(error);
+                }
+            };
             if has_batches || round.packets > 0 {
                 rest = REST;
                 if !self.count(|counters, tool| {

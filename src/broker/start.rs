@@ -16,6 +16,7 @@ use super::probe::Prober;
 use super::recorder::Recorder;
 use super::reload::Fixed;
 use super::watch::Watch;
+use super::written::{Written, pipe_note};
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::burst::MAX_BURST;
@@ -115,6 +116,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         }
     }
     notes.extend(plan.ports.iter().filter_map(long_frames));
+    notes.extend(plan.ports.iter().filter_map(pipe_note));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     wait_for_links(&plan, &ports);
@@ -142,6 +144,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         clocks,
         reports,
         recorders: Vec::new(),
+        written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         failures: Vec::new(),
         eal: None,
         guards: Guards::default(),

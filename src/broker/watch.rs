@@ -140,6 +140,7 @@ impl Watch {
             cell: Arc::new(LiveCell::new(Live {
                 rules_on: [].into(),
                 tools_up: [].into(),
+                can_send: [].into(),
                 go_straight: [].into(),
                 tables: [].into(),
                 next_hops: [].into(),
@@ -328,10 +329,13 @@ impl Watch {
         }
     }
 
-    /// Whether the tool's state changed.
+    /// Whether the tool's state changed, or what becomes of copies that wait for it.
     fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
         let tool = &mut self.tools[id.0];
-        let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else { return false };
+        let could_send = tool.health.can_send();
+        let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else {
+            return tool.health.can_send() != could_send;
+        };
         (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
         let name = &self.plan.tools[id.0].name;
         log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
@@ -407,6 +411,14 @@ impl Watch {
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
+            can_send: self
+                .plan
+                .tools
+                .iter()
+                .zip(&self.tools)
+                // the originals of a wire go their way whatever its health
+                .map(|(plan, tool)| plan.wire.is_some() || tool.health.can_send())
+                .collect(),
             go_straight: self
                 .plan
                 .inputs

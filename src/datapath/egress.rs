@@ -528,6 +528,14 @@ impl Line {
         sent.packets > 0
     }
 
+    /// What waits is not offered to the port.
+    #[cold]
+    fn hold(&mut self) {
+        if let Some(gate) = &mut self.gate {
+            gate.is_held_by_rate = false;
+        }
+    }
+
     /// The port took nothing: a frame that another worker handed over, or that was held to leave in order, when the MTU was
     /// lowered may stand at the front, and would for ever.
     #[cold]
@@ -674,7 +682,11 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
         let left = match outlet {
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
-                flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                if live.can_send[index] {
+                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                } else {
+                    line.hold();
+                }
                 line.len()
             }
             Outlet::Port { line, .. } => line.len(),

@@ -17,6 +17,8 @@ pub struct Live {
     pub rules_on: Box<[bool]>,
     /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it.
     pub tools_up: Box<[bool]>,
+    /// By tool: what waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
+    pub can_send: Box<[bool]>,
     /// By port: all packets go the same way, and every tool on it takes copies.
     pub go_straight: Box<[bool]>,
     /// By group.
@@ -97,6 +99,7 @@ mod tests {
         let live = |is_on| Live {
             rules_on: [is_on].into(),
             tools_up: [].into(),
+            can_send: [].into(),
             go_straight: [].into(),
             tables: [].into(),
             next_hops: [].into(),

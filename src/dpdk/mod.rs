@@ -10,6 +10,7 @@ pub mod frame;
 pub mod lcore;
 pub mod mbuf;
 pub mod mempool;
+mod missed;
 pub mod port;
 pub mod queue;
 pub mod ring;

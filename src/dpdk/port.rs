@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, check};
 use super::mempool::{DATA_ROOM, Mempool};
+use super::missed::{self, Missed};
 use super::queue::{RxQueue, TxQueue};
 use super::{Eal, EthdevId, QueueId, SocketId};
 
@@ -24,6 +25,8 @@ struct Attached {
     removed: Arc<AtomicBool>,
     /// The kernel's interface behind it.
     interface: Option<CString>,
+    /// What the kernel loses and the driver does not say.
+    missed: Missed,
 }
 
 /// A started port: alive as long as one of its queues is, then stopped.
@@ -87,7 +90,7 @@ pub struct DriverStats {
     pub tx_packets: u64,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
-    /// Packets that the NIC dropped because no descriptor was free.
+    /// Packets that the NIC, or the kernel, dropped because no descriptor, or place in a ring, was free.
     pub missed: u64,
     pub rx_errors: u64,
     pub tx_errors: u64,
@@ -165,6 +168,7 @@ impl Port {
         let c_devargs =
             CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
         super::error::take_log();
+        let sockets_before = missed::sockets();
         let before = ports_of(&c_devargs);
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
@@ -193,7 +197,11 @@ impl Port {
         // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
         unsafe { dpdk_sys::tl_eth_on_removal(id.0, Some(mark_removed), Arc::into_raw(Arc::clone(&removed)).cast_mut().cast()) };
         let interface = kernel_interface(devargs).and_then(|name| CString::new(name).ok());
-        Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed, interface })))
+        // libpcap knows names that are none of the kernel's, such as `any`
+        let interface = interface.filter(|name| interface_flags(name).is_some());
+        let missed = Missed::of(devargs);
+        missed.watch_sockets(&sockets_before);
+        Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed, interface, missed })))
     }
 
     pub fn id(&self) -> EthdevId {
@@ -221,6 +229,7 @@ impl Port {
         let what = || format!("port {}", self.0.name);
         let id = self.0.id.0;
         let info = &self.0.info;
+        let sockets_before = missed::sockets();
         for (asked, offered, word, call) in [
             (config.rx_queues, info.max_rx_queues, "rxq", "rte_eth_rx_queue_setup"),
             (config.tx_queues, info.max_tx_queues, "txq", "rte_eth_tx_queue_setup"),
@@ -281,6 +290,8 @@ impl Port {
         }
         // SAFETY: the port is configured and its queues are set up.
         check(what(), "rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
+        self.0.missed.watch_sockets(&sockets_before);
+        self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
             // A driver without the notion receives everything anyway.
             // SAFETY: the port is started.
@@ -327,7 +338,7 @@ impl Port {
     }
 
     /// State of the link, without waiting for it. Where the driver sits on an interface of the kernel, that must be running too:
-    /// net_af_packet itself never notices.
+    /// net_af_packet and net_pcap themselves never notice.
     pub fn link(&self) -> Link {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
@@ -366,7 +377,7 @@ impl Port {
             tx_packets: raw.opackets,
             rx_bytes: raw.ibytes,
             tx_bytes: raw.obytes,
-            missed: raw.imissed,
+            missed: raw.imissed + self.0.missed.packets(),
             rx_errors: raw.ierrors,
             tx_errors: raw.oerrors,
             no_mbuf: raw.rx_nombuf,
@@ -461,10 +472,17 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
     removed.store(true, Ordering::Relaxed);
 }
 
-/// The kernel's interface that a driver sends through, if it is one of those.
+/// The kernel's interface that a driver sends through, or only receives by, if it is one of those.
 fn kernel_interface(devargs: &str) -> Option<&str> {
-    let is_on_kernel = devargs.starts_with("net_af_packet") || devargs.starts_with("net_af_xdp");
-    argument(devargs, "iface").filter(|_| is_on_kernel)
+    let arguments: &[&str] = if devargs.starts_with("net_af_packet") || devargs.starts_with("net_af_xdp") {
+        &["iface"]
+    } else if devargs.starts_with("net_pcap") {
+        // where two differ, what is sent is what a link that is down loses
+        &["iface", "tx_iface", "rx_iface", "rx_iface_in"]
+    } else {
+        &[]
+    };
+    arguments.iter().find_map(|name| argument(devargs, name))
 }
 
 /// The value that devargs give a device's argument, the first where there are several.
@@ -473,31 +491,35 @@ pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Whether the kernel's interface is there, is up and has a carrier.
+fn interface_is_running(name: &CStr) -> bool {
+    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
+    interface_flags(name).is_some_and(|flags| flags & wanted == wanted)
+}
+
+/// The flags of a kernel interface; `None` where there is none by that name. Where the kernel cannot be asked nothing is known
+/// against it.
 /// # Source
 /// netdevice(7).
-fn interface_is_running(name: &CStr) -> bool {
+fn interface_flags(name: &CStr) -> Option<libc::c_int> {
     // SAFETY: all bytes zero are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let bytes = name.to_bytes_with_nul();
     if bytes.len() > request.ifr_name.len() {
-        return false;
+        return None;
     }
     for (to, &from) in request.ifr_name.iter_mut().zip(bytes) {
         *to = from as libc::c_char;
     }
     // SAFETY: a socket is made, asked and closed; the request lives through the call, which fills in its flags.
-    let flags = unsafe {
+    unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         if socket < 0 {
-            // nothing is known against the link
-            return true;
+            return Some(libc::IFF_UP | libc::IFF_RUNNING);
         }
         let result = libc::ioctl(socket, libc::SIOCGIFFLAGS, &mut request);
         libc::close(socket);
-        if result < 0 { 0 } else { libc::c_int::from(request.ifr_ifru.ifru_flags) }
-    };
-    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-    flags & wanted == wanted
+        (result >= 0).then(|| libc::c_int::from(request.ifr_ifru.ifru_flags))
+    }
 }
 
 fn ports_of(devargs: &CStr) -> Vec<EthdevId> {

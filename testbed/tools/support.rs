@@ -166,6 +166,17 @@ impl Prompt<'_> {
         assert!(status.success(), "signal {name} is sent");
     }
 
+    /// Waits for the end of a run that was told to end and fails; its last statistics.
+    #[allow(dead_code, reason = "the suite of faults uses it")]
+    pub fn wait_for_end(mut self) -> Value {
+        let output = self.child.take().expect("a running program").wait_with_output().expect("the program ends");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(self.bench.path("stats.json")).expect("statistics were written");
+        let last = serde_json::from_str(text.lines().last().expect("a line")).expect("statistics are JSON");
+        assert_balanced(&last);
+        last
+    }
+
     /// `quit`, and what the run left.
     pub fn quit(mut self) -> Run {
         self.say("quit");

@@ -1,0 +1,192 @@
+//! Capture files that net_pcap writes: whether they hold what the driver says that it sent.
+//!
+//! libpcap does not hear what the system says to a write (`pcap_dump`), so on a disk that is full the driver goes on and counts every
+//! packet as sent. The control thread compares instead. The driver hands each burst to the system before it counts it, and so a
+//! file is at no time shorter than what was counted before it was looked at, unless something was not written.
+//!
+//! # Source
+//! DPDK, `eth_pcap_tx_dumper` in drivers/net/pcap/pcap_ethdev.c.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use crate::dpdk::port::DriverStats;
+use crate::plan::plan::PortPlan;
+
+/// Bytes of a pcap file before its first packet, and before each packet.
+const FILE_HEADER: u64 = 24;
+const RECORD_HEADER: usize = 16;
+
+/// The files of one port.
+pub struct Written {
+    files: Vec<(String, File)>,
+    failure: Option<String>,
+    missing: u64,
+    is_counted: bool,
+}
+
+impl Written {
+    /// Of a started port, if it writes regular files. What becomes of writes to anything else is not known.
+    pub fn of(devargs: &str) -> Option<Self> {
+        let paths = paths(devargs).filter(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
+        let files: Vec<(String, File)> = paths.filter_map(|path| Some((path.to_owned(), File::open(path).ok()?))).collect();
+        (!files.is_empty()).then_some(Self { files, failure: None, missing: 0, is_counted: false })
+    }
+
+    /// Why the files do not hold what was sent, once they do not.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Packets that were sent and are in no file, as far as they were counted.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Compares what is there with what the driver had counted before.
+    pub fn look(&mut self, counted: &DriverStats) {
+        let mut len = 0;
+        for (path, file) in &self.files {
+            let Ok(metadata) = file.metadata() else { continue };
+            if metadata.nlink() == 0 {
+                self.failure = Some(format!("{path}: the file was removed while it was written"));
+            }
+            len += metadata.len();
+        }
+        if len < expected(counted) {
+            self.failure = Some(format!("{}: net_pcap could not write all of it; is the disk full?", self.paths()));
+        }
+    }
+
+    /// Counts what is missing, once, after the last packet; says so in a sentence, unless the files are gone.
+    pub fn count(&mut self, counted: &DriverStats) -> Option<String> {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return None;
+        }
+        let (mut held, mut is_removed) = (0, false);
+        for (_, file) in &self.files {
+            is_removed |= file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+            // what cannot be read is not there
+            held += records(file).unwrap_or(0);
+        }
+        self.missing = if is_removed { counted.tx_packets } else { counted.tx_packets.saturating_sub(held) };
+        (!is_removed)
+            .then(|| format!("{}: of {} packets that were sent {held} are whole in the file", self.paths(), counted.tx_packets))
+    }
+
+    fn paths(&self) -> String {
+        self.files.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The paths that net_pcap writes to.
+fn paths(devargs: &str) -> impl Iterator<Item = &str> {
+    let paths = devargs.split(',').filter_map(|argument| argument.strip_prefix("tx_pcap="));
+    paths.filter(move |_| devargs.starts_with("net_pcap"))
+}
+
+/// A warning where net_pcap writes to a pipe, whose reader may go without anyone hearing of it.
+pub fn pipe_note(port: &PortPlan) -> Option<String> {
+    let is_pipe = |path: &&str| fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    let path = paths(&port.devargs).find(is_pipe)?;
+    Some(format!(
+        "warning: port {}: net_pcap does not notice when {path}, a pipe, is not read any more, and counts what is lost as sent; a tool \
+         with `capture {path}` does notice",
+        port.name
+    ))
+}
+
+/// What files are long at least that have what was counted: of several, some may have no header yet.
+fn expected(counted: &DriverStats) -> u64 {
+    let header = if counted.tx_packets > 0 { FILE_HEADER } else { 0 };
+    header + counted.tx_packets * RECORD_HEADER as u64 + counted.tx_bytes
+}
+
+/// Packets that are whole in a file of this machine's byte order, up to the first that is not.
+fn records(file: &File) -> io::Result<u64> {
+    let len = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    reader.seek_relative(FILE_HEADER as i64)?;
+    let (mut at, mut count) = (FILE_HEADER, 0);
+    let mut header = [0; RECORD_HEADER];
+    while at + RECORD_HEADER as u64 <= len {
+        reader.read_exact(&mut header)?;
+        let captured = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        at += RECORD_HEADER as u64 + u64::from(captured);
+        // a hole where writes failed and went on later reads as zeroes
+        if at > len || header == [0; RECORD_HEADER] {
+            break;
+        }
+        reader.seek_relative(i64::from(captured))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port's file with three packets of 10, 0 and 30 bytes, cut to `len` bytes.
+    fn written(len: u64) -> (tempfile::TempDir, Written) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out.pcap");
+        let mut bytes = vec![0; FILE_HEADER as usize];
+        for captured in [10u32, 0, 30] {
+            for field in [1_700_000_000, 5, captured, captured] {
+                bytes.extend(u32::to_ne_bytes(field));
+            }
+            bytes.resize(bytes.len() + captured as usize, 0xee);
+        }
+        bytes.truncate(len as usize);
+        fs::write(&path, bytes).expect("a file");
+        let written = Written::of(&format!("net_pcap0,rx_pcap=in.pcap,tx_pcap={}", path.display())).expect("a regular file");
+        (folder, written)
+    }
+
+    const COUNTED: DriverStats =
+        DriverStats { tx_packets: 3, tx_bytes: 40, rx_packets: 0, rx_bytes: 0, missed: 0, rx_errors: 0, tx_errors: 0, no_mbuf: 0 };
+
+    #[test]
+    fn a_file_that_holds_what_was_sent_is_no_failure() {
+        let (_folder, mut written) = written(112);
+        written.look(&COUNTED);
+        assert_eq!(written.failure(), None);
+    }
+
+    #[test]
+    fn of_a_file_that_is_cut_the_whole_packets_are_counted() {
+        for (len, whole) in [(111, 2), (66, 2), (65, 1), (50, 1), (49, 0), (24, 0), (0, 0)] {
+            let (_folder, mut written) = written(len);
+            written.look(&COUNTED);
+            assert!(written.failure().is_some_and(|failure| failure.contains("disk full")), "{len}");
+            let said = written.count(&COUNTED).expect("a sentence");
+            assert_eq!(
+                (written.missing(), said.contains(&format!("of 3 packets that were sent {whole} are"))),
+                (3 - whole, true),
+                "{len}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_removed_holds_nothing_and_one_that_is_moved_all() {
+        let (folder, mut written) = written(112);
+        let (from, to) = (folder.path().join("out.pcap"), folder.path().join("old.pcap"));
+        fs::rename(from, &to).expect("one folder");
+        written.look(&COUNTED);
+        assert_eq!(written.failure(), None);
+        fs::remove_file(to).expect("a file");
+        written.look(&COUNTED);
+        assert!(written.failure().is_some_and(|failure| failure.contains("removed")));
+        assert_eq!((written.count(&COUNTED), written.missing()), (None, 3));
+    }
+
+    #[test]
+    fn ports_that_write_no_regular_file_are_left_alone() {
+        for devargs in ["net_pcap0,tx_pcap=/dev/null", "net_pcap0,iface=eth0", "net_null0", "net_pcap0,tx_pcap=/no/such/file"] {
+            assert!(Written::of(devargs).is_none(), "{devargs}");
+        }
+    }
+}
