@@ -445,6 +445,28 @@ fn rules_that_all_ask_for_the_same_values_match_together_however_many_they_are()
     }
 }
 
+#[test]
+fn a_prefix_without_a_longer_one_does_not_match_packets_of_other_sites() {
+    // every value of the address's third word passes one way or the other, but only behind this site's words
+    let site = "net 2001:db8:0:7::/64";
+    let mut rules = Rules::new([format!("src {site} and dst {site} and not dst net 2001:db8:0:7::/125")]);
+    assert!(rules.residual.is_empty(), "the rule is in the index");
+    let packet = |destination: [u8; 16]| {
+        let source = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1];
+        [&[2; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 59, 64], &source, &destination, &[0; 8]].concat()
+    };
+    let mut packets = Vec::new();
+    for words in [[0x2001, 0xdb8, 0, 7], [0x2001, 0xdb8, 0, 8], [0x2001, 0xdb9, 0, 7], [0, 0, 0, 0], [0xffff; 4]] {
+        for (high, last) in [(0u8, 0u8), (0, 7), (0, 8), (0x24, 0), (0xff, 0xff)] {
+            let mut destination = [0; 16];
+            destination.chunks_mut(2).zip(words).for_each(|(to, word): (_, u16)| to.copy_from_slice(&word.to_be_bytes()));
+            (destination[8], destination[15]) = (high, last);
+            packets.push(packet(destination));
+        }
+    }
+    assert_eq!(rules.compare(&whole(&packets)), 3);
+}
+
 /// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
 fn program() -> impl Strategy<Value = Vec<Insn>> {
     let codes = vec![

@@ -116,7 +116,7 @@ impl ClassTable {
                 }
                 ClassTable::Direct(table)
             }
-            Err(_) => ClassTable::Tree(Tree::new(starts, classes)),
+            Err(_) => ClassTable::Tree(Tree::new(starts, classes, 0)),
         }
     }
 
@@ -143,8 +143,9 @@ impl ClassTable {
 }
 
 impl Tree {
-    pub fn new(starts: &[u32], classes: &[u32]) -> Self {
-        let class_count = classes.iter().max().map_or(0, |&class| class + 1);
+    /// As [`ClassTable::new`], for classes below `class_count` and those of `classes`: some may be of no value.
+    pub fn new(starts: &[u32], classes: &[u32], class_count: u32) -> Self {
+        let class_count = classes.iter().max().map_or(0, |&class| class + 1).max(class_count);
         let first = class_count as usize;
         let mut tree = Self { entries: (0..class_count).collect(), first };
         tree.entries.resize(first + (1 << 16), 0);
@@ -293,8 +294,9 @@ mod tests {
             let classes: Vec<u32> = (0..points.len()).map(|at| u32::try_from(at % 7).unwrap()).collect();
             let table = ClassTable::new(&points, &classes, max);
             // Of different numbers of classes, so that they begin at different places.
-            let own: Vec<Tree> =
-                (0..3).map(|tree| Tree::new(&points, &classes.iter().map(|class| class % (7 - tree)).collect::<Vec<_>>())).collect();
+            let of_tree = |tree| classes.iter().map(|class| class % (7 - tree)).collect::<Vec<_>>();
+            // One class of each is of no value.
+            let own: Vec<Tree> = (0..3).map(|tree| Tree::new(&points, &of_tree(tree), 8 - tree)).collect();
             let trees = Trees::new(own.iter());
             let near = points.iter().flat_map(|&point| [point, point.wrapping_sub(1), point.wrapping_add(1)]).collect::<Vec<_>>();
             for probe in probes.into_iter().chain(near).map(|probe| probe & max) {
@@ -306,6 +308,7 @@ mod tests {
                     let expected = expected % (7 - u32::try_from(tree).unwrap());
                     prop_assert_eq!(trees.class(begin + (probe >> 16), probe), expected);
                     prop_assert_eq!(trees.class(expected, probe), expected);
+                    prop_assert_eq!(trees.class(7, probe), 7);
                 }
             }
         }

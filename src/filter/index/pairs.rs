@@ -243,7 +243,8 @@ impl PairTable {
             header: headers.first().copied().unwrap_or(0),
             keys: [key(first_field, &first, leads[0].1.0)?, key(second_field, &second, leads[1].1.0)?],
             width: u32::try_from(second.sets.len()).ok()?,
-            trees: [first, second].map(|classes| Tree::new(&classes.starts, &classes.classes)),
+            // with the class of packets that are absent, which may be that of no value
+            trees: [first, second].map(|classes| Tree::new(&classes.starts, &classes.classes, classes.absent + 1)),
             others: others.iter().map(|&field| Place::new(fields[field])).collect::<Option<_>>()?,
             lists,
         })
