@@ -379,6 +379,10 @@ impl Worker {
             if let Some(straight) = &input.straight
                 && self.live.get().go_straight[intake.port.0]
             {
+                // what the next poll reads first may have gone to another worker, on another queue of the port
+                if let Source::Queue { rxq, .. } = &intake.source {
+                    rxq.load_ahead();
+                }
                 settle_straight(straight, received, counters);
                 desk.profile.enter(&counters.lcore, Stage::Egress);
                 egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, counters);

@@ -876,7 +876,7 @@ pub(super) fn prefetch_mbuf(mbuf: *mut rte_mbuf) {
 }
 
 #[inline(always)]
-fn prefetch_line(address: *const u8) {
+pub(super) fn prefetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect on state and never faults.
     unsafe {

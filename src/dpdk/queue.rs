@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dpdk_sys::rte_mbuf;
 
-use super::mbuf::{MbufBurst, bytes_of};
+use super::mbuf::{MbufBurst, bytes_of, prefetch_line};
 use super::mempool::Mempool;
 use super::port::Started;
 use super::{EthdevId, QueueId};
@@ -43,6 +43,15 @@ impl RxQueue {
 
     pub fn port(&self) -> EthdevId {
         self.port
+    }
+
+    /// Asks the processor for what the driver keeps of the queue.
+    #[inline(always)]
+    pub fn load_ahead(&self) {
+        // SAFETY: the queue was set up and the port started (`Started`).
+        if let Some((_, queue)) = unsafe { rx_function(self.port.0, self.queue.0) } {
+            prefetch_line(queue.cast_const().cast());
+        }
     }
 
     /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64).
