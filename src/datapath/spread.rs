@@ -107,10 +107,10 @@ impl Spread {
         if let Some(times) = &self.times {
             times.write(burst, stamps);
         }
-        match self.selections.as_mut_slice() {
-            [only] => *only = burst.all(),
-            _ => self.choose(burst, linear),
+        if let [only] = self.rings.as_mut_slice() {
+            return only.send_all(burst);
         }
+        self.choose(burst, linear);
         let mut shared = burst.share(self.selections.iter().copied());
         let mut refused = 0;
         for (ring, &selection) in self.rings.iter_mut().zip(&self.selections) {

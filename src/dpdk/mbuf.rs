@@ -324,6 +324,16 @@ impl MbufBurst {
         Alike { mbufs: &self.mbufs, count, bytes: self.bytes, left: copies }
     }
 
+    /// Lends all packets to `take`, which says how many of the first it took over, and frees the others; the number freed.
+    #[inline]
+    pub(super) fn move_all(&mut self, take: impl FnOnce(&mut [*mut rte_mbuf]) -> usize) -> usize {
+        let mbufs = &mut self.mbufs[..std::mem::take(&mut self.count)];
+        let taken = take(mbufs).min(mbufs.len());
+        let rest = &mut mbufs[taken..];
+        free_all(rest);
+        rest.len()
+    }
+
     /// Frees the packets.
     pub fn clear(&mut self) {
         free_all(&mut self.mbufs[..self.count]);

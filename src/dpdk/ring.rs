@@ -85,11 +85,14 @@ const RING_F_SP_ENQ: u32 = 1;
 const RING_F_SC_DEQ: u32 = 2;
 
 impl Ring {
-    fn take_from(&self, queue: &mut MbufQueue) -> usize {
-        queue.move_front(|mbufs| {
-            // SAFETY: the ring is alive; `mbufs` are owned by the queue, which forgets the first ones that the ring took.
-            unsafe { dpdk_sys::tl_ring_enqueue(self.0, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
-        })
+    /// Takes over the first of `mbufs`, as many as fit; the number.
+    ///
+    /// # Safety
+    /// The caller owns a reference to each, and forgets those that were taken over; nobody else puts packets in at the same time,
+    /// if the ring is one for a sole sender.
+    unsafe fn take_in(&self, mbufs: &mut [*mut dpdk_sys::rte_mbuf]) -> usize {
+        // SAFETY: the ring is alive; the rest is the caller's.
+        unsafe { dpdk_sys::tl_ring_enqueue(self.0, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
     }
 
     /// Fills `slots` from the ring as far as there are packets; the number.
@@ -105,7 +108,8 @@ impl Ring {
 impl Sender {
     /// Moves packets from the front of `queue` into the ring, as many as fit; the number moved.
     pub fn send(&self, queue: &mut MbufQueue) -> usize {
-        self.0.take_from(queue)
+        // SAFETY: the queue owns its packets and forgets those that the ring took; senders of this ring may be many.
+        queue.move_front(|mbufs| unsafe { self.0.take_in(mbufs) })
     }
 }
 
@@ -113,8 +117,23 @@ impl SoleSender {
     /// Moves packets from the front of `queue` into the ring, as many as fit; the number moved.
     #[inline]
     pub fn send(&mut self, queue: &mut MbufQueue) -> usize {
-        let moved = self.ring.take_from(queue);
-        self.room = self.room.saturating_sub(moved);
+        let Self { ring, room } = self;
+        queue.move_front(|mbufs| Self::put(ring, room, mbufs))
+    }
+
+    /// Moves a whole burst into the ring, which is empty afterwards; the number of packets that did not fit, and were freed.
+    #[inline]
+    pub fn send_all(&mut self, burst: &mut MbufBurst) -> usize {
+        let Self { ring, room } = self;
+        burst.move_all(|mbufs| Self::put(ring, room, mbufs))
+    }
+
+    #[inline]
+    fn put(ring: &Ring, room: &mut usize, mbufs: &mut [*mut dpdk_sys::rte_mbuf]) -> usize {
+        // SAFETY: a queue or a burst owns these packets and forgets those that the ring took; this is the ring's only sender, used
+        // through `&mut`.
+        let moved = unsafe { ring.take_in(mbufs) };
+        *room = room.saturating_sub(moved);
         moved
     }
 
