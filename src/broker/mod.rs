@@ -356,10 +356,7 @@ impl Broker {
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: self
-                .cleared_drivers
-                .get(index)
-                .map_or_else(|| self.driver_stats(index), |cleared| self.driver_stats(index).since(cleared)),
+            driver: self.driver_stats(index).since(&self.cleared_drivers.get(index).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(PortId(index)),
             terminate: TerminateState::of(&self.reports[index]),

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::written::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use crate::datapath::order::Order;
 use crate::datapath::record::{Batch, Belt, Note};
@@ -159,10 +160,10 @@ fn refused_thread(error: io::Error) -> Error {
     Error::Refused(format!("a capture's writer cannot be started: {error}"))
 }
 
-/// A file that was removed takes all that is written, for nobody.
+/// Fails if a regular file was removed.
 fn is_there(file: Option<&File>) -> io::Result<()> {
     match file.map(File::metadata).transpose()? {
-        Some(metadata) if metadata.nlink() == 0 => Err(io::Error::other("the file was removed while it was written")),
+        Some(metadata) if is_removed(&metadata) => Err(io::Error::other(REMOVED)),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@
 //! # Source
 //! DPDK, `eth_pcap_tx_dumper` in drivers/net/pcap/pcap_ethdev.c.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -17,6 +17,14 @@ use crate::plan::plan::PortPlan;
 /// Bytes of a pcap file before its first packet, and before each packet.
 const FILE_HEADER: u64 = 24;
 const RECORD_HEADER: usize = 16;
+
+/// Why a file that [`is_removed`] fails.
+pub(super) const REMOVED: &str = "the file was removed while it was written";
+
+/// Whether an open file has no name any more: it takes all that is written, for nobody.
+pub(super) fn is_removed(file: &Metadata) -> bool {
+    file.nlink() == 0
+}
 
 /// The files of one port.
 pub struct Written {
@@ -49,8 +57,8 @@ impl Written {
         let mut len = 0;
         for (path, file) in &self.files {
             let Ok(metadata) = file.metadata() else { continue };
-            if metadata.nlink() == 0 {
-                self.failure = Some(format!("{path}: the file was removed while it was written"));
+            if is_removed(&metadata) {
+                self.failure = Some(format!("{path}: {REMOVED}"));
             }
             len += metadata.len();
         }
@@ -64,14 +72,14 @@ impl Written {
         if std::mem::replace(&mut self.is_counted, true) {
             return None;
         }
-        let (mut held, mut is_removed) = (0, false);
+        let (mut held, mut is_gone) = (0, false);
         for (_, file) in &self.files {
-            is_removed |= file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+            is_gone |= file.metadata().is_ok_and(|metadata| is_removed(&metadata));
             // what cannot be read is not there
             held += records(file).unwrap_or(0);
         }
-        self.missing = if is_removed { counted.tx_packets } else { counted.tx_packets.saturating_sub(held) };
-        (!is_removed)
+        self.missing = if is_gone { counted.tx_packets } else { counted.tx_packets.saturating_sub(held) };
+        (!is_gone)
             .then(|| format!("{}: of {} packets that were sent {held} are whole in the file", self.paths(), counted.tx_packets))
     }
 

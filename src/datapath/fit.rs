@@ -4,8 +4,8 @@
 //! to the kernel, which takes none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame
 //! differs: net_pcap and net_tap offer it again for ever, so that nothing behind it leaves; net_af_packet drops it, as it does
 //! what does not fit a slot of its ring, and counts it as sent; net_af_xdp writes behind a buffer of its own, which has room for one
-//! mbuf's bytes. net_memif hands its peer 2048 bytes of what was there
-//! before in place of a packet of no length. So these are kept from them.
+//! mbuf's bytes. net_memif hands its peer 2048 bytes of what was there before in place of a packet of no length. So these are kept
+//! from them.
 //!
 //! # Source
 //! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `eth_af_packet_tx`, `pmd_tx_burst` (tap),

@@ -17,10 +17,28 @@ mod soak;
 
 use std::process::Command;
 
-use support::{Bench, Run, udp};
+use serde_json::Value;
+use support::{Bench, Prompt, Run, udp};
 
 pub fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
+}
+
+/// A number that the kernel counts of an interface.
+pub fn counted(pair: &Pair, interface: &str, name: &str) -> u64 {
+    let path = format!("/sys/class/net/{interface}/statistics/{name}");
+    let output = Command::new("ip").args(["netns", "exec", &pair.far, "cat", &path]).output().expect("ip runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+fn turns(stats: &Value) -> Option<u64> {
+    stats["lcores"].as_object()?.values().next()?["turns"].as_u64()
+}
+
+/// The next statistics at which every worker has finished a turn that began after `seen`.
+pub fn settled(prompt: &mut Prompt<'_>, seen: &Value) -> Value {
+    let enough = turns(seen).expect("a worker") + 2;
+    prompt.wait("the worker takes it up", |stats| turns(stats) >= Some(enough))
 }
 
 /// Two kernel interfaces that are joined, `near` and `far`, each in a network namespace of its own if asked for. All go with this

@@ -1,11 +1,9 @@
 //! MTUs of tools' interfaces that change while packets flow; what left is counted by the kernel at the other end.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::support::{Bench, Prompt, udp};
-use crate::{Pair, dropped, ip};
+use crate::{Pair, counted, dropped, ip, settled};
 
 fn frames(sizes: &[usize], count: usize) -> Vec<Vec<u8>> {
     let frame = |&size: &usize| {
@@ -18,9 +16,7 @@ fn frames(sizes: &[usize], count: usize) -> Vec<Vec<u8>> {
 
 /// What `far` was sent, as the kernel counts it.
 fn came(pair: &Pair) -> u64 {
-    let path = "/sys/class/net/far/statistics/rx_packets";
-    let output = Command::new("ip").args(["netns", "exec", &pair.far, "cat", path]).output().expect("ip runs");
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+    counted(pair, "far", "rx_packets")
 }
 
 fn set_mtu(pair: &Pair, interface: &str, mtu: u32) {
@@ -30,10 +26,8 @@ fn set_mtu(pair: &Pair, interface: &str, mtu: u32) {
 /// Sets the MTU of `near`, and waits until every worker goes by it.
 fn change_mtu(pair: &Pair, prompt: &mut Prompt<'_>, mtu: u32) {
     set_mtu(pair, "near", mtu);
-    let turns = |stats: &Value| stats["lcores"].as_object()?.values().next()?["turns"].as_u64();
     let seen = prompt.wait("the MTU is seen", |stats| stats["ports"]["near"]["mtu"] == mtu);
-    let enough = turns(&seen).expect("a worker") + 2;
-    prompt.wait("the worker takes it up", |stats| turns(stats) >= Some(enough));
+    settled(prompt, &seen);
 }
 
 #[test]

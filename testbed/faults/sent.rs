@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Bench, Prompt, assert_balanced};
-use crate::{Pair, dropped, flows, ip};
+use crate::support::{Bench, assert_balanced};
+use crate::{Pair, counted, dropped, flows, ip, settled};
 
 /// A small file system in memory, which goes with this value.
 struct Tmpfs(PathBuf);
@@ -145,23 +145,6 @@ fn a_capture_that_is_removed_takes_its_tool_down_and_one_that_is_moved_does_not(
     prompt.signal("INT");
     let last = prompt.wait_for_end();
     assert_eq!(last["tools"]["kept"]["sent"].as_u64(), Some(whole(&bench.path("kept.pcapng"))));
-}
-
-/// A number that the kernel counts of an interface.
-fn counted(pair: &Pair, interface: &str, name: &str) -> u64 {
-    let path = format!("/sys/class/net/{interface}/statistics/{name}");
-    let output = Command::new("ip").args(["netns", "exec", &pair.far, "cat", &path]).output().expect("ip runs");
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
-}
-
-fn turns(stats: &Value) -> Option<u64> {
-    stats["lcores"].as_object()?.values().next()?["turns"].as_u64()
-}
-
-/// The next statistics at which every worker has finished a turn that began after `seen`.
-fn settled(prompt: &mut Prompt<'_>, seen: &Value) -> Value {
-    let enough = turns(seen).expect("a worker") + 2;
-    prompt.wait("the worker takes it up", |stats| turns(stats) >= Some(enough))
 }
 
 /// Whether the pipeline starts here, which net_af_xdp may not; says so if it does not.
