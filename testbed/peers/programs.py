@@ -1,6 +1,8 @@
-"""The programs that are compared: each does a piece of work on one CPU for a while, and says how much it did in how much CPU time.
+"""The programs that are compared: each does a piece of work on one CPU, and says how much it did in how much CPU time.
 
-Rates are by the time that the worker's thread had its CPU (/proc/PID/task/TID/schedstat): what else the machine does weighs on none of them.
+All programs of a comparison are started, and held still (SIGSTOP) but for the one whose turn it is: turns can be short, so that what else
+the machine does, which comes and goes within seconds, weighs on all alike. Rates are by the time that the worker's thread had its CPU
+(/proc/PID/task/TID/schedstat).
 """
 
 import contextlib
@@ -8,6 +10,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,7 +18,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 FOLDER = os.path.join(TARGET, "peers")
-SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "0.4"))
+# of a turn, before it is measured: caches and tables of flows are a program's own again
+SETTLE = 0.15
 CPUS = sorted(os.sched_getaffinity(0))
 MAIN, WORKER = CPUS[0], CPUS[-1]
 # of the threads of worker lcores, in DPDK's releases
@@ -45,18 +50,28 @@ def cpu_ns(schedstat):
         return int(file.read().split()[0])
 
 
-def rate(schedstat, counts):
-    """Million of each count of `counts()` in a second of the worker's time."""
-    first, begun = counts(), cpu_ns(schedstat)
-    for _ in range(20):
-        time.sleep(SECONDS)
-        last, ended = counts(), cpu_ns(schedstat)
-        # other work may have kept the worker from its CPU
-        if ended - begun > SECONDS * 1e8:
-            break
-    else:
-        raise RuntimeError(f"the worker of {schedstat} had no CPU")
-    return [(b - a) * 1e3 / (ended - begun) for a, b in zip(first, last)]
+class Turns:
+    """A program that is up and held still: `process`, whose thread with its CPU time in `schedstat` does what `counts()` counts."""
+
+    def __init__(self, process, schedstat, counts):
+        self.process, self.schedstat, self.counts = process, schedstat, counts
+        self.process.send_signal(signal.SIGSTOP)
+
+    def take(self):
+        """Lets the program run for a turn. Million of each count in a second of the worker's time."""
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            time.sleep(SETTLE)
+            first, begun = self.counts(), cpu_ns(self.schedstat)
+            for _ in range(20):
+                time.sleep(SECONDS)
+                last, ended = self.counts(), cpu_ns(self.schedstat)
+                # other work may have kept the worker from its CPU
+                if ended - begun > SECONDS * 1e8:
+                    return [(b - a) * 1e3 / (ended - begun) for a, b in zip(first, last)]
+            raise RuntimeError(f"the worker of {self.schedstat} had no CPU")
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
 
 
 @contextlib.contextmanager
@@ -88,6 +103,7 @@ def testpmd_command(devices, mode="io", burst=32):
     return [*command, f"--burst={burst}"]
 
 
+@contextlib.contextmanager
 def testpmd(devices, mode="io"):
     """Packets that testpmd receives; in mode rxonly it frees them unseen, and its time is little but the driver's."""
     with running(testpmd_command(devices, mode), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -108,47 +124,56 @@ def testpmd(devices, mode="io"):
         process.stdin.flush()
         worker = worker_of(process.pid, WORKER_NAMES)
         time.sleep(1)
-        (packets,) = rate(worker, received)
-    return packets
+        yield Turns(process, worker, received)
 
 
-def tapline(pipeline, profile=None):
-    """Packets that Tapline receives, and copies that it sends."""
+@contextlib.contextmanager
+def tapline(pipeline):
+    """Packets that Tapline receives, and copies that it sends. Its account has to balance in the end."""
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/bench.pipe", "w") as file:
             file.write(f"set lcores {WORKER}\n{pipeline}start\n")
         command = [f"{TARGET}/release/tapline", "run", "bench.pipe", "--stats", "stats.json", "--interval", "50ms"]
         with open(f"{folder}/log", "w+") as log, running(command, cwd=folder, stderr=log) as process:
+            path = f"{folder}/stats.json"
+
+            def failure(what):
+                log.seek(0)
+                return RuntimeError(f"tapline {what}: {log.read()}")
 
             def counts():
                 """Of the next line that is written, as soon as it is."""
-                path = f"{folder}/stats.json"
                 before = os.path.getsize(path) if os.path.exists(path) else 0
                 for _ in range(5000):
                     if process.poll() is not None:
-                        log.seek(0)
-                        raise RuntimeError(f"tapline ended: {log.read()}")
+                        raise failure("ended")
                     if os.path.exists(path) and os.path.getsize(path) > before:
                         with open(path) as file:
+                            file.seek(before)
                             line = file.read().rstrip("\n").split("\n")[-1]
                         with contextlib.suppress(json.JSONDecodeError):
                             line = json.loads(line)
                             return [line["packets"]["received"], line["copies"]["sent"]]
                     time.sleep(0.001)
-                raise RuntimeError("tapline writes no statistics")
+                raise failure("writes no statistics")
 
             counts()
             worker = worker_of(process.pid, WORKER_NAMES)
             time.sleep(1)
-            if profile:
-                subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-t", worker.split("/")[-2], "-o", profile, "--", "sleep", "2"], check=False)
-            rates = rate(worker, counts)
+            yield Turns(process, worker, counts)
+            process.send_signal(signal.SIGCONT)
             process.terminate()
             process.wait(30)
-            log.seek(0)
             if process.returncode:
-                raise RuntimeError(f"tapline failed: {log.read()}")
-    return rates
+                raise failure("failed")
+
+
+def profile(turns, path):
+    """Writes to `path` what the worker of a program does for two seconds, by perf(1)."""
+    turns.process.send_signal(signal.SIGCONT)
+    task = turns.schedstat.split("/")[-2]
+    subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-t", task, "-o", path, "--", "sleep", "2"], check=False)
+    turns.process.send_signal(signal.SIGSTOP)
 
 
 class OpenVSwitch:
@@ -180,6 +205,7 @@ class OpenVSwitch:
         (path,) = (path for folder in ("bin", "sbin") for path in glob.glob(f"{self.root}/usr/{folder}/{name}"))
         return path
 
+    @contextlib.contextmanager
     def run(self, capture, tools, flows, mirrors=0):
         """Packets received from `capture` by a bridge with `tools` sinks and these flows."""
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -237,8 +263,7 @@ class OpenVSwitch:
             # megaflows that were made before all was set up
             say(*appctl, "revalidator/purge")
             time.sleep(1.5)
-            (packets,) = rate(worker, received)
-        return packets
+            yield Turns(switch, worker, received)
 
     def filter(self, capture):
         return self.run(capture, 1, [*web("output:t1"), "priority=0,actions=drop"])
@@ -262,33 +287,34 @@ class Kernel:
     def __init__(self):
         if os.geteuid() or not shutil.which("tc"):
             raise Missing("tc mirred needs root, ip and tc")
-        self.name = f"tapline-peers-{os.getpid()}"
 
-    def ip(self, *words):
-        return subprocess.run(["ip", "-n", self.name, *words], capture_output=True, text=True, check=True).stdout
-
+    @contextlib.contextmanager
     def mirror(self, capture, tools):
         """Packets taken in from `capture` and mirrored to `tools` interfaces; with 0 tools the load alone."""
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        namespace = f"tapline-peers-{os.getpid()}-{tools}"
+
+        def ip(*words):
+            return subprocess.run(["ip", "-n", namespace, *words], capture_output=True, text=True, check=True).stdout
+
+        subprocess.run(["ip", "netns", "add", namespace], check=True)
         try:
             for near, far in (("a0", "a1"), *((f"t{tool}", f"p{tool}") for tool in range(1, tools + 1))):
-                self.ip("link", "add", near, "type", "veth", "peer", "name", far)
+                ip("link", "add", near, "type", "veth", "peer", "name", far)
                 for name in (near, far):
-                    subprocess.run(["ip", "netns", "exec", self.name, "sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"], check=False)
-                    self.ip("link", "set", name, "up")
+                    subprocess.run(["ip", "netns", "exec", namespace, "sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"], check=False)
+                    ip("link", "set", name, "up")
             if tools:
-                tc = ["tc", "-n", self.name]
+                tc = ["tc", "-n", namespace]
                 subprocess.run([*tc, "qdisc", "add", "dev", "a1", "ingress"], check=True)
                 actions = " ".join(f"action mirred egress mirror dev t{tool}" for tool in range(1, tools + 1))
                 subprocess.run([*tc, *f"filter add dev a1 ingress protocol all prio 1 u32 match u32 0 0 {actions}".split()], check=True)
             devices = [net_pcap(capture), "net_af_packet0,iface=a0,qdisc_bypass=1"]
-            command = ["ip", "netns", "exec", self.name, *testpmd_command(devices)]
+            command = ["ip", "netns", "exec", namespace, *testpmd_command(devices)]
             with running(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 process.stdin.write("start\n")
                 process.stdin.flush()
                 worker = worker_of(process.pid, WORKER_NAMES)
                 time.sleep(1)
-                (packets,) = rate(worker, lambda: [json.loads(self.ip("-j", "-s", "link", "show", "a1"))[0]["stats64"]["rx"]["packets"]])
-            return packets
+                yield Turns(process, worker, lambda: [json.loads(ip("-j", "-s", "link", "show", "a1"))[0]["stats64"]["rx"]["packets"]])
         finally:
-            subprocess.run(["ip", "netns", "delete", self.name], check=False)
+            subprocess.run(["ip", "netns", "delete", namespace], check=False)
