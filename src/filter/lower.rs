@@ -6,18 +6,20 @@
 //! computed four programs at a time. A few questions that may all be asked are answered together without a branch: traffic answers
 //! them at random, and a processor that guesses wrong pays for more than all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{I16, I32, I32X4, I64};
-use cranelift_codegen::ir::{self, AbiParam, Block, ConstantData, Function, InstBuilder, MemFlagsData, Signature};
+use cranelift_codegen::ir::types::{I8X16, I16, I16X8, I32, I32X4, I64};
+use cranelift_codegen::ir::{self, AbiParam, Block, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::formula::{Constants, Formula, Shape, Term};
 use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
 use super::merge::{Edge, Known, Merged, State};
 use super::program::{AluOperator, Test, Width};
+use super::side_by_side::{Conjunction, Equalities, Window};
 use crate::dpdk::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.
@@ -59,15 +61,25 @@ pub fn lower(
     let bit = builder.append_block_param(packet, I64);
 
     builder.switch_to_block(entry);
+    let programs: BTreeSet<usize> = merged.programs().collect();
+    let mut held = HashMap::new();
+    if programs.len() <= MOST_HELD {
+        for program in programs {
+            let variable = builder.declare_var(I64);
+            let selection = builder.ins().load(I64, MemFlagsData::trusted(), selections, selection_offset(program));
+            builder.def_var(variable, selection);
+            held.insert(program, variable);
+        }
+    }
     let one = builder.ins().iconst(I64, 1);
     let is_empty = builder.ins().icmp(IntCC::Equal, first, end);
     builder.ins().brif(is_empty, done, &[], packet, &[first.into(), one.into()]);
 
     builder.switch_to_block(packet);
-    let mut lowering = Lowering { builder, graph, layout, selections, frame, bit, next, data: frame, captured: bit };
+    let mut lowering = Lowering { builder, graph, layout, selections, held, frame, bit, next, data: frame, captured: bit };
     lowering.packet(merged);
 
-    let Lowering { mut builder, .. } = lowering;
+    let Lowering { mut builder, held, .. } = lowering;
     builder.switch_to_block(next);
     let stride = match layout {
         Layout::Whole => Frame::STRIDE,
@@ -80,6 +92,10 @@ pub fn lower(
     builder.ins().brif(is_last, done, &[], packet, &[next_frame.into(), next_bit.into()]);
 
     builder.switch_to_block(done);
+    for (program, variable) in held {
+        let selection = builder.use_var(variable);
+        builder.ins().store(MemFlagsData::trusted(), selection, selections, selection_offset(program));
+    }
     builder.ins().return_(&[]);
     builder.seal_all_blocks();
     builder.finalize(target);
@@ -117,11 +133,27 @@ struct Group {
     programs: Vec<(usize, Vec<Constants>)>,
 }
 
+/// Questions that are answered together.
+struct Together {
+    conjunction: Conjunction,
+    rest: Rest,
+}
+
+/// What is asked of packets for which the conjunction holds.
+enum Rest {
+    None,
+    Equalities(Equalities),
+    /// Each before those that follow it.
+    Nodes(Vec<NodeId>),
+}
+
 struct Lowering<'a> {
     builder: FunctionBuilder<'a>,
     graph: &'a Graph,
     layout: Layout,
     selections: ir::Value,
+    /// Selections of programs that stay in registers from packet to packet.
+    held: HashMap<usize, Variable>,
     frame: ir::Value,
     /// The packet's bit in selections.
     bit: ir::Value,
@@ -132,12 +164,22 @@ struct Lowering<'a> {
     captured: ir::Value,
 }
 
-/// Questions that are answered together: beyond so many, a packet is decided sooner by asking one after another.
+/// Questions that are answered together, those about neighbouring bytes counted as one: beyond so many, a packet is decided sooner
+/// by asking one after another.
 const MOST_TOGETHER: usize = 12;
+/// Beyond so many there are surely more questions.
+const MOST_NODES_TOGETHER: usize = 64;
 /// Fewer programs than this of one shape are asked one by one.
 const SMALLEST_GROUP: usize = 4;
 const LANES: usize = 4;
+/// Selections that are held in registers at most.
+const MOST_HELD: usize = 4;
 const HEADER: u64 = SplitFrame::HEADER_BYTES as u64;
+
+/// Where a program's selection is.
+fn selection_offset(program: usize) -> i32 {
+    i32::try_from(8 * program).expect("selections are capped far below 2^28")
+}
 
 fn packet_flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
@@ -204,7 +246,12 @@ impl Lowering<'_> {
 
     /// Adds `bits` to the program's selection.
     fn select(&mut self, program: usize, bits: ir::Value) {
-        let offset = i32::try_from(8 * program).expect("selections are capped far below 2^28");
+        if let Some(&variable) = self.held.get(&program) {
+            let before = self.builder.use_var(variable);
+            let after = self.builder.ins().bor(before, bits);
+            return self.builder.def_var(variable, after);
+        }
+        let offset = selection_offset(program);
         let before = self.builder.ins().load(I64, MemFlagsData::trusted(), self.selections, offset);
         let after = self.builder.ins().bor(before, bits);
         self.builder.ins().store(MemFlagsData::trusted(), after, self.selections, offset);
@@ -300,7 +347,7 @@ impl Lowering<'_> {
                 }
             };
             if let Some(together) = self.together(node, known) {
-                let accepted = self.answer(&together, &mut available);
+                let accepted = self.answer(together, &mut available);
                 let zero = self.builder.ins().iconst(I64, 0);
                 let bits = self.builder.ins().select(accepted, self.bit, zero);
                 self.select(program, bits);
@@ -329,26 +376,101 @@ impl Lowering<'_> {
         decided.unwrap_or_default()
     }
 
-    /// The nodes from `node` on, if they are few, and all of them may be asked whatever the others answer.
-    fn together(&self, node: NodeId, known: &Known) -> Option<Vec<NodeId>> {
+    /// What is asked from `node` on, if it is little, and all of it may be asked whatever the answers are.
+    fn together(&self, node: NodeId, known: &Known) -> Option<Together> {
         let nodes = self.graph.in_order(node);
         let may_be_asked = |&node: &NodeId| match self.graph.node(node) {
             Node::Branch { condition: condition @ Condition::Compare { .. }, .. } => known.allows_asking(condition, self.graph),
             _ => false,
         };
-        (nodes.len() <= MOST_TOGETHER && nodes.iter().all(may_be_asked)).then_some(nodes)
+        if nodes.len() > MOST_NODES_TOGETHER || !nodes.iter().all(may_be_asked) {
+            return None;
+        }
+        let conjunction = Conjunction::of(self.graph, node, self.readable(known));
+        let rest = match Equalities::of(self.graph, conjunction.rest) {
+            _ if conjunction.rest.is_end() => Rest::None,
+            Some(equalities) => Rest::Equalities(equalities),
+            None => Rest::Nodes(self.graph.in_order(conjunction.rest)),
+        };
+        let questions = conjunction.questions()
+            + match &rest {
+                Rest::None => 0,
+                Rest::Equalities(equalities) => equalities.against.len(),
+                Rest::Nodes(nodes) => nodes.len(),
+            };
+        (questions <= MOST_TOGETHER).then_some(Together { conjunction, rest })
+    }
+
+    /// What of a packet can be read in one piece.
+    fn readable(&self, known: &Known) -> Range<u64> {
+        let start = if self.layout == Layout::Whole { 0 } else { HEADER };
+        start..known.captured()
+    }
+
+    /// Asks all of that. Gives 1 where the packet is accepted, else 0.
+    fn answer(&mut self, Together { conjunction, rest }: Together, available: &mut Available) -> ir::Value {
+        let mut answers = Vec::new();
+        for window in &conjunction.windows {
+            answers.push(self.window(window));
+        }
+        for &(condition, expected) in &conjunction.others {
+            let answer = self.ask_exactly(condition, available);
+            answers.push(if expected { answer } else { self.builder.ins().bxor_imm_u(answer, 1) });
+        }
+        match &rest {
+            Rest::None => {}
+            Rest::Equalities(equalities) => answers.push(self.equalities(equalities, available)),
+            Rest::Nodes(nodes) => answers.push(self.answer_nodes(nodes, available)),
+        }
+        let all = answers.into_iter().reduce(|all, answer| self.builder.ins().band(all, answer));
+        all.expect("a node asks something")
+    }
+
+    /// Whether the packet's bytes in the window are as they have to be.
+    fn window(&mut self, window: &Window) -> ir::Value {
+        let bytes = self.load_bytes(window.start);
+        let against = self.vector_constant(I8X16, window.against.to_vec());
+        let mask = self.vector_constant(I8X16, window.mask.to_vec());
+        let differing = self.builder.ins().bxor(bytes, against);
+        let differing = self.builder.ins().band(differing, mask);
+        let differs = self.builder.ins().vany_true(differing);
+        self.builder.ins().bxor_imm_u(differs, 1)
+    }
+
+    /// Whether one of the halves equals one of the numbers that it is compared with.
+    fn equalities(&mut self, equalities: &Equalities, available: &mut Available) -> ir::Value {
+        let width = if equalities.is_pair { Width::Word } else { Width::Half };
+        let raw = match self.graph.value(equalities.first) {
+            Value::Load { offset, .. } => self.load(width, offset),
+            Value::LoadAt { base, offset, .. } => {
+                let base = self.value(base, Form::Number, available);
+                self.load_at(width, base, offset)
+            }
+            _ => unreachable!("halves are loads"),
+        };
+        let lanes = if equalities.is_pair {
+            let words = self.builder.ins().splat(I32X4, raw);
+            self.builder.ins().bitcast(I16X8, MemFlagsData::new().with_endianness(Endianness::Little), words)
+        } else {
+            let half = self.builder.ins().ireduce(I16, raw);
+            self.builder.ins().splat(I16X8, half)
+        };
+        let equal = equalities.against.iter().map(|against| {
+            let against = self.vector_constant(I16X8, against.concat());
+            self.builder.ins().icmp(IntCC::Equal, lanes, against)
+        });
+        let equal: Vec<ir::Value> = equal.collect();
+        let any = equal.into_iter().reduce(|any, equal| self.builder.ins().bor(any, equal));
+        self.builder.ins().vany_true(any.expect("something is asked"))
     }
 
     /// Asks all of `nodes`, each before those that follow it. Gives 1 where the first leads to `ACCEPT`, else 0.
-    fn answer(&mut self, nodes: &[NodeId], available: &mut Available) -> ir::Value {
+    fn answer_nodes(&mut self, nodes: &[NodeId], available: &mut Available) -> ir::Value {
         let mut ends: HashMap<NodeId, ir::Value> = HashMap::new();
         let mut first = None;
         for &node in nodes.iter().rev() {
             let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };
-            let mut yes = self.ask(condition, available);
-            if let Condition::Compare { test: Test::AnyBit, .. } = condition {
-                yes = self.builder.ins().icmp_imm_u(IntCC::NotEqual, yes, 0);
-            }
+            let yes = self.ask_exactly(condition, available);
             let ins = self.builder.ins();
             let end = match (then, otherwise) {
                 (NodeId::ACCEPT, NodeId::REJECT) => yes,
@@ -470,13 +592,25 @@ impl Lowering<'_> {
     }
 
     fn four_constants(&mut self, numbers: [u32; LANES]) -> ir::Value {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.vector_constant(I32X4, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+    }
+
+    fn vector_constant(&mut self, kind: ir::Type, bytes: Vec<u8>) -> ir::Value {
         let constant = self.builder.func.dfg.constants.insert(ConstantData::from(bytes));
-        self.builder.ins().vconst(I32X4, constant)
+        self.builder.ins().vconst(kind, constant)
     }
 
     fn is_load(&self, value: ValueId) -> bool {
         matches!(self.graph.value(value), Value::Load { .. } | Value::LoadAt { .. })
+    }
+
+    /// 1 where the answer is yes, else 0.
+    fn ask_exactly(&mut self, condition: Condition, available: &mut Available) -> ir::Value {
+        let yes = self.ask(condition, available);
+        match condition {
+            Condition::Compare { test: Test::AnyBit, .. } => self.builder.ins().icmp_imm_u(IntCC::NotEqual, yes, 0),
+            _ => yes,
+        }
     }
 
     /// A number that is nonzero where the answer is yes.
@@ -654,6 +788,12 @@ impl Lowering<'_> {
         })
     }
 
+    /// Loads as many bytes as a window has, which are in one piece.
+    fn load_bytes(&mut self, start: u64) -> ir::Value {
+        let (address, offset) = self.place(self.data, start);
+        self.builder.ins().load(I8X16, packet_flags(), address, offset)
+    }
+
     /// Puts a raw number together from single bytes.
     fn join(&mut self, width: Width, mut byte: impl FnMut(&mut Self, u64) -> ir::Value) -> ir::Value {
         let mut raw = byte(self, 0);
@@ -666,15 +806,20 @@ impl Lowering<'_> {
         raw
     }
 
-    /// Loads in the machine's byte order, extended to 32 bits.
-    fn load_from(&mut self, width: Width, address: ir::Value, offset: u64) -> ir::Value {
-        let (address, offset) = match i32::try_from(offset) {
+    /// `address` plus `offset` as loads take it.
+    fn place(&mut self, address: ir::Value, offset: u64) -> (ir::Value, i32) {
+        match i32::try_from(offset) {
             Ok(offset) => (address, offset),
             Err(_) => {
                 let far = self.builder.ins().iconst(I64, offset as i64);
                 (self.builder.ins().iadd(address, far), 0)
             }
-        };
+        }
+    }
+
+    /// Loads in the machine's byte order, extended to 32 bits.
+    fn load_from(&mut self, width: Width, address: ir::Value, offset: u64) -> ir::Value {
+        let (address, offset) = self.place(address, offset);
         match width {
             Width::Byte => self.builder.ins().uload8(I32, packet_flags(), address, offset),
             Width::Half => self.builder.ins().uload16(I32, packet_flags(), address, offset),

@@ -72,6 +72,11 @@ impl Known {
         known
     }
 
+    /// Bytes that are surely captured.
+    pub fn captured(&self) -> u64 {
+        self.captured
+    }
+
     /// Whether `value` can be computed from what is known to be captured.
     pub fn allows(&self, value: ValueId, graph: &Graph) -> bool {
         match graph.value(value) {

@@ -1,8 +1,8 @@
 //! Filters: a pcap-filter expression becomes classic BPF by libpcap, a verified program, and code over a whole burst.
 //!
 //! The way of an expression: `compile` (libpcap) -> `verify` -> `Program`. The way of a set of programs, in `filters`, which the
-//! classify stage calls: `graph` (what each asks of a packet) -> `merge` (what they ask alike, once) -> `lower` (Cranelift IR; what
-//! is left with `formula`s of one shape, four programs at a time) -> `native` (code, and its call). `interpret` is the model of all
+//! classify stage calls: `graph` (what each asks of a packet) -> `merge` (what they ask alike, once) -> `lower` (Cranelift IR;
+//! questions about neighbouring bytes `side_by_side`; what is left with `formula`s of one shape, four programs at a time) -> `native` (code, and its call). `interpret` is the model of all
 //! that.
 
 pub mod analyse;
@@ -16,6 +16,7 @@ mod lower;
 mod merge;
 mod native;
 pub mod program;
+mod side_by_side;
 pub mod terms;
 pub mod through;
 pub mod verify;

@@ -161,6 +161,55 @@ fn check_random(programs: Vec<Vec<Insn>>, packets: &[(Vec<u8>, u32)]) {
     Engines::new(verified).compare(&packets, |index| format!("{:?}", programs[index]));
 }
 
+/// Questions about neighbouring bytes: fields that all have to hold, and then numbers of two bytes of which one has to.
+fn neighbours() -> impl Strategy<Value = String> {
+    let number = || prop_oneof![0..4u32, Just(0x100), Just(0x201)];
+    let field = (0..56u32, prop_oneof![Just(1u32), Just(2), Just(4)], number(), number(), any::<bool>()).prop_map(
+        |(at, width, mask, value, is_whole)| match is_whole {
+            true => format!("ether[{at}:{width}] = {value}"),
+            false => format!("ether[{at}:{width}] & {mask} = {value}"),
+        },
+    );
+    let halves = (0..50u32, proptest::collection::vec((any::<bool>(), number()), 0..12)).prop_map(|(at, numbers)| {
+        let equal = |(is_second, number): (bool, u32)| format!("ether[{}:2] = {number}", at + if is_second { 2 } else { 0 });
+        numbers.into_iter().map(equal).collect::<Vec<_>>()
+    });
+    let ports = proptest::collection::vec((prop_oneof![Just("src "), Just("dst "), Just("")], number()), 0..7)
+        .prop_map(|ports| ports.into_iter().map(|(side, port)| format!("tcp {side}port {port}")).collect::<Vec<_>>());
+    (proptest::collection::vec(field, 0..5), prop_oneof![halves, ports]).prop_map(|(fields, numbers)| {
+        let numbers = if numbers.is_empty() { Vec::new() } else { vec![format!("({})", numbers.join(" or "))] };
+        let all = [fields, numbers].concat();
+        if all.is_empty() { "ip".to_owned() } else { all.join(" and ") }
+    })
+}
+
+/// Packets of few different bytes, many of them TCP over IPv4, some cut.
+fn packets_of_few_bytes() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
+    let bytes = proptest::collection::vec(prop_oneof![4 => 0..3u8, 1 => Just(80u8)], 40..80);
+    let packet = (bytes, any::<bool>(), 0x44..0x48u8, 0..90usize).prop_map(|(mut bytes, is_tcp, header, len)| {
+        if is_tcp {
+            bytes[12..15].copy_from_slice(&[8, 0, header]);
+            bytes[20..24].copy_from_slice(&[0, 0, 64, 6]);
+        }
+        bytes.truncate(len);
+        (bytes, 1000)
+    });
+    proptest::collection::vec(packet, 1..MAX_BURST)
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    #[test]
+    fn neighbouring_bytes_are_judged_as_bpf_filter_does(
+        expressions in proptest::collection::vec(neighbours(), 1..4),
+        packets in packets_of_few_bytes(),
+    ) {
+        let programs: Vec<Vec<Insn>> = expressions.iter().filter_map(|text| Some(compile(text).ok()?.insns().to_vec())).collect();
+        check_random(programs, &packets);
+    }
+}
+
 proptest! {
     #![proptest_config(cases(4000))]
 
