@@ -771,6 +771,7 @@ fn hire(
         .map(|_| Outlets {
             tools: Vec::new(),
             txqs: Vec::new(),
+            shared: Vec::new(),
             handovers: Vec::new(),
             mails: Vec::new(),
             burst: plan.settings.burst,
@@ -835,6 +836,7 @@ fn hire(
             }
         }
     }
+    outlets.iter_mut().for_each(Outlets::take_turns);
     for (index, post) in posts.into_iter().enumerate() {
         let Some(port) = attached[index].ethdev() else { continue };
         let has_letters = plan.is_tunnel_port(PortId(index)) && post.is_some() || plan.sends_heartbeats(PortId(index));

@@ -231,11 +231,10 @@ impl Watch {
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
         let mut is_changed = false;
-        for index in 0..self.tools.len() {
-            // the originals of a wire go their way whatever its health
-            if self.plan.tools[index].wire.is_some() {
-                continue;
-            }
+        let mut progress = vec![(0, 0); self.tools.len()];
+        // by port: what all its tools sent together
+        let mut accepted_by = vec![0; links.len()];
+        for (index, tool) in self.tools.iter_mut().enumerate() {
             let (mut requested, mut sent, mut dropped) = (0, 0, 0);
             for worker in counters.iter().map(|worker| &worker.tools[index]) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
@@ -243,9 +242,20 @@ impl Watch {
                 dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
                 requested += worker.requested.get();
             }
-            let waiting = requested.saturating_sub(sent + dropped);
+            let accepted = sent.saturating_sub(std::mem::replace(&mut tool.sent, sent));
+            progress[index] = (accepted, requested.saturating_sub(sent + dropped));
+            if let Some(port) = tool.port {
+                accepted_by[port.0] += accepted;
+            }
+        }
+        for (index, (accepted, waiting)) in progress.into_iter().enumerate() {
+            // the originals of a wire go their way whatever its health
+            if self.plan.tools[index].wire.is_some() {
+                continue;
+            }
             let tool = &self.tools[index];
-            let accepted = sent.saturating_sub(tool.sent);
+            // a port that takes other tools' copies is not stuck: this one's turn will come
+            let accepted = tool.port.map_or(accepted, |port| accepted_by[port.0]);
             let mut observations = Vec::with_capacity(3);
             if let Some(port) = tool.port {
                 observations.push(Observation::Link { is_up: links[port.0] && !self.plan.ports[port.0].is_stopped });
@@ -254,7 +264,6 @@ impl Watch {
             if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
                 observations.push(Observation::Emptied);
             }
-            self.tools[index].sent = sent;
             self.tools[index].health.excuse(excused_ns, now_ns);
             for observation in observations {
                 is_changed |= self.judge(ToolId(index), observation, now_ns, &mut log);
