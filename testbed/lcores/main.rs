@@ -189,6 +189,30 @@ fn stop_and_start_empty_the_stages_in_order() {
 }
 
 #[test]
+fn a_wire_loses_no_original_between_lcores() {
+    let lab = Lab::new();
+    let sent = flows(&lab, 60_000);
+    let pcaps =
+        "port attach a net_pcap0,rx_pcap=in.pcap,tx_pcap=to-a.pcap\nport attach b net_pcap1,rx_pcap=in.pcap,tx_pcap=to-b.pcap\n";
+    let count = |account: &Account, way: &str, what: &str| account.number(&format!("wires/w/{way}/{what}"));
+    for placement in ["1-2", "work 1 transmit 2"] {
+        let account = lab.account(&format!("{LCORES}set lcores {placement}\n{pcaps}wire create w ports a,b\n"), &[]);
+        for (way, file) in [("a_to_b", "to-b.pcap"), ("b_to_a", "to-a.pcap")] {
+            assert_eq!(count(&account, way, "forwarded"), 60_000, "{placement}: {way}");
+            assert_same(way, &packets(&lab.path(file)), &sent);
+        }
+    }
+    // a has a receive queue for each worker, and b takes what comes of them by a single transmit queue
+    let queues = "port attach a net_null0 rxq 2\nport attach b net_null1 rxq 1 txq 1\n";
+    let pipeline = format!("{LCORES}set lcores 1-2\n{queues}wire create w ports a,b\n");
+    let account = lab.account(&pipeline, &["--duration", "500ms"]);
+    for way in ["a_to_b", "b_to_a"] {
+        assert!(count(&account, way, "received") > 0);
+        assert_eq!(count(&account, way, "forwarded"), count(&account, way, "received"), "{way}");
+    }
+}
+
+#[test]
 fn a_port_is_polled_by_the_lcores_that_it_names() {
     let lab = Lab::new();
     flows(&lab, 1000);
