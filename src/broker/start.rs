@@ -805,7 +805,6 @@ fn hire(
             has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();
-    let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
     let polls = |seat: usize, port: PortId| intakes[seat].iter().any(|intake| intake.port == port);
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
@@ -842,8 +841,7 @@ fn hire(
         };
         let fit = Fit::of(&plan.ports[port.0].devargs, interface_mtu(&plan.ports[port.0], &attached[port.0]));
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
-        // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
-        let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();
+        let bucket = tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
         let mut senders = vec![None; workers];
         for worker in 0..workers {
             if let Some(queue) = owners.iter().position(|&owner| owner == worker) {
@@ -851,7 +849,7 @@ fn hire(
                     outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place, fit) });
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit) });
             } else if !givers.contains(&worker) {
                 // it has none
                 outlets[worker].tools.push(Outlet::Discard);
@@ -863,7 +861,7 @@ fn hire(
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None, fit) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, None, None, fit) });
                 outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
@@ -1023,15 +1021,13 @@ fn mtu_of(interface: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
 }
 
-/// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
+/// A worker's queue for a tool, with what it admits and, where the worker sends itself, the tokens of the tool's rate.
+fn line(tool: &ToolPlan, bucket: Option<Arc<TokenBucket>>, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
-    let shape = tool.shape.filter(|_| is_sending);
-    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() && fit.is_none() {
+    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && bucket.is_none() && fit.is_none() {
         return Line::new(tool.queue, None, merge);
     }
     let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
-    let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
     Line::new(tool.queue, Some(Gate::new(limits, bucket, fit)), merge)
 }
 

@@ -103,7 +103,7 @@ impl Watch {
             let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
-            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, |shape| longest_wait_ns(shape, workers)));
+            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
             // nor is one that holds copies on purpose
             spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
@@ -449,13 +449,13 @@ fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
     }
 }
 
-/// How long one of `workers` that share a rate may wait after the largest packet, in ns.
-fn longest_wait_ns(shape: Shape, workers: usize) -> u64 {
+/// How long a tool may wait for its rate after the largest packet, in ns.
+fn longest_wait_ns(shape: Shape) -> u64 {
     let (cost, rate) = match shape.rate {
         Budget::PacketsPerSecond(rate) => (1, rate),
         Budget::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
     };
-    let wait_ns = u128::from(cost) * workers as u128 * 1_000_000_000 / u128::from(rate.max(1));
+    let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)
 }
 

@@ -4,6 +4,8 @@
 //! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the
 //! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
 
+use std::sync::Arc;
+
 use super::admission::{Class, Fill, Limits};
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
@@ -12,7 +14,7 @@ use super::live::Live;
 use super::order::Order;
 use super::record::{self, Origin};
 use super::route::Copies;
-use super::shape::TokenBucket;
+use super::shape::{Allowance, TokenBucket};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
@@ -122,7 +124,8 @@ impl Merge {
 /// What a queue admits, and how fast it may be emptied.
 pub struct Gate {
     limits: Limits,
-    bucket: Option<TokenBucket>,
+    /// Which all workers share that send to the tool.
+    bucket: Option<Arc<TokenBucket>>,
     /// Bytes that wait; kept only where there is a limit to them.
     bytes: u64,
     /// The rate, not the port, held the last copies back.
@@ -132,7 +135,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(limits: Limits, bucket: Option<TokenBucket>, fit: Option<Fit>) -> Self {
+    pub fn new(limits: Limits, bucket: Option<Arc<TokenBucket>>, fit: Option<Fit>) -> Self {
         Self { limits, bucket, bytes: 0, is_held_by_rate: false, fit }
     }
 
@@ -645,7 +648,7 @@ impl Line {
     /// the number that it was offered.
     fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, tool: &ToolCounters) -> (usize, usize) {
         let (sent, offered) = match &mut self.gate {
-            None => self.queue.transmit_some(txq, most, |_| true),
+            None => (self.queue.transmit_some(txq, most), most),
             Some(gate) => gate.transmit_some(&mut self.queue, txq, most),
         };
         self.note_transmitted(sent, tool);
@@ -775,13 +778,16 @@ impl Gate {
     /// Sends at most `most` packets in one call of the driver. Gives what the port took, and the number that it was offered.
     fn transmit_some(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, most: usize) -> (Moved, usize) {
         let wanted = queue.len().min(most);
-        let (sent, offered) = match &mut self.bucket {
-            None => queue.transmit_some(txq, wanted, |_| true),
+        let (sent, offered) = match &self.bucket {
+            None => (queue.transmit_some(txq, wanted), wanted),
             Some(bucket) => {
-                bucket.refill(clock::tsc());
-                let (sent, offered) = queue.transmit_some(txq, wanted, bucket.preview());
-                bucket.spend(sent.packets, sent.bytes);
-                (sent, offered)
+                let choose = |allowance: &mut Allowance<'_>| queue.leading(wanted, |len| allowance.lets_go(len));
+                let taken = bucket.take(clock::tsc(), choose);
+                let sent = queue.transmit_some(txq, taken.packets);
+                if sent.packets < taken.packets {
+                    bucket.give_back(taken.packets - sent.packets, taken.bytes - sent.bytes);
+                }
+                (sent, taken.packets)
             }
         };
         self.is_held_by_rate = offered < wanted && sent.packets == offered;
