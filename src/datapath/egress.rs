@@ -672,6 +672,14 @@ impl Line {
         }
     }
 
+    /// Says what alarms go by.
+    fn note_gate(&self, tool: &ToolCounters) {
+        if let Some(gate) = &self.gate {
+            tool.queued_bytes.set(gate.bytes);
+            tool.is_held_by_rate.set(u64::from(gate.is_held_by_rate));
+        }
+    }
+
     /// What waits is not offered to the port.
     #[cold]
     fn hold(&mut self) {
@@ -830,6 +838,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     }
     for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
         if let Outlet::Port { line, .. } = outlet
+            && line.is_plain
+            && line.queue.is_empty()
+        {
+            // nothing waits, and nothing limits it
+            continue;
+        }
+        if let Outlet::Port { line, .. } = outlet
             && let Some(merge) = &mut line.merge
         {
             merge.release(held, &mut line.queue, tool);
@@ -844,9 +859,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
                 } else {
                     line.hold();
                 }
+                line.note_gate(tool);
                 line.len()
             }
-            Outlet::Port { line, .. } => line.len(),
+            Outlet::Port { line, .. } => {
+                line.note_gate(tool);
+                line.len()
+            }
             Outlet::Handover { ring, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.hand_over(ring, tool);
                 line.queue.len()
@@ -864,6 +883,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
         for &tool in &shared.tools {
             if let Outlet::Port { line, .. } = &tools[tool] {
+                line.note_gate(&counters.tools[tool]);
                 flushed.note_left(line.len() > 0, tool, *copy_tools, live);
             }
         }
