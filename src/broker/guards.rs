@@ -2,7 +2,10 @@
 //!
 //! Each watch is a small machine that is told what is and what time it is, and says what changed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::datapath::sample::Budget;
 
 /// A worker that has not finished a turn for this long, besides the longest time that it may sleep, is stalled.
 pub const STALL_LIMIT: Duration = Duration::from_millis(500);
@@ -95,6 +98,53 @@ impl Pace {
     /// What went by besides since this was asked last.
     pub fn take_excused(&mut self) -> Duration {
         std::mem::take(&mut self.excused)
+    }
+}
+
+/// What a tool was sent of late.
+#[derive(Clone, Default, Debug)]
+pub struct Usage {
+    looks: VecDeque<Sent>,
+}
+
+/// What a tool had been sent when it was looked at.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sent {
+    pub at: Duration,
+    pub packets: u64,
+    pub bits: u64,
+}
+
+impl Usage {
+    /// So many that one more or less is no great share of them.
+    const LEAST_PACKETS: u64 = 10;
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// What was sent since the last look, or where few packets go in so short a time, in the latest time in which enough went.
+    /// Nothing before that is known.
+    pub fn look(&mut self, sent: Sent) -> Sent {
+        self.looks.push_back(sent);
+        let is_enough = |since: &Sent| sent.packets - since.packets >= Self::LEAST_PACKETS || sent.at - since.at >= Self::LONGEST;
+        while self.looks.get(1).is_some_and(is_enough) {
+            self.looks.pop_front();
+        }
+        match self.looks.front().filter(|since| is_enough(since)) {
+            Some(since) => Sent { at: sent.at - since.at, packets: sent.packets - since.packets, bits: sent.bits - since.bits },
+            None => Sent::default(),
+        }
+    }
+}
+
+impl Sent {
+    /// The share of a rate that this is of. A tool that its rate holds back uses all of it: what was left over is less than a
+    /// packet.
+    pub fn share_of(&self, rate: Budget, is_held: bool) -> f64 {
+        let packets = self.packets + u64::from(is_held);
+        let used = match rate {
+            Budget::PacketsPerSecond(rate) => packets as f64 / rate as f64,
+            Budget::BitsPerSecond(rate) => self.bits as f64 * packets as f64 / self.packets.max(1) as f64 / rate as f64,
+        };
+        if self.at.is_zero() { 0.0 } else { used / self.at.as_secs_f64() }
     }
 }
 
@@ -230,6 +280,26 @@ mod tests {
                 is_raised ^= changes;
                 prop_assert_eq!(alarm.is_raised(), is_raised);
             }
+        }
+    }
+
+    #[test]
+    fn the_use_of_a_rate_is_steady_however_few_packets_go_in_a_look() {
+        // looked at ten times a second; the least and the greatest share once enough packets went
+        let least_and_most = |rate: u64, sent: f64, is_held: bool| {
+            let mut usage = Usage::default();
+            let shares = (0..100u64).map(|look| {
+                let packets = (look as f64 * sent / 10.0) as u64;
+                usage.look(Sent { at: ms(100 * look), packets, bits: 800 * packets })
+            });
+            let shares: Vec<f64> = shares.map(|sent| sent.share_of(Budget::BitsPerSecond(800 * rate), is_held)).collect();
+            shares[45..].iter().fold((f64::MAX, 0.0), |(least, most): (f64, f64), &share| (least.min(share), most.max(share)))
+        };
+        for rate in [5, 7, 83, 10_000] {
+            let (least, _) = least_and_most(rate, rate as f64, true);
+            assert!(least > 0.99, "{rate} a second, used up: {least}");
+            let (least, most) = least_and_most(rate, rate as f64 * 0.5, false);
+            assert!(least >= 0.44 && most <= 0.56, "{rate} a second, half used: {least} to {most}");
         }
     }
 

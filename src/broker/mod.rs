@@ -35,7 +35,7 @@ use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
-use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Turn, Watchdog};
+use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use health::Observation;
 use neighbours::Neighbours;
 use recorder::Recorder;
@@ -169,9 +169,8 @@ struct Guards {
     dogs: Vec<Watchdog>,
     /// Of the queue and of the utilisation.
     alarms: Vec<[Alarm; 2]>,
-    /// What each tool was sent at the last look: packets and bytes.
-    sent: Vec<(u64, u64)>,
-    looked: Duration,
+    /// By tool: what it was sent of late.
+    usage: Vec<Usage>,
     /// The time that tools are judged by.
     pace: Pace,
     ties: Vec<LinkTie>,
@@ -418,31 +417,33 @@ impl Broker {
     }
 
     fn watch_tools(&mut self, now: Duration, lines: &mut Vec<String>) {
-        let elapsed = now.saturating_sub(std::mem::replace(&mut self.guards.looked, now)).as_secs_f64();
         if self.plan.tools.iter().all(|tool| tool.alarm.is_none()) {
             return;
         }
         self.guards.alarms.resize(self.plan.tools.len(), Default::default());
-        let is_first = self.guards.sent.is_empty();
-        self.guards.sent.resize(self.plan.tools.len(), (0, 0));
+        self.guards.usage.resize(self.plan.tools.len(), Usage::default());
         for (index, tool) in self.plan.tools.iter().enumerate() {
             let Some(spec) = tool.alarm else { continue };
-            let sum = |get: fn(&ToolCounters) -> u64| self.counters.iter().map(|counters| get(&counters.tools[index])).sum::<u64>();
-            let fullest = self.counters.iter().map(|counters| counters.tools[index].queue_depth.get()).max().unwrap_or(0);
-            let sent = (sum(|tool| tool.sent.get()), sum(|tool| tool.sent_bytes.get()));
-            let before = std::mem::replace(&mut self.guards.sent[index], sent);
-            let (packets, bits) = ((sent.0 - before.0) as f64, (sent.1 - before.1) as f64 * 8.0);
-            let share = match (tool.shape.map(|shape| shape.rate), tool.output) {
-                (Some(Budget::PacketsPerSecond(rate)), _) => packets / rate as f64,
-                (Some(Budget::BitsPerSecond(rate)), _) => bits / rate as f64,
-                (None, Output::Port(port)) => {
-                    self.ports[port.0].link().speed_mbps.map_or(0.0, |mbps| bits / (f64::from(mbps) * 1e6))
-                }
-                (None, Output::Capture | Output::Discard) => 0.0,
+            let workers = || self.counters.iter().map(|counters| &counters.tools[index]);
+            let fill = |worker: &ToolCounters| {
+                let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
+                let bytes = tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
+                packets.max(bytes)
             };
-            let utilisation = if is_first || elapsed <= 0.0 { 0.0 } else { share / elapsed };
+            let fullest = workers().map(fill).fold(0.0, f64::max);
+            let sum = |get: fn(&ToolCounters) -> u64| workers().map(get).sum();
+            let sent = Sent { at: now, packets: sum(|tool| tool.sent.get()), bits: 8 * sum(|tool| tool.sent_bytes.get()) };
+            let sent = self.guards.usage[index].look(sent);
+            let link_speed = |port: PortId| self.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000);
+            let rate = match (tool.shape, tool.output) {
+                (Some(shape), _) => Some(shape.rate),
+                (None, Output::Port(port)) => link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond),
+                (None, Output::Capture | Output::Discard) => None,
+            };
+            let is_held = tool.shape.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
+            let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
-            let values = [fullest as f64 / tool.queue as f64, utilisation];
+            let values = [fullest, utilisation];
             for ((alarm, value), name) in self.guards.alarms[index].iter_mut().zip(values).zip(ALARM_NAMES) {
                 if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
                     let (word, side) = if is_raised { ("raised", "above") } else { ("cleared", "not above") };

@@ -531,6 +531,25 @@ impl Pools<'_> {
     }
 }
 
+/// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
+fn tx_queues(plan: &Plan, port: PortId, offered: u16, crew: &Crew) -> u16 {
+    let senders = match plan.wire_at(port) {
+        // a wire's originals are sent by who polls them
+        Some((wire, side)) => crew.pollers(plan, wire.ports[1 - side]).len(),
+        None => crew.transmit.len(),
+    };
+    let wanted = if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
+    plan.ports[port.0].txq.unwrap_or(wanted)
+}
+
+/// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
+fn senders_beyond(plan: &Plan, index: usize, devices: &[Device], crew: &Crew) -> Option<usize> {
+    let (wire, side) = plan.wire_at(PortId(index))?;
+    let other = wire.ports[1 - side];
+    let offered = devices[other.0].ethdev()?.info().max_tx_queues;
+    Some(usize::from(tx_queues(plan, other, offered, crew)))
+}
+
 fn start_port(
     eal: &Eal,
     plan: &Plan,
@@ -544,11 +563,12 @@ fn start_port(
     let workers = crew.lcores.len();
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
-    let most = |lcores: usize, offered: u16| u16::try_from(lcores).unwrap_or(u16::MAX).min(offered);
     let pollers = crew.pollers(plan, PortId(index)).len();
-    let rx_queues = port_plan.rxq.unwrap_or(if spreads { most(pollers, info.max_rx_queues) } else { 1 });
-    let is_tool = plan.is_tool_port(crate::plan::plan::PortId(index));
-    let tx_queues = port_plan.txq.unwrap_or(if is_tool { most(crew.transmit.len(), info.max_tx_queues) } else { 1 });
+    let pollers = pollers.min(senders_beyond(plan, index, pools.devices, crew).unwrap_or(usize::MAX));
+    let rx_queues =
+        port_plan.rxq.unwrap_or(if spreads { u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues) } else { 1 });
+    let is_tool = plan.is_tool_port(PortId(index));
+    let tx_queues = tx_queues(plan, PortId(index), info.max_tx_queues, crew);
     if is_tool && tx_queues == 0 {
         return Err(Error::Refused(format!(
             "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
@@ -707,7 +727,8 @@ struct Ends {
 ///
 /// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
 /// others than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit
-/// queues hands its copies over a ring to the lcore that owns one. Ports that tunnels or heartbeats leave by, or heartbeats return
+/// queues hands its copies over a ring to the lcore that owns one. An original on a wire passes no ring, which might have no room
+/// for it: who polls one side owns a transmit queue of the other, so no more lcores poll it than there are such queues. Ports that tunnels or heartbeats leave by, or heartbeats return
 /// by, get a neighbourhood each, whose post their workers fill.
 fn hire(
     eal: &Eal,
@@ -730,7 +751,11 @@ fn hire(
             times = Some(Times { place: RxStamp::register(eal)?, clock: Arc::default() });
         }
         let can_wait = attached[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &plan.ports[index].devargs));
-        let pollers = crew.pollers(plan, id);
+        let mut pollers = crew.pollers(plan, id);
+        if let Some(senders) = senders_beyond(plan, index, attached, crew) {
+            pollers.sort_by_key(|&seat| intakes[seat].iter().filter(|intake| !intake.is_ring()).count());
+            pollers.truncate(senders.max(1));
+        }
         let mut taken = vec![0; workers];
         for source in port.sources.drain(..) {
             let mut spread = None;
@@ -771,6 +796,7 @@ fn hire(
         .map(|_| Outlets {
             tools: Vec::new(),
             txqs: Vec::new(),
+            shared: Vec::new(),
             handovers: Vec::new(),
             mails: Vec::new(),
             burst: plan.settings.burst,
@@ -779,7 +805,7 @@ fn hire(
             has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();
-    let is_fed: Vec<bool> = intakes.iter().map(|intakes| !intakes.is_empty()).collect();
+    let polls = |seat: usize, port: PortId| intakes[seat].iter().any(|intake| intake.port == port);
     // A worker's place for the transmit queue of each port that it owns one of.
     let mut owned: Vec<Vec<Option<usize>>> = vec![vec![None; ports.len()]; workers];
     for (tool_index, tool) in plan.tools.iter().enumerate() {
@@ -799,18 +825,23 @@ fn hire(
             outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
             continue;
         }
+        // who has copies for it: of a wire, the original and who polls that
+        let givers: Vec<usize> = match plan.wire_at(port) {
+            Some((wire, side)) => (0..workers).filter(|&seat| polls(seat, wire.ports[1 - side])).collect(),
+            None => crew.work.clone(),
+        };
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { ports[port.0].txqs.len() };
-        let owners = &crew.transmit[..queues.min(crew.transmit.len())];
-        // who sends the copies of a seat that works
+        let owners = if tool.wire.is_some() { &givers } else { &crew.transmit };
+        let owners = &owners[..queues.min(owners.len())];
+        // who sends the copies of a seat that has some
         let owner_of = |seat: usize| match owners.iter().find(|&&owner| owner == seat) {
             Some(&own) => own,
-            None => owners[crew.work.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
+            None => owners[givers.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
         };
         let fit = Fit::of(&plan.ports[port.0].devargs, interface_mtu(&plan.ports[port.0], &attached[port.0]));
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
-        // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
-        let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();
+        let bucket = tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
         let mut senders = vec![None; workers];
         for worker in 0..workers {
             if let Some(queue) = owners.iter().position(|&owner| owner == worker) {
@@ -818,9 +849,9 @@ fn hire(
                     outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place, fit) });
-            } else if !crew.work.contains(&worker) {
-                // it makes no copies
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit) });
+            } else if !givers.contains(&worker) {
+                // it has none
                 outlets[worker].tools.push(Outlet::Discard);
             } else {
                 let owner = owner_of(worker);
@@ -830,11 +861,12 @@ fn hire(
                     senders[owner] = Some(sender);
                 }
                 let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None, fit) });
+                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, None, None, fit) });
                 outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
     }
+    outlets.iter_mut().for_each(Outlets::take_turns);
     for (index, post) in posts.into_iter().enumerate() {
         let Some(port) = attached[index].ethdev() else { continue };
         let has_letters = plan.is_tunnel_port(PortId(index)) && post.is_some() || plan.sends_heartbeats(PortId(index));
@@ -989,15 +1021,13 @@ fn mtu_of(interface: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
 }
 
-/// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
+/// A worker's queue for a tool, with what it admits and, where the worker sends itself, the tokens of the tool's rate.
+fn line(tool: &ToolPlan, bucket: Option<Arc<TokenBucket>>, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
-    let shape = tool.shape.filter(|_| is_sending);
-    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() && fit.is_none() {
+    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && bucket.is_none() && fit.is_none() {
         return Line::new(tool.queue, None, merge);
     }
     let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
-    let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
     Line::new(tool.queue, Some(Gate::new(limits, bucket, fit)), merge)
 }
 

@@ -103,7 +103,7 @@ impl Watch {
             let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
-            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, |shape| longest_wait_ns(shape, workers)));
+            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
             // nor is one that holds copies on purpose
             spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
             let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
@@ -231,11 +231,10 @@ impl Watch {
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
         let mut is_changed = false;
-        for index in 0..self.tools.len() {
-            // the originals of a wire go their way whatever its health
-            if self.plan.tools[index].wire.is_some() {
-                continue;
-            }
+        let mut progress = vec![(0, 0); self.tools.len()];
+        // by port: what all its tools sent together
+        let mut accepted_by = vec![0; links.len()];
+        for (index, tool) in self.tools.iter_mut().enumerate() {
             let (mut requested, mut sent, mut dropped) = (0, 0, 0);
             for worker in counters.iter().map(|worker| &worker.tools[index]) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
@@ -243,9 +242,20 @@ impl Watch {
                 dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
                 requested += worker.requested.get();
             }
-            let waiting = requested.saturating_sub(sent + dropped);
+            let accepted = sent.saturating_sub(std::mem::replace(&mut tool.sent, sent));
+            progress[index] = (accepted, requested.saturating_sub(sent + dropped));
+            if let Some(port) = tool.port {
+                accepted_by[port.0] += accepted;
+            }
+        }
+        for (index, (accepted, waiting)) in progress.into_iter().enumerate() {
+            // the originals of a wire go their way whatever its health
+            if self.plan.tools[index].wire.is_some() {
+                continue;
+            }
             let tool = &self.tools[index];
-            let accepted = sent.saturating_sub(tool.sent);
+            // a port that takes other tools' copies is not stuck: this one's turn will come
+            let accepted = tool.port.map_or(accepted, |port| accepted_by[port.0]);
             let mut observations = Vec::with_capacity(3);
             if let Some(port) = tool.port {
                 observations.push(Observation::Link { is_up: links[port.0] && !self.plan.ports[port.0].is_stopped });
@@ -254,7 +264,6 @@ impl Watch {
             if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
                 observations.push(Observation::Emptied);
             }
-            self.tools[index].sent = sent;
             self.tools[index].health.excuse(excused_ns, now_ns);
             for observation in observations {
                 is_changed |= self.judge(ToolId(index), observation, now_ns, &mut log);
@@ -440,13 +449,13 @@ fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
     }
 }
 
-/// How long one of `workers` that share a rate may wait after the largest packet, in ns.
-fn longest_wait_ns(shape: Shape, workers: usize) -> u64 {
+/// How long a tool may wait for its rate after the largest packet, in ns.
+fn longest_wait_ns(shape: Shape) -> u64 {
     let (cost, rate) = match shape.rate {
         Budget::PacketsPerSecond(rate) => (1, rate),
         Budget::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
     };
-    let wait_ns = u128::from(cost) * workers as u128 * 1_000_000_000 / u128::from(rate.max(1));
+    let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)
 }
 

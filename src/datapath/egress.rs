@@ -2,7 +2,9 @@
 //!
 //! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they
 //! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the
-//! others do not.
+//! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
+
+use std::sync::Arc;
 
 use super::admission::{Class, Fill, Limits};
 use super::burst::{MAX_BURST, Selection};
@@ -12,7 +14,7 @@ use super::live::Live;
 use super::order::Order;
 use super::record::{self, Origin};
 use super::route::Copies;
-use super::shape::TokenBucket;
+use super::shape::{Allowance, TokenBucket};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
@@ -46,6 +48,12 @@ pub struct Line {
     merge: Option<Box<Merge>>,
     /// A packet in the queue whose latency is measured.
     marker: Option<Marker>,
+    /// Takes all copies that there is room for, and sends them as soon and in whatever order they come.
+    is_plain: bool,
+    /// Its transmit queue is one of [`Outlets::shared`].
+    is_shared: bool,
+    /// That queue does not take all that waits for it: copies wait for the tool's turn, and do not go past others.
+    is_crowded: bool,
 }
 
 /// Where a timed packet is in a queue.
@@ -116,7 +124,8 @@ impl Merge {
 /// What a queue admits, and how fast it may be emptied.
 pub struct Gate {
     limits: Limits,
-    bucket: Option<TokenBucket>,
+    /// Which all workers share that send to the tool.
+    bucket: Option<Arc<TokenBucket>>,
     /// Bytes that wait; kept only where there is a limit to them.
     bytes: u64,
     /// The rate, not the port, held the last copies back.
@@ -126,7 +135,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(limits: Limits, bucket: Option<TokenBucket>, fit: Option<Fit>) -> Self {
+    pub fn new(limits: Limits, bucket: Option<Arc<TokenBucket>>, fit: Option<Fit>) -> Self {
         Self { limits, bucket, bytes: 0, is_held_by_rate: false, fit }
     }
 
@@ -151,6 +160,8 @@ impl Gate {
 pub struct Outlets {
     pub tools: Vec<Outlet>,
     pub txqs: Vec<TxQueue>,
+    /// Those of `txqs` that several tools send by.
+    pub shared: Vec<SharedTxq>,
     /// Copies that other workers hand over, with the tool they are for.
     pub handovers: Vec<(usize, Receiver)>,
     /// Frames of the control thread.
@@ -166,6 +177,23 @@ pub struct Outlets {
 }
 
 impl Outlets {
+    /// Finds the transmit queues that several tools send by, so that those take turns. All tools are there.
+    pub fn take_turns(&mut self) {
+        for txq in 0..self.txqs.len() {
+            let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
+            let tools: Vec<usize> = (0..self.tools.len()).filter(|&tool| sends_by(&self.tools[tool])).collect();
+            if tools.len() < 2 {
+                continue;
+            }
+            for &tool in &tools {
+                if let Outlet::Port { line, .. } = &mut self.tools[tool] {
+                    line.is_shared = true;
+                }
+            }
+            self.shared.push(SharedTxq { txq, tools, turn: 0, left: self.burst, is_crowded: false });
+        }
+    }
+
     /// Packets that surely find room in every capture tool that is up.
     #[cold]
     pub fn capture_room(&self, live: &Live) -> usize {
@@ -174,6 +202,75 @@ impl Outlets {
             _ => None,
         });
         rooms.min().unwrap_or(MAX_BURST)
+    }
+}
+
+/// A transmit queue that several tools send by. Where it does not take all that they have, they take turns: each may send a burst,
+/// and whose turn was cut short goes on with it.
+///
+/// Without turns the tool that is asked first would take every place that becomes free, and the others would get none.
+pub struct SharedTxq {
+    /// Its place in [`Outlets::txqs`].
+    txq: usize,
+    /// Their places in [`Outlets::tools`].
+    tools: Vec<usize>,
+    /// The place in `tools` of the one that may send first.
+    turn: usize,
+    /// Packets that it may send in this turn; at least 1.
+    left: usize,
+    is_crowded: bool,
+}
+
+impl SharedTxq {
+    /// Sends what waits for the tools that `can_send`, a turn of at most `burst` packets each, until nothing waits or the port
+    /// takes no more. Whether anything went.
+    #[cold]
+    fn serve(
+        &mut self,
+        tools: &mut [Outlet],
+        txqs: &mut [TxQueue],
+        burst: usize,
+        can_send: impl Fn(usize) -> bool,
+        counters: &WorkerCounters,
+    ) -> bool {
+        let txq = &mut txqs[self.txq];
+        let (mut turn, mut left) = (self.turn, self.left);
+        let (mut has_moved, mut cut_short) = (false, None);
+        // tools in a row that had nothing more to send, or could not
+        let mut at_rest = 0;
+        while at_rest < self.tools.len() {
+            let tool = self.tools[turn];
+            at_rest += 1;
+            if let Outlet::Port { line, .. } = &mut tools[tool]
+                && !line.queue.is_empty()
+            {
+                if can_send(tool) {
+                    let wanted = line.queue.len().min(left);
+                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.tools[tool]);
+                    has_moved |= sent > 0;
+                    if sent == wanted {
+                        at_rest = 0;
+                    } else if sent < offered && cut_short.is_none() {
+                        // the others are asked all the same: a driver may refuse one frame and take the next
+                        cut_short = Some((turn, left - sent));
+                    }
+                } else {
+                    line.hold();
+                }
+            }
+            (turn, left) = ((turn + 1) % self.tools.len(), burst);
+        }
+        let is_crowded = cut_short.is_some();
+        (self.turn, self.left) = cut_short.unwrap_or((turn, left));
+        if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
+            for &tool in &self.tools {
+                if let Outlet::Port { line, .. } = &mut tools[tool] {
+                    line.is_crowded = is_crowded;
+                    line.judge_plain();
+                }
+            }
+        }
+        has_moved
     }
 }
 
@@ -197,7 +294,7 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { tools, txqs, burst: limit, time_place, .. } = outlets;
+    let Outlets { tools, txqs, shared, burst: limit, time_place, .. } = outlets;
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
     }
@@ -207,13 +304,14 @@ pub fn egress(
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
         burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
     };
+    let mut is_due = false;
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
         if selection.is_empty() {
             continue;
         }
         if let Outlet::Port { txq, line } = outlet
-            && line.is_plain()
+            && line.is_plain
             && made.is_empty()
         {
             line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, tool);
@@ -222,14 +320,26 @@ pub fn egress(
         let asked = Asked { selection, origin, polled, tool };
         let by_class = || copies.by_class(index);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
-            None => outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
+            None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
             Some(made) => {
                 if let Some(place) = *time_place {
                     made.write_stamps(place, &origin.stamps.ns);
                 }
-                outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
+                is_due |= outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
             }
         }
+    }
+    if is_due {
+        serve_all(shared, tools, txqs, *limit, counters);
+    }
+}
+
+/// Sends by transmit queues that several tools send by, once a burst waits for one of them.
+#[cold]
+fn serve_all(shared: &mut [SharedTxq], tools: &mut [Outlet], txqs: &mut [TxQueue], limit: usize, counters: &WorkerCounters) {
+    for shared in shared {
+        // a tool of the port was just given copies, so the port can send
+        shared.serve(tools, txqs, limit, |_| true, counters);
     }
 }
 
@@ -244,7 +354,7 @@ pub fn egress_straight(
 ) {
     if let [ToolId(index)] = *tools
         && let Outlet::Port { txq, line } = &mut outlets.tools[index]
-        && line.gate.is_none()
+        && line.is_plain
         && line.queue.is_empty()
     {
         // the packets themselves go, with the one reference that each has
@@ -261,10 +371,11 @@ pub fn egress_straight(
 fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
     let (all, packets) = (burst.all(), burst.len() as u64);
     let mut alike = burst.share_alike(tools.len());
+    let mut is_due = false;
     for &ToolId(index) in tools {
         let tool = &counters.tools[index];
         match &mut outlets.tools[index] {
-            Outlet::Port { txq, line } if line.gate.is_none() && line.queue.is_empty() => {
+            Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
                 tool.requested.add(packets);
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
                 line.note_sent(packets, sent, lost, polled, tool);
@@ -274,9 +385,12 @@ fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, 
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: PortId(0), stamps: &UNKNOWN };
                 let asked = Asked { selection: all, origin, polled, tool };
-                outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
+                is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }
         }
+    }
+    if is_due {
+        serve_all(&mut outlets.shared, &mut outlets.tools, &mut outlets.txqs, outlets.burst, counters);
     }
 }
 
@@ -297,6 +411,7 @@ impl Outlet {
                 Some(gate) => gate.limits = limits,
                 gate @ None => *gate = Some(Box::new(Gate::new(limits, None, None))),
             }
+            line.judge_plain();
         }
     }
 
@@ -312,7 +427,7 @@ impl Outlet {
         }
     }
 
-    /// Takes a tool's copies: to the driver, into its queue, or to their end.
+    /// Takes a tool's copies: to the driver, into its queue, or to their end. Whether a burst waits for the tool's turn.
     #[inline(never)]
     fn give(
         &mut self,
@@ -321,12 +436,13 @@ impl Outlet {
         shared: &mut Shared<'_>,
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
-    ) {
+    ) -> bool {
         let &Asked { selection, origin, polled, tool } = asked;
         let requested = u64::from(selection.count());
         match self {
-            Outlet::Port { txq, line } if line.is_plain() => {
-                return line.give(&mut txqs[*txq], limit, shared, selection, polled, tool);
+            Outlet::Port { txq, line } if line.is_plain => {
+                line.give(&mut txqs[*txq], limit, shared, selection, polled, tool);
+                return false;
             }
             _ => tool.requested.add(requested),
         }
@@ -335,6 +451,9 @@ impl Outlet {
                 let txq = &mut txqs[*txq];
                 line.enter(shared, selection, origin.stamps, by_class, polled, tool);
                 if line.queue.len() >= limit {
+                    if line.is_crowded {
+                        return true;
+                    }
                     line.transmit(txq, limit, tool);
                 }
             }
@@ -358,6 +477,7 @@ impl Outlet {
                 tool.drop_copies(DropReason::Down, requested);
             }
         }
+        false
     }
 }
 
@@ -383,19 +503,27 @@ fn count_lost(tool: &ToolCounters, lost: u64) {
 impl Line {
     /// An empty queue for `capacity` packets.
     pub fn new(capacity: usize, gate: Option<Gate>, merge: Option<Merge>) -> Self {
-        Self { queue: MbufQueue::with_capacity(capacity), gate: gate.map(Box::new), merge: merge.map(Box::new), marker: None }
+        let mut line = Self {
+            queue: MbufQueue::with_capacity(capacity),
+            gate: gate.map(Box::new),
+            merge: merge.map(Box::new),
+            marker: None,
+            is_plain: false,
+            is_shared: false,
+            is_crowded: false,
+        };
+        line.judge_plain();
+        line
+    }
+
+    fn judge_plain(&mut self) {
+        self.is_plain = self.gate.is_none() && self.merge.is_none() && !self.is_crowded;
     }
 
     /// Copies that wait.
     #[inline(always)]
     fn len(&self) -> usize {
         self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
-    }
-
-    /// Takes all copies that there is room for, and sends them as soon and in whatever order they come.
-    #[inline(always)]
-    fn is_plain(&self) -> bool {
-        self.gate.is_none() && self.merge.is_none()
     }
 
     /// Takes copies for a plain line: to the driver, into the queue, or to their end.
@@ -512,6 +640,23 @@ impl Line {
             None => self.queue.transmit(txq, limit),
             Some(gate) => gate.transmit(&mut self.queue, txq, limit),
         };
+        self.note_transmitted(sent, tool);
+        sent.packets > 0
+    }
+
+    /// Sends at most `most` packets in one call of the driver, as far as the rate allows. Gives the number that the port took, and
+    /// the number that it was offered.
+    fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, tool: &ToolCounters) -> (usize, usize) {
+        let (sent, offered) = match &mut self.gate {
+            None => (self.queue.transmit_some(txq, most), most),
+            Some(gate) => gate.transmit_some(&mut self.queue, txq, most),
+        };
+        self.note_transmitted(sent, tool);
+        (sent.packets, offered)
+    }
+
+    #[inline(always)]
+    fn note_transmitted(&mut self, sent: Moved, tool: &ToolCounters) {
         if sent.packets == 0 {
             self.look_why(tool);
         }
@@ -525,7 +670,14 @@ impl Line {
                 marker.ahead -= sent.packets;
             }
         }
-        sent.packets > 0
+    }
+
+    /// Says what alarms go by.
+    fn note_gate(&self, tool: &ToolCounters) {
+        if let Some(gate) = &self.gate {
+            tool.queued_bytes.set(gate.bytes);
+            tool.is_held_by_rate.set(u64::from(gate.is_held_by_rate));
+        }
     }
 
     /// What waits is not offered to the port.
@@ -616,30 +768,41 @@ impl Line {
 }
 
 impl Gate {
+    /// Sends bursts of at most `limit` packets as long as the rate allows and the port takes them whole.
     fn transmit(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, limit: usize) -> Moved {
         let mut sent = Moved::default();
-        match &mut self.bucket {
-            None => sent = queue.transmit(txq, limit),
-            Some(bucket) => {
-                bucket.refill(clock::tsc());
-                self.is_held_by_rate = false;
-                while !queue.is_empty() {
-                    let wanted = queue.len().min(limit);
-                    let (moved, offered) = queue.transmit_some(txq, wanted, bucket.preview());
-                    bucket.spend(moved.packets, moved.bytes);
-                    sent.packets += moved.packets;
-                    sent.bytes += moved.bytes;
-                    if moved.packets < wanted {
-                        self.is_held_by_rate = moved.packets == offered;
-                        break;
-                    }
-                }
+        while !queue.is_empty() {
+            let wanted = queue.len().min(limit);
+            let (moved, _) = self.transmit_some(queue, txq, wanted);
+            sent.packets += moved.packets;
+            sent.bytes += moved.bytes;
+            if moved.packets < wanted {
+                break;
             }
         }
+        sent
+    }
+
+    /// Sends at most `most` packets in one call of the driver. Gives what the port took, and the number that it was offered.
+    fn transmit_some(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, most: usize) -> (Moved, usize) {
+        let wanted = queue.len().min(most);
+        let (sent, offered) = match &self.bucket {
+            None => (queue.transmit_some(txq, wanted), wanted),
+            Some(bucket) => {
+                let choose = |allowance: &mut Allowance<'_>| queue.leading(wanted, |len| allowance.lets_go(len));
+                let taken = bucket.take(clock::tsc(), choose);
+                let sent = queue.transmit_some(txq, taken.packets);
+                if sent.packets < taken.packets {
+                    bucket.give_back(taken.packets - sent.packets, taken.bytes - sent.bytes);
+                }
+                (sent, taken.packets)
+            }
+        };
+        self.is_held_by_rate = offered < wanted && sent.packets == offered;
         if self.limits.has_bytes() {
             self.bytes = self.bytes.saturating_sub(sent.bytes);
         }
-        sent
+        (sent, offered)
     }
 }
 
@@ -658,7 +821,7 @@ pub struct Flushed {
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    let Outlets { tools, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
         ring.receive(queue);
@@ -675,21 +838,34 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     }
     for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
         if let Outlet::Port { line, .. } = outlet
+            && line.is_plain
+            && line.queue.is_empty()
+        {
+            // nothing waits, and nothing limits it
+            continue;
+        }
+        if let Outlet::Port { line, .. } = outlet
             && let Some(merge) = &mut line.merge
         {
             merge.release(held, &mut line.queue, tool);
             tool.note_depth(line.len());
         }
         let left = match outlet {
+            // in its turn, below
+            Outlet::Port { line, .. } if line.is_shared => continue,
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
                 if live.can_send[index] {
                     flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
                 } else {
                     line.hold();
                 }
+                line.note_gate(tool);
                 line.len()
             }
-            Outlet::Port { line, .. } => line.len(),
+            Outlet::Port { line, .. } => {
+                line.note_gate(tool);
+                line.len()
+            }
             Outlet::Handover { ring, line } if !line.queue.is_empty() => {
                 flushed.has_moved |= line.hand_over(ring, tool);
                 line.queue.len()
@@ -702,6 +878,15 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             _ => 0,
         };
         flushed.note_left(left > 0, index, *copy_tools, live);
+    }
+    for shared in shared.iter_mut() {
+        flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
+        for &tool in &shared.tools {
+            if let Outlet::Port { line, .. } = &tools[tool] {
+                line.note_gate(&counters.tools[tool]);
+                flushed.note_left(line.len() > 0, tool, *copy_tools, live);
+            }
+        }
     }
     flushed
 }

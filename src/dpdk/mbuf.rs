@@ -671,21 +671,26 @@ impl MbufQueue {
         sent
     }
 
-    /// Sends packets from the front, at most `most` in one call of the driver, as long as `may_go` lets them by their lengths.
-    /// Gives what the driver took over and the number that was offered to it.
+    /// Sends packets from the front, at most `most`, in one call of the driver; what it took over.
     #[inline]
-    pub fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, mut may_go: impl FnMut(u32) -> bool) -> (Moved, usize) {
-        let waiting = &self.slots[self.head..self.tail];
-        let offered = waiting.iter().take(most).take_while(|&&mbuf| may_go(packet_len(mbuf))).count();
+    pub fn transmit_some(&mut self, txq: &mut TxQueue, most: usize) -> Moved {
         let mut sent = Moved::default();
-        if offered > 0 {
+        if most > 0 && !self.is_empty() {
             self.move_front(|mbufs| {
-                let mbufs = &mbufs[..offered];
+                let mbufs = &mbufs[..most.min(mbufs.len())];
                 sent = txq.send(mbufs, bytes_of(mbufs));
                 sent.packets
             });
         }
-        (sent, offered)
+        sent
+    }
+
+    /// The first packets, at most `most`, as long as `may_go` lets them by their lengths.
+    #[inline]
+    pub fn leading(&self, most: usize, mut may_go: impl FnMut(u32) -> bool) -> Moved {
+        let waiting = &self.slots[self.head..self.tail];
+        let lens = waiting.iter().take(most).map(|&mbuf| packet_len(mbuf)).take_while(|&len| may_go(len));
+        lens.fold(Moved::default(), |sum, len| Moved { packets: sum.packets + 1, bytes: sum.bytes + u64::from(len) })
     }
 
     /// Bytes of the packets behind the first `skipped`.

@@ -238,6 +238,10 @@ pub struct ToolCounters {
     pub queue_depth: Counter,
     /// The most that ever waited.
     pub queue_peak: Counter,
+    /// Bytes of what waits, as of the last flush; kept only where there is a limit to them.
+    pub queued_bytes: Counter,
+    /// 1 while the tool's rate holds copies back, as of the last flush.
+    pub is_held_by_rate: Counter,
     /// Ticks from receive to transmit, of sampled packets.
     pub latency: Histogram,
 }

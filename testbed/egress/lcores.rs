@@ -40,18 +40,45 @@ fn lcores_tell_polls_bursts_sleeps_and_cycles() {
 
 #[test]
 fn a_queue_that_stays_full_raises_an_alarm() {
+    // full of packets, and of bytes long before that
+    for queue in ["queue 100", "queue 4096 bytes 6400"] {
+        let broker = Broker::new();
+        broker.pcap("in.pcap", &packets(3000, 64, &[1]));
+        let pipeline = format!(
+            "port attach in0 net_pcap0,rx_pcap=${{DIR}}/in.pcap
+             port attach stuck0 net_ring0 rxq 0
+             tool create stuck port stuck0 {queue} alarm 80% hold 300ms
+             tool create well discard
+             rule create 10 from in0 to stuck,well"
+        );
+        let (_, output) = broker.run_with(&pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("alarm raised: tool stuck: queue above 80% for 0.3 s"), "{queue}: {text}");
+        assert!(broker.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
+        assert_eq!(broker.last()["tools"]["well"]["alarms"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn a_rate_that_is_used_up_raises_an_alarm_however_low_it_is() {
     let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(3000, 64, &[1]));
-    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
-         port attach stuck0 net_ring0 rxq 0
-         tool create stuck port stuck0 queue 100 alarm 80% hold 300ms
-         tool create well discard
-         rule create 10 from in0 to stuck,well";
-    let (_, output) = broker.run_with(pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]);
+    // less than a packet in a look, and between one and two
+    let rates = [("net_null1", "5pps", 80), ("net_null2", "12pps burst 1s", 90), ("net_null3", "10kbit burst 1s", 90)];
+    let tools: String = rates
+        .iter()
+        .map(|(name, rate, percent)| {
+            format!("port attach {name} {name} rxq 0\ntool create {name} port {name} rate {rate} alarm {percent}% hold 500ms\n")
+        })
+        .collect();
+    let pipeline =
+        format!("set idle sleep\nport attach in0 net_null0\n{tools}rule create 10 from in0 to net_null1,net_null2,net_null3");
+    let (_, output) = broker.run_with(&pipeline, &["--duration", "5s"]);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("alarm raised: tool stuck: queue above 80% for 0.3 s"), "{text}");
-    assert!(broker.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
-    assert_eq!(broker.last()["tools"]["well"]["alarms"], serde_json::json!([]));
+    for (tool, rate, percent) in rates {
+        let raised = format!("alarm raised: tool {tool}: utilisation above {percent}% for 0.5 s");
+        assert!(text.contains(&raised), "{rate}: {text}");
+    }
+    assert!(!text.contains("alarm cleared"), "{text}");
 }
 
 #[test]

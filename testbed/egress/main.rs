@@ -39,6 +39,31 @@ fn a_blocked_tool_costs_the_others_nothing() {
 }
 
 #[test]
+fn tools_of_a_congested_port_have_equal_parts_of_it() {
+    let of_two_rules = "rule create 10 from a to t1
+         rule create 11 from a to t2 class high";
+    for rules in ["rule create 10 from a to t1,t2", of_two_rules] {
+        let broker = Broker::new();
+        broker.pcap("in.pcap", &packets(1000, 64, &[1]));
+        // the ring takes as many copies as the worker takes out of it: a burst a turn, of the two that it is offered
+        let pipeline = format!(
+            "port attach a net_pcap0,rx_pcap=${{DIR}}/in.pcap,infinite_rx=1
+             port attach r net_ring0
+             tool create t1 port r
+             tool create t2 port r queue 100
+             tool create d discard
+             {rules}
+             rule create 20 from r to d"
+        );
+        let (last, _) = broker.run_with(&pipeline, &["--duration", "1500ms"]);
+        let [t1, t2] = ["t1", "t2"].map(|tool| u64_of(&last["tools"][tool]["sent"]));
+        assert!(t1 + t2 > 100_000, "{t1} and {t2}");
+        assert!(t1.abs_diff(t2) < (t1 + t2) / 10, "{rules}: {t1} and {t2}");
+        assert_eq!(last["events"], serde_json::json!([]), "no tool is down");
+    }
+}
+
+#[test]
 fn under_congestion_low_goes_first_and_high_last() {
     let broker = Broker::new();
     broker.pcap("in.pcap", &packets(9000, 64, &[1, 2, 3]));

@@ -189,6 +189,49 @@ fn stop_and_start_empty_the_stages_in_order() {
 }
 
 #[test]
+fn a_wire_loses_no_original_between_lcores() {
+    let lab = Lab::new();
+    let sent = flows(&lab, 60_000);
+    let pcaps =
+        "port attach a net_pcap0,rx_pcap=in.pcap,tx_pcap=to-a.pcap\nport attach b net_pcap1,rx_pcap=in.pcap,tx_pcap=to-b.pcap\n";
+    let count = |account: &Account, way: &str, what: &str| account.number(&format!("wires/w/{way}/{what}"));
+    for placement in ["1-2", "work 1 transmit 2"] {
+        let account = lab.account(&format!("{LCORES}set lcores {placement}\n{pcaps}wire create w ports a,b\n"), &[]);
+        for (way, file) in [("a_to_b", "to-b.pcap"), ("b_to_a", "to-a.pcap")] {
+            assert_eq!(count(&account, way, "forwarded"), 60_000, "{placement}: {way}");
+            assert_same(way, &packets(&lab.path(file)), &sent);
+        }
+    }
+    // a has a receive queue for each worker, and b takes what comes of them by a single transmit queue
+    let queues = "port attach a net_null0 rxq 2\nport attach b net_null1 rxq 1 txq 1\n";
+    let pipeline = format!("{LCORES}set lcores 1-2\n{queues}wire create w ports a,b\n");
+    let account = lab.account(&pipeline, &["--duration", "500ms"]);
+    for way in ["a_to_b", "b_to_a"] {
+        assert!(count(&account, way, "received") > 0);
+        assert_eq!(count(&account, way, "forwarded"), count(&account, way, "received"), "{way}");
+    }
+}
+
+#[test]
+fn a_rate_is_whole_whichever_workers_have_copies_for_the_tool() {
+    let lab = Lab::new();
+    flows(&lab, 1000);
+    let ports = "port attach a net_pcap0,rx_pcap=in.pcap,infinite_rx=1\nport attach b net_pcap1,rx_pcap=in.pcap,infinite_rx=1\n\
+                 port attach o net_null0 rxq 0\ntool create t port o rate 10kpps burst 100ms\ntool create d discard\n";
+    // of two workers the first, and both
+    for rules in ["rule create 1 from a to t\nrule create 2 from b to d\n", "rule create 1 from a,b to t\n"] {
+        let account = lab.account(&format!("{LCORES}set lcores 1-2\n{ports}{rules}"), &["--duration", "2s"]);
+        for lcore in [1, 2] {
+            assert!(of_lcore(&account, lcore, "received") > 0, "both poll");
+        }
+        let (sent, most) =
+            (account.number("tools/t/sent") as f64, 10_000.0 * (account.last()["uptime_s"].as_f64().unwrap() + 0.1) + 1.0);
+        // a worker that others keep from its CPU for more than the burst loses tokens
+        assert!((0.7 * most..=most).contains(&sent), "{rules}: {sent} of {most}");
+    }
+}
+
+#[test]
 fn a_port_is_polled_by_the_lcores_that_it_names() {
     let lab = Lab::new();
     flows(&lab, 1000);
