@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::output::tell;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::lang::ast::Command;
 use crate::lang::diagnostic::{Diagnostic, Severity};
@@ -154,7 +155,7 @@ impl Change {
             let errors = parsed.diagnostics.errors();
             return Err(format!("{found}{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" }));
         };
-        eprint!("{found}");
+        tell(found);
         parsed.diagnostics = lang::diagnostic::Diagnostics::default();
         plan::compact(&mut parsed);
         Ok(Planned { parsed, plan })

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::output::print;
 use super::{Status, load, name_and_value};
 
 #[derive(clap::Args, Debug)]
@@ -18,15 +19,15 @@ pub fn run(args: &Args) -> Status {
         Some((_, plan)) => {
             let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
             let wires = if plan.wires.is_empty() { String::new() } else { format!(", {}", count(plan.wires.len(), "wire")) };
-            println!(
-                "{}: {}, {}, {}{wires}, {}",
+            print(format_args!(
+                "{}: {}, {}, {}{wires}, {}\n",
                 args.file.display(),
                 count(plan.ports.len(), "port"),
                 // directions of wires have a queue each, as tools do
                 count(plan.tools.iter().filter(|tool| tool.wire.is_none()).count(), "tool"),
                 count(plan.groups.len(), "group"),
                 count(plan.rules.len(), "rule")
-            );
+            ));
             Status::Done
         }
         None => Status::Refused,

@@ -1,8 +1,12 @@
 //! One file a subcommand: what its words mean, and what it prints.
+//!
+//! Nothing here is printed but by [`output`]: the macros of the standard library end the program where their reader is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod change;
 pub mod check;
 pub mod filter;
+pub mod output;
 pub mod run;
 pub mod version;
 
@@ -44,10 +48,10 @@ fn load(path: &Path, sets: &[(String, String)]) -> Option<(Parsed, Plan)> {
 
 fn plan_of(parsed: &mut Parsed) -> Option<Plan> {
     let plan = plan::plan(parsed);
-    eprint!("{}", parsed.diagnostics.render(&parsed.sources));
+    output::tell(parsed.diagnostics.render(&parsed.sources));
     if plan.is_none() {
         let errors = parsed.diagnostics.errors();
-        eprintln!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" });
+        output::tell_line(format_args!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" }));
     }
     plan
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
+use super::output::{print, tell, tell_line};
 use super::{Status, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::lang;
@@ -57,13 +58,13 @@ pub fn run(args: &Args) -> Status {
     let flag = Arc::clone(&is_ended);
     // relaxed suffices: the flag orders nothing but itself
     if let Err(error) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
-        eprintln!("error: signals cannot be handled: {error}");
+        tell_line(format_args!("error: signals cannot be handled: {error}"));
         return Status::Failed;
     }
     let mut stats = match StatsOut::open(args.stats.as_deref()) {
         Ok(stats) => stats,
         Err(error) => {
-            eprintln!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display());
+            tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
             return Status::Failed;
         }
     };
@@ -83,12 +84,12 @@ pub fn run(args: &Args) -> Status {
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell_line(format_args!("error: {error}"));
             return Status::Failed;
         }
     };
     for note in broker.notes() {
-        eprintln!("{note}");
+        tell_line(note);
     }
     let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, pipeline, planning: None };
     for action in &plan.actions {
@@ -100,10 +101,10 @@ pub fn run(args: &Args) -> Status {
     let went_well = session.watch(prompt.as_ref(), &is_ended);
     let ended = broker.stop();
     for line in broker.last_words() {
-        eprintln!("{line}");
+        tell_line(line);
     }
     for line in broker.log() {
-        eprintln!("dpdk: {line}");
+        tell_line(format_args!("dpdk: {line}"));
     }
     let last = broker.snapshot();
     stats.write(&last);
@@ -112,18 +113,18 @@ pub fn run(args: &Args) -> Status {
         report = format!("{report}\n{}", table::profile(&last));
     }
     if stats.is_stdout() {
-        eprint!("{report}")
+        tell(report)
     } else {
-        print!("{report}")
+        print(report)
     }
     if let Err(error) = &ended {
-        eprintln!("error: {error}");
+        tell_line(format_args!("error: {error}"));
     }
     for failure in broker.failures() {
-        eprintln!("error: {failure}");
+        tell_line(format_args!("error: {failure}"));
     }
     if !last.balanced {
-        eprintln!("error: the account does not balance; please report this with the statistics above");
+        tell_line("error: the account does not balance; please report this with the statistics above");
     }
     if went_well && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
         Status::Done
@@ -149,7 +150,7 @@ impl Session<'_> {
             Action::Start => self.broker.resume(),
             Action::Stop => {
                 if !self.broker.pause(DRAIN_LIMIT) {
-                    eprintln!("warning: some copies still wait for their tools");
+                    tell_line("warning: some copies still wait for their tools");
                 }
             }
             Action::Show(what) => self.print(&show(self.broker, what)),
@@ -160,13 +161,13 @@ impl Session<'_> {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => log.iter().for_each(|line| eprintln!("{line}")),
-            Err(error) => eprintln!("error: {error}"),
+            Ok(log) => log.iter().for_each(tell_line),
+            Err(error) => tell_line(format_args!("error: {error}")),
         }
     }
 
     fn print(&self, text: &str) {
-        if self.stats.is_stdout() { eprint!("{text}") } else { print!("{text}") }
+        if self.stats.is_stdout() { tell(text) } else { print(text) }
     }
 
     /// Until the time is up, no packet comes, a signal or `quit`. Whether all workers stayed at work.
@@ -192,13 +193,13 @@ impl Session<'_> {
                 self.stats.write(&self.broker.snapshot());
             }
             for line in self.broker.log() {
-                eprintln!("dpdk: {line}");
+                tell_line(format_args!("dpdk: {line}"));
             }
             for line in self.broker.watch() {
-                eprintln!("{line}");
+                tell_line(line);
             }
             if let Some(lcore) = self.broker.lost_workers().first() {
-                eprintln!("error: the worker on lcore {} ended by itself", lcore.0);
+                tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
                 return false;
             }
             if let Some(prompt) = prompt {
@@ -249,7 +250,7 @@ impl Session<'_> {
                     }
                 }
             }
-            Err(refusal) => eprint!("{refusal}"),
+            Err(refusal) => tell(refusal),
         }
     }
 
@@ -258,8 +259,8 @@ impl Session<'_> {
         let Some(planning) = &mut self.planning else { return };
         match planning.advance(self.broker, &mut self.pipeline) {
             Progress::Waits => return,
-            Progress::Done(lines) => lines.iter().for_each(|line| eprintln!("{line}")),
-            Progress::Refused(text) => eprint!("{text}"),
+            Progress::Done(lines) => lines.iter().for_each(tell_line),
+            Progress::Refused(text) => tell(text),
         }
         self.planning = None;
     }
@@ -298,9 +299,7 @@ impl Prompt {
 
     fn show(&self) {
         if self.is_terminal {
-            eprint!("tapline> ");
-            // a prompt that cannot be shown is no reason to stop
-            let _ = std::io::stderr().flush();
+            tell("tapline> ");
         }
     }
 
@@ -317,17 +316,17 @@ impl Prompt {
             match pipeline.read_freely(&line) {
                 Ok(change) => match change.alone() {
                     Some(Command::Quit) => return None,
-                    Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
+                    Some(Command::Show(what)) => print(show_plan(&plan, *what)),
                     Some(Command::Stop | Command::ClearStats) => {}
                     _ => match change.plan(None) {
                         Ok(Planned { parsed, plan: next }) => {
                             *pipeline = Pipeline::new(parsed);
                             plan = next;
                         }
-                        Err(refusal) => eprint!("{refusal}"),
+                        Err(refusal) => tell(refusal),
                     },
                 },
-                Err(refusal) => eprint!("{refusal}"),
+                Err(refusal) => tell(refusal),
             }
             if plan.actions.contains(&Action::Start) {
                 return Some(plan);
@@ -442,7 +441,7 @@ impl StatsOut {
             out.flush()
         });
         if let Err(error) = written {
-            eprintln!("error: {}: statistics cannot be written: {error}", self.name);
+            tell_line(format_args!("error: {}: statistics cannot be written: {error}", self.name));
             self.is_whole = false;
             self.out = None;
         }

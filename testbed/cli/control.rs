@@ -233,3 +233,66 @@ fn an_ordinary_user_runs_a_pipeline_without_huge_pages() {
     assert_eq!(account.number("tools/out/sent"), whole.len() as u64);
     assert_eq!(packets(&lab.path("out.pcap")), whole);
 }
+
+/// A run whose output goes to these places; the last line of its statistics, and its exit status.
+fn run_into(lab: &Lab, pipeline: &str, stdout: Stdio, stderr: Stdio) -> (Option<i32>, serde_json::Value) {
+    lab.write("test.pipe", pipeline);
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "500ms"];
+    let mut command = lab.tapline(&arguments);
+    let status = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().expect("the program starts");
+    let text = std::fs::read_to_string(lab.path("stats.json")).expect("statistics");
+    let last = json_lines(&text).pop().expect("a line");
+    assert_balanced(&last);
+    (status.code(), last)
+}
+
+/// A pipe that nobody reads.
+fn without_reader() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_log_whose_reader_is_gone_ends_no_run_and_spoils_none() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").map_or_else(|_| without_reader(), Stdio::from);
+    for stderr in [without_reader(), full()] {
+        let (status, last) = run_into(&lab, PIPELINE, Stdio::null(), stderr);
+        assert_eq!((status, number(&last, "packets/received")), (Some(0), whole.len() as u64));
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_fails_the_run_once_it_is_complete_and_accounted_for() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let log = |lab: &Lab| std::fs::File::create(lab.path("log")).expect("a writable folder").into();
+    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), log(&lab));
+    assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
+    let said = lab.printed("log");
+    assert_eq!(said.matches("error: standard output cannot be written: Broken pipe").count(), 1, "{said}");
+    // nobody is left to be told anything
+    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), without_reader());
+    assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
+}
+
+#[test]
+fn short_commands_survive_readers_that_are_gone() {
+    let lab = Lab::new();
+    lab.write("test.pipe", format!("{PIPELINE}{}", pcap_tools(&["out"])));
+    lab.write("wrong.pipe", "tool creat t discard\n");
+    office(&lab);
+    for (arguments, expected) in [
+        (&["version"][..], 1),
+        (&["check", "test.pipe"], 1),
+        (&["check", "wrong.pipe"], 2),
+        (&["filter", "-r", "nowhere.pcap", "-w", "-"], 1),
+        (&["filter", "-r", "in.pcap", "-w", "out.pcap", "tcp"], 0),
+    ] {
+        let mut command = lab.tapline(arguments);
+        let status = command.stdin(Stdio::null()).stdout(without_reader()).stderr(without_reader()).status();
+        assert_eq!(status.expect("the program starts").code(), Some(expected), "{arguments:?}");
+    }
+}
