@@ -42,7 +42,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, as they are printed.
-    pub fn read_freely(&mut self, line: &str) -> Result<Change, String> {
+    pub fn read_freely(&mut self, line: &[u8]) -> Result<Change, String> {
         let typed = lang::parse_onto(&self.0, line);
         if typed.diagnostics.has_errors() {
             return Err(typed.diagnostics.render(&typed.sources));
@@ -54,7 +54,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
-    pub fn read(&mut self, line: &str) -> Result<Typed, String> {
+    pub fn read(&mut self, line: &[u8]) -> Result<Typed, String> {
         let mut change = self.read_freely(line)?;
         let Parsed { file, diagnostics, sources, variables } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);

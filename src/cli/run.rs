@@ -237,7 +237,7 @@ impl Session<'_> {
         }
     }
 
-    fn carry_out(&mut self, line: &str) {
+    fn carry_out(&mut self, line: &[u8]) {
         match self.pipeline.read(line) {
             Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(Arc::clone(self.broker.plan()))),
             Ok(Typed::Others(commands)) => {
@@ -279,7 +279,8 @@ fn action_of(command: &Command) -> Option<Action> {
 
 /// Lines typed while the broker runs.
 struct Prompt {
-    lines: Receiver<String>,
+    /// As they came: bytes that are no text are a mistake in their line, as they are in a file.
+    lines: Receiver<Vec<u8>>,
     is_terminal: bool,
 }
 
@@ -288,7 +289,7 @@ impl Prompt {
         let (sender, lines) = channel();
         // The thread ends with its input or with the process.
         std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }

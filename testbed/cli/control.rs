@@ -170,6 +170,26 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
+    let lab = Lab::new();
+    for pipeline in [PIPELINE.to_owned(), format!("{PIPELINE}start\n")] {
+        office(&lab);
+        lab.write("test.pipe", &pipeline);
+        let mut command =
+            lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--duration", "2s"]);
+        let mut started = lab.start(command.stdin(Stdio::piped()));
+        let mut input = started.child.stdin.take().expect("a pipe");
+        input.write_all(b"show \xff\xfe\nstart\nshow tools\n").expect("an open pipe");
+        drop(input);
+        let account = lab.end(started).done();
+        assert!(account.number("packets/received") > 0, "`start` was heard");
+        let said = &account.stderr;
+        assert!(said.contains("prompt:1:6: error: byte 0xff is not UTF-8") && said.contains("expected UTF-8 text"), "{said}");
+        assert!(account.stdout.contains("requested"), "`show tools` was heard:\n{}", account.stdout);
+    }
+}
+
+#[test]
 fn a_script_that_ends_leaves_the_run_to_its_flags() {
     let lab = Lab::new();
     let whole = office(&lab);
