@@ -210,9 +210,9 @@ impl Broker {
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Whether everything was sent.
-    /// Wires with a bypass keep forwarding.
+    /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.rest(Phase::Paused, limit)
+        self.phase.get() == Phase::Waiting || self.rest(Phase::Paused, limit)
     }
 
     fn rest(&self, phase: Phase, limit: Duration) -> bool {

@@ -68,7 +68,7 @@ const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, paused.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
@@ -134,7 +134,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let makers = makers(&eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&plan, &ports, heartbeat_key, &secret);
 
-    let phase = Arc::new(PhaseCell::new(Phase::Paused));
+    let phase = Arc::new(PhaseCell::new(Phase::Waiting));
     let mut broker = Broker {
         plan: Arc::clone(&plan),
         seats: Vec::new(),
