@@ -259,9 +259,9 @@ impl Broker {
         self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
-            let links: Vec<bool> = self.ports.iter().map(|port| port.link().is_up).collect();
+            let links = self.ports.iter().map(Device::link_state).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, excused_ns, &links, &self.counters));
+            log.extend(self.watch.look(now_ns, excused_ns, links, &self.counters));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {

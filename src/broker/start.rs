@@ -120,10 +120,10 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
     wait_for_links(&plan, &ports);
-    let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
+    let links = ports.iter().map(Device::link_state).collect();
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu)).collect();
-    let watch = Watch::new(&plan, &links, fits, workers, clock::now_ns());
+    let watch = Watch::new(&plan, links, fits, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
@@ -975,7 +975,8 @@ fn wait_for_links(plan: &Plan, ports: &[Device]) {
 
 /// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
 pub(super) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
-    let port = device.ethdev()?;
+    // what is made anew under its name is another interface
+    let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
     interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from))

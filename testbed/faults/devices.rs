@@ -262,6 +262,54 @@ fn latency_begins_where_the_kernel_received_a_packet() {
     assert_eq!(run.last()["ports"]["sink"]["clock"]["latency_from"], "poll");
 }
 
+/// Takes the link of both ports down and up, then their interfaces away, and makes others under the same names.
+fn make_anew(letter: char, pipeline: &str) {
+    let Some(pair) = Pair::new(letter) else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(pipeline);
+    let links =
+        |stats: &serde_json::Value, is_up: bool| ["near", "far"].iter().all(|port| stats["ports"][port]["link_up"] == is_up);
+    prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
+    pair.set_far("down");
+    prompt.wait("both links are seen down", |stats| links(stats, false));
+    pair.set_far("up");
+    prompt.wait("both links are seen up", |stats| links(stats, true) && stats["tools"]["out"]["state"] == "up");
+    pair.delete();
+    let gone = prompt.wait("both links are seen down", |stats| links(stats, false));
+    assert!(ip(&format!("-n {} link add near type veth peer name far", pair.far)), "veth interfaces are made");
+    pair.set_up();
+    let later = gone["uptime_s"].as_f64().map(|seconds| seconds + 1.0);
+    let seen = prompt.wait("the tool would have recovered", |stats| stats["uptime_s"].as_f64() > later);
+    assert!(
+        links(&seen, false) && seen["tools"]["out"]["state"] == "down",
+        "what a driver holds is of the interface that went: {seen}"
+    );
+    let run = prompt.quit();
+    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    let events = run.last()["events"].as_array().expect("events");
+    for port in ["near", "far"] {
+        let changes: Vec<&str> =
+            events.iter().filter(|event| event["port"] == port).filter_map(|event| event["to"].as_str()).collect();
+        // an interface may be seen down, too, on its way out
+        assert_eq!((&changes[..2], changes.last()), (&["down", "up"][..], Some(&"removed")), "{events:?}");
+        for said in [format!("port {port}: up -> down\n"), format!("port {port}: down -> up\n"), "-> removed\n".to_owned()] {
+            assert!(run.log.contains(&said), "{said} is not in {}", run.log);
+        }
+    }
+}
+
+#[test]
+fn interfaces_that_are_made_anew_under_their_names_stay_down_under_net_af_packet() {
+    make_anew('n', ROUND_TRIP);
+}
+
+#[test]
+fn interfaces_that_are_made_anew_under_their_names_stay_down_under_net_pcap() {
+    let pipeline = ROUND_TRIP.replace("net_af_packet0", "net_pcap1").replace("net_af_packet1", "net_pcap2");
+    make_anew('z', &pipeline);
+}
+
 #[test]
 fn interfaces_that_are_taken_away_leave_the_rest_running() {
     let Some(pair) = Pair::new('g') else { return };
@@ -312,6 +360,7 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     let run = prompt.quit();
     println!("out: {}", run.last()["tools"]["out"]);
     assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert!(run.log.contains("port tap: up -> removed\n"), "{}", run.log);
 }
 
 #[test]
