@@ -91,7 +91,9 @@ pub fn run(args: &Args) -> Status {
     for note in broker.notes() {
         tell_line(note);
     }
-    let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, pipeline, planning: None };
+    let is_prompted = prompt.is_some();
+    let mut session =
+        Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, is_prompted, pipeline, planning: None };
     for action in &plan.actions {
         session.act(*action);
     }
@@ -139,6 +141,8 @@ struct Session<'a> {
     broker: &'a mut Broker,
     stats: &'a mut StatsOut,
     is_quit: bool,
+    /// Somebody may yet type `start`.
+    is_prompted: bool,
     pipeline: Pipeline,
     /// A change of the plan that is on its way.
     planning: Option<Planning>,
@@ -182,7 +186,8 @@ impl Session<'_> {
                 break;
             }
             let (count, worked) = (self.broker.received(), self.broker.worked());
-            if count != received || !self.broker.is_running() {
+            // one that is stopped waits to be started, as long as somebody can
+            if count != received || self.is_prompted && !self.broker.is_running() {
                 (received, last_packet) = (count, worked);
             }
             if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
@@ -231,6 +236,7 @@ impl Session<'_> {
                 // a script has said all it had to say: the run ends now, unless it was told when to
                 Err(TryRecvError::Disconnected) => {
                     self.is_quit = self.args.duration.is_none() && self.args.exit_idle.is_none();
+                    self.is_prompted = false;
                     return;
                 }
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::devargs::oversized_packets;
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan,
     RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
@@ -32,6 +33,7 @@ use crate::datapath::shape::Shape;
 use crate::datapath::terminate::{Terminator, TunnelKind};
 use crate::dpdk::clock::nanoseconds;
 use crate::dpdk::mbuf::MOST_REFERENCES;
+use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -569,6 +571,10 @@ impl<'a> Resolver<'a> {
             self.error(
                 Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
             );
+        }
+        if let Some(message) = oversized_packets(&devargs) {
+            let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
+            self.error(Diagnostic::error(port.device.span, message).label(label));
         }
         let mut plan = PortPlan {
             name: port.name.value.clone(),

@@ -55,6 +55,26 @@ fn a_duration_ends_a_run_that_would_go_on() {
 }
 
 #[test]
+fn a_run_that_is_stopped_and_that_nobody_can_start_is_idle() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let stopped = format!("{PIPELINE}start\nstop\n");
+    let account = lab.account(&stopped, &["--exit-idle", "300ms", "--duration", "60s"]);
+    let ended = |account: &Account| account.last()["uptime_s"].as_f64().expect("seconds");
+    assert!(ended(&account) < 30.0, "the duration ended it: {}", account.last());
+    // while a prompt may say `start` it is not
+    let arguments = ["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms", "--exit-idle", "300ms"];
+    let mut started = lab.start(lab.tapline(&arguments).stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    let account = lab.until("a second goes by", |line| line["uptime_s"].as_f64() > Some(1.0));
+    let received = number(&account, "packets/received");
+    assert!(received <= whole.len() as u64);
+    input.write_all(b"start\n").expect("it still runs");
+    drop(input);
+    assert_eq!(lab.end(started).done().number("packets/received"), whole.len() as u64);
+}
+
+#[test]
 fn standard_output_has_nothing_but_json_when_statistics_go_there() {
     let lab = Lab::new();
     let whole = office(&lab);

@@ -57,6 +57,18 @@ fn a_misspelt_device_argument_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn packets_that_net_null_would_write_beyond_an_mbuf_are_refused() {
+    let lab = Lab::new();
+    for (size, status) in [(2177, 2), (65535, 2), (2048, 0)] {
+        let pipeline = format!("port attach in net_null0,size={size},copy=1\ntool create t discard\nrule create 1 from in to t\n");
+        let ended = lab.run(&pipeline, &["--duration", "100ms"]);
+        assert_eq!(ended.status, Some(status), "{}", ended.stderr);
+        let said = format!("test.pipe:1:16: error: net_null cannot make packets of size `{size}`");
+        assert_eq!(ended.stderr.contains(&said), status == 2, "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_device_without_a_driver_or_a_place_is_refused() {
     for device in ["net_pcab0,rx_pcap=in.pcap", "0000:fe:1f.7", "net_af_packet0,iface=tapline-none"] {
         let said = refusal(&PIPELINE.replace("net_pcap0,rx_pcap=in.pcap", device));
