@@ -465,7 +465,7 @@ impl Broker {
         for (index, (port, device)) in self.plan.ports.iter().zip(&self.ports).enumerate() {
             let Some(mtu) = start::interface_mtu(port, device) else { continue };
             let Some(before) = self.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
-            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu)));
+            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
     }

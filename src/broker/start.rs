@@ -122,7 +122,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     wait_for_links(&plan, &ports);
     let links = ports.iter().map(Device::link_state).collect();
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
-    let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu)).collect();
+    let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
     let watch = Watch::new(&plan, links, fits, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
     let secret = Secret::random();
@@ -807,7 +807,8 @@ fn hire(
             Some(&own) => own,
             None => owners[crew.work.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
         };
-        let fit = Fit::of(&plan.ports[port.0].devargs, interface_mtu(&plan.ports[port.0], &attached[port.0]));
+        let port_plan = &plan.ports[port.0];
+        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &attached[port.0]), port_plan.mtu);
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         // a worker without receive queues, that nobody hands copies to either, would leave its share of a rate unused
         let sharers = owners.iter().filter(|&&owner| crew.work.iter().any(|&seat| is_fed[seat] && owner_of(seat) == owner)).count();

@@ -347,6 +347,7 @@ impl Prompt {
 /// What `show` prints of a plan that is not started.
 fn show_plan(plan: &Plan, what: Show) -> String {
     match what {
+        Show::Filters => describe_filters(plan),
         Show::Plan => describe(plan),
         _ => "not started; `show plan` shows what would run\n".to_owned(),
     }
@@ -362,11 +363,20 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Stats => table::summary(&snapshot, table::When::Running),
         Show::Groups => table::groups(&snapshot),
         Show::Wires => table::wires(&snapshot),
-        Show::Filters | Show::Plan => describe(broker.plan()),
+        Show::Filters => describe_filters(broker.plan()),
+        Show::Plan => describe(broker.plan()),
     }
 }
 
-/// The plan in words: ports, tools, groups and, in their order, rules.
+/// Filters that have names.
+fn describe_filters(plan: &Plan) -> String {
+    if plan.filters.is_empty() {
+        return "no filter has a name; `show plan` shows those of rules\n".to_owned();
+    }
+    plan.filters.iter().map(|filter| format!("filter {}: {}\n", filter.name, filter.words)).collect()
+}
+
+/// The plan in words: ports, tools, groups, named filters and, in their order, rules.
 fn describe(plan: &Plan) -> String {
     let mut out = String::new();
     for port in &plan.ports {
@@ -392,6 +402,9 @@ fn describe(plan: &Plan) -> String {
         let members = group.members.iter().zip(&group.spec.weights);
         let words: Vec<String> = members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));
+    }
+    if !plan.filters.is_empty() {
+        out += &describe_filters(plan);
     }
     for rule in &plan.rules {
         let sources: Vec<&str> = rule.sources.iter().map(|port| plan.ports[port.0].name.as_str()).collect();

@@ -210,6 +210,31 @@ fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
 }
 
 #[test]
+fn show_filters_shows_each_name_with_its_expression() {
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("list.txt", "198.18.0.0/15\n");
+    let pipeline = format!(
+        "{PIPELINE}let PORT 80\nfilter create web \"tcp port ${{PORT}}\"\nfilter create inner \"udp\" through vlan,gre\n\
+         filter create list file list.txt\nstart\n"
+    );
+    let account = interact(
+        &lab,
+        &pipeline,
+        &[
+            ("show filters", "filter list: file list.txt\n"),
+            ("filter modify web \"icmp\"", "plan exchanged"),
+            ("show filters", "icmp"),
+            ("quit", ""),
+        ],
+    );
+    for line in ["filter web: \"tcp port 80\"\n", "filter inner: \"udp\" through vlan,gre\n", "filter web: \"icmp\"\n"] {
+        assert!(account.stdout.contains(line), "{line} is not in {}", account.stdout);
+    }
+    assert!(!account.stdout.contains("rule 1 from"), "filters alone:\n{}", account.stdout);
+}
+
+#[test]
 fn a_script_that_ends_leaves_the_run_to_its_flags() {
     let lab = Lab::new();
     let whole = office(&lab);

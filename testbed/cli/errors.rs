@@ -137,6 +137,60 @@ fn a_tool_that_cannot_write_is_named() {
     assert!(said.contains("port out: ") && said.contains("no/such/folder.pcap"), "{said}");
 }
 
+/// What `check` says of a pipeline that is refused.
+fn check_refuses(pipeline: &str) -> String {
+    let lab = Lab::new();
+    lab.write("test.pipe", pipeline);
+    lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"]))).failed(2)
+}
+
+#[test]
+fn words_that_would_do_nothing_are_refused() {
+    let of_discard = "`WORD` does not apply to discard `t`";
+    for (words, word) in [
+        ("queue 10", "queue"),
+        ("rate 1pps burst 1ms", "rate"),
+        ("thresholds 10%,20%", "thresholds"),
+        ("alarm 10% hold 100ms", "alarm"),
+        ("down-after 5s", "down-after"),
+        ("up-after 5s", "up-after"),
+        ("order window 1ms", "order"),
+    ] {
+        let said = check_refuses(&PIPELINE.replace("discard", &format!("discard {words}")));
+        assert!(said.contains("test.pipe:2:23: error: ") && said.contains(&of_discard.replace("WORD", word)), "{said}");
+    }
+    // a tool on a port that there is not has one mistake, not two
+    let said = check_refuses(&PIPELINE.replace("discard", "port nowhere queue 10 rate 1pps"));
+    assert_eq!(said.matches(": error: ").count(), 1, "{said}");
+    let said = check_refuses(&PIPELINE.replace("discard", "capture out.pcapng queue 10 bytes 100"));
+    assert!(said.contains("test.pipe:2:49: error: `bytes` does not apply to capture `t`"), "{said}");
+    let said = check_refuses(&PIPELINE.replace("in.pcap\n", "in.pcap rxq 0 lcores 1\n"));
+    assert!(said.contains("test.pipe:1:48: error: `lcores` does not apply to port `in`"), "{said}");
+}
+
+#[test]
+fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
+    let lab = Lab::new();
+    let pipeline = |queues: &str, rule: &str| {
+        format!(
+            "{PIPELINE}port attach x net_af_xdp0,iface=lo{queues}\ntool create out port x\nrule create 2 from in to out\n{rule}"
+        )
+    };
+    let check = |pipeline: &str| {
+        lab.write("test.pipe", pipeline);
+        lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])))
+    };
+    let warned = check(&pipeline("", ""));
+    assert!(warned.status == Some(0) && !warned.stderr.contains("`rxq 0`"), "{}", warned.stderr);
+    assert!(warned.stderr.contains("a rule `from x drop` excludes what comes"), "{}", warned.stderr);
+    assert_eq!(check(&pipeline("", "rule create 3 from x drop\n")).stderr, "", "the advice is good");
+    assert_eq!(check(&pipeline(" rxq 2 txq 2", "rule create 3 from x drop\n")).stderr, "");
+    for queues in [" rxq 0", " txq 0", " rxq 2 txq 1"] {
+        let said = check(&pipeline(queues, "")).failed(2);
+        assert!(said.contains(&format!("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues")), "{said}");
+    }
+}
+
 #[test]
 fn wrong_command_lines_end_with_status_2() {
     let lab = Lab::new();
