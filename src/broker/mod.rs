@@ -53,6 +53,8 @@ pub enum Error {
     Dpdk(#[from] crate::dpdk::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    Misplaced(#[from] placement::Misplaced),
     #[error("lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for")]
     Stuck { lcore: u32, stage: &'static str },
     #[error("lcore {lcore}: worker stopped: {panic}")]

@@ -38,6 +38,10 @@ impl Pipeline {
         Self(Arc::new(parsed))
     }
 
+    pub fn parsed(&self) -> &Parsed {
+        &self.0
+    }
+
     /// Reads a line that may say anything: nothing runs yet.
     ///
     /// # Errors

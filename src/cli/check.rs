@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::output::print;
-use super::{Status, load, name_and_value};
+use super::{Status, add_eal, has_place, load, name_and_value};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -12,11 +12,18 @@ pub struct Args {
     /// Define what ${NAME} expands to; wins over `let` in the file
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     sets: Vec<(String, String)>,
+    /// Further EAL arguments, as for `run`: they may say which lcores there are
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    eal: Option<String>,
 }
 
 pub fn run(args: &Args) -> Status {
     match load(&args.file, &args.sets) {
-        Some((_, plan)) => {
+        Some((parsed, mut plan)) => {
+            add_eal(&mut plan, args.eal.as_deref());
+            if !has_place(&parsed, &plan) {
+                return Status::Refused;
+            }
             let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
             let wires = if plan.wires.is_empty() { String::new() } else { format!(", {}", count(plan.wires.len(), "wire")) };
             print(format_args!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
-use super::{Status, load, name_and_value};
+use super::{Status, add_eal, has_place, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::lang;
 use crate::lang::ast::{Command, Show};
@@ -77,7 +77,10 @@ pub fn run(args: &Args) -> Status {
             None => return Status::Done,
         }
     }
-    plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+    add_eal(&mut plan, args.eal.as_deref());
+    if !has_place(pipeline.parsed(), &plan) {
+        return Status::Refused;
+    }
     plan.settings.is_profiled = args.profile;
     plan.settings.is_changeable = args.interactive;
     let plan = Arc::new(plan);

@@ -14,6 +14,15 @@ fn refusal(pipeline: &str) -> String {
     lab.run(pipeline, &[]).failed(1)
 }
 
+/// What `run` and `check` say alike of a pipeline that has no place on this machine.
+fn misplaced(pipeline: &str) -> String {
+    let lab = Lab::new();
+    office(&lab);
+    let said = lab.run(pipeline, &[]).failed(2);
+    assert_eq!(lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"]))).failed(2), said);
+    said
+}
+
 #[test]
 fn five_mistakes_are_five_errors_at_their_places_and_nothing_is_started() {
     let lab = Lab::new();
@@ -101,17 +110,25 @@ fn more_queues_than_the_driver_has_are_refused_with_its_number() {
 
 #[test]
 fn lcores_that_the_machine_lacks_are_refused() {
-    let said = refusal(&format!("set lcores 999\n{PIPELINE}"));
-    assert!(said.contains("lcore 999") && said.contains("set lcores"), "{said}");
+    for lcores in ["999", "0-1023"] {
+        let said = misplaced(&format!("set lcores {lcores}\n{PIPELINE}"));
+        assert!(said.contains("test.pipe:1:12: error: lcore ") && said.contains("set lcores"), "{said}");
+    }
+}
+
+#[test]
+fn lcores_that_a_port_asks_for_and_no_worker_has_are_refused() {
+    let said = misplaced(&format!("set lcores 0\n{}", PIPELINE.replace("in.pcap\n", "in.pcap lcores 3\n")));
+    assert!(said.contains("test.pipe:2:42: error: port in: lcores 3: this port can be polled by lcores 0"), "{said}");
 }
 
 #[test]
 fn more_workers_than_cpus_are_refused_with_the_numbers() {
-    let said = refusal(&format!("set workers 1000\n{PIPELINE}"));
+    let said = misplaced(&format!("set workers 1000\n{PIPELINE}"));
     let cpus = std::thread::available_parallelism().expect("CPUs").get();
     assert!(said.contains(&format!("set workers 1000: this machine gives Tapline {cpus} CPUs (")), "{said}");
-    assert!(said.contains(&format!("use at most {cpus}")), "{said}");
-    let said = refusal(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
+    assert!(said.contains("test.pipe:1:13: error: ") && said.contains(&format!("expected at most {cpus}\n")), "{said}");
+    let said = misplaced(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
     assert!(said.contains("set workers 2: the EAL arguments say which lcores there are"), "{said}");
 }
 
