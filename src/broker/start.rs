@@ -54,7 +54,9 @@ use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
-use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{
+    NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan, WirePlan,
+};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::RuleTotals;
 
@@ -119,6 +121,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(plan.ports.iter().filter_map(pipe_note));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
+    let untied = untied_wires(&plan, &ports, &mut notes);
     wait_for_links(&plan, &ports);
     let links = ports.iter().map(Device::link_state).collect();
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
@@ -147,7 +150,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         failures: Vec::new(),
         eal: None,
-        guards: Guards::default(),
+        guards: Guards { untied, ..Guards::default() },
         watch,
         mtus,
         neighbours: Neighbours::new(neighbourhoods, probes),
@@ -962,6 +965,18 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
 
 /// How long ports that were just started may take to have a link.
 const LINK_WAIT: Duration = Duration::from_secs(1);
+
+/// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
+/// when one fails.
+fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
+    let is_untied = |wire: &WirePlan| {
+        let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
+        let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
+        notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+        true
+    };
+    plan.wires.iter().map(is_untied).collect()
+}
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
 fn wait_for_links(plan: &Plan, ports: &[Device]) {

@@ -241,9 +241,9 @@ impl Watch {
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
         let mut is_changed = false;
-        self.judge_links(links, now_ns, &mut log);
+        is_changed |= self.judge_links(links, now_ns, &mut log);
         for index in 0..self.tools.len() {
-            // the originals of a wire go their way whatever its health
+            // nothing but its link keeps the originals of a wire
             if self.plan.tools[index].wire.is_some() {
                 continue;
             }
@@ -259,8 +259,7 @@ impl Watch {
             let accepted = sent.saturating_sub(tool.sent);
             let mut observations = Vec::with_capacity(3);
             if let Some(port) = tool.port {
-                let is_up = self.links[port.0] == Some(LinkState::Up) && !self.plan.ports[port.0].is_stopped;
-                observations.push(Observation::Link { is_up });
+                observations.push(Observation::Link { is_up: self.has_link(port) });
             }
             observations.push(Observation::Transmit { accepted, waiting });
             if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
@@ -356,18 +355,25 @@ impl Watch {
         true
     }
 
-    /// Tells of ports whose links are not as they were.
-    fn judge_links(&mut self, links: Vec<Option<LinkState>>, now_ns: u64, log: &mut Vec<String>) {
+    /// Tells of ports whose links are not as they were. Whether there are such.
+    fn judge_links(&mut self, links: Vec<Option<LinkState>>, now_ns: u64, log: &mut Vec<String>) -> bool {
+        let mut is_changed = false;
         let before = std::mem::replace(&mut self.links, links);
         for (index, from) in before.into_iter().enumerate() {
             let (Some(from), Some(to)) = (from, self.links[index]) else { continue };
             if from != to {
+                is_changed = true;
                 let name = &self.plan.ports[index].name;
                 let (from, to) = (from.name(), to.name());
                 log.push(format!("port {name}: {from} -> {to}"));
                 self.note(EventEntry { time: seconds(now_ns), subject: Subject::Port(name.clone()), from, to, reason: None });
             }
         }
+        is_changed
+    }
+
+    fn has_link(&self, port: PortId) -> bool {
+        self.links[port.0] == Some(LinkState::Up) && !self.plan.ports[port.0].is_stopped
     }
 
     fn note(&mut self, event: EventEntry) {
@@ -432,17 +438,17 @@ impl Watch {
     }
 
     fn live(&self) -> Live {
-        let is_up = |tool: &ToolId| self.tools[tool.0].health.state() == ToolState::Up;
+        // a direction of a wire has no health but its link
+        let way = |tool: usize| self.plan.tools[tool].wire.and(self.tools[tool].port);
+        let is_up = |tool: &ToolId| match way(tool.0) {
+            Some(port) => self.has_link(port),
+            None => self.tools[tool.0].health.state() == ToolState::Up,
+        };
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
-            can_send: self
-                .plan
-                .tools
-                .iter()
-                .zip(&self.tools)
-                // the originals of a wire go their way whatever its health
-                .map(|(plan, tool)| plan.wire.is_some() || tool.health.can_send())
+            can_send: (0..self.tools.len())
+                .map(|tool| way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port)))
                 .collect(),
             go_straight: self
                 .plan

@@ -500,7 +500,7 @@ impl Worker {
             if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
                 is_busy = true;
                 let origin = Origin { port: intake.port, stamps: &desk.stamps };
-                desk.copies.begin(input, desk.burst.all());
+                desk.copies.begin(input, desk.burst.all(), self.live.get(), &self.counters);
                 settle(&desk.copies, desk.burst.all(), &self.counters);
                 egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, origin, None, &self.counters);
             }

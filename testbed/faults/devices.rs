@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::support::Bench;
-use crate::{Pair, dropped, flows, ip};
+use crate::{Pair, dropped, flows, ip, settled};
 
 /// Packets leave by one end of a pair and come back by the other.
 const ROUND_TRIP: &str = "set idle sleep
@@ -227,6 +227,42 @@ fn originals_that_the_other_side_of_a_wire_does_not_take_hold_up_no_other() {
     assert_eq!(run.count("/tools/every/sent"), 400);
     let dropped = ["oversize", "undersize", "congested"].map(|reason| way["dropped"][reason].as_u64());
     assert_eq!((way["forwarded"].as_u64(), dropped), (Some(200), [Some(100), Some(100), Some(0)]), "{way}");
+}
+
+#[test]
+fn originals_for_a_side_without_a_link_are_dropped_as_down() {
+    let Some(pair) = Pair::new('d') else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1,tx_pcap=/dev/null
+        port attach near net_pcap1,iface=near
+        wire create w ports src,near bypass propagate-link
+        start",
+    );
+    let way = |stats: &serde_json::Value, what: &str| {
+        stats.pointer(&format!("/wires/w/a_to_b/{what}")).and_then(serde_json::Value::as_u64)
+    };
+    prompt.wait("originals pass", |stats| way(stats, "forwarded") > Some(1000));
+    pair.set_far("down");
+    let seen = prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > Some(0));
+    assert_eq!(seen["ports"]["near"]["link_up"], false);
+    let seen = settled(&mut prompt, &seen);
+    let (forwarded, down) = (way(&seen, "forwarded"), way(&seen, "dropped/down"));
+    let later = prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > down.map(|down| down + 1000));
+    assert_eq!(way(&later, "forwarded"), forwarded, "nothing is forwarded into a link that is down");
+    // what waits for the link does not hold up a pause, and the bypass goes by the link, too
+    prompt.say("stop");
+    let stopped =
+        prompt.wait("the wire goes on", |stats| way(stats, "dropped/down") > way(&later, "dropped/down").map(|down| down + 1000));
+    pair.set_far("up");
+    prompt.wait("originals pass", |stats| way(stats, "forwarded") > way(&stopped, "forwarded").map(|forwarded| forwarded + 1000));
+    let run = prompt.quit();
+    assert!(!run.log.contains("some copies still wait"), "{}", run.log);
+    let said = "warning: wire w: links are not propagated: port src: rte_eth_dev_set_link_up";
+    assert!(run.log.find(said) < run.log.find("port near: up -> down"), "it is told at the start: {}", run.log);
+    assert_eq!(run.log.matches("links are not propagated").count(), 1, "{}", run.log);
 }
 
 #[test]
