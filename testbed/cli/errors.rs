@@ -204,7 +204,7 @@ fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
     assert_eq!(check(&pipeline(" rxq 2 txq 2", "rule create 3 from x drop\n")).stderr, "");
     for queues in [" rxq 0", " txq 0", " rxq 2 txq 1"] {
         let said = check(&pipeline(queues, "")).failed(2);
-        assert!(said.contains(&format!("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues")), "{said}");
+        assert!(said.contains("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues"), "{said}");
     }
 }
 
