@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tapline::cli::{self, Status};
+use tapline::cli::{self, Status, output};
 
 /// A network packet broker on DPDK that accounts for every packet
 #[derive(Parser)]
@@ -32,12 +32,12 @@ fn main() -> ExitCode {
         Command::Filter(args) => return filter(&args),
         Command::Version => cli::version::run(),
     };
-    ExitCode::from(status as u8)
+    ExitCode::from(output::judge(status) as u8)
 }
 
 fn filter(args: &cli::filter::Args) -> ExitCode {
     cli::filter::run(args).unwrap_or_else(|error| {
-        eprintln!("tapline: {error:#}");
+        output::tell_line(format_args!("tapline: {error:#}"));
         let status = if error.is::<cli::UsageError>() { Status::Refused } else { Status::Failed };
         ExitCode::from(status as u8)
     })

@@ -7,6 +7,25 @@ use crate::dpdk::Error;
 use crate::dpdk::port::{DriverStats, Link, Port};
 use crate::stats::snapshot::ReplayState;
 
+/// What the log and the statistics' events say of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkState {
+    Up,
+    Down,
+    /// The device, or the kernel's interface behind it, is gone for good.
+    Removed,
+}
+
+impl LinkState {
+    pub fn name(self) -> &'static str {
+        match self {
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+            LinkState::Removed => "removed",
+        }
+    }
+}
+
 /// A port's device, as the control thread sees it.
 pub enum Device {
     Ethdev(Port),
@@ -39,7 +58,6 @@ impl Device {
     /// A replay is up until its end.
     pub fn link(&self) -> Link {
         match self {
-            Device::Ethdev(port) if port.is_removed() => Link { is_up: false, ..port.link() },
             Device::Ethdev(port) => port.link(),
             Device::Replay { progress, .. } => Link { is_up: !progress.is_ended(), speed_mbps: None },
         }
@@ -52,6 +70,17 @@ impl Device {
                 DriverStats { rx_packets: progress.packets.get(), rx_bytes: progress.bytes.get(), ..DriverStats::default() }
             }
         }
+    }
+
+    /// What becomes of its link; `None` for a replay, which has none.
+    pub fn link_state(&self) -> Option<LinkState> {
+        let port = self.ethdev()?;
+        let is_up = port.link().is_up;
+        Some(match (port.is_removed(), is_up) {
+            (true, _) => LinkState::Removed,
+            (false, true) => LinkState::Up,
+            (false, false) => LinkState::Down,
+        })
     }
 
     /// Sets the link up or down; a replay has none.

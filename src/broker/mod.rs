@@ -53,6 +53,8 @@ pub enum Error {
     Dpdk(#[from] crate::dpdk::Error),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    Misplaced(#[from] placement::Misplaced),
     #[error("lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for")]
     Stuck { lcore: u32, stage: &'static str },
     #[error("lcore {lcore}: worker stopped: {panic}")]
@@ -209,9 +211,9 @@ impl Broker {
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Whether everything was sent.
-    /// Wires with a bypass keep forwarding.
+    /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.rest(Phase::Paused, limit)
+        self.phase.get() == Phase::Waiting || self.rest(Phase::Paused, limit)
     }
 
     fn rest(&self, phase: Phase, limit: Duration) -> bool {
@@ -258,9 +260,9 @@ impl Broker {
         self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
-            let links: Vec<bool> = self.ports.iter().map(|port| port.link().is_up).collect();
+            let links = self.ports.iter().map(Device::link_state).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, excused_ns, &links, &self.counters));
+            log.extend(self.watch.look(now_ns, excused_ns, links, &self.counters));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
@@ -466,7 +468,7 @@ impl Broker {
         for (index, (port, device)) in self.plan.ports.iter().zip(&self.ports).enumerate() {
             let Some(mtu) = start::interface_mtu(port, device) else { continue };
             let Some(before) = self.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
-            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu)));
+            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
     }

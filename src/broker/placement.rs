@@ -2,7 +2,6 @@
 //!
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
-use super::Error;
 use crate::dpdk::port::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
@@ -16,6 +15,26 @@ pub struct Placement {
     pub main_cpus: Vec<u32>,
     /// What was chosen and why.
     pub notes: Vec<String>,
+}
+
+/// Why a plan has no place on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}: {expected}")]
+pub struct Misplaced {
+    pub culprit: Culprit,
+    pub message: String,
+    pub expected: String,
+}
+
+/// What in the pipeline file asks for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Culprit {
+    /// `set lcores`
+    Lcores,
+    /// `set workers`
+    Workers,
+    /// `lcores` of a port.
+    Port(PortId),
 }
 
 /// The lcores that take part, and by place in that list who does what. No list is empty.
@@ -65,7 +84,7 @@ impl Crew {
 /// # Errors
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
 /// its kind.
-pub fn place(plan: &Plan) -> Result<Placement, Error> {
+pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
     let cpus = eal::available_cpus();
     let is_users = eal::says_lcores(&plan.settings.eal);
     let wanted = plan.settings.workers;
@@ -73,19 +92,21 @@ pub fn place(plan: &Plan) -> Result<Placement, Error> {
     let (workers, why) = match &plan.settings.lcores {
         Some(lcores) => (lcores.clone(), "as the pipeline file says".to_owned()),
         None if is_users && wanted > 1 => {
-            let message = "the EAL arguments say which lcores there are; name the workers with `set lcores`";
-            return Err(Error::Refused(format!("set workers {wanted}: {message}")));
+            let message = format!("set workers {wanted}: the EAL arguments say which lcores there are");
+            let expected = "expected `set lcores`, which names the workers".to_owned();
+            return Err(Misplaced { culprit: Culprit::Workers, message, expected });
         }
         None if wanted > cpus.len().max(1) => {
             let (count, have) = (cpus.len(), list(&cpus));
-            let message = format!("this machine gives Tapline {count} CPUs ({have}), and each worker takes one");
-            return Err(Error::Refused(format!("set workers {wanted}: {message}; use at most {count}")));
+            let message =
+                format!("set workers {wanted}: this machine gives Tapline {count} CPUs ({have}), and each worker takes one");
+            return Err(Misplaced { culprit: Culprit::Workers, message, expected: format!("expected at most {count}") });
         }
         None => choose(&cpus, wanted, &nodes, &Topology),
     };
     if let Some(missing) = workers.iter().find(|cpu| !is_users && !cpus.contains(cpu)) {
-        let have = list(&cpus);
-        return Err(Error::Refused(format!("lcore {missing}: this machine gives Tapline the CPUs {have}; change `set lcores`")));
+        let message = format!("lcore {missing}: this machine gives Tapline the CPUs {}", list(&cpus));
+        return Err(Misplaced { culprit: Culprit::Lcores, message, expected: "expected some of those".to_owned() });
     }
     let main_cpus = left_for_main(&cpus, &workers, &Topology);
     let mut crew = Crew::of(plan, workers);
@@ -98,7 +119,9 @@ pub fn place(plan: &Plan) -> Result<Placement, Error> {
             let able = if plan.is_spread(PortId(index)) { &crew.receive } else { &crew.work };
             let able: Vec<u32> = able.iter().map(|&seat| crew.lcores[seat].0).collect();
             let (name, wanted) = (&port.name, list(wanted));
-            return Err(Error::Refused(format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able))));
+            let message = format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
+            let expected = "expected some of those: the lcores that `set lcores` gives to the stage".to_owned();
+            return Err(Misplaced { culprit: Culprit::Port(PortId(index)), message, expected });
         }
     }
     let notes = vec![describe(plan, &crew, &main_cpus, is_users, &why)];

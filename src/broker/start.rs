@@ -54,7 +54,9 @@ use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
-use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{
+    NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan, WirePlan,
+};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::RuleTotals;
 
@@ -68,7 +70,7 @@ const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, paused.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
@@ -119,11 +121,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(plan.ports.iter().filter_map(pipe_note));
     notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
     set_replays_beside_each_other(&mut started);
+    let untied = untied_wires(&plan, &ports, &mut notes);
     wait_for_links(&plan, &ports);
-    let links: Vec<bool> = ports.iter().map(|port| port.link().is_up).collect();
+    let links = ports.iter().map(Device::link_state).collect();
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
-    let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu)).collect();
-    let watch = Watch::new(&plan, &links, fits, workers, clock::now_ns());
+    let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
+    let watch = Watch::new(&plan, links, fits, workers, clock::now_ns());
     let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
@@ -134,7 +137,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let makers = makers(&eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&plan, &ports, heartbeat_key, &secret);
 
-    let phase = Arc::new(PhaseCell::new(Phase::Paused));
+    let phase = Arc::new(PhaseCell::new(Phase::Waiting));
     let mut broker = Broker {
         plan: Arc::clone(&plan),
         seats: Vec::new(),
@@ -147,7 +150,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         failures: Vec::new(),
         eal: None,
-        guards: Guards::default(),
+        guards: Guards { untied, ..Guards::default() },
         watch,
         mtus,
         neighbours: Neighbours::new(neighbourhoods, probes),
@@ -839,7 +842,8 @@ fn hire(
             Some(&own) => own,
             None => owners[givers.iter().position(|&other| other == seat).unwrap_or(0) % owners.len()],
         };
-        let fit = Fit::of(&plan.ports[port.0].devargs, interface_mtu(&plan.ports[port.0], &attached[port.0]));
+        let port_plan = &plan.ports[port.0];
+        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &attached[port.0]), port_plan.mtu);
         let place = tool.order_ns.map(|_| RxStamp::register(eal)).transpose()?;
         let bucket = tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
         let mut senders = vec![None; workers];
@@ -994,6 +998,18 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
 /// How long ports that were just started may take to have a link.
 const LINK_WAIT: Duration = Duration::from_secs(1);
 
+/// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
+/// when one fails.
+fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
+    let is_untied = |wire: &WirePlan| {
+        let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
+        let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
+        notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+        true
+    };
+    plan.wires.iter().map(is_untied).collect()
+}
+
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
 fn wait_for_links(plan: &Plan, ports: &[Device]) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
@@ -1007,7 +1023,8 @@ fn wait_for_links(plan: &Plan, ports: &[Device]) {
 
 /// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
 pub(super) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
-    let port = device.ethdev()?;
+    // what is made anew under its name is another interface
+    let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
     interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from))

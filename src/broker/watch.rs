@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::device::LinkState;
 use super::health::{Event, Health, Observation, Reason, ToolState};
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use crate::datapath::fit::Fit;
@@ -19,7 +20,7 @@ use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
 use crate::stats::counters::WorkerCounters;
-use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, ToolHealth, WatchState};
+use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;
@@ -36,6 +37,8 @@ pub struct Watch {
     activities: Vec<Activity>,
     /// By rule.
     limits: Vec<Option<Arc<Limit>>>,
+    /// By port, as of the last look; `None` for a replay.
+    links: Vec<Option<LinkState>>,
     tools: Vec<WatchedTool>,
     groups: Vec<WatchedGroup>,
     events: VecDeque<EventEntry>,
@@ -94,13 +97,13 @@ impl WatchedGroup {
 
 impl Watch {
     /// Begins the watch over ports whose links are `links`, and which take what `fits` says. Times are in ns since the Unix epoch.
-    pub fn new(plan: &Arc<Plan>, links: &[bool], fits: Vec<Option<Fit>>, workers: usize, now_ns: u64) -> Self {
+    pub fn new(plan: &Arc<Plan>, links: Vec<Option<LinkState>>, fits: Vec<Option<Fit>>, workers: usize, now_ns: u64) -> Self {
         let tools = plan.tools.iter().map(|tool| {
             let port = match tool.output {
                 Output::Port(port) => Some(port),
                 Output::Capture | Output::Discard => None,
             };
-            let is_up = port.is_none_or(|port| links[port.0] && !plan.ports[port.0].is_stopped);
+            let is_up = port.is_none_or(|port| links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
             spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
@@ -150,6 +153,7 @@ impl Watch {
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
             limits: plan.rules.iter().map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets)))).collect(),
+            links,
             tools,
             groups,
             events: VecDeque::new(),
@@ -226,14 +230,21 @@ impl Watch {
 
     /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns`
     /// are no tool's fault. Gives lines for the log.
-    pub fn look(&mut self, now_ns: u64, excused_ns: u64, links: &[bool], counters: &[Arc<WorkerCounters>]) -> Vec<String> {
+    pub fn look(
+        &mut self,
+        now_ns: u64,
+        excused_ns: u64,
+        links: Vec<Option<LinkState>>,
+        counters: &[Arc<WorkerCounters>],
+    ) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         let mut log = Vec::new();
         let mut is_changed = false;
+        is_changed |= self.judge_links(links, now_ns, &mut log);
         let mut progress = vec![(0, 0); self.tools.len()];
         // by port: what all its tools sent together
-        let mut accepted_by = vec![0; links.len()];
+        let mut accepted_by = vec![0; self.plan.ports.len()];
         for (index, tool) in self.tools.iter_mut().enumerate() {
             let (mut requested, mut sent, mut dropped) = (0, 0, 0);
             for worker in counters.iter().map(|worker| &worker.tools[index]) {
@@ -249,7 +260,7 @@ impl Watch {
             }
         }
         for (index, (accepted, waiting)) in progress.into_iter().enumerate() {
-            // the originals of a wire go their way whatever its health
+            // nothing but its link keeps the originals of a wire
             if self.plan.tools[index].wire.is_some() {
                 continue;
             }
@@ -258,7 +269,7 @@ impl Watch {
             let accepted = tool.port.map_or(accepted, |port| accepted_by[port.0]);
             let mut observations = Vec::with_capacity(3);
             if let Some(port) = tool.port {
-                observations.push(Observation::Link { is_up: links[port.0] && !self.plan.ports[port.0].is_stopped });
+                observations.push(Observation::Link { is_up: self.has_link(port) });
             }
             observations.push(Observation::Transmit { accepted, waiting });
             if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
@@ -348,17 +359,37 @@ impl Watch {
         (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
         let name = &self.plan.tools[id.0].name;
         log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
+        let subject = Subject::Tool(name.clone());
+        self.note(EventEntry { time: seconds(now_ns), subject, from: from.name(), to: to.name(), reason: Some(reason.name()) });
+        true
+    }
+
+    /// Tells of ports whose links are not as they were. Whether there are such.
+    fn judge_links(&mut self, links: Vec<Option<LinkState>>, now_ns: u64, log: &mut Vec<String>) -> bool {
+        let mut is_changed = false;
+        let before = std::mem::replace(&mut self.links, links);
+        for (index, from) in before.into_iter().enumerate() {
+            let (Some(from), Some(to)) = (from, self.links[index]) else { continue };
+            if from != to {
+                is_changed = true;
+                let name = &self.plan.ports[index].name;
+                let (from, to) = (from.name(), to.name());
+                log.push(format!("port {name}: {from} -> {to}"));
+                self.note(EventEntry { time: seconds(now_ns), subject: Subject::Port(name.clone()), from, to, reason: None });
+            }
+        }
+        is_changed
+    }
+
+    fn has_link(&self, port: PortId) -> bool {
+        self.links[port.0] == Some(LinkState::Up) && !self.plan.ports[port.0].is_stopped
+    }
+
+    fn note(&mut self, event: EventEntry) {
         if self.events.len() == MOST_EVENTS {
             self.events.pop_front();
         }
-        self.events.push_back(EventEntry {
-            time: seconds(now_ns),
-            tool: name.clone(),
-            from: from.name(),
-            to: to.name(),
-            reason: reason.name(),
-        });
-        true
+        self.events.push_back(event);
     }
 
     fn has_buckets(&self, tool: ToolId) -> bool {
@@ -416,17 +447,17 @@ impl Watch {
     }
 
     fn live(&self) -> Live {
-        let is_up = |tool: &ToolId| self.tools[tool.0].health.state() == ToolState::Up;
+        // a direction of a wire has no health but its link
+        let way = |tool: usize| self.plan.tools[tool].wire.and(self.tools[tool].port);
+        let is_up = |tool: &ToolId| match way(tool.0) {
+            Some(port) => self.has_link(port),
+            None => self.tools[tool.0].health.state() == ToolState::Up,
+        };
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
-            can_send: self
-                .plan
-                .tools
-                .iter()
-                .zip(&self.tools)
-                // the originals of a wire go their way whatever its health
-                .map(|(plan, tool)| plan.wire.is_some() || tool.health.can_send())
+            can_send: (0..self.tools.len())
+                .map(|tool| way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port)))
                 .collect(),
             go_straight: self
                 .plan

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::output::tell;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::lang::ast::Command;
 use crate::lang::diagnostic::{Diagnostic, Severity};
@@ -37,11 +38,15 @@ impl Pipeline {
         Self(Arc::new(parsed))
     }
 
+    pub fn parsed(&self) -> &Parsed {
+        &self.0
+    }
+
     /// Reads a line that may say anything: nothing runs yet.
     ///
     /// # Errors
     /// The mistakes in it, as they are printed.
-    pub fn read_freely(&mut self, line: &str) -> Result<Change, String> {
+    pub fn read_freely(&mut self, line: &[u8]) -> Result<Change, String> {
         let typed = lang::parse_onto(&self.0, line);
         if typed.diagnostics.has_errors() {
             return Err(typed.diagnostics.render(&typed.sources));
@@ -53,7 +58,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
-    pub fn read(&mut self, line: &str) -> Result<Typed, String> {
+    pub fn read(&mut self, line: &[u8]) -> Result<Typed, String> {
         let mut change = self.read_freely(line)?;
         let Parsed { file, diagnostics, sources, variables } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
@@ -154,7 +159,7 @@ impl Change {
             let errors = parsed.diagnostics.errors();
             return Err(format!("{found}{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" }));
         };
-        eprint!("{found}");
+        tell(found);
         parsed.diagnostics = lang::diagnostic::Diagnostics::default();
         plan::compact(&mut parsed);
         Ok(Planned { parsed, plan })

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Status, load, name_and_value};
+use super::output::print;
+use super::{Status, add_eal, has_place, load, name_and_value};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -11,22 +12,29 @@ pub struct Args {
     /// Define what ${NAME} expands to; wins over `let` in the file
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     sets: Vec<(String, String)>,
+    /// Further EAL arguments, as for `run`: they may say which lcores there are
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    eal: Option<String>,
 }
 
 pub fn run(args: &Args) -> Status {
     match load(&args.file, &args.sets) {
-        Some((_, plan)) => {
+        Some((parsed, mut plan)) => {
+            add_eal(&mut plan, args.eal.as_deref());
+            if !has_place(&parsed, &plan) {
+                return Status::Refused;
+            }
             let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
             let wires = if plan.wires.is_empty() { String::new() } else { format!(", {}", count(plan.wires.len(), "wire")) };
-            println!(
-                "{}: {}, {}, {}{wires}, {}",
+            print(format_args!(
+                "{}: {}, {}, {}{wires}, {}\n",
                 args.file.display(),
                 count(plan.ports.len(), "port"),
                 // directions of wires have a queue each, as tools do
                 count(plan.tools.iter().filter(|tool| tool.wire.is_none()).count(), "tool"),
                 count(plan.groups.len(), "group"),
                 count(plan.rules.len(), "rule")
-            );
+            ));
             Status::Done
         }
         None => Status::Refused,

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::UsageError;
+use super::output::{tell, tell_line};
 use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
@@ -475,15 +476,15 @@ impl Progress {
         self.is_shown = true;
         let share = offset.saturating_mul(100).checked_div(self.input_len);
         let share = share.map_or(String::new(), |share| format!("{share:3} % "));
-        eprint!("\r{share}{} packets read, {} selected ", self.read, self.selected);
+        tell(format_args!("\r{share}{} packets read, {} selected ", self.read, self.selected));
     }
 
     fn end(&self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
         if !self.is_quiet {
-            eprintln!("{} of {} packets selected", self.selected, self.read);
+            tell_line(format_args!("{} of {} packets selected", self.selected, self.read));
         }
     }
 }

@@ -1,13 +1,21 @@
 //! One file a subcommand: what its words mean, and what it prints.
+//!
+//! Nothing here is printed but by [`output`]: the macros of the standard library end the program where their reader is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod change;
 pub mod check;
 pub mod filter;
+pub mod output;
 pub mod run;
 pub mod version;
 
 use std::path::Path;
 
+use crate::broker::placement::{Culprit, Misplaced, place};
+use crate::lang::ast::{Command, PortOption, Setting};
+use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::lang::source::{Span, Spanned};
 use crate::lang::{self, Parsed};
 use crate::plan::{self, Plan};
 
@@ -44,10 +52,48 @@ fn load(path: &Path, sets: &[(String, String)]) -> Option<(Parsed, Plan)> {
 
 fn plan_of(parsed: &mut Parsed) -> Option<Plan> {
     let plan = plan::plan(parsed);
-    eprint!("{}", parsed.diagnostics.render(&parsed.sources));
+    output::tell(parsed.diagnostics.render(&parsed.sources));
     if plan.is_none() {
         let errors = parsed.diagnostics.errors();
-        eprintln!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" });
+        output::tell_line(format_args!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" }));
     }
     plan
+}
+
+/// Adds EAL arguments of the command line to those of the file.
+fn add_eal(plan: &mut Plan, eal: Option<&str>) {
+    plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+}
+
+/// Whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for. What is missing is a
+/// mistake at its place in the file.
+fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
+    let Err(misplaced) = place(plan) else { return true };
+    match place_of(&misplaced, parsed, plan) {
+        Some(span) => {
+            let mut diagnostics = Diagnostics::default();
+            diagnostics.push(Diagnostic::error(span, misplaced.message).label(misplaced.expected));
+            output::tell(diagnostics.render(&parsed.sources));
+            output::tell_line("1 error; nothing was started");
+        }
+        None => output::tell_line(format_args!("error: {misplaced}")),
+    }
+    false
+}
+
+/// Where the file asks for what is not there: the last of several words counts.
+fn place_of(misplaced: &Misplaced, parsed: &Parsed, plan: &Plan) -> Option<Span> {
+    let lcores_of = |options: &[Spanned<PortOption>]| {
+        options.iter().rfind(|option| matches!(option.value, PortOption::Lcores(_))).map(|option| option.span)
+    };
+    parsed.file.commands.iter().rev().find_map(|command| match (&command.value, misplaced.culprit) {
+        (Command::Set(Setting::Lcores(lcores)), Culprit::Lcores) => Some(lcores.span),
+        (Command::Set(Setting::Workers(workers)), Culprit::Workers) => Some(workers.span),
+        (Command::PortAttach { name, options, .. } | Command::PortConfig { name, options }, Culprit::Port(port))
+            if name.value == plan.ports[port.0].name =>
+        {
+            lcores_of(options)
+        }
+        _ => None,
+    })
 }

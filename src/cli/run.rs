@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
-use super::{Status, load, name_and_value};
+use super::output::{print, tell, tell_line};
+use super::{Status, add_eal, has_place, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::lang;
 use crate::lang::ast::{Command, Show};
@@ -57,13 +58,13 @@ pub fn run(args: &Args) -> Status {
     let flag = Arc::clone(&is_ended);
     // relaxed suffices: the flag orders nothing but itself
     if let Err(error) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
-        eprintln!("error: signals cannot be handled: {error}");
+        tell_line(format_args!("error: signals cannot be handled: {error}"));
         return Status::Failed;
     }
     let mut stats = match StatsOut::open(args.stats.as_deref()) {
         Ok(stats) => stats,
         Err(error) => {
-            eprintln!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display());
+            tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
             return Status::Failed;
         }
     };
@@ -76,21 +77,26 @@ pub fn run(args: &Args) -> Status {
             None => return Status::Done,
         }
     }
-    plan.settings.eal.extend(args.eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
+    add_eal(&mut plan, args.eal.as_deref());
+    if !has_place(pipeline.parsed(), &plan) {
+        return Status::Refused;
+    }
     plan.settings.is_profiled = args.profile;
     plan.settings.is_changeable = args.interactive;
     let plan = Arc::new(plan);
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell_line(format_args!("error: {error}"));
             return Status::Failed;
         }
     };
     for note in broker.notes() {
-        eprintln!("{note}");
+        tell_line(note);
     }
-    let mut session = Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, pipeline, planning: None };
+    let is_prompted = prompt.is_some();
+    let mut session =
+        Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, is_prompted, pipeline, planning: None };
     for action in &plan.actions {
         session.act(*action);
     }
@@ -100,10 +106,10 @@ pub fn run(args: &Args) -> Status {
     let went_well = session.watch(prompt.as_ref(), &is_ended);
     let ended = broker.stop();
     for line in broker.last_words() {
-        eprintln!("{line}");
+        tell_line(line);
     }
     for line in broker.log() {
-        eprintln!("dpdk: {line}");
+        tell_line(format_args!("dpdk: {line}"));
     }
     let last = broker.snapshot();
     stats.write(&last);
@@ -112,18 +118,18 @@ pub fn run(args: &Args) -> Status {
         report = format!("{report}\n{}", table::profile(&last));
     }
     if stats.is_stdout() {
-        eprint!("{report}")
+        tell(report)
     } else {
-        print!("{report}")
+        print(report)
     }
     if let Err(error) = &ended {
-        eprintln!("error: {error}");
+        tell_line(format_args!("error: {error}"));
     }
     for failure in broker.failures() {
-        eprintln!("error: {failure}");
+        tell_line(format_args!("error: {failure}"));
     }
     if !last.balanced {
-        eprintln!("error: the account does not balance; please report this with the statistics above");
+        tell_line("error: the account does not balance; please report this with the statistics above");
     }
     if went_well && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
         Status::Done
@@ -138,6 +144,8 @@ struct Session<'a> {
     broker: &'a mut Broker,
     stats: &'a mut StatsOut,
     is_quit: bool,
+    /// Somebody may yet type `start`.
+    is_prompted: bool,
     pipeline: Pipeline,
     /// A change of the plan that is on its way.
     planning: Option<Planning>,
@@ -149,7 +157,7 @@ impl Session<'_> {
             Action::Start => self.broker.resume(),
             Action::Stop => {
                 if !self.broker.pause(DRAIN_LIMIT) {
-                    eprintln!("warning: some copies still wait for their tools");
+                    tell_line("warning: some copies still wait for their tools");
                 }
             }
             Action::Show(what) => self.print(&show(self.broker, what)),
@@ -160,13 +168,13 @@ impl Session<'_> {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => log.iter().for_each(|line| eprintln!("{line}")),
-            Err(error) => eprintln!("error: {error}"),
+            Ok(log) => log.iter().for_each(tell_line),
+            Err(error) => tell_line(format_args!("error: {error}")),
         }
     }
 
     fn print(&self, text: &str) {
-        if self.stats.is_stdout() { eprint!("{text}") } else { print!("{text}") }
+        if self.stats.is_stdout() { tell(text) } else { print(text) }
     }
 
     /// Until the time is up, no packet comes, a signal or `quit`. Whether all workers stayed at work.
@@ -181,7 +189,8 @@ impl Session<'_> {
                 break;
             }
             let (count, worked) = (self.broker.received(), self.broker.worked());
-            if count != received || !self.broker.is_running() {
+            // one that is stopped waits to be started, as long as somebody can
+            if count != received || self.is_prompted && !self.broker.is_running() {
                 (received, last_packet) = (count, worked);
             }
             if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
@@ -192,13 +201,13 @@ impl Session<'_> {
                 self.stats.write(&self.broker.snapshot());
             }
             for line in self.broker.log() {
-                eprintln!("dpdk: {line}");
+                tell_line(format_args!("dpdk: {line}"));
             }
             for line in self.broker.watch() {
-                eprintln!("{line}");
+                tell_line(line);
             }
             if let Some(lcore) = self.broker.lost_workers().first() {
-                eprintln!("error: the worker on lcore {} ended by itself", lcore.0);
+                tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
                 return false;
             }
             if let Some(prompt) = prompt {
@@ -230,13 +239,14 @@ impl Session<'_> {
                 // a script has said all it had to say: the run ends now, unless it was told when to
                 Err(TryRecvError::Disconnected) => {
                     self.is_quit = self.args.duration.is_none() && self.args.exit_idle.is_none();
+                    self.is_prompted = false;
                     return;
                 }
             }
         }
     }
 
-    fn carry_out(&mut self, line: &str) {
+    fn carry_out(&mut self, line: &[u8]) {
         match self.pipeline.read(line) {
             Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(Arc::clone(self.broker.plan()))),
             Ok(Typed::Others(commands)) => {
@@ -249,7 +259,7 @@ impl Session<'_> {
                     }
                 }
             }
-            Err(refusal) => eprint!("{refusal}"),
+            Err(refusal) => tell(refusal),
         }
     }
 
@@ -258,8 +268,8 @@ impl Session<'_> {
         let Some(planning) = &mut self.planning else { return };
         match planning.advance(self.broker, &mut self.pipeline) {
             Progress::Waits => return,
-            Progress::Done(lines) => lines.iter().for_each(|line| eprintln!("{line}")),
-            Progress::Refused(text) => eprint!("{text}"),
+            Progress::Done(lines) => lines.iter().for_each(tell_line),
+            Progress::Refused(text) => tell(text),
         }
         self.planning = None;
     }
@@ -278,7 +288,8 @@ fn action_of(command: &Command) -> Option<Action> {
 
 /// Lines typed while the broker runs.
 struct Prompt {
-    lines: Receiver<String>,
+    /// As they came: bytes that are no text are a mistake in their line, as they are in a file.
+    lines: Receiver<Vec<u8>>,
     is_terminal: bool,
 }
 
@@ -287,7 +298,7 @@ impl Prompt {
         let (sender, lines) = channel();
         // The thread ends with its input or with the process.
         std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -298,9 +309,7 @@ impl Prompt {
 
     fn show(&self) {
         if self.is_terminal {
-            eprint!("tapline> ");
-            // a prompt that cannot be shown is no reason to stop
-            let _ = std::io::stderr().flush();
+            tell("tapline> ");
         }
     }
 
@@ -317,17 +326,17 @@ impl Prompt {
             match pipeline.read_freely(&line) {
                 Ok(change) => match change.alone() {
                     Some(Command::Quit) => return None,
-                    Some(Command::Show(what)) => print!("{}", show_plan(&plan, *what)),
+                    Some(Command::Show(what)) => print(show_plan(&plan, *what)),
                     Some(Command::Stop | Command::ClearStats) => {}
                     _ => match change.plan(None) {
                         Ok(Planned { parsed, plan: next }) => {
                             *pipeline = Pipeline::new(parsed);
                             plan = next;
                         }
-                        Err(refusal) => eprint!("{refusal}"),
+                        Err(refusal) => tell(refusal),
                     },
                 },
-                Err(refusal) => eprint!("{refusal}"),
+                Err(refusal) => tell(refusal),
             }
             if plan.actions.contains(&Action::Start) {
                 return Some(plan);
@@ -341,6 +350,7 @@ impl Prompt {
 /// What `show` prints of a plan that is not started.
 fn show_plan(plan: &Plan, what: Show) -> String {
     match what {
+        Show::Filters => describe_filters(plan),
         Show::Plan => describe(plan),
         _ => "not started; `show plan` shows what would run\n".to_owned(),
     }
@@ -356,11 +366,20 @@ fn show(broker: &Broker, what: Show) -> String {
         Show::Stats => table::summary(&snapshot, table::When::Running),
         Show::Groups => table::groups(&snapshot),
         Show::Wires => table::wires(&snapshot),
-        Show::Filters | Show::Plan => describe(broker.plan()),
+        Show::Filters => describe_filters(broker.plan()),
+        Show::Plan => describe(broker.plan()),
     }
 }
 
-/// The plan in words: ports, tools, groups and, in their order, rules.
+/// Filters that have names.
+fn describe_filters(plan: &Plan) -> String {
+    if plan.filters.is_empty() {
+        return "no filter has a name; `show plan` shows those of rules\n".to_owned();
+    }
+    plan.filters.iter().map(|filter| format!("filter {}: {}\n", filter.name, filter.words)).collect()
+}
+
+/// The plan in words: ports, tools, groups, named filters and, in their order, rules.
 fn describe(plan: &Plan) -> String {
     let mut out = String::new();
     for port in &plan.ports {
@@ -386,6 +405,9 @@ fn describe(plan: &Plan) -> String {
         let members = group.members.iter().zip(&group.spec.weights);
         let words: Vec<String> = members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));
+    }
+    if !plan.filters.is_empty() {
+        out += &describe_filters(plan);
     }
     for rule in &plan.rules {
         let sources: Vec<&str> = rule.sources.iter().map(|port| plan.ports[port.0].name.as_str()).collect();
@@ -442,7 +464,7 @@ impl StatsOut {
             out.flush()
         });
         if let Err(error) = written {
-            eprintln!("error: {}: statistics cannot be written: {error}", self.name);
+            tell_line(format_args!("error: {}: statistics cannot be written: {error}", self.name));
             self.is_whole = false;
             self.out = None;
         }

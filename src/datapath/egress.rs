@@ -813,7 +813,7 @@ pub struct Flushed {
     pub is_left: bool,
     /// Some copies for tools that are up.
     pub are_copies_left: bool,
-    /// Some originals on a wire.
+    /// Some originals on a wire whose other side has a link.
     pub are_originals_left: bool,
     /// Some copies went.
     pub has_moved: bool,
@@ -896,7 +896,8 @@ impl Flushed {
     fn note_left(&mut self, is_left: bool, tool: usize, copy_tools: usize, live: &Live) {
         if is_left {
             self.is_left = true;
-            self.are_originals_left |= tool >= copy_tools;
+            // what waits for a link may wait for ever
+            self.are_originals_left |= tool >= copy_tools && live.tools_up[tool];
             self.are_copies_left |= tool < copy_tools && live.tools_up[tool];
         }
     }

@@ -1,6 +1,7 @@
 //! Which frames a tool's port can send.
 //!
-//! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory. Their drivers hand frames
+//! Stands before a tool's egress queue, and only on ports that are kernel interfaces, or shared memory, or virtual devices whose MTU
+//! the pipeline file says: their drivers know of none. Their drivers hand frames
 //! to the kernel, which takes none without a whole Ethernet header and none above the interface's MTU. What becomes of such a frame
 //! differs: net_pcap and net_tap offer it again for ever, so that nothing behind it leaves; net_af_packet drops it, as it does
 //! what does not fit a slot of its ring, and counts it as sent; net_af_xdp writes behind a buffer of its own, which has room for one
@@ -42,26 +43,31 @@ const BEFORE_SENT: u32 = 32;
 const TAP_ROOM: u32 = SHORTEST + 4 + TAG;
 
 impl Fit {
-    /// Of a port by the device that it is, and the MTU of its interface, if that is known; `None` for those that take all.
-    pub fn of(devargs: &str, mtu: Option<u32>) -> Option<Self> {
+    /// Of a port by the device that it is, the MTU of its interface, if that is known, and the one that the pipeline file says, if it
+    /// does; `None` for those that take all. A NIC knows its MTU.
+    pub fn of(devargs: &str, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
         let is = |driver: &str| devargs.starts_with(driver);
+        let with = |mtu: Option<u32>, room: u32| mtu.map_or(u32::MAX, |mtu| mtu.saturating_add(room));
+        let said = said_mtu.map(u32::from);
+        let as_said = |shortest| Self { shortest, longest: with(said, SHORTEST), longest_tagged: with(said, SHORTEST + TAG) };
         if is("net_memif") {
-            return Some(Self { shortest: 1, longest: u32::MAX, longest_tagged: u32::MAX });
+            return Some(as_said(1));
         }
         let is_interface = ["iface", "tx_iface"].iter().any(|name| argument(devargs, name).is_some());
         if !(is("net_tap") || is_interface && ["net_pcap", "net_af_packet", "net_af_xdp"].iter().any(|driver| is(driver))) {
-            return None;
+            return (said.is_some() && is("net_")).then(|| as_said(0));
         }
         let most = match slot(devargs) {
             Some(slot) => slot.saturating_sub(BEFORE_SENT),
             None if is("net_af_xdp") => u32::from(DATA_ROOM),
             None => u32::MAX,
         };
-        let with = |room: u32| mtu.map_or(most, |mtu| mtu.saturating_add(room).min(most));
-        Some(if is("net_tap") {
-            Self { shortest: SHORTEST, longest: with(TAP_ROOM), longest_tagged: with(TAP_ROOM) }
-        } else {
-            Self { shortest: SHORTEST, longest: with(SHORTEST), longest_tagged: with(SHORTEST + TAG) }
+        let (plain, tagged) = if is("net_tap") { (TAP_ROOM, TAP_ROOM) } else { (SHORTEST, SHORTEST + TAG) };
+        let Self { longest, longest_tagged, .. } = as_said(SHORTEST);
+        Some(Self {
+            shortest: SHORTEST,
+            longest: with(interface_mtu, plain).min(longest).min(most),
+            longest_tagged: with(interface_mtu, tagged).min(longest_tagged).min(most),
         })
     }
 
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn ports_that_are_interfaces_take_what_their_mtu_says() {
-        let fit = |devargs: &str, mtu| Fit::of(devargs, mtu).map(|fit| (fit.longest, fit.longest_tagged));
+        let fit = |devargs: &str, mtu| Fit::of(devargs, mtu, None).map(|fit| (fit.longest, fit.longest_tagged));
         assert_eq!(fit("net_pcap0,iface=eth0", Some(1500)), Some((1514, 1518)));
         assert_eq!(fit("net_pcap0,rx_pcap=a.pcap,tx_iface=eth0", Some(9000)), Some((9014, 9018)));
         assert_eq!(fit("net_af_packet1,iface=eth0", Some(1500)), Some((1514, 1518)));
@@ -104,5 +110,17 @@ mod tests {
         for other in ["net_pcap0,tx_pcap=out.pcap", "net_null0", "net_ring0", "0000:01:00.0"] {
             assert_eq!(fit(other, Some(1500)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn virtual_devices_take_what_the_file_says_and_no_more_than_their_interface_does() {
+        let fit = |devargs: &str, mtu, said| Fit::of(devargs, mtu, Some(said)).map(|fit| (fit.longest, fit.longest_tagged));
+        for devargs in ["net_pcap0,tx_pcap=out.pcap", "net_null0", "net_ring0", "net_memif0,role=client"] {
+            assert_eq!(fit(devargs, None, 68), Some((82, 86)), "{devargs}");
+        }
+        assert_eq!(fit("net_pcap0,iface=eth0", Some(1500), 1000), Some((1014, 1018)));
+        assert_eq!(fit("net_pcap0,iface=eth0", Some(1500), 9000), Some((1514, 1518)));
+        assert_eq!(fit("net_tap0", Some(1500), 1000), Some((1014, 1018)));
+        assert_eq!(fit("0000:01:00.0", None, 9000), None, "a NIC's driver is told");
     }
 }

@@ -15,7 +15,8 @@ use crate::headers::ethernet::MacAddress;
 pub struct Live {
     /// By rule: its schedule lets it take packets.
     pub rules_on: Box<[bool]>,
-    /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it.
+    /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
+    /// wire is up while the port that it leaves by has a link.
     pub tools_up: Box<[bool]>,
     /// By tool: what waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
     pub can_send: Box<[bool]>,

@@ -116,11 +116,18 @@ impl Copies {
         }
     }
 
-    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say.
-    pub fn begin(&mut self, input: &InputPlan, all: Selection) {
+    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say. Where that side has no
+    /// link it ends here.
+    pub fn begin(&mut self, input: &InputPlan, all: Selection, live: &Live, counters: &WorkerCounters) {
         self.clear();
-        if let Some(ToolId(way)) = input.wire {
-            self.tools[way] = all;
+        match input.wire {
+            Some(ToolId(way)) if live.tools_up[way] => self.tools[way] = all,
+            Some(ToolId(way)) => {
+                let count = u64::from(all.count());
+                counters.tools[way].requested.add(count);
+                counters.tools[way].drop_copies(DropReason::Down, count);
+            }
+            None => {}
         }
     }
 
@@ -166,7 +173,7 @@ pub fn route(
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
-    copies.begin(input, facts.all);
+    copies.begin(input, facts.all, facts.live, counters);
     let mut open = facts.all.0;
     matches.drain(|step, selection| {
         let step = &input.steps[step];

@@ -28,6 +28,8 @@ use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
+    /// Before the first `start`: receive nothing, so that rules judge the first packet.
+    Waiting,
     /// Receive nothing but on wires with a bypass; send what waits.
     Paused,
     /// Receive, judge, send.
@@ -57,9 +59,10 @@ impl PhaseCell {
     #[inline(always)]
     pub fn get(&self) -> Phase {
         match self.0.load(Ordering::Relaxed) {
-            0 => Phase::Paused,
-            1 => Phase::Running,
-            2 => Phase::Draining,
+            0 => Phase::Waiting,
+            1 => Phase::Paused,
+            2 => Phase::Running,
+            3 => Phase::Draining,
             _ => Phase::Stopped,
         }
     }
@@ -251,12 +254,12 @@ impl Worker {
                     self.note_quiet(!is_left && !flushed.are_copies_left);
                     has_received | is_left | flushed.has_moved
                 }
-                phase @ (Phase::Paused | Phase::Draining) => {
+                phase @ (Phase::Waiting | Phase::Paused | Phase::Draining) => {
                     let is_left = self.empty_rings(&plan, &counters, &mut desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
                     let waits = flushed.are_copies_left | flushed.are_originals_left;
-                    self.note_quiet(!is_left && !if phase == Phase::Paused { waits } else { flushed.is_left });
+                    self.note_quiet(!is_left && !if phase == Phase::Draining { flushed.is_left } else { waits });
                     is_left | flushed.has_moved
                 }
                 Phase::Stopped => {
@@ -264,7 +267,7 @@ impl Worker {
                     return self;
                 }
             };
-            if !is_resting && self.phase.get() == Phase::Paused {
+            if !is_resting && matches!(self.phase.get(), Phase::Waiting | Phase::Paused) {
                 is_resting = true;
                 self.intakes.iter_mut().for_each(Intake::pause);
             }
@@ -497,7 +500,7 @@ impl Worker {
             if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
                 is_busy = true;
                 let origin = Origin { port: intake.port, stamps: &desk.stamps };
-                desk.copies.begin(input, desk.burst.all());
+                desk.copies.begin(input, desk.burst.all(), self.live.get(), &self.counters);
                 settle(&desk.copies, desk.burst.all(), &self.counters);
                 egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, origin, None, &self.counters);
             }

@@ -22,9 +22,10 @@ struct Attached {
     /// The pipeline file's name for it.
     name: String,
     info: PortInfo,
+    /// Once set it stays: what the driver holds is bound to what is gone.
     removed: Arc<AtomicBool>,
-    /// The kernel's interface behind it.
-    interface: Option<CString>,
+    /// The kernel's interface behind it, by its index: what is made anew under its name is another one.
+    interface: Option<libc::c_uint>,
     /// What the kernel loses and the driver does not say.
     missed: Missed,
 }
@@ -196,9 +197,8 @@ impl Port {
         let removed = Arc::new(AtomicBool::new(false));
         // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
         unsafe { dpdk_sys::tl_eth_on_removal(id.0, Some(mark_removed), Arc::into_raw(Arc::clone(&removed)).cast_mut().cast()) };
-        let interface = kernel_interface(devargs).and_then(|name| CString::new(name).ok());
         // libpcap knows names that are none of the kernel's, such as `any`
-        let interface = interface.filter(|name| interface_flags(name).is_some());
+        let interface = kernel_interface(devargs).and_then(interface_index);
         let missed = Missed::of(devargs);
         missed.watch_sockets(&sockets_before);
         Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed, interface, missed })))
@@ -216,7 +216,8 @@ impl Port {
         &self.0.info
     }
 
-    /// Whether the device was taken away under the running port (a hot unplug that the driver noticed).
+    /// Whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
+    /// kernel's interface behind it, which [`link`](Self::link) notices.
     pub fn is_removed(&self) -> bool {
         self.0.removed.load(Ordering::Relaxed)
     }
@@ -343,8 +344,16 @@ impl Port {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
+        let is_running = match self.0.interface.map(interface_flags) {
+            None => true,
+            Some(Some(flags)) => flags & RUNNING == RUNNING,
+            Some(None) => {
+                self.0.removed.store(true, Ordering::Relaxed);
+                false
+            }
+        };
         Link {
-            is_up: result == 0 && link.up != 0 && self.0.interface.as_deref().is_none_or(interface_is_running),
+            is_up: result == 0 && link.up != 0 && is_running && !self.is_removed(),
             speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
         }
     }
@@ -474,7 +483,7 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
 
 /// The kernel's interface that a driver sends through, or only receives by, if it is one of those.
 fn kernel_interface(devargs: &str) -> Option<&str> {
-    let arguments: &[&str] = if devargs.starts_with("net_af_packet") || devargs.starts_with("net_af_xdp") {
+    let arguments: &[&str] = if ["net_af_packet", "net_af_xdp", "net_tap"].iter().any(|driver| devargs.starts_with(driver)) {
         &["iface"]
     } else if devargs.starts_with("net_pcap") {
         // where two differ, what is sent is what a link that is down loses
@@ -490,35 +499,39 @@ pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
     devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Whether the kernel's interface is there, is up and has a carrier.
-fn interface_is_running(name: &CStr) -> bool {
-    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-    interface_flags(name).is_some_and(|flags| flags & wanted == wanted)
+/// The index of the kernel's interface that has this name, if one does.
+fn interface_index(name: &str) -> Option<libc::c_uint> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the string is NUL-terminated and read during the call only.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
 }
 
-/// The flags of a kernel interface; `None` where there is none by that name. Where the kernel cannot be asked nothing is known
-/// against it.
+/// Of an interface that is up and has a carrier.
+const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
+
+/// The flags of the kernel's interface that has this index, whatever it is called by now; `None` where there is none. Where the
+/// kernel cannot be asked nothing is known against it.
 /// # Source
-/// netdevice(7).
-fn interface_flags(name: &CStr) -> Option<libc::c_int> {
+/// netdevice(7), if_indextoname(3).
+fn interface_flags(index: libc::c_uint) -> Option<libc::c_int> {
     // SAFETY: all bytes zero are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let bytes = name.to_bytes_with_nul();
-    if bytes.len() > request.ifr_name.len() {
-        return None;
-    }
-    for (to, &from) in request.ifr_name.iter_mut().zip(bytes) {
-        *to = from as libc::c_char;
+    // SAFETY: `ifr_name` has room for IF_NAMESIZE bytes, which is as many as are written.
+    if unsafe { libc::if_indextoname(index, request.ifr_name.as_mut_ptr()) }.is_null() {
+        let is_gone = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO);
+        return (!is_gone).then_some(RUNNING);
     }
     // SAFETY: a socket is made, asked and closed; the request lives through the call, which fills in its flags.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         if socket < 0 {
-            return Some(libc::IFF_UP | libc::IFF_RUNNING);
+            return Some(RUNNING);
         }
         let result = libc::ioctl(socket, libc::SIOCGIFFLAGS, &mut request);
         libc::close(socket);
-        (result >= 0).then(|| libc::c_int::from(request.ifr_ifru.ifru_flags))
+        // one that went, or was renamed, between the two calls is told of by the next
+        Some(if result < 0 { 0 } else { libc::c_int::from(request.ifr_ifru.ifru_flags) })
     }
 }
 

@@ -39,8 +39,9 @@ pub fn parse_text(name: &str, text: &str, sets: &[(String, String)]) -> Parsed {
     parser::text(name, text, Variables::from_sets(sets), parser::Unused::Warned)
 }
 
-/// Reads what was typed after `accepted`, whose variables and texts it shares: the typed commands alone, and the mistakes in them.
-pub fn parse_onto(accepted: &Parsed, text: &str) -> Parsed {
+/// Reads what was typed after `accepted`, whose variables and texts it shares: the typed commands alone, and the mistakes in them, bytes that
+/// are no text among them.
+pub fn parse_onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     parser::onto(accepted, text)
 }
 

@@ -108,11 +108,11 @@ pub fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Par
     parser.finish(unused)
 }
 
-pub fn onto(accepted: &Parsed, text: &str) -> Parsed {
+pub fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     let mut parser = Parser::new(accepted.variables.clone());
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
-    parser.file("prompt".into(), "prompt".into(), text.as_bytes().to_vec(), None);
+    parser.file("prompt".into(), "prompt".into(), text.to_vec(), None);
     parser.finish(Unused::Ignored)
 }
 

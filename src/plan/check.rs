@@ -70,7 +70,12 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             (false, false) => format!("no rule takes from port `{}`", port.name),
             _ => continue,
         };
-        diagnostics.push(Diagnostic::warning(name.span, message).label("`rxq 0` makes it a port that only sends"));
+        let label = if port.devargs.starts_with("net_af_xdp") {
+            format!("net_af_xdp cannot only send; a rule `from {} drop` excludes what comes", port.name)
+        } else {
+            "`rxq 0` makes it a port that only sends".to_owned()
+        };
+        diagnostics.push(Diagnostic::warning(name.span, message).label(label));
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
             let mut compacted = whole.clone();
             for line in lines {
                 let tried = |accepted: &Parsed| {
-                    let typed = lang::parse_onto(accepted, &line);
+                    let typed = lang::parse_onto(accepted, line.as_bytes());
                     let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
                     parsed.file.commands.extend(typed.file.commands);
                     let plan = plan(&mut parsed);

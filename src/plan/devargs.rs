@@ -1,5 +1,6 @@
 //! The arguments that virtual devices take, so that a misspelt one is found before a driver refuses it without saying which.
 
+use crate::dpdk::mempool::DATA_ROOM;
 use crate::lang::suggest::nearest;
 
 /// Drivers by the beginning of their devices' names, and their arguments in DPDK 22.11 to 24.11 (`RTE_PMD_REGISTER_PARAM_STRING` in
@@ -53,9 +54,32 @@ pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, Strin
     unknown.map(|name| (*driver, name, advice(name))).collect()
 }
 
+/// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
+pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
+    let mut words = devargs.split(',');
+    let device = words.next().unwrap_or("");
+    if !device.strip_prefix("vdev:").unwrap_or(device).starts_with("net_null") {
+        return None;
+    }
+    let fits = |size: &str| size.parse().is_ok_and(|size: u16| (1..=DATA_ROOM).contains(&size));
+    // the driver takes the last of several
+    let size = words.filter_map(|word| word.strip_prefix("size=")).find(|size| !fits(size))?;
+    Some(format!("net_null cannot make packets of size `{size}`"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::unknown_arguments;
+    use super::{oversized_packets, unknown_arguments};
+
+    #[test]
+    fn net_null_makes_packets_that_fit_an_mbuf() {
+        for devargs in ["net_null0", "net_null0,size=2048,copy=1", "net_pcap0,size=9000", "net_null0,copy=1"] {
+            assert_eq!(oversized_packets(devargs), None, "{devargs}");
+        }
+        for devargs in ["net_null0,size=2049", "vdev:net_null0,size=65535", "net_null0,size=64,size=-1", "net_null0,size=0x1000"] {
+            assert!(oversized_packets(devargs).is_some(), "{devargs}");
+        }
+    }
 
     #[test]
     fn a_misspelt_argument_is_told_with_the_one_that_was_meant() {

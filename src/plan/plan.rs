@@ -62,6 +62,8 @@ pub struct Plan {
     pub tools: Vec<ToolPlan>,
     pub wires: Vec<WirePlan>,
     pub groups: Vec<GroupPlan>,
+    /// Those with names, in the order in which they were created; rules have their own.
+    pub filters: Vec<FilterPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
     /// What rules and tools change in their copies.
@@ -74,6 +76,13 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
+}
+
+/// `filter create NAME …`: what `show filters` says of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FilterPlan {
+    pub name: String,
+    pub words: String,
 }
 
 /// `set KEY VALUE`.

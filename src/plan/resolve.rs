@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::devargs::oversized_packets;
 use super::plan::{
-    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan,
-    RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
+    ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
@@ -32,6 +33,7 @@ use crate::datapath::shape::Shape;
 use crate::datapath::terminate::{Terminator, TunnelKind};
 use crate::dpdk::clock::nanoseconds;
 use crate::dpdk::mbuf::MOST_REFERENCES;
+use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::MAX_PORTS;
 use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
@@ -83,6 +85,19 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
         resolver.look_up_partial(&command.value, &definitions);
     }
     resolver.finish(&definitions)
+}
+
+/// A filter as a line of the language says it.
+fn filter_words(filter: &ast::Filter, sources: &Sources) -> String {
+    let source = match &filter.source.value {
+        FilterSource::Named(name) => name.clone(),
+        FilterSource::Expression(expression) => format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\"")),
+        FilterSource::File(path) => format!("file {path}"),
+    };
+    match &filter.through {
+        Some(through) => format!("{source} {}", sources.text(through.span)),
+        None => source,
+    }
 }
 
 #[derive(Default)]
@@ -506,15 +521,18 @@ impl<'a> Resolver<'a> {
         let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
         let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
         let (rules, sources): (Vec<_>, Vec<_>) = definitions.rules.values().map(|rule| self.rule(rule, definitions)).unzip();
-        for (_, filter) in definitions.filters.entries.values() {
+        let filters = definitions.filters.entries.values().map(|(name, filter)| {
             self.filter_of(filter, definitions);
-        }
+            FilterPlan { name: name.value.clone(), words: filter_words(filter, self.sources()) }
+        });
+        let filters = filters.collect();
         let plan = Plan {
             settings: definitions.settings.clone(),
             ports,
             tools,
             wires,
             groups,
+            filters,
             rules,
             edits: std::mem::take(&mut self.edits),
             hashes: std::mem::take(&mut self.hashes),
@@ -570,6 +588,10 @@ impl<'a> Resolver<'a> {
                 Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
             );
         }
+        if let Some(message) = oversized_packets(&devargs) {
+            let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
+            self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
         let mut plan = PortPlan {
             name: port.name.value.clone(),
             devargs,
@@ -600,6 +622,28 @@ impl<'a> Resolver<'a> {
                 PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
                 PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
                 PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+            }
+        }
+        let said = |is: fn(&PortOption) -> bool| port.options.iter().rfind(|option| is(&option.value)).map(|option| option.span);
+        if plan.rxq == Some(0)
+            && let Some(span) = said(|option| matches!(option, PortOption::Lcores(_)))
+        {
+            let message = format!("`lcores` does not apply to port `{}`, which has no receive queue", plan.name);
+            self.error(Diagnostic::error(span, message).label("expected on a port that receives: `lcores` names who polls it"));
+        }
+        if plan.devargs.starts_with("net_af_xdp") {
+            let rxq = said(|option| matches!(option, PortOption::Rxq(_))).zip(plan.rxq);
+            let txq = said(|option| matches!(option, PortOption::Txq(_))).zip(plan.txq);
+            // what is not said is chosen, and never 0
+            let wrong = match (rxq, txq) {
+                (Some((span, rxq)), Some((_, txq))) if rxq != txq => Some(span),
+                (rxq, txq) => rxq.into_iter().chain(txq).find(|&(_, queues)| queues == 0).map(|(span, _)| span),
+            };
+            if let Some(span) = wrong {
+                let message = "net_af_xdp has as many receive as transmit queues".to_owned();
+                self.error(
+                    Diagnostic::error(span, message).label("expected neither `rxq` nor `txq`, or the same number, 1 or more"),
+                );
             }
         }
         plan
@@ -679,17 +723,8 @@ impl<'a> Resolver<'a> {
         let mut words = CopyWords::default();
         let (mut heartbeat, mut echo) = (None, None);
         for option in &tool.options {
-            let is_of_ports = matches!(
-                option.value,
-                ToolOption::Transport(_)
-                    | ToolOption::Rate { .. }
-                    | ToolOption::Thresholds { .. }
-                    | ToolOption::Queue { bytes: Some(_), .. }
-            );
-            if plan.output == Output::Capture && is_of_ports {
-                let word = first_word(self.sources().text(option.span)).to_owned();
-                let message = format!("`{word}` does not apply to capture `{}`", tool.name.value);
-                self.error(Diagnostic::error(option.span, message).label("expected on a tool that sends through a port"));
+            if let Some(misplaced) = self.misplaced_option(tool, option) {
+                self.error(misplaced);
                 continue;
             }
             match &option.value {
@@ -742,6 +777,29 @@ impl<'a> Resolver<'a> {
             self.echo(&mut plan, &probe, definitions);
         }
         plan
+    }
+
+    /// What is wrong with an option that means nothing for where the tool's copies go.
+    fn misplaced_option(&self, tool: &Tool<'a>, option: &Spanned<ToolOption>) -> Option<Diagnostic> {
+        use ToolOption::{Alarm, DownAfter, Order, Queue, Rate, Thresholds, Transport, UpAfter};
+        const OF_PORTS: &str = "expected on a tool that sends through a port";
+        let of_target = match &tool.target.value {
+            ToolTarget::Port(_) => return None,
+            ToolTarget::Capture(_) => "capture",
+            ToolTarget::Discard => "discard",
+        };
+        let is_capture = of_target == "capture";
+        let (word, span, label) = match &option.value {
+            Queue { bytes: Some(bytes), .. } if is_capture => ("bytes", bytes.span, OF_PORTS),
+            Transport(_) | Rate { .. } | Thresholds { .. } => (first_word(self.sources().text(option.span)), option.span, OF_PORTS),
+            Queue { .. } | Alarm { .. } | Order(_) | DownAfter(_) | UpAfter(_) if !is_capture => {
+                let label = "expected on a tool that sends or writes: nothing waits for this one";
+                (first_word(self.sources().text(option.span)), option.span, label)
+            }
+            _ => return None,
+        };
+        let message = format!("`{word}` does not apply to {of_target} `{}`", tool.name.value);
+        Some(Diagnostic::error(span, message).label(label))
     }
 
     /// A wire, whose two directions are added to `tools`.

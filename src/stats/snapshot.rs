@@ -824,10 +824,21 @@ pub struct GroupHealth {
 pub struct EventEntry {
     /// Seconds since the Unix epoch.
     pub time: f64,
-    pub tool: String,
+    #[serde(flatten)]
+    pub subject: Subject,
     pub from: &'static str,
     pub to: &'static str,
-    pub reason: &'static str,
+    /// Of a tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// What changed, by its name.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    Port(String),
+    Tool(String),
 }
 
 #[derive(Clone, Serialize)]

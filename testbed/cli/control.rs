@@ -55,6 +55,26 @@ fn a_duration_ends_a_run_that_would_go_on() {
 }
 
 #[test]
+fn a_run_that_is_stopped_and_that_nobody_can_start_is_idle() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let stopped = format!("{PIPELINE}start\nstop\n");
+    let account = lab.account(&stopped, &["--exit-idle", "300ms", "--duration", "60s"]);
+    let ended = |account: &Account| account.last()["uptime_s"].as_f64().expect("seconds");
+    assert!(ended(&account) < 30.0, "the duration ended it: {}", account.last());
+    // while a prompt may say `start` it is not
+    let arguments = ["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms", "--exit-idle", "300ms"];
+    let mut started = lab.start(lab.tapline(&arguments).stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    let account = lab.until("a second goes by", |line| line["uptime_s"].as_f64() > Some(1.0));
+    let received = number(&account, "packets/received");
+    assert!(received <= whole.len() as u64);
+    input.write_all(b"start\n").expect("it still runs");
+    drop(input);
+    assert_eq!(lab.end(started).done().number("packets/received"), whole.len() as u64);
+}
+
+#[test]
 fn standard_output_has_nothing_but_json_when_statistics_go_there() {
     let lab = Lab::new();
     let whole = office(&lab);
@@ -170,6 +190,51 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
+    let lab = Lab::new();
+    for pipeline in [PIPELINE.to_owned(), format!("{PIPELINE}start\n")] {
+        office(&lab);
+        lab.write("test.pipe", &pipeline);
+        let mut command =
+            lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--duration", "2s"]);
+        let mut started = lab.start(command.stdin(Stdio::piped()));
+        let mut input = started.child.stdin.take().expect("a pipe");
+        input.write_all(b"show \xff\xfe\nstart\nshow tools\n").expect("an open pipe");
+        drop(input);
+        let account = lab.end(started).done();
+        assert!(account.number("packets/received") > 0, "`start` was heard");
+        let said = &account.stderr;
+        assert!(said.contains("prompt:1:6: error: byte 0xff is not UTF-8") && said.contains("expected UTF-8 text"), "{said}");
+        assert!(account.stdout.contains("requested"), "`show tools` was heard:\n{}", account.stdout);
+    }
+}
+
+#[test]
+fn show_filters_shows_each_name_with_its_expression() {
+    let lab = Lab::new();
+    office(&lab);
+    lab.write("list.txt", "198.18.0.0/15\n");
+    let pipeline = format!(
+        "{PIPELINE}let PORT 80\nfilter create web \"tcp port ${{PORT}}\"\nfilter create inner \"udp\" through vlan,gre\n\
+         filter create list file list.txt\nstart\n"
+    );
+    let account = interact(
+        &lab,
+        &pipeline,
+        &[
+            ("show filters", "filter list: file list.txt\n"),
+            ("filter modify web \"icmp\"", "plan exchanged"),
+            ("show filters", "icmp"),
+            ("quit", ""),
+        ],
+    );
+    for line in ["filter web: \"tcp port 80\"\n", "filter inner: \"udp\" through vlan,gre\n", "filter web: \"icmp\"\n"] {
+        assert!(account.stdout.contains(line), "{line} is not in {}", account.stdout);
+    }
+    assert!(!account.stdout.contains("rule 1 from"), "filters alone:\n{}", account.stdout);
+}
+
+#[test]
 fn a_script_that_ends_leaves_the_run_to_its_flags() {
     let lab = Lab::new();
     let whole = office(&lab);
@@ -232,4 +297,67 @@ fn an_ordinary_user_runs_a_pipeline_without_huge_pages() {
     let account = ended.done();
     assert_eq!(account.number("tools/out/sent"), whole.len() as u64);
     assert_eq!(packets(&lab.path("out.pcap")), whole);
+}
+
+/// A run whose output goes to these places; the last line of its statistics, and its exit status.
+fn run_into(lab: &Lab, pipeline: &str, stdout: Stdio, stderr: Stdio) -> (Option<i32>, serde_json::Value) {
+    lab.write("test.pipe", pipeline);
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "500ms"];
+    let mut command = lab.tapline(&arguments);
+    let status = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().expect("the program starts");
+    let text = std::fs::read_to_string(lab.path("stats.json")).expect("statistics");
+    let last = json_lines(&text).pop().expect("a line");
+    assert_balanced(&last);
+    (status.code(), last)
+}
+
+/// A pipe that nobody reads.
+fn without_reader() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_log_whose_reader_is_gone_ends_no_run_and_spoils_none() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").map_or_else(|_| without_reader(), Stdio::from);
+    for stderr in [without_reader(), full()] {
+        let (status, last) = run_into(&lab, PIPELINE, Stdio::null(), stderr);
+        assert_eq!((status, number(&last, "packets/received")), (Some(0), whole.len() as u64));
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_fails_the_run_once_it_is_complete_and_accounted_for() {
+    let lab = Lab::new();
+    let whole = office(&lab);
+    let log = |lab: &Lab| std::fs::File::create(lab.path("log")).expect("a writable folder").into();
+    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), log(&lab));
+    assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
+    let said = lab.printed("log");
+    assert_eq!(said.matches("error: standard output cannot be written: Broken pipe").count(), 1, "{said}");
+    // nobody is left to be told anything
+    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), without_reader());
+    assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
+}
+
+#[test]
+fn short_commands_survive_readers_that_are_gone() {
+    let lab = Lab::new();
+    lab.write("test.pipe", format!("{PIPELINE}{}", pcap_tools(&["out"])));
+    lab.write("wrong.pipe", "tool creat t discard\n");
+    office(&lab);
+    for (arguments, expected) in [
+        (&["version"][..], 1),
+        (&["check", "test.pipe"], 1),
+        (&["check", "wrong.pipe"], 2),
+        (&["filter", "-r", "nowhere.pcap", "-w", "-"], 1),
+        (&["filter", "-r", "in.pcap", "-w", "out.pcap", "tcp"], 0),
+    ] {
+        let mut command = lab.tapline(arguments);
+        let status = command.stdin(Stdio::null()).stdout(without_reader()).stderr(without_reader()).status();
+        assert_eq!(status.expect("the program starts").code(), Some(expected), "{arguments:?}");
+    }
 }

@@ -14,6 +14,15 @@ fn refusal(pipeline: &str) -> String {
     lab.run(pipeline, &[]).failed(1)
 }
 
+/// What `run` and `check` say alike of a pipeline that has no place on this machine.
+fn misplaced(pipeline: &str) -> String {
+    let lab = Lab::new();
+    office(&lab);
+    let said = lab.run(pipeline, &[]).failed(2);
+    assert_eq!(lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"]))).failed(2), said);
+    said
+}
+
 #[test]
 fn five_mistakes_are_five_errors_at_their_places_and_nothing_is_started() {
     let lab = Lab::new();
@@ -57,6 +66,18 @@ fn a_misspelt_device_argument_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn packets_that_net_null_would_write_beyond_an_mbuf_are_refused() {
+    let lab = Lab::new();
+    for (size, status) in [(2177, 2), (65535, 2), (2048, 0)] {
+        let pipeline = format!("port attach in net_null0,size={size},copy=1\ntool create t discard\nrule create 1 from in to t\n");
+        let ended = lab.run(&pipeline, &["--duration", "100ms"]);
+        assert_eq!(ended.status, Some(status), "{}", ended.stderr);
+        let said = format!("test.pipe:1:16: error: net_null cannot make packets of size `{size}`");
+        assert_eq!(ended.stderr.contains(&said), status == 2, "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_device_without_a_driver_or_a_place_is_refused() {
     for device in ["net_pcab0,rx_pcap=in.pcap", "0000:fe:1f.7", "net_af_packet0,iface=tapline-none"] {
         let said = refusal(&PIPELINE.replace("net_pcap0,rx_pcap=in.pcap", device));
@@ -89,17 +110,25 @@ fn more_queues_than_the_driver_has_are_refused_with_its_number() {
 
 #[test]
 fn lcores_that_the_machine_lacks_are_refused() {
-    let said = refusal(&format!("set lcores 999\n{PIPELINE}"));
-    assert!(said.contains("lcore 999") && said.contains("set lcores"), "{said}");
+    for lcores in ["999", "0-1023"] {
+        let said = misplaced(&format!("set lcores {lcores}\n{PIPELINE}"));
+        assert!(said.contains("test.pipe:1:12: error: lcore ") && said.contains("set lcores"), "{said}");
+    }
+}
+
+#[test]
+fn lcores_that_a_port_asks_for_and_no_worker_has_are_refused() {
+    let said = misplaced(&format!("set lcores 0\n{}", PIPELINE.replace("in.pcap\n", "in.pcap lcores 3\n")));
+    assert!(said.contains("test.pipe:2:42: error: port in: lcores 3: this port can be polled by lcores 0"), "{said}");
 }
 
 #[test]
 fn more_workers_than_cpus_are_refused_with_the_numbers() {
-    let said = refusal(&format!("set workers 1000\n{PIPELINE}"));
+    let said = misplaced(&format!("set workers 1000\n{PIPELINE}"));
     let cpus = std::thread::available_parallelism().expect("CPUs").get();
     assert!(said.contains(&format!("set workers 1000: this machine gives Tapline {cpus} CPUs (")), "{said}");
-    assert!(said.contains(&format!("use at most {cpus}")), "{said}");
-    let said = refusal(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
+    assert!(said.contains("test.pipe:1:13: error: ") && said.contains(&format!("expected at most {cpus}\n")), "{said}");
+    let said = misplaced(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
     assert!(said.contains("set workers 2: the EAL arguments say which lcores there are"), "{said}");
 }
 
@@ -123,6 +152,60 @@ fn lcores_are_named_or_chosen_but_not_both() {
 fn a_tool_that_cannot_write_is_named() {
     let said = refusal(&format!("{PIPELINE}port attach out net_pcap1,tx_pcap=no/such/folder.pcap rxq 0\ntool create u port out\n"));
     assert!(said.contains("port out: ") && said.contains("no/such/folder.pcap"), "{said}");
+}
+
+/// What `check` says of a pipeline that is refused.
+fn check_refuses(pipeline: &str) -> String {
+    let lab = Lab::new();
+    lab.write("test.pipe", pipeline);
+    lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"]))).failed(2)
+}
+
+#[test]
+fn words_that_would_do_nothing_are_refused() {
+    let of_discard = "`WORD` does not apply to discard `t`";
+    for (words, word) in [
+        ("queue 10", "queue"),
+        ("rate 1pps burst 1ms", "rate"),
+        ("thresholds 10%,20%", "thresholds"),
+        ("alarm 10% hold 100ms", "alarm"),
+        ("down-after 5s", "down-after"),
+        ("up-after 5s", "up-after"),
+        ("order window 1ms", "order"),
+    ] {
+        let said = check_refuses(&PIPELINE.replace("discard", &format!("discard {words}")));
+        assert!(said.contains("test.pipe:2:23: error: ") && said.contains(&of_discard.replace("WORD", word)), "{said}");
+    }
+    // a tool on a port that there is not has one mistake, not two
+    let said = check_refuses(&PIPELINE.replace("discard", "port nowhere queue 10 rate 1pps"));
+    assert_eq!(said.matches(": error: ").count(), 1, "{said}");
+    let said = check_refuses(&PIPELINE.replace("discard", "capture out.pcapng queue 10 bytes 100"));
+    assert!(said.contains("test.pipe:2:49: error: `bytes` does not apply to capture `t`"), "{said}");
+    let said = check_refuses(&PIPELINE.replace("in.pcap\n", "in.pcap rxq 0 lcores 1\n"));
+    assert!(said.contains("test.pipe:1:48: error: `lcores` does not apply to port `in`"), "{said}");
+}
+
+#[test]
+fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
+    let lab = Lab::new();
+    let pipeline = |queues: &str, rule: &str| {
+        format!(
+            "{PIPELINE}port attach x net_af_xdp0,iface=lo{queues}\ntool create out port x\nrule create 2 from in to out\n{rule}"
+        )
+    };
+    let check = |pipeline: &str| {
+        lab.write("test.pipe", pipeline);
+        lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])))
+    };
+    let warned = check(&pipeline("", ""));
+    assert!(warned.status == Some(0) && !warned.stderr.contains("`rxq 0`"), "{}", warned.stderr);
+    assert!(warned.stderr.contains("a rule `from x drop` excludes what comes"), "{}", warned.stderr);
+    assert_eq!(check(&pipeline("", "rule create 3 from x drop\n")).stderr, "", "the advice is good");
+    assert_eq!(check(&pipeline(" rxq 2 txq 2", "rule create 3 from x drop\n")).stderr, "");
+    for queues in [" rxq 0", " txq 0", " rxq 2 txq 1"] {
+        let said = check(&pipeline(queues, "")).failed(2);
+        assert!(said.contains("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues"), "{said}");
+    }
 }
 
 #[test]

@@ -78,6 +78,26 @@ fn a_wire_with_bypass_forwards_while_rules_do_not_run() {
 }
 
 #[test]
+fn a_wire_with_bypass_forwards_nothing_that_rules_have_not_judged_before_the_first_start() {
+    // the workers are at work before the control thread gets to `start`, sooner or later
+    for _ in 0..5 {
+        let broker = wired();
+        let last = broker.run(&format!(
+            "{WIRE}
+             tool create count discard
+             wire create w0 ports a0,b0 bypass
+             rule create 10 from w0:a-to-b drop
+             rule create 20 from w0 to count
+             stop
+             start"
+        ));
+        check_wire(&broker, &last);
+        let packets = &last["packets"];
+        assert_eq!(["excluded", "delivered", "unmatched"].map(|end| u64_of(&packets[end])), [5000, 3000, 0]);
+    }
+}
+
+#[test]
 fn what_a_wire_cannot_be_is_refused() {
     let broker = wired();
     let pipeline = format!(

@@ -41,7 +41,8 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
         port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
         port attach sink net_null0,no-rx=1 rxq 0
         tool create stamped port sink timestamp metamako
-        tool create limited discard rate 1mpps
+        port attach slow net_null1,no-rx=1 rxq 0
+        tool create limited port slow rate 1mpps
         tool create count discard
         rule create 10 from src sample 1/97 to stamped,limited
         rule create 20 from src sample 1/97 to count

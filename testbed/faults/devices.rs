@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::support::Bench;
-use crate::{Pair, dropped, flows, ip};
+use crate::{Pair, dropped, flows, ip, settled};
 
 /// Packets leave by one end of a pair and come back by the other.
 const ROUND_TRIP: &str = "set idle sleep
@@ -230,6 +230,42 @@ fn originals_that_the_other_side_of_a_wire_does_not_take_hold_up_no_other() {
 }
 
 #[test]
+fn originals_for_a_side_without_a_link_are_dropped_as_down() {
+    let Some(pair) = Pair::new('d') else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(
+        "set idle sleep
+        port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1,tx_pcap=/dev/null
+        port attach near net_pcap1,iface=near
+        wire create w ports src,near bypass propagate-link
+        start",
+    );
+    let way = |stats: &serde_json::Value, what: &str| {
+        stats.pointer(&format!("/wires/w/a_to_b/{what}")).and_then(serde_json::Value::as_u64)
+    };
+    prompt.wait("originals pass", |stats| way(stats, "forwarded") > Some(1000));
+    pair.set_far("down");
+    let seen = prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > Some(0));
+    assert_eq!(seen["ports"]["near"]["link_up"], false);
+    let seen = settled(&mut prompt, &seen);
+    let (forwarded, down) = (way(&seen, "forwarded"), way(&seen, "dropped/down"));
+    let later = prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > down.map(|down| down + 1000));
+    assert_eq!(way(&later, "forwarded"), forwarded, "nothing is forwarded into a link that is down");
+    // what waits for the link does not hold up a pause, and the bypass goes by the link, too
+    prompt.say("stop");
+    let stopped =
+        prompt.wait("the wire goes on", |stats| way(stats, "dropped/down") > way(&later, "dropped/down").map(|down| down + 1000));
+    pair.set_far("up");
+    prompt.wait("originals pass", |stats| way(stats, "forwarded") > way(&stopped, "forwarded").map(|forwarded| forwarded + 1000));
+    let run = prompt.quit();
+    assert!(!run.log.contains("some copies still wait"), "{}", run.log);
+    let said = "warning: wire w: links are not propagated: port src: rte_eth_dev_set_link_up";
+    assert!(run.log.find(said) < run.log.find("port near: up -> down"), "it is told at the start: {}", run.log);
+    assert_eq!(run.log.matches("links are not propagated").count(), 1, "{}", run.log);
+}
+
+#[test]
 fn latency_begins_where_the_kernel_received_a_packet() {
     let Some(pair) = Pair::new('l') else { return };
     let (bench, sender) = (Bench::inside(&pair.far), Bench::inside(&pair.far));
@@ -260,6 +296,54 @@ fn latency_begins_where_the_kernel_received_a_packet() {
     let run = prompt.quit();
     assert!(run.count("/tools/out/latency_ns/max") > 100_000_000, "{}", run.last()["tools"]["out"]["latency_ns"]);
     assert_eq!(run.last()["ports"]["sink"]["clock"]["latency_from"], "poll");
+}
+
+/// Takes the link of both ports down and up, then their interfaces away, and makes others under the same names.
+fn make_anew(letter: char, pipeline: &str) {
+    let Some(pair) = Pair::new(letter) else { return };
+    let bench = Bench::inside(&pair.far);
+    flows(&bench);
+    let mut prompt = bench.start(pipeline);
+    let links =
+        |stats: &serde_json::Value, is_up: bool| ["near", "far"].iter().all(|port| stats["ports"][port]["link_up"] == is_up);
+    prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
+    pair.set_far("down");
+    prompt.wait("both links are seen down", |stats| links(stats, false));
+    pair.set_far("up");
+    prompt.wait("both links are seen up", |stats| links(stats, true) && stats["tools"]["out"]["state"] == "up");
+    pair.delete();
+    let gone = prompt.wait("both links are seen down", |stats| links(stats, false));
+    assert!(ip(&format!("-n {} link add near type veth peer name far", pair.far)), "veth interfaces are made");
+    pair.set_up();
+    let later = gone["uptime_s"].as_f64().map(|seconds| seconds + 1.0);
+    let seen = prompt.wait("the tool would have recovered", |stats| stats["uptime_s"].as_f64() > later);
+    assert!(
+        links(&seen, false) && seen["tools"]["out"]["state"] == "down",
+        "what a driver holds is of the interface that went: {seen}"
+    );
+    let run = prompt.quit();
+    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    let events = run.last()["events"].as_array().expect("events");
+    for port in ["near", "far"] {
+        let changes: Vec<&str> =
+            events.iter().filter(|event| event["port"] == port).filter_map(|event| event["to"].as_str()).collect();
+        // an interface may be seen down, too, on its way out
+        assert_eq!((&changes[..2], changes.last()), (&["down", "up"][..], Some(&"removed")), "{events:?}");
+        for said in [format!("port {port}: up -> down\n"), format!("port {port}: down -> up\n"), "-> removed\n".to_owned()] {
+            assert!(run.log.contains(&said), "{said} is not in {}", run.log);
+        }
+    }
+}
+
+#[test]
+fn interfaces_that_are_made_anew_under_their_names_stay_down_under_net_af_packet() {
+    make_anew('n', ROUND_TRIP);
+}
+
+#[test]
+fn interfaces_that_are_made_anew_under_their_names_stay_down_under_net_pcap() {
+    let pipeline = ROUND_TRIP.replace("net_af_packet0", "net_pcap1").replace("net_af_packet1", "net_pcap2");
+    make_anew('z', &pipeline);
 }
 
 #[test]
@@ -312,6 +396,7 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     let run = prompt.quit();
     println!("out: {}", run.last()["tools"]["out"]);
     assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert!(run.log.contains("port tap: up -> removed\n"), "{}", run.log);
 }
 
 #[test]

@@ -144,3 +144,22 @@ fn long_frames_that_wait_for_their_rate_when_the_mtu_is_lowered_hold_up_no_other
 fn long_frames_that_are_held_for_their_order_when_the_mtu_is_lowered_hold_up_no_other() {
     lower_while_frames_wait('o', "order window 4s");
 }
+
+#[test]
+fn frames_above_the_mtu_that_the_file_says_are_not_sent_by_drivers_that_know_of_none() {
+    let bench = Bench::new();
+    bench.write("in.pcap", frames(&[60, 114, 115, 9014], 200).iter().map(Vec::as_slice));
+    let run = bench.run(
+        "port attach src net_pcap0,rx_pcap=@/in.pcap txq 0 mtu 68
+        port attach f net_pcap1,tx_pcap=@/out.pcap rxq 0 mtu 100
+        port attach n net_null0,no-rx=1 rxq 0 mtu 100
+        tool create f port f
+        tool create n port n
+        rule create 10 from src to f,n",
+        &[],
+    );
+    for tool in ["f", "n"] {
+        assert_eq!((run.count(&format!("/tools/{tool}/sent")), dropped(&run, tool, "oversize")), (100, 100), "{tool}");
+    }
+    assert!(bench.read("out.pcap").iter().all(|bytes| bytes.len() <= 114), "what was sent fits");
+}

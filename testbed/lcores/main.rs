@@ -243,7 +243,7 @@ fn a_port_is_polled_by_the_lcores_that_it_names() {
     };
     let account = lab.account(&pipeline("3"), &[]);
     assert_eq!(of_lcore(&account, 3, "received"), 1000);
-    let refusal = lab.run(&pipeline("4"), &[]).failed(1);
+    let refusal = lab.run(&pipeline("4"), &[]).failed(2);
     assert!(refusal.contains("port in: lcores 4: this port can be polled by lcores 1,2,3"), "{refusal}");
 }
 

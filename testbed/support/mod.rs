@@ -65,7 +65,7 @@ impl Lab {
     pub fn start(&self, command: &mut Command) -> Started {
         let create = |name: &str| File::create(self.path(name)).expect("a writable folder");
         command.stdout(create("stdout")).stderr(create("stderr"));
-        if !format!("{command:?}").contains("interactive") {
+        if !command.get_args().any(|argument| argument == "--interactive" || argument == "-i") {
             command.stdin(Stdio::null());
         }
         Started { child: command.spawn().expect("a program that can be started") }

@@ -35,7 +35,8 @@ fn workers_allocate_nothing_while_tables_fill_flows_are_evicted_and_buckets_move
         tool create b discard
         tool create c discard
         tool create stuck port ring queue 64 down-after 300ms
-        tool create slow discard rate 1kpps
+        port attach paced net_null0,no-rx=1 rxq 0
+        tool create slow port paced queue 64 rate 1kpps
         group create ids tools a,b,stuck return idle 200ms
         rule create 10 from tap0 sample first 3 packets to a
         rule create 20 from tap0 dedup window 1s memory 64Ki action count to slow
