@@ -54,9 +54,7 @@ use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
-use crate::plan::plan::{
-    NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan, WirePlan,
-};
+use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::RuleTotals;
 
@@ -1001,13 +999,13 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 /// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
 /// when one fails.
 fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
-    let is_untied = |wire: &WirePlan| {
+    let is_untied = plan.wires.iter().map(|wire| {
         let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
         let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
         notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
         true
-    };
-    plan.wires.iter().map(is_untied).collect()
+    });
+    is_untied.collect()
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
