@@ -19,11 +19,12 @@ use super::watch::Watch;
 use super::written::{Written, pipe_note};
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::backlog::Backlog;
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::cut::Longest;
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Incoming, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::exchange::Exchange;
 use crate::datapath::fit::Fit;
@@ -818,19 +819,22 @@ fn hire(
                     outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, true, place, fit) });
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, sharers, place, fit) });
             } else if !crew.work.contains(&worker) {
                 // it makes no copies
                 outlets[worker].tools.push(Outlet::Discard);
             } else {
                 let owner = owner_of(worker);
                 if senders[owner].is_none() {
-                    let (sender, receiver) = ring::create(eal, tool.queue as u32, lcore::socket_of(eal, lcores[owner]))?;
-                    outlets[owner].handovers.push((tool_index, receiver));
-                    senders[owner] = Some(sender);
+                    // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
+                    let most = tool.queue + crew.work.len() * MAX_BURST;
+                    let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, lcores[owner]))?;
+                    let backlog = Arc::<Backlog>::default();
+                    outlets[owner].handovers.push(Incoming::new(tool_index, receiver, Arc::clone(&backlog)));
+                    senders[owner] = Some((sender, backlog));
                 }
-                let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, sharers, false, None, fit) });
+                let (ring, backlog) = senders[owner].clone().expect("made just above");
+                outlets[worker].tools.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
                 outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
@@ -989,16 +993,26 @@ fn mtu_of(interface: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
 }
 
-/// A worker's queue for a tool, with what it admits and, where the worker sends itself, its share of the tool's rate.
-fn line(tool: &ToolPlan, sharers: usize, is_sending: bool, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
+/// The queue of a worker that sends a tool's copies, with what it admits and the worker's share of the tool's rate.
+fn line(tool: &ToolPlan, sharers: usize, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
-    let shape = tool.shape.filter(|_| is_sending);
-    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && shape.is_none() && fit.is_none() {
-        return Line::new(tool.queue, None, merge);
-    }
-    let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
-    let bucket = shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
-    Line::new(tool.queue, Some(Gate::new(limits, bucket, fit)), merge)
+    // copies that are held to leave in order are of the queue too, which a gate sees to
+    let is_gated =
+        tool.queue_bytes.is_some() || tool.thresholds.is_some() || tool.shape.is_some() || fit.is_some() || merge.is_some();
+    let gate = is_gated.then(|| {
+        let bucket = tool.shape.map(|shape| TokenBucket::new(shape, sharers as u32, clock::tsc_hz(), clock::tsc()));
+        Gate::new(limits(tool), bucket, fit)
+    });
+    Line::new(tool.queue, gate, merge)
+}
+
+/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+fn gathering_line(tool: &ToolPlan, fit: Option<Fit>) -> Line {
+    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None)
+}
+
+fn limits(tool: &ToolPlan) -> Limits {
+    Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 #[path = "../support/eal.rs"]
 mod eal;
 mod free;
+mod handover;
 mod lcores;
 mod support;
 mod wires;
