@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::devargs::resident_packets;
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan, ReplayPlan,
     RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
@@ -572,6 +573,7 @@ impl<'a> Resolver<'a> {
         }
         let mut plan = PortPlan {
             name: port.name.value.clone(),
+            resident: resident_packets(&devargs),
             devargs,
             rxq: replay.is_some().then_some(1),
             txq: replay.is_some().then_some(0),

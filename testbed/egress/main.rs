@@ -8,6 +8,7 @@ mod eal;
 mod free;
 mod handover;
 mod lcores;
+mod pools;
 mod support;
 mod wires;
 
