@@ -41,7 +41,7 @@ const DRIVERS: &[(&str, &[&str])] = &[
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
 /// is closed.
 pub(super) fn resident_packets(devargs: &str) -> u32 {
-    let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| value.trim_start_matches('0') != "");
+    let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
     if !devargs.strip_prefix("vdev:").unwrap_or(devargs).starts_with("net_pcap") || !is_infinite {
         return 0;
     }

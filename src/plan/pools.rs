@@ -14,8 +14,11 @@ use crate::dpdk::mempool;
 pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;
 /// Mbufs of a burst of short packets and one of the longest that a capture may hold.
 const LONGEST_CHAIN: u32 = MAX_BURST as u32 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
-/// Packets that net_ring's own ring keeps, whatever its descriptors are (DPDK, `drivers/net/ring/rte_eth_ring.c`, `RING_SIZE`).
-const NET_RING_PACKETS: u32 = 1024;
+/// Drivers whose rings are as long as they like, whatever descriptors they are asked for: mbufs that a transmit queue keeps, and a
+/// receive queue.
+/// # Source
+/// DPDK 22.11: `RING_SIZE` in drivers/net/ring/rte_eth_ring.c; `ETH_AF_XDP_DFLT_NUM_DESCS` in drivers/net/af_xdp/rte_eth_af_xdp.c.
+const RINGS: [(&str, u32, u32); 2] = [("net_ring", 1024, 0), ("net_af_xdp", 2048, 2048)];
 /// Drivers that are done with a packet when their transmit function returns: they copy or write it, or throw it away.
 const WITHOUT_RINGS: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
 /// The fewest mbufs that Tapline chooses for a pool.
@@ -63,7 +66,8 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
         Some(stages) => u32::from(rx_queues) * stages.work.len() as u32 * (spread::RING_PACKETS + MAX_BURST as u32),
         None => 0,
     };
-    u32::from(rx_queues) * u32::from(of_port.rxd) + workers * MBUFS_A_WORKER + rings + of_port.resident
+    let descriptors = u32::from(of_port.rxd).max(rings_of(of_port).1);
+    u32::from(rx_queues) * descriptors + workers * MBUFS_A_WORKER + rings + of_port.resident
 }
 
 /// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
@@ -122,14 +126,23 @@ fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
 
 /// Mbufs in a port's transmit rings; several tools share them.
 fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
-    let device = port.devargs.strip_prefix("vdev:").unwrap_or(&port.devargs);
-    if WITHOUT_RINGS.iter().any(|driver| device.starts_with(driver)) {
+    if WITHOUT_RINGS.iter().any(|driver| device(port).starts_with(driver)) {
         return 0;
     }
     let transmit = lcores(&plan.settings).1.len();
     let queues = port.txq.map_or(transmit, |queues| transmit.min(queues.into()));
-    let descriptors = u32::from(port.txd).max(if device.starts_with("net_ring") { NET_RING_PACKETS } else { 0 });
-    queues as u64 * u64::from(descriptors)
+    queues as u64 * u64::from(u32::from(port.txd).max(rings_of(port).0))
+}
+
+/// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
+fn rings_of(port: &PortPlan) -> (u32, u32) {
+    let known = RINGS.iter().find(|(driver, ..)| device(port).starts_with(driver));
+    known.map_or((0, 0), |&(_, transmit, receive)| (transmit, receive))
+}
+
+/// The name of the port's device, which begins with that of its driver where it is a virtual one.
+fn device(port: &PortPlan) -> &str {
+    port.devargs.strip_prefix("vdev:").unwrap_or(&port.devargs)
 }
 
 /// Copies that may wait for a tool, in all workers.
