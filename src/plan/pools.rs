@@ -9,6 +9,7 @@ use super::plan::{Output, PortId, PortPlan, Settings, ToolId, ToolPlan};
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::spread;
 use crate::dpdk::mempool;
+use crate::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;
@@ -77,7 +78,7 @@ pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
     }
     let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
     let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input();
-    if gives_copies || plan.wire_at(port).is_some() { waiting(plan, |_| true) } else { 0 }
+    if gives_copies || plan.wire_at(port).is_some() { waiting(plan, |_| true).saturating_mul(segments(plan, port)) } else { 0 }
 }
 
 /// Mbufs that copies may hold while a wire's port needs others for its originals.
@@ -122,6 +123,12 @@ fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
     let is_sent_on = |port: usize| tools().any(|tool| plan.tools[tool].output == Output::Port(PortId(port)));
     let in_rings: u64 = (0..plan.ports.len()).filter(|&port| is_sent_on(port)).map(|port| in_ring(plan, &plan.ports[port])).sum();
     u32::try_from(queued + in_rings).unwrap_or(u32::MAX)
+}
+
+/// Mbufs that the longest frame of a port takes, if it is said how long that may be.
+fn segments(plan: &Plan, port: PortId) -> u32 {
+    let frame_bytes = |mtu: u16| u32::from(mtu) + (ethernet::HEADER_LEN + 2 * vlan::TAG_LEN) as u32;
+    plan.ports[port.0].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
 }
 
 /// Mbufs in a port's transmit rings; several tools share them.
@@ -225,6 +232,13 @@ mod tests {
         // one queue, at the transmit lcore; what is on its way to it is a part of it
         let stages = need("set lcores receive 1 work 2 transmit 3\n");
         assert_eq!(stages, 1024 + 1023 + 64 + 3 * worker + 4196 + 2 * 128 + 2 * 1024);
+    }
+
+    #[test]
+    fn frames_that_take_several_mbufs_wait_in_as_many() {
+        let need = |mtu: u32| port_need(&plan_of(&TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"))), PortId(0));
+        let waiting = 4196 + 2 * 1024;
+        assert_eq!((need(1500), need(9000)), (1024 + MBUFS_A_WORKER + waiting, 1024 + MBUFS_A_WORKER + 5 * waiting));
     }
 
     #[test]
