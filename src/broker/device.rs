@@ -66,9 +66,12 @@ impl Device {
     pub fn stats(&self) -> DriverStats {
         match self {
             Device::Ethdev(port) => port.stats(),
-            Device::Replay { progress, .. } => {
-                DriverStats { rx_packets: progress.packets.get(), rx_bytes: progress.bytes.get(), ..DriverStats::default() }
-            }
+            Device::Replay { progress, .. } => DriverStats {
+                rx_packets: progress.packets.get(),
+                rx_bytes: progress.bytes.get(),
+                no_mbuf: progress.no_mbuf.get(),
+                ..DriverStats::default()
+            },
         }
     }
 
@@ -102,6 +105,14 @@ impl Device {
             passes: progress.passes.get(),
             error: progress.failure().map(str::to_owned),
         })
+    }
+
+    /// What a replay has read so far, if packets of it are due for which there is no mbuf.
+    pub fn starved(&self) -> Option<u64> {
+        match self {
+            Device::Replay { progress, .. } => progress.is_starved().then(|| progress.packets.get()),
+            Device::Ethdev(_) => None,
+        }
     }
 
     /// Why a replay's file could not be read to its end.

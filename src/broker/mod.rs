@@ -31,6 +31,7 @@ use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, PortId, ToolId};
+use crate::plan::pools;
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
@@ -180,6 +181,8 @@ struct Guards {
     untied: Vec<bool>,
     /// Ports whose driver was seen to cut frames.
     cut: Vec<bool>,
+    /// By port: what a replay without mbufs had read at the last look, and whether that was said.
+    starved: Vec<(Option<u64>, bool)>,
 }
 
 /// Time between two looks at links and alarms.
@@ -192,6 +195,14 @@ const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 /// How long a drain may take before what waits is given up and counted, besides the time in which a worker waits for its CPU.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is wrong with a replay whose packets find no mbuf.
+fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
+    let (name, mbufs) = (&plan.ports[port.0].name, pools::port_pool(plan, port));
+    format!(
+        "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
+    )
+}
 
 impl Broker {
     /// The running plan.
@@ -279,6 +290,7 @@ impl Broker {
             self.watch_wires(now, &mut log);
             self.watch_cuts(&mut log);
             self.watch_mtus(&mut log);
+            self.watch_replays(&mut log);
         }
         log
     }
@@ -487,6 +499,31 @@ impl Broker {
                 "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
                  what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
             ));
+        }
+    }
+
+    /// Says of replays that stand still for want of mbufs, and that they go on.
+    fn watch_replays(&mut self, lines: &mut Vec<String>) {
+        self.guards.starved.resize(self.ports.len(), (None, false));
+        for (index, (device, (before, told))) in self.ports.iter().zip(&mut self.guards.starved).enumerate() {
+            let starved = device.starved();
+            let is_as_before = std::mem::replace(before, starved) == starved;
+            let stands = starved.is_some() && is_as_before;
+            if stands != *told {
+                *told = stands;
+                let word = if stands { "raised" } else { "cleared" };
+                lines.push(format!("alarm {word}: {}", starvation(&self.plan, PortId(index), device.stats().rx_packets)));
+            }
+        }
+    }
+
+    /// The run ends since no packet came: replays that wait for mbufs have failed.
+    pub fn give_up_replays(&mut self) {
+        for (index, device) in self.ports.iter().enumerate() {
+            if let Some(packets) = device.starved() {
+                let failure = starvation(&self.plan, PortId(index), packets);
+                self.failures.push(failure);
+            }
         }
     }
 

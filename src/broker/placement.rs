@@ -182,7 +182,7 @@ fn cpus_of(text: &str) -> Vec<u32> {
 
 /// The NUMA node of a port's device: a PCI address, or a kernel interface (`iface=`) on one. `None` where the port has none, or
 /// only transmits.
-fn device_node(port: &PortPlan) -> Option<u32> {
+pub(super) fn device_node(port: &PortPlan) -> Option<u32> {
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::start::{check_tables, makers, pool_size, spread_hash, state_of};
+use super::start::{check_tables, makers, spread_hash, state_of};
 use super::{Broker, Error};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::exchange::{Heir, PlanPart, Rooms};
@@ -15,31 +15,30 @@ use crate::datapath::route::RuleState;
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{PortId, RulePlan, ToolId};
+use crate::plan::pools;
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{RuleTotals, Totals};
 
 /// What was set up at the start for as long as the program runs, by port.
 pub(super) struct Fixed {
-    /// Mbufs of its pool.
-    mbufs: Vec<u32>,
+    /// Mbufs that it was given for packets that wait for tools; nothing where the user said how many it has.
+    mbufs: Vec<Option<u32>>,
     /// Its driver was asked for the packets' times.
     has_stamps: Vec<bool>,
     /// The window that a replay keeps in step for.
     step_ns: Vec<Option<u64>>,
     /// How deep packets are looked into when they are spread over work lcores.
     spread_depth: Depth,
-    workers: usize,
 }
 
 impl Fixed {
-    pub fn of(plan: &Plan, workers: usize) -> Self {
+    pub fn of(plan: &Plan) -> Self {
         let ports = || (0..plan.ports.len()).map(PortId);
         Self {
-            mbufs: ports().map(|port| pool_size(plan, port.0, &plan.ports[port.0], workers as u32)).collect(),
+            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| pools::waiting_from(plan, port))).collect(),
             has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
             step_ns: ports().map(|port| plan.order_of(port)).collect(),
             spread_depth: spread_hash(plan).depth,
-            workers,
         }
     }
 
@@ -48,7 +47,7 @@ impl Fixed {
     fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
         for (index, port) in plan.ports.iter().enumerate() {
             let (id, name) = (PortId(index), &port.name);
-            let lack = if pool_size(plan, index, port, self.workers as u32) > self.mbufs[index] {
+            let lack = if self.mbufs[index].is_some_and(|mbufs| pools::waiting_from(plan, id) > mbufs) {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
             } else if plan.inputs[index].needs_stamps && !self.has_stamps[index] {
                 "was started without receive times, which a tool asks for"

@@ -11,7 +11,7 @@ use super::device::Device;
 use super::echo::Echo;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
 use super::next_hop::{Responder, TunnelAddress};
-use super::placement::{Crew, place};
+use super::placement::{Crew, device_node, place};
 use super::probe::Prober;
 use super::recorder::Recorder;
 use super::reload::Fixed;
@@ -19,11 +19,12 @@ use super::watch::Watch;
 use super::written::{Written, pipe_note};
 use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::backlog::Backlog;
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::clock::{ClockView, RxClock};
 use crate::datapath::cut::Longest;
 use crate::datapath::dedup::Dedup;
-use crate::datapath::egress::{Gate, Line, Mail, Merge, Outlet, Outlets};
+use crate::datapath::egress::{Gate, Incoming, Line, Mail, Merge, Outlet, Outlets};
 use crate::datapath::endpoint::{Endpoint, EndpointReport};
 use crate::datapath::exchange::Exchange;
 use crate::datapath::fit::Fit;
@@ -55,16 +56,10 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::pools::{self, MBUFS_A_WORKER};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::RuleTotals;
 
-/// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
-const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + 64;
-/// Copies of their own that tools may hold at a time where `set mempool` does not say: 37 MB. Many tools seldom fill their queues
-/// at once.
-const MOST_COPIES: u32 = 16_383;
-/// Mbufs of a burst of short packets and one of the longest that a capture may hold.
-const LONGEST_CHAIN: u32 = 64 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
 
@@ -78,7 +73,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let crew = placement.crew;
     let workers = crew.lcores.len();
     check_tables(&plan, crew.work.len())?;
-    let memory = choose_memory(&plan, workers as u32, &mut notes)?;
+    let memory = choose_memory(&plan, &mut notes)?;
     let eal = Eal::start(&Options {
         workers: crew.lcores.clone(),
         main_cpus: placement.main_cpus,
@@ -158,7 +153,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         counters: Vec::new(),
         past: vec![RuleTotals::default(); plan.rules.len()],
         retiring: None,
-        fixed: Fixed::of(&plan, workers),
+        fixed: Fixed::of(&plan),
         press,
         secret,
         notes,
@@ -258,13 +253,11 @@ pub(super) fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
 ///
 /// # Errors
 /// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Result<Memory, Error> {
+fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> {
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
-    let pools: u32 =
-        plan.ports.iter().enumerate().map(|(index, port)| mempool::mebibytes(pool_size(plan, index, port, workers))).sum();
-    let pools = pools + mempool::mebibytes(copy_pool_size(plan, workers));
+    let pools: u32 = pool_sizes(plan).into_iter().chain([pools::copy_pool(plan)]).map(mempool::mebibytes).sum();
     let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
     let free = eal::free_huge_mib();
     if free >= u64::from(mib) {
@@ -283,89 +276,27 @@ fn choose_memory(plan: &Plan, workers: u32, notes: &mut Vec<String>) -> Result<M
     Ok(Memory::Ordinary { mib })
 }
 
+/// The sizes of all pools that ports receive into, as far as is known before they are attached: devices of which the kernel does
+/// not say the NUMA node are on one.
+fn pool_sizes(plan: &Plan) -> Vec<u32> {
+    let (shared, own): (Vec<PortId>, Vec<PortId>) = (0..plan.ports.len()).map(PortId).partition(|&port| shares_pool(plan, port));
+    let nodes: Vec<Option<u32>> = shared.iter().map(|port| device_node(&plan.ports[port.0])).collect();
+    let mut known: Vec<Option<u32>> = nodes.clone();
+    known.sort();
+    known.dedup();
+    let of_node = |node: &Option<u32>| {
+        let ports = shared.iter().zip(&nodes).filter(|&(_, other)| other == node).map(|(&port, _)| port);
+        pools::shared_pool(plan, ports)
+    };
+    own.iter().map(|&port| pools::port_pool(plan, port)).chain(known.iter().map(of_node)).collect()
+}
+
 /// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.
 fn pci_address(devargs: &str) -> Option<String> {
     let device = devargs.split(',').next()?;
     let parts: Vec<&str> = device.split([':', '.']).collect();
     let is_hex = parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit()));
     (matches!(parts.len(), 3 | 4) && device.contains('.') && is_hex).then(|| devargs.to_owned())
-}
-
-/// Mbufs that the port's receive side needs at the least.
-fn least_pool(port: &PortPlan, workers: u32) -> u32 {
-    if port.replay.is_some() {
-        return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
-    }
-    let queues = u32::from(port.rxq.unwrap_or(1).max(1)).max(if port.rxq.is_none() { workers } else { 1 });
-    queues * u32::from(port.rxd) + workers * MBUFS_A_WORKER
-}
-
-/// Whether copies of a port's packets may wait for tools: where rules take from it, or may do so later.
-fn gives_copies(plan: &Plan, port: PortId) -> bool {
-    let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
-    plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input()
-}
-
-/// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through
-/// the whole pool; where the two cache lines of all of them fit the cores' own caches (2 MiB each is usual), every one is fetched
-/// out of the other core's cache, which takes longest. Measured with `net_null`: with 12 000 mbufs half as many packets go through,
-/// with 65 535 an eighth fewer.
-const MBUFS_BETWEEN_LCORES: u32 = 32_767;
-
-/// Mbufs of a port's pool: what the user said, else room for descriptors, caches and full queues of all tools.
-pub(super) fn pool_size(plan: &Plan, index: usize, port: &PortPlan, workers: u32) -> u32 {
-    if port.rxq == Some(0) {
-        return 0;
-    }
-    let of_tool = |tool: &ToolPlan| if tool.order_ns.is_some() { 2 * queued(tool) } else { queued(tool) };
-    let queues = if gives_copies(plan, PortId(index)) { plan.tools.iter().map(of_tool).sum() } else { 0 };
-    let wanted = least_pool(port, workers)
-        .saturating_add(ring_reserve(plan, index, port.rxq))
-        .saturating_add(u32::try_from(queues).unwrap_or(u32::MAX).saturating_mul(workers));
-    let receiving = plan.ports.iter().filter(|port| port.rxq != Some(0)).count() as u32;
-    let least = if plan.settings.stages.is_some() { (MBUFS_BETWEEN_LCORES / receiving).max(8191) } else { 8191 };
-    plan.settings.mempool.unwrap_or(wanted.saturating_add(wire_reserve(plan, index, workers)).max(least))
-}
-
-/// Packets that a worker may have waiting for a tool.
-fn queued(tool: &ToolPlan) -> usize {
-    if tool.output == Output::Discard { 0 } else { tool.queue }
-}
-
-/// Packets of a worker that a tool may hold: those that wait, and those in its port's transmit ring.
-fn held(plan: &Plan, tool: &ToolPlan) -> u64 {
-    let in_ring = if let Output::Port(port) = tool.output { plan.ports[port.0].txd } else { 0 };
-    queued(tool) as u64 + u64::from(in_ring)
-}
-
-/// Mbufs that wait between the receive lcores and those that work, where a port has so many receive queues: at the most one for
-/// each of the former.
-fn ring_reserve(plan: &Plan, index: usize, rx_queues: Option<u16>) -> u32 {
-    let Some(stages) = plan.settings.stages.as_ref().filter(|_| plan.is_spread(PortId(index))) else { return 0 };
-    // a burst more than the ring holds may be on its way out of it
-    let rings = rx_queues.map_or(stages.receive.len(), usize::from) * stages.work.len();
-    rings as u32 * (spread::RING_PACKETS + MAX_BURST as u32)
-}
-
-/// Mbufs that copies may hold in queues and transmit descriptors while a wire's port needs others for its originals.
-fn wire_reserve(plan: &Plan, index: usize, workers: u32) -> u32 {
-    if plan.wire_at(crate::plan::plan::PortId(index)).is_none() {
-        return 0;
-    }
-    let held: u64 = plan.tools.iter().map(|tool| held(plan, tool)).sum();
-    u32::try_from(held * u64::from(workers)).unwrap_or(u32::MAX)
-}
-
-/// Mbufs for copies that are not the packets themselves: what the user said, else what tools' queues and transmit rings may hold of
-/// them.
-fn copy_pool_size(plan: &Plan, workers: u32) -> u32 {
-    let making = plan.tools.iter().enumerate().filter(|&(tool, _)| plan.makes_copies_for(ToolId(tool)));
-    let held: u64 = making.map(|(_, tool)| held(plan, tool)).sum();
-    if held == 0 {
-        return 0;
-    }
-    let wanted = u32::try_from(held).unwrap_or(u32::MAX).saturating_mul(workers).saturating_add(workers * MBUFS_A_WORKER);
-    plan.settings.mempool.unwrap_or(wanted.min(MOST_COPIES.max(2 * workers * MBUFS_A_WORKER)))
 }
 
 /// What makers share, from the first plan that makes copies to the end.
@@ -387,7 +318,7 @@ pub(super) fn makers(
     lcores: &[LcoreId],
     press: &mut Press,
 ) -> Result<Vec<Option<Maker>>, Error> {
-    let count = copy_pool_size(plan, lcores.len() as u32);
+    let count = pools::copy_pool(plan);
     if count == 0 {
         return Ok(lcores.iter().map(|_| None).collect());
     }
@@ -487,7 +418,7 @@ fn start_replay(
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
     let port_plan = &plan.ports[index];
-    let count = pool_size(plan, index, port_plan, workers as u32);
+    let count = pools::port_pool(plan, PortId(index));
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         return Err(Error::Refused(format!(
@@ -504,7 +435,7 @@ fn start_replay(
 
 /// The mempools that ports receive into.
 ///
-/// Ports of a socket share one, as large as theirs together: what one port's transmit frees another's receive takes while it is
+/// Ports of a socket share one, in which what waits for tools is counted once: what one port's transmit frees another's receive takes while it is
 /// still in the processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does every port where
 /// the user says a size.
 struct Pools<'a> {
@@ -512,20 +443,24 @@ struct Pools<'a> {
     shared: Vec<(SocketId, Arc<Mempool>)>,
 }
 
+/// Whether a port receives into a pool with others of its socket.
+fn shares_pool(plan: &Plan, port: PortId) -> bool {
+    plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port.0].replay.is_none()
+}
+
 impl Pools<'_> {
-    fn get(&mut self, eal: &Eal, plan: &Plan, index: usize, port: &Port, workers: u32) -> Result<Arc<Mempool>, Error> {
+    fn get(&mut self, eal: &Eal, plan: &Plan, index: usize, port: &Port) -> Result<Arc<Mempool>, Error> {
         let socket = port.info().socket;
-        let shares = |index: usize| plan.settings.mempool.is_none() && plan.wire_at(PortId(index)).is_none();
-        let size = |index: usize| pool_size(plan, index, &plan.ports[index], workers);
-        if !shares(index) {
-            return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size(index), socket)?);
+        if !shares_pool(plan, PortId(index)) {
+            let size = pools::port_pool(plan, PortId(index));
+            return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size, socket)?);
         }
         if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
             return Ok(Arc::clone(pool));
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
-        let sharers = self.devices.iter().enumerate().filter(|&(index, device)| is_here(device) && shares(index));
-        let count = sharers.fold(0u32, |sum, (index, _)| sum.saturating_add(size(index)));
+        let here = self.devices.iter().enumerate().filter(|(_, device)| is_here(device)).map(|(index, _)| PortId(index));
+        let count = pools::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));
         Ok(pool)
@@ -576,22 +511,23 @@ fn start_port(
             port.name()
         )));
     }
-    let reserve = wire_reserve(plan, index, workers as u32);
-    let least = (u32::from(rx_queues) * u32::from(port_plan.rxd)
-        + workers as u32 * MBUFS_A_WORKER
-        + ring_reserve(plan, index, Some(rx_queues)))
-    .saturating_add(reserve);
-    let count = pool_size(plan, index, port_plan, workers as u32);
+    let reserve = pools::wire_reserve(plan, PortId(index));
+    let least = pools::receive_need(plan, PortId(index), rx_queues).saturating_add(reserve);
+    let count = pools::port_pool(plan, PortId(index));
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
             "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
              workers need {least}; raise `set mempool`, or lower rxd",
             port.name(),
             port_plan.rxd,
-            if reserve > 0 { ", what may wait for tools while the wire goes on," } else { "" }
+            match (port_plan.resident, reserve) {
+                (1.., _) => ", the packets that infinite_rx keeps,",
+                (0, 1..) => ", what may wait for tools while the wire goes on,",
+                (0, 0) => "",
+            }
         )));
     }
-    let pool = if rx_queues == 0 { None } else { Some(pools.get(eal, plan, index, port, workers as u32)?) };
+    let pool = if rx_queues == 0 { None } else { Some(pools.get(eal, plan, index, port)?) };
     let config = PortConfig {
         rx_queues,
         tx_queues,
@@ -858,12 +794,15 @@ fn hire(
             } else {
                 let owner = owner_of(worker);
                 if senders[owner].is_none() {
-                    let (sender, receiver) = ring::create(eal, tool.queue as u32, lcore::socket_of(eal, lcores[owner]))?;
-                    outlets[owner].handovers.push((tool_index, receiver));
-                    senders[owner] = Some(sender);
+                    // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
+                    let most = tool.queue + crew.work.len() * MAX_BURST;
+                    let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, lcores[owner]))?;
+                    let backlog = Arc::<Backlog>::default();
+                    outlets[owner].handovers.push(Incoming::new(tool_index, receiver, Arc::clone(&backlog)));
+                    senders[owner] = Some((sender, backlog));
                 }
-                let ring = senders[owner].clone().expect("made just above");
-                outlets[worker].tools.push(Outlet::Handover { ring, line: line(tool, None, None, fit) });
+                let (ring, backlog) = senders[owner].clone().expect("made just above");
+                outlets[worker].tools.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
                 outlets[worker].time_place = outlets[worker].time_place.or(place);
             }
         }
@@ -1036,14 +975,22 @@ fn mtu_of(interface: &str) -> Option<u32> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
 }
 
-/// A worker's queue for a tool, with what it admits and, where the worker sends itself, the tokens of the tool's rate.
+/// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
 fn line(tool: &ToolPlan, bucket: Option<Arc<TokenBucket>>, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
-    if tool.queue_bytes.is_none() && tool.thresholds.is_none() && bucket.is_none() && fit.is_none() {
-        return Line::new(tool.queue, None, merge);
-    }
-    let limits = Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
-    Line::new(tool.queue, Some(Gate::new(limits, bucket, fit)), merge)
+    // copies that are held to leave in order are of the queue too, which a gate sees to
+    let is_gated = tool.queue_bytes.is_some() || tool.thresholds.is_some() || bucket.is_some() || fit.is_some() || merge.is_some();
+    let gate = is_gated.then(|| Gate::new(limits(tool), bucket, fit));
+    Line::new(tool.queue, gate, merge)
+}
+
+/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+fn gathering_line(tool: &ToolPlan, fit: Option<Fit>) -> Line {
+    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None)
+}
+
+fn limits(tool: &ToolPlan) -> Limits {
+    Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
 }
 
 #[cfg(test)]

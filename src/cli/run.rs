@@ -194,6 +194,7 @@ impl Session<'_> {
                 (received, last_packet) = (count, worked);
             }
             if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
+                self.broker.give_up_replays();
                 break;
             }
             if now >= next_stats {

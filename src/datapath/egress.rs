@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::admission::{Class, Fill, Limits};
+use super::backlog::Backlog;
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
 use super::fit::{Fit, Unfit};
@@ -30,8 +31,9 @@ static UNKNOWN: Stamps = Stamps::NONE;
 pub enum Outlet {
     /// Through a transmit queue of the worker's own: its place in [`Outlets::txqs`].
     Port { txq: usize, line: Line },
-    /// Through a ring to the worker that owns the tool's transmit queue.
-    Handover { ring: Sender, line: Line },
+    /// Through a ring to the worker that owns the tool's transmit queue. The line gathers copies for the ring; what it admits is
+    /// judged by all that waits for the tool there.
+    Handover { ring: Sender, backlog: Arc<Backlog>, line: Line },
     /// To the thread that writes the tool's file.
     Capture(record::Line),
     /// Counted and freed.
@@ -85,8 +87,10 @@ pub enum Held {
 }
 
 impl Merge {
-    /// Holds at most `capacity` copies.
+    /// For a queue of `capacity` copies, those that are held included: a burst of it, or half where it is short, is left for those
+    /// that may go. Where no more can be held the earliest go before their time.
     pub fn new(window_ns: u64, capacity: usize, place: RxStamp) -> Self {
+        let capacity = capacity.saturating_sub(MAX_BURST).max(capacity / 2);
         Self { order: Order::new(window_ns, capacity), staged: MbufQueue::with_capacity(MAX_BURST), place }
     }
 
@@ -154,6 +158,30 @@ impl Gate {
     fn reason(&self) -> DropReason {
         if self.is_held_by_rate { DropReason::RateLimited } else { DropReason::Congested }
     }
+
+    /// Chooses those of `selection` that the port takes and a queue that is filled so far admits; frees the others and counts them.
+    #[inline]
+    fn admit(
+        &self,
+        fill: Fill,
+        reason: DropReason,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        by_class: [Selection; 3],
+        tool: &ToolCounters,
+    ) -> Selection {
+        let fitting = self.fitting(selection, shared, tool);
+        let by_class = by_class.map(|class| Selection(class.0 & fitting.0));
+        let admitted = self.limits.admit(fill, by_class, |index| shared.len_of(index));
+        for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
+            if asked != admitted {
+                tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
+            }
+        }
+        let admitted = Selection(admitted.iter().fold(0, |all, selection| all | selection.0));
+        shared.discard(Selection(selection.0 & !admitted.0));
+        admitted
+    }
 }
 
 /// A worker's ways to all tools, by tool.
@@ -162,8 +190,8 @@ pub struct Outlets {
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
     pub shared: Vec<SharedTxq>,
-    /// Copies that other workers hand over, with the tool they are for.
-    pub handovers: Vec<(usize, Receiver)>,
+    /// Copies that other workers hand over.
+    pub handovers: Vec<Incoming>,
     /// Frames of the control thread.
     pub mails: Vec<Mail>,
     /// Most packets in one call of the driver.
@@ -271,6 +299,32 @@ impl SharedTxq {
             }
         }
         has_moved
+    }
+}
+
+/// Copies for a tool that other workers hand over to the one that owns its transmit queue.
+pub struct Incoming {
+    tool: usize,
+    ring: Receiver,
+    backlog: Arc<Backlog>,
+    /// What of the owner's own queue is in the backlog.
+    known: Fill,
+}
+
+impl Incoming {
+    pub fn new(tool: usize, ring: Receiver, backlog: Arc<Backlog>) -> Self {
+        Self { tool, ring, backlog, known: Fill::default() }
+    }
+
+    /// Brings the backlog up to date with the owner's line.
+    fn settle(&mut self, line: &Line, tool: &ToolCounters) {
+        let fill = line.fill();
+        self.backlog.change(self.known, fill);
+        self.known = fill;
+        self.backlog.note_held_by_rate(line.gate.as_ref().is_some_and(|gate| gate.is_held_by_rate));
+        let waiting = self.backlog.fill();
+        tool.note_depth(waiting.packets);
+        tool.queued_bytes.set(waiting.bytes);
     }
 }
 
@@ -423,7 +477,13 @@ impl Outlet {
             && *known != fit
         {
             *known = fit;
+            let before = line.fill();
             line.sift(fit, tool);
+            if let Outlet::Handover { backlog, line, .. } = self {
+                backlog.change(before, line.fill());
+                // the owner says what waits
+                tool.queue_depth.set(0);
+            }
         }
     }
 
@@ -457,10 +517,10 @@ impl Outlet {
                     line.transmit(txq, limit, tool);
                 }
             }
-            Outlet::Handover { ring, line } => {
-                line.enter(shared, selection, origin.stamps, by_class, None, tool);
+            Outlet::Handover { ring, backlog, line } => {
+                line.enter_backlog(backlog, shared, selection, by_class, tool);
                 if line.queue.len() >= limit {
-                    line.hand_over(ring, tool);
+                    line.hand_over(ring);
                 }
             }
             Outlet::Capture(line) => {
@@ -524,6 +584,12 @@ impl Line {
     #[inline(always)]
     fn len(&self) -> usize {
         self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
+    }
+
+    /// And their bytes, where there is a limit to them.
+    #[inline]
+    fn fill(&self) -> Fill {
+        Fill { packets: self.len(), bytes: self.gate.as_ref().map_or(0, |gate| gate.bytes) }
     }
 
     /// Takes copies for a plain line: to the driver, into the queue, or to their end.
@@ -592,9 +658,9 @@ impl Line {
         polled: Option<u64>,
         tool: &ToolCounters,
     ) {
-        let waiting = self.len();
+        let fill = self.fill();
         let before = self.queue.len();
-        let mut admitted_all = selection;
+        let mut admitted = selection;
         let (queue, is_merged) = match &mut self.merge {
             Some(merge) => (&mut merge.staged, true),
             None => (&mut self.queue, false),
@@ -605,32 +671,42 @@ impl Line {
                 count_lost(tool, u64::from(selection.count()) - kept);
             }
             Some(gate) => {
-                let fitting = gate.fitting(selection, shared, tool);
-                let by_class = by_class().map(|class| Selection(class.0 & fitting.0));
-                let fill = Fill { packets: waiting, bytes: gate.bytes };
-                let admitted = gate.limits.admit(fill, by_class, |index| shared.len_of(index));
-                let reason = gate.reason();
-                for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
-                    if asked != admitted {
-                        tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
-                    }
-                }
-                let admitted = admitted.iter().fold(0, |all, selection| all | selection.0);
-                shared.discard(Selection(selection.0 & !admitted));
+                admitted = gate.admit(fill, gate.reason(), shared, selection, by_class(), tool);
                 // the limit of class high is the queue's capacity, so all of these fit
-                shared.take(Selection(admitted), queue);
-                admitted_all = Selection(admitted);
+                shared.take(admitted, queue);
                 if gate.limits.has_bytes() {
                     gate.bytes += queue.bytes_behind(if is_merged { 0 } else { before });
                 }
             }
         }
         if let Some(merge) = &mut self.merge {
-            merge.take_in(Some((admitted_all, stamps)), &mut self.queue, tool);
+            merge.take_in(Some((admitted, stamps)), &mut self.queue, tool);
             return tool.note_depth(self.len());
         }
         self.mark(before, polled);
         tool.note_depth(self.queue.len());
+    }
+
+    /// Gathers what is admitted of `selection` for the ring, frees the rest and counts it.
+    #[inline]
+    fn enter_backlog(
+        &mut self,
+        backlog: &Backlog,
+        shared: &mut Shared<'_>,
+        selection: Selection,
+        by_class: impl FnOnce() -> [Selection; 3],
+        tool: &ToolCounters,
+    ) {
+        let Some(gate) = &mut self.gate else { return shared.discard(selection) };
+        let (fill, before) = (backlog.fill(), self.queue.len());
+        let admitted = gate.admit(fill, backlog.reason(), shared, selection, by_class(), tool);
+        // what is gathered goes at the latest when it is a burst, and the line holds two
+        let packets = shared.take(admitted, &mut self.queue);
+        let bytes = if gate.limits.has_bytes() { self.queue.bytes_behind(before) } else { 0 };
+        gate.bytes += bytes;
+        backlog.change(Fill::default(), Fill { packets, bytes });
+        // the owner says what waits
+        tool.queue_peak.peak((fill.packets + packets) as u64);
     }
 
     /// Sends what the port takes and the rate allows. Whether anything went.
@@ -729,41 +805,42 @@ impl Line {
 
     /// Moves copies to the ring, as many as fit. Whether any did.
     #[inline]
-    fn hand_over(&mut self, ring: &Sender, tool: &ToolCounters) -> bool {
+    fn hand_over(&mut self, ring: &Sender) -> bool {
         let moved = ring.send(&mut self.queue);
         if let Some(gate) = &mut self.gate
             && gate.limits.has_bytes()
         {
             gate.bytes = self.queue.bytes();
         }
-        tool.note_depth(self.queue.len());
         moved > 0
     }
 
-    /// Takes what another worker hands over, unless the queue's bytes are used up.
-    fn take_over(&mut self, ring: &mut Receiver, tool: &ToolCounters) -> bool {
-        let before = self.queue.len();
+    /// Takes what other workers hand over, as far as there is room.
+    fn take_over(&mut self, incoming: &mut Incoming, tool: &ToolCounters) -> bool {
+        let Incoming { ring, known, .. } = incoming;
+        let has_bytes = self.gate.as_ref().is_some_and(|gate| gate.limits.has_bytes());
+        let mut taken = Fill::default();
         if let Some(merge) = &mut self.merge {
-            let mut has_moved = false;
-            while self.queue.room() >= MAX_BURST && ring.receive(&mut merge.staged) > 0 {
-                merge.take_in(None, &mut self.queue, tool);
-                has_moved = true;
-            }
-            return has_moved;
-        }
-        match &mut self.gate {
-            Some(gate) if gate.limits.has_bytes() => {
-                if gate.limits.is_full(gate.bytes) {
-                    return false;
+            loop {
+                let room = self.queue.room().saturating_sub(merge.order.len());
+                let packets = ring.receive_at_most(&mut merge.staged, room);
+                if packets == 0 {
+                    break;
                 }
-                ring.receive(&mut self.queue);
-                gate.bytes += self.queue.bytes_behind(before);
+                taken.packets += packets;
+                taken.bytes += if has_bytes { merge.staged.bytes() } else { 0 };
+                merge.take_in(None, &mut self.queue, tool);
             }
-            _ => {
-                ring.receive(&mut self.queue);
-            }
+        } else {
+            let before = self.queue.len();
+            taken.packets = ring.receive(&mut self.queue);
+            taken.bytes = if has_bytes { self.queue.bytes_behind(before) } else { 0 };
         }
-        self.queue.len() > before
+        if let Some(gate) = &mut self.gate {
+            gate.bytes += taken.bytes;
+        }
+        *known = Fill { packets: known.packets + taken.packets, bytes: known.bytes + taken.bytes };
+        taken.packets > 0
     }
 }
 
@@ -829,11 +906,10 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             queue.transmit(&mut txqs[*txq], *limit);
         }
     }
-    for (tool, ring) in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &mut tools[*tool] {
-            flushed.has_moved |= line.take_over(ring, &counters.tools[*tool]);
-            let is_left = ring.count() > 0;
-            flushed.note_left(is_left, *tool, *copy_tools, live);
+    for incoming in handovers.iter_mut() {
+        if let Outlet::Port { line, .. } = &mut tools[incoming.tool] {
+            flushed.has_moved |= line.take_over(incoming, &counters.tools[incoming.tool]);
+            flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
         }
     }
     for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
@@ -866,8 +942,8 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
                 line.note_gate(tool);
                 line.len()
             }
-            Outlet::Handover { ring, line } if !line.queue.is_empty() => {
-                flushed.has_moved |= line.hand_over(ring, tool);
+            Outlet::Handover { ring, line, .. } if !line.queue.is_empty() => {
+                flushed.has_moved |= line.hand_over(ring);
                 line.queue.len()
             }
             Outlet::Capture(line) => {
@@ -886,6 +962,11 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
                 line.note_gate(&counters.tools[tool]);
                 flushed.note_left(line.len() > 0, tool, *copy_tools, live);
             }
+        }
+    }
+    for incoming in handovers.iter_mut() {
+        if let Outlet::Port { line, .. } = &tools[incoming.tool] {
+            incoming.settle(line, &counters.tools[incoming.tool]);
         }
     }
     flushed
@@ -920,10 +1001,7 @@ pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
             tool.queue_depth.set(0);
         }
     }
-    for (tool, ring) in &mut outlets.handovers {
-        let mut rest = MbufQueue::with_capacity(64);
-        while ring.receive(&mut rest) > 0 {
-            counters.tools[*tool].drop_copies(DropReason::Congested, rest.clear() as u64);
-        }
+    for Incoming { tool, ring, backlog, .. } in &mut outlets.handovers {
+        counters.tools[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
     }
 }

@@ -1,6 +1,7 @@
 //! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
 
 pub mod admission;
+pub mod backlog;
 pub mod balance;
 pub mod burst;
 pub mod classify;

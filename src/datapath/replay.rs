@@ -1,7 +1,8 @@
 //! Replay: a port that is a capture file. Packets keep their times, to the nanosecond, and their lengths on the wire.
 //!
 //! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into
-//! mbufs of the port's pool. Where the pool runs empty the packets come later: nothing is lost between the file and the rules.
+//! mbufs of the port's pool. Where the pool runs empty the packets come later, and are counted as having waited: nothing is lost
+//! between the file and the rules.
 //! # Source
 //! draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng (see `crate::capture`).
 
@@ -34,6 +35,10 @@ pub struct Progress {
     pub bytes: Counter,
     /// Passes through the file that came to its end.
     pub passes: Counter,
+    /// Packets that had to wait for an mbuf.
+    pub no_mbuf: Counter,
+    /// worker: sets; control: reads. A packet is due, and there is no mbuf for it. Relaxed suffices: it says nothing of other memory.
+    is_starved: AtomicBool,
     /// worker: sets once, with release; control: reads.
     is_ended: AtomicBool,
     failure: OnceLock<String>,
@@ -43,6 +48,11 @@ impl Progress {
     /// Whether no more packets will come.
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether packets are due for which there is no mbuf.
+    pub fn is_starved(&self) -> bool {
+        self.is_starved.load(Ordering::Relaxed) && !self.is_ended()
     }
 
     /// Why the file could not be read to its end, with the byte offset.
@@ -163,6 +173,8 @@ pub struct Replay {
     /// Later packets wait for the other replays.
     limit_ns: u64,
     is_behind: bool,
+    /// Packets that were due at the last poll and found no mbuf.
+    starved: usize,
     progress: Arc<Progress>,
 }
 
@@ -223,6 +235,7 @@ impl Replay {
             step_ns,
             limit_ns: u64::MAX,
             is_behind: false,
+            starved: 0,
             progress,
         };
         replay.reader = Some(replay.open_again()?);
@@ -303,6 +316,9 @@ impl Replay {
             format!("interface {}: {}", record.interface.0, foreign(interface.link_type))
         });
         drop((frames, due));
+        if moved.packets < sound || self.starved > 0 {
+            self.note_starved(sound - moved.packets, moved.packets);
+        }
         self.taken += moved.packets;
         self.progress.packets.add(moved.packets as u64);
         self.progress.bytes.add(moved.bytes);
@@ -310,6 +326,15 @@ impl Replay {
             self.end(failure);
         }
         moved
+    }
+
+    /// So many packets found no mbuf, behind `given` that did. Each counts once, however often it is tried again.
+    #[cold]
+    fn note_starved(&mut self, starved: usize, given: usize) {
+        let known = self.starved.saturating_sub(given);
+        self.progress.no_mbuf.add(starved.saturating_sub(known) as u64);
+        self.progress.is_starved.store(starved > 0, Ordering::Relaxed);
+        self.starved = starved;
     }
 
     /// Packets before the first that is no Ethernet frame.

@@ -45,7 +45,7 @@ pub struct BurstReceiver {
     next: MbufQueue,
 }
 
-/// Makes a ring for at least `count` packets from any number of lcores.
+/// Makes a ring for `count` packets from any number of lcores.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -54,7 +54,7 @@ pub fn create(eal: &Eal, count: u32, socket: SocketId) -> Result<(Sender, Receiv
     Ok((Sender(Arc::clone(&ring)), Receiver(ring)))
 }
 
-/// Makes a ring for at least `count` packets that go from one lcore to one other.
+/// Makes a ring for `count` packets that go from one lcore to one other.
 ///
 /// # Errors
 /// If there is not enough memory.
@@ -68,10 +68,8 @@ fn make(_eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("tapline-ring-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let c_name = CString::new(name.clone()).expect("the name has no NUL byte");
-    // one slot of an rte_ring stays empty
-    let slots = (count + 1).next_power_of_two();
     // SAFETY: the name is NUL-terminated and copied.
-    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), slots, raw_socket(socket), flags) };
+    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), count, raw_socket(socket), flags | RING_F_EXACT_SZ) };
     if raw.is_null() {
         return Err(Error::from_errno(name, "rte_ring_create"));
     }
@@ -80,6 +78,9 @@ fn make(_eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring
 
 /// `RING_F_SP_ENQ` (`rte_ring_core.h`): the default enqueue is single-producer.
 const RING_F_SP_ENQ: u32 = 1;
+
+/// `RING_F_EXACT_SZ` (`rte_ring_core.h`): the ring holds as many as are asked for, not what fills a power of two.
+const RING_F_EXACT_SZ: u32 = 4;
 
 /// `RING_F_SC_DEQ` (`rte_ring_core.h`): the default dequeue is single-consumer.
 const RING_F_SC_DEQ: u32 = 2;
@@ -193,9 +194,15 @@ impl Receiver {
 
     /// Moves packets from the ring to the back of `queue`, as many as there are and as fit; the number moved.
     pub fn receive(&mut self, queue: &mut MbufQueue) -> usize {
+        self.receive_at_most(queue, usize::MAX)
+    }
+
+    /// As [`receive`](Self::receive), but no more than `most`.
+    pub fn receive_at_most(&mut self, queue: &mut MbufQueue, most: usize) -> usize {
         queue.append(|slots| {
+            let count = slots.len().min(most);
             // SAFETY: this is the ring's only receiver, used through `&mut`.
-            unsafe { self.0.take_out(slots) }
+            unsafe { self.0.take_out(&mut slots[..count]) }
         })
     }
 

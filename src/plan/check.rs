@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::Plan;
 use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, RulePlan, ToolId, ToolPlan, Verdict};
+use super::pools;
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
@@ -14,7 +16,7 @@ use crate::filter::verify::Program;
 use crate::filter::{Analysis, analyse};
 use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind};
+use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind, Setting};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.
@@ -30,6 +32,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         ));
     }
     warn_of_rules(resolved, parsed, diagnostics);
+    warn_of_mempool(plan, parsed, diagnostics);
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
@@ -77,6 +80,22 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label(label));
     }
+}
+
+/// Warns where the user's mempools are smaller than what tools that take nothing may hold.
+fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+    let said = parsed.file.commands.iter().rev().find_map(|command| match &command.value {
+        Command::Set(Setting::Mempool(count)) => Some(count),
+        _ => None,
+    });
+    let Some(said) = said else { return };
+    let receiving = (0..plan.ports.len()).map(PortId).filter(|port| plan.ports[port.0].rxq != Some(0));
+    let of_ports = receiving.map(|port| (pools::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
+    let needs = of_ports.chain([(pools::copy_need(plan), "the pool of edited copies".to_owned())]);
+    let Some((need, whose)) = needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value) else { return };
+    let message = format!("tools that take nothing can use up a mempool of {} mbufs, and then no tool gets anything", said.value);
+    let warning = Diagnostic::warning(said.span, message).label(format!("{whose} needs {need}, with full queues of all tools"));
+    diagnostics.push(warning.help(format!("raise it to {need}, leave it to Tapline, or lower the tools' `queue`")));
 }
 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.

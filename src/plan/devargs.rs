@@ -1,6 +1,10 @@
 //! The arguments that virtual devices take, so that a misspelt one is found before a driver refuses it without saying which.
 
+use std::path::Path;
+
+use crate::capture::Reader;
 use crate::dpdk::mempool::DATA_ROOM;
+use crate::dpdk::port::argument;
 use crate::lang::suggest::nearest;
 
 /// Drivers by the beginning of their devices' names, and their arguments in DPDK 22.11 to 24.11 (`RTE_PMD_REGISTER_PARAM_STRING` in
@@ -32,6 +36,29 @@ const DRIVERS: &[(&str, &[&str])] = &[
         &["id", "role", "bsize", "rsize", "socket", "socket-abstract", "owner-uid", "owner-gid", "mac", "zero-copy", "secret"],
     ),
 ];
+
+/// Packets that a device keeps in mbufs of its port's pool: net_pcap those of its files, where it gives them over and over.
+/// # Source
+/// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
+/// is closed.
+pub(super) fn resident_packets(devargs: &str) -> u32 {
+    let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
+    if !devargs.strip_prefix("vdev:").unwrap_or(devargs).starts_with("net_pcap") || !is_infinite {
+        return 0;
+    }
+    let files = devargs.split(',').filter_map(|argument| argument.strip_prefix("rx_pcap="));
+    files.map(|file| packets_in(Path::new(file))).fold(0, u32::saturating_add)
+}
+
+/// What the driver cannot read it refuses by itself.
+fn packets_in(file: &Path) -> u32 {
+    let Some(mut reader) = file.is_file().then(|| Reader::open(file).ok()).flatten() else { return 0 };
+    let mut packets = 0u32;
+    while let Ok(Some(burst)) = reader.next_burst() {
+        packets = packets.saturating_add(burst.len() as u32);
+    }
+    packets
+}
 
 /// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
 /// there.

@@ -7,6 +7,7 @@ mod copies;
 mod devargs;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
+pub mod pools;
 mod probes;
 mod resolve;
 pub mod schedule;

@@ -194,6 +194,8 @@ pub struct PortPlan {
     pub lcores: Option<Vec<u32>>,
     /// Tunnels that end at the port: what is inside becomes the packet.
     pub terminators: Vec<Terminator>,
+    /// Packets that its driver keeps in mbufs of the port's pool for as long as it runs.
+    pub resident: u32,
     /// The capture that the port is, in place of a device.
     pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::devargs::oversized_packets;
+use super::devargs::{oversized_packets, resident_packets};
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
     ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
@@ -594,6 +594,7 @@ impl<'a> Resolver<'a> {
         }
         let mut plan = PortPlan {
             name: port.name.value.clone(),
+            resident: resident_packets(&devargs),
             devargs,
             rxq: replay.is_some().then_some(1),
             txq: replay.is_some().then_some(0),

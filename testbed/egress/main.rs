@@ -6,7 +6,9 @@
 #[path = "../support/eal.rs"]
 mod eal;
 mod free;
+mod handover;
 mod lcores;
+mod pools;
 mod support;
 mod wires;
 

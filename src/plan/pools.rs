@@ -1,0 +1,268 @@
+//! Pools: how many mbufs are needed so that what waits for tools cannot use up what ports receive into.
+//!
+//! A tool that takes nothing keeps its queue and its port's transmit ring full for as long as it likes. Each pool therefore has room
+//! for all of that at once, besides what its ports receive into; then no tool can cost another one a packet. Less than that is the
+//! user's own choice (`set mempool`), of which [`super::check`] warns.
+
+use super::Plan;
+use super::plan::{Output, PortId, PortPlan, Settings, ToolId, ToolPlan};
+use crate::datapath::burst::MAX_BURST;
+use crate::datapath::spread;
+use crate::dpdk::mempool;
+use crate::headers::{ethernet, vlan};
+
+/// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
+pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;
+/// Mbufs of a burst of short packets and one of the longest that a capture may hold.
+const LONGEST_CHAIN: u32 = MAX_BURST as u32 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
+/// Drivers whose rings are as long as they like, whatever descriptors they are asked for: mbufs that a transmit queue keeps, and a
+/// receive queue.
+/// # Source
+/// DPDK 22.11: `RING_SIZE` in drivers/net/ring/rte_eth_ring.c; `ETH_AF_XDP_DFLT_NUM_DESCS` in drivers/net/af_xdp/rte_eth_af_xdp.c.
+const RINGS: [(&str, u32, u32); 2] = [("net_ring", 1024, 0), ("net_af_xdp", 2048, 2048)];
+/// Drivers that are done with a packet when their transmit function returns: they copy or write it, or throw it away.
+const WITHOUT_RINGS: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
+/// The fewest mbufs that Tapline chooses for a pool.
+const LEAST: u32 = 8191;
+/// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through
+/// the whole pool; where the two cache lines of all of them fit the cores' own caches (2 MiB each is usual), every one is fetched
+/// out of the other core's cache, which takes longest. Measured with `net_null`: with 12 000 mbufs half as many packets go through,
+/// with 65 535 an eighth fewer.
+const LEAST_BETWEEN_LCORES: u32 = 32_767;
+
+/// Mbufs of a pool of the port's own: what the user said, else what it needs.
+pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
+    match plan.settings.mempool {
+        _ if plan.ports[port.0].rxq == Some(0) => 0,
+        Some(said) => said,
+        None => port_need(plan, port).max(least(plan, 1)),
+    }
+}
+
+/// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
+pub fn shared_pool(plan: &Plan, ports: impl Iterator<Item = PortId>) -> u32 {
+    let (mut own, mut waiting, mut count) = (0u32, 0, 0);
+    for port in ports.filter(|port| plan.ports[port.0].rxq != Some(0)) {
+        own = own.saturating_add(received(plan, port));
+        waiting = waiting.max(waiting_from(plan, port));
+        count += 1;
+    }
+    if count == 0 { 0 } else { own.saturating_add(waiting).max(least(plan, count)) }
+}
+
+/// Mbufs that a pool of the port's own must have, so that its packets may wait wherever they can.
+pub fn port_need(plan: &Plan, port: PortId) -> u32 {
+    received(plan, port).saturating_add(waiting_from(plan, port))
+}
+
+/// Mbufs that a port needs to receive at all, with so many receive queues.
+pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
+    let of_port = &plan.ports[port.0];
+    let workers = workers(&plan.settings) as u32;
+    if of_port.replay.is_some() {
+        return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
+    }
+    // a burst more than a ring between receive and work holds may be on its way out of it
+    let rings = match plan.settings.stages.as_ref().filter(|_| plan.is_spread(port)) {
+        Some(stages) => u32::from(rx_queues) * stages.work.len() as u32 * (spread::RING_PACKETS + MAX_BURST as u32),
+        None => 0,
+    };
+    let descriptors = u32::from(of_port.rxd).max(rings_of(of_port).1);
+    u32::from(rx_queues) * descriptors + workers * MBUFS_A_WORKER + rings + of_port.resident
+}
+
+/// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
+pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
+    if plan.ports[port.0].rxq == Some(0) {
+        return 0;
+    }
+    let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
+    let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input();
+    if gives_copies || plan.wire_at(port).is_some() { waiting(plan, |_| true).saturating_mul(segments(plan, port)) } else { 0 }
+}
+
+/// Mbufs that copies may hold while a wire's port needs others for its originals.
+pub fn wire_reserve(plan: &Plan, port: PortId) -> u32 {
+    if plan.wire_at(port).is_some() { waiting(plan, |_| true) } else { 0 }
+}
+
+/// Mbufs for copies that are not the packets themselves: what the user said, else what they need; 0 where none are made.
+pub fn copy_pool(plan: &Plan) -> u32 {
+    let need = copy_need(plan);
+    if need == 0 { 0 } else { plan.settings.mempool.unwrap_or(need) }
+}
+
+/// Mbufs that such copies must have, so that all tools that get them may have full queues.
+pub fn copy_need(plan: &Plan) -> u32 {
+    let makes = |tool: usize| plan.makes_copies_for(ToolId(tool));
+    if !(0..plan.tools.len()).any(makes) {
+        return 0;
+    }
+    // a rule that edits may come while the plan runs, for any tool
+    let may_make = |tool: usize| makes(tool) || plan.settings.is_changeable && plan.tools[tool].wire.is_none();
+    waiting(plan, may_make).saturating_add(workers(&plan.settings) as u32 * MBUFS_A_WORKER)
+}
+
+fn received(plan: &Plan, port: PortId) -> u32 {
+    receive_need(plan, port, most_queues(plan, port))
+}
+
+/// Receive queues that the port may get: how many the driver has is known later.
+fn most_queues(plan: &Plan, port: PortId) -> u16 {
+    let pollers = match plan.settings.stages.as_ref().filter(|_| plan.is_spread(port)) {
+        Some(stages) => stages.receive.len(),
+        None => workers(&plan.settings),
+    };
+    plan.ports[port.0].rxq.unwrap_or(u16::try_from(pollers).unwrap_or(u16::MAX))
+}
+
+/// Mbufs that tools may hold, those that are asked for: in queues, on the way to them, and in their ports' transmit rings.
+fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
+    let tools = || (0..plan.tools.len()).filter(|&tool| is_asked_for(tool));
+    let queued: u64 = tools().map(|tool| queued(plan, &plan.tools[tool])).sum();
+    let is_sent_on = |port: usize| tools().any(|tool| plan.tools[tool].output == Output::Port(PortId(port)));
+    let in_rings: u64 = (0..plan.ports.len()).filter(|&port| is_sent_on(port)).map(|port| in_ring(plan, &plan.ports[port])).sum();
+    u32::try_from(queued + in_rings).unwrap_or(u32::MAX)
+}
+
+/// Mbufs that the longest frame of a port takes, if it is said how long that may be.
+fn segments(plan: &Plan, port: PortId) -> u32 {
+    let frame_bytes = |mtu: u16| u32::from(mtu) + (ethernet::HEADER_LEN + 2 * vlan::TAG_LEN) as u32;
+    plan.ports[port.0].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
+}
+
+/// Mbufs in a port's transmit rings; several tools share them.
+fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
+    if WITHOUT_RINGS.iter().any(|driver| device(port).starts_with(driver)) {
+        return 0;
+    }
+    let transmit = lcores(&plan.settings).1.len();
+    let queues = port.txq.map_or(transmit, |queues| transmit.min(queues.into()));
+    queues as u64 * u64::from(u32::from(port.txd).max(rings_of(port).0))
+}
+
+/// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
+fn rings_of(port: &PortPlan) -> (u32, u32) {
+    let known = RINGS.iter().find(|(driver, ..)| device(port).starts_with(driver));
+    known.map_or((0, 0), |&(_, transmit, receive)| (transmit, receive))
+}
+
+/// The name of the port's device, which begins with that of its driver where it is a virtual one.
+fn device(port: &PortPlan) -> &str {
+    port.devargs.strip_prefix("vdev:").unwrap_or(&port.devargs)
+}
+
+/// Copies that may wait for a tool, in all workers.
+fn queued(plan: &Plan, tool: &ToolPlan) -> u64 {
+    let (work, transmit) = lcores(&plan.settings);
+    let of_workers = |count: usize| tool.queue as u64 * count as u64;
+    match tool.output {
+        Output::Discard => 0,
+        // a worker's go in batches of a burst; those that are put in order wait once more, in the writer
+        Output::Capture => {
+            let batches = work.len() as u64 * (tool.queue.next_multiple_of(MAX_BURST)) as u64;
+            batches + if tool.order_ns.is_some() { of_workers(1) + MAX_BURST as u64 } else { 0 }
+        }
+        Output::Port(port) => {
+            // how many transmit queues the driver has is known later
+            let counts = match plan.ports[port.0].txq {
+                // what is put in order passes one place
+                _ if tool.order_ns.is_some() => 1..=1,
+                Some(queues) => {
+                    let queues = usize::from(queues).clamp(1, transmit.len());
+                    queues..=queues
+                }
+                None => 1..=transmit.len(),
+            };
+            let most = counts.map(|count| {
+                let owners = &transmit[..count];
+                let senders = work.iter().filter(|lcore| !owners.contains(lcore)).count();
+                let own = owners.iter().filter(|lcore| work.contains(lcore)).count();
+                // senders look at the queue before they add a burst to it, and may do so at the same time; and as much is staged
+                of_workers(own + count.min(senders)) + (senders * 2 * MAX_BURST) as u64
+            });
+            most.max().unwrap_or(0)
+        }
+    }
+}
+
+/// The fewest mbufs of a pool for so many ports.
+fn least(plan: &Plan, ports: u32) -> u32 {
+    let receiving = plan.ports.iter().filter(|port| port.rxq != Some(0)).count().max(1) as u32;
+    if plan.settings.stages.is_some() { (LEAST_BETWEEN_LCORES * ports / receiving).max(LEAST) } else { LEAST }
+}
+
+/// Lcores that take part.
+fn workers(settings: &Settings) -> usize {
+    settings.lcores.as_ref().map_or(settings.workers, Vec::len)
+}
+
+/// Those that work and those that transmit. Where Tapline chooses them their numbers do not matter.
+fn lcores(settings: &Settings) -> (Vec<u32>, Vec<u32>) {
+    match &settings.stages {
+        Some(stages) => (stages.work.clone(), stages.transmit.clone()),
+        None => {
+            let all: Vec<u32> = (0..workers(settings) as u32).collect();
+            (all.clone(), all)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lang;
+    use crate::plan::plan;
+
+    fn plan_of(text: &str) -> Plan {
+        plan(&mut lang::parse_text("test", text, &[])).expect("a plan")
+    }
+
+    /// Two tools on ports that nobody drains, one that discards.
+    const TOOLS: &str = "port attach a net_null0\nport attach r1 net_ring1 rxq 0\nport attach r2 net_ring2 rxq 0\n\
+                         tool create t1 port r1\ntool create t2 port r2 queue 100\ntool create d discard\nrule create 1 from a to t1,t2,d\n";
+
+    #[test]
+    fn a_port_has_mbufs_for_full_queues_and_full_transmit_rings() {
+        let need = |head: &str| port_need(&plan_of(&format!("{head}{TOOLS}")), PortId(0)) as usize;
+        let worker = MBUFS_A_WORKER as usize;
+        assert_eq!(need(""), 1024 + worker + 4196 + 2 * 1024);
+        // each worker may have a transmit queue, or hand over to the one that has
+        assert_eq!(need("set workers 2\n"), 2 * (1024 + worker + 4196 + 128 + 2 * 1024));
+        // one queue, at the transmit lcore; what is on its way to it is a part of it
+        let stages = need("set lcores receive 1 work 2 transmit 3\n");
+        assert_eq!(stages, 1024 + 1023 + 64 + 3 * worker + 4196 + 2 * 128 + 2 * 1024);
+    }
+
+    #[test]
+    fn frames_that_take_several_mbufs_wait_in_as_many() {
+        let need = |mtu: u32| port_need(&plan_of(&TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"))), PortId(0));
+        let waiting = 4196 + 2 * 1024;
+        assert_eq!((need(1500), need(9000)), (1024 + MBUFS_A_WORKER + waiting, 1024 + MBUFS_A_WORKER + 5 * waiting));
+    }
+
+    #[test]
+    fn ports_that_share_a_pool_count_what_waits_once() {
+        // beyond the least
+        let tools = TOOLS.replace("queue 100", "queue 20000");
+        let plan = plan_of(&format!("{tools}port attach b net_null9\nrule create 2 from b to t1\n"));
+        let (alone, other) = (port_need(&plan, PortId(0)), PortId(3));
+        assert_eq!(port_need(&plan, other), alone);
+        assert_eq!(shared_pool(&plan, [PortId(0), other].into_iter()), alone + 1024 + MBUFS_A_WORKER);
+    }
+
+    #[test]
+    fn copies_that_are_made_have_mbufs_for_every_tool_that_gets_them() {
+        let tool = |count: u32| {
+            let tools = (1..=count).map(|index| {
+                format!("port attach r{index} net_ring{index} rxq 0\ntool create t{index} port r{index} tag vlan 7\n")
+            });
+            let names: Vec<String> = (1..=count).map(|index| format!("t{index}")).collect();
+            format!("port attach a net_null0\n{}rule create 1 from a to {}\n", tools.collect::<String>(), names.join(","))
+        };
+        for count in [1, 4, 9] {
+            assert_eq!(copy_need(&plan_of(&tool(count))), count * (4096 + 1024) + MBUFS_A_WORKER);
+        }
+        assert_eq!(copy_need(&plan_of(TOOLS)), 0);
+    }
+}
