@@ -71,10 +71,11 @@ impl Mix {
         words
     }
 
+    // short queues: eight full ones of copies have to fit the memory that tests have
     fn tool(&self, place: usize) -> String {
         let edits = if self.by_rule { String::new() } else { self.words() };
         let transport = match self.carriage {
-            Carriage::Capture => return format!("tool create t{place} capture t{place}.pcapng{edits}\n"),
+            Carriage::Capture => return format!("tool create t{place} capture t{place}.pcapng{edits} queue 1024\n"),
             Carriage::Rspan => "rspan vlan 77 priority 2".to_owned(),
             Carriage::Tunnel { words, is_ipv6, .. } => {
                 let ends = if is_ipv6 { "src 2001:db8::1 dst 2001:db8::9" } else { "src 198.18.0.1 dst 198.18.0.9" };
@@ -82,7 +83,7 @@ impl Mix {
             }
         };
         format!(
-            "port attach p{place} net_pcap{place},tx_pcap=t{place}.pcap rxq 0\ntool create t{place} port p{place} {transport}{edits}\n"
+            "port attach p{place} net_pcap{place},tx_pcap=t{place}.pcap rxq 0\ntool create t{place} port p{place} {transport}{edits} queue 1024\n"
         )
     }
 
