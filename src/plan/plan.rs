@@ -117,7 +117,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            burst: 32,
+            burst: 64,
             lcores: None,
             workers: 1,
             stages: None,

@@ -15,7 +15,8 @@ fn only_lcore(last: &Value) -> &Value {
 fn lcores_tell_polls_bursts_sleeps_and_cycles() {
     let broker = Broker::new();
     broker.pcap("in.pcap", &packets(20_000, 64, &[1, 2]));
-    let pipeline = "set idle sleep
+    let pipeline = "set burst 32
+         set idle sleep
          port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
          tool create count discard
          rule create 10 from in0 match \"udp dst port 2\" to count";
@@ -131,7 +132,8 @@ fn a_stuck_worker_is_named_and_does_not_hold_up_the_end() {
     let broker = Broker::new();
     let fifo = broker.path("in.fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
-    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.fifo
+    let pipeline = "set burst 32
+         port attach in0 net_pcap0,rx_pcap=${DIR}/in.fifo
          tool create count discard
          rule create 10 from in0 to count";
     let broker_process = broker.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");

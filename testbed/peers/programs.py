@@ -19,6 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 FOLDER = os.path.join(TARGET, "peers")
 SECONDS = float(os.environ.get("BENCH_SECONDS", "0.4"))
+BURST = int(os.environ.get("BENCH_BURST", "64"))
 # of a turn, before it is measured: caches and tables of flows are a program's own again
 SETTLE = 0.15
 CPUS = sorted(os.sched_getaffinity(0))
@@ -92,7 +93,7 @@ def net_pcap(path):
     return f"net_pcap0,rx_pcap={path},infinite_rx=1"
 
 
-def testpmd_command(devices, mode="io", burst=32):
+def testpmd_command(devices, mode="io"):
     if not shutil.which("dpdk-testpmd"):
         raise Missing("no dpdk-testpmd; install the package dpdk-dev")
     # its answers are read while it runs: a line at a time, not when a buffer is full
@@ -100,7 +101,7 @@ def testpmd_command(devices, mode="io", burst=32):
     for device in devices:
         command += ["--vdev", device]
     command += ["--", "-i", "--no-mlockall", "--nb-cores=1", f"--forward-mode={mode}", "--total-num-mbufs=40000", "--mbcache=512"]
-    return [*command, f"--burst={burst}"]
+    return [*command, f"--burst={BURST}"]
 
 
 @contextlib.contextmanager
