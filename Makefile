@@ -2,7 +2,7 @@
 # make test       all tests
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
-# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, half an hour
+# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, ten minutes
 # make lint fmt   what a change must pass
 
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
