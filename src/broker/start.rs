@@ -435,9 +435,9 @@ fn start_replay(
 
 /// The mempools that ports receive into.
 ///
-/// Ports of a socket share one, in which what waits for tools is counted once: what one port's transmit frees another's receive takes while it is
-/// still in the processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does every port where
-/// the user says a size.
+/// Ports of a socket share one, in which what waits for tools is counted once: what one port's transmit frees another's receive
+/// takes while it is still in the processor's cache. A wire's port keeps one of its own, which no other port can empty, and so does
+/// every port where the user says a size.
 struct Pools<'a> {
     devices: &'a [Device],
     shared: Vec<(SocketId, Arc<Mempool>)>,
@@ -665,8 +665,8 @@ struct Ends {
 /// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
 /// others than the pollers work, a ring leads from the port to each of those. A worker that owns none of a tool port's transmit
 /// queues hands its copies over a ring to the lcore that owns one. An original on a wire passes no ring, which might have no room
-/// for it: who polls one side owns a transmit queue of the other, so no more lcores poll it than there are such queues. Ports that tunnels or heartbeats leave by, or heartbeats return
-/// by, get a neighbourhood each, whose post their workers fill.
+/// for it: who polls one side owns a transmit queue of the other, so no more lcores poll it than there are such queues.
+/// Ports that tunnels or heartbeats leave by, or heartbeats return by, get a neighbourhood each, whose post their workers fill.
 fn hire(
     eal: &Eal,
     plan: &Plan,

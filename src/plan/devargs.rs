@@ -37,13 +37,18 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What begins with the device's name, which begins with that of its driver where it is a virtual one.
+pub(super) fn device(devargs: &str) -> &str {
+    devargs.strip_prefix("vdev:").unwrap_or(devargs)
+}
+
 /// Packets that a device keeps in mbufs of its port's pool: net_pcap those of its files, where it gives them over and over.
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
 /// is closed.
 pub(super) fn resident_packets(devargs: &str) -> u32 {
     let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
-    if !devargs.strip_prefix("vdev:").unwrap_or(devargs).starts_with("net_pcap") || !is_infinite {
+    if !device(devargs).starts_with("net_pcap") || !is_infinite {
         return 0;
     }
     let files = devargs.split(',').filter_map(|argument| argument.strip_prefix("rx_pcap="));
@@ -63,13 +68,10 @@ fn packets_in(file: &Path) -> u32 {
 /// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
 /// there.
 pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
-    let mut words = devargs.split(',');
-    let device = words.next().unwrap_or("");
-    let Some((driver, known)) =
-        DRIVERS.iter().find(|(driver, _)| device.strip_prefix("vdev:").unwrap_or(device).starts_with(driver))
-    else {
+    let Some((driver, known)) = DRIVERS.iter().find(|(driver, _)| device(devargs).starts_with(driver)) else {
         return Vec::new();
     };
+    let words = devargs.split(',').skip(1);
     // a value may hold commas in brackets or parentheses: only words that look like an argument of their own are judged
     let names = words.filter_map(|word| word.split_once('=')).map(|(name, _)| name);
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
@@ -83,14 +85,13 @@ pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, Strin
 
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
 pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
-    let mut words = devargs.split(',');
-    let device = words.next().unwrap_or("");
-    if !device.strip_prefix("vdev:").unwrap_or(device).starts_with("net_null") {
+    if !device(devargs).starts_with("net_null") {
         return None;
     }
     let fits = |size: &str| size.parse().is_ok_and(|size: u16| (1..=DATA_ROOM).contains(&size));
     // the driver takes the last of several
-    let size = words.filter_map(|word| word.strip_prefix("size=")).find(|size| !fits(size))?;
+    let mut sizes = devargs.split(',').skip(1).filter_map(|word| word.strip_prefix("size="));
+    let size = sizes.find(|size| !fits(size))?;
     Some(format!("net_null cannot make packets of size `{size}`"))
 }
 

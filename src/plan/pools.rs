@@ -5,6 +5,7 @@
 //! user's own choice (`set mempool`), of which [`super::check`] warns.
 
 use super::Plan;
+use super::devargs::device;
 use super::plan::{Output, PortId, PortPlan, Settings, ToolId, ToolPlan};
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::spread;
@@ -133,7 +134,7 @@ fn segments(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs in a port's transmit rings; several tools share them.
 fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
-    if WITHOUT_RINGS.iter().any(|driver| device(port).starts_with(driver)) {
+    if WITHOUT_RINGS.iter().any(|driver| device(&port.devargs).starts_with(driver)) {
         return 0;
     }
     let transmit = lcores(&plan.settings).1.len();
@@ -143,13 +144,8 @@ fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
 
 /// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
 fn rings_of(port: &PortPlan) -> (u32, u32) {
-    let known = RINGS.iter().find(|(driver, ..)| device(port).starts_with(driver));
+    let known = RINGS.iter().find(|(driver, ..)| device(&port.devargs).starts_with(driver));
     known.map_or((0, 0), |&(_, transmit, receive)| (transmit, receive))
-}
-
-/// The name of the port's device, which begins with that of its driver where it is a virtual one.
-fn device(port: &PortPlan) -> &str {
-    port.devargs.strip_prefix("vdev:").unwrap_or(&port.devargs)
 }
 
 /// Copies that may wait for a tool, in all workers.
