@@ -47,7 +47,7 @@ use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
 use crate::dpdk::mbuf::copy::{CopyPool, Offload};
 use crate::dpdk::mbuf::{MbufQueue, RxStamp};
-use crate::dpdk::mempool::{self, Mempool};
+use crate::dpdk::mempool::{self, Mempool, Pages};
 use crate::dpdk::port::{Port, PortConfig, argument};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
@@ -257,20 +257,25 @@ fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> 
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
-    let pools: u32 = pool_sizes(plan).into_iter().chain([pools::copy_pool(plan)]).map(mempool::mebibytes).sum();
-    let mib = BASE_MIB + pools + pools / 8 + 2 * plan.ports.len() as u32;
+    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain([pools::copy_pool(plan)]).collect();
+    let needed = |pages| {
+        let pools = counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
+        pools.saturating_add(pools / 8).saturating_add(BASE_MIB + 2 * plan.ports.len() as u32)
+    };
+    let huge = needed(Pages::Huge);
     let free = eal::free_huge_mib();
-    if free >= u64::from(mib) {
+    if free >= u64::from(huge) {
         return Ok(Memory::HugePages);
     }
+    let mib = needed(Pages::Ordinary);
     if let Some(available) = eal::available_mib().filter(|&available| available < u64::from(mib)) {
         return Err(Error::Refused(format!(
             "mempools: {mib} MiB of memory needed, {available} available; lower `set mempool`, or the tools' queues"
         )));
     }
-    let pages = mib.div_ceil(2);
+    let pages = huge.div_ceil(2);
     notes.push(format!(
-        "no huge pages ({free} MiB free, {mib} needed): running on ordinary pages, slower; to reserve them: \
+        "no huge pages ({free} MiB free, {huge} needed): running on ordinary pages, slower; to reserve them: \
          echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
     ));
     Ok(Memory::Ordinary { mib })

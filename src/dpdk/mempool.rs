@@ -38,7 +38,9 @@ impl Mempool {
         // SAFETY: the name is NUL-terminated and copied; the other arguments are plain numbers that DPDK checks.
         let raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, raw_socket(socket)) };
         if raw.is_null() {
-            let mib = mebibytes(count);
+            // SAFETY: EAL is running; it only reads what EAL was started with.
+            let pages = if unsafe { dpdk_sys::rte_eal_has_hugepages() } != 0 { Pages::Huge } else { Pages::Ordinary };
+            let mib = mebibytes(count, pages);
             let error = Error::from_errno(what, "rte_pktmbuf_pool_create");
             return Err(
                 error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or reserve more huge pages"))
@@ -72,8 +74,46 @@ impl Drop for Mempool {
     }
 }
 
-/// Memory that `count` mbufs take, in MiB, rounded up: data, headroom, mbuf and object header.
-pub fn mebibytes(count: u32) -> u32 {
+/// The kind of pages that pools are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pages {
+    Huge,
+    Ordinary,
+}
+
+/// Memory that `count` mbufs take, in MiB, rounded up: data, headroom, mbuf and object header. On ordinary pages no mbuf crosses
+/// from one into the next, which need not be its neighbour for a device: of 4 KiB each holds one mbuf.
+/// # Source
+/// DPDK 22.11: `rte_mempool_op_calc_mem_size_helper` in lib/mempool/rte_mempool_ops_default.c.
+pub fn mebibytes(count: u32, pages: Pages) -> u32 {
     const OBJECT_BYTES: u64 = DATA_ROOM as u64 + 128 + 128 + 64;
-    u32::try_from((u64::from(count) * OBJECT_BYTES).div_ceil(1 << 20)).unwrap_or(u32::MAX)
+    let bytes = match pages {
+        Pages::Huge => u64::from(count) * OBJECT_BYTES,
+        Pages::Ordinary => {
+            let page = page_bytes();
+            u64::from(count).div_ceil(page / OBJECT_BYTES) * page
+        }
+    };
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
+/// 4 KiB or more, on every machine that DPDK runs on.
+fn page_bytes() -> u64 {
+    // SAFETY: it only reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).map_or(4096, |bytes| bytes.max(4096))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mbuf_takes_whole_pages_of_the_ordinary_kind() {
+        // 2368 bytes each
+        assert_eq!(mebibytes(4096, Pages::Huge), 10);
+        if page_bytes() == 4096 {
+            assert_eq!(mebibytes(4096, Pages::Ordinary), 16);
+        }
+    }
 }
