@@ -255,37 +255,60 @@ void tl_refcnt_add_same(struct rte_mbuf **mbufs, unsigned count, int16_t extra)
 		refcnt_add(mbufs[i], extra);
 }
 
+/* Gives up one reference to each packet whose bit is set in selected, whatever the packet is. */
+static void free_any(struct rte_mbuf *const *mbufs, uint64_t selected)
+{
+	struct rte_mbuf *gathered[64];
+	unsigned count = 0;
+
+	for (; selected != 0; selected &= selected - 1)
+		gathered[count++] = mbufs[__builtin_ctzll(selected)];
+	rte_pktmbuf_free_bulk(gathered, count);
+}
+
+_Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + sizeof(uint16_t), "read as one number");
+
 /* The last reference to a packet of one segment with bytes of its own: the mbuf is as its pool keeps them. */
 static inline int is_lone(const struct rte_mbuf *mbuf)
 {
-	return rte_mbuf_refcnt_read(mbuf) == 1 && mbuf->nb_segs == 1 && RTE_MBUF_DIRECT(mbuf);
+	const uint16_t lone[2] = {1, 1};
+	uint32_t expected, refcnt_and_segs;
+
+	memcpy(&expected, lone, sizeof(expected));
+	memcpy(&refcnt_and_segs, (const char *)mbuf + offsetof(struct rte_mbuf, refcnt), sizeof(refcnt_and_segs));
+	return refcnt_and_segs == expected && RTE_MBUF_DIRECT(mbuf);
 }
 
 /* Gives up one reference to each packet whose bit is set in selected. As rte_pktmbuf_free_bulk, which visits the second cache line of each
- * mbuf for the next segment that a packet of one segment does not have. */
+ * mbuf for the next segment that a packet of one segment does not have, and gathers pointers before it copies them to the lcore's cache. */
 void tl_free_selected(struct rte_mbuf *const *mbufs, uint64_t selected)
 {
-	void *lone[64];
-	unsigned count = 0;
-	struct rte_mempool *pool = NULL;
+	struct rte_mempool *pool;
+	struct rte_mempool_cache *cache;
+	uint64_t others = 0;
+	void **end;
 
+	if (selected == 0)
+		return;
+	pool = mbufs[__builtin_ctzll(selected)]->pool;
+	cache = rte_mempool_default_cache(pool, rte_lcore_id());
+	/* a thread that is no lcore has no cache, and a full one is flushed */
+	if (unlikely(cache == NULL || cache->len + 64 > cache->flushthresh)) {
+		free_any(mbufs, selected);
+		return;
+	}
+	end = &cache->objs[cache->len];
 	for (; selected != 0; selected &= selected - 1) {
 		struct rte_mbuf *mbuf = mbufs[__builtin_ctzll(selected)];
 
-		if (unlikely(!is_lone(mbuf))) {
-			rte_pktmbuf_free(mbuf);
-			continue;
-		}
-		if (unlikely(mbuf->pool != pool)) {
-			if (count != 0)
-				rte_mempool_put_bulk(pool, lone, count);
-			count = 0;
-			pool = mbuf->pool;
-		}
-		lone[count++] = mbuf;
+		if (likely(is_lone(mbuf) && mbuf->pool == pool))
+			*end++ = mbuf;
+		else
+			others |= selected & -selected;
 	}
-	if (count != 0)
-		rte_mempool_put_bulk(pool, lone, count);
+	cache->len = (uint32_t)(end - cache->objs);
+	if (unlikely(others != 0))
+		free_any(mbufs, others);
 }
 
 int tl_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned count)
