@@ -1,6 +1,6 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
-//! The last stage. Copies go straight to the driver where a tool takes the whole burst and nothing waits before it; else they
+//! The last stage. Copies go straight to the driver where nothing waits before them and they are enough for a call; else they
 //! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`]: they pay for it, the
 //! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
 
@@ -23,6 +23,10 @@ use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+
+/// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst: their mbufs are still in
+/// the first cache, and a call of the driver is shared by enough of them.
+const FULL_ENOUGH: u64 = 4;
 
 /// Times of packets that nobody asks for.
 static UNKNOWN: Stamps = Stamps::NONE;
@@ -606,6 +610,10 @@ impl Line {
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
         if let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut self.queue) {
+            return self.note_sent(requested, sent, lost, polled, tool);
+        }
+        if requested * FULL_ENOUGH >= limit as u64 && self.queue.is_empty() {
+            let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
             return self.note_sent(requested, sent, lost, polled, tool);
         }
         let before = self.queue.len();

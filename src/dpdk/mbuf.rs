@@ -474,6 +474,21 @@ impl Shared<'_> {
         Some(transmit(&self.mbufs[..self.count], self.bytes, txq, queue))
     }
 
+    /// Sends one reference to each selected packet in one call of the driver, past an empty `queue`; what the driver does not take
+    /// goes to the queue. Gives what was sent and the number that did not fit.
+    #[inline(always)]
+    pub fn transmit(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+        assert!(queue.is_empty());
+        let taken = self.planes.take(selection);
+        let (mut mbufs, mut count, mut bytes) = ([std::ptr::null_mut(); MAX_BURST], 0, 0);
+        for index in taken.indices() {
+            mbufs[count] = self.mbufs[index];
+            bytes += u64::from(packet_len(self.mbufs[index]));
+            count += 1;
+        }
+        transmit(&mbufs[..count], bytes, txq, queue)
+    }
+
     /// A packet's length in bytes. Its references may not all have been taken.
     #[inline(always)]
     pub fn len_of(&self, index: usize) -> u32 {
