@@ -55,6 +55,7 @@ use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
+use crate::plan::devargs::copies_packets;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
 use crate::plan::pools::{self, MBUFS_A_WORKER};
 use crate::stats::counters::WorkerCounters;
@@ -709,6 +710,7 @@ fn hire(
                     intakes[seat].push(Intake {
                         port: id,
                         source: Source::Ring { ring, times: times.clone() },
+                        is_cold: true,
                         endpoint: None,
                         post: posts[index].clone(),
                         spread: None,
@@ -725,6 +727,7 @@ fn hire(
             taken[poller] += 1;
             intakes[poller].push(Intake {
                 port: id,
+                is_cold: matches!(source, Source::Queue { .. }) && !copies_packets(&plan.ports[index].devargs),
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
                 endpoint,

@@ -10,11 +10,12 @@ use super::burst::{MAX_BURST, Selection, Touched};
 use super::endpoint::OuterId;
 use super::flows::Flows;
 use super::parse::Depth;
+use crate::dpdk::mbuf::MbufFrames;
 use crate::dpdk::{Frame, SplitFrame};
 use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};
 use crate::filter::through::{inside, inside_burst};
-use crate::filter::{Engine, Filters, Program, SplitFilters};
+use crate::filter::{Engine, Filters, MbufFilters, Program, SplitFilters};
 use crate::headers::layer::LayerSet;
 
 /// What one rule matches: all of it must hold.
@@ -56,6 +57,8 @@ pub struct Classifier {
 struct Plain {
     index: Option<Index>,
     filters: Option<Filters>,
+    /// The same programs, where packets may be looked at in their mbufs.
+    of_mbufs: Option<MbufFilters>,
     rows: Vec<u32>,
     prefixes: Vec<(Arc<PrefixSet>, u32)>,
 }
@@ -120,6 +123,19 @@ impl Matches {
 pub const INDEX_FROM: usize = 24;
 
 impl Classifier {
+    /// Compiles the matchers of an input's steps, of which no other stage looks at the packets: they may be looked at in their mbufs,
+    /// if nothing but a few filters of the frame itself does.
+    pub fn alone(matchers: &[Matcher]) -> Self {
+        let mut classifier = Self::new(matchers);
+        let Self { plain, through, composites, .. } = &mut classifier;
+        if plain.index.is_none() && plain.prefixes.is_empty() && through.is_empty() && composites.is_empty() {
+            let programs = matchers.iter().flat_map(|matcher| &matcher.filters).flat_map(|filter| &filter.programs);
+            let programs: Vec<Program> = programs.cloned().collect();
+            plain.of_mbufs = if programs.is_empty() { None } else { MbufFilters::build(&programs) };
+        }
+        classifier
+    }
+
     /// Compiles the matchers of an input's steps.
     pub fn new(matchers: &[Matcher]) -> Self {
         let steps = matchers.len();
@@ -206,6 +222,7 @@ impl Plain {
         Self {
             index: Some(index),
             filters: (!rest.is_empty()).then(|| Filters::build(&rest)),
+            of_mbufs: None,
             rows: residual.iter().map(|&number| rows[number]).collect(),
             prefixes: Vec::new(),
         }
@@ -236,6 +253,23 @@ pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], f
     if !classifier.through.is_empty() || !classifier.composites.is_empty() {
         classify_further(classifier, all, frames, flows, matches);
     }
+}
+
+/// As [`classify`], of packets in their mbufs. Whether it could: not where some rule has to see frames, or a packet is in several
+/// segments.
+#[inline]
+pub fn classify_mbufs(classifier: &Classifier, all: Selection, frames: Option<MbufFrames<'_>>, matches: &mut Matches) -> bool {
+    let Plain { of_mbufs, rows, .. } = &classifier.plain;
+    let (Some(filters), Some(frames)) = (of_mbufs, frames) else { return false };
+    matches.programs.resize(rows.len(), Selection::NONE);
+    if !filters.select(frames, &mut matches.programs) {
+        return false;
+    }
+    for &step in &classifier.always {
+        matches.add(step, all);
+    }
+    hand_out(rows, matches);
+    true
 }
 
 #[inline(always)]

@@ -21,6 +21,8 @@ use crate::stats::counters::WorkerCounters;
 pub struct Intake {
     pub port: PortId,
     pub source: Source,
+    /// Its packets were written by a device or by another core: this one has to fetch them.
+    pub is_cold: bool,
     /// Where tunnels end.
     pub endpoint: Option<Box<Endpoint>>,
     /// Where frames for Tapline itself go, if tunnels leave by the port.

@@ -127,6 +127,7 @@ impl Spread {
     fn choose(&mut self, burst: &MbufBurst, linear: &mut Linear) {
         let all = burst.all();
         let mut frames = Frames::new();
+        burst.load_ahead();
         burst.frames(linear, &mut frames);
         self.flows.clear();
         self.selections.fill(Selection::NONE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::balance::BucketUse;
 use super::burst::{MAX_BURST, Selection};
-use super::classify::{Matches, classify};
+use super::classify::{Matches, classify, classify_mbufs};
 use super::clock::ClockView;
 use super::copy::Stamps;
 use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
@@ -443,6 +443,9 @@ impl Worker {
         if input.needs_stamps {
             intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
         }
+        if intake.is_cold && input.needs_frames {
+            desk.burst.load_ahead();
+        }
         let mut all = desk.burst.all();
         if let Some(endpoint) = &mut intake.endpoint {
             all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
@@ -450,7 +453,8 @@ impl Worker {
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
         let mut now_ns = 0;
-        if input.needs_frames {
+        let is_classified = classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
+        if input.needs_frames && !is_classified {
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
             if intake.gives_rss {
@@ -464,7 +468,9 @@ impl Worker {
                 all.0 &= !own.0;
             }
         }
-        classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+        if !is_classified {
+            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+        }
         desk.profile.enter(&self.counters.lcore, Stage::Route);
         if input.needs_lens {
             desk.burst.lens(&mut desk.lens);

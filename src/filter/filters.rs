@@ -8,6 +8,7 @@ use super::merge::Merged;
 use super::native::{NativeCode, NoNativeCode};
 use super::verify::Program;
 use crate::datapath::burst::Selection;
+use crate::dpdk::mbuf::MbufFrames;
 use crate::dpdk::{Frame, SplitFrame};
 
 /// What decides the programs of a set.
@@ -33,6 +34,9 @@ pub struct Filters(Set);
 
 /// A set of programs over frames in two pieces: what `through` looks at.
 pub struct SplitFilters(Set);
+
+/// A set of programs over packets in mbufs: for bursts of which no other stage asks for frames.
+pub struct MbufFilters(NativeCode);
 
 impl Filters {
     /// Prepares `programs`; selections come in their order. Where there can be no native code, the interpreter serves.
@@ -94,6 +98,20 @@ impl SplitFilters {
     /// As `Filters::interpreted_count`.
     pub fn interpreted_count(&self) -> usize {
         self.0.interpreted.len()
+    }
+}
+
+impl MbufFilters {
+    /// As `Filters::build`; `None` where the interpreter has to serve for any of `programs`.
+    pub fn build(programs: &[Program]) -> Option<MbufFilters> {
+        let Set { code, interpreted, .. } = Set::build(Layout::Mbuf, programs);
+        code.filter(|_| interpreted.is_empty()).map(MbufFilters)
+    }
+
+    /// As `Filters::select`. Whether it could: not where a packet is in several segments, and then selections say nothing.
+    pub fn select(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
+        selections.fill(Selection::NONE);
+        self.0.select_mbufs(frames, selections)
     }
 }
 
@@ -168,6 +186,7 @@ fn parts(programs: &[Program], interpreted: &mut Vec<(usize, Program)>) -> Vec<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dpdk::mbuf::MbufHeaders;
     use crate::filter::compile;
 
     fn compiled(expressions: &[&str]) -> Vec<Program> {
@@ -200,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn packets_in_mbufs_are_judged_where_they_are_unless_one_is_in_several_segments() {
+        let (arp, long) = (arp(), vec![0; 61]);
+        let frames = [Frame::whole(&arp), Frame::whole(&long), Frame::new(&arp, 61)];
+        let mut mbufs = MbufHeaders::of(&frames);
+        let filters = MbufFilters::build(&compiled(&["arp", "len > 60"])).expect("native code");
+        let mut selections = [Selection(u64::MAX); 2];
+        assert!(filters.select(mbufs.frames(), &mut selections));
+        assert_eq!(selections, [Selection(0b101), Selection(0b110)]);
+        mbufs.continue_elsewhere(2);
+        assert!(!filters.select(mbufs.frames(), &mut selections));
+    }
+
+    #[test]
     fn the_interpreter_serves_with_its_reason_where_there_is_no_native_code() {
         let filters = Filters::interpreted(&compiled(&["arp", "ip"]), "mprotect: permission denied");
         assert_eq!(filters.engine(), &Engine::Interpreter { reason: "mprotect: permission denied".to_owned() });
@@ -223,6 +255,7 @@ mod tests {
         programs.insert(0, Program::verify(insns).expect("a valid program"));
         let filters = Filters::build(&programs);
         assert_eq!((filters.engine(), filters.interpreted_count()), (&Engine::Native, 1));
+        assert!(MbufFilters::build(&programs).is_none());
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&arp())], &mut selections);
         assert_eq!(selections, [Selection(1), Selection(1)]);

@@ -1,7 +1,8 @@
 //! Merged decision graphs -> Cranelift IR: one function over a burst.
 //!
-//! The function has the shape `fn(frames: *const F, end: *const F, selections: *mut u64)`: it looks at the packets one by one and
-//! sets bit `i` of `selections[program]` where the program accepts packet `i`. Numbers are computed where they are first needed
+//! The function has the shape `fn(frames: *const F, end: *const F, selections: *mut u64) -> u64`: it looks at the packets one by one
+//! and sets bit `i` of `selections[program]` where the program accepts packet `i`; it gives 1, or 0 where it met a packet in several
+//! segments, and then selections say nothing. Numbers are computed where they are first needed
 //! and kept as long as every way to a place has computed them. What is left of several programs with formulas of one shape is
 //! computed four programs at a time. A few questions that may all be asked are answered together without a branch: traffic answers
 //! them at random, and a processor that guesses wrong pays for more than all of them.
@@ -20,6 +21,7 @@ use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
 use super::merge::{Edge, Known, Merged, State};
 use super::program::{AluOperator, Test, Width};
 use super::side_by_side::{Conjunction, Equalities, Window};
+use crate::dpdk::mbuf::MbufFrames;
 use crate::dpdk::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.
@@ -29,12 +31,15 @@ pub enum Layout {
     Whole,
     /// A `SplitFrame`.
     Split,
+    /// A pointer to an mbuf, one of `MbufFrames`.
+    Mbuf,
 }
 
 /// The signature of every lowered function.
 pub fn signature(call_conv: CallConv) -> Signature {
     let mut signature = Signature::new(call_conv);
     signature.params.extend([AbiParam::new(I64); 3]);
+    signature.returns.push(AbiParam::new(I64));
     signature
 }
 
@@ -52,6 +57,8 @@ pub fn lower(
     let packet = builder.create_block();
     let next = builder.create_block();
     let done = builder.create_block();
+    let given_up = builder.create_block();
+    builder.set_cold_block(given_up);
     builder.append_block_params_for_function_params(entry);
     let (first, end, selections) = match *builder.block_params(entry) {
         [first, end, selections] => (first, end, selections),
@@ -76,7 +83,8 @@ pub fn lower(
     builder.ins().brif(is_empty, done, &[], packet, &[first.into(), one.into()]);
 
     builder.switch_to_block(packet);
-    let mut lowering = Lowering { builder, graph, layout, selections, held, frame, bit, next, data: frame, captured: bit };
+    let mut lowering =
+        Lowering { builder, graph, layout, selections, held, frame, bit, next, given_up, data: frame, captured: bit };
     lowering.packet(merged);
 
     let Lowering { mut builder, held, .. } = lowering;
@@ -84,6 +92,7 @@ pub fn lower(
     let stride = match layout {
         Layout::Whole => Frame::STRIDE,
         Layout::Split => SplitFrame::STRIDE,
+        Layout::Mbuf => MbufFrames::STRIDE,
     };
     let stride = builder.ins().iconst(I64, stride as i64);
     let next_frame = builder.ins().iadd(frame, stride);
@@ -96,7 +105,11 @@ pub fn lower(
         let selection = builder.use_var(variable);
         builder.ins().store(MemFlagsData::trusted(), selection, selections, selection_offset(program));
     }
-    builder.ins().return_(&[]);
+    let whole = builder.ins().iconst(I64, 1);
+    builder.ins().return_(&[whole]);
+    builder.switch_to_block(given_up);
+    let nothing = builder.ins().iconst(I64, 0);
+    builder.ins().return_(&[nothing]);
     builder.seal_all_blocks();
     builder.finalize(target);
 }
@@ -158,6 +171,8 @@ struct Lowering<'a> {
     /// The packet's bit in selections.
     bit: ir::Value,
     next: Block,
+    /// Where a packet in several segments leads.
+    given_up: Block,
     /// The packet's bytes; of a split frame, 14 bytes before its payload.
     data: ir::Value,
     /// Captured bytes, as 64 bits.
@@ -191,18 +206,42 @@ impl Lowering<'_> {
         self.builder.ins().load(kind, MemFlagsData::trusted(), self.frame, offset)
     }
 
-    fn packet(&mut self, merged: &Merged) {
-        let (data, length) = match self.layout {
-            Layout::Whole => (Frame::DATA_OFFSET, Frame::CAPTURED_LEN_OFFSET),
-            Layout::Split => (SplitFrame::PAYLOAD_OFFSET, SplitFrame::PAYLOAD_LEN_OFFSET),
-        };
-        self.data = self.field(I64, data);
-        let length = self.field(I32, length);
+    /// A length of 32 bits, as 64.
+    fn length(&mut self, offset: usize) -> ir::Value {
+        let length = self.field(I32, offset);
+        self.builder.ins().uextend(I64, length)
+    }
+
+    /// Goes on with the packet's mbuf, if it is in one segment.
+    fn mbuf(&mut self) {
+        self.frame = self.field(I64, 0);
+        let segments = self.field(I16, MbufFrames::NB_SEGS_OFFSET as usize);
+        let is_one = self.builder.ins().icmp_imm_u(IntCC::Equal, segments, 1);
+        let whole = self.builder.create_block();
+        self.builder.ins().brif(is_one, whole, &[], self.given_up, &[]);
+        self.builder.switch_to_block(whole);
+        let start = self.field(I64, MbufFrames::BUF_ADDR_OFFSET as usize);
+        let offset = self.field(I16, MbufFrames::DATA_OFF_OFFSET as usize);
+        let offset = self.builder.ins().uextend(I64, offset);
+        self.data = self.builder.ins().iadd(start, offset);
+        let length = self.field(I16, MbufFrames::DATA_LEN_OFFSET as usize);
         self.captured = self.builder.ins().uextend(I64, length);
-        if self.layout == Layout::Split {
-            let header = self.builder.ins().iconst(I64, HEADER as i64);
-            self.data = self.builder.ins().isub(self.data, header);
-            self.captured = self.builder.ins().iadd(self.captured, header);
+    }
+
+    fn packet(&mut self, merged: &Merged) {
+        match self.layout {
+            Layout::Whole => {
+                self.data = self.field(I64, Frame::DATA_OFFSET);
+                self.captured = self.length(Frame::CAPTURED_LEN_OFFSET);
+            }
+            Layout::Split => {
+                let header = self.builder.ins().iconst(I64, HEADER as i64);
+                let payload = self.field(I64, SplitFrame::PAYLOAD_OFFSET);
+                self.data = self.builder.ins().isub(payload, header);
+                let length = self.length(SplitFrame::PAYLOAD_LEN_OFFSET);
+                self.captured = self.builder.ins().iadd(length, header);
+            }
+            Layout::Mbuf => self.mbuf(),
         }
         let blocks: Vec<Block> = merged.states.iter().map(|_| self.builder.create_block()).collect();
         let mut arriving: Vec<Option<Available>> = vec![None; merged.states.len()];
@@ -403,7 +442,7 @@ impl Lowering<'_> {
 
     /// What of a packet can be read in one piece.
     fn readable(&self, known: &Known) -> Range<u64> {
-        let start = if self.layout == Layout::Whole { 0 } else { HEADER };
+        let start = if self.layout == Layout::Split { HEADER } else { 0 };
         start..known.captured()
     }
 
@@ -696,6 +735,7 @@ impl Lowering<'_> {
                     let offset = match self.layout {
                         Layout::Whole => Frame::ORIGINAL_LEN_OFFSET,
                         Layout::Split => SplitFrame::ORIGINAL_LEN_OFFSET,
+                        Layout::Mbuf => MbufFrames::PKT_LEN_OFFSET as usize,
                     };
                     self.field(I32, offset)
                 }
@@ -752,7 +792,7 @@ impl Lowering<'_> {
     /// Loads at a constant offset from the packet's start.
     fn load(&mut self, width: Width, offset: u32) -> ir::Value {
         let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(width.bytes()));
-        if self.layout == Layout::Whole || start >= HEADER {
+        if self.layout != Layout::Split || start >= HEADER {
             return self.load_from(width, self.data, start);
         }
         if end <= HEADER {
@@ -771,7 +811,7 @@ impl Lowering<'_> {
     /// Loads at `base` plus an offset.
     fn load_at(&mut self, width: Width, base: ir::Value, offset: u32) -> ir::Value {
         let base = self.builder.ins().uextend(I64, base);
-        if self.layout == Layout::Whole || u64::from(offset) >= HEADER {
+        if self.layout != Layout::Split || u64::from(offset) >= HEADER {
             let address = self.builder.ins().iadd(self.data, base);
             return self.load_from(width, address, u64::from(offset));
         }

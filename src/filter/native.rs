@@ -17,10 +17,11 @@ use super::graph::Graph;
 use super::lower::{self, Layout};
 use super::merge::Merged;
 use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::dpdk::mbuf::MbufFrames;
 use crate::dpdk::{Frame, SplitFrame};
 
 /// The shape of every generated function: packets from `frames` up to `end`, and a word for each program of the set.
-type Lowered<F> = unsafe extern "C" fn(frames: *const F, end: *const F, selections: *mut u64);
+type Lowered<F> = unsafe extern "C" fn(frames: *const F, end: *const F, selections: *mut u64) -> u64;
 
 /// Why there is no native code, in the words of the code generator or of the system.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,30 +82,39 @@ impl NativeCode {
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection]) {
         assert!(self.layout == Layout::Whole);
         // SAFETY: the layout was checked, so the functions read `Frame`s.
-        unsafe { self.call(frames, selections) }
+        unsafe { self.call(frames, selections) };
+    }
+
+    /// The same for packets in mbufs. Whether it could: not where one is in several segments, and then selections say nothing.
+    pub fn select_mbufs(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
+        assert!(self.layout == Layout::Mbuf);
+        // SAFETY: the layout was checked, so the functions read pointers to mbufs, and the bytes of those in one segment.
+        unsafe { self.call(frames.mbufs(), selections) }
     }
 
     /// The same for frames in two pieces.
     pub fn select_split(&self, frames: &[SplitFrame<'_>], selections: &mut [Selection]) {
         assert!(self.layout == Layout::Split);
         // SAFETY: the layout was checked, so the functions read `SplitFrame`s.
-        unsafe { self.call(frames, selections) }
+        unsafe { self.call(frames, selections) };
     }
 
+    /// Whether all functions went through all packets.
+    ///
     /// # Safety
     /// `F` is the type that the functions were lowered for.
-    unsafe fn call<F>(&self, frames: &[F], selections: &mut [Selection]) {
+    unsafe fn call<F>(&self, frames: &[F], selections: &mut [Selection]) -> bool {
         assert!(frames.len() <= MAX_BURST && selections.len() == self.program_count);
         let range = frames.as_ptr_range();
-        for &function in &self.functions {
+        self.functions.iter().all(|&function| {
             // SAFETY: `function` is code for `lower::signature`, finalised in `generate` and mapped while `module` lives, that is
             // as long as `self`; by this function's contract it takes `F`s.
             let function = unsafe { std::mem::transmute::<*const u8, Lowered<F>>(function) };
             // SAFETY: the code reads the fields of the `F`s in `range` and packet bytes that their lengths allow (every load is
             // behind a bounds check, see `Known::allows`), and writes words below `program_count`, checked in `generate`;
             // `selections` has so many, each a transparent u64.
-            unsafe { function(range.start, range.end, selections.as_mut_ptr().cast()) };
-        }
+            unsafe { function(range.start, range.end, selections.as_mut_ptr().cast()) != 0 }
+        })
     }
 }
 

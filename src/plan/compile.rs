@@ -34,7 +34,6 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let taking: Vec<usize> =
         (0..plan.rules.len()).filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
-    let classifier = Classifier::new(&matchers);
     let steps: Vec<Step> = taking
         .iter()
         .map(|&rule| Step {
@@ -57,12 +56,13 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| making[tool.0]);
     let needs_stamps = tools().any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
-    let needs_frames = classifier.needs_frames()
-        || balances
+    let others_look = balances
         || needs_copies
         || plan.is_tunnel_port(port)
         || plan.returns_heartbeats(port)
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
+    let classifier = if others_look { Classifier::new(&matchers) } else { Classifier::alone(&matchers) };
+    let needs_frames = classifier.needs_frames() || others_look;
     let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
     InputPlan {
         straight: if is_looked_at { None } else { straight(&steps, wire.map(|(wire, side)| wire.ways[side])) },

@@ -42,6 +42,15 @@ pub(super) fn device(devargs: &str) -> &str {
     devargs.strip_prefix("vdev:").unwrap_or(devargs)
 }
 
+/// Drivers that copy packets while they are called: what was received was just written by the core that polls, and what was sent is
+/// written, handed to the kernel or thrown away when their transmit function returns.
+const COPYING: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
+
+/// Whether the device's driver is one of those.
+pub fn copies_packets(devargs: &str) -> bool {
+    COPYING.iter().any(|driver| device(devargs).starts_with(driver))
+}
+
 /// Packets that a device keeps in mbufs of its port's pool: net_pcap those of its files, where it gives them over and over.
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port

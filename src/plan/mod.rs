@@ -4,7 +4,7 @@ mod check;
 mod compact;
 mod compile;
 mod copies;
-mod devargs;
+pub mod devargs;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
 pub mod pools;

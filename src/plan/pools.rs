@@ -5,7 +5,7 @@
 //! user's own choice (`set mempool`), of which [`super::check`] warns.
 
 use super::Plan;
-use super::devargs::device;
+use super::devargs::{copies_packets, device};
 use super::plan::{Output, PortId, PortPlan, Settings, ToolId, ToolPlan};
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::spread;
@@ -21,8 +21,6 @@ const LONGEST_CHAIN: u32 = MAX_BURST as u32 + 262_144u32.div_ceil(mempool::DATA_
 /// # Source
 /// DPDK 22.11: `RING_SIZE` in drivers/net/ring/rte_eth_ring.c; `ETH_AF_XDP_DFLT_NUM_DESCS` in drivers/net/af_xdp/rte_eth_af_xdp.c.
 const RINGS: [(&str, u32, u32); 2] = [("net_ring", 1024, 0), ("net_af_xdp", 2048, 2048)];
-/// Drivers that are done with a packet when their transmit function returns: they copy or write it, or throw it away.
-const WITHOUT_RINGS: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
 /// The fewest mbufs that Tapline chooses for a pool.
 const LEAST: u32 = 8191;
 /// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through
@@ -134,7 +132,7 @@ fn segments(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs in a port's transmit rings; several tools share them.
 fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
-    if WITHOUT_RINGS.iter().any(|driver| device(&port.devargs).starts_with(driver)) {
+    if copies_packets(&port.devargs) {
         return 0;
     }
     let transmit = lcores(&plan.settings).1.len();

@@ -1,4 +1,4 @@
-//! The interpreter, native code and native code over split frames against libpcap's own `bpf_filter`: not one difference.
+//! The interpreter, and native code over frames, split frames and mbufs, against libpcap's own `bpf_filter`: not one difference.
 
 mod captures;
 mod guarded;
@@ -14,8 +14,9 @@ use guarded::Guarded;
 use oracle::Oracle;
 use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::dpdk::mbuf::MbufHeaders;
 use tapline::dpdk::{Frame, SplitFrame};
-use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
+use tapline::filter::{Analysis, Engine, Filters, Insn, MbufFilters, Program, SplitFilters, analyse, compile};
 
 /// Programs in every form that decides them.
 struct Engines {
@@ -25,6 +26,7 @@ struct Engines {
     interpreted: Filters,
     split: SplitFilters,
     split_interpreted: SplitFilters,
+    mbufs: MbufFilters,
     memory: Rc<RefCell<Guarded>>,
 }
 
@@ -42,6 +44,7 @@ impl Engines {
             interpreted: Filters::interpreted(&programs, "compared with native code"),
             split: SplitFilters::build(&programs),
             split_interpreted: SplitFilters::interpreted(&programs, "compared with native code"),
+            mbufs: MbufFilters::build(&programs).expect("native code"),
             programs,
             memory: MEMORY.with(Rc::clone),
         };
@@ -62,6 +65,9 @@ impl Engines {
                 selector.select(&frames, &mut selections);
                 compare(&selections, &expected, burst, engine, &name);
             }
+            let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+            assert!(self.mbufs.select(MbufHeaders::of(&frames).frames(), &mut selections));
+            compare(&selections, &expected, burst, "native over mbufs", &name);
             // Frames that have a header. Payload and header are apart: the payload alone is put where the frame ended, with other
             // bytes before it.
             let burst: Vec<(Vec<u8>, u32)> =

@@ -1,8 +1,9 @@
 //! What the filter fuzz targets do with their bytes. Input: a count of instructions, eight bytes for each, then a packet.
 
 use tapline::datapath::burst::Selection;
+use tapline::dpdk::mbuf::MbufHeaders;
 use tapline::dpdk::{Frame, SplitFrame};
-use tapline::filter::{Filters, Insn, Program, SplitFilters, analyse};
+use tapline::filter::{Filters, Insn, MbufFilters, Program, SplitFilters, analyse};
 
 /// Instructions as they come: the verifier refuses them, or they run to an end and every engine agrees.
 pub fn verify(bytes: &[u8]) {
@@ -55,7 +56,7 @@ fn decode(bytes: &[u8]) -> (Vec<Insn>, &[u8]) {
     (code.chunks_exact(8).map(insn).collect(), packet)
 }
 
-/// The interpreter, native code, and native code over split frames judge `packet` alike, at every cut of its first 64 bytes.
+/// The interpreter, and native code over frames, mbufs and split frames, judge `packet` alike, at every cut of its first 64 bytes.
 fn agree(program: &Program, packet: &[u8]) {
     let claims = analyse(program);
     let original_len = u32::try_from(packet.len()).expect("a fuzzer's input is short");
@@ -70,6 +71,9 @@ fn agree(program: &Program, packet: &[u8]) {
         assert!(!(accepted && claims.never_matches) && (accepted || !claims.always_matches), "a false claim");
         assert!(!accepted || cut.len() as u64 >= claims.least_captured_bytes, "a false claim of bytes");
     }
+    let accepted = selected;
+    assert!(MbufFilters::build(&programs).is_none_or(|filters| filters.select(MbufHeaders::of(&frames).frames(), &mut selected)));
+    assert_eq!(selected, accepted, "native code over mbufs differs");
     let split = |cut: &&&[u8]| cut.len() >= SplitFrame::HEADER_BYTES;
     let cuts: Vec<&[u8]> = cuts.iter().filter(split).copied().collect();
     let frames: Vec<SplitFrame> = cuts
