@@ -215,17 +215,21 @@ impl Lowering<'_> {
     /// Goes on with the packet's mbuf, if it is in one segment.
     fn mbuf(&mut self) {
         self.frame = self.field(I64, 0);
-        let segments = self.field(I16, MbufFrames::NB_SEGS_OFFSET as usize);
+        let segments = self.half(MbufFrames::NB_SEGS_OFFSET);
         let is_one = self.builder.ins().icmp_imm_u(IntCC::Equal, segments, 1);
         let whole = self.builder.create_block();
         self.builder.ins().brif(is_one, whole, &[], self.given_up, &[]);
         self.builder.switch_to_block(whole);
         let start = self.field(I64, MbufFrames::BUF_ADDR_OFFSET as usize);
-        let offset = self.field(I16, MbufFrames::DATA_OFF_OFFSET as usize);
-        let offset = self.builder.ins().uextend(I64, offset);
+        let offset = self.half(MbufFrames::DATA_OFF_OFFSET);
         self.data = self.builder.ins().iadd(start, offset);
-        let length = self.field(I16, MbufFrames::DATA_LEN_OFFSET as usize);
-        self.captured = self.builder.ins().uextend(I64, length);
+        self.captured = self.half(MbufFrames::DATA_LEN_OFFSET);
+    }
+
+    /// A field of 16 bits, as 64.
+    fn half(&mut self, offset: u32) -> ir::Value {
+        let offset = i32::try_from(offset).expect("a field's offset is small");
+        self.builder.ins().uload16(I64, MemFlagsData::trusted(), self.frame, offset)
     }
 
     fn packet(&mut self, merged: &Merged) {
