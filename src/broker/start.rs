@@ -795,7 +795,9 @@ fn hire(
                     outlets[worker].txqs.extend(ports[port.0].txqs[queue].take());
                     outlets[worker].txqs.len() - 1
                 });
-                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit) });
+                // with no descriptors to fill and no doorbell to ring
+                let has_cheap_calls = copies_packets(&plan.ports[port.0].devargs);
+                outlets[worker].tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit, has_cheap_calls) });
             } else if !givers.contains(&worker) {
                 // it has none
                 outlets[worker].tools.push(Outlet::Discard);
@@ -984,17 +986,23 @@ fn mtu_of(interface: &str) -> Option<u32> {
 }
 
 /// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
-fn line(tool: &ToolPlan, bucket: Option<Arc<TokenBucket>>, place: Option<RxStamp>, fit: Option<Fit>) -> Line {
+fn line(
+    tool: &ToolPlan,
+    bucket: Option<Arc<TokenBucket>>,
+    place: Option<RxStamp>,
+    fit: Option<Fit>,
+    has_cheap_calls: bool,
+) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
     // copies that are held to leave in order are of the queue too, which a gate sees to
     let is_gated = tool.queue_bytes.is_some() || tool.thresholds.is_some() || bucket.is_some() || fit.is_some() || merge.is_some();
     let gate = is_gated.then(|| Gate::new(limits(tool), bucket, fit));
-    Line::new(tool.queue, gate, merge)
+    Line::new(tool.queue, gate, merge, has_cheap_calls)
 }
 
 /// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
 fn gathering_line(tool: &ToolPlan, fit: Option<Fit>) -> Line {
-    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None)
+    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None, false)
 }
 
 fn limits(tool: &ToolPlan) -> Limits {

@@ -24,8 +24,8 @@ use crate::dpdk::ring::{Receiver, Sender};
 use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst: their mbufs are still in
-/// the first cache, and a call of the driver is shared by enough of them.
+/// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or if a call of the
+/// driver costs little: their mbufs are still in the first cache.
 const FULL_ENOUGH: u64 = 4;
 
 /// Times of packets that nobody asks for.
@@ -56,6 +56,8 @@ pub struct Line {
     marker: Option<Marker>,
     /// Takes all copies that there is room for, and sends them as soon and in whatever order they come.
     is_plain: bool,
+    /// A call of its driver costs little beside what each packet costs.
+    has_cheap_calls: bool,
     /// Its transmit queue is one of [`Outlets::shared`].
     is_shared: bool,
     /// That queue does not take all that waits for it: copies wait for the tool's turn, and do not go past others.
@@ -566,8 +568,9 @@ fn count_lost(tool: &ToolCounters, lost: u64) {
 
 impl Line {
     /// An empty queue for `capacity` packets.
-    pub fn new(capacity: usize, gate: Option<Gate>, merge: Option<Merge>) -> Self {
+    pub fn new(capacity: usize, gate: Option<Gate>, merge: Option<Merge>, has_cheap_calls: bool) -> Self {
         let mut line = Self {
+            has_cheap_calls,
             queue: MbufQueue::with_capacity(capacity),
             gate: gate.map(Box::new),
             merge: merge.map(Box::new),
@@ -612,7 +615,7 @@ impl Line {
         if let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut self.queue) {
             return self.note_sent(requested, sent, lost, polled, tool);
         }
-        if requested * FULL_ENOUGH >= limit as u64 && self.queue.is_empty() {
+        if self.queue.is_empty() && (self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64) {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
             return self.note_sent(requested, sent, lost, polled, tool);
         }
