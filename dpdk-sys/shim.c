@@ -266,17 +266,10 @@ static void free_any(struct rte_mbuf *const *mbufs, uint64_t selected)
 	rte_pktmbuf_free_bulk(gathered, count);
 }
 
-_Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + sizeof(uint16_t), "read as one number");
-
 /* The last reference to a packet of one segment with bytes of its own: the mbuf is as its pool keeps them. */
 static inline int is_lone(const struct rte_mbuf *mbuf)
 {
-	const uint16_t lone[2] = {1, 1};
-	uint32_t expected, refcnt_and_segs;
-
-	memcpy(&expected, lone, sizeof(expected));
-	memcpy(&refcnt_and_segs, (const char *)mbuf + offsetof(struct rte_mbuf, refcnt), sizeof(refcnt_and_segs));
-	return refcnt_and_segs == expected && RTE_MBUF_DIRECT(mbuf);
+	return rte_mbuf_refcnt_read(mbuf) == 1 && mbuf->nb_segs == 1 && RTE_MBUF_DIRECT(mbuf);
 }
 
 /* Gives up one reference to each packet whose bit is set in selected. As rte_pktmbuf_free_bulk, which visits the second cache line of each

@@ -15,7 +15,7 @@ use crate::dpdk::{Frame, SplitFrame};
 use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};
 use crate::filter::through::{inside, inside_burst};
-use crate::filter::{Engine, Filters, MbufFilters, Program, SplitFilters};
+use crate::filter::{Engine, Filters, Program, SplitFilters};
 use crate::headers::layer::LayerSet;
 
 /// What one rule matches: all of it must hold.
@@ -57,8 +57,6 @@ pub struct Classifier {
 struct Plain {
     index: Option<Index>,
     filters: Option<Filters>,
-    /// The same programs, where packets may be looked at in their mbufs.
-    of_mbufs: Option<MbufFilters>,
     rows: Vec<u32>,
     prefixes: Vec<(Arc<PrefixSet>, u32)>,
 }
@@ -123,21 +121,18 @@ impl Matches {
 pub const INDEX_FROM: usize = 24;
 
 impl Classifier {
+    /// Compiles the matchers of an input's steps.
+    pub fn new(matchers: &[Matcher]) -> Self {
+        Self::compile(matchers, false)
+    }
+
     /// Compiles the matchers of an input's steps, of which no other stage looks at the packets: they may be looked at in their mbufs,
     /// if nothing but a few filters of the frame itself does.
     pub fn alone(matchers: &[Matcher]) -> Self {
-        let mut classifier = Self::new(matchers);
-        let Self { plain, through, composites, .. } = &mut classifier;
-        if plain.index.is_none() && plain.prefixes.is_empty() && through.is_empty() && composites.is_empty() {
-            let programs = matchers.iter().flat_map(|matcher| &matcher.filters).flat_map(|filter| &filter.programs);
-            let programs: Vec<Program> = programs.cloned().collect();
-            plain.of_mbufs = if programs.is_empty() { None } else { MbufFilters::build(&programs) };
-        }
-        classifier
+        Self::compile(matchers, true)
     }
 
-    /// Compiles the matchers of an input's steps.
-    pub fn new(matchers: &[Matcher]) -> Self {
+    fn compile(matchers: &[Matcher], is_alone: bool) -> Self {
         let steps = matchers.len();
         let mut rows = steps;
         let mut always = Vec::new();
@@ -175,11 +170,20 @@ impl Classifier {
                 }
             }
         }
+        let in_mbufs = is_alone && inner.is_empty() && composites.is_empty() && prefixes.is_empty();
         let through = inner.into_iter().map(|(through, programs)| {
             let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
             Inner { through, filters: SplitFilters::build(&programs), programs, rows }
         });
-        Self { always, plain: Plain { prefixes, ..Plain::new(plain) }, through: through.collect(), composites, steps, rows, depth }
+        Self {
+            always,
+            plain: Plain { prefixes, ..Plain::new(plain, in_mbufs) },
+            through: through.collect(),
+            composites,
+            steps,
+            rows,
+            depth,
+        }
     }
 
     /// Whether any rule looks at the packets.
@@ -207,13 +211,14 @@ impl Classifier {
 }
 
 impl Plain {
-    fn new(programs: Vec<(Program, u32)>) -> Self {
+    fn new(programs: Vec<(Program, u32)>, in_mbufs: bool) -> Self {
         if programs.is_empty() {
             return Self::default();
         }
         if programs.len() < INDEX_FROM {
             let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
-            return Self { filters: Some(Filters::build(&programs)), rows, ..Self::default() };
+            let filters = if in_mbufs { Filters::build_for_mbufs(&programs) } else { Filters::build(&programs) };
+            return Self { filters: Some(filters), rows, ..Self::default() };
         }
         let insns: Vec<_> = programs.iter().map(|(program, _)| program.insns()).collect();
         let rows: Vec<u32> = programs.iter().map(|&(_, row)| row).collect();
@@ -222,7 +227,6 @@ impl Plain {
         Self {
             index: Some(index),
             filters: (!rest.is_empty()).then(|| Filters::build(&rest)),
-            of_mbufs: None,
             rows: residual.iter().map(|&number| rows[number]).collect(),
             prefixes: Vec::new(),
         }
@@ -259,10 +263,10 @@ pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], f
 /// segments.
 #[inline]
 pub fn classify_mbufs(classifier: &Classifier, all: Selection, frames: Option<MbufFrames<'_>>, matches: &mut Matches) -> bool {
-    let Plain { of_mbufs, rows, .. } = &classifier.plain;
-    let (Some(filters), Some(frames)) = (of_mbufs, frames) else { return false };
+    let Plain { filters, rows, .. } = &classifier.plain;
+    let (Some(filters), Some(frames)) = (filters, frames) else { return false };
     matches.programs.resize(rows.len(), Selection::NONE);
-    if !filters.select(frames, &mut matches.programs) {
+    if !filters.select_mbufs(frames, &mut matches.programs) {
         return false;
     }
     for &step in &classifier.always {

@@ -24,8 +24,8 @@ use crate::dpdk::ring::{Receiver, Sender};
 use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
-/// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or if a call of the
-/// driver costs little: their mbufs are still in the first cache.
+/// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was
+/// received, or if a call of the driver costs little: their mbufs are still in the first cache.
 const FULL_ENOUGH: u64 = 4;
 
 /// Times of packets that nobody asks for.
@@ -612,10 +612,8 @@ impl Line {
     ) {
         let requested = u64::from(selection.count());
         tool.requested.add(requested);
-        if let Some((sent, lost)) = shared.transmit_all(selection, txq, &mut self.queue) {
-            return self.note_sent(requested, sent, lost, polled, tool);
-        }
-        if self.queue.is_empty() && (self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64) {
+        let is_enough = || self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection);
+        if self.queue.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
             return self.note_sent(requested, sent, lost, polled, tool);
         }

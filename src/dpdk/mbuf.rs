@@ -510,7 +510,7 @@ impl Shared<'_> {
         let wanted = taken.count() as usize;
         if wanted <= room {
             queue.append(|slots| {
-                if taken == Selection::first(self.count) {
+                if self.is_whole(taken) {
                     slots[..wanted].copy_from_slice(&self.mbufs[..wanted]);
                 } else {
                     gather(self.mbufs, taken, slots);
@@ -536,17 +536,10 @@ impl Shared<'_> {
         room
     }
 
-    /// Sends one reference to each packet of the burst at once, past an empty `queue`; what the driver does not take goes to the
-    /// queue. Gives what was sent and the number that did not fit. Does nothing and gives `None` unless every packet is selected
-    /// and the queue is empty.
-    #[inline]
-    pub fn transmit_all(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> Option<(Moved, usize)> {
-        let all = Selection::first(self.count);
-        if selection != all || !queue.is_empty() || (self.planes.any() & all.0) != all.0 {
-            return None;
-        }
-        self.planes.take(all);
-        Some(transmit(&self.mbufs[..self.count], self.bytes, txq, queue))
+    /// Whether every packet of the burst is selected.
+    #[inline(always)]
+    pub fn is_whole(&self, selection: Selection) -> bool {
+        selection == Selection::first(self.count)
     }
 
     /// Sends one reference to each selected packet in one call of the driver, past an empty `queue`; what the driver does not take
@@ -555,13 +548,13 @@ impl Shared<'_> {
     pub fn transmit(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
         assert!(queue.is_empty());
         let taken = self.planes.take(selection);
-        let (mut mbufs, mut count, mut bytes) = ([std::ptr::null_mut(); MAX_BURST], 0, 0);
-        for index in taken.indices() {
-            mbufs[count] = self.mbufs[index];
-            bytes += u64::from(packet_len(self.mbufs[index]));
-            count += 1;
+        if self.is_whole(taken) {
+            return transmit(&self.mbufs[..self.count], self.bytes, txq, queue);
         }
-        transmit(&mbufs[..count], bytes, txq, queue)
+        let mut mbufs = [std::ptr::null_mut(); MAX_BURST];
+        gather(self.mbufs, taken, &mut mbufs);
+        let mbufs = &mbufs[..taken.count() as usize];
+        transmit(mbufs, bytes_of(mbufs), txq, queue)
     }
 
     /// A packet's length in bytes. Its references may not all have been taken.

@@ -30,23 +30,32 @@ impl fmt::Display for Engine {
 }
 
 /// A set of programs over whole frames.
-pub struct Filters(Set);
+pub struct Filters {
+    set: Set,
+    /// The same over packets in mbufs, where that was asked for and no program is left to the interpreter.
+    of_mbufs: Option<NativeCode>,
+}
 
 /// A set of programs over frames in two pieces: what `through` looks at.
 pub struct SplitFilters(Set);
 
-/// A set of programs over packets in mbufs: for bursts of which no other stage asks for frames.
-pub struct MbufFilters(NativeCode);
-
 impl Filters {
     /// Prepares `programs`; selections come in their order. Where there can be no native code, the interpreter serves.
     pub fn build(programs: &[Program]) -> Filters {
-        Filters(Set::build(Layout::Whole, programs))
+        Filters { set: Set::build(Layout::Whole, programs), of_mbufs: None }
+    }
+
+    /// The same, for packets in mbufs too: for bursts of which no other stage asks for frames.
+    pub fn build_for_mbufs(programs: &[Program]) -> Filters {
+        let mut interpreted = Vec::new();
+        let parts = parts(programs, &mut interpreted);
+        let of_mbufs = if interpreted.is_empty() { NativeCode::generate(Layout::Mbuf, &parts, programs.len()).ok() } else { None };
+        Filters { set: Set::of(Layout::Whole, programs, &parts, interpreted), of_mbufs }
     }
 
     /// Prepares `programs` for the interpreter.
     pub fn interpreted(programs: &[Program], reason: &str) -> Filters {
-        Filters(Set::interpreted(programs, reason.to_owned()))
+        Filters { set: Set::interpreted(programs, reason.to_owned()), of_mbufs: None }
     }
 
     /// Sets each program's selection to the packets of the burst that it accepts.
@@ -55,19 +64,27 @@ impl Filters {
     /// If there are not.
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection]) {
         selections.fill(Selection::NONE);
-        if let Some(code) = &self.0.code {
+        if let Some(code) = &self.set.code {
             code.select(frames, selections);
         }
-        self.0.interpret(frames, selections, Program::matches);
+        self.set.interpret(frames, selections, Program::matches);
+    }
+
+    /// The same for packets in mbufs. Whether it could: not where it was not built for them or a packet is in several segments, and
+    /// then selections say nothing.
+    pub fn select_mbufs(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
+        let Some(code) = &self.of_mbufs else { return false };
+        selections.fill(Selection::NONE);
+        code.select_mbufs(frames, selections)
     }
 
     pub fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.set.engine
     }
 
     /// Programs that the interpreter decides: all without native code, else those too complex to compile.
     pub fn interpreted_count(&self) -> usize {
-        self.0.interpreted.len()
+        self.set.interpreted.len()
     }
 }
 
@@ -101,20 +118,6 @@ impl SplitFilters {
     }
 }
 
-impl MbufFilters {
-    /// As `Filters::build`; `None` where the interpreter has to serve for any of `programs`.
-    pub fn build(programs: &[Program]) -> Option<MbufFilters> {
-        let Set { code, interpreted, .. } = Set::build(Layout::Mbuf, programs);
-        code.filter(|_| interpreted.is_empty()).map(MbufFilters)
-    }
-
-    /// As `Filters::select`. Whether it could: not where a packet is in several segments, and then selections say nothing.
-    pub fn select(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
-        selections.fill(Selection::NONE);
-        self.0.select_mbufs(frames, selections)
-    }
-}
-
 struct Set {
     engine: Engine,
     program_count: usize,
@@ -132,7 +135,11 @@ impl Set {
     fn build(layout: Layout, programs: &[Program]) -> Set {
         let mut interpreted = Vec::new();
         let parts = parts(programs, &mut interpreted);
-        match NativeCode::generate(layout, &parts, programs.len()) {
+        Set::of(layout, programs, &parts, interpreted)
+    }
+
+    fn of(layout: Layout, programs: &[Program], parts: &[(Graph, Merged)], interpreted: Vec<(usize, Program)>) -> Set {
+        match NativeCode::generate(layout, parts, programs.len()) {
             Ok(code) => Set { engine: Engine::Native, program_count: programs.len(), code: Some(code), interpreted },
             Err(error) => Set::without_code(programs, error),
         }
@@ -223,12 +230,12 @@ mod tests {
         let (arp, long) = (arp(), vec![0; 61]);
         let frames = [Frame::whole(&arp), Frame::whole(&long), Frame::new(&arp, 61)];
         let mut mbufs = MbufHeaders::of(&frames);
-        let filters = MbufFilters::build(&compiled(&["arp", "len > 60"])).expect("native code");
+        let filters = Filters::build_for_mbufs(&compiled(&["arp", "len > 60"]));
         let mut selections = [Selection(u64::MAX); 2];
-        assert!(filters.select(mbufs.frames(), &mut selections));
+        assert!(filters.select_mbufs(mbufs.frames(), &mut selections));
         assert_eq!(selections, [Selection(0b101), Selection(0b110)]);
         mbufs.continue_elsewhere(2);
-        assert!(!filters.select(mbufs.frames(), &mut selections));
+        assert!(!filters.select_mbufs(mbufs.frames(), &mut selections));
     }
 
     #[test]
@@ -255,7 +262,8 @@ mod tests {
         programs.insert(0, Program::verify(insns).expect("a valid program"));
         let filters = Filters::build(&programs);
         assert_eq!((filters.engine(), filters.interpreted_count()), (&Engine::Native, 1));
-        assert!(MbufFilters::build(&programs).is_none());
+        let mbufs = MbufHeaders::of(&[]);
+        assert!(!Filters::build_for_mbufs(&programs).select_mbufs(mbufs.frames(), &mut [Selection::NONE; 2]));
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&arp())], &mut selections);
         assert_eq!(selections, [Selection(1), Selection(1)]);

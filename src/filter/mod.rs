@@ -23,6 +23,6 @@ pub mod verify;
 
 pub use analyse::{Analysis, analyse};
 pub use compile::{CompileError, compile, compile_for, libpcap_version};
-pub use filters::{Engine, Filters, MbufFilters, SplitFilters};
+pub use filters::{Engine, Filters, SplitFilters};
 pub use program::Insn;
 pub use verify::{Program, VerifyError};

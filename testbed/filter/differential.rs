@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::mbuf::MbufHeaders;
 use tapline::dpdk::{Frame, SplitFrame};
-use tapline::filter::{Analysis, Engine, Filters, Insn, MbufFilters, Program, SplitFilters, analyse, compile};
+use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
 
 /// Programs in every form that decides them.
 struct Engines {
@@ -26,7 +26,6 @@ struct Engines {
     interpreted: Filters,
     split: SplitFilters,
     split_interpreted: SplitFilters,
-    mbufs: MbufFilters,
     memory: Rc<RefCell<Guarded>>,
 }
 
@@ -40,11 +39,10 @@ impl Engines {
         let oracle = |program: &Program| Oracle::new(program.insns()).expect("what we accept, bpf_validate accepts");
         let engines = Engines {
             oracles: programs.iter().map(oracle).collect(),
-            native: Filters::build(&programs),
+            native: Filters::build_for_mbufs(&programs),
             interpreted: Filters::interpreted(&programs, "compared with native code"),
             split: SplitFilters::build(&programs),
             split_interpreted: SplitFilters::interpreted(&programs, "compared with native code"),
-            mbufs: MbufFilters::build(&programs).expect("native code"),
             programs,
             memory: MEMORY.with(Rc::clone),
         };
@@ -66,7 +64,7 @@ impl Engines {
                 compare(&selections, &expected, burst, engine, &name);
             }
             let mut selections = vec![Selection(u64::MAX); self.programs.len()];
-            assert!(self.mbufs.select(MbufHeaders::of(&frames).frames(), &mut selections));
+            assert!(self.native.select_mbufs(MbufHeaders::of(&frames).frames(), &mut selections));
             compare(&selections, &expected, burst, "native over mbufs", &name);
             // Frames that have a header. Payload and header are apart: the payload alone is put where the frame ended, with other
             // bytes before it.
