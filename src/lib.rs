@@ -16,6 +16,8 @@ pub mod control;
 pub mod datapath;
 /// The fence: safe owners of DPDK things. The only module that names `dpdk_sys`.
 pub mod dpdk;
+/// Places where tests make the program fail.
+pub mod fault;
 /// Filter expression -> classic BPF (libpcap) -> verified program -> native code over a burst.
 pub mod filter;
 /// Packet formats, one protocol a file.
