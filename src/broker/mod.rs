@@ -24,6 +24,7 @@ use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::exchange::Exchange;
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_table::Secret;
+use crate::datapath::panics::{MOST_PANICS, PANIC_WINDOW, PanicReport};
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::{CpuUse, Running};
@@ -113,6 +114,7 @@ struct Seat {
     /// Where it judges packets: its place among those that do.
     post: Option<WorkerSeat>,
     exchange: Arc<Exchange>,
+    panics: Arc<PanicReport>,
 }
 
 impl Seat {
@@ -284,6 +286,7 @@ impl Broker {
         }
         log.extend(self.clocks.look(now, &self.ports));
         self.watch_workers(now, &mut log);
+        self.watch_panics(&mut log);
         if now >= self.guards.next {
             self.guards.next = now + LOOK_INTERVAL;
             self.watch_tools(now, &mut log);
@@ -326,7 +329,7 @@ impl Broker {
         log
     }
 
-    /// Captures that could not be read to their end, or written.
+    /// Captures that could not be read to their end, or written, and workers that panicked too often.
     pub fn failures(&self) -> &[String] {
         &self.failures
     }
@@ -430,6 +433,34 @@ impl Broker {
         }
     }
 
+    /// Tells of stages that panicked.
+    fn watch_panics(&mut self, lines: &mut Vec<String>) {
+        for seat in &self.seats {
+            let lcore = seat.lcore.0;
+            for note in seat.panics.take() {
+                let (stage, text, failed, dropped) = (note.stage.name(), note.text, note.failed, note.dropped);
+                lines.push(format!(
+                    "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
+                ));
+                match note.dump {
+                    Some(Ok(path)) => lines.push(format!("lcore {lcore}: the burst's frames are in {}", path.display())),
+                    Some(Err(error)) => {
+                        lines.push(format!("warning: lcore {lcore}: the burst's frames cannot be written: {error}"))
+                    }
+                    None => {}
+                }
+                if note.is_last {
+                    let seconds = PANIC_WINDOW.as_secs();
+                    let failure = format!(
+                        "lcore {lcore}: more than {MOST_PANICS} panics in {seconds} s: the worker receives no more; what its ports get is missed"
+                    );
+                    lines.push(format!("alarm raised: {failure}"));
+                    self.failures.push(failure);
+                }
+            }
+        }
+    }
+
     fn watch_tools(&mut self, now: Duration, lines: &mut Vec<String>) {
         if self.plan.tools.iter().all(|tool| tool.alarm.is_none()) {
             return;
@@ -472,6 +503,7 @@ impl Broker {
     pub fn last_words(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         self.watch_cuts(&mut lines);
+        self.watch_panics(&mut lines);
         lines
     }
 

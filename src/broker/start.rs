@@ -34,6 +34,7 @@ use crate::datapath::hash::HashKind;
 use crate::datapath::limit::Limit;
 use crate::datapath::live::LiveView;
 use crate::datapath::make::{Maker, ToolMaker};
+use crate::datapath::panics::{self, PanicReport, Panics};
 use crate::datapath::post::Post;
 use crate::datapath::receive::{Intake, Source};
 use crate::datapath::record::{self, Belt};
@@ -160,6 +161,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         notes,
     };
     let flow_hash = KeyedHash::new(&broker.secret);
+    panics::listen();
     let ports = plan.ports.len();
     for (index, ((&lcore, (mut intakes, outlets)), maker)) in crew.lcores.iter().zip(hired).zip(makers).enumerate() {
         let quiet_turns = Arc::new(AtomicU64::new(0));
@@ -180,6 +182,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
         let exchange = Arc::<Exchange>::default();
+        let panics = Arc::<PanicReport>::default();
         let worker = Worker {
             plan: Arc::clone(&plan),
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
@@ -197,10 +200,19 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             counters: Arc::clone(&counters),
             phase: Arc::clone(&phase),
             quiet_turns: Arc::clone(&quiet_turns),
+            panics: Panics::new(Arc::clone(&panics)),
         };
         let running = lcore::launch(&eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
-        broker.seats.push(Seat { lcore, running: Some(running), stages: crew.stages_of(index), quiet_turns, post, exchange });
+        broker.seats.push(Seat {
+            lcore,
+            running: Some(running),
+            stages: crew.stages_of(index),
+            quiet_turns,
+            post,
+            exchange,
+            panics,
+        });
     }
     broker.eal = Some(eal);
     start_recorders(&mut broker, belts)?;
@@ -747,6 +759,7 @@ fn hire(
             burst: plan.settings.burst,
             copy_tools: plan.copy_tools().count(),
             time_place: None,
+            left: 0,
             has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
         })
         .collect();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::burst::{MAX_BURST, Selection, Touched};
+use super::burst::{Known, MAX_BURST, Selection, Touched};
 use super::endpoint::OuterId;
 use super::flows::Flows;
 use super::parse::Depth;
@@ -92,6 +92,13 @@ impl Matches {
     pub fn new<'a>(classifiers: impl Iterator<Item = &'a Classifier>) -> Self {
         let rows = classifiers.map(|classifier| classifier.rows).max().unwrap_or(0);
         Self { selections: vec![Selection::NONE; rows], touched: Touched::new(rows), programs: Vec::new() }
+    }
+
+    /// Forgets what an unwound stage left.
+    #[cold]
+    pub fn clear(&mut self) {
+        self.selections.fill(Selection::NONE);
+        self.touched.clear();
     }
 
     /// Calls `on_step` for each step that matched, ascending, with its packets, and forgets them.
@@ -285,30 +292,30 @@ fn hand_out(rows: &[u32], matches: &mut Matches) {
 }
 
 /// The packets `among` those given for whose ended tunnel the term holds.
-fn ended(term: &Term, outer: &[OuterId; MAX_BURST], among: Selection) -> Selection {
-    let holds = |index: usize| match term {
-        Term::Vni(ids) => outer[index].vni.is_some_and(|vni| ids.contains(vni)),
-        Term::Teid(ids) => outer[index].teid.is_some_and(|teid| ids.contains(teid)),
+fn ended(term: &Term, outer: Known<'_, OuterId>, among: Selection) -> Selection {
+    let holds = |outer: &OuterId| match term {
+        Term::Vni(ids) => outer.vni.is_some_and(|vni| ids.contains(vni)),
+        Term::Teid(ids) => outer.teid.is_some_and(|teid| ids.contains(teid)),
         Term::MplsLabel(_) | Term::Bytes(_) => false,
     };
-    Selection(among.indices().fold(0, |bits, index| bits | u64::from(holds(index)) << index))
+    Selection(outer.of(among).fold(0, |bits, (index, outer)| bits | u64::from(holds(outer)) << index))
 }
 
 /// The part that plans without `through`, `vlan` and terms do without.
 fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
-    let outer = flows.outer().copied();
-    let layers = if classifier.depth.is_some() { &flows.layers(all, frames)[..] } else { &[] };
+    flows.layers(if classifier.depth.is_some() { all } else { Selection::NONE }, frames);
+    let (layers, outer) = (flows.known_layers(), flows.outer());
     for inner in &classifier.through {
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
         let split = &mut split[..frames.len()];
-        let is_split = inside_burst(inner.through, frames, layers, split);
+        let is_split = inside_burst(inner.through, frames, layers, all, split);
         matches.programs.resize(inner.rows.len(), Selection::NONE);
         inner.filters.select(split, &mut matches.programs);
         for (selection, program) in matches.programs.iter_mut().zip(&inner.programs) {
             selection.0 &= is_split.0;
             // shorter than an Ethernet header: as the interpreter says of what there is
-            for index in Selection(all.0 & !is_split.0).indices() {
-                if let crate::filter::through::Inside::Whole(frame) = inside(inner.through, &frames[index], &layers[index]) {
+            for (index, layers) in layers.of(Selection(all.0 & !is_split.0)) {
+                if let crate::filter::through::Inside::Whole(frame) = inside(inner.through, &frames[index], layers) {
                     selection.0 |= u64::from(program.matches(&frame)) << index;
                 }
             }
@@ -326,8 +333,7 @@ fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>
             selected = vlans.select(frames, selected);
         }
         for term in &composite.terms {
-            let outer = outer.as_ref().map_or(0, |outer| ended(term, outer, selected).0);
-            selected = Selection(term.select(frames, layers, selected).0 | outer);
+            selected = Selection(term.select(frames, layers, selected).0 | ended(term, outer, selected).0);
         }
         matches.add(composite.step, selected);
     }

@@ -21,8 +21,9 @@ use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
+use crate::fault;
 use crate::plan::plan::{PortId, ToolId};
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::stats::counters::{Counter, DropReason, ToolCounters, WorkerCounters};
 
 /// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was
 /// received, or if a call of the driver costs little: their mbufs are still in the first cache.
@@ -62,6 +63,9 @@ pub struct Line {
     is_shared: bool,
     /// That queue does not take all that waits for it: copies wait for the tool's turn, and do not go past others.
     is_crowded: bool,
+    /// Copies that came from other workers, and those that went to the ring of another.
+    taken_over: u64,
+    handed_over: u64,
 }
 
 /// Where a timed packet is in a queue.
@@ -107,6 +111,7 @@ impl Merge {
         let mut out = |packet| lost += u64::from(queue.push(packet).is_err());
         let mut indices = stamps.map(|(selection, stamps)| (selection.indices(), stamps));
         while let Some(packet) = self.staged.pop() {
+            fault::panics("merge");
             let noted = indices.as_mut().and_then(|(indices, stamps)| Some(stamps.ns[indices.next()?]));
             let ns = noted.unwrap_or_else(|| packet.stamp(self.place));
             late += u64::from(self.order.push(ns, now_ns, packet, &mut out));
@@ -208,6 +213,8 @@ pub struct Outlets {
     pub has_captures: bool,
     /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
     pub time_place: Option<RxStamp>,
+    /// While a burst is handed out: so many tools, counted from the first, have not been asked yet. 0 between bursts.
+    pub left: usize,
 }
 
 impl Outlets {
@@ -226,6 +233,29 @@ impl Outlets {
             }
             self.shared.push(SharedTxq { txq, tools, turn: 0, left: self.burst, is_crowded: false });
         }
+    }
+
+    /// Sets right what a stage that unwound left half done, so that every tool's account holds again: what tools were to get of the
+    /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
+    #[cold]
+    pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
+        for (tool, selection) in counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left)) {
+            tool.requested.add(u64::from(selection.count()));
+        }
+        let mut dropped = 0;
+        for (outlet, tool) in self.tools.iter_mut().zip(&counters.tools) {
+            let (held, taken_over) = outlet.mend();
+            let ended = tool.sent.get() + tool.dropped.iter().map(Counter::get).sum::<u64>() + held;
+            let asked = tool.requested.get() + taken_over;
+            if asked >= ended {
+                dropped += asked - ended;
+                tool.drop_copies(DropReason::Internal, asked - ended);
+            } else {
+                // dropped before it was counted as requested
+                tool.requested.add(ended - asked);
+            }
+        }
+        dropped
     }
 
     /// Packets that surely find room in every capture tool that is up.
@@ -354,7 +384,8 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { tools, txqs, shared, burst: limit, time_place, .. } = outlets;
+    let Outlets { tools, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    *left = tools.len();
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
     }
@@ -370,6 +401,9 @@ pub fn egress(
         if selection.is_empty() {
             continue;
         }
+        *left = index;
+        tool.requested.add(u64::from(selection.count()));
+        fault::panics_on_packet("egress", index);
         if let Outlet::Port { txq, line } = outlet
             && line.is_plain
             && made.is_empty()
@@ -389,6 +423,7 @@ pub fn egress(
             }
         }
     }
+    *left = 0;
     if is_due {
         serve_all(shared, tools, txqs, *limit, counters);
     }
@@ -403,7 +438,7 @@ fn serve_all(shared: &mut [SharedTxq], tools: &mut [Outlet], txqs: &mut [TxQueue
     }
 }
 
-/// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does.
+/// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does; the copies are counted as requested already.
 #[inline(always)]
 pub fn egress_straight(
     outlets: &mut Outlets,
@@ -419,7 +454,7 @@ pub fn egress_straight(
     {
         // the packets themselves go, with the one reference that each has
         let (tool, packets) = (&counters.tools[index], burst.len() as u64);
-        tool.requested.add(packets);
+        fault::panics_on_packet("egress", index);
         let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
         line.note_sent(packets, sent, lost, polled, tool);
     } else {
@@ -434,9 +469,9 @@ fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, 
     let mut is_due = false;
     for &ToolId(index) in tools {
         let tool = &counters.tools[index];
+        fault::panics_on_packet("egress", index);
         match &mut outlets.tools[index] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
-                tool.requested.add(packets);
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
                 line.note_sent(packets, sent, lost, polled, tool);
             }
@@ -493,7 +528,25 @@ impl Outlet {
         }
     }
 
-    /// Takes a tool's copies: to the driver, into its queue, or to their end. Whether a burst waits for the tool's turn.
+    /// Sets right what a stage that unwound left half done. Gives the copies that the outlet holds or has handed to others, and those
+    /// that it took over from others.
+    #[cold]
+    fn mend(&mut self) -> (u64, u64) {
+        match self {
+            Outlet::Port { line, .. } | Outlet::Handover { line, .. } => {
+                line.mend();
+                (line.len() as u64 + line.handed_over, line.taken_over)
+            }
+            Outlet::Capture(line) => {
+                line.mend();
+                (line.taken(), 0)
+            }
+            Outlet::Discard | Outlet::Down => (0, 0),
+        }
+    }
+
+    /// Takes a tool's copies, which are counted as requested: to the driver, into its queue, or to their end. Whether a burst waits
+    /// for the tool's turn.
     #[inline(never)]
     fn give(
         &mut self,
@@ -508,11 +561,7 @@ impl Outlet {
         match self {
             Outlet::Port { txq, line } if line.is_plain => {
                 line.give(&mut txqs[*txq], limit, shared, selection, polled, tool);
-                return false;
             }
-            _ => tool.requested.add(requested),
-        }
-        match self {
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
                 line.enter(shared, selection, origin.stamps, by_class, polled, tool);
@@ -578,6 +627,8 @@ impl Line {
             is_plain: false,
             is_shared: false,
             is_crowded: false,
+            taken_over: 0,
+            handed_over: 0,
         };
         line.judge_plain();
         line
@@ -599,6 +650,20 @@ impl Line {
         Fill { packets: self.len(), bytes: self.gate.as_ref().map_or(0, |gate| gate.bytes) }
     }
 
+    /// Frees what was on its way into the order, and forgets what is measured.
+    #[cold]
+    fn mend(&mut self) {
+        let staged_bytes = self.merge.as_mut().map(|merge| {
+            let bytes = merge.staged.bytes();
+            merge.staged.clear();
+            bytes
+        });
+        if let Some(gate) = self.gate.as_mut().filter(|gate| gate.limits.has_bytes()) {
+            gate.bytes = staged_bytes.map_or(self.queue.bytes(), |bytes| gate.bytes.saturating_sub(bytes));
+        }
+        self.marker = None;
+    }
+
     /// Takes copies for a plain line: to the driver, into the queue, or to their end.
     #[inline(always)]
     fn give(
@@ -611,7 +676,6 @@ impl Line {
         tool: &ToolCounters,
     ) {
         let requested = u64::from(selection.count());
-        tool.requested.add(requested);
         let is_enough = || self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection);
         if self.queue.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
@@ -816,6 +880,7 @@ impl Line {
     #[inline]
     fn hand_over(&mut self, ring: &Sender) -> bool {
         let moved = ring.send(&mut self.queue);
+        self.handed_over += moved as u64;
         if let Some(gate) = &mut self.gate
             && gate.limits.has_bytes()
         {
@@ -827,29 +892,35 @@ impl Line {
     /// Takes what other workers hand over, as far as there is room.
     fn take_over(&mut self, incoming: &mut Incoming, tool: &ToolCounters) -> bool {
         let Incoming { ring, known, .. } = incoming;
-        let has_bytes = self.gate.as_ref().is_some_and(|gate| gate.limits.has_bytes());
-        let mut taken = Fill::default();
-        if let Some(merge) = &mut self.merge {
-            loop {
-                let room = self.queue.room().saturating_sub(merge.order.len());
-                let packets = ring.receive_at_most(&mut merge.staged, room);
-                if packets == 0 {
-                    break;
-                }
-                taken.packets += packets;
-                taken.bytes += if has_bytes { merge.staged.bytes() } else { 0 };
-                merge.take_in(None, &mut self.queue, tool);
+        let Self { queue, gate, merge, taken_over, .. } = self;
+        let mut gate = gate.as_mut().filter(|gate| gate.limits.has_bytes());
+        // noted before anything else is done with them
+        let mut note = |packets: usize, bytes: &dyn Fn() -> u64| {
+            *taken_over += packets as u64;
+            let bytes = gate.as_mut().map_or(0, |gate| {
+                let bytes = bytes();
+                gate.bytes += bytes;
+                bytes
+            });
+            *known = Fill { packets: known.packets + packets, bytes: known.bytes + bytes };
+        };
+        let Some(merge) = merge else {
+            let before = queue.len();
+            let packets = ring.receive(queue);
+            note(packets, &|| queue.bytes_behind(before));
+            return packets > 0;
+        };
+        let mut has_taken = false;
+        loop {
+            let room = queue.room().saturating_sub(merge.order.len());
+            let packets = ring.receive_at_most(&mut merge.staged, room);
+            if packets == 0 {
+                return has_taken;
             }
-        } else {
-            let before = self.queue.len();
-            taken.packets = ring.receive(&mut self.queue);
-            taken.bytes = if has_bytes { self.queue.bytes_behind(before) } else { 0 };
+            note(packets, &|| merge.staged.bytes());
+            merge.take_in(None, queue, tool);
+            has_taken = true;
         }
-        if let Some(gate) = &mut self.gate {
-            gate.bytes += taken.bytes;
-        }
-        *known = Fill { packets: known.packets + taken.packets, bytes: known.bytes + taken.bytes };
-        taken.packets > 0
     }
 }
 
@@ -908,6 +979,7 @@ pub struct Flushed {
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
     let Outlets { tools, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    fault::panics("flush");
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
         ring.receive(queue);

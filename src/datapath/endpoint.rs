@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
-use super::burst::{MAX_BURST, Selection};
+use super::burst::{Column, MAX_BURST, Selection};
 use super::copy::Stamps;
 use super::terminate::{Inner, Refusal, SequenceCounts, SequenceTracker, SessionKey, Terminator, TunnelKind};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, Place};
+use crate::fault;
 
 /// Sessions of one port that a worker follows by their sequence numbers.
 const MOST_SESSIONS: usize = 256;
@@ -61,7 +62,7 @@ pub struct Endpoint {
     terminators: Vec<Terminator>,
     tracker: SequenceTracker,
     counts: EndpointCounts,
-    outer: Box<[OuterId; MAX_BURST]>,
+    outer: Column<OuterId>,
     report: EndpointReport,
     bursts: u32,
     is_reported: bool,
@@ -75,16 +76,16 @@ impl Endpoint {
             terminators,
             tracker: SequenceTracker::new(MOST_SESSIONS),
             counts,
-            outer: Box::new([OuterId::default(); MAX_BURST]),
+            outer: Column::new(OuterId::default()),
             report,
             bursts: 0,
             is_reported: true,
         }
     }
 
-    /// The numbers of the tunnels of the burst's packets.
-    pub fn outer(&self) -> &[OuterId; MAX_BURST] {
-        &self.outer
+    /// The numbers of the tunnels of the burst's packets, of those that came in one.
+    pub fn outer(&mut self) -> &mut Column<OuterId> {
+        &mut self.outer
     }
 
     /// Takes the packets of a burst out of their tunnels; gives those that were in one. `stamps` hold the times of arrival where
@@ -97,7 +98,9 @@ impl Endpoint {
         drop(frames);
         let mut selection = Selection::NONE;
         let mut stamps = stamps;
+        self.outer.clear();
         for (index, found) in found.iter().enumerate() {
+            fault::panics_on_packet("terminate", index);
             let inner = match found {
                 Ok(inner) if burst.enter(index, &place(inner)) => inner,
                 Ok(_) => {
@@ -113,7 +116,8 @@ impl Endpoint {
             let identifier = inner.outer.identifier;
             let is_gtp = inner.outer.kind == TunnelKind::Gtp;
             let (vni, teid) = if is_gtp { (None, identifier) } else { (identifier, None) };
-            self.outer[index] = OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
+            let outer = OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
+            self.outer.write(Selection(1 << index), |all| all[index] = outer);
             self.tracker.observe(&inner.outer);
             if let (Some(time), Some(stamps)) = (inner.outer.time, stamps.as_deref_mut())
                 && let Some(ns) = time.ns(stamps.ns[index])

@@ -3,7 +3,7 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::burst::{MAX_BURST, Selection};
+use super::burst::{Column, Known, MAX_BURST, Selection};
 use super::copy::Direction;
 use super::endpoint::OuterId;
 use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
@@ -42,27 +42,34 @@ impl OuterSigns {
     }
 }
 
-/// The hashes of one [`HashSpec`].
-#[derive(Clone)]
+/// The hashes of one [`HashSpec`], if `burst` is the present one.
 struct Hashes {
-    hashes: [u64; MAX_BURST],
-    /// The packets that are hashed, if `burst` is the present one.
-    known: u64,
+    column: Column<u64>,
     burst: u64,
+}
+
+impl Hashes {
+    /// Those of burst number `burst`.
+    #[inline(always)]
+    fn of(&mut self, burst: u64) -> &mut Column<u64> {
+        if self.burst != burst {
+            self.burst = burst;
+            self.column.clear();
+        }
+        &mut self.column
+    }
 }
 
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
     depth: Depth,
     specs: Vec<HashSpec>,
-    layers: Box<[Layers; MAX_BURST]>,
-    has_layers: u64,
+    layers: Column<Layers>,
     hashes: Vec<Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
     burst: u64,
     /// Of the tunnels that packets came in, where the port terminates them.
-    outer: Option<Box<[OuterId; MAX_BURST]>>,
-    has_outer: bool,
+    outer: Column<OuterId>,
     /// The way to hash that NICs know.
     rss: Option<usize>,
 }
@@ -74,12 +81,10 @@ impl Flows {
         Self {
             depth,
             specs: specs.to_vec(),
-            layers: Box::new([Layers::EMPTY; MAX_BURST]),
-            has_layers: 0,
-            hashes: vec![Hashes { hashes: [0; MAX_BURST], known: 0, burst: 0 }; specs.len()],
+            layers: Column::new(Layers::EMPTY),
+            hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
-            outer: None,
-            has_outer: false,
+            outer: Column::new(OuterId::default()),
             rss: specs.iter().position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer),
         }
     }
@@ -87,9 +92,9 @@ impl Flows {
     /// Forgets the burst before.
     #[inline(always)]
     pub fn clear(&mut self) {
-        self.has_layers = 0;
+        self.layers.clear();
         self.burst += 1;
-        self.has_outer = false;
+        self.outer.clear();
     }
 
     /// Takes the hashes that a NIC gave, if the plan hashes as NICs do: `given` writes them, and says of which packets. They are
@@ -97,71 +102,69 @@ impl Flows {
     #[inline]
     pub fn take_rss(&mut self, given: impl FnOnce(&mut [u64; MAX_BURST]) -> Selection) {
         if let Some(rss) = self.rss {
-            let column = &mut self.hashes[rss];
-            column.known = given(&mut column.hashes).0;
-            column.burst = self.burst;
+            self.hashes[rss].of(self.burst).fill(given);
         }
     }
 
-    /// Notes the numbers of the tunnels that the burst's packets came in.
-    pub fn set_outer(&mut self, outer: &[OuterId; MAX_BURST]) {
-        **self.outer.get_or_insert_with(|| Box::new([OuterId::default(); MAX_BURST])) = *outer;
-        self.has_outer = true;
+    /// Takes the numbers of the tunnels that the burst's packets came in.
+    pub fn take_outer(&mut self, outer: &mut Column<OuterId>) {
+        std::mem::swap(&mut self.outer, outer);
     }
 
-    /// The numbers of the tunnels that the burst's packets came in, if the port terminates tunnels.
-    pub fn outer(&self) -> Option<&[OuterId; MAX_BURST]> {
-        self.outer.as_deref().filter(|_| self.has_outer)
+    /// The numbers of the tunnels that the burst's packets came in, of those that came in one.
+    pub fn outer(&self) -> Known<'_, OuterId> {
+        self.outer.view()
     }
 
     /// Which packets came in tunnels whose senders say that they cut the frame, and that it was leaving the mirrored port.
     pub fn outer_signs(&self) -> OuterSigns {
         let mut signs = OuterSigns::default();
-        for (index, outer) in self.outer().into_iter().flatten().enumerate() {
+        for (index, outer) in self.outer().of(Selection(u64::MAX)) {
             signs.cut.0 |= u64::from(outer.is_cut) << index;
             signs.egress.0 |= u64::from(outer.is_egress) << index;
         }
         signs
     }
 
-    /// The layers of the packets of the burst, valid for those that are `wanted`.
+    /// The layers of the packets of the burst, those that are `wanted` among them.
     #[inline]
-    pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> &[Layers; MAX_BURST] {
-        for index in Selection(wanted.0 & !self.has_layers).indices() {
-            parse_into(&frames[index], self.depth, &mut self.layers[index]);
-        }
-        self.has_layers |= wanted.0;
-        &self.layers
+    pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> Known<'_, Layers> {
+        let (missing, depth) = (self.layers.missing(wanted), self.depth);
+        self.layers.write(missing, |layers| {
+            missing.indices().for_each(|index| parse_into(&frames[index], depth, &mut layers[index]));
+        });
+        self.layers.view()
     }
 
-    /// The hashes of the packets of the burst, valid for those that are `wanted`.
+    /// The layers of the burst's packets as far as they are known.
+    pub fn known_layers(&self) -> Known<'_, Layers> {
+        self.layers.view()
+    }
+
+    /// The hashes of the packets of the burst, those that are `wanted` among them.
     #[inline]
-    pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> &[u64; MAX_BURST] {
+    pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> Known<'_, u64> {
         self.hashes_each(id, wanted, frames, |_| ())
     }
 
     /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
     #[inline]
-    pub fn hashes_each(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>], each: impl Fn(u64)) -> &[u64; MAX_BURST] {
-        let column = &mut self.hashes[id.0];
-        if column.burst != self.burst {
-            (column.known, column.burst) = (0, self.burst);
-        }
-        let missing = wanted.0 & !column.known;
-        if missing != 0 {
-            column.known |= missing;
-            let HashSpec { kind, depth, seed } = self.specs[id.0];
-            let mut rest = missing;
-            if kind == HashKind::FiveTuple && depth == Depth::Outer {
-                rest &= !plain_hash_burst(seed, frames, Selection(missing), &mut column.hashes, each).0;
-            }
-            if rest != 0 {
-                self.layers(Selection(rest), frames);
-                let hashes = &mut self.hashes[id.0].hashes;
-                flow_hash_burst(kind, depth, seed, frames, &self.layers[..], Selection(rest), hashes);
+    pub fn hashes_each(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>], each: impl Fn(u64)) -> Known<'_, u64> {
+        let HashSpec { kind, depth, seed } = self.specs[id.0];
+        let column = self.hashes[id.0].of(self.burst);
+        if kind == HashKind::FiveTuple && depth == Depth::Outer {
+            let missing = column.missing(wanted);
+            if !missing.is_empty() {
+                column.fill(|hashes| plain_hash_burst(seed, frames, missing, hashes, each));
             }
         }
-        &self.hashes[id.0].hashes
+        let rest = column.missing(wanted);
+        if !rest.is_empty() {
+            self.layers(rest, frames);
+            let layers = self.layers.view();
+            self.hashes[id.0].column.write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
+        }
+        self.hashes[id.0].column.view()
     }
 }
 
@@ -182,11 +185,13 @@ mod tests {
             (hashes[3], hashes[9]) = (33, 99);
             Selection(1 << 3 | 1 << 9)
         });
-        let mut expected = *alone.hashes(HashId(1), all, &frames);
+        let values = |hashes: Known<'_, u64>| hashes.of(all).map(|(_, &hash)| hash).collect::<Vec<u64>>();
+        let mut expected = values(alone.hashes(HashId(1), all, &frames));
         (expected[3], expected[9]) = (33, 99);
-        assert_eq!(flows.hashes(HashId(1), all, &frames)[..frames.len()], expected[..frames.len()]);
-        assert_eq!(flows.hashes(HashId(0), all, &frames), alone.hashes(HashId(0), all, &frames), "other ways to hash are ours");
+        assert_eq!(values(flows.hashes(HashId(1), all, &frames)), expected);
+        let (ours, theirs) = (values(flows.hashes(HashId(0), all, &frames)), values(alone.hashes(HashId(0), all, &frames)));
+        assert_eq!(ours, theirs, "other ways to hash are ours");
         flows.clear();
-        assert_eq!(flows.hashes(HashId(1), all, &frames), alone.hashes(HashId(1), all, &frames));
+        assert_eq!(values(flows.hashes(HashId(1), all, &frames)), values(alone.hashes(HashId(1), all, &frames)));
     }
 }

@@ -4,7 +4,7 @@
 //! alone, the same on every machine and in every version, so that two brokers with one seed choose the same flows.
 //! `docs/flow-hash.md` says what is hashed for each kind.
 
-use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::burst::{Known, MAX_BURST, Selection};
 use crate::datapath::parse::{Depth, Layers, Stack, innermost_unfragmented};
 use crate::dpdk::Frame;
 use crate::dpdk::port::RSS_KEY_WORD;
@@ -106,16 +106,17 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
     }
 }
 
-/// The hashes of the packets that are `selected`: `hashes[i]` becomes that of `frames[i]`; the others are left alone.
+/// The hashes of the packets that are `selected`, whose layers are known: `hashes[i]` becomes that of `frames[i]`; the others are
+/// left alone.
 ///
 /// # Panics
-/// If `frames` or `layers` are shorter than the highest selected index says.
+/// If `frames` is shorter than the highest selected index says.
 pub fn flow_hash_burst(
     kind: HashKind,
     depth: Depth,
     seed: u64,
     frames: &[Frame<'_>],
-    layers: &[Layers],
+    layers: Known<'_, Layers>,
     selected: Selection,
     hashes: &mut [u64; MAX_BURST],
 ) {
@@ -128,8 +129,8 @@ pub fn flow_hash_burst(
             }
         };
         ($kind:expr, $depth:expr) => {
-            for i in selected.indices() {
-                hashes[i] = flow_hash($kind, $depth, seed, &frames[i], &layers[i]);
+            for (i, layers) in layers.of(selected) {
+                hashes[i] = flow_hash($kind, $depth, seed, &frames[i], layers);
             }
         };
         (tuple $kind:expr) => {
@@ -147,10 +148,12 @@ pub fn flow_hash_burst(
                     None => other_tuple::<PROTOCOL>(frame, stack, seed),
                 }
             };
-            if selected.count() as usize == frames.len() {
+            if selected.count() as usize == frames.len()
+                && let Some(layers) = layers.first(frames.len())
+            {
                 frames.iter().zip(layers).zip(hashes.iter_mut()).for_each(|((frame, layers), out)| *out = hash(frame, layers));
             } else {
-                selected.indices().for_each(|i| hashes[i] = hash(&frames[i], &layers[i]));
+                layers.of(selected).for_each(|(i, layers)| hashes[i] = hash(&frames[i], layers));
             }
         }};
     }
@@ -445,12 +448,12 @@ mod tests {
     fn a_burst_is_hashed_as_its_packets_are_all_of_it_or_a_part() {
         let packets = packets::mix(64, 4, 41);
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
-        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         for kind in HashKind::ALL {
             for depth in [Depth::Outer, Depth::Full] {
                 for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
                     let mut hashes = [0; MAX_BURST];
-                    flow_hash_burst(kind, depth, 1, &frames, &layers, Selection(selected), &mut hashes);
+                    flow_hash_burst(kind, depth, 1, &frames, Known::all(&layers), Selection(selected), &mut hashes);
                     for index in 0..64 {
                         let alone = flow_hash(kind, depth, 1, &frames[index], &layers[index]);
                         let expected = if selected >> index & 1 == 1 { alone } else { 0 };
@@ -667,11 +670,11 @@ mod tests {
     fn a_burst_gets_the_hashes_of_its_selected_packets_alone() {
         let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
-        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let selected = Selection(0x8000_0000_f0f0_0001);
         for kind in [HashKind::Ip, HashKind::FiveTuple, HashKind::Mac, HashKind::Vlan, HashKind::Vni, HashKind::Teid] {
             let mut hashes = [42; MAX_BURST];
-            flow_hash_burst(kind, Depth::Full, 3, &frames, &layers, selected, &mut hashes);
+            flow_hash_burst(kind, Depth::Full, 3, &frames, Known::all(&layers), selected, &mut hashes);
             for (i, hash) in hashes.into_iter().enumerate() {
                 let is_selected = selected.indices().any(|index| index == i);
                 let expected = if is_selected { flow_hash(kind, Depth::Full, 3, &frames[i], &layers[i]) } else { 42 };

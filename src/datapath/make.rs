@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::burst::{MAX_BURST, Selection};
 use super::copy::{CopyFacts, Stamps};
 use super::edit::{Draft, EditPlan, EditState, Reach};
+use super::endpoint::OuterId;
 use super::flows::{Flows, HashId};
 use super::live::Live;
 use super::route::Copies;
@@ -28,6 +29,7 @@ use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transpo
 use crate::dpdk::Frame;
 use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages, copy_in_order};
 use crate::dpdk::mbuf::{MbufBurst, prefetch};
+use crate::fault;
 use crate::headers::ethernet::{self, MacAddress};
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
@@ -211,6 +213,7 @@ impl Maker {
         let outer = facts.flows.outer();
         let of_tool = tool.edits.map(|id| (&plan.edits[id.0], id.0));
         for packet in wanted.indices() {
+            fault::panics_on_packet("make", packet);
             let frame = &facts.frames[packet];
             load_ahead(facts.frames, packet);
             let Some(mut page) = pool.page() else {
@@ -225,9 +228,7 @@ impl Maker {
                 fronts.0 |= 1 << packet;
                 continue;
             }
-            if let Some(outer) = outer {
-                plain.tunnel = outer[packet].number();
-            }
+            plain.tunnel = outer.get(packet).map_or(0, OuterId::number);
             // lent, not handed on: to copy it right after it was written waits for the stores
             let edits = [of_rule.map(|id| (&plan.edits[id.0], id.0)), of_tool];
             let mut edit = |buffer: &mut [u8]| draft(buffer, frame, &edits, states, &plain, tool.room);
@@ -273,7 +274,7 @@ impl Maker {
         let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
         let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
         for packet in done.indices() {
-            let hash = hashes.map_or(0, |hashes| hashes[packet]);
+            let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
             let (stamp, direction) = (facts.stamps.of(packet), signs.direction(packet));
             let mut of_copy = CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
             let came_cut = signs.is_cut(packet);
@@ -358,10 +359,11 @@ fn put_headers_of(
     let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
     let mut done = Selection::NONE;
     for (packet, place) in wanted.indices().zip(0..ready) {
+        fault::panics_on_packet("make", packet);
         let Some(mut page) = pool.page() else { break };
         let frame = &facts.frames[packet];
         let payload = frame.bytes();
-        let hash = hashes.map_or(0, |hashes| hashes[packet]);
+        let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
         let of_copy = CopyFacts {
             stamp: facts.stamps.of(packet),
             port: facts.port.0 as u16,
@@ -397,6 +399,7 @@ fn put_edited(
     let outer = facts.flows.outer();
     let mut done = Selection::NONE;
     for packet in wanted.indices().take(ready as usize) {
+        fault::panics_on_packet("make", packet);
         let Some(mut page) = pool.page() else { break };
         let frame = &facts.frames[packet];
         let bytes = frame.bytes();
@@ -404,9 +407,7 @@ fn put_edited(
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
         copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
-        if let Some(outer) = outer {
-            of_copy.tunnel = outer[packet].number();
-        }
+        of_copy.tunnel = outer.get(packet).map_or(0, OuterId::number);
         let applied = plan.apply(&of_copy, &mut draft, state);
         debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");
         let range = draft.front_range();

@@ -23,6 +23,7 @@ pub mod limit;
 pub mod live;
 pub mod make;
 pub mod order;
+pub mod panics;
 pub mod parse;
 pub mod post;
 pub mod receive;

@@ -13,6 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
 use crate::dpdk::mbuf::{MbufQueue, Shared};
+use crate::fault;
 use crate::plan::plan::PortId;
 
 /// Where a burst's packets came from.
@@ -95,11 +96,13 @@ impl Belt {
 pub struct Line {
     belt: Arc<Belt>,
     open: Option<Box<Batch>>,
+    /// Packets that the writer was handed.
+    handed: u64,
 }
 
 impl Line {
     pub fn new(belt: Arc<Belt>) -> Self {
-        Self { belt, open: None }
+        Self { belt, open: None, handed: 0 }
     }
 
     /// Packets that surely find room.
@@ -113,19 +116,21 @@ impl Line {
     pub fn enter(&mut self, shared: &mut Shared<'_>, selection: Selection, origin: Origin<'_>) -> usize {
         let mut rest = selection;
         while !rest.is_empty() {
-            let Some(mut batch) = self.open.take().or_else(|| self.belt.free.pop()) else { break };
+            if self.open.is_none() {
+                self.open = self.belt.free.pop();
+            }
+            // stays where it is while it is filled: what unwinds loses nothing that it holds
+            let Some(batch) = &mut self.open else { break };
             let part = rest.take(self.belt.batch_len - batch.notes.len());
             for index in part.indices() {
+                fault::panics_on_packet("record", index);
                 let original_len = shared.wire_len_of(index);
                 batch.notes.push(Note { time_ns: origin.stamps.ns[index], original_len, port: origin.port });
             }
             shared.take(part, &mut batch.packets);
             rest.0 &= !part.0;
             if batch.notes.len() == self.belt.batch_len {
-                // as many fit as there are
-                let _ = self.belt.full.push(batch);
-            } else {
-                self.open = Some(batch);
+                self.hand_over();
             }
         }
         shared.discard(rest);
@@ -136,12 +141,31 @@ impl Line {
     /// packets may be about to come.
     pub fn flush(&mut self, is_behind: bool) -> bool {
         self.belt.is_behind.store(is_behind, Ordering::Relaxed);
-        if self.belt.full.is_empty()
-            && let Some(batch) = self.open.take()
-        {
-            let _ = self.belt.full.push(batch);
+        if self.belt.full.is_empty() {
+            self.hand_over();
         }
         self.open.is_some() || !self.belt.is_empty()
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(batch) = self.open.take() {
+            self.handed += batch.notes.len() as u64;
+            // as many fit as there are
+            let _ = self.belt.full.push(batch);
+        }
+    }
+
+    /// Packets that were taken so far and not given up: gathered, or handed to the writer.
+    pub fn taken(&self) -> u64 {
+        self.handed + self.open.as_ref().map_or(0, |batch| batch.notes.len() as u64)
+    }
+
+    /// Forgets notes of packets that a stage which unwound did not take.
+    #[cold]
+    pub fn mend(&mut self) {
+        if let Some(batch) = &mut self.open {
+            batch.notes.truncate(batch.packets.len());
+        }
     }
 
     /// Packets that wait, rounded up to batches.

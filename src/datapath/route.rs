@@ -14,6 +14,7 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use crate::dpdk::Frame;
+use crate::fault;
 use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
@@ -131,6 +132,14 @@ impl Copies {
         }
     }
 
+    /// Forgets what an unwound stage left.
+    #[cold]
+    pub fn reset(&mut self) {
+        self.clear();
+        self.withheld.fill(Selection::NONE);
+        self.is_any_withheld = false;
+    }
+
     fn clear(&mut self) {
         self.tools.fill(Selection::NONE);
         self.classed.fill([Selection::NONE; 2]);
@@ -176,6 +185,7 @@ pub fn route(
     copies.begin(input, facts.all, facts.live, counters);
     let mut open = facts.all.0;
     matches.drain(|step, selection| {
+        fault::panics("rule");
         let step = &input.steps[step];
         let mut matched = selection.0 & open;
         if matched == 0 || step.is_scheduled && !facts.live.rules_on[step.rule.0] {
@@ -208,7 +218,8 @@ pub fn route(
             && let Some(sampler) = sampler
         {
             let original = kept.0;
-            let hashes = step.sample_hash.map_or(&[][..], |hash| facts.flows.hashes(hash, kept, facts.frames));
+            let hashes = step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
+            let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
             sampler.report(&rule.sampler);
             let passed_over = original & !kept.0;
@@ -256,8 +267,8 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 let uses = &*facts.uses[id.0];
                 let sketch = uses.flows.open();
                 let counted = &counters.groups[id.0];
-                counted.requested.add(u64::from(kept.count()));
-                let mut assigned = 0;
+                // counted once all are placed: what unwinds before has asked the group for nothing
+                let (mut assigned, mut discarded, mut down) = (0, 0, 0);
                 let tick = BucketStamps::tick(facts.now_ns);
                 let hashes = facts.flows.hashes_each(group.hash, kept, facts.frames, |hash| {
                     let (bucket, _) = table.place(hash);
@@ -266,8 +277,9 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 });
                 let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
                 let stamps = uses.stamps.as_ref();
-                let mut tool_of = |index: usize| {
-                    let (bucket, bit) = table.place(hashes[index]);
+                let mut tool_of = |index: usize, hash: u64| {
+                    fault::panics_on_packet("route", index);
+                    let (bucket, bit) = table.place(hash);
                     if let Some(stamps) = stamps {
                         stamps.touch(bucket, tick);
                     }
@@ -277,25 +289,29 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                         assigned += 1;
                         return Some(members[member].0);
                     }
-                    let lost = if slot == Slot::DISCARD { &counted.discarded } else { &counted.down };
-                    lost.add(1);
+                    *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
                     None
                 };
                 if is_plain {
                     let tools = &mut copies.tools[..];
-                    kept.indices().for_each(|index| {
-                        if let Some(tool) = tool_of(index) {
+                    hashes.of(kept).for_each(|(index, &hash)| {
+                        if let Some(tool) = tool_of(index, hash) {
                             tools[tool].0 |= 1 << index;
                         }
                     });
                 } else {
-                    kept.indices().for_each(|index| {
-                        if let Some(tool) = tool_of(index) {
+                    hashes.of(kept).for_each(|(index, &hash)| {
+                        if let Some(tool) = tool_of(index, hash) {
                             copies.add(tool, 1 << index, step);
                         }
                     });
                 }
+                counted.requested.add(u64::from(kept.count()));
                 counted.assigned.add(assigned);
+                if assigned < u64::from(kept.count()) {
+                    counted.discarded.add(discarded);
+                    counted.down.add(down);
+                }
             }
         }
     }
@@ -315,11 +331,14 @@ fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
     copies.is_any_withheld = false;
 }
 
-/// What [`route`] and [`settle`] come to for packets that all go the same way.
+/// What [`route`] and [`settle`] come to for packets that all go the same way, and what their tools are asked for.
 #[inline(always)]
 pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCounters) {
     for &RuleId(rule) in &straight.rules {
         counters.rules[rule].matched.add(packets as u64);
+    }
+    for &ToolId(tool) in &straight.tools {
+        counters.tools[tool].requested.add(packets as u64);
     }
     let disposition = if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };
     counters.settle(disposition, packets as u64);
@@ -329,6 +348,7 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
 /// out, duplicate; what no rule took is unmatched.
 #[inline]
 pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
+    fault::panics("settle");
     let mut rest = all.0;
     for (disposition, selection) in [
         (Disposition::Delivered, copies.delivered),

@@ -12,6 +12,7 @@ use super::copy::{ClockQuality, Stamps};
 use super::flows::{Flows, HashId, HashSpec};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
 use crate::dpdk::ring::SoleSender;
+use crate::fault;
 
 /// Packets that a ring between receive and work holds.
 pub const RING_PACKETS: u32 = 1023;
@@ -74,6 +75,8 @@ pub struct Spread {
     selections: Vec<Selection>,
     flows: Flows,
     staged: MbufQueue,
+    /// Packets that work lcores were handed.
+    handed: u64,
     /// The port gives packets whenever it is asked, and loses none where it is not.
     can_wait: bool,
     times: Option<Times>,
@@ -86,6 +89,7 @@ impl Spread {
             rings,
             flows: Flows::new(&[hash], hash.depth),
             staged: MbufQueue::with_capacity(MAX_BURST),
+            handed: 0,
             can_wait,
             times,
         }
@@ -108,7 +112,10 @@ impl Spread {
             times.write(burst, stamps);
         }
         if let [only] = self.rings.as_mut_slice() {
-            return only.send_all(burst);
+            let packets = burst.len();
+            let refused = only.send_all(burst);
+            self.handed += (packets - refused) as u64;
+            return refused;
         }
         self.choose(burst, linear);
         let mut shared = burst.share(self.selections.iter().copied());
@@ -116,11 +123,22 @@ impl Spread {
         for (ring, &selection) in self.rings.iter_mut().zip(&self.selections) {
             if !selection.is_empty() {
                 shared.take(selection, &mut self.staged);
-                ring.send(&mut self.staged);
+                self.handed += ring.send(&mut self.staged) as u64;
                 refused += self.staged.clear();
             }
         }
         refused
+    }
+
+    /// Packets that work lcores were handed so far.
+    pub fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Frees what a stage that unwound left on its way.
+    #[cold]
+    pub fn mend(&mut self) {
+        self.staged.clear();
     }
 
     /// Gives every packet the lcore of its flow.
@@ -132,8 +150,9 @@ impl Spread {
         self.flows.clear();
         self.selections.fill(Selection::NONE);
         let hashes = self.flows.hashes(HashId(0), all, &frames);
-        for index in all.indices() {
-            self.selections[place(hashes[index], self.rings.len())].0 |= 1 << index;
+        for (index, &hash) in hashes.of(all) {
+            fault::panics_on_packet("spread", index);
+            self.selections[place(hash, self.rings.len())].0 |= 1 << index;
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The worker loop: what one lcore does with packets, in the order that they travel.
 
+use std::any::Any;
 use std::mem::swap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::balance::BucketUse;
 use super::burst::{MAX_BURST, Selection};
@@ -15,14 +17,16 @@ use super::exchange::{Exchange, Rooms};
 use super::flows::Flows;
 use super::live::LiveView;
 use super::make::{MakeFacts, Maker};
+use super::panics::{self, PanicNote, Panics};
 use super::receive::{Intake, Source, receive};
 use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
+use crate::fault;
 use crate::plan::plan::{Idle, Plan, ToolId};
-use crate::stats::counters::{LcoreCounters, Stage, WorkerCounters};
+use crate::stats::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +94,7 @@ pub struct Worker {
     pub phase: Arc<PhaseCell>,
     /// worker: turns so far, one after another, while paused or draining, that left nothing to send; control: reads.
     pub quiet_turns: Arc<AtomicU64>,
+    pub panics: Panics,
 }
 
 /// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the
@@ -182,6 +187,10 @@ struct BusyClock {
 }
 
 impl BusyClock {
+    fn begin() -> Self {
+        Self { was_busy: false, turns: 0, since: clock::tsc() }
+    }
+
     #[inline(always)]
     fn turn(&mut self, is_busy: bool, lcore: &LcoreCounters) {
         self.turns += 1;
@@ -197,6 +206,14 @@ impl BusyClock {
     }
 }
 
+/// What the loop remembers from turn to turn.
+struct Turns {
+    unflushed: u32,
+    idle: u32,
+    is_resting: bool,
+    busy: BusyClock,
+}
+
 /// What one turn works on.
 struct Desk {
     burst: MbufBurst,
@@ -208,10 +225,22 @@ struct Desk {
     stamps: Stamps,
     latency: LatencySampler,
     profile: Profile,
+    /// With `panic-dump`, the burst's packets once more: stages give them away.
+    evidence: MbufBurst,
+}
+
+/// Why the worker loop was left.
+enum Leaves {
+    /// The control thread changed something.
+    Change,
+    /// The phase is `Stopped`.
+    Stop,
 }
 
 impl Worker {
     /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
+    ///
+    /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
     pub fn run(mut self) -> Self {
         let Rooms { matches, copies, flows } = Rooms::new(&self.plan);
         let mut desk = Desk {
@@ -224,38 +253,54 @@ impl Worker {
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
             profile: Profile::new(self.plan.settings.is_profiled),
+            evidence: MbufBurst::default(),
         };
-        let mut unflushed_turns = 0;
-        let mut idle_turns = 0;
-        let mut is_resting = false;
-        let mut busy = BusyClock { was_busy: false, turns: 0, since: clock::tsc() };
-        // held here, so that a turn need not look them up after every call
-        let (mut plan, mut counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        let mut turns = Turns { unflushed: 0, idle: 0, is_resting: false, busy: BusyClock::begin() };
+        self.panics.begin();
         self.refit();
         loop {
-            if self.live.refresh().is_some() {
-                self.take_up(&mut desk, &mut plan, &mut counters);
+            match catch_unwind(AssertUnwindSafe(|| self.work(&mut desk, &mut turns))) {
+                Ok(Leaves::Change) => self.take_up(&mut desk),
+                Ok(Leaves::Stop) => return self,
+                Err(panic) if self.recover(&mut desk, panic.as_ref()) => {}
+                Err(panic) => resume_unwind(panic),
             }
-            let is_busy = match self.phase.get() {
+        }
+    }
+
+    /// Turns, one after another, until there is a reason to leave them.
+    fn work(&mut self, desk: &mut Desk, turns: &mut Turns) -> Leaves {
+        // held here, so that a turn need not look them up after every call
+        let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        loop {
+            if self.live.refresh().is_some() {
+                return Leaves::Change;
+            }
+            let phase = match self.phase.get() {
+                phase if !self.panics.is_retired() => phase,
+                Phase::Stopped => Phase::Stopped,
+                _ => Phase::Draining,
+            };
+            let is_busy = match phase {
                 Phase::Running => {
                     // only looked at mostly: another worker's may be on the same cache line
                     if self.quiet_turns.load(Ordering::Relaxed) != 0 {
                         self.quiet_turns.store(0, Ordering::Relaxed);
                     }
-                    if std::mem::take(&mut is_resting) {
+                    if std::mem::take(&mut turns.is_resting) {
                         self.intakes.iter_mut().for_each(Intake::resume);
                     }
-                    self.turn(&plan, &counters, &mut desk, &mut unflushed_turns)
+                    self.turn(&plan, &counters, desk, &mut turns.unflushed)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
-                    let has_received = self.bypass(&mut desk);
-                    let is_left = self.empty_rings(&plan, &counters, &mut desk);
+                    let has_received = self.bypass(desk);
+                    let is_left = self.empty_rings(&plan, &counters, desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     self.note_quiet(!is_left && !flushed.are_copies_left);
                     has_received | is_left | flushed.has_moved
                 }
                 phase @ (Phase::Waiting | Phase::Paused | Phase::Draining) => {
-                    let is_left = self.empty_rings(&plan, &counters, &mut desk);
+                    let is_left = self.empty_rings(&plan, &counters, desk);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
                     let waits = flushed.are_copies_left | flushed.are_originals_left;
@@ -264,36 +309,68 @@ impl Worker {
                 }
                 Phase::Stopped => {
                     self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
-                    return self;
+                    return Leaves::Stop;
                 }
             };
-            if !is_resting && matches!(self.phase.get(), Phase::Waiting | Phase::Paused) {
-                is_resting = true;
+            if !turns.is_resting && matches!(self.phase.get(), Phase::Waiting | Phase::Paused) {
+                turns.is_resting = true;
                 self.intakes.iter_mut().for_each(Intake::pause);
             }
             self.counters.lcore.turns.add(1);
             self.counters.lcore.enter(Stage::Idle);
-            busy.turn(is_busy, &self.counters.lcore);
+            turns.busy.turn(is_busy, &self.counters.lcore);
             if is_busy {
-                idle_turns = 0;
+                turns.idle = 0;
             } else {
-                idle_turns = u32::saturating_add(idle_turns, 1);
+                turns.idle = u32::saturating_add(turns.idle, 1);
                 self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
                 self.counters.lcore.idle_turns.add(1);
-                rest(self.plan.settings.idle, idle_turns, &self.counters.lcore);
+                rest(self.plan.settings.idle, turns.idle, &self.counters.lcore);
             }
         }
     }
 
-    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one. `plan` and
-    /// `counters` are those that the loop holds.
+    /// Sets right what a stage that unwound left half done: every mbuf of the burst is freed, every packet has a disposition, every
+    /// copy an end, and nothing of the burst is seen by the next. Whether the worker can go on.
     #[cold]
     #[inline(never)]
-    fn take_up(&mut self, desk: &mut Desk, plan: &mut Arc<Plan>, counters: &mut Arc<WorkerCounters>) {
+    fn recover(&mut self, desk: &mut Desk, panic: &(dyn Any + Send)) -> bool {
+        let counters = &self.counters;
+        let stage = counters.lcore.stage();
+        let dump = self.plan.settings.panic_dump.as_deref().map(|folder| {
+            let burst = if desk.evidence.is_empty() { &desk.burst } else { &desk.evidence };
+            panics::dump(folder, burst, &desk.stamps)
+        });
+        desk.evidence.clear();
+        desk.burst.clear();
+        if let Some(maker) = &mut self.maker {
+            maker.made.iter_mut().for_each(Made::clear);
+        }
+        let dropped = self.outlets.mend(&desk.copies, counters);
+        let mut handed = 0;
+        for spread in self.intakes.iter_mut().filter_map(|intake| intake.spread.as_mut()) {
+            spread.mend();
+            handed += spread.handed();
+        }
+        let received = counters.received() + counters.lcore.from_rings.get();
+        let ended = counters.dispositions.iter().map(Counter::get).sum::<u64>() + handed;
+        let failed = received.saturating_sub(ended);
+        counters.settle(Disposition::Failed, failed);
+        desk.matches.clear();
+        desk.copies.reset();
+        desk.flows.clear();
+        counters.lcore.panics.add(1);
+        let note = PanicNote { stage, text: String::new(), failed, dropped, dump, is_last: false };
+        self.panics.note(Instant::now(), panic, note)
+    }
+
+    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one.
+    #[cold]
+    #[inline(never)]
+    fn take_up(&mut self, desk: &mut Desk) {
         if let Some(mut part) = self.exchange.take() {
             part.inherit(&mut self.states, &self.counters);
-            // the loop's own go first: the last owner of what is big is then the part, which the control thread drops
-            (*plan, *counters) = (Arc::clone(&part.plan), Arc::clone(&part.counters));
+            // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
             swap(&mut self.plan, &mut part.plan);
             swap(&mut self.counters, &mut part.counters);
             swap(&mut self.states, &mut part.states);
@@ -350,6 +427,7 @@ impl Worker {
                 }
             }
             let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, counters);
+            fault::panics("receive");
             is_full &= received == limit;
             if received == limit || !is_plain && intake.is_behind() {
                 held = Held::Stay;
@@ -375,6 +453,9 @@ impl Worker {
     fn carry(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, at: usize, received: usize, polled: Option<u64>) {
         let intake = &self.intakes[at];
         desk.latency.received();
+        if plan.settings.panic_dump.is_some() {
+            desk.evidence = desk.burst.again();
+        }
         if intake.spread.is_some() {
             self.spread(desk, at);
         } else {
@@ -392,6 +473,9 @@ impl Worker {
             } else {
                 self.judge(desk, at, polled);
             }
+        }
+        if plan.settings.panic_dump.is_some() {
+            desk.evidence.clear();
         }
         desk.profile.end(&counters.lcore, received);
     }
@@ -446,6 +530,7 @@ impl Worker {
         if intake.is_cold && input.needs_frames {
             desk.burst.load_ahead();
         }
+        fault::panics("stamp");
         let mut all = desk.burst.all();
         if let Some(endpoint) = &mut intake.endpoint {
             all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
@@ -460,8 +545,8 @@ impl Worker {
             if intake.gives_rss {
                 desk.flows.take_rss(|hashes| desk.burst.rss_hashes(hashes));
             }
-            if let Some(endpoint) = &intake.endpoint {
-                desk.flows.set_outer(endpoint.outer());
+            if let Some(endpoint) = &mut intake.endpoint {
+                desk.flows.take_outer(endpoint.outer());
             }
             if let Some(post) = &intake.post {
                 own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
@@ -479,21 +564,24 @@ impl Worker {
             now_ns = clock::now_ns();
         }
         let (live, uses) = (self.live.get(), &self.uses);
-        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens: &desk.lens, now_ns, live, uses };
+        // those of an earlier burst are not shown
+        let lens = if input.needs_lens { &desk.lens[..] } else { &[] };
+        let stamps = if input.needs_stamps { &desk.stamps } else { &Stamps::NONE };
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, now_ns, live, uses };
         route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies
             && let Some(maker) = &mut self.maker
         {
             let (burst, frames) = (&desk.burst, &frames[..]);
-            let mut facts = MakeFacts { burst, frames, flows: &mut desk.flows, stamps: &desk.stamps, port: intake.port };
+            let mut facts = MakeFacts { burst, frames, flows: &mut desk.flows, stamps, port: intake.port };
             maker.make(&self.plan, &mut facts, &mut desk.copies, &self.counters);
             made = &mut maker.made;
         }
         drop(frames);
         settle(&desk.copies, Selection(desk.burst.all().0 & !own.0), &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
-        let origin = Origin { port: intake.port, stamps: &desk.stamps };
+        let origin = Origin { port: intake.port, stamps };
         egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
     }
 

@@ -409,6 +409,14 @@ impl MbufBurst {
         rest.len()
     }
 
+    /// The same packets once more, each with a reference of its own.
+    pub fn again(&mut self) -> MbufBurst {
+        // SAFETY: the first `count` pointers are mbufs that this burst owns; the burst that is given owns the added references.
+        unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), self.count as u32, 1) };
+        let &mut Self { mbufs, count, wire_lens, has_wire_lens, bytes } = self;
+        MbufBurst { mbufs, count, wire_lens, has_wire_lens, bytes }
+    }
+
     /// Frees the packets.
     pub fn clear(&mut self) {
         free_all(&mut self.mbufs[..self.count]);

@@ -67,7 +67,11 @@ impl Mempool {
 
 impl Drop for Mempool {
     fn drop(&mut self) {
-        if self.in_use() == 0 {
+        let in_use = self.in_use();
+        if cfg!(debug_assertions) && in_use > 0 {
+            eprintln!("mempool: {in_use} mbufs were not given back");
+        }
+        if in_use == 0 {
             // SAFETY: this is the last owner and every mbuf is back, so nothing points into the pool.
             unsafe { dpdk_sys::rte_mempool_free(self.raw) };
         }

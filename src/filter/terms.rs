@@ -2,7 +2,7 @@
 //!
 //! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
 
-use crate::datapath::burst::Selection;
+use crate::datapath::burst::{Known, Selection};
 use crate::datapath::parse::{Depth, Layers};
 use crate::dpdk::Frame;
 use crate::headers::{ethernet, u16_at, vlan};
@@ -159,30 +159,26 @@ impl Term {
     ///
     /// # Panics
     /// If `frames` or `layers` are shorter than the highest index in `among` says.
-    pub fn select(&self, frames: &[Frame<'_>], layers: &[Layers], among: Selection) -> Selection {
+    pub fn select(&self, frames: &[Frame<'_>], layers: Known<'_, Layers>, among: Selection) -> Selection {
+        let shells = |i: usize| layers.get(i).map_or(&[][..], Layers::shells);
         match self {
             Term::Vni(ids) => select(among, |i| {
                 let bytes = frames[i].bytes();
-                layers[i].shells().iter().any(|shell| shell.vni(bytes).is_some_and(|vni| ids.contains(vni)))
+                shells(i).iter().any(|shell| shell.vni(bytes).is_some_and(|vni| ids.contains(vni)))
             }),
             Term::Teid(ids) => select(among, |i| {
                 let bytes = frames[i].bytes();
-                layers[i].shells().iter().any(|shell| shell.teid(bytes).is_some_and(|teid| ids.contains(teid)))
+                shells(i).iter().any(|shell| shell.teid(bytes).is_some_and(|teid| ids.contains(teid)))
             }),
             Term::MplsLabel(ids) => select(among, |i| {
                 let bytes = frames[i].bytes();
-                layers[i].shells().iter().any(|shell| shell.labels(bytes).any(|label| ids.contains(label)))
+                shells(i).iter().any(|shell| shell.labels(bytes).any(|label| ids.contains(label)))
             }),
-            Term::Bytes(term) => select(among, |i| term.matches(&frames[i], layer_or_empty(term, layers, i))),
+            // a term that counts from the frame needs no layers, and a plan without others has none
+            Term::Bytes(term) if term.anchor == Anchor::Frame => select(among, |i| term.matches(&frames[i], &Layers::EMPTY)),
+            Term::Bytes(term) => select(among, |i| layers.get(i).is_some_and(|layers| term.matches(&frames[i], layers))),
         }
     }
-}
-
-/// The layers of packet `i`; those of a plan that parses nothing are not there, and a term that counts from the frame needs none.
-#[inline(always)]
-fn layer_or_empty<'a>(term: &BytesTerm, layers: &'a [Layers], i: usize) -> &'a Layers {
-    const NOTHING: &Layers = &Layers::EMPTY;
-    if term.anchor == Anchor::Frame { NOTHING } else { &layers[i] }
 }
 
 #[inline(always)]
@@ -195,6 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::datapath::burst::Column;
     use crate::datapath::parse::parse;
     use crate::headers::packets::{self, MAC_A, MAC_B};
 
@@ -206,8 +203,12 @@ mod tests {
     fn holds(term: &Term, packets: &[Vec<u8>]) -> Vec<bool> {
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let depth = term.parse_depth();
-        let layers: Vec<Layers> = depth.map_or(vec![], |depth| frames.iter().map(|frame| parse(frame, depth)).collect());
-        let selection = term.select(&frames, &layers, Selection::first(frames.len()));
+        let mut layers = Column::new(Layers::EMPTY);
+        if let Some(depth) = depth {
+            let all = Selection::first(frames.len());
+            layers.write(all, |layers| all.indices().for_each(|i| layers[i] = parse(&frames[i], depth)));
+        }
+        let selection = term.select(&frames, layers.view(), Selection::first(frames.len()));
         (0..frames.len()).map(|i| selection.0 >> i & 1 == 1).collect()
     }
 

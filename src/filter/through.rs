@@ -2,9 +2,10 @@
 //!
 //! Stands between parse and the filters of rules that say `through`. `docs/through.md` says which frame is looked at.
 
-use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::datapath::burst::{Known, Selection};
 use crate::datapath::parse::{Carried, Layers, Shell, ShellKind};
 use crate::dpdk::{Frame, SplitFrame};
+use crate::fault;
 use crate::headers::layer::{Layer, LayerSet};
 use crate::headers::{chunk, ethernet, u16_at, vlan};
 
@@ -93,18 +94,26 @@ fn inside_shells<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> I
     }
 }
 
-/// The frames inside those of a burst: `split[i]` becomes that of `frames[i]`, for all packets of the selection that is returned.
-/// The others are shorter than an Ethernet header: what filters say of them is what they say of `inside`, and it is seldom asked.
+/// The frames inside those of the packets that are `wanted`, whose layers are known: `split[i]` becomes that of `frames[i]`, for all
+/// packets of the selection that is returned, and the others are left alone. Those of the wanted that are not in it are shorter than
+/// an Ethernet header: what filters say of them is what they say of `inside`, and it is seldom asked.
 ///
 /// # Panics
-/// If there are more than `MAX_BURST` frames, or `layers` or `split` are shorter than `frames`.
-pub fn inside_burst<'a>(through: LayerSet, frames: &[Frame<'a>], layers: &[Layers], split: &mut [SplitFrame<'a>]) -> Selection {
-    assert!(frames.len() <= MAX_BURST, "a selection has a bit for each frame");
+/// If `frames` or `split` are shorter than the highest index that is wanted says.
+pub fn inside_burst<'a>(
+    through: LayerSet,
+    frames: &[Frame<'a>],
+    layers: Known<'_, Layers>,
+    wanted: Selection,
+    split: &mut [SplitFrame<'a>],
+) -> Selection {
     let mut selection = Selection::NONE;
-    for (i, frame) in frames.iter().enumerate() {
-        let inside = inside(through, frame, &layers[i]).split();
-        split[i] = inside.unwrap_or(SplitFrame::new([0; ethernet::HEADER_LEN], &[], 0));
-        selection.0 |= u64::from(inside.is_some()) << i;
+    for (i, layers) in layers.of(wanted) {
+        fault::panics_on_packet("classify", i);
+        if let Some(inside) = inside(through, &frames[i], layers).split() {
+            split[i] = inside;
+            selection.0 |= 1 << i;
+        }
     }
     selection
 }
@@ -112,6 +121,7 @@ pub fn inside_burst<'a>(through: LayerSet, frames: &[Frame<'a>], layers: &[Layer
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::burst::MAX_BURST;
     use crate::datapath::parse::{Depth, parse};
     use crate::headers::packets::{self, MAC_A, MAC_B, mix};
 
@@ -179,10 +189,10 @@ mod tests {
         let mut packets = mix(64, 8, 50);
         packets[5].truncate(13);
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
-        let layers: Vec<Layers> = frames.iter().map(|frame| parse(frame, Depth::Full)).collect();
+        let layers = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
-        let selection = inside_burst(LayerSet::ALL, &frames, &layers, &mut split);
-        assert_eq!(selection, Selection(!(1 << 5)));
+        let selection = inside_burst(LayerSet::ALL, &frames, Known::all(&layers), Selection(!(1 << 7)), &mut split);
+        assert_eq!(selection, Selection(!(1 << 5 | 1 << 7)));
         for i in selection.indices() {
             let bytes = [split[i].header(), split[i].payload()].concat();
             assert_eq!((bytes, split[i].original_len()), joined("any", &packets[i], packets[i].len() as u32));

@@ -139,6 +139,8 @@ pub enum Setting {
     Seed(Spanned<u64>),
     /// What keeps the system's clock.
     Clock(Spanned<Reference>),
+    /// The folder for the frames of bursts in which a stage panicked.
+    PanicDump(Spanned<String>),
 }
 
 /// What a clock daemon follows.

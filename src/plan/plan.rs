@@ -112,6 +112,8 @@ pub struct Settings {
     pub is_profiled: bool,
     /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
     pub is_changeable: bool,
+    /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
+    pub panic_dump: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -130,6 +132,7 @@ impl Default for Settings {
             timeouts: Timeouts::DEFAULT,
             is_profiled: false,
             is_changeable: false,
+            panic_dump: None,
         }
     }
 }

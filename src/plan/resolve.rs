@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -397,6 +398,7 @@ impl<'a> Resolver<'a> {
             }
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
+            Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
             Setting::Clock(reference) => {
                 settings.clock = match reference.value {
                     ast::Reference::Ntp => ClockQuality::Ntp,

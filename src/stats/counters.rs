@@ -61,16 +61,19 @@ pub enum DropReason {
     /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it
     /// is net_memif.
     Undersize,
+    /// The worker panicked before the tool's queue had the copy: a fault of Tapline.
+    Internal,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 7] = [
         DropReason::Congested,
         DropReason::Down,
         DropReason::Oversize,
         DropReason::NoBuffer,
         DropReason::RateLimited,
         DropReason::Undersize,
+        DropReason::Internal,
     ];
 
     pub fn name(self) -> &'static str {
@@ -81,6 +84,7 @@ impl DropReason {
             DropReason::NoBuffer => "no_buffer",
             DropReason::RateLimited => "rate_limited",
             DropReason::Undersize => "undersize",
+            DropReason::Internal => "internal",
         }
     }
 }
@@ -277,6 +281,8 @@ pub struct LcoreCounters {
     pub busy_ticks: Counter,
     /// Times that the worker slept for want of work.
     pub sleeps: Counter,
+    /// Panics that the worker went on after: each cost at most a burst.
+    pub panics: Counter,
     /// The [`Stage`] that the worker is in.
     pub stage: Counter,
     /// With `--profile`, by [`Stage`]: ticks of timed bursts.

@@ -127,6 +127,6 @@ mod tests {
         let mut dropped = Dropped::default();
         dropped.0[DropReason::NoBuffer as usize] = 7;
         let json = serde_json::to_string(&dropped).expect("plain numbers");
-        assert_eq!(json, r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0}"#);
+        assert_eq!(json, r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"internal":0}"#);
     }
 }

@@ -611,6 +611,8 @@ pub struct LcoreState {
     pub is_stalled: bool,
     /// How often the worker did not finish a turn in time.
     pub stalls: u64,
+    /// Panics that the worker went on after.
+    pub panics: u64,
     /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cycles_per_packet: Option<StageCycles>,
@@ -687,6 +689,7 @@ impl LcoreState {
             stage: own.stage().name(),
             is_stalled,
             stalls,
+            panics: own.panics.get(),
             cycles_per_packet: (packets > 0).then(|| StageCycles {
                 receive: cycles(Stage::Receive),
                 classify: cycles(Stage::Classify),

@@ -12,6 +12,7 @@ mod devices;
 mod lcores;
 mod memif;
 mod mtu;
+mod panics;
 mod sent;
 mod soak;
 

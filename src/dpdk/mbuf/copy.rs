@@ -414,6 +414,12 @@ impl Made {
         is_held.then(|| Lent { page: ManuallyDrop::new(Page(self.mbufs[index])), owner: PhantomData })
     }
 
+    /// Frees all copies.
+    #[cold]
+    pub fn clear(&mut self) {
+        self.take_out(Selection(u64::MAX));
+    }
+
     /// Frees the copies of `selection`, if there are any.
     fn take_out(&mut self, selection: Selection) {
         let gone = Selection(selection.0 & self.held.0);
@@ -448,7 +454,7 @@ impl DerefMut for Lent<'_> {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        self.take_out(Selection(u64::MAX));
+        self.clear();
     }
 }
 

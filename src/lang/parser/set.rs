@@ -32,6 +32,7 @@ const KEYS: &[(&str, Key)] = &[
     ("eal", |line| Ok(Setting::Eal(line.value("eal", text("EAL arguments in double quotes"))?))),
     ("seed", |line| Ok(Setting::Seed(line.value("seed", number(0..=u64::MAX))?))),
     ("clock", |line| Ok(Setting::Clock(line.choice("clock", REFERENCES)?))),
+    ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
 const REFERENCES: &[(&str, Reference)] = &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
