@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::hash::{HashKind, flow_hash_burst};
 use tapline::datapath::parse::{Depth, Layers, parse_burst};
 use tapline::dpdk::Frame;
@@ -55,7 +55,7 @@ fn stages(mix: &str, frames: &[Frame]) {
     ] {
         let figures = time(frames, |burst| {
             parse_burst(burst, kind.parse_depth(depth), &mut layers);
-            flow_hash_burst(kind, depth, 7, burst, black_box(&layers), Selection::first(burst.len()), &mut hashes);
+            flow_hash_burst(kind, depth, 7, burst, Known::all(black_box(&layers)), Selection::first(burst.len()), &mut hashes);
             hashes[..burst.len()].iter().map(|hash| u32::from(table[*hash as usize % BUCKETS])).sum()
         });
         report(&format!("parse, hash {kind:?} {depth:?}, look up"), figures);

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use tapline::datapath::balance::{BucketStamps, Group, GroupSpec, Slot};
-use tapline::datapath::burst::{MAX_BURST, Selection};
+use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_sketch::FlowSketch;
 use tapline::datapath::flow_table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
@@ -169,7 +169,7 @@ fn flow_hashes() {
         |hashes: &[u32; MAX_BURST]| hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count();
     let flow_hashes = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0u64; MAX_BURST];
-        flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, layers, Selection(u64::MAX), &mut hashes);
+        flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, Known::all(layers), Selection(u64::MAX), &mut hashes);
         hashes
     };
     let third = |slot: Slot| slot.member() == Some(3);
