@@ -1,7 +1,12 @@
 /* One C call a burst for what DPDK offers only as static inlines, macros or thread-local variables. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* fopencookie */
+#endif
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <rte_bus.h>
 #include <rte_cycles.h>
 #include <rte_errno.h>
@@ -33,16 +38,61 @@ uint64_t tl_tx_lens(unsigned l2, unsigned l3, unsigned l4) { return rte_mbuf_tx_
 
 int tl_errno(void) { return rte_errno; }
 
-/* DPDK's log goes to memory, so that the error of a failed call can carry what the driver said of it. */
+/*
+ * DPDK's log goes to memory, so that the error of a failed call can carry what the driver said of it. A critical message goes to
+ * standard error at once, and what was said before it: rte_panic() and rte_exit() end the process behind theirs, and nobody would
+ * ask for it any more.
+ *
+ * DPDK hands each message over by itself (rte_vlog flushes), under the lock of the stream, which guards the text too.
+ */
 static FILE *log_stream;
-static char *log_text;
-static size_t log_size;
+static char log_text[64 * 1024];
+static size_t log_length;
+
+static void log_tell(const char *text, size_t size)
+{
+	while (size > 0) {
+		ssize_t told = write(STDERR_FILENO, text, size);
+
+		if (told < 0 && errno == EINTR)
+			continue;
+		if (told <= 0)
+			return;
+		text += told;
+		size -= (size_t)told;
+	}
+}
+
+static ssize_t log_write(void *cookie, const char *text, size_t size)
+{
+	size_t kept = size < sizeof(log_text) ? size : sizeof(log_text);
+	size_t room = sizeof(log_text) - kept;
+	int level = rte_log_cur_msg_loglevel();
+
+	(void)cookie;
+	if (level > 0 && level <= (int)RTE_LOG_CRIT) {
+		log_tell(log_text, log_length);
+		log_length = 0;
+		log_tell(text, size);
+		return (ssize_t)size;
+	}
+	if (log_length > room) {
+		/* the newest are kept */
+		memmove(log_text, log_text + log_length - room, room);
+		log_length = room;
+	}
+	memcpy(log_text + log_length, text + size - kept, kept);
+	log_length += kept;
+	return (ssize_t)size;
+}
 
 int tl_log_capture(void)
 {
+	cookie_io_functions_t functions = {.write = log_write};
+
 	if (log_stream != NULL)
 		return 0;
-	log_stream = open_memstream(&log_text, &log_size);
+	log_stream = fopencookie(NULL, "w", functions);
 	if (log_stream == NULL)
 		return -1;
 	return rte_openlog_stream(log_stream);
@@ -55,14 +105,16 @@ size_t tl_log_take(char *text, size_t size)
 {
 	size_t length, skip;
 
-	if (log_stream == NULL || size == 0 || fflush(log_stream) != 0)
+	if (log_stream == NULL || size == 0)
 		return 0;
-	length = (size_t)ftell(log_stream);
+	flockfile(log_stream);
+	length = log_length;
 	skip = length >= size ? length - size + 1 : 0;
 	length -= skip;
 	memcpy(text, log_text + skip, length);
 	text[length] = '\0';
-	rewind(log_stream);
+	log_length = 0;
+	funlockfile(log_stream);
 	return length;
 }
 

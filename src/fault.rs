@@ -5,6 +5,34 @@
 //! `PLACE@3-5` (the third to the fifth), `PLACE@3-` (from the third on). A place that is passed by packets is named with the packet's
 //! index in its burst, `make:31@2`: the second time that packet 31 passes.
 
+/// Where a start can fail, in the order in which it comes by. A test makes each fail, at each time that it is passed; a place of a
+/// start that does not stand here panics.
+pub const START: [&str; 23] = [
+    "start.signals",
+    "start.statistics",
+    "start.prompt",
+    "start.placement",
+    "start.tables",
+    "start.memory",
+    "start.mounts",
+    "start.descriptors",
+    "start.eal",
+    "start.lcore",
+    "start.attach",
+    "start.info",
+    "start.mempool",
+    "start.configure",
+    "start.queue_sizes",
+    "start.rx_queue",
+    "start.tx_queue",
+    "start.port",
+    "start.stamps",
+    "start.ring",
+    "start.launch",
+    "start.capture",
+    "start.writer",
+];
+
 /// Whether the place is to fail this time.
 #[inline(always)]
 pub fn strikes(place: &str) -> bool {
@@ -86,6 +114,10 @@ mod armed {
     }
 
     pub fn strikes(place: &str, packet: Option<usize>) -> bool {
+        assert!(
+            !place.starts_with("start.") || super::START.contains(&place),
+            "{place} does not stand among the places of a start"
+        );
         ENVIRONMENT.call_once(|| set(&std::env::var("TAPLINE_FAULT").unwrap_or_default()));
         if !IS_ARMED.load(Ordering::Relaxed) {
             return false;

@@ -63,7 +63,7 @@ pub enum Error {
     Worker { lcore: u32, panic: String },
 }
 
-/// A running plan. Fields are dropped in their order: workers before ports, ports before EAL.
+/// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
     seats: Vec<Seat>,
@@ -82,8 +82,7 @@ pub struct Broker {
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
     press: Press,
-    /// Always there until the broker is dropped.
-    eal: Option<Eal>,
+    eal: Eal,
     guards: Guards,
     started: Instant,
     /// Totals at the last `clear stats`.
@@ -260,7 +259,7 @@ impl Broker {
 
     /// What DPDK and its drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
-        self.eal.as_ref().map(Eal::log).unwrap_or_default()
+        self.eal.log()
     }
 
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
@@ -673,9 +672,9 @@ impl Drop for Broker {
     fn drop(&mut self) {
         // workers poll memory that is about to go
         let _ = self.stop();
-        if self.seats.iter().any(|seat| seat.running.is_some()) || self.recorders.iter().any(Recorder::is_stuck) {
-            // who is stuck may wake up, and what it works with must still be there
-            std::mem::forget(self.eal.take());
+        if self.recorders.iter().any(Recorder::is_stuck) {
+            // it may wake up, and what it works with must still be there; a worker that is stuck keeps EAL itself
+            self.eal.keep();
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::datapath::order::Order;
 use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
+use crate::fault;
 use crate::plan::plan::{Plan, PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
@@ -72,6 +73,9 @@ enum Target {
 
 impl Target {
     fn at(path: &Path) -> io::Result<Self> {
+        if fault::strikes("start.capture") {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         if is_pipe { Ok(Target::Pipe(path.to_owned())) } else { File::create(path).map(Target::Open) }
     }
@@ -124,8 +128,18 @@ impl Recorder {
             order,
             leaving: Vec::new(),
         };
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || scribe.run(target, names, &path));
-        Ok(Self { tool, state, thread: Some(thread.map_err(refused_thread)?), is_stuck: false })
+        let spawned = if fault::strikes("start.writer") {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            std::thread::Builder::new().name("capture".into()).spawn(move || scribe.run(target, names, &path))
+        };
+        let thread = spawned.map_err(|error| {
+            Error::Refused(format!(
+                "tool {}: its writer cannot be started: {error}; raise the limit of threads (ulimit -u)",
+                plan_tool.name
+            ))
+        })?;
+        Ok(Self { tool, state, thread: Some(thread), is_stuck: false })
     }
 
     /// Why the file could not be written.
@@ -154,10 +168,6 @@ impl Recorder {
             self.is_stuck = !thread.is_finished();
         }
     }
-}
-
-fn refused_thread(error: io::Error) -> Error {
-    Error::Refused(format!("a capture's writer cannot be started: {error}"))
 }
 
 /// Fails if a regular file was removed.

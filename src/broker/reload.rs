@@ -160,8 +160,7 @@ impl Broker {
         let limits =
             || limits.iter().map(|&(tool, packets, bytes, thresholds)| (ToolId(tool), Limits::new(packets, bytes, thresholds)));
         let lcores: Vec<LcoreId> = self.seats.iter().map(|seat| seat.lcore).collect();
-        let Some(eal) = &self.eal else { return Err(Error::Refused("the broker has ended".to_owned())) };
-        let makers = makers(eal, &plan, &self.ports, &lcores, &mut self.press)
+        let makers = makers(&self.eal, &plan, &self.ports, &lcores, &mut self.press)
             .map_err(|error| Error::Refused(format!("a rule edits copies, and there is no room for them: {error}")))?;
 
         // from here on nothing fails

@@ -46,6 +46,7 @@ use crate::datapath::spread::{self, Spread, Times};
 use crate::datapath::transport::Sequence;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
+use crate::dpdk::limits::{self, Available, Descriptors};
 use crate::dpdk::mbuf::copy::{CopyPool, Offload};
 use crate::dpdk::mbuf::{MbufQueue, RxStamp};
 use crate::dpdk::mempool::{self, Mempool, Pages};
@@ -53,6 +54,7 @@ use crate::dpdk::port::{Port, PortConfig, argument};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
+use crate::fault;
 use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
@@ -71,11 +73,16 @@ const BASE_MIB: u32 = 64;
 /// The first thing that failed, with its place and a remedy.
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mut notes = Vec::new();
+    if fault::strikes("start.placement") {
+        return Err(Error::Refused("lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned()));
+    }
     let placement = place(&plan)?;
     let crew = placement.crew;
     let workers = crew.lcores.len();
     check_tables(&plan, crew.work.len())?;
     let memory = choose_memory(&plan, &mut notes)?;
+    check_mounts(memory)?;
+    check_descriptors(workers)?;
     let eal = Eal::start(&Options {
         workers: crew.lcores.clone(),
         main_cpus: placement.main_cpus,
@@ -144,7 +151,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         recorders: Vec::new(),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         failures: Vec::new(),
-        eal: None,
+        eal,
         guards: Guards { untied, ..Guards::default() },
         watch,
         mtus,
@@ -202,7 +209,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             quiet_turns: Arc::clone(&quiet_turns),
             panics: Panics::new(Arc::clone(&panics)),
         };
-        let running = lcore::launch(&eal, lcore, move || worker.run())?;
+        let running = lcore::launch(&broker.eal, lcore, move || worker.run())?;
         broker.counters.push(counters);
         broker.seats.push(Seat {
             lcore,
@@ -214,7 +221,6 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             panics,
         });
     }
-    broker.eal = Some(eal);
     start_recorders(&mut broker, belts)?;
     Ok(broker)
 }
@@ -252,14 +258,21 @@ pub(super) fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
     let flows = (FlowTable::<u64>::bytes_for(plan.flows_of_a_table(workers)) * tables) as u64;
     let dedups = plan.rules.iter().filter_map(|rule| rule.dedup.as_ref()).map(|dedup| dedup.memory).sum::<u64>();
     let mib = (flows + dedups) >> 20;
-    match eal::available_mib().filter(|&available| available < mib) {
+    match scarce("start.tables", mib) {
         None => Ok(()),
         Some(available) => Err(Error::Refused(format!(
-            "what rules remember takes {mib} MiB of memory, {} of them for flows, and {available} are available; \
+            "what rules remember takes {mib} MiB of memory, {} of them for flows, with {available}; \
              lower `set flows`, or `memory` of dedup",
             flows >> 20
         ))),
     }
+}
+
+/// What memory there is, if it is less than `mib`. Place `place` finds none where a test wants it so.
+fn scarce(place: &str, mib: u64) -> Option<Available> {
+    let none = || Available { mib: 0, limit: None };
+    let available = if fault::strikes(place) { Some(none()) } else { limits::available_memory() };
+    available.filter(|available| available.mib < mib)
 }
 
 /// Huge pages where enough are free, else ordinary pages, with a note on how to get huge ones.
@@ -281,9 +294,9 @@ fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> 
         return Ok(Memory::HugePages);
     }
     let mib = needed(Pages::Ordinary);
-    if let Some(available) = eal::available_mib().filter(|&available| available < u64::from(mib)) {
+    if let Some(available) = scarce("start.memory", mib.into()) {
         return Err(Error::Refused(format!(
-            "mempools: {mib} MiB of memory needed, {available} available; lower `set mempool`, or the tools' queues"
+            "mempools: {mib} MiB of memory needed, {available}; lower `set mempool`, or the tools' queues"
         )));
     }
     let pages = huge.div_ceil(2);
@@ -293,6 +306,42 @@ fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> 
     ));
     Ok(Memory::Ordinary { mib })
 }
+
+/// # Errors
+/// If the kernel's own files are not where EAL reads them: it knows of no CPU, or aborts for want of the places of huge pages.
+fn check_mounts(memory: Memory) -> Result<(), Error> {
+    let mounts = (memory == Memory::HugePages).then_some(("/proc", "/proc/mounts", "proc"));
+    let is_missing = |file: &str| fault::strikes("start.mounts") || !std::path::Path::new(file).exists();
+    for (folder, file, kind) in [("/sys", "/sys/devices/system/cpu", "sysfs")].into_iter().chain(mounts) {
+        if is_missing(file) {
+            let remedy = format!("mount it: mount -t {kind} {kind} {folder}");
+            return Err(Error::Refused(format!("{folder} is not there: EAL reads {file}; {remedy}")));
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// If the process may not have as many files open as EAL and its lcores take before any device: EAL aborts where they are too few.
+fn check_descriptors(workers: usize) -> Result<(), Error> {
+    let needed = EAL_FILES + FILES_OF_A_WORKER * workers as u64;
+    let short = |descriptors: &Descriptors| descriptors.most < descriptors.open + needed;
+    let descriptors =
+        if fault::strikes("start.descriptors") { Some(Descriptors { open: 3, most: 3 }) } else { Descriptors::now().filter(short) };
+    match descriptors {
+        None => Ok(()),
+        Some(Descriptors { open, most }) => Err(Error::Refused(format!(
+            "open files: {most} are allowed, and DPDK needs {} (workers: {workers}); allow more: ulimit -n {}",
+            open + needed,
+            (2 * (open + needed)).next_power_of_two().max(1024)
+        ))),
+    }
+}
+
+/// Files that EAL keeps open besides those of workers: for interrupts, alarms, memory, and one to read with.
+const EAL_FILES: u64 = 4;
+/// Files that EAL keeps open for each worker: both ends of the two pipes that it is given work by.
+const FILES_OF_A_WORKER: u64 = 4;
 
 /// The sizes of all pools that ports receive into, as far as is known before they are attached: devices of which the kernel does
 /// not say the NUMA node are on one.

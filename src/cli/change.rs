@@ -167,8 +167,11 @@ impl Change {
 
     /// Plans beside the running plan, on a thread of its own.
     pub fn plan_after(self, running: Arc<Plan>) -> Planning {
-        let thread = std::thread::spawn(move || self.plan(Some(&running)));
-        Planning { since: Instant::now(), stage: Stage::Plans(Some(thread)) }
+        let stage = match std::thread::Builder::new().spawn(move || self.plan(Some(&running))) {
+            Ok(thread) => Stage::Plans(Some(thread)),
+            Err(error) => Stage::Fails(format!("error: no thread to plan the change on: {error}; {UNCHANGED}")),
+        };
+        Planning { since: Instant::now(), stage }
     }
 }
 
@@ -180,6 +183,8 @@ pub struct Planning {
 
 enum Stage {
     Plans(Option<JoinHandle<Result<Planned, String>>>),
+    /// It did not begin, and why.
+    Fails(String),
     /// The workers have been given the plan, with lines for the log.
     TakesUp {
         planned: Duration,
@@ -213,7 +218,11 @@ impl Planning {
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let Stage::TakesUp { planned, log } = &mut self.stage else { return Progress::Waits };
+        let (planned, log) = match &mut self.stage {
+            Stage::TakesUp { planned, log } => (planned, log),
+            Stage::Fails(failure) => return Progress::Refused(std::mem::take(failure)),
+            Stage::Plans(_) => return Progress::Waits,
+        };
         let waited = self.since.elapsed() - *planned;
         let late = broker.exchanging();
         if late.is_some() && waited < RETURN_LIMIT {

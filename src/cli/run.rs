@@ -11,6 +11,7 @@ use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
 use super::{Status, add_eal, has_place, load, name_and_value};
 use crate::broker::{self, Broker, DRAIN_LIMIT};
+use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
 use crate::plan::plan::{Action, Output, Plan, Target, Verdict};
@@ -57,7 +58,8 @@ pub fn run(args: &Args) -> Status {
     let is_ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_ended);
     // relaxed suffices: the flag orders nothing but itself
-    if let Err(error) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
+    let handled = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    if let Err(error) = if fault::strikes("start.signals") { Err(ctrlc::Error::MultipleHandlers) } else { handled } {
         tell_line(format_args!("error: signals cannot be handled: {error}"));
         return Status::Failed;
     }
@@ -68,7 +70,15 @@ pub fn run(args: &Args) -> Status {
             return Status::Failed;
         }
     };
-    let prompt = args.interactive.then(Prompt::new);
+    let prompt = match args.interactive.then(Prompt::new).transpose() {
+        Ok(prompt) => prompt,
+        Err(error) => {
+            tell_line(format_args!(
+                "error: standard input cannot be read beside the run: {error}; raise the limit of threads (ulimit -u)"
+            ));
+            return Status::Failed;
+        }
+    };
     if let Some(prompt) = &prompt
         && !plan.actions.contains(&Action::Start)
     {
@@ -295,17 +305,20 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn new() -> Self {
+    fn new() -> std::io::Result<Self> {
         let (sender, lines) = channel();
+        if fault::strikes("start.prompt") {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         // The thread ends with its input or with the process.
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
             }
-        });
-        Self { lines, is_terminal: std::io::stdin().is_terminal() }
+        })?;
+        Ok(Self { lines, is_terminal: std::io::stdin().is_terminal() })
     }
 
     fn show(&self) {
@@ -444,6 +457,7 @@ impl StatsOut {
         let out: Option<Box<dyn Write>> = match path {
             None => None,
             Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
+            Some(_) if fault::strikes("start.statistics") => return Err(std::io::ErrorKind::PermissionDenied.into()),
             Some(path) => Some(Box::new(std::fs::File::create(path)?)),
         };
         let name = path.map_or(String::new(), |path| path.display().to_string());

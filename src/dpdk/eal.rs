@@ -2,9 +2,11 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::LcoreId;
-use super::error::{Error, take_log};
+use super::error::{self, Error, take_log};
+use super::mempool::Pool;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
@@ -81,9 +83,16 @@ impl Options {
     }
 }
 
-/// EAL, running. Ports, pools, rings and lcores are made through it and end before it.
-pub struct Eal {
-    _private: (),
+/// EAL, running. Cloning shares it, and EAL ends when the last clone goes: every owner of what lies in DPDK's memory holds one, be it
+/// a port, a pool, a ring or an lcore at work, so that none outlives EAL, in whatever order they go.
+///
+/// Mbufs hold none, and need none: as long as somebody has one its pool is not whole, and EAL does not end without all pools.
+#[derive(Clone)]
+pub struct Eal(Arc<Running>);
+
+struct Running {
+    /// Pools whose owners are gone and whose mbufs were not all back then, as a port not yet closed has some.
+    left: Mutex<Vec<Pool>>,
 }
 
 impl Eal {
@@ -115,13 +124,23 @@ impl Eal {
         pointers.push(std::ptr::null_mut());
         let argv = pointers.leak();
         // SAFETY: `argv` holds `count` NUL-terminated strings and a null, all alive for ever; EAL was not started before (STARTED).
-        let result = unsafe { dpdk_sys::rte_eal_init(count, argv.as_mut_ptr()) };
+        let result = error::or_fault("start.eal", || unsafe { dpdk_sys::rte_eal_init(count, argv.as_mut_ptr()) });
         if result < 0 {
             let error = Error::from_result("EAL", "rte_eal_init", result);
             let arguments = options.arguments()[1..].join(" ");
             return Err(error.remedy(format!("EAL was given: {arguments}")));
         }
-        Ok(Self { _private: () })
+        Ok(Self(Arc::new(Running { left: Mutex::default() })))
+    }
+
+    /// Keeps EAL to the end of the process: for who works with its memory and cannot be told to end.
+    pub fn keep(&self) {
+        std::mem::forget(self.clone());
+    }
+
+    /// Takes over a pool that somebody may still have mbufs of.
+    pub(super) fn leave(&self, pool: Pool) {
+        self.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
     }
 
     /// What EAL and the drivers logged since the last call (warnings and errors).
@@ -130,9 +149,20 @@ impl Eal {
     }
 }
 
-impl Drop for Eal {
+impl Drop for Running {
     fn drop(&mut self) {
-        // SAFETY: EAL is running; owners of ports, pools and rings are dropped before it by the broker's field order.
+        let left = std::mem::take(self.left.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(pool) = left.iter().find(|pool| pool.in_use() > 0) {
+            // whoever has these mbufs will free them: what they lie in stays to the end of the process
+            if cfg!(debug_assertions) {
+                eprintln!("dpdk: EAL is not ended: {} mbufs of a pool are held", pool.in_use());
+            }
+            return;
+        }
+        // SAFETY: all mbufs of these pools are back, and their owners are gone.
+        left.into_iter().for_each(|pool| unsafe { pool.free() });
+        // SAFETY: EAL is running, and nobody is left who could use it: owners of ports, pools, rings and lcores have a clone each, and
+        // all mbufs are in their pools.
         unsafe { dpdk_sys::rte_eal_cleanup() };
     }
 }
@@ -178,13 +208,6 @@ pub fn says_lcores(arguments: &[String]) -> bool {
         let is_long = argument.split('=').next() == Some("--lcores");
         is_long || !argument.starts_with("--") && (argument.starts_with("-l") || argument.starts_with("-c"))
     })
-}
-
-/// Memory that the kernel can give without swapping, in MiB; `None` where it does not say.
-pub fn available_mib() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?;
-    Some(kib.parse::<u64>().ok()? / 1024)
 }
 
 /// CPUs that this process may run on, ascending.

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use super::limits::Descriptors;
+use crate::fault;
+
 /// A DPDK call that failed.
 #[derive(Debug, Clone)]
 pub struct Error {
@@ -24,12 +27,10 @@ impl Error {
     /// An error from a call's result: a negative errno, or -1 with the reason in `rte_errno`.
     pub(super) fn from_result(what: impl Into<String>, call: &'static str, result: i32) -> Self {
         let errno = if result < -1 { -result } else { rte_errno() };
-        Self { what: what.into(), call, errno, reason: None, log: take_log(), remedy: None }
-    }
-
-    /// An error from a call that returned null or false and left its reason in `rte_errno`.
-    pub(super) fn from_errno(what: impl Into<String>, call: &'static str) -> Self {
-        Self::from_result(what, call, -1)
+        let mut log = take_log();
+        // what could not be opened is seldom named: pools then seem to lack memory
+        log.extend(Descriptors::now().filter(Descriptors::are_used_up).map(|descriptors| descriptors.to_string()));
+        Self { what: what.into(), call, errno, reason: None, log, remedy: None }
     }
 
     /// A refusal of Tapline's own, before the call was made.
@@ -65,6 +66,11 @@ impl std::error::Error for Error {}
 /// 0 or positive is the value, negative an error.
 pub(super) fn check(what: impl Into<String>, call: &'static str, result: i32) -> Result<i32, Error> {
     if result < 0 { Err(Error::from_result(what, call, result)) } else { Ok(result) }
+}
+
+/// What `call` gives; ENOMEM, without the call, where a test makes this place fail.
+pub(super) fn or_fault(place: &str, call: impl FnOnce() -> i32) -> i32 {
+    if fault::strikes(place) { -libc::ENOMEM } else { call() }
 }
 
 fn rte_errno() -> i32 {

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::error::{Error, check};
+use super::error::{Error, check, or_fault};
 use super::{Eal, LcoreId, SocketId};
+use crate::fault;
 
 type Outcome<T> = Arc<Mutex<Option<Result<T, String>>>>;
 
-/// A function that runs on an lcore; [`Running::join`] waits for what it returns.
+/// A function that runs on an lcore; [`Running::join`] waits for what it returns. One that is not waited for keeps EAL.
 pub struct Running<T> {
+    eal: Eal,
     lcore: LcoreId,
     outcome: Outcome<T>,
     /// The kernel's number of the thread; 0 until it has begun. worker: writes; control: reads.
@@ -35,7 +37,7 @@ pub struct CpuUse {
 /// # Errors
 /// If the lcore is not one of EAL's, or is busy.
 pub fn launch<T: Send + 'static>(
-    _eal: &Eal,
+    eal: &Eal,
     lcore: LcoreId,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Running<T>, Error> {
@@ -50,14 +52,16 @@ pub fn launch<T: Send + 'static>(
         *theirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
     });
     let argument = Box::into_raw(Box::new(job));
-    // SAFETY: `run_job` takes the box back exactly once; EAL is running (`_eal`) and refuses a bad or busy lcore.
-    let result = unsafe { dpdk_sys::rte_eal_remote_launch(Some(run_job), argument.cast(), lcore.0) };
+    let result = or_fault("start.launch", || {
+        // SAFETY: `run_job` takes the box back exactly once; EAL is running (`eal`) and refuses a bad or busy lcore.
+        unsafe { dpdk_sys::rte_eal_remote_launch(Some(run_job), argument.cast(), lcore.0) }
+    });
     if let Err(error) = check(format!("lcore {}", lcore.0), "rte_eal_remote_launch", result) {
         // SAFETY: the launch failed, so nobody else took the box.
         drop(unsafe { Box::from_raw(argument) });
         return Err(error);
     }
-    Ok(Running { lcore, outcome, thread })
+    Ok(Running { eal: eal.clone(), lcore, outcome, thread })
 }
 
 /// Whether `lcore` can be given work.
@@ -70,7 +74,7 @@ pub fn check_worker(_eal: &Eal, lcore: LcoreId) -> Result<(), Error> {
     // SAFETY: as above.
     let is_main = unsafe { dpdk_sys::rte_get_main_lcore() } == lcore.0;
     let refused = |reason: &str| Error::refused(format!("lcore {}", lcore.0), "rte_eal_remote_launch", reason);
-    match (is_enabled, is_main) {
+    match (is_enabled && !fault::strikes("start.lcore"), is_main) {
         (true, false) => Ok(()),
         (true, true) => Err(refused("it is EAL's main lcore").remedy("give the main thread another with --main-lcore")),
         (false, _) => Err(refused("EAL was started without it").remedy("name it in the EAL arguments' --lcores")),
@@ -121,6 +125,15 @@ impl<T> Running<T> {
         unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore.0) };
         let outcome = self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         outcome.unwrap_or_else(|| Err("ended without a result".to_owned()))
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        // the job has its own handle of the outcome until it is over
+        if Arc::strong_count(&self.outcome) > 1 {
+            self.eal.keep();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every pointer in these types stands for one reference that the type owns. References are made by [`MbufBurst::share`] only,
 //! taken by [`Shared::take`], and given up to the driver, to a ring, or freed: none is lost and none is used twice, whatever the
-//! caller does.
+//! caller does. None is freed after its pool: a pool whose owner goes while mbufs are out stays, and with it EAL ([`super::Eal`]).
 
 use std::marker::PhantomData;
 
@@ -56,7 +56,9 @@ impl RxStamp {
     pub fn register(_eal: &super::Eal) -> Result<Self, super::Error> {
         let (mut offset, mut flag) = (0, 0);
         // SAFETY: both are written during the call only.
-        let result = unsafe { dpdk_sys::rte_mbuf_dyn_rx_timestamp_register(&mut offset, &mut flag) };
+        let result = super::error::or_fault("start.stamps", || unsafe {
+            dpdk_sys::rte_mbuf_dyn_rx_timestamp_register(&mut offset, &mut flag)
+        });
         super::error::check("mbufs", "rte_mbuf_dyn_rx_timestamp_register", result)?;
         Ok(Self { offset: offset.unsigned_abs(), flag })
     }
@@ -1040,7 +1042,7 @@ fn bytes_of_all(mbufs: &[*mut rte_mbuf]) -> u64 {
 }
 
 /// Frees one reference to each mbuf.
-fn free_all(mbufs: &mut [*mut rte_mbuf]) {
+pub(super) fn free_all(mbufs: &mut [*mut rte_mbuf]) {
     if !mbufs.is_empty() {
         // SAFETY: callers own one reference to each and forget it.
         unsafe { dpdk_sys::rte_pktmbuf_free_bulk(mbufs.as_mut_ptr(), mbufs.len() as u32) };

@@ -3,23 +3,43 @@
 use std::ffi::CString;
 use std::sync::Arc;
 
-use super::error::Error;
+use super::error::{Error, or_fault};
+use super::limits::Descriptors;
 use super::{Eal, SocketId, raw_socket};
 
 /// Bytes of packet that one mbuf holds (DPDK's default): longer packets arrive as chains.
 pub const DATA_ROOM: u16 = 2048;
 
-/// A pool of mbufs. Freed when its last owner goes, unless mbufs are still out: then it is left to the end of the process.
+/// A pool of mbufs. Freed when its last owner goes, unless mbufs are still out: then it is left to EAL, which frees it at its end.
 pub struct Mempool {
-    raw: *mut dpdk_sys::rte_mempool,
+    pool: Pool,
     count: u32,
+    eal: Eal,
 }
+
+/// A pool as DPDK has it.
+pub(super) struct Pool(*mut dpdk_sys::rte_mempool);
 
 // SAFETY: a mempool is made for use from any lcore; per-lcore caches are indexed by the calling lcore, and the shared ring is
 // multi-producer, multi-consumer (the default ops).
-unsafe impl Send for Mempool {}
+unsafe impl Send for Pool {}
 // SAFETY: as above.
-unsafe impl Sync for Mempool {}
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// Mbufs that are with a driver, a queue or a worker.
+    pub fn in_use(&self) -> u32 {
+        // SAFETY: only `free` ends the pool, and takes this value.
+        unsafe { dpdk_sys::rte_mempool_in_use_count(self.0) }
+    }
+
+    /// # Safety
+    /// All mbufs are back, and nobody will take one.
+    pub unsafe fn free(self) {
+        // SAFETY: nothing points into the pool.
+        unsafe { dpdk_sys::rte_mempool_free(self.0) };
+    }
+}
 
 impl Mempool {
     /// Creates a pool of `count` mbufs with [`DATA_ROOM`] bytes each plus headroom.
@@ -29,28 +49,30 @@ impl Mempool {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn create(_eal: &Eal, name: &str, count: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
+    pub fn create(eal: &Eal, name: &str, count: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
         let what = format!("mempool {name}");
         let c_name =
             CString::new(name).map_err(|_| Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte"))?;
         let cache = dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE.min(count / 3);
         let room = DATA_ROOM + dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
-        // SAFETY: the name is NUL-terminated and copied; the other arguments are plain numbers that DPDK checks.
-        let raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, raw_socket(socket)) };
-        if raw.is_null() {
+        let mut raw = std::ptr::null_mut();
+        let result = or_fault("start.mempool", || {
+            // SAFETY: the name is NUL-terminated and copied; the other arguments are plain numbers that DPDK checks.
+            raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, raw_socket(socket)) };
+            if raw.is_null() { -1 } else { 0 }
+        });
+        if result < 0 {
             // SAFETY: EAL is running; it only reads what EAL was started with.
             let pages = if unsafe { dpdk_sys::rte_eal_has_hugepages() } != 0 { Pages::Huge } else { Pages::Ordinary };
             let mib = mebibytes(count, pages);
-            let error = Error::from_errno(what, "rte_pktmbuf_pool_create");
-            return Err(
-                error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or reserve more huge pages"))
-            );
+            let error = Error::from_result(what, "rte_pktmbuf_pool_create", result);
+            return Err(error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or {}", more(pages, mib))));
         }
-        Ok(Arc::new(Self { raw, count }))
+        Ok(Arc::new(Self { pool: Pool(raw), count, eal: eal.clone() }))
     }
 
     pub(super) fn raw(&self) -> *mut dpdk_sys::rte_mempool {
-        self.raw
+        self.pool.0
     }
 
     /// Mbufs in the pool, in use or not.
@@ -60,20 +82,18 @@ impl Mempool {
 
     /// Mbufs that are with a driver, a queue or a worker.
     pub fn in_use(&self) -> u32 {
-        // SAFETY: the pool is alive as long as `self`.
-        unsafe { dpdk_sys::rte_mempool_in_use_count(self.raw) }
+        self.pool.in_use()
     }
 }
 
 impl Drop for Mempool {
     fn drop(&mut self) {
-        let in_use = self.in_use();
-        if cfg!(debug_assertions) && in_use > 0 {
-            eprintln!("mempool: {in_use} mbufs were not given back");
-        }
-        if in_use == 0 {
-            // SAFETY: this is the last owner and every mbuf is back, so nothing points into the pool.
-            unsafe { dpdk_sys::rte_mempool_free(self.raw) };
+        let pool = Pool(self.pool.0);
+        if pool.in_use() == 0 {
+            // SAFETY: this is the last owner and every mbuf is back.
+            unsafe { pool.free() };
+        } else {
+            self.eal.leave(pool);
         }
     }
 }
@@ -83,6 +103,18 @@ impl Drop for Mempool {
 pub enum Pages {
     Huge,
     Ordinary,
+}
+
+/// What gives a pool of `mib` MiB the memory that it did not get. DPDK keeps a file open for each huge page.
+fn more(pages: Pages, mib: u32) -> String {
+    const PAGE_MIB: u64 = 2;
+    match (pages, Descriptors::now()) {
+        (Pages::Huge, Some(Descriptors { open, most })) if u64::from(mib) / PAGE_MIB > most.saturating_sub(open) => {
+            format!("allow more open files than {most}, one for each huge page (ulimit -n)")
+        }
+        (Pages::Huge, _) => "reserve more huge pages".to_owned(),
+        (Pages::Ordinary, _) => "give EAL more memory, as by -m".to_owned(),
+    }
 }
 
 /// Memory that `count` mbufs take, in MiB, rounded up: data, headroom, mbuf and object header. On ordinary pages no mbuf crosses

@@ -8,6 +8,7 @@ pub mod eal;
 pub mod error;
 pub mod frame;
 pub mod lcore;
+pub mod limits;
 pub mod mbuf;
 pub mod mempool;
 mod missed;

@@ -1,10 +1,10 @@
 //! Ethdev ports: attach by devargs, ask what they can do, start with queues, read link and statistics.
 
 use std::ffi::{CStr, CString};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::{Error, check};
+use super::error::{Error, check, or_fault};
 use super::mempool::{DATA_ROOM, Mempool};
 use super::missed::{self, Missed};
 use super::queue::{RxQueue, TxQueue};
@@ -28,6 +28,10 @@ struct Attached {
     interface: Option<libc::c_uint>,
     /// What the kernel loses and the driver does not say.
     missed: Missed,
+    /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
+    pools: Mutex<Vec<Arc<Mempool>>>,
+    /// Dropped last.
+    _eal: Eal,
 }
 
 /// A started port: alive as long as one of its queues is, then stopped.
@@ -164,7 +168,7 @@ impl Port {
     ///
     /// # Errors
     /// If no driver takes the device or it brings no port; with what the driver logged.
-    pub fn attach(_eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
+    pub fn attach(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
         let what = format!("port {name}");
         let c_devargs =
             CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
@@ -173,7 +177,7 @@ impl Port {
         let before = ports_of(&c_devargs);
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
-            let result = unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) };
+            let result = or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
             check(&what, "rte_dev_probe", result).map_err(|error| {
                 // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the
                 // same number
@@ -201,7 +205,8 @@ impl Port {
         let interface = kernel_interface(devargs).and_then(interface_index);
         let missed = Missed::of(devargs);
         missed.watch_sockets(&sockets_before);
-        Ok(Self(Arc::new(Attached { id, name: name.to_owned(), info, removed, interface, missed })))
+        let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
+        Ok(Self(Arc::new(Attached { id, name, info, removed, interface, missed, pools, _eal: eal })))
     }
 
     pub fn id(&self) -> EthdevId {
@@ -262,7 +267,7 @@ impl Port {
             want_link_events: 0,
         };
         // SAFETY: the config lives through the call; DPDK checks its numbers.
-        let mut result = unsafe { dpdk_sys::tl_eth_configure(id, &raw) };
+        let mut result = or_fault("start.configure", || unsafe { dpdk_sys::tl_eth_configure(id, &raw) });
         if result < 0 && config.rx_queues > 1 {
             // some drivers want another key length, or none: their own key still spreads the packets
             let plain = dpdk_sys::tl_eth_config { rss_key: std::ptr::null(), rss_key_len: 0, ..raw };
@@ -273,24 +278,30 @@ impl Port {
 
         let (mut rx_descriptors, mut tx_descriptors) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: both numbers are read and written during the call only.
-        let result = unsafe { dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors) };
+        let result = or_fault("start.queue_sizes", || unsafe {
+            dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
+        });
         check(what(), "rte_eth_dev_adjust_nb_rx_tx_desc", result)?;
         let socket = super::raw_socket(info.socket);
+        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).extend(pool.cloned());
         for queue in 0..config.rx_queues {
             let Some(pool) = pool else {
                 return Err(Error::refused(what(), "rte_eth_rx_queue_setup", "a receive queue needs a mempool"));
             };
-            // SAFETY: the pool lives as long as the `RxQueue` that is made below, which outlives the started port's use of it.
-            let result = unsafe { dpdk_sys::tl_eth_rx_queue_setup(id, queue, rx_descriptors, socket, pool.raw()) };
+            // SAFETY: the pool lives until the port is closed (`Attached::pools`).
+            let result = or_fault("start.rx_queue", || unsafe {
+                dpdk_sys::tl_eth_rx_queue_setup(id, queue, rx_descriptors, socket, pool.raw())
+            });
             check(what(), "rte_eth_rx_queue_setup", result)?;
         }
         for queue in 0..config.tx_queues {
             // SAFETY: plain numbers, checked by DPDK.
-            let result = unsafe { dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket) };
+            let result =
+                or_fault("start.tx_queue", || unsafe { dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket) });
             check(what(), "rte_eth_tx_queue_setup", result)?;
         }
         // SAFETY: the port is configured and its queues are set up.
-        check(what(), "rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
+        check(what(), "rte_eth_dev_start", or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) }))?;
         self.0.missed.watch_sockets(&sockets_before);
         self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
@@ -299,8 +310,7 @@ impl Port {
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
         }
         let started = Arc::new(Started { port: Arc::clone(&self.0) });
-        let rxqs = (0..config.rx_queues)
-            .filter_map(|queue| pool.map(|pool| RxQueue::new(Arc::clone(&started), QueueId(queue), Arc::clone(pool))));
+        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
         let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
         let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
         Ok((rxqs.collect(), txqs.collect()))
@@ -550,7 +560,7 @@ fn udp_checksum() -> u64 {
 fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
-    check(what, "rte_eth_dev_info_get", unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) })?;
+    check(what, "rte_eth_dev_info_get", or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) }))?;
     // SAFETY: the driver's name is a static string; null is checked first.
     let driver = if raw.driver.is_null() { "".into() } else { unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy() };
     // SAFETY: reads the device's NUMA node.

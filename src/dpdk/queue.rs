@@ -6,7 +6,6 @@ use std::sync::Arc;
 use dpdk_sys::rte_mbuf;
 
 use super::mbuf::{MbufBurst, bytes_of, prefetch_line};
-use super::mempool::Mempool;
 use super::port::Started;
 use super::{EthdevId, QueueId};
 
@@ -22,8 +21,6 @@ pub struct RxQueue {
     port: EthdevId,
     queue: QueueId,
     _started: Arc<Started>,
-    /// Keeps the mbufs alive that the driver holds.
-    _pool: Arc<Mempool>,
 }
 
 /// One transmit queue of a started port.
@@ -36,9 +33,9 @@ pub struct TxQueue {
 }
 
 impl RxQueue {
-    /// A queue that was set up with mbufs of `pool` on a port that was started since.
-    pub(super) fn new(started: Arc<Started>, queue: QueueId, pool: Arc<Mempool>) -> Self {
-        Self { port: started.id(), queue, _started: started, _pool: pool }
+    /// A queue that was set up on a port that was started since.
+    pub(super) fn new(started: Arc<Started>, queue: QueueId) -> Self {
+        Self { port: started.id(), queue, _started: started }
     }
 
     pub fn port(&self) -> EthdevId {

@@ -4,12 +4,15 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::error::Error;
-use super::mbuf::{MbufBurst, MbufQueue, prefetch_mbuf};
+use super::error::{Error, check, or_fault};
+use super::mbuf::{MbufBurst, MbufQueue, free_all, prefetch_mbuf};
 use super::{Eal, SocketId, raw_socket};
 use crate::datapath::burst::MAX_BURST;
 
-struct Ring(*mut dpdk_sys::rte_ring);
+struct Ring {
+    raw: *mut dpdk_sys::rte_ring,
+    _eal: Eal,
+}
 
 // SAFETY: the ring is multi-producer, or its one producer is a `SoleSender`, of which there is one, used through `&mut`; likewise
 // the one consumer is a `Receiver`.
@@ -19,9 +22,17 @@ unsafe impl Sync for Ring {}
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: the last of the sender and receiver handles is gone; the receiver emptied the ring when it was dropped, and
-        // senders are dropped before it by the broker.
-        unsafe { dpdk_sys::rte_ring_free(self.0) };
+        // what senders put in after the receiver was gone
+        let mut slots = [std::ptr::null_mut(); MAX_BURST];
+        loop {
+            // SAFETY: the last of the sender and receiver handles is gone, so nobody else takes packets out.
+            match unsafe { self.take_out(&mut slots) } {
+                0 => break,
+                count => free_all(&mut slots[..count]),
+            }
+        }
+        // SAFETY: as above, so nobody uses the ring; EAL is running (`_eal`).
+        unsafe { dpdk_sys::rte_ring_free(self.raw) };
     }
 }
 
@@ -64,16 +75,18 @@ pub fn create_sole(eal: &Eal, count: u32, socket: SocketId) -> Result<(SoleSende
     Ok((SoleSender { ring, room: 0 }, receiver))
 }
 
-fn make(_eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring>, Error> {
+fn make(eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring>, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("tapline-ring-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let c_name = CString::new(name.clone()).expect("the name has no NUL byte");
-    // SAFETY: the name is NUL-terminated and copied.
-    let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), count, raw_socket(socket), flags | RING_F_EXACT_SZ) };
-    if raw.is_null() {
-        return Err(Error::from_errno(name, "rte_ring_create"));
-    }
-    Ok(Arc::new(Ring(raw)))
+    let mut raw = std::ptr::null_mut();
+    let result = or_fault("start.ring", || {
+        // SAFETY: the name is NUL-terminated and copied.
+        raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), count, raw_socket(socket), flags | RING_F_EXACT_SZ) };
+        if raw.is_null() { -1 } else { 0 }
+    });
+    check(name, "rte_ring_create", result)?;
+    Ok(Arc::new(Ring { raw, _eal: eal.clone() }))
 }
 
 /// `RING_F_SP_ENQ` (`rte_ring_core.h`): the default enqueue is single-producer.
@@ -93,7 +106,7 @@ impl Ring {
     /// if the ring is one for a sole sender.
     unsafe fn take_in(&self, mbufs: &mut [*mut dpdk_sys::rte_mbuf]) -> usize {
         // SAFETY: the ring is alive; the rest is the caller's.
-        unsafe { dpdk_sys::tl_ring_enqueue(self.0, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
+        unsafe { dpdk_sys::tl_ring_enqueue(self.raw, mbufs.as_mut_ptr(), mbufs.len() as u32) as usize }
     }
 
     /// Fills `slots` from the ring as far as there are packets; the number.
@@ -102,7 +115,7 @@ impl Ring {
     /// Nobody else takes packets out at the same time.
     unsafe fn take_out(&self, slots: &mut [*mut dpdk_sys::rte_mbuf]) -> usize {
         // SAFETY: the ring is alive, and the caller is its only consumer; DPDK writes at most `slots.len()` pointers.
-        unsafe { dpdk_sys::tl_ring_dequeue(self.0, slots.as_mut_ptr(), slots.len() as u32) as usize }
+        unsafe { dpdk_sys::tl_ring_dequeue(self.raw, slots.as_mut_ptr(), slots.len() as u32) as usize }
     }
 }
 
@@ -144,7 +157,7 @@ impl SoleSender {
     pub fn has_room(&mut self, count: usize) -> bool {
         if self.room < count {
             // SAFETY: the ring is alive.
-            self.room = unsafe { dpdk_sys::tl_ring_room(self.ring.0) as usize };
+            self.room = unsafe { dpdk_sys::tl_ring_room(self.ring.raw) as usize };
         }
         self.room >= count
     }
@@ -209,7 +222,7 @@ impl Receiver {
     /// Packets in the ring.
     pub fn count(&self) -> usize {
         // SAFETY: the ring is alive.
-        unsafe { dpdk_sys::tl_ring_count(self.0.0) as usize }
+        unsafe { dpdk_sys::tl_ring_count(self.0.raw) as usize }
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
         filters: HashMap::new(),
         lists: HashMap::new(),
         hashes: Vec::new(),
+        groups: Vec::new(),
         edits: Vec::new(),
         random_key,
     };
@@ -193,6 +194,9 @@ pub(super) struct Resolver<'a> {
     /// Lists of `match file`, by path and what they look through.
     lists: HashMap<(String, LayerSet), Option<FilterTerm>>,
     hashes: Vec<HashSpec>,
+    /// By definition: the group of the plan that it became, unless it was refused. A rule's targets come from here, so that there is
+    /// no id of what the plan does not have.
+    groups: Vec<Option<GroupId>>,
     pub edits: Vec<EditPlan>,
     /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
     pub random_key: Option<Key>,
@@ -520,8 +524,16 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::error(port.name.span, message).label(format!("the DPDK linked here takes at most {MAX_PORTS}")));
         }
         let mut tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
-        let groups: Vec<GroupPlan> = definitions.groups.iter().filter_map(|group| self.group(group, definitions)).collect();
-        let wires: Vec<WirePlan> = definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions, &mut tools)).collect();
+        let mut groups: Vec<GroupPlan> = Vec::new();
+        for definition in &definitions.groups {
+            let group = self.group(definition, definitions);
+            self.groups.push(group.is_some().then_some(GroupId(groups.len())));
+            groups.extend(group);
+        }
+        let mut wires: Vec<WirePlan> = Vec::new();
+        for definition in &definitions.wires {
+            wires.extend(self.wire(definition, WireId(wires.len()), definitions, &mut tools));
+        }
         let (rules, sources): (Vec<_>, Vec<_>) = definitions.rules.values().map(|rule| self.rule(rule, definitions)).unzip();
         let filters = definitions.filters.entries.values().map(|(name, filter)| {
             self.filter_of(filter, definitions);
@@ -805,8 +817,8 @@ impl<'a> Resolver<'a> {
         Some(Diagnostic::error(span, message).label(label))
     }
 
-    /// A wire, whose two directions are added to `tools`.
-    fn wire(&mut self, wire: &Wire<'a>, definitions: &Definitions<'a>, tools: &mut Vec<ToolPlan>) -> Option<WirePlan> {
+    /// A wire, which is to be `id`, and whose two directions are added to `tools`.
+    fn wire(&mut self, wire: &Wire<'a>, id: WireId, definitions: &Definitions<'a>, tools: &mut Vec<ToolPlan>) -> Option<WirePlan> {
         let known = names_of(&definitions.ports, |port| port.name);
         if let Some(port) = known.iter().find(|port| port.value == wire.name.value) {
             let line = self.sources().position(port.span).line;
@@ -866,7 +878,6 @@ impl<'a> Resolver<'a> {
                 WireOption::PropagateLink(is_on) => plan.propagates_link = is_on,
             }
         }
-        let id = definitions.wires.iter().position(|other| std::ptr::eq(other.name, wire.name)).unwrap_or_default();
         for (direction, to) in [("a-to-b", b), ("b-to-a", a)] {
             tools.push(ToolPlan {
                 name: format!("{}:{direction}", wire.name.value),
@@ -878,7 +889,7 @@ impl<'a> Resolver<'a> {
                 thresholds: None,
                 shape: None,
                 alarm: None,
-                wire: Some(WireId(id)),
+                wire: Some(id),
                 health: HealthSpec::LOCAL,
                 heartbeat: None,
                 echo: None,
@@ -1240,20 +1251,21 @@ impl<'a> Resolver<'a> {
         let groups = names_of(&definitions.groups, |group| group.name);
         let mut targets = Vec::new();
         for (place, name) in names.iter().enumerate() {
-            let target = match tools.iter().position(|tool| tool.value == name.value) {
-                Some(index) => Some(Target::Tool(ToolId(index))),
-                None => groups.iter().position(|group| group.value == name.value).map(|index| Target::Group(GroupId(index))),
-            };
+            let tool = tools.iter().position(|tool| tool.value == name.value);
+            let group = groups.iter().position(|group| group.value == name.value);
             let file = &self.parsed.file;
             let is_excused = file.is_excused(NameKind::Tool, &name.value) || file.is_excused(NameKind::Group, &name.value);
-            if target.is_none() && !is_excused {
+            if tool.or(group).is_none() && !is_excused {
                 let known: Vec<&Name> = tools.iter().chain(&groups).copied().collect();
                 self.unknown("tool", "a tool or group", &name.value, name.span, &known);
             }
             if names[..place].iter().any(|other| other.value == name.value) {
                 self.error(Diagnostic::error(name.span, format!("`{}` is named twice", name.value)));
             }
-            targets.extend(target);
+            targets.extend(match tool {
+                Some(tool) => Some(Target::Tool(ToolId(tool))),
+                None => group.and_then(|group| *self.groups.get(group)?).map(Target::Group),
+            });
         }
         targets
     }
