@@ -89,6 +89,8 @@ impl Target {
 struct Round {
     packets: u64,
     bytes: u64,
+    /// Of those, bytes that no reader of captures would take.
+    cut_bytes: u64,
 }
 
 impl Recorder {
@@ -209,7 +211,8 @@ impl Scribe {
                 rest = REST;
                 if !self.count(|counters, tool| {
                     counters.tools[tool].sent.add(round.packets);
-                    counters.tools[tool].sent_bytes.add(round.bytes);
+                    counters.tools[tool].sent_bytes.add(round.bytes - round.cut_bytes);
+                    counters.tools[tool].cut_bytes.add(round.cut_bytes);
                 }) {
                     return Ok(());
                 }
@@ -234,7 +237,7 @@ impl Scribe {
                     None => {
                         round.packets += batch.notes.len() as u64;
                         round.bytes += batch.packets.bytes();
-                        write_batch(&batch, &self.interfaces, &mut self.linear, writer)
+                        write_batch(&batch, &self.interfaces, &mut self.linear, writer, &mut round.cut_bytes)
                     }
                     Some(order) => {
                         take_in(&mut batch, order, &mut self.leaving, &self.counters.tools[self.tool]);
@@ -255,7 +258,7 @@ impl Scribe {
             round.packets += self.leaving.len() as u64;
             for (packet, note) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
-                packet.view(&mut self.linear, |bytes| writer.write(&written(&note, bytes, &self.interfaces)))?;
+                packet.view(&mut self.linear, |bytes| write(&note, bytes, &self.interfaces, writer, &mut round.cut_bytes))?;
             }
         }
         Ok(has_batches)
@@ -299,8 +302,20 @@ fn write_batch<W: Write>(
     interfaces: &[Option<InterfaceId>],
     linear: &mut Linear,
     writer: &mut Writer<W>,
+    cut_bytes: &mut u64,
 ) -> io::Result<()> {
-    batch.packets.view(linear, |index, bytes| writer.write(&written(&batch.notes[index], bytes, interfaces)))
+    batch.packets.view(linear, |index, bytes| write(&batch.notes[index], bytes, interfaces, writer, cut_bytes))
+}
+
+fn write<W: Write>(
+    note: &Note,
+    bytes: &[u8],
+    interfaces: &[Option<InterfaceId>],
+    writer: &mut Writer<W>,
+    cut_bytes: &mut u64,
+) -> io::Result<()> {
+    *cut_bytes += writer.write(&written(note, bytes, interfaces))? as u64;
+    Ok(())
 }
 
 /// What the file has of a packet.
