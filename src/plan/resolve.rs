@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use crate::lang::ast::{
     self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
 };
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::lang::file::read_regular;
 use crate::lang::source::{Sources, Span, Spanned};
 use crate::lang::suggest::nearest;
 
@@ -1379,9 +1381,14 @@ const MOST_QUEUE: u64 = 1 << 20;
 /// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
 const MOST_INNER_PREFIXES: usize = 4096;
 
+/// Bytes of a list: room for 3 million prefixes of IPv4.
+const MOST_LIST_BYTES: u64 = 64 << 20;
+
 /// Reads the file of `match file`.
 fn read_list(path: &str, through: LayerSet) -> Result<FilterTerm, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+    let read = read_regular(Path::new(path), MOST_LIST_BYTES);
+    let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+    let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;
     let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let entry = line.split('#').next().unwrap_or("").trim();
