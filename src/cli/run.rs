@@ -52,7 +52,8 @@ const TICK: Duration = Duration::from_millis(5);
 const CHANGE_TICK: Duration = Duration::from_micros(500);
 
 pub fn run(args: &Args) -> Status {
-    let Some((parsed, mut plan)) = load(&args.file, &args.sets) else { return Status::Refused };
+    let outputs = args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
+    let Some((parsed, mut plan)) = load(&args.file, &args.sets, outputs.collect()) else { return Status::Refused };
     let mut pipeline = Pipeline::new(parsed);
     let is_ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_ended);

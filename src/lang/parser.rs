@@ -111,7 +111,7 @@ pub fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
     parser.typed("prompt", text);
-    parser.finish(Unused::Ignored)
+    Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
 
 struct Parser {
@@ -151,7 +151,13 @@ impl Parser {
             }
         }
         self.diagnostics.sort(&self.sources);
-        Parsed { sources: self.sources, file: self.file, diagnostics: self.diagnostics, variables: self.variables }
+        Parsed {
+            sources: self.sources,
+            file: self.file,
+            diagnostics: self.diagnostics,
+            variables: self.variables,
+            outputs: Vec::new(),
+        }
     }
 
     /// Reads what a file holds.

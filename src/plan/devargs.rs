@@ -51,6 +51,27 @@ pub fn copies_packets(devargs: &str) -> bool {
     COPYING.iter().any(|driver| device(devargs).starts_with(driver))
 }
 
+/// A file that a device's arguments name.
+pub struct DeviceFile<'a> {
+    /// The whole argument.
+    pub argument: &'a str,
+    pub path: &'a str,
+    pub is_written: bool,
+}
+
+/// The files that a device reads and writes, in the order of its arguments.
+pub fn device_files(devargs: &str) -> impl Iterator<Item = DeviceFile<'_>> {
+    let files = arguments(devargs, &[("net_pcap", &["rx_pcap", "tx_pcap"]), ("net_af_xdp", &["xdp_prog"])]);
+    files.map(|(argument, path)| DeviceFile { argument, path, is_written: argument.starts_with("tx_pcap=") })
+}
+
+/// Of a device's arguments, each with its value, those that `of_drivers` has for its driver.
+fn arguments<'a>(devargs: &'a str, of_drivers: &'static [(&str, &[&str])]) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    let names = of_drivers.iter().find(|(driver, _)| device(devargs).starts_with(driver)).map_or(&[][..], |(_, names)| *names);
+    let arguments = devargs.split(',').skip(1).filter_map(|argument| Some((argument, argument.split_once('=')?)));
+    arguments.filter(|(_, (name, _))| names.contains(name)).map(|(argument, (_, value))| (argument, value))
+}
+
 /// Packets that a device keeps in mbufs of its port's pool: net_pcap those of its files, where it gives them over and over.
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
@@ -60,8 +81,8 @@ pub(super) fn resident_packets(devargs: &str) -> u32 {
     if !device(devargs).starts_with("net_pcap") || !is_infinite {
         return 0;
     }
-    let files = devargs.split(',').filter_map(|argument| argument.strip_prefix("rx_pcap="));
-    files.map(|file| packets_in(Path::new(file))).fold(0, u32::saturating_add)
+    let files = device_files(devargs).filter(|file| !file.is_written);
+    files.map(|file| packets_in(Path::new(file.path))).fold(0, u32::saturating_add)
 }
 
 /// What the driver cannot read it refuses by itself.
@@ -106,7 +127,7 @@ pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{oversized_packets, unknown_arguments};
+    use super::{device_files, oversized_packets, unknown_arguments};
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
@@ -116,6 +137,15 @@ mod tests {
         for devargs in ["net_null0,size=2049", "vdev:net_null0,size=65535", "net_null0,size=64,size=-1", "net_null0,size=0x1000"] {
             assert!(oversized_packets(devargs).is_some(), "{devargs}");
         }
+    }
+
+    #[test]
+    fn files_of_devices_are_found_in_their_order() {
+        let files = |devargs| device_files(devargs).map(|file| (file.path, file.is_written)).collect::<Vec<_>>();
+        assert_eq!(files("net_pcap0,tx_pcap=a,rx_pcap=b=c,iface=d,tx_pcap=a"), [("a", true), ("b=c", false), ("a", true)]);
+        assert_eq!(files("vdev:net_pcap0,rx_pcap=a"), [("a", false)]);
+        assert_eq!(files("net_af_xdp0,iface=a,xdp_prog=b.o"), [("b.o", false)]);
+        assert_eq!(files("net_null0,tx_pcap=a"), []);
     }
 
     #[test]

@@ -117,7 +117,15 @@ pub(super) struct Definitions<'a> {
     actions: Vec<Action>,
 }
 
-impl Definitions<'_> {
+impl<'a> Definitions<'a> {
+    pub(super) fn named_filters(&self) -> impl Iterator<Item = (&'a Name, &'a ast::Filter)> {
+        self.filters.entries.values().copied()
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule<'a>> {
+        self.rules.values()
+    }
+
     /// The wire that has a port for a side.
     pub(super) fn wire_of(&self, port: &str) -> Option<&str> {
         let wire = self.wires.iter().find(|wire| wire.sides.iter().any(|side| side.value == port));
@@ -163,8 +171,8 @@ pub(super) struct Port<'a> {
 }
 
 pub(super) struct Tool<'a> {
-    name: &'a Name,
-    target: &'a Spanned<ToolTarget>,
+    pub name: &'a Name,
+    pub target: &'a Spanned<ToolTarget>,
     pub options: Vec<&'a Spanned<ToolOption>>,
     is_drained: bool,
 }
@@ -181,13 +189,13 @@ pub(super) struct Wire<'a> {
 }
 
 pub(super) struct Rule<'a> {
-    priority: &'a Spanned<u32>,
-    clauses: Vec<&'a Spanned<RuleClause>>,
+    pub priority: &'a Spanned<u32>,
+    pub clauses: Vec<&'a Spanned<RuleClause>>,
     is_enabled: bool,
 }
 
 pub(super) struct Resolver<'a> {
-    parsed: &'a Parsed,
+    pub parsed: &'a Parsed,
     diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
@@ -542,6 +550,7 @@ impl<'a> Resolver<'a> {
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
         };
+        self.check_files(definitions);
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
         Resolved { plan, rules: sources }
@@ -693,15 +702,6 @@ impl<'a> Resolver<'a> {
             }
             ToolTarget::Discard => Output::Discard,
             ToolTarget::Capture(path) => {
-                let twin = definitions
-                    .tools
-                    .iter()
-                    .take_while(|other| other.name.span != tool.name.span)
-                    .find(|other| matches!(&other.target.value, ToolTarget::Capture(other) if other.value == path.value));
-                if let Some(twin) = twin {
-                    let message = format!("`{}` is written by tool `{}` already", path.value, twin.name.value);
-                    self.error(Diagnostic::error(path.span, message).label("expected a file of its own"));
-                }
                 capture = Some(path.value.clone().into());
                 Output::Capture
             }
