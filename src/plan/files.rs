@@ -229,7 +229,7 @@ impl Table {
 }
 
 /// Where `argument` stands in what is left of a device's words, of which what is behind it is left then.
-fn part_of(rest: &mut Span, argument: &str, sources: &Sources) -> Option<Span> {
+pub(super) fn part_of(rest: &mut Span, argument: &str, sources: &Sources) -> Option<Span> {
     let start = rest.start + sources.text(*rest).find(argument)?;
     let end = start + argument.len();
     rest.start = end;

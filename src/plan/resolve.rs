@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::devargs::{oversized_packets, resident_packets};
+use super::devargs::{foreign_frames, oversized_packets, resident_packets};
+use super::files::part_of;
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
     ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
@@ -602,6 +603,13 @@ impl<'a> Resolver<'a> {
         if let Some(message) = oversized_packets(&devargs) {
             let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
             self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
+        if replay.is_none()
+            && let Some(foreign) = foreign_frames(&devargs)
+        {
+            let mut whole = port.device.span;
+            let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
+            self.error(Diagnostic::error(span, foreign.message).label(foreign.reason));
         }
         let mut plan = PortPlan {
             name: port.name.value.clone(),
