@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::outputs::Locked;
 use super::written::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use crate::datapath::order::Order;
@@ -71,7 +72,11 @@ enum Target {
 }
 
 impl Target {
-    fn at(path: &Path) -> io::Result<Self> {
+    /// What a capture is written to: a regular file, which is locked, or what else is at `path`.
+    fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
+        if let Some(locked) = locked {
+            return locked.begin().map(Target::Open);
+        }
         let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         if is_pipe { Ok(Target::Pipe(path.to_owned())) } else { File::create(path).map(Target::Open) }
     }
@@ -94,15 +99,21 @@ struct Round {
 }
 
 impl Recorder {
-    /// Creates a tool's file and starts its writer. `counters` is written by capture writers alone.
+    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer. `counters` is written by capture writers alone.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn start(plan: &Plan, tool: ToolId, belts: Vec<Arc<Belt>>, counters: Arc<WorkerCounters>) -> Result<Self, Error> {
+    pub fn start(
+        plan: &Plan,
+        tool: ToolId,
+        locked: Option<Locked>,
+        belts: Vec<Arc<Belt>>,
+        counters: Arc<WorkerCounters>,
+    ) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool.0];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
-        let target = Target::at(&path).map_err(refused)?;
+        let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool);
         if plan.settings.is_changeable {
             let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);

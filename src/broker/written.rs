@@ -90,7 +90,7 @@ impl Written {
 }
 
 /// The paths that net_pcap writes to.
-fn paths(devargs: &str) -> impl Iterator<Item = &str> {
+pub(super) fn paths(devargs: &str) -> impl Iterator<Item = &str> {
     device_files(devargs).filter(|file| file.is_written).map(|file| file.path)
 }
 

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 
 use super::UsageError;
 use super::output::{tell, tell_line};
+use crate::broker::outputs::Locked;
 use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
@@ -383,7 +384,12 @@ impl Output<'_> {
         if let Some(stdout) = stdout {
             return Ok(Box::new(stdout));
         }
-        Ok(Box::new(File::create(path).with_context(|| path.display().to_string())?))
+        let file = match Locked::take(path) {
+            Ok(Some(locked)) => locked.begin(),
+            Ok(None) => File::create(path),
+            Err(error) => Err(error),
+        };
+        Ok(Box::new(file.with_context(|| path.display().to_string())?))
     }
 
     fn write(&mut self, burst: &Burst<'_>, selection: Selection) -> Result<()> {
