@@ -7,6 +7,7 @@ pub mod guards;
 pub mod health;
 pub mod neighbours;
 pub mod next_hop;
+pub mod outputs;
 pub mod placement;
 pub mod probe;
 pub mod recorder;
@@ -40,6 +41,7 @@ use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use health::Observation;
 use neighbours::Neighbours;
+use outputs::Outputs;
 use recorder::Recorder;
 use reload::{Fixed, Retiring};
 use start::Press;
@@ -102,6 +104,7 @@ pub struct Broker {
     secret: Secret,
     /// What was decided at start that the user may want to know.
     notes: Vec<String>,
+    outputs: Outputs,
 }
 
 /// A worker on its lcore.

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::outputs::Locked;
 use super::written::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use crate::datapath::order::Order;
@@ -72,9 +73,13 @@ enum Target {
 }
 
 impl Target {
-    fn at(path: &Path) -> io::Result<Self> {
+    /// What a capture is written to: a regular file, which is locked, or what else is at `path`.
+    fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
         if fault::strikes("start.capture") {
             return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if let Some(locked) = locked {
+            return locked.begin().map(Target::Open);
         }
         let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         if is_pipe { Ok(Target::Pipe(path.to_owned())) } else { File::create(path).map(Target::Open) }
@@ -93,18 +98,26 @@ impl Target {
 struct Round {
     packets: u64,
     bytes: u64,
+    /// Of those, bytes that no reader of captures would take.
+    cut_bytes: u64,
 }
 
 impl Recorder {
-    /// Creates a tool's file and starts its writer. `counters` is written by capture writers alone.
+    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer. `counters` is written by capture writers alone.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn start(plan: &Plan, tool: ToolId, belts: Vec<Arc<Belt>>, counters: Arc<WorkerCounters>) -> Result<Self, Error> {
+    pub fn start(
+        plan: &Plan,
+        tool: ToolId,
+        locked: Option<Locked>,
+        belts: Vec<Arc<Belt>>,
+        counters: Arc<WorkerCounters>,
+    ) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool.0];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
-        let target = Target::at(&path).map_err(refused)?;
+        let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool);
         if plan.settings.is_changeable {
             let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);
@@ -219,7 +232,8 @@ impl Scribe {
                 rest = REST;
                 if !self.count(|counters, tool| {
                     counters.tools[tool].sent.add(round.packets);
-                    counters.tools[tool].sent_bytes.add(round.bytes);
+                    counters.tools[tool].sent_bytes.add(round.bytes - round.cut_bytes);
+                    counters.tools[tool].cut_bytes.add(round.cut_bytes);
                 }) {
                     return Ok(());
                 }
@@ -244,7 +258,7 @@ impl Scribe {
                     None => {
                         round.packets += batch.notes.len() as u64;
                         round.bytes += batch.packets.bytes();
-                        write_batch(&batch, &self.interfaces, &mut self.linear, writer)
+                        write_batch(&batch, &self.interfaces, &mut self.linear, writer, &mut round.cut_bytes)
                     }
                     Some(order) => {
                         take_in(&mut batch, order, &mut self.leaving, &self.counters.tools[self.tool]);
@@ -265,7 +279,7 @@ impl Scribe {
             round.packets += self.leaving.len() as u64;
             for (packet, note) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
-                packet.view(&mut self.linear, |bytes| writer.write(&written(&note, bytes, &self.interfaces)))?;
+                packet.view(&mut self.linear, |bytes| write(&note, bytes, &self.interfaces, writer, &mut round.cut_bytes))?;
             }
         }
         Ok(has_batches)
@@ -309,8 +323,20 @@ fn write_batch<W: Write>(
     interfaces: &[Option<InterfaceId>],
     linear: &mut Linear,
     writer: &mut Writer<W>,
+    cut_bytes: &mut u64,
 ) -> io::Result<()> {
-    batch.packets.view(linear, |index, bytes| writer.write(&written(&batch.notes[index], bytes, interfaces)))
+    batch.packets.view(linear, |index, bytes| write(&batch.notes[index], bytes, interfaces, writer, cut_bytes))
+}
+
+fn write<W: Write>(
+    note: &Note,
+    bytes: &[u8],
+    interfaces: &[Option<InterfaceId>],
+    writer: &mut Writer<W>,
+    cut_bytes: &mut u64,
+) -> io::Result<()> {
+    *cut_bytes += writer.write(&written(note, bytes, interfaces))? as u64;
+    Ok(())
 }
 
 /// What the file has of a packet.

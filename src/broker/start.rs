@@ -11,6 +11,7 @@ use super::device::Device;
 use super::echo::Echo;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
 use super::next_hop::{Responder, TunnelAddress};
+use super::outputs::Outputs;
 use super::placement::{Crew, device_node, place};
 use super::probe::Prober;
 use super::recorder::Recorder;
@@ -80,6 +81,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let crew = placement.crew;
     let workers = crew.lcores.len();
     check_tables(&plan, crew.work.len())?;
+    // before drivers empty theirs
+    let mut outputs = Outputs::take(&plan)?;
     let memory = choose_memory(&plan, &mut notes)?;
     check_mounts(memory)?;
     check_descriptors(workers)?;
@@ -99,6 +102,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     notes.extend(placement.notes);
 
     let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
+    outputs.keep_drivers();
     let (mut started, mut clocks) = (Vec::new(), Clocks::new(plan.settings.clock));
     let mut pools = Pools { devices: &ports, shared: Vec::new() };
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
@@ -166,6 +170,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         press,
         secret,
         notes,
+        outputs,
     };
     let flow_hash = KeyedHash::new(&broker.secret);
     panics::listen();
@@ -244,7 +249,8 @@ fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) ->
     let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len()));
     broker.counters.push(Arc::clone(&counters));
     for (tool, belts) in belts {
-        broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
+        let locked = broker.outputs.capture(tool);
+        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(&counters))?);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::dpdk::port::DriverStats;
+use crate::plan::devargs::device_files;
 use crate::plan::plan::PortPlan;
 
 /// Bytes of a pcap file before its first packet, and before each packet.
@@ -89,9 +90,8 @@ impl Written {
 }
 
 /// The paths that net_pcap writes to.
-fn paths(devargs: &str) -> impl Iterator<Item = &str> {
-    let paths = devargs.split(',').filter_map(|argument| argument.strip_prefix("tx_pcap="));
-    paths.filter(move |_| devargs.starts_with("net_pcap"))
+pub(super) fn paths(devargs: &str) -> impl Iterator<Item = &str> {
+    device_files(devargs).filter(|file| file.is_written).map(|file| file.path)
 }
 
 /// A warning where net_pcap writes to a pipe, whose reader may go without anyone hearing of it.

@@ -25,6 +25,9 @@ pub use error::{Error, ErrorKind};
 pub use reader::{Burst, FileHeader, Reader, Record};
 pub use writer::{Packet, Writer};
 
+/// The most bytes of one packet that readers take, but of some link types: libpcap's `MAXIMUM_SNAPLEN`.
+const MAX_CAPTURED_LEN: u32 = 262_144;
+
 /// What kind of frame a packet's bytes begin with, as capture files number it.
 /// # Source
 /// <https://www.tcpdump.org/linktypes.html>
@@ -56,7 +59,7 @@ impl LinkType {
             231 => 128 << 20, // D-Bus messages
             249 => 1 << 20,   // USBPcap
             279 => 8 << 20,   // Elektrobit high-speed capture and replay
-            _ => 262_144,
+            _ => MAX_CAPTURED_LEN,
         }
     }
 }

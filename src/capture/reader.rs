@@ -630,6 +630,10 @@ fn packet_entry(block: &[u8], block_type: u32, order: ByteOrder, at: usize, inte
         let ticks = u64::from(order.u32(block, 12)) << 32 | u64::from(order.u32(block, 16));
         (described.clock.time_ns(ticks), order.u32(block, 20), order.u32(block, 24))
     };
+    let limit = described.link_type.max_captured_len();
+    if captured_len > limit {
+        return Err(ErrorKind::CapturedLen { captured_len, limit });
+    }
     if captured_len as usize > room {
         return Err(ErrorKind::PacketOutsideBlock { captured_len, room: room as u32 });
     }

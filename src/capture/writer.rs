@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::bytes::ByteOrder;
 use super::reader::{Burst, FileHeader};
-use super::{Interface, InterfaceId, LinkType, pcap, pcapng};
+use super::{Interface, InterfaceId, LinkType, MAX_CAPTURED_LEN, pcap, pcapng};
 use crate::datapath::burst::Selection;
 
 /// Bytes of one write. Writes end at multiples of it, so that a file's pages are filled whole.
@@ -29,8 +29,8 @@ pub struct Packet<'a> {
 pub struct Writer<W> {
     buffer: Gather<W>,
     layout: Layout,
-    /// Interfaces described so far.
-    interfaces: u32,
+    /// By interface described so far: the most bytes of a packet that readers take.
+    most_bytes: Vec<u32>,
     /// Reused for building blocks.
     block: Vec<u8>,
 }
@@ -54,7 +54,9 @@ impl<W: Write> Writer<W> {
         buffer.put(&[0; 8])?;
         buffer.put(&order.put_u32(if snaplen == 0 { link_type.max_captured_len() } else { snaplen }))?;
         buffer.put(&order.put_u32(link_type.0))?;
-        Ok(Self::with(buffer, Layout::Pcap { order, is_ns }))
+        let mut writer = Self::with(buffer, Layout::Pcap { order, is_ns });
+        writer.most_bytes.push(link_type.max_captured_len());
+        Ok(writer)
     }
 
     /// Begins a pcapng file, with one section; interfaces are added before their packets.
@@ -74,47 +76,55 @@ impl<W: Write> Writer<W> {
     /// Begins a copy of a file with header `input`, in its format, for [`Writer::carry`].
     pub fn carrying(out: W, input: &FileHeader) -> io::Result<Self> {
         let mut buffer = Gather::new(out);
-        let layout = match input.pcap() {
-            Some(header) => {
-                buffer.put(&header.raw)?;
-                Layout::Pcap { order: header.order, is_ns: header.is_ns }
-            }
-            None => Layout::Pcapng { order: ByteOrder::NATIVE },
+        let Some(header) = input.pcap() else {
+            return Ok(Self::with(buffer, Layout::Pcapng { order: ByteOrder::NATIVE }));
         };
-        Ok(Self::with(buffer, layout))
+        buffer.put(&header.raw)?;
+        let mut writer = Self::with(buffer, Layout::Pcap { order: header.order, is_ns: header.is_ns });
+        writer.most_bytes.push(header.max_captured_len);
+        Ok(writer)
     }
 
     fn with(buffer: Gather<W>, layout: Layout) -> Self {
-        Self { buffer, layout, interfaces: 0, block: Vec::new() }
+        Self { buffer, layout, most_bytes: Vec::new(), block: Vec::new() }
     }
 
     /// Describes a further interface; its packets follow with nanosecond times. A pcap file describes its one interface in its
     /// header.
     pub fn add_interface(&mut self, interface: &Interface) -> io::Result<InterfaceId> {
-        let id = InterfaceId(self.interfaces);
-        self.interfaces += 1;
-        if let Layout::Pcapng { order } = self.layout {
-            self.block.clear();
-            let link_type =
-                u16::try_from(interface.link_type.0).map_err(|_| invalid("the link type does not fit pcapng's 16 bits"))?;
-            self.block.extend_from_slice(&order.put_u16(link_type));
-            self.block.extend_from_slice(&[0; 2]);
-            self.block.extend_from_slice(&order.put_u32(interface.snaplen));
-            if let Some(name) = &interface.name {
-                self.put_option(pcapng::IF_NAME, name.as_bytes());
-            }
-            self.put_option(pcapng::IF_TSRESOL, &[9]);
-            self.end_options();
-            self.put_block(pcapng::INTERFACE_DESCRIPTION)?;
+        let Layout::Pcapng { order } = self.layout else { return Ok(InterfaceId(0)) };
+        let id = InterfaceId(self.most_bytes.len() as u32);
+        self.most_bytes.push(interface.link_type.max_captured_len());
+        self.block.clear();
+        let link_type = u16::try_from(interface.link_type.0).map_err(|_| invalid("the link type does not fit pcapng's 16 bits"))?;
+        self.block.extend_from_slice(&order.put_u16(link_type));
+        self.block.extend_from_slice(&[0; 2]);
+        self.block.extend_from_slice(&order.put_u32(interface.snaplen));
+        if let Some(name) = &interface.name {
+            self.put_option(pcapng::IF_NAME, name.as_bytes());
         }
+        self.put_option(pcapng::IF_TSRESOL, &[9]);
+        self.end_options();
+        self.put_block(pcapng::INTERFACE_DESCRIPTION)?;
         Ok(id)
     }
 
-    /// Writes a packet. In a microsecond pcap its time is cut to microseconds.
+    /// Writes a packet, and gives how many of its bytes were left out: what is longer than readers take is cut, since they would read
+    /// nothing of the file from there on. In a microsecond pcap its time is cut to microseconds.
     /// # Errors
-    /// Besides those of `out`: the time is beyond what the format holds (pcap: the year 2106), or the packet has 4 GiB or more.
-    pub fn write(&mut self, packet: &Packet<'_>) -> io::Result<()> {
-        let captured_len = u32::try_from(packet.bytes.len()).map_err(|_| invalid("a packet has 4 GiB or more"))?;
+    /// Besides those of `out`: the time is beyond what the format holds (pcap: the year 2106).
+    /// # Source
+    /// `MAXIMUM_SNAPLEN` of libpcap and `WTAP_MAX_PACKET_SIZE_STANDARD` of Wireshark, which are the same.
+    pub fn write(&mut self, packet: &Packet<'_>) -> io::Result<usize> {
+        debug_assert!((packet.interface.0 as usize) < self.most_bytes.len());
+        let most_bytes = self.most_bytes.get(packet.interface.0 as usize).copied().unwrap_or(MAX_CAPTURED_LEN);
+        let kept = packet.bytes.len().min(most_bytes as usize);
+        self.write_whole(&Packet { bytes: &packet.bytes[..kept], ..*packet }, kept as u32)?;
+        Ok(packet.bytes.len() - kept)
+    }
+
+    #[inline(always)]
+    fn write_whole(&mut self, packet: &Packet<'_>, captured_len: u32) -> io::Result<()> {
         match self.layout {
             Layout::Pcap { order, is_ns } => {
                 let (seconds, ns) = (packet.time_ns / 1_000_000_000, (packet.time_ns % 1_000_000_000) as u32);
@@ -133,7 +143,6 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_enhanced_packet(&mut self, order: ByteOrder, packet: &Packet<'_>, captured_len: u32) -> io::Result<()> {
-        debug_assert!(packet.interface.0 < self.interfaces);
         self.block.clear();
         for comment in packet.comments {
             self.put_option(pcapng::OPT_COMMENT, comment.as_bytes());

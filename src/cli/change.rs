@@ -60,7 +60,7 @@ impl Pipeline {
     /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
     pub fn read(&mut self, line: &[u8]) -> Result<Typed, String> {
         let mut change = self.read_freely(line)?;
-        let Parsed { file, diagnostics, sources, variables } = &mut change.typed;
+        let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
         if !is_change {
             Arc::make_mut(&mut self.0).variables = variables.clone();

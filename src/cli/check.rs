@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match load(&args.file, &args.sets) {
+    match load(&args.file, &args.sets, Vec::new()) {
         Some((parsed, mut plan)) => {
             add_eal(&mut plan, args.eal.as_deref());
             if !has_place(&parsed, &plan) {

@@ -7,7 +7,6 @@
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use clap::ValueEnum;
 
 use super::UsageError;
 use super::output::{tell, tell_line};
+use crate::broker::outputs::Locked;
 use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::burst::{MAX_BURST, Selection};
@@ -25,6 +25,7 @@ use crate::datapath::flows::Flows;
 use crate::dpdk::Frame;
 use crate::filter::compile_for;
 use crate::headers::layer::LayerSet;
+use crate::plan::files::Target;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let context = || shown(&args.input, "standard input");
     let selector = || Selector::new(expression.clone(), through);
     let sink = |header| Selected {
-        output: Output { args, header, input: (metadata.dev(), metadata.ino()), open: None },
+        output: Output { args, header, input: Target::of_open(&metadata), open: None },
         progress: Progress::new(args, metadata.len()),
         is_live: !metadata.is_file(),
         flushed_at: None,
@@ -308,8 +309,8 @@ impl Sink for Selected<'_> {
 struct Output<'a> {
     args: &'a Args,
     header: FileHeader,
-    /// Device and inode of the file that is read.
-    input: (u64, u64),
+    /// The file that is read, if it is one.
+    input: Option<Target>,
     open: Option<OpenOutput>,
 }
 
@@ -369,16 +370,26 @@ impl Output<'_> {
 
     fn create(&self) -> Result<Box<dyn Write + Send>> {
         let path = &self.args.output;
-        if path == Path::new("-") {
-            // Not `io::stdout()`, which looks for line ends.
-            let stdout = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
-            return Ok(Box::new(File::from(stdout)));
+        let stdout = (path == Path::new("-")).then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
+        let stdout = stdout.transpose().context("standard output")?;
+        let target = match &stdout {
+            Some(stdout) => Target::of_open(&stdout.metadata().context("standard output")?),
+            None => Target::of(path),
+        };
+        if target.is_some() && target == self.input {
+            let name = shown(path, "standard output");
+            return Err(UsageError(format!("{name}: is the file that is read; name another with -w")).into());
         }
-        let is_input = std::fs::metadata(path).is_ok_and(|output| output.is_file() && self.input == (output.dev(), output.ino()));
-        if is_input {
-            return Err(UsageError(format!("{}: is the file that is read; name another with -w", path.display())).into());
+        // Not `io::stdout()`, which looks for line ends.
+        if let Some(stdout) = stdout {
+            return Ok(Box::new(stdout));
         }
-        Ok(Box::new(File::create(path).with_context(|| path.display().to_string())?))
+        let file = match Locked::take(path) {
+            Ok(Some(locked)) => locked.begin(),
+            Ok(None) => File::create(path),
+            Err(error) => Err(error),
+        };
+        Ok(Box::new(file.with_context(|| path.display().to_string())?))
     }
 
     fn write(&mut self, burst: &Burst<'_>, selection: Selection) -> Result<()> {

@@ -10,7 +10,7 @@ pub mod output;
 pub mod run;
 pub mod version;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::broker::placement::{Culprit, Misplaced, place};
 use crate::lang::ast::{Command, PortOption, Setting};
@@ -43,9 +43,9 @@ pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads and plans a pipeline file; warnings, or all errors, go to standard error.
-fn load(path: &Path, sets: &[(String, String)]) -> Option<(Parsed, Plan)> {
-    let mut parsed = lang::load(path, sets);
+/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written.
+fn load(path: &Path, sets: &[(String, String)], outputs: Vec<(&'static str, PathBuf)>) -> Option<(Parsed, Plan)> {
+    let mut parsed = Parsed { outputs, ..lang::load(path, sets) };
     let plan = plan_of(&mut parsed)?;
     Some((parsed, plan))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
 use super::{Status, add_eal, has_place, load, name_and_value};
+use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT};
 use crate::fault;
 use crate::lang;
@@ -53,7 +54,8 @@ const TICK: Duration = Duration::from_millis(5);
 const CHANGE_TICK: Duration = Duration::from_micros(500);
 
 pub fn run(args: &Args) -> Status {
-    let Some((parsed, mut plan)) = load(&args.file, &args.sets) else { return Status::Refused };
+    let outputs = args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
+    let Some((parsed, mut plan)) = load(&args.file, &args.sets, outputs.collect()) else { return Status::Refused };
     let mut pipeline = Pipeline::new(parsed);
     let is_ended = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_ended);
@@ -63,12 +65,13 @@ pub fn run(args: &Args) -> Status {
         tell_line(format_args!("error: signals cannot be handled: {error}"));
         return Status::Failed;
     }
+    let no_stats = |error: std::io::Error| {
+        tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
+        Status::Failed
+    };
     let mut stats = match StatsOut::open(args.stats.as_deref()) {
         Ok(stats) => stats,
-        Err(error) => {
-            tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
-            return Status::Failed;
-        }
+        Err(error) => return no_stats(error),
     };
     let prompt = match args.interactive.then(Prompt::new).transpose() {
         Ok(prompt) => prompt,
@@ -103,6 +106,9 @@ pub fn run(args: &Args) -> Status {
     };
     for note in broker.notes() {
         tell_line(note);
+    }
+    if let Err(error) = stats.begin() {
+        return no_stats(error);
     }
     let is_prompted = prompt.is_some();
     let mut session =
@@ -445,6 +451,8 @@ fn describe(plan: &Plan) -> String {
 /// Where statistics go. The first failure to write is reported, and remembered for the exit status.
 struct StatsOut {
     out: Option<Box<dyn Write>>,
+    /// A regular file that is not yet begun.
+    locked: Option<Locked>,
     /// As the user wrote it.
     name: String,
     is_stdout: bool,
@@ -454,14 +462,24 @@ struct StatsOut {
 impl StatsOut {
     fn open(path: Option<&Path>) -> std::io::Result<Self> {
         let is_stdout = path == Some(Path::new("-"));
+        let locked = path.filter(|_| !is_stdout).map(Locked::take).transpose()?.flatten();
         let out: Option<Box<dyn Write>> = match path {
             None => None,
             Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
             Some(_) if fault::strikes("start.statistics") => return Err(std::io::ErrorKind::PermissionDenied.into()),
+            Some(_) if locked.is_some() => None,
             Some(path) => Some(Box::new(std::fs::File::create(path)?)),
         };
         let name = path.map_or(String::new(), |path| path.display().to_string());
-        Ok(Self { out, name, is_stdout, is_whole: true })
+        Ok(Self { out, locked, name, is_stdout, is_whole: true })
+    }
+
+    /// Empties the file, now that there will be something to write.
+    fn begin(&mut self) -> std::io::Result<()> {
+        if let Some(locked) = self.locked.take() {
+            self.out = Some(Box::new(locked.begin()?));
+        }
+        Ok(())
     }
 
     fn is_stdout(&self) -> bool {

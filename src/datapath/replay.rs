@@ -95,7 +95,8 @@ fn check_link_types(reader: &Reader) -> Result<(), String> {
     }
 }
 
-fn foreign(link_type: LinkType) -> String {
+/// Why packets of a link type cannot be judged.
+pub fn foreign(link_type: LinkType) -> String {
     let name = match link_type.0 {
         0 => " (BSD loopback)",
         101 | 228 | 229 => " (raw IP)",

@@ -517,6 +517,32 @@ fn interface_index(name: &str) -> Option<libc::c_uint> {
     (index != 0).then_some(index)
 }
 
+/// The hardware type (`ARPHRD_…`) of the kernel's interface that has this name, if one does.
+/// # Source
+/// netdevice(7): SIOCGIFHWADDR. It asks the network namespace that Tapline is in; /sys/class/net may show another one's.
+pub fn hardware_type(name: &str) -> Option<u16> {
+    let bytes = name.as_bytes();
+    // SAFETY: all bytes zero are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if bytes.len() >= request.ifr_name.len() {
+        return None;
+    }
+    for (place, &byte) in request.ifr_name.iter_mut().zip(bytes) {
+        *place = byte as libc::c_char;
+    }
+    // SAFETY: a socket is made, asked and closed; the request, whose name ends in a zero, lives through the call, which fills in its
+    // hardware address.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return None;
+        }
+        let result = libc::ioctl(socket, libc::SIOCGIFHWADDR, &mut request);
+        libc::close(socket);
+        (result == 0).then(|| request.ifr_ifru.ifru_hwaddr.sa_family)
+    }
+}
+
 /// Of an interface that is up and has a carrier.
 const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
 

@@ -5,13 +5,14 @@
 
 pub mod ast;
 pub mod diagnostic;
+pub mod file;
 pub mod lexer;
 mod parser;
 pub mod source;
 pub mod suggest;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ast::PipelineFile;
 use diagnostic::Diagnostics;
@@ -26,6 +27,8 @@ pub struct Parsed {
     pub diagnostics: Diagnostics,
     /// What `let` and `--set` had defined at the end, for commands that are typed later.
     pub variables: Variables,
+    /// Files that the command line has written, by flag.
+    pub outputs: Vec<(&'static str, PathBuf)>,
 }
 
 /// Reads the pipeline file at `path` and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which win

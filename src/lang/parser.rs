@@ -8,13 +8,12 @@ mod rule;
 mod set;
 mod tool;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::Parsed;
 use super::ast::{Command, Name, NameKind, PipelineFile, Show, Spanned};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
+use super::file::{may_be_shown, read_any, read_regular};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span};
 use super::value;
@@ -24,8 +23,8 @@ use line::{Line, Read};
 const MOST_NESTED: usize = 16;
 /// Included files in all: files that include several others each grow exponentially without a limit.
 const MOST_FILES: usize = 1000;
-/// Bytes of one file. A device file would never end.
-const MOST_FILE_BYTES: u64 = 16 << 20;
+/// Bytes of all files together. A device file would never end.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// What one line asks for.
 enum Statement {
@@ -90,11 +89,10 @@ pub enum Unused {
 
 pub fn load(path: &Path, variables: Variables) -> Parsed {
     let mut parser = Parser::new(variables);
-    let name = path.display().to_string();
-    match read_file(path) {
-        Ok(bytes) => parser.file(name, path.to_path_buf(), bytes, None),
+    match read_any(path, MOST_BYTES) {
+        Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
-            let source = parser.sources.add(name, String::new(), None);
+            let source = parser.sources.add_file(path, String::new(), None);
             parser.diagnostics.push(Diagnostic::of_file(Severity::Error, source, format!("cannot read the file: {reason}")));
             parser.file.incomplete = true;
         }
@@ -104,7 +102,7 @@ pub fn load(path: &Path, variables: Variables) -> Parsed {
 
 pub fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
     let mut parser = Parser::new(variables);
-    parser.file(name.into(), name.into(), text.as_bytes().to_vec(), None);
+    parser.typed(name, text.as_bytes());
     parser.finish(unused)
 }
 
@@ -112,8 +110,8 @@ pub fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     let mut parser = Parser::new(accepted.variables.clone());
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
-    parser.file("prompt".into(), "prompt".into(), text.to_vec(), None);
-    parser.finish(Unused::Ignored)
+    parser.typed("prompt", text);
+    Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
 
 struct Parser {
@@ -125,6 +123,8 @@ struct Parser {
     file: PipelineFile,
     /// The files being read, outermost first.
     open: Vec<PathBuf>,
+    /// What further files may have.
+    bytes_left: u64,
 }
 
 impl Parser {
@@ -136,6 +136,7 @@ impl Parser {
             diagnostics: Diagnostics::default(),
             file: PipelineFile::default(),
             open: Vec::new(),
+            bytes_left: MOST_BYTES,
         }
     }
 
@@ -150,14 +151,35 @@ impl Parser {
             }
         }
         self.diagnostics.sort(&self.sources);
-        Parsed { sources: self.sources, file: self.file, diagnostics: self.diagnostics, variables: self.variables }
+        Parsed {
+            sources: self.sources,
+            file: self.file,
+            diagnostics: self.diagnostics,
+            variables: self.variables,
+            outputs: Vec::new(),
+        }
     }
 
-    fn file(&mut self, name: String, path: PathBuf, bytes: Vec<u8>, included_from: Option<Span>) {
-        // Editors of other systems put a byte order mark before the first word.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let source = self.sources.add(name, text.clone(), included_from);
+    /// Reads what a file holds.
+    fn file(&mut self, path: PathBuf, bytes: &[u8], included_from: Option<Span>) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
+        let bytes = without_byte_order_mark(bytes);
+        let source = self.sources.add_file(&path, String::from_utf8_lossy(bytes).into_owned(), included_from);
+        self.text(source, path.clone(), bytes);
+        let is_wrong = self.diagnostics.iter().any(|found| found.span().source == source && found.severity == Severity::Error);
+        if is_wrong && !may_be_shown(&path) {
+            self.keep_to_itself(source);
+        }
+    }
+
+    /// Reads what was typed, or handed over, under this name.
+    fn typed(&mut self, name: &str, bytes: &[u8]) {
+        let bytes = without_byte_order_mark(bytes);
+        let source = self.sources.add(name.to_owned(), String::from_utf8_lossy(bytes).into_owned(), None);
+        self.text(source, name.into(), bytes);
+    }
+
+    fn text(&mut self, source: SourceId, path: PathBuf, bytes: &[u8]) {
         if let Err(error) = std::str::from_utf8(bytes) {
             let start = error.valid_up_to();
             let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
@@ -167,8 +189,27 @@ impl Parser {
             return;
         }
         self.open.push(path);
+        let text = self.sources.get(source).text().to_owned();
         self.lines(source, &text);
         self.open.pop();
+    }
+
+    /// Says of a file with mistakes that it has them, without a word of what it holds: it may be no pipeline file at all.
+    fn keep_to_itself(&mut self, source: SourceId) {
+        let mistakes = self.diagnostics.iter().filter(|found| found.span().source == source).count();
+        self.diagnostics.retain(|found| found.span().source != source);
+        self.file.commands.retain(|command| command.span.source != source);
+        self.file.partial.retain(|command| command.span.source != source);
+        self.file.incomplete = true;
+        let origin = self.sources.get(source);
+        let name = quoted(origin.name());
+        let message = format!("{name} has {mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
+        let help = "a file that not everyone may read is shown only where its name ends in `.pipe`";
+        let found = match origin.included_from() {
+            Some(word) => Diagnostic::error(word, message).label("expected a pipeline file"),
+            None => Diagnostic::of_file(Severity::Error, source, message),
+        };
+        self.diagnostics.push(found.help(help));
     }
 
     fn lines(&mut self, source: SourceId, text: &str) {
@@ -221,8 +262,12 @@ impl Parser {
         } else if self.sources.len() - self.first_source > MOST_FILES {
             error("too many included files".into()).label(format!("expected at most {MOST_FILES} in all"))
         } else {
-            match read_file(&path) {
-                Ok(bytes) => return self.file(path.display().to_string(), path, bytes, Some(written.span)),
+            match read_regular(&path, self.bytes_left) {
+                Ok(bytes) => return self.file(path, &bytes, Some(written.span)),
+                Err(_) if self.bytes_left < MOST_BYTES && path.metadata().is_ok_and(|file| file.len() > self.bytes_left) => {
+                    error(format!("the files have more than {} MiB with {}", MOST_BYTES >> 20, quoted(&path.display().to_string())))
+                        .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20))
+                }
                 Err(reason) => error(format!("cannot read {}: {reason}", quoted(&path.display().to_string())))
                     .label("expected a file; relative paths begin at the including file"),
             }
@@ -247,20 +292,9 @@ fn broken_names(line: &WordLine, defined: Option<(NameKind, String)>) -> Vec<(Na
     }
 }
 
-/// # Errors
-/// The reason in the words of the operating system, or ours for a file that is too large.
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    // "No such file or directory (os error 2)": the number helps nobody.
-    let reason = |error: std::io::Error| {
-        let text = error.to_string();
-        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-    };
-    File::open(path).and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes)).map_err(reason)?;
-    if bytes.len() as u64 > MOST_FILE_BYTES {
-        return Err(format!("it has more than {} MiB", MOST_FILE_BYTES >> 20));
-    }
-    Ok(bytes)
+/// Editors of other systems put a byte order mark before the first word.
+fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 #[cfg(test)]
@@ -438,7 +472,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_parser_panic_or_point_outside_the_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut parser = Parser::new(Variables::default());
-            parser.file("random".into(), "random".into(), bytes, None);
+            parser.typed("random", &bytes);
             assert_places_are_sound(&parser.finish(Unused::Warned))?;
         }
     }

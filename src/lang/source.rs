@@ -2,6 +2,7 @@
 //!
 //! A `Span` is a range of bytes of one source; a `Position` is what a person counts: lines and characters from 1.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Names one text of a `Sources`.
@@ -67,6 +68,8 @@ pub struct Source {
     text: String,
     line_starts: Vec<usize>,
     included_from: Option<Span>,
+    /// The file that it was read from, where it was.
+    path: Option<PathBuf>,
 }
 
 impl Source {
@@ -77,6 +80,10 @@ impl Source {
 
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The word that included this file.
@@ -111,8 +118,22 @@ pub struct Sources {
 impl Sources {
     pub fn add(&mut self, name: String, text: String, included_from: Option<Span>) -> SourceId {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        self.all.push(Arc::new(Source { name, text, line_starts, included_from }));
+        self.all.push(Arc::new(Source { name, text, line_starts, included_from, path: None }));
         SourceId(self.all.len() - 1)
+    }
+
+    /// Adds what was read from the file at `path`.
+    pub fn add_file(&mut self, path: &Path, text: String, included_from: Option<Span>) -> SourceId {
+        let id = self.add(path.display().to_string(), text, included_from);
+        if let Some(source) = self.all.last_mut().and_then(Arc::get_mut) {
+            source.path = Some(path.to_owned());
+        }
+        id
+    }
+
+    /// All texts, with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
+        self.all.iter().enumerate().map(|(place, source)| (SourceId(place), &**source))
     }
 
     /// Forgets the texts that nothing in `used` stands in, nor was included from. The first stays.

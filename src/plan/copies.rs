@@ -2,8 +2,9 @@
 //!
 //! A part of resolve: every mistake goes to its diagnostics.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
@@ -21,10 +22,13 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::vlan::{self, VlanTag};
 use crate::lang::ast::{self, Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
+use crate::lang::file::read_regular;
 use crate::lang::source::{Span, Spanned};
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;
+/// More than any form of a key has.
+const MOST_KEY_BYTES: u64 = 4096;
 /// Time to live where a tunnel does not say (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
 
@@ -90,11 +94,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn key_of(&mut self, path: &Spanned<String>) -> Option<Key> {
-        let read = std::fs::read(&path.value).map_err(|error| format!("`{}` cannot be read: {error}", path.value));
+        let read = read_regular(Path::new(&path.value), MOST_KEY_BYTES);
+        let read = read.map_err(|reason| format!("`{}` cannot be read: {reason}", path.value));
         match read.and_then(|content| Key::from_file_content(&content).map_err(|error| error.to_string())) {
             Ok(key) => Some(key),
             Err(message) => {
-                let help = format!("`head -c {KEY_LEN} /dev/urandom > {}` makes one", path.value);
+                let help = key_help(Path::new(&path.value));
                 self.error(Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help));
                 None
             }
@@ -303,6 +308,24 @@ impl<'a> Resolver<'a> {
             }
         }
     }
+}
+
+/// How to make a key. What is there, a link that leads nowhere too, is never written over by what is advised.
+fn key_help(path: &Path) -> String {
+    let is_free = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    match is_free {
+        true => format!("`head -c {KEY_LEN} /dev/urandom > {}` makes one", shell_word(path)),
+        false => format!(
+            "a key has {KEY_LEN} bytes, or twice as many hexadecimal digits; name a file that is not there, to be told how to make one"
+        ),
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Bytes behind the Ethernet header that a port carries.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::capture::Reader;
+use crate::capture::{LinkType, Reader};
+use crate::datapath::replay;
 use crate::dpdk::mempool::DATA_ROOM;
-use crate::dpdk::port::argument;
+use crate::dpdk::port::{argument, hardware_type};
 use crate::lang::suggest::nearest;
 
 /// Drivers by the beginning of their devices' names, and their arguments in DPDK 22.11 to 24.11 (`RTE_PMD_REGISTER_PARAM_STRING` in
@@ -51,6 +52,103 @@ pub fn copies_packets(devargs: &str) -> bool {
     COPYING.iter().any(|driver| device(devargs).starts_with(driver))
 }
 
+/// A file that a device's arguments name.
+pub struct DeviceFile<'a> {
+    /// The whole argument.
+    pub argument: &'a str,
+    pub path: &'a str,
+    pub is_written: bool,
+}
+
+/// The files that a device reads and writes, in the order of its arguments.
+pub fn device_files(devargs: &str) -> impl Iterator<Item = DeviceFile<'_>> {
+    let files = arguments(devargs, &[("net_pcap", &["rx_pcap", "tx_pcap"]), ("net_af_xdp", &["xdp_prog"])]);
+    files.map(|(argument, path)| DeviceFile { argument, path, is_written: argument.starts_with("tx_pcap=") })
+}
+
+/// The kernel's interfaces that a device's packets come from and go to, and that are there before it, each with its argument.
+fn interfaces(devargs: &str) -> impl Iterator<Item = (&str, &str)> {
+    let of_drivers: &[(&str, &[&str])] = &[
+        ("net_pcap", &["iface", "rx_iface", "rx_iface_in", "tx_iface"]),
+        ("net_af_packet", &["iface"]),
+        ("net_af_xdp", &["iface"]),
+        ("net_tap", &["remote"]),
+    ];
+    arguments(devargs, of_drivers)
+}
+
+/// Of a device's arguments, each with its value, those that `of_drivers` has for its driver.
+fn arguments<'a>(devargs: &'a str, of_drivers: &'static [(&str, &[&str])]) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    let names = of_drivers.iter().find(|(driver, _)| device(devargs).starts_with(driver)).map_or(&[][..], |(_, names)| *names);
+    let arguments = devargs.split(',').skip(1).filter_map(|argument| Some((argument, argument.split_once('=')?)));
+    arguments.filter(|(_, (name, _))| names.contains(name)).map(|(argument, (_, value))| (argument, value))
+}
+
+/// What a device would receive or send as Ethernet frames although it is something else.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct ForeignFrames<'a> {
+    /// The argument that names it.
+    pub argument: &'a str,
+    pub message: String,
+    pub reason: String,
+}
+
+/// The first file or interface of a device whose packets are no Ethernet frames. Drivers do not look: they hand packets on as
+/// frames, whatever their first bytes are.
+pub(super) fn foreign_frames(devargs: &str) -> Option<ForeignFrames<'_>> {
+    let files = arguments(devargs, &[("net_pcap", &["rx_pcap"])]).filter_map(|(argument, path)| {
+        let link_type = foreign_file(Path::new(path))?;
+        Some(ForeignFrames { argument, message: format!("`{path}` cannot be replayed"), reason: replay::foreign(link_type) })
+    });
+    let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
+        let fact = foreign_interface(name, device(devargs).starts_with("net_pcap"))?;
+        let message = format!("interface `{name}` {fact}");
+        Some(ForeignFrames {
+            argument,
+            message,
+            reason: "expected an interface of Ethernet frames (hardware type 1, or loopback)".to_owned(),
+        })
+    });
+    files.chain(interfaces).next()
+}
+
+/// The link type of a file that is not all Ethernet, as far as its beginning says. libpcap, which net_pcap reads by, gives what
+/// the first interface of a pcapng file is, and ends where another one is of another link type.
+fn foreign_file(path: &Path) -> Option<LinkType> {
+    // a pipe would lose what is read of it
+    let mut reader = path.is_file().then(|| Reader::open(path).ok()).flatten()?;
+    // damage is for the driver to refuse
+    let _ = reader.next_record();
+    reader.interfaces().iter().map(|interface| interface.link_type).find(|link_type| *link_type != LinkType::ETHERNET)
+}
+
+/// What libpcap knows besides the kernel's interfaces: none has Ethernet frames.
+const PSEUDO_INTERFACES: [&str; 6] = ["any", "nflog", "nfqueue", "usbmon", "bluetooth", "dbus"];
+
+/// What the packets of an interface are, where they are no Ethernet frames. One that there is not is for the driver to refuse.
+/// # Source
+/// linux/if_arp.h: `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`.
+fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
+    match hardware_type(name) {
+        Some(1 | 772) => None,
+        Some(number) => {
+            let word = match number {
+                32 => " (InfiniBand)",
+                512 => " (PPP)",
+                768 | 769 | 776 | 778 | 823 => " (an IP tunnel)",
+                801..=803 => " (IEEE 802.11)",
+                65534 => " (IP packets without a link layer)",
+                _ => "",
+            };
+            Some(format!("is of hardware type {number}{word}"))
+        }
+        None => {
+            let is_pseudo = is_libpcaps && PSEUDO_INTERFACES.iter().any(|pseudo| name.starts_with(pseudo));
+            is_pseudo.then(|| "is none of the kernel's: libpcap gives packets of another link type by this name".to_owned())
+        }
+    }
+}
+
 /// Packets that a device keeps in mbufs of its port's pool: net_pcap those of its files, where it gives them over and over.
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
@@ -60,8 +158,8 @@ pub(super) fn resident_packets(devargs: &str) -> u32 {
     if !device(devargs).starts_with("net_pcap") || !is_infinite {
         return 0;
     }
-    let files = devargs.split(',').filter_map(|argument| argument.strip_prefix("rx_pcap="));
-    files.map(|file| packets_in(Path::new(file))).fold(0, u32::saturating_add)
+    let files = device_files(devargs).filter(|file| !file.is_written);
+    files.map(|file| packets_in(Path::new(file.path))).fold(0, u32::saturating_add)
 }
 
 /// What the driver cannot read it refuses by itself.
@@ -106,7 +204,7 @@ pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{oversized_packets, unknown_arguments};
+    use super::{device_files, interfaces, oversized_packets, unknown_arguments};
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
@@ -116,6 +214,19 @@ mod tests {
         for devargs in ["net_null0,size=2049", "vdev:net_null0,size=65535", "net_null0,size=64,size=-1", "net_null0,size=0x1000"] {
             assert!(oversized_packets(devargs).is_some(), "{devargs}");
         }
+    }
+
+    #[test]
+    fn files_and_interfaces_of_devices_are_found_in_their_order() {
+        let files = |devargs| device_files(devargs).map(|file| (file.path, file.is_written)).collect::<Vec<_>>();
+        assert_eq!(files("net_pcap0,tx_pcap=a,rx_pcap=b=c,iface=d,tx_pcap=a"), [("a", true), ("b=c", false), ("a", true)]);
+        assert_eq!(files("vdev:net_pcap0,rx_pcap=a"), [("a", false)]);
+        assert_eq!(files("net_af_xdp0,iface=a,xdp_prog=b.o"), [("b.o", false)]);
+        assert_eq!(files("net_null0,tx_pcap=a"), []);
+        let names = |devargs| interfaces(devargs).map(|(_, name)| name).collect::<Vec<_>>();
+        assert_eq!(names("net_pcap0,rx_iface=a,rx_iface_in=b,tx_iface=c,rx_pcap=d"), ["a", "b", "c"]);
+        assert_eq!(names("net_tap0,iface=new,remote=old"), ["old"]);
+        assert_eq!(names("net_af_packet0,iface=a,qpairs=2"), ["a"]);
     }
 
     #[test]

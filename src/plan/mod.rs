@@ -5,6 +5,7 @@ mod compact;
 mod compile;
 mod copies;
 pub mod devargs;
+pub mod files;
 #[expect(clippy::module_inception, reason = "the module's own value")]
 pub mod plan;
 pub mod pools;

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::devargs::{oversized_packets, resident_packets};
+use super::devargs::{foreign_frames, oversized_packets, resident_packets};
+use super::files::part_of;
 use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
     ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
@@ -46,6 +47,7 @@ use crate::lang::ast::{
     self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
 };
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::lang::file::read_regular;
 use crate::lang::source::{Sources, Span, Spanned};
 use crate::lang::suggest::nearest;
 
@@ -117,7 +119,15 @@ pub(super) struct Definitions<'a> {
     actions: Vec<Action>,
 }
 
-impl Definitions<'_> {
+impl<'a> Definitions<'a> {
+    pub(super) fn named_filters(&self) -> impl Iterator<Item = (&'a Name, &'a ast::Filter)> {
+        self.filters.entries.values().copied()
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule<'a>> {
+        self.rules.values()
+    }
+
     /// The wire that has a port for a side.
     pub(super) fn wire_of(&self, port: &str) -> Option<&str> {
         let wire = self.wires.iter().find(|wire| wire.sides.iter().any(|side| side.value == port));
@@ -163,8 +173,8 @@ pub(super) struct Port<'a> {
 }
 
 pub(super) struct Tool<'a> {
-    name: &'a Name,
-    target: &'a Spanned<ToolTarget>,
+    pub name: &'a Name,
+    pub target: &'a Spanned<ToolTarget>,
     pub options: Vec<&'a Spanned<ToolOption>>,
     is_drained: bool,
 }
@@ -181,13 +191,13 @@ pub(super) struct Wire<'a> {
 }
 
 pub(super) struct Rule<'a> {
-    priority: &'a Spanned<u32>,
-    clauses: Vec<&'a Spanned<RuleClause>>,
+    pub priority: &'a Spanned<u32>,
+    pub clauses: Vec<&'a Spanned<RuleClause>>,
     is_enabled: bool,
 }
 
 pub(super) struct Resolver<'a> {
-    parsed: &'a Parsed,
+    pub parsed: &'a Parsed,
     diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
@@ -554,6 +564,7 @@ impl<'a> Resolver<'a> {
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
         };
+        self.check_files(definitions);
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
         Resolved { plan, rules: sources }
@@ -605,6 +616,13 @@ impl<'a> Resolver<'a> {
         if let Some(message) = oversized_packets(&devargs) {
             let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
             self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
+        if replay.is_none()
+            && let Some(foreign) = foreign_frames(&devargs)
+        {
+            let mut whole = port.device.span;
+            let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
+            self.error(Diagnostic::error(span, foreign.message).label(foreign.reason));
         }
         let mut plan = PortPlan {
             name: port.name.value.clone(),
@@ -705,15 +723,6 @@ impl<'a> Resolver<'a> {
             }
             ToolTarget::Discard => Output::Discard,
             ToolTarget::Capture(path) => {
-                let twin = definitions
-                    .tools
-                    .iter()
-                    .take_while(|other| other.name.span != tool.name.span)
-                    .find(|other| matches!(&other.target.value, ToolTarget::Capture(other) if other.value == path.value));
-                if let Some(twin) = twin {
-                    let message = format!("`{}` is written by tool `{}` already", path.value, twin.name.value);
-                    self.error(Diagnostic::error(path.span, message).label("expected a file of its own"));
-                }
                 capture = Some(path.value.clone().into());
                 Output::Capture
             }
@@ -1393,9 +1402,14 @@ const MOST_QUEUE: u64 = 1 << 20;
 /// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
 const MOST_INNER_PREFIXES: usize = 4096;
 
+/// Bytes of a list: room for 3 million prefixes of IPv4.
+const MOST_LIST_BYTES: u64 = 64 << 20;
+
 /// Reads the file of `match file`.
 fn read_list(path: &str, through: LayerSet) -> Result<FilterTerm, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+    let read = read_regular(Path::new(path), MOST_LIST_BYTES);
+    let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+    let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;
     let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let entry = line.split('#').next().unwrap_or("").trim();

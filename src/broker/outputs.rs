@@ -1,0 +1,172 @@
+//! Files that Tapline writes: made ours before anything that they hold is lost, and kept from other Taplines while we write them.
+//!
+//! Each regular file has an advisory lock (flock(2)) as long as it is written. Drivers open their files themselves and know nothing of
+//! locks, so a file of theirs is held open beside them. A file that was made here and never begun is removed again.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::written;
+use crate::plan::Plan;
+use crate::plan::plan::ToolId;
+
+/// Others that remove the file while it is opened: more than this are no coincidence.
+const MOST_TRIES: usize = 10;
+
+/// A regular file that no other Tapline writes.
+pub struct Locked {
+    path: PathBuf,
+    file: File,
+    /// Made here, and not yet begun.
+    is_new: bool,
+}
+
+impl Locked {
+    /// Takes the file at `path`, which is made where it is not there; what it holds stays. `None` where it is something else than a
+    /// regular file: many may write a pipe or a device.
+    ///
+    /// # Errors
+    /// It cannot be written, or another Tapline writes it.
+    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+        for _ in 0..MOST_TRIES {
+            if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+                return Ok(None);
+            }
+            let made = File::options().write(true).create_new(true).open(path);
+            let is_new = made.is_ok();
+            let file = match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    File::options().write(true).create(true).truncate(false).open(path)
+                }
+                made => made,
+            }?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        "another Tapline writes this file; name another, or end that one first",
+                    ));
+                }
+                // a file system without locks is none the worse for writing to
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            let mut locked = Self { path: path.to_owned(), file, is_new };
+            // whoever made it may have removed it before it was locked
+            if locked.is_at_its_path() {
+                return Ok(Some(locked));
+            }
+            locked.is_new = false;
+        }
+        Err(io::Error::other("the file is made and removed by others all the time"))
+    }
+
+    fn is_at_its_path(&self) -> bool {
+        let place = |file: fs::Metadata| (file.dev(), file.ino());
+        self.file.metadata().is_ok_and(|ours| fs::metadata(&self.path).is_ok_and(|there| place(there) == place(ours)))
+    }
+
+    /// Empties the file, to be written from its beginning. The lock is the file's from now on.
+    ///
+    /// # Errors
+    /// If it cannot be emptied.
+    pub fn begin(mut self) -> io::Result<File> {
+        self.is_new = false;
+        self.file.set_len(0)?;
+        self.file.try_clone()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if self.is_new && self.is_at_its_path() && self.file.metadata().is_ok_and(|ours| ours.len() == 0) {
+            // nothing is lost where it cannot be removed
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What a plan writes.
+pub(super) struct Outputs {
+    /// By tool of the plan.
+    captures: Vec<Option<Locked>>,
+    /// Held beside the drivers that write them.
+    drivers: Vec<Locked>,
+}
+
+impl Outputs {
+    /// Takes all files that the plan's tools and ports write.
+    ///
+    /// # Errors
+    /// With the first that cannot be had.
+    pub fn take(plan: &Plan) -> Result<Self, Error> {
+        let taken = |owner: String, path: &Path| {
+            Locked::take(path).map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
+        };
+        let mut drivers = Vec::new();
+        for port in plan.ports.iter().filter(|port| port.replay.is_none()) {
+            for path in written::paths(&port.devargs) {
+                drivers.extend(taken(format!("port {}", port.name), Path::new(path))?);
+            }
+        }
+        let captures = plan.tools.iter().map(|tool| match &tool.capture {
+            Some(path) => taken(format!("tool {}", tool.name), path),
+            None => Ok(None),
+        });
+        let captures = captures.collect::<Result<_, _>>()?;
+        Ok(Self { captures, drivers })
+    }
+
+    /// The drivers have begun their files.
+    pub fn keep_drivers(&mut self) {
+        self.drivers.iter_mut().for_each(|locked| locked.is_new = false);
+    }
+
+    /// The file of a capture tool, if it is a regular one.
+    pub fn capture(&mut self, tool: ToolId) -> Option<Locked> {
+        self.captures.get_mut(tool.0)?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_by_one_at_a_time_and_keeps_what_it_holds_until_it_is_begun() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        fs::write(&path, "kept").expect("a file");
+        let first = Locked::take(&path).expect("a file of our own").expect("a regular file");
+        let refused = Locked::take(&path).err().expect("a second writer");
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(fs::read(&path).expect("a file"), b"kept");
+        let file = first.begin().expect("a file of our own");
+        assert_eq!(fs::read(&path).expect("a file"), b"");
+        assert!(Locked::take(&path).is_err(), "begun, and still locked");
+        drop(file);
+        assert!(Locked::take(&path).is_ok_and(|taken| taken.is_some()));
+        assert!(path.exists(), "it was there before");
+    }
+
+    #[test]
+    fn a_file_that_was_made_and_not_begun_is_removed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        let taken = Locked::take(&path).expect("a writable folder");
+        assert!(path.exists());
+        drop(taken);
+        assert!(!path.exists());
+        let file = Locked::take(&path).expect("a writable folder").expect("a regular file").begin();
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn devices_and_pipes_are_nobodys() {
+        assert!(Locked::take(Path::new("/dev/null")).expect("a device").is_none());
+        assert!(Locked::take(Path::new("/")).expect("a folder").is_none());
+    }
+}

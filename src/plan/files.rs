@@ -1,0 +1,272 @@
+//! What a plan, its devargs and the command line read and write, in one table, so that nothing is written that something else of the
+//! same run reads or writes.
+//!
+//! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to ([`Target`]), not by their text.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::devargs::{DeviceFile, device_files};
+use super::resolve::{Definitions, Resolver};
+use crate::lang::ast::{Device, Edit, Filter, FilterSource, RuleClause, Term, ToolOption, ToolTarget};
+use crate::lang::diagnostic::{Diagnostic, Severity};
+use crate::lang::source::{Sources, Span, Spanned};
+
+/// What a path leads to. Two paths are of one file if and only if these are equal.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Target {
+    /// Something that is there, by its device and inode.
+    Present { device: u64, inode: u64 },
+    /// A file that is yet to be made, by its folder and name.
+    Missing { device: u64, inode: u64, name: OsString },
+}
+
+/// Links that lead to links: the kernel's limit.
+const MOST_LINKS: usize = 40;
+
+impl Target {
+    /// Follows `path`, through symbolic links that lead nowhere too. `None` for what no bytes can be lost in: a character device such
+    /// as /dev/null, a socket, a folder, a path that nothing can be made at.
+    pub fn of(path: &Path) -> Option<Self> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            if let Ok(there) = fs::metadata(&path) {
+                return Self::of_open(&there);
+            }
+            let folder = match path.parent()? {
+                beside if beside.as_os_str().is_empty() => Path::new("."),
+                folder => folder,
+            };
+            if let Ok(aim) = fs::read_link(&path) {
+                path = folder.join(aim);
+                continue;
+            }
+            let there = fs::metadata(folder).ok()?;
+            return Some(Self::Missing { device: there.dev(), inode: there.ino(), name: path.file_name()?.to_owned() });
+        }
+        None
+    }
+
+    /// As [`Target::of`], for what is open.
+    pub fn of_open(there: &Metadata) -> Option<Self> {
+        let kind = there.file_type();
+        let has_bytes = kind.is_file() || kind.is_fifo() || kind.is_block_device();
+        has_bytes.then(|| Self::Present { device: there.dev(), inode: there.ino() })
+    }
+}
+
+/// A file, and what is done with it.
+struct Entry {
+    path: PathBuf,
+    is_written: bool,
+    /// Of a sentence whose subject is the file: "is read by port `tap0`".
+    what: String,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Text(Span),
+    CommandLine,
+}
+
+impl Place {
+    /// Orders places as a reader meets them: the command line comes first, and what was typed later than a file behind it.
+    fn order(self, sources: &Sources) -> Vec<usize> {
+        let Place::Text(span) = self else { return Vec::new() };
+        let mut outermost = span.source;
+        while let Some(word) = sources.get(outermost).included_from() {
+            outermost = word.source;
+        }
+        std::iter::once(outermost.index()).chain(sources.reading_order(span)).collect()
+    }
+
+    fn words(self, sources: &Sources) -> String {
+        match self {
+            Place::Text(span) => {
+                let position = sources.position(span);
+                format!("{}:{}:{}", sources.get(span.source).name(), position.line, position.column)
+            }
+            Place::CommandLine => "the command line".to_owned(),
+        }
+    }
+}
+
+/// All entries. What is read by one name again and again, as a list by thousands of rules, has one.
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    read: HashSet<PathBuf>,
+}
+
+impl Table {
+    fn reads(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
+        let path = path.into();
+        if self.read.insert(path.clone()) {
+            self.entries.push(Entry { path, is_written: false, what, place });
+        }
+    }
+
+    fn writes(&mut self, path: impl Into<PathBuf>, what: String, place: Place) {
+        self.entries.push(Entry { path: path.into(), is_written: true, what, place });
+    }
+
+    /// Each entry that would destroy what an earlier one needs, or whose own an earlier one would, with the earlier one.
+    fn clashes(&self, sources: &Sources) -> Vec<(&Entry, &Entry)> {
+        let mut order: Vec<&Entry> = self.entries.iter().collect();
+        order.sort_by_cached_key(|entry| entry.place.order(sources));
+        let mut by_target: HashMap<Target, Vec<&Entry>> = HashMap::new();
+        let mut clashes = Vec::new();
+        for entry in order {
+            let Some(target) = Target::of(&entry.path) else { continue };
+            let earlier = by_target.entry(target).or_default();
+            clashes.extend(earlier.iter().find(|other| entry.is_written || other.is_written).map(|other| (*other, entry)));
+            earlier.push(entry);
+        }
+        clashes
+    }
+}
+
+/// What is wrong with the second of two entries, at its place, with the place of the first.
+fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic> {
+    let expected = if second.is_written { "a file of its own" } else { "a file that nothing writes" };
+    let diagnostic = match second.place {
+        Place::Text(span) => {
+            let named = if first.path == second.path { "too".to_owned() } else { format!("as `{}`", first.path.display()) };
+            let place = first.place.words(sources);
+            Diagnostic::error(span, format!("`{}` {}", second.path.display(), first.what))
+                .label(format!("expected {expected}; {place} names it {named}"))
+        }
+        // both stand there
+        Place::CommandLine => {
+            let message = format!("this file {}, and `{}` {}", first.what, second.path.display(), second.what);
+            Diagnostic::of_file(Severity::Error, sources.first()?, message).help(format!("name {expected} on the command line"))
+        }
+    };
+    Some(diagnostic)
+}
+
+impl<'a> Resolver<'a> {
+    /// Refuses files that are written and read, or written twice.
+    pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) {
+        let sources = &self.parsed.sources;
+        let mut table = Table::default();
+        for (id, source) in sources.iter() {
+            let Some(path) = source.path() else { continue };
+            match source.included_from() {
+                Some(word) => table.reads(path, "is included".to_owned(), Place::Text(word)),
+                None if Some(id) == sources.first() => table.reads(path, "is the pipeline file".to_owned(), Place::CommandLine),
+                None => {}
+            }
+        }
+        for (flag, path) in &self.parsed.outputs {
+            table.writes(path, format!("is written by `{flag}`"), Place::CommandLine);
+        }
+        for port in &definitions.ports {
+            let (name, span) = (&port.name.value, port.device.span);
+            match &port.device.value {
+                Device::Replay { path, .. } => table.reads(path, format!("is read by port `{name}`"), Place::Text(span)),
+                Device::Devargs(devargs) => {
+                    let mut rest = span;
+                    for DeviceFile { argument, path, is_written } in device_files(devargs) {
+                        let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
+                        match is_written {
+                            true => table.writes(path, format!("is written by port `{name}`"), place),
+                            false => table.reads(path, format!("is read by port `{name}`"), place),
+                        }
+                    }
+                }
+            }
+        }
+        for tool in &definitions.tools {
+            let name = &tool.name.value;
+            if let ToolTarget::Capture(path) = &tool.target.value {
+                table.writes(&path.value, format!("is written by tool `{name}`"), Place::Text(path.span));
+            }
+            let edits = tool.options.iter().filter_map(|option| match &option.value {
+                ToolOption::Edit(edit) => Some(edit),
+                _ => None,
+            });
+            edits.for_each(|edit| table.reads_key(edit, &format!("tool `{name}`")));
+        }
+        for (name, filter) in definitions.named_filters() {
+            table.reads_list(filter, &format!("filter `{}`", name.value));
+        }
+        for rule in definitions.rules() {
+            let name = format!("rule {}", rule.priority.value);
+            for clause in &rule.clauses {
+                match &clause.value {
+                    RuleClause::Edit(edit) => table.reads_key(edit, &name),
+                    RuleClause::Match(terms) => terms.iter().for_each(|term| match &term.value {
+                        Term::Filter(filter) => table.reads_list(filter, &name),
+                        _ => {}
+                    }),
+                    _ => {}
+                }
+            }
+        }
+        let clashes: Vec<Diagnostic> =
+            table.clashes(sources).into_iter().filter_map(|(first, second)| clash(first, second, sources)).collect();
+        clashes.into_iter().for_each(|found| self.error(found));
+    }
+}
+
+impl Table {
+    fn reads_key(&mut self, edit: &Edit, reader: &str) {
+        if let Edit::AnonymizeIp { key_file: Some(path), .. } = edit {
+            self.reads(&path.value, format!("is read by {reader}"), Place::Text(path.span));
+        }
+    }
+
+    fn reads_list(&mut self, filter: &Filter, reader: &str) {
+        if let Spanned { value: FilterSource::File(path), span } = &filter.source {
+            self.reads(path, format!("is read by {reader}"), Place::Text(*span));
+        }
+    }
+}
+
+/// Where `argument` stands in what is left of a device's words, of which what is behind it is left then.
+pub(super) fn part_of(rest: &mut Span, argument: &str, sources: &Sources) -> Option<Span> {
+    let start = rest.start + sources.text(*rest).find(argument)?;
+    let end = start + argument.len();
+    rest.start = end;
+    Some(Span { start, end, ..*rest })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_of_one_file_by_whatever_way_they_lead_to_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("inner")).expect("a folder of our own");
+        symlink("inner", at("way")).expect("a link");
+        for (present, file) in [(true, "there"), (false, "yet")] {
+            if present {
+                fs::write(at(file), "x").expect("a file");
+            }
+            let (link, chain) = (format!("{file}-link"), format!("{file}-chain"));
+            symlink(at(file), at(&link)).expect("a link");
+            symlink(&link, at(&chain)).expect("a link");
+            let one = Target::of(&at(file)).expect("a file");
+            assert_eq!(matches!(one, Target::Present { .. }), present);
+            for way in [file.to_owned(), link, chain, format!("./{file}"), format!("inner/../{file}"), format!("way/../{file}")] {
+                assert_eq!(Target::of(&at(&way)).as_ref(), Some(&one), "{way}");
+            }
+            assert_ne!(Target::of(&at(&format!("inner/{file}"))), Some(one), "of another folder");
+        }
+        fs::hard_link(at("there"), at("hard")).expect("a link");
+        assert_eq!(Target::of(&at("hard")), Target::of(&at("there")));
+        symlink("round", at("round")).expect("a link");
+        for lost in ["/dev/null", "/dev/full", "/", "no/such/folder", "round"] {
+            assert_eq!(Target::of(&at(lost)), None, "{lost}");
+        }
+    }
+}
