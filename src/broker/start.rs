@@ -142,6 +142,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         reports,
         recorders: Vec::new(),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
+        unwritten: Vec::new(),
         failures: Vec::new(),
         eal: None,
         guards: Guards { untied, ..Guards::default() },
