@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tapline::datapath::burst::Selection;
 use tapline::datapath::copy::Stamps;
 use tapline::datapath::flows::Flows;
-use tapline::datapath::make::{MakeFacts, Maker, ToolMaker};
+use tapline::datapath::make::{CopyPools, MakeFacts, Maker, ToolMaker};
 use tapline::datapath::route::Copies;
 use tapline::dpdk::eal::{Memory, Options};
 use tapline::dpdk::mbuf::copy::CopyPool;
@@ -98,11 +98,12 @@ impl Bench {
             room: copy.room,
             hash: copy.hash,
             sequence: Arc::default(),
-            notes_wire_len: false,
+            is_capture: false,
             sends_chains: true,
             offload: None,
         };
-        let maker = Maker::new(&plan, CopyPool::new(Arc::clone(pool)), vec![Some(tool)]);
+        let pools = CopyPools { ports: Some(CopyPool::new(Arc::clone(pool))), captures: None };
+        let maker = Maker::new(&plan, pools, vec![Some(tool)]);
         let (copies, flows) = (Copies::new(&plan), Flows::new(&plan.hashes, plan.parse_depth()));
         Self { maker, copies, flows, counters: WorkerCounters::new(2, 1, 1, 0), plan }
     }

@@ -37,6 +37,10 @@ impl HealthSpec {
     };
     /// The same and the next hop.
     pub const TUNNEL: HealthSpec = HealthSpec { needs_next_hop: true, ..HealthSpec::LOCAL };
+    /// Of a file, whose writer shows by itself that it goes on: one that is stalled is not tried again before.
+    pub const FILE: HealthSpec = HealthSpec { stall_retry_ns: u64::MAX, ..HealthSpec::LOCAL };
+    /// Of a file that a replay flat out waits for. A slow writer is not stalled: one is of which nothing at all is taken for a minute.
+    pub const WAITED_FOR: HealthSpec = HealthSpec { stall_ns: 60 * SECOND_NS, ..HealthSpec::FILE };
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -534,6 +538,23 @@ mod tests {
             let events = run(&mut health, &[(60 * minute, Link { is_up: false }), (60 * minute + 1, Link { is_up: true })]);
             assert_eq!(events.len(), 2, "minute {minute}");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_replay_waits_for_is_stalled_after_a_minute_and_not_tried_before_it_takes_something() {
+        let mut health = Health::new(HealthSpec::WAITED_FOR, true);
+        let look = |health: &mut Health, second: u64, accepted: u64| {
+            health.observe(Observation::Transmit { accepted, waiting: 64 }, second * SECOND_NS);
+            health.state()
+        };
+        // one write in 59 s is slow
+        for second in [0, 59, 118, 177] {
+            assert_eq!(look(&mut health, second, 1), ToolState::Up);
+            assert_eq!(look(&mut health, second + 1, 0), ToolState::Up);
+        }
+        assert_eq!([237, 238].map(|second| look(&mut health, second, 0)), [ToolState::Up, ToolState::Down]);
+        assert!((239..5000).all(|second| look(&mut health, second, 0) == ToolState::Down));
+        assert_eq!([5000, 5001].map(|second| look(&mut health, second, 1)), [ToolState::Down, ToolState::Up]);
     }
 
     #[test]

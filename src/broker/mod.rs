@@ -26,6 +26,8 @@ use crate::datapath::exchange::Exchange;
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_table::Secret;
 use crate::datapath::panics::{MOST_PANICS, PANIC_WINDOW, PanicReport};
+use crate::datapath::receive::Source;
+use crate::datapath::replay::Left;
 use crate::datapath::sample::{Budget, WorkerSeat};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::lcore::{CpuUse, Running};
@@ -81,6 +83,8 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// By port: the files that net_pcap writes.
     written: Vec<Option<Written>>,
+    /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
+    unwritten: Vec<(ToolId, u64)>,
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
     press: Press,
@@ -208,6 +212,31 @@ fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
     )
 }
 
+/// How long what is left of the replays' files is counted.
+const COUNT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a run ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Somebody said so at that moment, by a signal or `quit`.
+    Asked,
+    /// The time is up that was said at the start.
+    TimeUp,
+    /// No packet came for long enough.
+    Idle,
+}
+
+/// A span of time as people say it.
+fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{span:.1?}"),
+        60..3600 => format!("{} m", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 impl Broker {
     /// The running plan.
     pub fn plan(&self) -> &Arc<Plan> {
@@ -308,9 +337,18 @@ impl Broker {
             Some(format!("port {}: {path}: {}", plan.name, port.failure()?))
         });
         let captures = self.recorders.iter().filter_map(|recorder| {
+            let tool = &self.plan.tools[recorder.tool.0];
+            if self.watch.is_stalled(recorder.tool) && self.plan.is_waited_for(recorder.tool) {
+                let span = in_words(Duration::from_nanos(tool.health.stall_ns));
+                return Some(format!(
+                    "tool {}: its file took nothing for {span}, so no replay waits for it any more; what it lacks is counted as `down`; \
+                     say a longer `down-after`",
+                    tool.name
+                ));
+            }
             let failure = recorder.failure()?;
             log.extend(self.watch.observe(recorder.tool, Observation::WriteFailed, now_ns));
-            Some(format!("tool {}: {failure}", self.plan.tools[recorder.tool.0].name))
+            Some(format!("tool {}: {failure}", tool.name))
         });
         let mut failures: Vec<String> = replays.chain(captures).collect();
         for (index, (written, device)) in self.written.iter_mut().zip(&self.ports).enumerate() {
@@ -536,13 +574,35 @@ impl Broker {
         }
     }
 
+    /// Whether the file of some capture tool has not taken yet what it was given and may be written: no run is idle before.
+    pub fn is_writing(&self) -> bool {
+        self.recorders.iter().any(|recorder| {
+            let (mut requested, mut ended) = (0, recorder.held());
+            for tool in self.counters.iter().map(|counters| &counters.tools[recorder.tool.0]) {
+                ended += tool.sent.get() + tool.dropped.iter().map(|count| count.get()).sum::<u64>();
+                requested += tool.requested.get();
+            }
+            requested > ended && !self.watch.is_down(recorder.tool)
+        })
+    }
+
+    /// Lets capture tools write what they hold for the sake of its order, since nothing more seems to come. Whether there was any.
+    pub fn let_go(&self) -> bool {
+        self.recorders
+            .iter()
+            .filter(|recorder| !self.watch.is_down(recorder.tool))
+            .fold(false, |any, recorder| any | recorder.let_go())
+    }
+
     /// Says of replays that stand still for want of mbufs, and that they go on.
     fn watch_replays(&mut self, lines: &mut Vec<String>) {
+        // what a writer holds comes back
+        let is_writing = self.is_writing();
         self.guards.starved.resize(self.ports.len(), (None, false));
         for (index, (device, (before, told))) in self.ports.iter().zip(&mut self.guards.starved).enumerate() {
             let starved = device.starved();
             let is_as_before = std::mem::replace(before, starved) == starved;
-            let stands = starved.is_some() && is_as_before;
+            let stands = starved.is_some() && is_as_before && !is_writing;
             if stands != *told {
                 *told = stands;
                 let word = if stands { "raised" } else { "cleared" };
@@ -551,14 +611,55 @@ impl Broker {
         }
     }
 
-    /// The run ends since no packet came: replays that wait for mbufs have failed.
-    pub fn give_up_replays(&mut self) {
-        for (index, device) in self.ports.iter().enumerate() {
-            if let Some(packets) = device.starved() {
-                let failure = starvation(&self.plan, PortId(index), packets);
-                self.failures.push(failure);
+    /// Looks what the run left of the replays' files, and of their copies to captures. It has failed if something is left, unless
+    /// somebody ended it or the replay goes on for ever. Gives lines for the log. Every worker has stopped.
+    pub fn judge_replays(&mut self, ending: Ending) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (ToolId(tool), copies) in self.unwritten.drain(..) {
+            let fact = format!(
+                "tool {}: its file did not take {copies} copies within {} s after the end; they are counted as `congested`",
+                self.plan.tools[tool].name,
+                DRAIN_LIMIT.as_secs()
+            );
+            match ending {
+                Ending::Asked => lines.push(format!("warning: {fact}")),
+                Ending::TimeUp | Ending::Idle => self.failures.push(fact),
             }
         }
+        let counted_until = Instant::now() + COUNT_LIMIT;
+        for intake in self.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+            let Source::Replay(replay) = &mut intake.source else { continue };
+            let left = replay.left(counted_until);
+            let is_long_enough = left.is_endless && ending != Ending::Idle;
+            if left.packets == 0 && !left.is_endless || is_long_enough {
+                continue;
+            }
+            let (port, device) = (&self.plan.ports[intake.port.0], &self.ports[intake.port.0]);
+            let read = device.stats().rx_packets;
+            let rest = match left {
+                Left { is_endless: true, .. } => "without end".to_owned(),
+                Left { packets, is_counted: true, .. } => packets.to_string(),
+                Left { packets, .. } => format!("more than {packets}"),
+            };
+            let (name, path) = (&port.name, port.replay.as_ref().map_or("", |replay| replay.path.as_str()));
+            let fact = format!("port {name}: {path} was not read to its end (packets read: {read}, left: {rest})");
+            match (ending, left.wait) {
+                (Ending::Asked, _) => lines.push(format!("warning: {fact}")),
+                (Ending::TimeUp, _) => {
+                    self.failures.push(format!("{fact}: the time was up; raise --duration, or say --exit-idle in its place"));
+                }
+                (Ending::Idle, _) if device.starved().is_some() => {
+                    let starvation = starvation(&self.plan, intake.port, read);
+                    self.failures.push(format!("{starvation} (packets left: {rest})"));
+                }
+                (Ending::Idle, Some(wait)) if !wait.is_zero() => self.failures.push(format!(
+                    "{fact}: the next is due in {}; say maxgap=1s or speed=max of the replay, or raise --exit-idle",
+                    in_words(wait)
+                )),
+                (Ending::Idle, _) => self.failures.push(format!("{fact}: none came for as long as --exit-idle says; raise it")),
+            }
+        }
+        lines
     }
 
     fn watch_wires(&mut self, now: Duration, lines: &mut Vec<String>) {
@@ -659,7 +760,11 @@ impl Broker {
                 requested += counters.requested.get();
                 ended += counters.sent.get() + counters.dropped.iter().map(|count| count.get()).sum::<u64>();
             }
-            own.tools[tool].drop_copies(DropReason::Congested, requested.saturating_sub(ended));
+            let unwritten = requested.saturating_sub(ended);
+            own.tools[tool].drop_copies(DropReason::Congested, unwritten);
+            if unwritten > 0 && !recorder.is_stuck() && self.plan.is_waited_for(recorder.tool) {
+                self.unwritten.push((recorder.tool, unwritten));
+            }
         }
         self.watch_files(clock::now_ns());
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::Error;
 use super::outputs::Locked;
 use super::written::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
+use crate::datapath::egress::Held;
 use crate::datapath::order::Order;
 use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;
@@ -27,8 +28,10 @@ use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
 const LONGEST_REST: Duration = Duration::from_millis(1);
-/// Batches between two hand-overs to the system: copies are counted as sent then.
-const ROUND: usize = 64;
+/// Bytes of packets between two hand-overs to the system: copies are counted as sent then, which takes a slow disk no long time.
+const ROUND_BYTES: u64 = 1 << 20;
+/// Bytes of one write to a pipe: what its reader takes of a longer one is not seen before the last byte is taken.
+const PIPE_WRITE_LEN: usize = 4096;
 
 /// A capture tool's writer, as the broker sees it.
 pub struct Recorder {
@@ -44,6 +47,10 @@ struct State {
     is_closing: AtomicBool,
     /// control: sets, under the lock that the writer counts under, when it counts what is left as dropped.
     is_abandoned: Mutex<bool>,
+    /// writer: sets; control: reads. Copies that are held until they may leave in order. Relaxed suffices: it is a count.
+    held: AtomicU64,
+    /// control: sets; writer: resets. What is held may leave: nothing more seems to come.
+    is_letting_go: AtomicBool,
     failure: OnceLock<String>,
 }
 
@@ -57,13 +64,79 @@ struct Scribe {
     interfaces: Vec<Option<InterfaceId>>,
     linear: Linear,
     /// Where copies are written in the order of their times.
-    order: Option<Order<Copy>>,
+    order: Option<Holding>,
     /// Copies that may be written.
     leaving: Vec<Copy>,
 }
 
 /// A copy that is held.
 type Copy = (dpdk::mbuf::Packet, Note);
+
+/// Copies that are held until they may leave in order.
+struct Holding {
+    order: Order<Copy>,
+    /// Mbufs that they have, and how many they may have: as many as there are for copies that wait here, however long packets are.
+    mbufs: usize,
+    capacity: usize,
+}
+
+impl Holding {
+    fn new(window_ns: u64, capacity: usize) -> Self {
+        Self { order: Order::new(window_ns, capacity), mbufs: 0, capacity }
+    }
+
+    /// Takes in a batch's packets; what may leave goes to `leaving`.
+    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &ToolCounters) {
+        let now_ns = clock::monotonic_ns();
+        for note in batch.notes.drain(..) {
+            let Some(packet) = batch.packets.pop() else { break };
+            self.mbufs += packet.mbufs();
+            let is_late = self.order.push(note.time_ns, now_ns, (packet, note), &mut out_of(&mut self.mbufs, leaving));
+            tool.late.add(u64::from(is_late));
+        }
+        while self.mbufs > self.capacity && !self.order.is_empty() {
+            self.order.release_first(&mut out_of(&mut self.mbufs, leaving));
+        }
+    }
+
+    /// What may leave goes to `leaving`.
+    fn release(&mut self, held: Held, leaving: &mut Vec<Copy>) {
+        let mut out = out_of(&mut self.mbufs, leaving);
+        match held {
+            Held::Stay => self.order.release(None, &mut out),
+            Held::Expire => self.order.release(Some(clock::monotonic_ns()), &mut out),
+            Held::Leave => self.order.release_all(&mut out),
+        }
+    }
+}
+
+/// Puts copies that are held no more to those that leave.
+fn out_of(mbufs: &mut usize, leaving: &mut Vec<Copy>) -> impl FnMut(Copy) {
+    |copy| {
+        *mbufs -= copy.0.mbufs();
+        leaving.push(copy);
+    }
+}
+
+/// A capture's file, which shows that it lives.
+struct Sink {
+    file: File,
+    counters: Arc<WorkerCounters>,
+    tool: usize,
+    longest_write: usize,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(&bytes[..bytes.len().min(self.longest_write)])?;
+        self.counters.tools[self.tool].writes.add(1);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
 
 /// Where a capture is written to.
 enum Target {
@@ -129,7 +202,7 @@ impl Recorder {
         for (index, PortId(port)) in ports.into_iter().enumerate() {
             interfaces[port] = Some(InterfaceId(index as u32));
         }
-        let order = plan_tool.order_ns.map(|window_ns| Order::new(window_ns, plan_tool.queue));
+        let order = plan_tool.order_ns.map(|window_ns| Holding::new(window_ns, plan_tool.queue));
         let state = Arc::new(State::default());
         let scribe = Scribe {
             belts,
@@ -158,6 +231,20 @@ impl Recorder {
     /// Why the file could not be written.
     pub fn failure(&self) -> Option<&str> {
         self.state.failure.get().map(String::as_str)
+    }
+
+    /// Copies that the writer holds until they may leave in order.
+    pub fn held(&self) -> u64 {
+        self.state.held.load(Ordering::Relaxed)
+    }
+
+    /// Lets what is held leave, since nothing more seems to come. Whether anything was.
+    pub fn let_go(&self) -> bool {
+        let is_holding = self.held() > 0;
+        if is_holding {
+            self.state.is_letting_go.store(true, Ordering::Relaxed);
+        }
+        is_holding
     }
 
     /// Whether it did not end when it was told to.
@@ -203,8 +290,11 @@ impl Scribe {
 
     /// Writes until everything is written that workers gave before the close.
     fn write(&mut self, file: File, names: Vec<String>) -> io::Result<()> {
-        let watched = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
-        let mut writer = Writer::pcapng(file, ByteOrder::NATIVE)?;
+        let kind = file.metadata()?.file_type();
+        let watched = if kind.is_file() { Some(file.try_clone()?) } else { None };
+        let longest_write = if kind.is_fifo() { PIPE_WRITE_LEN } else { usize::MAX };
+        let sink = Sink { file, counters: Arc::clone(&self.counters), tool: self.tool, longest_write };
+        let mut writer = Writer::pcapng(sink, ByteOrder::NATIVE)?;
         for name in names {
             writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name)))?;
         }
@@ -221,9 +311,10 @@ impl Scribe {
                 Ok(has_batches) => has_batches,
                 Err(error) => {
                     let mut held = 0;
-                    if let Some(order) = &mut self.order {
-                        order.release_all(&mut |_| held += 1);
+                    if let Some(holding) = &mut self.order {
+                        holding.order.release_all(&mut |_| held += 1);
                     }
+                    self.state.held.store(0, Ordering::Relaxed);
                     self.drop_copies(round.packets + held);
                     return Err(error);
                 }
@@ -246,36 +337,46 @@ impl Scribe {
         }
     }
 
-    /// Takes some batches of every worker and writes what may leave. What was taken out for good is in `round`, written or not.
-    /// Gives whether there were any batches.
+    /// Takes batches of the workers in turn, of [`ROUND_BYTES`] at most, and writes what may leave. What was taken out for good is in
+    /// `round`, written or not. Gives whether there were any batches.
     fn write_round<W: Write>(&mut self, writer: &mut Writer<W>, is_closing: bool, round: &mut Round) -> io::Result<bool> {
-        let mut has_batches = false;
-        for belt in &self.belts {
-            for _ in 0..ROUND {
-                let Some(mut batch) = belt.next() else { break };
-                has_batches = true;
+        let (mut has_batches, mut taken_bytes) = (false, 0);
+        loop {
+            let mut has_taken = false;
+            for belt in &self.belts {
+                let Some(mut batch) = belt.next() else { continue };
+                has_taken = true;
+                let bytes = batch.packets.bytes();
+                taken_bytes += bytes;
                 let written = match &mut self.order {
                     None => {
                         round.packets += batch.notes.len() as u64;
-                        round.bytes += batch.packets.bytes();
+                        round.bytes += bytes;
                         write_batch(&batch, &self.interfaces, &mut self.linear, writer, &mut round.cut_bytes)
                     }
-                    Some(order) => {
-                        take_in(&mut batch, order, &mut self.leaving, &self.counters.tools[self.tool]);
+                    Some(holding) => {
+                        holding.take_in(&mut batch, &mut self.leaving, &self.counters.tools[self.tool]);
                         Ok(())
                     }
                 };
                 belt.give_back(batch);
                 written?;
             }
-        }
-        if let Some(order) = &mut self.order {
-            let out = &mut |copy| self.leaving.push(copy);
-            match (has_batches || self.belts.iter().any(|belt| belt.is_behind()), is_closing && !has_batches) {
-                (true, false) => order.release(None, out),
-                (false, false) => order.release(Some(clock::monotonic_ns()), out),
-                (_, true) => order.release_all(out),
+            has_batches |= has_taken;
+            if !has_taken || taken_bytes >= ROUND_BYTES {
+                break;
             }
+        }
+        if let Some(holding) = &mut self.order {
+            let leaves_all = is_closing && !has_batches || self.state.is_letting_go.swap(false, Ordering::Relaxed);
+            let may_come = has_batches || self.belts.iter().any(|belt| belt.is_behind());
+            let held = match (leaves_all, may_come) {
+                (true, _) => Held::Leave,
+                (false, true) => Held::Stay,
+                (false, false) => Held::Expire,
+            };
+            holding.release(held, &mut self.leaving);
+            self.state.held.store(holding.order.len() as u64, Ordering::Relaxed);
             round.packets += self.leaving.len() as u64;
             for (packet, note) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
@@ -348,15 +449,5 @@ fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &[Option<InterfaceId>])
         bytes,
         original_len: note.original_len.max(bytes.len() as u32),
         comments: &[],
-    }
-}
-
-/// Holds a batch's packets until they may leave in order.
-fn take_in(batch: &mut Batch, order: &mut Order<Copy>, leaving: &mut Vec<Copy>, tool: &ToolCounters) {
-    let now_ns = clock::monotonic_ns();
-    for note in batch.notes.drain(..) {
-        let Some(packet) = batch.packets.pop() else { break };
-        let is_late = order.push(note.time_ns, now_ns, (packet, note), &mut |copy| leaving.push(copy));
-        tool.late.add(u64::from(is_late));
     }
 }

@@ -34,7 +34,7 @@ use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
 use crate::datapath::limit::Limit;
 use crate::datapath::live::LiveView;
-use crate::datapath::make::{Maker, ToolMaker};
+use crate::datapath::make::{CopyPools, Maker, ToolMaker};
 use crate::datapath::panics::{self, PanicReport, Panics};
 use crate::datapath::post::Post;
 use crate::datapath::receive::{Intake, Source};
@@ -61,7 +61,7 @@ use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
-use crate::plan::pools::{self, MBUFS_A_WORKER};
+use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::RuleTotals;
 
@@ -154,6 +154,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         reports,
         recorders: Vec::new(),
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
+        unwritten: Vec::new(),
         failures: Vec::new(),
         eal,
         guards: Guards { untied, ..Guards::default() },
@@ -289,7 +290,7 @@ fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> 
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
-    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain([pools::copy_pool(plan)]).collect();
+    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| pools::copy_pool(plan, to))).collect();
     let needed = |pages| {
         let pools = counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
         pools.saturating_add(pools / 8).saturating_add(BASE_MIB + 2 * plan.ports.len() as u32)
@@ -375,15 +376,16 @@ fn pci_address(devargs: &str) -> Option<String> {
 /// What makers share, from the first plan that makes copies to the end.
 #[derive(Default)]
 pub(super) struct Press {
-    pool: Option<Arc<Mempool>>,
+    /// Of copies to ports, and to captures.
+    pools: [Option<Arc<Mempool>>; 2],
     /// By tool.
     sequences: Vec<Arc<Sequence>>,
 }
 
-/// Each worker's means to make copies, or `None` where the plan makes none. The pool is made for the first plan that needs it.
+/// Each worker's means to make copies, or `None` where the plan makes none. The pools are made for the first plan that needs them.
 ///
 /// # Errors
-/// If there is no memory for the pool.
+/// If there is no memory for them.
 pub(super) fn makers(
     eal: &Eal,
     plan: &Plan,
@@ -391,17 +393,18 @@ pub(super) fn makers(
     lcores: &[LcoreId],
     press: &mut Press,
 ) -> Result<Vec<Option<Maker>>, Error> {
-    let count = pools::copy_pool(plan);
-    if count == 0 {
+    let counts = CopiesTo::ALL.map(|to| pools::copy_pool(plan, to));
+    if counts == [0, 0] {
         return Ok(lcores.iter().map(|_| None).collect());
     }
-    let pool = match &press.pool {
-        Some(pool) => Arc::clone(pool),
-        None => {
+    for ((count, name), pool) in counts.into_iter().zip(["copies", "captured-copies"]).zip(&mut press.pools) {
+        if count > 0 && pool.is_none() {
             let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
-            Arc::clone(press.pool.insert(Mempool::create(eal, "copies", count, socket)?))
+            *pool = Some(Mempool::create(eal, name, count, socket)?);
         }
-    };
+    }
+    let [of_ports, of_captures] = &press.pools;
+    let in_hand = pools::copies_in_hand(plan);
     if press.sequences.is_empty() {
         press.sequences = sequences(plan);
     }
@@ -426,10 +429,14 @@ pub(super) fn makers(
                 hash: tool.copy.hash,
                 sequence: Arc::clone(sequence),
                 sends_chains: port.is_none_or(|port| port.info().multi_segment_tx),
-                notes_wire_len: tool.output == Output::Capture,
+                is_capture: tool.output == Output::Capture,
             })
         });
-        Maker::new(plan, CopyPool::new(Arc::clone(&pool)), tools.collect())
+        let pools = CopyPools {
+            ports: of_ports.as_ref().map(|pool| CopyPool::new(Arc::clone(pool))),
+            captures: of_captures.as_ref().map(|pool| CopyPool::with_stock(Arc::clone(pool), in_hand)),
+        };
+        Maker::new(plan, pools, tools.collect())
     };
     Ok(lcores.iter().map(|_| Some(maker())).collect())
 }

@@ -51,8 +51,8 @@ pub struct Watch {
 struct WatchedTool {
     health: Health,
     port: Option<PortId>,
-    /// Copies sent as of the last look.
-    sent: u64,
+    /// Copies sent, and writes that a capture's file took, as of the last look.
+    accepted: u64,
     reason: Option<Reason>,
     changed_ns: u64,
 }
@@ -109,7 +109,7 @@ impl Watch {
             spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
             // nor is one that holds copies on purpose
             spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
-            let mut watched = WatchedTool { health: Health::new(spec, is_up), port, sent: 0, reason: None, changed_ns: now_ns };
+            let mut watched = WatchedTool { health: Health::new(spec, is_up), port, accepted: 0, reason: None, changed_ns: now_ns };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
             } else if spec.needs_next_hop {
@@ -246,14 +246,15 @@ impl Watch {
         // by port: what all its tools sent together
         let mut accepted_by = vec![0; self.plan.ports.len()];
         for (index, tool) in self.tools.iter_mut().enumerate() {
-            let (mut requested, mut sent, mut dropped) = (0, 0, 0);
+            let (mut requested, mut sent, mut dropped, mut writes) = (0, 0, 0, 0);
             for worker in counters.iter().map(|worker| &worker.tools[index]) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
                 sent += worker.sent.get();
                 dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
                 requested += worker.requested.get();
+                writes += worker.writes.get();
             }
-            let accepted = sent.saturating_sub(std::mem::replace(&mut tool.sent, sent));
+            let accepted = (sent + writes).saturating_sub(std::mem::replace(&mut tool.accepted, sent + writes));
             progress[index] = (accepted, requested.saturating_sub(sent + dropped));
             if let Some(port) = tool.port {
                 accepted_by[port.0] += accepted;
@@ -317,6 +318,17 @@ impl Watch {
         if std::mem::replace(&mut self.fits[port.0], fit) != fit {
             self.cell.publish(self.live());
         }
+    }
+
+    /// Whether a tool is down because nothing was taken from it for too long.
+    pub fn is_stalled(&self, tool: ToolId) -> bool {
+        let tool = &self.tools[tool.0];
+        tool.health.state() == ToolState::Down && tool.reason == Some(Reason::Stalled)
+    }
+
+    /// Whether a tool is down, for whatever reason.
+    pub fn is_down(&self, tool: ToolId) -> bool {
+        self.tools[tool.0].health.state() == ToolState::Down
     }
 
     /// What statistics show of all this.

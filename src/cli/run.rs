@@ -11,7 +11,7 @@ use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
 use super::{Status, add_eal, has_place, load, name_and_value};
 use crate::broker::outputs::Locked;
-use crate::broker::{self, Broker, DRAIN_LIMIT};
+use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
@@ -119,9 +119,12 @@ pub fn run(args: &Args) -> Status {
     if !plan.actions.contains(&Action::Start) {
         session.act(Action::Start);
     }
-    let went_well = session.watch(prompt.as_ref(), &is_ended);
+    let ending = session.watch(prompt.as_ref(), &is_ended);
     let ended = broker.stop();
     for line in broker.last_words() {
+        tell_line(line);
+    }
+    for line in ending.map(|ending| broker.judge_replays(ending)).unwrap_or_default() {
         tell_line(line);
     }
     for line in broker.log() {
@@ -147,7 +150,7 @@ pub fn run(args: &Args) -> Status {
     if !last.balanced {
         tell_line("error: the account does not balance; please report this with the statistics above");
     }
-    if went_well && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
+    if ending.is_some() && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
         Status::Done
     } else {
         Status::Failed
@@ -193,8 +196,8 @@ impl Session<'_> {
         if self.stats.is_stdout() { tell(text) } else { print(text) }
     }
 
-    /// Until the time is up, no packet comes, a signal or `quit`. Whether all workers stayed at work.
-    fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> bool {
+    /// Until the time is up, no packet comes, a signal or `quit`. Why it ends; `None` if a worker did not stay at work.
+    fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> Option<Ending> {
         let started = Instant::now();
         let mut next_stats = started + self.args.interval;
         // a worker that gets no CPU receives nothing, and is not idle for it
@@ -202,16 +205,18 @@ impl Session<'_> {
         while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
             let now = Instant::now();
             if self.args.duration.is_some_and(|duration| now - started >= duration) {
-                break;
+                return Some(Ending::TimeUp);
             }
             let (count, worked) = (self.broker.received(), self.broker.worked());
-            // one that is stopped waits to be started, as long as somebody can
-            if count != received || self.is_prompted && !self.broker.is_running() {
+            // one that is stopped waits to be started, as long as somebody can; a replay waits for files that take what they are given
+            if count != received || self.is_prompted && !self.broker.is_running() || self.broker.is_writing() {
                 (received, last_packet) = (count, worked);
             }
             if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
-                self.broker.give_up_replays();
-                break;
+                if !self.broker.let_go() {
+                    return Some(Ending::Idle);
+                }
+                last_packet = worked;
             }
             if now >= next_stats {
                 next_stats += self.args.interval.max(TICK);
@@ -225,14 +230,14 @@ impl Session<'_> {
             }
             if let Some(lcore) = self.broker.lost_workers().first() {
                 tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
-                return false;
+                return None;
             }
             if let Some(prompt) = prompt {
                 self.obey(prompt);
             }
             std::thread::sleep(if self.planning.is_some() { CHANGE_TICK } else { TICK });
         }
-        true
+        Some(Ending::Asked)
     }
 
     fn obey(&mut self, prompt: &Prompt) {

@@ -17,6 +17,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::burst::{MAX_BURST, Selection};
 use super::copy::{CopyFacts, Stamps};
 use super::edit::{Draft, EditPlan, EditState, Reach};
@@ -27,7 +29,7 @@ use super::route::Copies;
 use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::dpdk::Frame;
-use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, Made, Offload, PAGE_LEN, Pages, copy_in_order};
+use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order};
 use crate::dpdk::mbuf::{MbufBurst, prefetch};
 use crate::fault;
 use crate::headers::ethernet::{self, MacAddress};
@@ -43,6 +45,9 @@ pub const CHAINED_FROM: usize = 128;
 /// transport's.
 const HEADROOM: usize = 128;
 const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
+
+/// Mbufs that one copy takes at most.
+pub const MOST_MBUFS: usize = 1 + MOST_PAGES;
 
 /// Bytes of a copy that are looked at where a slice counts from behind a header.
 const HEADERS_LEN: usize = 256;
@@ -61,8 +66,8 @@ pub struct ToolMaker {
     pub sends_chains: bool,
     /// What the tool's port does to the copies' headers itself.
     pub offload: Option<Offload>,
-    /// The tool notes how long a copy would be that was not cut.
-    pub notes_wire_len: bool,
+    /// The tool is a capture: it notes how long a copy would be that was not cut, and its copies have mbufs of their own.
+    pub is_capture: bool,
 }
 
 impl ToolMaker {
@@ -86,7 +91,9 @@ impl ToolMaker {
 
 /// A worker's means to make copies.
 pub struct Maker {
-    pool: CopyPool,
+    pools: CopyPools,
+    /// Tools that get copies of the second pool.
+    captures: usize,
     /// By edits of the plan.
     states: Vec<EditState>,
     /// By tool; `None` for those whose copies are never made.
@@ -95,6 +102,13 @@ pub struct Maker {
     pub made: Vec<Made>,
     /// For copies that are longer than a page, while they are written; kept for the next.
     desks: Vec<Vec<u8>>,
+}
+
+/// Mbufs for copies. Those for captures are apart: a replay flat out waits for captures, whose writers free theirs sooner or later,
+/// and what ports keep for as long as they like must not be among what it waits for.
+pub struct CopyPools {
+    pub ports: Option<CopyPool>,
+    pub captures: Option<CopyPool>,
 }
 
 /// What is known of the burst.
@@ -133,10 +147,25 @@ enum Unfit {
 
 impl Maker {
     /// `tools` are by tool of the plan.
-    pub fn new(plan: &Plan, pool: CopyPool, tools: Vec<Option<ToolMaker>>) -> Self {
+    pub fn new(plan: &Plan, pools: CopyPools, tools: Vec<Option<ToolMaker>>) -> Self {
         let made = tools.iter().map(|_| Made::default()).collect();
         let states = plan.edits.iter().map(EditPlan::state).collect();
-        Self { pool, states, tools, made, desks: Vec::new() }
+        let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
+        Self { pools, captures, states, tools, made, desks: Vec::new() }
+    }
+
+    /// How many packets, the first of those whose lengths are `lens`, surely find mbufs for their copies to captures. These are in
+    /// hand then, so that no other worker takes them.
+    pub fn room(&mut self, lens: impl Iterator<Item = usize>) -> usize {
+        let lens: ArrayVec<usize, MAX_BURST> = lens.take(MAX_BURST).collect();
+        let Some(pool) = self.pools.captures.as_mut().filter(|_| self.captures > 0) else { return lens.len() };
+        let needed = || lens.iter().map(|&len| self.captures * most_mbufs(len));
+        let ready = pool.reserve(needed().sum());
+        let sums = needed().scan(0, |sum, needed| {
+            *sum += needed;
+            Some(*sum)
+        });
+        sums.take_while(|&sum| sum <= ready).count()
     }
 
     /// Sends further copies of tunnels to the next hops of `live`.
@@ -187,8 +216,13 @@ impl Maker {
         copies: &Copies,
         counters: &ToolCounters,
     ) -> Selection {
-        let Self { pool, states, tools, made, desks } = self;
+        let Self { pools, states, tools, made, desks, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
+        let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
+        let Some(pool) = pool else {
+            counters.drop_copies(DropReason::NoBuffer, wanted.count().into());
+            return Selection::NONE;
+        };
         let made = &mut made[index];
         let chained_lens = tool.chained_lens();
         if (wanted.0 & copies.edited(index).0) == 0
@@ -245,7 +279,7 @@ impl Maker {
             };
             match drafted {
                 Ok(drafted) => {
-                    if tool.notes_wire_len {
+                    if tool.is_capture {
                         made.say_wire_len(packet, drafted.original_len as u32);
                     }
                     cut_bytes += drafted.cut_bytes;
@@ -427,6 +461,17 @@ fn load_ahead(frames: &[Frame<'_>], packet: usize) {
     }
 }
 
+/// Mbufs that one copy of a packet of `len` bytes takes at most while it is made: a page to try, and those of a copy that is longer.
+fn most_mbufs(len: usize) -> usize {
+    let bytes = desk_len(len);
+    if bytes <= PAGE_LEN { 1 } else { MOST_MBUFS.min(1 + bytes.div_ceil(PAGE_LEN)) }
+}
+
+/// Bytes in which any copy of a packet of `len` bytes can be edited and finished.
+fn desk_len(len: usize) -> usize {
+    HEADROOM + len + MAX_TRAILER_LEN + HEADROOM
+}
+
 /// Edits a copy that is longer than a page, on a desk of its own.
 #[cold]
 fn lay_out(
@@ -441,7 +486,7 @@ fn lay_out(
     if desk == desks.len() {
         desks.push(Vec::new());
     }
-    desks[desk].resize(HEADROOM + len + MAX_TRAILER_LEN + HEADROOM, 0);
+    desks[desk].resize(desk_len(len), 0);
     let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
@@ -456,7 +501,7 @@ impl ToolMaker {
     /// The edits, where they are all that copies need.
     #[inline(always)]
     fn edits_alone(&self) -> Option<EditId> {
-        let is_alone = !self.stamps() && !self.notes_wire_len && matches!(self.transport, Transport::Local);
+        let is_alone = !self.stamps() && !self.is_capture && matches!(self.transport, Transport::Local);
         self.edits.filter(|_| is_alone)
     }
 

@@ -100,6 +100,11 @@ impl<T> Order<T> {
         }
     }
 
+    /// Lets the earliest go.
+    pub fn release_first(&mut self, out: &mut impl FnMut(T)) {
+        self.pop(out);
+    }
+
     /// Lets everything go.
     pub fn release_all(&mut self, out: &mut impl FnMut(T)) {
         while !self.heap.is_empty() {

@@ -8,6 +8,7 @@ use super::cut::Longest;
 use super::egress::Outlets;
 use super::endpoint::Endpoint;
 use super::live::LiveView;
+use super::make::Maker;
 use super::post::Post;
 use super::replay::Replay;
 use super::spread::{Spread, Times};
@@ -110,9 +111,15 @@ impl Intake {
         matches!(self.source, Source::Queue { .. }) && self.spread.is_none()
     }
 
-    /// How many of `limit` packets may be asked for: what surely finds room, where it can wait.
-    pub fn room(&mut self, limit: usize, outlets: &Outlets, live: &LiveView) -> usize {
-        let limit = if outlets.has_captures && self.is_flat_out() { limit.min(outlets.capture_room(live.get())) } else { limit };
+    /// How many of `limit` packets may be asked for: what surely finds room, where it can wait. `maker` is there where copies of the
+    /// port's packets are made.
+    pub fn room(&mut self, limit: usize, outlets: &Outlets, live: &LiveView, maker: Option<&mut Maker>) -> usize {
+        let limit = match &mut self.source {
+            Source::Replay(replay) if outlets.has_captures && replay.is_flat_out() => {
+                room_for_captures(replay, limit.min(outlets.capture_room(live.get())), maker)
+            }
+            _ => limit,
+        };
         self.spread.as_mut().map_or(limit, |spread| spread.room(limit))
     }
 
@@ -125,6 +132,13 @@ impl Intake {
     pub fn is_flat_out(&self) -> bool {
         matches!(&self.source, Source::Replay(replay) if replay.is_flat_out())
     }
+}
+
+/// How many of `limit` packets of a replay that can wait find mbufs for their copies to captures; all if it has no more packets.
+fn room_for_captures(replay: &mut Replay, limit: usize, maker: Option<&mut Maker>) -> usize {
+    let Some(maker) = maker.filter(|_| limit > 0) else { return limit };
+    let mut lens = replay.next_lens(limit).peekable();
+    if lens.peek().is_none() { limit } else { maker.room(lens) }
 }
 
 /// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.

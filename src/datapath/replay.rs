@@ -2,7 +2,7 @@
 //!
 //! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into
 //! mbufs of the port's pool. Where the pool runs empty the packets come later, and are counted as having waited: nothing is lost
-//! between the file and the rules.
+//! between the file and the rules. What is left of the file when the run ends is counted, so that no end is taken for the file's.
 //! # Source
 //! draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng (see `crate::capture`).
 
@@ -11,6 +11,7 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
@@ -119,11 +120,70 @@ pub struct Pace {
     /// The time that packets are due by their distance from, where it is not the first packet's.
     origin_ns: Option<u64>,
     paused: Option<u64>,
+    /// The longest distance of two packets, as the file's times say it.
+    max_gap_ns: Option<u64>,
+    /// What the next packet's distance is counted from: the latest time that was given.
+    before_ns: Option<u64>,
+    /// What longer distances had beyond that, less what a clock was set back by.
+    skipped_ns: i128,
 }
 
 impl Pace {
-    pub fn new(speed: ReplaySpeed, hz: u64) -> Self {
-        Self { speed, hz: hz.max(1), origin: None, origin_ns: None, paused: None }
+    /// Two packets are `max_gap_ns` apart at most when they are replayed, whatever the speed.
+    pub fn new(speed: ReplaySpeed, max_gap_ns: Option<u64>, hz: u64) -> Self {
+        let in_file = |ns: u64| match speed {
+            ReplaySpeed::Times { thousandths } => {
+                u64::try_from(u128::from(ns) * u128::from(thousandths) / 1000).unwrap_or(u64::MAX)
+            }
+            ReplaySpeed::Original | ReplaySpeed::Max => ns,
+        };
+        Self {
+            speed,
+            hz: hz.max(1),
+            origin: None,
+            origin_ns: None,
+            paused: None,
+            max_gap_ns: max_gap_ns.map(in_file),
+            before_ns: None,
+            skipped_ns: 0,
+        }
+    }
+
+    /// The next packet is of time `next_ns`. What its distance from those before has beyond the longest is skipped, once. Where times
+    /// go back by more than that the clock was set, as behind one wild time: they go on from there.
+    #[cold]
+    fn skip_gap(&mut self, next_ns: u64, max_gap_ns: u64) {
+        let Some(before_ns) = self.before_ns else { return };
+        let counted_from_ns = if next_ns > before_ns {
+            next_ns.saturating_sub(max_gap_ns).max(before_ns)
+        } else if before_ns - next_ns > max_gap_ns {
+            next_ns
+        } else {
+            before_ns
+        };
+        self.skipped_ns += i128::from(counted_from_ns) - i128::from(before_ns);
+        self.before_ns = Some(counted_from_ns);
+    }
+
+    /// The last packet that was given is of time `last_ns`.
+    #[inline(always)]
+    fn give(&mut self, last_ns: u64) {
+        if self.max_gap_ns.is_some() {
+            self.before_ns = self.before_ns.max(Some(last_ns));
+        }
+    }
+
+    /// How long it is from `now` ticks until a packet of time `next_ns` is due, if that is known.
+    fn wait(&mut self, next_ns: u64, now: u64) -> Option<Duration> {
+        self.origin?;
+        let thousandths = match self.speed {
+            ReplaySpeed::Max => return None,
+            ReplaySpeed::Original => 1000,
+            ReplaySpeed::Times { thousandths } => thousandths,
+        };
+        let ahead_ns = next_ns.saturating_sub(self.horizon_ns(next_ns, self.paused.unwrap_or(now)));
+        let wait_ns = u128::from(ahead_ns) * 1000 / u128::from(thousandths.max(1));
+        Some(Duration::from_nanos(u64::try_from(wait_ns).unwrap_or(u64::MAX)))
     }
 
     /// The latest time of packets that are due at `now` ticks, where `first_ns` is the time of the next packet.
@@ -134,10 +194,14 @@ impl Pace {
             ReplaySpeed::Original => 1000,
             ReplaySpeed::Times { thousandths } => thousandths,
         };
+        if let Some(max_gap_ns) = self.max_gap_ns {
+            self.skip_gap(first_ns, max_gap_ns);
+        }
         let (origin_ns, origin) = *self.origin.get_or_insert((self.origin_ns.unwrap_or(first_ns), now));
         let ticks = u128::from(now.saturating_sub(origin));
         let ns = ticks.saturating_mul(u128::from(thousandths)).saturating_mul(1_000_000) / u128::from(self.hz);
-        origin_ns.saturating_add(u64::try_from(ns).unwrap_or(u64::MAX))
+        let horizon_ns = i128::from(origin_ns) + i128::try_from(ns).unwrap_or(i128::MAX >> 2) + self.skipped_ns;
+        u64::try_from(horizon_ns.max(0)).unwrap_or(u64::MAX)
     }
 
     /// Time stands still from `now` on.
@@ -177,6 +241,18 @@ pub struct Replay {
     /// Packets that were due at the last poll and found no mbuf.
     starved: usize,
     progress: Arc<Progress>,
+}
+
+/// What a run left of a replay's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    pub packets: u64,
+    /// They were counted to the end; else there are more.
+    pub is_counted: bool,
+    /// The file is replayed for ever.
+    pub is_endless: bool,
+    /// When the next packet would have been due, where that is what it waited for.
+    pub wait: Option<Duration>,
 }
 
 /// Places the times of a further pass behind those of the passes before, so that time goes on through all of them.
@@ -230,7 +306,7 @@ impl Replay {
             taken: 0,
             has_foreign: false,
             pool,
-            pace: Pace::new(plan.speed, clock::tsc_hz()),
+            pace: Pace::new(plan.speed, plan.max_gap_ns, clock::tsc_hz()),
             passes_left: plan.passes.map(|passes| passes.saturating_sub(1)),
             timeline: Timeline::default(),
             step_ns,
@@ -276,6 +352,7 @@ impl Replay {
     }
 
     /// Whether packets are due as fast as they can be taken.
+    #[inline(always)]
     pub fn is_flat_out(&self) -> bool {
         self.pace.speed == ReplaySpeed::Max
     }
@@ -312,6 +389,9 @@ impl Replay {
         for (ns, record) in stamps.ns.iter_mut().zip(&due[..moved.packets]) {
             *ns = self.timeline.place(record.time_ns);
         }
+        if let Some(last) = moved.packets.checked_sub(1) {
+            self.pace.give(stamps.ns[last]);
+        }
         let failure = due.get(sound).filter(|_| moved.packets == sound).map(|record| {
             let interface = &waiting.interfaces()[record.interface.0 as usize];
             format!("interface {}: {}", record.interface.0, foreign(interface.link_type))
@@ -327,6 +407,46 @@ impl Replay {
             self.end(failure);
         }
         moved
+    }
+
+    /// The lengths of packets that may be asked for next, at most `most` (1..=64); none if there are none any more.
+    pub fn next_lens(&mut self, most: usize) -> impl Iterator<Item = usize> {
+        let is_there = self.next_time().is_some();
+        let waiting = self.reader.as_ref().filter(|_| is_there).map(Reader::burst);
+        let taken = self.taken;
+        let next = waiting.into_iter().flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
+        next.take(most).map(|record| record.frame().bytes().len())
+    }
+
+    /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
+    /// afterwards.
+    pub fn left(&mut self, deadline: Instant) -> Left {
+        let mut left = Left { packets: 0, is_counted: true, is_endless: false, wait: None };
+        let next_ns = self.next_time_there();
+        let Some(reader) = &mut self.reader else { return left };
+        left.wait = next_ns.and_then(|next_ns| self.pace.wait(next_ns, clock::tsc()));
+        left.packets = (reader.burst().len() - self.taken) as u64;
+        // damage ends the file there
+        while let Ok(Some(burst)) = reader.next_burst() {
+            left.packets += burst.len() as u64;
+            if Instant::now() >= deadline {
+                left.is_counted = false;
+                break;
+            }
+        }
+        let of_a_pass = self.timeline.packets.saturating_add(left.packets);
+        match self.passes_left {
+            None => left.is_endless = of_a_pass > 0,
+            Some(passes) => left.packets = left.packets.saturating_add(passes.saturating_mul(of_a_pass)),
+        }
+        self.reader = None;
+        left
+    }
+
+    /// The next packet's time, as far as it was read already.
+    fn next_time_there(&self) -> Option<u64> {
+        let burst = self.reader.as_ref()?.burst();
+        (self.taken < burst.len()).then(|| burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns))
     }
 
     /// So many packets found no mbuf, behind `given` that did. Each counts once, however often it is tried again.
@@ -405,7 +525,7 @@ mod tests {
             thousandths in 100u64..10_000, start in 0u64..1 << 60, pauses in prop::collection::vec((0usize..200, 1u64..9_000_000), 0..5),
         ) {
             // a tick is a nanosecond
-            let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, 1_000_000_000);
+            let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, None, 1_000_000_000);
             let times: Vec<u64> = gaps_ns.iter().scan(7u64, |time, gap| { *time += gap; Some(*time) }).collect();
             let (mut now, mut played_ns, mut sent) = (start, 0u64, 0);
             for (turn, step) in steps.iter().enumerate() {
@@ -428,6 +548,38 @@ mod tests {
     }
 
     #[test]
+    fn no_gap_is_longer_than_the_longest_and_wild_times_stop_nothing() {
+        const SECOND: u64 = 1_000_000_000;
+        // the times of the file, and when each packet is due, in halves of a second from the first
+        let cases: [(&[u64], &[u64]); 4] = [
+            (&[0, 1_577_880_000 * SECOND, 1_577_880_000 * SECOND + SECOND / 2], &[0, 2, 3]),
+            // one of the year 2106 in the middle
+            (&[5 * SECOND, 6 * SECOND, 4_294_967_295 * SECOND, 7 * SECOND, 8 * SECOND], &[0, 2, 4, 4, 6]),
+            // a clock that was set back, and packets a little out of order
+            (&[9 * SECOND, 2 * SECOND, 3 * SECOND, 3 * SECOND - 7, 3 * SECOND + SECOND / 2], &[0, 0, 2, 2, 3]),
+            (&[SECOND, SECOND, 90 * SECOND, 95 * SECOND], &[0, 0, 2, 4]),
+        ];
+        for (thousandths, times) in [(1000, 1), (4000, 4)] {
+            for (file, due) in cases {
+                let file: Vec<u64> = file.iter().map(|ns| ns * times).collect();
+                let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, Some(SECOND), SECOND);
+                let (mut given, mut seen) = (0, Vec::new());
+                for half in 0..10 {
+                    // a poll gives what is due, and is asked anew for what is next
+                    while given < file.len() && file[given] <= pace.horizon_ns(file[given], 77 + half * SECOND / 2) {
+                        pace.give(file[given]);
+                        given += 1;
+                        seen.push(half);
+                    }
+                }
+                assert_eq!(seen, due, "{file:?} at {times}x");
+                let next = file[0] + SECOND / 2 * times;
+                assert_eq!(Pace::new(ReplaySpeed::Max, Some(1), SECOND).horizon_ns(next, 0), u64::MAX);
+            }
+        }
+    }
+
+    #[test]
     fn a_further_pass_follows_at_the_mean_distance() {
         let mut timeline = Timeline::default();
         let first: Vec<u64> = [100, 150, 130, 400].map(|ns| timeline.place(ns)).to_vec();
@@ -443,7 +595,8 @@ mod tests {
         assert!(broken.next_pass());
         broken.place(u64::MAX);
         assert_eq!(
-            Pace { origin: Some((9, 0)), ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, 1) }.horizon_ns(0, u64::MAX),
+            Pace { origin: Some((9, 0)), ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, None, 1) }
+                .horizon_ns(0, u64::MAX),
             u64::MAX
         );
         // a lone packet has no distance

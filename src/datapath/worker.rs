@@ -418,7 +418,8 @@ impl Worker {
             let is_plain = intake.is_plain();
             let mut limit = plan.settings.burst;
             if !is_plain {
-                limit = intake.room(limit, &self.outlets, &self.live);
+                let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port.0].needs_copies);
+                limit = intake.room(limit, &self.outlets, &self.live, maker);
                 if limit == 0 {
                     if intake.is_flat_out() {
                         (is_full, held) = (false, Held::Stay);

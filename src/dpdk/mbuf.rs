@@ -826,6 +826,11 @@ impl Packet {
         self.len() == 0
     }
 
+    /// Mbufs that the packet is made of.
+    pub fn mbufs(&self) -> usize {
+        segments(self.0).into()
+    }
+
     /// Shows the packet's bytes to `look`; several segments are joined in `linear`.
     pub fn view<R>(&self, linear: &mut Linear, look: impl FnOnce(&[u8]) -> R) -> R {
         look(linear.bytes_of(self.0))

@@ -174,7 +174,7 @@ pub enum Device {
     /// A PCI address or a virtual device with its arguments, as testpmd takes them.
     Devargs(String),
     /// `replay:FILE`: a capture that Tapline reads itself.
-    Replay { path: String, speed: ReplaySpeed, loops: Loops },
+    Replay { path: String, speed: ReplaySpeed, loops: Loops, max_gap: Option<Duration> },
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

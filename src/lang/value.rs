@@ -294,11 +294,11 @@ pub fn device(text: &str) -> Value<Device> {
             _ => Ok(Device::Devargs(text.into())),
         };
     };
-    let (mut speed, mut loops) = (ReplaySpeed::Original, Loops::Times(1));
+    let (mut speed, mut loops, mut max_gap) = (ReplaySpeed::Original, Loops::Times(1), None);
     let mut items = items(replay).map(|(part, item)| (part.start + "replay:".len()..part.end + "replay:".len(), item));
     let path = items.next().map_or("", |(_, path)| path);
     if path.is_empty() {
-        return Err(Misread::expected("replay:FILE[,speed=original|max|2x][,loop=N]"));
+        return Err(Misread::expected("replay:FILE[,speed=original|max|2x][,loop=N][,maxgap=DURATION]"));
     }
     for (part, item) in items {
         let (key, value) = item.split_once('=').unwrap_or((item, ""));
@@ -309,16 +309,21 @@ pub fn device(text: &str) -> Value<Device> {
                 let expected = |_| Misread::expected("loop=N, N from 1, or loop=forever").at(part);
                 loops = Loops::Times(count(1..=u64::MAX)(value).map_err(expected)?);
             }
+            "maxgap" => {
+                let expected = |_| Misread::expected("maxgap=DURATION, such as maxgap=1s").at(part);
+                max_gap = Some(duration(value).map_err(expected)?);
+            }
             _ => {
-                let misread = Misread::expected("speed=original|max|2x or loop=N").at(part.start..part.start + key.len());
-                return Err(match nearest(key, ["speed", "loop"]) {
+                let expected = "speed=original|max|2x, loop=N or maxgap=DURATION";
+                let misread = Misread::expected(expected).at(part.start..part.start + key.len());
+                return Err(match nearest(key, ["speed", "loop", "maxgap"]) {
                     Some(near) => misread.help(format!("did you mean `{near}`?")),
                     None => misread,
                 });
             }
         }
     }
-    Ok(Device::Replay { path: path.into(), speed, loops })
+    Ok(Device::Replay { path: path.into(), speed, loops, max_gap })
 }
 
 fn replay_speed(text: &str) -> Value<ReplaySpeed> {
@@ -577,8 +582,21 @@ mod tests {
         assert!(hex_mask("0x88/f0").is_err() && hex_mask("0x8").is_err() && hex_mask("88/f0f0").is_err());
         assert_eq!(
             device("replay:a.pcap,speed=2.5x,loop=3").ok(),
-            Some(Device::Replay { path: "a.pcap".into(), speed: ReplaySpeed::Times { thousandths: 2500 }, loops: Loops::Times(3) })
+            Some(Device::Replay {
+                path: "a.pcap".into(),
+                speed: ReplaySpeed::Times { thousandths: 2500 },
+                loops: Loops::Times(3),
+                max_gap: None
+            })
         );
+        let max_gap = |text| match device(text) {
+            Ok(Device::Replay { max_gap, .. }) => Ok(max_gap),
+            other => Err(other.err().and_then(|misread| misread.part)),
+        };
+        assert_eq!(max_gap("replay:a.pcap,maxgap=250ms,speed=2x"), Ok(Some(Duration::from_millis(250))));
+        for wrong in ["replay:a.pcap,maxgap=1", "replay:a.pcap,maxgap=", "replay:a.pcap,maxgap=0s"] {
+            assert_eq!(max_gap(wrong), Err(Some(14..wrong.len())), "{wrong}");
+        }
         assert_eq!(device("replay:a.pcap,lop=3").unwrap_err().part, Some(14..17));
     }
 

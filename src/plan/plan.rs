@@ -212,6 +212,15 @@ pub struct ReplayPlan {
     pub speed: ReplaySpeed,
     /// How often the file is read; `None`: for ever.
     pub passes: Option<u64>,
+    /// The longest that a packet waits behind the one before it; `None`: as long as the file's times say.
+    pub max_gap_ns: Option<u64>,
+}
+
+impl ReplayPlan {
+    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    pub fn is_flat_out(&self) -> bool {
+        self.speed == ReplaySpeed::Max
+    }
 }
 
 pub use crate::lang::ast::ReplaySpeed;
@@ -534,6 +543,12 @@ impl Plan {
         ports.sort();
         ports.dedup();
         ports
+    }
+
+    /// Whether a replay flat out waits for a tool, where it is behind.
+    pub fn is_waited_for(&self, tool: ToolId) -> bool {
+        let is_flat_out = |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
+        self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
     /// Whether a tool asks for the packets' own times.

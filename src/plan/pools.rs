@@ -6,8 +6,9 @@
 
 use super::Plan;
 use super::devargs::{copies_packets, device};
-use super::plan::{Output, PortId, PortPlan, Settings, ToolId, ToolPlan};
+use super::plan::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
 use crate::datapath::burst::MAX_BURST;
+use crate::datapath::make::MOST_MBUFS;
 use crate::datapath::spread;
 use crate::dpdk::mempool;
 use crate::headers::{ethernet, vlan};
@@ -85,21 +86,63 @@ pub fn wire_reserve(plan: &Plan, port: PortId) -> u32 {
     if plan.wire_at(port).is_some() { waiting(plan, |_| true) } else { 0 }
 }
 
-/// Mbufs for copies that are not the packets themselves: what the user said, else what they need; 0 where none are made.
-pub fn copy_pool(plan: &Plan) -> u32 {
-    let need = copy_need(plan);
-    if need == 0 { 0 } else { plan.settings.mempool.unwrap_or(need) }
+/// Which copies that are not the packets themselves a pool is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopiesTo {
+    Ports,
+    /// Apart from the others: replays flat out wait for these.
+    Captures,
+}
+
+impl CopiesTo {
+    pub const ALL: [CopiesTo; 2] = [CopiesTo::Ports, CopiesTo::Captures];
+}
+
+/// Mbufs for copies that are not the packets themselves: what the user said, else what they need; 0 where none are made. Copies to
+/// captures have as many at the least as one packet may take of them.
+pub fn copy_pool(plan: &Plan, to: CopiesTo) -> u32 {
+    let need = copy_need(plan, to);
+    match plan.settings.mempool {
+        Some(said) if need > 0 => said.max(copies_at_once(plan, to)),
+        _ => need,
+    }
 }
 
 /// Mbufs that such copies must have, so that all tools that get them may have full queues.
-pub fn copy_need(plan: &Plan) -> u32 {
+pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
     let makes = |tool: usize| plan.makes_copies_for(ToolId(tool));
     if !(0..plan.tools.len()).any(makes) {
         return 0;
     }
-    // a rule that edits may come while the plan runs, for any tool
-    let may_make = |tool: usize| makes(tool) || plan.settings.is_changeable && plan.tools[tool].wire.is_none();
-    waiting(plan, may_make).saturating_add(workers(&plan.settings) as u32 * MBUFS_A_WORKER)
+    let may_make = |tool: usize| may_make(plan, to, tool);
+    if !(0..plan.tools.len()).any(may_make) {
+        return 0;
+    }
+    let in_hand = copies_at_once(plan, to).max(workers(&plan.settings) as u32 * MBUFS_A_WORKER);
+    waiting(plan, may_make).saturating_add(in_hand)
+}
+
+/// Mbufs that workers have in hand for a replay flat out before it gives the next packets, at the most: a packet of any length finds
+/// as many once all that waits for captures is written, and no worker takes another one's.
+fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
+    let is_flat_out = |port: &PortPlan| port.replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
+    if to != CopiesTo::Captures || !plan.ports.iter().any(is_flat_out) {
+        return 0;
+    }
+    let a_worker = MBUFS_A_WORKER as usize + copies_in_hand(plan);
+    u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
+}
+
+/// Mbufs that a worker takes out of the pool for captures at once, at the most.
+pub fn copies_in_hand(plan: &Plan) -> usize {
+    (0..plan.tools.len()).filter(|&tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
+}
+
+/// Whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan runs, for
+/// any tool.
+fn may_make(plan: &Plan, to: CopiesTo, tool: usize) -> bool {
+    let is_to = (plan.tools[tool].output == Output::Capture) == (to == CopiesTo::Captures);
+    is_to && (plan.makes_copies_for(ToolId(tool)) || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
 }
 
 fn received(plan: &Plan, port: PortId) -> u32 {
@@ -255,8 +298,8 @@ mod tests {
             format!("port attach a net_null0\n{}rule create 1 from a to {}\n", tools.collect::<String>(), names.join(","))
         };
         for count in [1, 4, 9] {
-            assert_eq!(copy_need(&plan_of(&tool(count))), count * (4096 + 1024) + MBUFS_A_WORKER);
+            assert_eq!(copy_need(&plan_of(&tool(count)), CopiesTo::Ports), count * (4096 + 1024) + MBUFS_A_WORKER);
         }
-        assert_eq!(copy_need(&plan_of(TOOLS)), 0);
+        assert_eq!(copy_need(&plan_of(TOOLS), CopiesTo::Ports), 0);
     }
 }

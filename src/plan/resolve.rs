@@ -596,8 +596,9 @@ impl<'a> Resolver<'a> {
     fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
         let (devargs, replay) = match &port.device.value {
             Device::Devargs(devargs) => (devargs.clone(), None),
-            Device::Replay { path, speed, loops } => {
-                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(self.replay(port, path, *speed, *loops)))
+            Device::Replay { path, speed, loops, max_gap } => {
+                let replay = self.replay(port, path, *speed, *loops, *max_gap);
+                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(replay))
             }
         };
         let device = devargs.split(',').next().unwrap_or("");
@@ -683,7 +684,14 @@ impl<'a> Resolver<'a> {
     }
 
     /// A capture as a port. What its beginning tells against it is an error here; a file that is not there yet is one at the start.
-    fn replay(&mut self, port: &Port<'a>, path: &str, speed: ast::ReplaySpeed, loops: ast::Loops) -> ReplayPlan {
+    fn replay(
+        &mut self,
+        port: &Port<'a>,
+        path: &str,
+        speed: ast::ReplaySpeed,
+        loops: ast::Loops,
+        max_gap: Option<Duration>,
+    ) -> ReplayPlan {
         if std::path::Path::new(path).is_file()
             && let Err(reason) = replay::probe(std::path::Path::new(path))
         {
@@ -694,7 +702,7 @@ impl<'a> Resolver<'a> {
             ast::Loops::Times(passes) => Some(passes),
             ast::Loops::Forever => None,
         };
-        ReplayPlan { path: path.to_owned(), speed, passes }
+        ReplayPlan { path: path.to_owned(), speed, passes, max_gap_ns: max_gap.map(nanoseconds) }
     }
 
     /// Refuses a port that nothing can be sent on.
@@ -727,6 +735,11 @@ impl<'a> Resolver<'a> {
                 Output::Capture
             }
         };
+        let health = match output {
+            Output::Capture if definitions.ports.iter().any(is_flat_out) => HealthSpec::WAITED_FOR,
+            Output::Capture => HealthSpec::FILE,
+            Output::Port(_) | Output::Discard => HealthSpec::LOCAL,
+        };
         let mut plan = ToolPlan {
             name: tool.name.value.clone(),
             output,
@@ -738,7 +751,7 @@ impl<'a> Resolver<'a> {
             alarm: None,
             order_ns: None,
             wire: None,
-            health: HealthSpec::LOCAL,
+            health,
             heartbeat: None,
             echo: None,
             is_drained: tool.is_drained,
@@ -1470,6 +1483,11 @@ fn terminator(terminate: &ast::Terminate) -> Terminator {
         identifiers: terminate.ids.iter().flat_map(|ids| &ids.value.0).map(|&(first, last)| first..=last).collect(),
         udp_port: terminate.udp_port.as_ref().map(|port| port.value),
     }
+}
+
+/// Whether a port is a replay that waits for captures.
+fn is_flat_out(port: &Port<'_>) -> bool {
+    matches!(port.device.value, Device::Replay { speed: ast::ReplaySpeed::Max, .. })
 }
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {

@@ -230,6 +230,8 @@ pub struct ToolCounters {
     pub requested: Counter,
     pub sent: Counter,
     pub sent_bytes: Counter,
+    /// Writes that the system took, of a capture tool: signs of life between two counts of `sent`.
+    pub writes: Counter,
     /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
     pub cut_bytes: Counter,
     /// By [`DropReason`].

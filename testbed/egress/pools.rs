@@ -140,6 +140,7 @@ fn a_replay_that_finds_no_mbuf_has_failed_and_says_so() {
     for before in ["alarm raised", "error"] {
         assert!(text.contains(&format!("{before}: {said}")), "{text}");
     }
+    assert!(text.contains(&format!("(packets left: {})", 5000 - read)), "{text}");
     let waited = u64_of(&last["ports"]["in0"]["driver"]["no_mbuf"]);
     assert!((1..=64).contains(&waited), "each packet that waits counts once: {waited}");
 }

@@ -61,7 +61,7 @@ fn what_a_writer_that_hangs_does_not_take_is_dropped_and_counted() {
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
     let status = Command::new("mkfifo").arg(lab.path("pipe")).status().expect("mkfifo runs");
     assert!(status.success());
-    let pipeline = "port attach in replay:in.cap,speed=max,loop=5\ntool create hangs capture pipe queue 1000\n\
+    let pipeline = "port attach in replay:in.cap,speed=max,loop=5\ntool create hangs capture pipe queue 1000 down-after 1s\n\
                     tool create well discard\nrule create 10 from in to hangs,well\n";
     let ended = lab.run(pipeline, &["--exit-idle", "2s"]);
     assert_eq!(ended.status, Some(1), "{}", ended.stderr);
@@ -72,6 +72,8 @@ fn what_a_writer_that_hangs_does_not_take_is_dropped_and_counted() {
     let dropped = ["congested", "down"].map(|reason| number(last, &format!("tools/hangs/dropped/{reason}")));
     assert_eq!(dropped.iter().sum::<u64>(), count);
     assert!(dropped[0] >= 1000, "{dropped:?}");
+    let said = "error: tool hangs: its file took nothing for 1.0s, so no replay waits for it any more";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 #[test]

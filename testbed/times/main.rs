@@ -9,3 +9,4 @@ mod packets;
 mod replay;
 mod round_trip;
 mod terminate;
+mod waits;

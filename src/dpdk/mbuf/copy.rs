@@ -22,15 +22,16 @@ use crate::dpdk::mempool::DATA_ROOM;
 
 /// Bytes of a page.
 pub const PAGE_LEN: usize = DATA_ROOM as usize + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
-/// The most pages that one copy is spread over.
-const MOST_PAGES: usize = 64;
+/// The most pages that one copy is spread over: those of the longest packet that a capture may hold.
+pub const MOST_PAGES: usize = 128;
 /// The longest copy.
 pub const LONGEST_COPY: usize = MOST_PAGES * PAGE_LEN;
 
 /// Mbufs for a worker's copies.
 pub struct CopyPool {
     pool: Arc<Mempool>,
-    stock: ArrayVec<*mut rte_mbuf, MAX_BURST>,
+    /// Taken out of the pool; never more than there was room for at the start.
+    stock: Vec<*mut rte_mbuf>,
 }
 
 // SAFETY: mbufs may be used and freed on any lcore; the stock is owned by this value alone.
@@ -39,23 +40,42 @@ unsafe impl Send for CopyPool {}
 impl CopyPool {
     /// Takes pages from `pool`, whose mbufs have [`DATA_ROOM`] bytes (`Mempool::create`).
     pub fn new(pool: Arc<Mempool>) -> Self {
-        Self { pool, stock: ArrayVec::new() }
+        Self::with_stock(pool, MAX_BURST)
     }
 
-    /// Gets ready to give `count` pages (at most 64), in one call of DPDK where there are as many; the number that there are.
+    /// The same, for a worker that has at most `most` pages ready, at least a burst of them.
+    pub fn with_stock(pool: Arc<Mempool>, most: usize) -> Self {
+        Self { pool, stock: Vec::with_capacity(most.max(MAX_BURST)) }
+    }
+
+    /// Gets ready to give `count` pages, at most as many as it may have ready, in one call of DPDK for each 64 where there are as
+    /// many; the number that there are.
     #[inline]
     pub fn reserve(&mut self, count: usize) -> usize {
-        let wanted = count.min(MAX_BURST).saturating_sub(self.stock.len());
+        let wanted = count.min(self.stock.capacity()).saturating_sub(self.stock.len());
         if wanted > 0 {
             let mut slots = [std::ptr::null_mut(); MAX_BURST];
-            if self.take_raw(&mut slots[..wanted]) {
-                // there is room for MAX_BURST
-                let _ = self.stock.try_extend_from_slice(&slots[..wanted]);
+            if wanted <= MAX_BURST && self.take_raw(&mut slots[..wanted]) {
+                self.stock.extend_from_slice(&slots[..wanted]);
             } else {
-                self.reserve_singly(wanted);
+                self.reserve_many(wanted);
             }
         }
         self.stock.len().min(count)
+    }
+
+    /// More than one call gives, or less than was asked for: what there is.
+    #[cold]
+    fn reserve_many(&mut self, mut wanted: usize) {
+        let mut slots = [std::ptr::null_mut(); MAX_BURST];
+        while wanted > 0 {
+            let count = wanted.min(MAX_BURST);
+            if !self.take_raw(&mut slots[..count]) {
+                return self.reserve_singly(wanted);
+            }
+            self.stock.extend_from_slice(&slots[..count]);
+            wanted -= count;
+        }
     }
 
     /// The pool has less than was asked for: what it has.
@@ -77,16 +97,16 @@ impl CopyPool {
         unsafe { dpdk_sys::tl_take_bulk(self.pool.raw(), slots.as_mut_ptr(), slots.len() as u32) == 0 }
     }
 
-    /// All of them or none.
-    fn allocate(&self, slots: &mut [*mut rte_mbuf]) -> bool {
-        // SAFETY: the pool is alive; DPDK writes `slots.len()` pointers or none.
-        unsafe { dpdk_sys::tl_alloc_bulk(self.pool.raw(), slots.as_mut_ptr(), slots.len() as u32) == 0 }
-    }
-
-    /// An empty page of those that were reserved.
+    /// An empty page: of those that were reserved, or, where longer copies took them, of the pool.
     #[inline]
     pub fn page(&mut self) -> Option<Page> {
-        self.stock.pop().map(Page)
+        self.stock.pop().map(Page).or_else(|| self.page_of_pool())
+    }
+
+    #[cold]
+    fn page_of_pool(&self) -> Option<Page> {
+        let mut slot = [std::ptr::null_mut()];
+        self.take_raw(&mut slot).then(|| Page(slot[0]))
     }
 
     /// Room for a copy of `len` bytes that needs more than one page.
@@ -96,9 +116,17 @@ impl CopyPool {
         if count > MOST_PAGES {
             return None;
         }
+        let mut pages = Pages(self.stock.drain(self.stock.len().saturating_sub(count)..).collect());
         let mut slots = [std::ptr::null_mut(); MOST_PAGES];
-        let is_there = self.allocate(&mut slots[..count]);
-        is_there.then(|| Pages(slots[..count].iter().copied().collect()))
+        let rest = &mut slots[..count - pages.0.len()];
+        if !rest.is_empty() {
+            if !self.take_raw(rest) {
+                self.stock.extend(pages.0.drain(..));
+                return None;
+            }
+            pages.0.extend(rest.iter().copied());
+        }
+        Some(pages)
     }
 
     /// Copies each packet of a burst by DPDK's own means and frees the copy: what benches compare with. The number copied.
