@@ -2,7 +2,8 @@
 # make test       all tests
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
-# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, ten minutes
+# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, with huge pages, ten minutes
+# make compare BASE=BINARY   whether Tapline takes more time or instructions a packet than another build of it: ten minutes
 # make lint fmt   what a change must pass
 
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
@@ -48,6 +49,11 @@ lint: packages
 	cargo clippy --workspace --all-targets -- --deny warnings
 
 fmt:
+compare: packages
+	$(if $(BASE),,$(error BASE=BINARY has to name another build of tapline))@testbed/packages bench
+	cargo build --release --bin tapline
+	testbed/peers/compare "$(BASE)" $(ROWS)
+
 	cargo fmt --all
 
 packages:
