@@ -12,7 +12,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/testbed/bin
 # Every test a process of its own, with cargo-nextest where it is installed.
 RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
 
-.PHONY: all demo test test-nics bench peers lint fmt packages
+# Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
+SKIPPED = $(CURDIR)/target/skipped
+
+.PHONY: all demo test test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -29,7 +32,9 @@ demo: packages
 
 test: packages
 	@testbed/packages test
-	$(RUN_TESTS) --workspace
+	@mkdir -p target && : >$(SKIPPED)
+	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --workspace; status=$$?; \
+	testbed/skip/list $(SKIPPED); exit $$status
 
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock
@@ -44,16 +49,16 @@ peers: packages
 	cargo build --release --bin tapline
 	testbed/peers/run
 
-lint: packages
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- --deny warnings
-
-fmt:
 compare: packages
 	$(if $(BASE),,$(error BASE=BINARY has to name another build of tapline))@testbed/packages bench
 	cargo build --release --bin tapline
 	testbed/peers/compare "$(BASE)" $(ROWS)
 
+lint: packages
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+fmt:
 	cargo fmt --all
 
 packages:
