@@ -2,7 +2,8 @@
 # make test       all tests
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
-# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, ten minutes
+# make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, with huge pages, ten minutes
+# make compare BASE=BINARY   whether Tapline takes more time or instructions a packet than another build of it: ten minutes
 # make lint fmt   what a change must pass
 
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
@@ -11,7 +12,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/testbed/bin
 # Every test a process of its own, with cargo-nextest where it is installed.
 RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
 
-.PHONY: all demo test test-nics bench peers lint fmt packages
+# Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
+SKIPPED = $(CURDIR)/target/skipped
+
+.PHONY: all demo test test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -28,7 +32,9 @@ demo: packages
 
 test: packages
 	@testbed/packages test
-	$(RUN_TESTS) --workspace
+	@mkdir -p target && : >$(SKIPPED)
+	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --workspace; status=$$?; \
+	testbed/skip/list $(SKIPPED); exit $$status
 
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock
@@ -42,6 +48,11 @@ peers: packages
 	@testbed/packages bench
 	cargo build --release --bin tapline
 	testbed/peers/run
+
+compare: packages
+	$(if $(BASE),,$(error BASE=BINARY has to name another build of tapline))@testbed/packages bench
+	cargo build --release --bin tapline
+	testbed/peers/compare "$(BASE)" $(ROWS)
 
 lint: packages
 	cargo fmt --all --check

@@ -163,7 +163,7 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 #[test]
 fn a_full_disk_is_an_error_that_names_the_output() {
     if !Path::new("/dev/full").exists() {
-        println!("skipped: no /dev/full");
+        tapline_skip::skipped("no /dev/full");
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -23,7 +23,7 @@ pub fn captures() -> Vec<PathBuf> {
     collect(&folder, &mut found);
     found.sort();
     if found.is_empty() {
-        println!("skipped: no captures");
+        tapline_skip::skipped("no captures");
     }
     found
 }
@@ -44,7 +44,7 @@ pub fn has(programs: &[&str]) -> bool {
     programs.iter().all(|program| {
         let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
         if !is_there {
-            println!("skipped: {program} is not installed");
+            tapline_skip::skipped(format_args!("{program} is not installed"));
         }
         is_there
     })

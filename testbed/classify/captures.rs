@@ -10,7 +10,7 @@ pub fn folder() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no captures");
+    tapline_skip::skipped("no captures");
     None
 }
 
@@ -18,7 +18,7 @@ pub fn folder() -> Option<PathBuf> {
 pub fn has_programs(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| Command::new(program).arg("--version").output().is_err());
     if let Some(program) = missing {
-        println!("skipped: no {program}");
+        tapline_skip::skipped(format_args!("no {program}"));
     }
     missing.is_none()
 }

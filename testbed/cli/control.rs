@@ -277,7 +277,7 @@ fn commands_before_start_add_to_the_files_plan() {
 fn an_ordinary_user_runs_a_pipeline_without_huge_pages() {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     if !is_root {
-        // the other tests were this test
+        tapline_skip::skipped("not root: the other tests were this test");
         return;
     }
     if !has_program("setpriv") {

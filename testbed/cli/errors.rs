@@ -252,7 +252,7 @@ fn statistics_that_cannot_be_written_are_refused_at_the_start() {
 #[test]
 fn statistics_that_no_longer_fit_their_disk_fail_the_run() {
     if !std::path::Path::new("/dev/full").exists() {
-        eprintln!("skipped: no /dev/full");
+        tapline_skip::skipped("no /dev/full");
         return;
     }
     let lab = Lab::new();

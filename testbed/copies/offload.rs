@@ -30,7 +30,7 @@ impl Tap {
         let name = format!("tlo{}", std::process::id());
         // net_tap asks for queues of its own, which an interface must have from the start
         if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap multi_queue")) {
-            eprintln!("skipped: no permission to make tap interfaces");
+            tapline_skip::skipped("no permission to make tap interfaces");
             return None;
         }
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");

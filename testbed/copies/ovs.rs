@@ -70,7 +70,7 @@ impl Switch {
             return None;
         }
         let Some(schema) = SCHEMAS.into_iter().find(|schema| Path::new(schema).is_file()) else {
-            eprintln!("skipped: no vswitch.ovsschema");
+            tapline_skip::skipped("no vswitch.ovsschema");
             return None;
         };
         let mut switch = Switch { children: Vec::new() };
@@ -78,7 +78,7 @@ impl Switch {
         ip(&format!("netns del {NAMESPACE}"));
         ip("link del tlov0");
         if !ip(&format!("netns add {NAMESPACE}")) || !ip(&format!("link add tlov0 type veth peer name tlov1 netns {NAMESPACE}")) {
-            eprintln!("skipped: no permission to make network namespaces, or no veth");
+            tapline_skip::skipped("no permission to make network namespaces, or no veth");
             return None;
         }
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/tlov0/disable_ipv6", "1");

@@ -173,7 +173,7 @@ pub fn captures() -> Vec<PathBuf> {
         }
     }
     if found.is_empty() {
-        println!("skipped: no captures");
+        tapline_skip::skipped("no captures");
     }
     found.sort();
     found
@@ -183,7 +183,7 @@ pub fn captures() -> Vec<PathBuf> {
 pub fn have(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
-        println!("skipped: no {program}");
+        tapline_skip::skipped(format_args!("no {program}"));
     }
     found
 }

@@ -158,7 +158,7 @@ fn gigamon_trailers_say_time_port_and_size() {
 fn the_formats_equal_a_writer_of_another_hand() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/tools/hwts-pcaps.py");
     if !std::path::Path::new(script).exists() || !have("python3") {
-        println!("skipped: no {script}");
+        tapline_skip::skipped(format_args!("no {script}"));
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -39,7 +39,7 @@ impl Far {
         }
         drop(Far);
         if !ip(&format!("netns add {NAMESPACE}")) {
-            eprintln!("skipped: no permission to make network namespaces");
+            tapline_skip::skipped("no permission to make network namespaces");
             return None;
         }
         let far = Far;
@@ -51,7 +51,7 @@ impl Far {
             && ip(&format!("-n {NAMESPACE} link add vx0 type vxlan id 42 local 198.18.0.9 dev tlup1 dstport 4789"))
             && ip(&format!("-n {NAMESPACE} link set vx0 up"));
         if !made {
-            eprintln!("skipped: this kernel has no veth or VXLAN device");
+            tapline_skip::skipped("this kernel has no veth or VXLAN device");
             return None;
         }
         for interface in ["tlup0", "tlin0", "tlin1"] {

@@ -31,7 +31,7 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/faults/clock_step.c");
     let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).arg("-ldl").status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("skipped: no gcc");
+        tapline_skip::skipped("no gcc");
         return;
     }
     step(&file, 0);

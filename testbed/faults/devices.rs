@@ -33,7 +33,7 @@ fn a_link_that_flaps_under_af_xdp_costs_its_own_copies_alone() {
     let output = probe.command(&pipeline, &["--duration", "100ms"]).output().expect("the program starts");
     drop(pair);
     if !output.status.success() {
-        println!("skipped: net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr));
+        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
         return;
     }
     flap('x', &pipeline);
@@ -146,7 +146,7 @@ fn send_unfit(letter: char, port: &str) {
     let mut command = bench.command(&pipeline, &["--exit-idle", "1s"]);
     let output = command.output().expect("the program starts");
     if !output.status.success() && port.starts_with("net_af_xdp") {
-        println!("skipped: net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr));
+        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
         return;
     }
     let run = bench.finish(output);
@@ -186,7 +186,7 @@ fn frames_that_a_tap_does_not_take_cost_no_other() {
     bench.write("in.pcap", packets.iter().map(Vec::as_slice));
     let name = format!("tu{}", std::process::id());
     if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
-        println!("skipped: tap interfaces cannot be made");
+        tapline_skip::skipped("tap interfaces cannot be made");
         return;
     }
     assert!(ip(&format!("link delete {name}")));
@@ -383,7 +383,7 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
         start"
     );
     if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
-        println!("skipped: tap interfaces cannot be made");
+        tapline_skip::skipped("tap interfaces cannot be made");
         return;
     }
     assert!(ip(&format!("link delete {name}")));
@@ -405,7 +405,7 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
 fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
     let [a, b] = ['a', 'b'].map(|side| format!("tl{side}{}", std::process::id()));
     if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {a} mode tap")) {
-        println!("skipped: tap interfaces cannot be made");
+        tapline_skip::skipped("tap interfaces cannot be made");
         return;
     }
     assert!(ip(&format!("link delete {a}")));

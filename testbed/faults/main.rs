@@ -57,7 +57,7 @@ impl Pair {
         let name = format!("tf{}{letter}", std::process::id());
         let pair = Self { near: name.clone(), far: name };
         if !ip(&format!("netns add {}", pair.near)) {
-            println!("skipped: network namespaces cannot be made (needs ip and CAP_SYS_ADMIN)");
+            tapline_skip::skipped("network namespaces cannot be made (needs ip and CAP_SYS_ADMIN)");
             std::mem::forget(pair);
             return None;
         }

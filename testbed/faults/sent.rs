@@ -19,7 +19,7 @@ impl Tmpfs {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(path));
         }
-        println!("skipped: no file system can be mounted (needs CAP_SYS_ADMIN)");
+        tapline_skip::skipped("no file system can be mounted (needs CAP_SYS_ADMIN)");
         None
     }
 }
@@ -156,7 +156,7 @@ fn starts(pair: &Pair, pipeline: &str) -> bool {
     flows(&probe);
     let output = probe.command(pipeline, &["--duration", "100ms"]).output().expect("the program starts");
     if !output.status.success() {
-        println!("skipped: net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr));
+        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
     }
     output.status.success()
 }

@@ -16,7 +16,7 @@ pub fn folder() -> Option<PathBuf> {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures"),
     };
     if !folder.is_dir() {
-        eprintln!("skipped: no captures in {}", folder.display());
+        tapline_skip::skipped(format_args!("no captures in {}", folder.display()));
         return None;
     }
     Some(folder)

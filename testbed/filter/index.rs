@@ -165,7 +165,7 @@ fn captured(per_file: usize) -> Option<Vec<Vec<u8>>> {
         }
     }
     if packets.is_empty() {
-        println!("skipped: no captures");
+        tapline_skip::skipped("no captures");
         return None;
     }
     Some(packets)

@@ -11,7 +11,7 @@ fn the_interpreter_serves_where_the_system_refuses_executable_pages() {
     const REFUSE_EXEC_GAIN: libc::c_ulong = 1;
     // SAFETY: takes plain numbers and restricts this process only.
     if unsafe { libc::prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0u64, 0u64, 0u64) } != 0 {
-        eprintln!("skipped: the kernel cannot refuse executable pages (PR_SET_MDWE)");
+        tapline_skip::skipped("the kernel cannot refuse executable pages (PR_SET_MDWE)");
         return;
     }
     let programs = [compile("arp").expect("a valid expression")];

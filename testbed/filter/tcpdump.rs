@@ -12,7 +12,7 @@ use tapline::filter::{Filters, Program, compile};
 fn has_tcpdump() -> bool {
     let found = Command::new("tcpdump").arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: no tcpdump");
+        tapline_skip::skipped("no tcpdump");
     }
     found
 }

@@ -265,7 +265,7 @@ fn lcores_that_eal_lacks_or_needs_itself_are_refused() {
 /// Two workers on CPUs that Tapline chooses; `None` where the machine has one.
 fn two_workers(lab: &Lab, pipeline: &str, flags: &[&str]) -> Option<Account> {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
-        eprintln!("skipped: one CPU");
+        tapline_skip::skipped("one CPU");
         return None;
     }
     Some(lab.account(&format!("set workers 2\nset idle sleep\nset mempool 8191\n{pipeline}"), flags))

@@ -38,7 +38,7 @@ fn stop_and_start_lose_nothing() {
 #[test]
 fn several_queues_of_one_port_are_spread_over_workers() {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("skipped: one CPU");
+        tapline_skip::skipped("one CPU");
         return;
     }
     let account = Lab::new().account(&format!("set lcores 0-1\n{PORTS}rule create 1 from in to a,b\n"), &["--duration", "1s"]);

@@ -324,7 +324,7 @@ fn two_taps_come_together_at_one_tool_each_in_its_order() {
 #[test]
 fn two_workers_share_tools_with_one_queue() {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("skipped: one CPU");
+        tapline_skip::skipped("one CPU");
         return;
     }
     let lab = Lab::new();

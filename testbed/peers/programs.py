@@ -1,8 +1,7 @@
 """The programs that are compared: each does a piece of work on one CPU, and says how much it did in how much CPU time.
 
 All programs of a comparison are started, and held still (SIGSTOP) but for the one whose turn it is: turns can be short, so that what else
-the machine does, which comes and goes within seconds, weighs on all alike. Rates are by the time that the worker's thread had its CPU
-(/proc/PID/task/TID/schedstat).
+the machine does, which comes and goes within seconds, weighs on all alike. Rates are by the time that the worker's thread had its CPU.
 """
 
 import contextlib
@@ -20,6 +19,8 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 FOLDER = os.path.join(TARGET, "peers")
 SECONDS = float(os.environ.get("BENCH_SECONDS", "0.4"))
 BURST = int(os.environ.get("BENCH_BURST", "64"))
+# seconds after which a line of statistics is too old for the CPU time that is read beside it, and how often the next is waited for
+PROMPT, LATE = 0.003, 10
 # of a turn, before it is measured: caches and tables of flows are a program's own again
 SETTLE = 0.15
 CPUS = sorted(os.sched_getaffinity(0))
@@ -32,6 +33,23 @@ EAL = "--no-pci --no-telemetry --in-memory"
 
 class Missing(Exception):
     """Why a peer cannot be run."""
+
+
+def free_huge_mib():
+    """Free huge pages of all sizes."""
+    total = 0
+    for folder in glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB"):
+        with open(f"{folder}/free_hugepages") as file:
+            total += int(file.read()) * int(folder.rsplit("-", 1)[1].removesuffix("kB")) // 1024
+    return total
+
+
+def reserve_huge_pages():
+    """What to do where peers do not start for lack of them."""
+    return (
+        f"{free_huge_mib()} MiB of huge pages are free; to reserve 2048: "
+        "echo 1024 | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+    )
 
 
 def worker_of(pid, names):
@@ -47,8 +65,21 @@ def worker_of(pid, names):
 
 
 def cpu_ns(schedstat):
-    with open(schedstat) as file:
-        return int(file.read().split()[0])
+    """CPU time of a program's worker, whose count is in `schedstat`.
+
+    The kernel brings a running thread's count up to date at its ticks, up to 4 ms apart: a percent of a turn. The program's own clock is
+    exact, and so are the counts of its other threads, which wait.
+    """
+    worker, tasks = os.path.dirname(schedstat), os.path.dirname(os.path.dirname(schedstat))
+    others = 0
+    for task in glob.glob(f"{tasks}/*"):
+        if task != worker:
+            # a thread may end meanwhile
+            with contextlib.suppress(OSError), open(f"{task}/schedstat") as file:
+                others += int(file.read().split()[0])
+    # linux/posix-timers_types.h: the clock of a process's CPU time (CPUCLOCK_SCHED) by its id
+    process = ~int(tasks.split("/")[2]) << 3 | 2
+    return time.clock_gettime_ns(process) - others
 
 
 class Turns:
@@ -58,17 +89,17 @@ class Turns:
         self.process, self.schedstat, self.counts = process, schedstat, counts
         self.process.send_signal(signal.SIGSTOP)
 
-    def take(self):
+    def take(self, seconds=SECONDS):
         """Lets the program run for a turn. Million of each count in a second of the worker's time."""
         self.process.send_signal(signal.SIGCONT)
         try:
             time.sleep(SETTLE)
             first, begun = self.counts(), cpu_ns(self.schedstat)
-            for _ in range(20):
-                time.sleep(SECONDS)
+            for _ in range(50):
+                time.sleep(seconds)
                 last, ended = self.counts(), cpu_ns(self.schedstat)
                 # other work may have kept the worker from its CPU
-                if ended - begun > SECONDS * 1e8:
+                if ended - begun > seconds * 5e8:
                     return [(b - a) * 1e3 / (ended - begun) for a, b in zip(first, last)]
             raise RuntimeError(f"the worker of {self.schedstat} had no CPU")
         finally:
@@ -123,18 +154,23 @@ def testpmd(devices, mode="io"):
 
         process.stdin.write("start\n")
         process.stdin.flush()
-        worker = worker_of(process.pid, WORKER_NAMES)
+        try:
+            worker = worker_of(process.pid, WORKER_NAMES)
+        except RuntimeError as error:
+            if process.poll() is None:
+                raise
+            raise Missing(f"dpdk-testpmd does not start; {reserve_huge_pages()}") from error
         time.sleep(1)
         yield Turns(process, worker, received)
 
 
 @contextlib.contextmanager
-def tapline(pipeline):
+def tapline(pipeline, binary=f"{TARGET}/release/tapline", warm_up=1):
     """Packets that Tapline receives, and copies that it sends. Its account has to balance in the end."""
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/bench.pipe", "w") as file:
             file.write(f"set lcores {WORKER}\n{pipeline}start\n")
-        command = [f"{TARGET}/release/tapline", "run", "bench.pipe", "--stats", "stats.json", "--interval", "50ms"]
+        command = [binary, "run", "bench.pipe", "--stats", "stats.json", "--interval", "50ms"]
         with open(f"{folder}/log", "w+") as log, running(command, cwd=folder, stderr=log) as process:
             path = f"{folder}/stats.json"
 
@@ -143,12 +179,18 @@ def tapline(pipeline):
                 return RuntimeError(f"tapline {what}: {log.read()}")
 
             def counts():
-                """Of the next line that is written, as soon as it is."""
-                before = os.path.getsize(path) if os.path.exists(path) else 0
+                """Of the next line that is written, as soon as it is; of a later one where this program had no CPU at that moment."""
+                before = size = os.path.getsize(path) if os.path.exists(path) else 0
+                late = 0
+                looked = time.monotonic()
                 for _ in range(5000):
                     if process.poll() is not None:
                         raise failure("ended")
-                    if os.path.exists(path) and os.path.getsize(path) > before:
+                    before, size = size, os.path.getsize(path) if os.path.exists(path) else 0
+                    looked, waited = time.monotonic(), time.monotonic() - looked
+                    if size > before and waited > PROMPT and late < LATE:
+                        late += 1
+                    elif size > before:
                         with open(path) as file:
                             file.seek(before)
                             line = file.read().rstrip("\n").split("\n")[-1]
@@ -160,7 +202,7 @@ def tapline(pipeline):
 
             counts()
             worker = worker_of(process.pid, WORKER_NAMES)
-            time.sleep(1)
+            time.sleep(warm_up)
             yield Turns(process, worker, counts)
             process.send_signal(signal.SIGCONT)
             process.terminate()

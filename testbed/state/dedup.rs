@@ -21,7 +21,7 @@ fn captures() -> Option<PathBuf> {
     let folder = std::env::var_os("TAPLINE_CAPTURES").map_or(default, PathBuf::from);
     let is_there = folder.join("zeek").is_dir();
     if !is_there {
-        println!("skipped: no captures");
+        tapline_skip::skipped("no captures");
     }
     is_there.then_some(folder.join("zeek"))
 }
@@ -29,7 +29,7 @@ fn captures() -> Option<PathBuf> {
 fn has(program: &str) -> bool {
     let is_there = Command::new(program).arg("--version").output().is_ok();
     if !is_there {
-        println!("skipped: no {program}");
+        tapline_skip::skipped(format_args!("no {program}"));
     }
     is_there
 }

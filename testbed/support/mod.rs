@@ -248,7 +248,7 @@ pub fn has_program(name: &str) -> bool {
     let is_there = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(name).is_file()));
     if !is_there {
-        eprintln!("skipped: no {name}");
+        tapline_skip::skipped(format_args!("no {name}"));
     }
     is_there
 }

@@ -58,7 +58,7 @@ fn a_tool_behind_a_port_gets_copies_in_order_beside_one_that_does_not() {
 fn copies_that_another_worker_hands_over_are_put_in_order_with_the_rest() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if cpus < 2 {
-        return println!("skipped: one CPU");
+        return tapline_skip::skipped("one CPU");
     }
     let lab = Lab::new();
     let whole: Vec<Timed> = office();

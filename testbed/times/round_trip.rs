@@ -114,7 +114,7 @@ impl Veth {
         // indices as far apart as process ids that follow each other never are
         let link = format!("link add {near} index 70001 type veth peer name {far} index 74002");
         if !ip(&link).is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no permission to make a veth pair");
+            tapline_skip::skipped("no permission to make a veth pair");
             return None;
         }
         for end in Self::ENDS {

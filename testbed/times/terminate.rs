@@ -95,7 +95,7 @@ fn a_captured_tunnel_gives_what_editcap_leaves_of_it() {
     let folder = std::env::var_os("TAPLINE_CAPTURES").map_or_else(default, std::path::PathBuf::from);
     let capture = folder.join("zeek/tunnels/vxlan-encapsulated-http.pcap");
     if !capture.is_file() {
-        return println!("skipped: no captures");
+        return tapline_skip::skipped("no captures");
     }
     if !has_program("editcap") {
         return;

@@ -94,7 +94,7 @@ fn assert_tagged(packets: &[(u16, Vec<u16>)], first: &[u16], second: &[u16]) {
 fn has_tshark() -> bool {
     let has = Command::new("tshark").arg("-v").output().is_ok_and(|said| said.status.success());
     if !has {
-        println!("skipped: no tshark");
+        tapline_skip::skipped("no tshark");
     }
     has
 }

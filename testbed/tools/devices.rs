@@ -19,7 +19,7 @@ impl Pairs {
         let mut pairs = Self(Vec::new());
         for name in names {
             if !ip(&format!("link add {name} type veth peer name {name}p")) {
-                println!("skipped: veth interfaces cannot be made (needs ip and CAP_NET_ADMIN)");
+                tapline_skip::skipped("veth interfaces cannot be made (needs ip and CAP_NET_ADMIN)");
                 return None;
             }
             pairs.0.push((*name).to_owned());

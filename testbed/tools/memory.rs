@@ -23,7 +23,7 @@ fn workers_allocate_nothing_while_tables_fill_flows_are_evicted_and_buckets_move
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/tools/count_allocations.c");
     let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("skipped: no gcc");
+        tapline_skip::skipped("no gcc");
         return;
     }
     std::fs::write(&file, [0; 16]).expect("the file is written");

@@ -20,7 +20,7 @@ impl Far {
     /// Makes pairs of interfaces `NAMESPACEx`, `NAMESPACExf` for each letter x, whose second ends are in the namespace.
     fn new(namespace: String, letters: &str) -> Option<Self> {
         if !ip(&format!("netns add {namespace}")) {
-            println!("skipped: network namespaces cannot be made (needs ip and CAP_NET_ADMIN)");
+            tapline_skip::skipped("network namespaces cannot be made (needs ip and CAP_NET_ADMIN)");
             return None;
         }
         let near = letters.chars().map(|letter| format!("{namespace}{letter}")).collect();
@@ -370,7 +370,7 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved || !run.log.contains("the worker goes on after") {
-        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
         return;
     }
     assert!(!run.log.contains("heartbeat_lost"), "{}", run.log);
@@ -399,7 +399,7 @@ fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved || !run.log.contains("the worker goes on after") {
-        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
     }
     assert_eq!(run.count("/packets/received"), 1200, "{}", run.log);
 }
@@ -418,7 +418,7 @@ fn what_waits_for_a_tool_is_sent_at_the_end_though_the_worker_gets_no_cpu() {
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved {
-        println!("skipped: the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
     }
     assert_eq!((run.count("/packets/received"), run.count("/tools/slow/sent")), (2000, 2000), "{}", run.log);
 }

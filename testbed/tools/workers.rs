@@ -41,7 +41,7 @@ fn taps(bench: &Bench) -> &'static str {
 fn has_two_cpus() -> bool {
     let is_enough = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2);
     if !is_enough {
-        println!("skipped: two workers need two CPUs");
+        tapline_skip::skipped("two workers need two CPUs");
     }
     is_enough
 }
