@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::Error;
 use super::{Eal, SocketId, raw_socket};
@@ -65,11 +66,21 @@ impl Mempool {
     }
 }
 
+/// Pools whose last owner went while mbufs were out.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// Pools of this process that were left to its end, since mbufs were out when their last owner went.
+pub fn left_behind() -> u32 {
+    LEFT.load(Ordering::Relaxed)
+}
+
 impl Drop for Mempool {
     fn drop(&mut self) {
         if self.in_use() == 0 {
             // SAFETY: this is the last owner and every mbuf is back, so nothing points into the pool.
             unsafe { dpdk_sys::rte_mempool_free(self.raw) };
+        } else {
+            LEFT.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
