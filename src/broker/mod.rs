@@ -1,5 +1,6 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
+pub mod bench;
 pub mod clocks;
 pub mod device;
 pub mod echo;

@@ -79,13 +79,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     }
     let placement = place(&plan)?;
     let crew = placement.crew;
-    let workers = crew.lcores.len();
     check_tables(&plan, crew.work.len())?;
     // before drivers empty theirs
-    let mut outputs = Outputs::take(&plan)?;
+    let outputs = Outputs::take(&plan)?;
     let memory = choose_memory(&plan, &mut notes)?;
     check_mounts(memory)?;
-    check_descriptors(workers)?;
+    check_descriptors(crew.lcores.len())?;
     let eal = Eal::start(&Options {
         workers: crew.lcores.clone(),
         main_cpus: placement.main_cpus,
@@ -100,17 +99,47 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
+    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
+    for (seat, worker) in broker.seats.iter_mut().zip(workers) {
+        seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
+    }
+    start_recorders(&mut broker, belts)?;
+    Ok(broker)
+}
 
-    let ports = plan.ports.iter().map(|port| attach(&eal, port)).collect::<Result<Vec<_>, _>>()?;
+/// A broker whose workers are on no lcore yet.
+pub(super) struct Assembled {
+    pub broker: Broker,
+    /// By seat.
+    pub workers: Vec<Worker>,
+    /// Of capture tools, whose writers have not begun.
+    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    /// By port: a transmit queue that nobody sends on, where there is one.
+    pub spare: Vec<Option<TxQueue>>,
+}
+
+/// Attaches and starts the ports, and makes the workers that the plan asks for. `outputs` are the files that it writes.
+///
+/// # Errors
+/// The first thing that failed.
+pub(super) fn assemble(
+    eal: &Eal,
+    plan: Arc<Plan>,
+    crew: &Crew,
+    mut outputs: Outputs,
+    mut notes: Vec<String>,
+) -> Result<Assembled, Error> {
+    let workers = crew.lcores.len();
+    let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<Vec<_>, _>>()?;
     outputs.keep_drivers();
     let (mut started, mut clocks) = (Vec::new(), Clocks::new(plan.settings.clock));
     let mut pools = Pools { devices: &ports, shared: Vec::new() };
     for (index, (device, port_plan)) in ports.iter().zip(&plan.ports).enumerate() {
         started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(&eal, &plan, index, port, &mut pools, &crew, &mut clocks)?,
+            (Device::Ethdev(port), _) => start_port(eal, &plan, index, port, &mut pools, crew, &mut clocks)?,
             (Device::Replay { progress, .. }, replay) => {
                 clocks.add(PortClock::Given("file"));
-                start_replay(&eal, &plan, index, replay.as_ref(), progress, workers)?
+                start_replay(eal, &plan, index, replay.as_ref(), progress, workers)?
             }
         });
     }
@@ -133,14 +162,15 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mtus: Vec<Option<u32>> = plan.ports.iter().zip(&ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = plan.ports.iter().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
     let watch = Watch::new(&plan, links, fits, workers, clock::now_ns());
-    let mut ends = Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()] };
+    let mut ends =
+        Ends { neighbourhoods: Vec::new(), belts: Vec::new(), reports: vec![Vec::new(); plan.ports.len()], spare: Vec::new() };
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
-    let hired = hire(&eal, &plan, started, &ports, &crew, heartbeat_key, &mut ends)?;
-    let Ends { neighbourhoods, belts, reports } = ends;
-    notes.extend(receive_queues(&plan, &crew, &hired));
+    let hired = hire(eal, &plan, started, &ports, crew, heartbeat_key, &mut ends)?;
+    let Ends { neighbourhoods, belts, reports, spare } = ends;
+    notes.extend(receive_queues(&plan, crew, &hired));
     let mut press = Press::default();
-    let makers = makers(&eal, &plan, &ports, &crew.lcores, &mut press)?;
+    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&plan, &ports, heartbeat_key, &secret);
 
     let phase = Arc::new(PhaseCell::new(Phase::Waiting));
@@ -156,7 +186,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         unwritten: Vec::new(),
         failures: Vec::new(),
-        eal,
+        eal: eal.clone(),
         guards: Guards { untied, ..Guards::default() },
         watch,
         mtus,
@@ -176,6 +206,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let flow_hash = KeyedHash::new(&broker.secret);
     panics::listen();
     let ports = plan.ports.len();
+    let mut workers = Vec::new();
     for (index, ((&lcore, (mut intakes, outlets)), maker)) in crew.lcores.iter().zip(hired).zip(makers).enumerate() {
         let quiet_turns = Arc::new(AtomicU64::new(0));
         // what rules remember is where packets are judged
@@ -215,20 +246,11 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             quiet_turns: Arc::clone(&quiet_turns),
             panics: Panics::new(Arc::clone(&panics)),
         };
-        let running = lcore::launch(&broker.eal, lcore, move || worker.run())?;
+        workers.push(worker);
         broker.counters.push(counters);
-        broker.seats.push(Seat {
-            lcore,
-            running: Some(running),
-            stages: crew.stages_of(index),
-            quiet_turns,
-            post,
-            exchange,
-            panics,
-        });
+        broker.seats.push(Seat { lcore, running: None, stages: crew.stages_of(index), quiet_turns, post, exchange, panics });
     }
-    start_recorders(&mut broker, belts)?;
-    Ok(broker)
+    Ok(Assembled { broker, workers, belts, spare })
 }
 
 /// What a rule begins with on a worker, which has a `post` where it judges packets.
@@ -242,7 +264,7 @@ pub(super) fn state_of(rule: &RulePlan, limit: &Option<Arc<Limit>>, post: Option
 }
 
 /// One writer for each capture tool; their counters stand behind the workers'.
-fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
+pub(super) fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
     if belts.is_empty() {
         return Ok(());
     }
@@ -738,6 +760,8 @@ struct Ends {
     belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
     /// By port, and by receive queue: what is counted where tunnels end.
     reports: Vec<Vec<EndpointReport>>,
+    /// By port: a transmit queue that no worker got.
+    spare: Vec<Option<TxQueue>>,
 }
 
 /// Gives each worker its receive queues and its ways to the tools.
@@ -912,6 +936,7 @@ fn hire(
             ends.neighbourhoods.push(neighbourhood(plan, PortId(index), port, post, outbox));
         }
     }
+    ends.spare = ports.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
     Ok(intakes.into_iter().zip(outlets).collect())
 }
 

@@ -237,13 +237,10 @@ enum Leaves {
     Stop,
 }
 
-impl Worker {
-    /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
-    ///
-    /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
-    pub fn run(mut self) -> Self {
-        let Rooms { matches, copies, flows } = Rooms::new(&self.plan);
-        let mut desk = Desk {
+impl Desk {
+    fn new(plan: &Plan) -> Self {
+        let Rooms { matches, copies, flows } = Rooms::new(plan);
+        Self {
             burst: MbufBurst::default(),
             linear: Linear::default(),
             matches,
@@ -252,9 +249,18 @@ impl Worker {
             lens: [0; MAX_BURST],
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
-            profile: Profile::new(self.plan.settings.is_profiled),
+            profile: Profile::new(plan.settings.is_profiled),
             evidence: MbufBurst::default(),
-        };
+        }
+    }
+}
+
+impl Worker {
+    /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
+    ///
+    /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
+    pub fn run(mut self) -> Self {
+        let mut desk = Desk::new(&self.plan);
         let mut turns = Turns { unflushed: 0, idle: 0, is_resting: false, busy: BusyClock::begin() };
         self.panics.begin();
         self.refit();
@@ -612,6 +618,55 @@ impl Worker {
             }
         }
         abandon(&mut self.outlets, &self.counters);
+    }
+}
+
+/// A worker on no lcore, which makes a turn when it is told to: so that one thread can lead several, in an order that it chooses.
+pub struct Led {
+    worker: Worker,
+    desk: Desk,
+    unflushed_turns: u32,
+}
+
+impl Led {
+    pub fn new(mut worker: Worker) -> Self {
+        worker.refit();
+        Self { desk: Desk::new(&worker.plan), worker, unflushed_turns: 0 }
+    }
+
+    /// A turn in the phase `Running`. Whether there was anything to do.
+    pub fn turn(&mut self) -> bool {
+        if self.worker.live.refresh().is_some() {
+            self.worker.take_up(&mut self.desk);
+        }
+        let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
+        self.worker.turn(&plan, &counters, &mut self.desk, &mut self.unflushed_turns)
+    }
+
+    /// As [`turn`](Self::turn); a stage that panics costs the burst that it worked on. Whether the worker can go on.
+    pub fn survive(&mut self) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+            Ok(_) => true,
+            Err(panic) => self.worker.recover(&mut self.desk, panic.as_ref()),
+        }
+    }
+
+    /// A turn in the phase `Paused`, of a plan that has a bypass. Whether there was anything to do.
+    pub fn bypass(&mut self) -> bool {
+        self.worker.bypass(&mut self.desk) | self.drain()
+    }
+
+    /// A turn in the phase `Draining`. Whether there was anything to do.
+    pub fn drain(&mut self) -> bool {
+        let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
+        let is_left = self.worker.empty_rings(&plan, &counters, &mut self.desk);
+        is_left | flush(&mut self.worker.outlets, Held::Leave, self.worker.live.get(), &self.worker.counters).has_moved
+    }
+
+    /// Ends the work, as the phase `Stopped` does.
+    pub fn stop(mut self) -> Worker {
+        self.worker.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+        self.worker
     }
 }
 

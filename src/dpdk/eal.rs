@@ -143,6 +143,11 @@ impl Eal {
         self.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
     }
 
+    /// Mbufs that are still out of pools whose owners are gone: who has them has lost them, once all ports are closed.
+    pub fn lost_mbufs(&self) -> u32 {
+        self.0.left.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Pool::in_use).sum()
+    }
+
     /// What EAL and the drivers logged since the last call (warnings and errors).
     pub fn log(&self) -> Vec<String> {
         take_log()

@@ -213,6 +213,53 @@ impl MbufBurst {
         Moved { packets: made, bytes: frames.iter().map(|frame| u64::from(frame.captured_len())).sum() }
     }
 
+    /// Moves what a packet has in its first segment behind the first `keep` bytes to a segment of its own, as drivers do that split
+    /// packets behind their headers: for tests and fuzz targets. Whether it could: there are bytes to move, and the pool has an mbuf.
+    pub fn split(&mut self, pool: &Mempool, index: usize, keep: u16) -> bool {
+        use dpdk_sys::*;
+        let Some(&packet) = self.mbufs[..self.count].get(index) else { return false };
+        let rest = &frame(packet).bytes()[usize::from(keep).min(frame(packet).bytes().len())..];
+        let mut slot = [std::ptr::null_mut()];
+        // SAFETY: the pool is alive; DPDK writes one pointer or none.
+        if rest.is_empty() || unsafe { tl_alloc_bulk(pool.raw(), slot.as_mut_ptr(), 1) } != 0 {
+            return false;
+        }
+        let [behind] = slot;
+        assert!(rest.len() <= usize::from(super::mempool::DATA_ROOM), "a segment of another pool is longer");
+        // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the part is no longer.
+        unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), data(behind).cast_mut(), rest.len()) };
+        // SAFETY: the burst owns the packet alone, and the fresh segment goes over to it; the offsets are those of the fields in the
+        // installed release (shim.h).
+        unsafe {
+            field::<u16>(behind, tl_mbuf_offset_TL_MBUF_DATA_LEN).write(rest.len() as u16);
+            let next = field::<*mut rte_mbuf>(packet, tl_mbuf_offset_TL_MBUF_NEXT);
+            field::<*mut rte_mbuf>(behind, tl_mbuf_offset_TL_MBUF_NEXT).write(next.read());
+            next.write(behind);
+            field::<u16>(packet, tl_mbuf_offset_TL_MBUF_DATA_LEN).write(keep);
+            *field::<u16>(packet, tl_mbuf_offset_TL_MBUF_NB_SEGS) += 1;
+        }
+        true
+    }
+
+    /// Sends the packets in one call of the driver, and frees what it does not take; the number taken.
+    pub fn transmit_all(&mut self, txq: &mut TxQueue) -> usize {
+        let bytes = self.bytes;
+        let count = self.count;
+        count - self.move_all(|mbufs| txq.send(mbufs, bytes).packets)
+    }
+
+    /// Says of a packet what a NIC says that spread it by its RSS hash: for tests and fuzz targets.
+    pub fn note_rss(&mut self, index: usize, hash: u32, kind: u32) {
+        use dpdk_sys::*;
+        let Some(&packet) = self.mbufs[..self.count].get(index) else { return };
+        // SAFETY: the burst owns the packet alone; the offsets are those of the fields in the installed release (shim.h).
+        unsafe {
+            *field::<u64>(packet, tl_mbuf_offset_TL_MBUF_OL_FLAGS) |= u64::from(tl_mbuf_word_TL_RX_RSS_HASH);
+            field::<u32>(packet, tl_mbuf_offset_TL_MBUF_PACKET_TYPE).write(kind);
+            field::<u32>(packet, tl_mbuf_offset_TL_MBUF_RSS).write(hash);
+        }
+    }
+
     /// Makes a part of packet `index` the whole packet. Whether it could: the first segment must hold what goes in front.
     pub fn enter(&mut self, index: usize, place: &Place<'_>) -> bool {
         let (Some(&mbuf), Ok(offset), Ok(len)) =

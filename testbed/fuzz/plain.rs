@@ -14,8 +14,13 @@ mod lang;
 #[path = "bodies/layers.rs"]
 #[allow(dead_code, reason = "the rest is for suites that have captures")]
 mod layers;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "bodies/worker.rs"]
+mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -36,6 +41,9 @@ fn what_once_failed_passes() {
     replay("capture", capture::read_anything);
     replay("copies", copies::copies);
     replay("lang", lang::parse_anything);
+    replay("worker", |bytes| {
+        worker::worker(bytes);
+    });
 }
 
 fn cases() -> ProptestConfig {
@@ -97,4 +105,126 @@ proptest! {
     fn no_input_makes_the_index_differ_from_its_filters(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         index::judge(&bytes);
     }
+}
+
+/// Seconds that whole workers are tried for: `TAPLINE_FUZZ_SECONDS` changes it.
+fn seconds(unless_said: u64) -> Duration {
+    Duration::from_secs(std::env::var("TAPLINE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(unless_said))
+}
+
+/// Bytes that look like nothing in particular, the same for the same seed (xorshift64*, Vigna 2016).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 33) as usize % limit
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.next() >> 56) as u8).collect()
+    }
+}
+
+/// A captured frame, whole or cut or with a byte changed, as an input of whole workers says that it is to be taken as it is.
+fn taken(noise: &mut Noise, captured: &[Vec<u8>]) -> Vec<u8> {
+    let mut frame = captured[noise.below(captured.len())].clone();
+    let at = noise.below(frame.len() + 1);
+    match noise.below(4) {
+        0 => frame.truncate(at),
+        1 => frame.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << noise.below(8)),
+        _ => {}
+    }
+    let said = worker::frames::AS_IT_IS;
+    let (repeats, input) = (noise.next() as u8, noise.next() as u8);
+    [&[said][..], &(frame.len() as u16).to_be_bytes(), &frame, &[0, repeats, input, 0, 0, 0, 0]].concat()
+}
+
+/// Of this run, unless `TAPLINE_FUZZ_SEED` says another's: it makes the same inputs again.
+fn seed() -> u64 {
+    let said = std::env::var("TAPLINE_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = said.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_nanos() as u64));
+    eprintln!("seed {seed}");
+    seed
+}
+
+#[test]
+fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
+    let seed = seed();
+    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(15));
+    let captured = captured();
+    let (mut ran, mut mistaken, mut refused, mut packets) = (0u64, 0u64, 0u64, 0);
+    while begun.elapsed() < limit || ran == 0 {
+        let len = worker::PIPELINE_BYTES + (noise.next() % 400) as usize;
+        let mut bytes = noise.bytes(len);
+        if !captured.is_empty() && noise.below(3) == 0 {
+            bytes.truncate(worker::PIPELINE_BYTES);
+            bytes.extend((0..40).flat_map(|_| taken(&mut noise, &captured)));
+        }
+        let this = ran + mistaken + refused;
+        let outcome = std::panic::catch_unwind(|| worker::worker(&bytes)).unwrap_or_else(|panic| {
+            let path = std::env::temp_dir().join(format!("tapline-fuzz-crash-{seed}-{this}"));
+            let _ = std::fs::write(&path, &bytes);
+            eprintln!("input {this} of seed {seed} is in {}:\n{}", path.display(), worker::text_of(&bytes));
+            std::panic::resume_unwind(panic);
+        });
+        match outcome {
+            worker::Outcome::Ran { packets: more } => (ran, packets) = (ran + 1, packets + more),
+            worker::Outcome::Mistaken => mistaken += 1,
+            worker::Outcome::Refused => refused += 1,
+        }
+    }
+    worker::clean_up();
+    let rate = ran as f64 / begun.elapsed().as_secs_f64();
+    eprintln!("{ran} plans and {packets} packets ran, {rate:.0} plans a second; {mistaken} plans were mistaken, {refused} refused");
+    assert!(ran > mistaken + refused, "most plans are for nothing");
+}
+
+/// Frames of public captures, where those are there.
+fn captured() -> Vec<Vec<u8>> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
+    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or_else(beside, PathBuf::from);
+    let files = folder.join("zeek").read_dir().into_iter().flatten().flatten().map(|file| file.path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap")).collect();
+    files.sort();
+    if files.is_empty() {
+        eprintln!("skipped: public captures, which {} does not have; the traffic of the demo stays", folder.display());
+    }
+    files.iter().flat_map(|path| support::packets(path)).collect()
+}
+
+#[test]
+fn mutated_captures_through_random_plans_end_with_both_identities() {
+    let seed = seed();
+    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(12));
+    let mut given = captured();
+    given.extend(tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes));
+    let (mut runs, mut received) = (0, 0);
+    while begun.elapsed() < limit || runs == 0 {
+        let lab = support::Lab::new();
+        let pipeline = noise.bytes(worker::PIPELINE_BYTES);
+        let pipeline = worker::pipeline::of_captures(&mut worker::Choices(&pipeline), &lab.path(""));
+        let choices = noise.bytes(40_000);
+        let shots = worker::frames::mutated(&mut worker::Choices(&choices), &given, 3000);
+        lab.write("in.pcap", worker::frames::pcap(&shots.iter().collect::<Vec<_>>()));
+        lab.write("test.pipe", &pipeline);
+        lab.write(worker::pipeline::LIST, worker::pipeline::PREFIXES);
+        let check = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));
+        if check.status == Some(2) {
+            // two clauses that do not go together
+            continue;
+        }
+        eprintln!("run {runs} of seed {seed}:\n{pipeline}");
+        let account = lab.account(&pipeline, &["--exit-idle", "300ms"]);
+        received += account.number("packets/received");
+        runs += 1;
+    }
+    eprintln!("{runs} runs received {received} packets in {:.0} s", begun.elapsed().as_secs_f64());
+    assert!(received > 0, "nothing came");
 }

@@ -1,0 +1,115 @@
+//! Bench: a broker whose workers are on no lcore and make a turn when they are told to, all in one thread.
+//!
+//! Everything on it is what [`start`](super::start()) puts on lcores: ports, pools, rings, workers, counters. Only who makes the
+//! turns differs, so that fuzz targets find a fault at the packet that makes it, and find it again. EAL is the caller's, and stays.
+
+use std::sync::Arc;
+
+use super::outputs::Outputs;
+use super::placement::place;
+use super::start::{Assembled, assemble, check_tables, start_recorders};
+use super::{Broker, Error};
+use crate::datapath::receive::Source;
+use crate::datapath::worker::{Led, Phase};
+use crate::dpdk::Eal;
+use crate::dpdk::mbuf::MbufBurst;
+use crate::dpdk::queue::TxQueue;
+use crate::plan::Plan;
+use crate::plan::plan::PortId;
+use crate::stats::counters::WorkerCounters;
+use crate::stats::snapshot::Snapshot;
+
+/// A broker and the workers that its caller leads.
+// fields are dropped in their order: workers before ports
+pub struct Bench {
+    workers: Vec<Led>,
+    /// By port.
+    spare: Vec<Option<TxQueue>>,
+    broker: Broker,
+}
+
+impl Bench {
+    /// Sets up what a plan asks for. Its lcores need not be there.
+    ///
+    /// # Errors
+    /// The first thing that failed, as of `start`.
+    pub fn set_up(eal: &Eal, plan: Plan) -> Result<Self, Error> {
+        let plan = Arc::new(plan);
+        let crew = place(&plan)?.crew;
+        check_tables(&plan, crew.work.len())?;
+        let Assembled { mut broker, mut workers, belts, spare } = assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Vec::new())?;
+        start_recorders(&mut broker, belts)?;
+        // what is put into a ring may say of itself what NICs say that spread packets
+        for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
+            intake.gives_rss = intake.endpoint.is_none();
+        }
+        broker.phase.set(Phase::Running);
+        Ok(Self { workers: workers.into_iter().map(Led::new).collect(), spare, broker })
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.broker.plan
+    }
+
+    pub fn workers(&mut self) -> &mut [Led] {
+        &mut self.workers
+    }
+
+    /// Sends packets by a transmit queue of a port that no worker has; of a `net_ring`, the port then receives them. The number that
+    /// the port took; the others are freed.
+    pub fn put(&mut self, port: PortId, burst: &mut MbufBurst) -> usize {
+        let Some(Some(txq)) = self.spare.get_mut(port.0) else {
+            burst.clear();
+            return 0;
+        };
+        burst.transmit_all(txq)
+    }
+
+    /// What the control thread does every few milliseconds.
+    pub fn watch(&mut self) -> Vec<String> {
+        self.broker.watch()
+    }
+
+    /// Takes a tool out of service, or back.
+    pub fn set_drained(&mut self, tool: usize, is_drained: bool) {
+        let name = self.broker.plan.tools[tool].name.clone();
+        // a wire's directions are no tools of a user's
+        let _ = self.broker.set_drained(&name, is_drained);
+    }
+
+    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted. Packets that ports have and
+    /// nobody received are freed.
+    ///
+    /// # Errors
+    /// If the broker did not end well.
+    pub fn end(mut self) -> Result<(Snapshot, Vec<Arc<WorkerCounters>>), Error> {
+        // what is in a ring, and what a ring's packet makes, is a turn further each time
+        for _ in 0..DRAIN_TURNS {
+            let is_left = self.workers.iter_mut().fold(false, |is_left, worker| worker.drain() | is_left);
+            if !is_left {
+                break;
+            }
+        }
+        self.broker.returned = self.workers.drain(..).map(Led::stop).collect();
+        self.broker.stop()?;
+        for intake in self.broker.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+            let Source::Queue { rxq, .. } = &mut intake.source else { continue };
+            // a ring ends, other devices make packets as long as they are asked
+            if self.broker.ports[intake.port.0].driver_name() == "net_ring" {
+                let mut burst = MbufBurst::default();
+                while rxq.receive(&mut burst, 64).packets > 0 {
+                    burst.clear();
+                }
+            }
+        }
+        Ok((self.broker.snapshot(), self.broker.counters.clone()))
+    }
+
+    /// Why captures could not be read or written.
+    pub fn failures(&self) -> &[String] {
+        self.broker.failures()
+    }
+}
+
+/// More turns than rings and queues have bursts.
+const DRAIN_TURNS: usize = 4096;

@@ -1,0 +1,223 @@
+//! Fuzz body for whole workers: a plan of anything that the language has, and bursts of frames of every kind, whole, cut, bent and
+//! nested, go through ports, workers, rings and tools as `start` makes them, in one thread.
+//!
+//! Whatever the input is: nothing panics, every packet has one disposition and every copy one end, on every level that counts them,
+//! and every mbuf is back in its pool.
+
+#[path = "worker/frames.rs"]
+pub mod frames;
+#[path = "worker/pipeline.rs"]
+pub mod pipeline;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use frames::{Shot, shots};
+use pipeline::{Input, pipeline};
+use tapline::broker::bench::Bench;
+use tapline::dpdk::Frame;
+use tapline::dpdk::eal::{Eal, Memory, Options, available_cpus};
+use tapline::dpdk::mbuf::MbufBurst;
+use tapline::dpdk::mempool::Mempool;
+use tapline::lang::parse_text;
+use tapline::plan::plan;
+use tapline::plan::plan::PortId;
+
+/// Numbers out of the input's bytes; zeros behind its end.
+pub struct Choices<'a>(pub &'a [u8]);
+
+impl<'a> Choices<'a> {
+    pub fn byte(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        byte
+    }
+
+    pub fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::from(if limit > 256 { self.word() } else { self.byte().into() }) % limit.max(1)
+    }
+
+    /// True once in so many.
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == n - 1
+    }
+
+    pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    pub fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// So many packets went through.
+    Ran { packets: u64 },
+    /// The pipeline has a mistake.
+    Mistaken,
+    /// The pipeline cannot be set up here.
+    Refused,
+}
+
+/// Bytes that choose the pipeline; the packets are chosen by the rest.
+pub const PIPELINE_BYTES: usize = 256;
+
+/// EAL, and a pool for packets that are put into rings: once a process.
+struct Hall {
+    eal: Eal,
+    pool: Arc<Mempool>,
+    folder: PathBuf,
+}
+
+fn hall() -> &'static Hall {
+    static HALL: OnceLock<Hall> = OnceLock::new();
+    HALL.get_or_init(|| {
+        let options = Options {
+            workers: Vec::new(),
+            main_cpus: available_cpus(),
+            memory: Memory::Ordinary { mib: 384 },
+            pci_devices: Vec::new(),
+            extra: Vec::new(),
+        };
+        let eal = Eal::start(&options).expect("EAL starts on ordinary pages");
+        let pool = Mempool::create(&eal, "fuzz", 8191, None).expect("memory for a pool");
+        let folder = std::env::temp_dir().join(format!("tapline-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for captures");
+        std::fs::write(folder.join(pipeline::LIST), pipeline::PREFIXES).expect("a writable folder");
+        Hall { eal, pool, folder }
+    })
+}
+
+/// Removes what runs left in the file system.
+pub fn clean_up() {
+    let _ = std::fs::remove_dir_all(&hall().folder);
+}
+
+/// The pipeline that an input chooses.
+pub fn text_of(bytes: &[u8]) -> String {
+    let (chosen, _) = bytes.split_at(bytes.len().min(PIPELINE_BYTES));
+    pipeline(&mut Choices(chosen), &hall().folder).0
+}
+
+/// Runs one input.
+pub fn worker(bytes: &[u8]) -> Outcome {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    // devices and files have names: one at a time
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_told = std::env::var_os("TAPLINE_FUZZ_SHOW").is_some();
+    let hall = hall();
+    let (chosen, rest) = bytes.split_at(bytes.len().min(PIPELINE_BYTES));
+    let (text, inputs) = pipeline(&mut Choices(chosen), &hall.folder);
+    let bursts = shots(&mut Choices(rest), &inputs);
+    // files are read when the plan is made
+    for (index, input) in inputs.iter().enumerate() {
+        if let Input::File { path } = input {
+            let packets: Vec<&Shot> = bursts.iter().flatten().filter(|shot| shot.input == index).collect();
+            std::fs::write(path, frames::pcap(&packets)).expect("a writable folder");
+        }
+    }
+    if is_told {
+        eprintln!("{text}");
+        for (index, shot) in bursts.iter().flatten().enumerate() {
+            eprintln!("{index}: input {} split {:?} of {} : {:02x?}", shot.input, shot.split, shot.original_len, shot.bytes);
+        }
+    }
+    let mut parsed = parse_text("fuzz.pipe", &text, &[]);
+    let Some(plan) = plan(&mut parsed) else {
+        if is_told {
+            eprintln!("{}", parsed.diagnostics.render(&parsed.sources));
+        }
+        return Outcome::Mistaken;
+    };
+    let begun = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut bench = match Bench::set_up(&hall.eal, plan) {
+        Ok(bench) => bench,
+        Err(error) => {
+            if is_told {
+                eprintln!("{error}");
+            }
+            // what a broker holds that could not be set up is given back, too
+            assert_eq!(hall.eal.lost_mbufs(), 0, "mbufs of run {begun} that was refused ({error})\n{text}");
+            return Outcome::Refused;
+        }
+    };
+    let mut order = Choices(chosen);
+    for burst in &bursts {
+        put(&mut bench, &inputs, burst);
+        let workers = bench.workers().len();
+        for _ in 0..=2 * workers {
+            let worker = order.below(workers);
+            bench.workers()[worker].turn();
+        }
+        match order.below(12) {
+            0 => bench.watch().into_iter().for_each(drop),
+            1 => bench.workers().iter_mut().for_each(|worker| {
+                worker.bypass();
+            }),
+            kind @ (2 | 3) => {
+                let tools = bench.plan().tools.len();
+                bench.set_drained(order.below(tools), kind == 2);
+            }
+            _ => {}
+        }
+    }
+    // files to their ends; rings that tools send to may never be empty
+    for _ in 0..200 {
+        if !bench.workers().iter_mut().fold(false, |is_busy, worker| worker.turn() | is_busy) {
+            break;
+        }
+    }
+    assert!(bench.failures().is_empty(), "{:?}\n{text}", bench.failures());
+    let (snapshot, counters) = bench.end().unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let packets = snapshot.packets;
+    assert!(packets.is_balanced(), "{packets:?}\n{text}");
+    let received: u64 = snapshot.ports.iter().map(|(_, port)| port.totals.received).sum();
+    assert_eq!(received, packets.received, "by port, and in all\n{text}");
+    for tool in 0..snapshot.tools.len() {
+        let copies = counters.iter().fold((0, 0), |(requested, ended), worker| {
+            let tool = &worker.tools[tool];
+            let dropped: u64 = tool.dropped.iter().map(|count| count.get()).sum();
+            (requested + tool.requested.get(), ended + tool.sent.get() + dropped)
+        });
+        assert_eq!(copies.0, copies.1, "copies of tool {tool}: requested, and ended\n{text}");
+    }
+    assert!(snapshot.copies.is_balanced(), "{:?}\n{text}", snapshot.copies);
+    assert!(snapshot.balanced, "groups and wires\n{text}");
+    assert_eq!(hall.eal.lost_mbufs(), 0, "mbufs that nobody gave back\n{text}");
+    assert_eq!(hall.pool.in_use(), 0, "mbufs that nobody gave back\n{text}");
+    Outcome::Ran { packets: packets.received }
+}
+
+/// Gives rings their part of a burst.
+fn put(bench: &mut Bench, inputs: &[Input], shots: &[Shot]) {
+    let hall = hall();
+    for (index, input) in inputs.iter().enumerate() {
+        let Input::Ring { port } = input else { continue };
+        let own: Vec<&Shot> = shots.iter().filter(|shot| shot.input == index).collect();
+        for part in own.chunks(64) {
+            let frames: Vec<Frame<'_>> = part.iter().map(|shot| Frame::whole(&shot.bytes)).collect();
+            let mut burst = MbufBurst::default();
+            burst.copy_of(&hall.pool, &frames);
+            for (place, shot) in part.iter().enumerate() {
+                for &keep in &shot.split {
+                    burst.split(&hall.pool, place, keep);
+                }
+                if let Some((hash, kind)) = shot.rss {
+                    burst.note_rss(place, hash, kind);
+                }
+            }
+            bench.put(PortId(*port), &mut burst);
+        }
+    }
+}
