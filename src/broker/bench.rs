@@ -37,7 +37,8 @@ impl Bench {
         let plan = Arc::new(plan);
         let crew = place(&plan)?.crew;
         check_tables(&plan, crew.work.len())?;
-        let Assembled { mut broker, mut workers, belts, spare } = assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Vec::new())?;
+        let Assembled { mut broker, mut workers, belts, spare } =
+            assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Vec::new())?;
         start_recorders(&mut broker, belts)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {

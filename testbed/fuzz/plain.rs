@@ -156,8 +156,31 @@ fn seed() -> u64 {
 
 #[test]
 fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
+    all_is_accounted_for(seconds(15), |_, bytes| worker::worker(bytes));
+}
+
+/// Places where stages can panic; those that end with a colon are passed by packets.
+#[cfg(debug_assertions)]
+const PLACES: [&str; 12] =
+    ["receive", "stamp", "terminate:", "classify:", "rule", "route:", "make:", "settle", "egress:", "record:", "merge", "spread:"];
+
+#[test]
+#[cfg(debug_assertions)]
+fn whole_workers_account_for_every_packet_of_bursts_in_which_a_stage_panics() {
+    all_is_accounted_for(seconds(10), |noise, bytes| {
+        let place = PLACES[noise.below(PLACES.len())];
+        let packet = if place.ends_with(':') { (noise.next() % 64).to_string() } else { String::new() };
+        tapline::fault::arm(&format!("{place}{packet}@{}", 1 + noise.next() % 12));
+        let outcome = worker::broken(bytes);
+        tapline::fault::arm("");
+        outcome
+    });
+}
+
+/// Runs random inputs for so long.
+fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> worker::Outcome) {
     let seed = seed();
-    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(15));
+    let (mut noise, begun) = (Noise(seed | 1), Instant::now());
     let captured = captured();
     let (mut ran, mut mistaken, mut refused, mut packets) = (0u64, 0u64, 0u64, 0);
     while begun.elapsed() < limit || ran == 0 {
@@ -168,7 +191,8 @@ fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
             bytes.extend((0..40).flat_map(|_| taken(&mut noise, &captured)));
         }
         let this = ran + mistaken + refused;
-        let outcome = std::panic::catch_unwind(|| worker::worker(&bytes)).unwrap_or_else(|panic| {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut noise, &bytes)));
+        let outcome = outcome.unwrap_or_else(|panic| {
             let path = std::env::temp_dir().join(format!("tapline-fuzz-crash-{seed}-{this}"));
             let _ = std::fs::write(&path, &bytes);
             eprintln!("input {this} of seed {seed} is in {}:\n{}", path.display(), worker::text_of(&bytes));

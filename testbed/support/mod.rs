@@ -153,6 +153,7 @@ impl Ended {
         assert_eq!(self.status, Some(0), "exit status\n{}\n{}", self.stdout, self.stderr);
         let last = self.stats.last().unwrap_or_else(|| panic!("no statistics\n{}", self.stderr)).clone();
         assert_balanced(&last);
+        assert_eq!(sum_over(&last, "lcores", |lcore| number(lcore, "panics")), 0, "panics\n{}", self.stderr);
         Account { last, stdout: self.stdout, stderr: self.stderr, lines: self.stats }
     }
 

@@ -70,7 +70,10 @@ impl Bench {
     /// Runs until no packet came for a while, and demands a balanced account.
     pub fn run(&self, pipeline: &str, arguments: &[&str]) -> Run {
         let mut command = self.command(pipeline, &["--exit-idle", "300ms"]);
-        self.finish(command.args(arguments).output().expect("the program starts"))
+        let run = self.finish(command.args(arguments).output().expect("the program starts"));
+        let panics = run.last()["lcores"].as_object().expect("lcores").values().map(|lcore| lcore["panics"].as_u64());
+        assert_eq!(panics.flatten().sum::<u64>(), 0, "panics: {}", run.log);
+        run
     }
 
     /// Waits until a run has written statistics with packets received.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
+use tapline::datapath::worker::Led;
 use tapline::dpdk::Frame;
 use tapline::dpdk::eal::{Eal, Memory, Options, available_cpus};
 use tapline::dpdk::mbuf::MbufBurst;
@@ -111,6 +112,16 @@ pub fn text_of(bytes: &[u8]) -> String {
 
 /// Runs one input.
 pub fn worker(bytes: &[u8]) -> Outcome {
+    run(bytes, false)
+}
+
+/// Runs one input in which stages may panic, where the process has armed a fault: what the burst held is accounted for all the same.
+#[allow(dead_code, reason = "builds without debug assertions have no faults")]
+pub fn broken(bytes: &[u8]) -> Outcome {
+    run(bytes, true)
+}
+
+fn run(bytes: &[u8], may_panic: bool) -> Outcome {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     // devices and files have names: one at a time
     static ONE: Mutex<()> = Mutex::new(());
@@ -158,11 +169,11 @@ pub fn worker(bytes: &[u8]) -> Outcome {
         let workers = bench.workers().len();
         for _ in 0..=2 * workers {
             let worker = order.below(workers);
-            bench.workers()[worker].turn();
+            make_turn(&mut bench.workers()[worker], may_panic, &text);
         }
         match order.below(12) {
             0 => bench.watch().into_iter().for_each(drop),
-            1 => bench.workers().iter_mut().for_each(|worker| {
+            1 if !may_panic => bench.workers().iter_mut().for_each(|worker| {
                 worker.bypass();
             }),
             kind @ (2 | 3) => {
@@ -174,7 +185,7 @@ pub fn worker(bytes: &[u8]) -> Outcome {
     }
     // files to their ends; rings that tools send to may never be empty
     for _ in 0..200 {
-        if !bench.workers().iter_mut().fold(false, |is_busy, worker| worker.turn() | is_busy) {
+        if !bench.workers().iter_mut().fold(false, |is_busy, worker| make_turn(worker, may_panic, &text) | is_busy) {
             break;
         }
     }
@@ -194,6 +205,8 @@ pub fn worker(bytes: &[u8]) -> Outcome {
     }
     assert!(snapshot.copies.is_balanced(), "{:?}\n{text}", snapshot.copies);
     assert!(snapshot.balanced, "groups and wires\n{text}");
+    let panics: u64 = snapshot.lcores.iter().map(|(_, lcore)| lcore.panics).sum();
+    assert!(may_panic || panics == 0, "{panics} panics\n{text}");
     assert_eq!(hall.eal.lost_mbufs(), 0, "mbufs that nobody gave back\n{text}");
     assert_eq!(hall.pool.in_use(), 0, "mbufs that nobody gave back\n{text}");
     Outcome::Ran { packets: packets.received }
@@ -220,4 +233,13 @@ fn put(bench: &mut Bench, inputs: &[Input], shots: &[Shot]) {
             bench.put(PortId(*port), &mut burst);
         }
     }
+}
+
+/// Whether there was anything to do. A worker that may panic goes on afterwards.
+fn make_turn(worker: &mut Led, may_panic: bool, text: &str) -> bool {
+    if !may_panic {
+        return worker.turn();
+    }
+    assert!(worker.survive(), "the worker cannot go on\n{text}");
+    true
 }
