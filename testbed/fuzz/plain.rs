@@ -156,7 +156,7 @@ fn seed() -> u64 {
 
 #[test]
 fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
-    all_is_accounted_for(seconds(15), |_, bytes| worker::worker(bytes));
+    assert_eq!(all_is_accounted_for(seconds(15), |_, bytes| worker::worker(bytes)), 0);
 }
 
 /// Places where stages can panic; those that end with a colon are passed by packets.
@@ -167,22 +167,20 @@ const PLACES: [&str; 12] =
 #[test]
 #[cfg(debug_assertions)]
 fn whole_workers_account_for_every_packet_of_bursts_in_which_a_stage_panics() {
-    all_is_accounted_for(seconds(10), |noise, bytes| {
+    let panics = all_is_accounted_for(seconds(10), |noise, bytes| {
         let place = PLACES[noise.below(PLACES.len())];
         let packet = if place.ends_with(':') { (noise.next() % 64).to_string() } else { String::new() };
-        tapline::fault::arm(&format!("{place}{packet}@{}", 1 + noise.next() % 12));
-        let outcome = worker::broken(bytes);
-        tapline::fault::arm("");
-        outcome
+        worker::broken(bytes, &format!("{place}{packet}@{}", 1 + noise.next() % 12))
     });
+    assert!(panics > 0, "no place was passed");
 }
 
-/// Runs random inputs for so long.
-fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> worker::Outcome) {
+/// Runs random inputs for so long; how often stages panicked.
+fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> worker::Outcome) -> u64 {
     let seed = seed();
     let (mut noise, begun) = (Noise(seed | 1), Instant::now());
     let captured = captured();
-    let (mut ran, mut mistaken, mut refused, mut packets) = (0u64, 0u64, 0u64, 0);
+    let (mut ran, mut mistaken, mut refused, mut packets, mut panics) = (0u64, 0u64, 0u64, 0, 0);
     while begun.elapsed() < limit || ran == 0 {
         let len = worker::PIPELINE_BYTES + (noise.next() % 400) as usize;
         let mut bytes = noise.bytes(len);
@@ -199,15 +197,20 @@ fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> work
             std::panic::resume_unwind(panic);
         });
         match outcome {
-            worker::Outcome::Ran { packets: more } => (ran, packets) = (ran + 1, packets + more),
+            worker::Outcome::Ran { packets: further, panics: more } => {
+                (ran, packets, panics) = (ran + 1, packets + further, panics + more);
+            }
             worker::Outcome::Mistaken => mistaken += 1,
             worker::Outcome::Refused => refused += 1,
         }
     }
     worker::clean_up();
     let rate = ran as f64 / begun.elapsed().as_secs_f64();
-    eprintln!("{ran} plans and {packets} packets ran, {rate:.0} plans a second; {mistaken} plans were mistaken, {refused} refused");
+    eprintln!(
+        "{ran} plans and {packets} packets ran, {rate:.0} plans a second, {panics} panics; {mistaken} plans were mistaken, {refused} refused"
+    );
     assert!(ran > mistaken + refused, "most plans are for nothing");
+    panics
 }
 
 /// Frames of public captures, where those are there.

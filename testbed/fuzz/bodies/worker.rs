@@ -62,8 +62,8 @@ impl<'a> Choices<'a> {
 /// What became of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// So many packets went through.
-    Ran { packets: u64 },
+    /// So many packets went through, and stages panicked so often.
+    Ran { packets: u64, panics: u64 },
     /// The pipeline has a mistake.
     Mistaken,
     /// The pipeline cannot be set up here.
@@ -93,14 +93,16 @@ fn hall() -> &'static Hall {
         let eal = Eal::start(&options).expect("EAL starts on ordinary pages");
         let pool = Mempool::create(&eal, "fuzz", 8191, None).expect("memory for a pool");
         let folder = std::env::temp_dir().join(format!("tapline-fuzz-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for captures");
-        std::fs::write(folder.join(pipeline::LIST), pipeline::PREFIXES).expect("a writable folder");
         Hall { eal, pool, folder }
     })
 }
 
+/// Devices and files have names: one run at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Removes what runs left in the file system.
 pub fn clean_up() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = std::fs::remove_dir_all(&hall().folder);
 }
 
@@ -112,22 +114,24 @@ pub fn text_of(bytes: &[u8]) -> String {
 
 /// Runs one input.
 pub fn worker(bytes: &[u8]) -> Outcome {
-    run(bytes, false)
+    run(bytes, None)
 }
 
-/// Runs one input in which stages may panic, where the process has armed a fault: what the burst held is accounted for all the same.
+/// Runs one input in which a stage panics, as [`tapline::fault`] is told by `fault`: what the burst held is accounted for all the same.
 #[allow(dead_code, reason = "builds without debug assertions have no faults")]
-pub fn broken(bytes: &[u8]) -> Outcome {
-    run(bytes, true)
+pub fn broken(bytes: &[u8], fault: &str) -> Outcome {
+    run(bytes, Some(fault))
 }
 
-fn run(bytes: &[u8], may_panic: bool) -> Outcome {
+fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    // devices and files have names: one at a time
-    static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let is_told = std::env::var_os("TAPLINE_FUZZ_SHOW").is_some();
     let hall = hall();
+    std::fs::create_dir_all(&hall.folder).expect("a folder for captures");
+    std::fs::write(hall.folder.join(pipeline::LIST), pipeline::PREFIXES).expect("a writable folder");
+    let may_panic = fault.is_some();
+    arm(fault.unwrap_or_default());
     let (chosen, rest) = bytes.split_at(bytes.len().min(PIPELINE_BYTES));
     let (text, inputs) = pipeline(&mut Choices(chosen), &hall.folder);
     let bursts = shots(&mut Choices(rest), &inputs);
@@ -209,7 +213,7 @@ fn run(bytes: &[u8], may_panic: bool) -> Outcome {
     assert!(may_panic || panics == 0, "{panics} panics\n{text}");
     assert_eq!(hall.eal.lost_mbufs(), 0, "mbufs that nobody gave back\n{text}");
     assert_eq!(hall.pool.in_use(), 0, "mbufs that nobody gave back\n{text}");
-    Outcome::Ran { packets: packets.received }
+    Outcome::Ran { packets: packets.received, panics }
 }
 
 /// Gives rings their part of a burst.
@@ -234,6 +238,13 @@ fn put(bench: &mut Bench, inputs: &[Input], shots: &[Shot]) {
         }
     }
 }
+
+#[cfg(debug_assertions)]
+use tapline::fault::arm;
+
+/// Nothing is left of faults in this build.
+#[cfg(not(debug_assertions))]
+fn arm(_fault: &str) {}
 
 /// Whether there was anything to do. A worker that may panic goes on afterwards.
 fn make_turn(worker: &mut Led, may_panic: bool, text: &str) -> bool {
