@@ -367,8 +367,9 @@ fn check_descriptors(workers: usize) -> Result<(), Error> {
     }
 }
 
-/// Files that EAL keeps open besides those of workers: for interrupts, alarms, memory, and one to read with.
-const EAL_FILES: u64 = 4;
+/// Files that EAL keeps open besides those of workers: a pipe and an epoll for interrupts, a timer for alarms, and memory, counted in
+/// DPDK 22.11.
+const EAL_FILES: u64 = 5;
 /// Files that EAL keeps open for each worker: both ends of the two pipes that it is given work by.
 const FILES_OF_A_WORKER: u64 = 4;
 

@@ -6,12 +6,12 @@ use crate::support::{EAL, Ended, Lab, office};
 
 const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 
-/// Runs a pipeline from a shell that has done `before`, such as lowered a limit.
-fn run_after(lab: &Lab, before: &str, pipeline: &str) -> Ended {
+/// Runs a pipeline, with further flags, from a shell that has done `before`, such as lowered a limit.
+fn run_after(lab: &Lab, before: &str, pipeline: &str, flags: &str) -> Ended {
     office(lab);
     lab.write("test.pipe", pipeline);
     let tapline = env!("CARGO_BIN_EXE_tapline");
-    let script = format!("{before}\nexec {tapline} run test.pipe --exit-idle 300ms --stats stats.json --eal \"{EAL}\"");
+    let script = format!("{before}\nexec {tapline} run test.pipe --exit-idle 300ms {flags} --eal \"{EAL}\"");
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(lab.path("."));
     lab.end(lab.start(&mut command))
@@ -22,7 +22,7 @@ fn too_few_open_files_are_refused_with_the_number_that_is_needed_and_how_to_allo
     let mut refused = 0;
     for most in 9..=40 {
         let lab = Lab::new();
-        let ended = run_after(&lab, &format!("ulimit -n {most}"), PIPELINE);
+        let ended = run_after(&lab, &format!("ulimit -n {most}"), PIPELINE, "");
         if ended.status == Some(0) {
             // it has what it needs, and so has every larger number
             break;
@@ -41,12 +41,13 @@ fn a_limit_of_file_sizes_is_a_full_disk_to_captures_and_ends_nobody() {
     let lab = Lab::new();
     let pipeline = PIPELINE.replace("create t discard", "create t capture out.pcapng");
     // 8 blocks of 1024 bytes
-    let ended = run_after(&lab, "ulimit -f 8", &pipeline);
+    let ended = run_after(&lab, "ulimit -f 8", &pipeline, "");
     let said = ended.failed(1);
     assert!(said.contains("tool t: out.pcapng: File too large"), "{said}");
-    let ended = run_after(&lab, "ulimit -f 0", PIPELINE);
+    // standard error and output are files too, of less than 1024 bytes
+    let ended = run_after(&lab, "ulimit -f 1", PIPELINE, "--stats stats.jsonl");
     let said = ended.failed(1);
-    assert!(said.contains("stats.json: statistics cannot be written: File too large"), "{said}");
+    assert!(said.contains("stats.jsonl: statistics cannot be written: File too large"), "{said}");
 }
 
 /// Whether this test may make a mount namespace; says so where it may not.
@@ -143,7 +144,7 @@ fn memory_beyond_the_limit_of_the_control_group_is_refused_before_it_is_taken() 
     let lab = Lab::new();
     let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
     let pipeline = PIPELINE.replace("from in to", "from in dedup window 1s memory 1Gi to");
-    let said = run_after(&lab, &enter, &pipeline).failed(1);
+    let said = run_after(&lab, &enter, &pipeline, "").failed(1);
     let limit = group.0.display().to_string();
     assert!(said.contains("what rules remember takes 1024 MiB of memory") && said.contains(&limit), "{said}");
     // what the machine has is not what the group may have, of mempools either
