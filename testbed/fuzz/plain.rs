@@ -157,7 +157,7 @@ fn seed() -> u64 {
 #[test]
 fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
     let seed = seed();
-    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(15));
+    let (mut noise, begun, limit) = (Noise(seed.wrapping_mul(2) | 1), Instant::now(), seconds(15));
     let captured = captured();
     let (mut ran, mut mistaken, mut refused, mut packets) = (0u64, 0u64, 0u64, 0);
     while begun.elapsed() < limit || ran == 0 {
@@ -202,7 +202,7 @@ fn captured() -> Vec<Vec<u8>> {
 #[test]
 fn mutated_captures_through_random_plans_end_with_both_identities() {
     let seed = seed();
-    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(12));
+    let (mut noise, begun, limit) = (Noise(seed.wrapping_mul(2) | 1), Instant::now(), seconds(12));
     let mut given = captured();
     given.extend(tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes));
     let (mut runs, mut received) = (0, 0);
