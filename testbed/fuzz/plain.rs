@@ -178,7 +178,7 @@ fn whole_workers_account_for_every_packet_of_bursts_in_which_a_stage_panics() {
 /// Runs random inputs for so long; how often stages panicked.
 fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> worker::Outcome) -> u64 {
     let seed = seed();
-    let (mut noise, begun) = (Noise(seed | 1), Instant::now());
+    let (mut noise, begun) = (Noise(seed.wrapping_mul(2) | 1), Instant::now());
     let captured = captured();
     let (mut ran, mut mistaken, mut refused, mut packets, mut panics) = (0u64, 0u64, 0u64, 0, 0);
     while begun.elapsed() < limit || ran == 0 {
@@ -229,7 +229,7 @@ fn captured() -> Vec<Vec<u8>> {
 #[test]
 fn mutated_captures_through_random_plans_end_with_both_identities() {
     let seed = seed();
-    let (mut noise, begun, limit) = (Noise(seed | 1), Instant::now(), seconds(12));
+    let (mut noise, begun, limit) = (Noise(seed.wrapping_mul(2) | 1), Instant::now(), seconds(12));
     let mut given = captured();
     given.extend(tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes));
     let (mut runs, mut received) = (0, 0);

@@ -133,10 +133,10 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
         11 => over_udp(
             2152,
             &[
-                &[0x30 | number % 8, 0xff][..],
+                &[0x30 | (number % 8), 0xff][..],
                 &(packet.len() as u16).to_be_bytes(),
                 &[0, 0, 0, 7],
-                &[0, 0, 0, 0x85, 1, 2, 3, 0][..if number % 8 == 0 { 0 } else { 8 }],
+                &[0, 0, 0, 0x85, 1, 2, 3, 0][..if number.is_multiple_of(8) { 0 } else { 8 }],
             ]
             .concat(),
             packet,
@@ -146,7 +146,7 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
         14 => behind_addresses(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 100], types),
         15 => behind_addresses(&[0x88, 0x47, 0, 0, 0x70, 64, 0, 0, 0x71, 64], if is_ip { packet } else { types }),
         16 => behind_addresses(
-            &[&[0x88, 0x47, 0, 0, 0x71, 64][..], &[0, 0, 0, 1][..if number % 2 == 0 { 4 } else { 0 }]].concat(),
+            &[&[0x88, 0x47, 0, 0, 0x71, 64][..], &[0, 0, 0, 1][..if number.is_multiple_of(2) { 4 } else { 0 }]].concat(),
             frame,
         ),
         17 => {
@@ -239,7 +239,7 @@ pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
     let mut ns = 1_700_000_000_000_000_000u64;
     let mut count = 0;
     while !c.0.is_empty() && count < MOST_PACKETS {
-        let frame = match c.below(12) {
+        let frame = match c.below(14) {
             0..=3 => {
                 let library = library();
                 library[c.below(library.len())].clone()
@@ -254,14 +254,22 @@ pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
                 let (kind, number) = (usize::from(c.byte()), c.byte());
                 wrap(kind, number, if c.one_in(4) { &before } else { &last })
             }
-            9 => {
-                // as deep as anything goes
-                let (kind, number, base) = (usize::from(c.byte()), c.byte(), c.of(library_short()));
-                (0..1 + c.below(10)).fold(base.to_vec(), |frame, step| wrap(kind + step * usize::from(number & 1), number, &frame))
-            }
+            9 => deep(c),
             10 => {
                 let (at, behind) = (c.below(last.len() + 1), c.below(before.len() + 1));
                 [&last[..at], &before[behind..]].concat()
+            }
+            11 | 12 => {
+                // a burst of deep frames, and one of frames that are shorter than those are deep
+                let (frames, input) = ([deep(c), c.of(library_short()).to_vec()], c.below(inputs.len()));
+                for bytes in frames {
+                    let count = 64.min(MOST_PACKETS - count);
+                    let shot = Shot { input, original_len: bytes.len() as u32, bytes, split: Vec::new(), ns, rss: None };
+                    bursts.push(vec![shot; count]);
+                }
+                count += 128;
+                bursts.push(Vec::new());
+                continue;
             }
             _ => {
                 bursts.push(Vec::new());
@@ -326,6 +334,12 @@ pub fn mutated(c: &mut Choices<'_>, given: &[Vec<u8>], count: usize) -> Vec<Shot
         shots.push(Shot { input: 0, original_len: bytes.len() as u32 + more, bytes, split: Vec::new(), ns, rss: None });
     }
     shots
+}
+
+/// As deep as anything goes.
+fn deep(c: &mut Choices<'_>) -> Vec<u8> {
+    let (kind, number, base) = (usize::from(c.byte()), c.byte(), c.of(library_short()));
+    (0..1 + c.below(10)).fold(base.to_vec(), |frame, step| wrap(kind + step * usize::from(number & 1), number, &frame))
 }
 
 /// What deep frames have inside.
