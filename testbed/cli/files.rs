@@ -375,7 +375,7 @@ fn interfaces_without_ethernet_frames_are_refused() {
     let name = format!("tlf{}", std::process::id());
     let made = Command::new("ip").args(["tuntap", "add", "dev", &name, "mode", "tun"]).output();
     if !made.is_ok_and(|made| made.status.success()) {
-        eprintln!("skipped: no tun interface can be made (root, ip and /dev/net/tun)");
+        tapline_skip::skipped("no tun interface can be made (root, ip and /dev/net/tun)");
         return;
     }
     struct Gone(String);

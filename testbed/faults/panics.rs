@@ -294,7 +294,7 @@ fn frames_that_a_port_refuses_are_not_looked_into_whatever_the_burst_before_was(
 fn the_others_go_on_beside_a_worker_that_receives_no_more_and_what_its_port_gets_is_missed() {
     let Some(pair) = Pair::new('p') else { return };
     if Command::new("tcpreplay").arg("--version").output().is_err() {
-        println!("skipped: no tcpreplay");
+        tapline_skip::skipped("no tcpreplay");
         return;
     }
     let bench = Bench::inside(&pair.far);

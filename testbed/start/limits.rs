@@ -54,7 +54,7 @@ fn a_limit_of_file_sizes_is_a_full_disk_to_captures_and_ends_nobody() {
 fn has_namespaces() -> bool {
     let is_there = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
     if !is_there {
-        eprintln!("skipped: no mount namespace can be made (unshare --mount)");
+        tapline_skip::skipped("no mount namespace can be made (unshare --mount)");
     }
     is_there
 }
@@ -120,7 +120,7 @@ impl Group {
             Some(group)
         });
         if group.is_none() {
-            eprintln!("skipped: no control group for memory can be made");
+            tapline_skip::skipped("no control group for memory can be made");
         }
         group
     }

@@ -188,7 +188,7 @@ fn a_few_long_packets_among_short_ones_find_mbufs_for_all_tools_in_the_smallest_
 fn two_workers_do_not_take_mbufs_for_copies_from_each_other() {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if cpus < 2 {
-        return println!("skipped: one CPU");
+        return tapline_skip::skipped("one CPU");
     }
     let lab = Lab::new();
     let packets = tagged((0..3000).map(|index| if index % 3 == 0 { 30_000 } else { 9000 }));
