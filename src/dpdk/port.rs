@@ -539,7 +539,7 @@ pub fn hardware_type(name: &str) -> Option<u16> {
         }
         let result = libc::ioctl(socket, libc::SIOCGIFHWADDR, &mut request);
         libc::close(socket);
-        (result == 0).then(|| request.ifr_ifru.ifru_hwaddr.sa_family)
+        (result == 0).then_some(request.ifr_ifru.ifru_hwaddr.sa_family)
     }
 }
 

@@ -200,10 +200,13 @@ impl<'a> Resolver<'a> {
             for clause in &rule.clauses {
                 match &clause.value {
                     RuleClause::Edit(edit) => table.reads_key(edit, &name),
-                    RuleClause::Match(terms) => terms.iter().for_each(|term| match &term.value {
-                        Term::Filter(filter) => table.reads_list(filter, &name),
-                        _ => {}
-                    }),
+                    RuleClause::Match(terms) => {
+                        for term in terms {
+                            if let Term::Filter(filter) = &term.value {
+                                table.reads_list(filter, &name);
+                            }
+                        }
+                    }
                     _ => {}
                 }
             }
