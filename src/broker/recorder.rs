@@ -20,7 +20,7 @@ use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::plan::plan::{Plan, PortId, ToolId};
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::stats::counters::{DropReason, ToolCounters, WriterCounters};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -49,7 +49,7 @@ struct State {
 struct Scribe {
     belts: Vec<Arc<Belt>>,
     state: Arc<State>,
-    counters: Arc<WorkerCounters>,
+    counters: Arc<WriterCounters>,
     tool: usize,
     /// By port of the plan.
     interfaces: Vec<Option<InterfaceId>>,
@@ -92,11 +92,11 @@ struct Round {
 }
 
 impl Recorder {
-    /// Creates a tool's file and starts its writer. `counters` is written by capture writers alone.
+    /// Creates a tool's file and starts its writer. `counters` is that of all capture writers.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn start(plan: &Plan, tool: ToolId, belts: Vec<Arc<Belt>>, counters: Arc<WorkerCounters>) -> Result<Self, Error> {
+    pub fn start(plan: &Plan, tool: ToolId, belts: Vec<Arc<Belt>>, counters: Arc<WriterCounters>) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool.0];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
@@ -285,7 +285,7 @@ impl Scribe {
     }
 
     /// Counts, unless the account has been closed. Whether it counted.
-    fn count(&self, add: impl FnOnce(&WorkerCounters, usize)) -> bool {
+    fn count(&self, add: impl FnOnce(&WriterCounters, usize)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {
             add(&self.counters, self.tool);

@@ -58,7 +58,7 @@ use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
 use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
 use crate::plan::pools::{self, MBUFS_A_WORKER};
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::RuleTotals;
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
@@ -152,6 +152,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         cleared: None,
         cleared_drivers: Vec::new(),
         counters: Vec::new(),
+        writers: None,
         past: vec![RuleTotals::default(); plan.rules.len()],
         retiring: None,
         fixed: Fixed::of(&plan),
@@ -217,16 +218,15 @@ pub(super) fn state_of(rule: &RulePlan, limit: &Option<Arc<Limit>>, post: Option
     }
 }
 
-/// One writer for each capture tool; their counters stand behind the workers'.
+/// One writer for each capture tool.
 fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
     if belts.is_empty() {
         return Ok(());
     }
     let plan = Arc::clone(&broker.plan);
-    let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len()));
-    broker.counters.push(Arc::clone(&counters));
+    let counters = broker.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, belts) in belts {
-        broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(&counters))?);
+        broker.recorders.push(Recorder::start(&plan, tool, belts, Arc::clone(counters))?);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::device::LinkState;
 use super::health::{Event, Health, Observation, Reason, ToolState};
+use super::tool_counters;
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_sketch::FlowSketch;
@@ -19,7 +20,7 @@ use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
 /// How often links and counters are read.
@@ -236,6 +237,7 @@ impl Watch {
         excused_ns: u64,
         links: Vec<Option<LinkState>>,
         counters: &[Arc<WorkerCounters>],
+        writers: Option<&WriterCounters>,
     ) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
@@ -247,7 +249,7 @@ impl Watch {
         let mut accepted_by = vec![0; self.plan.ports.len()];
         for (index, tool) in self.tools.iter_mut().enumerate() {
             let (mut requested, mut sent, mut dropped) = (0, 0, 0);
-            for worker in counters.iter().map(|worker| &worker.tools[index]) {
+            for worker in tool_counters(counters, writers, ToolId(index)) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
                 sent += worker.sent.get();
                 dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();

@@ -156,6 +156,25 @@ impl Deref for WorkerCounters {
     }
 }
 
+/// What the writers of capture tools count of their tools' copies.
+///
+/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs.
+/// ```compile_fail
+/// # fn turns(writers: &tapline::stats::counters::WriterCounters) -> u64 {
+/// writers.lcore.turns.get()
+/// # }
+/// ```
+#[repr(align(128))]
+pub struct WriterCounters {
+    pub tools: Box<[ToolCounters]>,
+}
+
+impl WriterCounters {
+    pub fn new(tools: usize) -> Self {
+        Self { tools: block(tools) }
+    }
+}
+
 /// What a worker received from a port.
 #[derive(Default)]
 pub struct PortCounters {

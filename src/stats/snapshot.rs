@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters};
+use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters, WriterCounters};
 use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
@@ -331,6 +331,16 @@ impl Totals {
             tools: tools.collect(),
             groups: groups.collect(),
             dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
+        }
+    }
+
+    /// Adds what became of copies in the hands of capture writers: all that writers count.
+    pub fn add_writers(&mut self, writers: &WriterCounters) {
+        for (sum, tool) in self.tools.iter_mut().zip(&writers.tools) {
+            sum.copies.sent += tool.sent.get();
+            sum.sent_bytes += tool.sent_bytes.get();
+            sum.copies.dropped.0.iter_mut().zip(&tool.dropped).for_each(|(sum, dropped)| *sum += dropped.get());
+            sum.late += tool.late.get();
         }
     }
 
