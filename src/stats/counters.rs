@@ -188,9 +188,19 @@ pub struct PortCounters {
     /// Of that, heartbeats of tools: Tapline's own, and not the input's.
     pub heartbeats: Counter,
     pub heartbeat_bytes: Counter,
+    /// The time of the last packet, in ns since the Unix epoch, and how often it was noted; only where flows return when idle.
+    pub last_packet_ns: Counter,
+    pub times_noted: Counter,
 }
 
 impl PortCounters {
+    /// worker: notes the time of the last packet.
+    #[inline]
+    pub fn note_time(&self, packet_ns: u64) {
+        self.last_packet_ns.set(packet_ns);
+        self.times_noted.add(1);
+    }
+
     /// control: packets of the input.
     pub fn received(&self) -> u64 {
         // a heartbeat is counted as a packet before it is counted as what it is

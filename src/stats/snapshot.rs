@@ -1019,6 +1019,24 @@ mod tests {
         assert!(!is_balanced(), "a copy counted twice");
     }
 
+    #[test]
+    fn what_the_writers_of_captures_end_is_part_of_the_account() {
+        let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
+        let writers = WriterCounters::new(2);
+        worker.tools[1].requested.add(10);
+        worker.tools[1].drop_copies(DropReason::Congested, 2);
+        writers.tools[1].sent.add(7);
+        writers.tools[1].sent_bytes.add(700);
+        writers.tools[1].drop_copies(DropReason::Down, 1);
+        writers.tools[1].late.add(3);
+        let mut totals = Totals::of(&[worker]);
+        assert!(!totals.is_balanced());
+        totals.add_writers(&writers);
+        assert!(totals.is_balanced());
+        let tool = &totals.tools[1];
+        assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
+    }
+
     proptest! {
         #[test]
         fn what_is_counted_since_a_moment_of_work_balances_once_all_is_at_rest(
