@@ -179,12 +179,12 @@ impl Broker {
             });
             let states = plan.rules.iter().zip(self.watch.limits()).zip(&rules).map(|((rule, limit), heir)| {
                 let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                    return state_of(rule, limit, post.as_ref(), &self.secret);
+                    return state_of(&plan, rule, limit, post.as_ref(), &self.secret);
                 };
                 // what goes on need not be made
                 let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
                 let sample = rule.sample.filter(|_| !heir.has_sampler);
-                state_of(&RulePlan { dedup, sample, ..rule.clone() }, limit, post.as_ref(), &self.secret)
+                state_of(&plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post.as_ref(), &self.secret)
             });
             let states: Vec<RuleState> = states.collect();
             for ((tally, state), heir) in next.dedups.iter_mut().zip(&states).zip(&rules) {

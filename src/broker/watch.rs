@@ -16,6 +16,7 @@ use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
+use crate::datapath::times::PacketClock;
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
@@ -62,6 +63,8 @@ struct WatchedGroup {
     group: Group,
     /// By worker.
     uses: Vec<Arc<BucketUse>>,
+    /// Of flows that return when idle: how far the packets of each port have come in time, by port.
+    clocks: Vec<PacketClock>,
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
@@ -88,6 +91,17 @@ impl WatchedGroup {
             self.flows_moved - flows,
             self.buckets_pending
         ))
+    }
+
+    /// Reads what workers noted of their packets' times.
+    fn keep_time(&mut self, now_ns: u64, workers: &[Arc<WorkerCounters>]) {
+        let Returns::WhenIdle { idle_ns } = self.group.spec().returns else { return };
+        for (port, clock) in self.clocks.iter_mut().enumerate() {
+            for (worker, counters) in workers.iter().enumerate() {
+                let port = &counters.ports[port];
+                clock.look(worker, port.times_noted.get(), port.last_packet_ns.get(), now_ns, idle_ns);
+            }
+        }
     }
 
     /// About how many flows these buckets have.
@@ -133,6 +147,7 @@ impl Watch {
             WatchedGroup {
                 group: made,
                 uses: uses.collect(),
+                clocks: vec![PacketClock::default(); plan.ports.len()],
                 buckets_moved: 0,
                 flows_moved: 0,
                 buckets_pending: 0,
@@ -241,6 +256,7 @@ impl Watch {
     ) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
+        self.groups.iter_mut().for_each(|group| group.keep_time(now_ns, counters));
         let mut log = Vec::new();
         let mut is_changed = false;
         is_changed |= self.judge_links(links, now_ns, &mut log);
@@ -411,9 +427,10 @@ impl Watch {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
-            let uses = &watched.uses;
+            let (uses, clocks) = (&watched.uses, &watched.clocks);
+            let now_of = |PortId(port): PortId| clocks[port].at(now_ns);
             let is_idle =
-                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_ns, idle_ns));
+                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_of, idle_ns));
             let movement = watched.group.update(&states, is_idle);
             watched.buckets_moved += movement.buckets_moved as u64;
             watched.buckets_pending = movement.buckets_pending;

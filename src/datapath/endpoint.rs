@@ -82,6 +82,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether tunnels may say when their packets were received.
+    pub fn says_times(&self) -> bool {
+        self.terminators.iter().any(Terminator::says_times)
+    }
+
     /// The numbers of the tunnels of the burst's packets.
     pub fn outer(&self) -> &[OuterId; MAX_BURST] {
         &self.outer
