@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline::datapath::balance::{BucketStamps, Group, GroupSpec, Slot};
+use tapline::datapath::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_sketch::FlowSketch;
@@ -17,7 +17,9 @@ use tapline::datapath::flow_table::{FlowDigest, FlowTable, KeyedHash, Secret, Ti
 use tapline::datapath::hash::{HashKind, flow_hash_burst};
 use tapline::datapath::parse::{Depth, Layers, parse_burst};
 use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
+use tapline::datapath::times::Times;
 use tapline::dpdk::Frame;
+use tapline::plan::plan::PortId;
 use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 
 /// Packets of one timed slice: short enough that most slices run without being interrupted.
@@ -110,7 +112,7 @@ fn samplers() {
         table.row(name, |slice| {
             for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
                 now_ns += 6_400;
-                let inputs = SampleInputs { hashes: burst, lens: &lens, now_ns };
+                let inputs = SampleInputs { hashes: burst, lens: &lens, times: Times::one(&now_ns) };
                 black_box(sampler.sample(black_box(Selection(u64::MAX)), &inputs));
             }
         });
@@ -271,7 +273,7 @@ fn groups() {
     table.row("lookup and stamp for return idle, 8 members", |slice| {
         for &hash in part(&hashes, slice) {
             let bucket = buckets.bucket(black_box(hash));
-            stamps.touch(bucket, 7);
+            stamps.touch(bucket, BucketStamp::new(START_NS, PortId(1)));
             black_box(buckets.open().slot(bucket));
         }
     });

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use super::outputs::Outputs;
 use super::placement::place;
 use super::start::{Assembled, assemble, check_tables, start_recorders};
-use super::{Broker, Error};
+use super::{Broker, Error, tool_counters};
 use crate::datapath::receive::Source;
 use crate::datapath::worker::{Led, Phase};
 use crate::dpdk::Eal;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::TxQueue;
 use crate::plan::Plan;
-use crate::plan::plan::PortId;
-use crate::stats::counters::WorkerCounters;
+use crate::plan::plan::{PortId, ToolId};
 use crate::stats::snapshot::Snapshot;
 
 /// A broker and the workers that its caller leads.
@@ -78,12 +77,12 @@ impl Bench {
         let _ = self.broker.set_drained(&name, is_drained);
     }
 
-    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted. Packets that ports have and
-    /// nobody received are freed.
+    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted: in all, and by tool of the plan
+    /// the copies that were requested and those that ended. Packets that ports have and nobody received are freed.
     ///
     /// # Errors
     /// If the broker did not end well.
-    pub fn end(mut self) -> Result<(Snapshot, Vec<Arc<WorkerCounters>>), Error> {
+    pub fn end(mut self) -> Result<(Snapshot, Vec<(u64, u64)>), Error> {
         // what is in a ring, and what a ring's packet makes, is a turn further each time
         for _ in 0..DRAIN_TURNS {
             let is_left = self.workers.iter_mut().fold(false, |is_left, worker| worker.drain() | is_left);
@@ -103,7 +102,14 @@ impl Bench {
                 }
             }
         }
-        Ok((self.broker.snapshot(), self.broker.counters.clone()))
+        let Broker { counters, writers, plan, .. } = &self.broker;
+        let copies = (0..plan.tools.len()).map(|tool| {
+            tool_counters(counters, writers.as_deref(), ToolId(tool)).fold((0, 0), |(requested, ended), tool| {
+                let dropped: u64 = tool.dropped.iter().map(|count| count.get()).sum();
+                (requested + tool.requested.get(), ended + tool.sent.get() + dropped)
+            })
+        });
+        Ok((self.broker.snapshot(), copies.collect()))
     }
 
     /// Why captures could not be read or written.

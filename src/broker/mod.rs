@@ -37,7 +37,7 @@ use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, PortId, ToolId};
 use crate::plan::pools;
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
@@ -96,8 +96,10 @@ pub struct Broker {
     cleared: Option<Totals>,
     /// By port: what the drivers had counted then.
     cleared_drivers: Vec<DriverStats>,
-    /// Of the workers, by seat; and behind them those of the capture writers, where there are any.
+    /// Of the workers, by seat.
     counters: Vec<Arc<WorkerCounters>>,
+    /// Of the capture writers, where there are any.
+    writers: Option<Arc<WriterCounters>>,
     watch: Watch,
     /// By port: the MTU that its frames are judged by, where it is a kernel interface.
     mtus: Vec<Option<u32>>,
@@ -307,7 +309,7 @@ impl Broker {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
             let links = self.ports.iter().map(Device::link_state).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, excused_ns, links, &self.counters));
+            log.extend(self.watch.look(now_ns, excused_ns, links, &self.counters, self.writers.as_deref()));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
@@ -510,7 +512,7 @@ impl Broker {
         self.guards.usage.resize(self.plan.tools.len(), Usage::default());
         for (index, tool) in self.plan.tools.iter().enumerate() {
             let Some(spec) = tool.alarm else { continue };
-            let workers = || self.counters.iter().map(|counters| &counters.tools[index]);
+            let workers = || tool_counters(&self.counters, self.writers.as_deref(), ToolId(index));
             let fill = |worker: &ToolCounters| {
                 let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
                 let bytes = tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
@@ -753,11 +755,11 @@ impl Broker {
                 self.failures.push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
             }
         }
-        let Some(own) = self.counters.last().filter(|_| !self.recorders.is_empty()) else { return };
+        let Some(own) = &self.writers else { return };
         for recorder in &self.recorders {
             let tool = recorder.tool.0;
             let (mut requested, mut ended) = (0, 0);
-            for counters in self.counters.iter().map(|counters| &counters.tools[tool]) {
+            for counters in tool_counters(&self.counters, Some(own), recorder.tool) {
                 requested += counters.requested.get();
                 ended += counters.sent.get() + counters.dropped.iter().map(|count| count.get()).sum::<u64>();
             }
@@ -769,6 +771,15 @@ impl Broker {
         }
         self.watch_files(clock::now_ns());
     }
+}
+
+/// All that count a tool's copies: the workers and, behind them, the writers of captures.
+pub(super) fn tool_counters<'a>(
+    workers: &'a [Arc<WorkerCounters>],
+    writers: Option<&'a WriterCounters>,
+    tool: ToolId,
+) -> impl Iterator<Item = &'a ToolCounters> {
+    workers.iter().map(move |worker| &worker.tools[tool.0]).chain(writers.map(|writers| &writers.tools[tool.0]))
 }
 
 /// The tools that send copies by a port.

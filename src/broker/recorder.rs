@@ -23,7 +23,7 @@ use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::fault;
 use crate::plan::plan::{Plan, PortId, ToolId};
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::stats::counters::{DropReason, ToolCounters, WriterCounters};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -58,7 +58,7 @@ struct State {
 struct Scribe {
     belts: Vec<Arc<Belt>>,
     state: Arc<State>,
-    counters: Arc<WorkerCounters>,
+    counters: Arc<WriterCounters>,
     tool: usize,
     /// By port of the plan.
     interfaces: Vec<Option<InterfaceId>>,
@@ -121,7 +121,7 @@ fn out_of(mbufs: &mut usize, leaving: &mut Vec<Copy>) -> impl FnMut(Copy) {
 /// A capture's file, which shows that it lives.
 struct Sink {
     file: File,
-    counters: Arc<WorkerCounters>,
+    counters: Arc<WriterCounters>,
     tool: usize,
     longest_write: usize,
 }
@@ -176,7 +176,8 @@ struct Round {
 }
 
 impl Recorder {
-    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer. `counters` is written by capture writers alone.
+    /// Begins a tool's file, which is `locked` if it is a regular one, and starts its writer. `counters` is that of all capture
+    /// writers.
     ///
     /// # Errors
     /// If the file cannot be created.
@@ -185,7 +186,7 @@ impl Recorder {
         tool: ToolId,
         locked: Option<Locked>,
         belts: Vec<Arc<Belt>>,
-        counters: Arc<WorkerCounters>,
+        counters: Arc<WriterCounters>,
     ) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool.0];
         let path = plan_tool.capture.clone().unwrap_or_default();
@@ -410,7 +411,7 @@ impl Scribe {
     }
 
     /// Counts, unless the account has been closed. Whether it counted.
-    fn count(&self, add: impl FnOnce(&WorkerCounters, usize)) -> bool {
+    fn count(&self, add: impl FnOnce(&WriterCounters, usize)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {
             add(&self.counters, self.tool);

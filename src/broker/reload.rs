@@ -76,7 +76,7 @@ fn refused(fact: &str) -> Error {
 pub(super) struct Retiring {
     /// By seat.
     is_over: Vec<bool>,
-    /// What the workers counted under it; behind the seats the capture writers'.
+    /// What the workers counted under it, by seat.
     counters: Vec<Arc<WorkerCounters>>,
     /// By rule of the new plan: its place in the one before, and which parts of its state go on.
     rules: Vec<Option<Heir>>,
@@ -170,24 +170,20 @@ impl Broker {
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let heirs: Vec<Heir> = rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
         let mut counters = Vec::new();
-        for (own, maker) in self.counters.iter().zip(makers.into_iter().map(Some).chain(std::iter::repeat_with(|| None))) {
+        for ((own, seat), mut maker) in self.counters.iter().zip(&self.seats).zip(makers) {
             let mut next = own.for_rules(plan.rules.len());
-            let Some((seat, mut maker)) = self.seats.get(counters.len()).zip(maker) else {
-                counters.push(Arc::new(next));
-                continue;
-            };
             let post = seat.post.clone().map(|mut post| {
                 post.flows = plan.flows_of_a_table(work);
                 post
             });
             let states = plan.rules.iter().zip(self.watch.limits()).zip(&rules).map(|((rule, limit), heir)| {
                 let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                    return state_of(rule, limit, post.as_ref(), &self.secret);
+                    return state_of(&plan, rule, limit, post.as_ref(), &self.secret);
                 };
                 // what goes on need not be made
                 let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
                 let sample = rule.sample.filter(|_| !heir.has_sampler);
-                state_of(&RulePlan { dedup, sample, ..rule.clone() }, limit, post.as_ref(), &self.secret)
+                state_of(&plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post.as_ref(), &self.secret)
             });
             let states: Vec<RuleState> = states.collect();
             for ((tally, state), heir) in next.dedups.iter_mut().zip(&states).zip(&rules) {
@@ -246,6 +242,9 @@ impl Broker {
     /// What was counted from the start on.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::of(&self.counters);
+        if let Some(writers) = &self.writers {
+            totals.add_writers(writers);
+        }
         totals.add_past(&self.past);
         if let Some(retiring) = &self.retiring {
             totals.add_past(&retiring.totals(&self.counters));

@@ -60,9 +60,11 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
-use crate::plan::plan::{NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan};
+use crate::plan::plan::{
+    DedupPlan, NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan,
+};
 use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::RuleTotals;
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
@@ -195,6 +197,7 @@ pub(super) fn assemble(
         cleared: None,
         cleared_drivers: Vec::new(),
         counters: Vec::new(),
+        writers: None,
         past: vec![RuleTotals::default(); plan.rules.len()],
         retiring: None,
         fixed: Fixed::of(&plan),
@@ -220,7 +223,8 @@ pub(super) fn assemble(
             flow_hash: flow_hash.clone(),
         });
         let rules = plan.rules.iter().zip(broker.watch.limits());
-        let states: Vec<RuleState> = rules.map(|(rule, limit)| state_of(rule, limit, post.as_ref(), &broker.secret)).collect();
+        let states: Vec<RuleState> =
+            rules.map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret)).collect();
         let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
         let mut counters = WorkerCounters::new(ports, plan.rules.len(), plan.tools.len(), plan.groups.len());
         counters.dedups = tallies.collect();
@@ -254,26 +258,35 @@ pub(super) fn assemble(
 }
 
 /// What a rule begins with on a worker, which has a `post` where it judges packets.
-pub(super) fn state_of(rule: &RulePlan, limit: &Option<Arc<Limit>>, post: Option<&WorkerSeat>, secret: &Secret) -> RuleState {
+pub(super) fn state_of(
+    plan: &Plan,
+    rule: &RulePlan,
+    limit: &Option<Arc<Limit>>,
+    post: Option<&WorkerSeat>,
+    secret: &Secret,
+) -> RuleState {
     let Some(post) = post else { return RuleState::default() };
+    let dedup = |dedup: &DedupPlan| {
+        let clocks: Vec<u8> = dedup.scope.iter().map(|port| plan.ports[port.0].time_base() as u8).collect();
+        Dedup::new(dedup.spec(post.workers.get() as usize), secret).with_clocks(&clocks)
+    };
     RuleState {
-        dedup: rule.dedup.as_ref().map(|dedup| Dedup::new(dedup.spec(post.workers.get() as usize), secret)),
+        dedup: rule.dedup.as_ref().map(dedup),
         sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, post)),
         limit: limit.clone(),
     }
 }
 
-/// One writer for each capture tool; their counters stand behind the workers'.
+/// One writer for each capture tool.
 pub(super) fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
     if belts.is_empty() {
         return Ok(());
     }
     let plan = Arc::clone(&broker.plan);
-    let counters = Arc::new(WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len()));
-    broker.counters.push(Arc::clone(&counters));
+    let counters = broker.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, belts) in belts {
         let locked = broker.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(&counters))?);
+        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
     }
     Ok(())
 }
@@ -638,7 +651,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(PortId(index)),
+        wants_rx_timestamps: plan.wants_stamps(PortId(index)) || plan.inputs[index].needs_time,
         wants_rss_hashes: plan.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: plan
             .tools
@@ -647,7 +660,7 @@ fn start_port(
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
-    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps)?;
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, plan.may_need_time(PortId(index)))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
@@ -734,15 +747,17 @@ enum ChosenClock {
 
 /// The best clock that the driver has: net_pcap's own times, the NIC's counter where it can be read, else the poll.
 ///
-/// net_pcap stamps packets with microseconds unasked, and offers no timestamps; releases that offer them stamp with nanoseconds.
+/// net_pcap stamps packets with microseconds unasked, and offers no timestamps; releases that offer them stamp with nanoseconds. What
+/// it gives over and over (`infinite_rx`) has no stamps.
 /// # Source
 /// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
-fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool) -> Result<ChosenClock, Error> {
+fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool, may_be_wanted: bool) -> Result<ChosenClock, Error> {
     let info = port.info();
     let is_pcap = info.driver == "net_pcap";
     let is_live = ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
-    // net_pcap notes the kernel's times in any case: latency begins there
-    if !(is_wanted && (is_pcap || info.rx_timestamps) || is_pcap && is_live) {
+    // net_pcap notes times in any case, and latency begins at the kernel's
+    let is_noted = is_pcap && (is_wanted || may_be_wanted && plan.reads_capture() || is_live);
+    if plan.resident > 0 || !(is_noted || is_wanted && info.rx_timestamps) {
         return Ok(ChosenClock::Poll);
     }
     let place = RxStamp::register(eal)?;
@@ -789,7 +804,8 @@ fn hire(
         let id = PortId(index);
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let mut times = None;
-        if is_spread && plan.wants_stamps(id) {
+        let is_timed = |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
+        if is_spread && (plan.wants_stamps(id) || plan.may_need_time(id) && port.sources.iter().any(is_timed)) {
             times = Some(Times { place: RxStamp::register(eal)?, clock: Arc::default() });
         }
         let can_wait = attached[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &plan.ports[index].devargs));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::device::LinkState;
 use super::health::{Event, Health, Observation, Reason, ToolState};
+use super::tool_counters;
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_sketch::FlowSketch;
@@ -15,11 +16,12 @@ use crate::datapath::limit::Limit;
 use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
+use crate::datapath::times::PacketClock;
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
-use crate::stats::counters::WorkerCounters;
+use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
 /// How often links and counters are read.
@@ -61,6 +63,8 @@ struct WatchedGroup {
     group: Group,
     /// By worker.
     uses: Vec<Arc<BucketUse>>,
+    /// Of flows that return when idle: how far the packets of each port have come in time, by port.
+    clocks: Vec<PacketClock>,
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
@@ -87,6 +91,17 @@ impl WatchedGroup {
             self.flows_moved - flows,
             self.buckets_pending
         ))
+    }
+
+    /// Reads what workers noted of their packets' times.
+    fn keep_time(&mut self, now_ns: u64, workers: &[Arc<WorkerCounters>]) {
+        let Returns::WhenIdle { idle_ns } = self.group.spec().returns else { return };
+        for (port, clock) in self.clocks.iter_mut().enumerate() {
+            for (worker, counters) in workers.iter().enumerate() {
+                let port = &counters.ports[port];
+                clock.look(worker, port.times_noted.get(), port.last_packet_ns.get(), now_ns, idle_ns);
+            }
+        }
     }
 
     /// About how many flows these buckets have.
@@ -132,6 +147,7 @@ impl Watch {
             WatchedGroup {
                 group: made,
                 uses: uses.collect(),
+                clocks: vec![PacketClock::default(); plan.ports.len()],
                 buckets_moved: 0,
                 flows_moved: 0,
                 buckets_pending: 0,
@@ -236,9 +252,11 @@ impl Watch {
         excused_ns: u64,
         links: Vec<Option<LinkState>>,
         counters: &[Arc<WorkerCounters>],
+        writers: Option<&WriterCounters>,
     ) -> Vec<String> {
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
+        self.groups.iter_mut().for_each(|group| group.keep_time(now_ns, counters));
         let mut log = Vec::new();
         let mut is_changed = false;
         is_changed |= self.judge_links(links, now_ns, &mut log);
@@ -247,7 +265,7 @@ impl Watch {
         let mut accepted_by = vec![0; self.plan.ports.len()];
         for (index, tool) in self.tools.iter_mut().enumerate() {
             let (mut requested, mut sent, mut dropped, mut writes) = (0, 0, 0, 0);
-            for worker in counters.iter().map(|worker| &worker.tools[index]) {
+            for worker in tool_counters(counters, writers, ToolId(index)) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
                 sent += worker.sent.get();
                 dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
@@ -421,9 +439,10 @@ impl Watch {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
-            let uses = &watched.uses;
+            let (uses, clocks) = (&watched.uses, &watched.clocks);
+            let now_of = |PortId(port): PortId| clocks[port].at(now_ns);
             let is_idle =
-                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_ns, idle_ns));
+                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_of, idle_ns));
             let movement = watched.group.update(&states, is_idle);
             watched.buckets_moved += movement.buckets_moved as u64;
             watched.buckets_pending = movement.buckets_pending;

@@ -219,7 +219,7 @@ impl Session<'_> {
                 last_packet = worked;
             }
             if now >= next_stats {
-                next_stats += self.args.interval.max(TICK);
+                next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
                 self.stats.write(&self.broker.snapshot());
             }
             for line in self.broker.log() {
@@ -295,6 +295,13 @@ impl Session<'_> {
         }
         self.planning = None;
     }
+}
+
+/// When the next line of statistics is due, where one was due at `due` and is written `now`. What went by unseen while the process
+/// slept is one line.
+fn due_after(due: Instant, now: Instant, interval: Duration) -> Instant {
+    let late = now.saturating_duration_since(due).as_nanos() % interval.as_nanos().max(1);
+    now + interval - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX))
 }
 
 fn action_of(command: &Command) -> Option<Action> {
@@ -506,5 +513,18 @@ impl StatsOut {
             self.is_whole = false;
             self.out = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_which_the_process_slept_is_one_line_of_statistics() {
+        let (start, interval) = (Instant::now(), Duration::from_secs(1));
+        let after = |late_ms: u64| due_after(start, start + Duration::from_millis(late_ms), interval) - start;
+        assert_eq!([0, 4, 999].map(after), [interval; 3], "the rhythm is kept, however late a line is");
+        assert_eq!([1000, 12_345].map(after), [Duration::from_secs(2), Duration::from_secs(13)]);
     }
 }

@@ -10,10 +10,12 @@
 //! remainders, a member that leaves never lowers the count of another, so that nothing but the failed member's buckets moves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flow_sketch::FlowSketch;
+use super::times::age;
 use crate::dpdk::mbuf::prefetch;
+use crate::plan::plan::PortId;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,30 +129,48 @@ pub struct BucketUse {
 /// When each bucket was last used by one worker, for `return idle`.
 pub struct BucketStamps {
     /// worker: writes; control: reads. Relaxed suffices: a stamp guards no other memory, and a late one only delays a return.
-    seen: Box<[AtomicU32]>,
+    seen: Box<[AtomicU64]>,
+}
+
+/// When a packet passed, and by which port it came, for times of different ports need not be of one clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct BucketStamp(u64);
+
+impl BucketStamp {
+    /// No packet passed yet: there is no such port.
+    const NEVER: u64 = u64::MAX;
+    /// The unit of stamps is 2^16 ns. Below it stands the port.
+    const PORT_BITS: u32 = 16;
+    const PORT_MASK: u64 = (1 << Self::PORT_BITS) - 1;
+
+    #[inline(always)]
+    pub fn new(time_ns: u64, port: PortId) -> BucketStamp {
+        BucketStamp(time_ns & !Self::PORT_MASK | (port.0 as u64).min(Self::PORT_MASK - 1))
+    }
 }
 
 impl BucketStamps {
     pub fn new(bucket_count: usize) -> BucketStamps {
-        BucketStamps { seen: (0..bucket_count).map(|_| AtomicU32::new(0)).collect() }
+        BucketStamps { seen: (0..bucket_count).map(|_| AtomicU64::new(BucketStamp::NEVER)).collect() }
     }
 
-    /// The unit of stamps: 2^27 ns, about 134 ms. They wrap after 18 years.
-    pub fn tick(now_ns: u64) -> u32 {
-        (now_ns >> 27) as u32
-    }
-
-    /// Notes that a packet of `bucket` passed in `tick` (taken once a burst).
+    /// Notes that a packet of `bucket` passed.
     #[inline(always)]
-    pub fn touch(&self, bucket: usize, tick: u32) {
-        self.seen[bucket].store(tick, Ordering::Relaxed);
+    pub fn touch(&self, bucket: usize, stamp: BucketStamp) {
+        self.seen[bucket].store(stamp.0, Ordering::Relaxed);
     }
 
-    /// Whether no packet of `bucket` passed for `idle_ns` or longer.
-    pub fn is_idle(&self, bucket: usize, now_ns: u64, idle_ns: u64) -> bool {
-        let idle_ticks = Self::tick(now_ns).wrapping_sub(self.seen[bucket].load(Ordering::Relaxed));
-        // One tick more, because the stamp may be nearly a tick younger than it says.
-        u64::from(idle_ticks) > idle_ns.div_ceil(1 << 27)
+    /// Whether no packet of `bucket` passed for `idle_ns` or longer. `now_ns` gives the time of a port's packets at this moment.
+    pub fn is_idle(&self, bucket: usize, now_ns: impl Fn(PortId) -> u64, idle_ns: u64) -> bool {
+        let seen = self.seen[bucket].load(Ordering::Relaxed);
+        if seen == BucketStamp::NEVER {
+            return true;
+        }
+        let unit_ns = 1 << BucketStamp::PORT_BITS;
+        let port = PortId((seen & BucketStamp::PORT_MASK) as usize);
+        // a unit more, because the stamp may be nearly a unit younger than it says
+        age(now_ns(port), seen & !BucketStamp::PORT_MASK, idle_ns) >= idle_ns.saturating_add(unit_ns)
     }
 }
 
@@ -663,12 +683,12 @@ mod tests {
         let mut group = Group::new(GroupSpec { returns: Returns::WhenIdle { idle_ns }, ..GroupSpec::equal(2) }).unwrap();
         let stamps = BucketStamps::new(group.table().bucket_count());
         group.update(&[Up, Down], |_| false);
-        (0..100).for_each(|bucket| stamps.touch(bucket, BucketStamps::tick(start)));
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, start + SECOND, idle_ns));
+        (0..100).for_each(|bucket| stamps.touch(bucket, BucketStamp::new(start, PortId(3))));
+        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 2048 - 50, buckets_pending: 50 });
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, start + 29 * SECOND, idle_ns));
+        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 29 * SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 0, buckets_pending: 50 });
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, start + 31 * SECOND, idle_ns));
+        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 31 * SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 50, buckets_pending: 0 });
     }
 
@@ -719,11 +739,35 @@ mod tests {
         #[test]
         fn a_bucket_is_never_called_idle_before_its_time(seen_ns in 0u64..1 << 40, silent_ns in 0u64..10_000_000_000, idle_ns in 0u64..10_000_000_000) {
             let stamps = BucketStamps::new(1);
-            stamps.touch(0, BucketStamps::tick(seen_ns));
-            let is_idle = stamps.is_idle(0, seen_ns + silent_ns, idle_ns);
+            stamps.touch(0, BucketStamp::new(seen_ns, PortId(0)));
+            let is_idle = stamps.is_idle(0, |_| seen_ns + silent_ns, idle_ns);
             prop_assert!(!is_idle || silent_ns >= idle_ns);
-            // two ticks and what rounding the limit up adds
-            prop_assert!(is_idle || silent_ns < idle_ns + 3 * (1 << 27));
+            prop_assert!(is_idle || silent_ns < idle_ns + (1 << 16));
         }
+
+        /// The ten-line model: by port its latest time, by bucket the last packet's time and port.
+        #[test]
+        fn a_bucket_is_as_old_as_its_own_ports_packets_say(
+            packets in prop::collection::vec((0usize..8, 0usize..3, prop_oneof![9 => 0u64..400, 1 => any::<u64>().prop_map(|ns| ns >> 16)]), 1..200),
+        ) {
+            let idle_ns = 100 << 16;
+            let (stamps, mut now, mut last) = (BucketStamps::new(8), [0u64; 3], [None; 8]);
+            for (bucket, port, unit) in packets {
+                now[port] = unit << 16;
+                last[bucket] = Some((unit << 16, port));
+                stamps.touch(bucket, BucketStamp::new(unit << 16, PortId(port)));
+                for (bucket, last) in last.iter().enumerate() {
+                    let is_idle = last.is_none_or(|(then, port)| now[port] > then && now[port] - then > idle_ns || then - now[port].min(then) > idle_ns);
+                    prop_assert_eq!(stamps.is_idle(bucket, |port| now[port.0], idle_ns), is_idle);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_no_packet_used_is_idle_and_one_of_time_0_is_not() {
+        let stamps = BucketStamps::new(2);
+        stamps.touch(1, BucketStamp::new(0, PortId(0)));
+        assert_eq!([0, 1].map(|bucket| stamps.is_idle(bucket, |_| 0, 1_000_000_000)), [true, false]);
     }
 }

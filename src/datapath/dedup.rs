@@ -33,7 +33,7 @@ pub struct Ignore {
 /// What a pipeline file says of dedup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DedupSpec {
-    /// A packet is a duplicate of one that came at most this much earlier (or later, where two ports' clocks disagree).
+    /// A packet is a duplicate of the same packet before it if their times differ by at most this, whichever is the earlier.
     pub window_ns: u64,
     pub ignore: Ignore,
     /// Packets of one window that the table has room for, on one worker.
@@ -142,35 +142,21 @@ impl Tally {
 
 const WAYS: usize = 15;
 
-/// Fifteen packets: their digests in two cache lines, their times and ports in the next two.
+/// Fifteen packets: their digests in two cache lines, when and where they were seen in the next two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Set {
+    /// [`NEVER`] where no packet was.
     tags: [u64; WAYS],
+    /// All of the time: a part of it would take packets that are years apart for one.
+    times_ns: [u64; WAYS],
+    ports: [u8; WAYS],
     /// The way that is written next: the one written longest ago.
-    next: u64,
-    stamps: [Stamp; WAYS],
+    next: u8,
 }
 
-/// When and where a packet was seen: 56 bits of nanoseconds, which wrap after 2.28 years, and 8 bits of port. 0: never.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64);
-
-impl Stamp {
-    fn new(time_ns: u64, port: u8) -> Stamp {
-        Stamp(time_ns << 8 | u64::from(port))
-    }
-
-    fn port(self) -> usize {
-        (self.0 & 0xff) as usize
-    }
-
-    /// Nanoseconds between the stamp and `time_ns`, whichever is first.
-    fn gap_ns(self, time_ns: u64) -> u64 {
-        let later = (time_ns << 8).wrapping_sub(self.0 & !0xff);
-        later.min(later.wrapping_neg()) >> 8
-    }
-}
+/// No digest is 0 ([`KeyedHash`]).
+const NEVER: u64 = 0;
 
 /// Duplicate detection over the packets of one worker.
 pub struct Dedup {
@@ -178,6 +164,8 @@ pub struct Dedup {
     hash: FrameHash,
     sets: Box<[Set]>,
     tally: Arc<Tally>,
+    /// By port: which clock its packets' times are of. Empty where all are of one.
+    clocks: Box<[u8]>,
 }
 
 impl Dedup {
@@ -187,13 +175,24 @@ impl Dedup {
     /// If `spec.ports` is above `DedupSpec::MOST_PORTS`.
     pub fn new(spec: DedupSpec, secret: &Secret) -> Dedup {
         assert!(spec.ports <= DedupSpec::MOST_PORTS, "ports are numbered in 8 bits");
-        let empty = Set { tags: [0; WAYS], next: 0, stamps: [Stamp(0); WAYS] };
+        let empty = Set { tags: [NEVER; WAYS], times_ns: [0; WAYS], ports: [0; WAYS], next: 0 };
         Dedup {
             spec,
             hash: FrameHash::new(secret),
             sets: vec![empty; Self::sets_for(spec.packets)].into_boxed_slice(),
             tally: Arc::new(Tally::new(spec.ports)),
+            clocks: [].into(),
         }
+    }
+
+    /// Ports whose packets' times are of different clocks are not compared: `clocks` has a number of each port's clock.
+    ///
+    /// # Panics
+    /// If there is not one for each port.
+    pub fn with_clocks(self, clocks: &[u8]) -> Dedup {
+        assert_eq!(clocks.len(), self.spec.ports, "each port has a clock");
+        let is_one = clocks.iter().all(|clock| Some(clock) == clocks.first());
+        Dedup { clocks: if is_one { [].into() } else { clocks.into() }, ..self }
     }
 
     /// Three times the ways that the packets fill: then one packet in 4000 is replaced before its window is over (fifteen others
@@ -241,6 +240,12 @@ impl Dedup {
         for index in selection.indices() {
             digests[index] = self.hash.digest(&frames[index], &self.spec.ignore, self.sets.len());
         }
+        if !self.clocks.is_empty() {
+            for index in selection.indices() {
+                let clock = u64::from(self.clocks[usize::from(ports[index])]);
+                digests[index].tag = (digests[index].tag ^ clock).max(NEVER + 1);
+            }
+        }
         self.load_sets(selection, &digests);
         let mut duplicates = 0;
         for index in selection.indices() {
@@ -257,7 +262,7 @@ impl Dedup {
     fn load_sets(&self, selection: Selection, digests: &[Digest; MAX_BURST]) {
         let lines = selection.indices().fold(0, |lines, index| {
             let set = &self.sets[digests[index].set];
-            lines ^ set.tags[0] ^ set.tags[8] ^ set.stamps[0].0 ^ set.stamps[8].0
+            lines ^ set.tags[0] ^ set.tags[8] ^ set.times_ns[1] ^ u64::from(set.next)
         });
         std::hint::black_box(lines);
     }
@@ -269,20 +274,19 @@ impl Dedup {
         let known = set.tags.iter().enumerate().fold(0u32, |ways, (way, &tag)| ways | u32::from(tag == digest.tag) << way);
         if known != 0 {
             let way = known.trailing_zeros() as usize % WAYS;
-            let earlier = std::mem::replace(&mut set.stamps[way], Stamp::new(time_ns, port));
-            let gap_ns = earlier.gap_ns(time_ns);
+            let gap_ns = std::mem::replace(&mut set.times_ns[way], time_ns).abs_diff(time_ns);
+            let earlier = std::mem::replace(&mut set.ports[way], port);
             if gap_ns <= self.spec.window_ns {
-                self.tally.count(earlier.port(), usize::from(port), gap_ns);
+                self.tally.count(usize::from(earlier), usize::from(port), gap_ns);
                 return true;
             }
             return false;
         }
-        let way = set.next as usize % WAYS;
-        let replaced = set.stamps[way];
-        self.tally.forgotten.add(u64::from(replaced != Stamp(0) && replaced.gap_ns(time_ns) <= self.spec.window_ns));
-        set.tags[way] = digest.tag;
-        set.stamps[way] = Stamp::new(time_ns, port);
-        set.next = (way as u64 + 1) % WAYS as u64;
+        let way = usize::from(set.next) % WAYS;
+        let is_forgotten = set.tags[way] != NEVER && set.times_ns[way].abs_diff(time_ns) <= self.spec.window_ns;
+        self.tally.forgotten.add(u64::from(is_forgotten));
+        (set.tags[way], set.times_ns[way], set.ports[way]) = (digest.tag, time_ns, port);
+        set.next = ((way + 1) % WAYS) as u8;
         false
     }
 }
@@ -536,20 +540,26 @@ mod tests {
         /// With room for all packets, a duplicate is whatever a map of last times says.
         #[test]
         fn duplicates_are_those_that_a_map_of_last_times_finds(
-            packets in prop::collection::vec((0u8..12, 0u64..40, 0u8..4), 1..600), window_ns in 1u64..200,
+            packets in prop::collection::vec((0u8..12, 0u64..40, 0u8..4, 0u64..300, 0u8..30), 1..600), window_ns in 1u64..200,
         ) {
+            const WILD: [u64; 5] = [0, u64::MAX, u32::MAX as u64 * 1_000_000_000, START + (1 << 56), START - (1 << 32)];
             let mut dedup = dedup(window_ns, 1000, Ignore::default());
             let mut last: HashMap<u8, (u64, u8)> = HashMap::new();
-            let (mut now, mut pairs) = (START, HashMap::<(u8, u8), (u64, u64)>::new());
-            for (content, later, port) in packets {
-                now += later;
+            let (mut latest, mut pairs) = (START, HashMap::<(u8, u8), (u64, u64)>::new());
+            for (content, later, port, late, wild) in packets {
+                latest += later;
+                let now = match wild {
+                    0..5 => WILD[usize::from(wild)],
+                    5..12 => latest - late,
+                    _ => latest,
+                };
                 let bytes = [content; 70];
                 let found = dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[port], &[now]);
-                let earlier = last.insert(content, (now, port)).filter(|(time, _)| now - time <= window_ns);
+                let earlier = last.insert(content, (now, port)).filter(|(time, _)| now.abs_diff(*time) <= window_ns);
                 prop_assert_eq!(found == Selection(1), earlier.is_some());
                 if let Some((time, first)) = earlier {
                     let pair = pairs.entry((first, port)).or_default();
-                    *pair = (pair.0 + 1, pair.1.max(now - time));
+                    *pair = (pair.0 + 1, pair.1.max(now.abs_diff(time)));
                 }
             }
             for ((first, second), (duplicates, most_gap_ns)) in pairs {
@@ -695,6 +705,23 @@ mod tests {
         let found = dedup.duplicates(Selection(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
         assert_eq!(found, Selection(0b010), "900 ns before are within the window, 1100 ns before the second are not");
         assert_eq!(dedup.pair(0, 1).most_gap_ns, 900);
+    }
+
+    #[test]
+    fn ports_of_different_clocks_are_not_compared() {
+        let mut dedup = dedup(1_000, 100, Ignore::default()).with_clocks(&[0, 1, 0, 1]);
+        let packet = tcp_packet();
+        let mut is_duplicate = |port: u8| !dedup.duplicates(Selection(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty();
+        let found = [0, 1, 2, 3, 0].map(&mut is_duplicate);
+        assert_eq!(found, [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_packet_of_time_0_is_one_that_was_seen() {
+        let mut dedup = dedup(1_000, 100, Ignore::default());
+        let packet = tcp_packet();
+        let frames = [Frame::whole(&packet), Frame::whole(&packet)];
+        assert_eq!(dedup.duplicates(Selection(0b11), &frames, &[0; 2], &[0, 1_000]), Selection(0b10));
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether tunnels may say when their packets were received.
+    pub fn says_times(&self) -> bool {
+        self.terminators.iter().any(Terminator::says_times)
+    }
+
     /// The numbers of the tunnels of the burst's packets, of those that came in one.
     pub fn outer(&mut self) -> &mut Column<OuterId> {
         &mut self.outer

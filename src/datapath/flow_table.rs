@@ -10,6 +10,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::times::age;
+
 /// Where keyed hashes take their keys from: words that nobody else can know or guess.
 pub struct Secret(SecretSource);
 
@@ -141,9 +143,44 @@ const WAYS_KEPT_BACK: u32 = 3;
 #[repr(C, align(64))]
 struct Set<V> {
     digests: [u64; WAYS],
-    last_seen: [u32; WAYS],
-    first_seen: [u32; WAYS],
+    seen: [Seen; WAYS],
     values: [V; WAYS],
+}
+
+/// When a flow had its last packet, and in the low bits when it had its first.
+///
+/// The last in ticks of 2^20 ns, about a millisecond, for all times that there are: none is taken for another. The first in steps
+/// of ticks, so many a step that the greatest age is some 2^19 of them; its bits above those that are kept are told by the last.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Seen(u64);
+
+const TICK_SHIFT: u32 = 20;
+const FIRST_BITS: u32 = 20;
+const FIRST_MASK: u64 = (1 << FIRST_BITS) - 1;
+
+impl Seen {
+    #[inline(always)]
+    fn begun(now: u64, step_shift: u32) -> Seen {
+        Seen(now << FIRST_BITS | now >> step_shift & FIRST_MASK)
+    }
+
+    /// The tick of the last packet.
+    #[inline(always)]
+    fn last(self) -> u64 {
+        self.0 >> FIRST_BITS
+    }
+
+    /// Ticks from the first packet to the last.
+    #[inline(always)]
+    fn span(self, step_shift: u32) -> u64 {
+        ((self.last() >> step_shift).wrapping_sub(self.0) & FIRST_MASK) << step_shift
+    }
+
+    /// A packet came that is not so late that the flow is over.
+    #[inline(always)]
+    fn again(self, now: u64) -> Seen {
+        Seen(self.last().max(now) << FIRST_BITS | self.0 & FIRST_MASK)
+    }
 }
 
 impl<V> Set<V> {
@@ -158,8 +195,10 @@ impl<V> Set<V> {
 pub struct FlowTable<V> {
     sets: Box<[Set<V>]>,
     hash: KeyedHash,
-    idle_ticks: u32,
-    absolute_ticks: u32,
+    idle_ticks: u64,
+    absolute_ticks: u64,
+    /// Ticks of a step of [`Seen`]'s first packet, as a power of two.
+    step_shift: u32,
     counters: FlowCounters,
 }
 
@@ -167,13 +206,15 @@ impl<V: Copy + Default> FlowTable<V> {
     /// Makes room for `flows` flows at a time and touches all of it. With that many alive, two thirds of the slots full,
     /// evictions are rare; beyond it they replace the most silent flows.
     pub fn new(flows: usize, timeouts: Timeouts, hash: KeyedHash) -> FlowTable<V> {
-        let empty = Set { digests: [0; WAYS], last_seen: [0; WAYS], first_seen: [0; WAYS], values: [V::default(); WAYS] };
+        let empty = Set { digests: [0; WAYS], seen: [Seen::default(); WAYS], values: [V::default(); WAYS] };
         let sets = Self::sets_for(flows);
+        let absolute_ticks = ticks(timeouts.absolute_ns);
         FlowTable {
             sets: vec![empty; sets].into_boxed_slice(),
             hash,
             idle_ticks: ticks(timeouts.idle_ns),
-            absolute_ticks: ticks(timeouts.absolute_ns),
+            absolute_ticks,
+            step_shift: (u64::BITS - absolute_ticks.leading_zeros()).saturating_sub(FIRST_BITS - 1),
             counters: FlowCounters::default(),
         }
     }
@@ -235,7 +276,7 @@ impl<V: Copy + Default> FlowTable<V> {
             return (self.begin(index, way, digest, now), Found::Begun);
         }
         let set = &mut self.sets[index];
-        set.last_seen[way] = now;
+        set.seen[way] = set.seen[way].again(now);
         (&mut set.values[way], Found::Known)
     }
 
@@ -244,7 +285,7 @@ impl<V: Copy + Default> FlowTable<V> {
     pub fn load(&self, digests: impl Iterator<Item = FlowDigest>) {
         let lines = digests.fold(0, |lines, digest| {
             let set = &self.sets[self.set_indices(digest)[0]];
-            lines ^ set.digests[0] ^ u64::from(set.last_seen[0])
+            lines ^ set.digests[0] ^ set.seen[0].0
         });
         std::hint::black_box(lines);
     }
@@ -273,14 +314,16 @@ impl<V: Copy + Default> FlowTable<V> {
     }
 
     #[inline(always)]
-    fn is_over(&self, set: &Set<V>, way: usize, now: u32) -> bool {
-        age(now, set.last_seen[way]) > self.idle_ticks || age(now, set.first_seen[way]) > self.absolute_ticks
+    fn is_over(&self, set: &Set<V>, way: usize, now: u64) -> bool {
+        let seen = set.seen[way];
+        let silent = age(now, seen.last(), self.idle_ticks);
+        silent > self.idle_ticks || silent.saturating_add(seen.span(self.step_shift)) > self.absolute_ticks
     }
 
     /// A slot for a flow that has none: an empty one in its first set, or in the emptier one when that fills up, else one whose
     /// flow is over, else the most silent flow's.
     #[cold]
-    fn make_room(&mut self, digest: FlowDigest, now: u32) -> (usize, usize) {
+    fn make_room(&mut self, digest: FlowDigest, now: u64) -> (usize, usize) {
         let candidates = self.set_indices(digest);
         let empty = candidates.map(|index| self.sets[index].ways_of(0));
         let choice = usize::from(empty[0].count_ones() < WAYS_KEPT_BACK && empty[1].count_ones() > empty[0].count_ones());
@@ -290,7 +333,7 @@ impl<V: Copy + Default> FlowTable<V> {
         let slots = candidates.into_iter().flat_map(|index| (0..WAYS).map(move |way| (index, way)));
         let Some(victim) = slots.max_by_key(|&(index, way)| {
             let set = &self.sets[index];
-            (self.is_over(set, way, now), age(now, set.last_seen[way]))
+            (self.is_over(set, way, now), age(now, set.seen[way].last(), self.idle_ticks))
         }) else {
             unreachable!("there are two sets of eight slots");
         };
@@ -302,34 +345,24 @@ impl<V: Copy + Default> FlowTable<V> {
         victim
     }
 
-    fn begin(&mut self, index: usize, way: usize, digest: FlowDigest, now: u32) -> &mut V {
+    fn begin(&mut self, index: usize, way: usize, digest: FlowDigest, now: u64) -> &mut V {
         self.counters.begun += 1;
         let set = &mut self.sets[index];
         set.digests[way] = digest.0;
-        set.last_seen[way] = now;
-        set.first_seen[way] = now;
+        set.seen[way] = Seen::begun(now, self.step_shift);
         set.values[way] = V::default();
         &mut set.values[way]
     }
 }
 
-/// The unit of the times in a slot: 2^24 ns, about 17 ms. They wrap after 834 days.
-const TICK_SHIFT: u32 = 24;
-
 #[inline(always)]
-fn tick(now_ns: u64) -> u32 {
-    (now_ns >> TICK_SHIFT) as u32
+fn tick(now_ns: u64) -> u64 {
+    now_ns >> TICK_SHIFT
 }
 
-/// A timeout in ticks, at least one, at most half of what can be told apart.
-fn ticks(timeout_ns: u64) -> u32 {
-    (timeout_ns >> TICK_SHIFT).clamp(1, i32::MAX as u64) as u32
-}
-
-/// Ticks from `then` to `now`; 0 where the clock went back.
-#[inline(always)]
-fn age(now: u32, then: u32) -> u32 {
-    now.wrapping_sub(then).cast_signed().max(0).cast_unsigned()
+/// A timeout in ticks, rounded up: a flow may live for a tick longer, and is not ended before its time.
+fn ticks(timeout_ns: u64) -> u64 {
+    timeout_ns.div_ceil(1 << TICK_SHIFT).max(1)
 }
 
 #[cfg(test)]
@@ -346,26 +379,51 @@ mod tests {
         FlowTable::new(flows, timeouts, KeyedHash::new(&Secret::from_seed(1)))
     }
 
+    /// How the time of a packet follows that of the one before.
+    #[derive(Clone, Copy, Debug)]
+    enum Jump {
+        On(u64),
+        Late(u64),
+        /// To any time, of which nothing else knows.
+        Wild(u64),
+    }
+
+    fn jumps() -> impl Strategy<Value = Jump> {
+        let wild = prop_oneof![0..1u64 << (u64::BITS - TICK_SHIFT), Just((u64::from(u32::MAX) * 1_000_000_000) >> TICK_SHIFT)];
+        prop_oneof![
+            12 => (0u64..4).prop_map(Jump::On), 4 => (0u64..60).prop_map(Jump::Late), 1 => wild.prop_map(Jump::Wild),
+        ]
+    }
+
     proptest! {
         /// As long as all flows fit, the table is a map whose entries end by their timeouts.
         #[test]
-        fn a_table_with_room_is_a_map_with_timeouts(packets in prop::collection::vec((0u64..300, 0u64..4), 1..2000)) {
+        fn a_table_with_room_is_a_map_with_timeouts(packets in prop::collection::vec((0u64..300, jumps()), 1..2000)) {
             let mut table = table(1000, 20, 50);
             let mut model: HashMap<u64, (u64, u64, u64)> = HashMap::new();
             let mut now = START >> TICK_SHIFT;
-            for (step, (flow, later)) in packets.into_iter().enumerate() {
-                now += later;
+            let is_alive = |now: u64, (first, last, _): &(u64, u64, u64)| {
+                let silent = if now < *last && last - now <= 20 { 0 } else { now.abs_diff(*last) };
+                silent <= 20 && now.max(*last) - first <= 50
+            };
+            for (step, (flow, jump)) in packets.into_iter().enumerate() {
+                let time = match jump {
+                    Jump::On(ticks) => { now += ticks; now }
+                    Jump::Late(ticks) => now - ticks,
+                    Jump::Wild(ticks) => ticks,
+                };
                 let digest = table.hash().digest(&[flow]);
-                let known = model.get(&flow).filter(|(first, last, _)| now - last <= 20 && now - first <= 50).copied();
-                prop_assert_eq!(table.get(digest, now << TICK_SHIFT).copied(), known.map(|(_, _, value)| value));
-                let (value, found) = table.entry(digest, now << TICK_SHIFT);
+                let known = model.get(&flow).filter(|entry| is_alive(time, entry)).copied();
+                prop_assert_eq!(table.get(digest, time << TICK_SHIFT).copied(), known.map(|(_, _, value)| value));
+                let (value, found) = table.entry(digest, time << TICK_SHIFT);
                 prop_assert_eq!(found == Found::Known, known.is_some());
                 prop_assert_eq!(*value, known.map_or(0, |(_, _, value)| value));
                 *value = step as u64;
-                model.insert(flow, (known.map_or(now, |(first, _, _)| first), now, step as u64));
+                let (first, last) = known.map_or((time, time), |(first, last, _)| (first, last.max(time)));
+                model.insert(flow, (first, last, step as u64));
             }
             prop_assert_eq!(table.counters().evicted, 0);
-            let alive = model.values().filter(|(first, last, _)| now - last <= 20 && now - first <= 50).count();
+            let alive = model.values().filter(|entry| is_alive(now, entry)).count();
             prop_assert_eq!(table.alive(now << TICK_SHIFT).count(), alive);
         }
 
@@ -463,10 +521,45 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_ends_no_flow() {
-        let mut table = table(10, 5, 5);
+    fn a_packet_that_is_late_ends_no_flow_and_makes_none_younger() {
+        let mut table = table(10, 5, 8);
         let digest = table.hash().digest(&[1]);
         table.entry(digest, START);
-        assert_eq!(table.entry(digest, START - 1000 * TICK).1, Found::Known);
+        assert_eq!(table.entry(digest, START - 5 * TICK).1, Found::Known);
+        assert_eq!(table.entry(digest, START + 5 * TICK).1, Found::Known, "it was seen at START all the same");
+        assert_eq!(table.entry(digest, START + 9 * TICK).1, Found::Begun, "older than eight ticks");
+    }
+
+    #[test]
+    fn one_wild_time_ends_its_own_flow_alone() {
+        const WILD: u64 = u32::MAX as u64 * 1_000_000_000;
+        let mut table = table(10, 20, 1000);
+        let [hit, other] = [1, 2].map(|flow| table.hash().digest(&[flow]));
+        table.entry(hit, START);
+        table.entry(other, START);
+        assert_eq!(table.entry(hit, WILD).1, Found::Begun);
+        assert_eq!(table.entry(other, START + TICK).1, Found::Known);
+        assert_eq!(table.entry(hit, START + TICK).1, Found::Begun, "what is newer by more than the time of idleness is over");
+        assert_eq!(table.entry(hit, START + 2 * TICK).1, Found::Known);
+        assert_eq!(table.counters(), FlowCounters { begun: 4, over: 2, evicted: 0 });
+    }
+
+    #[test]
+    fn a_greatest_age_is_kept_to_a_millionth_part_however_great() {
+        for absolute_ns in [3_600 * 1_000_000_000, 400 * 86_400 * 1_000_000_000, u64::MAX] {
+            let timeouts = Timeouts { idle_ns: u64::MAX, absolute_ns };
+            let mut table: FlowTable<u64> = FlowTable::new(10, timeouts, KeyedHash::new(&Secret::from_seed(1)));
+            let digest = table.hash().digest(&[1]);
+            table.entry(digest, 12_345);
+            // a packet now and then, up to the end
+            let slack = absolute_ns / 250_000 + TICK;
+            let alive = absolute_ns - slack;
+            for step in 1..=100 {
+                assert_eq!(table.entry(digest, 12_345 + alive / 100 * step).1, Found::Known, "{absolute_ns} {step}");
+            }
+            if let Some(end) = absolute_ns.checked_add(12_345 + slack) {
+                assert_eq!(table.entry(digest, end).1, Found::Begun, "{absolute_ns}");
+            }
+        }
     }
 }

@@ -34,6 +34,7 @@ pub mod sample;
 pub mod shape;
 pub mod spread;
 pub mod terminate;
+pub mod times;
 pub mod timestamp;
 pub mod transport;
 pub mod worker;

@@ -75,6 +75,17 @@ impl Intake {
         }
     }
 
+    /// Whether packets have times of their own, which [`stamp`](Self::stamp) writes: those of a file, of a NIC or of their tunnel.
+    #[inline]
+    pub fn has_times(&self) -> bool {
+        match &self.source {
+            Source::Queue { clock: RxClock::Poll, .. } | Source::Ring { times: None, .. } => {
+                self.endpoint.as_ref().is_some_and(|endpoint| endpoint.says_times())
+            }
+            Source::Queue { .. } | Source::Ring { .. } | Source::Replay(_) => true,
+        }
+    }
+
     /// When the first packet of a burst that was polled at `polled` was received, in ticks: what latency is measured from.
     #[cold]
     pub fn received_at(&mut self, polled: u64, burst: &MbufBurst, poll: &mut ClockView) -> u64 {

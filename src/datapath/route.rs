@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::admission::Class;
-use super::balance::{BucketStamps, BucketUse, Slot};
+use super::balance::{BucketStamp, BucketUse, Slot};
 use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
 use super::dedup::Dedup;
@@ -13,9 +13,10 @@ use super::flows::Flows;
 use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
+use super::times::Times;
 use crate::dpdk::Frame;
 use crate::fault;
-use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
+use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
@@ -165,7 +166,9 @@ pub struct BurstFacts<'a> {
     pub frames: &'a [Frame<'a>],
     pub flows: &'a mut Flows,
     pub lens: &'a [u32],
-    pub now_ns: u64,
+    /// The port that received it.
+    pub port: PortId,
+    pub times: Times<'a>,
     pub live: &'a Live,
     /// By group: where the use of buckets is noted.
     pub uses: &'a [Arc<BucketUse>],
@@ -202,8 +205,15 @@ pub fn route(
         if let Some(compared) = &step.dedup
             && let Some(dedup) = dedup
         {
-            let (ports, times) = ([compared.port; MAX_BURST], [facts.now_ns; MAX_BURST]);
-            let duplicates = dedup.duplicates(kept, facts.frames, &ports, &times);
+            let shared;
+            let times = match facts.times.shared() {
+                Some(now_ns) => {
+                    shared = [now_ns; MAX_BURST];
+                    &shared[..]
+                }
+                None => facts.times.own(),
+            };
+            let duplicates = dedup.duplicates(kept, facts.frames, &[compared.port; MAX_BURST], times);
             rule.duplicates.add(u64::from(duplicates.count()));
             match compared.action {
                 DedupAction::Drop => {
@@ -220,7 +230,7 @@ pub fn route(
             let original = kept.0;
             let hashes = step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
             let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
-            kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, now_ns: facts.now_ns });
+            kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, times: facts.times });
             sampler.report(&rule.sampler);
             let passed_over = original & !kept.0;
             rule.sampled_out.add(u64::from(passed_over.count_ones()));
@@ -269,7 +279,8 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                 let counted = &counters.groups[id.0];
                 // counted once all are placed: what unwinds before has asked the group for nothing
                 let (mut assigned, mut discarded, mut down) = (0, 0, 0);
-                let tick = BucketStamps::tick(facts.now_ns);
+                let (times, port) = (facts.times, facts.port);
+                let shared_stamp = times.shared().map(|ns| BucketStamp::new(ns, port));
                 let hashes = facts.flows.hashes_each(group.hash, kept, facts.frames, |hash| {
                     let (bucket, _) = table.place(hash);
                     sketch.load_ahead(bucket);
@@ -281,7 +292,7 @@ fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>
                     fault::panics_on_packet("route", index);
                     let (bucket, bit) = table.place(hash);
                     if let Some(stamps) = stamps {
-                        stamps.touch(bucket, tick);
+                        stamps.touch(bucket, shared_stamp.unwrap_or_else(|| BucketStamp::new(times.of(index), port)));
                     }
                     sketch.note(bucket, bit);
                     let slot = table.slot(bucket);

@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
+use crate::datapath::times::{Times, age};
 use crate::stats::counters::SamplerCounters;
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
@@ -29,7 +30,7 @@ pub enum SampleSpec {
     First { limit: FirstLimit },
     /// `sample rate 100kpps|1gbit`: a share of the flows, adapted so that what is kept stays within the budget.
     Rate { budget: Budget, seed: u64 },
-    /// `sample every 10s for 1s`: what arrives in the first `length_ns` of each `period_ns` since the Unix epoch.
+    /// `sample every 10s for 1s`: packets whose times are in the first `length_ns` of each `period_ns` since the Unix epoch.
     /// RFC 5475 section 5.1, systematic time-based.
     Every { period_ns: u64, length_ns: u64 },
 }
@@ -96,7 +97,7 @@ impl SampleSpec {
         )
     }
 
-    /// Whether its samplers read `SampleInputs::now_ns`.
+    /// Whether its samplers read `SampleInputs::times`.
     pub fn needs_time(&self) -> bool {
         matches!(self, SampleSpec::Rate { .. } | SampleSpec::First { .. } | SampleSpec::Every { .. })
     }
@@ -110,8 +111,7 @@ pub struct SampleInputs<'a> {
     pub hashes: &'a [u64],
     /// Bytes on the wire. May be empty where `SampleSpec::needs_lens` is false.
     pub lens: &'a [u32],
-    /// Nanoseconds since the Unix epoch, once a burst.
-    pub now_ns: u64,
+    pub times: Times<'a>,
 }
 
 /// One rule's sampler on one worker. Matched once a burst.
@@ -148,7 +148,7 @@ impl Sampler {
             Sampler::Flow(share) => share.sample(selection, inputs.hashes),
             Sampler::First(first) => first.sample(selection, inputs),
             Sampler::Rate(rate) => rate.sample(selection, inputs),
-            Sampler::Every(every) => every.sample(selection, inputs.now_ns),
+            Sampler::Every(every) => every.sample(selection, &inputs.times),
         }
     }
 
@@ -332,7 +332,7 @@ impl First {
         self.flows.load(selection.indices().map(|index| digests[index]));
         let mut kept = 0;
         for index in selection.indices() {
-            let (had, _) = self.flows.entry(digests[index], inputs.now_ns);
+            let (had, _) = self.flows.entry(digests[index], inputs.times.of(index));
             if *had < limit {
                 *had += cost(index);
                 kept |= 1 << index;
@@ -378,13 +378,23 @@ impl Rate {
 
     #[inline]
     fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
-        // a clock that is set back begins the window anew
-        self.window_start_ns = self.window_start_ns.min(inputs.now_ns);
-        let elapsed_ns = inputs.now_ns - self.window_start_ns;
+        match inputs.times.shared() {
+            Some(now_ns) => self.sample_at(now_ns, selection, inputs),
+            // wherever a burst ends, each packet is judged by what was kept before it
+            None => selection.indices().fold(Selection::NONE, |kept, index| {
+                Selection(kept.0 | self.sample_at(inputs.times.of(index), Selection(1 << index), inputs).0)
+            }),
+        }
+    }
+
+    /// Judges packets that all came at `now_ns`.
+    #[inline]
+    fn sample_at(&mut self, now_ns: u64, selection: Selection, inputs: &SampleInputs) -> Selection {
+        let elapsed_ns = age(now_ns, self.window_start_ns, self.window_ns);
         if elapsed_ns >= self.window_ns {
-            self.raise(inputs.now_ns);
+            self.raise(now_ns);
         } else if self.window_kept >= self.window_budget {
-            self.lower(elapsed_ns, inputs.now_ns);
+            self.lower(elapsed_ns, now_ns.max(self.window_start_ns));
         }
         let kept = self.flows.sample(selection, inputs.hashes);
         self.window_kept += match self.bits {
@@ -417,7 +427,7 @@ impl Rate {
     }
 }
 
-/// Keeps whatever arrives in the first part of each period of Unix time, so all workers and brokers keep the same moments.
+/// Keeps what is of the first part of each period of Unix time, so all workers and brokers keep the same moments.
 pub struct Every {
     period_ns: u64,
     length_ns: u64,
@@ -425,8 +435,13 @@ pub struct Every {
 
 impl Every {
     #[inline]
-    fn sample(&self, selection: Selection, now_ns: u64) -> Selection {
-        if now_ns % self.period_ns < self.length_ns { selection } else { Selection::NONE }
+    fn sample(&self, selection: Selection, times: &Times<'_>) -> Selection {
+        let is_in = |ns: u64| ns % self.period_ns < self.length_ns;
+        match times.shared() {
+            Some(now_ns) if is_in(now_ns) => selection,
+            Some(_) => Selection::NONE,
+            None => Selection(selection.indices().fold(0, |kept, index| kept | u64::from(is_in(times.of(index))) << index)),
+        }
     }
 }
 
@@ -507,7 +522,7 @@ mod tests {
     }
 
     fn inputs(hashes: &[u64]) -> SampleInputs<'_> {
-        SampleInputs { hashes, lens: &[], now_ns: 0 }
+        SampleInputs { hashes, lens: &[], times: Times::one(&0) }
     }
 
     proptest! {
@@ -563,7 +578,7 @@ mod tests {
             let mut had = std::collections::HashMap::<u64, u64>::new();
             for burst in packets.chunks(64) {
                 let (hashes, lens): (Vec<u64>, Vec<u32>) = burst.iter().copied().unzip();
-                let kept = sampler.sample(Selection::first(burst.len()), &SampleInputs { hashes: &hashes, lens: &lens, now_ns: 1 });
+                let kept = sampler.sample(Selection::first(burst.len()), &SampleInputs { hashes: &hashes, lens: &lens, times: Times::one(&1) });
                 for (index, &(flow, len)) in burst.iter().enumerate() {
                     let had = had.entry(flow).or_default();
                     let expected = match limit {
@@ -589,7 +604,7 @@ mod tests {
             ] {
                 let mut sampler = Sampler::new(&spec, &seat(9));
                 for _ in 0..3 {
-                    let kept = sampler.sample(Selection(bits), &SampleInputs { hashes: &hashes, lens: &lens, now_ns });
+                    let kept = sampler.sample(Selection(bits), &SampleInputs { hashes: &hashes, lens: &lens, times: Times::one(&now_ns) });
                     prop_assert_eq!(kept.0 & !bits, 0);
                 }
             }
@@ -676,7 +691,9 @@ mod tests {
     fn every_keeps_the_first_part_of_each_period() {
         let mut sampler = Sampler::new(&SampleSpec::Every { period_ns: 10, length_ns: 3 }, &seat(0));
         let kept: Vec<u64> = (100..120)
-            .filter(|&now_ns| !sampler.sample(Selection(1), &SampleInputs { hashes: &[], lens: &[], now_ns }).is_empty())
+            .filter(|&now_ns| {
+                !sampler.sample(Selection(1), &SampleInputs { hashes: &[], lens: &[], times: Times::one(&now_ns) }).is_empty()
+            })
             .collect();
         assert_eq!(kept, [100, 101, 102, 110, 111, 112]);
         assert!((sampler.share() - 0.3).abs() < 1e-9);
@@ -695,7 +712,9 @@ mod tests {
                 for burst in hashes[..flows].chunks(64) {
                     let now_ns = ms * 1_000_000;
                     let selection = Selection::first(burst.len());
-                    kept += u64::from(sampler.sample(selection, &SampleInputs { hashes: burst, lens: &[], now_ns }).count());
+                    kept += u64::from(
+                        sampler.sample(selection, &SampleInputs { hashes: burst, lens: &[], times: Times::one(&now_ns) }).count(),
+                    );
                 }
             }
             (kept * 1000 / (to_ms - from_ms), sampler.share())
@@ -724,7 +743,8 @@ mod tests {
             let mut kept = 0;
             for tick in 0..60_000u64 {
                 let burst = &hashes[(tick * 10 % 20_000) as usize..][..10];
-                let inputs = SampleInputs { hashes: burst, lens: &[1250; 10], now_ns: tick * 10_000_000 };
+                let now_ns = tick * 10_000_000;
+                let inputs = SampleInputs { hashes: burst, lens: &[1250; 10], times: Times::one(&now_ns) };
                 let selection = sampler.sample(Selection::first(10), &inputs);
                 kept += if tick >= 20_000 { selection.count() } else { 0 };
             }
@@ -741,8 +761,106 @@ mod tests {
     fn a_clock_that_goes_back_does_not_change_the_share() {
         let mut sampler = Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
         for ms in (10_000..20_000).chain(1_000..9_000) {
-            sampler.sample(Selection(1), &SampleInputs { hashes: &[7], lens: &[], now_ns: ms * 1_000_000 });
+            sampler.sample(Selection(1), &SampleInputs { hashes: &[7], lens: &[], times: Times::one(&(ms * 1_000_000)) });
         }
         assert!(sampler.share() > 0.1, "half of the budget is used: {}", sampler.share());
+    }
+
+    /// Packets with times of their own, some late and some of any time, in bursts that end anywhere.
+    fn timed_packets() -> impl Strategy<Value = Vec<(u64, u64, usize)>> {
+        let wild = prop_oneof![any::<u64>(), Just(u64::from(u32::MAX) * 1_000_000_000), Just(0)];
+        let time = prop_oneof![20 => (0u64..30_000_000).prop_map(|on| (on, None)), 1 => wild.prop_map(|wild| (0, Some(wild)))];
+        prop::collection::vec((time, 0u64..60_000_000, 0u64..6, 1usize..64), 1..500).prop_map(|packets| {
+            let mut latest = 1_700_000_000_000_000_000;
+            let timed = packets.into_iter().map(|((on, wild), late, flow, burst)| {
+                latest += on;
+                // every third is late
+                let time = wild.unwrap_or(latest - if late % 3 == 0 { late } else { 0 });
+                (time, mix(flow, 3), burst)
+            });
+            timed.collect()
+        })
+    }
+
+    /// What a sampler keeps of packets whose bursts have these sizes, one after the other and over again.
+    fn kept_in_bursts(spec: &SampleSpec, packets: &[(u64, u64, usize)], sizes: &[usize]) -> Vec<bool> {
+        let idle = Timeouts { idle_ns: 100 << 20, ..Timeouts::DEFAULT };
+        let mut sampler = Sampler::new(spec, &WorkerSeat { timeouts: idle, ..seat(0) });
+        let mut rest = packets;
+        let mut kept = Vec::new();
+        for &size in sizes.iter().cycle() {
+            let burst;
+            (burst, rest) = rest.split_at(size.min(rest.len()));
+            if burst.is_empty() {
+                return kept;
+            }
+            let hashes: Vec<u64> = burst.iter().map(|packet| packet.1).collect();
+            let times = std::array::from_fn(|index| burst.get(index).map_or(u64::MAX, |packet| packet.0));
+            let inputs = SampleInputs { hashes: &hashes, lens: &[100; MAX_BURST], times: Times::each(&times) };
+            let selection = sampler.sample(Selection::first(burst.len()), &inputs);
+            kept.extend((0..burst.len()).map(|index| selection.0 >> index & 1 == 1));
+        }
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn packets_with_times_of_their_own_are_kept_as_ten_lines_say_whatever_their_bursts_are(packets in timed_packets()) {
+            let sizes: Vec<usize> = packets.iter().map(|packet| packet.2).collect();
+            let in_bursts = |spec: &SampleSpec| kept_in_bursts(spec, &packets, &sizes);
+
+            let every = SampleSpec::Every { period_ns: 100_000_000, length_ns: 10_000_000 };
+            let model: Vec<bool> = packets.iter().map(|(time, ..)| time % 100_000_000 < 10_000_000).collect();
+            prop_assert_eq!(in_bursts(&every), model);
+
+            let first = SampleSpec::First { limit: FirstLimit::Packets(3) };
+            let mut flows = std::collections::HashMap::new();
+            let model = packets.iter().map(|&(time, flow, _)| {
+                let (tick, idle) = (time >> 20, 100);
+                let (last, had) = flows.entry(flow).or_insert((tick, 0));
+                let is_late = tick < *last && *last - tick <= idle;
+                if !is_late && tick.abs_diff(*last) > idle {
+                    (*last, *had) = (tick, 0);
+                }
+                *last = if is_late { *last } else { tick };
+                let is_kept = *had < 3;
+                *had += u64::from(is_kept);
+                is_kept
+            });
+            prop_assert_eq!(in_bursts(&first), model.collect::<Vec<bool>>());
+
+            let rate = SampleSpec::Rate { budget: Budget::PacketsPerSecond(50), seed: 5 };
+            let (window, budget, mut start, mut kept, mut limit) = (100_000_000u64, 5, 0u64, 0u64, u64::MAX);
+            let model = packets.iter().map(|&(time, flow, _)| {
+                let elapsed = if time >= start { time - start } else if start - time > window { window } else { 0 };
+                if elapsed >= window {
+                    limit = if kept * 10 < budget * 9 { limit.saturating_add(limit / 4) } else { limit };
+                    (start, kept) = (time, 0);
+                } else if kept >= budget {
+                    let fits = (elapsed as f64 / window as f64) * (budget as f64 / kept as f64) * 0.95;
+                    limit = ((limit as f64 * fits.max(1.0 / 1024.0)) as u64).max(RATE_LEAST_LIMIT);
+                    (start, kept) = (time.max(start), 0);
+                }
+                let is_kept = mix(flow, 5) <= limit;
+                kept += u64::from(is_kept);
+                is_kept
+            });
+            prop_assert_eq!(in_bursts(&rate), model.collect::<Vec<bool>>());
+        }
+    }
+
+    #[test]
+    fn one_wild_time_does_not_stop_the_share_from_being_adapted() {
+        const WILD: u64 = u32::MAX as u64 * 1_000_000_000;
+        let mut sampler = Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        let mut sample = |now_ns: u64| {
+            sampler.sample(Selection::first(10), &SampleInputs { hashes: &[7; 10], lens: &[], times: Times::one(&now_ns) }).count()
+        };
+        let start = 1_700_000_000_000_000_000;
+        sample(start);
+        sample(WILD);
+        // ten packets a millisecond are ten times the budget, by one flow, which has to go for most of the time
+        let kept: u32 = (1..10_000).map(|ms| sample(start + ms * 1_000_000)).sum();
+        assert!((500..20_000).contains(&kept), "{kept} of 99 990");
     }
 }

@@ -179,6 +179,11 @@ pub struct Inner {
 }
 
 impl Terminator {
+    /// Whether the tunnel may say when its packets were received: ERSPAN III does.
+    pub fn says_times(&self) -> bool {
+        self.kind == TunnelKind::Erspan
+    }
+
     /// Looks into a received frame.
     /// # Errors
     /// Why the frame is none of this tunnel's.

@@ -21,6 +21,7 @@ use super::panics::{self, PanicNote, Panics};
 use super::receive::{Intake, Source, receive};
 use super::record::Origin;
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
+use super::times::Times;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
@@ -531,7 +532,9 @@ impl Worker {
         let intake = &mut self.intakes[at];
         let input = &self.plan.inputs[intake.port.0];
         desk.profile.enter(&self.counters.lcore, Stage::Classify);
-        if input.needs_stamps {
+        let has_times = input.needs_time && intake.has_times();
+        let is_stamped = input.needs_stamps || has_times;
+        if is_stamped {
             intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
         }
         if intake.is_cold && input.needs_frames {
@@ -540,11 +543,10 @@ impl Worker {
         fault::panics("stamp");
         let mut all = desk.burst.all();
         if let Some(endpoint) = &mut intake.endpoint {
-            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, input.needs_stamps.then_some(&mut desk.stamps));
+            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, is_stamped.then_some(&mut desk.stamps));
         }
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
-        let mut now_ns = 0;
         let is_classified = classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
         if input.needs_frames && !is_classified {
             desk.burst.frames(&mut desk.linear, &mut frames);
@@ -567,14 +569,18 @@ impl Worker {
         if input.needs_lens {
             desk.burst.lens(&mut desk.lens);
         }
-        if input.needs_time {
-            now_ns = clock::now_ns();
+        // until a clock is fitted, its times are no ones to go by
+        let are_own = has_times && !desk.stamps.degraded;
+        let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
+        let times = if are_own { Times::each(&desk.stamps.ns) } else { Times::one(&polled_ns) };
+        if input.notes_time && !all.is_empty() {
+            self.counters.ports[intake.port.0].note_time(times.last_of(all));
         }
-        let (live, uses) = (self.live.get(), &self.uses);
+        let (live, uses, port) = (self.live.get(), &self.uses, intake.port);
         // those of an earlier burst are not shown
         let lens = if input.needs_lens { &desk.lens[..] } else { &[] };
-        let stamps = if input.needs_stamps { &desk.stamps } else { &Stamps::NONE };
-        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, now_ns, live, uses };
+        let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, port, times, live, uses };
         route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies

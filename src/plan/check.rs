@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Plan;
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, RulePlan, ToolId, ToolPlan, Verdict};
+use super::plan::{Output, PortId, PortPlan, RulePlan, ToolId, ToolPlan, Verdict};
 use super::pools::{self, CopiesTo};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
@@ -32,6 +32,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         ));
     }
     warn_of_rules(resolved, parsed, diagnostics);
+    warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
@@ -79,6 +80,29 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             "`rxq 0` makes it a port that only sends".to_owned()
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label(label));
+    }
+}
+
+/// Warns of rules that look for duplicates among ports whose times are of different clocks.
+fn warn_of_clocks(resolved: &Resolved, diagnostics: &mut Diagnostics) {
+    let plan = &resolved.plan;
+    for (rule, source) in plan.rules.iter().zip(&resolved.rules).filter(|(rule, _)| rule.is_enabled) {
+        let Some(dedup) = &rule.dedup else { continue };
+        // net_pcap receives nothing unless it is told from where
+        let is_told = |port: &&PortPlan| ["rx_", "iface="].iter().any(|argument| port.devargs.contains(argument));
+        let receives = |port: &&PortPlan| port.rxq != Some(0) && (!port.devargs.starts_with("net_pcap") || is_told(port));
+        let ports = dedup.scope.iter().map(|port| &plan.ports[port.0]).filter(receives);
+        let timed: Vec<_> = ports.map(|port| (&port.name, port.time_base())).collect();
+        let Some((first, base)) = timed.first() else { continue };
+        let Some((other, other_base)) = timed.iter().find(|(_, other)| other != base) else { continue };
+        let message = format!("rule {} does not find copies of a packet that come by `{first}` and by `{other}`", rule.priority);
+        let label = format!(
+            "packets of `{first}` have the time of {}, those of `{other}` of {}: they are not compared",
+            base.name(),
+            other_base.name()
+        );
+        let help = "write a rule for each, or name the ports of one clock by `scope ports`";
+        diagnostics.push(Diagnostic::warning(source.span, message).label(label).help(help));
     }
 }
 

@@ -73,6 +73,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
             || steps.iter().any(|step| step.dedup.is_some() || plan.stamps_buckets(&step.targets)),
+        notes_time: steps.iter().any(|step| plan.stamps_buckets(&step.targets)),
         needs_stamps,
         steps,
         classifier,

@@ -24,6 +24,7 @@ use crate::datapath::shape::Shape;
 use crate::datapath::terminate::Terminator;
 use crate::datapath::timestamp::TimestampFormat;
 use crate::datapath::transport::{PathRoom, Transport};
+use crate::dpdk::port::argument;
 use crate::filter::Engine;
 use crate::headers::ethernet::MacAddress;
 use crate::headers::vlan::VlanTag;
@@ -203,6 +204,44 @@ pub struct PortPlan {
     pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
     pub is_stopped: bool,
+}
+
+/// What clock the times of a port's packets are of. Those of different clocks are not compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TimeBase {
+    /// This machine's: the poll, the kernel, and NICs, whose clocks are fitted to it.
+    Machine,
+    /// That of whoever wrote the capture.
+    Capture,
+    /// That of whoever sends the tunnel: ERSPAN III.
+    Tunnel,
+}
+
+impl TimeBase {
+    pub fn name(self) -> &'static str {
+        match self {
+            TimeBase::Machine => "this machine's clock",
+            TimeBase::Capture => "its capture",
+            TimeBase::Tunnel => "what ERSPAN III says",
+        }
+    }
+}
+
+impl PortPlan {
+    /// Whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and over.
+    pub fn reads_capture(&self) -> bool {
+        self.replay.is_some()
+            || self.devargs.starts_with("net_pcap") && self.resident == 0 && argument(&self.devargs, "rx_pcap").is_some()
+    }
+
+    pub fn time_base(&self) -> TimeBase {
+        match (self.terminators.iter().any(Terminator::says_times), self.reads_capture()) {
+            (true, _) => TimeBase::Tunnel,
+            (false, true) => TimeBase::Capture,
+            (false, false) => TimeBase::Machine,
+        }
+    }
 }
 
 /// `replay:FILE`.
@@ -464,8 +503,10 @@ pub struct InputPlan {
     pub needs_frames: bool,
     /// Some sampler asks for lengths.
     pub needs_lens: bool,
-    /// Some sampler, dedup or group asks for the time.
+    /// Some sampler, dedup or group asks for the time: that of each packet where the port has it, else one for the burst.
     pub needs_time: bool,
+    /// Some group asks how far the port's packets have come in time.
+    pub notes_time: bool,
     /// Some copies of its packets are not the packets themselves.
     pub needs_copies: bool,
     /// Some tool asks for the packets' own times, or its copies say them.
@@ -573,6 +614,11 @@ impl Plan {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
         self.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
+    }
+
+    /// Whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
+    pub fn may_need_time(&self, port: PortId) -> bool {
+        self.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.

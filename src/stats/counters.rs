@@ -160,6 +160,25 @@ impl Deref for WorkerCounters {
     }
 }
 
+/// What the writers of capture tools count of their tools' copies.
+///
+/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs.
+/// ```compile_fail
+/// # fn turns(writers: &tapline::stats::counters::WriterCounters) -> u64 {
+/// writers.lcore.turns.get()
+/// # }
+/// ```
+#[repr(align(128))]
+pub struct WriterCounters {
+    pub tools: Box<[ToolCounters]>,
+}
+
+impl WriterCounters {
+    pub fn new(tools: usize) -> Self {
+        Self { tools: block(tools) }
+    }
+}
+
 /// What a worker received from a port.
 #[derive(Default)]
 pub struct PortCounters {
@@ -173,9 +192,19 @@ pub struct PortCounters {
     /// Of that, heartbeats of tools: Tapline's own, and not the input's.
     pub heartbeats: Counter,
     pub heartbeat_bytes: Counter,
+    /// The time of the last packet, in ns since the Unix epoch, and how often it was noted; only where flows return when idle.
+    pub last_packet_ns: Counter,
+    pub times_noted: Counter,
 }
 
 impl PortCounters {
+    /// worker: notes the time of the last packet.
+    #[inline]
+    pub fn note_time(&self, packet_ns: u64) {
+        self.last_packet_ns.set(packet_ns);
+        self.times_noted.add(1);
+    }
+
     /// control: packets of the input.
     pub fn received(&self) -> u64 {
         // a heartbeat is counted as a packet before it is counted as what it is

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters};
+use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters, WriterCounters};
 use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
@@ -331,6 +331,16 @@ impl Totals {
             tools: tools.collect(),
             groups: groups.collect(),
             dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
+        }
+    }
+
+    /// Adds what became of copies in the hands of capture writers: all that writers count.
+    pub fn add_writers(&mut self, writers: &WriterCounters) {
+        for (sum, tool) in self.tools.iter_mut().zip(&writers.tools) {
+            sum.copies.sent += tool.sent.get();
+            sum.sent_bytes += tool.sent_bytes.get();
+            sum.copies.dropped.0.iter_mut().zip(&tool.dropped).for_each(|(sum, dropped)| *sum += dropped.get());
+            sum.late += tool.late.get();
         }
     }
 
@@ -1010,6 +1020,24 @@ mod tests {
         assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
         workers[1].groups[0].discarded.add(1);
         assert!(!is_balanced(), "a copy counted twice");
+    }
+
+    #[test]
+    fn what_the_writers_of_captures_end_is_part_of_the_account() {
+        let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
+        let writers = WriterCounters::new(2);
+        worker.tools[1].requested.add(10);
+        worker.tools[1].drop_copies(DropReason::Congested, 2);
+        writers.tools[1].sent.add(7);
+        writers.tools[1].sent_bytes.add(700);
+        writers.tools[1].drop_copies(DropReason::Down, 1);
+        writers.tools[1].late.add(3);
+        let mut totals = Totals::of(&[worker]);
+        assert!(!totals.is_balanced());
+        totals.add_writers(&writers);
+        assert!(totals.is_balanced());
+        let tool = &totals.tools[1];
+        assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
     }
 
     proptest! {

@@ -35,18 +35,22 @@ fn has(program: &str) -> bool {
 }
 
 fn read(path: &Path) -> Vec<Packet> {
-    let mut capture = pcap::Capture::from_file(path).expect("the capture opens");
+    let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano).expect("the capture opens");
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
         let time = packet.header.ts;
-        let time_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
+        let time_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64;
         packets.push(Packet { time_ns, original_len: packet.header.len, bytes: packet.data.to_vec() });
     }
     packets
 }
 
 fn originals<'a>(packets: impl Iterator<Item = &'a Packet>, ignore: Ignore) -> Vec<usize> {
-    let spec = DedupSpec { window_ns: WINDOW_NS, ignore, packets: 100_000, ports: 1 };
+    originals_within(WINDOW_NS, packets, ignore)
+}
+
+fn originals_within<'a>(window_ns: u64, packets: impl Iterator<Item = &'a Packet>, ignore: Ignore) -> Vec<usize> {
+    let spec = DedupSpec { window_ns, ignore, packets: 100_000, ports: 1 };
     let mut dedup = Dedup::new(spec, &Secret::from_seed(1));
     let mut is_original = |packet: &Packet| {
         let frame = Frame::new(&packet.bytes, packet.original_len);
@@ -104,6 +108,60 @@ fn editcap_removes_the_same_packets_within_the_window() {
     }
     println!("{compared} packets compared with editcap, {duplicates} of them duplicates");
     assert!(duplicates > 1000);
+}
+
+/// All captures of a folder and those in it.
+fn captures_within(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder opens").map(|entry| entry.expect("its entries are read").path());
+    let mut paths: Vec<PathBuf> =
+        entries.flat_map(|path| if path.is_dir() { captures_within(&path) } else { vec![path] }).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
+    let Some(folder) = captures() else { return };
+    if !has("editcap") {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("there is room for scratch files");
+    let kept = scratch.path().join("kept.pcap");
+    let (mut compared, mut duplicates, mut unordered) = (0, 0, 0);
+    for capture in captures_within(&folder) {
+        let is_small = std::fs::metadata(&capture).is_ok_and(|metadata| metadata.len() < 2_000_000);
+        if !is_small || pcap::Capture::from_file(&capture).is_err() {
+            continue;
+        }
+        let [name, out] = [&capture, &kept].map(|path| path.to_str().expect("its name is text"));
+        let packets = read(&capture);
+        let is_in_order = packets.is_sorted_by_key(|packet| packet.time_ns);
+        let windows = [("1", 1_000_000_000), ("0.05", WINDOW_NS)];
+        // most are in order, and starting editcap takes most of the time
+        for &(window, window_ns) in &windows[..if is_in_order { 1 } else { 2 }] {
+            // some captures have more than a pcap file can say
+            if !run("editcap", &["-F", "nsecpcap", "-w", window, name, out]) {
+                continue;
+            }
+            let expected = read(&kept);
+            let ours = originals_within(window_ns, packets.iter(), Ignore::default());
+            assert_eq!(ours.len(), expected.len(), "{name}: packets kept of {} within {window} s", packets.len());
+            for (&ours, expected) in ours.iter().zip(&expected) {
+                let ours = &packets[ours];
+                assert!(
+                    ours.time_ns == expected.time_ns && ours.bytes == expected.bytes,
+                    "{name}: a packet kept within {window} s"
+                );
+            }
+            compared += packets.len();
+            duplicates += packets.len() - expected.len();
+            unordered += usize::from(!is_in_order);
+        }
+    }
+    println!(
+        "{compared} packets compared with editcap, {duplicates} of them duplicates; {unordered} comparisons of captures out of order"
+    );
+    assert!(duplicates > 100 && unordered > 5, "{duplicates} {unordered}");
 }
 
 #[test]

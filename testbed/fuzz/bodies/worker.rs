@@ -194,18 +194,13 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
         }
     }
     assert!(bench.failures().is_empty(), "{:?}\n{text}", bench.failures());
-    let (snapshot, counters) = bench.end().unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let (snapshot, copies) = bench.end().unwrap_or_else(|error| panic!("{error}\n{text}"));
     let packets = snapshot.packets;
     assert!(packets.is_balanced(), "{packets:?}\n{text}");
     let received: u64 = snapshot.ports.iter().map(|(_, port)| port.totals.received).sum();
     assert_eq!(received, packets.received, "by port, and in all\n{text}");
-    for tool in 0..snapshot.tools.len() {
-        let copies = counters.iter().fold((0, 0), |(requested, ended), worker| {
-            let tool = &worker.tools[tool];
-            let dropped: u64 = tool.dropped.iter().map(|count| count.get()).sum();
-            (requested + tool.requested.get(), ended + tool.sent.get() + dropped)
-        });
-        assert_eq!(copies.0, copies.1, "copies of tool {tool}: requested, and ended\n{text}");
+    for (tool, (requested, ended)) in copies.into_iter().enumerate() {
+        assert_eq!(requested, ended, "copies of tool {tool}: requested, and ended\n{text}");
     }
     assert!(snapshot.copies.is_balanced(), "{:?}\n{text}", snapshot.copies);
     assert!(snapshot.balanced, "groups and wires\n{text}");
