@@ -1,15 +1,15 @@
 //! Changes at the prompt: typed lines are read after the file's commands, planned as a whole, and taken up or refused as a whole.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::output::tell;
+use super::patience::Work;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::lang::ast::Command;
 use crate::lang::diagnostic::{Diagnostic, Severity};
 use crate::lang::{self, Parsed};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, progress};
 
 /// All commands that are in force, with the texts that they were read from.
 pub struct Pipeline(Arc<Parsed>);
@@ -146,12 +146,12 @@ impl Change {
     ///
     /// # Errors
     /// All mistakes, as they are printed.
-    pub fn plan(self, before: Option<&Plan>) -> Result<Planned, String> {
+    fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, String> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        let plan = plan::plan_after(&mut parsed, before);
+        let plan = plan::plan_after(&mut parsed, before, progress).map_err(|_| given_up())?;
         // what was there before was warned of before
         parsed.diagnostics.retain(|found| found.severity == Severity::Error || found.span().source.index() >= first_typed);
         let found = parsed.diagnostics.render(&parsed.sources);
@@ -165,26 +165,41 @@ impl Change {
         Ok(Planned { parsed, plan })
     }
 
-    /// Plans beside the running plan, on a thread of its own.
-    pub fn plan_after(self, running: Arc<Plan>) -> Planning {
-        let stage = match std::thread::Builder::new().spawn(move || self.plan(Some(&running))) {
-            Ok(thread) => Stage::Plans(Some(thread)),
-            Err(error) => Stage::Fails(format!("error: no thread to plan the change on: {error}; {UNCHANGED}")),
-        };
-        Planning { since: Instant::now(), stage }
+    /// Plans where no plan runs. It is given up where `is_given_up` says so before it is done.
+    ///
+    /// # Errors
+    /// All mistakes, as they are printed.
+    pub fn plan_first(self, is_given_up: impl FnMut() -> bool) -> Result<Planned, String> {
+        let work = Work::begin(move |progress| self.plan(None, progress)).map_err(no_thread)?;
+        work.wait(is_given_up).unwrap_or_else(|| Err(given_up()))
+    }
+
+    /// Plans beside the running plan.
+    ///
+    /// # Errors
+    /// If there is no thread for it, as it is printed.
+    pub fn plan_after(self, running: Arc<Plan>) -> Result<Planning, String> {
+        let work = Work::begin(move |progress| self.plan(Some(&running), progress)).map_err(no_thread)?;
+        Ok(Planning { since: Instant::now(), stage: Stage::Plans(work) })
     }
 }
 
-/// A change of a running plan on its way.
+fn no_thread(error: std::io::Error) -> String {
+    format!("error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u); {UNCHANGED}")
+}
+
+fn given_up() -> String {
+    format!("the change was given up; {UNCHANGED}")
+}
+
+/// A change of a running plan on its way. Where it is dropped, it is given up.
 pub struct Planning {
     since: Instant,
     stage: Stage,
 }
 
 enum Stage {
-    Plans(Option<JoinHandle<Result<Planned, String>>>),
-    /// It did not begin, and why.
-    Fails(String),
+    Plans(Work<Result<Planned, String>>),
     /// The workers have been given the plan, with lines for the log.
     TakesUp {
         planned: Duration,
@@ -202,11 +217,21 @@ pub enum Progress {
 }
 
 impl Planning {
+    /// Whether nothing has changed yet: it may be given up.
+    pub fn is_planned(&self) -> bool {
+        matches!(self.stage, Stage::Plans(_))
+    }
+
+    /// Gives it up; what is printed.
+    pub fn give_up(self) -> String {
+        given_up()
+    }
+
     /// Looks how far it is, and gives the workers a plan that is ready.
     pub fn advance(&mut self, broker: &mut Broker, pipeline: &mut Pipeline) -> Progress {
-        if let Stage::Plans(thread) = &mut self.stage {
-            let Some(thread) = thread.take_if(|thread| thread.is_finished()) else { return Progress::Waits };
-            let planned = match thread.join() {
+        if let Stage::Plans(work) = &mut self.stage {
+            let Some(result) = work.look() else { return Progress::Waits };
+            let planned = match result {
                 Ok(Ok(planned)) => planned,
                 Ok(Err(refusal)) => return Progress::Refused(refusal),
                 Err(_) => return Progress::Refused(format!("error: the change could not be planned; {UNCHANGED}")),
@@ -220,7 +245,6 @@ impl Planning {
         }
         let (planned, log) = match &mut self.stage {
             Stage::TakesUp { planned, log } => (planned, log),
-            Stage::Fails(failure) => return Progress::Refused(std::mem::take(failure)),
             Stage::Plans(_) => return Progress::Waits,
         };
         let waited = self.since.elapsed() - *planned;

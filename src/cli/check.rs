@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::output::print;
-use super::{Status, add_eal, has_place, load, name_and_value};
+use super::{Status, add_eal, has_place, load, name_and_value, signals};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -18,8 +18,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match load(&args.file, &args.sets, Vec::new()) {
-        Some((parsed, mut plan)) => {
+    match signals().and_then(|is_ended| load(&args.file, &args.sets, Vec::new(), &is_ended)) {
+        Ok((parsed, mut plan)) => {
             add_eal(&mut plan, args.eal.as_deref());
             if !has_place(&parsed, &plan) {
                 return Status::Refused;
@@ -37,6 +37,6 @@ pub fn run(args: &Args) -> Status {
             ));
             Status::Done
         }
-        None => Status::Refused,
+        Err(status) => status,
     }
 }

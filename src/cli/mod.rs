@@ -7,12 +7,17 @@ pub mod change;
 pub mod check;
 pub mod filter;
 pub mod output;
+mod patience;
 pub mod run;
 pub mod version;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::patience::Work;
 use crate::broker::placement::{Culprit, Misplaced, place};
+use crate::fault;
 use crate::lang::ast::{Command, PortOption, Setting};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 use crate::lang::source::{Span, Spanned};
@@ -43,21 +48,50 @@ pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written.
-fn load(path: &Path, sets: &[(String, String)], outputs: Vec<(&'static str, PathBuf)>) -> Option<(Parsed, Plan)> {
-    let mut parsed = Parsed { outputs, ..lang::load(path, sets) };
-    let plan = plan_of(&mut parsed)?;
-    Some((parsed, plan))
+/// From now on a signal does not end the process, but sets the flag.
+fn signals() -> Result<Arc<AtomicBool>, Status> {
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_ended);
+    // relaxed suffices: the flag orders nothing but itself
+    let handled = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    match if fault::strikes("start.signals") { Err(ctrlc::Error::MultipleHandlers) } else { handled } {
+        Ok(()) => Ok(is_ended),
+        Err(error) => {
+            output::tell_line(format_args!("error: signals cannot be handled: {error}"));
+            Err(Status::Failed)
+        }
+    }
 }
 
-fn plan_of(parsed: &mut Parsed) -> Option<Plan> {
-    let plan = plan::plan(parsed);
+/// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
+/// gives it up.
+fn load(
+    path: &Path,
+    sets: &[(String, String)],
+    outputs: Vec<(&'static str, PathBuf)>,
+    is_ended: &AtomicBool,
+) -> Result<(Parsed, Plan), Status> {
+    let (path, sets) = (path.to_owned(), sets.to_vec());
+    let work = Work::begin(move |progress| {
+        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
+        let plan = plan::plan_after(&mut parsed, None, progress);
+        (parsed, plan)
+    });
+    let work = work.map_err(|error| {
+        output::tell_line(format_args!("error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u)"));
+        Status::Failed
+    })?;
+    let Some((parsed, Ok(plan))) = work.wait(|| is_ended.load(Ordering::Relaxed)) else {
+        output::tell_line("error: planning was given up for a signal; nothing was started");
+        return Err(Status::Failed);
+    };
     output::tell(parsed.diagnostics.render(&parsed.sources));
-    if plan.is_none() {
+    let Some(plan) = plan else {
         let errors = parsed.diagnostics.errors();
         output::tell_line(format_args!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" }));
-    }
-    plan
+        return Err(Status::Refused);
+    };
+    Ok((parsed, plan))
 }
 
 /// Adds EAL arguments of the command line to those of the file.

@@ -1,5 +1,6 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
+use std::cell::RefCell;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
-use super::{Status, add_eal, has_place, load, name_and_value};
+use super::{Status, add_eal, has_place, load, name_and_value, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::fault;
@@ -54,17 +55,16 @@ const TICK: Duration = Duration::from_millis(5);
 const CHANGE_TICK: Duration = Duration::from_micros(500);
 
 pub fn run(args: &Args) -> Status {
+    let is_ended = match signals() {
+        Ok(is_ended) => is_ended,
+        Err(status) => return status,
+    };
     let outputs = args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
-    let Some((parsed, mut plan)) = load(&args.file, &args.sets, outputs.collect()) else { return Status::Refused };
+    let (parsed, mut plan) = match load(&args.file, &args.sets, outputs.collect(), &is_ended) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
     let mut pipeline = Pipeline::new(parsed);
-    let is_ended = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&is_ended);
-    // relaxed suffices: the flag orders nothing but itself
-    let handled = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    if let Err(error) = if fault::strikes("start.signals") { Err(ctrlc::Error::MultipleHandlers) } else { handled } {
-        tell_line(format_args!("error: signals cannot be handled: {error}"));
-        return Status::Failed;
-    }
     let no_stats = |error: std::io::Error| {
         tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
         Status::Failed
@@ -242,7 +242,11 @@ impl Session<'_> {
 
     fn obey(&mut self, prompt: &Prompt) {
         loop {
-            // what is typed next is of the plan that is about to run
+            // what is typed next is of the plan that is about to run, unless it takes the change back
+            if let Some(planning) = self.planning.take_if(|planning| planning.is_planned() && prompt.takes_back()) {
+                tell(planning.give_up());
+                prompt.show();
+            }
             if self.planning.is_some() {
                 self.go_on_with_change();
                 if self.planning.is_some() {
@@ -250,7 +254,7 @@ impl Session<'_> {
                 }
                 prompt.show();
             }
-            match prompt.lines.try_recv() {
+            match prompt.next() {
                 Ok(line) => {
                     self.carry_out(&line);
                     if self.planning.is_none() {
@@ -270,7 +274,10 @@ impl Session<'_> {
 
     fn carry_out(&mut self, line: &[u8]) {
         match self.pipeline.read(line) {
-            Ok(Typed::Change(change)) => self.planning = Some(change.plan_after(Arc::clone(self.broker.plan()))),
+            Ok(Typed::Change(change)) => match change.plan_after(Arc::clone(self.broker.plan())) {
+                Ok(planning) => self.planning = Some(planning),
+                Err(refusal) => tell(refusal),
+            },
             Ok(Typed::Others(commands)) => {
                 for command in commands {
                     match (action_of(&command), &command) {
@@ -319,8 +326,13 @@ fn action_of(command: &Command) -> Option<Action> {
 struct Prompt {
     /// As they came: bytes that are no text are a mistake in their line, as they are in a file.
     lines: Receiver<Vec<u8>>,
+    /// One that was looked at before its turn.
+    ahead: RefCell<Option<Vec<u8>>>,
     is_terminal: bool,
 }
+
+/// Typed while a change is planned, gives it up.
+const TAKE_BACK: &[u8] = b"cancel";
 
 impl Prompt {
     fn new() -> std::io::Result<Self> {
@@ -336,7 +348,21 @@ impl Prompt {
                 }
             }
         })?;
-        Ok(Self { lines, is_terminal: std::io::stdin().is_terminal() })
+        Ok(Self { lines, ahead: RefCell::new(None), is_terminal: std::io::stdin().is_terminal() })
+    }
+
+    /// The next line, if it was typed yet.
+    fn next(&self) -> Result<Vec<u8>, TryRecvError> {
+        self.ahead.take().map_or_else(|| self.lines.try_recv(), Ok)
+    }
+
+    /// Whether the next line takes back the change that is planned; if so, it is done with.
+    fn takes_back(&self) -> bool {
+        let mut ahead = self.ahead.borrow_mut();
+        if ahead.is_none() {
+            *ahead = self.lines.try_recv().ok();
+        }
+        ahead.take_if(|line| line.trim_ascii() == TAKE_BACK).is_some()
     }
 
     fn show(&self) {
@@ -350,17 +376,20 @@ impl Prompt {
         let mut plan = plan;
         self.show();
         while !is_ended.load(Ordering::Relaxed) {
-            let line = match self.lines.recv_timeout(TICK) {
+            let line = match self.next() {
                 Ok(line) => line,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => continue,
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {
+                    std::thread::sleep(TICK);
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return None,
             };
             match pipeline.read_freely(&line) {
                 Ok(change) => match change.alone() {
                     Some(Command::Quit) => return None,
                     Some(Command::Show(what)) => print(show_plan(&plan, *what)),
                     Some(Command::Stop | Command::ClearStats) => {}
-                    _ => match change.plan(None) {
+                    _ => match change.plan_first(|| is_ended.load(Ordering::Relaxed) || self.takes_back()) {
                         Ok(Planned { parsed, plan: next }) => {
                             *pipeline = Pipeline::new(parsed);
                             plan = next;

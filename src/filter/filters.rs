@@ -200,6 +200,27 @@ mod tests {
         expressions.iter().map(|text| compile(text).expect("a valid expression")).collect()
     }
 
+    #[test]
+    fn the_work_grows_as_the_rules_and_their_alternatives_do() {
+        let work = |rules: usize, alternatives: usize| {
+            let rule = |rule: usize| {
+                let hosts = (0..alternatives).map(|index| rule * alternatives + index);
+                let text: Vec<String> =
+                    hosts.map(|host| format!("host 10.0.{}.{} and port {}", host / 256, host % 256, host + 1)).collect();
+                compile(&text.join(" or ")).expect("a valid expression")
+            };
+            let programs: Vec<Program> = (0..rules).map(rule).collect();
+            let parts = parts(&programs, &mut Vec::new());
+            NativeCode::generate(Layout::Whole, &parts, programs.len()).expect("a known processor");
+            parts.iter().map(|(graph, _)| graph.work()).sum::<usize>()
+        };
+        let (few, more_rules, more_alternatives, longer) = (work(8, 5), work(16, 5), work(8, 10), work(8, 40));
+        assert!(more_rules <= 3 * few, "{few} for 8 rules of 5 alternatives, {more_rules} for 16");
+        assert!(more_alternatives <= 3 * few, "{few} for 8 rules of 5 alternatives, {more_alternatives} of 10");
+        // compiled each for itself
+        assert!(longer <= 12 * few, "{few} for 8 rules of 5 alternatives, {longer} of 40");
+    }
+
     /// Ethernet, type ARP.
     fn arp() -> Vec<u8> {
         let mut bytes = vec![0xff; 12];

@@ -4,8 +4,11 @@
 //! packet each and whose two ends are accept and reject. Values and nodes are shared (hash-consed) by all programs of a `Graph`, so
 //! that equal questions of different programs are one, and a question whose answer is known can be cut out of all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::rc::Rc;
+
+use rustc_hash::FxBuildHasher;
 
 use super::program::{AluOperator, Op, Operand, SCRATCH_WORDS, Test, Width};
 use super::verify::Program;
@@ -69,15 +72,20 @@ pub enum Node {
     Branch { condition: Condition, then: NodeId, otherwise: NodeId },
 }
 
+/// A table whose keys are a few numbers of a program's: nobody outside chooses them, and SipHash took most of the compiler's time.
+pub type Table<K, V> = HashMap<K, V, FxBuildHasher>;
+/// The same without values.
+pub type Set<K> = HashSet<K, FxBuildHasher>;
+
 /// A table that gives equal things equal numbers.
 struct Interner<T> {
     items: Vec<T>,
-    numbers: HashMap<T, u32>,
+    numbers: Table<T, u32>,
 }
 
 impl<T: Copy + Eq + Hash> Interner<T> {
     fn new() -> Self {
-        Self { items: Vec::new(), numbers: HashMap::new() }
+        Self { items: Vec::new(), numbers: Table::default() }
     }
 
     fn intern(&mut self, item: T) -> u32 {
@@ -94,7 +102,12 @@ pub struct Graph {
     /// Operations between each value and the packet, so that walks over a value may recurse.
     depths: Vec<u32>,
     nodes: Interner<Node>,
-    restricted: HashMap<(NodeId, Condition, bool), NodeId>,
+    /// What `restrict` gave. It stands for itself, too: what an answer has restricted, the same answer leaves as it is. So each part
+    /// of a graph is gone through once for each answer, from however many places.
+    restricted: Table<(NodeId, Condition, bool), NodeId>,
+    /// Nodes that walks came to: what tests count in place of time.
+    #[cfg(test)]
+    visits: std::cell::Cell<usize>,
 }
 
 /// The program has more symbolic states, or longer arithmetic, than is worth compiling.
@@ -127,7 +140,14 @@ impl Graph {
     const MAX_DEPTH: u32 = 64;
 
     pub fn new() -> Self {
-        let mut graph = Self { values: Interner::new(), depths: Vec::new(), nodes: Interner::new(), restricted: HashMap::new() };
+        let mut graph = Self {
+            values: Interner::new(),
+            depths: Vec::new(),
+            nodes: Interner::new(),
+            restricted: Table::default(),
+            #[cfg(test)]
+            visits: std::cell::Cell::default(),
+        };
         graph.nodes.intern(Node::Reject);
         graph.nodes.intern(Node::Accept);
         graph
@@ -139,6 +159,17 @@ impl Graph {
 
     pub fn node(&self, id: NodeId) -> Node {
         self.nodes.items[id.0 as usize]
+    }
+
+    /// Nodes of all programs, the two ends counted.
+    pub fn node_count(&self) -> usize {
+        self.nodes.items.len()
+    }
+
+    /// What was made and looked at so far.
+    #[cfg(test)]
+    pub fn work(&self) -> usize {
+        self.nodes.items.len() + self.restricted.len() + self.visits.get()
     }
 
     pub fn constant(&mut self, number: u32) -> ValueId {
@@ -276,7 +307,7 @@ impl Graph {
         let zero = self.constant(0);
         let limit = Self::MAX_STATES.min(64 * ops.len() + 256);
         let mut states = vec![State { at: 0, a: zero, x: zero, scratch: [zero; SCRATCH_WORDS] }];
-        let mut numbers = HashMap::from([(states[0], 0)]);
+        let mut numbers = Table::from_iter([(states[0], 0)]);
         let mut outcomes = Vec::new();
         while let Some(&state) = states.get(outcomes.len()) {
             if states.len() > limit {
@@ -407,6 +438,7 @@ impl Graph {
             }
         };
         self.restricted.insert((node, fact, answer), result);
+        self.restricted.insert((result, fact, answer), result);
         result
     }
 
@@ -415,12 +447,17 @@ impl Graph {
     ///
     /// It descends by recursion: for graphs of bounded size only.
     pub fn ask_bounds_once(&mut self, root: NodeId) -> NodeId {
-        let mut done = HashMap::new();
+        let mut done: Table<NodeId, NodeId> = Table::default();
+        let mut bounds = Table::default();
         for &node in self.in_order(root).iter().rev() {
             let Node::Branch { condition, then, otherwise } = self.node(node) else { continue };
-            let kept = |id: NodeId, done: &HashMap<NodeId, NodeId>| done.get(&id).copied().unwrap_or(id);
-            let (then, otherwise) = (kept(then, &done), kept(otherwise, &done));
-            let farther = self.in_order(then).iter().filter_map(|&next| self.farther(condition, next)).max();
+            let [then, otherwise] = [then, otherwise].map(|id| done.get(&id).copied().unwrap_or(id));
+            let farther = match condition {
+                Condition::Captured { .. } | Condition::CapturedAt { .. } => {
+                    self.bounds(then, &mut bounds).iter().copied().filter(|&bound| is_farther(condition, bound)).max()
+                }
+                Condition::Compare { .. } => None,
+            };
             let asked = match farther {
                 Some(farther) => {
                     let near = self.restrict(then, farther, false);
@@ -435,22 +472,28 @@ impl Graph {
         done.get(&root).copied().unwrap_or(root)
     }
 
-    /// The bounds check of `node`, if it is a little farther than `near` from the same base.
-    fn farther(&self, near: Condition, node: NodeId) -> Option<Condition> {
-        const REACH: u64 = 16;
-        let Node::Branch { condition, .. } = self.node(node) else { return None };
-        let is_farther = match (near, condition) {
-            (Condition::Captured { end: near }, Condition::Captured { end }) => end > near && end <= near + REACH,
-            (Condition::CapturedAt { base, end: near }, Condition::CapturedAt { base: other, end }) => {
-                base == other && end > near && end <= near + REACH
-            }
-            _ => false,
+    /// The bounds that are asked from `node` on, ascending; `known` are those of nodes that were looked at before.
+    fn bounds(&self, node: NodeId, known: &mut Table<NodeId, Rc<[Condition]>>) -> Rc<[Condition]> {
+        let Node::Branch { condition, then, otherwise } = self.node(node) else { return Rc::default() };
+        if let Some(bounds) = known.get(&node) {
+            return Rc::clone(bounds);
+        }
+        let (one, other) = (self.bounds(then, known), self.bounds(otherwise, known));
+        let is_bound = !matches!(condition, Condition::Compare { .. }) && one.binary_search(&condition).is_err();
+        let bounds = if !is_bound && (Rc::ptr_eq(&one, &other) || other.is_empty()) {
+            one
+        } else {
+            let mut bounds: Vec<Condition> = one.iter().chain(&*other).copied().chain(is_bound.then_some(condition)).collect();
+            bounds.sort_unstable();
+            bounds.dedup();
+            bounds.into()
         };
-        is_farther.then_some(condition)
+        known.insert(node, Rc::clone(&bounds));
+        bounds
     }
 
     /// What `question`'s answer must be where `fact` was answered `answer`, if that can be told.
-    fn implied(&self, fact: Condition, answer: bool, question: Condition) -> Option<bool> {
+    pub fn implied(&self, fact: Condition, answer: bool, question: Condition) -> Option<bool> {
         if fact == question {
             return Some(answer);
         }
@@ -517,19 +560,42 @@ impl Graph {
 
     /// The nodes that can be reached from `root`, each before those that follow it; ends are left out.
     pub fn in_order(&self, root: NodeId) -> Vec<NodeId> {
-        let mut seen = HashMap::new();
+        self.in_order_while(root, |_| true).expect("no node ends the walk")
+    }
+
+    /// The same, or `None` as soon as it comes to a node that `may_go_on` does not hold for, which is asked once for each.
+    pub fn in_order_while(&self, root: NodeId, mut may_go_on: impl FnMut(Node) -> bool) -> Option<Vec<NodeId>> {
+        let mut seen = Set::default();
         let mut finished = Vec::new();
         let mut stack = vec![(root, false)];
-        while let Some((node, expanded)) = stack.pop() {
-            let Node::Branch { then, otherwise, .. } = self.node(node) else { continue };
-            if expanded {
-                finished.push(node);
-            } else if seen.insert(node, ()).is_none() {
-                stack.extend([(node, true), (then, false), (otherwise, false)]);
+        while let Some((id, is_expanded)) = stack.pop() {
+            let node = self.node(id);
+            let Node::Branch { then, otherwise, .. } = node else { continue };
+            if is_expanded {
+                finished.push(id);
+            } else if seen.insert(id) {
+                #[cfg(test)]
+                self.visits.set(self.visits.get() + 1);
+                if !may_go_on(node) {
+                    return None;
+                }
+                stack.extend([(id, true), (then, false), (otherwise, false)]);
             }
         }
         finished.reverse();
-        finished
+        Some(finished)
+    }
+}
+
+/// Whether `bound` is a little farther than `near`, from the same base.
+fn is_farther(near: Condition, bound: Condition) -> bool {
+    const REACH: u64 = 16;
+    match (near, bound) {
+        (Condition::Captured { end: near }, Condition::Captured { end }) => end > near && end <= near + REACH,
+        (Condition::CapturedAt { base, end: near }, Condition::CapturedAt { base: other, end }) => {
+            base == other && end > near && end <= near + REACH
+        }
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@
 //! computed four programs at a time. A few questions that may all be asked are answered together without a branch: traffic answers
 //! them at random, and a processor that guesses wrong pays for more than all of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -17,7 +17,7 @@ use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::formula::{Constants, Formula, Shape, Term};
-use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
+use super::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 use super::merge::{Edge, Known, Merged, State};
 use super::program::{AluOperator, Test, Width};
 use super::side_by_side::{Conjunction, Equalities, Window};
@@ -69,7 +69,7 @@ pub fn lower(
 
     builder.switch_to_block(entry);
     let programs: BTreeSet<usize> = merged.programs().collect();
-    let mut held = HashMap::new();
+    let mut held = Table::default();
     if programs.len() <= MOST_HELD {
         for program in programs {
             let variable = builder.declare_var(I64);
@@ -128,7 +128,7 @@ enum Form {
 
 /// The numbers that every way to a place has computed.
 #[derive(Clone, Default)]
-struct Available(HashMap<(ValueId, Form), ir::Value>);
+struct Available(Table<(ValueId, Form), ir::Value>);
 
 impl Available {
     /// What is available on either of two ways. Equal IR values come from before the ways parted.
@@ -166,7 +166,7 @@ struct Lowering<'a> {
     layout: Layout,
     selections: ir::Value,
     /// Selections of programs that stay in registers from packet to packet.
-    held: HashMap<usize, Variable>,
+    held: Table<usize, Variable>,
     frame: ir::Value,
     /// The packet's bit in selections.
     bit: ir::Value,
@@ -305,7 +305,7 @@ impl Lowering<'_> {
         let mut groups: Vec<Group> = Vec::new();
         let mut others = Vec::new();
         if programs.len() >= SMALLEST_GROUP {
-            let mut numbers: HashMap<Shape, usize> = HashMap::new();
+            let mut numbers: Table<Shape, usize> = Table::default();
             for &(program, node) in programs {
                 let Some(Formula { shape, constants }) = Formula::of(self.graph, node, known) else {
                     others.push((program, node));
@@ -344,7 +344,7 @@ impl Lowering<'_> {
 
     /// Computes what more than one of `programs` compares, where it may be computed already.
     fn compute_shared(&mut self, programs: &[(usize, NodeId)], known: &Known, available: &mut Available) {
-        let mut askers: HashMap<ValueId, (usize, usize)> = HashMap::new();
+        let mut askers: Table<ValueId, (usize, usize)> = Table::default();
         let mut order = Vec::new();
         for (asker, &(_, root)) in programs.iter().enumerate() {
             for node in self.graph.in_order(root) {
@@ -369,7 +369,7 @@ impl Lowering<'_> {
     /// Asks what is left of one program, and goes to `after`. Gives what is available there.
     fn alone(&mut self, program: usize, root: NodeId, known: &Known, available: Available, after: Block) -> Available {
         let nodes = self.graph.in_order(root);
-        let mut blocks: HashMap<NodeId, (Block, Option<Available>)> = HashMap::new();
+        let mut blocks: Table<NodeId, (Block, Option<Available>)> = Table::default();
         for &node in &nodes[1..] {
             blocks.insert(node, (self.builder.create_block(), None));
         }
@@ -421,14 +421,12 @@ impl Lowering<'_> {
 
     /// What is asked from `node` on, if it is little, and all of it may be asked whatever the answers are.
     fn together(&self, node: NodeId, known: &Known) -> Option<Together> {
-        let nodes = self.graph.in_order(node);
-        let may_be_asked = |&node: &NodeId| match self.graph.node(node) {
-            Node::Branch { condition: condition @ Condition::Compare { .. }, .. } => known.allows_asking(condition, self.graph),
-            _ => false,
-        };
-        if nodes.len() > MOST_NODES_TOGETHER || !nodes.iter().all(may_be_asked) {
-            return None;
-        }
+        let mut count = 0;
+        self.graph.in_order_while(node, |node| {
+            count += 1;
+            let Node::Branch { condition: condition @ Condition::Compare { .. }, .. } = node else { return false };
+            count <= MOST_NODES_TOGETHER && known.allows_asking(condition, self.graph)
+        })?;
         let conjunction = Conjunction::of(self.graph, node, self.readable(known));
         let rest = match Equalities::of(self.graph, conjunction.rest) {
             _ if conjunction.rest.is_end() => Rest::None,
@@ -509,7 +507,7 @@ impl Lowering<'_> {
 
     /// Asks all of `nodes`, each before those that follow it. Gives 1 where the first leads to `ACCEPT`, else 0.
     fn answer_nodes(&mut self, nodes: &[NodeId], available: &mut Available) -> ir::Value {
-        let mut ends: HashMap<NodeId, ir::Value> = HashMap::new();
+        let mut ends: Table<NodeId, ir::Value> = Table::default();
         let mut first = None;
         for &node in nodes.iter().rev() {
             let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };

@@ -4,10 +4,9 @@
 //! asked, and each program goes on with what that answer leaves of it. Where nothing worth sharing is left, or where there are
 //! enough states, the state stays open: what is left of each program is asked for itself.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
+use super::graph::{Condition, Graph, Node, NodeId, Set, Table, Value, ValueId};
 use super::program::{AluOperator, Test};
 
 /// States, and what is known on the way in.
@@ -109,7 +108,7 @@ impl Known {
 impl Merged {
     /// Merges programs given by index and root. Their graphs are small: `Graph::restrict` descends into them.
     pub fn new(graph: &mut Graph, programs: Vec<(usize, NodeId)>) -> Merged {
-        let mut merger = Merger { graph, numbers: HashMap::new(), waiting: Vec::new(), conditions: HashMap::new() };
+        let mut merger = Merger { graph, numbers: Table::default(), waiting: Vec::new(), conditions: Table::default() };
         let entry = merger.arrive(programs, Known::default());
         let mut states = Vec::new();
         let mut open = 0;
@@ -174,9 +173,9 @@ type Key = (Vec<(usize, NodeId)>, Known);
 
 struct Merger<'a> {
     graph: &'a mut Graph,
-    numbers: HashMap<Key, usize>,
+    numbers: Table<Key, usize>,
     waiting: Vec<Key>,
-    conditions: HashMap<NodeId, Rc<[Condition]>>,
+    conditions: Table<NodeId, Rc<[Condition]>>,
 }
 
 impl Merger<'_> {
@@ -203,7 +202,7 @@ impl Merger<'_> {
     /// program, its other bounds.
     fn question(&mut self, programs: &[(usize, NodeId)], known: &Known) -> Option<Condition> {
         let mut bound = None;
-        let mut askers: HashMap<Condition, (usize, usize)> = HashMap::new();
+        let mut askers: Table<Condition, (usize, usize)> = Table::default();
         for &(_, node) in programs {
             for (depth, &condition) in self.conditions(node).iter().enumerate() {
                 if let Condition::Captured { end: ..=SHORTEST_FRAME } = condition {
@@ -237,7 +236,7 @@ impl Merger<'_> {
     fn conditions(&mut self, node: NodeId) -> Rc<[Condition]> {
         let graph = &*self.graph;
         let list = || {
-            let (mut list, mut seen) = (Vec::new(), HashSet::new());
+            let (mut list, mut seen) = (Vec::new(), Set::default());
             for node in graph.in_order(node) {
                 if let Node::Branch { condition, .. } = graph.node(node)
                     && seen.insert(condition)

@@ -6,6 +6,7 @@ use super::Plan;
 use super::devargs::unknown_arguments;
 use super::plan::{Output, PortId, PortPlan, RulePlan, ToolId, ToolPlan, Verdict};
 use super::pools::{self, CopiesTo};
+use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
@@ -20,7 +21,12 @@ use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind, Setting};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.
-pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+pub(super) fn warn(
+    resolved: &Resolved,
+    parsed: &Parsed,
+    diagnostics: &mut Diagnostics,
+    progress: &Progress,
+) -> Result<(), GivenUp> {
     let plan = &resolved.plan;
     if plan.ports.iter().all(|port| port.rxq == Some(0))
         && let Some(source) = parsed.sources.first()
@@ -31,7 +37,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
-    warn_of_rules(resolved, parsed, diagnostics);
+    warn_of_rules(resolved, parsed, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
     for command in &parsed.file.commands {
@@ -81,6 +87,7 @@ pub(super) fn warn(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagn
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label(label));
     }
+    Ok(())
 }
 
 /// Warns of rules that look for duplicates among ports whose times are of different clocks.
@@ -124,12 +131,16 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
 }
 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
-fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics, progress: &Progress) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
     let asking = asking_for_vlans(resolved, parsed);
     let snaplens: Vec<Option<u32>> = resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
-    let analyses: Vec<Vec<Analysis>> = resolved.rules.iter().map(|source| analyse_all(&source.matcher)).collect();
+    let analyses = resolved.rules.iter().map(|source| {
+        progress.step()?;
+        Ok(analyse_all(&source.matcher))
+    });
+    let analyses: Vec<Vec<Analysis>> = analyses.collect::<Result<_, _>>()?;
     let mut takers = Takers::default();
     for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled) {
         let warning = |text: String| Diagnostic::warning(source.span, text);
@@ -174,6 +185,7 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
             }
         }
     }
+    Ok(())
 }
 
 /// Why a rule that starts at `now_ns` is off for good, if it is.

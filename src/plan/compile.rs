@@ -1,18 +1,25 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
 use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
+use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::sample::SampleSpec;
 
 /// Compiles a resolved plan's rules.
-pub(super) fn compile(resolved: Resolved) -> Plan {
+pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
     let making: Vec<bool> = (0..plan.tools.len()).map(|tool| plan.makes_copies_for(ToolId(tool))).collect();
-    plan.inputs = (0..plan.ports.len()).map(|port| input(&plan, &rules, PortId(port), &making)).collect();
-    plan
+    progress.begin(Stage::Ports, plan.ports.len());
+    let inputs = (0..plan.ports.len()).map(|port| {
+        progress.step()?;
+        Ok(input(&plan, &rules, PortId(port), &making))
+    });
+    plan.inputs = inputs.collect::<Result<_, _>>()?;
+    progress.go_on()?;
+    Ok(plan)
 }
 
 /// A tool that rules with a `class` send to has thresholds, unless it says its own.

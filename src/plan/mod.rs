@@ -10,28 +10,35 @@ pub mod files;
 pub mod plan;
 pub mod pools;
 mod probes;
+pub mod progress;
 mod resolve;
 pub mod schedule;
 
 pub use compact::compact;
 pub use plan::Plan;
 
+use self::progress::{GivenUp, Progress, Stage};
 use crate::lang::Parsed;
 
 /// Makes a plan of what was parsed. Mistakes and warnings are added to `parsed.diagnostics`; with an error there is no plan.
 pub fn plan(parsed: &mut Parsed) -> Option<Plan> {
-    plan_after(parsed, None)
+    plan_after(parsed, None, &Progress::default()).expect("nobody else has this progress, to give it up")
 }
 
-/// Makes a plan that is to take the place of `before`: what that chose at random stays.
-pub fn plan_after(parsed: &mut Parsed, before: Option<&Plan>) -> Option<Plan> {
+/// Makes a plan that is to take the place of `before`: what that chose at random stays. `progress` says to others how far it is.
+///
+/// # Errors
+/// If the plan is given up: what `parsed.diagnostics` say then is of no use.
+pub fn plan_after(parsed: &mut Parsed, before: Option<&Plan>, progress: &Progress) -> Result<Option<Plan>, GivenUp> {
     let random_key = before.and_then(|before| before.random_key.clone());
     let mut diagnostics = std::mem::take(&mut parsed.diagnostics);
-    let resolved = resolve::resolve(parsed, random_key, &mut diagnostics);
+    let resolved = resolve::resolve(parsed, random_key, &mut diagnostics, progress);
+    progress.go_on()?;
     if !diagnostics.has_errors() {
-        check::warn(&resolved, parsed, &mut diagnostics);
+        progress.begin(Stage::Warnings, resolved.rules.len());
+        check::warn(&resolved, parsed, &mut diagnostics, progress)?;
     }
     diagnostics.sort(&parsed.sources);
     parsed.diagnostics = diagnostics;
-    if parsed.diagnostics.has_errors() { None } else { Some(compile::compile(resolved)) }
+    if parsed.diagnostics.has_errors() { Ok(None) } else { compile::compile(resolved, progress).map(Some) }
 }

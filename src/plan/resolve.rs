@@ -17,6 +17,7 @@ use super::plan::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
     ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
+use super::progress::{Progress, Stage};
 use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
 use crate::datapath::admission::{Class, Thresholds};
@@ -70,7 +71,7 @@ pub(super) struct RuleSource {
 
 /// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
 /// only if there is none.
-pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics) -> Resolved {
+pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics, progress: &Progress) -> Resolved {
     let mut definitions = Definitions::default();
     let mut resolver = Resolver {
         parsed,
@@ -81,6 +82,7 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
         groups: Vec::new(),
         edits: Vec::new(),
         random_key,
+        progress,
     };
     for command in &parsed.file.commands {
         resolver.gather(command, &mut definitions);
@@ -210,6 +212,7 @@ pub(super) struct Resolver<'a> {
     pub edits: Vec<EditPlan>,
     /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
     pub random_key: Option<Key>,
+    progress: &'a Progress,
 }
 
 impl<'a> Resolver<'a> {
@@ -544,7 +547,11 @@ impl<'a> Resolver<'a> {
         for definition in &definitions.wires {
             wires.extend(self.wire(definition, WireId(wires.len()), definitions, &mut tools));
         }
-        let (rules, sources): (Vec<_>, Vec<_>) = definitions.rules.values().map(|rule| self.rule(rule, definitions)).unzip();
+        let progress = self.progress;
+        progress.begin(Stage::Filters, definitions.rules.len());
+        // where nobody waits any more, no plan is made of them
+        let rules = definitions.rules.values().map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
+        let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
         let filters = definitions.filters.entries.values().map(|(name, filter)| {
             self.filter_of(filter, definitions);
             FilterPlan { name: name.value.clone(), words: filter_words(filter, self.sources()) }
@@ -1025,7 +1032,10 @@ impl<'a> Resolver<'a> {
         for clause in &rule.clauses {
             if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
                 let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
-                words.for_each(|word| plan.words = format!("{} {word}", plan.words).trim_start().to_owned());
+                for word in words {
+                    plan.words.extend((!plan.words.is_empty()).then_some(' '));
+                    plan.words.push_str(word);
+                }
             }
             match &clause.value {
                 RuleClause::From(list) => {
@@ -1347,6 +1357,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn compile(&mut self, expression: &str, span: Span) -> Option<Program> {
+        self.progress.go_on().ok()?;
         let program = match compile::compile(expression) {
             Ok(program) => Some(program),
             Err(error) => {
@@ -1365,7 +1376,7 @@ impl<'a> Resolver<'a> {
         if let Some(known) = self.lists.get(&key) {
             return known.clone();
         }
-        let list = match read_list(path, through) {
+        let list = match read_list(path, through, self.progress) {
             Ok(list) => Some(list),
             Err(reason) => {
                 self.error(Diagnostic::error(span, reason).label("expected a list of prefixes or expressions, one a line"));
@@ -1419,12 +1430,13 @@ const MOST_INNER_PREFIXES: usize = 4096;
 const MOST_LIST_BYTES: u64 = 64 << 20;
 
 /// Reads the file of `match file`.
-fn read_list(path: &str, through: LayerSet) -> Result<FilterTerm, String> {
+fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<FilterTerm, String> {
     let read = read_regular(Path::new(path), MOST_LIST_BYTES);
     let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;
     let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
+        progress.go_on().map_err(|gone| gone.to_string())?;
         let entry = line.split('#').next().unwrap_or("").trim();
         if entry.is_empty() {
             continue;

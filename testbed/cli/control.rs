@@ -46,6 +46,80 @@ fn signals_drain_and_report() {
     }
 }
 
+/// A rule whose filter takes libpcap minutes.
+fn slow_rule() -> String {
+    let parts: Vec<String> = (0..1000).map(|index| format!("not host 10.0.{}.{}", index / 256, index % 256)).collect();
+    format!("rule create 2 from in match \"{}\" to t", parts.join(" and "))
+}
+
+/// Waits until it says that its plan takes long.
+fn wait_for_planning(lab: &Lab) {
+    let begun = Instant::now();
+    while !lab.printed("stderr").contains("planning: libpcap compiles the filters") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not say that it plans but\n{}", lab.printed("stderr"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_plan_that_takes_long_says_so_and_a_signal_gives_it_up() {
+    for (command, signal) in [("check", "INT"), ("check", "TERM"), ("run", "TERM")] {
+        let lab = Lab::new();
+        lab.write("test.pipe", format!("{ENDLESS}{}\n", slow_rule()));
+        let started = lab.start(&mut lab.tapline(&[command, "test.pipe"]));
+        wait_for_planning(&lab);
+        started.signal(signal);
+        let said = lab.end(started).failed(1);
+        assert!(said.contains("planning was given up for a signal; nothing was started"), "{command} at {signal}: {said}");
+    }
+}
+
+#[test]
+fn a_change_that_takes_long_is_given_up_at_the_prompt_and_the_broker_goes_on() {
+    let slow = slow_rule();
+    let lab = Lab::new();
+    let account = interact(
+        &lab,
+        &format!("{ENDLESS}start\n"),
+        &[
+            ("show plan", "rule 1 from in"),
+            (&slow, "planning: libpcap compiles the filters"),
+            ("cancel", "the change was given up; the plan stays as it is"),
+            ("rule create 3 from in match \"udp\" to t", "plan exchanged: 2 rules"),
+            ("quit", ""),
+        ],
+    );
+    assert!(account.number("tools/t/sent") > 0);
+    // before the start, too
+    let lab = Lab::new();
+    let account = interact(
+        &lab,
+        ENDLESS,
+        &[
+            (&slow, "planning: libpcap compiles the filters"),
+            ("cancel", "the change was given up; the plan stays as it is"),
+            ("start", ""),
+            ("show plan", "rule 1 from in"),
+            ("quit", ""),
+        ],
+    );
+    assert!(!account.stdout.contains("rule 2"), "{}", account.stdout);
+}
+
+#[test]
+fn a_signal_ends_a_run_that_plans_a_change() {
+    let lab = Lab::new();
+    lab.write("test.pipe", format!("{ENDLESS}start\n"));
+    let mut command = lab.tapline(&["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"]);
+    let mut started = lab.start(command.stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    wait_for_packets(&lab, &mut started);
+    writeln!(input, "{}", slow_rule()).expect("an open pipe");
+    wait_for_planning(&lab);
+    started.signal("TERM");
+    assert!(lab.end(started).done().number("tools/t/sent") > 0);
+}
+
 #[test]
 fn a_duration_ends_a_run_that_would_go_on() {
     let lab = Lab::new();

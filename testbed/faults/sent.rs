@@ -222,14 +222,6 @@ fn copies_wait_while_the_far_end_of_a_link_is_down_under_net_af_xdp() {
     far_end_goes_down('e', "net_af_xdp0,iface=near");
 }
 
-#[test]
-fn net_pcap_on_all_interfaces_at_once_is_up() {
-    let Some(pair) = Pair::new('i') else { return };
-    let bench = Bench::inside(&pair.far);
-    let run = bench.run("port attach every net_pcap0,iface=any\ntool create none discard\nrule create 10 from every to none", &[]);
-    assert_eq!(run.last()["ports"]["every"]["link_up"], true);
-}
-
 /// Freezes the program while more packets come than the kernel can keep for it.
 fn miss(letter: char, port: &str) {
     const PACKETS: u64 = 30_000;

@@ -221,7 +221,10 @@ fn captured() -> Vec<Vec<u8>> {
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap")).collect();
     files.sort();
     if files.is_empty() {
-        tapline_skip::skipped(format_args!("public captures, which {} does not have; the traffic of the demo stays", folder.display()));
+        tapline_skip::skipped(format_args!(
+            "public captures, which {} does not have; the traffic of the demo stays",
+            folder.display()
+        ));
     }
     files.iter().flat_map(|path| support::packets(path)).collect()
 }

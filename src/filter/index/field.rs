@@ -1,6 +1,7 @@
 //! What a classic BPF program looks at in a packet, and the sets of values that its tests accept.
 
 use std::fmt::Debug;
+use std::rc::Rc;
 
 /// Where a value is read from.
 ///
@@ -52,17 +53,19 @@ pub(super) struct Field {
 }
 
 /// A set of `u32`: ascending, disjoint, non-adjacent inclusive ranges.
+///
+/// Shared, not copied, by `clone`: a path is cloned at each test of a program, and changes one of its sets.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct ValueSet(Vec<(u32, u32)>);
+pub(super) struct ValueSet(Rc<[(u32, u32)]>);
 
 impl ValueSet {
     pub fn empty() -> Self {
-        Self(Vec::new())
+        Self(Rc::default())
     }
 
     /// `low..=high`; empty where `low` is above `high`.
     pub fn range(low: u32, high: u32) -> Self {
-        Self(if low <= high { vec![(low, high)] } else { Vec::new() })
+        if low <= high { Self(Rc::new([(low, high)])) } else { Self::empty() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -95,7 +98,7 @@ impl ValueSet {
     pub fn complement(&self, max: u32) -> Self {
         let mut ranges = Vec::with_capacity(self.0.len() + 1);
         let mut from = Some(0u32);
-        for &(low, high) in &self.0 {
+        for &(low, high) in self.0.iter() {
             if let Some(start) = from
                 && start < low
             {
@@ -108,7 +111,7 @@ impl ValueSet {
         {
             ranges.push((start, max));
         }
-        Self(ranges)
+        Self(ranges.into())
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
@@ -125,11 +128,11 @@ impl ValueSet {
                 right.next()
             };
         }
-        Self(ranges)
+        Self(ranges.into())
     }
 
     pub fn union(&self, other: &Self) -> Self {
-        Self::from_ranges(self.0.iter().chain(&other.0).copied().collect())
+        Self::from_ranges(self.0.iter().chain(other.0.iter()).copied().collect())
     }
 
     /// The union of any ranges.
@@ -142,7 +145,7 @@ impl ValueSet {
                 _ => ranges.push((low, high)),
             }
         }
-        Self(ranges)
+        Self(ranges.into())
     }
 }
 
