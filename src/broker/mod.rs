@@ -581,7 +581,7 @@ impl Broker {
     pub fn is_writing(&self) -> bool {
         self.recorders.iter().any(|recorder| {
             let (mut requested, mut ended) = (0, recorder.held());
-            for tool in self.counters.iter().map(|counters| &counters.tools[recorder.tool.0]) {
+            for tool in tool_counters(&self.counters, self.writers.as_deref(), recorder.tool) {
                 ended += tool.sent.get() + tool.dropped.iter().map(|count| count.get()).sum::<u64>();
                 requested += tool.requested.get();
             }
