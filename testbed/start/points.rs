@@ -12,7 +12,7 @@ const PIPELINE: &str = "set eal \"--lcores 9@0,(1-2)@0 --main-lcore 9\"\n\
     set idle sleep\n\
     set lcores receive 1 work 2 transmit 1\n\
     port attach in net_null0 rxd 64 txd 64\n\
-    port attach tape replay:in.pcap\n\
+    port attach tape replay:in.pcap,loop=forever\n\
     port attach out net_null1 rxd 64 txd 64\n\
     port attach a net_null2 rxd 64 txd 64\n\
     port attach b net_null3 rxd 64 txd 64\n\
