@@ -67,6 +67,16 @@ struct Entry {
     place: Place,
 }
 
+impl Entry {
+    /// The folder that a file would be made in, where it is not there.
+    fn missing_folder(&self) -> Option<&Path> {
+        let folder = self.path.parent().filter(|folder| self.is_written && !folder.as_os_str().is_empty())?;
+        let is_missing = fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        // a link may lead to another folder
+        (is_missing && fs::symlink_metadata(&self.path).is_err()).then_some(folder)
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     Text(Span),
@@ -150,7 +160,7 @@ fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic>
 }
 
 impl<'a> Resolver<'a> {
-    /// Refuses files that are written and read, or written twice.
+    /// Refuses files that are written and read, or written twice; warns of those whose folder is not there.
     pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) {
         let sources = &self.parsed.sources;
         let mut table = Table::default();
@@ -214,6 +224,13 @@ impl<'a> Resolver<'a> {
         let clashes: Vec<Diagnostic> =
             table.clashes(sources).into_iter().filter_map(|(first, second)| clash(first, second, sources)).collect();
         clashes.into_iter().for_each(|found| self.error(found));
+        for entry in &table.entries {
+            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place) {
+                let message = format!("`{}` cannot be made: there is no folder `{}`", entry.path.display(), folder.display());
+                let label = format!("it {}; expected a folder that is there", entry.what);
+                self.error(Diagnostic::warning(span, message).label(label));
+            }
+        }
     }
 }
 

@@ -220,6 +220,7 @@ impl<'a> Resolver<'a> {
         &self.parsed.sources
     }
 
+    /// Notes a mistake, or a warning.
     pub(super) fn error(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }

@@ -127,6 +127,10 @@ fn a_capture_whose_folder_is_missing_is_named_whatever_the_ports_are() {
             let pipeline = format!("port attach a {device}\ntool create r capture {path}\nrule create 10 from a to r\nstart\n");
             let said = lab.run(&pipeline, &["--duration", "100ms"]).failed(1);
             assert!(said.contains(&format!("error: tool r: {path}: {reason}")), "{device}: {said}");
+            // the file is right, and may be run where the folder is
+            let checked = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));
+            let warning = "test.pipe:2:23: warning: `nodir/x.pcapng` cannot be made: there is no folder `nodir`";
+            assert_eq!((checked.status, checked.stderr.contains(warning)), (Some(0), path != "."), "{}", checked.stderr);
         }
     }
 }
