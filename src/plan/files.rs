@@ -224,8 +224,12 @@ impl<'a> Resolver<'a> {
         let clashes: Vec<Diagnostic> =
             table.clashes(sources).into_iter().filter_map(|(first, second)| clash(first, second, sources)).collect();
         clashes.into_iter().for_each(|found| self.error(found));
+        // each folder once
+        let mut told = HashSet::new();
         for entry in &table.entries {
-            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place) {
+            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place)
+                && told.insert(folder)
+            {
                 let message = format!("`{}` cannot be made: there is no folder `{}`", entry.path.display(), folder.display());
                 let label = format!("it {}; expected a folder that is there", entry.what);
                 self.error(Diagnostic::warning(span, message).label(label));
