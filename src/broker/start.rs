@@ -433,11 +433,13 @@ pub(super) fn makers(
     if counts == [0, 0] {
         return Ok(lcores.iter().map(|_| None).collect());
     }
-    for ((count, name), pool) in counts.into_iter().zip(["copies", "captured-copies"]).zip(&mut press.pools) {
-        if count > 0 && pool.is_none() {
-            let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
-            *pool = Some(Mempool::create(eal, name, count, socket)?);
-        }
+    let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
+    let [of_ports, of_captures] = &mut press.pools;
+    if counts[0] > 0 && of_ports.is_none() {
+        *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
+    }
+    if counts[1] > 0 && of_captures.is_none() {
+        *of_captures = Some(Mempool::create_cached(eal, "captured-copies", counts[1], pools::CAPTURE_CACHE, socket)?);
     }
     let [of_ports, of_captures] = &press.pools;
     let in_hand = pools::copies_in_hand(plan);

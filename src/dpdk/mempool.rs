@@ -50,10 +50,18 @@ impl Mempool {
     /// # Errors
     /// If there is not enough memory.
     pub fn create(eal: &Eal, name: &str, count: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
+        Self::create_cached(eal, name, count, dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE, socket)
+    }
+
+    /// The same with a cache of at most `cache` mbufs for each lcore.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn create_cached(eal: &Eal, name: &str, count: u32, cache: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
         let what = format!("mempool {name}");
         let c_name =
             CString::new(name).map_err(|_| Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte"))?;
-        let cache = dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE.min(count / 3);
+        let cache = cache.min(dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE).min(count / 3);
         let room = DATA_ROOM + dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
         let mut raw = std::ptr::null_mut();
         let result = or_fault("start.mempool", || {

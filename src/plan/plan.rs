@@ -315,7 +315,12 @@ pub struct CopyPlan {
 impl CopyPlan {
     /// Copies are made even where no rule edits them.
     pub fn makes_copies(&self) -> bool {
-        let is_plain = matches!(self.transport, Transport::Local) && self.edits.is_none() && self.room.is_none();
+        self.makes_every_copy() || self.room.is_some()
+    }
+
+    /// Whether no copy is ever the packet itself, however long it is.
+    pub fn makes_every_copy(&self) -> bool {
+        let is_plain = matches!(self.transport, Transport::Local) && self.edits.is_none();
         !is_plain || self.timestamp.has_trailer() || self.timestamp.has_header()
     }
 

@@ -15,6 +15,11 @@ use crate::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;
+/// Mbufs that a worker's cache of those for copies to captures holds. Their writers free them past every cache, so that a larger one
+/// gains nothing.
+pub const CAPTURE_CACHE: u32 = 128;
+/// As [`MBUFS_A_WORKER`], of that cache.
+const CAPTURED_A_WORKER: u32 = CAPTURE_CACHE * 3 / 2 + MAX_BURST as u32;
 /// Mbufs of a burst of short packets and one of the longest that a capture may hold.
 const LONGEST_CHAIN: u32 = MAX_BURST as u32 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
 /// Drivers whose rings are as long as they like, whatever descriptors they are asked for: mbufs that a transmit queue keeps, and a
@@ -78,12 +83,16 @@ pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
     }
     let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
     let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input();
-    if gives_copies || plan.wire_at(port).is_some() { waiting(plan, |_| true).saturating_mul(segments(plan, port)) } else { 0 }
+    if gives_copies || plan.wire_at(port).is_some() {
+        waiting(plan, |tool| holds_packets(plan, tool)).saturating_mul(segments(plan, port))
+    } else {
+        0
+    }
 }
 
 /// Mbufs that copies may hold while a wire's port needs others for its originals.
 pub fn wire_reserve(plan: &Plan, port: PortId) -> u32 {
-    if plan.wire_at(port).is_some() { waiting(plan, |_| true) } else { 0 }
+    if plan.wire_at(port).is_some() { waiting(plan, |tool| holds_packets(plan, tool)) } else { 0 }
 }
 
 /// Which copies that are not the packets themselves a pool is for.
@@ -118,8 +127,12 @@ pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
     if !(0..plan.tools.len()).any(may_make) {
         return 0;
     }
-    let in_hand = copies_at_once(plan, to).max(workers(&plan.settings) as u32 * MBUFS_A_WORKER);
-    waiting(plan, may_make).saturating_add(in_hand)
+    let a_worker = if to == CopiesTo::Captures { CAPTURED_A_WORKER } else { MBUFS_A_WORKER };
+    let full = waiting(plan, may_make).saturating_add(workers(&plan.settings) as u32 * a_worker);
+    // what is held for its order is not written before more comes
+    let held = (0..plan.tools.len()).filter(|&tool| may_make(tool) && plan.tools[tool].order_ns.is_some());
+    let held: usize = held.map(|tool| plan.tools[tool].queue).sum();
+    full.max(copies_at_once(plan, to).saturating_add(u32::try_from(held).unwrap_or(u32::MAX)))
 }
 
 /// Mbufs that workers have in hand for a replay flat out before it gives the next packets, at the most: a packet of any length finds
@@ -129,8 +142,14 @@ fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
     if to != CopiesTo::Captures || !plan.ports.iter().any(is_flat_out) {
         return 0;
     }
-    let a_worker = MBUFS_A_WORKER as usize + copies_in_hand(plan);
+    let a_worker = CAPTURED_A_WORKER as usize + copies_in_hand(plan);
     u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
+}
+
+/// Whether a tool may hold the packets themselves. A capture whose every copy is made holds none.
+fn holds_packets(plan: &Plan, tool: usize) -> bool {
+    let tool = &plan.tools[tool];
+    tool.output != Output::Capture || !tool.copy.makes_every_copy()
 }
 
 /// Mbufs that a worker takes out of the pool for captures at once, at the most.
@@ -301,5 +320,27 @@ mod tests {
             assert_eq!(copy_need(&plan_of(&tool(count)), CopiesTo::Ports), count * (4096 + 1024) + MBUFS_A_WORKER);
         }
         assert_eq!(copy_need(&plan_of(TOOLS), CopiesTo::Ports), 0);
+    }
+
+    #[test]
+    fn copies_for_captures_have_mbufs_for_full_queues_and_for_one_packet_of_any_length() {
+        let plan = |head: &str, speed: &str, queue: usize| {
+            let tools: String =
+                (0..20).map(|index| format!("tool create t{index} capture t{index}.pcapng queue {queue} strip vlan\n")).collect();
+            let names: Vec<String> = (0..20).map(|index| format!("t{index}")).collect();
+            plan_of(&format!(
+                "{head}port attach a replay:a.pcap,speed={speed}\n{tools}rule create 1 from a to {}\n",
+                names.join(",")
+            ))
+        };
+        let (worker, any_length) = (CAPTURED_A_WORKER, 20 * MOST_MBUFS as u32);
+        for (speed, queue, need) in [("max", 4096, 20 * 4096), ("original", 64, 20 * 64), ("max", 64, any_length)] {
+            assert_eq!(copy_need(&plan("", speed, queue), CopiesTo::Captures), need + worker, "{speed} {queue}");
+        }
+        assert_eq!(copy_pool(&plan("set mempool 1000\n", "max", 64), CopiesTo::Captures), any_length + worker);
+        assert_eq!(copy_pool(&plan("set mempool 1000\n", "original", 64), CopiesTo::Captures), 1000);
+        assert_eq!(copy_pool(&plan("", "max", 64), CopiesTo::Ports), 0);
+        // nothing of the port's own waits for them
+        assert_eq!(waiting_from(&plan("", "max", 4096), PortId(0)), 0);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// EAL as tests need it: no root, no huge pages, nothing left behind, several at a time.
-pub const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 288";
+pub const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 256";
 
 /// A run that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(180);
