@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::outputs::Outputs;
 use super::placement::place;
 use super::start::{Assembled, assemble, check_tables, start_recorders};
-use super::{Broker, Error, tool_counters};
+use super::{Broker, Error};
 use crate::datapath::receive::Source;
 use crate::datapath::worker::{Led, Phase};
 use crate::dpdk::Eal;
@@ -102,13 +102,7 @@ impl Bench {
                 }
             }
         }
-        let Broker { counters, writers, plan, .. } = &self.broker;
-        let copies = (0..plan.tools.len()).map(|tool| {
-            tool_counters(counters, writers.as_deref(), ToolId(tool)).fold((0, 0), |(requested, ended), tool| {
-                let dropped: u64 = tool.dropped.iter().map(|count| count.get()).sum();
-                (requested + tool.requested.get(), ended + tool.sent.get() + dropped)
-            })
-        });
+        let copies = (0..self.broker.plan.tools.len()).map(|tool| self.broker.copies_of(ToolId(tool)));
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

@@ -580,13 +580,17 @@ impl Broker {
     /// Whether the file of some capture tool has not taken yet what it was given and may be written: no run is idle before.
     pub fn is_writing(&self) -> bool {
         self.recorders.iter().any(|recorder| {
-            let (mut requested, mut ended) = (0, recorder.held());
-            for tool in tool_counters(&self.counters, self.writers.as_deref(), recorder.tool) {
-                ended += tool.sent.get() + tool.dropped.iter().map(|count| count.get()).sum::<u64>();
-                requested += tool.requested.get();
-            }
-            requested > ended && !self.watch.is_down(recorder.tool)
+            let (requested, ended) = self.copies_of(recorder.tool);
+            requested > ended + recorder.held() && !self.watch.is_down(recorder.tool)
         })
+    }
+
+    /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
+    /// waiting.
+    fn copies_of(&self, tool: ToolId) -> (u64, u64) {
+        let counters = || tool_counters(&self.counters, self.writers.as_deref(), tool);
+        let ended = counters().map(ToolCounters::ended).sum();
+        (counters().map(|counters| counters.requested.get()).sum(), ended)
     }
 
     /// Lets capture tools write what they hold for the sake of its order, since nothing more seems to come. Whether there was any.
@@ -757,14 +761,9 @@ impl Broker {
         }
         let Some(own) = &self.writers else { return };
         for recorder in &self.recorders {
-            let tool = recorder.tool.0;
-            let (mut requested, mut ended) = (0, 0);
-            for counters in tool_counters(&self.counters, Some(own), recorder.tool) {
-                requested += counters.requested.get();
-                ended += counters.sent.get() + counters.dropped.iter().map(|count| count.get()).sum::<u64>();
-            }
+            let (requested, ended) = self.copies_of(recorder.tool);
             let unwritten = requested.saturating_sub(ended);
-            own.tools[tool].drop_copies(DropReason::Congested, unwritten);
+            own.tools[recorder.tool.0].drop_copies(DropReason::Congested, unwritten);
             if unwritten > 0 && !recorder.is_stuck() && self.plan.is_waited_for(recorder.tool) {
                 self.unwritten.push((recorder.tool, unwritten));
             }

@@ -5,12 +5,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::written;
 use crate::plan::Plan;
+use crate::plan::files::Target;
 use crate::plan::plan::ToolId;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
@@ -64,8 +64,7 @@ impl Locked {
     }
 
     fn is_at_its_path(&self) -> bool {
-        let place = |file: fs::Metadata| (file.dev(), file.ino());
-        self.file.metadata().is_ok_and(|ours| fs::metadata(&self.path).is_ok_and(|there| place(there) == place(ours)))
+        self.file.metadata().is_ok_and(|ours| Target::of_open(&ours) == Target::of(&self.path))
     }
 
     /// Empties the file, to be written from its beginning. The lock is the file's from now on.

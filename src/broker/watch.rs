@@ -268,7 +268,7 @@ impl Watch {
             for worker in tool_counters(counters, writers, ToolId(index)) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
                 sent += worker.sent.get();
-                dropped += worker.dropped.iter().map(|count| count.get()).sum::<u64>();
+                dropped += worker.all_dropped();
                 requested += worker.requested.get();
                 writes += worker.writes.get();
             }

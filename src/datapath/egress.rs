@@ -23,14 +23,11 @@ use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::fault;
 use crate::plan::plan::{PortId, ToolId};
-use crate::stats::counters::{Counter, DropReason, ToolCounters, WorkerCounters};
+use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was
 /// received, or if a call of the driver costs little: their mbufs are still in the first cache.
 const FULL_ENOUGH: u64 = 4;
-
-/// Times of packets that nobody asks for.
-static UNKNOWN: Stamps = Stamps::NONE;
 
 /// A worker's way to one tool.
 pub enum Outlet {
@@ -245,7 +242,7 @@ impl Outlets {
         let mut dropped = 0;
         for (outlet, tool) in self.tools.iter_mut().zip(&counters.tools) {
             let (held, taken_over) = outlet.mend();
-            let ended = tool.sent.get() + tool.dropped.iter().map(Counter::get).sum::<u64>() + held;
+            let ended = tool.ended() + held;
             let asked = tool.requested.get() + taken_over;
             if asked >= ended {
                 dropped += asked - ended;
@@ -478,7 +475,7 @@ fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, 
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
-                let origin = Origin { port: PortId(0), stamps: &UNKNOWN };
+                let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
                 let asked = Asked { selection: all, origin, polled, tool };
                 is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }

@@ -315,7 +315,7 @@ impl Worker {
                     is_left | flushed.has_moved
                 }
                 Phase::Stopped => {
-                    self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+                    self.report_tunnels();
                     return Leaves::Stop;
                 }
             };
@@ -330,7 +330,7 @@ impl Worker {
                 turns.idle = 0;
             } else {
                 turns.idle = u32::saturating_add(turns.idle, 1);
-                self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+                self.report_tunnels();
                 self.counters.lcore.idle_turns.add(1);
                 rest(self.plan.settings.idle, turns.idle, &self.counters.lcore);
             }
@@ -520,6 +520,11 @@ impl Worker {
         is_left
     }
 
+    /// Tells the control thread what was counted where tunnels end.
+    fn report_tunnels(&mut self) {
+        self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+    }
+
     fn note_quiet(&self, is_quiet: bool) {
         let turns = if is_quiet { self.quiet_turns.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
         self.quiet_turns.store(turns, Ordering::Release);
@@ -671,7 +676,7 @@ impl Led {
 
     /// Ends the work, as the phase `Stopped` does.
     pub fn stop(mut self) -> Worker {
-        self.worker.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+        self.worker.report_tunnels();
         self.worker
     }
 }

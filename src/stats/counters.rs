@@ -162,12 +162,7 @@ impl Deref for WorkerCounters {
 
 /// What the writers of capture tools count of their tools' copies.
 ///
-/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs.
-/// ```compile_fail
-/// # fn turns(writers: &tapline::stats::counters::WriterCounters) -> u64 {
-/// writers.lcore.turns.get()
-/// # }
-/// ```
+/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
 #[repr(align(128))]
 pub struct WriterCounters {
     pub tools: Box<[ToolCounters]>,
@@ -412,6 +407,16 @@ impl WorkerCounters {
 }
 
 impl ToolCounters {
+    /// Copies that were dropped, for whatever reason.
+    pub fn all_dropped(&self) -> u64 {
+        self.dropped.iter().map(Counter::get).sum()
+    }
+
+    /// Copies that came to an end: they were sent, or dropped.
+    pub fn ended(&self) -> u64 {
+        self.sent.get() + self.all_dropped()
+    }
+
     /// worker: counts `count` copies that were dropped for `reason`.
     #[inline(always)]
     pub fn drop_copies(&self, reason: DropReason, count: u64) {

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use tapline_traffic::Noise;
 
 fn replay(target: &str, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/fuzz/crashes").join(target);
@@ -112,33 +113,18 @@ fn seconds(unless_said: u64) -> Duration {
     Duration::from_secs(std::env::var("TAPLINE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(unless_said))
 }
 
-/// Bytes that look like nothing in particular, the same for the same seed (xorshift64*, Vigna 2016).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 33) as usize % limit
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| (self.next() >> 56) as u8).collect()
-    }
+/// One of so many, at random.
+fn below(noise: &mut Noise, limit: usize) -> usize {
+    noise.below(limit as u64) as usize
 }
 
 /// A captured frame, whole or cut or with a byte changed, as an input of whole workers says that it is to be taken as it is.
 fn taken(noise: &mut Noise, captured: &[Vec<u8>]) -> Vec<u8> {
-    let mut frame = captured[noise.below(captured.len())].clone();
-    let at = noise.below(frame.len() + 1);
-    match noise.below(4) {
+    let mut frame = captured[below(noise, captured.len())].clone();
+    let at = below(noise, frame.len() + 1);
+    match below(noise, 4) {
         0 => frame.truncate(at),
-        1 => frame.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << noise.below(8)),
+        1 => frame.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << below(noise, 8)),
         _ => {}
     }
     let said = worker::frames::AS_IT_IS;
@@ -168,7 +154,7 @@ const PLACES: [&str; 12] =
 #[cfg(debug_assertions)]
 fn whole_workers_account_for_every_packet_of_bursts_in_which_a_stage_panics() {
     let panics = all_is_accounted_for(seconds(10), |noise, bytes| {
-        let place = PLACES[noise.below(PLACES.len())];
+        let place = PLACES[below(noise, PLACES.len())];
         let packet = if place.ends_with(':') { (noise.next() % 64).to_string() } else { String::new() };
         worker::broken(bytes, &format!("{place}{packet}@{}", 1 + noise.next() % 12))
     });
@@ -184,7 +170,7 @@ fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> work
     while begun.elapsed() < limit || ran == 0 {
         let len = worker::PIPELINE_BYTES + (noise.next() % 400) as usize;
         let mut bytes = noise.bytes(len);
-        if !captured.is_empty() && noise.below(3) == 0 {
+        if !captured.is_empty() && below(&mut noise, 3) == 0 {
             bytes.truncate(worker::PIPELINE_BYTES);
             bytes.extend((0..40).flat_map(|_| taken(&mut noise, &captured)));
         }
