@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use pcap::{Capture, Linktype};
 use tapline::datapath::burst::{Selection, Touched};
 use tapline::dpdk::Frame;
+use tapline::filter::Program;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::program::Insn;
 use tapline_acl::{Acl, Rule};
@@ -277,8 +278,9 @@ fn rules(kind: &str, count: usize, of_ten: &mut [f64; 2]) {
     let start = Instant::now();
     let programs: Vec<Vec<Insn>> = expressions.iter().map(|expression| compile(expression)).collect();
     let compiled = start.elapsed();
+    let verified: Vec<Program> = programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
     let start = Instant::now();
-    let (index, residual) = Index::build(&programs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let (index, residual) = Index::build(&verified.iter().collect::<Vec<_>>());
     let built = start.elapsed();
     assert!(residual.is_empty());
     let start = Instant::now();

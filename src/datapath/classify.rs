@@ -227,9 +227,8 @@ impl Plain {
             let filters = if in_mbufs { Filters::build_for_mbufs(&programs) } else { Filters::build(&programs) };
             return Self { filters: Some(filters), rows, ..Self::default() };
         }
-        let insns: Vec<_> = programs.iter().map(|(program, _)| program.insns()).collect();
-        let rows: Vec<u32> = programs.iter().map(|&(_, row)| row).collect();
-        let (index, residual) = Index::build_rows(&insns, &rows);
+        let (all, rows): (Vec<&Program>, Vec<u32>) = programs.iter().map(|(program, row)| (program, *row)).unzip();
+        let (index, residual) = Index::build_rows(&all, &rows);
         let rest: Vec<Program> = residual.iter().map(|&number| programs[number].0.clone()).collect();
         Self {
             index: Some(index),

@@ -28,6 +28,11 @@ impl NodeId {
     pub fn is_end(self) -> bool {
         self <= NodeId::ACCEPT
     }
+
+    /// Its number, below the graph's `node_count`.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// How a number is computed. All are 32-bit and unsigned.

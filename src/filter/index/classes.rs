@@ -1,8 +1,7 @@
 //! Value -> class: which tests of one field a value passes, found by a few comparisons or up to three table loads.
 
-use std::collections::HashMap;
-
 use super::field::ValueSet;
+use crate::filter::graph::Table;
 
 /// Splits the values `0..=max` where any of `sets` begins or ends. Gives the first value of each part, ascending from 0.
 pub(super) fn starts<'s>(sets: impl Iterator<Item = &'s ValueSet>, max: u32) -> Vec<u32> {
@@ -258,7 +257,7 @@ fn last_at_or_below(starts: &[u32], from: usize, value: u32) -> usize {
 /// Sets of numbers that become classes: equal sets get the same class, in order of first appearance.
 #[derive(Default)]
 struct ClassSets {
-    ids: HashMap<Box<[u64]>, u32>,
+    ids: Table<Box<[u64]>, u32>,
     sets: Vec<Box<[u64]>>,
 }
 

@@ -68,10 +68,6 @@ impl ValueSet {
         if low <= high { Self(Rc::new([(low, high)])) } else { Self::empty() }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn ranges(&self) -> &[(u32, u32)] {
         &self.0
     }
@@ -87,6 +83,24 @@ impl ValueSet {
             [(low, high)] if low == high => Some(low),
             _ => None,
         }
+    }
+
+    /// Whether all of its values are in the ranges of `other`, which are as a set's (true), or none is (false). Nothing is said of
+    /// the empty set.
+    pub fn lies_in(&self, other: &[(u32, u32)]) -> Option<bool> {
+        let (&(first, _), &(_, last)) = (self.0.first()?, self.0.last()?);
+        if first == last {
+            return Some(other.iter().any(|&(low, high)| low <= first && first <= high));
+        }
+        if let [(low, high)] = *other {
+            let at = self.0.partition_point(|&(_, high)| high < low);
+            return match self.0.get(at) {
+                Some(&(from, _)) if from <= high => (low <= first && last <= high).then_some(true),
+                _ => Some(false),
+            };
+        }
+        let common = intersection(&self.0, other);
+        if common.is_empty() { Some(false) } else { (common[..] == self.0[..]).then_some(true) }
     }
 
     /// Whether it is `0..=max`.
@@ -115,20 +129,7 @@ impl ValueSet {
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut ranges = Vec::new();
-        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
-        while let (Some(&&(a, b)), Some(&&(c, d))) = (left.peek(), right.peek()) {
-            let (low, high) = (a.max(c), b.min(d));
-            if low <= high {
-                ranges.push((low, high));
-            }
-            if b < d {
-                left.next()
-            } else {
-                right.next()
-            };
-        }
-        Self(ranges.into())
+        Self(intersection(&self.0, &other.0).into())
     }
 
     pub fn union(&self, other: &Self) -> Self {
@@ -147,6 +148,24 @@ impl ValueSet {
         }
         Self(ranges.into())
     }
+}
+
+/// The ranges of the values that are in ranges of both.
+fn intersection(one: &[(u32, u32)], other: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut ranges = Vec::new();
+    let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
+    while let (Some(&&(a, b)), Some(&&(c, d))) = (left.peek(), right.peek()) {
+        let (low, high) = (a.max(c), b.min(d));
+        if low <= high {
+            ranges.push((low, high));
+        }
+        if b < d {
+            left.next()
+        } else {
+            right.next()
+        };
+    }
+    ranges
 }
 
 #[cfg(test)]
@@ -173,6 +192,8 @@ mod tests {
             prop_assert_eq!(bits(&a.complement(31)), !x);
             prop_assert_eq!(a.len(), u64::from(x.count_ones()));
             prop_assert_eq!(a.is_full(31), x == u32::MAX);
+            let lies_in = match (x, x & y) { (0, _) => None, (_, 0) => Some(false), (_, common) => (common == x).then_some(true) };
+            prop_assert_eq!(a.lies_in(b.ranges()), lies_in);
         }
     }
 

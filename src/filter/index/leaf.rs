@@ -1,7 +1,7 @@
 //! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of
 //! fields (`pairs`) or by intersecting bit vectors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
@@ -9,6 +9,7 @@ use super::load::{Column, Group, LANES, Load, WordLoad};
 use super::pairs::PairTable;
 use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::dpdk::Frame;
+use crate::filter::graph::Table;
 
 /// Fields that the paths of one leaf test at most.
 pub(super) const MAX_FIELDS: usize = 16;
@@ -20,6 +21,10 @@ const MAX_KEYS: u64 = 16;
 const MAX_SHAPES: usize = 6;
 /// Paths that a combination must have to be worth a probe, beside bit vectors that are looked up in any case.
 const SHAPE_PATHS: usize = 64;
+/// Bits of the values by which paths with other tests are looked up at least.
+const GUARDED_BITS: u32 = 32;
+/// Such paths for the same values at most.
+const MAX_GUARDED: usize = 8;
 /// Words that a combination of fields is read as at most.
 const MAX_WORDS: usize = 8;
 
@@ -29,9 +34,9 @@ pub(super) struct LeafPath<'b> {
     pub tests: Vec<(usize, &'b ValueSet)>,
 }
 
-impl LeafPath<'_> {
+impl<'b> LeafPath<'b> {
     /// The values that it accepts of a field that it tests.
-    pub fn test(&self, field: usize) -> Option<&ValueSet> {
+    pub fn test(&self, field: usize) -> Option<&'b ValueSet> {
         self.tests.iter().find(|test| test.0 == field).map(|test| test.1)
     }
 }
@@ -50,13 +55,13 @@ impl Leaf {
     /// Gives also the table over pairs of fields for the paths that are looked up there, if `may_pair`.
     pub fn new(paths: &[LeafPath<'_>], fields: &[Field], may_pair: bool) -> (Self, Option<PairTable>) {
         let mut always: Vec<u32> = Vec::new();
-        let mut by_shape: HashMap<Vec<usize>, Vec<&LeafPath<'_>>> = HashMap::new();
+        let mut by_shape: Table<Vec<usize>, Vec<&LeafPath<'_>>> = Table::default();
         let mut ranged: Vec<&LeafPath<'_>> = Vec::new();
         for path in paths {
             if path.tests.is_empty() {
                 always.push(path.row);
-            } else if is_exact(path) {
-                by_shape.entry(path.tests.iter().map(|test| test.0).collect()).or_default().push(path);
+            } else if let Some(exact) = exact_fields(path, fields) {
+                by_shape.entry(exact).or_default().push(path);
             } else {
                 ranged.push(path);
             }
@@ -67,12 +72,12 @@ impl Leaf {
         by_shape.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
         let only_shapes = ranged.is_empty() && by_shape.len() <= 2;
         let mut shapes = Vec::new();
-        for (tested, paths) in by_shape {
-            let tested: Vec<Field> = tested.iter().map(|&field| fields[field]).collect();
-            let (words, places) = WordLoad::join(&tested);
+        for (tested, mut paths) in by_shape {
+            ranged.extend(take_crowded(&tested, &mut paths));
+            let (words, places) = WordLoad::join(&tested.iter().map(|&field| fields[field]).collect::<Vec<_>>());
             let is_worth = only_shapes || paths.len() >= SHAPE_PATHS && shapes.len() < MAX_SHAPES;
             if is_worth && words.len() <= MAX_WORDS {
-                shapes.push(Shape::new(words, &places, &paths));
+                shapes.push(Shape::new(words, &tested, &places, &paths, fields));
             } else {
                 ranged.extend(paths);
             }
@@ -129,10 +134,30 @@ impl Default for Scratch {
     }
 }
 
-/// Whether all tests of a path are for one value or a few.
-fn is_exact(path: &LeafPath<'_>) -> bool {
-    let counts = || path.tests.iter().map(|test| test.1.len());
-    counts().all(|count| count <= MAX_VALUES) && counts().product::<u64>() <= MAX_KEYS
+/// The fields that a path tests for one value or a few, if it can be looked up by them: its other tests are few, pass most values, and
+/// are seldom come to.
+fn exact_fields(path: &LeafPath<'_>, fields: &[Field]) -> Option<Vec<usize>> {
+    let (exact, others): (Vec<_>, Vec<_>) = path.tests.iter().partition(|test| test.1.len() <= MAX_VALUES);
+    let is_wide = |&&(field, set): &&(usize, &ValueSet)| set.len() > u64::from(fields[field].mask) / 2;
+    let are_wide = others.iter().all(|test| is_wide(&test));
+    let bits: u32 = exact.iter().map(|test| fields[test.0].mask.count_ones()).sum();
+    let may = if others.is_empty() { true } else { are_wide && bits >= GUARDED_BITS };
+    let keys = exact.iter().map(|test| test.1.len()).product::<u64>();
+    (may && keys <= MAX_KEYS).then(|| exact.iter().map(|test| test.0).collect())
+}
+
+/// Takes the paths with other tests than those for exact values from `paths` where many are for the same values.
+fn take_crowded<'p, 'b>(tested: &[usize], paths: &mut Vec<&'p LeafPath<'b>>) -> Vec<&'p LeafPath<'b>> {
+    let is_guarded = |path: &LeafPath<'_>| path.tests.len() > tested.len();
+    let key = |path: &LeafPath<'b>| tested.iter().map(|&field| path.test(field)).collect::<Vec<_>>();
+    let mut counts: Table<Vec<Option<&ValueSet>>, usize> = Table::default();
+    paths.iter().filter(|path| is_guarded(path)).for_each(|path| *counts.entry(key(path)).or_default() += 1);
+    if counts.values().all(|&count| count <= MAX_GUARDED) {
+        return Vec::new();
+    }
+    let (crowded, others) = paths.drain(..).partition(|path| is_guarded(path) && counts[&key(path)] > MAX_GUARDED);
+    *paths = others;
+    crowded
 }
 
 /// The paths that test the same fields for exact values: one hash table.
@@ -147,6 +172,28 @@ struct Shape {
     /// Where the rows of an entry begin; those of the next end them.
     row_starts: Vec<u32>,
     rows: Vec<u32>,
+    /// The same for rows that have more to pass; both empty where none has.
+    guard_starts: Vec<u32>,
+    guarded: Vec<Guarded>,
+}
+
+/// A row whose path has more tests than those for exact values.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Guarded {
+    row: u32,
+    /// What is read, and ranges that it must be in.
+    tests: Vec<(Field, Vec<(u32, u32)>)>,
+}
+
+impl Guarded {
+    fn passes(&self, frame: &Frame<'_>) -> bool {
+        self.tests.iter().all(|(field, ranges)| {
+            Load::new(*field).load(frame).is_some_and(|value| {
+                let at = ranges.partition_point(|&(_, high)| high < value);
+                ranges.get(at).is_some_and(|&(low, _)| low <= value)
+            })
+        })
+    }
 }
 
 /// Odd multipliers, one a word: the digits of the golden ratio's fraction, stepped by `splitmix64`'s constant.
@@ -166,13 +213,14 @@ const MULTIPLIERS: [u64; MAX_WORDS] = {
 };
 
 impl Shape {
-    /// `places` tells for each field which of `words` it stands in, and how far left.
-    fn new(words: Vec<WordLoad>, places: &[(usize, u32)], paths: &[&LeafPath<'_>]) -> Self {
-        let mut by_key: HashMap<Vec<u64>, Vec<u32>> = HashMap::new();
+    /// `places` tells for each field of `tested` which of `words` it stands in, and how far left.
+    fn new(words: Vec<WordLoad>, tested: &[usize], places: &[(usize, u32)], paths: &[&LeafPath<'_>], fields: &[Field]) -> Self {
+        let mut by_key: Table<Vec<u64>, (Vec<u32>, Vec<Guarded>)> = Table::default();
         for path in paths {
             let mut keys = vec![vec![0u64; words.len()]];
-            for ((_, set), &(word, shift)) in path.tests.iter().zip(places) {
-                let values = set.ranges().iter().flat_map(|&(low, high)| low..=high);
+            for (&field, &(word, shift)) in tested.iter().zip(places) {
+                let ranges = path.test(field).map_or(&[][..], ValueSet::ranges);
+                let values = ranges.iter().flat_map(|&(low, high)| low..=high);
                 let with = |value: u32| {
                     keys.iter().cloned().map(move |mut key| {
                         key[word] |= u64::from(value) << shift;
@@ -181,8 +229,15 @@ impl Shape {
                 };
                 keys = values.flat_map(with).collect();
             }
+            let others = path.tests.iter().filter(|test| !tested.contains(&test.0));
+            let tests: Vec<_> = others.map(|&(field, set)| (fields[field], set.ranges().to_vec())).collect();
             for key in keys {
-                by_key.entry(key).or_default().push(path.row);
+                let (rows, guarded) = by_key.entry(key).or_default();
+                if tests.is_empty() {
+                    rows.push(path.row);
+                } else {
+                    guarded.push(Guarded { row: path.row, tests: tests.clone() });
+                }
             }
         }
         let mut entries: Vec<_> = by_key.into_iter().collect();
@@ -196,8 +251,12 @@ impl Shape {
             words,
             row_starts: Vec::with_capacity(entries.len() + 1),
             rows: Vec::new(),
+            guard_starts: Vec::new(),
+            guarded: Vec::new(),
         };
-        for (number, (key, mut rows)) in (1..).zip(entries) {
+        let place = |len: usize| u32::try_from(len).expect("fewer than 2^32 rows");
+        let is_guarded = entries.iter().any(|(_, (_, guarded))| !guarded.is_empty());
+        for (number, (key, (mut rows, guarded))) in (1..).zip(entries) {
             let hash = key.iter().zip(MULTIPLIERS).fold(0, |hash, (&word, by)| mix(hash, word, by));
             let mut slot = (hash >> shape.shift) as usize;
             while shape.slots[slot].1 != 0 {
@@ -207,10 +266,18 @@ impl Shape {
             shape.keys.extend(key);
             rows.sort_unstable();
             rows.dedup();
-            shape.row_starts.push(u32::try_from(shape.rows.len()).expect("fewer than 2^32 rows"));
+            shape.row_starts.push(place(shape.rows.len()));
+            if is_guarded {
+                shape.guard_starts.push(place(shape.guarded.len()));
+                // what matches in any case has nothing more to pass
+                shape.guarded.extend(guarded.into_iter().filter(|guarded| rows.binary_search(&guarded.row).is_err()));
+            }
             shape.rows.extend(rows);
         }
-        shape.row_starts.push(u32::try_from(shape.rows.len()).expect("fewer than 2^32 rows"));
+        shape.row_starts.push(place(shape.rows.len()));
+        if is_guarded {
+            shape.guard_starts.push(place(shape.guarded.len()));
+        }
         shape
     }
 
@@ -241,6 +308,11 @@ impl Shape {
                     {
                         let rows = &self.rows[self.row_starts[entry] as usize..self.row_starts[entry + 1] as usize];
                         rows.iter().for_each(|&row| on_row(member, row));
+                        if let Some(&first) = self.guard_starts.get(entry) {
+                            let guarded = &self.guarded[first as usize..self.guard_starts[entry + 1] as usize];
+                            let passed = guarded.iter().filter(|guarded| guarded.passes(group.frame(lane)));
+                            passed.for_each(|guarded| on_row(member, guarded.row));
+                        }
                         break;
                     }
                 }

@@ -29,6 +29,11 @@ impl<'a> Group<'a> {
         self.members
     }
 
+    /// The packet of a lane.
+    pub fn frame(&self, lane: usize) -> &'a Frame<'a> {
+        &self.frames[usize::from(self.members[lane])]
+    }
+
     fn original_lens(&self) -> impl Iterator<Item = u32> {
         self.members.iter().map(|&member| self.frames[usize::from(member)].original_len())
     }

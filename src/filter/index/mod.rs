@@ -14,15 +14,14 @@ mod pairs;
 mod path;
 mod prefixes;
 
-pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
-use std::collections::HashMap;
-
 use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
 use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
 use self::load::{Load, Word};
 use self::pairs::{PairTable, Pairs};
-use super::program::Insn;
+pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
+use super::graph::Table;
+use super::verify::Program;
 use crate::datapath::burst::{MAX_BURST, Selection, Touched};
 use crate::dpdk::Frame;
 
@@ -72,10 +71,10 @@ const HEAD: usize = 60;
 const MAX_NODES: usize = 4096;
 
 impl Index {
-    /// Builds the index of `rules`; rule `i` is the program `rules[i]`, as libpcap compiled it.
+    /// Builds the index of `rules`; rule `i` is the program `rules[i]`.
     ///
     /// Also gives the rules that cannot be indexed, ascending: the index never selects for them, the caller evaluates them.
-    pub fn build(rules: &[&[Insn]]) -> (Index, Vec<usize>) {
+    pub fn build(rules: &[&Program]) -> (Index, Vec<usize>) {
         let rows: Vec<u32> = (0u32..).take(rules.len()).collect();
         Self::build_rows(rules, &rows)
     }
@@ -85,7 +84,7 @@ impl Index {
     ///
     /// # Panics
     /// If `programs` and `rows` differ in length.
-    pub fn build_rows(programs: &[&[Insn]], rows: &[u32]) -> (Index, Vec<usize>) {
+    pub fn build_rows(programs: &[&Program], rows: &[u32]) -> (Index, Vec<usize>) {
         assert_eq!(programs.len(), rows.len(), "each program selects for one rule");
         let mut residual = Vec::new();
         let mut indexed = Vec::new();
@@ -238,7 +237,7 @@ struct Builder {
     /// The leaves, and what is looked up for them beside others.
     leaves: Vec<(Leaf, Option<PairTable>)>,
     /// Nodes, the leaves counted from `LEAF`, by the paths that reach them and the fields decided there.
-    known: HashMap<(Vec<u32>, Vec<usize>), usize>,
+    known: Table<(Vec<u32>, Vec<usize>), usize>,
     /// Paths that may yet be put into leaves before branching stops.
     budget: usize,
 }
@@ -249,7 +248,7 @@ impl Builder {
         fields.sort_unstable();
         fields.dedup();
         let mut sets: Vec<ValueSet> = Vec::new();
-        let mut numbers: HashMap<&ValueSet, usize> = HashMap::new();
+        let mut numbers: Table<&ValueSet, usize> = Table::default();
         let paths = indexed
             .iter()
             .map(|&(program, ref path)| {
@@ -266,7 +265,7 @@ impl Builder {
             .collect::<Vec<_>>();
         let budget = paths.len() * 16 + 4096;
         let leaves = vec![(Leaf::default(), None)];
-        Self { fields, sets, paths, branches: Vec::new(), leaves, known: HashMap::new(), budget }
+        Self { fields, sets, paths, branches: Vec::new(), leaves, known: Table::default(), budget }
     }
 
     fn build(mut self) -> Result<Index, Unfit> {
@@ -369,7 +368,7 @@ impl Builder {
 
     fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, Unfit> {
         self.budget = self.budget.saturating_sub(paths.len());
-        let mut used: HashMap<usize, usize> = HashMap::new();
+        let mut used: Table<usize, usize> = Table::default();
         let leaf_paths: Vec<LeafPath<'_>> = paths
             .iter()
             .map(|&path| {

@@ -384,7 +384,7 @@ pub fn judge(bytes: &[u8]) {
 /// The index selects what its programs accept, and nothing for those that it leaves out.
 fn judge_by_index(filters: &[Vec<Program>], frames: &[Frame<'_>], expected: &[Vec<u64>]) {
     let rows: Vec<u32> = filters.iter().zip(0..).flat_map(|(filter, row)| filter.iter().map(move |_| row)).collect();
-    let programs: Vec<&[Insn]> = filters.iter().flatten().map(Program::insns).collect();
+    let programs: Vec<&Program> = filters.iter().flatten().collect();
     let (index, left_out) = Index::build_rows(&programs, &rows);
     let mut wanted = vec![Selection::NONE; filters.len()];
     for (number, (&row, bits)) in rows.iter().zip(expected.iter().flatten()).enumerate() {
