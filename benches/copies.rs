@@ -8,7 +8,6 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use tapline::datapath::burst::Selection;
 use tapline::datapath::copy::Stamps;
 use tapline::datapath::flows::Flows;
 use tapline::datapath::make::{CopyPools, MakeFacts, Maker, ToolMaker};
@@ -18,7 +17,8 @@ use tapline::dpdk::mbuf::copy::CopyPool;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufQueue, burst_of};
 use tapline::dpdk::mempool::Mempool;
 use tapline::dpdk::{Eal, clock};
-use tapline::headers::ethernet::MacAddress;
+use tapline::packet::burst::Selection;
+use tapline::packet::headers::ethernet::MacAddress;
 use tapline::plan::Plan;
 use tapline::plan::plan::PortId;
 use tapline::stats::counters::WorkerCounters;

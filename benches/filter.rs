@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use filter_peers::{BpfFilter, RteBpf, rte_bpf};
-use tapline::datapath::burst::{MAX_BURST, Selection};
-use tapline::dpdk::Frame;
 use tapline::filter::{Filters, Program, compile};
+use tapline::packet::burst::{MAX_BURST, Selection};
+use tapline::packet::frame::Frame;
 use traffic::Packets;
 
 /// What is compared, over the same packets.

@@ -14,11 +14,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use pcap::{Capture, Linktype};
-use tapline::datapath::burst::{Selection, Touched};
-use tapline::dpdk::Frame;
 use tapline::filter::Program;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::program::Insn;
+use tapline::packet::burst::{Selection, Touched};
+use tapline::packet::frame::Frame;
 use tapline_acl::{Acl, Rule};
 
 const BURST: usize = 32;

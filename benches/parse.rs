@@ -5,10 +5,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::hash::{HashKind, flow_hash_burst};
-use tapline::datapath::parse::{Depth, Layers, parse_burst};
-use tapline::dpdk::Frame;
+use tapline::packet::burst::{Known, MAX_BURST, Selection};
+use tapline::packet::frame::Frame;
+use tapline::packet::layers::{Depth, Layers, parse_burst};
 
 #[allow(dead_code)]
 #[path = "../testbed/classify/packets.rs"]

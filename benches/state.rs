@@ -10,15 +10,16 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use tapline::datapath::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
-use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_sketch::FlowSketch;
 use tapline::datapath::flow_table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
 use tapline::datapath::hash::{HashKind, flow_hash_burst};
-use tapline::datapath::parse::{Depth, Layers, parse_burst};
-use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
+use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
 use tapline::datapath::times::Times;
-use tapline::dpdk::Frame;
+use tapline::packet::burst::{Known, MAX_BURST, Selection};
+use tapline::packet::frame::Frame;
+use tapline::packet::layers::{Depth, Layers, parse_burst};
+use tapline::packet::mix::mix;
 use tapline::plan::plan::PortId;
 use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 

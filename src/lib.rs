@@ -20,10 +20,10 @@ pub mod dpdk;
 pub mod fault;
 /// Filter expression -> classic BPF (libpcap) -> verified program -> native code over a burst.
 pub mod filter;
-/// Packet formats, one protocol a file.
-pub mod headers;
 /// The pipeline language: sources, lexer, parser, diagnostics.
 pub mod lang;
+/// A packet's bytes: layers, headers, bursts; no DPDK.
+pub mod packet;
 /// Pipeline file -> plan: names become ids, mistakes become diagnostics.
 pub mod plan;
 /// Counters, the ledger of packets and copies, snapshots.

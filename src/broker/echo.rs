@@ -8,10 +8,11 @@
 use std::net::IpAddr;
 
 use super::next_hop::{TunnelAddress, frame, icmpv6_message, in_vlan, ipv6_packet};
-use crate::headers::checksum::Sum;
-use crate::headers::ethernet::{self, MacAddress};
-use crate::headers::ipv4::Ipv4;
-use crate::headers::{icmp, ip, ipv4, nd};
+use crate::packet::headers::checksum::Sum;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::{icmp, ip, ipv4, nd};
 
 /// As hosts send them.
 const TTL: u8 = 64;
@@ -117,7 +118,7 @@ mod tests {
 
     use super::super::next_hop::Responder;
     use super::*;
-    use crate::headers::vlan::VlanTag;
+    use crate::packet::headers::vlan::VlanTag;
 
     const FAR: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 

@@ -17,8 +17,8 @@ use crate::datapath::post::Post;
 use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;
-use crate::headers::ethernet::MacAddress;
-use crate::headers::heartbeat::{Heartbeat, Key};
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::heartbeat::{Heartbeat, Key};
 use crate::plan::plan::{PortId, ToolId};
 use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
 

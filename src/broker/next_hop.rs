@@ -9,15 +9,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::datapath::parse::{self, Stack};
-use crate::headers::arp::{self, Arp};
-use crate::headers::checksum::Sum;
-use crate::headers::ethernet::{self, Ethernet, MacAddress};
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::nd::{self, Neighbour};
-use crate::headers::vlan::{self, VlanTag};
-use crate::headers::{icmp, ip, ipv4};
+use crate::packet::headers::arp;
+use crate::packet::headers::arp::Arp;
+use crate::packet::headers::checksum::Sum;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::{Ethernet, MacAddress};
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::nd;
+use crate::packet::headers::nd::Neighbour;
+use crate::packet::headers::vlan;
+use crate::packet::headers::vlan::VlanTag;
+use crate::packet::headers::{icmp, ip, ipv4};
+use crate::packet::layers;
+use crate::packet::layers::Stack;
 
 /// An address that tunnels are sent from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,7 +180,7 @@ impl NextHop {
 
 /// The stack of a frame in the tunnel's VLAN.
 pub(super) fn in_vlan(frame: &[u8], own: Option<VlanTag>) -> Option<Stack> {
-    let stack = parse::ethernet_stack(frame, 0);
+    let stack = layers::ethernet_stack(frame, 0);
     let vlan = stack.vlan(frame).unwrap_or(0);
     // A priority tag, VLAN 0, is as good as none.
     (stack.vlans() <= 1 && vlan == own.map_or(0, |tag| tag.vlan)).then_some(stack)

@@ -17,7 +17,7 @@ use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
 use crate::datapath::times::PacketClock;
-use crate::headers::ethernet::MacAddress;
+use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;

@@ -11,8 +11,8 @@ use super::error::{Error, ErrorKind};
 use super::pcapng;
 use super::source::{Input, Part};
 use super::{Format, Interface, InterfaceId, LinkType, pcap};
-use crate::datapath::burst::MAX_BURST;
-use crate::dpdk::Frame;
+use crate::packet::burst::MAX_BURST;
+use crate::packet::frame::Frame;
 
 /// Reads a pcap or pcapng file, of either byte order, packet by packet or in bursts.
 ///

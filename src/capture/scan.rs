@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::error::{Error, ErrorKind};
 use super::reader::{Burst, ReadPart, Reader};
 use super::source::Part;
-use crate::datapath::burst::Selection;
+use crate::packet::burst::Selection;
 
 /// What is done with judged packets, in the file's order.
 pub trait Sink: Send {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::bytes::ByteOrder;
 use super::reader::{Burst, FileHeader};
 use super::{Interface, InterfaceId, LinkType, MAX_CAPTURED_LEN, pcap, pcapng};
-use crate::datapath::burst::Selection;
+use crate::packet::burst::Selection;
 
 /// Bytes of one write. Writes end at multiples of it, so that a file's pages are filled whole.
 const BUFFER_LEN: usize = 256 * 1024;

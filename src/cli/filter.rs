@@ -19,12 +19,12 @@ use super::output::{tell, tell_line};
 use crate::broker::outputs::Locked;
 use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
-use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
 use crate::datapath::flows::Flows;
-use crate::dpdk::Frame;
 use crate::filter::compile_for;
-use crate::headers::layer::LayerSet;
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::headers::layer::LayerSet;
 use crate::plan::files::Target;
 
 /// Select packets of a capture file with a pcap-filter expression

@@ -4,7 +4,7 @@
 //! Copies have a class from the rule that first chose the tool; each class may fill the queue up to a limit of its own, so that
 //! under congestion low goes first and high last. Copies that were taken keep their order, whatever their class.
 
-use super::burst::Selection;
+use crate::packet::burst::Selection;
 
 /// How much a copy matters. The names are those of the pipeline language and the statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

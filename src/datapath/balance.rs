@@ -84,7 +84,7 @@ impl BucketTable {
     fn new(slots: Arc<[Slot]>, seed: u64) -> BucketTable {
         debug_assert!(slots.len().is_power_of_two() && slots.len() > 1);
         let shift = 64 - slots.len().trailing_zeros();
-        BucketTable { slots, multiplier: crate::datapath::sample::mix(seed, 0) | 1, shift }
+        BucketTable { slots, multiplier: crate::packet::mix::mix(seed, 0) | 1, shift }
     }
 
     /// The bucket of a flow, 0..`bucket_count()`.
@@ -504,7 +504,7 @@ mod tests {
 
     /// SplitMix64's output function over a counter: 100 000 flows.
     fn flow_hashes(seed: u64) -> impl Iterator<Item = u64> {
-        (1..=100_000u64).map(move |flow| crate::datapath::sample::mix(flow, seed))
+        (1..=100_000u64).map(move |flow| crate::packet::mix::mix(flow, seed))
     }
 
     fn spec_strategy() -> impl Strategy<Value = GroupSpec> {

@@ -6,17 +6,17 @@
 
 use std::sync::Arc;
 
-use super::burst::{Known, MAX_BURST, Selection, Touched};
 use super::endpoint::OuterId;
 use super::flows::Flows;
-use super::parse::Depth;
 use crate::dpdk::mbuf::MbufFrames;
-use crate::dpdk::{Frame, SplitFrame};
 use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};
 use crate::filter::through::{inside, inside_burst};
 use crate::filter::{Engine, Filters, Program, SplitFilters};
-use crate::headers::layer::LayerSet;
+use crate::packet::burst::{Known, MAX_BURST, Selection, Touched};
+use crate::packet::frame::{Frame, SplitFrame};
+use crate::packet::headers::layer::LayerSet;
+use crate::packet::layers::Depth;
 
 /// What one rule matches: all of it must hold.
 #[derive(Clone, Default)]

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock_fit::ClockModel;
 use super::copy::{ClockQuality, Stamps};
-use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{MbufBurst, RxStamp};
+use crate::packet::burst::MAX_BURST;
 
 /// A counter's line to real time, and what is known of real time.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
@@ -115,7 +115,7 @@ impl RxClock {
                 (stamps.quality, stamps.degraded) = (line.quality, false);
                 stamps.ns[..count].fill(now_ns);
             } else {
-                super::burst::Selection(unstamped).indices().for_each(|index| stamps.ns[index] = now_ns);
+                crate::packet::burst::Selection(unstamped).indices().for_each(|index| stamps.ns[index] = now_ns);
             }
         }
     }

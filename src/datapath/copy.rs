@@ -1,6 +1,6 @@
 //! What is known of one copy when it is edited, stamped and encapsulated.
 
-use super::burst::MAX_BURST;
+use crate::packet::burst::MAX_BURST;
 
 /// How well the clock behind a timestamp is disciplined.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -8,12 +8,13 @@
 //! Linux, `tpacket_rcv` in net/packet/af_packet.c: a slot has 66 bytes before the frame (version 2, Ethernet). DPDK,
 //! drivers/net/af_packet: `framesz` is the slot, 2048 unless it is said, and a VLAN tag is put back afterwards.
 
-use super::burst::MAX_BURST;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::dpdk::port::argument;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::{ethernet, vlan};
+use crate::packet::burst::MAX_BURST;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::{ethernet, vlan};
 
 const SLOT: u32 = 2048;
 const BEFORE_FRAME: u32 = 66;

@@ -9,10 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{KeyedHash, Secret};
-use crate::dpdk::Frame;
-use crate::dpdk::carryless::Carryless;
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::simd::clmul::Carryless;
 use crate::stats::counters::Counter;
 
 /// Fields that may differ between copies of one packet: `ignore ttl,tos,vlan,mac,tcp-seq`.
@@ -656,7 +656,7 @@ mod tests {
         for hash in hashes {
             for len in [60, 64, 65, 127, 590, 1500, 9000] {
                 let mut frame = tcp_packet();
-                frame.extend((0u64..).map(|at| crate::datapath::sample::mix(at, 9) as u8).take(len - frame.len()));
+                frame.extend((0u64..).map(|at| crate::packet::mix::mix(at, 9) as u8).take(len - frame.len()));
                 let digest = |frame: &[u8], ignore| hash.digest(&Frame::whole(frame), &ignore, 1 << 40);
                 let routed = with(frame.clone(), &[(22, 63), (24, 0x15), (25, 0x94)]);
                 let mut changed = frame.clone();

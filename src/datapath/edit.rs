@@ -20,12 +20,15 @@
 use thiserror::Error;
 
 use super::copy::CopyFacts;
-use super::parse::{self, Depth, Layers};
-use crate::dpdk::Frame;
-use crate::headers::ethernet::{self, MacAddress};
-use crate::headers::layer::LayerSet;
-use crate::headers::vlan::{self, VlanTag};
-use crate::headers::{arp, ip, ipv4, tcp, u16_at};
+use crate::packet::frame::Frame;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::layer::LayerSet;
+use crate::packet::headers::vlan;
+use crate::packet::headers::vlan::VlanTag;
+use crate::packet::headers::{arp, ip, ipv4, tcp, u16_at};
+use crate::packet::layers;
+use crate::packet::layers::{Depth, Layers};
 
 pub mod anonymize;
 mod strip;
@@ -258,10 +261,10 @@ impl<'a> Draft<'a> {
     fn layers_into(&self, depth: Depth, layers: &mut Layers) -> Result<(), NeedsWhole> {
         let front = self.front();
         if self.rest == 0 {
-            parse::parse_into(&Frame::whole(front), depth, layers);
+            layers::parse_into(&Frame::whole(front), depth, layers);
             return Ok(());
         }
-        parse::parse_into(&Frame::whole(front), Depth::Full, layers);
+        layers::parse_into(&Frame::whole(front), Depth::Full, layers);
         // A TCP header has up to 60 bytes; what else is looked for behind the last layer is shorter.
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
@@ -277,7 +280,7 @@ impl<'a> Draft<'a> {
 
 /// Whether the UDP header at `at` names a tunnel that parse knows, or is not there.
 fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
-    use crate::headers::udp::*;
+    use crate::packet::headers::udp::*;
     match u16_at(bytes, at + 2) {
         Some(port) => matches!(port, PORT_VXLAN | PORT_VXLAN_LEGACY | PORT_VXLAN_GPE | PORT_GENEVE | PORT_GTP_U),
         None => true,
@@ -564,7 +567,7 @@ fn push_tag(tag: Tag, facts: &CopyFacts, draft: &mut Draft<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::packets;
+    use crate::packet::headers::packets;
 
     #[test]
     fn masks_of_payloads_begin_where_the_layers_say_by_the_short_way_too() {
@@ -576,7 +579,7 @@ mod tests {
             for packet in packets::mix(64, 4, 7).into_iter().chain(packets::mix(64, 4, 8)) {
                 for len in [packet.len(), packet.len().min(60), packet.len().min(53)] {
                     let packet = &packet[..len];
-                    let begin = anchor(after, packet, &parse::parse(&Frame::whole(packet), Depth::Full)) + 1;
+                    let begin = anchor(after, packet, &layers::parse(&Frame::whole(packet), Depth::Full)) + 1;
                     let mut expected = packet.to_vec();
                     expected[begin.min(len)..(begin + 9).min(len)].fill(0xa5);
                     let mut buffer = [&[0; DRAFT_HEADROOM][..], packet].concat();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::admission::{Class, Fill, Limits};
 use super::backlog::Backlog;
-use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
 use super::fit::{Fit, Unfit};
 use super::live::Live;
@@ -22,6 +21,7 @@ use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::fault;
+use crate::packet::burst::{MAX_BURST, Selection};
 use crate::plan::plan::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 

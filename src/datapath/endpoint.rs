@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
-use super::burst::{Column, MAX_BURST, Selection};
 use super::copy::Stamps;
 use super::terminate::{Inner, Refusal, SequenceCounts, SequenceTracker, SessionKey, Terminator, TunnelKind};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, Place};
 use crate::fault;
+use crate::packet::burst::{Column, MAX_BURST, Selection};
 
 /// Sessions of one port that a worker follows by their sequence numbers.
 const MOST_SESSIONS: usize = 256;

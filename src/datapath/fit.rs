@@ -12,12 +12,12 @@
 //! Linux, `packet_snd` in net/packet/af_packet.c. DPDK 22.11, `eth_pcap_tx`, `eth_af_packet_tx`, `pmd_tx_burst` (tap),
 //! `af_xdp_tx_zc`, `eth_memif_tx`.
 
-use super::burst::Selection;
 use super::cut::slot;
 use crate::dpdk::mbuf::Shared;
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::argument;
-use crate::headers::{ethernet, vlan};
+use crate::packet::burst::Selection;
+use crate::packet::headers::{ethernet, vlan};
 
 /// The lengths of frames, in bytes from the Ethernet header on, that a port takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

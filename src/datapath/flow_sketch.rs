@@ -124,7 +124,7 @@ fn estimate(bits: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::datapath::balance::{Group, GroupSpec};
-    use crate::datapath::sample::mix;
+    use crate::packet::mix::mix;
     use std::collections::HashSet;
 
     #[test]

@@ -34,7 +34,7 @@ impl Secret {
     pub fn word(&self, index: u64) -> u64 {
         match &self.0 {
             SecretSource::System(state) => state.hash_one(index),
-            SecretSource::Seed(seed) => crate::datapath::sample::mix(index, *seed),
+            SecretSource::Seed(seed) => crate::packet::mix::mix(index, *seed),
         }
     }
 }

@@ -3,12 +3,12 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::burst::{Column, Known, MAX_BURST, Selection};
 use super::copy::Direction;
 use super::endpoint::OuterId;
 use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
-use super::parse::{Depth, Layers, parse_into};
-use crate::dpdk::Frame;
+use crate::packet::burst::{Column, Known, MAX_BURST, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::layers::{Depth, Layers, parse_into};
 
 /// One way to hash flows that a plan uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +171,7 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::packets;
+    use crate::packet::headers::packets;
 
     #[test]
     fn packets_that_the_nic_hashed_are_not_hashed_again_and_the_others_are() {

@@ -4,16 +4,16 @@
 //! alone, the same on every machine and in every version, so that two brokers with one seed choose the same flows.
 //! `docs/flow-hash.md` says what is hashed for each kind.
 
-use crate::datapath::burst::{Known, MAX_BURST, Selection};
-use crate::datapath::parse::{Depth, Layers, Stack, innermost_unfragmented};
-use crate::dpdk::Frame;
 use crate::dpdk::port::RSS_KEY_WORD;
-use crate::headers::arp::Arp;
-use crate::headers::chunk;
-use crate::headers::ethernet;
-use crate::headers::ip;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::Ipv6;
+use crate::packet::burst::{Known, MAX_BURST, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::headers::arp::Arp;
+use crate::packet::headers::chunk;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ip;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::layers::{Depth, Layers, Stack, innermost_unfragmented};
 
 /// What of a packet is hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -360,8 +360,9 @@ fn macs(bytes: &[u8], stack: Stack, seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::parse::parse;
-    use crate::headers::packets::{self, MAC_A, MAC_B, Random};
+    use crate::packet::headers::packets;
+    use crate::packet::headers::packets::{MAC_A, MAC_B, Random};
+    use crate::packet::layers::parse;
 
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0xc0a8_0102;

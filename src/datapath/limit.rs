@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::datapath::burst::Selection;
+use crate::packet::burst::Selection;
 
 /// `limit 10000 packets`: what all workers of a rule may still take, together.
 ///

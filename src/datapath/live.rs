@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::balance::BucketTable;
 use super::fit::Fit;
-use crate::headers::ethernet::MacAddress;
+use crate::packet::headers::ethernet::MacAddress;
 
 /// One state of all that changes, indexed by the plan's ids.
 #[derive(Clone)]

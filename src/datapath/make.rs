@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::burst::{MAX_BURST, Selection};
 use super::copy::{CopyFacts, Stamps};
 use super::edit::{Draft, EditPlan, EditState, Reach};
 use super::endpoint::OuterId;
@@ -28,11 +27,13 @@ use super::live::Live;
 use super::route::Copies;
 use super::timestamp::{self, MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
-use crate::dpdk::Frame;
 use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order};
 use crate::dpdk::mbuf::{MbufBurst, prefetch};
 use crate::fault;
-use crate::headers::ethernet::{self, MacAddress};
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::plan::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 

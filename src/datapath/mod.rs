@@ -3,7 +3,6 @@
 pub mod admission;
 pub mod backlog;
 pub mod balance;
-pub mod burst;
 pub mod classify;
 pub mod clock;
 pub mod clock_fit;
@@ -24,7 +23,6 @@ pub mod live;
 pub mod make;
 pub mod order;
 pub mod panics;
-pub mod parse;
 pub mod post;
 pub mod receive;
 pub mod record;

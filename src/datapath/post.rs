@@ -8,13 +8,13 @@ use std::net::IpAddr;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::burst::Selection;
-use super::parse;
-use crate::dpdk::Frame;
-use crate::headers::heartbeat::{Heartbeat, Key};
-use crate::headers::ip;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::Ipv6;
+use crate::packet::burst::Selection;
+use crate::packet::frame::Frame;
+use crate::packet::headers::heartbeat::{Heartbeat, Key};
+use crate::packet::headers::ip;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::layers;
 use crate::stats::counters::PortCounters;
 
 /// The longest frame that is handed on: a ping of a full Ethernet frame with a tag.
@@ -87,7 +87,7 @@ impl Post {
         if bytes.len() > MOST_BYTES {
             return false;
         }
-        let stack = parse::ethernet_stack(bytes, 0);
+        let stack = layers::ethernet_stack(bytes, 0);
         if stack.is_arp() {
             return true;
         }
@@ -120,7 +120,7 @@ impl Returns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::ethernet::MacAddress;
+    use crate::packet::headers::ethernet::MacAddress;
 
     /// Ethernet, type, then what follows.
     fn frame(ethertype: u16, body: &[u8]) -> Vec<u8> {

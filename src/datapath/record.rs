@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
-use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
 use crate::dpdk::mbuf::{MbufQueue, Shared};
 use crate::fault;
+use crate::packet::burst::{MAX_BURST, Selection};
 use crate::plan::plan::PortId;
 
 /// Where a burst's packets came from.

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::burst::MAX_BURST;
 use super::copy::{ClockQuality, Stamps};
 use crate::capture::{LinkType, Reader, Record};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::Moved;
+use crate::packet::burst::MAX_BURST;
 use crate::plan::plan::{ReplayPlan, ReplaySpeed};
 use crate::stats::counters::Counter;
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::admission::Class;
 use super::balance::{BucketStamp, BucketUse, Slot};
-use super::burst::{MAX_BURST, Selection};
 use super::classify::Matches;
 use super::dedup::Dedup;
 use super::flows::Flows;
@@ -14,8 +13,9 @@ use super::limit::Limit;
 use super::live::Live;
 use super::sample::{SampleInputs, Sampler};
 use super::times::Times;
-use crate::dpdk::Frame;
 use crate::fault;
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
 use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 

@@ -11,9 +11,10 @@
 
 use std::num::NonZeroU32;
 
-use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
 use crate::datapath::times::{Times, age};
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::mix::{SplitMix64, mix};
 use crate::stats::counters::SamplerCounters;
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
@@ -445,20 +446,6 @@ impl Every {
     }
 }
 
-/// Spreads a flow hash under a seed: the high and low halves of a 128-bit product, folded.
-///
-/// Part of what brokers with one seed agree on, so it never changes. It also makes the sampled flows independent of the bits by
-/// which groups and receive queues choose: without it a sampled stream would reach only some of a group's tools.
-#[inline(always)]
-pub fn mix(hash: u64, seed: u64) -> u64 {
-    // Odd constants: the golden ratio, and those of wyhash (public domain), each with 32 bits set.
-    let left = hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xa076_1d64_78bd_642f;
-    let product = u128::from(left) * u128::from(0xe703_7ed1_a0b4_28db_u64);
-    let folded = (product >> 64) as u64 ^ product as u64;
-    let product = u128::from(folded ^ 0x8ebc_6af0_9c88_c6e3) * u128::from(0x5899_65cc_7537_4cc3_u64);
-    (product >> 64) as u64 ^ product as u64
-}
-
 /// The bit of the `ordinal`-th selected packet (from 0; there must be that many).
 #[inline]
 fn nth_packet(selection: Selection, ordinal: u32) -> u64 {
@@ -482,22 +469,6 @@ fn nth_set_bit(bits: u64, ordinal: u32) -> u64 {
         width /= 2;
     }
     1 << below
-}
-
-/// Steele, Lea and Flood's generator: 64 bits of state, passes BigCrush.
-/// # Source
-/// "Fast splittable pseudorandom number generators", OOPSLA 2014.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    #[inline(always)]
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::burst::{MAX_BURST, Selection};
 use super::copy::{ClockQuality, Stamps};
 use super::flows::{Flows, HashId, HashSpec};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
 use crate::dpdk::ring::SoleSender;
 use crate::fault;
+use crate::packet::burst::{MAX_BURST, Selection};
 
 /// Packets that a ring between receive and work holds.
 pub const RING_PACKETS: u32 = 1023;

@@ -9,13 +9,17 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use super::parse::{self, Carried, Shell, ShellKind, Stack};
-use crate::headers::erspan::{self, Erspan, Erspan3};
-use crate::headers::gre::Gre;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::udp::{self, Udp};
-use crate::headers::{ethernet, ip, u16_at, u32_at, vlan};
+use crate::packet::headers::erspan;
+use crate::packet::headers::erspan::{Erspan, Erspan3};
+use crate::packet::headers::gre::Gre;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::udp;
+use crate::packet::headers::udp::Udp;
+use crate::packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
+use crate::packet::layers;
+use crate::packet::layers::{Carried, Shell, ShellKind, Stack};
 
 /// What a port terminates.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -188,7 +192,7 @@ impl Terminator {
     /// # Errors
     /// Why the frame is none of this tunnel's.
     pub fn recognise(&self, bytes: &[u8]) -> Result<Inner, Refusal> {
-        let stack = parse::ethernet_stack(bytes, 0);
+        let stack = layers::ethernet_stack(bytes, 0);
         if self.kind == TunnelKind::Rspan {
             return self.rspan(bytes);
         }
@@ -235,7 +239,7 @@ impl Terminator {
     }
 
     fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
-        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else { return parse::tunnel(bytes, stack) };
+        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else { return layers::tunnel(bytes, stack) };
         let standard = match self.kind {
             TunnelKind::Vxlan => udp::PORT_VXLAN,
             TunnelKind::Geneve => udp::PORT_GENEVE,
@@ -243,7 +247,7 @@ impl Terminator {
             TunnelKind::Gre | TunnelKind::Erspan | TunnelKind::Rspan => return None,
         };
         let l4 = stack.l4()?;
-        (Udp::at(bytes, l4)?.destination_port() == port).then(|| parse::udp_tunnel_of(standard, bytes, l4))?
+        (Udp::at(bytes, l4)?.destination_port() == port).then(|| layers::udp_tunnel_of(standard, bytes, l4))?
     }
 
     fn check_identifier(&self, identifier: Option<u32>) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@
 //! such: then a capture gives the same result however fast it is read. Where it has none, one reading of the clock stands for all
 //! packets of a burst. Packets need not come in the order of their times, and a time may be any number.
 
-use super::burst::{MAX_BURST, Selection};
+use crate::packet::burst::{MAX_BURST, Selection};
 
 /// The times of a burst's packets, in ns since the Unix epoch: one for each packet, or one for all.
 #[derive(Clone, Copy, Debug)]

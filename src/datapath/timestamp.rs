@@ -6,13 +6,14 @@
 //! The layouts as Wireshark's dissectors read them: ixiatrailer, metamako, vssmonitoring, avsp, gmtrailer.
 
 use super::copy::{ClockQuality, CopyFacts};
-use super::parse;
 use super::transport::Written;
-use crate::headers::checksum::Sum;
-use crate::headers::ethernet;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::{arp, u16_at};
+use crate::packet::headers::checksum::Sum;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::{arp, u16_at};
+use crate::packet::layers;
 
 /// The most bytes that `TimestampFormat::write_trailer` writes.
 pub const MAX_TRAILER_LEN: usize = 24;
@@ -215,7 +216,7 @@ fn gigamon(facts: &CopyFacts, frame_len: usize, out: &mut [u8]) {
 
 /// Bytes of a frame without the padding behind what its network header counts. `front` holds that header.
 fn unpadded_len(front: &[u8], frame_len: usize) -> usize {
-    let stack = parse::ethernet_stack(front, 0);
+    let stack = layers::ethernet_stack(front, 0);
     let l3 = stack.l3();
     let network_len = if stack.is_ipv4() {
         Ipv4::at(front, l3).map(|header| usize::from(header.total_len()))

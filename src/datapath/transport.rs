@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use thiserror::Error;
 
 use super::copy::{CopyFacts, Direction};
-use crate::headers::checksum::Sum;
-use crate::headers::ethernet::{self, MacAddress};
-use crate::headers::vlan::{self, VlanTag};
-use crate::headers::{erspan, geneve, gre, ip, ipv4, ipv6, udp, vxlan};
+use crate::packet::headers::checksum::Sum;
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::vlan;
+use crate::packet::headers::vlan::VlanTag;
+use crate::packet::headers::{erspan, geneve, gre, ip, ipv4, ipv6, udp, vxlan};
 
 /// The most bytes that `Transport::write` puts in front of a copy: Ethernet, tag, IPv6, GRE with sequence number, ERSPAN III with
 /// subheader.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::balance::BucketUse;
-use super::burst::{MAX_BURST, Selection};
 use super::classify::{Matches, classify, classify_mbufs};
 use super::clock::ClockView;
 use super::copy::Stamps;
@@ -26,6 +25,7 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::fault;
+use crate::packet::burst::{MAX_BURST, Selection};
 use crate::plan::plan::{Idle, Plan, ToolId};
 use crate::stats::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 

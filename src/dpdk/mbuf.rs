@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
-use super::frame::Frame;
 use super::mempool::Mempool;
 use super::queue::{Moved, TxQueue};
-use crate::datapath::burst::{MAX_BURST, Selection};
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
 
 pub mod copy;
 

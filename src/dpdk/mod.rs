@@ -1,12 +1,9 @@
 //! The fence: safe owners of DPDK things, one file each. Raw pointers, raw integers and C results stop here.
 #![allow(unsafe_code)]
 
-/// Not DPDK's: instructions that are chosen at run time.
-pub mod carryless;
 pub mod clock;
 pub mod eal;
 pub mod error;
-pub mod frame;
 pub mod lcore;
 pub mod limits;
 pub mod mbuf;
@@ -15,11 +12,10 @@ mod missed;
 pub mod port;
 pub mod queue;
 pub mod ring;
-pub mod wide_sum;
 
+pub use crate::packet::frame::{Frame, SplitFrame};
 pub use eal::Eal;
 pub use error::Error;
-pub use frame::{Frame, SplitFrame};
 
 /// An ethdev, as DPDK numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

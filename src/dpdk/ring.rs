@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::error::{Error, check, or_fault};
 use super::mbuf::{MbufBurst, MbufQueue, free_all, prefetch_mbuf};
 use super::{Eal, SocketId, raw_socket};
-use crate::datapath::burst::MAX_BURST;
+use crate::packet::burst::MAX_BURST;
 
 struct Ring {
     raw: *mut dpdk_sys::rte_ring,

@@ -7,9 +7,9 @@ use super::lower::Layout;
 use super::merge::Merged;
 use super::native::{NativeCode, NoNativeCode};
 use super::verify::Program;
-use crate::datapath::burst::Selection;
 use crate::dpdk::mbuf::MbufFrames;
-use crate::dpdk::{Frame, SplitFrame};
+use crate::packet::burst::Selection;
+use crate::packet::frame::{Frame, SplitFrame};
 
 /// What decides the programs of a set.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@
 
 use super::program::{Op, Operand, SCRATCH_WORDS, Width};
 use super::verify::Program;
-use crate::dpdk::{Frame, SplitFrame};
+use crate::packet::frame::{Frame, SplitFrame};
 
 impl Program {
     /// Runs the program on the captured `bytes` of a packet that had `original_len` bytes on the wire.

@@ -22,7 +22,7 @@ use super::merge::{Edge, Known, Merged, State};
 use super::program::{AluOperator, Test, Width};
 use super::side_by_side::{Conjunction, Equalities, Window};
 use crate::dpdk::mbuf::MbufFrames;
-use crate::dpdk::{Frame, SplitFrame};
+use crate::packet::frame::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

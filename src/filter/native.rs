@@ -16,9 +16,9 @@ use cranelift_module::{Module, default_libcall_names};
 use super::graph::Graph;
 use super::lower::{self, Layout};
 use super::merge::Merged;
-use crate::datapath::burst::{MAX_BURST, Selection};
 use crate::dpdk::mbuf::MbufFrames;
-use crate::dpdk::{Frame, SplitFrame};
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::{Frame, SplitFrame};
 
 /// The shape of every generated function: packets from `frames` up to `end`, and a word for each program of the set.
 type Lowered<F> = unsafe extern "C" fn(frames: *const F, end: *const F, selections: *mut u64) -> u64;

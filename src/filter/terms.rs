@@ -2,10 +2,10 @@
 //!
 //! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
 
-use crate::datapath::burst::{Known, Selection};
-use crate::datapath::parse::{Depth, Layers};
-use crate::dpdk::Frame;
-use crate::headers::{ethernet, u16_at, vlan};
+use crate::packet::burst::{Known, Selection};
+use crate::packet::frame::Frame;
+use crate::packet::headers::{ethernet, u16_at, vlan};
+use crate::packet::layers::{Depth, Layers};
 
 /// Numbers from several ranges, their ends included.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -191,9 +191,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::datapath::burst::Column;
-    use crate::datapath::parse::parse;
-    use crate::headers::packets::{self, MAC_A, MAC_B};
+    use crate::packet::burst::Column;
+    use crate::packet::headers::packets;
+    use crate::packet::headers::packets::{MAC_A, MAC_B};
+    use crate::packet::layers::parse;
 
     fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
         packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, protocol, 0, payload))

@@ -2,12 +2,12 @@
 //!
 //! Stands between parse and the filters of rules that say `through`. `docs/through.md` says which frame is looked at.
 
-use crate::datapath::burst::{Known, Selection};
-use crate::datapath::parse::{Carried, Layers, Shell, ShellKind};
-use crate::dpdk::{Frame, SplitFrame};
 use crate::fault;
-use crate::headers::layer::{Layer, LayerSet};
-use crate::headers::{chunk, ethernet, u16_at, vlan};
+use crate::packet::burst::{Known, Selection};
+use crate::packet::frame::{Frame, SplitFrame};
+use crate::packet::headers::layer::{Layer, LayerSet};
+use crate::packet::headers::{chunk, ethernet, u16_at, vlan};
+use crate::packet::layers::{Carried, Layers, Shell, ShellKind};
 
 /// Whether `shell` is a layer to look through.
 #[inline]
@@ -121,9 +121,10 @@ pub fn inside_burst<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::burst::MAX_BURST;
-    use crate::datapath::parse::{Depth, parse};
-    use crate::headers::packets::{self, MAC_A, MAC_B, mix};
+    use crate::packet::burst::MAX_BURST;
+    use crate::packet::headers::packets;
+    use crate::packet::headers::packets::{MAC_A, MAC_B, mix};
+    use crate::packet::layers::{Depth, parse};
 
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0xc];
 

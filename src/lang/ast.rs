@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use super::source::Spanned;
-use crate::headers::layer::LayerSet;
+use crate::packet::headers::layer::LayerSet;
 
 /// A name as the user wrote it, not looked up yet.
 pub type Name = Spanned<String>;

@@ -15,10 +15,10 @@ use crate::dpdk::clock;
 use crate::filter::terms::{Term, VlanSet};
 use crate::filter::verify::Program;
 use crate::filter::{Analysis, analyse};
-use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
 use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind, Setting};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::packet::headers::layer::LayerSet;
 
 /// Adds the warnings of a plan that has no errors.
 pub(super) fn warn(

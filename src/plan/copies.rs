@@ -13,17 +13,19 @@ use crate::datapath::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
 use crate::datapath::flows::HashSpec;
 use crate::datapath::hash::HashKind;
-use crate::datapath::parse::Depth;
 use crate::datapath::timestamp::TimestampFormat;
 use crate::datapath::transport::{
     Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
 };
-use crate::headers::ethernet::{self, MacAddress};
-use crate::headers::vlan::{self, VlanTag};
 use crate::lang::ast::{self, Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::file::read_regular;
 use crate::lang::source::{Span, Spanned};
+use crate::packet::headers::ethernet;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::vlan;
+use crate::packet::headers::vlan::VlanTag;
+use crate::packet::layers::Depth;
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;

@@ -18,7 +18,6 @@ use crate::datapath::edit::EditPlan;
 use crate::datapath::edit::anonymize::Key;
 use crate::datapath::flow_table::Timeouts;
 use crate::datapath::flows::{HashId, HashSpec};
-use crate::datapath::parse::Depth;
 use crate::datapath::sample::SampleSpec;
 use crate::datapath::shape::Shape;
 use crate::datapath::terminate::Terminator;
@@ -26,9 +25,10 @@ use crate::datapath::timestamp::TimestampFormat;
 use crate::datapath::transport::{PathRoom, Transport};
 use crate::dpdk::port::argument;
 use crate::filter::Engine;
-use crate::headers::ethernet::MacAddress;
-use crate::headers::vlan::VlanTag;
 use crate::lang::ast::Show;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::vlan::VlanTag;
+use crate::packet::layers::Depth;
 
 /// A port of the plan, by its place in [`Plan::ports`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

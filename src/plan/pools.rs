@@ -7,11 +7,11 @@
 use super::Plan;
 use super::devargs::{copies_packets, device};
 use super::plan::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
-use crate::datapath::burst::MAX_BURST;
 use crate::datapath::make::MOST_MBUFS;
 use crate::datapath::spread;
 use crate::dpdk::mempool;
-use crate::headers::{ethernet, vlan};
+use crate::packet::burst::MAX_BURST;
+use crate::packet::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;

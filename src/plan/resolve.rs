@@ -29,7 +29,6 @@ use crate::datapath::edit::EditPlan;
 use crate::datapath::edit::anonymize::Key;
 use crate::datapath::flows::{HashId, HashSpec};
 use crate::datapath::hash::HashKind;
-use crate::datapath::parse::Depth;
 use crate::datapath::replay;
 use crate::datapath::sample::{Budget, FirstLimit, SampleSpec};
 use crate::datapath::shape::Shape;
@@ -42,7 +41,6 @@ use crate::filter::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use crate::filter::verify::Program;
-use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
 use crate::lang::ast::{
     self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
@@ -51,6 +49,8 @@ use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 use crate::lang::file::read_regular;
 use crate::lang::source::{Sources, Span, Spanned};
 use crate::lang::suggest::nearest;
+use crate::packet::headers::layer::LayerSet;
+use crate::packet::layers::Depth;
 
 /// A plan without its compiled inputs, and what they are compiled from.
 pub(super) struct Resolved {

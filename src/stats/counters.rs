@@ -317,7 +317,7 @@ pub struct LcoreCounters {
     pub timed_packets: Counter,
 }
 
-/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](crate::datapath::burst::MAX_BURST).
+/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](crate::packet::burst::MAX_BURST).
 pub const BURST_SIZES: usize = 7;
 
 /// What a worker is doing. The watchdog and the profile tell these apart.

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use tapline::datapath::hash::{HashKind, flow_hash};
-use tapline::datapath::parse::{Depth, Layers, Stack, parse};
-use tapline::dpdk::Frame;
 use tapline::filter::through::{Inside, inside};
 use tapline::filter::{Program, compile};
-use tapline::headers::layer::{Layer, LayerSet};
+use tapline::packet::frame::Frame;
+use tapline::packet::headers::layer::{Layer, LayerSet};
+use tapline::packet::layers::{Depth, Layers, Stack, parse};
 
 #[allow(dead_code)]
 mod captures;

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use tapline::datapath::parse::{Carried, Depth, Layers, ShellKind, Stack, parse};
-use tapline::dpdk::Frame;
-use tapline::headers::ipv4::Ipv4;
-use tapline::headers::ipv6::Ipv6;
-use tapline::headers::{ip, u16_at};
+use tapline::packet::frame::Frame;
+use tapline::packet::headers::ipv4::Ipv4;
+use tapline::packet::headers::ipv6::Ipv6;
+use tapline::packet::headers::{ip, u16_at};
+use tapline::packet::layers::{Carried, Depth, Layers, ShellKind, Stack, parse};
 
 #[allow(dead_code)]
 mod captures;

@@ -11,13 +11,14 @@ use tapline::datapath::edit::anonymize::Key;
 use tapline::datapath::edit::{
     Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
 };
-use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
-use tapline::dpdk::Frame;
-use tapline::headers::checksum::Sum;
-use tapline::headers::ethernet::MacAddress;
-use tapline::headers::layer::{Layer, LayerSet};
-use tapline::headers::vlan::VlanTag;
+use tapline::packet::frame::Frame;
+use tapline::packet::headers::checksum::Sum;
+use tapline::packet::headers::ethernet::MacAddress;
+use tapline::packet::headers::layer::{Layer, LayerSet};
+use tapline::packet::headers::vlan::VlanTag;
+use tapline::packet::layers;
+use tapline::packet::layers::Depth;
 
 fn plan(edits: Edits) -> EditPlan {
     EditPlan::compile(edits).expect("the edits are valid")
@@ -49,7 +50,7 @@ fn edited(plan: &EditPlan, packet: &[u8]) -> Vec<u8> {
     match plan.reach() {
         Reach::Nothing => packet.to_vec(),
         Reach::Length => {
-            let layers = parse::parse(&Frame::whole(packet), Depth::Full);
+            let layers = layers::parse(&Frame::whole(packet), Depth::Full);
             packet[..plan.keep_len(packet, &layers)].to_vec()
         }
         Reach::Front(front) => edited_front(plan, &facts, packet, packet.len(), front).0,
@@ -570,7 +571,7 @@ proptest! {
         };
         prop_assert_eq!(edited_front(&plan, &facts, &packet, original_len, asked), (whole.clone(), whole_len));
         if plan.reach() == Reach::Length {
-            let layers = parse::parse(&Frame::whole(&packet), Depth::Full);
+            let layers = layers::parse(&Frame::whole(&packet), Depth::Full);
             prop_assert_eq!(&packet[..plan.keep_len(&packet, &layers)], &whole[..]);
         }
         // Nothing grows but by a tag, and nothing is longer than it says it was.

@@ -4,10 +4,10 @@ mod support;
 
 use support::*;
 use tapline::broker::next_hop::{NextHop, Responder, Timing, TunnelAddress};
-use tapline::headers::checksum::Sum;
-use tapline::headers::ethernet::MacAddress;
-use tapline::headers::nd;
-use tapline::headers::vlan::VlanTag;
+use tapline::packet::headers::checksum::Sum;
+use tapline::packet::headers::ethernet::MacAddress;
+use tapline::packet::headers::nd;
+use tapline::packet::headers::vlan::VlanTag;
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tapline::headers::checksum::Sum;
-use tapline::headers::ethernet::MacAddress;
+use tapline::packet::headers::checksum::Sum;
+use tapline::packet::headers::ethernet::MacAddress;
 
 /// The time of every packet here: 2023-11-14T22:13:20.123456789Z.
 pub const SECONDS: u32 = 1_700_000_000;

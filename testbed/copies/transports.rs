@@ -10,7 +10,7 @@ use tapline::datapath::transport::{
     Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence, Subheader, Transport,
     TransportError,
 };
-use tapline::headers::vlan::VlanTag;
+use tapline::packet::headers::vlan::VlanTag;
 
 fn outer(is_ipv6: bool, is_tagged: bool) -> Outer {
     let address = |v4: &str, v6: &str| -> IpAddr { (if is_ipv6 { v6 } else { v4 }).parse().expect("an address") };

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use tapline::datapath::burst::{MAX_BURST, Selection};
-use tapline::dpdk::Frame;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
+use tapline::packet::burst::{MAX_BURST, Selection};
+use tapline::packet::frame::Frame;
 
 use super::eal::eal;
 

@@ -13,10 +13,10 @@ use captures::Packet;
 use guarded::Guarded;
 use oracle::Oracle;
 use proptest::prelude::*;
-use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::dpdk::{Frame, SplitFrame};
 use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
+use tapline::packet::burst::{MAX_BURST, Selection};
+use tapline::packet::frame::{Frame, SplitFrame};
 
 /// Programs in every form that decides them.
 struct Engines {

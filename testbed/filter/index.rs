@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use pcap::{Capture, Linktype};
 use proptest::prelude::*;
-use tapline::datapath::burst::{MAX_BURST, Selection, Touched};
-use tapline::dpdk::Frame;
 use tapline::filter::Program;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::program::Insn;
+use tapline::packet::burst::{MAX_BURST, Selection, Touched};
+use tapline::packet::frame::Frame;
 
 /// The optimised program of libpcap, and the reference itself.
 fn compile(expression: &str) -> Option<(Vec<Insn>, pcap::BpfProgram)> {

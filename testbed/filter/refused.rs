@@ -1,8 +1,8 @@
 //! A system that refuses executable pages: the interpreter serves, and says why. Alone in its process, which stays so restricted.
 
-use tapline::datapath::burst::Selection;
-use tapline::dpdk::Frame;
 use tapline::filter::{Engine, Filters, SplitFilters, compile};
+use tapline::packet::burst::Selection;
+use tapline::packet::frame::Frame;
 
 #[test]
 fn the_interpreter_serves_where_the_system_refuses_executable_pages() {

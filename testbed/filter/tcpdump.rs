@@ -5,9 +5,9 @@ mod captures;
 use std::path::Path;
 use std::process::Command;
 
-use tapline::datapath::burst::{MAX_BURST, Selection};
-use tapline::dpdk::Frame;
 use tapline::filter::{Filters, Program, compile};
+use tapline::packet::burst::{MAX_BURST, Selection};
+use tapline::packet::frame::Frame;
 
 fn has_tcpdump() -> bool {
     let found = Command::new("tcpdump").arg("--version").output().is_ok();

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use tapline::datapath::burst::MAX_BURST;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
-use tapline::dpdk::{Frame, ring};
+use tapline::dpdk::ring;
+use tapline::packet::burst::MAX_BURST;
+use tapline::packet::frame::Frame;
 
 use super::eal::eal;
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tapline::datapath::burst::Selection;
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_table::Secret;
-use tapline::dpdk::Frame;
+use tapline::packet::burst::Selection;
+use tapline::packet::frame::Frame;
 
 const WINDOW_NS: u64 = 50_000_000;
 

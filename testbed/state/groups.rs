@@ -2,7 +2,7 @@
 //! fails. `cargo test --test groups -- --nocapture` prints the table of docs/groups.md.
 
 use tapline::datapath::balance::{Group, GroupSpec, MemberState};
-use tapline::datapath::sample::mix;
+use tapline::packet::mix::mix;
 
 const FLOWS: u64 = 100_000;
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use tapline::capture::ByteOrder;
 use tapline::datapath::copy::{CopyFacts, Stamp};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
-use tapline::headers::ethernet::MacAddress;
+use tapline::packet::headers::ethernet::MacAddress;
 
 use crate::packets::{Form, Timed, assert_same, office, read, write};
 use crate::support::{Lab, has_program, number};

@@ -17,11 +17,15 @@ use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::{Draft, NeedsWhole};
-use crate::datapath::parse::{self, Carried, ShellKind, Stack};
-use crate::headers::checksum::{self, Sum};
-use crate::headers::ipv4::{self, Ipv4};
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::{arp, ethernet, gre, icmp, ip, u16_at, udp};
+use crate::packet::headers::checksum;
+use crate::packet::headers::checksum::Sum;
+use crate::packet::headers::ipv4;
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::{arp, ethernet, gre, icmp, ip, u16_at, udp};
+use crate::packet::layers;
+use crate::packet::layers::{Carried, ShellKind, Stack};
 
 /// Bytes of a key: half for the cipher, half for the padding.
 pub const KEY_LEN: usize = 32;
@@ -29,7 +33,7 @@ pub const KEY_LEN: usize = 32;
 const CACHE_LEN: usize = 4096;
 const CACHE_LEN_IPV6: usize = 2048;
 /// How many packets inside packets are looked at: parse's limit for tunnels, and one that ICMP quotes.
-const MAX_DEPTH: usize = parse::MAX_SHELLS + 2;
+const MAX_DEPTH: usize = layers::MAX_SHELLS + 2;
 
 /// A Crypto-PAn key.
 #[derive(Clone, PartialEq, Eq)]
@@ -229,7 +233,7 @@ impl Anonymizer {
     fn walk(&mut self, bytes: &mut [u8], shown: Option<usize>) -> Step {
         let (has_rest, shown) = (shown.is_some(), shown.unwrap_or(usize::MAX));
         let mut walk = Walk { bytes, has_rest, shown, covers: Covers::new(), anonymizer: self };
-        let stack = parse::ethernet_stack(walk.bytes, 0);
+        let stack = layers::ethernet_stack(walk.bytes, 0);
         walk.stack(stack, MAX_DEPTH)
     }
 }
@@ -354,7 +358,7 @@ impl Walk<'_> {
             return self.wipe(l3);
         }
         if stack.labels() != 0 && stack.ethertype() == ethernet::TYPE_TEB {
-            let stack = parse::ethernet_stack(self.bytes, l3);
+            let stack = layers::ethernet_stack(self.bytes, l3);
             return self.stack(stack, depth - 1);
         }
         match stack.ethertype() {
@@ -375,7 +379,7 @@ impl Walk<'_> {
             Some([0x06, 0x06, 0x03, ..]) => (at + 3, ethernet::TYPE_IPV4),
             _ => return Ok(()),
         };
-        let stack = parse::network_stack(self.bytes, l3, ethertype);
+        let stack = layers::network_stack(self.bytes, l3, ethertype);
         self.stack(stack, depth - 1)
     }
 
@@ -564,12 +568,12 @@ impl Walk<'_> {
     }
 
     fn tunnel(&mut self, stack: &Stack, depth: usize) -> Step {
-        let Some(shell) = parse::tunnel(self.bytes, stack) else { return Ok(()) };
+        let Some(shell) = layers::tunnel(self.bytes, stack) else { return Ok(()) };
         let is_transport_covered = !matches!(shell.kind, ShellKind::Ipip);
         debug_assert!(!is_transport_covered || shell.payload() > udp::HEADER_LEN);
         let inner = match shell.carries(self.bytes) {
-            Some(Carried::Ethernet) => parse::ethernet_stack(self.bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => parse::network_stack(self.bytes, shell.payload(), ethertype),
+            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, shell.payload()),
+            Some(Carried::Network(ethertype)) => layers::network_stack(self.bytes, shell.payload(), ethertype),
             None => return Ok(()),
         };
         self.stack(inner, depth - 1)
@@ -580,7 +584,7 @@ impl Walk<'_> {
         if at >= self.bytes.len() {
             return self.end();
         }
-        let stack = parse::network_stack(self.bytes, at, ethertype);
+        let stack = layers::network_stack(self.bytes, at, ethertype);
         self.stack(stack, depth - 1)
     }
 

@@ -1,11 +1,13 @@
 //! Strip: the first edit, that takes tags, labels and tunnels off a copy.
 
 use super::{Draft, NeedsWhole};
-use crate::datapath::parse::{self, Carried, Layers, ShellKind};
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::layer::{Layer, LayerSet};
-use crate::headers::{ethernet, vlan};
+use crate::packet::headers::ipv4::Ipv4;
+use crate::packet::headers::ipv6;
+use crate::packet::headers::ipv6::Ipv6;
+use crate::packet::headers::layer::{Layer, LayerSet};
+use crate::packet::headers::{ethernet, vlan};
+use crate::packet::layers;
+use crate::packet::layers::{Carried, Layers, ShellKind};
 
 /// One thing that is taken off.
 #[derive(Clone, Copy)]
@@ -109,8 +111,8 @@ fn is_carrier_fragmented(layers: &Layers, index: usize, bytes: &[u8]) -> bool {
             _ => {}
         }
         stack = match shell.carries(bytes) {
-            Some(Carried::Ethernet) => parse::ethernet_stack(bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => parse::network_stack(bytes, shell.payload(), ethertype),
+            Some(Carried::Ethernet) => layers::ethernet_stack(bytes, shell.payload()),
+            Some(Carried::Network(ethertype)) => layers::network_stack(bytes, shell.payload(), ethertype),
             None => return false,
         };
     }

@@ -17,8 +17,8 @@ use dpdk_sys::rte_mbuf;
 use super::{
     MbufBurst, MbufQueue, Mempool, Planes, RxStamp, Selection, Shared, field, free_all, free_selected, packet_len, segments,
 };
-use crate::datapath::burst::MAX_BURST;
 use crate::dpdk::mempool::DATA_ROOM;
+use crate::packet::burst::MAX_BURST;
 
 /// Bytes of a page.
 pub const PAGE_LEN: usize = DATA_ROOM as usize + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
@@ -329,7 +329,7 @@ impl Offload {
         // SAFETY: these compute constants.
         let flags = unsafe { dpdk_sys::tl_tx_flags_udp_checksum(i32::from(is_ipv6)) };
         // SAFETY: as above.
-        let lens = unsafe { dpdk_sys::tl_tx_lens(link as u32, network as u32, crate::headers::udp::HEADER_LEN as u32) };
+        let lens = unsafe { dpdk_sys::tl_tx_lens(link as u32, network as u32, crate::packet::headers::udp::HEADER_LEN as u32) };
         Self { flags, lens }
     }
 }
@@ -535,8 +535,8 @@ mod tests {
     use super::*;
     use crate::datapath::copy::CopyFacts;
     use crate::datapath::transport::{Encapsulation, Outer, Transport};
-    use crate::headers::checksum::Sum;
-    use crate::headers::ethernet::MacAddress;
+    use crate::packet::headers::checksum::Sum;
+    use crate::packet::headers::ethernet::MacAddress;
 
     /// The memory of an mbuf that no pool knows of, and its buffer.
     struct Mock {

@@ -7,9 +7,9 @@ use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
 use super::load::{Column, Group, LANES, Load, WordLoad};
 use super::pairs::PairTable;
-use crate::datapath::burst::{MAX_BURST, Selection};
-use crate::dpdk::Frame;
 use crate::filter::graph::Table;
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
 
 /// Fields that the paths of one leaf test at most.
 pub(super) const MAX_FIELDS: usize = 16;

@@ -1,7 +1,7 @@
 //! Reading fields from packets: one packet at a time, or one field of many packets.
 
 use super::field::{Field, Source};
-use crate::dpdk::Frame;
+use crate::packet::frame::Frame;
 
 /// Packets whose fields are read side by side at most. Of 4 to 16, 6 and 8 were fastest at bursts of 32: there are few of one kind
 /// in a burst.

@@ -22,8 +22,8 @@ use self::pairs::{PairTable, Pairs};
 pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
 use super::graph::Table;
 use super::verify::Program;
-use crate::datapath::burst::{MAX_BURST, Selection, Touched};
-use crate::dpdk::Frame;
+use crate::packet::burst::{MAX_BURST, Selection, Touched};
+use crate::packet::frame::Frame;
 
 /// Many filters as one structure; immutable, shared by all workers.
 pub struct Index {

@@ -15,8 +15,8 @@ use super::classes::{Classes, Tree, Trees};
 use super::field::{Field, Source, ValueSet};
 use super::leaf::LeafPath;
 use super::load::{Load, Word, first_chunk, header_bytes};
-use crate::datapath::burst::{MAX_BURST, Selection};
-use crate::dpdk::Frame;
+use crate::packet::burst::{MAX_BURST, Selection};
+use crate::packet::frame::Frame;
 
 /// Other fields than the two that paths test at most.
 const MAX_OTHERS: usize = 8;

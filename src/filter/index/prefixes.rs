@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::load::first_chunk;
-use crate::datapath::burst::Selection;
-use crate::dpdk::Frame;
+use crate::packet::burst::Selection;
+use crate::packet::frame::Frame;
 
 /// An IPv4 or IPv6 prefix; a whole address is its own prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use super::super::ast::{Anchor, Edit, TagLabel};
 use super::super::suggest::nearest;
 use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
-use crate::headers::layer::{Layer, LayerSet};
+use crate::packet::headers::layer::{Layer, LayerSet};
 
 const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
 

@@ -4,14 +4,15 @@
 use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
 use tapline::datapath::edit::anonymize::Key;
 use tapline::datapath::edit::{Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag};
-use tapline::datapath::parse::{self, Depth};
 use tapline::datapath::terminate::{Inner, SequenceTracker, Terminator, TunnelKind};
 use tapline::datapath::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
-use tapline::dpdk::Frame;
-use tapline::headers::ethernet::MacAddress;
-use tapline::headers::layer::{Layer, LayerSet};
-use tapline::headers::vlan::VlanTag;
+use tapline::packet::frame::Frame;
+use tapline::packet::headers::ethernet::MacAddress;
+use tapline::packet::headers::layer::{Layer, LayerSet};
+use tapline::packet::headers::vlan::VlanTag;
+use tapline::packet::layers;
+use tapline::packet::layers::Depth;
 
 /// Numbers out of the input's bytes; zeros behind its end.
 struct Choices<'a>(&'a [u8]);
@@ -181,7 +182,7 @@ fn edit(plan: &EditPlan, facts: &CopyFacts, packet: &[u8], original_len: usize) 
     match plan.reach() {
         Reach::Nothing => assert_eq!((&copy[..], copy_len), (packet, original_len)),
         Reach::Length => {
-            let layers = parse::parse(&Frame::whole(packet), Depth::Full);
+            let layers = layers::parse(&Frame::whole(packet), Depth::Full);
             let keep = plan.keep_len(packet, &layers).min(packet.len());
             assert_eq!((&copy[..], copy_len), (&packet[..keep], original_len));
         }

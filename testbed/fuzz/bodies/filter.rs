@@ -1,9 +1,9 @@
 //! What the filter fuzz targets do with their bytes. Input: a count of instructions, eight bytes for each, then a packet.
 
-use tapline::datapath::burst::Selection;
 use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::dpdk::{Frame, SplitFrame};
 use tapline::filter::{Filters, Insn, Program, SplitFilters, analyse};
+use tapline::packet::burst::Selection;
+use tapline::packet::frame::{Frame, SplitFrame};
 
 /// Instructions as they come: the verifier refuses them, or they run to an end and every engine agrees.
 pub fn verify(bytes: &[u8]) {

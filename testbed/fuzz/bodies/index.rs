@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tapline::datapath::burst::{MAX_BURST, Selection, Touched};
 use tapline::datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
 use tapline::datapath::flows::Flows;
-use tapline::datapath::parse::Depth;
-use tapline::dpdk::Frame;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::{Insn, Program, compile};
+use tapline::packet::burst::{MAX_BURST, Selection, Touched};
+use tapline::packet::frame::Frame;
+use tapline::packet::layers::Depth;
 
 /// Filters of one input at most.
 const MAX_FILTERS: usize = 400;

@@ -2,10 +2,10 @@
 //! what a shorter capture of a packet shows, a longer one shows too.
 
 use tapline::datapath::hash::{HashKind, flow_hash};
-use tapline::datapath::parse::{Depth, Layers, ShellKind, Stack, parse};
-use tapline::dpdk::Frame;
 use tapline::filter::through::{Inside, inside};
-use tapline::headers::layer::{Layer, LayerSet};
+use tapline::packet::frame::Frame;
+use tapline::packet::headers::layer::{Layer, LayerSet};
+use tapline::packet::layers::{Depth, Layers, ShellKind, Stack, parse};
 
 /// Checks one packet.
 pub fn layers(bytes: &[u8]) {

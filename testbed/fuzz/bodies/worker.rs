@@ -17,11 +17,11 @@ use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
 use tapline::datapath::worker::Led;
-use tapline::dpdk::Frame;
 use tapline::dpdk::eal::{Eal, Memory, Options, available_cpus};
 use tapline::dpdk::mbuf::MbufBurst;
 use tapline::dpdk::mempool::Mempool;
 use tapline::lang::parse_text;
+use tapline::packet::frame::Frame;
 use tapline::plan::plan;
 use tapline::plan::plan::PortId;
 

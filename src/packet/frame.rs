@@ -2,6 +2,7 @@
 //!
 //! Stages above the fence (filter, parse, sample, balance) see packets only as `Frame`s, so that the offline filter, explain, fuzz
 //! targets and benches run the same code with no EAL.
+#![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 

@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071): over bytes, and kept right while bytes change (RFC 1624).
 
-use crate::dpdk::wide_sum;
+use crate::packet::simd::wide_sum;
 
 /// A ones-complement sum of big-endian 16-bit words, not yet folded.
 #[derive(Clone, Copy, Default, Debug)]

@@ -29,7 +29,7 @@ pub mod vxlan;
 /// Packets made by hand, for tests of all modules; integration tests and benches include the same file.
 #[cfg(test)]
 #[allow(dead_code)]
-#[path = "../../testbed/classify/packets.rs"]
+#[path = "../../../testbed/classify/packets.rs"]
 pub(crate) mod packets;
 
 /// The `N` bytes from `offset` on, if all of them are there.

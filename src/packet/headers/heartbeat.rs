@@ -6,7 +6,8 @@
 //! IEEE Std 802-2014, 9.2.4: the local experimental EtherType.
 
 use super::chunk;
-use super::ethernet::{self, MIN_FRAME_LEN, MacAddress};
+use super::ethernet;
+use super::ethernet::{MIN_FRAME_LEN, MacAddress};
 
 /// IEEE 802, Local Experimental EtherType 1.
 pub const TYPE: u16 = 0x88b5;

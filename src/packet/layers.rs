@@ -6,21 +6,29 @@
 
 use std::fmt;
 
-use crate::datapath::burst::MAX_BURST;
-use crate::dpdk::Frame;
-use crate::headers::arp::Arp;
-use crate::headers::erspan::{self, Erspan, Erspan3};
-use crate::headers::ethernet::{self, Ethernet};
-use crate::headers::geneve::Geneve;
-use crate::headers::gre::{self, Gre};
-use crate::headers::gtp::{self, Gtp};
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::{self, Ipv6};
-use crate::headers::pppoe::{self, Pppoe};
-use crate::headers::tcp::Tcp;
-use crate::headers::udp::{self, Udp};
-use crate::headers::vxlan::{self, Vxlan};
-use crate::headers::{icmp, ip, mpls, sctp, u16_at, u32_at, vlan};
+use super::burst::MAX_BURST;
+use super::frame::Frame;
+use super::headers::arp::Arp;
+use super::headers::erspan;
+use super::headers::erspan::{Erspan, Erspan3};
+use super::headers::ethernet;
+use super::headers::ethernet::Ethernet;
+use super::headers::geneve::Geneve;
+use super::headers::gre;
+use super::headers::gre::Gre;
+use super::headers::gtp;
+use super::headers::gtp::Gtp;
+use super::headers::ipv4::Ipv4;
+use super::headers::ipv6;
+use super::headers::ipv6::Ipv6;
+use super::headers::pppoe;
+use super::headers::pppoe::Pppoe;
+use super::headers::tcp::Tcp;
+use super::headers::udp;
+use super::headers::udp::Udp;
+use super::headers::vxlan;
+use super::headers::vxlan::Vxlan;
+use super::headers::{icmp, ip, mpls, sctp, u16_at, u32_at, vlan};
 
 /// The most encapsulations that are gone into; a run of VLAN tags, or a label stack, counts as one.
 pub const MAX_SHELLS: usize = 8;
@@ -259,7 +267,7 @@ impl Stack {
             ip::SCTP => sctp::HEADER_LEN,
             _ => return None,
         };
-        let is_sound = self.protocol() != ip::TCP || header_len >= crate::headers::tcp::HEADER_LEN;
+        let is_sound = self.protocol() != ip::TCP || header_len >= super::headers::tcp::HEADER_LEN;
         if is_sound && l4 + header_len <= bytes.len() { Some(l4 + header_len) } else { None }
     }
 }
@@ -870,7 +878,8 @@ fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::packets::{self, MAC_A, MAC_B};
+    use crate::packet::headers::packets;
+    use crate::packet::headers::packets::{MAC_A, MAC_B};
 
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0x0a00_0002;

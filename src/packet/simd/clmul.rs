@@ -164,7 +164,7 @@ mod tests {
         /// Zeros that are thought behind the message count where a step needs them, so the widths have different sums.
         #[test]
         fn sums_are_those_of_products_made_bit_by_bit(bytes in prop::collection::vec(any::<u8>(), 0..300), seed in any::<u64>()) {
-            let key: Vec<u64> = (0..Carryless::key_words(bytes.len()) as u64).map(|word| crate::datapath::sample::mix(word, seed)).collect();
+            let key: Vec<u64> = (0..Carryless::key_words(bytes.len()) as u64).map(|word| crate::packet::mix::mix(word, seed)).collect();
             for hash in Carryless::all() {
                 let step = if hash.0 == Width::Wide { STEP } else { 16 };
                 let mut padded = bytes.clone();
