@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use tapline::datapath::copy::Stamps;
+use tapline::datapath::counters::WorkerCounters;
 use tapline::datapath::flows::Flows;
 use tapline::datapath::make::{CopyPools, MakeFacts, Maker, ToolMaker};
 use tapline::datapath::route::Copies;
@@ -21,7 +22,6 @@ use tapline::packet::burst::Selection;
 use tapline::packet::headers::ethernet::MacAddress;
 use tapline::plan::Plan;
 use tapline::plan::plan::PortId;
-use tapline::stats::counters::WorkerCounters;
 
 const BURST: usize = 32;
 const ROUNDS: usize = 101;

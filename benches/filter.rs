@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use filter_peers::{BpfFilter, RteBpf, rte_bpf};
-use tapline::filter::{Filters, Program, compile};
+use tapline::filter::compile;
+use tapline::filter::{Filters, Program};
 use tapline::packet::burst::{MAX_BURST, Selection};
 use tapline::packet::frame::Frame;
 use traffic::Packets;

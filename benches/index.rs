@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use pcap::{Capture, Linktype};
 use tapline::filter::Program;
+use tapline::filter::bpf::insn::Insn;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::filter::program::Insn;
 use tapline::packet::burst::{Selection, Touched};
 use tapline::packet::frame::Frame;
 use tapline_acl::{Acl, Rule};

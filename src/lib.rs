@@ -20,6 +20,8 @@ pub mod dpdk;
 pub mod fault;
 /// Filter expression -> classic BPF (libpcap) -> verified program -> native code over a burst.
 pub mod filter;
+/// Machines that judge tools, next hops and workers: no clock, no thread, no device.
+pub mod health;
 /// The pipeline language: sources, lexer, parser, diagnostics.
 pub mod lang;
 /// A packet's bytes: layers, headers, bursts; no DPDK.

@@ -8,15 +8,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::echo::Echo;
-use super::health::Observation;
-use super::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
-use super::probe::Prober;
 use super::watch::Watch;
 use crate::datapath::post::Post;
 use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;
+use crate::health::echo::Echo;
+use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
+use crate::health::probe::Prober;
+use crate::health::tool::Observation;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::{Heartbeat, Key};
 use crate::plan::plan::{PortId, ToolId};

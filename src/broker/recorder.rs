@@ -16,6 +16,7 @@ use super::Error;
 use super::outputs::Locked;
 use super::written::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
+use crate::datapath::counters::{DropReason, ToolCounters, WriterCounters};
 use crate::datapath::egress::Held;
 use crate::datapath::order::Order;
 use crate::datapath::record::{Batch, Belt, Note};
@@ -23,7 +24,6 @@ use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::fault;
 use crate::plan::plan::{Plan, PortId, ToolId};
-use crate::stats::counters::{DropReason, ToolCounters, WriterCounters};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);

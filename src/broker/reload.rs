@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::start::{check_tables, makers, spread_hash, state_of};
 use super::{Broker, Error};
 use crate::datapath::admission::{Limits, Thresholds};
+use crate::datapath::counters::WorkerCounters;
 use crate::datapath::exchange::{Heir, PlanPart, Rooms};
 use crate::datapath::live::LiveView;
 use crate::datapath::route::RuleState;
@@ -16,7 +17,6 @@ use crate::packet::layers::Depth;
 use crate::plan::Plan;
 use crate::plan::plan::{PortId, RulePlan, ToolId};
 use crate::plan::pools;
-use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{RuleTotals, Totals};
 
 /// What was set up at the start for as long as the program runs, by port.

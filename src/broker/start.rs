@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::clocks::{Clocks, KERNEL, NicClock, PortClock};
 use super::device::Device;
-use super::echo::Echo;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
-use super::next_hop::{Responder, TunnelAddress};
 use super::outputs::Outputs;
 use super::placement::{Crew, device_node, place};
-use super::probe::Prober;
 use super::recorder::Recorder;
 use super::reload::Fixed;
 use super::watch::Watch;
@@ -22,6 +19,7 @@ use super::{Broker, Error, Guards, Seat};
 use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::backlog::Backlog;
 use crate::datapath::clock::{ClockView, RxClock};
+use crate::datapath::counters::{WorkerCounters, WriterCounters};
 use crate::datapath::cut::Longest;
 use crate::datapath::dedup::Dedup;
 use crate::datapath::egress::{Gate, Incoming, Line, Mail, Merge, Outlet, Outlets};
@@ -55,6 +53,9 @@ use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring;
 use crate::dpdk::{Eal, LcoreId, SocketId, clock, lcore};
 use crate::fault;
+use crate::health::echo::Echo;
+use crate::health::next_hop::{Responder, TunnelAddress};
+use crate::health::probe::Prober;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::ethernet;
 use crate::packet::headers::ethernet::MacAddress;
@@ -65,7 +66,6 @@ use crate::plan::plan::{
     DedupPlan, NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan,
 };
 use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
-use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::RuleTotals;
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.

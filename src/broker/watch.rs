@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::device::LinkState;
-use super::health::{Event, Health, Observation, Reason, ToolState};
 use super::tool_counters;
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
+use crate::datapath::counters::{WorkerCounters, WriterCounters};
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_sketch::FlowSketch;
 use crate::datapath::limit::Limit;
@@ -17,11 +17,11 @@ use crate::datapath::live::{Live, LiveCell};
 use crate::datapath::sample::Budget;
 use crate::datapath::shape::Shape;
 use crate::datapath::times::PacketClock;
+use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
 use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
-use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
 /// How often links and counters are read.

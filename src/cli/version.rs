@@ -3,7 +3,7 @@
 use super::Status;
 use super::output::print;
 use crate::dpdk;
-use crate::filter::compile::libpcap_version;
+use crate::filter::bpf::compile::libpcap_version;
 
 pub fn run() -> Status {
     let libpcap = libpcap_version().unwrap_or_else(|| "of unknown version".to_owned());

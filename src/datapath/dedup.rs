@@ -9,11 +9,11 @@
 
 use std::sync::Arc;
 
+use super::counters::Counter;
 use crate::datapath::flow_table::{KeyedHash, Secret};
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;
 use crate::packet::simd::clmul::Carryless;
-use crate::stats::counters::Counter;
 
 /// Fields that may differ between copies of one packet: `ignore ttl,tos,vlan,mac,tcp-seq`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::admission::{Class, Fill, Limits};
 use super::backlog::Backlog;
 use super::copy::Stamps;
+use super::counters::{DropReason, ToolCounters, WorkerCounters};
 use super::fit::{Fit, Unfit};
 use super::live::Live;
 use super::order::Order;
@@ -23,7 +24,6 @@ use crate::dpdk::ring::{Receiver, Sender};
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::plan::plan::{PortId, ToolId};
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was
 /// received, or if a call of the driver costs little: their mbufs are still in the first cache.

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admission::Limits;
 use super::classify::Matches;
+use super::counters::WorkerCounters;
 use super::flows::Flows;
 use super::live::LiveView;
 use super::make::Maker;
 use super::route::{Copies, RuleState};
 use crate::plan::plan::{Plan, ToolId};
-use crate::stats::counters::WorkerCounters;
 
 /// What a worker has that belongs to one plan.
 pub struct PlanPart {

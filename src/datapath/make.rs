@@ -20,6 +20,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::copy::{CopyFacts, Stamps};
+use super::counters::{DropReason, ToolCounters, WorkerCounters};
 use super::edit::{Draft, EditPlan, EditState, Reach};
 use super::endpoint::OuterId;
 use super::flows::{Flows, HashId};
@@ -35,7 +36,6 @@ use crate::packet::frame::Frame;
 use crate::packet::headers::ethernet;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::plan::{EditId, Plan, PortId};
-use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy
 /// with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment taken to

@@ -7,6 +7,7 @@ pub mod classify;
 pub mod clock;
 pub mod clock_fit;
 pub mod copy;
+pub mod counters;
 pub mod cut;
 pub mod dedup;
 pub mod edit;

@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::copy::Stamps;
+use super::counters::Stage;
 use crate::capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
-use crate::stats::counters::Stage;
 
 /// A worker with more panics than this in [`PANIC_WINDOW`] receives no more.
 pub const MOST_PANICS: usize = 3;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crossbeam_queue::ArrayQueue;
 
+use super::counters::PortCounters;
 use crate::packet::burst::Selection;
 use crate::packet::frame::Frame;
 use crate::packet::headers::heartbeat::{Heartbeat, Key};
@@ -15,7 +16,6 @@ use crate::packet::headers::ip;
 use crate::packet::headers::ipv4::Ipv4;
 use crate::packet::headers::ipv6::Ipv6;
 use crate::packet::layers;
-use crate::stats::counters::PortCounters;
 
 /// The longest frame that is handed on: a ping of a full Ethernet frame with a tag.
 const MOST_BYTES: usize = 1518;

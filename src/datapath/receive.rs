@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
+use super::counters::WorkerCounters;
 use super::cut::Longest;
 use super::egress::Outlets;
 use super::endpoint::Endpoint;
@@ -16,7 +17,6 @@ use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::dpdk::ring::BurstReceiver;
 use crate::plan::plan::PortId;
-use crate::stats::counters::WorkerCounters;
 
 /// What a worker polls.
 pub struct Intake {

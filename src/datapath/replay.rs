@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 
 use super::copy::{ClockQuality, Stamps};
+use super::counters::Counter;
 use crate::capture::{LinkType, Reader, Record};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
@@ -23,7 +24,6 @@ use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::Moved;
 use crate::packet::burst::MAX_BURST;
 use crate::plan::plan::{ReplayPlan, ReplaySpeed};
-use crate::stats::counters::Counter;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
 const MOST_KEPT_BYTES: u64 = 64 << 20;

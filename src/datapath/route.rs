@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::admission::Class;
 use super::balance::{BucketStamp, BucketUse, Slot};
 use super::classify::Matches;
+use super::counters::{Disposition, DropReason, WorkerCounters};
 use super::dedup::Dedup;
 use super::flows::Flows;
 use super::limit::Limit;
@@ -17,7 +18,6 @@ use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;
 use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
-use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
 #[derive(Default)]

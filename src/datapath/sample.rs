@@ -11,11 +11,11 @@
 
 use std::num::NonZeroU32;
 
+use super::counters::SamplerCounters;
 use crate::datapath::flow_table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
 use crate::datapath::times::{Times, age};
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::mix::{SplitMix64, mix};
-use crate::stats::counters::SamplerCounters;
 
 /// What a rule's `sample` words ask for; the value from which each worker makes its own `Sampler`.
 #[derive(Clone, Copy, PartialEq, Debug)]

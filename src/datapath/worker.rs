@@ -11,6 +11,7 @@ use super::balance::BucketUse;
 use super::classify::{Matches, classify, classify_mbufs};
 use super::clock::ClockView;
 use super::copy::Stamps;
+use super::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 use super::egress::{Held, Outlets, abandon, egress, egress_straight, flush};
 use super::exchange::{Exchange, Rooms};
 use super::flows::Flows;
@@ -27,7 +28,6 @@ use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::plan::plan::{Idle, Plan, ToolId};
-use crate::stats::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

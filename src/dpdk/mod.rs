@@ -4,11 +4,11 @@
 pub mod clock;
 pub mod eal;
 pub mod error;
+mod kernel_drops;
 pub mod lcore;
 pub mod limits;
 pub mod mbuf;
 pub mod mempool;
-mod missed;
 pub mod port;
 pub mod queue;
 pub mod ring;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{Error, check, or_fault};
+use super::kernel_drops;
+use super::kernel_drops::Missed;
 use super::mempool::{DATA_ROOM, Mempool};
-use super::missed::{self, Missed};
 use super::queue::{RxQueue, TxQueue};
 use super::{Eal, EthdevId, QueueId, SocketId};
 
@@ -173,7 +174,7 @@ impl Port {
         let c_devargs =
             CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
         super::error::take_log();
-        let sockets_before = missed::sockets();
+        let sockets_before = kernel_drops::sockets();
         let before = ports_of(&c_devargs);
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
@@ -235,7 +236,7 @@ impl Port {
         let what = || format!("port {}", self.0.name);
         let id = self.0.id.0;
         let info = &self.0.info;
-        let sockets_before = missed::sockets();
+        let sockets_before = kernel_drops::sockets();
         for (asked, offered, word, call) in [
             (config.rx_queues, info.max_rx_queues, "rxq", "rte_eth_rx_queue_setup"),
             (config.tx_queues, info.max_tx_queues, "txq", "rte_eth_tx_queue_setup"),

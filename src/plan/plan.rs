@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::schedule::Schedule;
-use crate::broker::health::HealthSpec;
-use crate::broker::probe::ProbeTiming;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{GroupSpec, Returns};
 use crate::datapath::classify::Classifier;
@@ -25,6 +23,8 @@ use crate::datapath::timestamp::TimestampFormat;
 use crate::datapath::transport::{PathRoom, Transport};
 use crate::dpdk::port::argument;
 use crate::filter::Engine;
+use crate::health::probe::ProbeTiming;
+use crate::health::tool::HealthSpec;
 use crate::lang::ast::Show;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::vlan::VlanTag;

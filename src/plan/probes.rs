@@ -5,10 +5,10 @@
 use super::copies::only_writes_a_file;
 use super::plan::{HeartbeatPlan, Output, PortId, ToolPlan};
 use super::resolve::{Definitions, Port, Resolver};
-use crate::broker::health::ProbeSpec;
-use crate::broker::probe::ProbeTiming;
 use crate::datapath::transport::Transport;
 use crate::dpdk::clock::nanoseconds;
+use crate::health::probe::ProbeTiming;
+use crate::health::tool::ProbeSpec;
 use crate::lang::ast::{Device, Name, NameKind, PortOption, Probe};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::source::{Span, Spanned};

@@ -19,7 +19,6 @@ use super::plan::{
 };
 use super::progress::{Progress, Stage};
 use super::schedule::WeeklyHours;
-use crate::broker::health::HealthSpec;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::classify::{FilterTerm, Matcher};
@@ -37,10 +36,11 @@ use crate::dpdk::clock::nanoseconds;
 use crate::dpdk::mbuf::MOST_REFERENCES;
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::MAX_PORTS;
-use crate::filter::compile;
+use crate::filter::bpf::verify::Program;
+use crate::filter::bpf::compile;
 use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
-use crate::filter::verify::Program;
+use crate::health::tool::HealthSpec;
 use crate::lang::Parsed;
 use crate::lang::ast::{
     self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,

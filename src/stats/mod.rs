@@ -1,7 +1,5 @@
 //! Counters, the ledger of packets and copies, and the snapshots made of them.
 
-pub mod counters;
-pub mod latency;
 pub mod ledger;
 pub mod snapshot;
 pub mod table;

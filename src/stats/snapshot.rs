@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters, WriterCounters};
-use super::latency::{Latency, Merged};
 use super::ledger::{Copies, Dropped, Packets};
 use crate::datapath::admission::Class;
+use crate::datapath::counters::latency::{Latency, Merged};
+use crate::datapath::counters::{BURST_SIZES, DropReason, Stage, WorkerCounters, WriterCounters};
 use crate::datapath::cut::Longest;
 use crate::datapath::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
 use crate::datapath::endpoint::EndpointReport;
@@ -1005,7 +1005,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::counters::Disposition;
+    use crate::datapath::counters::Disposition;
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {

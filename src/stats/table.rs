@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::counters::DropReason;
-use super::latency::Latency;
 use super::ledger::Dropped;
 use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
 use crate::datapath::admission::Class;
+use crate::datapath::counters::DropReason;
+use crate::datapath::counters::latency::Latency;
 
 /// Columns of text; numbers are set to the right.
 struct Table {

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use tapline::datapath::hash::{HashKind, flow_hash};
+use tapline::filter::Program;
+use tapline::filter::compile;
 use tapline::filter::through::{Inside, inside};
-use tapline::filter::{Program, compile};
 use tapline::packet::frame::Frame;
 use tapline::packet::headers::layer::{Layer, LayerSet};
 use tapline::packet::layers::{Depth, Layers, Stack, parse};

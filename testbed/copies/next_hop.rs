@@ -3,7 +3,7 @@
 mod support;
 
 use support::*;
-use tapline::broker::next_hop::{NextHop, Responder, Timing, TunnelAddress};
+use tapline::health::next_hop::{NextHop, Responder, Timing, TunnelAddress};
 use tapline::packet::headers::checksum::Sum;
 use tapline::packet::headers::ethernet::MacAddress;
 use tapline::packet::headers::nd;

@@ -14,7 +14,8 @@ use guarded::Guarded;
 use oracle::Oracle;
 use proptest::prelude::*;
 use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
+use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters};
+use tapline::filter::{analyse, compile};
 use tapline::packet::burst::{MAX_BURST, Selection};
 use tapline::packet::frame::{Frame, SplitFrame};
 

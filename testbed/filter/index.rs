@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use pcap::{Capture, Linktype};
 use proptest::prelude::*;
 use tapline::filter::Program;
+use tapline::filter::bpf::insn::Insn;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::filter::program::Insn;
 use tapline::packet::burst::{MAX_BURST, Selection, Touched};
 use tapline::packet::frame::Frame;
 

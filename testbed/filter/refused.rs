@@ -1,6 +1,7 @@
 //! A system that refuses executable pages: the interpreter serves, and says why. Alone in its process, which stays so restricted.
 
-use tapline::filter::{Engine, Filters, SplitFilters, compile};
+use tapline::filter::compile;
+use tapline::filter::{Engine, Filters, SplitFilters};
 use tapline::packet::burst::Selection;
 use tapline::packet::frame::Frame;
 

@@ -5,7 +5,8 @@ mod captures;
 use std::path::Path;
 use std::process::Command;
 
-use tapline::filter::{Filters, Program, compile};
+use tapline::filter::compile;
+use tapline::filter::{Filters, Program};
 use tapline::packet::burst::{MAX_BURST, Selection};
 use tapline::packet::frame::Frame;
 

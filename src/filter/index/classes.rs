@@ -1,7 +1,7 @@
 //! Value -> class: which tests of one field a value passes, found by a few comparisons or up to three table loads.
 
 use super::field::ValueSet;
-use crate::filter::graph::Table;
+use crate::filter::native::graph::Table;
 
 /// Splits the values `0..=max` where any of `sets` begins or ends. Gives the first value of each part, ascending from 0.
 pub(super) fn starts<'s>(sets: impl Iterator<Item = &'s ValueSet>, max: u32) -> Vec<u32> {

@@ -7,7 +7,7 @@ use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
 use super::load::{Column, Group, LANES, Load, WordLoad};
 use super::pairs::PairTable;
-use crate::filter::graph::Table;
+use crate::filter::native::graph::Table;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;
 

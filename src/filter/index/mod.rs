@@ -20,8 +20,8 @@ use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
 use self::load::{Load, Word};
 use self::pairs::{PairTable, Pairs};
 pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};
-use super::graph::Table;
-use super::verify::Program;
+use super::bpf::verify::Program;
+use super::native::graph::Table;
 use crate::packet::burst::{MAX_BURST, Selection, Touched};
 use crate::packet::frame::Frame;
 

@@ -7,9 +7,9 @@
 //! was found to lead to nothing new is remembered with the answers that made it so.
 
 use super::field::{Field, Source, ValueSet};
-use crate::filter::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
-use crate::filter::program::{AluOperator, Test, Width};
-use crate::filter::verify::Program;
+use crate::filter::bpf::insn::{AluOperator, Test, Width};
+use crate::filter::bpf::verify::Program;
+use crate::filter::native::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 
 /// Tests that must all hold: each field can be read, and its value is in the set. Sorted by field, one test a field.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,7 +1,8 @@
 //! What the filter fuzz targets do with their bytes. Input: a count of instructions, eight bytes for each, then a packet.
 
 use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::filter::{Filters, Insn, Program, SplitFilters, analyse};
+use tapline::filter::analyse;
+use tapline::filter::{Filters, Insn, Program, SplitFilters};
 use tapline::packet::burst::Selection;
 use tapline::packet::frame::{Frame, SplitFrame};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tapline::datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
 use tapline::datapath::flows::Flows;
+use tapline::filter::compile;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::filter::{Insn, Program, compile};
+use tapline::filter::{Insn, Program};
 use tapline::packet::burst::{MAX_BURST, Selection, Touched};
 use tapline::packet::frame::Frame;
 use tapline::packet::layers::Depth;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::program::{AluOperator, Insn, Op, Operand, SCRATCH_WORDS, Test, Width};
+use super::insn::{AluOperator, Insn, Op, Operand, SCRATCH_WORDS, Test, Width};
 
 /// The most instructions that a program may have; an OR of a hundred hosts takes about 1500.
 pub const MAX_INSNS: usize = 1 << 20;

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::counters::Counter;
+use super::Counter;
 
 /// Parts of an octave, as a power of two.
 const PART_BITS: u32 = 5;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::program::{AluOperator, Op, Operand, SCRATCH_WORDS, Test, Width};
-use super::verify::Program;
+use crate::filter::bpf::insn::{AluOperator, Op, Operand, SCRATCH_WORDS, Test, Width};
+use crate::filter::bpf::verify::Program;
 
 /// A number computed from a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

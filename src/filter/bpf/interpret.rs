@@ -5,7 +5,7 @@
 //! `bpf_filter` of libpcap's bpf_filter.c, userland form: loads are big-endian, a load past the captured bytes ends the program
 //! with 0, `len` is the length on the wire. Scratch memory starts as zeros, as in newer libpcap and the Linux kernel.
 
-use super::program::{Op, Operand, SCRATCH_WORDS, Width};
+use super::insn::{Op, Operand, SCRATCH_WORDS, Width};
 use super::verify::Program;
 use crate::packet::frame::{Frame, SplitFrame};
 
@@ -109,7 +109,7 @@ fn value(operand: Operand, x: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::program::Insn;
+    use crate::filter::bpf::insn::Insn;
 
     fn program(insns: &[(u16, u8, u8, u32)]) -> Program {
         let insns = insns.iter().map(|&(code, jt, jf, k)| Insn { code, jt, jf, k }).collect();

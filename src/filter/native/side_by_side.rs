@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
-use super::program::{AluOperator, Test, Width};
+use crate::filter::bpf::insn::{AluOperator, Test, Width};
 
 /// Bytes that are compared at once.
 pub const WINDOW_BYTES: usize = 16;

@@ -19,9 +19,9 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use super::formula::{Constants, Formula, Shape, Term};
 use super::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 use super::merge::{Edge, Known, Merged, State};
-use super::program::{AluOperator, Test, Width};
 use super::side_by_side::{Conjunction, Equalities, Window};
 use crate::dpdk::mbuf::MbufFrames;
+use crate::filter::bpf::insn::{AluOperator, Test, Width};
 use crate::packet::frame::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.

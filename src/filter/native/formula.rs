@@ -5,7 +5,7 @@
 
 use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
 use super::merge::Known;
-use super::program::{AluOperator, Test};
+use crate::filter::bpf::insn::{AluOperator, Test};
 
 /// A formula with its constants taken out, in postfix order.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -116,8 +116,8 @@ impl Echo {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::next_hop::Responder;
     use super::*;
+    use crate::health::next_hop::Responder;
     use crate::packet::headers::vlan::VlanTag;
 
     const FAR: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);

@@ -2,7 +2,7 @@
 
 use pcap::{Capture, Linktype};
 
-use super::program::Insn;
+use super::insn::Insn;
 use super::verify::{Program, VerifyError};
 
 /// Why an expression gives no program.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::graph::{Graph, NodeId};
-use super::lower::Layout;
-use super::merge::Merged;
-use super::native::{NativeCode, NoNativeCode};
-use super::verify::Program;
+use super::bpf::verify::Program;
+use super::native::code::{NativeCode, NoNativeCode};
+use super::native::graph::{Graph, NodeId};
+use super::native::lower::Layout;
+use super::native::merge::Merged;
 use crate::dpdk::mbuf::MbufFrames;
 use crate::packet::burst::Selection;
 use crate::packet::frame::{Frame, SplitFrame};

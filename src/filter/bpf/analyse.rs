@@ -1,8 +1,8 @@
 //! What can be said of a program without packets, for the warnings of `tapline check`. Nothing false is claimed; not all is found.
 
-use super::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
-use super::program::{Test, Width};
+use super::insn::{Test, Width};
 use super::verify::Program;
+use crate::filter::native::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 
 /// What is certain of a program. The default claims nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

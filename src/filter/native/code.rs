@@ -14,7 +14,8 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Module, default_libcall_names};
 
 use super::graph::Graph;
-use super::lower::{self, Layout};
+use super::lower;
+use super::lower::Layout;
 use super::merge::Merged;
 use crate::dpdk::mbuf::MbufFrames;
 use crate::packet::burst::{MAX_BURST, Selection};

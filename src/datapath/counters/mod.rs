@@ -2,11 +2,13 @@
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
+pub mod latency;
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::latency::Histogram;
+use self::latency::Histogram;
 use crate::datapath::admission::Class;
 use crate::datapath::dedup::Tally;
 

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::graph::{Condition, Graph, Node, NodeId, Set, Table, Value, ValueId};
-use super::program::{AluOperator, Test};
+use crate::filter::bpf::insn::{AluOperator, Test};
 
 /// States, and what is known on the way in.
 pub struct Merged {

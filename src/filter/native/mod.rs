@@ -1,0 +1,14 @@
+//! Programs -> code for this processor, over a whole burst.
+
+/// Code in memory, and its call.
+pub mod code;
+/// Questions of one shape, four programs at a time.
+mod formula;
+/// Programs as decision graphs.
+pub mod graph;
+/// Graph -> Cranelift IR.
+pub mod lower;
+/// What several programs ask alike, once.
+pub mod merge;
+/// Questions about neighbouring bytes, at once.
+mod side_by_side;

@@ -1,0 +1,12 @@
+//! Machines that judge: no clock, no thread, no device. Time goes in, what has changed comes out.
+
+/// Answers to ARP, neighbour discovery and ping on ports that have addresses.
+pub mod echo;
+/// The address of the next hop of a tunnel: asked for by ARP and neighbour discovery, and refreshed.
+pub mod next_hop;
+/// Heartbeats through a tool: what was sent, what came back.
+pub mod probe;
+/// Whether a tool is up, by its link, its queue and its heartbeats.
+pub mod tool;
+/// Workers that hang, mempools that are used up, links that follow each other.
+pub mod watchdogs;
