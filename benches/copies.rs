@@ -8,10 +8,10 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use tapline::datapath::copy::Stamps;
+use tapline::datapath::copies::build::{CopyPools, MakeFacts, Maker, ToolMaker};
+use tapline::datapath::copies::facts::Stamps;
 use tapline::datapath::counters::WorkerCounters;
-use tapline::datapath::flows::Flows;
-use tapline::datapath::make::{CopyPools, MakeFacts, Maker, ToolMaker};
+use tapline::datapath::flow::burst_flows::Flows;
 use tapline::datapath::route::Copies;
 use tapline::dpdk::eal::{Memory, Options};
 use tapline::dpdk::mbuf::copy::CopyPool;

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline::datapath::hash::{HashKind, flow_hash_burst};
+use tapline::datapath::flow::hash::{HashKind, flow_hash_burst};
 use tapline::packet::burst::{Known, MAX_BURST, Selection};
 use tapline::packet::frame::Frame;
 use tapline::packet::layers::{Depth, Layers, parse_burst};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::Device;
-use crate::datapath::clock::{ClockCell, Line};
-use crate::datapath::clock_fit::{ClockFit, FitEvent, Limits, Reading};
-use crate::datapath::copy::ClockQuality;
+use crate::datapath::copies::facts::ClockQuality;
+use crate::datapath::receive::clock::{ClockCell, Line};
+use crate::datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
 use crate::dpdk::clock;
 use crate::dpdk::port::Port;
 use crate::stats::snapshot::ClockState;

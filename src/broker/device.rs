@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::datapath::replay::Progress;
+use crate::datapath::receive::replay::Progress;
 use crate::dpdk::Error;
 use crate::dpdk::port::{DriverStats, Link, Port};
 use crate::stats::snapshot::ReplayState;

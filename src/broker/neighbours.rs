@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::watch::Watch;
-use crate::datapath::post::Post;
+use crate::datapath::receive::local_frames::Post;
 use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;

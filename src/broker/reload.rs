@@ -1,17 +1,17 @@
 //! Reload: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
 //!
 //! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between
-//! two of its bursts ([`crate::datapath::exchange`]), and the parts before are dropped here.
+//! two of its bursts ([`crate::datapath::swap::plan_part`]), and the parts before are dropped here.
 
 use std::sync::Arc;
 
 use super::start::{check_tables, makers, spread_hash, state_of};
 use super::{Broker, Error};
-use crate::datapath::admission::{Limits, Thresholds};
 use crate::datapath::counters::WorkerCounters;
-use crate::datapath::exchange::{Heir, PlanPart, Rooms};
-use crate::datapath::live::LiveView;
+use crate::datapath::egress::admission::{Limits, Thresholds};
 use crate::datapath::route::RuleState;
+use crate::datapath::swap::plan_part::{Heir, PlanPart, Rooms};
+use crate::datapath::swap::published::LiveView;
 use crate::dpdk::{LcoreId, clock};
 use crate::packet::layers::Depth;
 use crate::plan::Plan;

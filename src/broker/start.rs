@@ -16,32 +16,35 @@ use super::reload::Fixed;
 use super::watch::Watch;
 use super::written::{Written, pipe_note};
 use super::{Broker, Error, Guards, Seat};
-use crate::datapath::admission::{Limits, Thresholds};
-use crate::datapath::backlog::Backlog;
-use crate::datapath::clock::{ClockView, RxClock};
+use crate::datapath::copies::build::{CopyPools, Maker, ToolMaker};
+use crate::datapath::copies::transport::Sequence;
 use crate::datapath::counters::{WorkerCounters, WriterCounters};
-use crate::datapath::cut::Longest;
-use crate::datapath::dedup::Dedup;
+use crate::datapath::egress::admission::{Limits, Thresholds};
+use crate::datapath::egress::backlog::Backlog;
+use crate::datapath::egress::capture_queue;
+use crate::datapath::egress::capture_queue::Belt;
+use crate::datapath::egress::mtu::Fit;
+use crate::datapath::egress::token_bucket::TokenBucket;
 use crate::datapath::egress::{Gate, Incoming, Line, Mail, Merge, Outlet, Outlets};
-use crate::datapath::endpoint::{Endpoint, EndpointReport};
-use crate::datapath::exchange::Exchange;
-use crate::datapath::fit::Fit;
-use crate::datapath::flow_table::{FlowTable, KeyedHash, Secret};
-use crate::datapath::flows::HashSpec;
-use crate::datapath::hash::HashKind;
-use crate::datapath::limit::Limit;
-use crate::datapath::live::LiveView;
-use crate::datapath::make::{CopyPools, Maker, ToolMaker};
-use crate::datapath::panics::{self, PanicReport, Panics};
-use crate::datapath::post::Post;
+use crate::datapath::flow::burst_flows::HashSpec;
+use crate::datapath::flow::hash::HashKind;
+use crate::datapath::flow::table::{FlowTable, KeyedHash, Secret};
+use crate::datapath::receive::af_packet_cut::Longest;
+use crate::datapath::receive::clock::{ClockView, RxClock};
+use crate::datapath::receive::decap::{Endpoint, EndpointReport};
+use crate::datapath::receive::distribute;
+use crate::datapath::receive::distribute::{Spread, Times};
+use crate::datapath::receive::local_frames::Post;
+use crate::datapath::receive::replay::{Progress, Replay};
 use crate::datapath::receive::{Intake, Source};
-use crate::datapath::record::{self, Belt};
-use crate::datapath::replay::{Progress, Replay};
 use crate::datapath::route::RuleState;
-use crate::datapath::sample::{SampleSpec, Sampler, WorkerSeat};
-use crate::datapath::shape::TokenBucket;
-use crate::datapath::spread::{self, Spread, Times};
-use crate::datapath::transport::Sequence;
+use crate::datapath::route::dedup::Dedup;
+use crate::datapath::route::limit::Limit;
+use crate::datapath::route::sample::{SampleSpec, Sampler, WorkerSeat};
+use crate::datapath::swap::plan_part::Exchange;
+use crate::datapath::swap::published::LiveView;
+use crate::datapath::worker::panics;
+use crate::datapath::worker::panics::{PanicReport, Panics};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::eal::{self, Memory, Options};
 use crate::dpdk::limits::{self, Available, Descriptors};
@@ -823,7 +826,7 @@ fn hire(
             if is_spread {
                 let mut rings = Vec::new();
                 for &seat in &crew.work {
-                    let (sender, ring) = ring::create_sole(eal, spread::RING_PACKETS, lcore::socket_of(eal, lcores[seat]))?;
+                    let (sender, ring) = ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, lcores[seat]))?;
                     rings.push(sender);
                     intakes[seat].push(Intake {
                         port: id,
@@ -876,7 +879,7 @@ fn hire(
         if tool.output == Output::Capture {
             let own: Vec<Arc<Belt>> = (0..workers).map(|_| Belt::new(tool.queue)).collect();
             for (outlets, belt) in outlets.iter_mut().zip(&own) {
-                outlets.tools.push(Outlet::Capture(record::Line::new(Arc::clone(belt))));
+                outlets.tools.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
             }
             ends.belts.push((ToolId(tool_index), own));
             continue;
@@ -979,7 +982,7 @@ fn receive_queues(plan: &Plan, crew: &Crew, hired: &[(Vec<Intake>, Outlets)]) ->
 /// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
 pub(super) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
-    HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ spread::SEED }
+    HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
 }
 
 /// Whether a device makes packets when it is asked, and so can be asked later without a loss.

@@ -20,7 +20,7 @@ use crate::broker::outputs::Locked;
 use crate::capture::scan::{Scan, Sink, Stop};
 use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
-use crate::datapath::flows::Flows;
+use crate::datapath::flow::burst_flows::Flows;
 use crate::filter::compile_for;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;

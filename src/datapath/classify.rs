@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::endpoint::OuterId;
-use super::flows::Flows;
+use super::flow::burst_flows::Flows;
+use super::receive::decap::OuterId;
 use crate::dpdk::mbuf::MbufFrames;
 use crate::filter::index::{Index, PrefixSet};
 use crate::filter::terms::{Term, VlanSet};

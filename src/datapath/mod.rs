@@ -1,39 +1,22 @@
-//! The way of a packet, in order: receive, parse, classify, sample, route, edit, egress.
+//! The way of a packet, in order: receive, classify, route, copies, egress; a worker goes it burst by burst.
+//!
+//! Workers see a plan only as data: numbers, tables and programs.
 
-pub mod admission;
-pub mod backlog;
-pub mod balance;
+/// Which packets of a burst each rule matches.
 pub mod classify;
-pub mod clock;
-pub mod clock_fit;
-pub mod copy;
+/// Copies as tools want them: edits, timestamps, transports.
+pub mod copies;
+/// What workers count.
 pub mod counters;
-pub mod cut;
-pub mod dedup;
-pub mod edit;
+/// Copies -> transmit queues and captures.
 pub mod egress;
-pub mod endpoint;
-pub mod exchange;
-pub mod fit;
-pub mod flow_sketch;
-pub mod flow_table;
-pub mod flows;
-pub mod hash;
-pub mod limit;
-pub mod live;
-pub mod make;
-pub mod order;
-pub mod panics;
-pub mod post;
+/// Flows: hashes, tables, and what of a burst is found out only when asked for.
+pub mod flow;
+/// Ports -> packets: queues, replays, their clocks, tunnels and frames that end here.
 pub mod receive;
-pub mod record;
-pub mod replay;
+/// Rules -> tools: samples, duplicates, limits, groups.
 pub mod route;
-pub mod sample;
-pub mod shape;
-pub mod spread;
-pub mod terminate;
-pub mod times;
-pub mod timestamp;
-pub mod transport;
+/// A plan in force, and another that takes its place.
+pub mod swap;
+/// One thread's way through all that, turn by turn.
 pub mod worker;

@@ -3,9 +3,9 @@
 use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
-use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::classify::{Classifier, Matcher};
-use crate::datapath::sample::SampleSpec;
+use crate::datapath::egress::admission::{Class, Thresholds};
+use crate::datapath::route::sample::SampleSpec;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {

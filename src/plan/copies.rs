@@ -8,15 +8,15 @@ use std::path::Path;
 
 use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
-use crate::datapath::copy::Direction;
-use crate::datapath::edit::anonymize::{KEY_LEN, Key};
-use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
-use crate::datapath::flows::HashSpec;
-use crate::datapath::hash::HashKind;
-use crate::datapath::timestamp::TimestampFormat;
-use crate::datapath::transport::{
+use crate::datapath::copies::edit::anonymize::{KEY_LEN, Key};
+use crate::datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
+use crate::datapath::copies::facts::Direction;
+use crate::datapath::copies::timestamp::TimestampFormat;
+use crate::datapath::copies::transport::{
     Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
 };
+use crate::datapath::flow::burst_flows::HashSpec;
+use crate::datapath::flow::hash::HashKind;
 use crate::lang::ast::{self, Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::file::read_regular;

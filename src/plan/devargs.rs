@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::capture::{LinkType, Reader};
-use crate::datapath::replay;
+use crate::datapath::receive::replay;
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::{argument, hardware_type};
 use crate::lang::suggest::nearest;

@@ -7,8 +7,8 @@
 use super::Plan;
 use super::devargs::{copies_packets, device};
 use super::plan::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
-use crate::datapath::make::MOST_MBUFS;
-use crate::datapath::spread;
+use crate::datapath::copies::build::MOST_MBUFS;
+use crate::datapath::receive::distribute;
 use crate::dpdk::mempool;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::{ethernet, vlan};
@@ -69,7 +69,7 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
     }
     // a burst more than a ring between receive and work holds may be on its way out of it
     let rings = match plan.settings.stages.as_ref().filter(|_| plan.is_spread(port)) {
-        Some(stages) => u32::from(rx_queues) * stages.work.len() as u32 * (spread::RING_PACKETS + MAX_BURST as u32),
+        Some(stages) => u32::from(rx_queues) * stages.work.len() as u32 * (distribute::RING_PACKETS + MAX_BURST as u32),
         None => 0,
     };
     let descriptors = u32::from(of_port.rxd).max(rings_of(of_port).1);

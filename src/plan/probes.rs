@@ -5,7 +5,7 @@
 use super::copies::only_writes_a_file;
 use super::plan::{HeartbeatPlan, Output, PortId, ToolPlan};
 use super::resolve::{Definitions, Port, Resolver};
-use crate::datapath::transport::Transport;
+use crate::datapath::copies::transport::Transport;
 use crate::dpdk::clock::nanoseconds;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;

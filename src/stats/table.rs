@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::ledger::Dropped;
 use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
-use crate::datapath::admission::Class;
 use crate::datapath::counters::DropReason;
 use crate::datapath::counters::latency::Latency;
+use crate::datapath::egress::admission::Class;
 
 /// Columns of text; numbers are set to the right.
 struct Table {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use proptest::prelude::*;
-use tapline::datapath::hash::{HashKind, flow_hash};
+use tapline::datapath::flow::hash::{HashKind, flow_hash};
 use tapline::filter::Program;
 use tapline::filter::compile;
 use tapline::filter::through::{Inside, inside};

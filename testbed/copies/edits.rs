@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use support::*;
-use tapline::datapath::copy::CopyFacts;
-use tapline::datapath::edit::anonymize::Key;
-use tapline::datapath::edit::{
+use tapline::datapath::copies::edit::anonymize::Key;
+use tapline::datapath::copies::edit::{
     Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
 };
-use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline::datapath::copies::facts::CopyFacts;
+use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline::packet::frame::Frame;
 use tapline::packet::headers::checksum::Sum;
 use tapline::packet::headers::ethernet::MacAddress;

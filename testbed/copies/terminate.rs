@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use support::*;
-use tapline::datapath::copy::{CopyFacts, Direction, Stamp};
-use tapline::datapath::terminate::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
-use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline::datapath::copies::facts::{CopyFacts, Direction, Stamp};
+use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline::datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
 
 fn any(kind: TunnelKind) -> Terminator {
     Terminator { kind, to: None, identifiers: vec![], udp_port: None }

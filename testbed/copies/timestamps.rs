@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use support::*;
-use tapline::datapath::copy::{ClockQuality, CopyFacts, Stamp};
-use tapline::datapath::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
-use tapline::datapath::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
+use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Stamp};
+use tapline::datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline::datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
 
 fn facts(quality: ClockQuality) -> CopyFacts {
     CopyFacts { stamp: Stamp { ns: TIME_NS, quality, degraded: false }, port: 9, ..Default::default() }

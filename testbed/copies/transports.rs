@@ -5,8 +5,8 @@ mod support;
 use std::net::IpAddr;
 
 use support::*;
-use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline::datapath::transport::{
+use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline::datapath::copies::transport::{
     Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence, Subheader, Transport,
     TransportError,
 };

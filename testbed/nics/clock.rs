@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tapline::datapath::clock_fit::{ClockFit, Limits, Reading};
+use tapline::datapath::receive::clock_fit::{ClockFit, Limits, Reading};
 use tapline::dpdk::eal::{Memory, Options, available_cpus};
 use tapline::dpdk::mempool::Mempool;
 use tapline::dpdk::port::{Port, PortConfig};

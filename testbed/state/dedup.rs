@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
-use tapline::datapath::flow_table::Secret;
+use tapline::datapath::flow::table::Secret;
+use tapline::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::packet::burst::Selection;
 use tapline::packet::frame::Frame;
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tapline::capture::ByteOrder;
-use tapline::datapath::transport::Encapsulation;
+use tapline::datapath::copies::transport::Encapsulation;
 
 use crate::packets::{Form, Timed, assert_same, office, read, write};
 use crate::support::{EAL, Lab, has_program, number};

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use tapline::capture::ByteOrder;
-use tapline::datapath::copy::{CopyFacts, Stamp};
-use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline::datapath::copies::facts::{CopyFacts, Stamp};
+use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline::packet::headers::ethernet::MacAddress;
 
 use crate::packets::{Form, Timed, assert_same, office, read, write};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::latency::Histogram;
-use crate::datapath::admission::Class;
-use crate::datapath::dedup::Tally;
+use super::egress::admission::Class;
+use super::route::dedup::Tally;
 
 /// A sum that one thread writes and others read.
 ///

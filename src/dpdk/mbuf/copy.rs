@@ -533,8 +533,8 @@ fn unchain(header: *mut rte_mbuf) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::copy::CopyFacts;
-    use crate::datapath::transport::{Encapsulation, Outer, Transport};
+    use crate::datapath::copies::facts::CopyFacts;
+    use crate::datapath::copies::transport::{Encapsulation, Outer, Transport};
     use crate::packet::headers::checksum::Sum;
     use crate::packet::headers::ethernet::MacAddress;
 

@@ -1,12 +1,14 @@
 //! Fuzz body for edits, timestamps, transports and their ends: whatever the packet and the clauses are, nothing panics, nothing of
 //! what lies around the packet in its buffer shows, and a frame comes out of a tunnel as it went in.
 
-use tapline::datapath::copy::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline::datapath::edit::anonymize::Key;
-use tapline::datapath::edit::{Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag};
-use tapline::datapath::terminate::{Inner, SequenceTracker, Terminator, TunnelKind};
-use tapline::datapath::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
-use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline::datapath::copies::edit::anonymize::Key;
+use tapline::datapath::copies::edit::{
+    Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
+};
+use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline::datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline::datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
 use tapline::packet::frame::Frame;
 use tapline::packet::headers::ethernet::MacAddress;
 use tapline::packet::headers::layer::{Layer, LayerSet};

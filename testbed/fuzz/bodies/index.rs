@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tapline::datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
-use tapline::datapath::flows::Flows;
+use tapline::datapath::flow::burst_flows::Flows;
 use tapline::filter::compile;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::{Insn, Program};

@@ -1,7 +1,7 @@
 //! Fuzz body for the layer parser and what builds on it: whatever the bytes are, nothing panics, nothing points behind them, and
 //! what a shorter capture of a packet shows, a longer one shows too.
 
-use tapline::datapath::hash::{HashKind, flow_hash};
+use tapline::datapath::flow::hash::{HashKind, flow_hash};
 use tapline::filter::through::{Inside, inside};
 use tapline::packet::frame::Frame;
 use tapline::packet::headers::layer::{Layer, LayerSet};
