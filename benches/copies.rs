@@ -13,6 +13,7 @@ use tapline::datapath::copies::facts::Stamps;
 use tapline::datapath::counters::WorkerCounters;
 use tapline::datapath::flow::burst_flows::Flows;
 use tapline::datapath::route::Copies;
+use tapline::datapath::work_plan::PortId;
 use tapline::dpdk::eal::{Memory, Options};
 use tapline::dpdk::mbuf::copy::CopyPool;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufQueue, burst_of};
@@ -21,7 +22,6 @@ use tapline::dpdk::{Eal, clock};
 use tapline::packet::burst::Selection;
 use tapline::packet::headers::ethernet::MacAddress;
 use tapline::plan::Plan;
-use tapline::plan::plan::PortId;
 
 const BURST: usize = 32;
 const ROUNDS: usize = 101;
@@ -103,8 +103,8 @@ impl Bench {
             offload: None,
         };
         let pools = CopyPools { ports: Some(CopyPool::new(Arc::clone(pool))), captures: None };
-        let maker = Maker::new(&plan, pools, vec![Some(tool)]);
-        let (copies, flows) = (Copies::new(&plan), Flows::new(&plan.hashes, plan.parse_depth()));
+        let maker = Maker::new(&plan.work, pools, vec![Some(tool)]);
+        let (copies, flows) = (Copies::new(&plan.work), Flows::new(&plan.work.hashes, plan.work.parse_depth));
         Self { maker, copies, flows, counters: WorkerCounters::new(2, 1, 1, 0), plan }
     }
 }
@@ -193,7 +193,7 @@ fn made(bench: &mut Bench, burst: &mut tapline::dpdk::mbuf::MbufBurst, originals
     let begun = clock::tsc();
     bench.flows.clear();
     let mut facts = MakeFacts { burst, frames: &frames, flows: &mut bench.flows, stamps: &stamps, port: PortId(0) };
-    bench.maker.make(&bench.plan, &mut facts, &mut bench.copies, &bench.counters);
+    bench.maker.make(&bench.plan.work, &mut facts, &mut bench.copies, &bench.counters);
     drop(frames);
     let alone = bench.maker.made[0].alone();
     let mut shared = burst.share([all, Selection(all.0 & !alone.0)].into_iter());

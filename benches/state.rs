@@ -16,11 +16,11 @@ use tapline::datapath::receive::times::Times;
 use tapline::datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
+use tapline::datapath::work_plan::PortId;
 use tapline::packet::burst::{Known, MAX_BURST, Selection};
 use tapline::packet::frame::Frame;
 use tapline::packet::layers::{Depth, Layers, parse_burst};
 use tapline::packet::mix::mix;
-use tapline::plan::plan::PortId;
 use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 
 /// Packets of one timed slice: short enough that most slices run without being interrupted.

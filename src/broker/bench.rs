@@ -10,12 +10,12 @@ use super::placement::place;
 use super::start::{Assembled, assemble, check_tables, start_recorders};
 use super::{Broker, Error};
 use crate::datapath::receive::Source;
+use crate::datapath::work_plan::{PortId, ToolId};
 use crate::datapath::worker::{Led, Phase};
 use crate::dpdk::Eal;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::TxQueue;
 use crate::plan::Plan;
-use crate::plan::plan::{PortId, ToolId};
 use crate::stats::snapshot::Snapshot;
 
 /// A broker and the workers that its caller leads.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::watch::Watch;
 use crate::datapath::receive::local_frames::Post;
+use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::mbuf::MbufQueue;
 use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;
@@ -19,7 +20,6 @@ use crate::health::probe::Prober;
 use crate::health::tool::Observation;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::{Heartbeat, Key};
-use crate::plan::plan::{PortId, ToolId};
 use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.

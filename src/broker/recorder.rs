@@ -20,10 +20,11 @@ use crate::datapath::counters::{DropReason, ToolCounters, WriterCounters};
 use crate::datapath::egress::Held;
 use crate::datapath::egress::capture_queue::{Batch, Belt, Note};
 use crate::datapath::egress::reorder::Order;
+use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::fault;
-use crate::plan::plan::{Plan, PortId, ToolId};
+use crate::plan::plan::Plan;
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);

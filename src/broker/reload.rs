@@ -12,10 +12,11 @@ use crate::datapath::egress::admission::{Limits, Thresholds};
 use crate::datapath::route::RuleState;
 use crate::datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use crate::datapath::swap::published::LiveView;
+use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::{LcoreId, clock};
 use crate::packet::layers::Depth;
 use crate::plan::Plan;
-use crate::plan::plan::{PortId, RulePlan, ToolId};
+use crate::plan::plan::RulePlan;
 use crate::plan::pools;
 use crate::stats::snapshot::{RuleTotals, Totals};
 
@@ -49,7 +50,7 @@ impl Fixed {
             let (id, name) = (PortId(index), &port.name);
             let lack = if self.mbufs[index].is_some_and(|mbufs| pools::waiting_from(plan, id) > mbufs) {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
-            } else if plan.inputs[index].needs_stamps && !self.has_stamps[index] {
+            } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
                 "was started without receive times, which a tool asks for"
             } else if port.replay.is_some() && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
             {
@@ -197,12 +198,12 @@ impl Broker {
             }
             let next = Arc::new(next);
             seat.exchange.offer(Box::new(PlanPart {
-                plan: Arc::clone(&plan),
+                plan: Arc::clone(&plan.work),
                 states,
                 maker,
                 live: LiveView::new(Arc::clone(self.watch.cell())),
                 counters: Arc::clone(&next),
-                rooms: Rooms::new(&plan),
+                rooms: Rooms::new(&plan.work),
                 limits: limits().collect(),
                 heirs: if post.is_some() { heirs.clone() } else { Vec::new() },
             }));

@@ -43,6 +43,7 @@ use crate::datapath::route::limit::Limit;
 use crate::datapath::route::sample::{SampleSpec, Sampler, WorkerSeat};
 use crate::datapath::swap::plan_part::Exchange;
 use crate::datapath::swap::published::LiveView;
+use crate::datapath::work_plan::{PortId, ReplayPlan, ToolId};
 use crate::datapath::worker::panics;
 use crate::datapath::worker::panics::{PanicReport, Panics};
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
@@ -59,15 +60,14 @@ use crate::fault;
 use crate::health::echo::Echo;
 use crate::health::next_hop::{Responder, TunnelAddress};
 use crate::health::probe::Prober;
+use crate::lang::ast::ReplaySpeed;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::ethernet;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
-use crate::plan::plan::{
-    DedupPlan, NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan,
-};
+use crate::plan::plan::{DedupPlan, NextHopPlan, Output, PortPlan, RulePlan, ToolPlan, TunnelPlan};
 use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
 use crate::stats::snapshot::RuleTotals;
 
@@ -236,7 +236,7 @@ pub(super) fn assemble(
         let exchange = Arc::<Exchange>::default();
         let panics = Arc::<PanicReport>::default();
         let worker = Worker {
-            plan: Arc::clone(&plan),
+            plan: Arc::clone(&plan.work),
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
@@ -478,7 +478,7 @@ pub(super) fn makers(
             ports: of_ports.as_ref().map(|pool| CopyPool::new(Arc::clone(pool))),
             captures: of_captures.as_ref().map(|pool| CopyPool::with_stock(Arc::clone(pool), in_hand)),
         };
-        Maker::new(plan, pools, tools.collect())
+        Maker::new(&plan.work, pools, tools.collect())
     };
     Ok(lcores.iter().map(|_| Some(maker())).collect())
 }
@@ -657,8 +657,8 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(PortId(index)) || plan.inputs[index].needs_time,
-        wants_rss_hashes: plan.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
+        wants_rx_timestamps: plan.wants_stamps(PortId(index)) || plan.work.inputs[index].needs_time,
+        wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: plan
             .tools
             .iter()
@@ -981,7 +981,7 @@ fn receive_queues(plan: &Plan, crew: &Crew, hired: &[(Vec<Intake>, Outlets)]) ->
 
 /// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
 pub(super) fn spread_hash(plan: &Plan) -> HashSpec {
-    let depth = plan.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
+    let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
 }
 

@@ -17,10 +17,11 @@ use crate::datapath::route::balance::{BucketStamps, BucketUse, Group, MemberStat
 use crate::datapath::route::limit::Limit;
 use crate::datapath::route::sample::Budget;
 use crate::datapath::swap::published::{Live, LiveCell};
+use crate::datapath::work_plan::{PortId, ToolId};
 use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
 use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
+use crate::plan::plan::{CopyPlan, NextHopPlan, Output, RulePlan};
 use crate::plan::schedule::Activity;
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
@@ -492,6 +493,7 @@ impl Watch {
                 .collect(),
             go_straight: self
                 .plan
+                .work
                 .inputs
                 .iter()
                 .map(|input| input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up)))

@@ -13,10 +13,11 @@ use super::output::{print, tell, tell_line};
 use super::{Status, add_eal, has_place, load, name_and_value, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
+use crate::datapath::work_plan::{Target, Verdict};
 use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
-use crate::plan::plan::{Action, Output, Plan, Target, Verdict};
+use crate::plan::plan::{Action, Output, Plan};
 use crate::stats::table;
 
 #[derive(clap::Args, Debug)]
@@ -94,8 +95,7 @@ pub fn run(args: &Args) -> Status {
     if !has_place(pipeline.parsed(), &plan) {
         return Status::Refused;
     }
-    plan.settings.is_profiled = args.profile;
-    plan.settings.is_changeable = args.interactive;
+    plan.run_with(args.profile, args.interactive);
     let plan = Arc::new(plan);
     let mut broker = match broker::start(Arc::clone(&plan)) {
         Ok(broker) => broker,

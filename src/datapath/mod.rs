@@ -18,5 +18,7 @@ pub mod receive;
 pub mod route;
 /// A plan in force, and another that takes its place.
 pub mod swap;
+/// All that workers are told.
+pub mod work_plan;
 /// One thread's way through all that, turn by turn.
 pub mod worker;

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::Plan;
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, PortPlan, RulePlan, ToolId, ToolPlan, Verdict};
+use super::plan::{Output, PortPlan, RulePlan, ToolPlan};
 use super::pools::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::work_plan::{PortId, ToolId, Verdict};
 use crate::dpdk::clock;
 use crate::filter::Analysis;
 use crate::filter::analyse;

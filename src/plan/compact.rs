@@ -124,7 +124,7 @@ mod tests {
                     parsed.file.commands.extend(typed.file.commands);
                     let plan = plan(&mut parsed);
                     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
-                    (parsed, plan.map(|plan| format!("{:?} {:?}", plan.rules, plan.edits)))
+                    (parsed, plan.map(|plan| format!("{:?} {:?}", plan.rules, plan.work.edits)))
                 };
                 let ((long, expected), (mut short, found)) = (tried(&whole), tried(&compacted));
                 prop_assert_eq!(&found, &expected, "{}", line);

@@ -1,11 +1,14 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
+use super::plan::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::egress::admission::{Class, Thresholds};
 use crate::datapath::route::sample::SampleSpec;
+use crate::datapath::work_plan::{
+    GroupWork, InputPlan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict, WorkPlan,
+};
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
@@ -17,9 +20,38 @@ pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, G
         progress.step()?;
         Ok(input(&plan, &rules, PortId(port), &making))
     });
-    plan.inputs = inputs.collect::<Result<_, _>>()?;
+    let inputs: Vec<InputPlan> = inputs.collect::<Result<_, _>>()?;
+    finish(&mut plan, inputs);
     progress.go_on()?;
     Ok(plan)
+}
+
+/// Tells workers what else they need.
+fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
+    let (burst, idle, panic_dump) = (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
+    let group = |group: &GroupPlan| GroupWork { members: group.members.clone(), spec: group.spec.clone(), hash: group.hash };
+    let groups: Vec<GroupWork> = plan.groups.iter().map(group).collect();
+    let tools = plan.tools.len();
+    let has_edits = plan.rules.iter().any(RulePlan::has_edits);
+    let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
+    let parse_depth = inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
+    let work = plan.work_mut();
+    let (edits, hashes) = (std::mem::take(&mut work.edits), std::mem::take(&mut work.hashes));
+    let is_profiled = work.is_profiled;
+    *work = WorkPlan {
+        burst,
+        idle,
+        is_profiled,
+        panic_dump,
+        tools,
+        inputs,
+        groups,
+        edits,
+        hashes,
+        parse_depth,
+        has_edits,
+        has_classes,
+    };
 }
 
 /// A tool that rules with a `class` send to has thresholds, unless it says its own.

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
+use super::plan::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
 use crate::datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
@@ -17,6 +17,7 @@ use crate::datapath::copies::transport::{
 };
 use crate::datapath::flow::burst_flows::HashSpec;
 use crate::datapath::flow::hash::HashKind;
+use crate::datapath::work_plan::{EditId, PortId, ToolId};
 use crate::lang::ast::{self, Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::file::read_regular;
@@ -285,11 +286,11 @@ impl<'a> Resolver<'a> {
             let Some(room) = tool.copy.room else { continue };
             let said = definition.options.iter().rev().find(|option| matches!(option.value, ast::ToolOption::Oversize(_)));
             let Some(said) = said else { continue };
-            let of_tool = tool.copy.edits.map(|id| &plan.edits[id.0]);
+            let of_tool = tool.copy.edits.map(|id| &plan.work.edits[id.0]);
             let too_long =
                 plan.rules.iter().filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index))).find_map(
                     |rule| {
-                        let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.edits[id.0]);
+                        let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id.0]);
                         rule.sources.iter().find_map(|&PortId(port)| {
                             let longest = usize::from(mtu_of(&definitions.ports[port])) + ethernet::HEADER_LEN + vlan::TAG_LEN;
                             let len = [of_rule, of_tool].into_iter().flatten().fold(longest, |len, edits| edits.longest(len));

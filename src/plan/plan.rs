@@ -4,23 +4,23 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::schedule::Schedule;
-use crate::datapath::classify::Classifier;
-use crate::datapath::copies::edit::EditPlan;
 use crate::datapath::copies::edit::anonymize::Key;
 use crate::datapath::copies::facts::ClockQuality;
 use crate::datapath::copies::timestamp::TimestampFormat;
 use crate::datapath::copies::transport::{PathRoom, Transport};
 use crate::datapath::egress::admission::{Class, Thresholds};
 use crate::datapath::egress::token_bucket::Shape;
-use crate::datapath::flow::burst_flows::{HashId, HashSpec};
+use crate::datapath::flow::burst_flows::HashId;
 use crate::datapath::flow::table::Timeouts;
 use crate::datapath::receive::tunnel_match::Terminator;
 use crate::datapath::route::balance::{GroupSpec, Returns};
 use crate::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::route::sample::SampleSpec;
+use crate::datapath::work_plan::{DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
 use crate::dpdk::port::argument;
 use crate::filter::Engine;
 use crate::health::probe::ProbeTiming;
@@ -28,31 +28,6 @@ use crate::health::tool::HealthSpec;
 use crate::lang::ast::Show;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::vlan::VlanTag;
-use crate::packet::layers::Depth;
-
-/// A port of the plan, by its place in [`Plan::ports`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub usize);
-
-/// A tool of the plan, by its place in [`Plan::tools`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ToolId(pub usize);
-
-/// A group of the plan, by its place in [`Plan::groups`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct GroupId(pub usize);
-
-/// Edits of the plan, by their place in [`Plan::edits`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct EditId(pub usize);
-
-/// A wire of the plan, by its place in [`Plan::wires`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct WireId(pub usize);
-
-/// A rule of the plan, by its place in [`Plan::rules`], which is the order in which rules are tried.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct RuleId(pub usize);
 
 /// What a pipeline file says, ready to run.
 #[derive(Default)]
@@ -67,12 +42,8 @@ pub struct Plan {
     pub filters: Vec<FilterPlan>,
     /// Ascending by priority.
     pub rules: Vec<RulePlan>,
-    /// What rules and tools change in their copies.
-    pub edits: Vec<EditPlan>,
-    /// The ways to hash flows that groups, samplers and tunnels use.
-    pub hashes: Vec<HashSpec>,
-    /// What becomes of each port's packets; as many as `ports`.
-    pub inputs: Vec<InputPlan>,
+    /// All that workers are told.
+    pub work: Arc<WorkPlan>,
     /// What the file asks for once everything is set up, in its order.
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
@@ -109,8 +80,6 @@ pub struct Settings {
     /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
-    /// `--profile`: stages of sampled bursts are timed.
-    pub is_profiled: bool,
     /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
     pub is_changeable: bool,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
@@ -131,7 +100,6 @@ impl Default for Settings {
             clock: ClockQuality::Ntp,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
-            is_profiled: false,
             is_changeable: false,
             panic_dump: None,
         }
@@ -165,17 +133,6 @@ impl Stages {
         }
         lcores
     }
-}
-
-/// What a worker does in a turn that found nothing to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Idle {
-    /// Polls again at once.
-    Poll,
-    /// Tells the processor to pause for a moment.
-    Pause,
-    /// Sleeps, longer from turn to turn up to the bound.
-    Sleep { longest: Duration },
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -243,26 +200,6 @@ impl PortPlan {
         }
     }
 }
-
-/// `replay:FILE`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ReplayPlan {
-    pub path: String,
-    pub speed: ReplaySpeed,
-    /// How often the file is read; `None`: for ever.
-    pub passes: Option<u64>,
-    /// The longest that a packet waits behind the one before it; `None`: as long as the file's times say.
-    pub max_gap_ns: Option<u64>,
-}
-
-impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
-    pub fn is_flat_out(&self) -> bool {
-        self.speed == ReplaySpeed::Max
-    }
-}
-
-pub use crate::lang::ast::ReplaySpeed;
 
 #[derive(Clone, Debug)]
 pub struct ToolPlan {
@@ -463,96 +400,6 @@ impl DedupPlan {
     }
 }
 
-/// What becomes of a duplicate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupAction {
-    /// The rule does not take it.
-    Drop,
-    /// It is counted, and goes where its original went.
-    Count,
-    /// The same, with a mark ([`RulePlan::duplicate_edits`]).
-    Tag,
-}
-
-/// Where a rule's packets go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
-    Tool(ToolId),
-    Group(GroupId),
-}
-
-/// What a rule means for the rules after it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// They are tried too.
-    Continue,
-    /// They are not tried for the packets that match.
-    Final,
-    /// The packets that match are kept from them, and have no copies of this rule.
-    Drop,
-}
-
-/// What becomes of one port's packets.
-#[derive(Default)]
-pub struct InputPlan {
-    /// The rules that take from the port, in order.
-    pub steps: Vec<Step>,
-    pub classifier: Classifier,
-    /// Set where all packets go the same way, whatever is in them.
-    pub straight: Option<Straight>,
-    /// Where the originals go if the port is a side of a wire.
-    pub wire: Option<ToolId>,
-    /// They do even while rules do not run.
-    pub is_bypass: bool,
-    /// Some stage looks at the packets' bytes.
-    pub needs_frames: bool,
-    /// Some sampler asks for lengths.
-    pub needs_lens: bool,
-    /// Some sampler, dedup or group asks for the time: that of each packet where the port has it, else one for the burst.
-    pub needs_time: bool,
-    /// Some group asks how far the port's packets have come in time.
-    pub notes_time: bool,
-    /// Some copies of its packets are not the packets themselves.
-    pub needs_copies: bool,
-    /// Some tool asks for the packets' own times, or its copies say them.
-    pub needs_stamps: bool,
-}
-
-/// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Straight {
-    pub rules: Vec<RuleId>,
-    /// In the order that copies are sent: originals on a wire go first.
-    pub tools: Vec<ToolId>,
-}
-
-/// A rule as the data path carries it out.
-#[derive(Clone, Debug)]
-pub struct Step {
-    pub rule: RuleId,
-    /// Where the rule leaves out, or counts, duplicates among this port's packets.
-    pub dedup: Option<StepDedup>,
-    pub is_scheduled: bool,
-    pub is_limited: bool,
-    pub is_sampled: bool,
-    /// How flows are hashed for the sampler, where it asks.
-    pub sample_hash: Option<HashId>,
-    pub edits: Option<EditId>,
-    /// Of duplicates, where they are marked.
-    pub duplicate_edits: Option<EditId>,
-    pub targets: Vec<Target>,
-    pub verdict: Verdict,
-    pub class: Class,
-}
-
-/// How a step looks for duplicates.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StepDedup {
-    /// The port's place in the rule's scope.
-    pub port: u8,
-    pub action: DedupAction,
-}
-
 /// What the file asks for once everything is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -564,20 +411,26 @@ pub enum Action {
 }
 
 impl Plan {
+    /// What workers are told, while the plan is made and nobody else has it.
+    pub(super) fn work_mut(&mut self) -> &mut WorkPlan {
+        Arc::get_mut(&mut self.work).expect("a plan that is being made has its work alone")
+    }
+
+    /// Has stages of sampled bursts timed (`--profile`), and rules exchanged while it runs (`-i`). For plans that do not run yet.
+    pub fn run_with(&mut self, is_profiled: bool, is_changeable: bool) {
+        self.settings.is_changeable = is_changeable;
+        self.work_mut().is_profiled = is_profiled;
+    }
+
     /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
     pub fn flows_of_a_table(&self, workers: usize) -> usize {
         let rules = self.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(SampleSpec::has_flow_table)).count();
         self.settings.flows.div_ceil((rules * workers).max(1))
     }
 
-    /// How deep packets are parsed for some rule, besides what hashes ask for.
-    pub fn parse_depth(&self) -> Depth {
-        self.inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default()
-    }
-
     /// What decides the filters, in words: `native`, or the interpreter and why.
     pub fn filter_engine(&self) -> String {
-        let mut engines = self.inputs.iter().filter_map(|input| input.classifier.engine());
+        let mut engines = self.work.inputs.iter().filter_map(|input| input.classifier.engine());
         let first = engines.next();
         engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
     }
@@ -618,12 +471,12 @@ impl Plan {
     pub fn wants_stamps(&self, port: PortId) -> bool {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
-        self.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
+        self.work.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
     }
 
     /// Whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
-        self.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
+        self.work.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.
@@ -638,11 +491,6 @@ impl Plan {
             Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
             Target::Tool(_) => false,
         })
-    }
-
-    /// Whether some rule gives its copies a class other than normal.
-    pub fn has_classes(&self) -> bool {
-        self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
     }
 
     /// The tools that a rule's targets may send to.

@@ -6,9 +6,10 @@
 
 use super::Plan;
 use super::devargs::{copies_packets, device};
-use super::plan::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
+use super::plan::{Output, PortPlan, Settings, ToolPlan};
 use crate::datapath::copies::build::MOST_MBUFS;
 use crate::datapath::receive::distribute;
+use crate::datapath::work_plan::{PortId, ReplayPlan, ToolId};
 use crate::dpdk::mempool;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::{ethernet, vlan};

@@ -3,9 +3,10 @@
 //! A part of resolve: every mistake goes to its diagnostics.
 
 use super::copies::only_writes_a_file;
-use super::plan::{HeartbeatPlan, Output, PortId, ToolPlan};
+use super::plan::{HeartbeatPlan, Output, ToolPlan};
 use super::resolve::{Definitions, Port, Resolver};
 use crate::datapath::copies::transport::Transport;
+use crate::datapath::work_plan::PortId;
 use crate::dpdk::clock::nanoseconds;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;

@@ -14,8 +14,8 @@ use jiff::tz::TimeZone;
 use super::devargs::{foreign_frames, oversized_packets, resident_packets};
 use super::files::part_of;
 use super::plan::{
-    Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
-    ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
+    Action, AlarmPlan, CopyPlan, DedupPlan, FilterPlan, GroupPlan, Output, Plan, PortPlan, RulePlan, Settings, Stages, ToolPlan,
+    WirePlan,
 };
 use super::progress::{Progress, Stage};
 use super::schedule::WeeklyHours;
@@ -32,6 +32,7 @@ use crate::datapath::receive::tunnel_match::{Terminator, TunnelKind};
 use crate::datapath::route::balance::{Below, Group, GroupSpec, Returns};
 use crate::datapath::route::dedup::Ignore;
 use crate::datapath::route::sample::{Budget, FirstLimit, SampleSpec};
+use crate::datapath::work_plan::{DedupAction, GroupId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
 use crate::dpdk::clock::nanoseconds;
 use crate::dpdk::mbuf::MOST_REFERENCES;
 use crate::dpdk::mempool::DATA_ROOM;
@@ -566,9 +567,11 @@ impl<'a> Resolver<'a> {
             groups,
             filters,
             rules,
-            edits: std::mem::take(&mut self.edits),
-            hashes: std::mem::take(&mut self.hashes),
-            inputs: Vec::new(),
+            work: Arc::new(WorkPlan {
+                edits: std::mem::take(&mut self.edits),
+                hashes: std::mem::take(&mut self.hashes),
+                ..WorkPlan::default()
+            }),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
         };

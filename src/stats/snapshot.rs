@@ -14,10 +14,11 @@ use crate::datapath::receive::af_packet_cut::Longest;
 use crate::datapath::receive::decap::EndpointReport;
 use crate::datapath::receive::tunnel_match::{Refusal, SequenceCounts};
 use crate::datapath::route::dedup::{DedupCounters, GAP_BUCKETS, PairCounters};
+use crate::datapath::work_plan::PortId;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::{DedupPlan, PortId};
+use crate::plan::plan::DedupPlan;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]

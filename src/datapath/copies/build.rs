@@ -29,6 +29,8 @@ use crate::datapath::flow::burst_flows::{Flows, HashId};
 use crate::datapath::receive::decap::OuterId;
 use crate::datapath::route::Copies;
 use crate::datapath::swap::published::Live;
+use crate::datapath::work_plan::WorkPlan;
+use crate::datapath::work_plan::{EditId, PortId};
 use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order};
 use crate::dpdk::mbuf::{MbufBurst, prefetch};
 use crate::fault;
@@ -36,7 +38,6 @@ use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;
 use crate::packet::headers::ethernet;
 use crate::packet::headers::ethernet::MacAddress;
-use crate::plan::plan::{EditId, Plan, PortId};
 
 /// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy
 /// with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment taken to
@@ -149,7 +150,7 @@ enum Unfit {
 
 impl Maker {
     /// `tools` are by tool of the plan.
-    pub fn new(plan: &Plan, pools: CopyPools, tools: Vec<Option<ToolMaker>>) -> Self {
+    pub fn new(plan: &WorkPlan, pools: CopyPools, tools: Vec<Option<ToolMaker>>) -> Self {
         let made = tools.iter().map(|_| Made::default()).collect();
         let states = plan.edits.iter().map(EditPlan::state).collect();
         let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
@@ -187,7 +188,7 @@ impl Maker {
 
     /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
     #[inline]
-    pub fn make(&mut self, plan: &Plan, facts: &mut MakeFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
+    pub fn make(&mut self, plan: &WorkPlan, facts: &mut MakeFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
         for index in 0..self.tools.len() {
             let selection = copies.tools[index];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
@@ -213,7 +214,7 @@ impl Maker {
         &mut self,
         index: usize,
         wanted: Selection,
-        plan: &Plan,
+        plan: &WorkPlan,
         facts: &mut MakeFacts<'_>,
         copies: &Copies,
         counters: &ToolCounters,

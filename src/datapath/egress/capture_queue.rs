@@ -11,10 +11,10 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
 use crate::datapath::copies::facts::Stamps;
+use crate::datapath::work_plan::PortId;
 use crate::dpdk::mbuf::{MbufQueue, Shared};
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
-use crate::plan::plan::PortId;
 
 /// Where a burst's packets came from.
 #[derive(Clone, Copy)]

@@ -29,6 +29,7 @@ use super::copies::facts::Stamps;
 use super::counters::{DropReason, ToolCounters, WorkerCounters};
 use super::route::Copies;
 use super::swap::published::Live;
+use super::work_plan::{PortId, ToolId};
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
@@ -36,7 +37,6 @@ use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
-use crate::plan::plan::{PortId, ToolId};
 
 /// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was
 /// received, or if a call of the driver costs little: their mbufs are still in the first cache.

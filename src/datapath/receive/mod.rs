@@ -32,10 +32,10 @@ use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
 use super::egress::Outlets;
 use super::swap::published::LiveView;
+use super::work_plan::PortId;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::dpdk::ring::BurstReceiver;
-use crate::plan::plan::PortId;
 
 /// What a worker polls.
 pub struct Intake {

@@ -18,12 +18,13 @@ use arrayvec::ArrayVec;
 use crate::capture::{LinkType, Reader, Record};
 use crate::datapath::copies::facts::{ClockQuality, Stamps};
 use crate::datapath::counters::Counter;
+use crate::datapath::work_plan::ReplayPlan;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::Moved;
+use crate::lang::ast::ReplaySpeed;
 use crate::packet::burst::MAX_BURST;
-use crate::plan::plan::{ReplayPlan, ReplaySpeed};
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
 const MOST_KEPT_BYTES: u64 = 64 << 20;

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::datapath::flow::sketch::FlowSketch;
 use crate::datapath::receive::times::age;
+use crate::datapath::work_plan::PortId;
 use crate::dpdk::mbuf::prefetch;
-use crate::plan::plan::PortId;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -23,10 +23,11 @@ use super::egress::admission::Class;
 use super::flow::burst_flows::Flows;
 use super::receive::times::Times;
 use super::swap::published::Live;
+use super::work_plan::{DedupAction, EditId, InputPlan, PortId, RuleId, Step, Straight, Target, ToolId, Verdict};
+use crate::datapath::work_plan::WorkPlan;
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
 use crate::packet::frame::Frame;
-use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
 #[derive(Default)]
@@ -67,13 +68,13 @@ impl CopyEdits {
 }
 
 impl Copies {
-    pub fn new(plan: &Plan) -> Self {
-        let tools = plan.tools.len();
+    pub fn new(plan: &WorkPlan) -> Self {
+        let tools = plan.tools;
         Self {
             tools: vec![Selection::NONE; tools],
             withheld: vec![Selection::NONE; tools],
-            classed: vec![[Selection::NONE; 2]; if plan.has_classes() { tools } else { 0 }],
-            edits: if plan.rules.iter().any(RulePlan::has_edits) {
+            classed: vec![[Selection::NONE; 2]; if plan.has_classes { tools } else { 0 }],
+            edits: if plan.has_edits {
                 vec![CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] }; tools]
             } else {
                 Vec::new()
@@ -186,7 +187,7 @@ pub struct BurstFacts<'a> {
 /// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
 #[inline]
 pub fn route(
-    plan: &Plan,
+    plan: &WorkPlan,
     input: &InputPlan,
     matches: &mut Matches,
     facts: &mut BurstFacts<'_>,
@@ -270,7 +271,14 @@ pub fn route(
 }
 
 #[inline]
-fn deliver(plan: &Plan, step: &Step, kept: Selection, facts: &mut BurstFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
+fn deliver(
+    plan: &WorkPlan,
+    step: &Step,
+    kept: Selection,
+    facts: &mut BurstFacts<'_>,
+    copies: &mut Copies,
+    counters: &WorkerCounters,
+) {
     copies.delivered.0 |= kept.0;
     for target in &step.targets {
         match *target {

@@ -13,11 +13,12 @@ use crate::datapath::counters::WorkerCounters;
 use crate::datapath::egress::admission::Limits;
 use crate::datapath::flow::burst_flows::Flows;
 use crate::datapath::route::{Copies, RuleState};
-use crate::plan::plan::{Plan, ToolId};
+use crate::datapath::work_plan::ToolId;
+use crate::datapath::work_plan::WorkPlan;
 
 /// What a worker has that belongs to one plan.
 pub struct PlanPart {
-    pub plan: Arc<Plan>,
+    pub plan: Arc<WorkPlan>,
     /// By rule.
     pub states: Vec<RuleState>,
     pub maker: Option<Maker>,
@@ -38,11 +39,11 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &WorkPlan) -> Self {
         Self {
             matches: Matches::new(plan.inputs.iter().map(|input| &input.classifier)),
             copies: Copies::new(plan),
-            flows: Flows::new(&plan.hashes, plan.parse_depth()),
+            flows: Flows::new(&plan.hashes, plan.parse_depth),
         }
     }
 }

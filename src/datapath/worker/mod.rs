@@ -25,12 +25,13 @@ use super::route::balance::BucketUse;
 use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
 use super::swap::plan_part::{Exchange, Rooms};
 use super::swap::published::LiveView;
+use super::work_plan::{Idle, ToolId};
+use crate::datapath::work_plan::WorkPlan;
 use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::fault;
 use crate::packet::burst::{MAX_BURST, Selection};
-use crate::plan::plan::{Idle, Plan, ToolId};
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +79,7 @@ impl PhaseCell {
 
 /// One lcore's part of the broker. It owns all that changes; the plan is shared.
 pub struct Worker {
-    pub plan: Arc<Plan>,
+    pub plan: Arc<WorkPlan>,
     pub intakes: Vec<Intake>,
     /// Several intakes are replays whose packets are put in order.
     pub is_in_step: bool,
@@ -242,7 +243,7 @@ enum Leaves {
 }
 
 impl Desk {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &WorkPlan) -> Self {
         let Rooms { matches, copies, flows } = Rooms::new(plan);
         Self {
             burst: MbufBurst::default(),
@@ -253,7 +254,7 @@ impl Desk {
             lens: [0; MAX_BURST],
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
-            profile: Profile::new(plan.settings.is_profiled),
+            profile: Profile::new(plan.is_profiled),
             evidence: MbufBurst::default(),
         }
     }
@@ -335,7 +336,7 @@ impl Worker {
                 turns.idle = u32::saturating_add(turns.idle, 1);
                 self.report_tunnels();
                 self.counters.lcore.idle_turns.add(1);
-                rest(self.plan.settings.idle, turns.idle, &self.counters.lcore);
+                rest(self.plan.idle, turns.idle, &self.counters.lcore);
             }
         }
     }
@@ -347,7 +348,7 @@ impl Worker {
     fn recover(&mut self, desk: &mut Desk, panic: &(dyn Any + Send)) -> bool {
         let counters = &self.counters;
         let stage = counters.lcore.stage();
-        let dump = self.plan.settings.panic_dump.as_deref().map(|folder| {
+        let dump = self.plan.panic_dump.as_deref().map(|folder| {
             let burst = if desk.evidence.is_empty() { &desk.burst } else { &desk.evidence };
             panics::dump(folder, burst, &desk.stamps)
         });
@@ -413,7 +414,7 @@ impl Worker {
     /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters`
     /// are the worker's own.
     #[inline(always)]
-    fn turn(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+    fn turn(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
         // an lcore that transmits for others has nothing to poll, and does not wait for more
         let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
@@ -426,7 +427,7 @@ impl Worker {
             let polled = desk.latency.poll();
             let intake = &mut self.intakes[at];
             let is_plain = intake.is_plain();
-            let mut limit = plan.settings.burst;
+            let mut limit = plan.burst;
             if !is_plain {
                 let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port.0].needs_copies);
                 limit = intake.room(limit, &self.outlets, &self.live, maker);
@@ -461,10 +462,18 @@ impl Worker {
 
     /// Carries a burst of `received` packets to where its port's packets go.
     #[inline(always)]
-    fn carry(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk, at: usize, received: usize, polled: Option<u64>) {
+    fn carry(
+        &mut self,
+        plan: &WorkPlan,
+        counters: &WorkerCounters,
+        desk: &mut Desk,
+        at: usize,
+        received: usize,
+        polled: Option<u64>,
+    ) {
         let intake = &self.intakes[at];
         desk.latency.received();
-        if plan.settings.panic_dump.is_some() {
+        if plan.panic_dump.is_some() {
             desk.evidence = desk.burst.again();
         }
         if intake.spread.is_some() {
@@ -485,7 +494,7 @@ impl Worker {
                 self.judge(desk, at, polled);
             }
         }
-        if plan.settings.panic_dump.is_some() {
+        if plan.panic_dump.is_some() {
             desk.evidence.clear();
         }
         desk.profile.end(&counters.lcore, received);
@@ -507,13 +516,13 @@ impl Worker {
     }
 
     /// Carries what receive lcores have handed over, a burst of each ring. Whether there was anything.
-    fn empty_rings(&mut self, plan: &Plan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
+    fn empty_rings(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
         let mut is_left = false;
         for at in 0..self.intakes.len() {
             if !self.intakes[at].is_ring() {
                 continue;
             }
-            let limit = plan.settings.burst;
+            let limit = plan.burst;
             let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
             if received > 0 {
                 is_left = true;
@@ -611,7 +620,7 @@ impl Worker {
         let mut is_busy = false;
         for intake in &mut self.intakes {
             let input = &self.plan.inputs[intake.port.0];
-            let limit = self.plan.settings.burst;
+            let limit = self.plan.burst;
             if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
                 is_busy = true;
                 let origin = Origin { port: intake.port, stamps: &desk.stamps };

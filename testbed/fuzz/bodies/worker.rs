@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
+use tapline::datapath::work_plan::PortId;
 use tapline::datapath::worker::Led;
 use tapline::dpdk::eal::{Eal, Memory, Options, available_cpus};
 use tapline::dpdk::mbuf::MbufBurst;
@@ -23,7 +24,6 @@ use tapline::dpdk::mempool::Mempool;
 use tapline::lang::parse_text;
 use tapline::packet::frame::Frame;
 use tapline::plan::plan;
-use tapline::plan::plan::PortId;
 
 /// Numbers out of the input's bytes; zeros behind its end.
 pub struct Choices<'a>(pub &'a [u8]);
