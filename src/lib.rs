@@ -10,8 +10,6 @@ pub mod broker;
 pub mod capture;
 /// One file a subcommand.
 pub mod cli;
-/// The prompt and the control socket.
-pub mod control;
 /// The way of a packet: one file a stage, each with one public function over a burst.
 pub mod datapath;
 /// The fence: safe owners of DPDK things. The only module that names `dpdk_sys`.
@@ -20,6 +18,8 @@ pub mod dpdk;
 pub mod fault;
 /// Filter expression -> classic BPF (libpcap) -> verified program -> native code over a burst.
 pub mod filter;
+#[cfg(test)]
+mod floors;
 /// Machines that judge tools, next hops and workers: no clock, no thread, no device.
 pub mod health;
 /// The pipeline language: sources, lexer, parser, diagnostics.

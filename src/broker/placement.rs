@@ -3,7 +3,7 @@
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
 use crate::datapath::work_plan::PortId;
-use crate::dpdk::port::argument;
+use crate::dpdk::driver::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
 use crate::plan::plan::PortPlan;

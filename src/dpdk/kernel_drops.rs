@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::port::argument;
+use super::driver::{Driver, KernelCounter, kernel_interface};
 
 /// Asks how many packets a packet socket has lost.
 const PACKET_STATISTICS: libc::c_int = 6; // linux/if_packet.h
@@ -49,15 +49,15 @@ pub(super) fn sockets() -> BTreeSet<RawFd> {
 
 impl Missed {
     pub(super) fn of(devargs: &str) -> Self {
-        let counter = if devargs.starts_with("net_af_packet") {
-            Counter::Packet
-        } else if devargs.starts_with("net_af_xdp") {
-            Counter::Xdp
-        } else if let Some(name) = argument(devargs, "iface").filter(|name| devargs.starts_with("net_tap") && !name.contains('/')) {
-            let path = format!("/sys/class/net/{name}/statistics/tx_dropped");
-            Counter::Interface { before: read_count(&path), path }
-        } else {
-            Counter::None
+        let interface = || kernel_interface(devargs).filter(|name| !name.contains('/'));
+        let counter = match (Driver::of(devargs).map_or(KernelCounter::None, |driver| driver.kernel_counter), interface()) {
+            (KernelCounter::PacketSockets, _) => Counter::Packet,
+            (KernelCounter::XdpSockets, _) => Counter::Xdp,
+            (KernelCounter::Interface, Some(name)) => {
+                let path = format!("/sys/class/net/{name}/statistics/tx_dropped");
+                Counter::Interface { before: read_count(&path), path }
+            }
+            (KernelCounter::Interface, None) | (KernelCounter::None, _) => Counter::None,
         };
         Self { counter, sockets: Mutex::default(), is_receiving: AtomicBool::new(false), packets: AtomicU64::new(0) }
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod driver;
 pub mod eal;
 pub mod error;
 mod kernel_drops;

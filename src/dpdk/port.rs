@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::driver::{Driver, kernel_interface};
 use super::error::{Error, check, or_fault};
 use super::kernel_drops;
 use super::kernel_drops::Missed;
@@ -492,24 +493,6 @@ extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
     removed.store(true, Ordering::Relaxed);
 }
 
-/// The kernel's interface that a driver sends through, or only receives by, if it is one of those.
-fn kernel_interface(devargs: &str) -> Option<&str> {
-    let arguments: &[&str] = if ["net_af_packet", "net_af_xdp", "net_tap"].iter().any(|driver| devargs.starts_with(driver)) {
-        &["iface"]
-    } else if devargs.starts_with("net_pcap") {
-        // where two differ, what is sent is what a link that is down loses
-        &["iface", "tx_iface", "rx_iface", "rx_iface_in"]
-    } else {
-        &[]
-    };
-    arguments.iter().find_map(|name| argument(devargs, name))
-}
-
-/// The value that devargs give a device's argument, the first where there are several.
-pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
-    devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
-}
-
 /// The index of the kernel's interface that has this name, if one does.
 fn interface_index(name: &str) -> Option<libc::c_uint> {
     let name = CString::new(name).ok()?;
@@ -594,8 +577,7 @@ fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
     // SAFETY: these read constants.
     let (timestamp, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
-    // net_pcap joins segments (rte_pktmbuf_read) without saying so
-    let multi_segment_tx = raw.tx_offloads & multi_segs != 0 || driver == "net_pcap";
+    let multi_segment_tx = raw.tx_offloads & multi_segs != 0 || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
     Ok(PortInfo {
         driver: driver.into_owned(),
         socket: u32::try_from(socket).ok(),

@@ -4,52 +4,14 @@ use std::path::Path;
 
 use crate::capture::{LinkType, Reader};
 use crate::datapath::receive::replay;
+use crate::dpdk::driver::{Driver, argument, device};
 use crate::dpdk::mempool::DATA_ROOM;
-use crate::dpdk::port::{argument, hardware_type};
+use crate::dpdk::port::hardware_type;
 use crate::lang::suggest::nearest;
 
-/// Drivers by the beginning of their devices' names, and their arguments in DPDK 22.11 to 24.11 (`RTE_PMD_REGISTER_PARAM_STRING` in
-/// each driver's source).
-const DRIVERS: &[(&str, &[&str])] = &[
-    ("net_pcap", &["rx_pcap", "tx_pcap", "rx_iface", "rx_iface_in", "tx_iface", "iface", "phy_mac", "infinite_rx"]),
-    ("net_null", &["size", "copy", "no-rx"]),
-    ("net_ring", &["nodeaction", "internal"]),
-    ("net_af_packet", &["iface", "qpairs", "blocksz", "framesz", "framecnt", "qdisc_bypass", "fanout_mode"]),
-    (
-        "net_af_xdp",
-        &[
-            "iface",
-            "start_queue",
-            "queue_count",
-            "shared_umem",
-            "xdp_prog",
-            "busy_budget",
-            "force_copy",
-            "use_cni",
-            "use_pinned_map",
-            "dp_path",
-            "mode",
-        ],
-    ),
-    ("net_tap", &["iface", "mac", "remote", "persist"]),
-    (
-        "net_memif",
-        &["id", "role", "bsize", "rsize", "socket", "socket-abstract", "owner-uid", "owner-gid", "mac", "zero-copy", "secret"],
-    ),
-];
-
-/// What begins with the device's name, which begins with that of its driver where it is a virtual one.
-pub(super) fn device(devargs: &str) -> &str {
-    devargs.strip_prefix("vdev:").unwrap_or(devargs)
-}
-
-/// Drivers that copy packets while they are called: what was received was just written by the core that polls, and what was sent is
-/// written, handed to the kernel or thrown away when their transmit function returns.
-const COPYING: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
-
-/// Whether the device's driver is one of those.
+/// Returns whether the device's driver copies packets while it is called.
 pub fn copies_packets(devargs: &str) -> bool {
-    COPYING.iter().any(|driver| device(devargs).starts_with(driver))
+    Driver::of(devargs).is_some_and(|driver| driver.copies_packets)
 }
 
 /// A file that a device's arguments name.
@@ -62,26 +24,22 @@ pub struct DeviceFile<'a> {
 
 /// The files that a device reads and writes, in the order of its arguments.
 pub fn device_files(devargs: &str) -> impl Iterator<Item = DeviceFile<'_>> {
-    let files = arguments(devargs, &[("net_pcap", &["rx_pcap", "tx_pcap"]), ("net_af_xdp", &["xdp_prog"])]);
-    files.map(|(argument, path)| DeviceFile { argument, path, is_written: argument.starts_with("tx_pcap=") })
+    let of_driver = Driver::of(devargs).map_or(&[][..], |driver| driver.files);
+    arguments(devargs).filter_map(|(argument, name, path)| {
+        let &(_, is_written) = of_driver.iter().find(|file| file.0 == name)?;
+        Some(DeviceFile { argument, path, is_written })
+    })
 }
 
 /// The kernel's interfaces that a device's packets come from and go to, and that are there before it, each with its argument.
 fn interfaces(devargs: &str) -> impl Iterator<Item = (&str, &str)> {
-    let of_drivers: &[(&str, &[&str])] = &[
-        ("net_pcap", &["iface", "rx_iface", "rx_iface_in", "tx_iface"]),
-        ("net_af_packet", &["iface"]),
-        ("net_af_xdp", &["iface"]),
-        ("net_tap", &["remote"]),
-    ];
-    arguments(devargs, of_drivers)
+    let of_driver = Driver::of(devargs).map_or(&[][..], |driver| driver.interfaces);
+    arguments(devargs).filter(|(_, name, _)| of_driver.contains(name)).map(|(argument, _, value)| (argument, value))
 }
 
-/// Of a device's arguments, each with its value, those that `of_drivers` has for its driver.
-fn arguments<'a>(devargs: &'a str, of_drivers: &'static [(&str, &[&str])]) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-    let names = of_drivers.iter().find(|(driver, _)| device(devargs).starts_with(driver)).map_or(&[][..], |(_, names)| *names);
-    let arguments = devargs.split(',').skip(1).filter_map(|argument| Some((argument, argument.split_once('=')?)));
-    arguments.filter(|(_, (name, _))| names.contains(name)).map(|(argument, (_, value))| (argument, value))
+/// A device's arguments: each with its name and its value.
+fn arguments(devargs: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    devargs.split(',').skip(1).filter_map(|argument| argument.split_once('=').map(|(name, value)| (argument, name, value)))
 }
 
 /// What a device would receive or send as Ethernet frames although it is something else.
@@ -96,12 +54,13 @@ pub(super) struct ForeignFrames<'a> {
 /// The first file or interface of a device whose packets are no Ethernet frames. Drivers do not look: they hand packets on as
 /// frames, whatever their first bytes are.
 pub(super) fn foreign_frames(devargs: &str) -> Option<ForeignFrames<'_>> {
-    let files = arguments(devargs, &[("net_pcap", &["rx_pcap"])]).filter_map(|(argument, path)| {
+    let captures = device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
+    let files = captures.filter_map(|DeviceFile { argument, path, .. }| {
         let link_type = foreign_file(Path::new(path))?;
         Some(ForeignFrames { argument, message: format!("`{path}` cannot be replayed"), reason: replay::foreign(link_type) })
     });
     let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
-        let fact = foreign_interface(name, device(devargs).starts_with("net_pcap"))?;
+        let fact = foreign_interface(name, Driver::of(devargs).is_some_and(|driver| driver.by_libpcap))?;
         let message = format!("interface `{name}` {fact}");
         Some(ForeignFrames {
             argument,
@@ -155,10 +114,10 @@ fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
 /// is closed.
 pub(super) fn resident_packets(devargs: &str) -> u32 {
     let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
-    if !device(devargs).starts_with("net_pcap") || !is_infinite {
+    if !is_infinite {
         return 0;
     }
-    let files = device_files(devargs).filter(|file| !file.is_written);
+    let files = device_files(devargs).filter(|file| file.argument.starts_with("rx_pcap="));
     files.map(|file| packets_in(Path::new(file.path))).fold(0, u32::saturating_add)
 }
 
@@ -175,9 +134,7 @@ fn packets_in(file: &Path) -> u32 {
 /// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
 /// there.
 pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
-    let Some((driver, known)) = DRIVERS.iter().find(|(driver, _)| device(devargs).starts_with(driver)) else {
-        return Vec::new();
-    };
+    let Some(Driver { name: driver, arguments: known, .. }) = Driver::of(devargs) else { return Vec::new() };
     let words = devargs.split(',').skip(1);
     // a value may hold commas in brackets or parentheses: only words that look like an argument of their own are judged
     let names = words.filter_map(|word| word.split_once('=')).map(|(name, _)| name);

@@ -21,7 +21,7 @@ use crate::datapath::route::balance::{GroupSpec, Returns};
 use crate::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use crate::datapath::route::sample::SampleSpec;
 use crate::datapath::work_plan::{DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
-use crate::dpdk::port::argument;
+use crate::dpdk::driver::argument;
 use crate::filter::Engine;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;

@@ -5,11 +5,12 @@
 //! user's own choice (`set mempool`), of which [`super::check`] warns.
 
 use super::Plan;
-use super::devargs::{copies_packets, device};
+use super::devargs::copies_packets;
 use super::plan::{Output, PortPlan, Settings, ToolPlan};
 use crate::datapath::copies::build::MOST_MBUFS;
 use crate::datapath::receive::distribute;
 use crate::datapath::work_plan::{PortId, ReplayPlan, ToolId};
+use crate::dpdk::driver::Driver;
 use crate::dpdk::mempool;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::{ethernet, vlan};
@@ -23,11 +24,6 @@ pub const CAPTURE_CACHE: u32 = 128;
 const CAPTURED_A_WORKER: u32 = CAPTURE_CACHE * 3 / 2 + MAX_BURST as u32;
 /// Mbufs of a burst of short packets and one of the longest that a capture may hold.
 const LONGEST_CHAIN: u32 = MAX_BURST as u32 + 262_144u32.div_ceil(mempool::DATA_ROOM as u32);
-/// Drivers whose rings are as long as they like, whatever descriptors they are asked for: mbufs that a transmit queue keeps, and a
-/// receive queue.
-/// # Source
-/// DPDK 22.11: `RING_SIZE` in drivers/net/ring/rte_eth_ring.c; `ETH_AF_XDP_DFLT_NUM_DESCS` in drivers/net/af_xdp/rte_eth_af_xdp.c.
-const RINGS: [(&str, u32, u32); 2] = [("net_ring", 1024, 0), ("net_af_xdp", 2048, 2048)];
 /// The fewest mbufs that Tapline chooses for a pool.
 const LEAST: u32 = 8191;
 /// Mbufs in all, at the least, of ports whose packets are received on one lcore and freed on another. An mbuf goes round through
@@ -205,8 +201,7 @@ fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
 
 /// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
 fn rings_of(port: &PortPlan) -> (u32, u32) {
-    let known = RINGS.iter().find(|(driver, ..)| device(&port.devargs).starts_with(driver));
-    known.map_or((0, 0), |&(_, transmit, receive)| (transmit, receive))
+    Driver::of(&port.devargs).and_then(|driver| driver.own_rings).unwrap_or_default()
 }
 
 /// Copies that may wait for a tool, in all workers.

@@ -13,9 +13,9 @@
 //! `af_xdp_tx_zc`, `eth_memif_tx`.
 
 use crate::datapath::receive::af_packet_cut::slot;
+use crate::dpdk::driver::{Driver, Takes, argument, device};
 use crate::dpdk::mbuf::Shared;
 use crate::dpdk::mempool::DATA_ROOM;
-use crate::dpdk::port::argument;
 use crate::packet::burst::Selection;
 use crate::packet::headers::{ethernet, vlan};
 
@@ -39,30 +39,28 @@ const SHORTEST: u32 = ethernet::HEADER_LEN as u32;
 const TAG: u32 = vlan::TAG_LEN as u32;
 /// Of a slot of net_af_packet's, in front of a frame that is sent: the header of version 2, without the socket address.
 const BEFORE_SENT: u32 = 32;
-/// What net_tap takes beyond its MTU: a header, a frame check sequence and a tag.
-const TAP_ROOM: u32 = SHORTEST + 4 + TAG;
 
 impl Fit {
     /// Of a port by the device that it is, the MTU of its interface, if that is known, and the one that the pipeline file says, if it
     /// does; `None` for those that take all. A NIC knows its MTU.
     pub fn of(devargs: &str, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
-        let is = |driver: &str| devargs.starts_with(driver);
         let with = |mtu: Option<u32>, room: u32| mtu.map_or(u32::MAX, |mtu| mtu.saturating_add(room));
         let said = said_mtu.map(u32::from);
         let as_said = |shortest| Self { shortest, longest: with(said, SHORTEST), longest_tagged: with(said, SHORTEST + TAG) };
-        if is("net_memif") {
-            return Some(as_said(1));
-        }
-        let is_interface = ["iface", "tx_iface"].iter().any(|name| argument(devargs, name).is_some());
-        if !(is("net_tap") || is_interface && ["net_pcap", "net_af_packet", "net_af_xdp"].iter().any(|driver| is(driver))) {
-            return (said.is_some() && is("net_")).then(|| as_said(0));
-        }
+        let sends_to_interface = ["iface", "tx_iface"].iter().any(|name| argument(devargs, name).is_some());
+        let (room, one_mbuf) = match Driver::of(devargs).map_or(Takes::All, |driver| driver.takes) {
+            Takes::NotEmpty => return Some(as_said(1)),
+            Takes::Kernel { makes_interface, room, one_mbuf } if makes_interface || sends_to_interface => (room, one_mbuf),
+            Takes::All | Takes::Kernel { .. } => {
+                return (said.is_some() && device(devargs).starts_with("net_")).then(|| as_said(0));
+            }
+        };
         let most = match slot(devargs) {
             Some(slot) => slot.saturating_sub(BEFORE_SENT),
-            None if is("net_af_xdp") => u32::from(DATA_ROOM),
+            None if one_mbuf => u32::from(DATA_ROOM),
             None => u32::MAX,
         };
-        let (plain, tagged) = if is("net_tap") { (TAP_ROOM, TAP_ROOM) } else { (SHORTEST, SHORTEST + TAG) };
+        let (plain, tagged) = room.map_or((SHORTEST, SHORTEST + TAG), |room| (room, room));
         let Self { longest, longest_tagged, .. } = as_said(SHORTEST);
         Some(Self {
             shortest: SHORTEST,

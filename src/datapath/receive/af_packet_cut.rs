@@ -8,21 +8,20 @@
 //! Linux, `tpacket_rcv` in net/packet/af_packet.c: a slot has 66 bytes before the frame (version 2, Ethernet). DPDK,
 //! drivers/net/af_packet: `framesz` is the slot, 2048 unless it is said, and a VLAN tag is put back afterwards.
 
+use crate::dpdk::driver::{Driver, argument};
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
-use crate::dpdk::port::argument;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::ipv4::Ipv4;
 use crate::packet::headers::ipv6;
 use crate::packet::headers::ipv6::Ipv6;
 use crate::packet::headers::{ethernet, vlan};
 
-const SLOT: u32 = 2048;
 const BEFORE_FRAME: u32 = 66;
 
 /// The slots of net_af_packet's rings, in bytes; of devices of other drivers `None`.
 pub fn slot(devargs: &str) -> Option<u32> {
-    let is_its = devargs.starts_with("net_af_packet");
-    is_its.then(|| argument(devargs, "framesz").and_then(|size| size.parse().ok()).unwrap_or(SLOT))
+    let slot = Driver::of(devargs)?.slot?;
+    Some(argument(devargs, "framesz").and_then(|size| size.parse().ok()).unwrap_or(slot))
 }
 
 /// The longest frame that comes whole, in bytes from the Ethernet header on, without a VLAN tag.

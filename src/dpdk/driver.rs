@@ -1,0 +1,232 @@
+//! What Tapline knows of drivers of virtual devices: one row each. NICs say of themselves what they can do.
+
+/// A driver of virtual devices.
+#[derive(Debug)]
+pub struct Driver {
+    /// What the names of its devices begin with.
+    pub name: &'static str,
+    /// The arguments that it takes in DPDK 22.11 to 24.11.
+    /// # Source
+    /// `RTE_PMD_REGISTER_PARAM_STRING` in each driver's source.
+    pub arguments: &'static [&'static str],
+    /// Arguments that name files, and whether those are written.
+    pub files: &'static [(&'static str, bool)],
+    /// Arguments that name interfaces of the kernel which are there before the device, and are received from or sent to.
+    pub interfaces: &'static [&'static str],
+    /// Arguments that name the interface whose link and MTU are the port's, the first one given: where two differ, what is sent is
+    /// what a link that is down loses.
+    pub links: &'static [&'static str],
+    /// It copies packets while it is called: what was received was just written by the core that polls, and what was sent is
+    /// written, handed to the kernel or thrown away when its transmit function returns.
+    pub copies_packets: bool,
+    /// It sends frames of several segments, although it does not say so.
+    pub joins_segments: bool,
+    /// Mbufs that a transmit and a receive queue keep, where its rings are as long as they like, whatever descriptors they are asked
+    /// for.
+    pub own_rings: Option<(u32, u32)>,
+    /// The frames that it takes.
+    pub takes: Takes,
+    /// Bytes of a slot of its ring with the kernel, unless `framesz` says other.
+    pub slot: Option<u32>,
+    /// Where the kernel counts what the driver lost without a word.
+    pub kernel_counter: KernelCounter,
+    /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
+    pub by_libpcap: bool,
+}
+
+/// Which frames a driver takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// All, as far as it says.
+    All,
+    /// Those that have bytes: its peer would get what was there before in place of a packet of no length.
+    NotEmpty,
+    /// Those that an interface of the kernel takes.
+    Kernel {
+        /// It makes its interface; other drivers send to one where `iface` or `tx_iface` names it.
+        makes_interface: bool,
+        /// Bytes beyond its MTU that it takes, a frame check sequence and a tag counted; `None`: the Ethernet header, and a tag.
+        room: Option<u32>,
+        /// It writes behind a buffer that has room for one mbuf's bytes.
+        one_mbuf: bool,
+    },
+}
+
+/// A count of the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelCounter {
+    None,
+    /// Of the driver's packet sockets.
+    PacketSockets,
+    /// Of its XDP sockets.
+    XdpSockets,
+    /// Of its interface: what that was to send and had no room for.
+    Interface,
+}
+
+const PLAIN: Driver = Driver {
+    name: "",
+    arguments: &[],
+    files: &[],
+    interfaces: &[],
+    links: &[],
+    copies_packets: false,
+    joins_segments: false,
+    own_rings: None,
+    takes: Takes::All,
+    slot: None,
+    kernel_counter: KernelCounter::None,
+    by_libpcap: false,
+};
+
+const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mbuf: false };
+
+/// The drivers that Tapline knows.
+pub static DRIVERS: [Driver; 7] = [
+    Driver {
+        name: "net_pcap",
+        arguments: &["rx_pcap", "tx_pcap", "rx_iface", "rx_iface_in", "tx_iface", "iface", "phy_mac", "infinite_rx"],
+        files: &[("rx_pcap", false), ("tx_pcap", true)],
+        interfaces: &["iface", "rx_iface", "rx_iface_in", "tx_iface"],
+        links: &["iface", "tx_iface", "rx_iface", "rx_iface_in"],
+        copies_packets: true,
+        // `eth_pcap_tx` reads them by rte_pktmbuf_read
+        joins_segments: true,
+        takes: KERNEL,
+        by_libpcap: true,
+        ..PLAIN
+    },
+    Driver { name: "net_null", arguments: &["size", "copy", "no-rx"], copies_packets: true, ..PLAIN },
+    Driver {
+        name: "net_ring",
+        arguments: &["nodeaction", "internal"],
+        // `RING_SIZE` in drivers/net/ring/rte_eth_ring.c of DPDK 22.11
+        own_rings: Some((1024, 0)),
+        ..PLAIN
+    },
+    Driver {
+        name: "net_af_packet",
+        arguments: &["iface", "qpairs", "blocksz", "framesz", "framecnt", "qdisc_bypass", "fanout_mode"],
+        interfaces: &["iface"],
+        links: &["iface"],
+        copies_packets: true,
+        takes: KERNEL,
+        slot: Some(2048),
+        kernel_counter: KernelCounter::PacketSockets,
+        ..PLAIN
+    },
+    Driver {
+        name: "net_af_xdp",
+        arguments: &[
+            "iface",
+            "start_queue",
+            "queue_count",
+            "shared_umem",
+            "xdp_prog",
+            "busy_budget",
+            "force_copy",
+            "use_cni",
+            "use_pinned_map",
+            "dp_path",
+            "mode",
+        ],
+        files: &[("xdp_prog", false)],
+        interfaces: &["iface"],
+        links: &["iface"],
+        // `ETH_AF_XDP_DFLT_NUM_DESCS` in drivers/net/af_xdp/rte_eth_af_xdp.c of DPDK 22.11
+        own_rings: Some((2048, 2048)),
+        takes: Takes::Kernel { makes_interface: false, room: None, one_mbuf: true },
+        kernel_counter: KernelCounter::XdpSockets,
+        ..PLAIN
+    },
+    Driver {
+        name: "net_tap",
+        arguments: &["iface", "mac", "remote", "persist"],
+        interfaces: &["remote"],
+        links: &["iface"],
+        copies_packets: true,
+        // `pmd_tx_burst`: a header, a frame check sequence and a tag
+        takes: Takes::Kernel { makes_interface: true, room: Some(14 + 4 + 4), one_mbuf: false },
+        kernel_counter: KernelCounter::Interface,
+        ..PLAIN
+    },
+    Driver {
+        name: "net_memif",
+        arguments: &[
+            "id",
+            "role",
+            "bsize",
+            "rsize",
+            "socket",
+            "socket-abstract",
+            "owner-uid",
+            "owner-gid",
+            "mac",
+            "zero-copy",
+            "secret",
+        ],
+        takes: Takes::NotEmpty,
+        ..PLAIN
+    },
+];
+
+impl Driver {
+    /// The driver of a device, if it is a virtual one that is known. DPDK takes its name behind the bus `vdev:`, too.
+    pub fn of(devargs: &str) -> Option<&'static Driver> {
+        let device = device(devargs);
+        DRIVERS.iter().find(|driver| device.starts_with(driver.name))
+    }
+
+    /// The driver that calls itself so.
+    pub fn named(name: &str) -> Option<&'static Driver> {
+        DRIVERS.iter().find(|driver| driver.name == name)
+    }
+}
+
+/// What begins with the device's name, which begins with that of its driver where it is a virtual one.
+pub fn device(devargs: &str) -> &str {
+    devargs.strip_prefix("vdev:").unwrap_or(devargs)
+}
+
+/// The value that devargs give a device's argument, the first where there are several.
+pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
+    devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The interface of the kernel whose link and MTU are a device's, if it is one of those.
+pub fn kernel_interface(devargs: &str) -> Option<&str> {
+    Driver::of(devargs)?.links.iter().find_map(|name| argument(devargs, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_its_driver_by_either_spelling() {
+        for driver in &DRIVERS {
+            for bus in ["", "vdev:"] {
+                let found = Driver::of(&format!("{bus}{}7,iface=eth0", driver.name)).map(|driver| driver.name);
+                assert_eq!(found, Some(driver.name));
+            }
+            assert_eq!(Driver::named(driver.name).map(|found| found.name), Some(driver.name));
+        }
+        assert!(Driver::of("0000:03:00.0").is_none() && Driver::of("net_bonding0").is_none());
+    }
+
+    #[test]
+    fn a_row_names_only_arguments_that_its_driver_takes() {
+        for driver in &DRIVERS {
+            let files = driver.files.iter().map(|file| file.0);
+            let named = files.chain(driver.interfaces.iter().copied()).chain(driver.links.iter().copied());
+            named.for_each(|name| assert!(driver.arguments.contains(&name), "{} {name}", driver.name));
+        }
+    }
+
+    #[test]
+    fn the_interface_of_a_device_is_the_one_that_it_sends_to() {
+        assert_eq!(kernel_interface("vdev:net_af_packet0,iface=eth0"), Some("eth0"));
+        assert_eq!(kernel_interface("net_pcap0,rx_iface=in,tx_iface=out"), Some("out"));
+        assert_eq!(kernel_interface("net_pcap0,rx_pcap=a.pcap"), None);
+    }
+}
