@@ -20,7 +20,7 @@ use tapline::dpdk::mempool::Mempool;
 use tapline::dpdk::{Eal, clock};
 use tapline::headers::ethernet::MacAddress;
 use tapline::plan::Plan;
-use tapline::plan::plan::PortId;
+use tapline::plan::value::PortId;
 use tapline::stats::counters::WorkerCounters;
 
 const BURST: usize = 32;

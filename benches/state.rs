@@ -19,7 +19,7 @@ use tapline::datapath::parse::{Depth, Layers, parse_burst};
 use tapline::datapath::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat, mix};
 use tapline::datapath::times::Times;
 use tapline::dpdk::Frame;
-use tapline::plan::plan::PortId;
+use tapline::plan::value::PortId;
 use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 
 /// Packets of one timed slice: short enough that most slices run without being interrupted.

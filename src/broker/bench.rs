@@ -15,7 +15,7 @@ use crate::dpdk::Eal;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::TxQueue;
 use crate::plan::Plan;
-use crate::plan::plan::{PortId, ToolId};
+use crate::plan::value::{PortId, ToolId};
 use crate::stats::snapshot::Snapshot;
 
 /// A broker and the workers that its caller leads.

@@ -19,7 +19,7 @@ use crate::dpdk::mbuf::copy::CopyPool;
 use crate::dpdk::ring::Sender;
 use crate::headers::ethernet::MacAddress;
 use crate::headers::heartbeat::{Heartbeat, Key};
-use crate::plan::plan::{PortId, ToolId};
+use crate::plan::value::{PortId, ToolId};
 use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.

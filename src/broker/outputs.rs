@@ -11,7 +11,7 @@ use super::Error;
 use super::written;
 use crate::plan::Plan;
 use crate::plan::files::Target;
-use crate::plan::plan::ToolId;
+use crate::plan::value::ToolId;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;

@@ -5,7 +5,7 @@
 use crate::dpdk::port::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
-use crate::plan::plan::{PortId, PortPlan};
+use crate::plan::value::{PortId, PortPlan};
 use crate::stats::snapshot::Stages;
 
 /// Who works where.

@@ -22,7 +22,7 @@ use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::fault;
-use crate::plan::plan::{Plan, PortId, ToolId};
+use crate::plan::value::{Plan, PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WriterCounters};
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.

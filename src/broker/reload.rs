@@ -14,8 +14,8 @@ use crate::datapath::parse::Depth;
 use crate::datapath::route::RuleState;
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::{PortId, RulePlan, ToolId};
 use crate::plan::pools;
+use crate::plan::value::{PortId, RulePlan, ToolId};
 use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::{RuleTotals, Totals};
 

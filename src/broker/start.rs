@@ -60,10 +60,10 @@ use crate::headers::ethernet::{self, MacAddress};
 use crate::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
-use crate::plan::plan::{
+use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
+use crate::plan::value::{
     DedupPlan, NextHopPlan, Output, PortId, PortPlan, ReplayPlan, ReplaySpeed, RulePlan, ToolId, ToolPlan, TunnelPlan,
 };
-use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
 use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::RuleTotals;
 

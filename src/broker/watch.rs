@@ -19,8 +19,8 @@ use crate::datapath::shape::Shape;
 use crate::datapath::times::PacketClock;
 use crate::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
+use crate::plan::value::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 

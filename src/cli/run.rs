@@ -16,7 +16,7 @@ use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
-use crate::plan::plan::{Action, Output, Plan, Target, Verdict};
+use crate::plan::value::{Action, Output, Plan, Target, Verdict};
 use crate::stats::table;
 
 #[derive(clap::Args, Debug)]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::flow_sketch::FlowSketch;
 use super::times::age;
 use crate::dpdk::mbuf::prefetch;
-use crate::plan::plan::PortId;
+use crate::plan::value::PortId;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -22,7 +22,7 @@ use crate::dpdk::mbuf::{MbufBurst, MbufQueue, Packet, RxStamp, Shared};
 use crate::dpdk::queue::{Moved, TxQueue};
 use crate::dpdk::ring::{Receiver, Sender};
 use crate::fault;
-use crate::plan::plan::{PortId, ToolId};
+use crate::plan::value::{PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// Copies of one burst do not wait for more, where none wait before them, if they are this part of a burst, or all that was

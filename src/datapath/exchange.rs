@@ -12,7 +12,7 @@ use super::flows::Flows;
 use super::live::LiveView;
 use super::make::Maker;
 use super::route::{Copies, RuleState};
-use crate::plan::plan::{Plan, ToolId};
+use crate::plan::value::{Plan, ToolId};
 use crate::stats::counters::WorkerCounters;
 
 /// What a worker has that belongs to one plan.

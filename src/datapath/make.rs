@@ -33,7 +33,7 @@ use crate::dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload,
 use crate::dpdk::mbuf::{MbufBurst, prefetch};
 use crate::fault;
 use crate::headers::ethernet::{self, MacAddress};
-use crate::plan::plan::{EditId, Plan, PortId};
+use crate::plan::value::{EditId, Plan, PortId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters};
 
 /// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy

@@ -15,7 +15,7 @@ use super::spread::{Spread, Times};
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::RxQueue;
 use crate::dpdk::ring::BurstReceiver;
-use crate::plan::plan::PortId;
+use crate::plan::value::PortId;
 use crate::stats::counters::WorkerCounters;
 
 /// What a worker polls.

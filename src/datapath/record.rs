@@ -14,7 +14,7 @@ use super::burst::{MAX_BURST, Selection};
 use super::copy::Stamps;
 use crate::dpdk::mbuf::{MbufQueue, Shared};
 use crate::fault;
-use crate::plan::plan::PortId;
+use crate::plan::value::PortId;
 
 /// Where a burst's packets came from.
 #[derive(Clone, Copy)]

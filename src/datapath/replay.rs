@@ -22,7 +22,7 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::Moved;
-use crate::plan::plan::{ReplayPlan, ReplaySpeed};
+use crate::plan::value::{ReplayPlan, ReplaySpeed};
 use crate::stats::counters::Counter;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.

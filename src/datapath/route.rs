@@ -16,7 +16,7 @@ use super::sample::{SampleInputs, Sampler};
 use super::times::Times;
 use crate::dpdk::Frame;
 use crate::fault;
-use crate::plan::plan::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
+use crate::plan::value::{DedupAction, EditId, InputPlan, Plan, PortId, RuleId, RulePlan, Step, Straight, Target, ToolId, Verdict};
 use crate::stats::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.

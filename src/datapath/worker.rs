@@ -26,7 +26,7 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::copy::Made;
 use crate::dpdk::mbuf::{Frames, Linear, MbufBurst};
 use crate::fault;
-use crate::plan::plan::{Idle, Plan, ToolId};
+use crate::plan::value::{Idle, Plan, ToolId};
 use crate::stats::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 
 /// What all workers are to do.

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::Plan;
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortId, PortPlan, RulePlan, ToolId, ToolPlan, Verdict};
 use super::pools::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
+use super::value::{Output, PortId, PortPlan, RulePlan, ToolId, ToolPlan, Verdict};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::dpdk::clock;

@@ -1,8 +1,8 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
+use super::value::{DedupPlan, InputPlan, Output, Plan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict};
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::sample::SampleSpec;

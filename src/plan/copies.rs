@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::plan::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
 use super::resolve::{CopyWords, Definitions, Port, Resolver};
+use super::value::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
 use crate::datapath::copy::Direction;
 use crate::datapath::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};

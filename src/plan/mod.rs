@@ -6,16 +6,15 @@ mod compile;
 mod copies;
 pub mod devargs;
 pub mod files;
-#[expect(clippy::module_inception, reason = "the module's own value")]
-pub mod plan;
 pub mod pools;
 mod probes;
 pub mod progress;
 mod resolve;
 pub mod schedule;
+pub mod value;
 
 pub use compact::compact;
-pub use plan::Plan;
+pub use value::Plan;
 
 use self::progress::{GivenUp, Progress, Stage};
 use crate::lang::Parsed;

@@ -6,7 +6,7 @@
 
 use super::Plan;
 use super::devargs::{copies_packets, device};
-use super::plan::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
+use super::value::{Output, PortId, PortPlan, ReplayPlan, Settings, ToolId, ToolPlan};
 use crate::datapath::burst::MAX_BURST;
 use crate::datapath::make::MOST_MBUFS;
 use crate::datapath::spread;

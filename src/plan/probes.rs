@@ -3,8 +3,8 @@
 //! A part of resolve: every mistake goes to its diagnostics.
 
 use super::copies::only_writes_a_file;
-use super::plan::{HeartbeatPlan, Output, PortId, ToolPlan};
 use super::resolve::{Definitions, Port, Resolver};
+use super::value::{HeartbeatPlan, Output, PortId, ToolPlan};
 use crate::broker::health::ProbeSpec;
 use crate::broker::probe::ProbeTiming;
 use crate::datapath::transport::Transport;

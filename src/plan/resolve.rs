@@ -13,12 +13,12 @@ use jiff::tz::TimeZone;
 
 use super::devargs::{foreign_frames, oversized_packets, resident_packets};
 use super::files::part_of;
-use super::plan::{
+use super::progress::{Progress, Stage};
+use super::schedule::WeeklyHours;
+use super::value::{
     Action, AlarmPlan, CopyPlan, DedupAction, DedupPlan, FilterPlan, GroupId, GroupPlan, Idle, Output, Plan, PortId, PortPlan,
     ReplayPlan, RulePlan, Settings, Stages, Target, ToolId, ToolPlan, Verdict, WireId, WirePlan,
 };
-use super::progress::{Progress, Stage};
-use super::schedule::WeeklyHours;
 use crate::broker::health::HealthSpec;
 use crate::datapath::admission::{Class, Thresholds};
 use crate::datapath::balance::{Below, Group, GroupSpec, Returns};

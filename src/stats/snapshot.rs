@@ -17,7 +17,7 @@ use crate::datapath::terminate::{Refusal, SequenceCounts};
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::{DedupPlan, PortId};
+use crate::plan::value::{DedupPlan, PortId};
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]

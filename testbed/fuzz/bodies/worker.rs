@@ -23,7 +23,7 @@ use tapline::dpdk::mbuf::MbufBurst;
 use tapline::dpdk::mempool::Mempool;
 use tapline::lang::parse_text;
 use tapline::plan::plan;
-use tapline::plan::plan::PortId;
+use tapline::plan::value::PortId;
 
 /// Numbers out of the input's bytes; zeros behind its end.
 pub struct Choices<'a>(pub &'a [u8]);
