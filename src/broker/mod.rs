@@ -35,7 +35,7 @@ use crate::dpdk::lcore::{CpuUse, Running};
 use crate::dpdk::port::DriverStats;
 use crate::dpdk::{Eal, LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::pools;
+use crate::plan::memory;
 use crate::plan::value::{Idle, Output, PortId, ToolId};
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters, WriterCounters};
 use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
@@ -209,7 +209,7 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is wrong with a replay whose packets find no mbuf.
 fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port.0].name, pools::port_pool(plan, port));
+    let (name, mbufs) = (&plan.ports[port.0].name, memory::port_pool(plan, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Plan;
 use super::devargs::unknown_arguments;
-use super::pools::{self, CopiesTo};
+use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
@@ -121,8 +121,8 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
     });
     let Some(said) = said else { return };
     let receiving = (0..plan.ports.len()).map(PortId).filter(|port| plan.ports[port.0].rxq != Some(0));
-    let of_ports = receiving.map(|port| (pools::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
-    let of_copies = CopiesTo::ALL.map(|to| (pools::copy_need(plan, to), "the pool of edited copies".to_owned()));
+    let of_ports = receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
+    let of_copies = CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
     let Some((need, whose)) = needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value) else { return };
     let message = format!("tools that take nothing can use up a mempool of {} mbufs, and then no tool gets anything", said.value);

@@ -6,7 +6,7 @@ mod compile;
 mod copies;
 pub mod devargs;
 pub mod files;
-pub mod pools;
+pub mod memory;
 mod probes;
 pub mod progress;
 mod resolve;
