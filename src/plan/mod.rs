@@ -3,11 +3,9 @@
 mod check;
 mod compact;
 mod compile;
-mod copies;
 pub mod devargs;
 pub mod files;
 pub mod memory;
-mod probes;
 pub mod progress;
 mod resolve;
 pub mod schedule;

@@ -6,8 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::resolve::{CopyWords, Definitions, Port, Resolver};
-use super::value::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
+use super::{CopyWords, Definitions, Port, Resolver};
 use crate::datapath::copy::Direction;
 use crate::datapath::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
@@ -24,6 +23,7 @@ use crate::lang::ast::{self, Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::file::read_regular;
 use crate::lang::source::{Span, Spanned};
+use crate::plan::value::{CopyPlan, EditId, NextHopPlan, Plan, PortId, ToolId, TunnelPlan};
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;

@@ -3,8 +3,7 @@
 //! A part of resolve: every mistake goes to its diagnostics.
 
 use super::copies::only_writes_a_file;
-use super::resolve::{Definitions, Port, Resolver};
-use super::value::{HeartbeatPlan, Output, PortId, ToolPlan};
+use super::{Definitions, Port, Resolver};
 use crate::broker::health::ProbeSpec;
 use crate::broker::probe::ProbeTiming;
 use crate::datapath::transport::Transport;
@@ -12,6 +11,7 @@ use crate::dpdk::clock::nanoseconds;
 use crate::lang::ast::{Device, Name, NameKind, PortOption, Probe};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::source::{Span, Spanned};
+use crate::plan::value::{HeartbeatPlan, Output, PortId, ToolPlan};
 
 /// How long an answer is waited for where a probe does not say.
 const DEFAULT_TIMEOUT_NS: u64 = 500_000_000;

@@ -3,6 +3,9 @@
 //! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later
 //! line creates; then every reference is looked up, and every mistake is reported.
 
+mod copies;
+mod probes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
