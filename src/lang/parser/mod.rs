@@ -438,7 +438,7 @@ mod tests {
 
     /// Every word that the grammar knows, values of each kind, and the characters that the lexer treats apart.
     fn word() -> impl Strategy<Value = String> {
-        let known = include_str!("../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let known = include_str!("../../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
         let marks =
             ["\"", "\\", "\\\n", "\n", "${", "${DIR}", "}", "#", ",", "é", "\t", "\u{1}", "'", "“", "\r\n", "let X y\n", "${X}"];
         prop_oneof![
@@ -479,7 +479,7 @@ mod tests {
 
     /// The lines of the golden text without a mistake that stand for themselves.
     fn right_lines() -> impl Iterator<Item = Vec<&'static str>> {
-        let lines = include_str!("../../testbed/lang/everything.pipe").lines();
+        let lines = include_str!("../../../testbed/lang/everything.pipe").lines();
         lines
             .filter(|line| !line.contains(['"', '#', '\\', '$']) && !line.starts_with("include"))
             .map(|l| l.split_whitespace().collect())
