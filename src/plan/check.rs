@@ -17,7 +17,10 @@ use crate::filter::verify::Program;
 use crate::filter::{Analysis, analyse};
 use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind, Setting};
+use crate::lang::ast::filter::FilterSource;
+use crate::lang::ast::port::Device;
+use crate::lang::ast::set::Setting;
+use crate::lang::ast::{Command, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 
 /// Adds the warnings of a plan that has no errors.

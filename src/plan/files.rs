@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::{Definitions, Resolver};
-use crate::lang::ast::{Device, Edit, Filter, FilterSource, RuleClause, Term, ToolOption, ToolTarget};
+use crate::lang::ast::edit::Edit;
+use crate::lang::ast::filter::{Filter, FilterSource};
+use crate::lang::ast::port::Device;
+use crate::lang::ast::rule::{RuleClause, Term};
+use crate::lang::ast::tool::{ToolOption, ToolTarget};
 use crate::lang::diagnostic::{Diagnostic, Severity};
 use crate::lang::source::{Sources, Span, Spanned};
 

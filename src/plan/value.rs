@@ -262,7 +262,7 @@ impl ReplayPlan {
     }
 }
 
-pub use crate::lang::ast::ReplaySpeed;
+pub use crate::lang::ast::port::ReplaySpeed;
 
 #[derive(Clone, Debug)]
 pub struct ToolPlan {

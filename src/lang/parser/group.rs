@@ -1,10 +1,11 @@
 //! `group …`, `wire …`, `filter …`.
 
-use super::super::ast::{
-    Below, Command, Filter, FilterSource, GroupOption, Hash, HashKind, HashLayers, Name, NameKind, Return, Spanned, WireOption,
-};
+use super::super::ast::filter::{Filter, FilterSource};
+use super::super::ast::group::{Below, GroupOption, Hash, HashKind, HashLayers, Return};
+use super::super::ast::wire::WireOption;
+use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::Diagnostic;
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::value::{self, duration, number, percent, text};
 use super::edit::through;
 use super::line::{Clause, Line, Read, Reported, once};

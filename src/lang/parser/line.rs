@@ -6,10 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::super::ast::{Name, NameKind, Spanned};
+use super::super::ast::{Name, NameKind};
 use super::super::diagnostic::{Diagnostic, Diagnostics, any_of, quoted};
 use super::super::lexer::{Word, WordLine};
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{self, Misread, Value, items};
 

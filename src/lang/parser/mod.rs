@@ -10,13 +10,12 @@ mod tool;
 
 use std::path::{Path, PathBuf};
 
-use super::Parsed;
-use super::ast::{Command, Name, NameKind, PipelineFile, Show, Spanned};
+use super::ast::{Command, Name, NameKind, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use super::file::{may_be_shown, read_any, read_regular};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
-use super::source::{SourceId, Sources, Span};
-use super::value;
+use super::source::{SourceId, Sources, Span, Spanned};
+use super::{Parsed, value};
 use line::{Line, Read};
 
 /// Files within files.
@@ -301,6 +300,10 @@ fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::ast::edit::*;
+    use super::super::ast::filter::*;
+    use super::super::ast::rule::*;
+    use super::super::ast::tool::*;
     use super::super::ast::*;
     use super::super::source::Position;
     use super::super::{load, parse_command, parse_command_with, parse_text};
@@ -438,7 +441,8 @@ mod tests {
 
     /// Every word that the grammar knows, values of each kind, and the characters that the lexer treats apart.
     fn word() -> impl Strategy<Value = String> {
-        let known = include_str!("../../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let known =
+            include_str!("../../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
         let marks =
             ["\"", "\\", "\\\n", "\n", "${", "${DIR}", "}", "#", ",", "é", "\t", "\u{1}", "'", "“", "\r\n", "let X y\n", "${X}"];
         prop_oneof![

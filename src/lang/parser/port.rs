@@ -1,6 +1,7 @@
 //! `port attach|detach|start|stop|config`.
 
-use super::super::ast::{Command, Name, NameKind, PortOption, Terminate, TunnelIn};
+use super::super::ast::port::{PortOption, Terminate, TunnelIn};
+use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::Diagnostic;
 use super::super::value::{device, ip, lcores, number, ranges};
 use super::line::{Clause, Line, Read, many, once};

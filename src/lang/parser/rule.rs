@@ -1,11 +1,10 @@
 //! `rule create|modify|enable|disable|destroy`.
 
-use super::super::ast::{
-    Class, Command, Dedup, DedupAction, DedupIgnore, Filter, FilterSource, NameKind, Ranges, RuleClause, RuleSource, Sample,
-    Schedule, Spanned, Term,
-};
+use super::super::ast::filter::{Filter, FilterSource};
+use super::super::ast::rule::{Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term};
+use super::super::ast::{Command, NameKind, Ranges};
 use super::super::diagnostic::Diagnostic;
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, timestamp, windows,

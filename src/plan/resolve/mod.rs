@@ -47,9 +47,14 @@ use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use crate::filter::verify::Program;
 use crate::headers::layer::LayerSet;
 use crate::lang::Parsed;
-use crate::lang::ast::{
-    self, Command, Device, FilterSource, Name, NameKind, PortOption, RuleClause, Setting, Term, ToolOption, ToolTarget, WireOption,
-};
+use crate::lang::ast;
+use crate::lang::ast::filter::FilterSource;
+use crate::lang::ast::port::{Device, PortOption};
+use crate::lang::ast::rule::{RuleClause, Term};
+use crate::lang::ast::set::Setting;
+use crate::lang::ast::tool::{ToolOption, ToolTarget};
+use crate::lang::ast::wire::WireOption;
+use crate::lang::ast::{Command, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 use crate::lang::file::read_regular;
 use crate::lang::source::{Sources, Span, Spanned};
@@ -97,7 +102,7 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
 }
 
 /// A filter as a line of the language says it.
-fn filter_words(filter: &ast::Filter, sources: &Sources) -> String {
+fn filter_words(filter: &ast::filter::Filter, sources: &Sources) -> String {
     let source = match &filter.source.value {
         FilterSource::Named(name) => name.clone(),
         FilterSource::Expression(expression) => format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\"")),
@@ -125,7 +130,7 @@ pub(super) struct Definitions<'a> {
 }
 
 impl<'a> Definitions<'a> {
-    pub(super) fn named_filters(&self) -> impl Iterator<Item = (&'a Name, &'a ast::Filter)> {
+    pub(super) fn named_filters(&self) -> impl Iterator<Item = (&'a Name, &'a ast::filter::Filter)> {
         self.filters.entries.values().copied()
     }
 
@@ -144,17 +149,17 @@ impl<'a> Definitions<'a> {
 #[derive(Default)]
 struct NamedFilters<'a> {
     /// In the order in which they are created.
-    entries: BTreeMap<usize, (&'a Name, &'a ast::Filter)>,
+    entries: BTreeMap<usize, (&'a Name, &'a ast::filter::Filter)>,
     places: HashMap<&'a str, usize>,
 }
 
 impl<'a> NamedFilters<'a> {
-    fn get(&self, name: &str) -> Option<(&'a Name, &'a ast::Filter)> {
+    fn get(&self, name: &str) -> Option<(&'a Name, &'a ast::filter::Filter)> {
         self.entries.get(self.places.get(name)?).copied()
     }
 
     /// Creates a filter of a name that none has, or puts it in the place of its namesake.
-    fn set(&mut self, name: &'a Name, filter: &'a ast::Filter) {
+    fn set(&mut self, name: &'a Name, filter: &'a ast::filter::Filter) {
         let next = self.entries.last_key_value().map_or(0, |(last, _)| last + 1);
         let place = *self.places.entry(&name.value).or_insert(next);
         self.entries.entry(place).or_insert((name, filter)).1 = filter;
@@ -186,7 +191,7 @@ pub(super) struct Tool<'a> {
 
 pub(super) struct GroupDefinition<'a> {
     name: &'a Name,
-    options: Vec<&'a Spanned<ast::GroupOption>>,
+    options: Vec<&'a Spanned<ast::group::GroupOption>>,
 }
 
 pub(super) struct Wire<'a> {
@@ -383,8 +388,8 @@ impl<'a> Resolver<'a> {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
             Setting::Workers(workers) => settings.workers = workers.value as usize,
             Setting::Lcores(lcores) => match &lcores.value {
-                ast::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
-                ast::Lcores::Staged { receive, work, transmit } => {
+                ast::set::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
+                ast::set::Lcores::Staged { receive, work, transmit } => {
                     let stages = stages(receive, work, transmit);
                     settings.lcores = Some(stages.lcores());
                     let is_whole = stages.receive == stages.work && stages.work == stages.transmit;
@@ -400,9 +405,9 @@ impl<'a> Resolver<'a> {
             },
             Setting::Idle(idle) => {
                 settings.idle = match idle.value {
-                    ast::Idle::Poll => Idle::Poll,
-                    ast::Idle::Pause => Idle::Pause,
-                    ast::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
+                    ast::set::Idle::Poll => Idle::Poll,
+                    ast::set::Idle::Pause => Idle::Pause,
+                    ast::set::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
                 }
             }
             Setting::Flows { entries, idle, max_age } => {
@@ -422,9 +427,9 @@ impl<'a> Resolver<'a> {
             Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
             Setting::Clock(reference) => {
                 settings.clock = match reference.value {
-                    ast::Reference::Ntp => ClockQuality::Ntp,
-                    ast::Reference::Gps => ClockQuality::Gps,
-                    ast::Reference::Ptp => ClockQuality::Ptp,
+                    ast::set::Reference::Ntp => ClockQuality::Ntp,
+                    ast::set::Reference::Gps => ClockQuality::Gps,
+                    ast::set::Reference::Ptp => ClockQuality::Ptp,
                 };
             }
         }
@@ -507,7 +512,7 @@ impl<'a> Resolver<'a> {
             }
             Command::GroupCreate { options, .. } | Command::GroupModify { options, .. } => {
                 for option in options {
-                    if let ast::GroupOption::Tools(tools) | ast::GroupOption::Standby(tools) = &option.value {
+                    if let ast::group::GroupOption::Tools(tools) | ast::group::GroupOption::Standby(tools) = &option.value {
                         for tool in tools {
                             self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools, |tool| tool.name));
                         }
@@ -699,8 +704,8 @@ impl<'a> Resolver<'a> {
         &mut self,
         port: &Port<'a>,
         path: &str,
-        speed: ast::ReplaySpeed,
-        loops: ast::Loops,
+        speed: ast::port::ReplaySpeed,
+        loops: ast::port::Loops,
         max_gap: Option<Duration>,
     ) -> ReplayPlan {
         if std::path::Path::new(path).is_file()
@@ -710,8 +715,8 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::error(port.device.span, message).label(reason));
         }
         let passes = match loops {
-            ast::Loops::Times(passes) => Some(passes),
-            ast::Loops::Forever => None,
+            ast::port::Loops::Times(passes) => Some(passes),
+            ast::port::Loops::Forever => None,
         };
         ReplayPlan { path: path.to_owned(), speed, passes, max_gap_ns: max_gap.map(nanoseconds) }
     }
@@ -942,22 +947,22 @@ impl<'a> Resolver<'a> {
         let mut discard_percent = 0;
         for option in &group.options {
             match &option.value {
-                ast::GroupOption::Tools(tools) => members = tools,
-                ast::GroupOption::Weights(list) => weights = Some(list),
-                ast::GroupOption::Hash(hash) => (spec.kind, spec.depth) = hash_of(hash),
-                ast::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
-                ast::GroupOption::Standby(tools) => standbys = tools,
-                ast::GroupOption::MinUp { count, below } => {
+                ast::group::GroupOption::Tools(tools) => members = tools,
+                ast::group::GroupOption::Weights(list) => weights = Some(list),
+                ast::group::GroupOption::Hash(hash) => (spec.kind, spec.depth) = hash_of(hash),
+                ast::group::GroupOption::Discard { percent } => discard_percent = u32::from(*percent),
+                ast::group::GroupOption::Standby(tools) => standbys = tools,
+                ast::group::GroupOption::MinUp { count, below } => {
                     min_up = (
                         *count as usize,
                         below.as_ref().map_or(Below::Spread, |below| match below.value {
-                            ast::Below::Drop => Below::Drop,
-                            ast::Below::Spread => Below::Spread,
+                            ast::group::Below::Drop => Below::Drop,
+                            ast::group::Below::Spread => Below::Spread,
                         }),
                     );
                 }
-                ast::GroupOption::Return(ast::Return::Now) => returns = Returns::AtOnce,
-                ast::GroupOption::Return(ast::Return::Idle(duration)) => {
+                ast::group::GroupOption::Return(ast::group::Return::Now) => returns = Returns::AtOnce,
+                ast::group::GroupOption::Return(ast::group::Return::Idle(duration)) => {
                     returns = Returns::WhenIdle { idle_ns: nanoseconds(*duration) };
                 }
             }
@@ -1031,8 +1036,8 @@ impl<'a> Resolver<'a> {
         let mut goes_to: Option<Span> = None;
         let mut drops: Option<Span> = None;
         let mut sampled: Option<Span> = None;
-        let mut deduped: Option<(Span, &ast::Dedup)> = None;
-        let mut edits: Vec<Spanned<&ast::Edit>> = Vec::new();
+        let mut deduped: Option<(Span, &ast::rule::Dedup)> = None;
+        let mut edits: Vec<Spanned<&ast::edit::Edit>> = Vec::new();
         for clause in &rule.clauses {
             if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
                 let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
@@ -1043,7 +1048,7 @@ impl<'a> Resolver<'a> {
             }
             match &clause.value {
                 RuleClause::From(list) => {
-                    source.is_from_any = list.iter().any(|from| from.value == ast::RuleSource::Any);
+                    source.is_from_any = list.iter().any(|from| from.value == ast::rule::RuleSource::Any);
                     plan.sources = if source.is_from_any { all_ports() } else { self.sources_of(list, definitions) };
                 }
                 RuleClause::Vlan(ranges) => {
@@ -1075,9 +1080,9 @@ impl<'a> Resolver<'a> {
                 }
                 RuleClause::Class(class) => {
                     plan.class = Some(match class {
-                        ast::Class::High => Class::High,
-                        ast::Class::Normal => Class::Normal,
-                        ast::Class::Low => Class::Low,
+                        ast::rule::Class::High => Class::High,
+                        ast::rule::Class::Normal => Class::Normal,
+                        ast::rule::Class::Low => Class::Low,
                     });
                 }
                 RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
@@ -1122,7 +1127,7 @@ impl<'a> Resolver<'a> {
                 self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
             }
             plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
-            if dedup.action.as_ref().is_some_and(|action| action.value == ast::DedupAction::Tag) {
+            if dedup.action.as_ref().is_some_and(|action| action.value == ast::rule::DedupAction::Tag) {
                 let vlan = dedup.tag_vlan.as_ref().map_or(DUPLICATE_VLAN, |vlan| vlan.value);
                 plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
             }
@@ -1130,7 +1135,7 @@ impl<'a> Resolver<'a> {
         (plan, source)
     }
 
-    fn hours(&mut self, active: &ast::Schedule) -> Option<WeeklyHours> {
+    fn hours(&mut self, active: &ast::rule::Schedule) -> Option<WeeklyHours> {
         let zone = match &active.zone {
             None => TimeZone::system(),
             Some(name) => match TimeZone::get(&name.value) {
@@ -1148,7 +1153,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// `sources` are the rule's.
-    fn dedup(&mut self, dedup: &ast::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
+    fn dedup(&mut self, dedup: &ast::rule::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
         let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
         let known = names_of(&definitions.ports, |port| port.name);
         let mut scope = Vec::new();
@@ -1165,9 +1170,9 @@ impl<'a> Resolver<'a> {
         let action = match &dedup.action {
             None => DedupAction::Drop,
             Some(action) => match action.value {
-                ast::DedupAction::Drop => DedupAction::Drop,
-                ast::DedupAction::Count => DedupAction::Count,
-                ast::DedupAction::Tag => DedupAction::Tag,
+                ast::rule::DedupAction::Drop => DedupAction::Drop,
+                ast::rule::DedupAction::Count => DedupAction::Count,
+                ast::rule::DedupAction::Tag => DedupAction::Tag,
             },
         };
         if let Some(memory) = &dedup.memory
@@ -1181,11 +1186,11 @@ impl<'a> Resolver<'a> {
         DedupPlan {
             window_ns: nanoseconds(dedup.window.value),
             ignore: Ignore {
-                ttl: has(ast::DedupIgnore::Ttl),
-                tos: has(ast::DedupIgnore::Tos),
-                vlan: has(ast::DedupIgnore::Vlan),
-                mac: has(ast::DedupIgnore::Mac),
-                tcp_seq: has(ast::DedupIgnore::TcpSeq),
+                ttl: has(ast::rule::DedupIgnore::Ttl),
+                tos: has(ast::rule::DedupIgnore::Tos),
+                vlan: has(ast::rule::DedupIgnore::Vlan),
+                mac: has(ast::rule::DedupIgnore::Mac),
+                tcp_seq: has(ast::rule::DedupIgnore::TcpSeq),
             },
             scope: if scope.is_empty() { sources.to_vec() } else { scope },
             action,
@@ -1194,16 +1199,16 @@ impl<'a> Resolver<'a> {
     }
 
     /// What makes packets one flow for a sampler.
-    fn sample_hash(&mut self, sample: &ast::Sample) -> (HashKind, Depth) {
+    fn sample_hash(&mut self, sample: &ast::rule::Sample) -> (HashKind, Depth) {
         let hash = match sample {
-            ast::Sample::Flow { hash, .. }
-            | ast::Sample::FirstPackets { hash, .. }
-            | ast::Sample::FirstBytes { hash, .. }
-            | ast::Sample::Rate { hash, .. } => hash.as_ref(),
-            ast::Sample::Count { .. } | ast::Sample::Random { .. } | ast::Sample::Every { .. } => None,
+            ast::rule::Sample::Flow { hash, .. }
+            | ast::rule::Sample::FirstPackets { hash, .. }
+            | ast::rule::Sample::FirstBytes { hash, .. }
+            | ast::rule::Sample::Rate { hash, .. } => hash.as_ref(),
+            ast::rule::Sample::Count { .. } | ast::rule::Sample::Random { .. } | ast::rule::Sample::Every { .. } => None,
         };
         let Some(hash) = hash else { return (HashKind::FiveTuple, Depth::Outer) };
-        if hash.kind.value == ast::HashKind::Rss {
+        if hash.kind.value == ast::group::HashKind::Rss {
             let message = "no sampler uses the NIC's hash".to_owned();
             let label = "expected another kind: this one has 65536 values, on which many flows meet";
             self.error(Diagnostic::error(hash.kind.span, message).label(label));
@@ -1211,24 +1216,24 @@ impl<'a> Resolver<'a> {
         hash_of(hash)
     }
 
-    fn sample(sample: &ast::Sample, seed: u64) -> SampleSpec {
+    fn sample(sample: &ast::rule::Sample, seed: u64) -> SampleSpec {
         let one_in = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         match sample {
-            ast::Sample::Count { one_in: n } => SampleSpec::Systematic { one_in: one_in(*n) },
-            ast::Sample::Random { one_in: n } => SampleSpec::Random { one_in: one_in(*n) },
-            ast::Sample::Flow { one_in: n, seed: own, .. } => {
+            ast::rule::Sample::Count { one_in: n } => SampleSpec::Systematic { one_in: one_in(*n) },
+            ast::rule::Sample::Random { one_in: n } => SampleSpec::Random { one_in: one_in(*n) },
+            ast::rule::Sample::Flow { one_in: n, seed: own, .. } => {
                 SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
             }
-            ast::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: budget(*rate), seed },
-            ast::Sample::Every { period, length } => {
+            ast::rule::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: budget(*rate), seed },
+            ast::rule::Sample::Every { period, length } => {
                 SampleSpec::Every { period_ns: nanoseconds(*period), length_ns: nanoseconds(*length) }
             }
-            ast::Sample::FirstPackets { packets, .. } => SampleSpec::First { limit: FirstLimit::Packets(*packets) },
-            ast::Sample::FirstBytes { bytes, .. } => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
+            ast::rule::Sample::FirstPackets { packets, .. } => SampleSpec::First { limit: FirstLimit::Packets(*packets) },
+            ast::rule::Sample::FirstBytes { bytes, .. } => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
         }
     }
 
-    fn sources_of(&mut self, list: &[Spanned<ast::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
+    fn sources_of(&mut self, list: &[Spanned<ast::rule::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
         let ports = names_of(&definitions.ports, |port| port.name);
         let wires = names_of(&definitions.wires, |wire| wire.name);
         let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
@@ -1236,8 +1241,8 @@ impl<'a> Resolver<'a> {
         let mut sources = Vec::new();
         for from in list {
             let named = match &from.value {
-                ast::RuleSource::Any => continue,
-                ast::RuleSource::Named(name) => {
+                ast::rule::RuleSource::Any => continue,
+                ast::rule::RuleSource::Named(name) => {
                     if let Some(port) = port(name) {
                         vec![port]
                     } else if let Some(wire) = wires.iter().position(|known| known.value == *name) {
@@ -1257,7 +1262,7 @@ impl<'a> Resolver<'a> {
                         continue;
                     }
                 }
-                ast::RuleSource::WireDirection { wire, direction } => {
+                ast::rule::RuleSource::WireDirection { wire, direction } => {
                     let Some(index) = wires.iter().position(|known| known.value == *wire) else {
                         if !self.parsed.file.is_excused(NameKind::Wire, wire) {
                             self.unknown("wire", "a wire", wire, from.span, &wires);
@@ -1265,8 +1270,8 @@ impl<'a> Resolver<'a> {
                         continue;
                     };
                     let side = match direction {
-                        ast::WireDirection::AToB => 0,
-                        ast::WireDirection::BToA => 1,
+                        ast::wire::WireDirection::AToB => 0,
+                        ast::wire::WireDirection::BToA => 1,
                     };
                     sides(index)[side].into_iter().collect()
                 }
@@ -1317,10 +1322,10 @@ impl<'a> Resolver<'a> {
                 Term::Bytes { offset, value, mask, after } => {
                     let anchor = match after.as_ref().map(|after| after.value) {
                         None => terms::Anchor::Frame,
-                        Some(ast::Anchor::L2) => terms::Anchor::L2,
-                        Some(ast::Anchor::L3) => terms::Anchor::L3,
-                        Some(ast::Anchor::L4) => terms::Anchor::L4,
-                        Some(ast::Anchor::InnerL4) => terms::Anchor::InnerL4,
+                        Some(ast::edit::Anchor::L2) => terms::Anchor::L2,
+                        Some(ast::edit::Anchor::L3) => terms::Anchor::L3,
+                        Some(ast::edit::Anchor::L4) => terms::Anchor::L4,
+                        Some(ast::edit::Anchor::InnerL4) => terms::Anchor::InnerL4,
                     };
                     others.push(terms::Term::Bytes(BytesTerm::new(anchor, *offset, value, mask)));
                 }
@@ -1330,7 +1335,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
-    fn filter_of(&mut self, filter: &'a ast::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
+    fn filter_of(&mut self, filter: &'a ast::filter::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
         let FilterSource::Named(name) = &filter.source.value else {
             return self.written_filter(filter, filter.through.as_ref());
         };
@@ -1345,7 +1350,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
-    fn written_filter(&mut self, filter: &ast::Filter, through: Option<&Spanned<LayerSet>>) -> Option<FilterTerm> {
+    fn written_filter(&mut self, filter: &ast::filter::Filter, through: Option<&Spanned<LayerSet>>) -> Option<FilterTerm> {
         let through = through.map(|through| through.value).unwrap_or_default();
         match &filter.source.value {
             FilterSource::Expression(expression) => {
@@ -1403,11 +1408,11 @@ impl<'a> Resolver<'a> {
 /// What a tool says of its copies.
 #[derive(Default)]
 pub(super) struct CopyWords<'a> {
-    pub transport: Option<Spanned<&'a ast::Transport>>,
-    pub timestamp: Option<Spanned<ast::TimestampFormat>>,
+    pub transport: Option<Spanned<&'a ast::tool::Transport>>,
+    pub timestamp: Option<Spanned<ast::tool::TimestampFormat>>,
     pub mtu: Option<Spanned<u16>>,
-    pub oversize: Option<Spanned<ast::Oversize>>,
-    pub edits: Vec<Spanned<&'a ast::Edit>>,
+    pub oversize: Option<Spanned<ast::tool::Oversize>>,
+    pub edits: Vec<Spanned<&'a ast::edit::Edit>>,
 }
 
 /// The VLAN of the tag on duplicates unless `action tag VLAN` says otherwise: the last that there is, and so the least likely to be
@@ -1484,14 +1489,14 @@ fn stages(receive: &[u32], work: &[u32], transmit: &[u32]) -> Stages {
     }
 }
 
-fn terminator(terminate: &ast::Terminate) -> Terminator {
+fn terminator(terminate: &ast::port::Terminate) -> Terminator {
     let kind = match terminate.tunnel.value {
-        ast::TunnelIn::Vxlan => TunnelKind::Vxlan,
-        ast::TunnelIn::Geneve => TunnelKind::Geneve,
-        ast::TunnelIn::Gre => TunnelKind::Gre,
-        ast::TunnelIn::Erspan => TunnelKind::Erspan,
-        ast::TunnelIn::Gtp => TunnelKind::Gtp,
-        ast::TunnelIn::Rspan => TunnelKind::Rspan,
+        ast::port::TunnelIn::Vxlan => TunnelKind::Vxlan,
+        ast::port::TunnelIn::Geneve => TunnelKind::Geneve,
+        ast::port::TunnelIn::Gre => TunnelKind::Gre,
+        ast::port::TunnelIn::Erspan => TunnelKind::Erspan,
+        ast::port::TunnelIn::Gtp => TunnelKind::Gtp,
+        ast::port::TunnelIn::Rspan => TunnelKind::Rspan,
     };
     Terminator {
         kind,
@@ -1503,7 +1508,7 @@ fn terminator(terminate: &ast::Terminate) -> Terminator {
 
 /// Whether a port is a replay that waits for captures.
 fn is_flat_out(port: &Port<'_>) -> bool {
-    matches!(port.device.value, Device::Replay { speed: ast::ReplaySpeed::Max, .. })
+    matches!(port.device.value, Device::Replay { speed: ast::port::ReplaySpeed::Max, .. })
 }
 
 fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
@@ -1521,20 +1526,20 @@ fn budget(rate: ast::Rate) -> Budget {
     }
 }
 
-fn hash_of(hash: &ast::Hash) -> (HashKind, Depth) {
+fn hash_of(hash: &ast::group::Hash) -> (HashKind, Depth) {
     let depth = match hash.layers.as_ref().map(|layers| layers.value) {
-        Some(ast::HashLayers::Inner) => Depth::Full,
-        Some(ast::HashLayers::Outer) | None => Depth::Outer,
+        Some(ast::group::HashLayers::Inner) => Depth::Full,
+        Some(ast::group::HashLayers::Outer) | None => Depth::Outer,
     };
     let kind = match hash.kind.value {
-        ast::HashKind::Symmetric | ast::HashKind::FiveTuple => HashKind::FiveTuple,
-        ast::HashKind::Ip => HashKind::Ip,
-        ast::HashKind::IpPort => HashKind::IpPort,
-        ast::HashKind::Mac => HashKind::Mac,
-        ast::HashKind::Vlan => HashKind::Vlan,
-        ast::HashKind::Vni => HashKind::Vni,
-        ast::HashKind::Teid => HashKind::Teid,
-        ast::HashKind::Rss => HashKind::Rss,
+        ast::group::HashKind::Symmetric | ast::group::HashKind::FiveTuple => HashKind::FiveTuple,
+        ast::group::HashKind::Ip => HashKind::Ip,
+        ast::group::HashKind::IpPort => HashKind::IpPort,
+        ast::group::HashKind::Mac => HashKind::Mac,
+        ast::group::HashKind::Vlan => HashKind::Vlan,
+        ast::group::HashKind::Vni => HashKind::Vni,
+        ast::group::HashKind::Teid => HashKind::Teid,
+        ast::group::HashKind::Rss => HashKind::Rss,
     };
     (kind, depth)
 }
