@@ -1,12 +1,23 @@
 //! Lines of words -> commands, a line at a time, so that every mistake of a file is found in one reading.
 
+/// Edits, as rules and tools have them.
 mod edit;
+/// Commands that begin with `filter`.
+mod filter;
+/// Commands that begin with `group`.
 mod group;
+/// The words of one line, read in the order of the grammar.
 mod line;
+/// Commands that begin with `port`.
 mod port;
+/// Commands that begin with `rule`.
 mod rule;
+/// Commands that begin with `set`.
 mod set;
+/// Commands that begin with `tool`.
 mod tool;
+/// Commands that begin with `wire`.
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -39,9 +50,9 @@ const STATEMENTS: &[(&str, Reader)] = &[
     ("set", |line| set::command(line).map(Statement::Command)),
     ("port", |line| port::command(line).map(Statement::Command)),
     ("tool", |line| tool::command(line).map(Statement::Command)),
-    ("group", |line| group::group(line).map(Statement::Command)),
-    ("wire", |line| group::wire(line).map(Statement::Command)),
-    ("filter", |line| group::filter(line).map(Statement::Command)),
+    ("group", |line| group::command(line).map(Statement::Command)),
+    ("wire", |line| wire::command(line).map(Statement::Command)),
+    ("filter", |line| filter::command(line).map(Statement::Command)),
     ("rule", |line| rule::command(line).map(Statement::Command)),
     ("let", let_variable),
     ("include", |line| Ok(Statement::Include(line.value("include", value::text("a file's path"))?))),

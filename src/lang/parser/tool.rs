@@ -12,9 +12,7 @@ use super::super::diagnostic::{Diagnostic, any_of};
 use super::super::source::{Span, Spanned};
 use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
-use super::line::{Clause, Line, Read, Reported, many, once};
-
-type Verb = fn(&mut Line) -> Read<Command>;
+use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
@@ -270,8 +268,7 @@ pub fn command(line: &mut Line) -> Read<Command> {
 }
 
 fn tool(line: &mut Line) -> Read<Name> {
-    line.stop_at(OPTIONS);
-    line.name(NameKind::Tool)
+    line.name_before(NameKind::Tool, OPTIONS)
 }
 
 fn create(line: &mut Line) -> Read<Command> {
