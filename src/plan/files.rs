@@ -10,7 +10,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::devargs::{DeviceFile, device_files};
-use super::resolve::{Definitions, Resolver};
+use super::resolve::Resolver;
+use super::resolve::definitions::Definitions;
 use crate::lang::ast::edit::Edit;
 use crate::lang::ast::filter::{Filter, FilterSource};
 use crate::lang::ast::port::Device;

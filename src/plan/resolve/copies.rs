@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{CopyWords, Definitions, Port, Resolver};
+use super::Resolver;
+use super::definitions::{Definitions, Port};
 use crate::datapath::copy::Direction;
 use crate::datapath::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
@@ -32,6 +33,16 @@ const DEFAULT_MTU: u16 = 1500;
 const MOST_KEY_BYTES: u64 = 4096;
 /// Time to live where a tunnel does not say (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
+
+/// What a tool says of its copies.
+#[derive(Default)]
+pub(super) struct CopyWords<'a> {
+    pub transport: Option<Spanned<&'a ast::tool::Transport>>,
+    pub timestamp: Option<Spanned<ast::tool::TimestampFormat>>,
+    pub mtu: Option<Spanned<u16>>,
+    pub oversize: Option<Spanned<ast::tool::Oversize>>,
+    pub edits: Vec<Spanned<&'a ast::edit::Edit>>,
+}
 
 impl<'a> Resolver<'a> {
     /// The edits of a rule whose own are `edits`, for duplicates that are marked by a tag of `vlan`.

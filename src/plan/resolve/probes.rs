@@ -2,8 +2,9 @@
 //!
 //! A part of resolve: every mistake goes to its diagnostics.
 
+use super::Resolver;
 use super::copies::only_writes_a_file;
-use super::{Definitions, Port, Resolver};
+use super::definitions::{Definitions, Port};
 use crate::broker::health::ProbeSpec;
 use crate::broker::probe::ProbeTiming;
 use crate::datapath::transport::Transport;
