@@ -207,10 +207,10 @@ impl<'a> Resolver<'a> {
             });
             edits.for_each(|edit| table.reads_key(edit, &format!("tool `{name}`")));
         }
-        for (name, filter) in definitions.named_filters() {
-            table.reads_list(filter, &format!("filter `{}`", name.value));
+        for defined in definitions.filters.iter() {
+            table.reads_list(defined.filter, &format!("filter `{}`", defined.name.value));
         }
-        for rule in definitions.rules() {
+        for rule in &definitions.rules {
             let name = format!("rule {}", rule.priority.value);
             for clause in &rule.clauses {
                 match &clause.value {

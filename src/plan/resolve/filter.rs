@@ -30,9 +30,9 @@ impl<'a> Resolver<'a> {
         let FilterSource::Named(name) = &filter.source.value else {
             return self.written_filter(filter, filter.through.as_ref());
         };
-        let Some((_, defined)) = definitions.filters.get(name) else {
+        let Some(defined) = definitions.filters.get(name).map(|defined| defined.filter) else {
             if !self.parsed.file.is_excused(NameKind::Filter, name) {
-                let known = definitions.filters.names();
+                let known = definitions.filters.keys();
                 self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
             }
             return None;

@@ -44,7 +44,7 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        let known = names_of(&definitions.tools, |tool| tool.name);
+        let known = names_of(&definitions.tools);
         let mut tools = Vec::new();
         let all: Vec<&Name> = members.iter().chain(standbys).collect();
         for (place, &name) in all.iter().enumerate() {

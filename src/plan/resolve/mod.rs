@@ -28,7 +28,7 @@ mod wire;
 
 use std::collections::HashMap;
 
-use self::definitions::Definitions;
+use self::definitions::{Definitions, Tables};
 use self::filter::filter_words;
 use super::progress::{Progress, Stage};
 use super::value::{FilterPlan, GroupId, GroupPlan, Plan, PortId, PortPlan, Target, ToolPlan, WireId, WirePlan};
@@ -64,7 +64,7 @@ pub(super) struct RuleSource {
 /// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
 /// only if there is none.
 pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics, progress: &Progress) -> Resolved {
-    let mut definitions = Definitions::default();
+    let mut tables = Tables::default();
     let mut resolver = Resolver {
         parsed,
         diagnostics,
@@ -77,8 +77,9 @@ pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mu
         progress,
     };
     for command in &parsed.file.commands {
-        resolver.gather(command, &mut definitions);
+        resolver.gather(&command.value, &mut tables);
     }
+    let definitions = tables.finish();
     for command in &parsed.file.partial {
         resolver.look_up_partial(&command.value, &definitions);
     }
@@ -132,11 +133,11 @@ impl<'a> Resolver<'a> {
         let progress = self.progress;
         progress.begin(Stage::Filters, definitions.rules.len());
         // where nobody waits any more, no plan is made of them
-        let rules = definitions.rules.values().map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
+        let rules = definitions.rules.iter().map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
         let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
-        let filters = definitions.filters.entries.values().map(|(name, filter)| {
-            self.filter_of(filter, definitions);
-            FilterPlan { name: name.value.clone(), words: filter_words(filter, self.sources()) }
+        let filters = definitions.filters.iter().map(|defined| {
+            self.filter_of(defined.filter, definitions);
+            FilterPlan { name: defined.name.value.clone(), words: filter_words(defined.filter, self.sources()) }
         });
         let filters = filters.collect();
         let plan = Plan {

@@ -1,7 +1,10 @@
-//! Names: who defines them, and what is said where nobody does.
+//! Names and priorities: what commands do to the things that have them, and what is said where nothing has them.
+
+use std::fmt::Display;
+use std::hash::Hash;
 
 use super::Resolver;
-use super::definitions::{Definitions, GroupDefinition, Port, Rule, Tool, Wire, is_same_clause};
+use super::definitions::{Defined, Definitions, GroupDefinition, NamedFilter, Port, Rule, Table, Tables, Tool, Wire};
 use crate::lang::ast;
 use crate::lang::ast::rule::RuleClause;
 use crate::lang::ast::tool::ToolTarget;
@@ -14,194 +17,148 @@ use crate::plan::value::Action;
 /// Names that an error lists.
 const MOST_LISTED: usize = 12;
 
+/// What things are known by: names, and the priorities of rules.
+pub trait Key: Eq + Hash + Display + Sized {
+    /// What each thing must have for itself.
+    const NOUN: &'static str;
+
+    /// The key, as it stands behind the word for its kind.
+    fn words(&self) -> String;
+
+    /// Reports a key that is not among those known.
+    fn report_unknown(resolver: &mut Resolver<'_>, kind: NameKind, key: &Spanned<Self>, known: &[&Spanned<Self>]);
+}
+
+impl Key for String {
+    const NOUN: &'static str = "name";
+
+    fn words(&self) -> String {
+        format!("`{self}`")
+    }
+
+    fn report_unknown(resolver: &mut Resolver<'_>, kind: NameKind, name: &Name, known: &[&Name]) {
+        resolver.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
+    }
+}
+
+impl Key for u32 {
+    const NOUN: &'static str = "priority";
+
+    fn words(&self) -> String {
+        self.to_string()
+    }
+
+    fn report_unknown(resolver: &mut Resolver<'_>, kind: NameKind, priority: &Spanned<u32>, known: &[&Spanned<u32>]) {
+        let mut known: Vec<u32> = known.iter().map(|known| known.value).collect();
+        known.sort_unstable();
+        let label = if known.is_empty() {
+            format!("no {kind} is defined")
+        } else {
+            format!("expected a {kind}; defined are {}", listed(known.iter().map(u32::to_string)))
+        };
+        resolver.error(Diagnostic::error(priority.span, format!("unknown {kind} `{}`", priority.value)).label(label));
+    }
+}
+
 impl<'a> Resolver<'a> {
-    pub(super) fn gather(&mut self, command: &'a Spanned<Command>, definitions: &mut Definitions<'a>) {
-        match &command.value {
-            Command::Set(setting) => {
-                self.check_placement(setting, definitions);
-                self.set(setting, &mut definitions.settings);
-            }
+    /// Carries out a command on what those before it defined.
+    pub(super) fn gather(&mut self, command: &'a Command, tables: &mut Tables<'a>) {
+        match command {
+            Command::Set(setting) => self.set(setting, tables),
             Command::PortAttach { name, device, options } => {
-                if let Some(other) = definitions.ports.iter().find(|port| port.name.value == name.value) {
-                    return self.duplicate(NameKind::Port, name, other.name.span);
-                }
-                let port = Port { name, device, options: options.iter().collect(), is_stopped: false };
-                definitions.ports.push(port);
+                self.create(Port { name, device, options: options.iter().collect(), is_stopped: false }, tables);
             }
-            Command::PortConfig { name, options } => {
-                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
-                    definitions.ports[index].options.extend(options);
-                }
-            }
-            Command::PortDetach(name) => {
-                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
-                    definitions.ports.remove(index);
-                }
-            }
-            Command::PortStart(name) | Command::PortStop(name) => {
-                if let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name)) {
-                    definitions.ports[index].is_stopped = matches!(command.value, Command::PortStop(_));
-                }
-            }
+            Command::PortConfig { name, options } => self.modify(name, tables, |port: &mut Port<'a>| port.options.extend(options)),
+            Command::PortDetach(name) => self.destroy::<Port<'a>>(name, tables),
+            Command::PortStart(name) => self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = false),
+            Command::PortStop(name) => self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = true),
             Command::ToolCreate { name, target, options } => {
-                if let Some(other) = self.known_target(name, definitions) {
-                    return self.duplicate(NameKind::Tool, name, other);
-                }
-                definitions.tools.push(Tool { name, target, options: options.iter().collect(), is_drained: false });
+                self.create(Tool { name, target, options: options.iter().collect(), is_drained: false }, tables);
             }
-            Command::ToolModify { name, options } => {
-                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
-                    definitions.tools[index].options.extend(options);
-                }
-            }
-            Command::ToolDestroy(name) => {
-                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
-                    definitions.tools.remove(index);
-                }
-            }
-            Command::ToolDrain(name) | Command::ToolEnable(name) => {
-                if let Some(index) = self.look_up(NameKind::Tool, name, &names_of(&definitions.tools, |tool| tool.name)) {
-                    definitions.tools[index].is_drained = matches!(command.value, Command::ToolDrain(_));
-                }
-            }
+            Command::ToolModify { name, options } => self.modify(name, tables, |tool: &mut Tool<'a>| tool.options.extend(options)),
+            Command::ToolDestroy(name) => self.destroy::<Tool<'a>>(name, tables),
+            Command::ToolDrain(name) => self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = true),
+            Command::ToolEnable(name) => self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = false),
             Command::GroupCreate { name, options } => {
-                if let Some(other) = self.known_target(name, definitions) {
-                    return self.duplicate(NameKind::Group, name, other);
-                }
-                definitions.groups.push(GroupDefinition { name, options: options.iter().collect() });
+                self.create(GroupDefinition { name, options: options.iter().collect() }, tables);
             }
             Command::GroupModify { name, options } => {
-                if let Some(index) = self.look_up(NameKind::Group, name, &names_of(&definitions.groups, |group| group.name)) {
-                    definitions.groups[index].options.extend(options);
-                }
+                self.modify(name, tables, |group: &mut GroupDefinition<'a>| group.options.extend(options));
             }
-            Command::GroupDestroy(name) => {
-                if let Some(index) = self.look_up(NameKind::Group, name, &names_of(&definitions.groups, |group| group.name)) {
-                    definitions.groups.remove(index);
-                }
-            }
+            Command::GroupDestroy(name) => self.destroy::<GroupDefinition<'a>>(name, tables),
             Command::WireCreate { name, a, b, options } => {
-                if let Some(other) = definitions.wires.iter().find(|wire| wire.name.value == name.value) {
-                    return self.duplicate(NameKind::Wire, name, other.name.span);
-                }
-                definitions.wires.push(Wire { name, sides: [a, b], options: options.iter().collect() });
+                self.create(Wire { name, sides: [a, b], options: options.iter().collect() }, tables);
             }
-            Command::WireModify { name, options } => {
-                if let Some(index) = self.look_up(NameKind::Wire, name, &names_of(&definitions.wires, |wire| wire.name)) {
-                    definitions.wires[index].options.extend(options);
-                }
+            Command::WireModify { name, options } => self.modify(name, tables, |wire: &mut Wire<'a>| wire.options.extend(options)),
+            Command::WireDestroy(name) => self.destroy::<Wire<'a>>(name, tables),
+            Command::FilterCreate { name, filter } => self.create(NamedFilter { name, filter }, tables),
+            Command::FilterModify { name, filter } => {
+                self.modify(name, tables, |known: &mut NamedFilter<'a>| known.filter = filter)
             }
-            Command::WireDestroy(name) => {
-                if let Some(index) = self.look_up(NameKind::Wire, name, &names_of(&definitions.wires, |wire| wire.name)) {
-                    definitions.wires.remove(index);
-                }
-            }
-            Command::FilterCreate { name, filter } => match definitions.filters.get(&name.value) {
-                Some((other, _)) => self.duplicate(NameKind::Filter, name, other.span),
-                None => definitions.filters.set(name, filter),
-            },
-            Command::FilterModify { name, filter } => match definitions.filters.get(&name.value) {
-                Some(_) => definitions.filters.set(name, filter),
-                None => self.unknown_name(NameKind::Filter, name, &definitions.filters.names()),
-            },
-            Command::FilterDestroy(name) => {
-                if !definitions.filters.remove(&name.value) {
-                    self.unknown_name(NameKind::Filter, name, &definitions.filters.names());
-                }
-            }
+            Command::FilterDestroy(name) => self.destroy::<NamedFilter<'a>>(name, tables),
             Command::RuleCreate { priority, clauses } => {
-                if let Some(other) = definitions.rules.get(&priority.value) {
-                    let line = self.sources().position(other.priority.span).line;
-                    let message = format!("rule {} is defined already", priority.value);
-                    let label = format!("expected a priority of its own; line {line} has this one");
-                    return self.error(Diagnostic::error(priority.span, message).label(label));
-                }
-                let rule = Rule { priority, clauses: clauses.iter().collect(), is_enabled: true };
-                definitions.rules.insert(priority.value, rule);
+                self.create(Rule { priority, clauses: clauses.iter().collect(), is_enabled: true }, tables);
             }
-            Command::RuleModify { priority, clauses } => {
-                if let Some(rule) = self.look_up_rule(priority, definitions) {
-                    // a clause that is said again takes the place of the one before
-                    rule.clauses.retain(|old| !clauses.iter().any(|new| is_same_clause(&old.value, &new.value)));
-                    rule.clauses.extend(clauses);
-                }
-            }
-            Command::RuleEnable(priority) | Command::RuleDisable(priority) => {
-                if let Some(rule) = self.look_up_rule(priority, definitions) {
-                    rule.is_enabled = matches!(command.value, Command::RuleEnable(_));
-                }
-            }
-            Command::RuleDestroy(priority) => {
-                if self.look_up_rule(priority, definitions).is_some() {
-                    definitions.rules.remove(&priority.value);
-                }
-            }
-            Command::RuleDestroyAll => definitions.rules.clear(),
-            Command::Start => definitions.actions.push(Action::Start),
-            Command::Stop => definitions.actions.push(Action::Stop),
-            Command::Show(show) => definitions.actions.push(Action::Show(*show)),
-            Command::ClearStats => definitions.actions.push(Action::ClearStats),
-            Command::Quit => definitions.actions.push(Action::Quit),
+            Command::RuleModify { priority, clauses } => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.modify(clauses)),
+            Command::RuleEnable(priority) => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = true),
+            Command::RuleDisable(priority) => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = false),
+            Command::RuleDestroy(priority) => self.destroy::<Rule<'a>>(priority, tables),
+            Command::RuleDestroyAll => tables.rules = Table::default(),
+            Command::Start => tables.actions.push(Action::Start),
+            Command::Stop => tables.actions.push(Action::Stop),
+            Command::Show(show) => tables.actions.push(Action::Show(*show)),
+            Command::ClearStats => tables.actions.push(Action::ClearStats),
+            Command::Quit => tables.actions.push(Action::Quit),
         }
     }
 
-    fn duplicate(&mut self, kind: NameKind, name: &Name, other: Span) {
-        let line = self.sources().position(other).line;
-        let message = format!("{kind} `{}` is defined already", name.value);
-        self.error(Diagnostic::error(name.span, message).label(format!("expected a name of its own; line {line} has this one")));
+    /// Adds what a command creates, unless its key is taken.
+    fn create<D: Defined<'a>>(&mut self, definition: D, tables: &mut Tables<'a>) {
+        let (kind, key) = (D::KIND, definition.key());
+        let Some(other) = D::namesake(tables, &key.value) else { return D::table(tables).create(definition) };
+        let line = self.sources().position(other.span).line;
+        let message = format!("{kind} {} is defined already", key.value.words());
+        let label = format!("expected a {} of its own; line {line} has this one", D::Key::NOUN);
+        self.error(Diagnostic::error(key.span, message).label(label));
     }
 
-    /// Tools and groups share the names that `to` takes.
-    fn known_target(&self, name: &Name, definitions: &Definitions<'_>) -> Option<Span> {
-        let tools = definitions.tools.iter().map(|tool| tool.name);
-        tools
-            .chain(definitions.groups.iter().map(|group| group.name))
-            .find(|known| known.value == name.value)
-            .map(|known| known.span)
+    fn modify<D: Defined<'a>>(&mut self, key: &Spanned<D::Key>, tables: &mut Tables<'a>, change: impl FnOnce(&mut D)) {
+        let table = D::table(tables);
+        match table.get_mut(&key.value) {
+            Some(definition) => change(definition),
+            None => self.unknown_key(D::KIND, key, &table.keys()),
+        }
+    }
+
+    fn destroy<D: Defined<'a>>(&mut self, key: &Spanned<D::Key>, tables: &mut Tables<'a>) {
+        let table = D::table(tables);
+        if !table.destroy(&key.value) {
+            self.unknown_key(D::KIND, key, &table.keys());
+        }
     }
 
     /// The place of a name among those defined, or a diagnostic.
     pub(super) fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
         let found = known.iter().position(|known| known.value == name.value);
         if found.is_none() {
-            self.unknown_name(kind, name, known);
+            self.unknown_key(kind, name, known);
         }
         found
     }
 
-    /// A diagnostic for a name that is not among those defined, unless that follows from another mistake.
-    fn unknown_name(&mut self, kind: NameKind, name: &Name, known: &[&Name]) {
-        if !self.parsed.file.is_excused(kind, &name.value) {
-            self.unknown(&kind.to_string(), &format!("a {kind}"), &name.value, name.span, known);
+    /// Reports a key that is not among those defined, unless that follows from another mistake.
+    fn unknown_key<K: Key>(&mut self, kind: NameKind, key: &Spanned<K>, known: &[&Spanned<K>]) {
+        if !self.parsed.file.is_excused(kind, &key.value.to_string()) {
+            K::report_unknown(self, kind, key, known);
         }
     }
 
-    fn look_up_rule<'d>(&mut self, priority: &Spanned<u32>, definitions: &'d mut Definitions<'a>) -> Option<&'d mut Rule<'a>> {
-        let rules = &mut definitions.rules;
-        if !rules.contains_key(&priority.value) && !self.parsed.file.is_excused(NameKind::Rule, &priority.value.to_string()) {
-            let mut known: Vec<String> = rules.keys().take(MOST_LISTED).map(u32::to_string).collect();
-            if rules.len() > MOST_LISTED {
-                known.push("…".to_owned());
-            }
-            let label = if known.is_empty() {
-                "no rule is defined".to_owned()
-            } else {
-                format!("expected a rule; defined are {}", known.join(", "))
-            };
-            self.error(Diagnostic::error(priority.span, format!("unknown rule `{}`", priority.value)).label(label));
-        }
-        rules.get_mut(&priority.value)
-    }
-
+    /// Reports a name that is not among those defined.
     pub(super) fn unknown(&mut self, kind: &str, expected: &str, name: &str, span: Span, known: &[&Name]) {
-        let mut listed: Vec<&str> = known.iter().map(|name| name.value.as_str()).take(MOST_LISTED).collect();
-        if known.len() > MOST_LISTED {
-            listed.push("…");
-        }
         let label = if known.is_empty() {
             format!("expected {expected}; none is defined")
         } else {
-            format!("expected {expected}; defined are {}", listed.join(", "))
+            format!("expected {expected}; defined are {}", listed(known.iter().map(|name| name.value.clone())))
         };
         let mut diagnostic = Diagnostic::error(span, format!("unknown {kind} `{name}`")).label(label);
         if let Some(near) = nearest(name, known.iter().map(|name| name.value.as_str()))
@@ -215,16 +172,15 @@ impl<'a> Resolver<'a> {
 
     /// Looks up the names in a command that has a mistake of its own, so that a second mistake is reported in the same run.
     pub(super) fn look_up_partial(&mut self, command: &'a Command, definitions: &Definitions<'a>) {
-        let ports = names_of(&definitions.ports, |port| port.name);
         match command {
             Command::ToolCreate { target: Spanned { value: ToolTarget::Port(port), .. }, .. } => {
-                self.look_up(NameKind::Port, port, &ports);
+                self.look_up(NameKind::Port, port, &names_of(&definitions.ports));
             }
             Command::GroupCreate { options, .. } | Command::GroupModify { options, .. } => {
                 for option in options {
                     if let ast::group::GroupOption::Tools(tools) | ast::group::GroupOption::Standby(tools) = &option.value {
                         for tool in tools {
-                            self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools, |tool| tool.name));
+                            self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools));
                         }
                     }
                 }
@@ -250,6 +206,15 @@ impl<'a> Resolver<'a> {
     }
 }
 
-pub(super) fn names_of<'a, T>(definitions: &[T], name: impl Fn(&T) -> &'a Name) -> Vec<&'a Name> {
-    definitions.iter().map(name).collect()
+/// The first of all keys, for an error that lists them.
+fn listed(keys: impl Iterator<Item = String>) -> String {
+    let mut listed: Vec<String> = keys.take(MOST_LISTED + 1).collect();
+    if listed.len() > MOST_LISTED {
+        listed[MOST_LISTED] = "…".to_owned();
+    }
+    listed.join(", ")
+}
+
+pub(super) fn names_of<'a, D: Defined<'a, Key = String>>(definitions: &[D]) -> Vec<&'a Name> {
+    definitions.iter().map(D::key).collect()
 }

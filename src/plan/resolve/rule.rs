@@ -181,7 +181,7 @@ impl<'a> Resolver<'a> {
     /// `sources` are the rule's.
     fn dedup(&mut self, dedup: &ast::rule::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
         let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
-        let known = names_of(&definitions.ports, |port| port.name);
+        let known = names_of(&definitions.ports);
         let mut scope = Vec::new();
         for name in &dedup.scope {
             let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
@@ -260,8 +260,8 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn sources_of(&mut self, list: &[Spanned<ast::rule::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
-        let ports = names_of(&definitions.ports, |port| port.name);
-        let wires = names_of(&definitions.wires, |wire| wire.name);
+        let ports = names_of(&definitions.ports);
+        let wires = names_of(&definitions.wires);
         let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
         let sides = |wire: usize| definitions.wires[wire].sides.map(|side| port(&side.value));
         let mut sources = Vec::new();
@@ -314,8 +314,8 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn targets_of(&mut self, names: &[Name], definitions: &Definitions<'a>) -> Vec<Target> {
-        let tools = names_of(&definitions.tools, |tool| tool.name);
-        let groups = names_of(&definitions.groups, |group| group.name);
+        let tools = names_of(&definitions.tools);
+        let groups = names_of(&definitions.groups);
         let mut targets = Vec::new();
         for (place, name) in names.iter().enumerate() {
             let tool = tools.iter().position(|tool| tool.value == name.value);

@@ -4,27 +4,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Resolver;
-use super::definitions::Definitions;
+use super::definitions::Tables;
 use crate::datapath::copy::ClockQuality;
 use crate::dpdk::clock::nanoseconds;
 use crate::lang::ast;
 use crate::lang::ast::set::Setting;
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::source::Spanned;
-use crate::plan::value::{Idle, Settings, Stages};
+use crate::plan::value::{Idle, Stages};
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;
 
 impl<'a> Resolver<'a> {
     /// Lcores are named or chosen, not both.
-    pub(super) fn check_placement(&mut self, setting: &Setting, definitions: &mut Definitions<'a>) {
+    fn check_placement(&mut self, setting: &Setting, tables: &mut Tables<'a>) {
         let (span, key) = match setting {
             Setting::Lcores(lcores) => (lcores.span, "lcores"),
             Setting::Workers(workers) => (workers.span, "workers"),
             _ => return,
         };
-        let (first, other) = *definitions.placement.get_or_insert((span, key));
+        let (first, other) = *tables.placement.get_or_insert((span, key));
         if other != key {
             let line = self.sources().position(first).line;
             let message = format!("`set {key}` beside `set {other}`: lcores are named or chosen, not both");
@@ -32,7 +32,9 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    pub(super) fn set(&mut self, setting: &'a Setting, settings: &mut Settings) {
+    pub(super) fn set(&mut self, setting: &'a Setting, tables: &mut Tables<'a>) {
+        self.check_placement(setting, tables);
+        let settings = &mut tables.settings;
         match setting {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
             Setting::Workers(workers) => settings.workers = workers.value as usize,

@@ -34,7 +34,7 @@ impl<'a> Resolver<'a> {
         let mut capture = None;
         let output = match &tool.target.value {
             ToolTarget::Port(name) => {
-                let index = self.look_up(NameKind::Port, name, &names_of(&definitions.ports, |port| port.name));
+                let index = self.look_up(NameKind::Port, name, &names_of(&definitions.ports));
                 if let Some(port) = index.map(|index| &definitions.ports[index]) {
                     self.refuse_replay(name, port);
                 }

@@ -22,7 +22,7 @@ impl<'a> Resolver<'a> {
         definitions: &Definitions<'a>,
         tools: &mut Vec<ToolPlan>,
     ) -> Option<WirePlan> {
-        let known = names_of(&definitions.ports, |port| port.name);
+        let known = names_of(&definitions.ports);
         if let Some(port) = known.iter().find(|port| port.value == wire.name.value) {
             let line = self.sources().position(port.span).line;
             let message = format!("wire `{}` has the name of a port", wire.name.value);
