@@ -294,6 +294,32 @@ pub struct ToolPlan {
     pub wire: Option<WireId>,
 }
 
+impl ToolPlan {
+    /// Packets that may wait for a tool where its `queue` does not say.
+    const DEFAULT_QUEUE: usize = 4096;
+
+    /// A tool of which nothing is said but where its copies go.
+    pub fn new(name: String, output: Output) -> Self {
+        Self {
+            name,
+            output,
+            capture: None,
+            copy: CopyPlan::default(),
+            queue: Self::DEFAULT_QUEUE,
+            health: HealthSpec::LOCAL,
+            heartbeat: None,
+            echo: None,
+            is_drained: false,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+            order_ns: None,
+            alarm: None,
+            wire: None,
+        }
+    }
+}
+
 /// How a tool's copies differ from the packets.
 #[derive(Clone, Default, Debug)]
 pub struct CopyPlan {

@@ -25,30 +25,7 @@ impl<'a> Resolver<'a> {
                 (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(replay))
             }
         };
-        let device = devargs.split(',').next().unwrap_or("");
-        let twin = definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
-            match &other.device.value {
-                Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
-                Device::Replay { .. } => false,
-            }
-        });
-        if let Some(twin) = twin {
-            let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
-            self.error(
-                Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
-            );
-        }
-        if let Some(message) = oversized_packets(&devargs) {
-            let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
-            self.error(Diagnostic::error(port.device.span, message).label(label));
-        }
-        if replay.is_none()
-            && let Some(foreign) = foreign_frames(&devargs)
-        {
-            let mut whole = port.device.span;
-            let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
-            self.error(Diagnostic::error(span, foreign.message).label(foreign.reason));
-        }
+        self.check_device(port, &devargs, definitions);
         let mut plan = PortPlan {
             name: port.name.value.clone(),
             resident: resident_packets(&devargs),
@@ -82,6 +59,40 @@ impl<'a> Resolver<'a> {
                 PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
             }
         }
+        self.check_queues(port, &plan);
+        plan
+    }
+
+    /// Refuses a device that another port has, and one whose frames would not be what the pipeline takes them for.
+    fn check_device(&mut self, port: &Port<'a>, devargs: &str, definitions: &Definitions<'a>) {
+        let device = devargs.split(',').next().unwrap_or("");
+        let twin = definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
+            match &other.device.value {
+                Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
+                Device::Replay { .. } => false,
+            }
+        });
+        if let Some(twin) = twin {
+            let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
+            self.error(
+                Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
+            );
+        }
+        if let Some(message) = oversized_packets(devargs) {
+            let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
+            self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
+        if matches!(port.device.value, Device::Devargs(_))
+            && let Some(foreign) = foreign_frames(devargs)
+        {
+            let mut whole = port.device.span;
+            let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
+            self.error(Diagnostic::error(span, foreign.message).label(foreign.reason));
+        }
+    }
+
+    /// Refuses numbers of queues that do not fit the driver, or what else is said of the port.
+    fn check_queues(&mut self, port: &Port<'a>, plan: &PortPlan) {
         let said = |is: fn(&PortOption) -> bool| port.options.iter().rfind(|option| is(&option.value)).map(|option| option.span);
         if plan.rxq == Some(0)
             && let Some(span) = said(|option| matches!(option, PortOption::Lcores(_)))
@@ -104,7 +115,6 @@ impl<'a> Resolver<'a> {
                 );
             }
         }
-        plan
     }
 
     /// A capture as a port. What its beginning tells against it is an error here; a file that is not there yet is one at the start.

@@ -40,12 +40,21 @@ const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
+/// What a rule says that depends on its other clauses, with the places where it does.
+#[derive(Default)]
+struct Said<'a> {
+    to: Option<Span>,
+    drop: Option<Span>,
+    sample: Option<Span>,
+    dedup: Option<(Span, &'a ast::rule::Dedup)>,
+    edits: Vec<Spanned<&'a ast::edit::Edit>>,
+}
+
 impl<'a> Resolver<'a> {
     pub(super) fn rule(&mut self, rule: &Rule<'a>, definitions: &Definitions<'a>) -> (RulePlan, RuleSource) {
-        let all_ports = || (0..definitions.ports.len()).map(PortId).collect::<Vec<_>>();
         let mut plan = RulePlan {
             priority: rule.priority.value,
-            sources: all_ports(),
+            sources: all_ports(definitions),
             edits: None,
             duplicate_edits: None,
             words: String::new(),
@@ -59,70 +68,98 @@ impl<'a> Resolver<'a> {
             class: None,
         };
         let mut source = RuleSource { matcher: Matcher::default(), sample_hash: None, span: rule.priority.span, is_from_any: true };
-        let mut goes_to: Option<Span> = None;
-        let mut drops: Option<Span> = None;
-        let mut sampled: Option<Span> = None;
-        let mut deduped: Option<(Span, &ast::rule::Dedup)> = None;
-        let mut edits: Vec<Spanned<&ast::edit::Edit>> = Vec::new();
+        let mut said = Said::default();
         for clause in &rule.clauses {
-            if matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
-                let words = self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\");
-                for word in words {
-                    plan.words.extend((!plan.words.is_empty()).then_some(' '));
-                    plan.words.push_str(word);
-                }
-            }
-            match &clause.value {
-                RuleClause::From(list) => {
-                    source.is_from_any = list.iter().any(|from| from.value == ast::rule::RuleSource::Any);
-                    plan.sources = if source.is_from_any { all_ports() } else { self.sources_of(list, definitions) };
-                }
-                RuleClause::Vlan(ranges) => {
-                    source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
-                }
-                RuleClause::Match(terms) => {
-                    let (filters, terms) = self.terms_of(terms, definitions);
-                    source.matcher.filters.extend(filters);
-                    source.matcher.terms.extend(terms);
-                }
-                RuleClause::Sample(sample) => {
-                    sampled = Some(clause.span);
-                    let spec = Self::sample(sample, definitions.settings.seed);
-                    plan.sample = Some(spec);
-                    if spec.needs_hashes() {
-                        let (kind, depth) = self.sample_hash(sample);
-                        // not keyed with the seed: the sampler mixes its own in
-                        source.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
-                    }
-                }
-                RuleClause::To(names) => {
-                    goes_to = Some(clause.span);
-                    plan.targets = self.targets_of(names, definitions);
-                }
-                RuleClause::Final => plan.verdict = if drops.is_some() { Verdict::Drop } else { Verdict::Final },
-                RuleClause::Drop => {
-                    drops = Some(clause.span);
-                    plan.verdict = Verdict::Drop;
-                }
-                RuleClause::Class(class) => {
-                    plan.class = Some(match class {
-                        ast::rule::Class::High => Class::High,
-                        ast::rule::Class::Normal => Class::Normal,
-                        ast::rule::Class::Low => Class::Low,
-                    });
-                }
-                RuleClause::Dedup(dedup) => deduped = Some((clause.span, dedup)),
-                RuleClause::Active(active) => {
-                    let hours = self.hours(active);
-                    plan.schedule.get_or_insert_default().hours = hours;
-                }
-                RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
-                RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
-                RuleClause::Limit(packets) => plan.limit = Some(*packets),
-                RuleClause::Edit(edit) => edits.push(Spanned::new(edit, clause.span)),
+            self.add_words(clause, &mut plan.words);
+            self.clause(clause, &mut plan, &mut source, &mut said, definitions);
+        }
+        self.check_outcome(rule, &said);
+        plan.edits = self.edits_of(&said.edits);
+        self.check_drop(&said);
+        if let Some((span, dedup)) = said.dedup {
+            plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
+            if dedup.action.as_ref().is_some_and(|action| action.value == ast::rule::DedupAction::Tag) {
+                let vlan = dedup.tag_vlan.as_ref().map_or(DUPLICATE_VLAN, |vlan| vlan.value);
+                plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
             }
         }
-        match (goes_to, drops) {
+        (plan, source)
+    }
+
+    /// Adds a clause to the words that say what a rule matches and samples, if it says some of that.
+    fn add_words(&self, clause: &Spanned<RuleClause>, all: &mut String) {
+        if !matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
+            return;
+        }
+        for word in self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\") {
+            all.extend((!all.is_empty()).then_some(' '));
+            all.push_str(word);
+        }
+    }
+
+    /// Carries out a clause, or notes it where it depends on others.
+    fn clause(
+        &mut self,
+        clause: &'a Spanned<RuleClause>,
+        plan: &mut RulePlan,
+        source: &mut RuleSource,
+        said: &mut Said<'a>,
+        definitions: &Definitions<'a>,
+    ) {
+        match &clause.value {
+            RuleClause::From(list) => {
+                source.is_from_any = list.iter().any(|from| from.value == ast::rule::RuleSource::Any);
+                plan.sources = if source.is_from_any { all_ports(definitions) } else { self.sources_of(list, definitions) };
+            }
+            RuleClause::Vlan(ranges) => {
+                source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
+            }
+            RuleClause::Match(terms) => {
+                let (filters, terms) = self.terms_of(terms, definitions);
+                source.matcher.filters.extend(filters);
+                source.matcher.terms.extend(terms);
+            }
+            RuleClause::Sample(sample) => {
+                said.sample = Some(clause.span);
+                let spec = Self::sample(sample, definitions.settings.seed);
+                plan.sample = Some(spec);
+                if spec.needs_hashes() {
+                    let (kind, depth) = self.sample_hash(sample);
+                    // not keyed with the seed: the sampler mixes its own in
+                    source.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
+                }
+            }
+            RuleClause::To(names) => {
+                said.to = Some(clause.span);
+                plan.targets = self.targets_of(names, definitions);
+            }
+            RuleClause::Final => plan.verdict = if said.drop.is_some() { Verdict::Drop } else { Verdict::Final },
+            RuleClause::Drop => {
+                said.drop = Some(clause.span);
+                plan.verdict = Verdict::Drop;
+            }
+            RuleClause::Class(class) => {
+                plan.class = Some(match class {
+                    ast::rule::Class::High => Class::High,
+                    ast::rule::Class::Normal => Class::Normal,
+                    ast::rule::Class::Low => Class::Low,
+                });
+            }
+            RuleClause::Dedup(dedup) => said.dedup = Some((clause.span, dedup)),
+            RuleClause::Active(active) => {
+                let hours = self.hours(active);
+                plan.schedule.get_or_insert_default().hours = hours;
+            }
+            RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
+            RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
+            RuleClause::Limit(packets) => plan.limit = Some(*packets),
+            RuleClause::Edit(edit) => said.edits.push(Spanned::new(edit, clause.span)),
+        }
+    }
+
+    /// Refuses a rule that neither copies nor drops, or does both.
+    fn check_outcome(&mut self, rule: &Rule<'a>, said: &Said<'a>) {
+        match (said.to, said.drop) {
             (None, None) => {
                 let message = format!("rule {} does nothing", rule.priority.value);
                 self.error(Diagnostic::error(rule.priority.span, message).label("expected `to TOOL,…` or `drop` in this rule"));
@@ -137,28 +174,23 @@ impl<'a> Resolver<'a> {
             }
             _ => {}
         }
-        plan.edits = self.edits_of(&edits);
-        if let (Some(_), Some(edit)) = (drops, edits.first()) {
-            let message = "a rule that drops has no copies to edit";
-            self.error(Diagnostic::error(edit.span, message).label("expected no edits beside `drop`"));
+    }
+
+    /// Refuses what means nothing in a rule that drops.
+    fn check_drop(&mut self, said: &Said<'a>) {
+        if said.drop.is_none() {
+            return;
         }
-        if let (Some(_), Some(sampled)) = (drops, sampled) {
-            self.error(
-                Diagnostic::error(sampled, "a rule that drops has nothing to sample").label("expected no `sample` beside `drop`"),
-            );
-        }
-        if let Some((span, dedup)) = deduped {
-            if drops.is_some() {
-                let message = "a rule that drops has no duplicates to leave out";
-                self.error(Diagnostic::error(span, message).label("expected no `dedup` beside `drop`"));
-            }
-            plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
-            if dedup.action.as_ref().is_some_and(|action| action.value == ast::rule::DedupAction::Tag) {
-                let vlan = dedup.tag_vlan.as_ref().map_or(DUPLICATE_VLAN, |vlan| vlan.value);
-                plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
+        let senseless = [
+            (said.edits.first().map(|edit| edit.span), "a rule that drops has no copies to edit", "edits"),
+            (said.sample, "a rule that drops has nothing to sample", "`sample`"),
+            (said.dedup.map(|(span, _)| span), "a rule that drops has no duplicates to leave out", "`dedup`"),
+        ];
+        for (span, message, word) in senseless {
+            if let Some(span) = span {
+                self.error(Diagnostic::error(span, message).label(format!("expected no {word} beside `drop`")));
             }
         }
-        (plan, source)
     }
 
     fn hours(&mut self, active: &ast::rule::Schedule) -> Option<WeeklyHours> {
@@ -363,4 +395,8 @@ impl<'a> Resolver<'a> {
         }
         (filters, others)
     }
+}
+
+fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {
+    (0..definitions.ports.len()).map(PortId).collect()
 }
