@@ -192,7 +192,7 @@ impl Recorder {
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
         let target = Target::at(&path, locked).map_err(refused)?;
-        let mut ports = plan.ports_to(tool);
+        let mut ports = plan.ports_to(tool).to_vec();
         if plan.settings.is_changeable {
             let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);
             let others: Vec<PortId> = (0..plan.ports.len()).map(PortId).filter(is_other).collect();

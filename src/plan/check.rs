@@ -73,7 +73,7 @@ pub(super) fn warn(
         {
             continue;
         }
-        let is_tool = plan.tools.iter().any(|tool| tool.output == Output::Port(port_id));
+        let is_tool = plan.is_tool_port(port_id);
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !port.devargs.starts_with("net_pcap") || port.devargs.contains("rx_");

@@ -77,6 +77,19 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
+    /// What tools do with each port; as many as `ports`.
+    pub(super) uses: Vec<PortUse>,
+    /// The ports whose packets rules may send to each tool, ascending; as many as `tools`.
+    pub(super) feeders: Vec<Vec<PortId>>,
+}
+
+/// What tools do with a port.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct PortUse {
+    is_sent_to: bool,
+    is_tunnel_port: bool,
+    sends_heartbeats: bool,
+    returns_heartbeats: bool,
 }
 
 /// `filter create NAME …`: what `show filters` says of it.
@@ -608,13 +621,34 @@ impl Plan {
         engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
+    /// Notes what tools do with ports, and which ports feed tools, once all of them and all rules are there.
+    pub(super) fn note_uses(&mut self) {
+        let mut uses = vec![PortUse::default(); self.ports.len()];
+        for tool in &self.tools {
+            if let Output::Port(port) = tool.output {
+                let used = &mut uses[port.0];
+                used.is_sent_to = true;
+                used.is_tunnel_port |= tool.copy.tunnel.is_some();
+                used.sends_heartbeats |= tool.heartbeat.is_some();
+            }
+            if let Some(heartbeat) = tool.heartbeat {
+                uses[heartbeat.back.0].returns_heartbeats = true;
+            }
+        }
+        let mut feeds = vec![vec![false; self.ports.len()]; self.tools.len()];
+        for rule in &self.rules {
+            for tool in self.tools_of(&rule.targets) {
+                rule.sources.iter().for_each(|port| feeds[tool.0][port.0] = true);
+            }
+        }
+        let feeders = |feeds: Vec<bool>| (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect();
+        self.feeders = feeds.into_iter().map(feeders).collect();
+        self.uses = uses;
+    }
+
     /// The ports whose packets rules may send to a tool, ascending.
-    pub fn ports_to(&self, tool: ToolId) -> Vec<PortId> {
-        let rules = self.rules.iter().filter(|rule| self.tools_of(&rule.targets).any(|other| other == tool));
-        let mut ports: Vec<PortId> = rules.flat_map(|rule| rule.sources.iter().copied()).collect();
-        ports.sort();
-        ports.dedup();
-        ports
+    pub fn ports_to(&self, tool: ToolId) -> &[PortId] {
+        &self.feeders[tool.0]
     }
 
     /// Whether a replay flat out waits for a tool, where it is behind.
@@ -700,23 +734,23 @@ impl Plan {
         self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
-    /// Ports that tunnels leave by.
+    /// Returns whether tunnels leave by a port.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.copy.tunnel.is_some())
+        self.uses[port.0].is_tunnel_port
     }
 
-    /// Ports that heartbeats of tools return by.
+    /// Returns whether heartbeats of tools return by a port.
     pub fn returns_heartbeats(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.heartbeat.is_some_and(|heartbeat| heartbeat.back == port))
+        self.uses[port.0].returns_heartbeats
     }
 
-    /// Ports that heartbeats leave by.
+    /// Returns whether heartbeats leave by a port.
     pub fn sends_heartbeats(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.heartbeat.is_some())
+        self.uses[port.0].sends_heartbeats
     }
 
-    /// Ports that tools send to.
+    /// Returns whether tools send on a port.
     pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port))
+        self.uses[port.0].is_sent_to
     }
 }

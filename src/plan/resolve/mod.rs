@@ -140,7 +140,7 @@ impl<'a> Resolver<'a> {
             FilterPlan { name: defined.name.value.clone(), words: filter_words(defined.filter, self.sources()) }
         });
         let filters = filters.collect();
-        let plan = Plan {
+        let mut plan = Plan {
             settings: definitions.settings.clone(),
             ports,
             tools,
@@ -153,7 +153,10 @@ impl<'a> Resolver<'a> {
             inputs: Vec::new(),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
+            uses: Vec::new(),
+            feeders: Vec::new(),
         };
+        plan.note_uses();
         self.check_files(definitions);
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
