@@ -234,7 +234,8 @@ fn key_of(matcher: &Matcher) -> Option<MatcherKey<'_>> {
     Some((matcher.vlans.as_ref(), filters.collect::<Option<_>>()?, &matcher.terms))
 }
 
-/// Whether a rule keeps the packets that it takes from the rules behind it. One that goes off by itself leaves them to those.
+/// Returns whether a rule keeps the packets that it takes from the rules behind it. One that goes off by itself leaves them to
+/// those.
 fn takes_for_good(rule: &RulePlan) -> bool {
     rule.verdict != Verdict::Continue && rule.schedule.is_none() && rule.limit.is_none()
 }

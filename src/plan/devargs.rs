@@ -47,7 +47,7 @@ pub(super) fn device(devargs: &str) -> &str {
 /// written, handed to the kernel or thrown away when their transmit function returns.
 const COPYING: [&str; 4] = ["net_pcap", "net_null", "net_af_packet", "net_tap"];
 
-/// Whether the device's driver is one of those.
+/// Returns whether the device's driver is one of those.
 pub fn copies_packets(devargs: &str) -> bool {
     COPYING.iter().any(|driver| device(devargs).starts_with(driver))
 }

@@ -1,14 +1,24 @@
 //! Pipeline file -> plan: names become ids, mistakes become diagnostics, rules become steps that lcores run.
 
+/// Warnings: what is most likely not meant.
 mod check;
+/// Commands -> fewer commands that say the same.
 mod compact;
+/// Rules -> what becomes of each port's packets.
 mod compile;
+/// Devices by their arguments.
 pub mod devargs;
+/// What is read and written, in one table.
 pub mod files;
+/// How many mbufs a plan needs.
 pub mod memory;
+/// How far planning is, and giving it up.
 pub mod progress;
+/// Names -> ids.
 mod resolve;
+/// When rules are on.
 pub mod schedule;
+/// The plan itself.
 pub mod value;
 
 pub use compact::compact;

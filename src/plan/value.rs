@@ -163,7 +163,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Lcores that poll ports for others to work.
+    /// Returns whether some lcores poll ports for others to work.
     pub fn are_spread(&self) -> bool {
         self.receive != self.work
     }
@@ -242,7 +242,8 @@ impl TimeBase {
 }
 
 impl PortPlan {
-    /// Whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and over.
+    /// Returns whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and
+    /// over.
     pub fn reads_capture(&self) -> bool {
         self.replay.is_some()
             || self.devargs.starts_with("net_pcap") && self.resident == 0 && argument(&self.devargs, "rx_pcap").is_some()
@@ -269,7 +270,8 @@ pub struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    /// Returns whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every
+    /// packet.
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }
@@ -352,23 +354,23 @@ pub struct CopyPlan {
 }
 
 impl CopyPlan {
-    /// Copies are made even where no rule edits them.
+    /// Returns whether copies are made even where no rule edits them.
     pub fn makes_copies(&self) -> bool {
         self.makes_every_copy() || self.room.is_some()
     }
 
-    /// Whether no copy is ever the packet itself, however long it is.
+    /// Returns whether no copy is ever the packet itself, however long it is.
     pub fn makes_every_copy(&self) -> bool {
         let is_plain = matches!(self.transport, Transport::Local) && self.edits.is_none();
         !is_plain || self.timestamp.has_trailer() || self.timestamp.has_header()
     }
 
-    /// The next hop is found by asking for it.
+    /// Returns whether the next hop is found by asking for it.
     pub fn asks_for_next_hop(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| matches!(tunnel.next_hop, NextHopPlan::Ask(_)))
     }
 
-    /// Copies say when the packet was received.
+    /// Returns whether copies say when the packet was received.
     pub fn says_time(&self) -> bool {
         self.timestamp != TimestampFormat::None || self.transport.says_time()
     }
@@ -472,7 +474,7 @@ pub struct RulePlan {
 }
 
 impl RulePlan {
-    /// Some of its copies are edited.
+    /// Returns whether some of its copies are edited.
     pub fn has_edits(&self) -> bool {
         self.edits.is_some() || self.duplicate_edits.is_some()
     }
@@ -651,19 +653,19 @@ impl Plan {
         &self.feeders[tool.0]
     }
 
-    /// Whether a replay flat out waits for a tool, where it is behind.
+    /// Returns whether a replay flat out waits for a tool, where it is behind.
     pub fn is_waited_for(&self, tool: ToolId) -> bool {
         let is_flat_out = |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
         self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
-    /// Whether a tool asks for the packets' own times.
+    /// Returns whether a tool asks for the packets' own times.
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
         let tool = &self.tools[tool.0];
         tool.output == Output::Capture || tool.order_ns.is_some()
     }
 
-    /// Whether receive lcores poll a port and spread its packets over the work lcores.
+    /// Returns whether receive lcores poll a port and spread its packets over the work lcores.
     ///
     /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels
     /// end.
@@ -673,15 +675,15 @@ impl Plan {
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
 
-    /// Whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask for them,
-    /// or may do so with other rules.
+    /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
+    /// for them, or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
         self.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
     }
 
-    /// Whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
+    /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
         self.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
@@ -692,7 +694,7 @@ impl Plan {
         ordered.filter(|&tool| self.ports_to(tool).contains(&port)).filter_map(|tool| self.tools[tool.0].order_ns).min()
     }
 
-    /// Whether a rule's targets want to know when their buckets were used.
+    /// Returns whether a rule's targets want to know when their buckets were used.
     pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
         targets.iter().any(|target| match target {
             Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
@@ -700,7 +702,7 @@ impl Plan {
         })
     }
 
-    /// Whether some rule gives its copies a class other than normal.
+    /// Returns whether some rule gives its copies a class other than normal.
     pub fn has_classes(&self) -> bool {
         self.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal))
     }
@@ -716,7 +718,7 @@ impl Plan {
             .copied()
     }
 
-    /// Whether some copies of a tool are not the packets themselves.
+    /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
         let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
         let is_edited =

@@ -82,7 +82,8 @@ pub struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// Whether a name that no command defines was meant to be defined: its absence follows from a mistake that is reported already.
+    /// Returns whether a name that no command defines was meant to be defined: its absence follows from a mistake that is
+    /// reported already.
     pub fn is_excused(&self, kind: NameKind, name: &str) -> bool {
         self.incomplete || self.broken.iter().any(|(k, n)| *k == kind && n == name)
     }

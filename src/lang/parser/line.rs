@@ -87,7 +87,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A mistake in this line was reported.
+    /// Returns whether a mistake in this line was reported.
     pub fn is_flawed(&self) -> bool {
         self.flawed
     }

@@ -349,7 +349,7 @@ fn mtu_of(port: &Port<'_>) -> u16 {
     said.unwrap_or(DEFAULT_MTU)
 }
 
-/// A capture file that is written and nothing that is received.
+/// Returns whether a device writes a capture file and receives nothing.
 pub(super) fn only_writes_a_file(device: &Device) -> bool {
     let Device::Devargs(devargs) = device else { return false };
     devargs.starts_with("net_pcap")

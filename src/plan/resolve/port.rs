@@ -165,7 +165,7 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
     }
 }
 
-/// Whether a port is a replay that waits for captures.
+/// Returns whether a port is a replay that waits for captures.
 pub(super) fn is_flat_out(port: &Port<'_>) -> bool {
     matches!(port.device.value, Device::Replay { speed: ast::port::ReplaySpeed::Max, .. })
 }
