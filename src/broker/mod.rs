@@ -34,8 +34,8 @@ use crate::dpdk::{Eal, LcoreId, clock};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::Plan;
-use crate::plan::plan::Output;
-use crate::plan::pools;
+use crate::plan::memory;
+use crate::plan::value::Output;
 use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
 use clocks::Clocks;
 use device::Device;
@@ -205,7 +205,7 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is wrong with a replay whose packets find no mbuf.
 fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port.0].name, pools::port_pool(plan, port));
+    let (name, mbufs) = (&plan.ports[port.0].name, memory::port_pool(plan, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

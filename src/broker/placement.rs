@@ -6,7 +6,7 @@ use crate::datapath::work_plan::PortId;
 use crate::dpdk::driver::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
-use crate::plan::plan::PortPlan;
+use crate::plan::value::PortPlan;
 use crate::stats::snapshot::Stages;
 
 /// Who works where.

@@ -24,7 +24,7 @@ use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::mbuf::Linear;
 use crate::dpdk::{self, clock};
 use crate::fault;
-use crate::plan::plan::Plan;
+use crate::plan::value::Plan;
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -193,7 +193,7 @@ impl Recorder {
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
         let target = Target::at(&path, locked).map_err(refused)?;
-        let mut ports = plan.ports_to(tool);
+        let mut ports = plan.ports_to(tool).to_vec();
         if plan.settings.is_changeable {
             let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);
             let others: Vec<PortId> = (0..plan.ports.len()).map(PortId).filter(is_other).collect();

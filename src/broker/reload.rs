@@ -16,8 +16,8 @@ use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::{LcoreId, clock};
 use crate::packet::layers::Depth;
 use crate::plan::Plan;
-use crate::plan::plan::RulePlan;
-use crate::plan::pools;
+use crate::plan::memory;
+use crate::plan::value::RulePlan;
 use crate::stats::snapshot::{RuleTotals, Totals};
 
 /// What was set up at the start for as long as the program runs, by port.
@@ -36,7 +36,7 @@ impl Fixed {
     pub fn of(plan: &Plan) -> Self {
         let ports = || (0..plan.ports.len()).map(PortId);
         Self {
-            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| pools::waiting_from(plan, port))).collect(),
+            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port))).collect(),
             has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
             step_ns: ports().map(|port| plan.order_of(port)).collect(),
             spread_depth: spread_hash(plan).depth,
@@ -48,7 +48,7 @@ impl Fixed {
     fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
         for (index, port) in plan.ports.iter().enumerate() {
             let (id, name) = (PortId(index), &port.name);
-            let lack = if self.mbufs[index].is_some_and(|mbufs| pools::waiting_from(plan, id) > mbufs) {
+            let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
             } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
                 "was started without receive times, which a tool asks for"

@@ -61,15 +61,15 @@ use crate::fault;
 use crate::health::echo::Echo;
 use crate::health::next_hop::{Responder, TunnelAddress};
 use crate::health::probe::Prober;
-use crate::lang::ast::ReplaySpeed;
+use crate::lang::ast::port::ReplaySpeed;
 use crate::packet::burst::MAX_BURST;
 use crate::packet::headers::ethernet;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::Key;
 use crate::plan::Plan;
 use crate::plan::devargs::copies_packets;
-use crate::plan::plan::{DedupPlan, NextHopPlan, Output, PortPlan, RulePlan, ToolPlan, TunnelPlan};
-use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
+use crate::plan::memory::{self, CopiesTo, MBUFS_A_WORKER};
+use crate::plan::value::{DedupPlan, NextHopPlan, Output, PortPlan, RulePlan, ToolPlan, TunnelPlan};
 use crate::stats::snapshot::RuleTotals;
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
@@ -330,7 +330,7 @@ fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> 
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
-    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| pools::copy_pool(plan, to))).collect();
+    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(plan, to))).collect();
     let needed = |pages| {
         let pools = counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
         pools.saturating_add(pools / 8).saturating_add(BASE_MIB + 2 * plan.ports.len() as u32)
@@ -401,9 +401,9 @@ fn pool_sizes(plan: &Plan) -> Vec<u32> {
     known.dedup();
     let of_node = |node: &Option<u32>| {
         let ports = shared.iter().zip(&nodes).filter(|&(_, other)| other == node).map(|(&port, _)| port);
-        pools::shared_pool(plan, ports)
+        memory::shared_pool(plan, ports)
     };
-    own.iter().map(|&port| pools::port_pool(plan, port)).chain(known.iter().map(of_node)).collect()
+    own.iter().map(|&port| memory::port_pool(plan, port)).chain(known.iter().map(of_node)).collect()
 }
 
 /// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.
@@ -434,7 +434,7 @@ pub(super) fn makers(
     lcores: &[LcoreId],
     press: &mut Press,
 ) -> Result<Vec<Option<Maker>>, Error> {
-    let counts = CopiesTo::ALL.map(|to| pools::copy_pool(plan, to));
+    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(plan, to));
     if counts == [0, 0] {
         return Ok(lcores.iter().map(|_| None).collect());
     }
@@ -444,10 +444,10 @@ pub(super) fn makers(
         *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
     }
     if counts[1] > 0 && of_captures.is_none() {
-        *of_captures = Some(Mempool::create_cached(eal, "captured-copies", counts[1], pools::CAPTURE_CACHE, socket)?);
+        *of_captures = Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
     }
     let [of_ports, of_captures] = &press.pools;
-    let in_hand = pools::copies_in_hand(plan);
+    let in_hand = memory::copies_in_hand(plan);
     if press.sequences.is_empty() {
         press.sequences = sequences(plan);
     }
@@ -541,7 +541,7 @@ fn start_replay(
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
     let port_plan = &plan.ports[index];
-    let count = pools::port_pool(plan, PortId(index));
+    let count = memory::port_pool(plan, PortId(index));
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         return Err(Error::Refused(format!(
@@ -575,7 +575,7 @@ impl Pools<'_> {
     fn get(&mut self, eal: &Eal, plan: &Plan, index: usize, port: &Port) -> Result<Arc<Mempool>, Error> {
         let socket = port.info().socket;
         if !shares_pool(plan, PortId(index)) {
-            let size = pools::port_pool(plan, PortId(index));
+            let size = memory::port_pool(plan, PortId(index));
             return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size, socket)?);
         }
         if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
@@ -583,7 +583,7 @@ impl Pools<'_> {
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
         let here = self.devices.iter().enumerate().filter(|(_, device)| is_here(device)).map(|(index, _)| PortId(index));
-        let count = pools::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
+        let count = memory::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));
         Ok(pool)
@@ -634,9 +634,9 @@ fn start_port(
             port.name()
         )));
     }
-    let reserve = pools::wire_reserve(plan, PortId(index));
-    let least = pools::receive_need(plan, PortId(index), rx_queues).saturating_add(reserve);
-    let count = pools::port_pool(plan, PortId(index));
+    let reserve = memory::wire_reserve(plan, PortId(index));
+    let least = memory::receive_need(plan, PortId(index), rx_queues).saturating_add(reserve);
+    let count = memory::port_pool(plan, PortId(index));
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
             "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \

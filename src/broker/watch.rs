@@ -21,8 +21,8 @@ use crate::datapath::work_plan::{PortId, ToolId};
 use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
 use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
-use crate::plan::plan::{CopyPlan, NextHopPlan, Output, RulePlan};
 use crate::plan::schedule::Activity;
+use crate::plan::value::{CopyPlan, NextHopPlan, Output, RulePlan};
 use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
 
 /// How often links and counters are read.

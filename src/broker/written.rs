@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::dpdk::port::DriverStats;
 use crate::plan::devargs::device_files;
-use crate::plan::plan::PortPlan;
+use crate::plan::value::PortPlan;
 
 /// Bytes of a pcap file before its first packet, and before each packet.
 const FILE_HEADER: u64 = 24;

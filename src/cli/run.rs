@@ -17,7 +17,7 @@ use crate::datapath::work_plan::{Target, Verdict};
 use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
-use crate::plan::plan::{Action, Output, Plan};
+use crate::plan::value::{Action, Output, Plan};
 use crate::stats::table;
 
 #[derive(clap::Args, Debug)]

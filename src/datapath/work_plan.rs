@@ -8,7 +8,7 @@ use crate::datapath::copies::edit::EditPlan;
 use crate::datapath::egress::admission::Class;
 use crate::datapath::flow::burst_flows::{HashId, HashSpec};
 use crate::datapath::route::balance::GroupSpec;
-use crate::lang::ast::ReplaySpeed;
+use crate::lang::ast::port::ReplaySpeed;
 use crate::packet::layers::Depth;
 
 /// A port of the plan, by its place in `Plan::ports`.

@@ -49,7 +49,8 @@ fn reason(error: io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Whether messages may show what the file at `path` holds: it is called a pipeline file, or anyone may read it, or it is a pipe.
+/// Returns whether messages may show what the file at `path` holds: it is called a pipeline file, or anyone may read it, or it is
+/// a pipe.
 ///
 /// Who may run Tapline as another user must not be able to read that user's files by it. Symbolic links are followed: the name that
 /// counts is the file's own.

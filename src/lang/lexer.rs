@@ -65,7 +65,7 @@ impl Variables {
     }
 }
 
-/// Whether `text` can be the NAME of `${NAME}`.
+/// Returns whether `text` can be the NAME of `${NAME}`.
 pub fn is_variable_name(text: &str) -> bool {
     !text.starts_with(|c: char| c.is_ascii_digit()) && !text.is_empty() && text.chars().all(is_variable_char)
 }
@@ -101,7 +101,7 @@ impl Word {
         Word { text: String::new(), span, quoted: false, poisoned: false, pieces: Vec::new() }
     }
 
-    /// Whether this is the keyword `word`.
+    /// Returns whether this is the keyword `word`.
     pub fn is(&self, word: &str) -> bool {
         !self.quoted && self.text == word
     }
@@ -339,7 +339,7 @@ impl<'a> Lexer<'a> {
         self.at = self.text[self.at..].find('\n').map_or(self.text.len(), |n| self.at + n);
     }
 
-    /// Whether a `\` stands at the very end of its line.
+    /// Returns whether a `\` stands at the very end of its line.
     fn is_continuation(&self) -> bool {
         let rest = &self.text[self.at..];
         rest == "\\" || rest.starts_with("\\\n") || rest.starts_with("\\\r\n")

@@ -3,13 +3,21 @@
 //! `load` reads a file and what it includes, `parse_text` a text, `parse_command` what was typed at the prompt or came over the
 //! control socket. None of them looks a name up: that is the planner's work, which adds to the same `Diagnostics`.
 
+/// What a pipeline file says, typed.
 pub mod ast;
+/// Mistakes and warnings, and how they are shown.
 pub mod diagnostic;
+/// Reading files that may be anything.
 pub mod file;
+/// Text -> lines of words.
 pub mod lexer;
+/// Lines of words -> commands.
 mod parser;
+/// Texts, and places in them.
 pub mod source;
+/// Names that are nearly right.
 pub mod suggest;
+/// Words -> values: numbers, durations, addresses.
 mod value;
 
 use std::path::{Path, PathBuf};

@@ -8,10 +8,13 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use super::ast::{
-    Device, FilterSource, KeepPrefix, Loops, Mac, Name, NextHop, Ranges, Rate, ReplaySpeed, Rotate, RuleSource, Window,
-    WireDirection,
-};
+use super::ast::edit::KeepPrefix;
+use super::ast::filter::FilterSource;
+use super::ast::port::{Device, Loops, ReplaySpeed};
+use super::ast::rule::{RuleSource, Window};
+use super::ast::tool::{NextHop, Rotate};
+use super::ast::wire::WireDirection;
+use super::ast::{Mac, Name, Ranges, Rate};
 use super::suggest::nearest;
 
 /// Why a text is not the value that was asked for.

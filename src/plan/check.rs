@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::Plan;
 use super::devargs::unknown_arguments;
-use super::plan::{Output, PortPlan, RulePlan, ToolPlan};
-use super::pools::{self, CopiesTo};
+use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
+use super::value::{Output, PortPlan, RulePlan, ToolPlan};
 use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::work_plan::{PortId, ToolId, Verdict};
@@ -18,7 +18,10 @@ use crate::filter::analyse;
 use crate::filter::bpf::verify::Program;
 use crate::filter::terms::{Term, VlanSet};
 use crate::lang::Parsed;
-use crate::lang::ast::{Command, Device, FilterSource, Name, NameKind, Setting};
+use crate::lang::ast::filter::FilterSource;
+use crate::lang::ast::port::Device;
+use crate::lang::ast::set::Setting;
+use crate::lang::ast::{Command, Name, NameKind};
 use crate::lang::diagnostic::{Diagnostic, Diagnostics};
 use crate::packet::headers::layer::LayerSet;
 
@@ -72,7 +75,7 @@ pub(super) fn warn(
         {
             continue;
         }
-        let is_tool = plan.tools.iter().any(|tool| tool.output == Output::Port(port_id));
+        let is_tool = plan.is_tool_port(port_id);
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !port.devargs.starts_with("net_pcap") || port.devargs.contains("rx_");
@@ -123,8 +126,8 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
     });
     let Some(said) = said else { return };
     let receiving = (0..plan.ports.len()).map(PortId).filter(|port| plan.ports[port.0].rxq != Some(0));
-    let of_ports = receiving.map(|port| (pools::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
-    let of_copies = CopiesTo::ALL.map(|to| (pools::copy_need(plan, to), "the pool of edited copies".to_owned()));
+    let of_ports = receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
+    let of_copies = CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
     let Some((need, whose)) = needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value) else { return };
     let message = format!("tools that take nothing can use up a mempool of {} mbufs, and then no tool gets anything", said.value);
@@ -233,7 +236,8 @@ fn key_of(matcher: &Matcher) -> Option<MatcherKey<'_>> {
     Some((matcher.vlans.as_ref(), filters.collect::<Option<_>>()?, &matcher.terms))
 }
 
-/// Whether a rule keeps the packets that it takes from the rules behind it. One that goes off by itself leaves them to those.
+/// Returns whether a rule keeps the packets that it takes from the rules behind it. One that goes off by itself leaves them to
+/// those.
 fn takes_for_good(rule: &RulePlan) -> bool {
     rule.verdict != Verdict::Continue && rule.schedule.is_none() && rule.limit.is_none()
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::resolve::is_same_clause;
+use super::resolve::definitions::is_same_clause;
 use crate::lang::Parsed;
 use crate::lang::ast::Command;
 

@@ -1,8 +1,8 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
-use super::plan::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
+use super::value::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
 use crate::datapath::classify::{Classifier, Matcher};
 use crate::datapath::egress::admission::{Class, Thresholds};
 use crate::datapath::route::sample::SampleSpec;

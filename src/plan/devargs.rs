@@ -9,7 +9,7 @@ use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::hardware_type;
 use crate::lang::suggest::nearest;
 
-/// Returns whether the device's driver copies packets while it is called.
+/// Returns whether the device's driver is one of those.
 pub fn copies_packets(devargs: &str) -> bool {
     Driver::of(devargs).is_some_and(|driver| driver.copies_packets)
 }

@@ -10,8 +10,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::devargs::{DeviceFile, device_files};
-use super::resolve::{Definitions, Resolver};
-use crate::lang::ast::{Device, Edit, Filter, FilterSource, RuleClause, Term, ToolOption, ToolTarget};
+use super::resolve::Resolver;
+use super::resolve::definitions::Definitions;
+use crate::lang::ast::edit::Edit;
+use crate::lang::ast::filter::{Filter, FilterSource};
+use crate::lang::ast::port::Device;
+use crate::lang::ast::rule::{RuleClause, Term};
+use crate::lang::ast::tool::{ToolOption, ToolTarget};
 use crate::lang::diagnostic::{Diagnostic, Severity};
 use crate::lang::source::{Sources, Span, Spanned};
 
@@ -202,10 +207,10 @@ impl<'a> Resolver<'a> {
             });
             edits.for_each(|edit| table.reads_key(edit, &format!("tool `{name}`")));
         }
-        for (name, filter) in definitions.named_filters() {
-            table.reads_list(filter, &format!("filter `{}`", name.value));
+        for defined in definitions.filters.iter() {
+            table.reads_list(defined.filter, &format!("filter `{}`", defined.name.value));
         }
-        for rule in definitions.rules() {
+        for rule in &definitions.rules {
             let name = format!("rule {}", rule.priority.value);
             for clause in &rule.clauses {
                 match &clause.value {

@@ -1,21 +1,28 @@
 //! Pipeline file -> plan: names become ids, mistakes become diagnostics, rules become steps that lcores run.
 
+/// Warnings: what is most likely not meant.
 mod check;
+/// Commands -> fewer commands that say the same.
 mod compact;
+/// Rules -> what becomes of each port's packets.
 mod compile;
-mod copies;
+/// Devices by their arguments.
 pub mod devargs;
+/// What is read and written, in one table.
 pub mod files;
-#[expect(clippy::module_inception, reason = "the module's own value")]
-pub mod plan;
-pub mod pools;
-mod probes;
+/// How many mbufs a plan needs.
+pub mod memory;
+/// How far planning is, and giving it up.
 pub mod progress;
+/// Names -> ids.
 mod resolve;
+/// When rules are on.
 pub mod schedule;
+/// The plan itself.
+pub mod value;
 
 pub use compact::compact;
-pub use plan::Plan;
+pub use value::Plan;
 
 use self::progress::{GivenUp, Progress, Stage};
 use crate::lang::Parsed;

@@ -124,7 +124,8 @@ impl WeeklyHours {
 mod tests {
     use super::*;
     use crate::lang;
-    use crate::lang::ast::{Command, RuleClause};
+    use crate::lang::ast::Command;
+    use crate::lang::ast::rule::RuleClause;
     use proptest::prelude::*;
 
     fn ns(text: &str) -> u64 {

@@ -18,7 +18,7 @@ use crate::datapath::work_plan::PortId;
 use crate::dpdk::port::{DriverStats, Link};
 use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
-use crate::plan::plan::DedupPlan;
+use crate::plan::value::DedupPlan;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]

@@ -23,7 +23,7 @@ use crate::dpdk::clock;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::Moved;
-use crate::lang::ast::ReplaySpeed;
+use crate::lang::ast::port::ReplaySpeed;
 use crate::packet::burst::MAX_BURST;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.

@@ -1,7 +1,7 @@
 //! The edits, which rules and tools share.
 
-use super::super::ast::Spanned;
-use super::super::ast::{Anchor, Edit, TagLabel};
+use super::super::ast::edit::{Anchor, Edit, TagLabel};
+use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};

@@ -6,10 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::super::ast::{Name, NameKind, Spanned};
+use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::{Diagnostic, Diagnostics, any_of, quoted};
 use super::super::lexer::{Word, WordLine};
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{self, Misread, Value, items};
 
@@ -18,6 +18,9 @@ use super::super::value::{self, Misread, Value, items};
 pub struct Reported;
 
 pub type Read<T> = Result<T, Reported>;
+
+/// Reads what follows the verb of a command.
+pub type Verb = fn(&mut Line) -> Read<Command>;
 
 /// Whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +87,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A mistake in this line was reported.
+    /// Returns whether a mistake in this line was reported.
     pub fn is_flawed(&self) -> bool {
         self.flawed
     }
@@ -207,6 +210,12 @@ impl<'a> Line<'a> {
     /// Reads the name of a thing that another line defines.
     pub fn name(&mut self, kind: NameKind) -> Read<Name> {
         self.identity(kind, "name", value::text("its name"))
+    }
+
+    /// Reads the name of a thing that another line defines, where clauses of `table` follow.
+    pub fn name_before<T>(&mut self, kind: NameKind, table: &[Clause<T>]) -> Read<Name> {
+        self.stop_at(table);
+        self.name(kind)
     }
 
     /// Reads the priority that names a rule.

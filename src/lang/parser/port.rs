@@ -1,11 +1,10 @@
 //! `port attach|detach|start|stop|config`.
 
-use super::super::ast::{Command, Name, NameKind, PortOption, Terminate, TunnelIn};
+use super::super::ast::port::{PortOption, Terminate, TunnelIn};
+use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::Diagnostic;
 use super::super::value::{device, ip, lcores, number, ranges};
-use super::line::{Clause, Line, Read, many, once};
-
-type Verb = fn(&mut Line) -> Read<Command>;
+use super::line::{Clause, Line, Read, Verb, many, once};
 
 const VERBS: &[(&str, Verb)] = &[
     ("attach", attach),
@@ -40,8 +39,7 @@ pub fn command(line: &mut Line) -> Read<Command> {
 }
 
 fn port(line: &mut Line) -> Read<Name> {
-    line.stop_at(OPTIONS);
-    line.name(NameKind::Port)
+    line.name_before(NameKind::Port, OPTIONS)
 }
 
 fn attach(line: &mut Line) -> Read<Command> {

@@ -1,20 +1,16 @@
 //! `rule create|modify|enable|disable|destroy`.
 
-use super::super::ast::{
-    Class, Command, Dedup, DedupAction, DedupIgnore, Filter, FilterSource, NameKind, Ranges, RuleClause, RuleSource, Sample,
-    Schedule, Spanned, Term,
-};
+use super::super::ast::filter::Filter;
+use super::super::ast::rule::{Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term};
+use super::super::ast::{Command, NameKind, Ranges};
 use super::super::diagnostic::Diagnostic;
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, timestamp, windows,
 };
-use super::edit;
-use super::group::{self, unquoted_expression};
-use super::line::{Clause, Line, Read, Reported, many, once};
-
-type Verb = fn(&mut Line) -> Read<Command>;
+use super::line::{Clause, Line, Read, Reported, Verb, many, once};
+use super::{edit, filter, group};
 
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
@@ -170,22 +166,20 @@ fn term(line: &mut Line) -> Read<Spanned<Term>> {
             return Ok(Spanned::new(term, line.since(span)));
         }
     }
-    let filter = filter(line)?;
+    let filter = written_filter(line)?;
     let span = line.since(filter.source.span);
     Ok(Spanned::new(Term::Filter(filter), span))
 }
 
 /// `NAME`, `"EXPR"` or `file PATH`, then `[through LIST]`.
-fn filter(line: &mut Line) -> Read<Filter> {
-    if let Some(word) = line.accept("file") {
-        let path = line.free_text("file", "the path of a list of prefixes or expressions")?;
-        let source = Spanned::new(FilterSource::File(path.value), word.to(path.span));
+fn written_filter(line: &mut Line) -> Read<Filter> {
+    if let Some(source) = filter::list(line)? {
         return Ok(Filter { source, through: edit::through(line)? });
     }
     let is_quoted = line.peek().is_some_and(|word| word.quoted);
     let written = line.free_text("match", "a filter's name, an expression in double quotes, file PATH, or a term such as vni 7")?;
     if !is_quoted && let Some(end) = unquoted_end(line) {
-        return Err(unquoted_expression(line, written.span.to(end)));
+        return Err(filter::unquoted_expression(line, written.span.to(end)));
     }
     let source = written.map(|text| filter_source(&text, is_quoted));
     Ok(Filter { source, through: edit::through(line)? })

@@ -1,6 +1,8 @@
 //! `set KEY VALUE`.
 
-use super::super::ast::{Command, Idle, Lcores, Reference, Setting, Spanned};
+use super::super::ast::Command;
+use super::super::ast::set::{Idle, Lcores, Reference, Setting};
+use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text};
 use super::line::{Line, Read};

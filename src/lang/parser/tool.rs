@@ -4,17 +4,15 @@
 
 use std::net::IpAddr;
 
-use super::super::ast::{
-    Command, Direction, Erspan, Granularity, Name, NameKind, NextHop, Outer, Oversize, Probe, RspanTag, Spanned, TimestampFormat,
-    ToolOption, ToolTarget, Transport,
+use super::super::ast::tool::{
+    Direction, Erspan, Granularity, NextHop, Outer, Oversize, Probe, RspanTag, TimestampFormat, ToolOption, ToolTarget, Transport,
 };
+use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::{Diagnostic, any_of};
-use super::super::source::Span;
+use super::super::source::{Span, Spanned};
 use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
-use super::line::{Clause, Line, Read, Reported, many, once};
-
-type Verb = fn(&mut Line) -> Read<Command>;
+use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
@@ -270,8 +268,7 @@ pub fn command(line: &mut Line) -> Read<Command> {
 }
 
 fn tool(line: &mut Line) -> Read<Name> {
-    line.stop_at(OPTIONS);
-    line.name(NameKind::Tool)
+    line.name_before(NameKind::Tool, OPTIONS)
 }
 
 fn create(line: &mut Line) -> Read<Command> {

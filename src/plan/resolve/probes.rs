@@ -2,17 +2,20 @@
 //!
 //! A part of resolve: every mistake goes to its diagnostics.
 
+use super::Resolver;
 use super::copies::only_writes_a_file;
-use super::plan::{HeartbeatPlan, Output, ToolPlan};
-use super::resolve::{Definitions, Port, Resolver};
+use super::definitions::{Definitions, Port};
 use crate::datapath::copies::transport::Transport;
 use crate::datapath::work_plan::PortId;
 use crate::dpdk::clock::nanoseconds;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
-use crate::lang::ast::{Device, Name, NameKind, PortOption, Probe};
+use crate::lang::ast::port::{Device, PortOption};
+use crate::lang::ast::tool::Probe;
+use crate::lang::ast::{Name, NameKind};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::source::{Span, Spanned};
+use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
 
 /// How long an answer is waited for where a probe does not say.
 const DEFAULT_TIMEOUT_NS: u64 = 500_000_000;

@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::plan::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
-use super::resolve::{CopyWords, Definitions, Port, Resolver};
+use super::Resolver;
+use super::definitions::{Definitions, Port};
 use crate::datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use crate::datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
 use crate::datapath::copies::facts::Direction;
@@ -18,7 +18,8 @@ use crate::datapath::copies::transport::{
 use crate::datapath::flow::burst_flows::HashSpec;
 use crate::datapath::flow::hash::HashKind;
 use crate::datapath::work_plan::{EditId, PortId, ToolId};
-use crate::lang::ast::{self, Device, PortOption};
+use crate::lang::ast;
+use crate::lang::ast::port::{Device, PortOption};
 use crate::lang::diagnostic::Diagnostic;
 use crate::lang::file::read_regular;
 use crate::lang::source::{Span, Spanned};
@@ -27,6 +28,7 @@ use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::vlan;
 use crate::packet::headers::vlan::VlanTag;
 use crate::packet::layers::Depth;
+use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;
@@ -34,6 +36,16 @@ const DEFAULT_MTU: u16 = 1500;
 const MOST_KEY_BYTES: u64 = 4096;
 /// Time to live where a tunnel does not say (RFC 1700).
 const DEFAULT_TTL: u8 = 64;
+
+/// What a tool says of its copies.
+#[derive(Default)]
+pub(super) struct CopyWords<'a> {
+    pub transport: Option<Spanned<&'a ast::tool::Transport>>,
+    pub timestamp: Option<Spanned<ast::tool::TimestampFormat>>,
+    pub mtu: Option<Spanned<u16>>,
+    pub oversize: Option<Spanned<ast::tool::Oversize>>,
+    pub edits: Vec<Spanned<&'a ast::edit::Edit>>,
+}
 
 impl<'a> Resolver<'a> {
     /// The edits of a rule whose own are `edits`, for duplicates that are marked by a tag of `vlan`.
@@ -43,29 +55,29 @@ impl<'a> Resolver<'a> {
     }
 
     /// The edits of a rule or tool. Where an edit that can be done once is said again, the last one counts.
-    pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::Edit>]) -> Option<EditId> {
+    pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::edit::Edit>]) -> Option<EditId> {
         let mut edits = Edits::default();
         for edit in list {
             match edit.value {
-                ast::Edit::Strip(layers) => edits.strip = edits.strip.union(*layers),
-                ast::Edit::TagVlan { vlan, label } => {
+                ast::edit::Edit::Strip(layers) => edits.strip = edits.strip.union(*layers),
+                ast::edit::Edit::TagVlan { vlan, label } => {
                     let label = match label {
                         None => Label::Fixed,
-                        Some(ast::TagLabel::FromPort) => Label::FromPort,
-                        Some(ast::TagLabel::FromTunnel) => Label::FromTunnel,
+                        Some(ast::edit::TagLabel::FromPort) => Label::FromPort,
+                        Some(ast::edit::TagLabel::FromTunnel) => Label::FromTunnel,
                     };
                     edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, label });
                 }
-                ast::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(MacAddress(mac.0)),
-                ast::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(MacAddress(mac.0)),
-                ast::Edit::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
-                ast::Edit::Slice { keep_bytes, after } => {
+                ast::edit::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(MacAddress(mac.0)),
+                ast::edit::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(MacAddress(mac.0)),
+                ast::edit::Edit::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
+                ast::edit::Edit::Slice { keep_bytes, after } => {
                     edits.slice = Some(Slice { keep: *keep_bytes, after: anchor_of(after.as_ref()) });
                 }
-                ast::Edit::Mask { offset, length, byte, after } => {
+                ast::edit::Edit::Mask { offset, length, byte, after } => {
                     edits.masks.push(Mask { offset: *offset, len: *length, byte: *byte, after: anchor_of(after.as_ref()) });
                 }
-                ast::Edit::AnonymizeIp { key_file, keep, inner } => {
+                ast::edit::Edit::AnonymizeIp { key_file, keep, inner } => {
                     let key = match key_file {
                         Some(path) => self.key_of(path),
                         None => self.random_key(edit.span),
@@ -73,7 +85,7 @@ impl<'a> Resolver<'a> {
                     let (keep, keep_ipv6) = keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
                     edits.anonymize = Some(Anonymize { key: key?, keep, keep_ipv6, inner: *inner });
                 }
-                ast::Edit::PayloadDrop => edits.payload_drop = true,
+                ast::edit::Edit::PayloadDrop => edits.payload_drop = true,
             }
         }
         self.edit_id(edits, list.first()?.span)
@@ -123,18 +135,18 @@ impl<'a> Resolver<'a> {
     /// How a tool's copies differ from the packets. `port` is where they leave.
     pub(super) fn copy_plan(&mut self, words: &CopyWords<'a>, port: Option<&Port<'a>>) -> CopyPlan {
         let timestamp = match words.timestamp.as_ref().map(|word| word.value) {
-            None | Some(ast::TimestampFormat::None) => TimestampFormat::None,
-            Some(ast::TimestampFormat::Ixia) => TimestampFormat::Ixia,
-            Some(ast::TimestampFormat::Metamako) => TimestampFormat::Metamako { device: 0 },
-            Some(ast::TimestampFormat::Vss) => TimestampFormat::Vss,
-            Some(ast::TimestampFormat::Arista) => TimestampFormat::Arista,
-            Some(ast::TimestampFormat::Gigamon) => TimestampFormat::Gigamon,
-            Some(ast::TimestampFormat::Erspan3) => TimestampFormat::Erspan3,
+            None | Some(ast::tool::TimestampFormat::None) => TimestampFormat::None,
+            Some(ast::tool::TimestampFormat::Ixia) => TimestampFormat::Ixia,
+            Some(ast::tool::TimestampFormat::Metamako) => TimestampFormat::Metamako { device: 0 },
+            Some(ast::tool::TimestampFormat::Vss) => TimestampFormat::Vss,
+            Some(ast::tool::TimestampFormat::Arista) => TimestampFormat::Arista,
+            Some(ast::tool::TimestampFormat::Gigamon) => TimestampFormat::Gigamon,
+            Some(ast::tool::TimestampFormat::Erspan3) => TimestampFormat::Erspan3,
         };
-        let local = ast::Transport::Local;
+        let local = ast::tool::Transport::Local;
         let said = words.transport.as_ref().map_or(&local, |transport| transport.value);
         if let Some(word) = words.timestamp.as_ref().filter(|_| timestamp == TimestampFormat::Erspan3)
-            && !matches!(said, ast::Transport::Erspan(ast::Erspan { version: 3, .. }))
+            && !matches!(said, ast::tool::Transport::Erspan(ast::tool::Erspan { version: 3, .. }))
         {
             let message = "`timestamp erspan3` stands in the ERSPAN III header, and the tool has none";
             self.error(Diagnostic::error(word.span, message).label("expected `erspan3 session …` in this tool, or another format"));
@@ -156,25 +168,25 @@ impl<'a> Resolver<'a> {
         CopyPlan { edits, timestamp, transport, tunnel, mtu, room, hash }
     }
 
-    fn transport(&mut self, said: &ast::Transport, timestamp: TimestampFormat) -> Result<Transport, TransportError> {
+    fn transport(&mut self, said: &ast::tool::Transport, timestamp: TimestampFormat) -> Result<Transport, TransportError> {
         let value = |number: &Option<Spanned<u16>>| number.as_ref().map(|number| number.value);
         let encapsulation = match said {
-            ast::Transport::Local => return Ok(Transport::Local),
-            ast::Transport::Rspan { vlan, priority, tag } => {
+            ast::tool::Transport::Local => return Ok(Transport::Local),
+            ast::tool::Transport::Rspan { vlan, priority, tag } => {
                 let mode = match tag.as_ref().map(|tag| tag.value) {
-                    Some(ast::RspanTag::Replace) => RspanTag::Replace,
-                    Some(ast::RspanTag::Push) | None => RspanTag::Push,
+                    Some(ast::tool::RspanTag::Replace) => RspanTag::Replace,
+                    Some(ast::tool::RspanTag::Push) | None => RspanTag::Push,
                 };
                 return Transport::rspan(vlan.value, priority.as_ref().map_or(0, |priority| priority.value), mode);
             }
-            ast::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => {
+            ast::tool::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => {
                 Encapsulation::Vxlan { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
             }
-            ast::Transport::Geneve { vni, udp_port, udp_checksum, .. } => {
+            ast::tool::Transport::Geneve { vni, udp_port, udp_checksum, .. } => {
                 Encapsulation::Geneve { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
             }
-            ast::Transport::Gre { key, .. } => Encapsulation::Gre { key: key.as_ref().map(|key| key.value) },
-            ast::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),
+            ast::tool::Transport::Gre { key, .. } => Encapsulation::Gre { key: key.as_ref().map(|key| key.value) },
+            ast::tool::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),
         };
         match outer_of(said) {
             Some(outer) => Transport::tunnel(&outer_header(outer), &encapsulation),
@@ -182,14 +194,14 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn erspan(&mut self, erspan: &ast::Erspan, timestamp: TimestampFormat) -> Encapsulation {
+    fn erspan(&mut self, erspan: &ast::tool::Erspan, timestamp: TimestampFormat) -> Encapsulation {
         let session = erspan.session.value;
         let cos = erspan.cos.as_ref().map(|cos| cos.value);
         let stamped = timestamp == TimestampFormat::Erspan3;
         let granularity = erspan.granularity.as_ref().map(|granularity| match granularity.value {
-            ast::Granularity::HundredMicroseconds => Granularity::HundredMicroseconds,
-            ast::Granularity::HundredNanoseconds => Granularity::HundredNanoseconds,
-            ast::Granularity::Ieee1588 => Granularity::Ieee1588,
+            ast::tool::Granularity::HundredMicroseconds => Granularity::HundredMicroseconds,
+            ast::tool::Granularity::HundredNanoseconds => Granularity::HundredNanoseconds,
+            ast::tool::Granularity::Ieee1588 => Granularity::Ieee1588,
         });
         if let (true, Some(said), Some(word)) = (stamped, granularity, &erspan.granularity)
             && said != Granularity::Ieee1588
@@ -208,8 +220,8 @@ impl<'a> Resolver<'a> {
                 session,
                 cos,
                 direction: erspan.direction.as_ref().map(|direction| match direction.value {
-                    ast::Direction::Ingress => Direction::Ingress,
-                    ast::Direction::Egress => Direction::Egress,
+                    ast::tool::Direction::Ingress => Direction::Ingress,
+                    ast::tool::Direction::Egress => Direction::Egress,
                 }),
                 security_group_tag: erspan.sgt.as_ref().map_or(0, |sgt| sgt.value),
                 hardware: erspan.hw_id.as_ref().map(|hardware| hardware.value),
@@ -219,18 +231,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn tunnel(&mut self, said: &ast::Transport, outer: &ast::Outer, span: Span, port: Option<&Port<'a>>) -> TunnelPlan {
+    fn tunnel(&mut self, said: &ast::tool::Transport, outer: &ast::tool::Outer, span: Span, port: Option<&Port<'a>>) -> TunnelPlan {
         let next_hop = match outer.next_hop.as_ref().map(|next_hop| next_hop.value) {
-            Some(ast::NextHop::Mac(mac)) => NextHopPlan::Mac(MacAddress(mac.0)),
-            Some(ast::NextHop::Ip(address)) => self.asked(address, span, port),
+            Some(ast::tool::NextHop::Mac(mac)) => NextHopPlan::Mac(MacAddress(mac.0)),
+            Some(ast::tool::NextHop::Ip(address)) => self.asked(address, span, port),
             None => self.asked(outer.dst.value, span, port),
         };
         let session = match said {
-            ast::Transport::Erspan(erspan) => format!("erspan{} {}", erspan.version, erspan.session.value),
-            ast::Transport::Vxlan { vni, .. } => format!("vxlan {}", vni.value),
-            ast::Transport::Geneve { vni, .. } => format!("geneve {}", vni.value),
-            ast::Transport::Gre { key, .. } => format!("gre {:?}", key.as_ref().map(|key| key.value)),
-            ast::Transport::Local | ast::Transport::Rspan { .. } => String::new(),
+            ast::tool::Transport::Erspan(erspan) => format!("erspan{} {}", erspan.version, erspan.session.value),
+            ast::tool::Transport::Vxlan { vni, .. } => format!("vxlan {}", vni.value),
+            ast::tool::Transport::Geneve { vni, .. } => format!("geneve {}", vni.value),
+            ast::tool::Transport::Gre { key, .. } => format!("gre {:?}", key.as_ref().map(|key| key.value)),
+            ast::tool::Transport::Local | ast::tool::Transport::Rspan { .. } => String::new(),
         };
         TunnelPlan {
             source: outer.src.value,
@@ -264,9 +276,9 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let oversize = match words.oversize.as_ref().map(|oversize| oversize.value) {
-            Some(ast::Oversize::Slice) => Oversize::Slice,
-            Some(ast::Oversize::FragmentNever) => Oversize::FragmentNever,
-            Some(ast::Oversize::Drop) | None => Oversize::Drop,
+            Some(ast::tool::Oversize::Slice) => Oversize::Slice,
+            Some(ast::tool::Oversize::FragmentNever) => Oversize::FragmentNever,
+            Some(ast::tool::Oversize::Drop) | None => Oversize::Drop,
         };
         let room = PathRoom::new(mtu.into(), transport, timestamp.added_len(), oversize);
         if room.longest_frame_bytes() < ethernet::MIN_FRAME_LEN {
@@ -284,7 +296,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn check_paths(&mut self, plan: &Plan, definitions: &Definitions<'a>) {
         for (index, (tool, definition)) in plan.tools.iter().zip(&definitions.tools).enumerate() {
             let Some(room) = tool.copy.room else { continue };
-            let said = definition.options.iter().rev().find(|option| matches!(option.value, ast::ToolOption::Oversize(_)));
+            let said = definition.options.iter().rev().find(|option| matches!(option.value, ast::tool::ToolOption::Oversize(_)));
             let Some(said) = said else { continue };
             let of_tool = tool.copy.edits.map(|id| &plan.work.edits[id.0]);
             let too_long =
@@ -340,7 +352,7 @@ fn mtu_of(port: &Port<'_>) -> u16 {
     said.unwrap_or(DEFAULT_MTU)
 }
 
-/// A capture file that is written and nothing that is received.
+/// Returns whether a device writes a capture file and receives nothing.
 pub(super) fn only_writes_a_file(device: &Device) -> bool {
     let Device::Devargs(devargs) = device else { return false };
     devargs.starts_with("net_pcap")
@@ -348,23 +360,23 @@ pub(super) fn only_writes_a_file(device: &Device) -> bool {
         && !devargs.split(',').any(|argument| argument.starts_with("rx_") || argument.contains("iface="))
 }
 
-fn outer_of(said: &ast::Transport) -> Option<&ast::Outer> {
+fn outer_of(said: &ast::tool::Transport) -> Option<&ast::tool::Outer> {
     match said {
-        ast::Transport::Local | ast::Transport::Rspan { .. } => None,
-        ast::Transport::Erspan(erspan) => Some(&erspan.outer),
-        ast::Transport::Vxlan { outer, .. } | ast::Transport::Geneve { outer, .. } | ast::Transport::Gre { outer, .. } => {
-            Some(outer)
-        }
+        ast::tool::Transport::Local | ast::tool::Transport::Rspan { .. } => None,
+        ast::tool::Transport::Erspan(erspan) => Some(&erspan.outer),
+        ast::tool::Transport::Vxlan { outer, .. }
+        | ast::tool::Transport::Geneve { outer, .. }
+        | ast::tool::Transport::Gre { outer, .. } => Some(outer),
     }
 }
 
-fn outer_tag(outer: &ast::Outer) -> Option<VlanTag> {
+fn outer_tag(outer: &ast::tool::Outer) -> Option<VlanTag> {
     let priority = outer.priority.as_ref().map_or(0, |priority| priority.value);
     outer.vlan.as_ref().map(|vlan| VlanTag { vlan: vlan.value, priority })
 }
 
 /// The MAC addresses are settled when the tool's port is attached and the next hop is known.
-fn outer_header(outer: &ast::Outer) -> Outer {
+fn outer_header(outer: &ast::tool::Outer) -> Outer {
     Outer {
         source_mac: MacAddress::default(),
         destination_mac: MacAddress::default(),
@@ -377,12 +389,12 @@ fn outer_header(outer: &ast::Outer) -> Outer {
     }
 }
 
-fn anchor_of(after: Option<&Spanned<ast::Anchor>>) -> Anchor {
+fn anchor_of(after: Option<&Spanned<ast::edit::Anchor>>) -> Anchor {
     match after.map(|after| after.value) {
         None => Anchor::Start,
-        Some(ast::Anchor::L2) => Anchor::L2,
-        Some(ast::Anchor::L3) => Anchor::L3,
-        Some(ast::Anchor::L4) => Anchor::L4,
-        Some(ast::Anchor::InnerL4) => Anchor::InnerL4,
+        Some(ast::edit::Anchor::L2) => Anchor::L2,
+        Some(ast::edit::Anchor::L3) => Anchor::L3,
+        Some(ast::edit::Anchor::L4) => Anchor::L4,
+        Some(ast::edit::Anchor::InnerL4) => Anchor::InnerL4,
     }
 }

@@ -1,22 +1,32 @@
 //! Lines of words -> commands, a line at a time, so that every mistake of a file is found in one reading.
 
+/// Edits, as rules and tools have them.
 mod edit;
+/// Commands that begin with `filter`.
+mod filter;
+/// Commands that begin with `group`.
 mod group;
+/// The words of one line, read in the order of the grammar.
 mod line;
+/// Commands that begin with `port`.
 mod port;
+/// Commands that begin with `rule`.
 mod rule;
+/// Commands that begin with `set`.
 mod set;
+/// Commands that begin with `tool`.
 mod tool;
+/// Commands that begin with `wire`.
+mod wire;
 
 use std::path::{Path, PathBuf};
 
-use super::Parsed;
-use super::ast::{Command, Name, NameKind, PipelineFile, Show, Spanned};
+use super::ast::{Command, Name, NameKind, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use super::file::{may_be_shown, read_any, read_regular};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
-use super::source::{SourceId, Sources, Span};
-use super::value;
+use super::source::{SourceId, Sources, Span, Spanned};
+use super::{Parsed, value};
 use line::{Line, Read};
 
 /// Files within files.
@@ -40,9 +50,9 @@ const STATEMENTS: &[(&str, Reader)] = &[
     ("set", |line| set::command(line).map(Statement::Command)),
     ("port", |line| port::command(line).map(Statement::Command)),
     ("tool", |line| tool::command(line).map(Statement::Command)),
-    ("group", |line| group::group(line).map(Statement::Command)),
-    ("wire", |line| group::wire(line).map(Statement::Command)),
-    ("filter", |line| group::filter(line).map(Statement::Command)),
+    ("group", |line| group::command(line).map(Statement::Command)),
+    ("wire", |line| wire::command(line).map(Statement::Command)),
+    ("filter", |line| filter::command(line).map(Statement::Command)),
     ("rule", |line| rule::command(line).map(Statement::Command)),
     ("let", let_variable),
     ("include", |line| Ok(Statement::Include(line.value("include", value::text("a file's path"))?))),
@@ -301,6 +311,10 @@ fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::ast::edit::*;
+    use super::super::ast::filter::*;
+    use super::super::ast::rule::*;
+    use super::super::ast::tool::*;
     use super::super::ast::*;
     use super::super::source::Position;
     use super::super::{load, parse_command, parse_command_with, parse_text};
@@ -438,7 +452,8 @@ mod tests {
 
     /// Every word that the grammar knows, values of each kind, and the characters that the lexer treats apart.
     fn word() -> impl Strategy<Value = String> {
-        let known = include_str!("../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let known =
+            include_str!("../../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
         let marks =
             ["\"", "\\", "\\\n", "\n", "${", "${DIR}", "}", "#", ",", "é", "\t", "\u{1}", "'", "“", "\r\n", "let X y\n", "${X}"];
         prop_oneof![
@@ -479,7 +494,7 @@ mod tests {
 
     /// The lines of the golden text without a mistake that stand for themselves.
     fn right_lines() -> impl Iterator<Item = Vec<&'static str>> {
-        let lines = include_str!("../../testbed/lang/everything.pipe").lines();
+        let lines = include_str!("../../../testbed/lang/everything.pipe").lines();
         lines
             .filter(|line| !line.contains(['"', '#', '\\', '$']) && !line.starts_with("include"))
             .map(|l| l.split_whitespace().collect())

@@ -48,6 +48,19 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
+    /// What tools do with each port; as many as `ports`.
+    pub(super) uses: Vec<PortUse>,
+    /// The ports whose packets rules may send to each tool, ascending; as many as `tools`.
+    pub(super) feeders: Vec<Vec<PortId>>,
+}
+
+/// What tools do with a port.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct PortUse {
+    is_sent_to: bool,
+    is_tunnel_port: bool,
+    sends_heartbeats: bool,
+    returns_heartbeats: bool,
 }
 
 /// `filter create NAME …`: what `show filters` says of it.
@@ -118,7 +131,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Lcores that poll ports for others to work.
+    /// Returns whether some lcores poll ports for others to work.
     pub fn are_spread(&self) -> bool {
         self.receive != self.work
     }
@@ -186,7 +199,8 @@ impl TimeBase {
 }
 
 impl PortPlan {
-    /// Whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and over.
+    /// Returns whether its packets come out of a file, with their times: a replay, or net_pcap but where it gives them over and
+    /// over.
     pub fn reads_capture(&self) -> bool {
         self.replay.is_some()
             || self.devargs.starts_with("net_pcap") && self.resident == 0 && argument(&self.devargs, "rx_pcap").is_some()
@@ -231,6 +245,32 @@ pub struct ToolPlan {
     pub wire: Option<WireId>,
 }
 
+impl ToolPlan {
+    /// Packets that may wait for a tool where its `queue` does not say.
+    const DEFAULT_QUEUE: usize = 4096;
+
+    /// A tool of which nothing is said but where its copies go.
+    pub fn new(name: String, output: Output) -> Self {
+        Self {
+            name,
+            output,
+            capture: None,
+            copy: CopyPlan::default(),
+            queue: Self::DEFAULT_QUEUE,
+            health: HealthSpec::LOCAL,
+            heartbeat: None,
+            echo: None,
+            is_drained: false,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+            order_ns: None,
+            alarm: None,
+            wire: None,
+        }
+    }
+}
+
 /// How a tool's copies differ from the packets.
 #[derive(Clone, Default, Debug)]
 pub struct CopyPlan {
@@ -250,23 +290,23 @@ pub struct CopyPlan {
 }
 
 impl CopyPlan {
-    /// Copies are made even where no rule edits them.
+    /// Returns whether copies are made even where no rule edits them.
     pub fn makes_copies(&self) -> bool {
         self.makes_every_copy() || self.room.is_some()
     }
 
-    /// Whether no copy is ever the packet itself, however long it is.
+    /// Returns whether no copy is ever the packet itself, however long it is.
     pub fn makes_every_copy(&self) -> bool {
         let is_plain = matches!(self.transport, Transport::Local) && self.edits.is_none();
         !is_plain || self.timestamp.has_trailer() || self.timestamp.has_header()
     }
 
-    /// The next hop is found by asking for it.
+    /// Returns whether the next hop is found by asking for it.
     pub fn asks_for_next_hop(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| matches!(tunnel.next_hop, NextHopPlan::Ask(_)))
     }
 
-    /// Copies say when the packet was received.
+    /// Returns whether copies say when the packet was received.
     pub fn says_time(&self) -> bool {
         self.timestamp != TimestampFormat::None || self.transport.says_time()
     }
@@ -370,7 +410,7 @@ pub struct RulePlan {
 }
 
 impl RulePlan {
-    /// Some of its copies are edited.
+    /// Returns whether some of its copies are edited.
     pub fn has_edits(&self) -> bool {
         self.edits.is_some() || self.duplicate_edits.is_some()
     }
@@ -435,28 +475,49 @@ impl Plan {
         engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
-    /// The ports whose packets rules may send to a tool, ascending.
-    pub fn ports_to(&self, tool: ToolId) -> Vec<PortId> {
-        let rules = self.rules.iter().filter(|rule| self.tools_of(&rule.targets).any(|other| other == tool));
-        let mut ports: Vec<PortId> = rules.flat_map(|rule| rule.sources.iter().copied()).collect();
-        ports.sort();
-        ports.dedup();
-        ports
+    /// Notes what tools do with ports, and which ports feed tools, once all of them and all rules are there.
+    pub(super) fn note_uses(&mut self) {
+        let mut uses = vec![PortUse::default(); self.ports.len()];
+        for tool in &self.tools {
+            if let Output::Port(port) = tool.output {
+                let used = &mut uses[port.0];
+                used.is_sent_to = true;
+                used.is_tunnel_port |= tool.copy.tunnel.is_some();
+                used.sends_heartbeats |= tool.heartbeat.is_some();
+            }
+            if let Some(heartbeat) = tool.heartbeat {
+                uses[heartbeat.back.0].returns_heartbeats = true;
+            }
+        }
+        let mut feeds = vec![vec![false; self.ports.len()]; self.tools.len()];
+        for rule in &self.rules {
+            for tool in self.tools_of(&rule.targets) {
+                rule.sources.iter().for_each(|port| feeds[tool.0][port.0] = true);
+            }
+        }
+        let feeders = |feeds: Vec<bool>| (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect();
+        self.feeders = feeds.into_iter().map(feeders).collect();
+        self.uses = uses;
     }
 
-    /// Whether a replay flat out waits for a tool, where it is behind.
+    /// The ports whose packets rules may send to a tool, ascending.
+    pub fn ports_to(&self, tool: ToolId) -> &[PortId] {
+        &self.feeders[tool.0]
+    }
+
+    /// Returns whether a replay flat out waits for a tool, where it is behind.
     pub fn is_waited_for(&self, tool: ToolId) -> bool {
         let is_flat_out = |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
         self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
-    /// Whether a tool asks for the packets' own times.
+    /// Returns whether a tool asks for the packets' own times.
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
         let tool = &self.tools[tool.0];
         tool.output == Output::Capture || tool.order_ns.is_some()
     }
 
-    /// Whether receive lcores poll a port and spread its packets over the work lcores.
+    /// Returns whether receive lcores poll a port and spread its packets over the work lcores.
     ///
     /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels
     /// end.
@@ -466,15 +527,15 @@ impl Plan {
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
 
-    /// Whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask for them,
-    /// or may do so with other rules.
+    /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
+    /// for them, or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
         self.work.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
     }
 
-    /// Whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
+    /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
         self.work.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
@@ -485,7 +546,7 @@ impl Plan {
         ordered.filter(|&tool| self.ports_to(tool).contains(&port)).filter_map(|tool| self.tools[tool.0].order_ns).min()
     }
 
-    /// Whether a rule's targets want to know when their buckets were used.
+    /// Returns whether a rule's targets want to know when their buckets were used.
     pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
         targets.iter().any(|target| match target {
             Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
@@ -504,7 +565,7 @@ impl Plan {
             .copied()
     }
 
-    /// Whether some copies of a tool are not the packets themselves.
+    /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
         let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
         let is_edited =
@@ -522,23 +583,23 @@ impl Plan {
         self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
-    /// Ports that tunnels leave by.
+    /// Returns whether tunnels leave by a port.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.copy.tunnel.is_some())
+        self.uses[port.0].is_tunnel_port
     }
 
-    /// Ports that heartbeats of tools return by.
+    /// Returns whether heartbeats of tools return by a port.
     pub fn returns_heartbeats(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.heartbeat.is_some_and(|heartbeat| heartbeat.back == port))
+        self.uses[port.0].returns_heartbeats
     }
 
-    /// Ports that heartbeats leave by.
+    /// Returns whether heartbeats leave by a port.
     pub fn sends_heartbeats(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port) && tool.heartbeat.is_some())
+        self.uses[port.0].sends_heartbeats
     }
 
-    /// Ports that tools send to.
+    /// Returns whether tools send on a port.
     pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.tools.iter().any(|tool| tool.output == Output::Port(port))
+        self.uses[port.0].is_sent_to
     }
 }

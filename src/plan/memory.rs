@@ -6,7 +6,7 @@
 
 use super::Plan;
 use super::devargs::copies_packets;
-use super::plan::{Output, PortPlan, Settings, ToolPlan};
+use super::value::{Output, PortPlan, Settings, ToolPlan};
 use crate::datapath::copies::build::MOST_MBUFS;
 use crate::datapath::receive::distribute;
 use crate::datapath::work_plan::{PortId, ReplayPlan, ToolId};
@@ -143,7 +143,7 @@ fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
     u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
 }
 
-/// Whether a tool may hold the packets themselves. A capture whose every copy is made holds none.
+/// Returns whether a tool may hold the packets themselves. A capture whose every copy is made holds none.
 fn holds_packets(plan: &Plan, tool: usize) -> bool {
     let tool = &plan.tools[tool];
     tool.output != Output::Capture || !tool.copy.makes_every_copy()
@@ -154,8 +154,8 @@ pub fn copies_in_hand(plan: &Plan) -> usize {
     (0..plan.tools.len()).filter(|&tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
 }
 
-/// Whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan runs, for
-/// any tool.
+/// Returns whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan
+/// runs, for any tool.
 fn may_make(plan: &Plan, to: CopiesTo, tool: usize) -> bool {
     let is_to = (plan.tools[tool].output == Output::Capture) == (to == CopiesTo::Captures);
     is_to && (plan.makes_copies_for(ToolId(tool)) || plan.settings.is_changeable && plan.tools[tool].wire.is_none())

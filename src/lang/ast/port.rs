@@ -1,0 +1,72 @@
+//! `port …`: devices, their options, and tunnels that end at a port.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::super::source::Spanned;
+use super::Ranges;
+
+/// What a port is.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Device {
+    /// A PCI address or a virtual device with its arguments, as testpmd takes them.
+    Devargs(String),
+    /// `replay:FILE`: a capture that Tapline reads itself.
+    Replay { path: String, speed: ReplaySpeed, loops: Loops, max_gap: Option<Duration> },
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ReplaySpeed {
+    /// The gaps of the capture.
+    Original,
+    /// As fast as the pipeline takes packets.
+    Max,
+    /// The gaps of the capture divided by this many thousandths: `2x` is 2000.
+    Times { thousandths: u64 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loops {
+    Times(u64),
+    Forever,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum PortOption {
+    /// Receive queues; 0 for a port that only transmits.
+    Rxq(u16),
+    /// Transmit queues; 0 for a port that only receives.
+    Txq(u16),
+    /// Receive descriptors for each queue.
+    Rxd(u16),
+    /// Transmit descriptors for each queue.
+    Txd(u16),
+    /// Bytes behind the Ethernet header.
+    Mtu(u16),
+    Promiscuous(bool),
+    /// The lcores that poll this port's receive queues.
+    Lcores(Vec<u32>),
+    Terminate(Terminate),
+}
+
+/// `terminate`: the inner frame of a tunnel that ends here becomes the packet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Terminate {
+    pub tunnel: Spanned<TunnelIn>,
+    /// The outer destination; any if absent.
+    pub to: Option<Spanned<IpAddr>>,
+    /// The tunnel's own number (VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN); any if absent.
+    pub ids: Option<Spanned<Ranges>>,
+    /// The UDP port of VXLAN, GENEVE and GTP if not the standard's.
+    pub udp_port: Option<Spanned<u16>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TunnelIn {
+    Vxlan,
+    Geneve,
+    Gre,
+    Erspan,
+    Gtp,
+    Rspan,
+}

@@ -1,0 +1,56 @@
+//! `set KEY VALUE`.
+
+use std::time::Duration;
+
+use super::super::source::Spanned;
+
+/// `set KEY VALUE`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Setting {
+    /// Packets in a burst, 1..=64.
+    Burst(Spanned<u32>),
+    Lcores(Spanned<Lcores>),
+    /// Mbufs for each port and socket.
+    Mempool(Spanned<u64>),
+    Idle(Spanned<Idle>),
+    Flows {
+        entries: Spanned<u64>,
+        idle: Option<Spanned<Duration>>,
+        max_age: Option<Spanned<Duration>>,
+    },
+    /// EAL arguments, as on DPDK's own command lines.
+    Eal(Spanned<String>),
+    /// `set workers 4`: so many, on lcores that Tapline chooses.
+    Workers(Spanned<u64>),
+    /// Seeds the flow hash: two brokers with one seed pick the same flows.
+    Seed(Spanned<u64>),
+    /// What keeps the system's clock.
+    Clock(Spanned<Reference>),
+    /// The folder for the frames of bursts in which a stage panicked.
+    PanicDump(Spanned<String>),
+}
+
+/// What a clock daemon follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reference {
+    Ntp,
+    Gps,
+    Ptp,
+}
+
+/// Where the work runs. The numbers are lcores.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Lcores {
+    /// `set lcores 1-3`: each polls its receive queues and carries its packets to the tools.
+    RunToCompletion(Vec<u32>),
+    /// `set lcores receive 1 work 2-3 transmit 4`: stages with rings between them. Empty means that the neighbouring stage does it.
+    Staged { receive: Vec<u32>, work: Vec<u32>, transmit: Vec<u32> },
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Idle {
+    Poll,
+    Pause,
+    /// Sleeps between empty polls, for at most this long if given.
+    Sleep(Option<Duration>),
+}

@@ -1,0 +1,13 @@
+//! `wire …`: two ports joined inline.
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WireOption {
+    Bypass(bool),
+    PropagateLink(bool),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WireDirection {
+    AToB,
+    BToA,
+}

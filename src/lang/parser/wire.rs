@@ -1,0 +1,46 @@
+//! `wire create|modify|destroy`.
+
+use super::super::ast::wire::WireOption;
+use super::super::ast::{Command, NameKind};
+use super::super::diagnostic::Diagnostic;
+use super::super::value;
+use super::line::{Clause, Line, Read, Reported, Verb, once};
+
+const VERBS: &[(&str, Verb)] = &[
+    ("create", create),
+    ("modify", |line| {
+        let name = line.name_before(NameKind::Wire, OPTIONS)?;
+        Ok(Command::WireModify { name, options: line.clauses(OPTIONS) })
+    }),
+    ("destroy", |line| Ok(Command::WireDestroy(line.name_before(NameKind::Wire, OPTIONS)?))),
+];
+
+const OPTIONS: &[Clause<WireOption>] = &[
+    once("bypass", |line| Ok(WireOption::Bypass(line.switch()))),
+    once("propagate-link", |line| Ok(WireOption::PropagateLink(line.switch()))),
+];
+
+pub fn command(line: &mut Line) -> Read<Command> {
+    line.keyword("wire command", VERBS)?(line)
+}
+
+/// `wire create NAME ports A,B [bypass] [propagate-link]`.
+fn create(line: &mut Line) -> Read<Command> {
+    line.stop_at_words(["ports"].into_iter());
+    let name = line.new_name(NameKind::Wire);
+    if name.is_err() && line.peek().is_none() {
+        return Err(Reported);
+    }
+    line.expect("ports")?;
+    line.stop_at(OPTIONS);
+    let ports = line.names("ports", "a port's name");
+    let span = line.last_span();
+    let options = line.clauses(OPTIONS);
+    let ports = ports?;
+    let given = ports.len();
+    let Some((a, b)) = value::pair(ports) else {
+        let error = Diagnostic::error(span, format!("a wire joins two ports, {given} given"));
+        return Err(line.report(error.label("expected `ports A,B`")));
+    };
+    Ok(Command::WireCreate { name: name?, a, b, options })
+}

@@ -1,0 +1,137 @@
+//! Filters and lists of them: compiled once, however many rules use them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Resolver;
+use super::definitions::Definitions;
+use crate::datapath::classify::FilterTerm;
+use crate::filter::bpf::compile;
+use crate::filter::bpf::verify::Program;
+use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
+use crate::lang::ast;
+use crate::lang::ast::NameKind;
+use crate::lang::ast::filter::FilterSource;
+use crate::lang::diagnostic::Diagnostic;
+use crate::lang::file::read_regular;
+use crate::lang::source::{Sources, Span, Spanned};
+use crate::packet::headers::layer::LayerSet;
+use crate::plan::progress::Progress;
+
+/// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
+const MOST_INNER_PREFIXES: usize = 4096;
+
+/// Bytes of a list: room for 3 million prefixes of IPv4.
+const MOST_LIST_BYTES: u64 = 64 << 20;
+
+impl<'a> Resolver<'a> {
+    /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
+    pub(super) fn filter_of(&mut self, filter: &'a ast::filter::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
+        let FilterSource::Named(name) = &filter.source.value else {
+            return self.written_filter(filter, filter.through.as_ref());
+        };
+        let Some(defined) = definitions.filters.get(name).map(|defined| defined.filter) else {
+            if !self.parsed.file.is_excused(NameKind::Filter, name) {
+                let known = definitions.filters.keys();
+                self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
+            }
+            return None;
+        };
+        self.written_filter(defined, filter.through.as_ref().or(defined.through.as_ref()))
+    }
+
+    /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
+    fn written_filter(&mut self, filter: &ast::filter::Filter, through: Option<&Spanned<LayerSet>>) -> Option<FilterTerm> {
+        let through = through.map(|through| through.value).unwrap_or_default();
+        match &filter.source.value {
+            FilterSource::Expression(expression) => {
+                let program = match self.filters.get(expression) {
+                    Some(known) => known.clone(),
+                    None => self.compile(expression, filter.source.span),
+                };
+                Some(FilterTerm { programs: vec![program?], prefixes: None, through })
+            }
+            FilterSource::File(path) => self.filter_list(path, filter.source.span, through),
+            FilterSource::Named(_) => None,
+        }
+    }
+
+    pub(super) fn compile(&mut self, expression: &str, span: Span) -> Option<Program> {
+        self.progress.go_on().ok()?;
+        let program = match compile::compile(expression) {
+            Ok(program) => Some(program),
+            Err(error) => {
+                let message = "this expression is not a filter".to_owned();
+                self.error(Diagnostic::error(span, message).label(format!("libpcap: {error}")));
+                None
+            }
+        };
+        self.filters.insert(expression.to_owned(), program.clone());
+        program
+    }
+
+    /// Reads a list of prefixes and expressions, one a line; `#` begins a comment.
+    fn filter_list(&mut self, path: &str, span: Span, through: LayerSet) -> Option<FilterTerm> {
+        let key = (path.to_owned(), through);
+        if let Some(known) = self.lists.get(&key) {
+            return known.clone();
+        }
+        let list = match read_list(path, through, self.progress) {
+            Ok(list) => Some(list),
+            Err(reason) => {
+                self.error(Diagnostic::error(span, reason).label("expected a list of prefixes or expressions, one a line"));
+                None
+            }
+        };
+        self.lists.insert(key, list.clone());
+        list
+    }
+}
+
+/// Reads the file of `match file`.
+fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<FilterTerm, String> {
+    let read = read_regular(Path::new(path), MOST_LIST_BYTES);
+    let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+    let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;
+    let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        progress.go_on().map_err(|gone| gone.to_string())?;
+        let entry = line.split('#').next().unwrap_or("").trim();
+        if entry.is_empty() {
+            continue;
+        }
+        match entry.parse::<Prefix>() {
+            Ok(prefix) if through.is_empty() => prefixes.push(prefix),
+            Err(PrefixError::Syntax) | Ok(_) => {
+                let is_prefix = entry.parse::<Prefix>().is_ok();
+                if is_prefix && programs.len() >= MOST_INNER_PREFIXES {
+                    return Err(format!(
+                        "`{path}` has more than {MOST_INNER_PREFIXES} prefixes, too many to look up `through` layers"
+                    ));
+                }
+                let expression = if is_prefix { format!("net {entry}") } else { entry.to_owned() };
+                let program = compile::compile(&expression).map_err(|error| format!("`{path}` line {}: {error}", index + 1))?;
+                programs.push(program);
+            }
+            Err(error) => return Err(format!("`{path}` line {}: {error}", index + 1)),
+        }
+    }
+    if prefixes.is_empty() && programs.is_empty() {
+        return Err(format!("`{path}` has no entries"));
+    }
+    let prefixes = (!prefixes.is_empty()).then(|| Arc::new(PrefixSet::new(&prefixes, Direction::Either)));
+    Ok(FilterTerm { programs, prefixes, through })
+}
+
+/// A filter as a line of the language says it.
+pub(super) fn filter_words(filter: &ast::filter::Filter, sources: &Sources) -> String {
+    let source = match &filter.source.value {
+        FilterSource::Named(name) => name.clone(),
+        FilterSource::Expression(expression) => format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\"")),
+        FilterSource::File(path) => format!("file {path}"),
+    };
+    match &filter.through {
+        Some(through) => format!("{source} {}", sources.text(through.span)),
+        None => source,
+    }
+}

@@ -1,0 +1,204 @@
+//! Names -> ids: what the commands of a pipeline file define and refer to, checked against each other.
+//!
+//! Stands behind the parser and adds to its diagnostics. Commands are gathered first, so that a rule may name a tool that a later
+//! line creates; then every reference is looked up, and every mistake is reported.
+
+/// Edits, timestamps, transports and MTUs.
+mod copies;
+/// What commands define.
+pub(super) mod definitions;
+/// Filters and lists.
+mod filter;
+/// Groups of tools.
+mod group;
+/// Looking names up.
+mod names;
+/// Ports.
+mod port;
+/// Heartbeats and echoes.
+mod probes;
+/// Rules.
+mod rule;
+/// Settings.
+mod settings;
+/// Tools.
+mod tool;
+/// Wires.
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use self::definitions::{Definitions, Tables};
+use self::filter::filter_words;
+use super::progress::{Progress, Stage};
+use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
+use crate::datapath::classify::{FilterTerm, Matcher};
+use crate::datapath::copies::edit::EditPlan;
+use crate::datapath::copies::edit::anonymize::Key;
+use crate::datapath::flow::burst_flows::{HashId, HashSpec};
+use crate::datapath::work_plan::{GroupId, PortId, Target, WireId, WorkPlan};
+use crate::dpdk::mbuf::MOST_REFERENCES;
+use crate::dpdk::port::MAX_PORTS;
+use crate::filter::bpf::verify::Program;
+use crate::lang::Parsed;
+use crate::lang::diagnostic::{Diagnostic, Diagnostics};
+use crate::lang::source::{Sources, Span};
+use crate::packet::headers::layer::LayerSet;
+
+/// A plan without its compiled inputs, and what they are compiled from.
+pub(super) struct Resolved {
+    pub plan: Plan,
+    /// By rule of the plan.
+    pub rules: Vec<RuleSource>,
+}
+
+/// What a rule of the plan was made from.
+pub(super) struct RuleSource {
+    pub matcher: Matcher,
+    pub sample_hash: Option<HashId>,
+    /// Where the rule's priority stands.
+    pub span: Span,
+    /// The rule takes from `any`.
+    pub is_from_any: bool,
+}
+
+/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
+/// only if there is none.
+pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics, progress: &Progress) -> Resolved {
+    let mut tables = Tables::default();
+    let mut resolver = Resolver {
+        parsed,
+        diagnostics,
+        filters: HashMap::new(),
+        lists: HashMap::new(),
+        hashes: Vec::new(),
+        groups: Vec::new(),
+        edits: Vec::new(),
+        random_key,
+        progress,
+    };
+    for command in &parsed.file.commands {
+        resolver.gather(&command.value, &mut tables);
+    }
+    let definitions = tables.finish();
+    for command in &parsed.file.partial {
+        resolver.look_up_partial(&command.value, &definitions);
+    }
+    resolver.finish(&definitions)
+}
+
+pub(super) struct Resolver<'a> {
+    pub parsed: &'a Parsed,
+    diagnostics: &'a mut Diagnostics,
+    /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
+    filters: HashMap<String, Option<Program>>,
+    /// Lists of `match file`, by path and what they look through.
+    lists: HashMap<(String, LayerSet), Option<FilterTerm>>,
+    hashes: Vec<HashSpec>,
+    /// By definition: the group of the plan that it became, unless it was refused. A rule's targets come from here, so that there is
+    /// no id of what the plan does not have.
+    groups: Vec<Option<GroupId>>,
+    pub edits: Vec<EditPlan>,
+    /// For `anonymize ip` without a key file: one for the plan, so that all its rules replace an address alike.
+    pub random_key: Option<Key>,
+    progress: &'a Progress,
+}
+
+impl<'a> Resolver<'a> {
+    fn sources(&self) -> &Sources {
+        &self.parsed.sources
+    }
+
+    /// Notes a mistake, or a warning.
+    pub(super) fn error(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn finish(&mut self, definitions: &Definitions<'a>) -> Resolved {
+        let ports: Vec<PortPlan> = definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
+        if let Some(port) = definitions.ports.get(MAX_PORTS) {
+            let message = format!("{} ports are too many", definitions.ports.len());
+            self.error(Diagnostic::error(port.name.span, message).label(format!("the DPDK linked here takes at most {MAX_PORTS}")));
+        }
+        let mut tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
+        let mut groups: Vec<GroupPlan> = Vec::new();
+        for definition in &definitions.groups {
+            let group = self.group(definition, definitions);
+            self.groups.push(group.is_some().then_some(GroupId(groups.len())));
+            groups.extend(group);
+        }
+        let mut wires: Vec<WirePlan> = Vec::new();
+        for definition in &definitions.wires {
+            wires.extend(self.wire(definition, WireId(wires.len()), definitions, &mut tools));
+        }
+        let progress = self.progress;
+        progress.begin(Stage::Filters, definitions.rules.len());
+        // where nobody waits any more, no plan is made of them
+        let rules = definitions.rules.iter().map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
+        let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
+        let filters = definitions.filters.iter().map(|defined| {
+            self.filter_of(defined.filter, definitions);
+            FilterPlan { name: defined.name.value.clone(), words: filter_words(defined.filter, self.sources()) }
+        });
+        let filters = filters.collect();
+        let mut plan = Plan {
+            settings: definitions.settings.clone(),
+            ports,
+            tools,
+            wires,
+            groups,
+            filters,
+            rules,
+            work: Arc::new(WorkPlan {
+                edits: std::mem::take(&mut self.edits),
+                hashes: std::mem::take(&mut self.hashes),
+                ..WorkPlan::default()
+            }),
+            actions: definitions.actions.clone(),
+            random_key: self.random_key.clone(),
+            uses: Vec::new(),
+            feeders: Vec::new(),
+        };
+        plan.note_uses();
+        self.check_files(definitions);
+        self.check_paths(&plan, definitions);
+        self.check_fan_out(&plan, &sources);
+        Resolved { plan, rules: sources }
+    }
+
+    /// A packet can go to so many tools and no more: its mbuf counts its references.
+    fn check_fan_out(&mut self, plan: &Plan, sources: &[RuleSource]) {
+        for (index, port) in plan.ports.iter().enumerate() {
+            let mut targets: Vec<Target> = Vec::new();
+            // the original on a wire is one of them
+            let room = MOST_REFERENCES - usize::from(plan.wire_at(PortId(index)).is_some());
+            for (rule, source) in plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&PortId(index))) {
+                for &target in &rule.targets {
+                    if !targets.contains(&target) {
+                        targets.push(target);
+                    }
+                }
+                if targets.len() > room {
+                    let message = format!("a packet of port `{}` would go to {} tools and groups", port.name, targets.len());
+                    self.error(
+                        Diagnostic::error(source.span, message).label(format!("expected at most {room} of all its rules together")),
+                    );
+                    break;
+                }
+            }
+        }
+    }
+
+    pub(super) fn hash_id(&mut self, spec: HashSpec) -> HashId {
+        let place = self.hashes.iter().position(|known| *known == spec).unwrap_or_else(|| {
+            self.hashes.push(spec);
+            self.hashes.len() - 1
+        });
+        HashId(place)
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or(text)
+}

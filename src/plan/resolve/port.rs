@@ -1,0 +1,172 @@
+//! Ports: their devices and queues, and tunnels that end at them.
+
+use std::time::Duration;
+
+use super::definitions::{Definitions, Port};
+use super::{Resolver, first_word};
+use crate::datapath::receive::replay;
+use crate::datapath::receive::tunnel_match::{Terminator, TunnelKind};
+use crate::datapath::work_plan::ReplayPlan;
+use crate::dpdk::clock::nanoseconds;
+use crate::dpdk::mempool::DATA_ROOM;
+use crate::lang::ast;
+use crate::lang::ast::Name;
+use crate::lang::ast::port::{Device, PortOption};
+use crate::lang::diagnostic::Diagnostic;
+use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
+use crate::plan::files::part_of;
+use crate::plan::value::PortPlan;
+
+impl<'a> Resolver<'a> {
+    pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
+        let (devargs, replay) = match &port.device.value {
+            Device::Devargs(devargs) => (devargs.clone(), None),
+            Device::Replay { path, speed, loops, max_gap } => {
+                let replay = self.replay(port, path, *speed, *loops, *max_gap);
+                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(replay))
+            }
+        };
+        self.check_device(port, &devargs, definitions);
+        let mut plan = PortPlan {
+            name: port.name.value.clone(),
+            resident: resident_packets(&devargs),
+            devargs,
+            rxq: replay.is_some().then_some(1),
+            txq: replay.is_some().then_some(0),
+            replay,
+            terminators: Vec::new(),
+            rxd: 1024,
+            txd: 1024,
+            mtu: None,
+            is_promiscuous: true,
+            is_stopped: port.is_stopped,
+            lcores: None,
+        };
+        for option in &port.options {
+            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_) | PortOption::Lcores(_)) {
+                let word = first_word(self.sources().text(option.span)).to_owned();
+                let message = format!("`{word}` does not apply to port `{}`", port.name.value);
+                self.error(Diagnostic::error(option.span, message).label("expected nothing of the kind: a replay has no queues"));
+                continue;
+            }
+            match &option.value {
+                PortOption::Rxq(queues) => plan.rxq = Some(*queues),
+                PortOption::Txq(queues) => plan.txq = Some(*queues),
+                PortOption::Rxd(descriptors) => plan.rxd = *descriptors,
+                PortOption::Txd(descriptors) => plan.txd = *descriptors,
+                PortOption::Mtu(mtu) => plan.mtu = Some(*mtu),
+                PortOption::Promiscuous(is_promiscuous) => plan.is_promiscuous = *is_promiscuous,
+                PortOption::Lcores(lcores) => plan.lcores = Some(lcores.clone()),
+                PortOption::Terminate(terminate) => plan.terminators.push(terminator(terminate)),
+            }
+        }
+        self.check_queues(port, &plan);
+        plan
+    }
+
+    /// Refuses a device that another port has, and one whose frames would not be what the pipeline takes them for.
+    fn check_device(&mut self, port: &Port<'a>, devargs: &str, definitions: &Definitions<'a>) {
+        let device = devargs.split(',').next().unwrap_or("");
+        let twin = definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
+            match &other.device.value {
+                Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
+                Device::Replay { .. } => false,
+            }
+        });
+        if let Some(twin) = twin {
+            let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
+            self.error(
+                Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
+            );
+        }
+        if let Some(message) = oversized_packets(devargs) {
+            let label = format!("expected a size of 1 to {DATA_ROOM} bytes: what an mbuf holds");
+            self.error(Diagnostic::error(port.device.span, message).label(label));
+        }
+        if matches!(port.device.value, Device::Devargs(_))
+            && let Some(foreign) = foreign_frames(devargs)
+        {
+            let mut whole = port.device.span;
+            let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
+            self.error(Diagnostic::error(span, foreign.message).label(foreign.reason));
+        }
+    }
+
+    /// Refuses numbers of queues that do not fit the driver, or what else is said of the port.
+    fn check_queues(&mut self, port: &Port<'a>, plan: &PortPlan) {
+        let said = |is: fn(&PortOption) -> bool| port.options.iter().rfind(|option| is(&option.value)).map(|option| option.span);
+        if plan.rxq == Some(0)
+            && let Some(span) = said(|option| matches!(option, PortOption::Lcores(_)))
+        {
+            let message = format!("`lcores` does not apply to port `{}`, which has no receive queue", plan.name);
+            self.error(Diagnostic::error(span, message).label("expected on a port that receives: `lcores` names who polls it"));
+        }
+        if plan.devargs.starts_with("net_af_xdp") {
+            let rxq = said(|option| matches!(option, PortOption::Rxq(_))).zip(plan.rxq);
+            let txq = said(|option| matches!(option, PortOption::Txq(_))).zip(plan.txq);
+            // what is not said is chosen, and never 0
+            let wrong = match (rxq, txq) {
+                (Some((span, rxq)), Some((_, txq))) if rxq != txq => Some(span),
+                (rxq, txq) => rxq.into_iter().chain(txq).find(|&(_, queues)| queues == 0).map(|(span, _)| span),
+            };
+            if let Some(span) = wrong {
+                let message = "net_af_xdp has as many receive as transmit queues".to_owned();
+                self.error(
+                    Diagnostic::error(span, message).label("expected neither `rxq` nor `txq`, or the same number, 1 or more"),
+                );
+            }
+        }
+    }
+
+    /// A capture as a port. What its beginning tells against it is an error here; a file that is not there yet is one at the start.
+    fn replay(
+        &mut self,
+        port: &Port<'a>,
+        path: &str,
+        speed: ast::port::ReplaySpeed,
+        loops: ast::port::Loops,
+        max_gap: Option<Duration>,
+    ) -> ReplayPlan {
+        if std::path::Path::new(path).is_file()
+            && let Err(reason) = replay::probe(std::path::Path::new(path))
+        {
+            let message = format!("`{path}` cannot be replayed");
+            self.error(Diagnostic::error(port.device.span, message).label(reason));
+        }
+        let passes = match loops {
+            ast::port::Loops::Times(passes) => Some(passes),
+            ast::port::Loops::Forever => None,
+        };
+        ReplayPlan { path: path.to_owned(), speed, passes, max_gap_ns: max_gap.map(nanoseconds) }
+    }
+
+    /// Refuses a port that nothing can be sent on.
+    pub(super) fn refuse_replay(&mut self, name: &Name, port: &Port<'a>) {
+        if matches!(port.device.value, Device::Replay { .. }) {
+            let message = format!("port `{}` is a replay", name.value);
+            self.error(Diagnostic::error(name.span, message).label("expected a port that packets can be sent on"));
+        }
+    }
+}
+
+fn terminator(terminate: &ast::port::Terminate) -> Terminator {
+    let kind = match terminate.tunnel.value {
+        ast::port::TunnelIn::Vxlan => TunnelKind::Vxlan,
+        ast::port::TunnelIn::Geneve => TunnelKind::Geneve,
+        ast::port::TunnelIn::Gre => TunnelKind::Gre,
+        ast::port::TunnelIn::Erspan => TunnelKind::Erspan,
+        ast::port::TunnelIn::Gtp => TunnelKind::Gtp,
+        ast::port::TunnelIn::Rspan => TunnelKind::Rspan,
+    };
+    Terminator {
+        kind,
+        to: terminate.to.as_ref().map(|to| to.value),
+        identifiers: terminate.ids.iter().flat_map(|ids| &ids.value.0).map(|&(first, last)| first..=last).collect(),
+        udp_port: terminate.udp_port.as_ref().map(|port| port.value),
+    }
+}
+
+/// Returns whether a port is a replay that waits for captures.
+pub(super) fn is_flat_out(port: &Port<'_>) -> bool {
+    matches!(port.device.value, Device::Replay { speed: ast::port::ReplaySpeed::Max, .. })
+}

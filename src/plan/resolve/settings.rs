@@ -1,0 +1,99 @@
+//! `set KEY VALUE`: settings of the whole broker.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Resolver;
+use super::definitions::Tables;
+use crate::datapath::copies::facts::ClockQuality;
+use crate::datapath::work_plan::Idle;
+use crate::dpdk::clock::nanoseconds;
+use crate::lang::ast;
+use crate::lang::ast::set::Setting;
+use crate::lang::diagnostic::Diagnostic;
+use crate::lang::source::Spanned;
+use crate::plan::value::Stages;
+
+/// The largest flow table: 36 GB.
+const MOST_FLOWS: usize = 1_000_000_000;
+
+impl<'a> Resolver<'a> {
+    /// Lcores are named or chosen, not both.
+    fn check_placement(&mut self, setting: &Setting, tables: &mut Tables<'a>) {
+        let (span, key) = match setting {
+            Setting::Lcores(lcores) => (lcores.span, "lcores"),
+            Setting::Workers(workers) => (workers.span, "workers"),
+            _ => return,
+        };
+        let (first, other) = *tables.placement.get_or_insert((span, key));
+        if other != key {
+            let line = self.sources().position(first).line;
+            let message = format!("`set {key}` beside `set {other}`: lcores are named or chosen, not both");
+            self.error(Diagnostic::error(span, message).label(format!("expected one of the two; line {line} has `set {other}`")));
+        }
+    }
+
+    pub(super) fn set(&mut self, setting: &'a Setting, tables: &mut Tables<'a>) {
+        self.check_placement(setting, tables);
+        let settings = &mut tables.settings;
+        match setting {
+            Setting::Burst(burst) => settings.burst = burst.value as usize,
+            Setting::Workers(workers) => settings.workers = workers.value as usize,
+            Setting::Lcores(lcores) => match &lcores.value {
+                ast::set::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
+                ast::set::Lcores::Staged { receive, work, transmit } => {
+                    let stages = stages(receive, work, transmit);
+                    settings.lcores = Some(stages.lcores());
+                    let is_whole = stages.receive == stages.work && stages.work == stages.transmit;
+                    settings.stages = (!is_whole).then_some(stages);
+                }
+            },
+            Setting::Mempool(count) => match u32::try_from(count.value) {
+                Ok(value) => settings.mempool = Some(value),
+                Err(_) => {
+                    let message = format!("a mempool of {} mbufs is too large", count.value);
+                    self.error(Diagnostic::error(count.span, message).label("expected at most 4294967295"));
+                }
+            },
+            Setting::Idle(idle) => {
+                settings.idle = match idle.value {
+                    ast::set::Idle::Poll => Idle::Poll,
+                    ast::set::Idle::Pause => Idle::Pause,
+                    ast::set::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
+                }
+            }
+            Setting::Flows { entries, idle, max_age } => {
+                match usize::try_from(entries.value) {
+                    Ok(flows) if flows <= MOST_FLOWS => settings.flows = flows,
+                    _ => {
+                        let message = format!("a table of {} flows is too large", entries.value);
+                        self.error(Diagnostic::error(entries.span, message).label(format!("expected at most {MOST_FLOWS}")));
+                    }
+                }
+                let ns = |duration: &Spanned<Duration>| nanoseconds(duration.value);
+                settings.timeouts.idle_ns = idle.as_ref().map_or(settings.timeouts.idle_ns, ns);
+                settings.timeouts.absolute_ns = max_age.as_ref().map_or(settings.timeouts.absolute_ns, ns);
+            }
+            Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
+            Setting::Seed(seed) => settings.seed = seed.value,
+            Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
+            Setting::Clock(reference) => {
+                settings.clock = match reference.value {
+                    ast::set::Reference::Ntp => ClockQuality::Ntp,
+                    ast::set::Reference::Gps => ClockQuality::Gps,
+                    ast::set::Reference::Ptp => ClockQuality::Ptp,
+                };
+            }
+        }
+    }
+}
+
+/// A stage that is left out runs on its neighbour's lcores: those of work, and for work those of receive or else transmit.
+fn stages(receive: &[u32], work: &[u32], transmit: &[u32]) -> Stages {
+    let first = |lists: [&[u32]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().to_vec();
+    Stages {
+        receive: first([receive, work, transmit]),
+        work: first([work, receive, transmit]),
+        transmit: first([transmit, work, receive]),
+    }
+}
