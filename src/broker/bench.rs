@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::outputs::Outputs;
-use super::placement::place;
+use super::start::placement::place;
 use super::start::{Assembled, assemble, check_tables, start_recorders};
 use super::{Broker, Error};
 use crate::datapath::receive::Source;

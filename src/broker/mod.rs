@@ -9,7 +9,6 @@ pub mod health;
 pub mod neighbours;
 pub mod next_hop;
 pub mod outputs;
-pub mod placement;
 pub mod probe;
 pub mod recorder;
 pub mod reload;
@@ -61,7 +60,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
-    Misplaced(#[from] placement::Misplaced),
+    Misplaced(#[from] start::placement::Misplaced),
     #[error("lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for")]
     Stuck { lcore: u32, stage: &'static str },
     #[error("lcore {lcore}: worker stopped: {panic}")]

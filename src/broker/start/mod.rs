@@ -1,5 +1,7 @@
 //! Setting up: how many workers and where, EAL's memory, ports and their queues, pools, and who polls and sends what.
 
+pub mod placement;
+
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use super::echo::Echo;
 use super::neighbours::{Neighbourhood, Neighbours, Outbox, Probe, Question};
 use super::next_hop::{Responder, TunnelAddress};
 use super::outputs::Outputs;
-use super::placement::{Crew, device_node, place};
 use super::probe::Prober;
 use super::recorder::Recorder;
 use super::reload::Fixed;
@@ -66,6 +67,7 @@ use crate::plan::plan::{
 use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
 use crate::stats::counters::{WorkerCounters, WriterCounters};
 use crate::stats::snapshot::RuleTotals;
+use placement::{Crew, device_node, place};
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;
