@@ -9,12 +9,12 @@ pub mod health;
 pub mod neighbours;
 pub mod next_hop;
 pub mod outputs;
+pub mod pcap_output;
 pub mod probe;
 pub mod recorder;
 pub mod reload;
 pub mod start;
 pub mod watch;
-pub mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,11 +44,11 @@ use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use health::Observation;
 use neighbours::Neighbours;
 use outputs::Outputs;
+use pcap_output::Written;
 use recorder::Recorder;
 use reload::{Fixed, Retiring};
 use start::Press;
 use watch::Watch;
-use written::Written;
 
 pub use start::start;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::outputs::Locked;
-use super::written::{REMOVED, is_removed};
+use super::pcap_output::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use crate::datapath::egress::Held;
 use crate::datapath::order::Order;
