@@ -16,7 +16,7 @@ use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use crate::datapath::egress::Held;
+use crate::datapath::egress::merge::Held;
 use crate::datapath::order::Order;
 use crate::datapath::record::{Batch, Belt, Note};
 use crate::dpdk::mbuf::Linear;

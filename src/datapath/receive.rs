@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::clock::{ClockView, RxClock};
 use super::copy::Stamps;
 use super::cut::Longest;
-use super::egress::Outlets;
+use super::egress::outlet::Outlets;
 use super::endpoint::Endpoint;
 use super::live::LiveView;
 use super::make::Maker;
