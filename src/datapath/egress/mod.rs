@@ -4,21 +4,21 @@
 //! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`](gate::Gate): they pay for it, the
 //! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
 
-/// How sent, lost and late copies are counted.
+/// Counts copies that are sent and lost.
 mod count;
-/// Sends what waits.
+/// Sends what waits for tools.
 pub mod flush;
-/// Limits, rate and MTU of a tool.
+/// Keeps to a tool's limits, rate and MTU.
 pub mod gate;
-/// Copies of other workers.
+/// Takes copies that other workers hand over.
 pub mod incoming;
-/// A tool's queue.
+/// Queues a tool's copies.
 pub mod line;
-/// Copies that leave in order.
+/// Holds copies until they can leave in order.
 pub mod merge;
-/// Ways to tools.
+/// Leads to the tools.
 pub mod outlet;
-/// Turns of tools that share a transmit queue.
+/// Lets tools take turns at a transmit queue.
 pub mod shared_txq;
 
 use super::burst::Selection;
