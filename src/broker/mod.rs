@@ -37,7 +37,11 @@ use crate::plan::Plan;
 use crate::plan::plan::{Idle, Output, PortId, ToolId};
 use crate::plan::pools;
 use crate::stats::counters::{DropReason, ToolCounters, WorkerCounters, WriterCounters};
-use crate::stats::snapshot::{ClockState, LcoreState, PortState, RuleTotals, Snapshot, Stages, TerminateState, Totals};
+use crate::stats::snapshot::clock::ClockState;
+use crate::stats::snapshot::lcore::{LcoreState, Stages};
+use crate::stats::snapshot::port::{PortState, TerminateState};
+use crate::stats::snapshot::totals::{RuleTotals, Totals};
+use crate::stats::snapshot::{Report, Snapshot};
 use clocks::Clocks;
 use device::Device;
 use guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
@@ -409,7 +413,7 @@ impl Broker {
 
     pub fn snapshot(&self) -> Snapshot {
         let all = self.totals();
-        let balanced = all.is_balanced();
+        let is_balanced = all.is_balanced();
         let totals = self.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
         let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
@@ -424,15 +428,15 @@ impl Broker {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
             LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
         });
-        let mut snapshot = Snapshot::new(
-            &self.plan,
-            &totals,
-            ports.collect(),
-            lcores.collect(),
-            self.watch.state(),
-            self.started.elapsed(),
-            balanced,
-        );
+        let mut snapshot = Snapshot::new(Report {
+            plan: &self.plan,
+            totals: &totals,
+            ports: ports.collect(),
+            lcores: lcores.collect(),
+            watch: self.watch.state(),
+            uptime: self.started.elapsed(),
+            is_balanced,
+        });
         let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
         for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
             entry.next_hop = self.neighbours.entry(ToolId(index));

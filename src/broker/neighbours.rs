@@ -20,7 +20,7 @@ use crate::dpdk::ring::Sender;
 use crate::headers::ethernet::MacAddress;
 use crate::headers::heartbeat::{Heartbeat, Key};
 use crate::plan::plan::{PortId, ToolId};
-use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
+use crate::stats::snapshot::tool::{NextHopEntry, ProbeEntry};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.
 #[derive(Default)]

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::plan::{PortId, RulePlan, ToolId};
 use crate::plan::pools;
 use crate::stats::counters::WorkerCounters;
-use crate::stats::snapshot::{RuleTotals, Totals};
+use crate::stats::snapshot::totals::{RuleTotals, Totals};
 
 /// What was set up at the start for as long as the program runs, by port.
 pub(super) struct Fixed {

@@ -22,7 +22,11 @@ use crate::plan::Plan;
 use crate::plan::plan::{CopyPlan, NextHopPlan, Output, PortId, RulePlan, ToolId};
 use crate::plan::schedule::Activity;
 use crate::stats::counters::{WorkerCounters, WriterCounters};
-use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
+use crate::stats::snapshot::WatchState;
+use crate::stats::snapshot::event::{EventEntry, Subject};
+use crate::stats::snapshot::group::GroupHealth;
+use crate::stats::snapshot::rule::RuleActivity;
+use crate::stats::snapshot::tool::ToolHealth;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;

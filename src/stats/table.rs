@@ -5,7 +5,9 @@ use std::fmt::Write;
 use super::counters::DropReason;
 use super::latency::Latency;
 use super::ledger::Dropped;
-use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
+use super::snapshot::Snapshot;
+use super::snapshot::lcore::{BurstSizes, Stages};
+use super::snapshot::tool::ToolHealth;
 use crate::datapath::admission::Class;
 
 /// Columns of text; numbers are set to the right.

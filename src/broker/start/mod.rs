@@ -70,7 +70,7 @@ use crate::plan::plan::{
 };
 use crate::plan::pools::{self, CopiesTo, MBUFS_A_WORKER};
 use crate::stats::counters::{WorkerCounters, WriterCounters};
-use crate::stats::snapshot::RuleTotals;
+use crate::stats::snapshot::totals::RuleTotals;
 use placement::{Crew, device_node, place};
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.

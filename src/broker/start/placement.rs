@@ -6,7 +6,7 @@ use crate::dpdk::port::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
 use crate::plan::plan::{PortId, PortPlan};
-use crate::stats::snapshot::Stages;
+use crate::stats::snapshot::lcore::Stages;
 
 /// Who works where.
 pub struct Placement {
