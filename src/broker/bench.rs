@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::outputs::Outputs;
+use super::start::memory::check_tables;
 use super::start::placement::place;
-use super::start::{Assembled, assemble, check_tables, start_recorders};
+use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::datapath::receive::Source;
 use crate::datapath::worker::{Led, Phase};

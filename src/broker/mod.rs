@@ -50,8 +50,10 @@ use neighbours::Neighbours;
 use outputs::Outputs;
 use pcap_output::Written;
 use recorder::Recorder;
-use reload::{Fixed, Retiring};
-use start::Press;
+use reload::Retiring;
+use start::copies::Press;
+use start::fixed::Fixed;
+use start::ports::interface_mtu;
 use watch::Watch;
 
 pub use start::start;
@@ -556,7 +558,7 @@ impl Broker {
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.
     fn watch_mtus(&mut self, lines: &mut Vec<String>) {
         for (index, (port, device)) in self.plan.ports.iter().zip(&self.ports).enumerate() {
-            let Some(mtu) = start::interface_mtu(port, device) else { continue };
+            let Some(mtu) = interface_mtu(port, device) else { continue };
             let Some(before) = self.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
             self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
