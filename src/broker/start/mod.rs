@@ -24,12 +24,14 @@ use std::time::Instant;
 
 use super::clocks::Clocks;
 use super::device::Device;
+use super::looks::Guards;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
 use super::recorder::Recorder;
+use super::seat::Seat;
 use super::watch::Watch;
-use super::{Broker, Error, Guards, Seat};
+use super::{Broker, Error};
 use crate::datapath::clock::ClockView;
 use crate::datapath::egress::outlet::Outlets;
 use crate::datapath::exchange::Exchange;
