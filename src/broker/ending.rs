@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
-use super::seat::Grace;
-use super::{Broker, DRAIN_LIMIT, Ending, Error, RETURN_LIMIT, in_words, starvation};
+use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
 use crate::datapath::receive::Source;
 use crate::datapath::replay::Left;
 use crate::datapath::worker::Phase;
@@ -22,41 +21,19 @@ impl Broker {
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.untie_links();
-        self.rest(Phase::Draining, DRAIN_LIMIT);
-        self.phase.set(Phase::Stopped);
-        let mut failed = Ok(());
-        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();
-        for ((seat, counters), mut grace) in self.seats.iter_mut().zip(&self.counters).zip(graces) {
-            if let Some(running) = seat.running.take() {
-                while !running.is_finished() && !grace.is_over(&running) {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                if !running.is_finished() {
-                    seat.running = Some(running);
-                    let stage = counters.lcore.stage().name();
-                    failed = Err(Error::Stuck { lcore: seat.lcore.0, stage });
-                    continue;
-                }
-                match running.join() {
-                    Ok(worker) => self.returned.push(worker),
-                    Err(panic) => failed = Err(Error::Worker { lcore: seat.lcore.0, panic }),
-                }
-            }
-        }
-        for worker in &mut self.returned {
-            worker.abandon();
-        }
-        if failed.is_ok() {
+        self.crew.rest(Phase::Draining, DRAIN_LIMIT);
+        let ended = self.crew.end(&self.account.counters);
+        if ended.is_ok() {
             self.close_captures();
             self.judge_written();
         }
-        failed
+        ended
     }
 
     /// Looks a last time at what net_pcap wrote, and counts what is missing. Every worker has stopped.
     fn judge_written(&mut self) {
         self.watch_files(clock::now_ns());
-        for (written, device) in self.written.iter_mut().zip(&self.ports) {
+        for (written, device) in self.machine.written.iter_mut().zip(&self.machine.ports) {
             let Some(written) = written.as_mut().filter(|written| written.failure().is_some()) else { continue };
             if let Some(count) = written.count(&device.stats()) {
                 self.failures.push(format!("port {}: {count}", device.name()));
@@ -73,9 +50,9 @@ impl Broker {
                 self.failures.push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
             }
         }
-        let Some(own) = &self.writers else { return };
+        let Some(own) = &self.account.writers else { return };
         for recorder in &self.recorders {
-            let (requested, ended) = self.copies_of(recorder.tool);
+            let (requested, ended) = self.account.copies_of(recorder.tool);
             let unwritten = requested.saturating_sub(ended);
             own.tools[recorder.tool.0].drop_copies(DropReason::Congested, unwritten);
             if unwritten > 0 && !recorder.is_stuck() && self.plan.is_waited_for(recorder.tool) {
@@ -101,14 +78,14 @@ impl Broker {
             }
         }
         let counted_until = Instant::now() + COUNT_LIMIT;
-        for intake in self.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+        for intake in self.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Replay(replay) = &mut intake.source else { continue };
             let left = replay.left(counted_until);
             let is_long_enough = left.is_endless && ending != Ending::Idle;
             if left.packets == 0 && !left.is_endless || is_long_enough {
                 continue;
             }
-            let (port, device) = (&self.plan.ports[intake.port.0], &self.ports[intake.port.0]);
+            let (port, device) = (&self.plan.ports[intake.port.0], &self.machine.ports[intake.port.0]);
             let read = device.stats().rx_packets;
             let rest = match left {
                 Left { is_endless: true, .. } => "without end".to_owned(),
@@ -143,7 +120,7 @@ impl Drop for Broker {
         let _ = self.stop();
         if self.recorders.iter().any(Recorder::is_stuck) {
             // it may wake up, and what it works with must still be there; a worker that is stuck keeps EAL itself
-            self.eal.keep();
+            self.machine.eal.keep();
         }
     }
 }

@@ -6,7 +6,7 @@ use super::device::Device;
 use super::guards::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use super::health::Observation;
 use super::start::ports::interface_mtu;
-use super::{Broker, in_words, starvation, tool_counters};
+use super::{Broker, in_words, starvation};
 use crate::datapath::cut::Longest;
 use crate::datapath::fit::Fit;
 use crate::datapath::panics::{MOST_PANICS, PANIC_WINDOW};
@@ -44,16 +44,16 @@ impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
-        self.collect();
+        self.account.collect(&self.crew.seats);
         let mut log = self.watch.keep_schedules(now_ns);
         let now = self.started.elapsed();
-        let turns = self.counters.iter().map(|counters| counters.lcore.turns.get());
+        let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());
         self.guards.pace.look(turns, now, self.longest_sleep());
         if self.watch.is_due(now_ns) {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
-            let links = self.ports.iter().map(Device::link_state).collect();
+            let links = self.machine.ports.iter().map(Device::link_state).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, excused_ns, links, &self.counters, self.writers.as_deref()));
+            log.extend(self.watch.look(now_ns, excused_ns, links, &self.account.counters, self.account.writers.as_deref()));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
@@ -62,7 +62,7 @@ impl Broker {
         } else {
             self.neighbours.rest();
         }
-        log.extend(self.clocks.look(now, &self.ports));
+        log.extend(self.machine.clocks.look(now, &self.machine.ports));
         self.watch_workers(now, &mut log);
         self.watch_panics(&mut log);
         if now >= self.guards.next {
@@ -79,7 +79,7 @@ impl Broker {
     /// Notes captures that could not be read or written.
     pub(super) fn watch_files(&mut self, now_ns: u64) -> Vec<String> {
         let mut log = Vec::new();
-        let replays = self.ports.iter().zip(&self.plan.ports).filter_map(|(port, plan)| {
+        let replays = self.machine.ports.iter().zip(&self.plan.ports).filter_map(|(port, plan)| {
             let path = &plan.replay.as_ref()?.path;
             Some(format!("port {}: {path}: {}", plan.name, port.failure()?))
         });
@@ -98,7 +98,7 @@ impl Broker {
             Some(format!("tool {}: {failure}", tool.name))
         });
         let mut failures: Vec<String> = replays.chain(captures).collect();
-        for (index, (written, device)) in self.written.iter_mut().zip(&self.ports).enumerate() {
+        for (index, (written, device)) in self.machine.written.iter_mut().zip(&self.machine.ports).enumerate() {
             let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else { continue };
             written.look(&device.stats());
             let Some(failure) = written.failure() else { continue };
@@ -123,8 +123,8 @@ impl Broker {
 
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
         let longest = self.longest_sleep();
-        self.guards.dogs.resize(self.seats.len(), Watchdog::default());
-        for ((dog, seat), counters) in self.guards.dogs.iter_mut().zip(&self.seats).zip(&self.counters) {
+        self.guards.dogs.resize(self.crew.seats.len(), Watchdog::default());
+        for ((dog, seat), counters) in self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters) {
             let lcore = seat.lcore.0;
             match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
@@ -142,7 +142,7 @@ impl Broker {
 
     /// Tells of stages that panicked.
     fn watch_panics(&mut self, lines: &mut Vec<String>) {
-        for seat in &self.seats {
+        for seat in &self.crew.seats {
             let lcore = seat.lcore.0;
             for note in seat.panics.take() {
                 let (stage, text, failed, dropped) = (note.stage.name(), note.text, note.failed, note.dropped);
@@ -176,7 +176,7 @@ impl Broker {
         self.guards.usage.resize(self.plan.tools.len(), Usage::default());
         for (index, tool) in self.plan.tools.iter().enumerate() {
             let Some(spec) = tool.alarm else { continue };
-            let workers = || tool_counters(&self.counters, self.writers.as_deref(), ToolId(index));
+            let workers = || self.account.of_tool(ToolId(index));
             let fill = |worker: &ToolCounters| {
                 let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
                 let bytes = tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
@@ -186,7 +186,7 @@ impl Broker {
             let sum = |get: fn(&ToolCounters) -> u64| workers().map(get).sum();
             let sent = Sent { at: now, packets: sum(|tool| tool.sent.get()), bits: 8 * sum(|tool| tool.sent_bytes.get()) };
             let sent = self.guards.usage[index].look(sent);
-            let link_speed = |port: PortId| self.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000);
+            let link_speed = |port: PortId| self.machine.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000);
             let rate = match (tool.shape, tool.output) {
                 (Some(shape), _) => Some(shape.rate),
                 (None, Output::Port(port)) => link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond),
@@ -216,9 +216,9 @@ impl Broker {
 
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.
     fn watch_mtus(&mut self, lines: &mut Vec<String>) {
-        for (index, (port, device)) in self.plan.ports.iter().zip(&self.ports).enumerate() {
+        for (index, (port, device)) in self.plan.ports.iter().zip(&self.machine.ports).enumerate() {
             let Some(mtu) = interface_mtu(port, device) else { continue };
-            let Some(before) = self.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
+            let Some(before) = self.machine.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
             self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
@@ -229,7 +229,7 @@ impl Broker {
         self.guards.cut.resize(self.plan.ports.len(), false);
         for (index, (port, told)) in self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told) {
             let Some(longest) = Longest::of(&port.devargs) else { continue };
-            if self.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
+            if self.account.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
                 continue;
             }
             *told = true;
@@ -245,8 +245,8 @@ impl Broker {
     fn watch_replays(&mut self, lines: &mut Vec<String>) {
         // what a writer holds comes back
         let is_writing = self.is_writing();
-        self.guards.starved.resize(self.ports.len(), (None, false));
-        for (index, (device, (before, told))) in self.ports.iter().zip(&mut self.guards.starved).enumerate() {
+        self.guards.starved.resize(self.machine.ports.len(), (None, false));
+        for (index, (device, (before, told))) in self.machine.ports.iter().zip(&mut self.guards.starved).enumerate() {
             let starved = device.starved();
             let is_as_before = std::mem::replace(before, starved) == starved;
             let stands = starved.is_some() && is_as_before && !is_writing;
@@ -265,9 +265,9 @@ impl Broker {
             if !wire.propagates_link || self.guards.untied[index] {
                 continue;
             }
-            let is_up = wire.ports.map(|port| self.ports[port.0].link().is_up);
+            let is_up = wire.ports.map(|port| self.machine.ports[port.0].link().is_up);
             let Some((side, is_up)) = self.guards.ties[index].look(is_up, now) else { continue };
-            let port = &self.ports[wire.ports[side].0];
+            let port = &self.machine.ports[wire.ports[side].0];
             let word = if is_up { "up" } else { "down" };
             match port.set_link(is_up) {
                 Ok(()) => {
@@ -286,7 +286,7 @@ impl Broker {
         for (wire, tie) in self.plan.wires.iter().zip(&mut self.guards.ties) {
             if let Some(side) = std::mem::take(tie).forced() {
                 // the port is about to be stopped in any case
-                let _ = self.ports[wire.ports[side].0].set_link(true);
+                let _ = self.machine.ports[wire.ports[side].0].set_link(true);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Plan -> running: EAL, ports, pools and workers are set up from a plan, run, drained and taken down.
 
+/// Counts what is done.
+mod account;
 /// Leads workers by hand, for fuzzing.
 pub mod bench;
 /// Fits the clocks of NICs to the system's.
@@ -16,6 +18,8 @@ pub mod guards;
 pub mod health;
 /// Looks after what runs.
 mod looks;
+/// Holds ports, clocks and files.
+mod machine;
 /// Keeps next hops resolved and probes tools.
 pub mod neighbours;
 /// Resolves a next hop.
@@ -40,31 +44,21 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::datapath::endpoint::EndpointReport;
 use crate::datapath::flow_table::Secret;
-use crate::datapath::worker::{Phase, PhaseCell, Worker};
-use crate::dpdk::lcore::Running;
-use crate::dpdk::port::DriverStats;
-use crate::dpdk::{Eal, LcoreId, clock};
+use crate::datapath::worker::Phase;
+use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::plan::{PortId, ToolId};
 use crate::plan::pools;
-use crate::stats::counters::{ToolCounters, WorkerCounters, WriterCounters};
-use crate::stats::snapshot::clock::ClockState;
 use crate::stats::snapshot::lcore::LcoreState;
-use crate::stats::snapshot::port::{PortState, TerminateState};
-use crate::stats::snapshot::totals::{RuleTotals, Totals};
 use crate::stats::snapshot::{Report, Snapshot};
-use clocks::Clocks;
-use device::Device;
+use account::Account;
 use health::Observation;
 use looks::{ALARM_NAMES, Guards};
+use machine::Machine;
 use neighbours::Neighbours;
-use outputs::Outputs;
-use pcap_output::Written;
 use recorder::Recorder;
-use reload::Retiring;
-use seat::{Grace, Seat};
+use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
 use watch::Watch;
@@ -89,47 +83,26 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
-    seats: Vec<Seat>,
-    /// What workers gave back when they returned.
-    returned: Vec<Worker>,
-    phase: Arc<PhaseCell>,
+    crew: RunningCrew,
     neighbours: Neighbours,
-    ports: Vec<Device>,
-    clocks: Clocks,
-    /// By port, and by receive queue: what was counted where tunnels end.
-    reports: Vec<Vec<EndpointReport>>,
+    machine: Machine,
+    /// Judges schedules, tools and groups.
+    watch: Watch,
+    /// Judges workers, alarms and links.
+    guards: Guards,
+    account: Account,
     /// The writers of capture tools.
     recorders: Vec<Recorder>,
-    /// By port: the files that net_pcap writes.
-    written: Vec<Option<Written>>,
     /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
     unwritten: Vec<(ToolId, u64)>,
     /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
-    press: Press,
-    eal: Eal,
-    guards: Guards,
-    started: Instant,
-    /// Totals at the last `clear stats`.
-    cleared: Option<Totals>,
-    /// By port: what the drivers had counted then.
-    cleared_drivers: Vec<DriverStats>,
-    /// Of the workers, by seat.
-    counters: Vec<Arc<WorkerCounters>>,
-    /// Of the capture writers, where there are any.
-    writers: Option<Arc<WriterCounters>>,
-    watch: Watch,
-    /// By port: the MTU that its frames are judged by, where it is a kernel interface.
-    mtus: Vec<Option<u32>>,
-    /// By rule: what it counted under plans before.
-    past: Vec<RuleTotals>,
-    /// The plan before, while workers may still have it.
-    retiring: Option<Retiring>,
-    fixed: Fixed,
-    secret: Secret,
     /// What was decided at start that the user may want to know.
     notes: Vec<String>,
-    outputs: Outputs,
+    started: Instant,
+    fixed: Fixed,
+    press: Press,
+    secret: Secret,
 }
 
 /// How long workers may take to return once they are told to: far longer than a turn, for CPUs that others keep busy.
@@ -162,48 +135,33 @@ impl Broker {
 
     /// Lets the workers receive.
     pub fn resume(&self) {
-        self.phase.set(Phase::Running);
+        self.crew.phase.set(Phase::Running);
     }
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Whether everything was sent.
     /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.phase.get() == Phase::Waiting || self.rest(Phase::Paused, limit)
-    }
-
-    fn rest(&self, phase: Phase, limit: Duration) -> bool {
-        self.phase.set(phase);
-        let mut graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
-        // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
-        // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
-        for _stage in 0..3 {
-            for (seat, grace) in self.seats.iter().zip(&mut graces) {
-                if !seat.rests(grace) {
-                    return false;
-                }
-            }
-        }
-        true
+        self.crew.phase.get() == Phase::Waiting || self.crew.rest(Phase::Paused, limit)
     }
 
     pub fn is_running(&self) -> bool {
-        self.phase.get() == Phase::Running
+        self.crew.phase.get() == Phase::Running
     }
 
     /// Packets received so far.
     pub fn received(&self) -> u64 {
-        self.counters.iter().map(|counters| counters.received()).sum()
+        self.account.received()
     }
 
     /// Workers that returned without being asked to: their lcores.
     pub fn lost_workers(&self) -> Vec<LcoreId> {
-        self.seats.iter().filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished)).map(|seat| seat.lcore).collect()
+        self.crew.lost()
     }
 
     /// What DPDK and its drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
-        self.eal.log()
+        self.machine.eal.log()
     }
 
     /// Captures that could not be read to their end, or written, and workers that panicked too often.
@@ -224,45 +182,23 @@ impl Broker {
 
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
-        self.cleared = Some(self.totals().at_rest());
-        self.cleared_drivers = (0..self.ports.len()).map(|port| self.driver_stats(port)).collect();
+        self.account.cleared = Some(self.account.totals().at_rest());
+        self.account.cleared_drivers = (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
-    fn clock_of(&self, port: PortId) -> ClockState {
-        let state = self.clocks.state(port.0);
-        // what receive lcores hand over is timed from there on
-        if self.plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
-    }
-
-    /// What a port's driver counts, and what of it is missing in the file that it wrote.
-    fn driver_stats(&self, port: usize) -> DriverStats {
-        let stats = self.ports[port].stats();
-        let missing = self.written[port].as_ref().map_or(0, Written::missing);
-        DriverStats { tx_errors: stats.tx_errors + missing, ..stats }
-    }
-
     pub fn snapshot(&self) -> Snapshot {
-        let all = self.totals();
+        let all = self.account.totals();
         let is_balanced = all.is_balanced();
-        let totals = self.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let ports = self.ports.iter().enumerate().map(|(index, port)| PortState {
-            driver_name: port.driver_name().to_owned(),
-            link: port.link(),
-            driver: self.driver_stats(index).since(&self.cleared_drivers.get(index).copied().unwrap_or_default()),
-            replay: port.replay(),
-            clock: self.clock_of(PortId(index)),
-            terminate: TerminateState::of(&self.reports[index]),
-            mtu: self.mtus[index],
-        });
-        let lcores = self.seats.iter().zip(&self.counters).enumerate().map(|(index, (seat, counters))| {
+        let totals = self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
+        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(|(index, (seat, counters))| {
             let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
             LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
         });
         let mut snapshot = Snapshot::new(Report {
             plan: &self.plan,
             totals: &totals,
-            ports: ports.collect(),
+            ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
             lcores: lcores.collect(),
             watch: self.watch.state(),
             uptime: self.started.elapsed(),
@@ -289,17 +225,9 @@ impl Broker {
     /// Whether the file of some capture tool has not taken yet what it was given and may be written: no run is idle before.
     pub fn is_writing(&self) -> bool {
         self.recorders.iter().any(|recorder| {
-            let (requested, ended) = self.copies_of(recorder.tool);
+            let (requested, ended) = self.account.copies_of(recorder.tool);
             requested > ended + recorder.held() && !self.watch.is_down(recorder.tool)
         })
-    }
-
-    /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
-    /// waiting.
-    fn copies_of(&self, tool: ToolId) -> (u64, u64) {
-        let counters = || tool_counters(&self.counters, self.writers.as_deref(), tool);
-        let ended = counters().map(ToolCounters::ended).sum();
-        (counters().map(|counters| counters.requested.get()).sum(), ended)
     }
 
     /// Lets capture tools write what they hold for the sake of its order, since nothing more seems to come. Whether there was any.
@@ -328,13 +256,4 @@ fn in_words(span: Duration) -> String {
         3600..86_400 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
-}
-
-/// All that count a tool's copies: the workers and, behind them, the writers of captures.
-pub(super) fn tool_counters<'a>(
-    workers: &'a [Arc<WorkerCounters>],
-    writers: Option<&'a WriterCounters>,
-    tool: ToolId,
-) -> impl Iterator<Item = &'a ToolCounters> {
-    workers.iter().map(move |worker| &worker.tools[tool.0]).chain(writers.map(|writers| &writers.tools[tool.0]))
 }

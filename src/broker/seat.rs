@@ -4,29 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::{Error, RETURN_LIMIT};
 use crate::datapath::exchange::Exchange;
 use crate::datapath::panics::PanicReport;
 use crate::datapath::sample::WorkerSeat;
-use crate::datapath::worker::Worker;
+use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::LcoreId;
 use crate::dpdk::lcore::{CpuUse, Running};
+use crate::stats::counters::WorkerCounters;
 use crate::stats::snapshot::lcore::Stages;
 
 /// A worker on its lcore.
 pub(super) struct Seat {
-    pub(super) lcore: LcoreId,
-    pub(super) running: Option<Running<Worker>>,
-    pub(super) stages: Stages,
-    pub(super) quiet_turns: Arc<AtomicU64>,
+    pub lcore: LcoreId,
+    pub running: Option<Running<Worker>>,
+    pub stages: Stages,
+    pub quiet_turns: Arc<AtomicU64>,
     /// Where it judges packets: its place among those that do.
-    pub(super) post: Option<WorkerSeat>,
-    pub(super) exchange: Arc<Exchange>,
-    pub(super) panics: Arc<PanicReport>,
+    pub post: Option<WorkerSeat>,
+    pub exchange: Arc<Exchange>,
+    pub panics: Arc<PanicReport>,
 }
 
 impl Seat {
     /// Waits for a quiet turn that began after the call. Whether there was one.
-    pub(super) fn rests(&self, grace: &mut Grace) -> bool {
+    fn rests(&self, grace: &mut Grace) -> bool {
         // the turn that is on its way may have begun before
         let mut enough = self.quiet_turns.load(Ordering::Acquire).saturating_add(2);
         loop {
@@ -44,8 +46,76 @@ impl Seat {
     }
 }
 
+/// All workers.
+pub(super) struct RunningCrew {
+    pub seats: Vec<Seat>,
+    /// What workers gave back when they returned.
+    pub returned: Vec<Worker>,
+    pub phase: Arc<PhaseCell>,
+}
+
+impl RunningCrew {
+    /// Begins with no worker, in the phase in which they wait.
+    pub fn new() -> Self {
+        Self { seats: Vec::new(), returned: Vec::new(), phase: Arc::new(PhaseCell::new(Phase::Waiting)) }
+    }
+
+    /// Workers that returned without being asked to: their lcores.
+    pub fn lost(&self) -> Vec<LcoreId> {
+        self.seats.iter().filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished)).map(|seat| seat.lcore).collect()
+    }
+
+    /// Sets the phase and waits until nothing is on its way, at most `limit` besides the time in which workers wait for their CPUs.
+    /// Returns whether all came to rest.
+    pub fn rest(&self, phase: Phase, limit: Duration) -> bool {
+        self.phase.set(phase);
+        let mut graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
+        // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
+        // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
+        for _stage in 0..3 {
+            for (seat, grace) in self.seats.iter().zip(&mut graces) {
+                if !seat.rests(grace) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends the workers, whose counters are `counters` by seat. What they still hold is dropped and counted.
+    ///
+    /// # Errors
+    /// If a worker did not end well.
+    pub fn end(&mut self, counters: &[Arc<WorkerCounters>]) -> Result<(), Error> {
+        self.phase.set(Phase::Stopped);
+        let mut failed = Ok(());
+        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();
+        for ((seat, counters), mut grace) in self.seats.iter_mut().zip(counters).zip(graces) {
+            if let Some(running) = seat.running.take() {
+                while !running.is_finished() && !grace.is_over(&running) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if !running.is_finished() {
+                    seat.running = Some(running);
+                    let stage = counters.lcore.stage().name();
+                    failed = Err(Error::Stuck { lcore: seat.lcore.0, stage });
+                    continue;
+                }
+                match running.join() {
+                    Ok(worker) => self.returned.push(worker),
+                    Err(panic) => failed = Err(Error::Worker { lcore: seat.lcore.0, panic }),
+                }
+            }
+        }
+        for worker in &mut self.returned {
+            worker.abandon();
+        }
+        failed
+    }
+}
+
 /// How long a worker may take. Time in which others keep it from its CPU is not counted.
-pub(super) struct Grace {
+struct Grace {
     begun: Instant,
     limit: Duration,
     /// How long it had waited for its CPU before.
@@ -56,14 +126,14 @@ pub(super) struct Grace {
 
 impl Grace {
     /// From now on.
-    pub(super) fn new(seat: &Seat, limit: Duration) -> Self {
+    fn new(seat: &Seat, limit: Duration) -> Self {
         let CpuUse { ran, waited, .. } = seat.running.as_ref().map(Running::cpu_use).unwrap_or_default();
         let begun = Instant::now();
         Self { begun, limit, waited, ran: (ran, begun) }
     }
 
     /// To be asked again and again.
-    pub(super) fn is_over(&mut self, running: &Running<Worker>) -> bool {
+    fn is_over(&mut self, running: &Running<Worker>) -> bool {
         let cpu = running.cpu_use();
         if self.ran.0 != cpu.ran || !cpu.wants_more {
             self.ran = (cpu.ran, Instant::now());

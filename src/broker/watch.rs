@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::account::tool_counters;
 use super::device::LinkState;
 use super::health::{Event, Health, Observation, Reason, ToolState};
-use super::tool_counters;
 use crate::datapath::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use crate::datapath::fit::Fit;
 use crate::datapath::flow_sketch::FlowSketch;

@@ -22,14 +22,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use super::account::Account;
 use super::clocks::Clocks;
 use super::device::Device;
 use super::looks::Guards;
+use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
 use super::recorder::Recorder;
-use super::seat::Seat;
+use super::seat::{RunningCrew, Seat};
 use super::watch::Watch;
 use super::{Broker, Error};
 use crate::datapath::clock::ClockView;
@@ -44,7 +46,7 @@ use crate::datapath::receive::Intake;
 use crate::datapath::record::Belt;
 use crate::datapath::route::RuleState;
 use crate::datapath::sample::WorkerSeat;
-use crate::datapath::worker::{Phase, PhaseCell, Worker};
+use crate::datapath::worker::Worker;
 use crate::dpdk::eal::Options;
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::{Eal, clock, lcore};
@@ -52,7 +54,6 @@ use crate::fault;
 use crate::plan::Plan;
 use crate::plan::plan::ToolId;
 use crate::stats::counters::{WorkerCounters, WriterCounters};
-use crate::stats::snapshot::totals::RuleTotals;
 use copies::{Press, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
@@ -97,7 +98,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     }
     notes.extend(placement.notes);
     let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
-    for (seat, worker) in broker.seats.iter_mut().zip(workers) {
+    for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
         seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
     }
     start_recorders(&mut broker, belts)?;
@@ -161,33 +162,28 @@ pub(super) fn assemble(
     let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&site, heartbeat_key, &secret);
     let mut broker = Broker {
-        seats: Vec::new(),
-        returned: Vec::new(),
-        phase: Arc::new(PhaseCell::new(Phase::Waiting)),
-        ports,
-        clocks,
-        reports: intakes.reports,
+        machine: Machine {
+            eal: eal.clone(),
+            clocks,
+            mtus,
+            written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
+            reports: intakes.reports,
+            outputs,
+            ports,
+        },
+        crew: RunningCrew::new(),
+        watch,
+        guards: Guards { untied, ..Guards::default() },
+        neighbours: Neighbours::new(neighbourhoods, probes),
+        account: Account::new(plan.rules.len()),
         recorders: Vec::new(),
-        written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
         unwritten: Vec::new(),
         failures: Vec::new(),
-        eal: eal.clone(),
-        guards: Guards { untied, ..Guards::default() },
-        watch,
-        mtus,
-        neighbours: Neighbours::new(neighbourhoods, probes),
+        notes,
         started: Instant::now(),
-        cleared: None,
-        cleared_drivers: Vec::new(),
-        counters: Vec::new(),
-        writers: None,
-        past: vec![RuleTotals::default(); plan.rules.len()],
-        retiring: None,
         fixed: Fixed::of(&plan),
         press,
         secret,
-        notes,
-        outputs,
         plan,
     };
     panics::listen();
@@ -249,17 +245,17 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             outlets,
             states,
             maker,
-            clock: ClockView::new(broker.clocks.tsc()),
+            clock: ClockView::new(broker.machine.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
             exchange: Arc::clone(&exchange),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
-            phase: Arc::clone(&broker.phase),
+            phase: Arc::clone(&broker.crew.phase),
             quiet_turns: Arc::clone(&quiet_turns),
             panics: Panics::new(Arc::clone(&panics)),
         });
-        broker.counters.push(counters);
-        broker.seats.push(Seat { lcore, running: None, stages: crew.stages_of(index), quiet_turns, post, exchange, panics });
+        broker.account.counters.push(counters);
+        broker.crew.seats.push(Seat { lcore, running: None, stages: crew.stages_of(index), quiet_turns, post, exchange, panics });
     }
     workers
 }
@@ -270,9 +266,9 @@ pub(super) fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<B
         return Ok(());
     }
     let plan = Arc::clone(&broker.plan);
-    let counters = broker.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
+    let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, belts) in belts {
-        let locked = broker.outputs.capture(tool);
+        let locked = broker.machine.outputs.capture(tool);
         broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
     }
     Ok(())
