@@ -139,7 +139,7 @@ impl Broker {
     }
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
-    /// CPUs. Whether everything was sent.
+    /// CPUs. Returns whether everything was sent.
     /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
         self.crew.phase.get() == Phase::Waiting || self.crew.rest(Phase::Paused, limit)
@@ -222,7 +222,7 @@ impl Broker {
         self.guards.pace.time()
     }
 
-    /// Whether the file of some capture tool has not taken yet what it was given and may be written: no run is idle before.
+    /// Returns whether the file of some capture tool has not taken yet what it was given and may be written: no run is idle before.
     pub fn is_writing(&self) -> bool {
         self.recorders.iter().any(|recorder| {
             let (requested, ended) = self.account.copies_of(recorder.tool);
@@ -230,7 +230,8 @@ impl Broker {
         })
     }
 
-    /// Lets capture tools write what they hold for the sake of its order, since nothing more seems to come. Whether there was any.
+    /// Lets capture tools write what they hold for the sake of its order, since nothing more seems to come.
+    /// Returns whether there was any.
     pub fn let_go(&self) -> bool {
         self.recorders
             .iter()

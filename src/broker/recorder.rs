@@ -239,7 +239,7 @@ impl Recorder {
         self.state.held.load(Ordering::Relaxed)
     }
 
-    /// Lets what is held leave, since nothing more seems to come. Whether anything was.
+    /// Lets what is held leave, since nothing more seems to come. Returns whether anything was.
     pub fn let_go(&self) -> bool {
         let is_holding = self.held() > 0;
         if is_holding {
@@ -248,7 +248,7 @@ impl Recorder {
         is_holding
     }
 
-    /// Whether it did not end when it was told to.
+    /// Returns whether it did not end when it was told to.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck
     }
@@ -410,7 +410,7 @@ impl Scribe {
         self.count(|counters, tool| counters.tools[tool].drop_copies(DropReason::Down, count));
     }
 
-    /// Counts, unless the account has been closed. Whether it counted.
+    /// Counts, unless the account has been closed. Returns whether it counted.
     fn count(&self, add: impl FnOnce(&WriterCounters, usize)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {

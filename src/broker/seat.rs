@@ -27,7 +27,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Waits for a quiet turn that began after the call. Whether there was one.
+    /// Waits for a quiet turn that began after the call. Returns whether there was one.
     fn rests(&self, grace: &mut Grace) -> bool {
         // the turn that is on its way may have begun before
         let mut enough = self.quiet_turns.load(Ordering::Acquire).saturating_add(2);

@@ -142,7 +142,7 @@ pub(super) struct Pools {
     shared: Vec<(SocketId, Arc<Mempool>)>,
 }
 
-/// Whether a port receives into a pool with others of its socket.
+/// Returns whether a port receives into a pool with others of its socket.
 fn shares_pool(plan: &Plan, port: PortId) -> bool {
     plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port.0].replay.is_none()
 }

@@ -299,7 +299,7 @@ pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ spread::SEED }
 }
 
-/// Whether a device makes packets when it is asked, and so can be asked later without a loss.
+/// Returns whether a device makes packets when it is asked, and so can be asked later without a loss.
 fn can_wait(driver: &str, devargs: &str) -> bool {
     driver == "net_null" || driver == "net_pcap" && devargs.contains("rx_pcap=")
 }

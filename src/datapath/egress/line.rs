@@ -223,7 +223,7 @@ impl Line {
         tool.queue_peak.peak((fill.packets + packets) as u64);
     }
 
-    /// Sends what the port takes and the rate allows. Whether anything went.
+    /// Sends what the port takes and the rate allows. Returns whether anything went.
     #[inline]
     pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, tool: &ToolCounters) -> bool {
         let sent = match &mut self.gate {
@@ -317,7 +317,7 @@ impl Line {
         tool.note_depth(self.len());
     }
 
-    /// Moves copies to the ring, as many as fit. Whether any did.
+    /// Moves copies to the ring, as many as fit. Returns whether any did.
     #[inline]
     pub(super) fn hand_over(&mut self, ring: &Sender) -> bool {
         let moved = ring.send(&mut self.queue);

@@ -90,8 +90,8 @@ impl Outlet {
         }
     }
 
-    /// Takes a tool's copies, which are counted as requested: to the driver, into its queue, or to their end. Whether a burst waits
-    /// for the tool's turn.
+    /// Takes a tool's copies, which are counted as requested: to the driver, into its queue, or to their end.
+    /// Returns whether a burst waits for the tool's turn.
     #[inline(never)]
     pub(super) fn give(
         &mut self,

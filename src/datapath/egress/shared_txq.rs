@@ -22,7 +22,7 @@ pub struct SharedTxq {
 
 impl SharedTxq {
     /// Sends what waits for the tools that `can_send`, a turn of at most `burst` packets each, until nothing waits or the port
-    /// takes no more. Whether anything went.
+    /// takes no more. Returns whether anything went.
     #[cold]
     pub(super) fn serve(
         &mut self,

@@ -265,7 +265,7 @@ impl Totals {
         })
     }
 
-    /// Whether both identities of the ledger hold, the second for each tool and for each group.
+    /// Returns whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
         let are_tools_balanced = self.tools.iter().all(|tool| tool.copies.is_balanced());
         self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
