@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::outputs::Outputs;
-use super::placement::place;
-use super::start::{Assembled, assemble, check_tables, start_recorders};
+use super::start::memory::check_tables;
+use super::start::placement::place;
+use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::datapath::receive::Source;
 use crate::datapath::work_plan::{PortId, ToolId};
@@ -43,7 +44,7 @@ impl Bench {
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
             intake.gives_rss = intake.endpoint.is_none();
         }
-        broker.phase.set(Phase::Running);
+        broker.crew.phase.set(Phase::Running);
         Ok(Self { workers: workers.into_iter().map(Led::new).collect(), spare, broker })
     }
 
@@ -90,19 +91,19 @@ impl Bench {
                 break;
             }
         }
-        self.broker.returned = self.workers.drain(..).map(Led::stop).collect();
+        self.broker.crew.returned = self.workers.drain(..).map(Led::stop).collect();
         self.broker.stop()?;
-        for intake in self.broker.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+        for intake in self.broker.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Queue { rxq, .. } = &mut intake.source else { continue };
             // a ring ends, other devices make packets as long as they are asked
-            if self.broker.ports[intake.port.0].driver_name() == "net_ring" {
+            if self.broker.machine.ports[intake.port.0].driver_name() == "net_ring" {
                 let mut burst = MbufBurst::default();
                 while rxq.receive(&mut burst, 64).packets > 0 {
                     burst.clear();
                 }
             }
         }
-        let copies = (0..self.broker.plan.tools.len()).map(|tool| self.broker.copies_of(ToolId(tool)));
+        let copies = (0..self.broker.plan.tools.len()).map(|tool| self.broker.account.copies_of(ToolId(tool)));
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

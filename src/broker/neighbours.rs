@@ -20,7 +20,7 @@ use crate::health::probe::Prober;
 use crate::health::tool::Observation;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::{Heartbeat, Key};
-use crate::stats::snapshot::{NextHopEntry, ProbeEntry};
+use crate::stats::snapshot::tool::{NextHopEntry, ProbeEntry};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.
 #[derive(Default)]
@@ -79,7 +79,7 @@ impl Question {
 }
 
 impl Probe {
-    /// Whether a heartbeat that returned by `port` is of this tool, and by that port.
+    /// Returns whether a heartbeat that returned by `port` is of this tool, and by that port.
     fn is_returned_by(&self, port: PortId, heartbeat: &Heartbeat) -> bool {
         heartbeat.tool as usize == self.tool.0 && matches!(self.question, Question::Heartbeat { back, .. } if back == port)
     }

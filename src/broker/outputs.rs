@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::written;
+use super::pcap_output;
 use crate::datapath::work_plan::ToolId;
 use crate::plan::Plan;
 use crate::plan::files::Target;
@@ -106,7 +106,7 @@ impl Outputs {
         };
         let mut drivers = Vec::new();
         for port in plan.ports.iter().filter(|port| port.replay.is_none()) {
-            for path in written::paths(&port.devargs) {
+            for path in pcap_output::paths(&port.devargs) {
                 drivers.extend(taken(format!("port {}", port.name), Path::new(path))?);
             }
         }

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::outputs::Locked;
-use super::written::{REMOVED, is_removed};
+use super::pcap_output::{REMOVED, is_removed};
 use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use crate::datapath::counters::{DropReason, ToolCounters, WriterCounters};
-use crate::datapath::egress::Held;
 use crate::datapath::egress::capture_queue::{Batch, Belt, Note};
+use crate::datapath::egress::merge::Held;
 use crate::datapath::egress::reorder::Order;
 use crate::datapath::work_plan::{PortId, ToolId};
 use crate::dpdk::mbuf::Linear;
@@ -240,7 +240,7 @@ impl Recorder {
         self.state.held.load(Ordering::Relaxed)
     }
 
-    /// Lets what is held leave, since nothing more seems to come. Whether anything was.
+    /// Lets what is held leave, since nothing more seems to come. Returns whether anything was.
     pub fn let_go(&self) -> bool {
         let is_holding = self.held() > 0;
         if is_holding {
@@ -249,7 +249,7 @@ impl Recorder {
         is_holding
     }
 
-    /// Whether it did not end when it was told to.
+    /// Returns whether it did not end when it was told to.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck
     }
@@ -411,7 +411,7 @@ impl Scribe {
         self.count(|counters, tool| counters.tools[tool].drop_copies(DropReason::Down, count));
     }
 
-    /// Counts, unless the account has been closed. Whether it counted.
+    /// Counts, unless the account has been closed. Returns whether it counted.
     fn count(&self, add: impl FnOnce(&WriterCounters, usize)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {

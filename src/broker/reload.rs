@@ -5,106 +5,21 @@
 
 use std::sync::Arc;
 
-use super::start::{check_tables, makers, spread_hash, state_of};
+use super::account::Retiring;
+use super::start::copies::makers;
+use super::start::fixed::refused;
+use super::start::memory::check_tables;
+use super::start::rules::state_of;
 use super::{Broker, Error};
-use crate::datapath::counters::WorkerCounters;
 use crate::datapath::egress::admission::{Limits, Thresholds};
 use crate::datapath::route::RuleState;
+use crate::datapath::route::sample::WorkerSeat;
 use crate::datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use crate::datapath::swap::published::LiveView;
-use crate::datapath::work_plan::{PortId, ToolId};
+use crate::datapath::work_plan::ToolId;
 use crate::dpdk::{LcoreId, clock};
-use crate::packet::layers::Depth;
 use crate::plan::Plan;
-use crate::plan::memory;
-use crate::plan::value::RulePlan;
-use crate::stats::snapshot::{RuleTotals, Totals};
-
-/// What was set up at the start for as long as the program runs, by port.
-pub(super) struct Fixed {
-    /// Mbufs that it was given for packets that wait for tools; nothing where the user said how many it has.
-    mbufs: Vec<Option<u32>>,
-    /// Its driver was asked for the packets' times.
-    has_stamps: Vec<bool>,
-    /// The window that a replay keeps in step for.
-    step_ns: Vec<Option<u64>>,
-    /// How deep packets are looked into when they are spread over work lcores.
-    spread_depth: Depth,
-}
-
-impl Fixed {
-    pub fn of(plan: &Plan) -> Self {
-        let ports = || (0..plan.ports.len()).map(PortId);
-        Self {
-            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port))).collect(),
-            has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
-            step_ns: ports().map(|port| plan.order_of(port)).collect(),
-            spread_depth: spread_hash(plan).depth,
-        }
-    }
-
-    /// # Errors
-    /// What rules of `plan` need of a port that it did not get at the start.
-    fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
-        for (index, port) in plan.ports.iter().enumerate() {
-            let (id, name) = (PortId(index), &port.name);
-            let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
-                "was started without mbufs for packets that wait for tools, since no rule took from it"
-            } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
-                "was started without receive times, which a tool asks for"
-            } else if port.replay.is_some() && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
-            {
-                "is replayed without regard to the tool that puts packets in order"
-            } else {
-                continue;
-            };
-            let rule = plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
-            return Err(refused(&format!("rule {rule} takes from port `{name}`, which {lack}")));
-        }
-        let is_spread = work > 1 && (0..plan.ports.len()).any(|port| plan.is_spread(PortId(port)));
-        if is_spread && spread_hash(plan).depth > self.spread_depth {
-            return Err(refused("a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels"));
-        }
-        Ok(())
-    }
-}
-
-fn refused(fact: &str) -> Error {
-    Error::Refused(format!("{fact}; quit, change the file and run it"))
-}
-
-/// The plan before, while workers may still have it.
-pub(super) struct Retiring {
-    /// By seat.
-    is_over: Vec<bool>,
-    /// What the workers counted under it, by seat.
-    counters: Vec<Arc<WorkerCounters>>,
-    /// By rule of the new plan: its place in the one before, and which parts of its state go on.
-    rules: Vec<Option<Heir>>,
-}
-
-impl Retiring {
-    /// By rule of the new plan: what it counted under the one before and no longer counts itself.
-    fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
-        let of_rule = |(to, heir): (usize, &Option<Heir>)| {
-            let Some(heir) = heir else { return RuleTotals::default() };
-            let mut sum = RuleTotals::default();
-            for (old, new) in self.counters.iter().map(|old| &old.rules[heir.from]).zip(counters.iter().map(|new| &new.rules[to])) {
-                sum.matched += old.matched.get();
-                sum.duplicates += old.duplicates.get();
-                sum.sampled_out += old.sampled_out.get();
-                // a sampler that goes on takes its figures along
-                let left = |old: u64, new: u64| if heir.has_sampler { old.saturating_sub(new) } else { old };
-                let (before, after) = (&old.sampler, &new.sampler);
-                sum.flows.begun += left(before.flows_begun.get(), after.flows_begun.get());
-                sum.flows.over += left(before.flows_over.get(), after.flows_over.get());
-                sum.flows.evicted += left(before.flows_evicted.get(), after.flows_evicted.get());
-            }
-            sum
-        };
-        self.rules.iter().enumerate().map(of_rule).collect()
-    }
-}
+use crate::plan::value::{RulePlan, ToolPlan};
 
 /// How a rule goes on that had the place `from`.
 fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
@@ -127,6 +42,20 @@ fn namesakes(before: &[RulePlan], after: &[RulePlan]) -> Vec<Option<Heir>> {
     after.iter().enumerate().map(heir_of).collect()
 }
 
+/// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
+fn keep_thresholds(tools: &mut [ToolPlan], before: &[ToolPlan]) {
+    for (tool, before) in tools.iter_mut().zip(before) {
+        tool.thresholds = tool.thresholds.or(before.thresholds);
+    }
+}
+
+/// What the queues of tools admit whose thresholds are others than before.
+fn changed_limits(tools: &[ToolPlan], before: &[ToolPlan]) -> Vec<(ToolId, Limits)> {
+    let changed = tools.iter().zip(before).enumerate().filter(|(_, (tool, before))| tool.thresholds != before.thresholds);
+    let limits = |tool: &ToolPlan| Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
+    changed.map(|(index, (tool, _))| (ToolId(index), limits(tool))).collect()
+}
+
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says
     /// whether all do. Gives lines for the log.
@@ -147,21 +76,13 @@ impl Broker {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
         }
         plan.settings = self.plan.settings.clone();
-        let work = self.seats.iter().filter(|seat| seat.post.is_some()).count();
+        let work = self.crew.seats.iter().filter(|seat| seat.post.is_some()).count();
         self.fixed.check(&plan, work)?;
         check_tables(&plan, work)?;
-        let mut limits = Vec::new();
-        for (index, (tool, before)) in plan.tools.iter_mut().zip(&self.plan.tools).enumerate() {
-            // a tool that once had thresholds keeps them, as it does where rules with a class stand in the file
-            tool.thresholds = tool.thresholds.or(before.thresholds);
-            if tool.thresholds != before.thresholds {
-                limits.push((index, tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE)));
-            }
-        }
-        let limits =
-            || limits.iter().map(|&(tool, packets, bytes, thresholds)| (ToolId(tool), Limits::new(packets, bytes, thresholds)));
-        let lcores: Vec<LcoreId> = self.seats.iter().map(|seat| seat.lcore).collect();
-        let makers = makers(&self.eal, &plan, &self.ports, &lcores, &mut self.press)
+        keep_thresholds(&mut plan.tools, &self.plan.tools);
+        let limits = changed_limits(&plan.tools, &self.plan.tools);
+        let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
+        let makers = makers(&self.machine.eal, &plan, &self.machine.ports, &lcores, &mut self.press)
             .map_err(|error| Error::Refused(format!("a rule edits copies, and there is no room for them: {error}")))?;
 
         // from here on nothing fails
@@ -171,22 +92,13 @@ impl Broker {
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let heirs: Vec<Heir> = rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
         let mut counters = Vec::new();
-        for ((own, seat), mut maker) in self.counters.iter().zip(&self.seats).zip(makers) {
+        for ((own, seat), mut maker) in self.account.counters.iter().zip(&self.crew.seats).zip(makers) {
             let mut next = own.for_rules(plan.rules.len());
             let post = seat.post.clone().map(|mut post| {
                 post.flows = plan.flows_of_a_table(work);
                 post
             });
-            let states = plan.rules.iter().zip(self.watch.limits()).zip(&rules).map(|((rule, limit), heir)| {
-                let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                    return state_of(&plan, rule, limit, post.as_ref(), &self.secret);
-                };
-                // what goes on need not be made
-                let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
-                let sample = rule.sample.filter(|_| !heir.has_sampler);
-                state_of(&plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post.as_ref(), &self.secret)
-            });
-            let states: Vec<RuleState> = states.collect();
+            let states = self.states_of(&plan, &rules, post.as_ref());
             for ((tally, state), heir) in next.dedups.iter_mut().zip(&states).zip(&rules) {
                 *tally = match heir.filter(|heir| heir.has_dedup) {
                     Some(heir) => own.dedups[heir.from].clone(),
@@ -204,7 +116,7 @@ impl Broker {
                 live: LiveView::new(Arc::clone(self.watch.cell())),
                 counters: Arc::clone(&next),
                 rooms: Rooms::new(&plan.work),
-                limits: limits().collect(),
+                limits: limits.clone(),
                 heirs: if post.is_some() { heirs.clone() } else { Vec::new() },
             }));
             counters.push(next);
@@ -212,45 +124,32 @@ impl Broker {
         cell.knock();
         let places: Vec<(Option<usize>, bool)> =
             rules.iter().map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup))).collect();
-        self.cleared = self.cleared.take().map(|cleared| cleared.of_rules(&places));
-        self.past = before.iter().map(|from| from.map(|from| self.past[from]).unwrap_or_default()).collect();
-        let counters = std::mem::replace(&mut self.counters, counters);
-        self.retiring = Some(Retiring { is_over: vec![false; self.seats.len()], counters, rules });
+        self.account.cleared = self.account.cleared.take().map(|cleared| cleared.of_rules(&places));
+        self.account.past = before.iter().map(|from| from.map(|from| self.account.past[from]).unwrap_or_default()).collect();
+        let counters = std::mem::replace(&mut self.account.counters, counters);
+        self.account.retiring = Some(Retiring { is_over: vec![false; self.crew.seats.len()], counters, rules });
         self.plan = plan;
         Ok(log)
     }
 
+    /// What rules of `plan` begin with on a worker that has such a `post`; what goes on from the plan before is not made.
+    fn states_of(&self, plan: &Plan, rules: &[Option<Heir>], post: Option<&WorkerSeat>) -> Vec<RuleState> {
+        let states = plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), heir)| {
+            let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
+                return state_of(plan, rule, limit, post, &self.secret);
+            };
+            // what goes on need not be made
+            let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
+            let sample = rule.sample.filter(|_| !heir.has_sampler);
+            state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post, &self.secret)
+        });
+        states.collect()
+    }
+
     /// The first worker that has not yet taken up the last change.
     pub fn exchanging(&self) -> Option<LcoreId> {
-        let late = self.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
-        Some(self.seats[late].lcore)
-    }
-
-    /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub(super) fn collect(&mut self) {
-        let Some(retiring) = &mut self.retiring else { return };
-        for (seat, is_over) in self.seats.iter().zip(&mut retiring.is_over) {
-            *is_over |= seat.exchange.collect().is_some();
-        }
-        if retiring.is_over.iter().all(|&is_over| is_over) {
-            for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
-                past.add(&ended);
-            }
-            self.retiring = None;
-        }
-    }
-
-    /// What was counted from the start on.
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::of(&self.counters);
-        if let Some(writers) = &self.writers {
-            totals.add_writers(writers);
-        }
-        totals.add_past(&self.past);
-        if let Some(retiring) = &self.retiring {
-            totals.add_past(&retiring.totals(&self.counters));
-        }
-        totals
+        let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
+        Some(self.crew.seats[late].lcore)
     }
 }
 

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::account::tool_counters;
 use super::device::LinkState;
-use super::tool_counters;
 use crate::datapath::counters::{WorkerCounters, WriterCounters};
 use crate::datapath::egress::mtu::Fit;
 use crate::datapath::egress::token_bucket::Shape;
@@ -23,7 +23,11 @@ use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, NextHopPlan, Output, RulePlan};
-use crate::stats::snapshot::{EventEntry, GroupHealth, RuleActivity, Subject, ToolHealth, WatchState};
+use crate::stats::snapshot::WatchState;
+use crate::stats::snapshot::event::{EventEntry, Subject};
+use crate::stats::snapshot::group::GroupHealth;
+use crate::stats::snapshot::rule::RuleActivity;
+use crate::stats::snapshot::tool::ToolHealth;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;
@@ -231,7 +235,7 @@ impl Watch {
         self.groups.iter().map(|group| Arc::clone(&group.uses[worker])).collect()
     }
 
-    /// Whether it is time to read links and counters again.
+    /// Returns whether it is time to read links and counters again.
     pub fn is_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.looked_ns) >= HEALTH_PERIOD_NS || now_ns < self.looked_ns
     }
@@ -339,13 +343,13 @@ impl Watch {
         }
     }
 
-    /// Whether a tool is down because nothing was taken from it for too long.
+    /// Returns whether a tool is down because nothing was taken from it for too long.
     pub fn is_stalled(&self, tool: ToolId) -> bool {
         let tool = &self.tools[tool.0];
         tool.health.state() == ToolState::Down && tool.reason == Some(Reason::Stalled)
     }
 
-    /// Whether a tool is down, for whatever reason.
+    /// Returns whether a tool is down, for whatever reason.
     pub fn is_down(&self, tool: ToolId) -> bool {
         self.tools[tool.0].health.state() == ToolState::Down
     }
@@ -380,7 +384,7 @@ impl Watch {
         }
     }
 
-    /// Whether the tool's state changed, or what becomes of copies that wait for it.
+    /// Returns whether the tool's state changed, or what becomes of copies that wait for it.
     fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
         let tool = &mut self.tools[id.0];
         let could_send = tool.health.can_send();
@@ -395,7 +399,7 @@ impl Watch {
         true
     }
 
-    /// Tells of ports whose links are not as they were. Whether there are such.
+    /// Tells of ports whose links are not as they were. Returns whether there are such.
     fn judge_links(&mut self, links: Vec<Option<LinkState>>, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_changed = false;
         let before = std::mem::replace(&mut self.links, links);
@@ -430,7 +434,7 @@ impl Watch {
         })
     }
 
-    /// Whether a bucket moved.
+    /// Returns whether a bucket moved.
     fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_moved = false;
         for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
@@ -458,7 +462,7 @@ impl Watch {
         is_moved
     }
 
-    /// Whether a rule went on or off.
+    /// Returns whether a rule went on or off.
     fn judge_schedules(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_changed = false;
         let rules = self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits).zip(&self.since_ns);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::patience::Work;
-use crate::broker::placement::{Culprit, Misplaced, place};
+use crate::broker::start::placement::{Culprit, Misplaced, place};
 use crate::fault;
 use crate::lang::ast::Command;
 use crate::lang::ast::port::PortOption;

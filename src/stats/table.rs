@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::ledger::Dropped;
-use super::snapshot::{BurstSizes, Snapshot, Stages, ToolHealth};
+use super::snapshot::Snapshot;
+use super::snapshot::lcore::{BurstSizes, Stages};
+use super::snapshot::tool::ToolHealth;
 use crate::datapath::counters::DropReason;
 use crate::datapath::counters::latency::Latency;
 use crate::datapath::egress::admission::Class;

@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use tapline::broker::placement::place;
+use tapline::broker::start::placement::place;
 use tapline::lang::parse_text;
 use tapline::plan::plan;
 

@@ -30,7 +30,7 @@ use self::replay::Replay;
 use super::copies::build::Maker;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
-use super::egress::Outlets;
+use super::egress::outlet::Outlets;
 use super::swap::published::LiveView;
 use super::work_plan::PortId;
 use crate::dpdk::mbuf::MbufBurst;

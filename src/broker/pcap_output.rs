@@ -22,7 +22,7 @@ const RECORD_HEADER: usize = 16;
 /// Why a file that [`is_removed`] fails.
 pub(super) const REMOVED: &str = "the file was removed while it was written";
 
-/// Whether an open file has no name any more: it takes all that is written, for nobody.
+/// Returns whether an open file has no name any more: it takes all that is written, for nobody.
 pub(super) fn is_removed(file: &Metadata) -> bool {
     file.nlink() == 0
 }

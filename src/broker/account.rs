@@ -1,0 +1,121 @@
+//! The account: what workers and writers count, and what of it belongs to plans before and to a time before `clear stats`.
+
+use std::sync::Arc;
+
+use super::seat::Seat;
+use crate::datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
+use crate::datapath::swap::plan_part::Heir;
+use crate::datapath::work_plan::ToolId;
+use crate::dpdk::port::DriverStats;
+use crate::stats::snapshot::totals::{RuleTotals, Totals};
+
+/// All that is counted of a run.
+#[derive(Default)]
+pub(super) struct Account {
+    /// Of the workers, by seat.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// Of the capture writers, where there are any.
+    pub writers: Option<Arc<WriterCounters>>,
+    /// Totals at the last `clear stats`.
+    pub cleared: Option<Totals>,
+    /// By port: what the drivers had counted then.
+    pub cleared_drivers: Vec<DriverStats>,
+    /// By rule: what it counted under plans before.
+    pub past: Vec<RuleTotals>,
+    /// The plan before, while workers may still have it.
+    pub retiring: Option<Retiring>,
+}
+
+impl Account {
+    /// Begins the account of a plan that has so many rules.
+    pub fn new(rules: usize) -> Self {
+        Self { past: vec![RuleTotals::default(); rules], ..Self::default() }
+    }
+
+    /// Packets received so far.
+    pub fn received(&self) -> u64 {
+        self.counters.iter().map(|counters| counters.received()).sum()
+    }
+
+    /// All that count a tool's copies: the workers and, behind them, the writers of captures.
+    pub fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &ToolCounters> {
+        tool_counters(&self.counters, self.writers.as_deref(), tool)
+    }
+
+    /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
+    /// waiting.
+    pub fn copies_of(&self, tool: ToolId) -> (u64, u64) {
+        let counters = || self.of_tool(tool);
+        let ended = counters().map(ToolCounters::ended).sum();
+        (counters().map(|counters| counters.requested.get()).sum(), ended)
+    }
+
+    /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
+    pub fn collect(&mut self, seats: &[Seat]) {
+        let Some(retiring) = &mut self.retiring else { return };
+        for (seat, is_over) in seats.iter().zip(&mut retiring.is_over) {
+            *is_over |= seat.exchange.collect().is_some();
+        }
+        if retiring.is_over.iter().all(|&is_over| is_over) {
+            for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
+                past.add(&ended);
+            }
+            self.retiring = None;
+        }
+    }
+
+    /// What was counted from the start on.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::of(&self.counters);
+        if let Some(writers) = &self.writers {
+            totals.add_writers(writers);
+        }
+        totals.add_past(&self.past);
+        if let Some(retiring) = &self.retiring {
+            totals.add_past(&retiring.totals(&self.counters));
+        }
+        totals
+    }
+}
+
+/// The plan before, while workers may still have it.
+pub(super) struct Retiring {
+    /// By seat.
+    pub is_over: Vec<bool>,
+    /// What the workers counted under it, by seat.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// By rule of the new plan: its place in the one before, and which parts of its state go on.
+    pub rules: Vec<Option<Heir>>,
+}
+
+impl Retiring {
+    /// By rule of the new plan: what it counted under the one before and no longer counts itself.
+    fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
+        let of_rule = |(to, heir): (usize, &Option<Heir>)| {
+            let Some(heir) = heir else { return RuleTotals::default() };
+            let mut sum = RuleTotals::default();
+            for (old, new) in self.counters.iter().map(|old| &old.rules[heir.from]).zip(counters.iter().map(|new| &new.rules[to])) {
+                sum.matched += old.matched.get();
+                sum.duplicates += old.duplicates.get();
+                sum.sampled_out += old.sampled_out.get();
+                // a sampler that goes on takes its figures along
+                let left = |old: u64, new: u64| if heir.has_sampler { old.saturating_sub(new) } else { old };
+                let (before, after) = (&old.sampler, &new.sampler);
+                sum.flows.begun += left(before.flows_begun.get(), after.flows_begun.get());
+                sum.flows.over += left(before.flows_over.get(), after.flows_over.get());
+                sum.flows.evicted += left(before.flows_evicted.get(), after.flows_evicted.get());
+            }
+            sum
+        };
+        self.rules.iter().enumerate().map(of_rule).collect()
+    }
+}
+
+/// All that count a tool's copies: the workers and, behind them, the writers of captures.
+pub(super) fn tool_counters<'a>(
+    workers: &'a [Arc<WorkerCounters>],
+    writers: Option<&'a WriterCounters>,
+    tool: ToolId,
+) -> impl Iterator<Item = &'a ToolCounters> {
+    workers.iter().map(move |worker| &worker.tools[tool.0]).chain(writers.map(|writers| &writers.tools[tool.0]))
+}

@@ -1,0 +1,58 @@
+//! The machine: EAL, the ports that were attached, their clocks, and the files that are written.
+
+use super::clocks::Clocks;
+use super::device::Device;
+use super::outputs::Outputs;
+use super::pcap_output::Written;
+use crate::datapath::receive::decap::EndpointReport;
+use crate::datapath::work_plan::PortId;
+use crate::dpdk::Eal;
+use crate::dpdk::port::DriverStats;
+use crate::plan::Plan;
+use crate::stats::snapshot::clock::ClockState;
+use crate::stats::snapshot::port::{PortState, TerminateState};
+
+/// What a plan runs on.
+pub(super) struct Machine {
+    /// By port of the plan, as all lists that follow.
+    pub ports: Vec<Device>,
+    pub clocks: Clocks,
+    /// The MTU that its frames are judged by, where it is a kernel interface.
+    pub mtus: Vec<Option<u32>>,
+    /// The files that net_pcap writes.
+    pub written: Vec<Option<Written>>,
+    /// By receive queue: what was counted where tunnels end.
+    pub reports: Vec<Vec<EndpointReport>>,
+    pub eal: Eal,
+    /// What the plan's tools and ports write.
+    pub outputs: Outputs,
+}
+
+impl Machine {
+    /// What statistics show of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
+    pub fn states(&self, plan: &Plan, cleared: &[DriverStats]) -> Vec<PortState> {
+        let states = self.ports.iter().enumerate().map(|(index, port)| PortState {
+            driver_name: port.driver_name().to_owned(),
+            link: port.link(),
+            driver: self.driver_stats(index).since(&cleared.get(index).copied().unwrap_or_default()),
+            replay: port.replay(),
+            clock: self.clock_of(plan, PortId(index)),
+            terminate: TerminateState::of(&self.reports[index]),
+            mtu: self.mtus[index],
+        });
+        states.collect()
+    }
+
+    fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {
+        let state = self.clocks.state(port.0);
+        // what receive lcores hand over is timed from there on
+        if plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
+    }
+
+    /// What a port's driver counts, and what of it is missing in the file that it wrote.
+    pub fn driver_stats(&self, port: usize) -> DriverStats {
+        let stats = self.ports[port].stats();
+        let missing = self.written[port].as_ref().map_or(0, Written::missing);
+        DriverStats { tx_errors: stats.tx_errors + missing, ..stats }
+    }
+}

@@ -1,0 +1,104 @@
+//! Means to make copies: pools, and for each tool how its copies are made.
+
+use std::sync::Arc;
+
+use crate::broker::Error;
+use crate::broker::device::Device;
+use crate::datapath::copies::build::{CopyPools, Maker, ToolMaker};
+use crate::datapath::copies::transport::Sequence;
+use crate::datapath::work_plan::ToolId;
+use crate::dpdk::mbuf::copy::{CopyPool, Offload};
+use crate::dpdk::mempool::Mempool;
+use crate::dpdk::port::Port;
+use crate::dpdk::{Eal, LcoreId, lcore};
+use crate::packet::headers::ethernet::MacAddress;
+use crate::plan::Plan;
+use crate::plan::memory::{self, CopiesTo};
+use crate::plan::value::{Output, TunnelPlan};
+
+/// What makers share, from the first plan that makes copies to the end.
+#[derive(Default)]
+pub(in crate::broker) struct Press {
+    /// Of copies to ports, and to captures.
+    pools: [Option<Arc<Mempool>>; 2],
+    /// By tool.
+    sequences: Vec<Arc<Sequence>>,
+}
+
+/// Each worker's means to make copies, or `None` where the plan makes none. The pools are made for the first plan that needs them.
+///
+/// # Errors
+/// If there is no memory for them.
+pub(in crate::broker) fn makers(
+    eal: &Eal,
+    plan: &Plan,
+    ports: &[Device],
+    lcores: &[LcoreId],
+    press: &mut Press,
+) -> Result<Vec<Option<Maker>>, Error> {
+    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(plan, to));
+    if counts == [0, 0] {
+        return Ok(lcores.iter().map(|_| None).collect());
+    }
+    let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
+    let [of_ports, of_captures] = &mut press.pools;
+    if counts[0] > 0 && of_ports.is_none() {
+        *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
+    }
+    if counts[1] > 0 && of_captures.is_none() {
+        *of_captures = Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
+    }
+    let [of_ports, of_captures] = &press.pools;
+    let in_hand = memory::copies_in_hand(plan);
+    if press.sequences.is_empty() {
+        press.sequences = sequences(plan);
+    }
+    let maker = || {
+        let tools = plan.tools.iter().zip(&press.sequences).enumerate().map(|(index, (tool, sequence))| {
+            if !plan.makes_copies_for(ToolId(index)) {
+                return None;
+            }
+            let port = match tool.output {
+                Output::Port(port) => ports[port.0].ethdev(),
+                Output::Capture | Output::Discard => None,
+            };
+            let mut transport = tool.copy.transport.clone();
+            transport.set_source(MacAddress(port.and_then(Port::mac).unwrap_or_default()));
+            let offload = port.filter(|port| port.info().udp_checksum_tx).and_then(|_| transport.leave_udp_checksum());
+            Some(ToolMaker {
+                offload: offload.map(|lens| Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6)),
+                edits: tool.copy.edits,
+                timestamp: tool.copy.timestamp,
+                transport,
+                room: tool.copy.room,
+                hash: tool.copy.hash,
+                sequence: Arc::clone(sequence),
+                sends_chains: port.is_none_or(|port| port.info().multi_segment_tx),
+                is_capture: tool.output == Output::Capture,
+            })
+        });
+        let pools = CopyPools {
+            ports: of_ports.as_ref().map(|pool| CopyPool::new(Arc::clone(pool))),
+            captures: of_captures.as_ref().map(|pool| CopyPool::with_stock(Arc::clone(pool), in_hand)),
+        };
+        Maker::new(&plan.work, pools, tools.collect())
+    };
+    Ok(lcores.iter().map(|_| Some(maker())).collect())
+}
+
+/// By tool: the numbers of what it sends, which tools of one session share.
+fn sequences(plan: &Plan) -> Vec<Arc<Sequence>> {
+    let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
+    let of_tool = plan.tools.iter().map(|tool| {
+        let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };
+        match sequences.iter().find(|(other, _)| other.session == tunnel.session) {
+            Some((_, shared)) => Arc::clone(shared),
+            None => {
+                let sequence = Arc::<Sequence>::default();
+                sequences.push((tunnel, Arc::clone(&sequence)));
+                sequence
+            }
+        }
+    });
+    of_tool.collect()
+}

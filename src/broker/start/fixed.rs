@@ -1,0 +1,61 @@
+//! What a start settles for as long as the program runs, which another plan has to make do with.
+
+use super::queues::spread_hash;
+use crate::broker::Error;
+use crate::datapath::work_plan::PortId;
+use crate::packet::layers::Depth;
+use crate::plan::Plan;
+use crate::plan::memory;
+
+/// What was set up at the start for as long as the program runs, by port.
+pub(in crate::broker) struct Fixed {
+    /// Mbufs that it was given for packets that wait for tools; nothing where the user said how many it has.
+    mbufs: Vec<Option<u32>>,
+    /// Its driver was asked for the packets' times.
+    has_stamps: Vec<bool>,
+    /// The window that a replay keeps in step for.
+    step_ns: Vec<Option<u64>>,
+    /// How deep packets are looked into when they are spread over work lcores.
+    spread_depth: Depth,
+}
+
+impl Fixed {
+    pub fn of(plan: &Plan) -> Self {
+        let ports = || (0..plan.ports.len()).map(PortId);
+        Self {
+            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port))).collect(),
+            has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
+            step_ns: ports().map(|port| plan.order_of(port)).collect(),
+            spread_depth: spread_hash(plan).depth,
+        }
+    }
+
+    /// # Errors
+    /// What rules of `plan` need of a port that it did not get at the start.
+    pub fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
+        for (index, port) in plan.ports.iter().enumerate() {
+            let (id, name) = (PortId(index), &port.name);
+            let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
+                "was started without mbufs for packets that wait for tools, since no rule took from it"
+            } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
+                "was started without receive times, which a tool asks for"
+            } else if port.replay.is_some() && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
+            {
+                "is replayed without regard to the tool that puts packets in order"
+            } else {
+                continue;
+            };
+            let rule = plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
+            return Err(refused(&format!("rule {rule} takes from port `{name}`, which {lack}")));
+        }
+        let is_spread = work > 1 && (0..plan.ports.len()).any(|port| plan.is_spread(PortId(port)));
+        if is_spread && spread_hash(plan).depth > self.spread_depth {
+            return Err(refused("a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels"));
+        }
+        Ok(())
+    }
+}
+
+pub(in crate::broker) fn refused(fact: &str) -> Error {
+    Error::Refused(format!("{fact}; quit, change the file and run it"))
+}

@@ -1,0 +1,276 @@
+//! Setting up: how many workers and where, EAL's memory, ports and their queues, pools, and who polls and sends what.
+
+/// Makes ready what copies are made with.
+pub(super) mod copies;
+/// Keeps what later plans have to make do with.
+pub(super) mod fixed;
+/// Looks whether the system has enough to give, and makes mempools.
+pub(super) mod memory;
+/// Chooses lcores.
+pub mod placement;
+/// Attaches and starts ports.
+pub(super) mod ports;
+/// Sets up what the control thread sends and receives.
+mod probes;
+/// Shares queues out to workers.
+mod queues;
+/// Makes the state that rules begin with.
+pub(super) mod rules;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use super::account::Account;
+use super::clocks::Clocks;
+use super::device::Device;
+use super::looks::Guards;
+use super::machine::Machine;
+use super::neighbours::Neighbours;
+use super::outputs::Outputs;
+use super::pcap_output::{Written, pipe_note};
+use super::recorder::Recorder;
+use super::seat::{RunningCrew, Seat};
+use super::watch::Watch;
+use super::{Broker, Error};
+use crate::datapath::copies::build::Maker;
+use crate::datapath::counters::{WorkerCounters, WriterCounters};
+use crate::datapath::egress::capture_queue::Belt;
+use crate::datapath::egress::mtu::Fit;
+use crate::datapath::egress::outlet::Outlets;
+use crate::datapath::flow::table::{KeyedHash, Secret};
+use crate::datapath::receive::Intake;
+use crate::datapath::receive::clock::ClockView;
+use crate::datapath::route::RuleState;
+use crate::datapath::route::sample::WorkerSeat;
+use crate::datapath::swap::plan_part::Exchange;
+use crate::datapath::swap::published::LiveView;
+use crate::datapath::work_plan::ToolId;
+use crate::datapath::worker::Worker;
+use crate::datapath::worker::panics;
+use crate::datapath::worker::panics::{PanicReport, Panics};
+use crate::dpdk::eal::Options;
+use crate::dpdk::queue::TxQueue;
+use crate::dpdk::{Eal, clock, lcore};
+use crate::fault;
+use crate::plan::Plan;
+use copies::{Press, makers};
+use fixed::Fixed;
+use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
+use placement::{Crew, place};
+use ports::{
+    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other, start_ports, untied_wires,
+    wait_for_links,
+};
+use probes::{heartbeat_key, neighbourhoods, posts, probes};
+use queues::{intakes, outlets, receive_queues};
+use rules::state_of;
+
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
+///
+/// # Errors
+/// The first thing that failed, with its place and a remedy.
+pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
+    let mut notes = Vec::new();
+    if fault::strikes("start.placement") {
+        return Err(Error::Refused("lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned()));
+    }
+    let placement = place(&plan)?;
+    let crew = placement.crew;
+    check_tables(&plan, crew.work.len())?;
+    // before drivers empty theirs
+    let outputs = Outputs::take(&plan)?;
+    let memory = choose_memory(&plan, &mut notes)?;
+    check_mounts(memory)?;
+    check_descriptors(crew.lcores.len())?;
+    let eal = Eal::start(&Options {
+        workers: crew.lcores.clone(),
+        main_cpus: placement.main_cpus,
+        memory,
+        pci_devices: plan.ports.iter().filter(|port| port.replay.is_none()).filter_map(|port| pci_address(&port.devargs)).collect(),
+        extra: plan.settings.eal.clone(),
+    })?;
+    for line in eal.log() {
+        notes.push(format!("dpdk: {line}"));
+    }
+    for &lcore in &crew.lcores {
+        lcore::check_worker(&eal, lcore)?;
+    }
+    notes.extend(placement.notes);
+    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
+    for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
+        seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
+    }
+    start_recorders(&mut broker, belts)?;
+    Ok(broker)
+}
+
+/// Where a plan is set up: what everything that is started needs.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    eal: &'a Eal,
+    plan: &'a Arc<Plan>,
+    crew: &'a Crew,
+    /// By port of the plan: what was attached for it.
+    ports: &'a [Device],
+}
+
+/// A broker whose workers are on no lcore yet.
+pub(super) struct Assembled {
+    pub broker: Broker,
+    /// By seat.
+    pub workers: Vec<Worker>,
+    /// Of capture tools, whose writers have not begun.
+    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    /// By port: a transmit queue that nobody sends on, where there is one.
+    pub spare: Vec<Option<TxQueue>>,
+}
+
+/// Attaches and starts the ports, and makes the workers that the plan asks for. `outputs` are the files that it writes.
+///
+/// # Errors
+/// The first thing that failed.
+pub(super) fn assemble(
+    eal: &Eal,
+    plan: Arc<Plan>,
+    crew: &Crew,
+    mut outputs: Outputs,
+    mut notes: Vec<String>,
+) -> Result<Assembled, Error> {
+    let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<Vec<_>, _>>()?;
+    outputs.keep_drivers();
+    let site = Site { eal, plan: &plan, crew, ports: &ports };
+    let mut clocks = Clocks::new(plan.settings.clock);
+    let mut started = start_ports(&site, &mut clocks)?;
+    notes.extend(narrow_ports(&site));
+    notes.extend(plan.ports.iter().filter_map(long_frames));
+    notes.extend(plan.ports.iter().filter_map(pipe_note));
+    notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
+    set_replays_beside_each_other(&mut started);
+    let untied = untied_wires(&plan, &ports, &mut notes);
+    wait_for_links(&plan, &ports);
+    let (watch, mtus) = watch_ports(&site);
+    let secret = Secret::random();
+    let heartbeat_key = heartbeat_key(&secret);
+    let posts = posts(&plan, heartbeat_key);
+    let intakes = intakes(&site, &mut started, &posts)?;
+    let mut ways = outlets(&site, &mut started, &intakes)?;
+    let neighbourhoods = neighbourhoods(&site, posts, &mut ways)?;
+    let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
+    notes.extend(receive_queues(&site, &intakes.of_seats));
+    let mut press = Press::default();
+    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
+    let probes = probes(&site, heartbeat_key, &secret);
+    let mut broker = Broker {
+        machine: Machine {
+            eal: eal.clone(),
+            clocks,
+            mtus,
+            written: plan.ports.iter().map(|port| Written::of(&port.devargs)).collect(),
+            reports: intakes.reports,
+            outputs,
+            ports,
+        },
+        crew: RunningCrew::new(),
+        watch,
+        guards: Guards { untied, ..Guards::default() },
+        neighbours: Neighbours::new(neighbourhoods, probes),
+        account: Account::new(plan.rules.len()),
+        recorders: Vec::new(),
+        unwritten: Vec::new(),
+        failures: Vec::new(),
+        notes,
+        started: Instant::now(),
+        fixed: Fixed::of(&plan),
+        press,
+        secret,
+        plan,
+    };
+    panics::listen();
+    let parts = intakes.of_seats.into_iter().zip(ways.outlets).zip(makers);
+    let parts = parts.map(|((intakes, outlets), maker)| Parts { intakes, outlets, maker });
+    let workers = seat_workers(&mut broker, crew, parts);
+    Ok(Assembled { broker, workers, belts: ways.belts, spare })
+}
+
+/// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.
+fn watch_ports(site: &Site<'_>) -> (Watch, Vec<Option<u32>>) {
+    let links = site.ports.iter().map(Device::link_state).collect();
+    let ports = || site.plan.ports.iter();
+    let mtus: Vec<Option<u32>> = ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
+    let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
+    (Watch::new(site.plan, links, fits, site.crew.lcores.len(), clock::now_ns()), mtus)
+}
+
+/// What a worker gets of what was set up.
+struct Parts {
+    intakes: Vec<Intake>,
+    outlets: Outlets,
+    maker: Option<Maker>,
+}
+
+/// Makes the worker of each seat of `crew`, and gives the broker what it sees of it.
+fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Parts>) -> Vec<Worker> {
+    let plan = Arc::clone(&broker.plan);
+    let flow_hash = KeyedHash::new(&broker.secret);
+    let mut workers = Vec::new();
+    for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in crew.lcores.iter().zip(parts).enumerate() {
+        let quiet_turns = Arc::new(AtomicU64::new(0));
+        // what rules remember is where packets are judged
+        let place = crew.work.iter().position(|&seat| seat == index);
+        let post = place.map(|place| WorkerSeat {
+            index: place as u32,
+            workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
+            random_seed: plan.settings.seed,
+            flows: plan.flows_of_a_table(crew.work.len()),
+            timeouts: plan.settings.timeouts,
+            flow_hash: flow_hash.clone(),
+        });
+        let rules = plan.rules.iter().zip(broker.watch.limits());
+        let states: Vec<RuleState> =
+            rules.map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret)).collect();
+        let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
+        let mut counters = WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+        counters.dedups = tallies.collect();
+        let counters = Arc::new(counters);
+        let exchange = Arc::<Exchange>::default();
+        let panics = Arc::<PanicReport>::default();
+        if let Some(maker) = &mut maker {
+            maker.send_to(broker.watch.next_hops());
+        }
+        workers.push(Worker {
+            plan: Arc::clone(&plan.work),
+            is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
+            intakes,
+            outlets,
+            states,
+            maker,
+            clock: ClockView::new(broker.machine.clocks.tsc()),
+            live: LiveView::new(Arc::clone(broker.watch.cell())),
+            exchange: Arc::clone(&exchange),
+            uses: broker.watch.uses_of(index),
+            counters: Arc::clone(&counters),
+            phase: Arc::clone(&broker.crew.phase),
+            quiet_turns: Arc::clone(&quiet_turns),
+            panics: Panics::new(Arc::clone(&panics)),
+        });
+        broker.account.counters.push(counters);
+        broker.crew.seats.push(Seat { lcore, running: None, stages: crew.stages_of(index), quiet_turns, post, exchange, panics });
+    }
+    workers
+}
+
+/// One writer for each capture tool.
+pub(super) fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
+    if belts.is_empty() {
+        return Ok(());
+    }
+    let plan = Arc::clone(&broker.plan);
+    let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
+    for (tool, belts) in belts {
+        let locked = broker.machine.outputs.capture(tool);
+        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
+    }
+    Ok(())
+}

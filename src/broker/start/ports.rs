@@ -1,0 +1,355 @@
+//! Ports: attached, started with the queues that the plan and the driver agree on, and what the user should know of them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Site;
+use super::memory::Pools;
+use crate::broker::Error;
+use crate::broker::clocks::{Clocks, KERNEL, NicClock, PortClock};
+use crate::broker::device::Device;
+use crate::datapath::flow::hash::HashKind;
+use crate::datapath::receive::Source;
+use crate::datapath::receive::af_packet_cut::Longest;
+use crate::datapath::receive::clock::{ClockView, RxClock};
+use crate::datapath::receive::replay::{Progress, Replay};
+use crate::datapath::work_plan::{PortId, ReplayPlan};
+use crate::dpdk::Eal;
+use crate::dpdk::driver::argument;
+use crate::dpdk::mbuf::RxStamp;
+use crate::dpdk::mempool::Mempool;
+use crate::dpdk::port::{Port, PortConfig};
+use crate::dpdk::queue::TxQueue;
+use crate::lang::ast::port::ReplaySpeed;
+use crate::packet::headers::ethernet;
+use crate::plan::Plan;
+use crate::plan::memory::{self, MBUFS_A_WORKER};
+use crate::plan::value::{Output, PortPlan};
+
+pub(super) struct StartedPort {
+    pub sources: Vec<Source>,
+    pub txqs: Vec<Option<TxQueue>>,
+    /// What the user should know of it.
+    pub note: Option<String>,
+    /// Its NIC says how it hashed packets.
+    pub gives_rss: bool,
+}
+
+/// Devargs of net_memif with buffers for whole jumbo frames, unless they say how long buffers are: a reader by DPDK takes frames in
+/// several buffers half-way if it looks while they are written, and goes wrong from there on.
+/// # Source
+/// DPDK 22.11, `eth_memif_rx` in drivers/net/memif: nothing checks whether the buffer that follows is there yet.
+fn with_long_buffers(devargs: &str) -> Cow<'_, str> {
+    if devargs.starts_with("net_memif") && argument(devargs, "bsize").is_none() {
+        format!("{devargs},bsize=9216").into()
+    } else {
+        devargs.into()
+    }
+}
+
+pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
+    match port.replay {
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &with_long_buffers(&port.devargs))?)),
+        Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+    }
+}
+
+/// Starts all ports, and gives `clocks` what each is timed by.
+///
+/// # Errors
+/// The first thing that failed.
+pub(super) fn start_ports(site: &Site<'_>, clocks: &mut Clocks) -> Result<Vec<StartedPort>, Error> {
+    let (mut started, mut pools) = (Vec::new(), Pools::default());
+    for (index, (device, port_plan)) in site.ports.iter().zip(&site.plan.ports).enumerate() {
+        let id = PortId(index);
+        started.push(match (device, &port_plan.replay) {
+            (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
+            (Device::Replay { progress, .. }, replay) => {
+                clocks.add(PortClock::Given("file"));
+                start_replay(site, id, replay.as_ref(), progress)?
+            }
+        });
+    }
+    Ok(started)
+}
+
+fn start_replay(site: &Site<'_>, id: PortId, replay: Option<&ReplayPlan>, progress: &Arc<Progress>) -> Result<StartedPort, Error> {
+    let Some(replay) = replay else {
+        return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
+    };
+    let Site { eal, plan, crew, .. } = *site;
+    let (port_plan, workers) = (&plan.ports[id.0], crew.lcores.len());
+    let count = memory::port_pool(plan, id);
+    let least = workers as u32 * MBUFS_A_WORKER;
+    if count < least {
+        return Err(Error::Refused(format!(
+            "port {}: mempool of {count} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`",
+            port_plan.name
+        )));
+    }
+    let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
+    let step_ns = plan.order_of(id);
+    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
+        .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
+    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None, gives_rss: false })
+}
+
+/// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
+fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
+    let Site { plan, crew, .. } = *site;
+    let senders = match plan.wire_at(port) {
+        // a wire's originals are sent by who polls them
+        Some((wire, side)) => crew.pollers(plan, wire.ports[1 - side]).len(),
+        None => crew.transmit.len(),
+    };
+    let wanted = if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
+    plan.ports[port.0].txq.unwrap_or(wanted)
+}
+
+/// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
+pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
+    let (wire, side) = site.plan.wire_at(id)?;
+    let other = wire.ports[1 - side];
+    let offered = site.ports[other.0].ethdev()?.info().max_tx_queues;
+    Some(usize::from(tx_queues(site, other, offered)))
+}
+
+fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools, clocks: &mut Clocks) -> Result<StartedPort, Error> {
+    let Site { eal, plan, crew, .. } = *site;
+    let port_plan = &plan.ports[id.0];
+    let info = port.info();
+    let spreads = info.rss_types != 0 && info.reta_size > 0;
+    let pollers = crew.pollers(plan, id).len();
+    let pollers = pollers.min(senders_beyond(site, id).unwrap_or(usize::MAX));
+    let rx_queues =
+        port_plan.rxq.unwrap_or(if spreads { u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues) } else { 1 });
+    let is_tool = plan.is_tool_port(id);
+    let tx_queues = tx_queues(site, id, info.max_tx_queues);
+    if is_tool && tx_queues == 0 {
+        return Err(Error::Refused(format!(
+            "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
+            port.name()
+        )));
+    }
+    check_pool(site, id, port, rx_queues)?;
+    let pool = if rx_queues == 0 { None } else { Some(pools.get(site, id, port)?) };
+    let config = PortConfig {
+        rx_queues,
+        tx_queues,
+        rx_descriptors: port_plan.rxd,
+        tx_descriptors: port_plan.txd,
+        mtu: port_plan.mtu,
+        is_promiscuous: port_plan.is_promiscuous,
+        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id.0].needs_time,
+        wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
+        wants_udp_checksums: plan.tools.iter().any(|tool| tool.output == Output::Port(id) && tool.copy.transport.sums_payload()),
+    };
+    let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
+    let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, plan.may_need_time(id))?;
+    let sources = rxqs.into_iter().map(|rxq| {
+        let clock = match &clock {
+            ChosenClock::Poll => RxClock::Poll,
+            ChosenClock::Epoch { place, unit_ns, source } => {
+                RxClock::Epoch { place: *place, unit_ns: *unit_ns, is_systems: *source == KERNEL }
+            }
+            ChosenClock::Nic { place, nic } => RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) },
+        };
+        Source::Queue { rxq, clock }
+    });
+    let gives_rss = config.wants_rss_hashes && rx_queues > 1 && port.gives_rss_hashes();
+    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect(), note, gives_rss };
+    clocks.add(match clock {
+        ChosenClock::Poll => PortClock::Poll,
+        ChosenClock::Epoch { source, .. } => PortClock::Given(source),
+        ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
+    });
+    Ok(started)
+}
+
+/// # Errors
+/// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
+fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
+    let plan = site.plan;
+    let (port_plan, workers) = (&plan.ports[id.0], site.crew.lcores.len());
+    let reserve = memory::wire_reserve(plan, id);
+    let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
+    let count = memory::port_pool(plan, id);
+    if rx_queues > 0 && count < least {
+        return Err(Error::Refused(format!(
+            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
+             workers need {least}; raise `set mempool`, or lower rxd",
+            port.name(),
+            port_plan.rxd,
+            match (port_plan.resident, reserve) {
+                (1.., _) => ", the packets that infinite_rx keeps,",
+                (0, 1..) => ", what may wait for tools while the wire goes on,",
+                (0, 0) => "",
+            }
+        )));
+    }
+    Ok(())
+}
+
+/// What a port's packets are timed by.
+enum ChosenClock {
+    Poll,
+    Epoch { place: RxStamp, unit_ns: u64, source: &'static str },
+    Nic { place: RxStamp, nic: NicClock },
+}
+
+/// The best clock that the driver has: net_pcap's own times, the NIC's counter where it can be read, else the poll.
+///
+/// net_pcap stamps packets with microseconds unasked, and offers no timestamps; releases that offer them stamp with nanoseconds. What
+/// it gives over and over (`infinite_rx`) has no stamps.
+/// # Source
+/// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
+fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool, may_be_wanted: bool) -> Result<ChosenClock, Error> {
+    let info = port.info();
+    let is_pcap = info.driver == "net_pcap";
+    let is_live = ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
+    // net_pcap notes times in any case, and latency begins at the kernel's
+    let is_noted = is_pcap && (is_wanted || may_be_wanted && plan.reads_capture() || is_live);
+    if plan.resident > 0 || !(is_noted || is_wanted && info.rx_timestamps) {
+        return Ok(ChosenClock::Poll);
+    }
+    let place = RxStamp::register(eal)?;
+    if is_pcap {
+        let source = if is_live { KERNEL } else { "file" };
+        return Ok(ChosenClock::Epoch { place, unit_ns: if info.rx_timestamps { 1 } else { 1000 }, source });
+    }
+    Ok(NicClock::new(port).map_or(ChosenClock::Poll, |nic| ChosenClock::Nic { place, nic }))
+}
+
+/// Warnings of tunnels whose path is taken to carry more than their port does.
+pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
+    let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
+        let Output::Port(port) = tool.output else { return None };
+        let mtu = site.ports[port.0].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
+        let (name, port, counted) = (&tool.name, site.ports[port.0].name(), tool.copy.mtu);
+        Some(format!(
+            "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
+        ))
+    });
+    narrow.collect()
+}
+
+/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers
+/// give nothing.
+const MOST_XDP_MTU: u32 = 3506;
+
+/// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
+pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
+    let interface = argument(&port.devargs, "iface")?;
+    if port.replay.is_some() || port.rxq == Some(0) {
+        return None;
+    }
+    let mtu = mtu_of(interface)?;
+    let (driver, most, fate) = match Longest::of(&port.devargs) {
+        Some(longest) => {
+            ("net_af_packet", longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
+        }
+        None if port.devargs.starts_with("net_af_xdp") => ("net_af_xdp", MOST_XDP_MTU, "may receive nothing above it"),
+        None => return None,
+    };
+    (mtu > most).then(|| {
+        let name = &port.name;
+        format!(
+            "warning: port {name}: {interface} has an MTU of {mtu}, and {driver} takes {most}: it {fate}; use mtu {most}, or attach \
+             {interface} by net_pcap"
+        )
+    })
+}
+
+/// Replays of one speed keep the distance of their first packets, where it is short: they may be of one event.
+pub(super) fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
+    const LONGEST: u64 = 10_000_000_000;
+    let mut replays: Vec<(&mut Replay, u64)> = Vec::new();
+    for source in ports.iter_mut().flat_map(|port| &mut port.sources) {
+        if let Source::Replay(replay) = source
+            && replay.speed() != ReplaySpeed::Max
+            && let Some(first_ns) = replay.next_time()
+        {
+            replays.push((replay, first_ns));
+        }
+    }
+    let firsts: Vec<(ReplaySpeed, u64)> = replays.iter().map(|(replay, first_ns)| (replay.speed(), *first_ns)).collect();
+    for (replay, first_ns) in replays {
+        let near = firsts.iter().filter(|(speed, other)| *speed == replay.speed() && first_ns.saturating_sub(*other) <= LONGEST);
+        let origin_ns = near.map(|(_, other)| *other).min().unwrap_or(first_ns);
+        replay.set_origin(origin_ns);
+    }
+}
+
+/// How long ports that were just started may take to have a link.
+const LINK_WAIT: Duration = Duration::from_secs(1);
+
+/// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
+/// when one fails.
+pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
+    let is_untied = plan.wires.iter().map(|wire| {
+        let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
+        let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
+        notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+        true
+    });
+    is_untied.collect()
+}
+
+/// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
+pub(super) fn wait_for_links(plan: &Plan, ports: &[Device]) {
+    let ways = plan.wires.iter().flat_map(|wire| wire.ports);
+    let tools = plan.tools.iter().filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
+    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port.0]).collect();
+    let begun = Instant::now();
+    while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
+pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
+    // what is made anew under its name is another interface
+    let port = device.ethdev().filter(|port| !port.is_removed())?;
+    let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
+    // net_pcap and others do not know their interface's
+    interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from))
+}
+
+/// The MTU of a kernel interface, where the kernel says it.
+fn mtu_of(interface: &str) -> Option<u32> {
+    if interface.is_empty() || interface.contains('/') {
+        return None;
+    }
+    std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()
+}
+
+/// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.
+pub(super) fn pci_address(devargs: &str) -> Option<String> {
+    let device = devargs.split(',').next()?;
+    let parts: Vec<&str> = device.split([':', '.']).collect();
+    let is_hex = parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit()));
+    (matches!(parts.len(), 3 | 4) && device.contains('.') && is_hex).then(|| devargs.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memif_gets_buffers_for_whole_frames_unless_it_is_said() {
+        assert_eq!(with_long_buffers("net_memif0,role=client"), "net_memif0,role=client,bsize=9216");
+        for same in ["net_memif0,bsize=4096", "net_pcap0,iface=eth0", "0000:01:00.0"] {
+            assert_eq!(with_long_buffers(same), same);
+        }
+    }
+
+    #[test]
+    fn pci_addresses_are_told_from_virtual_devices() {
+        assert_eq!(pci_address("0000:03:00.0"), Some("0000:03:00.0".to_owned()));
+        assert_eq!(pci_address("03:00.1,mprq_en=1"), Some("03:00.1,mprq_en=1".to_owned()));
+        assert_eq!(pci_address("net_pcap0,rx_pcap=a:b.c"), None);
+        assert_eq!(pci_address("net_null0"), None);
+    }
+}

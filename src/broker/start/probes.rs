@@ -1,0 +1,135 @@
+//! What the control thread asks of neighbours and tools by the ports: next hops, heartbeats, echoes.
+
+use std::sync::Arc;
+
+use super::Site;
+use super::queues::Ways;
+use crate::broker::Error;
+use crate::broker::neighbours::{Neighbourhood, Outbox, Probe, Question};
+use crate::datapath::egress::outlet::Mail;
+use crate::datapath::flow::table::Secret;
+use crate::datapath::receive::local_frames::Post;
+use crate::datapath::work_plan::{PortId, ToolId};
+use crate::dpdk::mbuf::MbufQueue;
+use crate::dpdk::mbuf::copy::CopyPool;
+use crate::dpdk::mempool::Mempool;
+use crate::dpdk::port::Port;
+use crate::dpdk::{lcore, ring};
+use crate::health::echo::Echo;
+use crate::health::next_hop::{Responder, TunnelAddress};
+use crate::health::probe::Prober;
+use crate::packet::headers::ethernet::MacAddress;
+use crate::packet::headers::heartbeat::Key;
+use crate::plan::Plan;
+use crate::plan::value::{NextHopPlan, Output, TunnelPlan};
+
+/// Frames of the control thread that may be on their way by a port.
+const MOST_LETTERS: u32 = 64;
+
+/// By port: where workers put what it receives for Tapline itself.
+pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> Vec<Option<Arc<Post>>> {
+    (0..plan.ports.len()).map(|port| post_of(plan, PortId(port), heartbeat_key)).collect()
+}
+
+/// Where workers put what a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
+fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
+    let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
+    let is_listening = has_answers && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
+    let tunnels = plan.tools.iter().filter(|tool| tool.output == Output::Port(port)).filter_map(|tool| tool.copy.tunnel.as_ref());
+    let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
+    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
+}
+
+/// What tells this run's heartbeats from all other frames.
+pub(super) fn heartbeat_key(secret: &Secret) -> Key {
+    let mut key = Key::default();
+    for (index, word) in key.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&secret.word(HEARTBEAT_WORDS + index as u64).to_be_bytes());
+    }
+    key
+}
+
+/// Words of the secret that nothing else uses: those of heartbeats, then one for each tool.
+const HEARTBEAT_WORDS: u64 = 1 << 32;
+const PROBE_WORDS: u64 = 2 << 32;
+
+/// The heartbeats and echoes of all tools whose ports are not stopped.
+pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
+    let Site { plan, ports, .. } = *site;
+    let mac_of = |port: PortId| MacAddress(ports[port.0].ethdev().and_then(Port::mac).unwrap_or_default());
+    let mut probes = Vec::new();
+    for (index, tool) in plan.tools.iter().enumerate() {
+        let Output::Port(port) = tool.output else { continue };
+        let word = secret.word(PROBE_WORDS + index as u64);
+        if let Some(heartbeat) = tool.heartbeat {
+            // an address of the tool's own, locally administered: no bridge may take a port of ours for being elsewhere
+            let [a, b, c, ..] = word.to_be_bytes();
+            let source = MacAddress([0x02, b'T', b'L', a, b, c]);
+            let (destination, back) = (mac_of(heartbeat.back), heartbeat.back);
+            let question = Question::Heartbeat { key: heartbeat_key, source, destination, back };
+            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(heartbeat.timing) });
+        }
+        if let (Some(timing), Some(tunnel)) = (tool.echo, &tool.copy.tunnel) {
+            let own = TunnelAddress { mac: mac_of(port), address: tunnel.source, vlan: tunnel.vlan };
+            let next_hop = match tunnel.next_hop {
+                NextHopPlan::Mac(mac) => Some(mac),
+                NextHopPlan::Ask(_) => None,
+            };
+            let question = Question::Echo { echo: Echo { own, target: tunnel.session.1, key: word }, next_hop };
+            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(timing) });
+        }
+    }
+    probes
+}
+
+/// Gives ports that tunnels or heartbeats leave by, or heartbeats return by, a neighbourhood each, whose post their workers fill.
+///
+/// # Errors
+/// If there is no memory for what the control thread sends.
+pub(super) fn neighbourhoods(site: &Site<'_>, posts: Vec<Option<Arc<Post>>>, ways: &mut Ways) -> Result<Vec<Neighbourhood>, Error> {
+    let mut neighbourhoods = Vec::new();
+    for (index, post) in posts.into_iter().enumerate() {
+        let id = PortId(index);
+        let Some(port) = site.ports[index].ethdev() else { continue };
+        let has_letters = site.plan.is_tunnel_port(id) && post.is_some() || site.plan.sends_heartbeats(id);
+        let outbox = if has_letters { outbox(site, id, ways)? } else { None };
+        if post.is_some() || outbox.is_some() {
+            neighbourhoods.push(neighbourhood(site.plan, id, port, post, outbox));
+        }
+    }
+    Ok(neighbourhoods)
+}
+
+/// Where the control thread sends by port `id`; `None` where no tool sends on it.
+fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
+    // the first lcore that transmits owns the first queue of every port that a tool sends on
+    let first = site.crew.transmit[0];
+    let Some(txq) = ways.owned[first][id.0] else { return Ok(None) };
+    let socket = lcore::socket_of(site.eal, site.crew.lcores[first]);
+    let (sender, ring) = ring::create(site.eal, MOST_LETTERS, socket)?;
+    ways.outlets[first].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+    let pool = Mempool::create(site.eal, &format!("letters-{}", id.0), 4 * MOST_LETTERS - 1, socket)?;
+    Ok(Some(Outbox::new(CopyPool::new(pool), sender)))
+}
+
+fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, outbox: Option<Outbox>) -> Neighbourhood {
+    let mac = MacAddress(port.mac().unwrap_or_default());
+    let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
+    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
+        .filter_map(|(index, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (ToolId(index), tunnel)))
+        .map(|(tool, tunnel)| (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan }))
+        .collect();
+    let mut own: Vec<TunnelAddress> = Vec::new();
+    for (_, _, address) in &tunnels {
+        if !own.contains(address) {
+            own.push(*address);
+        }
+    }
+    let mut neighbourhood = Neighbourhood { port: id, post, responder: Responder::new(own), hops: Vec::new(), outbox };
+    for (tool, tunnel, address) in tunnels {
+        if let NextHopPlan::Ask(target) = tunnel.next_hop {
+            neighbourhood.follow(tool, address, target);
+        }
+    }
+    neighbourhood
+}

@@ -1,0 +1,342 @@
+//! Who polls and sends what: each worker's receive queues, and its ways to the tools.
+
+use std::sync::Arc;
+
+use super::Site;
+use super::ports::{StartedPort, interface_mtu, senders_beyond};
+use crate::broker::Error;
+use crate::datapath::egress::admission::{Limits, Thresholds};
+use crate::datapath::egress::backlog::Backlog;
+use crate::datapath::egress::capture_queue;
+use crate::datapath::egress::capture_queue::Belt;
+use crate::datapath::egress::gate::Gate;
+use crate::datapath::egress::incoming::Incoming;
+use crate::datapath::egress::line::Line;
+use crate::datapath::egress::merge::Merge;
+use crate::datapath::egress::mtu::Fit;
+use crate::datapath::egress::outlet::{Outlet, Outlets};
+use crate::datapath::egress::token_bucket::TokenBucket;
+use crate::datapath::flow::burst_flows::HashSpec;
+use crate::datapath::flow::hash::HashKind;
+use crate::datapath::receive::af_packet_cut::Longest;
+use crate::datapath::receive::clock::RxClock;
+use crate::datapath::receive::decap::{Endpoint, EndpointReport};
+use crate::datapath::receive::distribute;
+use crate::datapath::receive::distribute::{Spread, Times};
+use crate::datapath::receive::local_frames::Post;
+use crate::datapath::receive::{Intake, Source};
+use crate::datapath::work_plan::{PortId, ToolId};
+use crate::dpdk::mbuf::RxStamp;
+use crate::dpdk::queue::TxQueue;
+use crate::dpdk::ring::{self, Sender, SoleSender};
+use crate::dpdk::{LcoreId, clock, lcore};
+use crate::packet::burst::MAX_BURST;
+use crate::plan::Plan;
+use crate::plan::devargs::copies_packets;
+use crate::plan::value::{Output, PortPlan, ToolPlan};
+
+/// What workers poll.
+pub(super) struct Intakes {
+    /// By seat.
+    pub of_seats: Vec<Vec<Intake>>,
+    /// By port, and by receive queue: what is counted where tunnels end.
+    pub reports: Vec<Vec<EndpointReport>>,
+}
+
+/// Gives each worker its receive queues, whose workers put into `posts` what is for Tapline itself.
+///
+/// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
+/// others than the pollers work, a ring leads from the port to each of those. An original on a wire passes no ring, which might have
+/// no room for it: who polls one side owns a transmit queue of the other, so no more lcores poll it than there are such queues.
+///
+/// # Errors
+/// If there is no memory for the rings.
+pub(super) fn intakes(site: &Site<'_>, started: &mut [StartedPort], posts: &[Option<Arc<Post>>]) -> Result<Intakes, Error> {
+    let Site { plan, crew, .. } = *site;
+    let workers = crew.lcores.len();
+    let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut reports = vec![Vec::new(); plan.ports.len()];
+    for (index, port) in started.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
+        let (id, port_plan) = (PortId(index), &plan.ports[index]);
+        let is_spread = plan.is_spread(id) && !port.sources.is_empty();
+        let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
+        let can_wait = site.ports[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &port_plan.devargs));
+        let mut pollers = crew.pollers(plan, id);
+        if let Some(senders) = senders_beyond(site, id) {
+            pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
+            pollers.truncate(senders.max(1));
+        }
+        let mut taken = vec![0; workers];
+        for source in port.sources.drain(..) {
+            let mut spread = None;
+            if is_spread {
+                let rings = lead_to_work(site, id, &times, &posts[index], &mut intakes)?;
+                spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
+            }
+            let endpoint = endpoint(port_plan, &mut reports[index]);
+            let post = posts[index].clone().filter(|_| !is_spread);
+            let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
+            let poller = pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
+            taken[poller] += 1;
+            intakes[poller].push(Intake {
+                port: id,
+                is_cold: matches!(source, Source::Queue { .. }) && !copies_packets(&port_plan.devargs),
+                source,
+                gives_rss: port.gives_rss && endpoint.is_none(),
+                endpoint,
+                post,
+                spread,
+                longest: Longest::of(&port_plan.devargs),
+            });
+        }
+    }
+    Ok(Intakes { of_seats: intakes, reports })
+}
+
+/// Receive queues that a worker has; rings are none.
+fn queues_of(intakes: &[Intake]) -> usize {
+    intakes.iter().filter(|intake| !intake.is_ring()).count()
+}
+
+/// What the packets of a port that is spread carry their times in, if somebody may ask for them.
+fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<Times>, Error> {
+    let is_timed = |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
+    if site.plan.wants_stamps(id) || site.plan.may_need_time(id) && sources.iter().any(is_timed) {
+        return Ok(Some(Times { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
+    }
+    Ok(None)
+}
+
+/// Makes a ring from a receive queue of port `id` to each worker that works, who polls it.
+fn lead_to_work(
+    site: &Site<'_>,
+    id: PortId,
+    times: &Option<Times>,
+    post: &Option<Arc<Post>>,
+    intakes: &mut [Vec<Intake>],
+) -> Result<Vec<SoleSender>, Error> {
+    let Site { eal, crew, .. } = *site;
+    let mut rings = Vec::new();
+    for &seat in &crew.work {
+        let (sender, ring) = ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, crew.lcores[seat]))?;
+        rings.push(sender);
+        intakes[seat].push(Intake {
+            port: id,
+            source: Source::Ring { ring, times: times.clone() },
+            is_cold: true,
+            endpoint: None,
+            post: post.clone(),
+            spread: None,
+            gives_rss: false,
+            longest: None,
+        });
+    }
+    Ok(rings)
+}
+
+/// The workers' ways to the tools.
+pub(super) struct Ways {
+    /// By seat.
+    pub outlets: Vec<Outlets>,
+    /// By seat, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    pub owned: Vec<Vec<Option<usize>>>,
+    /// Of capture tools, from each worker.
+    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+}
+
+/// Gives each worker its ways to the tools.
+///
+/// A worker that owns none of a tool port's transmit queues hands its copies over a ring to the lcore that owns one.
+///
+/// # Errors
+/// If there is no memory for the rings.
+pub(super) fn outlets(site: &Site<'_>, started: &mut [StartedPort], intakes: &Intakes) -> Result<Ways, Error> {
+    let Site { plan, crew, .. } = *site;
+    let workers = crew.lcores.len();
+    let none = || Outlets {
+        tools: Vec::new(),
+        txqs: Vec::new(),
+        shared: Vec::new(),
+        handovers: Vec::new(),
+        mails: Vec::new(),
+        burst: plan.settings.burst,
+        copy_tools: plan.copy_tools().count(),
+        time_place: None,
+        left: 0,
+        has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
+    };
+    let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
+    let mut ways = Ways { outlets, owned: vec![vec![None; started.len()]; workers], belts: Vec::new() };
+    for (index, tool) in plan.tools.iter().enumerate() {
+        match tool.output {
+            Output::Capture => ways.lead_to_writer(ToolId(index), tool),
+            Output::Discard => ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard)),
+            Output::Port(port) if plan.ports[port.0].is_stopped => {
+                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
+            }
+            Output::Port(port) => {
+                let txqs = &mut started[port.0].txqs;
+                let senders = Senders::of(site, tool, port, txqs.len(), intakes);
+                ways.lead_to_port(site, ToolId(index), port, txqs, &senders)?;
+            }
+        }
+    }
+    ways.outlets.iter_mut().for_each(Outlets::take_turns);
+    Ok(ways)
+}
+
+/// Who has copies for a tool, and who sends them; by seat.
+struct Senders {
+    /// Of a wire: who has the original, since they poll it.
+    givers: Vec<usize>,
+    /// Each owns the transmit queue of its place.
+    owners: Vec<usize>,
+}
+
+impl Senders {
+    fn of(site: &Site<'_>, tool: &ToolPlan, port: PortId, txqs: usize, intakes: &Intakes) -> Self {
+        let polls = |seat: usize, port: PortId| intakes.of_seats[seat].iter().any(|intake| intake.port == port);
+        let givers: Vec<usize> = match site.plan.wire_at(port) {
+            Some((wire, side)) => (0..site.crew.lcores.len()).filter(|&seat| polls(seat, wire.ports[1 - side])).collect(),
+            None => site.crew.work.clone(),
+        };
+        // what is put in order has to pass one place
+        let queues = if tool.order_ns.is_some() { 1 } else { txqs };
+        let owners = if tool.wire.is_some() { &givers } else { &site.crew.transmit };
+        let owners = owners[..queues.min(owners.len())].to_vec();
+        Self { givers, owners }
+    }
+
+    /// Who sends the copies of a seat that has some.
+    fn owner_of(&self, seat: usize) -> usize {
+        match self.owners.iter().find(|&&owner| owner == seat) {
+            Some(&own) => own,
+            None => self.owners[self.givers.iter().position(|&other| other == seat).unwrap_or(0) % self.owners.len()],
+        }
+    }
+}
+
+impl Ways {
+    /// Leads to the thread that writes the tool's file.
+    fn lead_to_writer(&mut self, id: ToolId, tool: &ToolPlan) {
+        let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(tool.queue)).collect();
+        for (outlets, belt) in self.outlets.iter_mut().zip(&own) {
+            outlets.tools.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
+        }
+        self.belts.push((id, own));
+    }
+
+    /// Leads to the tool's port: of the owners of `txqs` straight, of all others that have copies over an owner.
+    fn lead_to_port(
+        &mut self,
+        site: &Site<'_>,
+        id: ToolId,
+        port: PortId,
+        txqs: &mut [Option<TxQueue>],
+        senders: &Senders,
+    ) -> Result<(), Error> {
+        let (tool, port_plan) = (&site.plan.tools[id.0], &site.plan.ports[port.0]);
+        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port.0]), port_plan.mtu);
+        let place = tool.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
+        let bucket = tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
+        let mut rings = vec![None; self.outlets.len()];
+        for worker in 0..self.outlets.len() {
+            if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
+                let outlets = &mut self.outlets[worker];
+                let txq = *self.owned[worker][port.0].get_or_insert_with(|| {
+                    outlets.txqs.extend(txqs[queue].take());
+                    outlets.txqs.len() - 1
+                });
+                // with no descriptors to fill and no doorbell to ring
+                let has_cheap_calls = copies_packets(&port_plan.devargs);
+                outlets.tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit, has_cheap_calls) });
+            } else if !senders.givers.contains(&worker) {
+                // it has none
+                self.outlets[worker].tools.push(Outlet::Discard);
+            } else {
+                let owner = senders.owner_of(worker);
+                if rings[owner].is_none() {
+                    rings[owner] = Some(self.handover(site, id, owner)?);
+                }
+                let (ring, backlog) = rings[owner].clone().expect("made just above");
+                let outlets = &mut self.outlets[worker];
+                outlets.tools.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
+                outlets.time_place = outlets.time_place.or(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the ring by which others hand copies for a tool to `owner`.
+    fn handover(&mut self, site: &Site<'_>, id: ToolId, owner: usize) -> Result<(Sender, Arc<Backlog>), Error> {
+        let Site { eal, plan, crew, .. } = *site;
+        // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
+        let most = plan.tools[id.0].queue + crew.work.len() * MAX_BURST;
+        let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
+        let backlog = Arc::<Backlog>::default();
+        self.outlets[owner].handovers.push(Incoming::new(id.0, receiver, Arc::clone(&backlog)));
+        Ok((sender, backlog))
+    }
+}
+
+/// Which worker polls which ports, where there are several that each run to completion.
+pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<String> {
+    let Site { plan, crew, .. } = *site;
+    if intakes.len() < 2 || plan.settings.stages.is_some() {
+        return None;
+    }
+    let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
+        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
+        format!("lcore {} polls {}", lcore.0, if ports.is_empty() { "none".to_owned() } else { ports.join(", ") })
+    };
+    let polled: Vec<String> = crew.lcores.iter().zip(intakes).map(polled).collect();
+    let is_idle = intakes.iter().any(Vec::is_empty);
+    let advice =
+        if is_idle { "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out" } else { "" };
+    Some(format!("receive queues: {}{advice}", polled.join("; ")))
+}
+
+/// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
+pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
+    let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
+    HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
+}
+
+/// Returns whether a device makes packets when it is asked, and so can be asked later without a loss.
+fn can_wait(driver: &str, devargs: &str) -> bool {
+    driver == "net_null" || driver == "net_pcap" && devargs.contains("rx_pcap=")
+}
+
+/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
+    if port.terminators.is_empty() {
+        return None;
+    }
+    let report = EndpointReport::default();
+    reports.push(Arc::clone(&report));
+    Some(Box::new(Endpoint::new(port.terminators.clone(), report)))
+}
+
+/// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
+fn line(
+    tool: &ToolPlan,
+    bucket: Option<Arc<TokenBucket>>,
+    place: Option<RxStamp>,
+    fit: Option<Fit>,
+    has_cheap_calls: bool,
+) -> Line {
+    let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
+    // copies that are held to leave in order are of the queue too, which a gate sees to
+    let is_gated = tool.queue_bytes.is_some() || tool.thresholds.is_some() || bucket.is_some() || fit.is_some() || merge.is_some();
+    let gate = is_gated.then(|| Gate::new(limits(tool), bucket, fit));
+    Line::new(tool.queue, gate, merge, has_cheap_calls)
+}
+
+/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+fn gathering_line(tool: &ToolPlan, fit: Option<Fit>) -> Line {
+    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None, false)
+}
+
+fn limits(tool: &ToolPlan) -> Limits {
+    Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
+}

@@ -1,0 +1,31 @@
+//! What rules remember of the packets that they have seen.
+
+use std::sync::Arc;
+
+use crate::datapath::flow::table::Secret;
+use crate::datapath::route::RuleState;
+use crate::datapath::route::dedup::Dedup;
+use crate::datapath::route::limit::Limit;
+use crate::datapath::route::sample::{Sampler, WorkerSeat};
+use crate::plan::Plan;
+use crate::plan::value::{DedupPlan, RulePlan};
+
+/// What a rule begins with on a worker, which has a `post` where it judges packets.
+pub(in crate::broker) fn state_of(
+    plan: &Plan,
+    rule: &RulePlan,
+    limit: &Option<Arc<Limit>>,
+    post: Option<&WorkerSeat>,
+    secret: &Secret,
+) -> RuleState {
+    let Some(post) = post else { return RuleState::default() };
+    let dedup = |dedup: &DedupPlan| {
+        let clocks: Vec<u8> = dedup.scope.iter().map(|port| plan.ports[port.0].time_base() as u8).collect();
+        Dedup::new(dedup.spec(post.workers.get() as usize), secret).with_clocks(&clocks)
+    };
+    RuleState {
+        dedup: rule.dedup.as_ref().map(dedup),
+        sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, post)),
+        limit: limit.clone(),
+    }
+}
