@@ -9,10 +9,7 @@ use tapline::datapath::burst::{Known, MAX_BURST, Selection};
 use tapline::datapath::hash::{HashKind, flow_hash_burst};
 use tapline::datapath::parse::{Depth, Layers, parse_burst};
 use tapline::dpdk::Frame;
-
-#[allow(dead_code)]
-#[path = "../testbed/classify/packets.rs"]
-mod packets;
+use tapline_traffic::packets;
 
 /// Many short repetitions: on a shared machine some of them run undisturbed.
 const REPETITIONS: usize = 401;

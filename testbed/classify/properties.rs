@@ -11,13 +11,12 @@ use tapline::dpdk::Frame;
 use tapline::filter::through::{Inside, inside};
 use tapline::filter::{Program, compile};
 use tapline::headers::layer::{Layer, LayerSet};
+use tapline_traffic::packets;
 
 #[allow(dead_code)]
 mod captures;
 #[path = "../fuzz/bodies/layers.rs"]
 mod fuzz;
-#[allow(dead_code)]
-mod packets;
 
 const IP_KINDS: [HashKind; 5] = [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac, HashKind::Rss];
 
