@@ -4,6 +4,11 @@
 
 #![allow(dead_code, reason = "each suite uses its own part of this")]
 
+pub mod bench;
+pub mod eal;
+pub mod frames;
+pub mod links;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

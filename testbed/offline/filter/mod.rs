@@ -1,0 +1,15 @@
+//! The verifier, interpreter, native code and index of filters, by libpcap and tcpdump.
+
+#[allow(dead_code, reason = "suites of the product use the rest")]
+mod captures;
+/// The interpreter and native code, by libpcap's `bpf_filter`.
+mod differential;
+mod guarded;
+/// The index, by a plain interpreter of the same programs.
+mod index;
+mod oracle;
+mod programs;
+/// A system that refuses executable pages.
+mod refused;
+/// The packets that `tcpdump -r` selects.
+mod tcpdump;
