@@ -14,5 +14,3 @@ mod fuzz;
 mod lang;
 /// Dedup and groups, by editcap and models.
 mod state;
-#[path = "../support/mod.rs"]
-mod support;

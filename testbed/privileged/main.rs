@@ -5,7 +5,5 @@
 mod copies;
 /// Links that flap, interfaces that go, MTUs that change, what the kernel counts as sent and missed.
 mod faults;
-#[path = "../support/mod.rs"]
-mod support;
 /// Tools on veth pairs, heartbeats through a bridge, echoes to the kernel.
 mod tools;

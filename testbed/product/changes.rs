@@ -8,7 +8,9 @@ use std::io::Write as _;
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Account, EAL, Lab, Started, assert_same, number, packets, pcap_tools, write_capture};
+use tapline_harness::judges::{assert_same, number};
+use tapline_harness::lab::{Account, EAL, Lab, Started, pcap_tools};
+use tapline_harness::pcap_files::{packets, write_capture};
 
 /// Lcores 1 to 4 beside the main one, on whatever CPUs there are.
 const LCORES: &str = "set eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset idle sleep\n";

@@ -21,8 +21,6 @@ mod pcap;
 mod pipelines;
 /// Every place where a start can fail.
 mod start;
-#[path = "../support/mod.rs"]
-mod support;
 /// Packets with their own times: captures as ports and tools, merging, replays, tunnels that end.
 mod times;
 /// Sampling, dedup, schedules, groups and failover.

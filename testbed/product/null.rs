@@ -1,6 +1,7 @@
 //! Packets as fast as the data path takes them, from devices that make and swallow them: the account holds at any rate.
 
-use crate::support::{self, Lab};
+use tapline_harness::judges;
+use tapline_harness::lab::Lab;
 
 const PORTS: &str = "port attach in net_null0\nport attach out net_null1 rxq 0\nport attach out2 net_null2,size=128 rxq 0\n\
                      tool create a port out\ntool create b port out2\ntool create c discard\n";
@@ -41,5 +42,5 @@ fn several_queues_of_one_port_are_spread_over_workers() {
     let account = Lab::new().account(&format!("set lcores 0-1\n{PORTS}rule create 1 from in to a,b\n"), &["--duration", "1s"]);
     let lcores = account.last()["lcores"].as_object().expect("lcores");
     assert_eq!(lcores.len(), 2);
-    assert!(lcores.values().all(|lcore| support::number(lcore, "received") > 0), "{lcores:?}");
+    assert!(lcores.values().all(|lcore| judges::number(lcore, "received") > 0), "{lcores:?}");
 }

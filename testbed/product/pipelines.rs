@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::{Account, EAL, Lab, assert_same, has_program, packets, tcpdump_selects};
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::{Account, EAL, Lab};
+use tapline_harness::pcap_files::{packets, tcpdump_selects};
+use tapline_harness::programs::has_program;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")

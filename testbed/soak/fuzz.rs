@@ -4,12 +4,13 @@
 #[path = "../fuzz/bodies/worker.rs"]
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tapline_harness::captures;
+use tapline_harness::lab::Lab;
+use tapline_harness::pcap_files;
 use tapline_traffic::Noise;
-
-use crate::support;
 
 #[test]
 fn what_once_failed_passes() {
@@ -112,8 +113,7 @@ fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> work
 
 /// Frames of public captures, where those are there.
 fn captured() -> Vec<Vec<u8>> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
-    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or_else(beside, PathBuf::from);
+    let folder = captures::place();
     let files = folder.join("zeek").read_dir().into_iter().flatten().flatten().map(|file| file.path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap")).collect();
     files.sort();
@@ -123,7 +123,7 @@ fn captured() -> Vec<Vec<u8>> {
             folder.display()
         ));
     }
-    files.iter().flat_map(|path| support::packets(path)).collect()
+    files.iter().flat_map(|path| pcap_files::packets(path)).collect()
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn mutated_captures_through_random_plans_end_with_both_identities() {
     given.extend(tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes));
     let (mut runs, mut received) = (0, 0);
     while begun.elapsed() < limit || runs == 0 {
-        let lab = support::Lab::new();
+        let lab = Lab::new();
         let pipeline = noise.bytes(worker::PIPELINE_BYTES);
         let pipeline = worker::pipeline::of_captures(&mut worker::Choices(&pipeline), &lab.path(""));
         let choices = noise.bytes(40_000);

@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use tapline::broker::DRAIN_LIMIT;
-
-use crate::support::bench::Bench;
-use crate::support::links::Pair;
+use tapline_harness::bench::Bench;
+use tapline_harness::links::Pair;
 
 /// xorshift64*: the same events for the same seed.
 /// # Source
@@ -129,8 +128,8 @@ fn soak() {
         // identities are judged here
         let run = prompt.quit();
         rounds += 1;
-        packets += run.count("/packets/received");
-        copies += run.count("/copies/requested");
+        packets += run.number("packets/received");
+        copies += run.number("copies/requested");
         println!("{} s: round {rounds}: {packets} packets, {copies} copies, {faults} events", begun.elapsed().as_secs());
     }
     assert!(packets > 0 && copies > 0);

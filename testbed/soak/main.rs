@@ -4,7 +4,5 @@
 mod fuzz;
 /// Full speed with rules exchanged, tools drained and links set down and up.
 mod load;
-#[path = "../support/mod.rs"]
-mod support;
 /// Every prefix of every pipeline file, every line left out, every two swapped.
 mod variations;

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use tapline::broker::placement::place;
 use tapline::lang::parse_text;
 use tapline::plan::plan;
-
-use crate::support::{EAL, Lab, office};
+use tapline_harness::lab::{EAL, Lab, office};
 
 /// The pipeline files, by name, with bytes that are no text replaced.
 fn files() -> Vec<(PathBuf, String)> {

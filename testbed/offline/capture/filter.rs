@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::support::{captures, has, libpcap_packets, output, run, tapline_filter, text};
+use tapline_harness::programs::{has_programs, run};
+
+use super::support::{captures, libpcap_packets, output, tapline_filter, text};
 
 const EXPRESSIONS: [&str; 34] = [
     "",
@@ -70,7 +72,7 @@ fn classic() -> Vec<PathBuf> {
 #[test]
 fn every_expression_selects_the_packets_of_tcpdump_from_all_captures_together() {
     let captures = classic();
-    if captures.is_empty() || !has(&["tcpdump", "mergecap"]) {
+    if captures.is_empty() || !has_programs(&["tcpdump", "mergecap"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -91,7 +93,7 @@ fn every_expression_selects_the_packets_of_tcpdump_from_all_captures_together() 
 #[test]
 fn each_capture_gives_the_file_that_tcpdump_writes() {
     let captures = classic();
-    if captures.is_empty() || !has(&["tcpdump"]) {
+    if captures.is_empty() || !has_programs(&["tcpdump"]) {
         return;
     }
     // All of them with TAPLINE_THOROUGH, which takes minutes.
@@ -110,7 +112,7 @@ fn each_capture_gives_the_file_that_tcpdump_writes() {
 #[test]
 fn pcapng_is_selected_with_all_that_belongs_to_a_packet() {
     let captures = captures();
-    if captures.is_empty() || !has(&["mergecap", "editcap", "tshark"]) {
+    if captures.is_empty() || !has_programs(&["mergecap", "editcap", "tshark"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -144,7 +146,7 @@ fn pcapng_is_selected_with_all_that_belongs_to_a_packet() {
 #[test]
 fn formats_are_converted_without_loss_of_time_or_length() {
     let captures = captures();
-    if captures.is_empty() || !has(&["editcap"]) {
+    if captures.is_empty() || !has_programs(&["editcap"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -187,7 +189,7 @@ fn formats_are_converted_without_loss_of_time_or_length() {
 #[test]
 fn through_vlan_selects_what_tcpdump_selects_without_the_tags() {
     let tagged = captures().into_iter().find(|path| path.ends_with("http-vlan-0.pcap"));
-    let Some(tagged) = tagged.filter(|_| has(&["tcpdump", "tcprewrite"])) else { return };
+    let Some(tagged) = tagged.filter(|_| has_programs(&["tcpdump", "tcprewrite"])) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let (bare, theirs, ours) =
         (folder.path().join("bare.pcap"), folder.path().join("theirs.pcap"), folder.path().join("ours.pcap"));

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use tapline::capture::{ByteOrder, Interface, LinkType, Packet, Reader, Writer};
+use tapline_harness::programs::{has_programs, run};
 
-use super::support::{PlainPacket, captures, has, libpcap_packets, our_packets, output, run, text};
+use super::support::{PlainPacket, captures, libpcap_packets, our_packets, output, text};
 
 fn read(path: &Path) -> Vec<PlainPacket> {
     Reader::open(path).map(our_packets).unwrap_or_default()
@@ -26,7 +27,7 @@ fn captures_are_read_as_libpcap_reads_them() {
 
 #[test]
 fn formats_that_editcap_writes_are_read_as_libpcap_reads_them() {
-    if !has(&["editcap"]) {
+    if !has_programs(&["editcap"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -50,7 +51,7 @@ fn formats_that_editcap_writes_are_read_as_libpcap_reads_them() {
 #[test]
 fn captures_of_several_interfaces_and_sections_are_read_whole() {
     let captures = captures();
-    if captures.is_empty() || !has(&["mergecap", "editcap", "tshark"]) {
+    if captures.is_empty() || !has_programs(&["mergecap", "editcap", "tshark"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -117,7 +118,7 @@ fn pcap_files_that_we_write_are_read_by_libpcap() {
 
 #[test]
 fn pcapng_files_that_we_write_are_read_by_tshark_with_times_names_and_comments() {
-    if !has(&["tshark", "capinfos"]) {
+    if !has_programs(&["tshark", "capinfos"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

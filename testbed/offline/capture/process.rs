@@ -7,17 +7,18 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tapline::capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
+use tapline_harness::programs::tapline;
 
 use super::support::{libpcap_packets, text};
 
-fn tapline(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+fn filter(args: &[&str]) -> Command {
+    let mut command = Command::new(tapline());
     command.arg("filter").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn run(args: &[&str]) -> Output {
-    tapline(args).output().expect("tapline starts")
+    filter(args).output().expect("tapline starts")
 }
 
 fn stderr(output: &Output) -> String {
@@ -127,7 +128,7 @@ fn read_within_a_minute(child: &mut Child, len: usize) -> Vec<u8> {
 #[test]
 fn a_packet_leaves_while_the_pipe_that_it_came_from_is_still_open() {
     let capture = arp_capture(2);
-    let mut child = tapline(&["-r", "-", "-w", "-", "arp"]).spawn().expect("tapline starts");
+    let mut child = filter(&["-r", "-", "-w", "-", "arp"]).spawn().expect("tapline starts");
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(&capture[..24 + 116 + 5]).expect("tapline reads");
     stdin.flush().expect("tapline reads");
@@ -139,7 +140,7 @@ fn a_packet_leaves_while_the_pipe_that_it_came_from_is_still_open() {
 #[test]
 fn pipes_on_both_sides_carry_the_whole_capture() {
     let capture = arp_capture(30_000);
-    let mut child = tapline(&["-r", "-", "-w", "-", "arp"]).spawn().expect("tapline starts");
+    let mut child = filter(&["-r", "-", "-w", "-", "arp"]).spawn().expect("tapline starts");
     let mut stdin = child.stdin.take().expect("piped");
     let sent = capture.clone();
     let sender = std::thread::spawn(move || stdin.write_all(&sent));
@@ -154,7 +155,7 @@ fn pipes_on_both_sides_carry_the_whole_capture() {
 fn a_reader_that_goes_away_ends_the_run_quietly() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = file(folder.path(), "in.pcap", &arp_capture(50_000));
-    let mut child = tapline(&["-r", &input, "-w", "-", "--quiet"]).spawn().expect("tapline starts");
+    let mut child = filter(&["-r", &input, "-w", "-", "--quiet"]).spawn().expect("tapline starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("tapline ends");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));

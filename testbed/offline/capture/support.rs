@@ -1,11 +1,12 @@
-//! What the tests of this folder share: captures, outside programs, packets as plain values.
+//! What the tests of this folder share: captures, packets as plain values.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use clap::Parser;
 use tapline::capture::Reader;
 use tapline::cli::filter;
+use tapline_harness::captures;
 
 /// One packet, whoever read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,49 +18,13 @@ pub struct PlainPacket {
 
 /// All captures for tests, sorted; empty, and said so, where there are none.
 pub fn captures() -> Vec<PathBuf> {
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/captures"));
-    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or_else(default, PathBuf::from);
-    let mut found = Vec::new();
-    collect(&folder, &mut found);
-    found.sort();
-    if found.is_empty() {
-        tapline_skip::skipped("no captures");
-    }
-    found
-}
-
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| ["pcap", "pcapng", "cap"].iter().any(|known| extension == *known)) {
-            found.push(path);
-        }
-    }
-}
-
-/// Whether the programs are installed; says which one is missing.
-pub fn has(programs: &[&str]) -> bool {
-    programs.iter().all(|program| {
-        let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        if !is_there {
-            tapline_skip::skipped(format_args!("{program} is not installed"));
-        }
-        is_there
-    })
+    captures::captures(&["pcap", "pcapng", "cap"])
 }
 
 /// Runs a program and returns its standard output, whatever its exit status.
 pub fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Runs a program that must succeed.
-pub fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What libpcap reads, up to its end or the first error.

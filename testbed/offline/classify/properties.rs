@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 
 use proptest::prelude::*;
 use tapline::datapath::hash::{HashKind, flow_hash};
@@ -11,9 +10,10 @@ use tapline::dpdk::Frame;
 use tapline::filter::through::{Inside, inside};
 use tapline::filter::{Program, compile};
 use tapline::headers::layer::{Layer, LayerSet};
+use tapline_harness::captures;
+use tapline_harness::programs::{has_program, run};
 use tapline_traffic::packets;
 
-use super::captures;
 use crate::fuzz::layers as fuzz;
 
 const IP_KINDS: [HashKind; 5] = [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac, HashKind::Rss];
@@ -176,16 +176,11 @@ fn write_pcap(file: &Path, packets: &[Vec<u8>]) {
     std::fs::write(file, out).unwrap();
 }
 
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn through_vlan_judges_tagged_packets_as_plain_filters_judge_them_with_tcprewrites_tag_taken_off() {
     let folder = tempfile::tempdir().unwrap();
     let Some(merged) = captures::merged(folder.path()) else { return };
-    if !captures::has_programs(&["tcprewrite"]) {
+    if !has_program("tcprewrite") {
         return;
     }
     // tcprewrite takes off one 802.1Q tag: of the captures the packets with exactly one.

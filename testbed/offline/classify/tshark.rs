@@ -9,8 +9,8 @@ use tapline::dpdk::Frame;
 use tapline::headers::ipv4::Ipv4;
 use tapline::headers::ipv6::Ipv6;
 use tapline::headers::{ip, u16_at};
-
-use super::captures;
+use tapline_harness::captures;
+use tapline_harness::tshark;
 
 const FIELDS: [&str; 17] = [
     "frame.protocols",
@@ -39,7 +39,7 @@ type Facts = BTreeMap<&'static str, Vec<String>>;
 fn the_layers_of_the_captures_are_those_that_tshark_finds() {
     let folder = tempfile::tempdir().unwrap();
     let Some(merged) = captures::merged(folder.path()) else { return };
-    let rows = captures::tshark(&merged, &FIELDS);
+    let rows = tshark::columns(&merged, &FIELDS);
     let packets = captures::packets(&merged);
     assert_eq!(rows.len(), packets.len());
     let (mut unknown, mut broken): (BTreeMap<&str, usize>, usize) = Default::default();

@@ -15,8 +15,11 @@ use tapline::headers::checksum::Sum;
 use tapline::headers::ethernet::MacAddress;
 use tapline::headers::layer::{Layer, LayerSet};
 use tapline::headers::vlan::VlanTag;
-
-use crate::support::frames::*;
+use tapline_harness::captures::captures;
+use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, arp, ethernet, frames, ipv6, payload, tagged, tcp4, tcp6, udp4};
+use tapline_harness::pcap_files::{read_pcap, write_frames, write_pcap};
+use tapline_harness::programs::{has_program, run};
+use tapline_harness::tshark::{checksum_statuses, fields};
 
 fn plan(edits: Edits) -> EditPlan {
     EditPlan::compile(edits).expect("the edits are valid")
@@ -62,7 +65,7 @@ fn strips(strips: &[Layer]) -> EditPlan {
 
 #[test]
 fn a_slice_keeps_the_bytes_that_editcap_keeps_and_the_original_length() {
-    if !have("editcap") {
+    if !has_program("editcap") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -86,7 +89,7 @@ fn a_slice_keeps_the_bytes_that_editcap_keeps_and_the_original_length() {
 
 #[test]
 fn tags_go_on_and_come_off_as_with_tcprewrite() {
-    if !have("tcprewrite") {
+    if !has_program("tcprewrite") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -195,7 +198,7 @@ fn what_a_tunnel_carried_is_whole_again_after_strip() {
 
 #[test]
 fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -218,7 +221,7 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
         "qinq",
     ];
     let mut packets = Vec::new();
-    for capture in captures() {
+    for capture in captures(&["pcap"]) {
         let name = capture.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Packets that end before their headers do, and tunnels on ports that are told by hand, are not stripped.
         let is_odd = ["trunc", "47101", "invalid", "pppoe", "over-udp"].iter().any(|odd| name.contains(odd));
@@ -368,7 +371,7 @@ const ADDRESSES: [&str; 18] = [
 
 #[test]
 fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let known = run("tshark", &["-G", "fields"]);
@@ -377,7 +380,7 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (input, output) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
     let mut packets = Vec::new();
-    for capture in captures() {
+    for capture in captures(&["pcap"]) {
         packets.extend(read_pcap(&capture).unwrap_or_default().into_iter().take(25));
     }
     if packets.is_empty() {
@@ -454,7 +457,7 @@ fn covered(protocol: u8, place: usize, mut body: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn checksums_of_routing_protocols_over_ipv6_stay_good() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     // a hello of each: OSPF version 3 (RFC 5340, A.3.2), PIM (RFC 7761, 4.9.2), VRRP version 3 (RFC 9568, 5.1)
@@ -530,7 +533,7 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
     for (_, transport) in tunnels() {
         seeds.extend(frames().iter().map(|frame| encapsulated(&transport, frame)));
     }
-    for capture in captures().iter().filter(|path| {
+    for capture in captures(&["pcap"]).iter().filter(|path| {
         let path = path.to_string_lossy();
         ["tunnels", "icmp", "ipv6", "igmp", "vlan", "mpls", "arp"].iter().any(|word| path.contains(word))
     }) {

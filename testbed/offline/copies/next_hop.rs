@@ -5,8 +5,10 @@ use tapline::headers::checksum::Sum;
 use tapline::headers::ethernet::MacAddress;
 use tapline::headers::nd;
 use tapline::headers::vlan::VlanTag;
-
-use crate::support::frames::*;
+use tapline_harness::frames::{ethernet, ipv4, ipv6, payload};
+use tapline_harness::pcap_files::write_frames;
+use tapline_harness::programs::has_program;
+use tapline_harness::tshark::{assert_sound, fields};
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
@@ -34,7 +36,7 @@ fn ping(is_ipv6: bool, len: usize) -> Vec<u8> {
 
 #[test]
 fn requests_and_answers_are_sound_and_say_who_has_what() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -82,7 +84,7 @@ fn requests_and_answers_are_sound_and_say_who_has_what() {
 
 #[test]
 fn a_ping_comes_back_as_it_went() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");

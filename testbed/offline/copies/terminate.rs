@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use tapline::datapath::copy::{CopyFacts, Direction, Stamp};
 use tapline::datapath::terminate::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
-
-use crate::support::frames::*;
+use tapline_harness::captures::captures;
+use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, frames, tcp4};
+use tapline_harness::pcap_files::read_pcap;
+use tapline_harness::programs::has_program;
+use tapline_harness::tshark::{fields, innermost_ethernet};
 
 fn any(kind: TunnelKind) -> Terminator {
     Terminator { kind, to: None, identifiers: vec![], udp_port: None }
@@ -139,11 +142,11 @@ fn an_rspan_vlan_ends_with_its_tag_taken_off() {
 
 #[test]
 fn captured_mirrors_hold_the_frames_that_tshark_sees() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let mut compared = 0;
-    for capture in captures() {
+    for capture in captures(&["pcap"]) {
         let name = capture.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
         let kind = match name.as_str() {
             // Its name misleads: it is GRE with a key.
@@ -175,7 +178,7 @@ fn captured_mirrors_hold_the_frames_that_tshark_sees() {
             }
         }
     }
-    assert!(compared > 50 || captures().is_empty(), "{compared} compared");
+    assert!(compared > 50 || captures(&["pcap"]).is_empty(), "{compared} compared");
 }
 
 proptest! {

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use tapline::datapath::copy::{ClockQuality, CopyFacts, Stamp};
 use tapline::datapath::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
 use tapline::datapath::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
-
-use crate::support::frames::*;
+use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tcp4, udp4};
+use tapline_harness::pcap_files::{read_pcap, write_frames};
+use tapline_harness::programs::{has_program, run};
+use tapline_harness::tshark::{assert_sound, fields};
 
 fn facts(quality: ClockQuality) -> CopyFacts {
     CopyFacts { stamp: Stamp { ns: TIME_NS, quality, degraded: false }, port: 9, ..Default::default() }
@@ -52,7 +54,7 @@ fn file(format: TimestampFormat) -> (tempfile::TempDir, PathBuf) {
 const METAMAKO: [&str; 4] = ["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"];
 
 fn check(format: TimestampFormat, options: &[&str], names: &[&str], expected: impl Fn(ClockQuality) -> Vec<&'static str>) {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let (_folder, path) = file(format);
@@ -72,7 +74,7 @@ const TIME: &str = "Nov 14, 2023 22:13:20.123456789 UTC";
 #[test]
 fn ixia_trailers_say_time_and_source() {
     check(TimestampFormat::Ixia, &[], &["ixiatrailer.timestamp"], |_| vec![TIME]);
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let (_folder, path) = file(TimestampFormat::Ixia);
@@ -135,7 +137,7 @@ fn arista_headers_say_time_and_the_frame_goes_on() {
 
 #[test]
 fn gigamon_trailers_say_time_port_and_size() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let (_folder, path) = file(TimestampFormat::Gigamon);
@@ -156,7 +158,7 @@ fn gigamon_trailers_say_time_port_and_size() {
 #[test]
 fn the_formats_equal_a_writer_of_another_hand() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/tools/hwts-pcaps.py");
-    if !std::path::Path::new(script).exists() || !have("python3") {
+    if !std::path::Path::new(script).exists() || !has_program("python3") {
         tapline_skip::skipped(format_args!("no {script}"));
         return;
     }
@@ -182,7 +184,7 @@ fn the_formats_equal_a_writer_of_another_hand() {
 
 #[test]
 fn padding_goes_before_a_trailer_that_must_follow_the_packet() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -207,7 +209,7 @@ fn padding_goes_before_a_trailer_that_must_follow_the_packet() {
 
 #[test]
 fn a_stamped_frame_goes_through_a_tunnel() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let outer = Outer {

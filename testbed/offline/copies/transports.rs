@@ -8,8 +8,10 @@ use tapline::datapath::transport::{
     TransportError,
 };
 use tapline::headers::vlan::VlanTag;
-
-use crate::support::frames::*;
+use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tagged, tcp4, udp4};
+use tapline_harness::pcap_files::{read_pcap, write_frames};
+use tapline_harness::programs::{has_program, run};
+use tapline_harness::tshark::{assert_sound, fields, innermost_ethernet};
 
 fn outer(is_ipv6: bool, is_tagged: bool) -> Outer {
     let address = |v4: &str, v6: &str| -> IpAddr { (if is_ipv6 { v6 } else { v4 }).parse().expect("an address") };
@@ -76,7 +78,7 @@ fn carried_soundly(name: &str, transports: &[Transport], extra: &[&str]) -> temp
 
 /// One encapsulation in every outer header; asserts the fields of Ethernet and IP and gives the file to `check`.
 fn over_all_outers(name: &str, encapsulation: Encapsulation, check: impl Fn(&std::path::Path)) {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let outers = [(false, false), (false, true), (true, false), (true, true)];
@@ -231,7 +233,7 @@ fn erspan_3_counts_in_the_units_it_names() {
 
 #[test]
 fn a_truncated_copy_says_so_in_erspan_2_and_3() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     for encapsulation in
@@ -247,7 +249,7 @@ fn a_truncated_copy_says_so_in_erspan_2_and_3() {
 
 #[test]
 fn what_a_tool_says_of_its_copies_goes_before_what_is_known_of_them() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let said = Encapsulation::Erspan3 {
@@ -298,7 +300,7 @@ fn vxlan_and_geneve_carry_the_frame_under_their_vni() {
 
 #[test]
 fn udp_checksums_are_good_where_they_are_sent_and_absent_elsewhere() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let (good, absent) = ("1", "3");
@@ -341,7 +343,7 @@ fn gre_carries_ethernet_with_and_without_key() {
 
 #[test]
 fn rspan_tags_every_frame_as_tcprewrite_does() {
-    if !have("tcprewrite") || !have("tshark") {
+    if !has_program("tcprewrite") || !has_program("tshark") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");

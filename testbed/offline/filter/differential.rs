@@ -9,8 +9,8 @@ use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::mbuf::MbufHeaders;
 use tapline::dpdk::{Frame, SplitFrame};
 use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters, analyse, compile};
+use tapline_harness::captures::{self, Packet};
 
-use super::captures::{self, Packet};
 use super::guarded::Guarded;
 use super::oracle::Oracle;
 use super::programs;
@@ -109,7 +109,7 @@ fn compiled() -> (Vec<&'static str>, Vec<Program>) {
 /// Packets of all captures, each content once.
 fn distinct_packets() -> Option<Vec<Packet>> {
     let folder = captures::folder()?;
-    let mut packets: Vec<Packet> = captures::files(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    let mut packets: Vec<Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
     assert!(!packets.is_empty());
     packets.sort_by(|a, b| a.bytes.cmp(&b.bytes));
     packets.dedup();

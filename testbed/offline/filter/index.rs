@@ -1,7 +1,5 @@
 //! The rule index against a plain interpreter of the same programs, rule by rule and packet by packet: not one difference.
 
-use std::path::PathBuf;
-
 use pcap::{Capture, Linktype};
 use proptest::prelude::*;
 use tapline::datapath::burst::{MAX_BURST, Selection, Touched};
@@ -9,6 +7,7 @@ use tapline::dpdk::Frame;
 use tapline::filter::Program;
 use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline::filter::program::Insn;
+use tapline_harness::captures;
 
 /// The optimised program of libpcap, and the reference itself.
 fn compile(expression: &str) -> Option<(Vec<Insn>, pcap::BpfProgram)> {
@@ -145,22 +144,8 @@ fn whole(packets: &[Vec<u8>]) -> Vec<(&[u8], u32)> {
 
 /// The packets of the captures, at most `per_file` of each.
 fn captured(per_file: usize) -> Option<Vec<Vec<u8>>> {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
-    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or(default, PathBuf::from);
-    let mut folders = vec![folder];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => files.push(path),
-            }
-        }
-    }
-    files.sort();
     let mut packets = Vec::new();
-    for file in files {
+    for file in captures::files(&captures::place()) {
         let Ok(mut capture) = Capture::from_file(&file) else { continue };
         for _ in 0..per_file {
             match capture.next_packet() {

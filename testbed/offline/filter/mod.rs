@@ -1,7 +1,5 @@
 //! The verifier, interpreter, native code and index of filters, by libpcap and tcpdump.
 
-#[allow(dead_code, reason = "suites of the product use the rest")]
-mod captures;
 /// The interpreter and native code, by libpcap's `bpf_filter`.
 mod differential;
 mod guarded;

@@ -1,11 +1,17 @@
-//! A system that refuses executable pages: the interpreter serves, and says why. Alone in its process, which stays so restricted.
+//! A system that refuses executable pages: the interpreter serves, and says why.
 
 use tapline::datapath::burst::Selection;
 use tapline::dpdk::Frame;
 use tapline::filter::{Engine, Filters, SplitFilters, compile};
+use tapline_harness::programs::alone;
 
 #[test]
 fn the_interpreter_serves_where_the_system_refuses_executable_pages() {
+    // the process stays so restricted
+    alone(module_path!(), "the_interpreter_serves_where_the_system_refuses_executable_pages", refuse_and_select);
+}
+
+fn refuse_and_select() {
     // linux/prctl.h: PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, Linux 6.3: no page may become executable.
     const PR_SET_MDWE: libc::c_int = 65;
     const REFUSE_EXEC_GAIN: libc::c_ulong = 1;

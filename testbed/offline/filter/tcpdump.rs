@@ -6,16 +6,9 @@ use std::process::Command;
 use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::Frame;
 use tapline::filter::{Filters, Program, compile};
-
-use super::captures;
-
-fn has_tcpdump() -> bool {
-    let found = Command::new("tcpdump").arg("--version").output().is_ok();
-    if !found {
-        tapline_skip::skipped("no tcpdump");
-    }
-    found
-}
+use tapline_harness::captures;
+use tapline_harness::pcap_files::write_capture;
+use tapline_harness::programs::has_program;
 
 /// The bytes of the packets that tcpdump writes for `expression`.
 fn tcpdump(file: &Path, expression: &str, out: &Path) -> Vec<captures::Packet> {
@@ -29,14 +22,14 @@ fn tcpdump(file: &Path, expression: &str, out: &Path) -> Vec<captures::Packet> {
 #[test]
 fn captures_filtered_by_tcpdump_hold_what_we_select() {
     let Some(folder) = captures::folder() else { return };
-    if !has_tcpdump() {
+    if !has_program("tcpdump") {
         return;
     }
     // One large capture of everything keeps the number of tcpdump runs at one an expression.
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let all = scratch.path().join("all.pcap");
-    let packets: Vec<captures::Packet> = captures::files(&folder).iter().flat_map(|file| captures::packets(file)).collect();
-    captures::write(&all, &packets);
+    let packets: Vec<captures::Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    write_capture(&all, packets.iter().map(|packet| (&packet.bytes[..], packet.original_len)));
     let expressions = captures::expressions();
     let programs: Vec<Program> = expressions.iter().map(|text| compile(text).expect("a valid expression")).collect();
     let filters = Filters::build(&programs);
@@ -61,7 +54,7 @@ fn captures_filtered_by_tcpdump_hold_what_we_select() {
 
 #[test]
 fn expressions_that_tcpdump_refuses_are_refused_with_its_words() {
-    if !has_tcpdump() {
+    if !has_program("tcpdump") {
         return;
     }
     for expression in ["tcp prot 80", "host", "vlan 5000", "port 70000", "ip[", "net 10.0.0.1/8", "mpls 1048576", "1 <<"] {

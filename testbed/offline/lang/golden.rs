@@ -1,4 +1,4 @@
-//! Every `NAME.pipe` beside this file is read, and what is said about it compared with `NAME.expected`.
+//! Every `NAME.pipe` in testbed/lang is read, and what is said about it compared with `NAME.expected`.
 //!
 //! Needs nothing. `TAPLINE_BLESS=1 cargo test --test offline golden` writes the expected texts anew: read the difference before you
 //! keep it.
@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tapline::lang::{self, Parsed};
+use tapline_harness::programs::alone;
 
 /// What a golden text holds: the diagnostics, then how much was read.
 fn report(parsed: &Parsed) -> String {
@@ -31,6 +32,11 @@ fn report(parsed: &Parsed) -> String {
 
 #[test]
 fn every_pipeline_of_this_directory_is_answered_as_its_expected_text_says() {
+    // a process has one working folder
+    alone(module_path!(), "every_pipeline_of_this_directory_is_answered_as_its_expected_text_says", compare_all);
+}
+
+fn compare_all() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/lang");
     // Paths in messages are as the user wrote them.
     std::env::set_current_dir(&here).unwrap();

@@ -7,6 +7,8 @@ use tapline::datapath::burst::Selection;
 use tapline::datapath::dedup::{Dedup, DedupSpec, Ignore};
 use tapline::datapath::flow_table::Secret;
 use tapline::dpdk::Frame;
+use tapline_harness::captures;
+use tapline_harness::programs::has_program;
 
 const WINDOW_NS: u64 = 50_000_000;
 
@@ -17,21 +19,12 @@ struct Packet {
 }
 
 fn captures() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
-    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or(default, PathBuf::from);
-    let is_there = folder.join("zeek").is_dir();
+    let folder = captures::place().join("zeek");
+    let is_there = folder.is_dir();
     if !is_there {
         tapline_skip::skipped("no captures");
     }
-    is_there.then_some(folder.join("zeek"))
-}
-
-fn has(program: &str) -> bool {
-    let is_there = Command::new(program).arg("--version").output().is_ok();
-    if !is_there {
-        tapline_skip::skipped(format_args!("no {program}"));
-    }
-    is_there
+    is_there.then_some(folder)
 }
 
 fn read(path: &Path) -> Vec<Packet> {
@@ -80,7 +73,7 @@ fn captures_in_order(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn editcap_removes_the_same_packets_within_the_window() {
     let Some(folder) = captures() else { return };
-    if !has("editcap") || !has("mergecap") {
+    if !has_program("editcap") || !has_program("mergecap") {
         return;
     }
     let scratch = tempfile::tempdir().expect("there is room for scratch files");
@@ -110,25 +103,16 @@ fn editcap_removes_the_same_packets_within_the_window() {
     assert!(duplicates > 1000);
 }
 
-/// All captures of a folder and those in it.
-fn captures_within(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("the folder opens").map(|entry| entry.expect("its entries are read").path());
-    let mut paths: Vec<PathBuf> =
-        entries.flat_map(|path| if path.is_dir() { captures_within(&path) } else { vec![path] }).collect();
-    paths.sort();
-    paths
-}
-
 #[test]
 fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
     let Some(folder) = captures() else { return };
-    if !has("editcap") {
+    if !has_program("editcap") {
         return;
     }
     let scratch = tempfile::tempdir().expect("there is room for scratch files");
     let kept = scratch.path().join("kept.pcap");
     let (mut compared, mut duplicates, mut unordered) = (0, 0, 0);
-    for capture in captures_within(&folder) {
+    for capture in captures::files(&folder) {
         let is_small = std::fs::metadata(&capture).is_ok_and(|metadata| metadata.len() < 2_000_000);
         if !is_small || pcap::Capture::from_file(&capture).is_err() {
             continue;
@@ -167,7 +151,7 @@ fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
 #[test]
 fn copies_that_tcprewrite_changed_are_found_when_the_change_is_ignored() {
     let Some(folder) = captures() else { return };
-    if !has("tcprewrite") {
+    if !has_program("tcprewrite") {
         return;
     }
     let scratch = tempfile::tempdir().expect("there is room for scratch files");

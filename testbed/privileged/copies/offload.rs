@@ -5,14 +5,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::frames::{assert_sound, fields, frames, have, innermost_ethernet, write_frames};
-use crate::support::{Lab, assert_same, has_program, packets};
-
-fn ip(arguments: &str) -> bool {
-    let mut command = Command::new("ip");
-    command.args(arguments.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
+use tapline_harness::frames::frames;
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::Lab;
+use tapline_harness::links::ip;
+use tapline_harness::pcap_files::{packets, write_frames};
+use tapline_harness::programs::has_program;
+use tapline_harness::tshark::{assert_sound, fields, innermost_ethernet};
 
 /// A tap interface that tcpdump listens on.
 struct Tap {
@@ -23,7 +22,7 @@ struct Tap {
 impl Tap {
     fn new(lab: &Lab) -> Option<Self> {
         let name = format!("tlo{}", std::process::id());
-        // net_tap asks for queues of its own, which an interface must have from the start
+        // net_tap asks for queues of its own, which an interface must has_program from the start
         if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap multi_queue")) {
             tapline_skip::skipped("no permission to make tap interfaces");
             return None;
@@ -66,7 +65,7 @@ impl Drop for Tap {
 
 #[test]
 fn udp_checksums_that_a_port_computes_are_right_and_the_frames_inside_untouched() {
-    if !have("tshark") || !has_program("tcpdump") || !has_program("ip") {
+    if !has_program("tshark") || !has_program("tcpdump") || !has_program("ip") {
         return;
     }
     let all = frames();

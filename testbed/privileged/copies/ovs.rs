@@ -7,8 +7,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{arp, tagged, tcp4, tcp6, udp4, udp6, write_frames};
-use crate::support::{Lab, assert_same, has_program, packets};
+use tapline_harness::frames::{arp, tagged, tcp4, tcp6, udp4, udp6};
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::Lab;
+use tapline_harness::links::ip;
+use tapline_harness::pcap_files::{packets, write_frames};
+use tapline_harness::programs::has_program;
 
 const NAMESPACE: &str = "tapline-ovs";
 /// Where the switch's package has its schema: installed, or unpacked by testbed/packages.
@@ -16,12 +20,6 @@ const SCHEMAS: [&str; 2] = [
     "/usr/share/openvswitch/vswitch.ovsschema",
     concat!(env!("CARGO_MANIFEST_DIR"), "/target/testbed/usr/share/openvswitch/vswitch.ovsschema"),
 ];
-
-fn ip(arguments: &str) -> bool {
-    let mut command = Command::new("ip");
-    command.args(arguments.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
 
 /// A program in the namespace and the folder.
 fn there(folder: &Path, line: &str) -> Command {

@@ -3,22 +3,20 @@
 //!
 //! Needs root for namespaces and net_af_packet; says so and is skipped where that is not given.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{tcp6, udp4, write_frames};
-use crate::support::{EAL, Lab, assert_same, has_program, packets};
+use tapline_harness::frames::{tcp6, udp4};
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::{EAL, Lab};
+use tapline_harness::links::ip;
+use tapline_harness::pcap_files::{packets, write_frames};
+use tapline_harness::programs::has_program;
 
 /// A namespace with one end of a veth pair in it, and a second pair to feed packets in by; gone when it is dropped.
 struct Far;
 
 const NAMESPACE: &str = "tapline-far";
-
-fn ip(arguments: &str) -> bool {
-    let quiet =
-        |stream: &mut Command| stream.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    quiet(Command::new("ip").args(arguments.split_whitespace()))
-}
 
 /// Runs a command line in the namespace.
 fn there(line: &str) -> Command {

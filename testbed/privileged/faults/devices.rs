@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::support::bench::{Bench, dropped, flows, settled};
-use crate::support::links::{Pair, ip};
+use tapline_harness::bench::{Bench, dropped, flows, settled};
+use tapline_harness::frames::udp;
+use tapline_harness::links::{Pair, ip};
 
 /// Packets leave by one end of a pair and come back by the other.
 const ROUND_TRIP: &str = "set idle sleep
@@ -60,8 +61,8 @@ fn flap(letter: char, pipeline: &str) {
     prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(back));
     let run = prompt.quit();
     assert!(dropped(&run, "out", "down") > 0);
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
-    assert_eq!(run.count("/tools/back/sent"), run.count("/ports/far/received"));
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
+    assert_eq!(run.number("tools/back/sent"), run.number("ports/far/received"));
     let events = run.last()["events"].as_array().expect("events");
     assert_eq!(events.iter().filter(|event| event["tool"] == "out" && event["to"] == "down").count(), 3, "{events:?}");
 }
@@ -76,13 +77,13 @@ fn frames_that_net_af_packet_cuts_are_noticed_at_the_start_and_by_their_length()
     let sizes = [64usize, 1500, 1981, 1982, 1983, 4000, 9000];
     let packets: Vec<Vec<u8>> = sizes
         .map(|size| {
-            let mut bytes = crate::support::bench::udp(size as u16, [198, 18, 1, 1], 1024, 64);
+            let mut bytes = udp(size as u16, [198, 18, 1, 1], 1024, 64);
             bytes.resize(size, 0);
             bytes[16..18].copy_from_slice(&(size as u16 - 14).to_be_bytes());
             bytes
         })
         .into();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let mut prompt = bench.start(
         "set idle sleep
         port attach src net_pcap0,rx_pcap=@/in.pcap txq 0
@@ -102,7 +103,7 @@ fn frames_that_net_af_packet_cuts_are_noticed_at_the_start_and_by_their_length()
     let lengths: Vec<usize> = bench.read("out.pcap").iter().map(Vec::len).collect();
     assert_eq!(lengths, [64, 1500, 1981, 1982, 1982, 1982, 1982]);
     for said in ["far has an MTU of 9000, and net_af_packet takes 1968", "net_af_packet cuts frames to 1982 bytes"] {
-        assert_eq!(run.log.matches(said).count(), 1, "{said} is not in {}", run.log);
+        assert_eq!(run.stderr.matches(said).count(), 1, "{said} is not in {}", run.stderr);
     }
 }
 
@@ -111,13 +112,13 @@ fn send_unfit(letter: char, port: &str) {
     let Some(pair) = Pair::new(letter) else { return };
     let bench = Bench::inside(&pair.far);
     let tagged = |tpid: u16| {
-        let mut bytes = crate::support::bench::udp(1, [198, 18, 1, 1], 1024, 64);
+        let mut bytes = udp(1, [198, 18, 1, 1], 1024, 64);
         bytes.splice(12..12, [tpid.to_be_bytes(), [0, 5]].concat());
         bytes.resize(1518, 0);
         bytes
     };
     let plain = |size: usize| {
-        let mut bytes = crate::support::bench::udp(1, [198, 18, 1, 1], 1024, 64);
+        let mut bytes = udp(1, [198, 18, 1, 1], 1024, 64);
         bytes.resize(size, 0);
         bytes
     };
@@ -150,7 +151,7 @@ fn send_unfit(letter: char, port: &str) {
         return;
     }
     let run = bench.finish(output);
-    assert_eq!(run.count("/tools/every/sent"), 11 * 50);
+    assert_eq!(run.number("tools/every/sent"), 11 * 50);
     let send = &run.last()["tools"]["send"];
     assert_eq!((dropped(&run, "send", "undersize"), dropped(&run, "send", "oversize")), (3 * 50, 4 * 50), "{send}");
     assert_eq!((send["sent"].as_u64(), send["state"].as_str()), (Some(4 * 50), Some("up")), "{send}");
@@ -178,12 +179,12 @@ fn frames_that_a_tap_does_not_take_cost_no_other() {
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> = (0..500usize)
         .map(|index| {
-            let mut bytes = crate::support::bench::udp(index as u16, [198, 18, 1, 1], 1024, 64);
+            let mut bytes = udp(index as u16, [198, 18, 1, 1], 1024, 64);
             bytes.resize([60, 0, 1522, 1523, 9000][index % 5], 0);
             bytes
         })
         .collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let name = format!("tu{}", std::process::id());
     if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap")) {
         tapline_skip::skipped("tap interfaces cannot be made");
@@ -200,7 +201,7 @@ fn frames_that_a_tap_does_not_take_cost_no_other() {
         &[],
     );
     assert_eq!((dropped(&run, "out", "undersize"), dropped(&run, "out", "oversize")), (100, 200));
-    assert_eq!((run.count("/tools/out/sent"), run.count("/ports/tap/driver/tx_packets")), (200, 200));
+    assert_eq!((run.number("tools/out/sent"), run.number("ports/tap/driver/tx_packets")), (200, 200));
 }
 
 #[test]
@@ -209,12 +210,12 @@ fn originals_that_the_other_side_of_a_wire_does_not_take_hold_up_no_other() {
     let bench = Bench::inside(&pair.far);
     let packets: Vec<Vec<u8>> = (0..400usize)
         .map(|index| {
-            let mut bytes = crate::support::bench::udp(index as u16, [198, 18, 1, 1], 1024, 64);
+            let mut bytes = udp(index as u16, [198, 18, 1, 1], 1024, 64);
             bytes.resize([60, 9000, 1514, 3][index % 4], 0);
             bytes
         })
         .collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let run = bench.run(
         "port attach src net_pcap0,rx_pcap=@/in.pcap,tx_pcap=@/back.pcap
         port attach near net_pcap1,iface=near
@@ -224,7 +225,7 @@ fn originals_that_the_other_side_of_a_wire_does_not_take_hold_up_no_other() {
         &[],
     );
     let way = &run.last()["wires"]["w"]["a_to_b"];
-    assert_eq!(run.count("/tools/every/sent"), 400);
+    assert_eq!(run.number("tools/every/sent"), 400);
     let dropped = ["oversize", "undersize", "congested"].map(|reason| way["dropped"][reason].as_u64());
     assert_eq!((way["forwarded"].as_u64(), dropped), (Some(200), [Some(100), Some(100), Some(0)]), "{way}");
 }
@@ -259,17 +260,17 @@ fn originals_for_a_side_without_a_link_are_dropped_as_down() {
     pair.set_far("up");
     prompt.wait("originals pass", |stats| way(stats, "forwarded") > way(&stopped, "forwarded").map(|forwarded| forwarded + 1000));
     let run = prompt.quit();
-    assert!(!run.log.contains("some copies still wait"), "{}", run.log);
+    assert!(!run.stderr.contains("some copies still wait"), "{}", run.stderr);
     let said = "warning: wire w: links are not propagated: port src: rte_eth_dev_set_link_up";
-    assert!(run.log.find(said) < run.log.find("port near: up -> down"), "it is told at the start: {}", run.log);
-    assert_eq!(run.log.matches("links are not propagated").count(), 1, "{}", run.log);
+    assert!(run.stderr.find(said) < run.stderr.find("port near: up -> down"), "it is told at the start: {}", run.stderr);
+    assert_eq!(run.stderr.matches("links are not propagated").count(), 1, "{}", run.stderr);
 }
 
 #[test]
 fn latency_begins_where_the_kernel_received_a_packet() {
     let Some(pair) = Pair::new('l') else { return };
     let (bench, sender) = (Bench::inside(&pair.far), Bench::inside(&pair.far));
-    sender.write("in.pcap", [&crate::support::bench::udp(1, [198, 18, 1, 1], 1024, 64)[..]]);
+    sender.write("in.pcap", [&udp(1, [198, 18, 1, 1], 1024, 64)[..]]);
     let mut prompt = bench.start(
         "set idle sleep
         port attach far net_pcap0,iface=far txq 0
@@ -289,12 +290,12 @@ fn latency_begins_where_the_kernel_received_a_packet() {
         rule create 10 from src to send",
         &[],
     );
-    assert_eq!(sent.count("/tools/send/sent"), 1);
+    assert_eq!(sent.number("tools/send/sent"), 1);
     std::thread::sleep(std::time::Duration::from_millis(100));
     prompt.signal("CONT");
     prompt.wait("the packet comes", |stats| stats["tools"]["out"]["latency_ns"]["samples"] == 1);
     let run = prompt.quit();
-    assert!(run.count("/tools/out/latency_ns/max") > 100_000_000, "{}", run.last()["tools"]["out"]["latency_ns"]);
+    assert!(run.number("tools/out/latency_ns/max") > 100_000_000, "{}", run.last()["tools"]["out"]["latency_ns"]);
     assert_eq!(run.last()["ports"]["sink"]["clock"]["latency_from"], "poll");
 }
 
@@ -322,7 +323,7 @@ fn make_anew(letter: char, pipeline: &str) {
         "what a driver holds is of the interface that went: {seen}"
     );
     let run = prompt.quit();
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
     let events = run.last()["events"].as_array().expect("events");
     for port in ["near", "far"] {
         let changes: Vec<&str> =
@@ -330,7 +331,7 @@ fn make_anew(letter: char, pipeline: &str) {
         // an interface may be seen down, too, on its way out
         assert_eq!((&changes[..2], changes.last()), (&["down", "up"][..], Some(&"removed")), "{events:?}");
         for said in [format!("port {port}: up -> down\n"), format!("port {port}: down -> up\n"), "-> removed\n".to_owned()] {
-            assert!(run.log.contains(&said), "{said} is not in {}", run.log);
+            assert!(run.stderr.contains(&said), "{said} is not in {}", run.stderr);
         }
     }
 }
@@ -363,7 +364,7 @@ fn interfaces_that_are_taken_away_leave_the_rest_running() {
     prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
     let run = prompt.quit();
     assert!(dropped(&run, "out", "down") > 0);
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
 }
 
 #[test]
@@ -395,10 +396,10 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
     let run = prompt.quit();
     println!("out: {}", run.last()["tools"]["out"]);
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
     // the kernel takes the link down first, and a look may see that
     let is_removal = |line: &str| line.starts_with("port tap: ") && line.ends_with(" -> removed");
-    assert!(run.log.lines().any(is_removal), "{}", run.log);
+    assert!(run.stderr.lines().any(is_removal), "{}", run.stderr);
 }
 
 #[test]
@@ -436,8 +437,8 @@ fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
 #[test]
 fn a_mempool_that_is_used_up_is_the_ports_loss_and_no_copys() {
     let bench = Bench::new();
-    let packets: Vec<Vec<u8>> = (0..9000u16).map(|id| crate::support::bench::udp(id, [198, 18, 0, 1], 1024, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    let packets: Vec<Vec<u8>> = (0..9000u16).map(|id| udp(id, [198, 18, 0, 1], 1024, 64)).collect();
+    bench.write("in.pcap", &packets);
     let run = bench.run(
         "set mempool 2047
         port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
@@ -448,13 +449,13 @@ fn a_mempool_that_is_used_up_is_the_ports_loss_and_no_copys() {
         &[],
     );
     // a descriptor ring's worth less, since nothing of the pool is in descriptors of net_pcap
-    let received = run.count("/packets/received");
+    let received = run.number("packets/received");
     assert!(received <= 2047 && received > 1000, "{received}");
-    assert!(run.count("/ports/in0/driver/no_mbuf") > 0);
-    assert_eq!(run.count("/tools/well/sent"), received);
-    assert_eq!(run.count("/tools/stuck/requested"), received);
-    assert_eq!(run.count("/tools/stuck/sent") + dropped(&run, "stuck", "congested"), received);
-    assert!(received - run.count("/tools/stuck/sent") <= 4096, "the queue had room: {received}");
+    assert!(run.number("ports/in0/driver/no_mbuf") > 0);
+    assert_eq!(run.number("tools/well/sent"), received);
+    assert_eq!(run.number("tools/stuck/requested"), received);
+    assert_eq!(run.number("tools/stuck/sent") + dropped(&run, "stuck", "congested"), received);
+    assert!(received - run.number("tools/stuck/sent") <= 4096, "the queue had room: {received}");
 }
 
 #[test]
@@ -475,11 +476,11 @@ fn thirty_two_ports_with_twenty_four_tools_balance_at_full_speed() {
         ["", "set idle sleep\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset lcores receive 1 work 2-3 transmit 4\n"]
     {
         let run = Bench::new().run(&format!("{lcores}{pipeline}"), &["--duration", "1s"]);
-        let received: Vec<u64> = (0..8).map(|port| run.count(&format!("/ports/p{port}/received"))).collect();
+        let received: Vec<u64> = (0..8).map(|port| run.number(&format!("ports/p{port}/received"))).collect();
         assert!(received.iter().all(|&packets| packets > 0), "{received:?}");
-        let requested: Vec<u64> = (0..24).map(|tool| run.count(&format!("/tools/t{tool}/requested"))).collect();
+        let requested: Vec<u64> = (0..24).map(|tool| run.number(&format!("tools/t{tool}/requested"))).collect();
         // all have what the first rule gives; the group adds packets that this one did not
-        assert!(requested.iter().all(|&copies| copies >= run.count("/rules/10/matched") / 3), "{requested:?}");
+        assert!(requested.iter().all(|&copies| copies >= run.number("rules/10/matched") / 3), "{requested:?}");
         assert_eq!(run.last()["ports"].as_object().map(serde_json::Map::len), Some(32));
     }
 }
@@ -489,7 +490,7 @@ fn packets_of_every_size_pass_whole() {
     let sizes = [1usize, 13, 14, 33, 60, 64, 1500, 1518, 2047, 2048, 2049, 4096, 9000, 9018, 16_000];
     let packets: Vec<Vec<u8>> = (0..600)
         .map(|index| {
-            let mut bytes = crate::support::bench::udp(index as u16, [198, 18, 1, index as u8], 1024, 64);
+            let mut bytes = udp(index as u16, [198, 18, 1, index as u8], 1024, 64);
             bytes.resize(sizes[index % sizes.len()], index as u8);
             bytes
         })
@@ -497,7 +498,7 @@ fn packets_of_every_size_pass_whole() {
     for lcores in ["", "set idle sleep\nset eal \"--lcores 9@0,(1-3)@0 --main-lcore 9\"\nset lcores receive 1 work 2 transmit 3\n"]
     {
         let bench = Bench::new();
-        bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+        bench.write("in.pcap", &packets);
         let run = bench.run(
             &format!(
                 "{lcores}port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
@@ -513,18 +514,18 @@ fn packets_of_every_size_pass_whole() {
             ),
             &[],
         );
-        assert_eq!(run.count("/packets/received"), 600);
+        assert_eq!(run.number("packets/received"), 600);
         assert_eq!(bench.read("out.pcap"), packets);
         let cut: Vec<Vec<u8>> = packets.iter().map(|bytes| bytes[..bytes.len().min(64)].to_vec()).collect();
         assert_eq!(bench.read("cut.pcap"), cut);
-        assert_eq!(run.count("/groups/g/assigned"), 600);
+        assert_eq!(run.number("groups/g/assigned"), 600);
     }
 }
 
 #[test]
 fn packets_of_no_length_are_accounted_for() {
     let bench = Bench::new();
-    let whole = crate::support::bench::udp(1, [198, 18, 0, 1], 1024, 64);
+    let whole = udp(1, [198, 18, 0, 1], 1024, 64);
     bench.write("in.pcap", (0..300).map(|index| if index % 3 == 0 { &whole[..] } else { &[][..] }));
     let run = bench.run(
         "port attach in0 net_pcap0,rx_pcap=@/in.pcap txq 0
@@ -537,8 +538,8 @@ fn packets_of_no_length_are_accounted_for() {
         rule create 20 from in0 match \"not ip\" to none",
         &[],
     );
-    assert_eq!(run.count("/packets/received"), 300);
-    assert_eq!((run.count("/tools/some/sent"), run.count("/tools/none/sent")), (100, 0), "a load beyond the end rejects");
+    assert_eq!(run.number("packets/received"), 300);
+    assert_eq!((run.number("tools/some/sent"), run.number("tools/none/sent")), (100, 0), "a load beyond the end rejects");
     assert_eq!(bench.read("out.pcap").iter().filter(|bytes| **bytes == whole).count(), 100);
-    assert_eq!(run.count("/tools/out/requested"), 300);
+    assert_eq!(run.number("tools/out/requested"), 300);
 }

@@ -1,9 +1,9 @@
 //! MTUs of tools' interfaces that change while packets flow; what left is counted by the kernel at the other end.
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Prompt, dropped, settled, udp};
-use crate::support::links::{Pair, counted, ip};
+use tapline_harness::bench::{Bench, Prompt, dropped, settled};
+use tapline_harness::frames::udp;
+use tapline_harness::links::{Pair, counted, ip};
 
 fn frames(sizes: &[usize], count: usize) -> Vec<Vec<u8>> {
     let frame = |&size: &usize| {
@@ -45,7 +45,7 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
     set_mtu(&pair, "far", 9000);
     let (bench, feeder) = (Bench::inside(&pair.far), Bench::inside(&pair.far));
     let packets = frames(&SIZES, SIZES.len() * ROUNDS as usize);
-    feeder.write("in.pcap", packets.iter().map(Vec::as_slice));
+    feeder.write("in.pcap", &packets);
     let before = came(&pair);
     let mut prompt = bench.start(
         "set idle sleep
@@ -70,7 +70,7 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
             rule create 10 from src to out",
             &[],
         );
-        assert_eq!(fed.count("/tools/out/sent"), 4 * ROUNDS);
+        assert_eq!(fed.number("tools/out/sent"), 4 * ROUNDS);
         (sent, oversize) = (sent + fitting * ROUNDS, oversize + (4 - fitting) * ROUNDS);
         prompt.wait("all frames have come", |stats| stats["packets"]["received"].as_u64() >= Some(sent + oversize));
         let ended = |stats: &Value| Some(stats["copies"]["sent"].as_u64()? + stats["copies"]["dropped"]["oversize"].as_u64()?);
@@ -79,11 +79,11 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
         assert_eq!(counts, [Some(sent), Some(oversize)], "MTU {mtu:?}: {seen}");
     }
     let run = prompt.quit();
-    assert_eq!((run.count("/tools/send/sent"), dropped(&run, "send", "oversize")), (sent, oversize));
+    assert_eq!((run.number("tools/send/sent"), dropped(&run, "send", "oversize")), (sent, oversize));
     assert_eq!(came(&pair) - before, sent, "what counts as sent has left");
     for (mtu, was) in [(9000, 1500), (3986, 9000), (1500, 3986)] {
         let said = format!("port near: its interface's MTU is {mtu}; it was {was}");
-        assert_eq!(run.log.matches(&said).count(), 1, "{said} is not in {}", run.log);
+        assert_eq!(run.stderr.matches(&said).count(), 1, "{said} is not in {}", run.stderr);
     }
 }
 
@@ -104,8 +104,8 @@ fn what_does_not_fit_a_slot_of_the_ring_with_the_kernel_is_not_counted_as_sent()
             ),
             &[],
         );
-        let counts = (run.count("/tools/send/sent"), dropped(&run, "send", "oversize"));
-        assert_eq!((counts, came(&pair) - before), ((100, 100), 100), "{more}: {}", run.log);
+        let counts = (run.number("tools/send/sent"), dropped(&run, "send", "oversize"));
+        assert_eq!((counts, came(&pair) - before), ((100, 100), 100), "{more}: {}", run.stderr);
     }
 }
 
@@ -130,7 +130,7 @@ fn lower_while_frames_wait(letter: char, options: &str) {
         stats["packets"]["received"] == 200 && stats["tools"]["send"]["queue_depth"] == 0 && stats["balanced"] == true
     });
     let run = prompt.quit();
-    let (sent, oversize) = (run.count("/tools/send/sent"), dropped(&run, "send", "oversize"));
+    let (sent, oversize) = (run.number("tools/send/sent"), dropped(&run, "send", "oversize"));
     assert_eq!((sent + oversize, came(&pair) - before), (200, sent), "what counts as sent has left");
     assert!(sent >= 100 && oversize > 0, "short frames are not held up: {sent} sent, {oversize} oversize");
 }
@@ -159,7 +159,7 @@ fn frames_above_the_mtu_that_the_file_says_are_not_sent_by_drivers_that_know_of_
         &[],
     );
     for tool in ["f", "n"] {
-        assert_eq!((run.count(&format!("/tools/{tool}/sent")), dropped(&run, tool, "oversize")), (100, 100), "{tool}");
+        assert_eq!((run.number(&format!("tools/{tool}/sent")), dropped(&run, tool, "oversize")), (100, 100), "{tool}");
     }
     assert!(bench.read("out.pcap").iter().all(|bytes| bytes.len() <= 114), "what was sent fits");
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, assert_balanced, dropped, flows, settled};
-use crate::support::links::{Pair, counted, ip};
+use tapline_harness::bench::{Bench, dropped, flows, settled};
+use tapline_harness::judges::assert_balanced;
+use tapline_harness::links::{Pair, counted, ip};
 
 /// A small file system in memory, which goes with this value.
 struct Tmpfs(PathBuf);
@@ -196,7 +196,7 @@ fn far_end_goes_down(letter: char, port: &str) {
     prompt.wait("what waited is sent", |stats| stats["tools"]["out"]["sent"].as_u64() > sent);
     let run = prompt.quit();
     let (came, lost) = (counted(&pair, "far", "rx_packets") - came, counted(&pair, "near", "tx_dropped") - lost);
-    let sent = run.count("/tools/out/sent");
+    let sent = run.number("tools/out/sent");
     assert!(dropped(&run, "out", "down") > 0);
     assert!(came <= sent && sent <= came + lost, "{sent} sent, {came} came, {lost} lost by the interface");
     println!("{port}: {sent} sent, {came} came: {} left before the link was seen down", sent - came);
@@ -258,7 +258,7 @@ fn miss(letter: char, port: &str) {
         ),
         &[],
     );
-    assert_eq!(fed.count("/tools/send/sent"), PACKETS);
+    assert_eq!(fed.number("tools/send/sent"), PACKETS);
     prompt.signal("CONT");
     let all = |stats: &Value| number(stats, "/received") - quiet + number(stats, "/driver/missed");
     let seen = prompt.wait("all packets are received or missed", |stats| all(stats) >= PACKETS);

@@ -2,9 +2,10 @@
 //! nobody empties. Every test ends with both identities; what a failure cost is printed.
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Prompt, Run, now, udp};
-use crate::support::links::{Pairs, ip};
+use tapline_harness::bench::{Bench, Prompt, now};
+use tapline_harness::frames::udp;
+use tapline_harness::lab::Account;
+use tapline_harness::links::{Pairs, ip};
 
 /// Flows in the traffic of these tests.
 const FLOWS: u16 = 1000;
@@ -13,7 +14,7 @@ const FLOWS: u16 = 1000;
 fn traffic(bench: &Bench) -> &'static str {
     let packets: Vec<Vec<u8>> =
         (0..FLOWS).map(|flow| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     "
     set idle sleep
     port attach tap0 net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
@@ -69,7 +70,7 @@ fn wait_for_move(prompt: &mut Prompt, tool: &str, since: f64) -> Value {
 }
 
 /// Prints what the failure of `tool` cost.
-fn print_losses(run: &Run, tool: &str) {
+fn print_losses(run: &Account, tool: &str) {
     let (group, losses) = (&run.last()["groups"]["ids"], &run.last()["tools"][tool]["dropped"]);
     println!("in all {} buckets and {} flows moved; copies of {tool} lost: {losses}", group["buckets_moved"], group["flows_moved"]);
 }
@@ -108,7 +109,7 @@ fn a_member_that_is_set_down_loses_its_buckets_alone_and_gets_them_back_at_once(
     let run = prompt.quit();
     print_losses(&run, "b");
     // a quarter of the buckets has about a quarter of the flows, and the same flows come back
-    assert!((200..300).contains(&moved) && (2 * moved).abs_diff(run.count("/groups/ids/flows_moved")) <= 3, "{moved}");
+    assert!((200..300).contains(&moved) && (2 * moved).abs_diff(run.number("groups/ids/flows_moved")) <= 3, "{moved}");
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn below_min_up_all_copies_are_dropped_until_enough_members_are_back() {
     assert_eq!(buckets(&back, ["a", "b", "c"]).iter().sum::<u64>(), 4096);
     prompt.wait("c gets packets again", |stats| sent(stats) > sent(&later));
     let run = prompt.quit();
-    println!("{} copies dropped as down while one of three was up", run.count("/groups/ids/unassigned/dropped/down"));
+    println!("{} copies dropped as down while one of three was up", run.number("groups/ids/unassigned/dropped/down"));
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn a_standby_takes_the_place_of_an_interface_that_goes_and_gives_it_back() {
     let back = prompt.wait_for_state("a", "up");
     assert_eq!((buckets(&back, ["a", "b", "s"]), group(&back, "buckets_moved")), ([3072, 1024, 0], 6144));
     let run = prompt.quit();
-    assert!(run.count("/tools/s/sent") > 0);
+    assert!(run.number("tools/s/sent") > 0);
     print_losses(&run, "a");
 }
 
@@ -255,7 +256,7 @@ fn a_memif_peer_that_stops_reading_loses_its_buckets_until_it_reads_again() {
     let run = prompt.quit();
     let peer_run = peer.quit();
     print_losses(&run, "b");
-    assert_eq!(received(peer_run.last()), run.count("/tools/b/sent"), "what was sent is what the peer got");
+    assert_eq!(received(peer_run.last()), run.number("tools/b/sent"), "what was sent is what the peer got");
     let flows = peer_bench.read("first.pcap").len() as u64;
     println!("{moved} flows moved by the tool's estimate; the peer had had {flows}");
     assert!(moved.abs_diff(flows) <= flows / 20, "{moved} flows instead of {flows}");
@@ -282,7 +283,7 @@ fn a_ring_that_nobody_empties_is_stalled_and_its_copies_are_accounted_for() {
     assert_only_its_own_moved(&shares, &buckets(&down, ["a", "b", "c"]), 1);
     let run = prompt.quit();
     print_losses(&run, "b");
-    let waited = run.count("/tools/b/requested") - run.count("/tools/b/sent");
+    let waited = run.number("tools/b/requested") - run.number("tools/b/sent");
     assert!(waited >= 256, "the queue and what found it full: {waited}");
-    assert_eq!(run.count("/tools/b/dropped/congested"), waited, "no member of a group is asked for what it is down for");
+    assert_eq!(run.number("tools/b/dropped/congested"), waited, "no member of a group is asked for what it is down for");
 }

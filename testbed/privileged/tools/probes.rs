@@ -6,9 +6,10 @@
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Prompt, check, now, udp};
-use crate::support::links::ip;
+use tapline_harness::bench::{Bench, Prompt, check, now};
+use tapline_harness::frames::udp;
+use tapline_harness::judges::number;
+use tapline_harness::links::ip;
 
 /// A namespace and interfaces of this side, gone when it is dropped.
 struct Far {
@@ -58,15 +59,11 @@ impl Drop for Far {
 fn traffic(bench: &Bench) -> &'static str {
     let packets: Vec<Vec<u8>> =
         (0..1000).map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     "
     set idle sleep
     port attach tap0 net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
     "
-}
-
-fn number(stats: &Value, pointer: &str) -> u64 {
-    stats.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {stats}"))
 }
 
 /// Every probe has one end.
@@ -121,14 +118,14 @@ fn heartbeats_that_return_are_no_packets_of_the_input() {
     let run = prompt.quit();
     let stats = run.last();
     assert_probes_balanced(stats, "/tools/ips/heartbeat");
-    assert_eq!((run.count("/tools/ips/heartbeat/lost"), &stats["tools"]["ips"]["state"]), (0, &"up".into()));
-    let (received, heartbeats) = (run.count("/ports/loop/received"), run.count("/ports/loop/heartbeats"));
+    assert_eq!((run.number("tools/ips/heartbeat/lost"), &stats["tools"]["ips"]["state"]), (0, &"up".into()));
+    let (received, heartbeats) = (run.number("ports/loop/received"), run.number("ports/loop/heartbeats"));
     assert_all_returned_by(stats, "loop");
-    assert!(heartbeats >= 20 && received <= run.count("/tools/ips/sent"), "{stats}");
-    assert_eq!(received, run.count("/rules/20/matched"));
-    assert_eq!(run.count("/ports/loop/driver/rx_packets"), received + heartbeats);
+    assert!(heartbeats >= 20 && received <= run.number("tools/ips/sent"), "{stats}");
+    assert_eq!(received, run.number("rules/20/matched"));
+    assert_eq!(run.number("ports/loop/driver/rx_packets"), received + heartbeats);
     let of_packets = udp(0, [198, 18, 0, 0], 1024, 64).len() as u64;
-    assert_eq!(run.count("/ports/loop/received_bytes"), received * of_packets);
+    assert_eq!(run.number("ports/loop/received_bytes"), received * of_packets);
     assert_eq!(stats["events"].as_array().map(Vec::len), Some(0), "{stats}");
 }
 
@@ -176,13 +173,13 @@ fn an_inline_tool_that_stops_forwarding_loses_its_buckets_until_it_forwards_agai
     let run = prompt.quit();
     assert_probes_balanced(run.last(), "/tools/ips/heartbeat");
     assert_all_returned_by(run.last(), "out");
-    assert_eq!(run.count("/ports/out/received"), run.count("/rules/20/matched"));
-    assert!(run.count("/ports/out/received") <= run.count("/tools/ips/sent"), "{}", run.last());
+    assert_eq!(run.number("ports/out/received"), run.number("rules/20/matched"));
+    assert!(run.number("ports/out/received") <= run.number("tools/ips/sent"), "{}", run.last());
     let changes = run.last()["events"].as_array().expect("events").iter().filter(|event| event["tool"] == "ips");
     let reasons: Vec<&str> = changes.filter_map(|event| event["reason"].as_str()).collect();
     assert!(reasons.ends_with(&["heartbeat_lost", "recovered"]), "{reasons:?}");
-    let said = run.log.matches("tool ips: up -> down (heartbeat_lost)").count();
-    assert!(said >= 1, "{}", run.log);
+    let said = run.stderr.matches("tool ips: up -> down (heartbeat_lost)").count();
+    assert!(said >= 1, "{}", run.stderr);
 }
 
 #[test]
@@ -235,11 +232,11 @@ fn a_tunnel_is_down_while_the_kernel_at_its_far_end_does_not_answer_echoes() {
     let run = prompt.quit();
     for tool in ["four", "six"] {
         assert_probes_balanced(run.last(), &format!("/tools/{tool}/echo"));
-        assert!(run.count(&format!("/tools/{tool}/echo/lost")) >= 5);
+        assert!(run.number(&format!("tools/{tool}/echo/lost")) >= 5);
     }
     // what answers came is traffic of the port, which no rule took
-    let answered: u64 = ["four", "six"].iter().map(|tool| run.count(&format!("/tools/{tool}/echo/returned"))).sum();
-    assert!(run.count("/ports/up/received") >= answered, "{}", run.last());
+    let answered: u64 = ["four", "six"].iter().map(|tool| run.number(&format!("tools/{tool}/echo/returned"))).sum();
+    assert!(run.number("ports/up/received") >= answered, "{}", run.last());
 }
 
 #[test]
@@ -283,7 +280,7 @@ fn a_tunnel_whose_next_hop_stops_answering_arp_loses_its_buckets_until_it_answer
     assert_eq!((shares(&back), moved(&back)[0] - after[0]), ([1024, 2048, 1024], 2048));
     let run = prompt.quit();
     println!("2048 buckets and about {flows} flows moved; copies of far lost: {}", run.last()["tools"]["far"]["dropped"]);
-    assert_eq!(run.count("/groups/ids/unassigned/requested"), 0, "the others took all of it");
+    assert_eq!(run.number("groups/ids/unassigned/requested"), 0, "the others took all of it");
 }
 
 #[test]
@@ -360,13 +357,13 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
     std::thread::sleep(std::time::Duration::from_secs(3));
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
-    if !is_starved || !run.log.contains("the worker goes on after") {
+    if !is_starved || !run.stderr.contains("the worker goes on after") {
         tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
         return;
     }
-    assert!(!run.log.contains("heartbeat_lost"), "{}", run.log);
-    assert_eq!(run.count("/tools/looped/heartbeat/lost"), 0, "{}", run.log);
-    assert!(run.count("/tools/looped/heartbeat/returned") > 10);
+    assert!(!run.stderr.contains("heartbeat_lost"), "{}", run.stderr);
+    assert_eq!(run.number("tools/looped/heartbeat/lost"), 0, "{}", run.stderr);
+    assert!(run.number("tools/looped/heartbeat/returned") > 10);
 }
 
 #[test]
@@ -389,10 +386,10 @@ fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
     bench.wait_for_packets();
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
-    if !is_starved || !run.log.contains("the worker goes on after") {
+    if !is_starved || !run.stderr.contains("the worker goes on after") {
         tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
     }
-    assert_eq!(run.count("/packets/received"), 1200, "{}", run.log);
+    assert_eq!(run.number("packets/received"), 1200, "{}", run.stderr);
 }
 
 #[test]
@@ -411,5 +408,5 @@ fn what_waits_for_a_tool_is_sent_at_the_end_though_the_worker_gets_no_cpu() {
     if !is_starved {
         tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
     }
-    assert_eq!((run.count("/packets/received"), run.count("/tools/slow/sent")), (2000, 2000), "{}", run.log);
+    assert_eq!((run.number("packets/received"), run.number("tools/slow/sent")), (2000, 2000), "{}", run.stderr);
 }

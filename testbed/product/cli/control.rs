@@ -4,7 +4,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Account, EAL, Lab, Started, assert_balanced, has_program, json_lines, number, office, packets, pcap_tools};
+use tapline_harness::judges::{assert_balanced, number};
+use tapline_harness::lab::{Account, EAL, Lab, Started, json_lines, office, pcap_tools};
+use tapline_harness::pcap_files::packets;
+use tapline_harness::programs::{has_program, tapline};
 
 const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 const ENDLESS: &str = "set idle sleep\nport attach in net_null0\nport attach out net_null1 rxq 0\n\
@@ -360,7 +363,7 @@ fn an_ordinary_user_runs_a_pipeline_without_huge_pages() {
     let opened = Command::new("chmod").args(["-R", "a+rwX"]).arg(lab.path("")).status().expect("chmod(1)");
     assert!(opened.success());
     // the program may stand where others may not go: a copy stands in the lab
-    std::fs::copy(env!("CARGO_BIN_EXE_tapline"), lab.path("tapline")).expect("a copy of the program");
+    std::fs::copy(tapline(), lab.path("tapline")).expect("a copy of the program");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]);
     command.arg(lab.path("tapline")).args(["run", "test.pipe", "--exit-idle", "1s", "--stats", "stats.json"]);

@@ -1,6 +1,6 @@
 //! What is wrong is said clearly, with the right exit status, and nothing is started.
 
-use crate::support::{self, Lab, office, pcap_tools};
+use tapline_harness::lab::{EAL, Lab, office, pcap_tools};
 
 const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 
@@ -240,7 +240,7 @@ fn statistics_that_cannot_be_written_are_refused_at_the_start() {
     let lab = Lab::new();
     office(&lab);
     lab.write("test.pipe", format!("{PIPELINE}{}", pcap_tools(&["out"])));
-    let arguments = ["run", "test.pipe", "--eal", support::EAL, "--exit-idle", "1s", "--stats", "no/such/folder.json"];
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--exit-idle", "1s", "--stats", "no/such/folder.json"];
     let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
     assert!(said.contains("error: no/such/folder.json: No such file or directory"), "{said}");
     assert!(!lab.path("out.pcap").exists(), "something was started");
@@ -255,7 +255,7 @@ fn statistics_that_no_longer_fit_their_disk_fail_the_run() {
     let lab = Lab::new();
     office(&lab);
     lab.write("test.pipe", PIPELINE);
-    let arguments = ["run", "test.pipe", "--eal", support::EAL, "--exit-idle", "300ms", "--stats", "/dev/full"];
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--exit-idle", "300ms", "--stats", "/dev/full"];
     let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
     assert!(said.contains("/dev/full") && said.contains("No space left on device"), "{said}");
 }

@@ -5,8 +5,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use tapline::capture::{Interface, InterfaceId, LinkType, Packet, Reader, Writer};
-
-use crate::support::{self, Ended, Lab, assert_same, has_program, office, packets};
+use tapline_harness::judges::{self, assert_same};
+use tapline_harness::lab::{EAL, Ended, Lab, office};
+use tapline_harness::pcap_files::packets;
+use tapline_harness::programs::{has_program, tapline};
 
 /// A lab with a capture, a list, a key and an included file, and the bytes of all of them.
 struct Things {
@@ -30,7 +32,7 @@ impl Things {
     /// What `run` with these flags, and `check` where there are none, say of a pipeline: status 2, all files as they were.
     fn refused(&self, pipeline: &str, flags: &[&str]) -> String {
         self.lab.write("test.pipe", pipeline);
-        let mut arguments = vec!["run", "test.pipe", "--eal", support::EAL, "--exit-idle", "1s"];
+        let mut arguments = vec!["run", "test.pipe", "--eal", EAL, "--exit-idle", "1s"];
         arguments.extend(flags);
         let said = self.lab.end(self.lab.start(&mut self.lab.tapline(&arguments))).failed(2);
         for (name, bytes) in &self.before {
@@ -199,7 +201,7 @@ fn a_pipe_is_a_good_output_of_one_tool() {
 fn beside(lab: &Lab, text: &str, flags: &[&str]) -> Ended {
     lab.write("second.pipe", text);
     let other = Lab::new();
-    let mut arguments = vec!["run", "second.pipe", "--eal", support::EAL, "--exit-idle", "1s"];
+    let mut arguments = vec!["run", "second.pipe", "--eal", EAL, "--exit-idle", "1s"];
     arguments.extend(flags);
     let mut command = other.tapline(&arguments);
     command.current_dir(lab.path(""));
@@ -215,10 +217,10 @@ fn a_file_that_a_running_tapline_writes_is_written_by_no_other() {
     let tools = format!("{}tool create u capture out.pcapng\n", PCAP_OUT.replace("OUT", "out.pcap"));
     let first = pipeline(source, &tools);
     lab.write("test.pipe", &first);
-    let arguments = ["run", "test.pipe", "--eal", support::EAL, "--stats", "stats.json", "--interval", "100ms"];
+    let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "100ms"];
     let started = lab.start(&mut lab.tapline(&arguments));
     let count = 2 * expected.len() as u64;
-    lab.until("all is written", |line| support::number(line, "copies/sent") == count);
+    lab.until("all is written", |line| judges::number(line, "copies/sent") == count);
 
     lab.write("mine.pcapng", "of the second one");
     for (text, flags, owner, path) in [
@@ -248,7 +250,7 @@ fn a_file_that_a_running_tapline_writes_is_written_by_no_other() {
     let mut check = other.tapline(&["check", "second.pipe"]);
     check.current_dir(lab.path(""));
     assert_eq!(other.end(other.start(&mut check)).status, Some(0));
-    let filter = Command::new(env!("CARGO_BIN_EXE_tapline"))
+    let filter = Command::new(tapline())
         .args(["filter", "-r", "in.pcap", "-w", "out.pcapng"])
         .current_dir(lab.path(""))
         .output()
@@ -271,7 +273,7 @@ fn a_change_at_the_prompt_reads_nothing_that_is_written() {
     let things = Things::new();
     let lab = &things.lab;
     lab.write("test.pipe", pipeline("net_pcap0,rx_pcap=in.pcap", "tool create t capture out.txt\n"));
-    let arguments = ["run", "test.pipe", "--eal", support::EAL, "-i", "--stats", "stats.json"];
+    let arguments = ["run", "test.pipe", "--eal", EAL, "-i", "--stats", "stats.json"];
     let run = |typed: &str| {
         use std::io::Write;
         let mut started = lab.start(lab.tapline(&arguments).stdin(std::process::Stdio::piped()));

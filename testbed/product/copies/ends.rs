@@ -2,8 +2,13 @@
 
 use std::process::Command;
 
-use crate::support::frames::{self, captures, fields, frames, have, tagged, tcp4, udp4, write_frames};
-use crate::support::{Lab, assert_same, has_program, packets, tcpdump_selects};
+use tapline_harness::captures::captures;
+use tapline_harness::frames::{self, frames, tagged, tcp4, udp4};
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::Lab;
+use tapline_harness::pcap_files::{packets, tcpdump_selects, write_frames};
+use tapline_harness::programs::has_program;
+use tapline_harness::tshark::fields;
 
 /// User data that tshark sees in a capture of GTP over IPv4: where it stands in which packet, and its TEID.
 struct UserData {
@@ -37,11 +42,11 @@ fn user_data(path: &std::path::Path) -> Vec<UserData> {
 
 #[test]
 fn captured_gtp_ends_at_a_port_and_gives_the_packets_that_tshark_sees_inside() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let mut compared = 0;
-    for capture in captures() {
+    for capture in captures(&["pcap"]) {
         let name = capture.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if !["gtp1_gn_normal_incl_fragmentation.pcap", "gtp7_ipv6.pcap", "gtp_ext_header.pcap"].contains(&name) {
             continue;
@@ -78,7 +83,7 @@ fn captured_gtp_ends_at_a_port_and_gives_the_packets_that_tshark_sees_inside() {
         assert_eq!(refused.values().filter_map(|n| n.as_u64()).sum::<u64>() + terminated, outer.len() as u64, "{name}");
         compared += expected.len();
     }
-    assert!(compared > 30 || captures().is_empty(), "{compared} compared");
+    assert!(compared > 30 || captures(&["pcap"]).is_empty(), "{compared} compared");
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn an_rspan_vlan_ends_at_a_port_as_tcprewrite_takes_its_tag_off() {
 
 #[test]
 fn what_an_erspan_says_of_its_frames_a_further_erspan_says_again() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let ends = "src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:00:09 mtu 9000";
@@ -217,7 +222,7 @@ fn innermost_payloads(path: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn bytes_and_masks_after_the_innermost_header_are_where_tshark_sees_the_payload() {
-    if !have("tshark") {
+    if !has_program("tshark") {
         return;
     }
     let lab = Lab::new();

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use tapline::capture::ByteOrder;
+use tapline_harness::frames;
+use tapline_harness::judges;
+use tapline_harness::lab::Lab;
+use tapline_harness::pcap_files::packets;
 
-use crate::support::frames;
-use crate::support::{self, Lab, packets};
 use crate::times::packets::{Form, Timed, assert_same, read, write};
 
 /// What a tool asks for.
@@ -176,11 +178,11 @@ proptest! {
             let expected: Vec<Vec<u8>> = expected.into_iter().map(|packet| packet.bytes).collect();
             let Carriage::Tunnel { header_len, is_ipv6, .. } = mix.carriage else {
                 let tagged: Vec<Vec<u8>> = expected.iter().map(|frame| frames::tagged(frame, 77, 2)).collect();
-                support::assert_same(&what, &got, &tagged);
+                judges::assert_same(&what, &got, &tagged);
                 continue;
             };
             let inside: Vec<Vec<u8>> = got.iter().map(|copy| copy[header_len..].to_vec()).collect();
-            support::assert_same(&what, &inside, &expected);
+            judges::assert_same(&what, &inside, &expected);
             for copy in &got {
                 // IPv4 counts its own header, IPv6 does not
                 let (at, counted) = if is_ipv6 { (18, copy.len() - 54) } else { (16, copy.len() - 14) };

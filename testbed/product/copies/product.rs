@@ -1,9 +1,11 @@
 //! The product makes copies as tools want them: net_pcap in, net_pcap out, judged by tshark, editcap and obvious models.
 
-use crate::support::frames::{
-    self, assert_sound, fields, innermost_ethernet, read_pcap, tagged, tcp4, tcp6, udp4, udp6, write_frames,
-};
-use crate::support::{self, Account, Lab, assert_same, has_program, packets};
+use tapline_harness::frames::{self, tagged, tcp4, tcp6, udp4, udp6};
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::{self, Account, Lab};
+use tapline_harness::pcap_files::{packets, read_pcap, write_frames};
+use tapline_harness::programs::{self, has_program};
+use tapline_harness::tshark::{assert_sound, fields, innermost_ethernet};
 
 /// Runs `in.pcap` past tools, each with a capture of its own: NAME, what stands behind its port (or behind `capture`), and its
 /// rules.
@@ -81,10 +83,10 @@ fn sliced_copies_are_those_of_editcap() {
         return;
     }
     let lab = Lab::new();
-    let frames = support::office(&lab);
+    let frames = lab::office(&lab);
     run(&lab, &frames, &[("t", "")], "rule create 10 from tap0 slice 100 to t");
     let (from, to) = (lab.path("in.pcap"), lab.path("editcap.pcap"));
-    frames::run("editcap", &["-s", "100", from.to_str().expect("utf-8"), to.to_str().expect("utf-8")]);
+    programs::run("editcap", &["-s", "100", from.to_str().expect("utf-8"), to.to_str().expect("utf-8")]);
     assert_same("editcap", &out(&lab, "t"), &packets(&to));
 }
 
@@ -111,7 +113,7 @@ fn a_tool_gets_the_edits_of_the_first_rule_that_chose_it_and_then_its_own() {
 #[test]
 fn members_of_a_group_get_the_edits_of_the_rule() {
     let lab = Lab::new();
-    let frames = support::office(&lab);
+    let frames = lab::office(&lab);
     let tools = [("a", ""), ("b", ""), ("whole", "")];
     let rules = "group create g tools a,b\nrule create 10 from tap0 slice 60 to g\nrule create 20 from tap0 to whole";
     run(&lab, &frames, &tools, rules);
@@ -137,7 +139,7 @@ fn anonymized_copies_show_no_address_of_the_packets() {
     for name in ["kept", "random"] {
         let path = lab.path(&format!("{name}.pcap"));
         assert_sound(&path, &[]);
-        let text = frames::run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-V"]);
+        let text = programs::run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-V"]);
         for address in ["10.1.2.3", "10.4.5.6", "2001:db8::1", "2001:db8::2"] {
             assert!(!text.contains(address), "{name} shows {address}");
         }
@@ -202,7 +204,7 @@ fn every_tunnel_carries_the_packets_whole_over_ipv4_and_ipv6() {
             assert_same(&format!("{kind} {ends}"), &carried, &frames);
             let filter = format!("eth.dst == 02:00:00:00:01:02 && {outer} && {inner}");
             let arguments = ["-n", "-r", path.to_str().expect("utf-8"), "-d", "udp.port==8472,vxlan", "-Y", &filter];
-            assert_eq!(frames::run("tshark", &arguments).lines().count(), frames.len(), "{kind} {ends}: {filter}");
+            assert_eq!(programs::run("tshark", &arguments).lines().count(), frames.len(), "{kind} {ends}: {filter}");
             if ["erspan2", "erspan3"].contains(kind) {
                 let numbers = fields(&path, &[], &["gre.sequence_number"]);
                 let expected: Vec<Vec<String>> = (0..frames.len()).map(|number| vec![number.to_string()]).collect();
@@ -285,7 +287,7 @@ fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_
         };
         let rows = fields(&path, extra, &[field]);
         assert_eq!(rows.len(), frames.len(), "{name}");
-        let text = frames::run("tshark", &[&["-n", "-r", path.to_str().expect("utf-8"), "-V"], extra].concat());
+        let text = programs::run("tshark", &[&["-n", "-r", path.to_str().expect("utf-8"), "-V"], extra].concat());
         assert!(!text.contains("[Malformed") && !text.contains("Bad checksum"), "{name}: {text}");
         for (row, time) in rows.iter().zip(&times) {
             assert!(row[0].contains(&format!("{:09}", time % 1_000_000_000)), "{name}: {row:?} is not {time}");
@@ -497,7 +499,7 @@ fn the_examples_of_the_guides_run() {
             }
             let lab = Lab::new();
             lab.write("anon.key", [7; 32]);
-            support::office(&lab);
+            lab::office(&lab);
             std::fs::rename(lab.path("in.pcap"), lab.path("traffic.pcap")).expect("a writable folder");
             let account = lab.account(example, &[]);
             assert!(account.number("copies/sent") > 1000, "{example}{}", account.last());
@@ -514,7 +516,7 @@ fn sessions_shared_by_workers_number_each_copy_once() {
         return;
     }
     let lab = Lab::new();
-    let frames = support::office(&lab);
+    let frames = lab::office(&lab);
     let pipeline = format!(
         "set lcores 0,1\n\
          port attach a0 net_pcap0,rx_pcap=in.pcap\n\

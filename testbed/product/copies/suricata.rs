@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::frames::{self, write_frames};
-use crate::support::{Lab, has_program, json_lines, packets};
+use tapline_harness::frames;
+use tapline_harness::lab::{Lab, json_lines};
+use tapline_harness::pcap_files::{packets, write_frames};
+use tapline_harness::programs::has_program;
 
 /// Flows only, and every tunnel that it knows on the port of its standard.
 const CONFIGURATION: &str = "%YAML 1.1

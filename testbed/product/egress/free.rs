@@ -6,11 +6,16 @@ use tapline::datapath::burst::{MAX_BURST, Selection};
 use tapline::dpdk::Frame;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
-
-use crate::support::eal::eal;
+use tapline_harness::eal::eal;
+use tapline_harness::programs::alone;
 
 #[test]
 fn every_reference_that_is_given_up_frees_its_packet_once() {
+    // a process has one EAL
+    alone(module_path!(), "every_reference_that_is_given_up_frees_its_packet_once", free_all);
+}
+
+fn free_all() {
     let eal = eal();
     let pool = Mempool::create(&eal, "free", 1023, None).expect("a pool");
     // one segment, and chains of two and three mbufs

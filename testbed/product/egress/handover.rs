@@ -4,24 +4,26 @@
 //! Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to do.
 
 use serde_json::Value;
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::numbered;
+use tapline_harness::judges::u64_of;
 
 use super::RING_HOLDS;
-use super::support::{Broker, packets, u64_of};
 
 const STAGES: &str = "set eal \"--lcores 9@0,(1-3)@0 --main-lcore 9\"
      set idle sleep
      set lcores receive 1 work 2 transmit 3
-     port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+     port attach in0 net_pcap0,rx_pcap=@/in.pcap
      ";
 
 /// Runs a plan in which the tool `t` is behind a ring from the lcore that makes its copies, with `count` packets; the tool's account.
-fn run(count: usize, ports: &[u16], pipeline: &str, args: &[&str]) -> (Value, Broker) {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(count, 100, ports));
-    let last = broker.run_with(&format!("{STAGES}{pipeline}"), args).0;
+fn run(count: usize, ports: &[u16], pipeline: &str, args: &[&str]) -> (Value, Bench) {
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(count, 100, ports));
+    let last = bench.run(&format!("{STAGES}{pipeline}"), args).last().clone();
     let tool = last["tools"]["t"].clone();
     assert_eq!(u64_of(&tool["requested"]), count as u64);
-    (tool, broker)
+    (tool, bench)
 }
 
 const IDLE: &[&str] = &["--exit-idle", "600ms"];
@@ -30,15 +32,15 @@ const IDLE: &[&str] = &["--exit-idle", "600ms"];
 fn copies_are_put_in_order_in_queues_of_any_length() {
     for queue in [1, 10, 63, 64, 2000] {
         let pipeline = format!(
-            "port attach out0 net_pcap1,tx_pcap=${{DIR}}/out.pcap rxq 0
+            "port attach out0 net_pcap1,tx_pcap=@/out.pcap rxq 0
              tool create t port out0 queue {queue} order window 1ms
              rule create 10 from in0 to t"
         );
-        let (tool, broker) = run(1000, &[1], &pipeline, IDLE);
+        let (tool, bench) = run(1000, &[1], &pipeline, IDLE);
         let sent = u64_of(&tool["sent"]);
         assert!(sent >= queue.min(1000), "queue {queue}: {tool}");
         assert_eq!(u64_of(&tool["dropped"]["congested"]), 1000 - sent);
-        assert_eq!(broker.count("out.pcap") as u64, sent);
+        assert_eq!(bench.read("out.pcap").len() as u64, sent);
         assert!(u64_of(&tool["queue_peak"]) <= queue, "queue {queue}: {tool}");
     }
 }
@@ -48,9 +50,10 @@ fn a_queue_in_order_holds_no_more_than_it_is_said_to() {
     let pipeline = "port attach stuck0 net_ring0 rxq 0
          tool create t port stuck0 queue 1000 order window 10s
          rule create 10 from in0 to t";
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(5000, 100, &[1]));
-    let alone = broker.run(&format!("port attach in0 net_pcap0,rx_pcap=${{DIR}}/in.pcap\n{pipeline}"))["tools"]["t"].clone();
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(5000, 100, &[1]));
+    let alone =
+        bench.run(&format!("port attach in0 net_pcap0,rx_pcap=@/in.pcap\n{pipeline}"), &[]).last().clone()["tools"]["t"].clone();
     assert_eq!(u64_of(&alone["sent"]), RING_HOLDS);
     for tool in [alone, run(5000, &[1], pipeline, IDLE).0] {
         assert_eq!(u64_of(&tool["queue_peak"]), 1000, "{tool}");
@@ -75,13 +78,13 @@ fn a_queue_is_bounded_in_packets_and_in_bytes_on_its_whole_way() {
 
 #[test]
 fn all_that_waits_is_the_depth_of_the_queue() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(8000, 100, &[1]));
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(8000, 100, &[1]));
     let pipeline = "port attach stuck0 net_ring0 rxq 0
          tool create t port stuck0 queue 3000 down-after 1h
          rule create 10 from in0 to t";
-    broker.run_with(&format!("{STAGES}{pipeline}"), &["--exit-idle", "900ms", "--interval", "100ms"]);
-    let depths = broker.lines().iter().map(|line| u64_of(&line["tools"]["t"]["queue_depth"])).max();
+    bench.run(&format!("{STAGES}{pipeline}"), &["--exit-idle", "900ms", "--interval", "100ms"]);
+    let depths = bench.lines().iter().map(|line| u64_of(&line["tools"]["t"]["queue_depth"])).max();
     assert_eq!(depths, Some(3000));
 }
 

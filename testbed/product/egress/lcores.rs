@@ -4,8 +4,10 @@ use std::io::Write;
 use std::process::Command;
 
 use serde_json::Value;
-
-use super::support::{Broker, packets, pcap_bytes, u64_of};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::numbered;
+use tapline_harness::judges::{assert_balanced, u64_of};
+use tapline_harness::pcap_files::pcap_bytes;
 
 fn only_lcore(last: &Value) -> &Value {
     last["lcores"].as_object().and_then(|lcores| lcores.values().next()).expect("a worker")
@@ -13,15 +15,15 @@ fn only_lcore(last: &Value) -> &Value {
 
 #[test]
 fn lcores_tell_polls_bursts_sleeps_and_cycles() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(20_000, 64, &[1, 2]));
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(20_000, 64, &[1, 2]));
     let pipeline = "set burst 32
          set idle sleep
-         port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+         port attach in0 net_pcap0,rx_pcap=@/in.pcap
          tool create count discard
          rule create 10 from in0 match \"udp dst port 2\" to count";
-    let (last, output) = broker.run_with(pipeline, &["--exit-idle", "400ms", "--profile"]);
-    let lcore = only_lcore(&last);
+    let run = bench.run(pipeline, &["--exit-idle", "400ms", "--profile"]);
+    let lcore = only_lcore(run.last());
     let bursts: u64 = lcore["bursts"].as_object().expect("sizes").values().map(u64_of).sum();
     assert_eq!(bursts, u64_of(&lcore["polls"]) - u64_of(&lcore["empty_polls"]));
     // the pcap gives full bursts of 32
@@ -35,34 +37,32 @@ fn lcores_tell_polls_bursts_sleeps_and_cycles() {
     for stage in ["receive", "classify", "route", "egress"] {
         assert!(cycles[stage].as_f64().is_some_and(|cycles| cycles > 0.0), "{cycles}");
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("cycles/packet"), "{text}");
+    assert!(run.stdout.contains("cycles/packet"), "{}", run.stdout);
 }
 
 #[test]
 fn a_queue_that_stays_full_raises_an_alarm() {
     // full of packets, and of bytes long before that
     for queue in ["queue 100", "queue 4096 bytes 6400"] {
-        let broker = Broker::new();
-        broker.pcap("in.pcap", &packets(3000, 64, &[1]));
+        let bench = Bench::new();
+        bench.write("in.pcap", numbered(3000, 64, &[1]));
         let pipeline = format!(
-            "port attach in0 net_pcap0,rx_pcap=${{DIR}}/in.pcap
+            "port attach in0 net_pcap0,rx_pcap=@/in.pcap
              port attach stuck0 net_ring0 rxq 0
              tool create stuck port stuck0 {queue} alarm 80% hold 300ms
              tool create well discard
              rule create 10 from in0 to stuck,well"
         );
-        let (_, output) = broker.run_with(&pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]);
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = bench.run(&pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]).stderr;
         assert!(text.contains("alarm raised: tool stuck: queue above 80% for 0.3 s"), "{queue}: {text}");
-        assert!(broker.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
-        assert_eq!(broker.last()["tools"]["well"]["alarms"], serde_json::json!([]));
+        assert!(bench.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
+        assert_eq!(bench.last()["tools"]["well"]["alarms"], serde_json::json!([]));
     }
 }
 
 #[test]
 fn a_rate_that_is_used_up_raises_an_alarm_however_low_it_is() {
-    let broker = Broker::new();
+    let bench = Bench::new();
     // less than a packet in a look, and between one and two
     let rates = [("net_null1", "5pps", 80), ("net_null2", "12pps burst 1s", 90), ("net_null3", "10kbit burst 1s", 90)];
     let tools: String = rates
@@ -73,8 +73,7 @@ fn a_rate_that_is_used_up_raises_an_alarm_however_low_it_is() {
         .collect();
     let pipeline =
         format!("set idle sleep\nport attach in0 net_null0\n{tools}rule create 10 from in0 to net_null1,net_null2,net_null3");
-    let (_, output) = broker.run_with(&pipeline, &["--duration", "5s"]);
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = bench.run(&pipeline, &["--duration", "5s"]).stderr;
     for (tool, rate, percent) in rates {
         let raised = format!("alarm raised: tool {tool}: utilisation above {percent}% for 0.5 s");
         assert!(text.contains(&raised), "{rate}: {text}");
@@ -84,16 +83,16 @@ fn a_rate_that_is_used_up_raises_an_alarm_however_low_it_is() {
 
 #[test]
 fn tables_show_what_queues_and_classes_lost_with_alarms_and_latency() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(3000, 64, &[1, 2]));
-    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(3000, 64, &[1, 2]));
+    let pipeline = "port attach in0 net_pcap0,rx_pcap=@/in.pcap
          port attach stuck0 net_ring0 rxq 0
          tool create stuck port stuck0 queue 100 alarm 80% hold 300ms
          tool create well discard
          rule create 10 from in0 match \"udp dst port 1\" class high to stuck,well
          rule create 20 from in0 match \"udp dst port 2\" class low to stuck";
-    let (last, output) = broker.run_with(pipeline, &["--exit-idle", "1500ms"]);
-    let text = String::from_utf8_lossy(&output.stdout);
+    let run = bench.run(pipeline, &["--exit-idle", "1500ms"]);
+    let (last, text) = (run.last(), &run.stdout);
     // the words of a row by the head of its column; heads are set apart by two spaces
     let cells = |line: &str| -> Vec<String> {
         line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
@@ -129,25 +128,25 @@ fn with_comma(number: &str) -> String {
 
 #[test]
 fn a_stuck_worker_is_named_and_does_not_hold_up_the_end() {
-    let broker = Broker::new();
-    let fifo = broker.path("in.fifo");
+    let bench = Bench::new();
+    let fifo = bench.path("in.fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
     let pipeline = "set burst 32
-         port attach in0 net_pcap0,rx_pcap=${DIR}/in.fifo
+         port attach in0 net_pcap0,rx_pcap=@/in.fifo
          tool create count discard
          rule create 10 from in0 to count";
-    let broker_process = broker.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");
+    let broker_process = bench.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");
     // three bursts; then the driver's read of the pipe blocks, and with it the worker
     let mut pipe = std::fs::OpenOptions::new().write(true).open(&fifo).expect("the broker reads the pipe");
-    pipe.write_all(&pcap_bytes(&packets(96, 64, &[1]))).expect("the broker reads the pipe");
+    pipe.write_all(&pcap_bytes(numbered(96, 64, &[1]))).expect("the broker reads the pipe");
     let output = broker_process.wait_with_output().expect("the broker ends although the pipe is open");
     drop(pipe);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("the worker has been in stage receive for"), "{text}");
     assert!(text.contains("worker did not return; it is stuck in stage receive"), "{text}");
-    let last = broker.last();
-    super::support::check_identities(&last);
+    let last = bench.last();
+    assert_balanced(&last);
     assert_eq!(u64_of(&last["packets"]["received"]), 96);
     let lcore = only_lcore(&last);
     assert_eq!(lcore["stage"], "receive");

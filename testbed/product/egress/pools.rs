@@ -4,9 +4,12 @@
 use std::process::Command;
 
 use serde_json::Value;
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::numbered;
+use tapline_harness::judges::{assert_balanced, u64_of};
+use tapline_harness::programs::tapline;
 
 use super::RING_HOLDS;
-use super::support::{Broker, packets, u64_of};
 
 /// Ports and tools `stuck1` to `stuckN` that nobody drains, and a rule that sends to them and `well`; `options` stand behind each.
 fn stuck(count: usize, options: &str) -> String {
@@ -27,15 +30,21 @@ fn assert_stuck(last: &Value, count: usize, queue: u64) {
 
 #[test]
 fn tools_that_take_nothing_leave_mbufs_to_receive_into() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(20_000, 64, &[1]));
-    for source in ["net_pcap0,rx_pcap=${DIR}/in.pcap", "replay:${DIR}/in.pcap,speed=max"] {
-        let last = broker.run(&format!(
-            "port attach in0 {source}
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(20_000, 64, &[1]));
+    for source in ["net_pcap0,rx_pcap=@/in.pcap", "replay:@/in.pcap,speed=max"] {
+        let last = bench
+            .run(
+                &format!(
+                    "port attach in0 {source}
              tool create well discard
              {}",
-            stuck(2, "")
-        ));
+                    stuck(2, "")
+                ),
+                &[],
+            )
+            .last()
+            .clone();
         assert_eq!(u64_of(&last["tools"]["well"]["sent"]), 20_000, "{source}");
         assert_stuck(&last, 2, 4096);
     }
@@ -43,19 +52,20 @@ fn tools_that_take_nothing_leave_mbufs_to_receive_into() {
 
 #[test]
 fn packets_that_the_driver_keeps_are_not_those_to_receive_into() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(6000, 64, &[1]));
-    let last = broker
-        .run_with(
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(6000, 64, &[1]));
+    let last = bench
+        .run(
             &format!(
-                "port attach in0 net_pcap0,rx_pcap=${{DIR}}/in.pcap,infinite_rx=1
+                "port attach in0 net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1
                  tool create well discard
                  {}",
                 stuck(1, "")
             ),
             &["--duration", "1s"],
         )
-        .0;
+        .last()
+        .clone();
     // far more than all mbufs that there are
     assert!(u64_of(&last["tools"]["well"]["sent"]) > 50_000, "{}", last["tools"]["well"]);
     assert_stuck(&last, 1, 4096);
@@ -63,31 +73,37 @@ fn packets_that_the_driver_keeps_are_not_those_to_receive_into() {
 
 #[test]
 fn edited_copies_for_tools_that_take_nothing_leave_mbufs_for_the_others() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(10_000, 64, &[1]));
-    let last = broker.run(&format!(
-        "port attach in0 net_pcap0,rx_pcap=${{DIR}}/in.pcap
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(10_000, 64, &[1]));
+    let last = bench
+        .run(
+            &format!(
+                "port attach in0 net_pcap0,rx_pcap=@/in.pcap
          port attach out0 net_null0 rxq 0
          tool create well port out0 tag vlan 9
          {}",
-        stuck(4, "tag vlan 7")
-    ));
+                stuck(4, "tag vlan 7")
+            ),
+            &[],
+        )
+        .last()
+        .clone();
     assert_eq!(u64_of(&last["tools"]["well"]["sent"]), 10_000);
     assert_stuck(&last, 4, 4096);
 }
 
 #[test]
 fn a_queue_for_edited_copies_is_as_long_as_it_is_said_to_be() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(30_000, 64, &[1]));
-    let pipeline = "port attach in0 net_pcap0,rx_pcap=${DIR}/in.pcap\ntool create well discard\n";
-    let last = broker.run(&format!("{pipeline}{}", stuck(1, "queue 20000 tag vlan 7")));
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(30_000, 64, &[1]));
+    let pipeline = "port attach in0 net_pcap0,rx_pcap=@/in.pcap\ntool create well discard\n";
+    let last = bench.run(&format!("{pipeline}{}", stuck(1, "queue 20000 tag vlan 7")), &[]).last().clone();
     assert_stuck(&last, 1, 20_000);
 }
 
 #[test]
 fn a_mempool_that_tools_can_use_up_is_warned_of_with_what_is_needed() {
-    let broker = Broker::new();
+    let bench = Bench::new();
     let pipeline = |mempool: u32| {
         format!(
             "set mempool {mempool}
@@ -98,9 +114,8 @@ fn a_mempool_that_tools_can_use_up_is_warned_of_with_what_is_needed() {
         )
     };
     let check = |mempool| {
-        std::fs::write(broker.path("test.pipe"), pipeline(mempool)).expect("the folder can be written");
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_tapline")).arg("check").arg(broker.path("test.pipe")).output().expect("it runs");
+        std::fs::write(bench.path("test.pipe"), pipeline(mempool)).expect("the folder can be written");
+        let output = Command::new(tapline()).arg("check").arg(bench.path("test.pipe")).output().expect("it runs");
         assert!(output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -111,29 +126,29 @@ fn a_mempool_that_tools_can_use_up_is_warned_of_with_what_is_needed() {
     assert!(text.contains("raise it to 3880"), "{text}");
     assert_eq!(check(needed), "");
     // and what is needed is enough
-    let (last, output) = broker.run_with(&pipeline(needed), &["--duration", "700ms"]);
-    let text = String::from_utf8_lossy(&output.stderr);
+    let run = bench.run(&pipeline(needed), &["--duration", "700ms"]);
+    let (last, text) = (run.last(), &run.stderr);
     assert!(!text.contains("use up a mempool"), "{text}");
     assert!(u64_of(&last["tools"]["well"]["sent"]) > 20_000, "{}", last["tools"]["well"]);
-    assert_stuck(&last, 1, 1000);
+    assert_stuck(last, 1, 1000);
 }
 
 #[test]
 fn a_replay_that_finds_no_mbuf_has_failed_and_says_so() {
-    let broker = Broker::new();
-    broker.pcap("in.pcap", &packets(5000, 64, &[1]));
+    let bench = Bench::new();
+    bench.write("in.pcap", numbered(5000, 64, &[1]));
     let pipeline = format!(
         "set mempool 2000
-         port attach in0 replay:${{DIR}}/in.pcap,speed=max
+         port attach in0 replay:@/in.pcap,speed=max
          tool create well discard
          {}",
         stuck(1, "")
     );
-    let output = broker.command(&pipeline, &["--exit-idle", "400ms"]).output().expect("the binary runs");
+    let output = bench.command(&pipeline, &["--exit-idle", "400ms"]).output().expect("the binary runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    let last = broker.last();
-    super::support::check_identities(&last);
+    let last = bench.last();
+    assert_balanced(&last);
     let read = u64_of(&last["packets"]["received"]);
     assert!(read < 2000, "{read}");
     let said = format!("port in0: {read} packets were read, and the next finds none of 2000 mbufs free");

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, flows};
+use tapline_harness::bench::{Bench, flows, now};
 
 const HOUR_S: i64 = 3600;
 
@@ -19,7 +18,7 @@ fn step(path: &Path, seconds: i64) {
 
 /// Seconds that a snapshot's clock is off this process's, rounded to hours.
 fn hours_off(stats: &Value) -> i64 {
-    ((stats["time"].as_f64().expect("a time") - crate::support::bench::now()) / HOUR_S as f64).round() as i64
+    ((stats["time"].as_f64().expect("a time") - now()) / HOUR_S as f64).round() as i64
 }
 
 #[test]
@@ -68,6 +67,6 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
         before = after;
     }
     let run = prompt.quit();
-    assert!(run.count("/tools/count/sent") >= run.count("/tools/stamped/sent"));
-    assert_eq!(run.count("/packets/failed"), 0);
+    assert!(run.number("tools/count/sent") >= run.number("tools/stamped/sent"));
+    assert_eq!(run.number("packets/failed"), 0);
 }

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::process::Command;
 
-use crate::support::bench::{Bench, dropped, flows};
-use crate::support::links::Pair;
+use tapline_harness::bench::{Bench, dropped, flows};
+use tapline_harness::links::Pair;
 
 /// Lcores that share CPU 0.
 const LCORES: &str = "set eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset idle sleep\n";
@@ -50,11 +50,11 @@ fn a_transmit_lcore_that_hangs_costs_its_own_tools_copies_alone() {
     prompt.wait("it goes on", |stats| stats["lcores"]["4"]["is_stalled"] == false);
     let run = prompt.quit();
     assert!(thread.join().expect("a reader") > 0);
-    assert!(run.log.contains("lcore 4: the worker has been in stage"), "{}", run.log);
-    assert!(run.log.contains("lcore 4: the worker goes on after"), "{}", run.log);
+    assert!(run.stderr.contains("lcore 4: the worker has been in stage"), "{}", run.stderr);
+    assert!(run.stderr.contains("lcore 4: the worker goes on after"), "{}", run.stderr);
     assert!(dropped(&run, "slow", "congested") > 0);
-    assert_eq!(run.count("/packets/failed"), 0);
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/slow/requested"));
+    assert_eq!(run.number("packets/failed"), 0);
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/slow/requested"));
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn packets_of_a_work_lcore_that_hangs_are_counted_and_others_are_not_held_up() {
     sending.quit();
     let run = prompt.quit();
     assert!(thread.join().expect("a reader") > 0);
-    assert!(run.log.contains("lcore 2: the worker has been in stage"), "{}", run.log);
-    let failed = run.count("/packets/failed");
-    assert_eq!(failed, run.count("/ports/in0/congested"), "what found no room in the ring, and nothing else");
-    let judged = run.count("/lcores/2/from_rings") + run.count("/lcores/3/from_rings");
-    assert_eq!(run.count("/packets/received"), judged + failed);
-    assert_eq!(run.count("/tools/other/sent"), judged);
+    assert!(run.stderr.contains("lcore 2: the worker has been in stage"), "{}", run.stderr);
+    let failed = run.number("packets/failed");
+    assert_eq!(failed, run.number("ports/in0/congested"), "what found no room in the ring, and nothing else");
+    let judged = run.number("lcores/2/from_rings") + run.number("lcores/3/from_rings");
+    assert_eq!(run.number("packets/received"), judged + failed);
+    assert_eq!(run.number("tools/other/sent"), judged);
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn what_waits_for_a_work_lcore_when_the_drain_ends_is_counted() {
     let run = prompt.quit();
     late.join().expect("a thread");
     assert!(thread.join().expect("a reader") > 0);
-    let failed = run.count("/packets/failed");
-    assert_eq!(failed, run.count("/ports/src/congested"));
+    let failed = run.number("packets/failed");
+    assert_eq!(failed, run.number("ports/src/congested"));
     assert!(failed > 500, "the ring held 1023, less what its lcore took once it could: {failed}");
-    assert_eq!(run.count("/packets/received"), run.count("/lcores/2/from_rings") + failed);
+    assert_eq!(run.number("packets/received"), run.number("lcores/2/from_rings") + failed);
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::support::bench::{Bench, Prompt, dropped, flows};
+use tapline_harness::bench::{Bench, Prompt, dropped, flows};
+use tapline_harness::frames::udp;
 
 fn socket(bench: &Bench) -> String {
     bench.path("memif.sock").to_str().expect("a plain name").to_owned()
@@ -26,7 +27,7 @@ fn packets_up_to_jumbo_frames_pass_whole_and_empty_ones_do_not() {
     let sizes = [1usize, 60, 1514, 2048, 2049, 4000, 9000];
     let packets: Vec<Vec<u8>> = (0..210)
         .map(|index| {
-            let mut bytes = crate::support::bench::udp(index as u16, [198, 18, 1, 1], 1024, 64);
+            let mut bytes = udp(index as u16, [198, 18, 1, 1], 1024, 64);
             bytes.resize(sizes[index % sizes.len()], index as u8);
             bytes
         })
@@ -111,5 +112,5 @@ fn a_memif_reader_that_freezes_dies_and_is_replaced_costs_its_own_copies_alone()
     prompt.wait_for_state("out", "down");
     let run = prompt.quit();
     assert!(dropped(&run, "out", "down") > 0, "{}", run.last()["tools"]["out"]);
-    assert_eq!(run.count("/tools/other/sent"), run.count("/tools/out/requested"));
+    assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Run, udp};
-use crate::support::links::Pair;
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
+use tapline_harness::lab::Account;
+use tapline_harness::links::Pair;
+use tapline_harness::programs::has_program;
 
 /// Packets of a burst, and bursts.
 const BURST: usize = 64;
@@ -38,26 +40,21 @@ fn vxlan(inner: &[u8]) -> Vec<u8> {
 }
 
 /// Runs `pipeline` over the frames, as ten bursts of `in.pcap`, with faults at these places.
-fn run(bench: &Bench, pipeline: &str, faults: &str) -> Run {
+fn run(bench: &Bench, pipeline: &str, faults: &str) -> Account {
     let pipeline = format!("port attach in net_pcap0,rx_pcap=@/in.pcap\n{pipeline}\nstart\n");
     let mut command =
         bench.command(&pipeline, &["--exit-idle", "300ms", "--eal", "--no-huge --no-shconf --no-pci --no-telemetry -m 256"]);
     bench.finish(command.env("TAPLINE_FAULT", faults).output().expect("the program starts"))
 }
 
-fn number(run: &Run, path: &str) -> u64 {
-    let found = path.split('/').try_fold(run.last(), |value: &Value, key| value.get(key));
-    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {path} in {}", run.last()))
-}
-
 /// All that a panic is told by.
-fn assert_told(run: &Run, stage: &str, what: &str) {
+fn assert_told(run: &Account, stage: &str, what: &str) {
     let panics: u64 = run.last()["lcores"].as_object().expect("lcores").values().filter_map(|lcore| lcore["panics"].as_u64()).sum();
-    assert_eq!(panics, 1, "{what}: {}", run.log);
+    assert_eq!(panics, 1, "{what}: {}", run.stderr);
     let line = format!("panic in stage {stage}: injected at ");
-    assert_eq!(run.log.matches(&line).count(), 1, "{what}: {}", run.log);
+    assert_eq!(run.stderr.matches(&line).count(), 1, "{what}: {}", run.stderr);
     // nothing of the burst is left behind: neither a trace nor an mbuf
-    assert!(!run.log.contains("stack backtrace") && !run.log.contains("of a pool are held"), "{what}: {}", run.log);
+    assert!(!run.stderr.contains("stack backtrace") && !run.stderr.contains("of a pool are held"), "{what}: {}", run.stderr);
 }
 
 /// The frames without those of the third burst.
@@ -90,7 +87,7 @@ fn a_stage_before_the_packets_are_settled_costs_a_burst_and_not_more() {
         bench.write("in.pcap", frames.iter().map(Vec::as_slice));
         let run = run(&bench, &format!("{TOOLS}{rules}"), &fault);
         assert_told(&run, stage, &fault);
-        assert_eq!((number(&run, "packets/failed"), number(&run, "packets/delivered")), (64, 576), "{fault}: {}", run.last());
+        assert_eq!((run.number("packets/failed"), run.number("packets/delivered")), (64, 576), "{fault}: {}", run.last());
         let (mut got, mut expected) = ([bench.read("o.pcap"), bench.read("b.pcapng")].concat(), but_the_third(&frames));
         if rules == edited {
             expected.iter_mut().for_each(|frame| frame.truncate(100));
@@ -120,7 +117,7 @@ fn a_panic_where_tunnels_end_costs_a_burst() {
             bench.command(&pipeline, &["--exit-idle", "300ms", "--eal", "--no-huge --no-shconf --no-pci --no-telemetry -m 256"]);
         let run = bench.finish(command.env("TAPLINE_FAULT", format!("terminate:{packet}@3")).output().expect("the program starts"));
         assert_told(&run, "classify", "terminate");
-        assert_eq!((number(&run, "packets/failed"), number(&run, "packets/delivered")), (64, 576), "{}", run.last());
+        assert_eq!((run.number("packets/failed"), run.number("packets/delivered")), (64, 576), "{}", run.last());
         assert_eq!(bench.read("b.pcapng"), but_the_third(&frames));
     }
 }
@@ -144,9 +141,9 @@ fn a_panic_while_copies_are_handed_out_drops_those_that_no_queue_has() {
             bench.write("in.pcap", frames.iter().map(Vec::as_slice));
             let run = run(&bench, pipeline, fault);
             assert_told(&run, "egress", fault);
-            let dropped = ["a", "b"].map(|tool| number(&run, &format!("tools/{tool}/dropped/internal")));
+            let dropped = ["a", "b"].map(|tool| run.number(&format!("tools/{tool}/dropped/internal")));
             assert_eq!(dropped, lost, "{fault}, {pipeline}: {}", run.last());
-            assert_eq!((number(&run, "packets/failed"), number(&run, "packets/delivered")), (0, 640), "{fault}: {}", run.last());
+            assert_eq!((run.number("packets/failed"), run.number("packets/delivered")), (0, 640), "{fault}: {}", run.last());
             for (file, lost) in [("o.pcap", lost[0]), (other, lost[1])] {
                 let expected = if lost > 0 { but_the_third(&frames) } else { frames.clone() };
                 assert_eq!(bench.read(file), expected, "{fault}, {pipeline}: {file}");
@@ -163,7 +160,7 @@ fn a_panic_on_the_way_into_a_capture_keeps_what_the_batch_had() {
         bench.write("in.pcap", frames.iter().map(Vec::as_slice));
         let run = run(&bench, &format!("{TOOLS}rule create 10 from in match \"udp\" to a,b"), &format!("record:{packet}@3"));
         assert_told(&run, "egress", "record");
-        let [a, b] = ["a", "b"].map(|tool| number(&run, &format!("tools/{tool}/dropped/internal")));
+        let [a, b] = ["a", "b"].map(|tool| run.number(&format!("tools/{tool}/dropped/internal")));
         assert_eq!((a, b), (64, 64), "{}", run.last());
         assert_eq!(bench.read("b.pcapng"), but_the_third(&frames));
     }
@@ -177,10 +174,10 @@ fn a_panic_while_tools_are_flushed_or_copies_put_in_order_loses_no_account() {
         bench.write("in.pcap", frames.iter().map(Vec::as_slice));
         let tools = format!("port attach o net_pcap1,tx_pcap=@/o.pcap rxq 0\n{tool}\nrule create 10 from in match \"udp\" to a");
         let run = run(&bench, &tools, fault);
-        let [sent, internal] = ["sent", "dropped/internal"].map(|what| number(&run, &format!("tools/a/{what}")));
-        assert_eq!((sent + internal, number(&run, "packets/delivered")), (640, 640), "{fault}: {}", run.last());
+        let [sent, internal] = ["sent", "dropped/internal"].map(|what| run.number(&format!("tools/a/{what}")));
+        assert_eq!((sent + internal, run.number("packets/delivered")), (640, 640), "{fault}: {}", run.last());
         assert_eq!(bench.read("o.pcap").len() as u64, sent, "{fault}");
-        assert!(run.log.contains("injected at"), "{fault}: {}", run.log);
+        assert!(run.stderr.contains("injected at"), "{fault}: {}", run.stderr);
         assert_eq!(internal > 0, fault.starts_with("merge"), "{fault}: {}", run.last());
     }
 }
@@ -193,7 +190,7 @@ fn a_panic_costs_a_wire_the_burst_and_not_the_link() {
     for (fault, stage) in [("stamp@3", "classify"), ("make:31@3", "route"), ("settle@3", "route"), ("egress:0@3", "egress")] {
         let bench = Bench::new();
         bench.write("in.pcap", frames.iter().map(Vec::as_slice));
-        bench.write("none.pcap", std::iter::empty());
+        bench.write("none.pcap", std::iter::empty::<Vec<u8>>());
         let pipeline = format!("port attach in net_pcap0,rx_pcap=@/in.pcap,tx_pcap=@/back.pcap\n{pipeline}\nstart\n");
         let mut command =
             bench.command(&pipeline, &["--exit-idle", "300ms", "--eal", "--no-huge --no-shconf --no-pci --no-telemetry -m 256"]);
@@ -220,9 +217,9 @@ fn a_panic_of_a_receive_lcore_costs_the_burst_that_it_hands_over() {
         let mut command = bench.command(&pipeline, &["--exit-idle", "300ms", "--eal", eal]);
         let run = bench.finish(command.env("TAPLINE_FAULT", fault).output().expect("the program starts"));
         assert_told(&run, stage, fault);
-        let failed = number(&run, "packets/failed");
+        let failed = run.number("packets/failed");
         assert!(failed > 0 && failed <= 64, "{fault}: {}", run.last());
-        assert_eq!(number(&run, "packets/delivered") + failed, 640, "{fault}: {}", run.last());
+        assert_eq!(run.number("packets/delivered") + failed, 640, "{fault}: {}", run.last());
         assert_eq!(bench.read("o.pcap").len() as u64, 640 - failed, "{fault}");
     }
 }
@@ -282,8 +279,8 @@ fn frames_that_a_port_refuses_are_not_looked_into_whatever_the_burst_before_was(
         let run = bench.run(&pipeline, &["--eal", "--no-huge --no-shconf --no-pci --no-telemetry -m 256"]);
         let panics: Vec<&Value> =
             run.last()["lcores"].as_object().expect("lcores").values().map(|lcore| &lcore["panics"]).collect();
-        assert_eq!(panics, [&Value::from(0)], "{}", run.log);
-        let counts = ["received", "delivered", "unmatched", "failed"].map(|end| number(&run, &format!("packets/{end}")));
+        assert_eq!(panics, [&Value::from(0)], "{}", run.stderr);
+        let counts = ["received", "delivered", "unmatched", "failed"].map(|end| run.number(&format!("packets/{end}")));
         assert_eq!(counts, [224, 96, 128, 0], "{}", run.last());
         let expected = vec![vxlan(&vxlan(&inner)); 96];
         assert_eq!((bench.read("a.pcapng"), bench.read("b.pcapng")), (expected.clone(), expected));
@@ -293,8 +290,7 @@ fn frames_that_a_port_refuses_are_not_looked_into_whatever_the_burst_before_was(
 #[test]
 fn the_others_go_on_beside_a_worker_that_receives_no_more_and_what_its_port_gets_is_missed() {
     let Some(pair) = Pair::new('p') else { return };
-    if Command::new("tcpreplay").arg("--version").output().is_err() {
-        tapline_skip::skipped("no tcpreplay");
+    if !has_program("tcpreplay") {
         return;
     }
     let bench = Bench::inside(&pair.far);

@@ -7,7 +7,9 @@ mod ring;
 
 use std::collections::BTreeMap;
 
-use crate::support::{self, Account, Lab, assert_same, number, office, packets, pcap_tools};
+use tapline_harness::judges::{assert_same, number};
+use tapline_harness::lab::{Account, Lab, office, pcap_tools};
+use tapline_harness::pcap_files::{packets, write_capture};
 
 /// Lcores 1 to 4 beside the main one, on whatever CPUs there are.
 const LCORES: &str = "set eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset idle sleep\n";
@@ -40,7 +42,7 @@ fn read(bytes: &[u8]) -> (u32, u32) {
 /// Datagrams of many flows, both directions, in `in.pcap`.
 fn flows(lab: &Lab, count: u32) -> Vec<Vec<u8>> {
     let packets: Vec<Vec<u8>> = (0..count).map(|index| datagram(index * 7 % FLOWS, index % 3 == 0, index)).collect();
-    support::write_capture(&lab.path("in.pcap"), packets.iter().map(|bytes| (bytes.as_slice(), bytes.len() as u32)));
+    write_capture(&lab.path("in.pcap"), packets.iter().map(|bytes| (bytes.as_slice(), bytes.len() as u32)));
     packets
 }
 

@@ -6,8 +6,8 @@ use tapline::datapath::burst::MAX_BURST;
 use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
 use tapline::dpdk::mempool::Mempool;
 use tapline::dpdk::{Frame, ring};
-
-use crate::support::eal::eal;
+use tapline_harness::eal::eal;
+use tapline_harness::programs::alone;
 
 /// Numbers of which the next seems to have nothing to do with the one before (xorshift).
 fn next(state: &mut u64) -> usize {
@@ -19,6 +19,11 @@ fn next(state: &mut u64) -> usize {
 
 #[test]
 fn a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts() {
+    // a process has one EAL
+    alone(module_path!(), "a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts", send_and_receive);
+}
+
+fn send_and_receive() {
     let eal = eal();
     let pool = Mempool::create(&eal, "ring", 1023, None).expect("a pool");
     const ROOM: usize = 127;

@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
-use super::captures;
-use crate::support::{self, Lab, assert_same, has_program, office, packets, pcap_tools, write_capture};
+use tapline_harness::captures;
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::{Lab, office, pcap_tools};
+use tapline_harness::pcap_files::{packets, tcpdump_selects, write_capture};
+use tapline_harness::programs::has_program;
 
 const INPUT: &str = "set idle sleep\nport attach in net_pcap0,rx_pcap=in.pcap\n";
 
@@ -112,7 +115,7 @@ fn a_group_keeps_the_flows_of_the_public_captures_whole() {
         return;
     }
     let lab = Lab::new();
-    let all: Vec<captures::Packet> = captures::files(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    let all: Vec<captures::Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
     write_capture(&lab.path("in.pcap"), all.iter().map(|packet| (&packet.bytes[..], packet.bytes.len() as u32)));
     let names = ["a", "b", "c", "d"];
     let pipeline = format!("{INPUT}{}group create g tools a,b,c,d\nrule create 1 from in to g\n", pcap_tools(&names));
@@ -342,7 +345,7 @@ fn two_workers_share_tools_with_one_queue() {
     assert_same("tool a", &at_a, &twice);
     // both inputs are the same file: as an order of its own, each must be found in what the tool got
     assert!(is_in_order(&whole, &all));
-    let tcp: Vec<Vec<u8>> = support::tcpdump_selects(&lab.path("in.pcap"), "tcp").unwrap_or_else(|| packets(&lab.path("e.pcap")));
+    let tcp: Vec<Vec<u8>> = tcpdump_selects(&lab.path("in.pcap"), "tcp").unwrap_or_else(|| packets(&lab.path("e.pcap")));
     assert_same("tool e", &packets(&lab.path("e.pcap")), &tcp);
     assert_eq!(account.last()["lcores"].as_object().expect("lcores").len(), 2);
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::captures;
-use crate::support::{Lab, assert_same, office, packets, pcap_tools, tcpdump_selects, write_capture};
+use tapline_harness::captures;
+use tapline_harness::judges::assert_same;
+use tapline_harness::lab::{Lab, office, pcap_tools};
+use tapline_harness::pcap_files::{packets, tcpdump_selects, write_capture};
 
 /// Tools of one run: with the port that receives, fewer ports than Debian's DPDK takes.
 const MOST_TOOLS: usize = 25;
@@ -46,7 +48,7 @@ fn tools_get_what_tcpdump_selects_of_the_public_captures() {
     let Some(folder) = captures::folder() else { return };
     let lab = Lab::new();
     let input = lab.path("all.pcap");
-    let all: Vec<captures::Packet> = captures::files(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    let all: Vec<captures::Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
     // what was cut when it was captured, or net_pcap cuts, has its own test
     let whole =
         all.iter().filter(|packet| packet.bytes.len() == packet.original_len as usize && packet.bytes.len() <= NET_PCAP_MOST);

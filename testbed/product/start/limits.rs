@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::{EAL, Ended, Lab, office};
+use tapline_harness::lab::{EAL, Ended, Lab, office};
+use tapline_harness::programs::tapline;
 
 const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 
@@ -10,7 +11,7 @@ const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t 
 fn run_after(lab: &Lab, before: &str, pipeline: &str, flags: &str) -> Ended {
     office(lab);
     lab.write("test.pipe", pipeline);
-    let tapline = env!("CARGO_BIN_EXE_tapline");
+    let tapline = tapline().display();
     let script = format!("{before}\nexec {tapline} run test.pipe --exit-idle 300ms {flags} --eal \"{EAL}\"");
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(lab.path("."));
@@ -64,7 +65,7 @@ fn run_without(folder: &str, eal: &str) -> Ended {
     let lab = Lab::new();
     office(&lab);
     lab.write("test.pipe", PIPELINE);
-    let tapline = env!("CARGO_BIN_EXE_tapline");
+    let tapline = tapline().display();
     let script = format!("mount -t tmpfs none {folder} && exec {tapline} run test.pipe --exit-idle 300ms --eal \"{eal}\"");
     let mut command = Command::new("unshare");
     command.args(["--mount", "bash", "-c", &script]).current_dir(lab.path("."));
@@ -150,7 +151,7 @@ fn memory_beyond_the_limit_of_the_control_group_is_refused_before_it_is_taken() 
     // what the machine has is not what the group may have, of mempools either
     office(&lab);
     lab.write("test.pipe", format!("set mempool 100000\n{PIPELINE}"));
-    let script = format!("{enter}\nexec {} run test.pipe --exit-idle 300ms", env!("CARGO_BIN_EXE_tapline"));
+    let script = format!("{enter}\nexec {} run test.pipe --exit-idle 300ms", tapline().display());
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(lab.path("."));
     let ended = lab.end(lab.start(&mut command));

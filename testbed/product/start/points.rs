@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tapline::fault::START;
-
-use crate::support::{Ended, Lab, office};
+use tapline_harness::lab::{Ended, Lab, office};
 
 /// Passes every place: stages on two lcores, a replay, a wire, tunnels by the same port, captures, dedup.
 const PIPELINE: &str = "set eal \"--lcores 9@0,(1-2)@0 --main-lcore 9\"\n\

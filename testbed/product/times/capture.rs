@@ -3,9 +3,11 @@
 use std::process::Command;
 
 use tapline::capture::ByteOrder;
+use tapline_harness::judges::{assert_balanced, number};
+use tapline_harness::lab::Lab;
+use tapline_harness::programs::has_program;
 
 use super::packets::{Form, assert_same, office, read, write};
-use crate::support::{Lab, assert_balanced, has_program, number};
 
 #[test]
 fn each_port_is_an_interface_of_the_file_by_its_name() {

@@ -1,9 +1,11 @@
 //! Copies of several ports leave in the order of their times.
 
 use tapline::capture::ByteOrder;
+use tapline_harness::judges;
+use tapline_harness::lab::Lab;
+use tapline_harness::pcap_files::packets;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
-use crate::support::{Lab, packets};
 
 /// Deals packets out to three captures, by a pattern without a period.
 fn deal(lab: &Lab, packets: &[Timed]) {
@@ -48,7 +50,7 @@ fn a_tool_behind_a_port_gets_copies_in_order_beside_one_that_does_not() {
                 rule create 10 from a,b,c to ordered,not-ordered\n";
     let account = lab.account(&format!("set mempool 16384\n{}{rest}", ports("max")), &[]);
     let expected: Vec<Vec<u8>> = whole.into_iter().map(|packet| packet.bytes).collect();
-    crate::support::assert_same("ordered", &packets(&lab.path("ordered.pcap")), &expected);
+    judges::assert_same("ordered", &packets(&lab.path("ordered.pcap")), &expected);
     assert_eq!((account.number("tools/ordered/late"), account.number("tools/ordered/sent")), (0, expected.len() as u64));
     assert_eq!(packets(&lab.path("not.pcap")).len(), expected.len());
     assert!(account.last()["tools"]["not-ordered"].get("late").is_none());
@@ -69,7 +71,7 @@ fn copies_that_another_worker_hands_over_are_put_in_order_with_the_rest() {
     // the window is longer than the captures: nothing leaves before all is there, whoever is faster
     let account = lab.account(&format!("{start}{}{rest}", ports("max")), &["--exit-idle", "500ms"]);
     let expected: Vec<Vec<u8>> = whole.into_iter().map(|packet| packet.bytes).collect();
-    crate::support::assert_same("handed over", &packets(&lab.path("out.pcap")), &expected);
+    judges::assert_same("handed over", &packets(&lab.path("out.pcap")), &expected);
     assert_eq!(account.number("tools/t/late"), 0);
 }
 
@@ -89,5 +91,5 @@ fn what_is_later_than_the_window_is_counted_and_still_delivered() {
     let mut out = packets(&lab.path("out.pcap"));
     expected.sort();
     out.sort();
-    crate::support::assert_same("all of them", &out, &expected);
+    judges::assert_same("all of them", &out, &expected);
 }

@@ -3,9 +3,11 @@
 use std::process::Command;
 
 use tapline::capture::ByteOrder;
+use tapline_harness::judges::{self, number};
+use tapline_harness::lab::{EAL, Lab};
+use tapline_harness::programs::has_program;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
-use crate::support::{EAL, Lab, has_program, number};
 
 const WHOLE: &str = "port attach in replay:in.cap,speed=max\ntool create t capture out.pcapng\nrule create 10 from in to t\n";
 
@@ -88,7 +90,7 @@ fn what_came_before_damage_is_delivered_and_the_place_is_told() {
     assert!(ended.stderr.contains(&format!("error: port in: in.cap: at byte {last_record}: ")), "{}", ended.stderr);
     assert_same("before the damage", &read(&lab.path("out.pcapng")), &packets[..299]);
     let last = ended.stats.last().expect("statistics");
-    crate::support::assert_balanced(last);
+    judges::assert_balanced(last);
     assert_eq!(number(last, "ports/in/received"), 299);
 }
 

@@ -7,10 +7,13 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tapline::capture::ByteOrder;
 use tapline::datapath::transport::Encapsulation;
+use tapline_harness::judges::number;
+use tapline_harness::lab::{EAL, Lab};
+use tapline_harness::links::ip;
+use tapline_harness::programs::has_program;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
 use super::terminate::{carried, tunnel, whole_packets};
-use crate::support::{EAL, Lab, has_program, number};
 
 /// As many as each queue and pool on the way holds, so that no side that is kept from its CPU loses any.
 fn sent_packets() -> Vec<Timed> {
@@ -104,7 +107,6 @@ impl Veth {
     const ENDS: [&str; 2] = ["tlrt0", "tlrt1"];
 
     fn new() -> Option<Self> {
-        let ip = |arguments: &str| Command::new("ip").args(arguments.split_whitespace()).stderr(Stdio::null()).status();
         if !has_program("ip") {
             return None;
         }
@@ -113,14 +115,14 @@ impl Veth {
         // net_af_packet makes the number of a socket's group of its process and the interface, and those of two processes must differ:
         // indices as far apart as process ids that follow each other never are
         let link = format!("link add {near} index 70001 type veth peer name {far} index 74002");
-        if !ip(&link).is_ok_and(|status| status.success()) {
+        if !ip(&link) {
             tapline_skip::skipped("no permission to make a veth pair");
             return None;
         }
         for end in Self::ENDS {
             // the kernel has nothing to say there
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1");
-            assert!(ip(&format!("link set {end} up")).is_ok_and(|status| status.success()));
+            assert!(ip(&format!("link set {end} up")));
         }
         Some(Self)
     }
@@ -128,7 +130,7 @@ impl Veth {
 
 impl Drop for Veth {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", Self::ENDS[0]]).stderr(Stdio::null()).status();
+        ip(&format!("link del {}", Self::ENDS[0]));
     }
 }
 

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use tapline::capture::ByteOrder;
+use tapline_harness::lab::{EAL, Lab};
+use tapline_harness::programs::has_program;
 
 use super::packets::{Form, Timed, office, read, write};
-use crate::support::{Lab, has_program};
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -150,7 +151,7 @@ fn flows_return_when_they_are_idle_by_the_times_of_their_packets() {
         "port attach in replay:in.cap,speed=20x\ntool create a discard\ntool create b discard\n\
          group create g tools a,b return idle 30s\nrule create 10 from in to g\nstart\n",
     );
-    let arguments = ["run", "test.pipe", "-i", "--eal", crate::support::EAL, "--stats", "stats.json", "--interval", "20ms"];
+    let arguments = ["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "20ms"];
     let mut command = lab.tapline(&arguments);
     let mut started = lab.start(command.stdin(std::process::Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");

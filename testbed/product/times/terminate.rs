@@ -6,9 +6,12 @@ use tapline::capture::ByteOrder;
 use tapline::datapath::copy::{CopyFacts, Stamp};
 use tapline::datapath::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline::headers::ethernet::MacAddress;
+use tapline_harness::captures;
+use tapline_harness::judges::{self, number};
+use tapline_harness::lab::Lab;
+use tapline_harness::programs::has_program;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
-use crate::support::{Lab, has_program, number};
 
 pub fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
     let outer = Outer {
@@ -91,9 +94,7 @@ fn frames_come_out_of_every_tunnel_as_they_went_in() {
 
 #[test]
 fn a_captured_tunnel_gives_what_editcap_leaves_of_it() {
-    let default = || concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/captures").into();
-    let folder = std::env::var_os("TAPLINE_CAPTURES").map_or_else(default, std::path::PathBuf::from);
-    let capture = folder.join("zeek/tunnels/vxlan-encapsulated-http.pcap");
+    let capture = captures::place().join("zeek/tunnels/vxlan-encapsulated-http.pcap");
     if !capture.is_file() {
         return tapline_skip::skipped("no captures");
     }
@@ -160,7 +161,7 @@ fn what_is_of_no_tunnel_is_seen_by_no_rule_and_counted_by_its_reason() {
     assert_eq!(account.number("tools/v/sent"), 50, "rules see the number of the tunnel that ended");
     let out: Vec<Vec<u8>> = read(&lab.path("out.pcapng")).into_iter().map(|packet| packet.bytes).collect();
     let expected: Vec<Vec<u8>> = packets.into_iter().map(|packet| packet.bytes).collect();
-    crate::support::assert_same("inside", &out, &expected);
+    judges::assert_same("inside", &out, &expected);
 }
 
 #[test]

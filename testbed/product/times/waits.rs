@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tapline::capture::ByteOrder;
+use tapline_harness::judges::{assert_balanced, number};
+use tapline_harness::lab::{Account, EAL, Ended, Lab};
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
-use crate::support::{Account, EAL, Ended, Lab, assert_balanced, number};
 
 /// Packets of these lengths, a microsecond apart, behind a tag of VLAN 7.
 fn tagged(lens: impl Iterator<Item = usize>) -> Vec<Timed> {

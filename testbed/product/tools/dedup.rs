@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::process::Command;
 
-use crate::support::bench::{Bench, udp};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
+use tapline_harness::programs::has_program;
 
 /// The same datagrams as two taps see them, before and after a router.
 fn taps(bench: &Bench) -> Vec<Vec<u8>> {
@@ -33,8 +35,8 @@ fn copies_of_a_packet_from_two_taps_reach_the_tool_once() {
         ids
     };
     assert_eq!(ids(&bench.read("ids.pcap")), ids(&originals));
-    assert_eq!((run.count("/packets/delivered"), run.count("/packets/duplicate")), (100, 100));
-    assert_eq!((run.count("/rules/10/matched"), run.count("/rules/10/duplicates")), (200, 100));
+    assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (100, 100));
+    assert_eq!((run.number("rules/10/matched"), run.number("rules/10/duplicates")), (200, 100));
     let dedup = &run.last()["dedup"]["10"];
     assert_eq!((&dedup["packets"], &dedup["duplicates"], &dedup["forgotten"]), (&200.into(), &100.into(), &0.into()));
     let mut counted = 0;
@@ -52,9 +54,9 @@ fn what_differs_is_no_duplicate_unless_ignored_and_a_port_outside_the_scope_is_n
     let bench = Bench::new();
     taps(&bench);
     let run = bench.run(&format!("{PORTS} rule create 10 from tap0,tap1 dedup window 10s to ids"), &[]);
-    assert_eq!((run.count("/packets/delivered"), run.count("/packets/duplicate")), (200, 0));
+    assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
     let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl scope ports tap1 to ids"), &[]);
-    assert_eq!((run.count("/packets/delivered"), run.count("/dedup/10/packets")), (200, 100));
+    assert_eq!((run.number("packets/delivered"), run.number("dedup/10/packets")), (200, 100));
 }
 
 #[test]
@@ -62,8 +64,8 @@ fn action_count_counts_duplicates_and_delivers_them() {
     let bench = Bench::new();
     taps(&bench);
     let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action count to ids"), &[]);
-    assert_eq!((run.count("/packets/delivered"), run.count("/packets/duplicate")), (200, 0));
-    assert_eq!(run.count("/rules/10/duplicates"), 100);
+    assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
+    assert_eq!(run.number("rules/10/duplicates"), 100);
     assert_eq!(bench.read("ids.pcap").len(), 200);
 }
 
@@ -91,25 +93,17 @@ fn assert_tagged(packets: &[(u16, Vec<u16>)], first: &[u16], second: &[u16]) {
     assert_eq!(seen.len(), 100);
 }
 
-fn has_tshark() -> bool {
-    let has = Command::new("tshark").arg("-v").output().is_ok_and(|said| said.status.success());
-    if !has {
-        tapline_skip::skipped("no tshark");
-    }
-    has
-}
-
 #[test]
 fn action_tag_delivers_duplicates_with_a_tag_that_others_do_not_have() {
-    if !has_tshark() {
+    if !has_program("tshark") {
         return;
     }
     let bench = Bench::new();
     taps(&bench);
     for (action, vlan) in [("tag", 4094), ("tag 777", 777)] {
         let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action {action} to ids"), &[]);
-        assert_eq!((run.count("/packets/delivered"), run.count("/packets/duplicate")), (200, 0));
-        assert_eq!((run.count("/rules/10/duplicates"), run.count("/tools/ids/sent")), (100, 200));
+        assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
+        assert_eq!((run.number("rules/10/duplicates"), run.number("tools/ids/sent")), (100, 200));
         assert_tagged(&tags(&bench, "ids.pcap"), &[], &[vlan]);
         let (untagged, tagged): (Vec<Vec<u8>>, _) = bench.read("ids.pcap").into_iter().partition(|packet| packet[12..14] == [8, 0]);
         let stripped: Vec<Vec<u8>> = tagged.iter().map(|packet| [&packet[..12], &packet[16..]].concat()).collect();
@@ -121,7 +115,7 @@ fn action_tag_delivers_duplicates_with_a_tag_that_others_do_not_have() {
 
 #[test]
 fn the_mark_of_a_duplicate_is_outermost_and_each_tool_gets_it_from_the_rule_that_chose_it_first() {
-    if !has_tshark() {
+    if !has_program("tshark") {
         return;
     }
     let bench = Bench::new();
@@ -140,7 +134,7 @@ fn the_mark_of_a_duplicate_is_outermost_and_each_tool_gets_it_from_the_rule_that
         ),
         &[],
     );
-    assert_eq!(run.count("/packets/delivered"), 200);
+    assert_eq!(run.number("packets/delivered"), 200);
     assert_tagged(&tags(&bench, "ids.pcap"), &[5], &[6, 5]);
     assert_tagged(&tags(&bench, "member.pcap"), &[5], &[6, 5]);
     assert_tagged(&tags(&bench, "plain.pcap"), &[], &[]);

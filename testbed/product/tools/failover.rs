@@ -5,14 +5,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Run, now, udp};
-use crate::support::links::{Pairs, ip};
+use tapline_harness::bench::{Bench, now};
+use tapline_harness::frames::udp;
+use tapline_harness::lab::Account;
+use tapline_harness::links::{Pairs, ip};
 
 /// A thousand flows, each once.
 fn flows(bench: &Bench) {
     let packets: Vec<Vec<u8>> = (0..1000).map(|flow| udp(flow, [198, 18, 1, (flow % 250) as u8], 1024 + flow, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
 }
 
 const TOOLS: &str = "
@@ -22,8 +23,8 @@ const TOOLS: &str = "
     tool create c discard
 ";
 
-fn sent(run: &Run) -> [u64; 3] {
-    ["a", "b", "c"].map(|tool| run.count(&format!("/tools/{tool}/sent")))
+fn sent(run: &Account) -> [u64; 3] {
+    ["a", "b", "c"].map(|tool| run.number(&format!("tools/{tool}/sent")))
 }
 
 #[test]
@@ -64,10 +65,10 @@ fn below_min_up_a_group_drops_its_copies_as_down() {
         tool drain b
     ";
     let run = bench.run(&format!("{TOOLS} group create ids tools a,b min-up 2 below drop {rest}"), &[]);
-    assert_eq!(run.count("/groups/ids/unassigned/dropped/down"), 1000);
-    assert_eq!((run.count("/copies/requested"), run.count("/copies/dropped/down")), (1000, 1000));
+    assert_eq!(run.number("groups/ids/unassigned/dropped/down"), 1000);
+    assert_eq!((run.number("copies/requested"), run.number("copies/dropped/down")), (1000, 1000));
     let run = bench.run(&format!("{TOOLS} group create ids tools a,b min-up 2 below spread {rest}"), &[]);
-    assert_eq!(run.count("/tools/a/sent"), 1000);
+    assert_eq!(run.number("tools/a/sent"), 1000);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn copies_for_a_single_tool_that_is_out_are_dropped_as_down() {
     let bench = Bench::new();
     flows(&bench);
     let run = bench.run(&format!("{TOOLS} rule create 10 from tap0 to a,b\n tool drain b"), &[]);
-    assert_eq!((run.count("/tools/a/sent"), run.count("/tools/b/dropped/down")), (1000, 1000));
+    assert_eq!((run.number("tools/a/sent"), run.number("tools/b/dropped/down")), (1000, 1000));
     assert_eq!(run.last()["tools"]["b"]["state"], "drained");
 }
 
@@ -84,7 +85,7 @@ fn the_discard_share_is_accounted_for() {
     let bench = Bench::new();
     flows(&bench);
     let run = bench.run(&format!("{TOOLS} group create ids tools a,b discard 50%\n rule create 10 from tap0 to ids"), &[]);
-    let discarded = run.count("/groups/ids/unassigned/sent");
+    let discarded = run.number("groups/ids/unassigned/sent");
     assert_eq!(sent(&run).iter().sum::<u64>() + discarded, 1000);
     assert!((400..600).contains(&discarded), "{discarded}");
 }
@@ -112,11 +113,11 @@ fn a_tool_is_drained_and_enabled_at_the_prompt_while_packets_flow() {
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     let changes: Vec<(&str, &str)> = events(&run, "a");
     assert_eq!(changes, [("draining", "drain"), ("drained", "emptied"), ("up", "enable")]);
-    let halves = run.count("/groups/ids/buckets/a");
-    assert_eq!(run.count("/groups/ids/buckets_moved"), 2 * halves, "{}", run.log);
+    let halves = run.number("groups/ids/buckets/a");
+    assert_eq!(run.number("groups/ids/buckets_moved"), 2 * halves, "{}", run.stderr);
 }
 
-fn events<'a>(run: &'a Run, tool: &str) -> Vec<(&'a str, &'a str)> {
+fn events<'a>(run: &'a Account, tool: &str) -> Vec<(&'a str, &'a str)> {
     let events = run.last()["events"].as_array().expect("events are listed");
     let word = |event: &'a Value, key: &str| event[key].as_str().expect("a word");
     events.iter().filter(|event| event["tool"] == tool).map(|event| (word(event, "to"), word(event, "reason"))).collect()
@@ -155,15 +156,15 @@ fn a_veth_that_goes_in_mid_traffic_moves_its_buckets_alone_and_loses_no_account(
     let run = prompt.quit();
     let at = run.last()["events"][0]["time"].as_f64().expect("a time");
     println!("b link_down after {:.0} ms", (at - since) * 1e3);
-    assert_eq!(events(&run, "b"), [("down", "link_down")], "{}", run.log);
+    assert_eq!(events(&run, "b"), [("down", "link_down")], "{}", run.stderr);
     assert!(events(&run, "a").is_empty() && events(&run, "c").is_empty());
     let buckets = |stats: &Value| ["a", "b", "c"].map(|tool| stats["groups"]["ids"]["buckets"][tool].as_u64().expect("a number"));
-    let (first, last) = (buckets(&run.stats[0]), buckets(run.last()));
-    assert_eq!(run.count("/groups/ids/buckets_moved"), first[1]);
+    let (first, last) = (buckets(&run.lines[0]), buckets(run.last()));
+    assert_eq!(run.number("groups/ids/buckets_moved"), first[1]);
     assert_eq!((last[1], last[0] + last[2]), (0, first.iter().sum()));
     assert!(last[0].abs_diff(last[2]) <= 1, "{last:?}");
     let lost = &run.last()["tools"]["b"]["dropped"];
-    let flows = run.count("/groups/ids/flows_moved");
+    let flows = run.number("groups/ids/flows_moved");
     println!("{} of {} buckets moved with about {flows} flows; copies of b lost: {lost}", first[1], first.iter().sum::<u64>());
     assert!((250..420).contains(&flows), "a third of the buckets, about a third of 1000 flows: {flows}");
 }

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::captures;
-use crate::support::bench::{Bench, read};
+use tapline_harness::bench::Bench;
+use tapline_harness::captures;
+use tapline_harness::pcap_files::packets;
+use tapline_harness::tshark;
 
 const FIELDS: [&str; 9] =
     ["frame.protocols", "tcp.stream", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "udp.srcport", "udp.dstport"];
@@ -111,8 +113,8 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     let Some(merged) = captures::merged(&bench.path("")) else { return };
     let mut fields: Vec<&str> = FIELDS.to_vec();
     fields.extend(["ip.flags.mf", "ip.frag_offset", "ipv6.fraghdr.nxt"]);
-    let rows = captures::tshark(&merged, &fields);
-    let packets = read(&merged);
+    let rows = tshark::columns(&merged, &fields);
+    let packets = packets(&merged);
     assert_eq!(rows.len(), packets.len());
 
     let mut pipeline = format!("port attach tap0 net_pcap0,rx_pcap={} txq 0\n", merged.display());
@@ -138,10 +140,10 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     }
     let run = bench.run(&pipeline, &[]);
     let total = packets.len() as u64;
-    assert_eq!((run.count("/packets/received"), run.count("/copies/dropped/congested")), (total, 0));
+    assert_eq!((run.number("packets/received"), run.number("copies/dropped/congested")), (total, 0));
     for group in 0..hashes.len() {
         assert_eq!(
-            (run.count(&format!("/groups/g{group}/requested")), run.count(&format!("/groups/g{group}/assigned"))),
+            (run.number(&format!("groups/g{group}/requested")), run.number(&format!("groups/g{group}/assigned"))),
             (total, total)
         );
     }
@@ -222,7 +224,7 @@ fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() 
     ];
     let bench = Bench::new();
     let Some(merged) = captures::merged(&bench.path("")) else { return };
-    let packets = read(&merged);
+    let packets = packets(&merged);
     let hashes = ["mac", "vlan", "vni", "teid", "vlan inner", "vni inner", "teid inner"];
     let mut pipeline = format!("port attach tap0 net_pcap0,rx_pcap={} txq 0\n", merged.display());
     for (group, hash) in hashes.iter().enumerate() {
@@ -236,10 +238,10 @@ fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() 
         writeln!(pipeline, "rule create {} from tap0 to g{group}", group + 1).expect("writing to a string");
     }
     let run = bench.run(&pipeline, &[]);
-    assert_eq!(run.count("/packets/received"), packets.len() as u64);
+    assert_eq!(run.number("packets/received"), packets.len() as u64);
 
     // net_pcap cuts what it writes
-    let rows = captures::tshark(&merged, &FIELDS);
+    let rows = tshark::columns(&merged, &FIELDS);
     let (rows, input): (Vec<_>, Vec<_>) = rows.into_iter().zip(packets).filter(|(_, packet)| packet.len() < 16128).unzip();
     let values = |row: &[String], field: &str| {
         let place = FIELDS.iter().position(|&name| name == field).expect("a field that was asked for");

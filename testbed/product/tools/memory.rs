@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, udp};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
 
 /// Allocations so far: by workers, and by other threads.
 fn allocations(file: &Path) -> [u64; 2] {
@@ -18,7 +18,7 @@ fn workers_allocate_nothing_while_tables_fill_flows_are_evicted_and_buckets_move
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> =
         (0..5000).map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let (library, file) = (bench.path("count_allocations.so"), bench.path("allocations"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/product/tools/count_allocations.c");
     let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).status();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::bench::{Bench, udp};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
 
 const FLOWS: u16 = 2000;
 
@@ -24,7 +25,7 @@ fn answer(flow: u16) -> Vec<u8> {
 /// The flows that a program keeps of `packets`, whose IP identifications are at `id_at`; all of each or nothing.
 fn kept(settings: &str, sample: &str, packets: &[Vec<u8>], id_at: usize) -> BTreeSet<u16> {
     let bench = Bench::new();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", packets);
     let run = bench.run(
         &format!(
             "{settings}
@@ -36,7 +37,7 @@ fn kept(settings: &str, sample: &str, packets: &[Vec<u8>], id_at: usize) -> BTre
         &[],
     );
     let flows: Vec<u16> = bench.read("out.pcap").iter().map(|bytes| u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]])).collect();
-    assert_eq!(flows.len() as u64, run.count("/tools/probe/sent"));
+    assert_eq!(flows.len() as u64, run.number("tools/probe/sent"));
     let each = packets.len() / usize::from(FLOWS);
     let kept: BTreeSet<u16> = flows.iter().copied().collect();
     assert_eq!(flows.len(), kept.len() * each, "a flow is kept whole or not at all");
@@ -95,7 +96,7 @@ fn eight_members_get_their_weights_of_100_000_flows_within_three_percent() {
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> =
         (0..MANY).map(|flow| udp(flow as u16, [10, (flow >> 16) as u8, (flow >> 8) as u8, flow as u8], 5000, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let tools: Vec<String> = ["e", "w"].iter().flat_map(|group| (0..8).map(move |member| format!("{group}{member}"))).collect();
     let weights = [2, 1, 1, 1, 1, 1, 1, 2];
     let run = bench.run(
@@ -114,7 +115,7 @@ fn eight_members_get_their_weights_of_100_000_flows_within_three_percent() {
     for (group, weights) in [("e", [1; 8]), ("w", weights)] {
         let sum: u32 = weights.iter().sum();
         for (member, &weight) in weights.iter().enumerate() {
-            let sent = run.count(&format!("/tools/{group}{member}/sent"));
+            let sent = run.number(&format!("tools/{group}{member}/sent"));
             let wanted = f64::from(MANY * weight) / f64::from(sum);
             let off = sent as f64 / wanted - 1.0;
             println!("{group}{member}: {sent} flows, {:+.2} %", off * 100.0);

@@ -1,10 +1,11 @@
 //! Limits and schedules in the running program.
 
-use crate::support::bench::{Bench, check, udp};
+use tapline_harness::bench::{Bench, check};
+use tapline_harness::frames::udp;
 
 fn hundred(bench: &Bench) {
     let packets: Vec<Vec<u8>> = (0..100).map(|id| udp(id, [198, 18, 0, 1], 4000, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
 }
 
 const ONE_TO_TWO: &str = "
@@ -22,8 +23,8 @@ fn a_limit_is_met_to_the_packet_and_what_is_beyond_it_goes_to_lower_rules() {
         rule create 20 from tap0 to rest
     ";
     let run = bench.run(&format!("{ONE_TO_TWO}{rules}"), &[]);
-    assert_eq!((run.count("/tools/first/sent"), run.count("/tools/rest/sent")), (37, 63));
-    assert_eq!((run.count("/rules/10/matched"), run.count("/rules/10/limit_remaining")), (37, 0));
+    assert_eq!((run.number("tools/first/sent"), run.number("tools/rest/sent")), (37, 63));
+    assert_eq!((run.number("rules/10/matched"), run.number("rules/10/limit_remaining")), (37, 0));
     assert_eq!(run.last()["rules"]["10"]["on"], false);
 }
 
@@ -36,7 +37,7 @@ fn a_rule_whose_time_is_over_takes_nothing() {
         rule create 20 from tap0 active \"daily 00:00-24:00\" zone UTC to rest
     ";
     let run = bench.run(&format!("{ONE_TO_TWO}{rules}"), &[]);
-    assert_eq!((run.count("/tools/first/requested"), run.count("/tools/rest/sent")), (0, 100));
+    assert_eq!((run.number("tools/first/requested"), run.number("tools/rest/sent")), (0, 100));
     assert_eq!((&run.last()["rules"]["10"]["on"], &run.last()["rules"]["20"]["on"]), (&false.into(), &true.into()));
 }
 
@@ -55,16 +56,16 @@ fn a_rule_goes_off_while_packets_flow() {
     ";
     let mut command = bench.command(pipeline, &["--duration", "2s", "--interval", "100ms"]);
     let run = bench.finish(command.output().expect("the program starts"));
-    assert!(run.log.contains("rule 10: off"), "{}", run.log);
-    let first_on = run.stats.iter().find(|stats| stats["rules"]["10"]["on"] == true).expect("it was on");
+    assert!(run.stderr.contains("rule 10: off"), "{}", run.stderr);
+    let first_on = run.lines.iter().find(|stats| stats["rules"]["10"]["on"] == true).expect("it was on");
     assert!(first_on["rules"]["10"]["next_change"].is_f64(), "{first_on}");
-    let last_off = &run.stats[run.stats.len() - 2];
+    let last_off = &run.lines[run.lines.len() - 2];
     assert_eq!(last_off["rules"]["10"]["on"], false);
-    assert_eq!(last_off["rules"]["10"]["matched"].as_u64(), Some(run.count("/rules/10/matched")));
+    assert_eq!(last_off["rules"]["10"]["matched"].as_u64(), Some(run.number("rules/10/matched")));
     // both go off at one burst boundary, behind which the third takes all
-    let matched = |rule: &str| run.count(&format!("/rules/{rule}/matched"));
+    let matched = |rule: &str| run.number(&format!("rules/{rule}/matched"));
     assert_eq!(matched("10"), matched("20"));
-    assert_eq!(matched("20") + matched("30"), run.count("/packets/received"));
+    assert_eq!(matched("20") + matched("30"), run.number("packets/received"));
     assert!(matched("10") > 0 && matched("30") > 0);
 }
 

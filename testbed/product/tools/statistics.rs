@@ -1,12 +1,13 @@
 //! What statistics say after `clear stats`, and while packets are on their way.
 
-use crate::support::bench::{Bench, udp};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
 
 #[test]
 fn what_waits_while_statistics_are_cleared_is_accounted_for_at_the_end() {
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> = (0..1000u16).map(|id| udp(id, [198, 18, 0, 1], 1024, 64)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let mut prompt = bench.start(
         "set idle sleep
         port attach src net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
@@ -29,9 +30,9 @@ fn what_waits_while_statistics_are_cleared_is_accounted_for_at_the_end() {
     prompt.say("show stats");
     // what waited then is dropped by the drain: the identities of the last snapshot are checked here
     let run = prompt.quit();
-    assert!(run.output.contains("\non their way: ") && !run.output.contains("NOT BALANCED"), "{}", run.output);
+    assert!(run.stdout.contains("\non their way: ") && !run.stdout.contains("NOT BALANCED"), "{}", run.stdout);
     let waits = |line: &&str| line.split_whitespace().take(3).eq(["tool", "waiting", "queue"]);
-    assert_eq!(run.output.lines().filter(waits).count(), 1, "shown while copies wait, not at the end: {}", run.output);
-    assert!(run.count("/tools/slow/dropped/rate_limited") > 3000);
-    assert_eq!(run.count("/ports/src/received"), run.count("/packets/received"));
+    assert_eq!(run.stdout.lines().filter(waits).count(), 1, "shown while copies wait, not at the end: {}", run.stdout);
+    assert!(run.number("tools/slow/dropped/rate_limited") > 3000);
+    assert_eq!(run.number("ports/src/received"), run.number("packets/received"));
 }

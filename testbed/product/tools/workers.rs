@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-
-use crate::support::bench::{Bench, Run, udp};
+use tapline_harness::bench::Bench;
+use tapline_harness::frames::udp;
+use tapline_harness::lab::Account;
 
 const FLOWS: u16 = 1000;
 
@@ -28,7 +29,7 @@ fn flow(bytes: &[u8]) -> u16 {
 fn taps(bench: &Bench) -> &'static str {
     for (name, is_answer) in [("there.pcap", false), ("back.pcap", true)] {
         let packets: Vec<Vec<u8>> = (0..3 * FLOWS).map(|place| packet(place % FLOWS, is_answer)).collect();
-        bench.write(name, packets.iter().map(Vec::as_slice));
+        bench.write(name, &packets);
     }
     "
     set lcores 0-1
@@ -46,8 +47,8 @@ fn has_two_cpus() -> bool {
     is_enough
 }
 
-fn assert_both_worked(run: &Run) {
-    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.count(&format!("/lcores/{lcore}/received"))).collect();
+fn assert_both_worked(run: &Account) {
+    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
     assert_eq!(received, [3 * u64::from(FLOWS); 2], "each worker had one tap");
 }
 
@@ -84,8 +85,8 @@ fn both_directions_of_a_flow_meet_in_one_tool_though_two_workers_send_them() {
     assert_eq!((tools.len(), packets.len()), (usize::from(FLOWS), 2 * usize::from(FLOWS)));
     assert!(packets.values().all(|&count| count == 3), "each packet thrice, none lost, none doubled");
     assert!(tools.values().all(|tools| tools.len() == 1), "a flow is split");
-    assert_eq!(run.count("/groups/ids/requested"), 6 * u64::from(FLOWS));
-    assert!(run.count("/groups/ids/flows").abs_diff(FLOWS.into()) <= 5, "a flow that both workers saw counts once");
+    assert_eq!(run.number("groups/ids/requested"), 6 * u64::from(FLOWS));
+    assert!(run.number("groups/ids/flows").abs_diff(FLOWS.into()) <= 5, "a flow that both workers saw counts once");
 }
 
 #[test]
@@ -120,10 +121,10 @@ fn samplers_and_limits_are_exact_over_two_workers() {
     assert!((190..310).contains(&kept.len()), "{} of 1000 flows", kept.len());
     assert_eq!(bench.read("limited.pcap").len(), 777);
     // each worker keeps its first and every seventh after it
-    assert_eq!(run.count("/tools/nth/sent"), 2 * (3 * u64::from(FLOWS)).div_ceil(7));
+    assert_eq!(run.number("tools/nth/sent"), 2 * (3 * u64::from(FLOWS)).div_ceil(7));
     // the directions are on two workers, each of which sees a flow begin
-    assert_eq!((run.count("/tools/begin/sent"), run.count("/rules/40/flows/begun")), (2 * u64::from(FLOWS), 2 * u64::from(FLOWS)));
-    assert_eq!(run.count("/tools/budget/sent"), 6 * u64::from(FLOWS));
+    assert_eq!((run.number("tools/begin/sent"), run.number("rules/40/flows/begun")), (2 * u64::from(FLOWS), 2 * u64::from(FLOWS)));
+    assert_eq!(run.number("tools/budget/sent"), 6 * u64::from(FLOWS));
     let share = |rule: &str| run.last()["rules"][rule]["sample_share"].as_f64();
     assert_eq!((share("10"), share("20"), share("30")), (Some(0.25), None, Some(1.0 / 7.0)));
     assert!(share("40").is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9), "one packet of three: {:?}", share("40"));
@@ -139,8 +140,8 @@ fn each_worker_finds_the_duplicates_among_its_own_packets() {
     let run = bench.run(&format!("{}\n tool create a discard\n rule create 10 from any dedup window 30s to a", taps(&bench)), &[]);
     assert_both_worked(&run);
     let flows = u64::from(FLOWS);
-    assert_eq!((run.count("/packets/delivered"), run.count("/packets/duplicate")), (2 * flows, 4 * flows));
-    assert_eq!((run.count("/dedup/10/packets"), run.count("/dedup/10/duplicates")), (6 * flows, 4 * flows));
+    assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (2 * flows, 4 * flows));
+    assert_eq!((run.number("dedup/10/packets"), run.number("dedup/10/duplicates")), (6 * flows, 4 * flows));
     let pairs = run.last()["dedup"]["10"]["pairs"].as_array().expect("pairs of ports");
     assert!(pairs.iter().all(|pair| pair["first"] == pair["duplicate"]) && pairs.len() == 2, "{pairs:?}");
 }
@@ -149,7 +150,7 @@ fn each_worker_finds_the_duplicates_among_its_own_packets() {
 fn a_share_that_follows_the_traffic_is_reported() {
     let bench = Bench::new();
     let packets: Vec<Vec<u8>> = (0..FLOWS).map(|flow| packet(flow, false)).collect();
-    bench.write("in.pcap", packets.iter().map(Vec::as_slice));
+    bench.write("in.pcap", &packets);
     let mut prompt = bench.start(
         "
         port attach tap0 net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1 txq 0
@@ -162,8 +163,8 @@ fn a_share_that_follows_the_traffic_is_reported() {
     let low = prompt.wait("the share comes down", |stats| share(stats) < 0.5);
     println!("share {:.4} of more packets a second than the budget has", share(&low));
     let run = prompt.quit();
-    let (matched, sent) = (run.count("/rules/10/matched"), run.count("/tools/a/sent"));
-    assert!(sent < matched && run.count("/packets/sampled_out") == matched - sent);
+    let (matched, sent) = (run.number("rules/10/matched"), run.number("tools/a/sent"));
+    assert!(sent < matched && run.number("packets/sampled_out") == matched - sent);
 }
 
 #[test]
@@ -188,11 +189,11 @@ fn two_workers_with_groups_and_samplers_account_for_every_packet_under_load() {
         &["--duration", "2s", "--interval", "100ms"],
     );
     let run = bench.finish(command.output().expect("the program starts"));
-    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.count(&format!("/lcores/{lcore}/received"))).collect();
+    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
     assert!(received.iter().all(|&packets| packets > 0), "{received:?}");
-    let (matched, sampled_out) = (run.count("/rules/10/matched"), run.count("/rules/10/sampled_out"));
-    assert_eq!(run.count("/groups/ids/requested"), matched - sampled_out);
-    assert_eq!(run.count("/packets/received"), received.iter().sum::<u64>());
+    let (matched, sampled_out) = (run.number("rules/10/matched"), run.number("rules/10/sampled_out"));
+    assert_eq!(run.number("groups/ids/requested"), matched - sampled_out);
+    assert_eq!(run.number("packets/received"), received.iter().sum::<u64>());
 }
 
 #[test]
@@ -225,8 +226,8 @@ fn both_workers_leave_a_drained_member_alone_and_come_back_to_it() {
     prompt.say("tool enable b");
     prompt.wait("b gets packets again", |stats| sent(stats, "b") > sent(&later, "b"));
     let run = prompt.quit();
-    let (buckets, moved) = (run.count("/groups/ids/buckets_moved"), run.count("/groups/ids/flows_moved"));
+    let (buckets, moved) = (run.number("groups/ids/buckets_moved"), run.number("groups/ids/flows_moved"));
     println!("{buckets} buckets and {moved} flows moved, there and back");
-    assert_eq!(buckets, 2 * run.count("/groups/ids/buckets/b"));
+    assert_eq!(buckets, 2 * run.number("groups/ids/buckets/b"));
     assert!((500..850).contains(&moved), "twice a third of 1000 flows: {moved}");
 }

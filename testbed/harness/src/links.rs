@@ -4,7 +4,7 @@ use std::process::Command;
 
 /// Runs `ip` with these words; returns whether it ended well.
 pub fn ip(arguments: &str) -> bool {
-    Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
+    Command::new("ip").args(arguments.split_whitespace()).output().is_ok_and(|output| output.status.success())
 }
 
 /// A number that the kernel counts of an interface.

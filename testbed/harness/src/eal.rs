@@ -1,4 +1,6 @@
-//! EAL in the test's own process, for tests of the layer below the product. One process has one.
+//! EAL in the test's own process, for tests of the layer below the product.
+//!
+//! One process has one: a test that starts it does its work inside of [`crate::programs::alone`].
 
 use tapline::dpdk::Eal;
 use tapline::dpdk::eal::{Memory, Options, available_cpus};

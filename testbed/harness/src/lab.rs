@@ -2,19 +2,15 @@
 //!
 //! Every run that ends well is judged by both identities of the ledger, on the numbers that the statistics file has.
 
-#![allow(dead_code, reason = "each suite uses its own part of this")]
-
-pub mod bench;
-pub mod eal;
-pub mod frames;
-pub mod links;
-
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::judges::{assert_balanced, assert_no_panics, number};
+use crate::programs::tapline;
 
 /// EAL as tests need it: no root, no huge pages, nothing left behind, several at a time.
 pub const EAL: &str = "--no-huge --no-shconf --no-pci --no-telemetry -m 256";
@@ -25,6 +21,12 @@ const LONGEST: Duration = Duration::from_secs(180);
 /// A folder for one test.
 pub struct Lab {
     folder: tempfile::TempDir,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Lab {
@@ -44,7 +46,7 @@ impl Lab {
 
     /// `tapline ARGS…` in the lab's folder; paths in pipeline files are relative to it.
     pub fn tapline(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+        let mut command = Command::new(tapline());
         command.args(arguments).current_dir(self.folder.path());
         command
     }
@@ -153,12 +155,18 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The account of a run that ended well.
+    /// The account of a run that ended well, and in which nothing panicked.
     pub fn done(self) -> Account {
+        let account = self.balanced();
+        assert_no_panics(&account.last, &account.stderr);
+        account
+    }
+
+    /// The account of a run that ended well, whatever panicked in it.
+    pub fn balanced(self) -> Account {
         assert_eq!(self.status, Some(0), "exit status\n{}\n{}", self.stdout, self.stderr);
         let last = self.stats.last().unwrap_or_else(|| panic!("no statistics\n{}", self.stderr)).clone();
         assert_balanced(&last);
-        assert_eq!(sum_over(&last, "lcores", |lcore| number(lcore, "panics")), 0, "panics\n{}", self.stderr);
         Account { last, stdout: self.stdout, stderr: self.stderr, lines: self.stats }
     }
 
@@ -186,89 +194,6 @@ impl Account {
     pub fn last(&self) -> &Value {
         &self.last
     }
-}
-
-pub fn number(line: &Value, path: &str) -> u64 {
-    let found = path.split('/').try_fold(line, |value, key| value.get(key));
-    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {path} in {line}"))
-}
-
-/// Both identities, on every level that has the numbers; and the levels agree.
-pub fn assert_balanced(line: &Value) {
-    let ends = ["delivered", "unmatched", "excluded", "sampled_out", "duplicate", "failed"];
-    let received = number(line, "packets/received");
-    assert_eq!(received, ends.iter().map(|end| number(line, &format!("packets/{end}"))).sum::<u64>(), "packets: {line}");
-    assert_eq!(received, sum_over(line, "ports", |port| number(port, "received")), "ports: {line}");
-    let is_balanced = |copies: &Value| {
-        let dropped: u64 = copies["dropped"].as_object().expect("drops by reason").values().filter_map(Value::as_u64).sum();
-        number(copies, "requested") == number(copies, "sent") + dropped
-    };
-    assert!(is_balanced(&line["copies"]), "copies: {line}");
-    let tools = line["tools"].as_object().expect("tools by name");
-    assert!(tools.values().all(is_balanced), "tools: {line}");
-    for key in ["requested", "sent"] {
-        assert_eq!(number(&line["copies"], key), sum_over(line, "tools", |tool| number(tool, key)), "{key}: {line}");
-    }
-    assert_eq!(line["balanced"], Value::Bool(true), "{line}");
-}
-
-fn sum_over(line: &Value, of: &str, value: impl Fn(&Value) -> u64) -> u64 {
-    line[of].as_object().expect("entries by name").values().map(value).sum()
-}
-
-/// The packets of an Ethernet capture, as libpcap reads them.
-pub fn packets(path: &Path) -> Vec<Vec<u8>> {
-    let mut capture = pcap::Capture::from_file(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut packets = Vec::new();
-    while let Ok(packet) = capture.next_packet() {
-        packets.push(packet.data.to_vec());
-    }
-    packets
-}
-
-/// The packets of `path` that `tcpdump -r` selects; `None`, after saying so, where there is no tcpdump.
-pub fn tcpdump_selects(path: &Path, expression: &str) -> Option<Vec<Vec<u8>>> {
-    if !has_program("tcpdump") {
-        return None;
-    }
-    // -w - needs no second file; tcpdump drops no privileges for a pipe
-    let output = Command::new("tcpdump").arg("-r").arg(path).args(["-w", "-", "--", expression]).output().expect("tcpdump runs");
-    assert!(output.status.success(), "tcpdump {expression}: {}", String::from_utf8_lossy(&output.stderr));
-    let lab = Lab::new();
-    Some(packets(&lab.write("selected.pcap", output.stdout)))
-}
-
-/// Compares packets byte for byte, in order; a difference is told by its place.
-pub fn assert_same(what: &str, got: &[Vec<u8>], expected: &[Vec<u8>]) {
-    let differing = got.iter().zip(expected).position(|(got, expected)| got != expected);
-    if let Some(place) = differing {
-        let (got, expected) = (&got[place], &expected[place]);
-        let byte = got.iter().zip(expected).position(|(got, expected)| got != expected);
-        panic!("{what}: packet {place} has {} bytes instead of {}, and differs at byte {byte:?}", got.len(), expected.len());
-    }
-    assert_eq!(got.len(), expected.len(), "{what}: the number of packets");
-}
-
-/// Whether a program is installed; says so where it is not.
-pub fn has_program(name: &str) -> bool {
-    let is_there = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(name).is_file()));
-    if !is_there {
-        tapline_skip::skipped(format_args!("no {name}"));
-    }
-    is_there
-}
-
-/// A capture of these packets with these original lengths.
-pub fn write_capture<'a>(path: &Path, packets: impl IntoIterator<Item = (&'a [u8], u32)>) {
-    let dead = pcap::Capture::dead(pcap::Linktype::ETHERNET).expect("an Ethernet capture");
-    let mut file = dead.savefile(path).expect("a writable folder");
-    for (index, (bytes, original_len)) in packets.into_iter().enumerate() {
-        let ts = libc::timeval { tv_sec: 1_735_689_600 + index as i64 / 1000, tv_usec: index as i64 % 1000 * 1000 };
-        let header = pcap::PacketHeader { ts, caplen: bytes.len() as u32, len: original_len };
-        file.write(&pcap::Packet { header: &header, data: bytes });
-    }
-    file.flush().expect("a writable folder");
 }
 
 /// The generated office traffic in the lab's folder as `in.pcap`, and its packets.
