@@ -17,6 +17,7 @@ pub mod layers;
 use std::path::Path;
 
 use proptest::prelude::*;
+use tapline_harness::spans::number_of;
 
 fn replay(target: &str, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/fuzz/crashes").join(target);
@@ -37,9 +38,12 @@ fn what_once_failed_passes() {
     replay("lang", lang::parse_anything);
 }
 
+/// How many inputs a test gets: `TAPLINE_FILTER_CASES`, or what `TAPLINE_MINUTES` have time for on a slow machine.
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("TAPLINE_FILTER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3000);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    const IN_A_MINUTE: u64 = 10_000;
+    let minutes = number_of("TAPLINE_MINUTES", 0);
+    let cases = number_of("TAPLINE_FILTER_CASES", if minutes == 0 { 3000 } else { minutes * IN_A_MINUTE });
+    ProptestConfig { cases: cases as u32, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A count, instructions of mostly small numbers, and a packet.

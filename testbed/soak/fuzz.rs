@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tapline_harness::captures;
 use tapline_harness::lab::Lab;
 use tapline_harness::pcap_files;
+use tapline_harness::spans::span;
 use tapline_traffic::Noise;
 
 #[test]
@@ -20,10 +21,8 @@ fn what_once_failed_passes() {
     }
 }
 
-/// Seconds that whole workers are tried for: `TAPLINE_FUZZ_SECONDS` changes it.
-fn seconds(unless_said: u64) -> Duration {
-    Duration::from_secs(std::env::var("TAPLINE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(unless_said))
-}
+/// The variable that says for how many seconds whole workers, and mutated captures, are tried.
+const SECONDS: &str = "TAPLINE_FUZZ_SECONDS";
 
 /// One of so many, at random.
 fn below(noise: &mut Noise, limit: usize) -> usize {
@@ -54,7 +53,7 @@ fn seed() -> u64 {
 
 #[test]
 fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
-    assert_eq!(all_is_accounted_for(seconds(15), |_, bytes| worker::worker(bytes)), 0);
+    assert_eq!(all_is_accounted_for(span(SECONDS, 15), |_, bytes| worker::worker(bytes)), 0);
 }
 
 /// Places where stages can panic; those that end with a colon are passed by packets.
@@ -65,7 +64,7 @@ const PLACES: [&str; 12] =
 #[test]
 #[cfg(debug_assertions)]
 fn whole_workers_account_for_every_packet_of_bursts_in_which_a_stage_panics() {
-    let panics = all_is_accounted_for(seconds(10), |noise, bytes| {
+    let panics = all_is_accounted_for(span(SECONDS, 10), |noise, bytes| {
         let place = PLACES[below(noise, PLACES.len())];
         let packet = if place.ends_with(':') { (noise.next() % 64).to_string() } else { String::new() };
         worker::broken(bytes, &format!("{place}{packet}@{}", 1 + noise.next() % 12))
@@ -129,7 +128,7 @@ fn captured() -> Vec<Vec<u8>> {
 #[test]
 fn mutated_captures_through_random_plans_end_with_both_identities() {
     let seed = seed();
-    let (mut noise, begun, limit) = (Noise(seed.wrapping_mul(2) | 1), Instant::now(), seconds(12));
+    let (mut noise, begun, limit) = (Noise(seed.wrapping_mul(2) | 1), Instant::now(), span(SECONDS, 12));
     let mut given = captured();
     given.extend(tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes));
     let (mut runs, mut received) = (0, 0);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tapline::broker::DRAIN_LIMIT;
 use tapline_harness::bench::Bench;
 use tapline_harness::links::Pair;
+use tapline_harness::spans::{number_of, span};
 
 /// xorshift64*: the same events for the same seed.
 /// # Source
@@ -19,10 +20,6 @@ impl Random {
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
     }
-}
-
-fn number_of(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Rounds of the soak differ in where the work is done.
@@ -87,7 +84,7 @@ fn pipeline(placement: &str, pair: Option<&Pair>) -> String {
 
 #[test]
 fn soak() {
-    let length = Duration::from_secs(number_of("TAPLINE_SOAK_SECONDS", 60));
+    let length = span("TAPLINE_SOAK_SECONDS", 60);
     let seed = number_of("TAPLINE_SOAK_SEED", 20_261_121).max(1);
     println!("{} s with seed {seed}", length.as_secs());
     let pair = Pair::new('s');

@@ -1,15 +1,18 @@
 //! Files that are nearly right, as they come about while somebody writes them: every prefix, every line left out, every two lines
 //! swapped, of every pipeline file that there is. Each is planned or refused in words, and none ends in a panic.
 //!
-//! `TAPLINE_VARIATIONS=N` runs N of them by the program (40), chosen by `TAPLINE_VARIATIONS_SEED` (1).
+//! `TAPLINE_VARIATIONS=N` runs N of them by the program (40), chosen by `TAPLINE_VARIATIONS_SEED` (1), and goes on with others for
+//! `TAPLINE_VARIATIONS_SECONDS`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tapline::broker::placement::place;
 use tapline::lang::parse_text;
 use tapline::plan::plan;
 use tapline_harness::lab::{EAL, Lab, office};
+use tapline_harness::spans::{number_of, span};
 
 /// The pipeline files, by name, with bytes that are no text replaced.
 fn files() -> Vec<(PathBuf, String)> {
@@ -72,8 +75,8 @@ fn no_prefix_and_no_line_left_out_or_swapped_makes_check_panic() {
 
 #[test]
 fn no_prefix_and_no_line_left_out_or_swapped_makes_run_panic() {
-    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().expect("a number"));
-    let (count, mut seed) = (number("TAPLINE_VARIATIONS", 40), number("TAPLINE_VARIATIONS_SEED", 1));
+    let (count, mut seed) = (number_of("TAPLINE_VARIATIONS", 40), number_of("TAPLINE_VARIATIONS_SEED", 1));
+    let (begun, length) = (Instant::now(), span("TAPLINE_VARIATIONS_SECONDS", 0));
     println!("TAPLINE_VARIATIONS={count} TAPLINE_VARIATIONS_SEED={seed}");
     let files: Vec<(PathBuf, Vec<(String, String)>)> = files().into_iter().map(|(path, text)| (path, variations(&text))).collect();
     // splitmix64
@@ -83,8 +86,9 @@ fn no_prefix_and_no_line_left_out_or_swapped_makes_run_panic() {
         word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((word ^ word >> 31) % below as u64) as usize
     };
-    let mut ran = 0;
-    for _ in 0..count {
+    let (mut tried, mut ran) = (0, 0);
+    while tried < count || begun.elapsed() < length {
+        tried += 1;
         // every file is as likely as another, and so is every variation of it
         let (path, variations) = &files[next(files.len())];
         let (what, text) = &variations[next(variations.len())];
@@ -101,5 +105,5 @@ fn no_prefix_and_no_line_left_out_or_swapped_makes_run_panic() {
         assert!(ended.status == Some(0) || ended.stderr.contains("error"), "{what}: {:?} without a word", ended.status);
         ran += usize::from(ended.status == Some(0));
     }
-    println!("{ran} of {count} ran");
+    println!("{ran} of {tried} ran");
 }

@@ -18,5 +18,7 @@ pub mod links;
 pub mod pcap_files;
 /// The program under test, and those that judge it.
 pub mod programs;
+/// How long tests go on that can go on for as long as they are let.
+pub mod spans;
 /// Packets as tshark sees them.
 pub mod tshark;
