@@ -3,10 +3,15 @@
 //!
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 
+/// Packets that no tool gets go back to their pool.
 mod free;
+/// Copies that one worker makes and another sends.
 mod handover;
+/// What lcores say of themselves; alarms; a stuck worker.
 mod lcores;
+/// Mempools under tools that take nothing.
 mod pools;
+/// Originals pass both ways.
 mod wires;
 
 use tapline_harness::bench::Bench;
@@ -19,7 +24,7 @@ const RING_HOLDS: u64 = 1023;
 #[test]
 fn a_blocked_tool_costs_the_others_nothing() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(5000, 64, &[1]));
+    bench.write("in.pcap", numbered(5000, 64, &[1]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap
@@ -49,7 +54,7 @@ fn tools_of_a_congested_port_have_equal_parts_of_it() {
          rule create 11 from a to t2 class high";
     for rules in ["rule create 10 from a to t1,t2", of_two_rules] {
         let bench = Bench::new();
-        bench.write("in.pcap", &numbered(1000, 64, &[1]));
+        bench.write("in.pcap", numbered(1000, 64, &[1]));
         // the ring takes as many copies as the worker takes out of it: a burst a turn, of the two that it is offered
         let pipeline = format!(
             "port attach a net_pcap0,rx_pcap=@/in.pcap,infinite_rx=1
@@ -71,7 +76,7 @@ fn tools_of_a_congested_port_have_equal_parts_of_it() {
 #[test]
 fn under_congestion_low_goes_first_and_high_last() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(9000, 64, &[1, 2, 3]));
+    bench.write("in.pcap", numbered(9000, 64, &[1, 2, 3]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap
@@ -102,7 +107,7 @@ fn under_congestion_low_goes_first_and_high_last() {
 #[test]
 fn a_queue_is_bounded_in_bytes() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(3000, 1000, &[1]));
+    bench.write("in.pcap", numbered(3000, 1000, &[1]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap
@@ -122,7 +127,7 @@ fn a_queue_is_bounded_in_bytes() {
 #[test]
 fn a_rate_is_kept_and_its_overflow_counted_as_rate_limited() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(20_000, 64, &[1]));
+    bench.write("in.pcap", numbered(20_000, 64, &[1]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap
@@ -144,7 +149,7 @@ fn a_rate_is_kept_and_its_overflow_counted_as_rate_limited() {
 #[test]
 fn a_queue_absorbs_what_its_rate_holds_back() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(2000, 200, &[1]));
+    bench.write("in.pcap", numbered(2000, 200, &[1]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap
@@ -164,7 +169,7 @@ fn a_queue_absorbs_what_its_rate_holds_back() {
 #[test]
 fn latency_is_measured_through_queues_too() {
     let bench = Bench::new();
-    bench.write("in.pcap", &numbered(20_000, 64, &[1, 2]));
+    bench.write("in.pcap", numbered(20_000, 64, &[1, 2]));
     let last = bench
         .run(
             "port attach in0 net_pcap0,rx_pcap=@/in.pcap

@@ -3,6 +3,7 @@
 //! Needs: EAL. Lcores share the CPUs that there are, so that the stages need no more than one; they sleep when there is nothing to
 //! do.
 
+/// A ring between two lcores.
 mod ring;
 
 use std::collections::BTreeMap;

@@ -2,5 +2,7 @@
 //!
 //! Needs: EAL. What needs more, as a control group of its own, is skipped by name where it is not to be had.
 
+/// What the kernel does not let the process have.
 mod limits;
+/// Each place where a start can fail.
 mod points;
