@@ -1,5 +1,6 @@
 # make demo       Tapline at work on captured traffic: needs no NIC, no root, no huge pages
 # make test       all tests
+# make soak       the tests that can go on for longer, for MINUTES (30) each, one after the other
 # make test-nics  the broker on PCI NICs' drivers, in virtual machines: some minutes
 # make bench      the benches, with their peers beside them
 # make peers      Tapline beside testpmd, Open vSwitch with DPDK and tc: as root, with huge pages, ten minutes
@@ -12,10 +13,15 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/testbed/bin
 # Every test a process of its own, with cargo-nextest where it is installed.
 RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast)
 
+# One after the other, with what they print; nothing ends those that take long.
+RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --profile soak --test soak --test offline,\
+	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1)
+MINUTES ?= 30
+
 # Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
 SKIPPED = $(CURDIR)/target/skipped
 
-.PHONY: all demo test test-nics bench peers compare lint fmt packages
+.PHONY: all demo test soak test-nics bench peers compare lint fmt packages
 
 all: packages
 	cargo build --release
@@ -35,6 +41,10 @@ test: packages
 	@mkdir -p target && : >$(SKIPPED)
 	TAPLINE_SKIPPED=$(SKIPPED) $(RUN_TESTS) --workspace; status=$$?; \
 	testbed/skip/list $(SKIPPED); exit $$status
+
+soak: packages
+	@testbed/packages test
+	export TAPLINE_MINUTES=$(MINUTES) && $(RUN_SOAK)
 
 test-nics: packages
 	cargo build --release --bin tapline --example nic_clock

@@ -9,10 +9,7 @@ use tapline::datapath::flow::hash::{HashKind, flow_hash_burst};
 use tapline::packet::burst::{Known, MAX_BURST, Selection};
 use tapline::packet::frame::Frame;
 use tapline::packet::layers::{Depth, Layers, parse_burst};
-
-#[allow(dead_code)]
-#[path = "../testbed/classify/packets.rs"]
-mod packets;
+use tapline_traffic::packets;
 
 /// Many short repetitions: on a shared machine some of them run undisturbed.
 const REPETITIONS: usize = 401;

@@ -26,11 +26,9 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
-/// Packets made by hand, for tests of all modules; integration tests and benches include the same file.
+/// Packets made by hand, for tests of all modules.
 #[cfg(test)]
-#[allow(dead_code)]
-#[path = "../../../testbed/classify/packets.rs"]
-pub(crate) mod packets;
+pub(crate) use tapline_traffic::packets;
 
 /// The `N` bytes from `offset` on, if all of them are there.
 #[inline(always)]

@@ -3,6 +3,7 @@
 //! Every header is filled in and every checksum is right, so that what a tool receives can be judged by any dissector.
 
 pub mod frame;
+pub mod packets;
 
 use frame::{Addresses, ICMP, ICMP6, TCP, UDP, arp, ethernet, icmp, ip, tagged, tcp, udp, with_hop_by_hop};
 

@@ -1,0 +1,17 @@
+//! EAL in the test's own process, for tests of the layer below the product.
+//!
+//! One process has one: a test that starts it does its work inside of [`crate::programs::alone`].
+
+use tapline::dpdk::Eal;
+use tapline::dpdk::eal::{Memory, Options, available_cpus};
+
+pub fn eal() -> Eal {
+    Eal::start(&Options {
+        workers: Vec::new(),
+        main_cpus: available_cpus(),
+        memory: Memory::Ordinary { mib: 64 },
+        pci_devices: Vec::new(),
+        extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
+    })
+    .expect("DPDK starts")
+}

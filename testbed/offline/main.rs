@@ -1,0 +1,16 @@
+//! What needs no EAL: parts of the product by themselves, judged by other programs and by models.
+
+/// Capture files and `tapline filter`, by libpcap, tcpdump and Wireshark's tools.
+mod capture;
+/// The parser of layers and the flow hash, by models and by tshark.
+mod classify;
+/// Edits, transports, timestamps and next hops by themselves, by tshark, editcap, tcprewrite and models.
+mod copies;
+/// The verifier, interpreter, native code and index of filters, by libpcap and tcpdump.
+mod filter;
+/// The bodies of the fuzz targets that need no EAL, on random input and on what once failed.
+mod fuzz;
+/// Diagnostics of pipeline files, by golden texts; files of thousands of filters and rules.
+mod lang;
+/// Dedup and groups, by editcap and models.
+mod state;

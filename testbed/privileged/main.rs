@@ -1,0 +1,9 @@
+//! What needs root: veth pairs, network namespaces, tap interfaces, the kernel at the far end. Each test says that it is skipped
+//! where it does not get them.
+
+/// Tunnels to the kernel, to Open vSwitch and through a tap's offloads.
+mod copies;
+/// Links that flap, interfaces that go, MTUs that change, what the kernel counts as sent and missed.
+mod faults;
+/// Tools on veth pairs, heartbeats through a bridge, echoes to the kernel.
+mod tools;

@@ -1,0 +1,8 @@
+//! The command line.
+
+/// Signals, times, statistics, the prompt, an ordinary user.
+mod control;
+/// What is wrong is said, and nothing is started.
+mod errors;
+/// Files that are read and written at once, twice, or by two Taplines.
+mod files;

@@ -1,0 +1,8 @@
+//! What can go on for as long as it is let: by default some seconds each, with `make soak` MINUTES each.
+
+/// Whole workers, and mutated captures through random plans.
+mod fuzz;
+/// Full speed with rules exchanged, tools drained and links set down and up.
+mod load;
+/// Every prefix of every pipeline file, every line left out, every two swapped.
+mod variations;
