@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["datapath"],
     &["health"],
     &["plan"],
-    &["stats"],
+    &["report"],
     &["broker"],
     &["cli"],
 ];

@@ -29,4 +29,4 @@ pub mod packet;
 /// Pipeline file -> plan: names become ids, mistakes become diagnostics.
 pub mod plan;
 /// Counters, the ledger of packets and copies, snapshots.
-pub mod stats;
+pub mod report;

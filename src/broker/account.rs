@@ -7,7 +7,7 @@ use crate::datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
 use crate::datapath::swap::plan_part::Heir;
 use crate::datapath::work_plan::ToolId;
 use crate::dpdk::port::DriverStats;
-use crate::stats::snapshot::totals::{RuleTotals, Totals};
+use crate::report::snapshot::totals::{RuleTotals, Totals};
 
 /// All that is counted of a run.
 #[derive(Default)]

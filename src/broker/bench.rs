@@ -17,7 +17,7 @@ use crate::dpdk::Eal;
 use crate::dpdk::mbuf::MbufBurst;
 use crate::dpdk::queue::TxQueue;
 use crate::plan::Plan;
-use crate::stats::snapshot::Snapshot;
+use crate::report::snapshot::Snapshot;
 
 /// A broker and the workers that its caller leads.
 // fields are dropped in their order: workers before ports

@@ -10,7 +10,7 @@ use crate::datapath::receive::clock::{ClockCell, Line};
 use crate::datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
 use crate::dpdk::clock;
 use crate::dpdk::port::Port;
-use crate::stats::snapshot::clock::ClockState;
+use crate::report::snapshot::clock::ClockState;
 
 /// Time between two readings: eight, over a second, are the least that a line is trusted after.
 const INTERVAL: Duration = Duration::from_millis(140);

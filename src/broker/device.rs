@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::datapath::receive::replay::Progress;
 use crate::dpdk::Error;
 use crate::dpdk::port::{DriverStats, Link, Port};
-use crate::stats::snapshot::port::ReplayState;
+use crate::report::snapshot::port::ReplayState;
 
 /// What the log and the statistics' events say of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,8 +9,8 @@ use crate::datapath::work_plan::PortId;
 use crate::dpdk::Eal;
 use crate::dpdk::port::DriverStats;
 use crate::plan::Plan;
-use crate::stats::snapshot::clock::ClockState;
-use crate::stats::snapshot::port::{PortState, TerminateState};
+use crate::report::snapshot::clock::ClockState;
+use crate::report::snapshot::port::{PortState, TerminateState};
 
 /// What a plan runs on.
 pub(super) struct Machine {

@@ -20,7 +20,7 @@ use crate::health::probe::Prober;
 use crate::health::tool::Observation;
 use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::heartbeat::{Heartbeat, Key};
-use crate::stats::snapshot::tool::{NextHopEntry, ProbeEntry};
+use crate::report::snapshot::tool::{NextHopEntry, ProbeEntry};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use crate::datapath::worker::panics::PanicReport;
 use crate::datapath::worker::{Phase, PhaseCell, Worker};
 use crate::dpdk::LcoreId;
 use crate::dpdk::lcore::{CpuUse, Running};
-use crate::stats::snapshot::lcore::Stages;
+use crate::report::snapshot::lcore::Stages;
 
 /// A worker on its lcore.
 pub(super) struct Seat {

@@ -23,11 +23,11 @@ use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, NextHopPlan, Output, RulePlan};
-use crate::stats::snapshot::WatchState;
-use crate::stats::snapshot::event::{EventEntry, Subject};
-use crate::stats::snapshot::group::GroupHealth;
-use crate::stats::snapshot::rule::RuleActivity;
-use crate::stats::snapshot::tool::ToolHealth;
+use crate::report::snapshot::WatchState;
+use crate::report::snapshot::event::{EventEntry, Subject};
+use crate::report::snapshot::group::GroupHealth;
+use crate::report::snapshot::rule::RuleActivity;
+use crate::report::snapshot::tool::ToolHealth;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;

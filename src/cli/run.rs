@@ -18,7 +18,7 @@ use crate::fault;
 use crate::lang;
 use crate::lang::ast::{Command, Show};
 use crate::plan::value::{Action, Output, Plan};
-use crate::stats::table;
+use crate::report::table;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -531,7 +531,7 @@ impl StatsOut {
         self.is_whole
     }
 
-    fn write(&mut self, snapshot: &crate::stats::snapshot::Snapshot) {
+    fn write(&mut self, snapshot: &crate::report::snapshot::Snapshot) {
         let Some(out) = &mut self.out else { return };
         let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
             out.write_all(format!("{line}\n").as_bytes())?;

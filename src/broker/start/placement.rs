@@ -7,7 +7,7 @@ use crate::dpdk::driver::argument;
 use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
 use crate::plan::value::PortPlan;
-use crate::stats::snapshot::lcore::Stages;
+use crate::report::snapshot::lcore::Stages;
 
 /// Who works where.
 pub struct Placement {

@@ -24,19 +24,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::ser::Serializer;
 
+use self::event::EventEntry;
+use self::group::{GroupEntry, GroupHealth};
+use self::lcore::LcoreState;
+use self::port::{PortEntry, PortState};
+use self::rule::{DedupEntry, RuleActivity, RuleEntry};
+use self::tool::{ToolEntry, ToolHealth};
+use self::totals::Totals;
+use self::wire::WireEntry;
+use super::ledger::{Copies, Packets};
 use crate::datapath::counters::latency::Latency;
 use crate::datapath::work_plan::PortId;
 use crate::dpdk::clock::tsc_hz;
 use crate::plan::Plan;
-use crate::stats::ledger::{Copies, Packets};
-use event::EventEntry;
-use group::{GroupEntry, GroupHealth};
-use lcore::LcoreState;
-use port::{PortEntry, PortState};
-use rule::{DedupEntry, RuleActivity, RuleEntry};
-use tool::{ToolEntry, ToolHealth};
-use totals::Totals;
-use wire::WireEntry;
 
 /// The name and version of the snapshot's form.
 pub const SCHEMA: &str = "tapline.stats/1";

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::totals::{Refused, ToolTotals};
 use crate::datapath::counters::latency::Latency;
 use crate::dpdk::clock;
-use crate::stats::ledger::Copies;
+use crate::report::ledger::Copies;
 
 /// A tool in a snapshot.
 #[derive(Clone, Serialize)]

@@ -11,7 +11,7 @@ use crate::datapath::egress::admission::Class;
 use crate::datapath::flow::table::FlowCounters;
 use crate::datapath::route::dedup::{DedupCounters, PairCounters};
 use crate::plan::Plan;
-use crate::stats::ledger::{Copies, Dropped, Packets};
+use crate::report::ledger::{Copies, Dropped, Packets};
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]

@@ -7,7 +7,7 @@ use crate::datapath::counters::latency::Latency;
 use crate::dpdk::clock;
 use crate::plan::Plan;
 use crate::plan::value::WirePlan;
-use crate::stats::ledger::Dropped;
+use crate::report::ledger::Dropped;
 
 /// A wire in a snapshot.
 #[derive(Clone, Serialize)]

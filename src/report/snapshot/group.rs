@@ -6,7 +6,7 @@ use super::as_map;
 use super::totals::GroupTotals;
 use crate::plan::Plan;
 use crate::plan::value::GroupPlan;
-use crate::stats::ledger::Copies;
+use crate::report::ledger::Copies;
 
 /// Who has a group's buckets.
 #[derive(Clone)]
