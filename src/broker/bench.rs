@@ -96,7 +96,7 @@ impl Bench {
         for intake in self.broker.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Queue { rxq, .. } = &mut intake.source else { continue };
             // a ring ends, other devices make packets as long as they are asked
-            if self.broker.machine.ports[intake.port.0].driver_name() == "net_ring" {
+            if self.broker.machine.ports[intake.port.0].driver().is_some_and(|driver| driver.is_loop) {
                 let mut burst = MbufBurst::default();
                 while rxq.receive(&mut burst, 64).packets > 0 {
                     burst.clear();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::datapath::receive::replay::Progress;
 use crate::dpdk::Error;
+use crate::dpdk::driver::Driver;
 use crate::dpdk::port::{DriverStats, Link, Port};
 use crate::report::snapshot::port::ReplayState;
 
@@ -46,6 +47,11 @@ impl Device {
             Device::Ethdev(port) => Some(port),
             Device::Replay { .. } => None,
         }
+    }
+
+    /// The driver, if it is one of virtual devices that is known.
+    pub fn driver(&self) -> Option<&'static Driver> {
+        Driver::named(self.driver_name())
     }
 
     pub fn driver_name(&self) -> &str {

@@ -1,5 +1,7 @@
 //! What Tapline knows of drivers of virtual devices: one row each. NICs say of themselves what they can do.
 
+use std::borrow::Cow;
+
 /// A driver of virtual devices.
 #[derive(Debug)]
 pub struct Driver {
@@ -32,6 +34,16 @@ pub struct Driver {
     pub kernel_counter: KernelCounter,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
     pub by_libpcap: bool,
+    /// It has as many receive as transmit queues, one at least of each.
+    pub pairs_queues: bool,
+    /// It makes packets when it is asked, as long as `size` says.
+    pub makes_packets: bool,
+    /// What is sent into its device comes out of it.
+    pub is_loop: bool,
+    /// The longest MTU that it receives at.
+    pub most_mtu: Option<u32>,
+    /// Arguments that Tapline adds where they are not said.
+    pub added: &'static [(&'static str, &'static str)],
 }
 
 /// Which frames a driver takes.
@@ -77,6 +89,11 @@ const PLAIN: Driver = Driver {
     slot: None,
     kernel_counter: KernelCounter::None,
     by_libpcap: false,
+    pairs_queues: false,
+    makes_packets: false,
+    is_loop: false,
+    most_mtu: None,
+    added: &[],
 };
 
 const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mbuf: false };
@@ -96,12 +113,13 @@ pub static DRIVERS: [Driver; 7] = [
         by_libpcap: true,
         ..PLAIN
     },
-    Driver { name: "net_null", arguments: &["size", "copy", "no-rx"], copies_packets: true, ..PLAIN },
+    Driver { name: "net_null", arguments: &["size", "copy", "no-rx"], copies_packets: true, makes_packets: true, ..PLAIN },
     Driver {
         name: "net_ring",
         arguments: &["nodeaction", "internal"],
         // `RING_SIZE` in drivers/net/ring/rte_eth_ring.c of DPDK 22.11
         own_rings: Some((1024, 0)),
+        is_loop: true,
         ..PLAIN
     },
     Driver {
@@ -137,6 +155,9 @@ pub static DRIVERS: [Driver; 7] = [
         own_rings: Some((2048, 2048)),
         takes: Takes::Kernel { makes_interface: false, room: None, one_mbuf: true },
         kernel_counter: KernelCounter::XdpSockets,
+        pairs_queues: true,
+        // one frame with its room in front and behind in a page: above it many kernel drivers give nothing
+        most_mtu: Some(3506),
         ..PLAIN
     },
     Driver {
@@ -166,6 +187,9 @@ pub static DRIVERS: [Driver; 7] = [
             "secret",
         ],
         takes: Takes::NotEmpty,
+        // whole jumbo frames: a reader by DPDK takes frames in several buffers half-way if it looks while they are written, and goes
+        // wrong from there on (`eth_memif_rx` of DPDK 22.11: nothing checks whether the buffer that follows is there yet)
+        added: &[("bsize", "9216")],
         ..PLAIN
     },
 ];
@@ -175,6 +199,11 @@ impl Driver {
     pub fn of(devargs: &str) -> Option<&'static Driver> {
         let device = device(devargs);
         DRIVERS.iter().find(|driver| device.starts_with(driver.name))
+    }
+
+    /// Returns whether a device makes packets when it is asked, and so can be asked later without a loss.
+    pub fn can_wait(&self, devargs: &str) -> bool {
+        self.makes_packets || self.by_libpcap && devargs.contains("rx_pcap=")
     }
 
     /// The driver that calls itself so.
@@ -191,6 +220,13 @@ pub fn device(devargs: &str) -> &str {
 /// The value that devargs give a device's argument, the first where there are several.
 pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
     devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Devargs with what Tapline adds to them.
+pub fn with_added(devargs: &str) -> Cow<'_, str> {
+    let added = Driver::of(devargs).map_or(&[][..], |driver| driver.added);
+    let missing = added.iter().filter(|(name, _)| argument(devargs, name).is_none());
+    missing.fold(devargs.into(), |devargs: Cow<'_, str>, (name, value)| format!("{devargs},{name}={value}").into())
 }
 
 /// The interface of the kernel whose link and MTU are a device's, if it is one of those.
@@ -212,6 +248,14 @@ mod tests {
             assert_eq!(Driver::named(driver.name).map(|found| found.name), Some(driver.name));
         }
         assert!(Driver::of("0000:03:00.0").is_none() && Driver::of("net_bonding0").is_none());
+    }
+
+    #[test]
+    fn memif_has_long_buffers_unless_it_says_how_long() {
+        assert_eq!(with_added("vdev:net_memif0,role=client"), "vdev:net_memif0,role=client,bsize=9216");
+        for same in ["net_memif0,bsize=4096", "net_pcap0,iface=eth0", "0000:01:00.0"] {
+            assert_eq!(with_added(same), same);
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl<T> Running<T> {
 
     /// What the thread has had of its CPU; of a kernel that does not say, nothing.
     /// # Source
-    /// Linux, Documentation/scheduler/sched-report.rst: `/proc/PID/schedstat`, in nanoseconds; proc_pid_stat(5).
+    /// Linux, Documentation/scheduler/sched-stats.rst: `/proc/PID/schedstat`, in nanoseconds; proc_pid_stat(5).
     pub fn cpu_use(&self) -> CpuUse {
         let task = format!("/proc/self/task/{}", self.thread.load(Ordering::Relaxed));
         let read = |file: &str| std::fs::read_to_string(format!("{task}/{file}")).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Plan;
+use super::devargs::goes_by_libpcap;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
@@ -13,6 +14,7 @@ use crate::capture::Reader;
 use crate::datapath::classify::{FilterTerm, Matcher};
 use crate::datapath::work_plan::{PortId, ToolId, Verdict};
 use crate::dpdk::clock;
+use crate::dpdk::driver::Driver;
 use crate::filter::Analysis;
 use crate::filter::analyse;
 use crate::filter::bpf::verify::Program;
@@ -78,15 +80,15 @@ pub(super) fn warn(
         let is_tool = plan.is_tool_port(port_id);
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
-        let receives = !port.devargs.starts_with("net_pcap") || port.devargs.contains("rx_");
+        let receives = !goes_by_libpcap(&port.devargs) || port.devargs.contains("rx_");
         let message = match (is_tool, takes_any) {
             (true, true) if receives => format!("tools send on port `{}`, and rules `from any` take what it receives", port.name),
             (true, false) if receives => format!("what tool port `{}` receives is unmatched", port.name),
             (false, false) => format!("no rule takes from port `{}`", port.name),
             _ => continue,
         };
-        let label = if port.devargs.starts_with("net_af_xdp") {
-            format!("net_af_xdp cannot only send; a rule `from {} drop` excludes what comes", port.name)
+        let label = if let Some(Driver { name, pairs_queues: true, .. }) = Driver::of(&port.devargs) {
+            format!("{name} cannot only send; a rule `from {} drop` excludes what comes", port.name)
         } else {
             "`rxq 0` makes it a port that only sends".to_owned()
         };
@@ -102,7 +104,7 @@ fn warn_of_clocks(resolved: &Resolved, diagnostics: &mut Diagnostics) {
         let Some(dedup) = &rule.dedup else { continue };
         // net_pcap receives nothing unless it is told from where
         let is_told = |port: &&PortPlan| ["rx_", "iface="].iter().any(|argument| port.devargs.contains(argument));
-        let receives = |port: &&PortPlan| port.rxq != Some(0) && (!port.devargs.starts_with("net_pcap") || is_told(port));
+        let receives = |port: &&PortPlan| port.rxq != Some(0) && (!goes_by_libpcap(&port.devargs) || is_told(port));
         let ports = dedup.scope.iter().map(|port| &plan.ports[port.0]).filter(receives);
         let timed: Vec<_> = ports.map(|port| (&port.name, port.time_base())).collect();
         let Some((first, base)) = timed.first() else { continue };

@@ -4,12 +4,17 @@ use std::path::Path;
 
 use crate::capture::{LinkType, Reader};
 use crate::datapath::receive::replay;
-use crate::dpdk::driver::{Driver, argument, device};
+use crate::dpdk::driver::{Driver, argument};
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::dpdk::port::hardware_type;
 use crate::lang::suggest::nearest;
 
-/// Returns whether the device's driver is one of those.
+/// Returns whether the device's driver goes by libpcap.
+pub(super) fn goes_by_libpcap(devargs: &str) -> bool {
+    Driver::of(devargs).is_some_and(|driver| driver.by_libpcap)
+}
+
+/// Returns whether the device's driver copies packets while it is called.
 pub fn copies_packets(devargs: &str) -> bool {
     Driver::of(devargs).is_some_and(|driver| driver.copies_packets)
 }
@@ -149,14 +154,12 @@ pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, Strin
 
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
 pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
-    if !device(devargs).starts_with("net_null") {
-        return None;
-    }
+    let Driver { name, .. } = Driver::of(devargs).filter(|driver| driver.makes_packets)?;
     let fits = |size: &str| size.parse().is_ok_and(|size: u16| (1..=DATA_ROOM).contains(&size));
     // the driver takes the last of several
     let mut sizes = devargs.split(',').skip(1).filter_map(|word| word.strip_prefix("size="));
     let size = sizes.find(|size| !fits(size))?;
-    Some(format!("net_null cannot make packets of size `{size}`"))
+    Some(format!("{name} cannot make packets of size `{size}`"))
 }
 
 #[cfg(test)]

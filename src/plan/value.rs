@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::devargs::goes_by_libpcap;
 use super::schedule::Schedule;
 use crate::datapath::copies::edit::anonymize::Key;
 use crate::datapath::copies::facts::ClockQuality;
@@ -203,7 +204,7 @@ impl PortPlan {
     /// over.
     pub fn reads_capture(&self) -> bool {
         self.replay.is_some()
-            || self.devargs.starts_with("net_pcap") && self.resident == 0 && argument(&self.devargs, "rx_pcap").is_some()
+            || self.resident == 0 && goes_by_libpcap(&self.devargs) && argument(&self.devargs, "rx_pcap").is_some()
     }
 
     pub fn time_base(&self) -> TimeBase {

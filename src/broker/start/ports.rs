@@ -1,6 +1,5 @@
 //! Ports: attached, started with the queues that the plan and the driver agree on, and what the user should know of them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use crate::datapath::receive::clock::{ClockView, RxClock};
 use crate::datapath::receive::replay::{Progress, Replay};
 use crate::datapath::work_plan::{PortId, ReplayPlan};
 use crate::dpdk::Eal;
-use crate::dpdk::driver::argument;
+use crate::dpdk::driver::{Driver, Takes, argument, with_added};
 use crate::dpdk::mbuf::RxStamp;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::port::{Port, PortConfig};
@@ -36,21 +35,9 @@ pub(super) struct StartedPort {
     pub gives_rss: bool,
 }
 
-/// Devargs of net_memif with buffers for whole jumbo frames, unless they say how long buffers are: a reader by DPDK takes frames in
-/// several buffers half-way if it looks while they are written, and goes wrong from there on.
-/// # Source
-/// DPDK 22.11, `eth_memif_rx` in drivers/net/memif: nothing checks whether the buffer that follows is there yet.
-fn with_long_buffers(devargs: &str) -> Cow<'_, str> {
-    if devargs.starts_with("net_memif") && argument(devargs, "bsize").is_none() {
-        format!("{devargs},bsize=9216").into()
-    } else {
-        devargs.into()
-    }
-}
-
 pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
     match port.replay {
-        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &with_long_buffers(&port.devargs))?)),
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &with_added(&port.devargs))?)),
         Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
     }
 }
@@ -207,7 +194,7 @@ enum ChosenClock {
 /// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
 fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool, may_be_wanted: bool) -> Result<ChosenClock, Error> {
     let info = port.info();
-    let is_pcap = info.driver == "net_pcap";
+    let is_pcap = Driver::named(&info.driver).is_some_and(|driver| driver.by_libpcap);
     let is_live = ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
     // net_pcap notes times in any case, and latency begins at the kernel's
     let is_noted = is_pcap && (is_wanted || may_be_wanted && plan.reads_capture() || is_live);
@@ -235,10 +222,6 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
     narrow.collect()
 }
 
-/// The longest MTU that net_af_xdp receives at: one frame with its room in front and behind in a page. Above it many kernel drivers
-/// give nothing.
-const MOST_XDP_MTU: u32 = 3506;
-
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
     let interface = argument(&port.devargs, "iface")?;
@@ -246,12 +229,11 @@ pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
         return None;
     }
     let mtu = mtu_of(interface)?;
-    let (driver, most, fate) = match Longest::of(&port.devargs) {
-        Some(longest) => {
-            ("net_af_packet", longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
-        }
-        None if port.devargs.starts_with("net_af_xdp") => ("net_af_xdp", MOST_XDP_MTU, "may receive nothing above it"),
-        None => return None,
+    let Driver { name: driver, most_mtu, .. } = Driver::of(&port.devargs)?;
+    let (most, fate) = match (Longest::of(&port.devargs), *most_mtu) {
+        (Some(longest), _) => (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word"),
+        (None, Some(most)) => (most, "may receive nothing above it"),
+        (None, None) => return None,
     };
     (mtu > most).then(|| {
         let name = &port.name;
@@ -314,7 +296,9 @@ pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Opti
     let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
-    interface.and_then(mtu_of).or_else(|| plan.devargs.starts_with("net_tap").then(|| port.mtu()).flatten().map(u32::from))
+    let makes_interface =
+        || Driver::of(&plan.devargs).is_some_and(|driver| matches!(driver.takes, Takes::Kernel { makes_interface: true, .. }));
+    interface.and_then(mtu_of).or_else(|| makes_interface().then(|| port.mtu()).flatten().map(u32::from))
 }
 
 /// The MTU of a kernel interface, where the kernel says it.
@@ -336,14 +320,6 @@ pub(super) fn pci_address(devargs: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memif_gets_buffers_for_whole_frames_unless_it_is_said() {
-        assert_eq!(with_long_buffers("net_memif0,role=client"), "net_memif0,role=client,bsize=9216");
-        for same in ["net_memif0,bsize=4096", "net_pcap0,iface=eth0", "0000:01:00.0"] {
-            assert_eq!(with_long_buffers(same), same);
-        }
-    }
 
     #[test]
     fn pci_addresses_are_told_from_virtual_devices() {

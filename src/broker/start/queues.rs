@@ -26,6 +26,7 @@ use crate::datapath::receive::distribute::{Spread, Times};
 use crate::datapath::receive::local_frames::Post;
 use crate::datapath::receive::{Intake, Source};
 use crate::datapath::work_plan::{PortId, ToolId};
+use crate::dpdk::driver::Driver;
 use crate::dpdk::mbuf::RxStamp;
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::ring::{self, Sender, SoleSender};
@@ -60,7 +61,9 @@ pub(super) fn intakes(site: &Site<'_>, started: &mut [StartedPort], posts: &[Opt
         let (id, port_plan) = (PortId(index), &plan.ports[index]);
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
-        let can_wait = site.ports[index].ethdev().is_some_and(|port| can_wait(&port.info().driver, &port_plan.devargs));
+        let can_wait = site.ports[index]
+            .ethdev()
+            .is_some_and(|port| Driver::named(&port.info().driver).is_some_and(|driver| driver.can_wait(&port_plan.devargs)));
         let mut pollers = crew.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
             pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
@@ -300,11 +303,6 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
 pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
-}
-
-/// Returns whether a device makes packets when it is asked, and so can be asked later without a loss.
-fn can_wait(driver: &str, devargs: &str) -> bool {
-    driver == "net_null" || driver == "net_pcap" && devargs.contains("rx_pcap=")
 }
 
 /// Where a port's tunnels end, if some do; what is counted there goes to a further report.

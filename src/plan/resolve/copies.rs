@@ -28,6 +28,7 @@ use crate::packet::headers::ethernet::MacAddress;
 use crate::packet::headers::vlan;
 use crate::packet::headers::vlan::VlanTag;
 use crate::packet::layers::Depth;
+use crate::plan::devargs::goes_by_libpcap;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 
 /// Bytes behind the Ethernet header where a port does not say.
@@ -355,7 +356,7 @@ fn mtu_of(port: &Port<'_>) -> u16 {
 /// Returns whether a device writes a capture file and receives nothing.
 pub(super) fn only_writes_a_file(device: &Device) -> bool {
     let Device::Devargs(devargs) = device else { return false };
-    devargs.starts_with("net_pcap")
+    goes_by_libpcap(devargs)
         && devargs.contains(",tx_pcap=")
         && !devargs.split(',').any(|argument| argument.starts_with("rx_") || argument.contains("iface="))
 }

@@ -8,6 +8,7 @@ use crate::datapath::receive::replay;
 use crate::datapath::receive::tunnel_match::{Terminator, TunnelKind};
 use crate::datapath::work_plan::ReplayPlan;
 use crate::dpdk::clock::nanoseconds;
+use crate::dpdk::driver::Driver;
 use crate::dpdk::mempool::DATA_ROOM;
 use crate::lang::ast;
 use crate::lang::ast::Name;
@@ -101,7 +102,7 @@ impl<'a> Resolver<'a> {
             let message = format!("`lcores` does not apply to port `{}`, which has no receive queue", plan.name);
             self.error(Diagnostic::error(span, message).label("expected on a port that receives: `lcores` names who polls it"));
         }
-        if plan.devargs.starts_with("net_af_xdp") {
+        if let Some(Driver { name, pairs_queues: true, .. }) = Driver::of(&plan.devargs) {
             let rxq = said(|option| matches!(option, PortOption::Rxq(_))).zip(plan.rxq);
             let txq = said(|option| matches!(option, PortOption::Txq(_))).zip(plan.txq);
             // what is not said is chosen, and never 0
@@ -110,7 +111,7 @@ impl<'a> Resolver<'a> {
                 (rxq, txq) => rxq.into_iter().chain(txq).find(|&(_, queues)| queues == 0).map(|(span, _)| span),
             };
             if let Some(span) = wrong {
-                let message = "net_af_xdp has as many receive as transmit queues".to_owned();
+                let message = format!("{name} has as many receive as transmit queues");
                 self.error(
                     Diagnostic::error(span, message).label("expected neither `rxq` nor `txq`, or the same number, 1 or more"),
                 );
