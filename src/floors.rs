@@ -39,6 +39,8 @@ fn modules() -> BTreeMap<String, String> {
             read(&path, modules.entry(name).or_default());
         }
     }
+    // a folder may be left behind by a branch that had it
+    modules.retain(|_, code| !code.is_empty());
     modules
 }
 
