@@ -46,11 +46,9 @@ fn modules() -> BTreeMap<String, String> {
 
 /// The modules that `code` names behind `crate::`.
 fn imported(code: &str) -> BTreeSet<&str> {
-    let names = code.split("crate::").skip(1).flat_map(|rest| {
-        // `crate::{a::…, b::…}` is written nowhere, and would be found as an empty name
-        [&rest[..rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len())]]
-    });
-    names.collect()
+    let ends = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
+    // `crate::{a::…, b::…}` is written nowhere, and would be found as an empty name
+    code.split("crate::").skip(1).map(|rest| &rest[..rest.find(ends).unwrap_or(rest.len())]).collect()
 }
 
 #[test]

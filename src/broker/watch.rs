@@ -161,15 +161,7 @@ impl Watch {
         });
         let (tools, groups) = (tools.collect(), groups.collect());
         let mut watch = Self {
-            cell: Arc::new(LiveCell::new(Live {
-                rules_on: [].into(),
-                tools_up: [].into(),
-                can_send: [].into(),
-                go_straight: [].into(),
-                tables: [].into(),
-                next_hops: [].into(),
-                fits: [].into(),
-            })),
+            cell: Arc::new(LiveCell::new(Live::default())),
             since_ns: vec![now_ns; plan.rules.len()],
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],

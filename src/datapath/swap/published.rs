@@ -11,7 +11,7 @@ use crate::datapath::route::balance::BucketTable;
 use crate::packet::headers::ethernet::MacAddress;
 
 /// One state of all that changes, indexed by the plan's ids.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Live {
     /// By rule: its schedule lets it take packets.
     pub rules_on: Box<[bool]>,
@@ -97,15 +97,7 @@ mod tests {
 
     #[test]
     fn a_view_takes_up_what_is_published_once() {
-        let live = |is_on| Live {
-            rules_on: [is_on].into(),
-            tools_up: [].into(),
-            can_send: [].into(),
-            go_straight: [].into(),
-            tables: [].into(),
-            next_hops: [].into(),
-            fits: [].into(),
-        };
+        let live = |is_on| Live { rules_on: [is_on].into(), ..Live::default() };
         let cell = Arc::new(LiveCell::new(live(false)));
         let mut view = LiveView::new(Arc::clone(&cell));
         assert!(view.refresh().is_none() && !view.get().rules_on[0]);

@@ -141,7 +141,7 @@ fn exact_fields(path: &LeafPath<'_>, fields: &[Field]) -> Option<Vec<usize>> {
     let is_wide = |&&(field, set): &&(usize, &ValueSet)| set.len() > u64::from(fields[field].mask) / 2;
     let are_wide = others.iter().all(|test| is_wide(&test));
     let bits: u32 = exact.iter().map(|test| fields[test.0].mask.count_ones()).sum();
-    let may = if others.is_empty() { true } else { are_wide && bits >= GUARDED_BITS };
+    let may = others.is_empty() || are_wide && bits >= GUARDED_BITS;
     let keys = exact.iter().map(|test| test.1.len()).product::<u64>();
     (may && keys <= MAX_KEYS).then(|| exact.iter().map(|test| test.0).collect())
 }

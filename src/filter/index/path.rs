@@ -446,10 +446,9 @@ impl<'q> Known<'q> {
         let count = self.values[field].last().map_or(u64::from(mask) + 1, |entry| entry.1.len());
         let may_matter = !excluded.is_empty() && (single(wanted).is_none() || count <= excluded.len() as u64 + 1);
         may_matter.then(|| {
-            let excluded = excluded.iter().map(|entry| entry.1);
-            self.values[field]
-                .last()
-                .map_or_else(|| without(&ValueSet::range(0, mask), excluded.clone()), |entry| without(&entry.1, excluded.clone()))
+            let all = ValueSet::range(0, mask);
+            let values = self.values[field].last().map_or(&all, |entry| &entry.1);
+            without(values, excluded.iter().map(|entry| entry.1))
         })
     }
 
