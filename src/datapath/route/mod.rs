@@ -297,20 +297,20 @@ fn deliver(
                 // counted once all are placed: what unwinds before has asked the group for nothing
                 let (mut assigned, mut discarded, mut down) = (0, 0, 0);
                 let (times, port) = (facts.times, facts.port);
-                let shared_stamp = times.shared().map(|ns| BucketStamp::new(ns, port));
                 let hashes = facts.flows.hashes_each(group.hash, kept, facts.frames, |hash| {
                     let (bucket, _) = table.place(hash);
                     sketch.load_ahead(bucket);
                     table.load_ahead(bucket);
                 });
-                let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
-                let stamps = uses.stamps.as_ref();
+                if let Some(stamps) = &uses.stamps {
+                    let shared = times.shared().map(|ns| BucketStamp::new(ns, port));
+                    for (index, &hash) in hashes.of(kept) {
+                        stamps.touch(table.place(hash).0, shared.unwrap_or_else(|| BucketStamp::new(times.of(index), port)));
+                    }
+                }
                 let mut tool_of = |index: usize, hash: u64| {
                     fault::panics_on_packet("route", index);
                     let (bucket, bit) = table.place(hash);
-                    if let Some(stamps) = stamps {
-                        stamps.touch(bucket, shared_stamp.unwrap_or_else(|| BucketStamp::new(times.of(index), port)));
-                    }
                     sketch.note(bucket, bit);
                     let slot = table.slot(bucket);
                     if let Some(member) = slot.member() {
@@ -320,6 +320,7 @@ fn deliver(
                     *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
                     None
                 };
+                let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
                 if is_plain {
                     let tools = &mut copies.tools[..];
                     hashes.of(kept).for_each(|(index, &hash)| {
