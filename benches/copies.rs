@@ -8,20 +8,20 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use tapline::datapath::copies::build::{CopyPools, MakeFacts, Maker, ToolMaker};
-use tapline::datapath::copies::facts::Stamps;
-use tapline::datapath::counters::WorkerCounters;
-use tapline::datapath::flow::burst_flows::Flows;
-use tapline::datapath::route::Copies;
-use tapline::datapath::work_plan::PortId;
-use tapline::dpdk::eal::{Memory, Options};
-use tapline::dpdk::mbuf::copy::CopyPool;
-use tapline::dpdk::mbuf::{Frames, Linear, MbufQueue, burst_of};
-use tapline::dpdk::mempool::Mempool;
-use tapline::dpdk::{Eal, clock};
-use tapline::packet::burst::Selection;
-use tapline::packet::headers::ethernet::MacAddress;
 use tapline::plan::Plan;
+use tapline_datapath::copies::build::{CopyPools, MakeFacts, Maker, ToolMaker};
+use tapline_datapath::copies::facts::Stamps;
+use tapline_datapath::counters::WorkerCounters;
+use tapline_datapath::flow::burst_flows::Flows;
+use tapline_datapath::route::Copies;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::eal::{Memory, Options};
+use tapline_dpdk::mbuf::copy::CopyPool;
+use tapline_dpdk::mbuf::{Frames, Linear, MbufQueue, burst_of};
+use tapline_dpdk::mempool::Mempool;
+use tapline_dpdk::{Eal, clock};
+use tapline_packet::burst::Selection;
+use tapline_packet::headers::ethernet::MacAddress;
 
 const BURST: usize = 32;
 const ROUNDS: usize = 101;
@@ -61,7 +61,7 @@ fn plan(words: &str) -> Plan {
     let text = format!(
         "port attach in net_null0\nport attach out net_null1\ntool create t port out {words}\nrule create 10 from in to t\nstart\n"
     );
-    let mut parsed = tapline::lang::parse_text("bench.pipe", &text, &[]);
+    let mut parsed = tapline_lang::parse_text("bench.pipe", &text, &[]);
     tapline::plan::plan(&mut parsed).unwrap_or_else(|| panic!("{}", parsed.diagnostics.render(&parsed.sources)))
 }
 
@@ -112,7 +112,7 @@ impl Bench {
 fn main() {
     let eal = Eal::start(&Options {
         workers: Vec::new(),
-        main_cpus: tapline::dpdk::eal::available_cpus(),
+        main_cpus: tapline_dpdk::eal::available_cpus(),
         memory: if std::env::var_os("BENCH_HUGE_PAGES").is_some() { Memory::HugePages } else { Memory::Ordinary { mib: 256 } },
         pci_devices: Vec::new(),
         extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
@@ -158,7 +158,7 @@ fn main() {
 fn timed(
     pool: &Arc<Mempool>,
     packets: &[&[u8]],
-    mut copy: impl FnMut(&mut tapline::dpdk::mbuf::MbufBurst, &mut MbufQueue) -> u64,
+    mut copy: impl FnMut(&mut tapline_dpdk::mbuf::MbufBurst, &mut MbufQueue) -> u64,
 ) -> f64 {
     let mut originals = MbufQueue::with_capacity(64);
     let mut ticks: Vec<f64> = Vec::with_capacity(BURSTS);
@@ -170,7 +170,7 @@ fn timed(
     median(&mut ticks) * 1e9 / clock::tsc_hz() as f64 / BURST as f64
 }
 
-fn plain(burst: &mut tapline::dpdk::mbuf::MbufBurst, originals: &mut MbufQueue) -> u64 {
+fn plain(burst: &mut tapline_dpdk::mbuf::MbufBurst, originals: &mut MbufQueue) -> u64 {
     let all = burst.all();
     let mut queue = MbufQueue::with_capacity(64);
     let begun = clock::tsc();
@@ -182,7 +182,7 @@ fn plain(burst: &mut tapline::dpdk::mbuf::MbufBurst, originals: &mut MbufQueue) 
     ticks
 }
 
-fn made(bench: &mut Bench, burst: &mut tapline::dpdk::mbuf::MbufBurst, originals: &mut MbufQueue) -> u64 {
+fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals: &mut MbufQueue) -> u64 {
     let all = burst.all();
     let mut queue = MbufQueue::with_capacity(64);
     let mut linear = Linear::default();

@@ -10,10 +10,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use filter_peers::{BpfFilter, RteBpf, rte_bpf};
-use tapline::filter::compile;
-use tapline::filter::{Filters, Program};
-use tapline::packet::burst::{MAX_BURST, Selection};
-use tapline::packet::frame::Frame;
+use tapline_filter::compile;
+use tapline_filter::{Filters, Program};
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
 use traffic::Packets;
 
 /// What is compared, over the same packets.

@@ -14,12 +14,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use pcap::{Capture, Linktype};
-use tapline::filter::Program;
-use tapline::filter::bpf::insn::Insn;
-use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::packet::burst::{Selection, Touched};
-use tapline::packet::frame::Frame;
 use tapline_acl::{Acl, Rule};
+use tapline_filter::Program;
+use tapline_filter::bpf::insn::Insn;
+use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
+use tapline_packet::burst::{Selection, Touched};
+use tapline_packet::frame::Frame;
 
 const BURST: usize = 32;
 

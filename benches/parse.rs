@@ -5,10 +5,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline::datapath::flow::hash::{HashKind, flow_hash_burst};
-use tapline::packet::burst::{Known, MAX_BURST, Selection};
-use tapline::packet::frame::Frame;
-use tapline::packet::layers::{Depth, Layers, parse_burst};
+use tapline_datapath::flow::hash::{HashKind, flow_hash_burst};
+use tapline_packet::burst::{Known, MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
+use tapline_packet::layers::{Depth, Layers, parse_burst};
 use tapline_traffic::packets;
 
 /// Many short repetitions: on a shared machine some of them run undisturbed.

@@ -9,18 +9,18 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline::datapath::flow::hash::{HashKind, flow_hash_burst};
-use tapline::datapath::flow::sketch::FlowSketch;
-use tapline::datapath::flow::table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
-use tapline::datapath::receive::times::Times;
-use tapline::datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
-use tapline::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use tapline::datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
-use tapline::datapath::work_plan::PortId;
-use tapline::packet::burst::{Known, MAX_BURST, Selection};
-use tapline::packet::frame::Frame;
-use tapline::packet::layers::{Depth, Layers, parse_burst};
-use tapline::packet::mix::mix;
+use tapline_datapath::flow::hash::{HashKind, flow_hash_burst};
+use tapline_datapath::flow::sketch::FlowSketch;
+use tapline_datapath::flow::table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
+use tapline_datapath::receive::times::Times;
+use tapline_datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
+use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
+use tapline_datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
+use tapline_datapath::work_plan::PortId;
+use tapline_packet::burst::{Known, MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
+use tapline_packet::layers::{Depth, Layers, parse_burst};
+use tapline_packet::mix::mix;
 use tapline_thash::{Gfni, MICROSOFT_KEY, SoftRss};
 
 /// Packets of one timed slice: short enough that most slices run without being interrupted.

@@ -1,10 +1,10 @@
-//! The floors of the house: no module imports one above it, none is in a circle with another.
+//! The floors of the house: no crate and no module imports one above it, none is in a circle with another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Modules from the ground up; those of one floor do not know each other.
+/// Crates and, above them, modules of the product, from the ground up; those of one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
     &["fault", "packet"],
     &["capture", "dpdk", "lang"],
@@ -17,52 +17,57 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// The code of each top-level module, without its tests.
-fn modules() -> BTreeMap<String, String> {
-    fn read(path: &Path, code: &mut String) {
-        if path.is_dir() {
-            let entries = fs::read_dir(path).expect("a folder of the sources");
-            entries.for_each(|entry| read(&entry.expect("an entry").path(), code));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(path).expect("a source file");
-            // tests stand at the end of a file, and may import what they like
-            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-            code.extend(text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]));
-        }
+/// Adds the code of a file, or of all files of a folder, without its tests.
+fn read(path: &Path, code: &mut String) {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).expect("a folder of the sources");
+        entries.for_each(|entry| read(&entry.expect("an entry").path(), code));
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        let text = fs::read_to_string(path).expect("a source file");
+        // tests stand at the end of a file, and may import what they like
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        code.extend(text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]));
     }
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut modules = BTreeMap::new();
-    for entry in fs::read_dir(sources).expect("the sources") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        if !["lib", "main", "floors"].contains(&name.as_str()) {
-            read(&path, modules.entry(name).or_default());
+}
+
+/// The code of each crate and of each module of the product, and what stands before the names of its neighbours.
+fn rooms() -> BTreeMap<String, (String, &'static [&'static str])> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut rooms = BTreeMap::new();
+    for (folder, prefixes) in [("crates", &["tapline_"][..]), ("src", &["tapline_", "crate::"])] {
+        for entry in fs::read_dir(root.join(folder)).expect("the sources") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            if folder == "crates" || !["lib", "main", "floors"].contains(&name.as_str()) {
+                let (code, _) = rooms.entry(name).or_insert((String::new(), prefixes));
+                read(&path, code);
+            }
         }
     }
     // a folder may be left behind by a branch that had it
-    modules.retain(|_, code| !code.is_empty());
-    modules
+    rooms.retain(|_, (code, _)| !code.is_empty());
+    rooms
 }
 
-/// The modules that `code` names behind `crate::`.
-fn imported(code: &str) -> BTreeSet<&str> {
+/// The names that `code` has behind `prefix`.
+fn imported<'a>(code: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     let ends = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
     // `crate::{a::…, b::…}` is written nowhere, and would be found as an empty name
-    code.split("crate::").skip(1).map(|rest| &rest[..rest.find(ends).unwrap_or(rest.len())]).collect()
+    code.split(prefix).skip(1).map(|rest| &rest[..rest.find(ends).unwrap_or(rest.len())]).collect()
 }
 
 #[test]
-fn no_module_imports_one_that_is_not_below_it() {
-    let modules = modules();
+fn none_imports_one_that_is_not_below_it() {
+    let rooms = rooms();
     let known: BTreeSet<&str> = FLOORS.concat().into_iter().collect();
-    assert_eq!(modules.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "every module has a floor");
-    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    assert_eq!(rooms.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "every crate and module has a floor");
+    let floor = |room: &str| FLOORS.iter().position(|floor| floor.contains(&room));
     let mut wrong = Vec::new();
-    for (module, code) in &modules {
-        for other in imported(code) {
-            let is_below = floor(other).is_some_and(|below| Some(below) < floor(module));
-            if other != module && !is_below {
-                wrong.push(format!("{module} imports {other}"));
+    for (room, (code, prefixes)) in &rooms {
+        for other in prefixes.iter().flat_map(|prefix| imported(code, prefix)) {
+            let is_below = floor(other).is_some_and(|below| Some(below) < floor(room));
+            if other != room && !is_below {
+                wrong.push(format!("{room} imports {other}"));
             }
         }
     }

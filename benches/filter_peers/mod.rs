@@ -3,8 +3,8 @@
 use std::ffi::{CStr, c_void};
 use std::mem::transmute;
 
-use tapline::filter::Program;
-use tapline::packet::frame::Frame;
+use tapline_filter::Program;
+use tapline_packet::frame::Frame;
 
 use super::traffic::Mbuf;
 

@@ -1,6 +1,6 @@
 //! A seeded mix of packets: TCP, UDP, ICMP and ARP over IPv4 and IPv6, some in VLANs, some fragments, 64 to 1500 bytes.
 
-use tapline::packet::frame::Frame;
+use tapline_packet::frame::Frame;
 
 /// Packets in one allocation each, and an mbuf for each, with the fields that rte_bpf reads.
 pub struct Packets {

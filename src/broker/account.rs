@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::seat::Seat;
-use crate::datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
-use crate::datapath::swap::plan_part::Heir;
-use crate::datapath::work_plan::ToolId;
-use crate::dpdk::port::DriverStats;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
+use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::swap::plan_part::Heir;
+use tapline_datapath::work_plan::ToolId;
+use tapline_dpdk::port::DriverStats;
 
 /// All that is counted of a run.
 #[derive(Default)]

@@ -10,14 +10,14 @@ use super::start::memory::check_tables;
 use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
-use crate::datapath::receive::Source;
-use crate::datapath::work_plan::{PortId, ToolId};
-use crate::datapath::worker::{Led, Phase};
-use crate::dpdk::Eal;
-use crate::dpdk::mbuf::MbufBurst;
-use crate::dpdk::queue::TxQueue;
 use crate::plan::Plan;
 use crate::report::snapshot::Snapshot;
+use tapline_datapath::receive::Source;
+use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_datapath::worker::{Led, Phase};
+use tapline_dpdk::Eal;
+use tapline_dpdk::mbuf::MbufBurst;
+use tapline_dpdk::queue::TxQueue;
 
 /// A broker and the workers that its caller leads.
 // fields are dropped in their order: workers before ports

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::Device;
-use crate::datapath::copies::facts::ClockQuality;
-use crate::datapath::receive::clock::{ClockCell, Line};
-use crate::datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
-use crate::dpdk::clock;
-use crate::dpdk::port::Port;
 use crate::report::snapshot::clock::ClockState;
+use tapline_datapath::copies::facts::ClockQuality;
+use tapline_datapath::receive::clock::{ClockCell, Line};
+use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
+use tapline_dpdk::clock;
+use tapline_dpdk::port::Port;
 
 /// Time between two readings: eight, over a second, are the least that a line is trusted after.
 const INTERVAL: Duration = Duration::from_millis(140);

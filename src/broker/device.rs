@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::datapath::receive::replay::Progress;
-use crate::dpdk::Error;
-use crate::dpdk::driver::Driver;
-use crate::dpdk::port::{DriverStats, Link, Port};
 use crate::report::snapshot::port::ReplayState;
+use tapline_datapath::receive::replay::Progress;
+use tapline_dpdk::Error;
+use tapline_dpdk::driver::Driver;
+use tapline_dpdk::port::{DriverStats, Link, Port};
 
 /// What the log and the statistics' events say of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
-use crate::datapath::counters::DropReason;
-use crate::datapath::receive::Source;
-use crate::datapath::receive::replay::Left;
-use crate::datapath::work_plan::ToolId;
-use crate::datapath::worker::Phase;
-use crate::dpdk::clock;
+use tapline_datapath::counters::DropReason;
+use tapline_datapath::receive::Source;
+use tapline_datapath::receive::replay::Left;
+use tapline_datapath::work_plan::ToolId;
+use tapline_datapath::worker::Phase;
+use tapline_dpdk::clock;
 
 /// How long what is left of the replays' files is counted.
 const COUNT_LIMIT: Duration = Duration::from_secs(2);

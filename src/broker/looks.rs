@@ -5,17 +5,17 @@ use std::time::Duration;
 use super::device::Device;
 use super::start::ports::interface_mtu;
 use super::{Broker, in_words, starvation};
-use crate::datapath::counters::ToolCounters;
-use crate::datapath::egress::mtu::Fit;
-use crate::datapath::receive::af_packet_cut::Longest;
-use crate::datapath::route::sample::Budget;
-use crate::datapath::work_plan::{Idle, PortId, ToolId};
-use crate::datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
-use crate::dpdk::clock;
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::Plan;
 use crate::plan::value::Output;
+use tapline_datapath::counters::ToolCounters;
+use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::receive::af_packet_cut::Longest;
+use tapline_datapath::route::sample::Budget;
+use tapline_datapath::work_plan::{Idle, PortId, ToolId};
+use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
+use tapline_dpdk::clock;
 
 /// What the control thread watches, by seat, tool and wire.
 #[derive(Default)]

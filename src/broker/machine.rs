@@ -4,13 +4,13 @@ use super::clocks::Clocks;
 use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
-use crate::datapath::receive::decap::EndpointReport;
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::Eal;
-use crate::dpdk::port::DriverStats;
 use crate::plan::Plan;
 use crate::report::snapshot::clock::ClockState;
 use crate::report::snapshot::port::{PortState, TerminateState};
+use tapline_datapath::receive::decap::EndpointReport;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::Eal;
+use tapline_dpdk::port::DriverStats;
 
 /// What a plan runs on.
 pub(super) struct Machine {

@@ -34,10 +34,6 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::datapath::flow::table::Secret;
-use crate::datapath::work_plan::{PortId, ToolId};
-use crate::datapath::worker::Phase;
-use crate::dpdk::{LcoreId, clock};
 use crate::health::tool::Observation;
 use crate::plan::Plan;
 use crate::plan::memory;
@@ -51,6 +47,10 @@ use recorder::Recorder;
 use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
+use tapline_datapath::flow::table::Secret;
+use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_datapath::worker::Phase;
+use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;
 
 pub use start::start;
@@ -59,7 +59,7 @@ pub use start::start;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
-    Dpdk(#[from] crate::dpdk::Error),
+    Dpdk(#[from] tapline_dpdk::Error),
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]

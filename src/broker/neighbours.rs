@@ -9,18 +9,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::watch::Watch;
-use crate::datapath::receive::local_frames::Post;
-use crate::datapath::work_plan::{PortId, ToolId};
-use crate::dpdk::mbuf::MbufQueue;
-use crate::dpdk::mbuf::copy::CopyPool;
-use crate::dpdk::ring::Sender;
 use crate::health::echo::Echo;
 use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
 use crate::health::probe::Prober;
 use crate::health::tool::Observation;
-use crate::packet::headers::ethernet::MacAddress;
-use crate::packet::headers::heartbeat::{Heartbeat, Key};
 use crate::report::snapshot::tool::{NextHopEntry, ProbeEntry};
+use tapline_datapath::receive::local_frames::Post;
+use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_dpdk::mbuf::MbufQueue;
+use tapline_dpdk::mbuf::copy::CopyPool;
+use tapline_dpdk::ring::Sender;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::heartbeat::{Heartbeat, Key};
 
 /// All ports that tunnels leave by, or heartbeats leave and return by.
 #[derive(Default)]

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::pcap_output;
-use crate::datapath::work_plan::ToolId;
 use crate::plan::Plan;
 use crate::plan::files::Target;
+use tapline_datapath::work_plan::ToolId;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;

@@ -11,9 +11,9 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use crate::dpdk::port::DriverStats;
 use crate::plan::devargs::device_files;
 use crate::plan::value::PortPlan;
+use tapline_dpdk::port::DriverStats;
 
 /// Bytes of a pcap file before its first packet, and before each packet.
 const FILE_HEADER: u64 = 24;

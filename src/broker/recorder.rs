@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
-use crate::capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use crate::datapath::counters::{DropReason, ToolCounters, WriterCounters};
-use crate::datapath::egress::capture_queue::{Batch, Belt, Note};
-use crate::datapath::egress::merge::Held;
-use crate::datapath::egress::reorder::Order;
-use crate::datapath::work_plan::{PortId, ToolId};
-use crate::dpdk::mbuf::Linear;
-use crate::dpdk::{self, clock};
-use crate::fault;
 use crate::plan::value::Plan;
+use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
+use tapline_datapath::counters::{DropReason, ToolCounters, WriterCounters};
+use tapline_datapath::egress::capture_queue::{Batch, Belt, Note};
+use tapline_datapath::egress::merge::Held;
+use tapline_datapath::egress::reorder::Order;
+use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_dpdk::mbuf::Linear;
+use tapline_dpdk::{self as dpdk, clock};
+use tapline_fault as fault;
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);

@@ -1,7 +1,7 @@
 //! Reload: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
 //!
 //! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between
-//! two of its bursts ([`crate::datapath::swap::plan_part`]), and the parts before are dropped here.
+//! two of its bursts ([`tapline_datapath::swap::plan_part`]), and the parts before are dropped here.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use super::start::fixed::refused;
 use super::start::memory::check_tables;
 use super::start::rules::state_of;
 use super::{Broker, Error};
-use crate::datapath::egress::admission::{Limits, Thresholds};
-use crate::datapath::route::RuleState;
-use crate::datapath::route::sample::WorkerSeat;
-use crate::datapath::swap::plan_part::{Heir, PlanPart, Rooms};
-use crate::datapath::swap::published::LiveView;
-use crate::datapath::work_plan::ToolId;
-use crate::dpdk::{LcoreId, clock};
 use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
+use tapline_datapath::egress::admission::{Limits, Thresholds};
+use tapline_datapath::route::RuleState;
+use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
+use tapline_datapath::swap::published::LiveView;
+use tapline_datapath::work_plan::ToolId;
+use tapline_dpdk::{LcoreId, clock};
 
 /// How a rule goes on that had the place `from`.
 fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
@@ -156,8 +156,8 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lang;
     use crate::plan::plan;
+    use tapline_lang as lang;
 
     fn rules(text: &str) -> Vec<RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";

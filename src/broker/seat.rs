@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Error, RETURN_LIMIT};
-use crate::datapath::counters::WorkerCounters;
-use crate::datapath::route::sample::WorkerSeat;
-use crate::datapath::swap::plan_part::Exchange;
-use crate::datapath::worker::panics::PanicReport;
-use crate::datapath::worker::{Phase, PhaseCell, Worker};
-use crate::dpdk::LcoreId;
-use crate::dpdk::lcore::{CpuUse, Running};
 use crate::report::snapshot::lcore::Stages;
+use tapline_datapath::counters::WorkerCounters;
+use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::swap::plan_part::Exchange;
+use tapline_datapath::worker::panics::PanicReport;
+use tapline_datapath::worker::{Phase, PhaseCell, Worker};
+use tapline_dpdk::LcoreId;
+use tapline_dpdk::lcore::{CpuUse, Running};
 
 /// A worker on its lcore.
 pub(super) struct Seat {

@@ -8,18 +8,7 @@ use std::sync::Arc;
 
 use super::account::tool_counters;
 use super::device::LinkState;
-use crate::datapath::counters::{WorkerCounters, WriterCounters};
-use crate::datapath::egress::mtu::Fit;
-use crate::datapath::egress::token_bucket::Shape;
-use crate::datapath::flow::sketch::FlowSketch;
-use crate::datapath::receive::times::PacketClock;
-use crate::datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
-use crate::datapath::route::limit::Limit;
-use crate::datapath::route::sample::Budget;
-use crate::datapath::swap::published::{Live, LiveCell};
-use crate::datapath::work_plan::{PortId, ToolId};
 use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
-use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, NextHopPlan, Output, RulePlan};
@@ -28,6 +17,17 @@ use crate::report::snapshot::event::{EventEntry, Subject};
 use crate::report::snapshot::group::GroupHealth;
 use crate::report::snapshot::rule::RuleActivity;
 use crate::report::snapshot::tool::ToolHealth;
+use tapline_datapath::counters::{WorkerCounters, WriterCounters};
+use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::flow::sketch::FlowSketch;
+use tapline_datapath::receive::times::PacketClock;
+use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
+use tapline_datapath::route::limit::Limit;
+use tapline_datapath::route::sample::Budget;
+use tapline_datapath::swap::published::{Live, LiveCell};
+use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;

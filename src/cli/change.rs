@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::output::tell;
 use super::patience::Work;
 use crate::broker::{Broker, RETURN_LIMIT};
-use crate::lang::ast::Command;
-use crate::lang::diagnostic::{Diagnostic, Severity};
-use crate::lang::{self, Parsed};
 use crate::plan::{self, Plan, progress};
+use tapline_lang::ast::Command;
+use tapline_lang::diagnostic::{Diagnostic, Severity};
+use tapline_lang::{self as lang, Parsed};
 
 /// All commands that are in force, with the texts that they were read from.
 pub struct Pipeline(Arc<Parsed>);

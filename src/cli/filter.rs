@@ -2,7 +2,7 @@
 //!
 //!     capture file -> Reader -> bursts of 64 -> expression -> Writer -> capture file
 //!
-//! Of a long file several threads read and judge a part each in turn ([`scan`](crate::capture::scan)).
+//! Of a long file several threads read and judge a part each in turn ([`scan`](tapline_capture::scan)).
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Seek, Write};
@@ -17,15 +17,15 @@ use clap::ValueEnum;
 use super::UsageError;
 use super::output::{tell, tell_line};
 use crate::broker::outputs::Locked;
-use crate::capture::scan::{Scan, Sink, Stop};
-use crate::capture::{self, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
-use crate::datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
-use crate::datapath::flow::burst_flows::Flows;
-use crate::filter::compile_for;
-use crate::packet::burst::{MAX_BURST, Selection};
-use crate::packet::frame::Frame;
-use crate::packet::headers::layer::LayerSet;
 use crate::plan::files::Target;
+use tapline_capture::scan::{Scan, Sink, Stop};
+use tapline_capture::{self as capture, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
+use tapline_datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
+use tapline_datapath::flow::burst_flows::Flows;
+use tapline_filter::compile_for;
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::layer::LayerSet;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///

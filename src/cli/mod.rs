@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::patience::Work;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
-use crate::fault;
-use crate::lang::ast::Command;
-use crate::lang::ast::port::PortOption;
-use crate::lang::ast::set::Setting;
-use crate::lang::diagnostic::{Diagnostic, Diagnostics};
-use crate::lang::source::{Span, Spanned};
-use crate::lang::{self, Parsed};
 use crate::plan::{self, Plan};
+use tapline_fault as fault;
+use tapline_lang::ast::Command;
+use tapline_lang::ast::port::PortOption;
+use tapline_lang::ast::set::Setting;
+use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_lang::source::{Span, Spanned};
+use tapline_lang::{self as lang, Parsed};
 
 /// How a command ended, as the shell sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,12 +13,12 @@ use super::output::{print, tell, tell_line};
 use super::{Status, add_eal, has_place, load, name_and_value, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
-use crate::datapath::work_plan::{Target, Verdict};
-use crate::fault;
-use crate::lang;
-use crate::lang::ast::{Command, Show};
 use crate::plan::value::{Action, Output, Plan};
 use crate::report::table;
+use tapline_datapath::work_plan::{Target, Verdict};
+use tapline_fault as fault;
+use tapline_lang as lang;
+use tapline_lang::ast::{Command, Show};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

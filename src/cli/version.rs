@@ -2,8 +2,8 @@
 
 use super::Status;
 use super::output::print;
-use crate::dpdk;
-use crate::filter::bpf::compile::libpcap_version;
+use tapline_dpdk as dpdk;
+use tapline_filter::bpf::compile::libpcap_version;
 
 pub fn run() -> Status {
     let libpcap = libpcap_version().unwrap_or_else(|| "of unknown version".to_owned());

@@ -8,11 +8,11 @@
 use std::net::IpAddr;
 
 use super::next_hop::{TunnelAddress, frame, icmpv6_message, in_vlan, ipv6_packet};
-use crate::packet::headers::checksum::Sum;
-use crate::packet::headers::ethernet;
-use crate::packet::headers::ethernet::MacAddress;
-use crate::packet::headers::ipv4::Ipv4;
-use crate::packet::headers::{icmp, ip, ipv4, nd};
+use tapline_packet::headers::checksum::Sum;
+use tapline_packet::headers::ethernet;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::{icmp, ip, ipv4, nd};
 
 /// As hosts send them.
 const TTL: u8 = 64;
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::health::next_hop::Responder;
-    use crate::packet::headers::vlan::VlanTag;
+    use tapline_packet::headers::vlan::VlanTag;
 
     const FAR: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 

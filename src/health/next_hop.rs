@@ -9,21 +9,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::headers::arp;
-use crate::packet::headers::arp::Arp;
-use crate::packet::headers::checksum::Sum;
-use crate::packet::headers::ethernet;
-use crate::packet::headers::ethernet::{Ethernet, MacAddress};
-use crate::packet::headers::ipv4::Ipv4;
-use crate::packet::headers::ipv6;
-use crate::packet::headers::ipv6::Ipv6;
-use crate::packet::headers::nd;
-use crate::packet::headers::nd::Neighbour;
-use crate::packet::headers::vlan;
-use crate::packet::headers::vlan::VlanTag;
-use crate::packet::headers::{icmp, ip, ipv4};
-use crate::packet::layers;
-use crate::packet::layers::Stack;
+use tapline_packet::headers::arp;
+use tapline_packet::headers::arp::Arp;
+use tapline_packet::headers::checksum::Sum;
+use tapline_packet::headers::ethernet;
+use tapline_packet::headers::ethernet::{Ethernet, MacAddress};
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6;
+use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::headers::nd;
+use tapline_packet::headers::nd::Neighbour;
+use tapline_packet::headers::vlan;
+use tapline_packet::headers::vlan::VlanTag;
+use tapline_packet::headers::{icmp, ip, ipv4};
+use tapline_packet::layers;
+use tapline_packet::layers::Stack;
 
 /// An address that tunnels are sent from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@
 //! damping with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the
 //! cutoff the tool stays down until the figure is below the reuse threshold.
 
-use crate::datapath::route::balance::MemberState;
+use tapline_datapath::route::balance::MemberState;
 
 /// What a tool is checked by, and the thresholds. Times are in ns.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::datapath::route::sample::Budget;
+use tapline_datapath::route::sample::Budget;
 
 /// A worker that has not finished a turn for this long, besides the longest time that it may sleep, is stalled.
 pub const STALL_LIMIT: Duration = Duration::from_millis(500);

@@ -10,22 +10,22 @@ use super::progress::{GivenUp, Progress};
 use super::resolve::Resolved;
 use super::schedule::{Activity, Schedule};
 use super::value::{Output, PortPlan, RulePlan, ToolPlan};
-use crate::capture::Reader;
-use crate::datapath::classify::{FilterTerm, Matcher};
-use crate::datapath::work_plan::{PortId, ToolId, Verdict};
-use crate::dpdk::clock;
-use crate::dpdk::driver::Driver;
-use crate::filter::Analysis;
-use crate::filter::analyse;
-use crate::filter::bpf::verify::Program;
-use crate::filter::terms::{Term, VlanSet};
-use crate::lang::Parsed;
-use crate::lang::ast::filter::FilterSource;
-use crate::lang::ast::port::Device;
-use crate::lang::ast::set::Setting;
-use crate::lang::ast::{Command, Name, NameKind};
-use crate::lang::diagnostic::{Diagnostic, Diagnostics};
-use crate::packet::headers::layer::LayerSet;
+use tapline_capture::Reader;
+use tapline_datapath::classify::{FilterTerm, Matcher};
+use tapline_datapath::work_plan::{PortId, ToolId, Verdict};
+use tapline_dpdk::clock;
+use tapline_dpdk::driver::Driver;
+use tapline_filter::Analysis;
+use tapline_filter::analyse;
+use tapline_filter::bpf::verify::Program;
+use tapline_filter::terms::{Term, VlanSet};
+use tapline_lang::Parsed;
+use tapline_lang::ast::filter::FilterSource;
+use tapline_lang::ast::port::Device;
+use tapline_lang::ast::set::Setting;
+use tapline_lang::ast::{Command, Name, NameKind};
+use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_packet::headers::layer::LayerSet;
 
 /// Adds the warnings of a plan that has no errors.
 pub(super) fn warn(
@@ -39,7 +39,7 @@ pub(super) fn warn(
         && let Some(source) = parsed.sources.first()
     {
         diagnostics.push(Diagnostic::of_file(
-            crate::lang::diagnostic::Severity::Warning,
+            tapline_lang::diagnostic::Severity::Warning,
             source,
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use super::resolve::definitions::is_same_clause;
-use crate::lang::Parsed;
-use crate::lang::ast::Command;
+use tapline_lang::Parsed;
+use tapline_lang::ast::Command;
 
 /// Leaves of the rules and filters those that are there, as they are. What was parsed makes a plan without errors, and the same one
 /// afterwards.
@@ -73,7 +73,7 @@ pub fn compact(parsed: &mut Parsed) {
     parsed.sources.forget_all_but(used);
 }
 
-type Kept = Vec<Option<crate::lang::source::Spanned<Command>>>;
+type Kept = Vec<Option<tapline_lang::source::Spanned<Command>>>;
 
 fn value_at(kept: &mut Kept, at: usize) -> Option<&mut Command> {
     kept[at].as_mut().map(|command| &mut command.value)
@@ -90,8 +90,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lang;
     use crate::plan::plan;
+    use tapline_lang as lang;
 
     const HEAD: &str = "port attach p net_null0\ntool create a discard\ntool create b discard\nfilter create f0 \"udp\"\n";
 

@@ -3,10 +3,10 @@
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
-use crate::datapath::classify::{Classifier, Matcher};
-use crate::datapath::egress::admission::{Class, Thresholds};
-use crate::datapath::route::sample::SampleSpec;
-use crate::datapath::work_plan::{
+use tapline_datapath::classify::{Classifier, Matcher};
+use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::route::sample::SampleSpec;
+use tapline_datapath::work_plan::{
     GroupWork, InputPlan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict, WorkPlan,
 };
 

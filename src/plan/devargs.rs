@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::capture::{LinkType, Reader};
-use crate::datapath::receive::replay;
-use crate::dpdk::driver::{Driver, argument};
-use crate::dpdk::mempool::DATA_ROOM;
-use crate::dpdk::port::hardware_type;
-use crate::lang::suggest::nearest;
+use tapline_capture::{LinkType, Reader};
+use tapline_datapath::receive::replay;
+use tapline_dpdk::driver::{Driver, argument};
+use tapline_dpdk::mempool::DATA_ROOM;
+use tapline_dpdk::port::hardware_type;
+use tapline_lang::suggest::nearest;
 
 /// Returns whether the device's driver goes by libpcap.
 pub(super) fn goes_by_libpcap(devargs: &str) -> bool {

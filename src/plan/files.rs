@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::Resolver;
 use super::resolve::definitions::Definitions;
-use crate::lang::ast::edit::Edit;
-use crate::lang::ast::filter::{Filter, FilterSource};
-use crate::lang::ast::port::Device;
-use crate::lang::ast::rule::{RuleClause, Term};
-use crate::lang::ast::tool::{ToolOption, ToolTarget};
-use crate::lang::diagnostic::{Diagnostic, Severity};
-use crate::lang::source::{Sources, Span, Spanned};
+use tapline_lang::ast::edit::Edit;
+use tapline_lang::ast::filter::{Filter, FilterSource};
+use tapline_lang::ast::port::Device;
+use tapline_lang::ast::rule::{RuleClause, Term};
+use tapline_lang::ast::tool::{ToolOption, ToolTarget};
+use tapline_lang::diagnostic::{Diagnostic, Severity};
+use tapline_lang::source::{Sources, Span, Spanned};
 
 /// What a path leads to. Two paths are of one file if and only if these are equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -7,13 +7,13 @@
 use super::Plan;
 use super::devargs::copies_packets;
 use super::value::{Output, PortPlan, Settings, ToolPlan};
-use crate::datapath::copies::build::MOST_MBUFS;
-use crate::datapath::receive::distribute;
-use crate::datapath::work_plan::{PortId, ReplayPlan, ToolId};
-use crate::dpdk::driver::Driver;
-use crate::dpdk::mempool;
-use crate::packet::burst::MAX_BURST;
-use crate::packet::headers::{ethernet, vlan};
+use tapline_datapath::copies::build::MOST_MBUFS;
+use tapline_datapath::receive::distribute;
+use tapline_datapath::work_plan::{PortId, ReplayPlan, ToolId};
+use tapline_dpdk::driver::Driver;
+use tapline_dpdk::mempool;
+use tapline_packet::burst::MAX_BURST;
+use tapline_packet::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
 pub const MBUFS_A_WORKER: u32 = 512 * 3 / 2 + MAX_BURST as u32;
@@ -263,8 +263,8 @@ fn lcores(settings: &Settings) -> (Vec<u32>, Vec<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lang;
     use crate::plan::plan;
+    use tapline_lang as lang;
 
     fn plan_of(text: &str) -> Plan {
         plan(&mut lang::parse_text("test", text, &[])).expect("a plan")

@@ -25,7 +25,7 @@ pub use compact::compact;
 pub use value::Plan;
 
 use self::progress::{GivenUp, Progress, Stage};
-use crate::lang::Parsed;
+use tapline_lang::Parsed;
 
 /// Makes a plan of what was parsed. Mistakes and warnings are added to `parsed.diagnostics`; with an error there is no plan.
 pub fn plan(parsed: &mut Parsed) -> Option<Plan> {

@@ -123,10 +123,10 @@ impl WeeklyHours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lang;
-    use crate::lang::ast::Command;
-    use crate::lang::ast::rule::RuleClause;
     use proptest::prelude::*;
+    use tapline_lang as lang;
+    use tapline_lang::ast::Command;
+    use tapline_lang::ast::rule::RuleClause;
 
     fn ns(text: &str) -> u64 {
         u64::try_from(text.parse::<Timestamp>().unwrap().as_nanosecond()).unwrap()

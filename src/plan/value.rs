@@ -9,26 +9,26 @@ use std::time::Duration;
 
 use super::devargs::goes_by_libpcap;
 use super::schedule::Schedule;
-use crate::datapath::copies::edit::anonymize::Key;
-use crate::datapath::copies::facts::ClockQuality;
-use crate::datapath::copies::timestamp::TimestampFormat;
-use crate::datapath::copies::transport::{PathRoom, Transport};
-use crate::datapath::egress::admission::{Class, Thresholds};
-use crate::datapath::egress::token_bucket::Shape;
-use crate::datapath::flow::burst_flows::HashId;
-use crate::datapath::flow::table::Timeouts;
-use crate::datapath::receive::tunnel_match::Terminator;
-use crate::datapath::route::balance::{GroupSpec, Returns};
-use crate::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use crate::datapath::route::sample::SampleSpec;
-use crate::datapath::work_plan::{DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
-use crate::dpdk::driver::argument;
-use crate::filter::Engine;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
-use crate::lang::ast::Show;
-use crate::packet::headers::ethernet::MacAddress;
-use crate::packet::headers::vlan::VlanTag;
+use tapline_datapath::copies::edit::anonymize::Key;
+use tapline_datapath::copies::facts::ClockQuality;
+use tapline_datapath::copies::timestamp::TimestampFormat;
+use tapline_datapath::copies::transport::{PathRoom, Transport};
+use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::flow::burst_flows::HashId;
+use tapline_datapath::flow::table::Timeouts;
+use tapline_datapath::receive::tunnel_match::Terminator;
+use tapline_datapath::route::balance::{GroupSpec, Returns};
+use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
+use tapline_datapath::route::sample::SampleSpec;
+use tapline_datapath::work_plan::{DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
+use tapline_dpdk::driver::argument;
+use tapline_filter::Engine;
+use tapline_lang::ast::Show;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::vlan::VlanTag;
 
 /// What a pipeline file says, ready to run.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::datapath::counters::{Disposition, DropReason, WorkerCounters};
+use tapline_datapath::counters::{Disposition, DropReason, WorkerCounters};
 
 /// Packets by disposition.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]

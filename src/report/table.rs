@@ -6,9 +6,9 @@ use super::ledger::Dropped;
 use super::snapshot::Snapshot;
 use super::snapshot::lcore::{BurstSizes, Stages};
 use super::snapshot::tool::ToolHealth;
-use crate::datapath::counters::DropReason;
-use crate::datapath::counters::latency::Latency;
-use crate::datapath::egress::admission::Class;
+use tapline_datapath::counters::DropReason;
+use tapline_datapath::counters::latency::Latency;
+use tapline_datapath::egress::admission::Class;
 
 /// Columns of text; numbers are set to the right.
 struct Table {

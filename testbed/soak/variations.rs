@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tapline::broker::start::placement::place;
-use tapline::lang::parse_text;
 use tapline::plan::plan;
 use tapline_harness::lab::{EAL, Lab, office};
 use tapline_harness::spans::{number_of, span};
+use tapline_lang::parse_text;
 
 /// The pipeline files, by name, with bytes that are no text replaced.
 fn files() -> Vec<(PathBuf, String)> {

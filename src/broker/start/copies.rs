@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use crate::broker::Error;
 use crate::broker::device::Device;
-use crate::datapath::copies::build::{CopyPools, Maker, ToolMaker};
-use crate::datapath::copies::transport::Sequence;
-use crate::datapath::work_plan::ToolId;
-use crate::dpdk::mbuf::copy::{CopyPool, Offload};
-use crate::dpdk::mempool::Mempool;
-use crate::dpdk::port::Port;
-use crate::dpdk::{Eal, LcoreId, lcore};
-use crate::packet::headers::ethernet::MacAddress;
 use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::value::{Output, TunnelPlan};
+use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
+use tapline_datapath::copies::transport::Sequence;
+use tapline_datapath::work_plan::ToolId;
+use tapline_dpdk::mbuf::copy::{CopyPool, Offload};
+use tapline_dpdk::mempool::Mempool;
+use tapline_dpdk::port::Port;
+use tapline_dpdk::{Eal, LcoreId, lcore};
+use tapline_packet::headers::ethernet::MacAddress;
 
 /// What makers share, from the first plan that makes copies to the end.
 #[derive(Default)]

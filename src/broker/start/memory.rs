@@ -7,17 +7,17 @@ use super::Site;
 use super::placement::device_node;
 use crate::broker::Error;
 use crate::broker::device::Device;
-use crate::datapath::flow::table::FlowTable;
-use crate::datapath::route::sample::SampleSpec;
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::SocketId;
-use crate::dpdk::eal::{self, Memory};
-use crate::dpdk::limits::{self, Available, Descriptors};
-use crate::dpdk::mempool::{self, Mempool, Pages};
-use crate::dpdk::port::Port;
-use crate::fault;
 use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
+use tapline_datapath::flow::table::FlowTable;
+use tapline_datapath::route::sample::SampleSpec;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::SocketId;
+use tapline_dpdk::eal::{self, Memory};
+use tapline_dpdk::limits::{self, Available, Descriptors};
+use tapline_dpdk::mempool::{self, Mempool, Pages};
+use tapline_dpdk::port::Port;
+use tapline_fault as fault;
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;

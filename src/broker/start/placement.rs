@@ -2,12 +2,12 @@
 //!
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::driver::argument;
-use crate::dpdk::{LcoreId, eal};
 use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use crate::report::snapshot::lcore::Stages;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::driver::argument;
+use tapline_dpdk::{LcoreId, eal};
 
 /// Who works where.
 pub struct Placement {

@@ -8,23 +8,23 @@ use super::memory::Pools;
 use crate::broker::Error;
 use crate::broker::clocks::{Clocks, KERNEL, NicClock, PortClock};
 use crate::broker::device::Device;
-use crate::datapath::flow::hash::HashKind;
-use crate::datapath::receive::Source;
-use crate::datapath::receive::af_packet_cut::Longest;
-use crate::datapath::receive::clock::{ClockView, RxClock};
-use crate::datapath::receive::replay::{Progress, Replay};
-use crate::datapath::work_plan::{PortId, ReplayPlan};
-use crate::dpdk::Eal;
-use crate::dpdk::driver::{Driver, Takes, argument, with_added};
-use crate::dpdk::mbuf::RxStamp;
-use crate::dpdk::mempool::Mempool;
-use crate::dpdk::port::{Port, PortConfig};
-use crate::dpdk::queue::TxQueue;
-use crate::lang::ast::port::ReplaySpeed;
-use crate::packet::headers::ethernet;
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
+use tapline_datapath::flow::hash::HashKind;
+use tapline_datapath::receive::Source;
+use tapline_datapath::receive::af_packet_cut::Longest;
+use tapline_datapath::receive::clock::{ClockView, RxClock};
+use tapline_datapath::receive::replay::{Progress, Replay};
+use tapline_datapath::work_plan::{PortId, ReplayPlan};
+use tapline_dpdk::Eal;
+use tapline_dpdk::driver::{Driver, Takes, argument, with_added};
+use tapline_dpdk::mbuf::RxStamp;
+use tapline_dpdk::mempool::Mempool;
+use tapline_dpdk::port::{Port, PortConfig};
+use tapline_dpdk::queue::TxQueue;
+use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::headers::ethernet;
 
 pub(super) struct StartedPort {
     pub sources: Vec<Source>,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::datapath::flow::table::Secret;
-use crate::datapath::route::RuleState;
-use crate::datapath::route::dedup::Dedup;
-use crate::datapath::route::limit::Limit;
-use crate::datapath::route::sample::{Sampler, WorkerSeat};
 use crate::plan::Plan;
 use crate::plan::value::{DedupPlan, RulePlan};
+use tapline_datapath::flow::table::Secret;
+use tapline_datapath::route::RuleState;
+use tapline_datapath::route::dedup::Dedup;
+use tapline_datapath::route::limit::Limit;
+use tapline_datapath::route::sample::{Sampler, WorkerSeat};
 
 /// What a rule begins with on a worker, which has a `post` where it judges packets.
 pub(in crate::broker) fn state_of(

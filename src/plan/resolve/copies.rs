@@ -8,28 +8,28 @@ use std::path::Path;
 
 use super::Resolver;
 use super::definitions::{Definitions, Port};
-use crate::datapath::copies::edit::anonymize::{KEY_LEN, Key};
-use crate::datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
-use crate::datapath::copies::facts::Direction;
-use crate::datapath::copies::timestamp::TimestampFormat;
-use crate::datapath::copies::transport::{
-    Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
-};
-use crate::datapath::flow::burst_flows::HashSpec;
-use crate::datapath::flow::hash::HashKind;
-use crate::datapath::work_plan::{EditId, PortId, ToolId};
-use crate::lang::ast;
-use crate::lang::ast::port::{Device, PortOption};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::file::read_regular;
-use crate::lang::source::{Span, Spanned};
-use crate::packet::headers::ethernet;
-use crate::packet::headers::ethernet::MacAddress;
-use crate::packet::headers::vlan;
-use crate::packet::headers::vlan::VlanTag;
-use crate::packet::layers::Depth;
 use crate::plan::devargs::goes_by_libpcap;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
+use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
+use tapline_datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
+use tapline_datapath::copies::facts::Direction;
+use tapline_datapath::copies::timestamp::TimestampFormat;
+use tapline_datapath::copies::transport::{
+    Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
+};
+use tapline_datapath::flow::burst_flows::HashSpec;
+use tapline_datapath::flow::hash::HashKind;
+use tapline_datapath::work_plan::{EditId, PortId, ToolId};
+use tapline_lang::ast;
+use tapline_lang::ast::port::{Device, PortOption};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::file::read_regular;
+use tapline_lang::source::{Span, Spanned};
+use tapline_packet::headers::ethernet;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::vlan;
+use tapline_packet::headers::vlan::VlanTag;
+use tapline_packet::layers::Depth;
 
 /// Bytes behind the Ethernet header where a port does not say.
 const DEFAULT_MTU: u16 = 1500;

@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 
 use super::names::Key;
-use crate::lang::ast::filter::Filter;
-use crate::lang::ast::group::GroupOption;
-use crate::lang::ast::port::{Device, PortOption};
-use crate::lang::ast::rule::RuleClause;
-use crate::lang::ast::tool::{ToolOption, ToolTarget};
-use crate::lang::ast::wire::WireOption;
-use crate::lang::ast::{Name, NameKind};
-use crate::lang::source::{Span, Spanned};
 use crate::plan::value::{Action, Settings};
+use tapline_lang::ast::filter::Filter;
+use tapline_lang::ast::group::GroupOption;
+use tapline_lang::ast::port::{Device, PortOption};
+use tapline_lang::ast::rule::RuleClause;
+use tapline_lang::ast::tool::{ToolOption, ToolTarget};
+use tapline_lang::ast::wire::WireOption;
+use tapline_lang::ast::{Name, NameKind};
+use tapline_lang::source::{Span, Spanned};
 
 /// What is there once all commands were carried out.
 pub struct Definitions<'a> {

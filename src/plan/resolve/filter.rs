@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::Resolver;
 use super::definitions::Definitions;
-use crate::datapath::classify::FilterTerm;
-use crate::filter::bpf::compile;
-use crate::filter::bpf::verify::Program;
-use crate::filter::index::{Direction, Prefix, PrefixError, PrefixSet};
-use crate::lang::ast;
-use crate::lang::ast::NameKind;
-use crate::lang::ast::filter::FilterSource;
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::file::read_regular;
-use crate::lang::source::{Sources, Span, Spanned};
-use crate::packet::headers::layer::LayerSet;
 use crate::plan::progress::Progress;
+use tapline_datapath::classify::FilterTerm;
+use tapline_filter::bpf::compile;
+use tapline_filter::bpf::verify::Program;
+use tapline_filter::index::{Direction, Prefix, PrefixError, PrefixSet};
+use tapline_lang::ast;
+use tapline_lang::ast::NameKind;
+use tapline_lang::ast::filter::FilterSource;
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::file::read_regular;
+use tapline_lang::source::{Sources, Span, Spanned};
+use tapline_packet::headers::layer::LayerSet;
 
 /// Prefixes of a list that may be looked up through layers: each becomes a program of its own there.
 const MOST_INNER_PREFIXES: usize = 4096;

@@ -3,17 +3,17 @@
 use super::Resolver;
 use super::definitions::{Definitions, GroupDefinition};
 use super::names::names_of;
-use crate::datapath::flow::burst_flows::HashSpec;
-use crate::datapath::flow::hash::HashKind;
-use crate::datapath::route::balance::{Below, Group, GroupSpec, Returns};
-use crate::datapath::work_plan::ToolId;
-use crate::dpdk::clock::nanoseconds;
-use crate::lang::ast;
-use crate::lang::ast::{Name, NameKind};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::Spanned;
-use crate::packet::layers::Depth;
 use crate::plan::value::GroupPlan;
+use tapline_datapath::flow::burst_flows::HashSpec;
+use tapline_datapath::flow::hash::HashKind;
+use tapline_datapath::route::balance::{Below, Group, GroupSpec, Returns};
+use tapline_datapath::work_plan::ToolId;
+use tapline_dpdk::clock::nanoseconds;
+use tapline_lang::ast;
+use tapline_lang::ast::{Name, NameKind};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::Spanned;
+use tapline_packet::layers::Depth;
 
 impl<'a> Resolver<'a> {
     pub(super) fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {

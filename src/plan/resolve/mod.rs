@@ -33,18 +33,18 @@ use self::definitions::{Definitions, Tables};
 use self::filter::filter_words;
 use super::progress::{Progress, Stage};
 use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
-use crate::datapath::classify::{FilterTerm, Matcher};
-use crate::datapath::copies::edit::EditPlan;
-use crate::datapath::copies::edit::anonymize::Key;
-use crate::datapath::flow::burst_flows::{HashId, HashSpec};
-use crate::datapath::work_plan::{GroupId, PortId, Target, WireId, WorkPlan};
-use crate::dpdk::mbuf::MOST_REFERENCES;
-use crate::dpdk::port::MAX_PORTS;
-use crate::filter::bpf::verify::Program;
-use crate::lang::Parsed;
-use crate::lang::diagnostic::{Diagnostic, Diagnostics};
-use crate::lang::source::{Sources, Span};
-use crate::packet::headers::layer::LayerSet;
+use tapline_datapath::classify::{FilterTerm, Matcher};
+use tapline_datapath::copies::edit::EditPlan;
+use tapline_datapath::copies::edit::anonymize::Key;
+use tapline_datapath::flow::burst_flows::{HashId, HashSpec};
+use tapline_datapath::work_plan::{GroupId, PortId, Target, WireId, WorkPlan};
+use tapline_dpdk::mbuf::MOST_REFERENCES;
+use tapline_dpdk::port::MAX_PORTS;
+use tapline_filter::bpf::verify::Program;
+use tapline_lang::Parsed;
+use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_lang::source::{Sources, Span};
+use tapline_packet::headers::layer::LayerSet;
 
 /// A plan without its compiled inputs, and what they are compiled from.
 pub(super) struct Resolved {

@@ -5,14 +5,14 @@ use std::hash::Hash;
 
 use super::Resolver;
 use super::definitions::{Defined, Definitions, GroupDefinition, NamedFilter, Port, Rule, Table, Tables, Tool, Wire};
-use crate::lang::ast;
-use crate::lang::ast::rule::RuleClause;
-use crate::lang::ast::tool::ToolTarget;
-use crate::lang::ast::{Command, Name, NameKind};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::{Span, Spanned};
-use crate::lang::suggest::nearest;
 use crate::plan::value::Action;
+use tapline_lang::ast;
+use tapline_lang::ast::rule::RuleClause;
+use tapline_lang::ast::tool::ToolTarget;
+use tapline_lang::ast::{Command, Name, NameKind};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::{Span, Spanned};
+use tapline_lang::suggest::nearest;
 
 /// Names that an error lists.
 const MOST_LISTED: usize = 12;

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use super::definitions::{Definitions, Port};
 use super::{Resolver, first_word};
-use crate::datapath::receive::replay;
-use crate::datapath::receive::tunnel_match::{Terminator, TunnelKind};
-use crate::datapath::work_plan::ReplayPlan;
-use crate::dpdk::clock::nanoseconds;
-use crate::dpdk::driver::Driver;
-use crate::dpdk::mempool::DATA_ROOM;
-use crate::lang::ast;
-use crate::lang::ast::Name;
-use crate::lang::ast::port::{Device, PortOption};
-use crate::lang::diagnostic::Diagnostic;
 use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
 use crate::plan::files::part_of;
 use crate::plan::value::PortPlan;
+use tapline_datapath::receive::replay;
+use tapline_datapath::receive::tunnel_match::{Terminator, TunnelKind};
+use tapline_datapath::work_plan::ReplayPlan;
+use tapline_dpdk::clock::nanoseconds;
+use tapline_dpdk::driver::Driver;
+use tapline_dpdk::mempool::DATA_ROOM;
+use tapline_lang::ast;
+use tapline_lang::ast::Name;
+use tapline_lang::ast::port::{Device, PortOption};
+use tapline_lang::diagnostic::Diagnostic;
 
 impl<'a> Resolver<'a> {
     pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {

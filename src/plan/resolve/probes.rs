@@ -5,17 +5,17 @@
 use super::Resolver;
 use super::copies::only_writes_a_file;
 use super::definitions::{Definitions, Port};
-use crate::datapath::copies::transport::Transport;
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::clock::nanoseconds;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
-use crate::lang::ast::port::{Device, PortOption};
-use crate::lang::ast::tool::Probe;
-use crate::lang::ast::{Name, NameKind};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::{Span, Spanned};
 use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
+use tapline_datapath::copies::transport::Transport;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::clock::nanoseconds;
+use tapline_lang::ast::port::{Device, PortOption};
+use tapline_lang::ast::tool::Probe;
+use tapline_lang::ast::{Name, NameKind};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::{Span, Spanned};
 
 /// How long an answer is waited for where a probe does not say.
 const DEFAULT_TIMEOUT_NS: u64 = 500_000_000;

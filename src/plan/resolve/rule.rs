@@ -10,23 +10,23 @@ use super::group::hash_of;
 use super::names::names_of;
 use super::tool::budget;
 use super::{Resolver, RuleSource};
-use crate::datapath::classify::{FilterTerm, Matcher};
-use crate::datapath::egress::admission::Class;
-use crate::datapath::flow::burst_flows::HashSpec;
-use crate::datapath::flow::hash::HashKind;
-use crate::datapath::route::dedup::Ignore;
-use crate::datapath::route::sample::{FirstLimit, SampleSpec};
-use crate::datapath::work_plan::{DedupAction, PortId, Target, ToolId, Verdict};
-use crate::dpdk::clock::nanoseconds;
-use crate::filter::terms::{self, BytesTerm, IdRanges, VlanSet};
-use crate::lang::ast;
-use crate::lang::ast::rule::{RuleClause, Term};
-use crate::lang::ast::{Name, NameKind};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::{Span, Spanned};
-use crate::packet::layers::Depth;
 use crate::plan::schedule::WeeklyHours;
 use crate::plan::value::{DedupPlan, RulePlan};
+use tapline_datapath::classify::{FilterTerm, Matcher};
+use tapline_datapath::egress::admission::Class;
+use tapline_datapath::flow::burst_flows::HashSpec;
+use tapline_datapath::flow::hash::HashKind;
+use tapline_datapath::route::dedup::Ignore;
+use tapline_datapath::route::sample::{FirstLimit, SampleSpec};
+use tapline_datapath::work_plan::{DedupAction, PortId, Target, ToolId, Verdict};
+use tapline_dpdk::clock::nanoseconds;
+use tapline_filter::terms::{self, BytesTerm, IdRanges, VlanSet};
+use tapline_lang::ast;
+use tapline_lang::ast::rule::{RuleClause, Term};
+use tapline_lang::ast::{Name, NameKind};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::{Span, Spanned};
+use tapline_packet::layers::Depth;
 
 /// The VLAN of the tag on duplicates unless `action tag VLAN` says otherwise: the last that there is, and so the least likely to be
 /// in use.

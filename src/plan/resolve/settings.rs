@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::Resolver;
 use super::definitions::Tables;
-use crate::datapath::copies::facts::ClockQuality;
-use crate::datapath::work_plan::Idle;
-use crate::dpdk::clock::nanoseconds;
-use crate::lang::ast;
-use crate::lang::ast::set::Setting;
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::Spanned;
 use crate::plan::value::Stages;
+use tapline_datapath::copies::facts::ClockQuality;
+use tapline_datapath::work_plan::Idle;
+use tapline_dpdk::clock::nanoseconds;
+use tapline_lang::ast;
+use tapline_lang::ast::set::Setting;
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::Spanned;
 
 /// The largest flow table: 36 GB.
 const MOST_FLOWS: usize = 1_000_000_000;

@@ -3,14 +3,14 @@
 use super::Resolver;
 use super::definitions::{Definitions, Port, Wire};
 use super::names::names_of;
-use crate::datapath::work_plan::{PortId, ToolId, WireId};
-use crate::lang::ast::port::PortOption;
-use crate::lang::ast::tool::ToolTarget;
-use crate::lang::ast::wire::WireOption;
-use crate::lang::ast::{Name, NameKind};
-use crate::lang::diagnostic::Diagnostic;
-use crate::lang::source::Spanned;
 use crate::plan::value::{Output, ToolPlan, WirePlan};
+use tapline_datapath::work_plan::{PortId, ToolId, WireId};
+use tapline_lang::ast::port::PortOption;
+use tapline_lang::ast::tool::ToolTarget;
+use tapline_lang::ast::wire::WireOption;
+use tapline_lang::ast::{Name, NameKind};
+use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::source::Spanned;
 
 impl<'a> Resolver<'a> {
     /// A wire, which is to be `id`, and whose two directions are added to `tools`.

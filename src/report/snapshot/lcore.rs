@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use crate::datapath::counters::{BURST_SIZES, Stage, WorkerCounters};
-use crate::dpdk::LcoreId;
+use tapline_datapath::counters::{BURST_SIZES, Stage, WorkerCounters};
+use tapline_dpdk::LcoreId;
 
 /// One lcore's use of its time.
 #[derive(Clone, Copy, Debug, Serialize)]

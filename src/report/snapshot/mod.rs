@@ -33,10 +33,10 @@ use self::tool::{ToolEntry, ToolHealth};
 use self::totals::Totals;
 use self::wire::WireEntry;
 use super::ledger::{Copies, Packets};
-use crate::datapath::counters::latency::Latency;
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::clock::tsc_hz;
 use crate::plan::Plan;
+use tapline_datapath::counters::latency::Latency;
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::clock::tsc_hz;
 
 /// The name and version of the snapshot's form.
 pub const SCHEMA: &str = "tapline.stats/1";

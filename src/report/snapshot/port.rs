@@ -8,12 +8,12 @@ use serde::ser::Serializer;
 
 use super::clock::ClockState;
 use super::totals::PortTotals;
-use crate::datapath::receive::af_packet_cut::Longest;
-use crate::datapath::receive::decap::EndpointReport;
-use crate::datapath::receive::tunnel_match::{Refusal, SequenceCounts};
-use crate::datapath::work_plan::PortId;
-use crate::dpdk::port::{DriverStats, Link};
 use crate::plan::Plan;
+use tapline_datapath::receive::af_packet_cut::Longest;
+use tapline_datapath::receive::decap::EndpointReport;
+use tapline_datapath::receive::tunnel_match::{Refusal, SequenceCounts};
+use tapline_datapath::work_plan::PortId;
+use tapline_dpdk::port::{DriverStats, Link};
 
 /// What the control thread reads of a port beside our counters.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::totals::{Refused, ToolTotals};
-use crate::datapath::counters::latency::Latency;
-use crate::dpdk::clock;
 use crate::report::ledger::Copies;
+use tapline_datapath::counters::latency::Latency;
+use tapline_dpdk::clock;
 
 /// A tool in a snapshot.
 #[derive(Clone, Serialize)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use crate::datapath::counters::latency::Merged;
-use crate::datapath::counters::{DropReason, WorkerCounters, WriterCounters};
-use crate::datapath::egress::admission::Class;
-use crate::datapath::flow::table::FlowCounters;
-use crate::datapath::route::dedup::{DedupCounters, PairCounters};
 use crate::plan::Plan;
 use crate::report::ledger::{Copies, Dropped, Packets};
+use tapline_datapath::counters::latency::Merged;
+use tapline_datapath::counters::{DropReason, WorkerCounters, WriterCounters};
+use tapline_datapath::egress::admission::Class;
+use tapline_datapath::flow::table::FlowCounters;
+use tapline_datapath::route::dedup::{DedupCounters, PairCounters};
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
@@ -380,7 +380,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::datapath::counters::Disposition;
+    use tapline_datapath::counters::Disposition;
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::totals::{ToolTotals, Totals};
-use crate::datapath::counters::latency::Latency;
-use crate::dpdk::clock;
 use crate::plan::Plan;
 use crate::plan::value::WirePlan;
 use crate::report::ledger::Dropped;
+use tapline_datapath::counters::latency::Latency;
+use tapline_dpdk::clock;
 
 /// A wire in a snapshot.
 #[derive(Clone, Serialize)]

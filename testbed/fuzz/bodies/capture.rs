@@ -3,7 +3,7 @@
 use std::io::{Read, Result};
 use std::sync::Arc;
 
-use tapline::capture::{Packet, Reader, Writer};
+use tapline_capture::{Packet, Reader, Writer};
 
 /// Hands out a few bytes at a time, as a pipe does.
 struct Trickle {
@@ -66,7 +66,7 @@ fn read(bytes: &[u8], step: usize) -> Outcome {
                 packets.push((record.time_ns, record.original_len, record.bytes.to_vec()));
             }
         }
-        Ok::<(), tapline::capture::Error>(())
+        Ok::<(), tapline_capture::Error>(())
     })();
     (packets, result.err().map(|error| error.to_string()))
 }

@@ -1,20 +1,20 @@
 //! Fuzz body for edits, timestamps, transports and their ends: whatever the packet and the clauses are, nothing panics, nothing of
 //! what lies around the packet in its buffer shows, and a frame comes out of a tunnel as it went in.
 
-use tapline::datapath::copies::edit::anonymize::Key;
-use tapline::datapath::copies::edit::{
+use tapline_datapath::copies::edit::anonymize::Key;
+use tapline_datapath::copies::edit::{
     Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
 };
-use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline::datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
-use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
-use tapline::datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
-use tapline::packet::frame::Frame;
-use tapline::packet::headers::ethernet::MacAddress;
-use tapline::packet::headers::layer::{Layer, LayerSet};
-use tapline::packet::headers::vlan::VlanTag;
-use tapline::packet::layers;
-use tapline::packet::layers::Depth;
+use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::layer::{Layer, LayerSet};
+use tapline_packet::headers::vlan::VlanTag;
+use tapline_packet::layers;
+use tapline_packet::layers::Depth;
 
 /// Numbers out of the input's bytes; zeros behind its end.
 struct Choices<'a>(&'a [u8]);

@@ -1,10 +1,10 @@
 //! What the filter fuzz targets do with their bytes. Input: a count of instructions, eight bytes for each, then a packet.
 
-use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::filter::analyse;
-use tapline::filter::{Filters, Insn, Program, SplitFilters};
-use tapline::packet::burst::Selection;
-use tapline::packet::frame::{Frame, SplitFrame};
+use tapline_dpdk::mbuf::MbufHeaders;
+use tapline_filter::analyse;
+use tapline_filter::{Filters, Insn, Program, SplitFilters};
+use tapline_packet::burst::Selection;
+use tapline_packet::frame::{Frame, SplitFrame};
 
 /// Instructions as they come: the verifier refuses them, or they run to an end and every engine agrees.
 pub fn verify(bytes: &[u8]) {

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tapline::datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
-use tapline::datapath::flow::burst_flows::Flows;
-use tapline::filter::compile;
-use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::filter::{Insn, Program};
-use tapline::packet::burst::{MAX_BURST, Selection, Touched};
-use tapline::packet::frame::Frame;
-use tapline::packet::layers::Depth;
+use tapline_datapath::classify::{Classifier, FilterTerm, INDEX_FROM, Matcher, Matches, classify};
+use tapline_datapath::flow::burst_flows::Flows;
+use tapline_filter::compile;
+use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
+use tapline_filter::{Insn, Program};
+use tapline_packet::burst::{MAX_BURST, Selection, Touched};
+use tapline_packet::frame::Frame;
+use tapline_packet::layers::Depth;
 
 /// Filters of one input at most.
 const MAX_FILTERS: usize = 400;

@@ -1,7 +1,7 @@
 //! The body of the fuzz target for pipeline files: any text is parsed and planned, or refused with places that lie in it.
 
-use tapline::lang::{parse_command, parse_text};
 use tapline::plan::plan;
+use tapline_lang::{parse_command, parse_text};
 
 /// Parses bytes as a file and as a command, and plans what the file says.
 pub fn parse_anything(bytes: &[u8]) {

@@ -1,11 +1,11 @@
 //! Fuzz body for the layer parser and what builds on it: whatever the bytes are, nothing panics, nothing points behind them, and
 //! what a shorter capture of a packet shows, a longer one shows too.
 
-use tapline::datapath::flow::hash::{HashKind, flow_hash};
-use tapline::filter::through::{Inside, inside};
-use tapline::packet::frame::Frame;
-use tapline::packet::headers::layer::{Layer, LayerSet};
-use tapline::packet::layers::{Depth, Layers, ShellKind, Stack, parse};
+use tapline_datapath::flow::hash::{HashKind, flow_hash};
+use tapline_filter::through::{Inside, inside};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::layer::{Layer, LayerSet};
+use tapline_packet::layers::{Depth, Layers, ShellKind, Stack, parse};
 
 /// Checks one packet.
 pub fn layers(bytes: &[u8]) {

@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
-use tapline::datapath::work_plan::PortId;
-use tapline::datapath::worker::Led;
-use tapline::dpdk::eal::{Eal, Memory, Options, available_cpus};
-use tapline::dpdk::mbuf::MbufBurst;
-use tapline::dpdk::mempool::Mempool;
-use tapline::lang::parse_text;
-use tapline::packet::frame::Frame;
 use tapline::plan::plan;
+use tapline_datapath::work_plan::PortId;
+use tapline_datapath::worker::Led;
+use tapline_dpdk::eal::{Eal, Memory, Options, available_cpus};
+use tapline_dpdk::mbuf::MbufBurst;
+use tapline_dpdk::mempool::Mempool;
+use tapline_lang::parse_text;
+use tapline_packet::frame::Frame;
 
 /// Numbers out of the input's bytes; zeros behind its end.
 pub struct Choices<'a>(pub &'a [u8]);
@@ -117,7 +117,7 @@ pub fn worker(bytes: &[u8]) -> Outcome {
     run(bytes, None)
 }
 
-/// Runs one input in which a stage panics, as [`tapline::fault`] is told by `fault`: what the burst held is accounted for all the same.
+/// Runs one input in which a stage panics, as [`tapline_fault`] is told by `fault`: what the burst held is accounted for all the same.
 #[allow(dead_code, reason = "builds without debug assertions have no faults")]
 pub fn broken(bytes: &[u8], fault: &str) -> Outcome {
     run(bytes, Some(fault))
@@ -235,7 +235,7 @@ fn put(bench: &mut Bench, inputs: &[Input], shots: &[Shot]) {
 }
 
 #[cfg(debug_assertions)]
-use tapline::fault::arm;
+use tapline_fault::arm;
 
 /// Nothing is left of faults in this build.
 #[cfg(not(debug_assertions))]

@@ -2,8 +2,8 @@
 //!
 //! One process has one: a test that starts it does its work inside of [`crate::programs::alone`].
 
-use tapline::dpdk::Eal;
-use tapline::dpdk::eal::{Memory, Options, available_cpus};
+use tapline_dpdk::Eal;
+use tapline_dpdk::eal::{Memory, Options, available_cpus};
 
 pub fn eal() -> Eal {
     Eal::start(&Options {

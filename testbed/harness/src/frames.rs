@@ -1,7 +1,7 @@
 //! Frames that tests are made of: with checksums, where it is not said otherwise.
 
-use tapline::packet::headers::checksum::Sum;
-use tapline::packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::checksum::Sum;
+use tapline_packet::headers::ethernet::MacAddress;
 
 /// The time of every packet here: 2023-11-14T22:13:20.123456789Z.
 pub const SECONDS: u32 = 1_700_000_000;

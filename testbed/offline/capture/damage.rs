@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tapline::capture::{ByteOrder, Interface, LinkType, Packet, Reader, Writer};
+use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Reader, Writer};
 
 use super::support::our_packets;
 use crate::fuzz::capture::read_anything;

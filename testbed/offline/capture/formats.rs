@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use tapline::capture::{ByteOrder, Interface, LinkType, Packet, Reader, Writer};
+use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Reader, Writer};
 use tapline_harness::programs::{has_programs, run};
 
 use super::support::{PlainPacket, captures, libpcap_packets, our_packets, output, text};

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tapline::capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
+use tapline_capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
 use tapline_harness::programs::tapline;
 
 use super::support::{libpcap_packets, text};

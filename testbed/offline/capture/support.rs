@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use tapline::capture::Reader;
 use tapline::cli::filter;
+use tapline_capture::Reader;
 use tapline_harness::captures;
 
 /// One packet, whoever read it.

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use tapline::datapath::flow::hash::{HashKind, flow_hash};
-use tapline::filter::Program;
-use tapline::filter::compile;
-use tapline::filter::through::{Inside, inside};
-use tapline::packet::frame::Frame;
-use tapline::packet::headers::layer::{Layer, LayerSet};
-use tapline::packet::layers::{Depth, Layers, Stack, parse};
+use tapline_datapath::flow::hash::{HashKind, flow_hash};
+use tapline_filter::Program;
+use tapline_filter::compile;
+use tapline_filter::through::{Inside, inside};
 use tapline_harness::captures;
 use tapline_harness::programs::{has_program, run};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::layer::{Layer, LayerSet};
+use tapline_packet::layers::{Depth, Layers, Stack, parse};
 use tapline_traffic::packets;
 
 use crate::fuzz::layers as fuzz;

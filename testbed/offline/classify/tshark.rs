@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use tapline::packet::frame::Frame;
-use tapline::packet::headers::ipv4::Ipv4;
-use tapline::packet::headers::ipv6::Ipv6;
-use tapline::packet::headers::{ip, u16_at};
-use tapline::packet::layers::{Carried, Depth, Layers, ShellKind, Stack, parse};
 use tapline_harness::captures;
 use tapline_harness::tshark;
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::headers::{ip, u16_at};
+use tapline_packet::layers::{Carried, Depth, Layers, ShellKind, Stack, parse};
 
 const FIELDS: [&str; 17] = [
     "frame.protocols",

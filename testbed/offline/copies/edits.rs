@@ -3,24 +3,24 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use tapline::datapath::copies::edit::anonymize::Key;
-use tapline::datapath::copies::edit::{
+use tapline_datapath::copies::edit::anonymize::Key;
+use tapline_datapath::copies::edit::{
     Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
 };
-use tapline::datapath::copies::facts::CopyFacts;
-use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
-use tapline::packet::frame::Frame;
-use tapline::packet::headers::checksum::Sum;
-use tapline::packet::headers::ethernet::MacAddress;
-use tapline::packet::headers::layer::{Layer, LayerSet};
-use tapline::packet::headers::vlan::VlanTag;
-use tapline::packet::layers;
-use tapline::packet::layers::Depth;
+use tapline_datapath::copies::facts::CopyFacts;
+use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, arp, ethernet, frames, ipv6, payload, tagged, tcp4, tcp6, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames, write_pcap};
 use tapline_harness::programs::{has_program, run};
 use tapline_harness::tshark::{checksum_statuses, fields};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::checksum::Sum;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::layer::{Layer, LayerSet};
+use tapline_packet::headers::vlan::VlanTag;
+use tapline_packet::layers;
+use tapline_packet::layers::Depth;
 
 fn plan(edits: Edits) -> EditPlan {
     EditPlan::compile(edits).expect("the edits are valid")

@@ -1,14 +1,14 @@
 //! Requests and answers for tunnel addresses, judged by tshark.
 
 use tapline::health::next_hop::{NextHop, Responder, Timing, TunnelAddress};
-use tapline::packet::headers::checksum::Sum;
-use tapline::packet::headers::ethernet::MacAddress;
-use tapline::packet::headers::nd;
-use tapline::packet::headers::vlan::VlanTag;
 use tapline_harness::frames::{ethernet, ipv4, ipv6, payload};
 use tapline_harness::pcap_files::write_frames;
 use tapline_harness::programs::has_program;
 use tapline_harness::tshark::{assert_sound, fields};
+use tapline_packet::headers::checksum::Sum;
+use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::headers::nd;
+use tapline_packet::headers::vlan::VlanTag;
 
 const OWN: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const PEER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);

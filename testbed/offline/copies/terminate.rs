@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use tapline::datapath::copies::facts::{CopyFacts, Direction, Stamp};
-use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
-use tapline::datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
+use tapline_datapath::copies::facts::{CopyFacts, Direction, Stamp};
+use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline_datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, frames, tcp4};
 use tapline_harness::pcap_files::read_pcap;

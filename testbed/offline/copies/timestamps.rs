@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Stamp};
-use tapline::datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
-use tapline::datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
+use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Stamp};
+use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};
 use tapline_harness::programs::{has_program, run};

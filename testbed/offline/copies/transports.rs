@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use tapline::datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline::datapath::copies::transport::{
+use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline_datapath::copies::transport::{
     Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence, Subheader, Transport,
     TransportError,
 };
-use tapline::packet::headers::vlan::VlanTag;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tagged, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};
 use tapline_harness::programs::{has_program, run};
 use tapline_harness::tshark::{assert_sound, fields, innermost_ethernet};
+use tapline_packet::headers::vlan::VlanTag;
 
 fn outer(is_ipv6: bool, is_tagged: bool) -> Outer {
     let address = |v4: &str, v6: &str| -> IpAddr { (if is_ipv6 { v6 } else { v4 }).parse().expect("an address") };

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use proptest::prelude::*;
-use tapline::dpdk::mbuf::MbufHeaders;
-use tapline::filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters};
-use tapline::filter::{analyse, compile};
-use tapline::packet::burst::{MAX_BURST, Selection};
-use tapline::packet::frame::{Frame, SplitFrame};
+use tapline_dpdk::mbuf::MbufHeaders;
+use tapline_filter::{Analysis, Engine, Filters, Insn, Program, SplitFilters};
+use tapline_filter::{analyse, compile};
 use tapline_harness::captures::{self, Packet};
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::{Frame, SplitFrame};
 
 use super::guarded::Guarded;
 use super::oracle::Oracle;

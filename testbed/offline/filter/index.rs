@@ -2,12 +2,12 @@
 
 use pcap::{Capture, Linktype};
 use proptest::prelude::*;
-use tapline::filter::Program;
-use tapline::filter::bpf::insn::Insn;
-use tapline::filter::index::{Direction, Index, Prefix, PrefixSet};
-use tapline::packet::burst::{MAX_BURST, Selection, Touched};
-use tapline::packet::frame::Frame;
+use tapline_filter::Program;
+use tapline_filter::bpf::insn::Insn;
+use tapline_filter::index::{Direction, Index, Prefix, PrefixSet};
 use tapline_harness::captures;
+use tapline_packet::burst::{MAX_BURST, Selection, Touched};
+use tapline_packet::frame::Frame;
 
 /// The optimised program of libpcap, and the reference itself.
 fn compile(expression: &str) -> Option<(Vec<Insn>, pcap::BpfProgram)> {

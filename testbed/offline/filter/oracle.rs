@@ -1,7 +1,7 @@
 //! libpcap's own `bpf_filter` and `bpf_validate`, called directly: the pcap crate offers neither for programs that it did not
 //! compile.
 
-use tapline::filter::Insn;
+use tapline_filter::Insn;
 
 /// `struct bpf_insn` of libpcap's pcap/bpf.h.
 #[repr(C)]

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tapline::filter::Insn;
+use tapline_filter::Insn;
 
 /// Programs of up to `most` instructions that every verifier accepts. They start by writing all of scratch memory, which
 /// libpcap 1.10 leaves uninitialised; offsets are small so that loads often hit.

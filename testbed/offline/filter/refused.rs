@@ -1,10 +1,10 @@
 //! A system that refuses executable pages: the interpreter serves, and says why.
 
-use tapline::filter::compile;
-use tapline::filter::{Engine, Filters, SplitFilters};
-use tapline::packet::burst::Selection;
-use tapline::packet::frame::Frame;
+use tapline_filter::compile;
+use tapline_filter::{Engine, Filters, SplitFilters};
 use tapline_harness::programs::alone;
+use tapline_packet::burst::Selection;
+use tapline_packet::frame::Frame;
 
 #[test]
 fn the_interpreter_serves_where_the_system_refuses_executable_pages() {

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use tapline::filter::compile;
-use tapline::filter::{Filters, Program};
-use tapline::packet::burst::{MAX_BURST, Selection};
-use tapline::packet::frame::Frame;
+use tapline_filter::compile;
+use tapline_filter::{Filters, Program};
 use tapline_harness::captures;
 use tapline_harness::pcap_files::write_capture;
 use tapline_harness::programs::has_program;
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
 
 /// The bytes of the packets that tcpdump writes for `expression`.
 fn tcpdump(file: &Path, expression: &str, out: &Path) -> Vec<captures::Packet> {

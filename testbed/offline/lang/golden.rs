@@ -6,8 +6,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tapline::lang::{self, Parsed};
 use tapline_harness::programs::alone;
+use tapline_lang::{self as lang, Parsed};
 
 /// What a golden text holds: the diagnostics, then how much was read.
 fn report(parsed: &Parsed) -> String {

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use tapline::lang::{self, Parsed};
 use tapline::plan::{Plan, plan};
+use tapline_lang::{self as lang, Parsed};
 
 const HEAD: &str = "port attach a net_null0\nport attach b net_null1\nport attach c net_null2\ntool create t discard\n";
 

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tapline::datapath::flow::table::Secret;
-use tapline::datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use tapline::packet::burst::Selection;
-use tapline::packet::frame::Frame;
+use tapline_datapath::flow::table::Secret;
+use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_harness::captures;
 use tapline_harness::programs::has_program;
+use tapline_packet::burst::Selection;
+use tapline_packet::frame::Frame;
 
 const WINDOW_NS: u64 = 50_000_000;
 

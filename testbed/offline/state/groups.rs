@@ -1,8 +1,8 @@
 //! Groups beside Maglev's table and the kernel's hash-threshold: how evenly flows are spread, and how many move when a member
 //! fails. `cargo test --test offline groups -- --nocapture` prints the table of docs/groups.md.
 
-use tapline::datapath::route::balance::{Group, GroupSpec, MemberState};
-use tapline::packet::mix::mix;
+use tapline_datapath::route::balance::{Group, GroupSpec, MemberState};
+use tapline_packet::mix::mix;
 
 const FLOWS: u64 = 100_000;
 
@@ -88,7 +88,7 @@ fn groups_move_only_the_failed_share_and_spread_as_evenly_as_maglev() {
         let mut states = vec![MemberState::Up; members];
         states[failed] = MemberState::Down;
         group.update(&states, |_| false);
-        let member = |slot: tapline::datapath::route::balance::Slot| slot.member().expect("members are up");
+        let member = |slot: tapline_datapath::route::balance::Slot| slot.member().expect("members are up");
         let ours = figures(members, |hash| member(before.lookup(hash)), |hash| member(group.table().lookup(hash)), failed);
 
         let (full, reduced) = (maglev(&up, 65_537), maglev(&left, 65_537));

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use tapline::capture::{Interface, InterfaceId, LinkType, Packet, Reader, Writer};
+use tapline_capture::{Interface, InterfaceId, LinkType, Packet, Reader, Writer};
 use tapline_harness::judges::{self, assert_same};
 use tapline_harness::lab::{EAL, Ended, Lab, office};
 use tapline_harness::pcap_files::packets;
@@ -326,7 +326,7 @@ fn filter_does_not_append_to_what_it_reads() {
 
 /// A capture of 60-byte packets of one link type.
 fn capture_of(link_types: &[u32]) -> Vec<u8> {
-    let order = tapline::capture::ByteOrder::NATIVE;
+    let order = tapline_capture::ByteOrder::NATIVE;
     let packet = |interface| Packet { interface, time_ns: 1, bytes: &[0x45; 60], original_len: 60, comments: &[] };
     if let [link_type] = link_types {
         let mut writer = Writer::pcap(Vec::new(), order, false, LinkType(*link_type), 0).expect("a vector takes all");
@@ -495,7 +495,7 @@ fn a_packet_that_no_reader_takes_makes_no_capture_unreadable() {
 
     // a longer one is cut where it is written, and keeps its length on the wire
     for is_pcapng in [false, true] {
-        let order = tapline::capture::ByteOrder::NATIVE;
+        let order = tapline_capture::ByteOrder::NATIVE;
         let mut writer = match is_pcapng {
             true => Writer::pcapng(Vec::new(), order),
             false => Writer::pcap(Vec::new(), order, true, LinkType::ETHERNET, 0),

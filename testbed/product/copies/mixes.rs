@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use tapline::capture::ByteOrder;
+use tapline_capture::ByteOrder;
 use tapline_harness::frames;
 use tapline_harness::judges;
 use tapline_harness::lab::Lab;

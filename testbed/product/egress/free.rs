@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
-use tapline::dpdk::mempool::Mempool;
-use tapline::packet::burst::{MAX_BURST, Selection};
-use tapline::packet::frame::Frame;
+use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
+use tapline_dpdk::mempool::Mempool;
 use tapline_harness::eal::eal;
 use tapline_harness::programs::alone;
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
 
 #[test]
 fn every_reference_that_is_given_up_frees_its_packet_once() {

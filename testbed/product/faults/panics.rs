@@ -1,4 +1,4 @@
-//! Stages that panic, in a build that lets tests ask for it (`src/fault.rs`): a panic costs the burst that the worker had, and both
+//! Stages that panic, in a build that lets tests ask for it (`crates/fault`): a panic costs the burst that the worker had, and both
 //! identities hold; what the other bursts held goes where it would have gone, byte for byte.
 
 use std::path::Path;

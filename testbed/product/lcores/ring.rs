@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use tapline::dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
-use tapline::dpdk::mempool::Mempool;
-use tapline::dpdk::ring;
-use tapline::packet::burst::MAX_BURST;
-use tapline::packet::frame::Frame;
+use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue};
+use tapline_dpdk::mempool::Mempool;
+use tapline_dpdk::ring;
 use tapline_harness::eal::eal;
 use tapline_harness::programs::alone;
+use tapline_packet::burst::MAX_BURST;
+use tapline_packet::frame::Frame;
 
 /// Numbers of which the next seems to have nothing to do with the one before (xorshift).
 fn next(state: &mut u64) -> usize {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tapline::fault::START;
+use tapline_fault::START;
 use tapline_harness::lab::{Ended, Lab, office};
 
 /// Passes every place: stages on two lcores, a replay, a wire, tunnels by the same port, captures, dedup.

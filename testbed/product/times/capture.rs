@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tapline::capture::ByteOrder;
+use tapline_capture::ByteOrder;
 use tapline_harness::judges::{assert_balanced, number};
 use tapline_harness::lab::Lab;
 use tapline_harness::programs::has_program;

@@ -1,6 +1,6 @@
 //! Copies of several ports leave in the order of their times.
 
-use tapline::capture::ByteOrder;
+use tapline_capture::ByteOrder;
 use tapline_harness::judges;
 use tapline_harness::lab::Lab;
 use tapline_harness::pcap_files::packets;

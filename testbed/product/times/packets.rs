@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tapline::capture::{ByteOrder, Interface, LinkType, Packet, Writer};
+use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Writer};
 
 /// What a capture says of a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]

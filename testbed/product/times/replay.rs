@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tapline::capture::ByteOrder;
+use tapline_capture::ByteOrder;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::{EAL, Lab};
 use tapline_harness::programs::has_program;

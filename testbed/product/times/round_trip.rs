@@ -5,8 +5,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tapline::capture::ByteOrder;
-use tapline::datapath::copies::transport::Encapsulation;
+use tapline_capture::ByteOrder;
+use tapline_datapath::copies::transport::Encapsulation;
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab};
 use tapline_harness::links::ip;

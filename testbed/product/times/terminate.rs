@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use tapline::capture::ByteOrder;
-use tapline::datapath::copies::facts::{CopyFacts, Stamp};
-use tapline::datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
-use tapline::packet::headers::ethernet::MacAddress;
+use tapline_capture::ByteOrder;
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
+use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::Lab;
 use tapline_harness::programs::has_program;
+use tapline_packet::headers::ethernet::MacAddress;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tapline::capture::ByteOrder;
+use tapline_capture::ByteOrder;
 use tapline_harness::judges::{assert_balanced, number};
 use tapline_harness::lab::{Account, EAL, Ended, Lab};
 

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use tapline::packet::frame::Frame;
-use tapline::packet::layers::{Depth, parse};
+use tapline_packet::frame::Frame;
+use tapline_packet::layers::{Depth, parse};
 use tapline_traffic::frame::{Addresses, ICMP, ICMP6, TCP, UDP, arp, ethernet, icmp, ip, tagged, tcp, udp};
 
 use super::Choices;

@@ -1,0 +1,619 @@
+//! Make: the copies that are not the packets themselves, edited, stamped and encapsulated for the tools that want them so.
+//!
+//! Stands between route and egress. A copy that nothing changes is not made: the tool gets a reference to the packet. Of the
+//! others,
+//!
+//! - a header in front of an otherwise unchanged packet is an mbuf of its own, chained to the packet, where the tool's port sends
+//!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
+//! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A
+//!   front of its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain
+//!   reference, as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten
+//!   address or a mask in its headers costs 0.84 times `rte_pktmbuf_copy`, with a tag 0.89, anonymized 0.94, sliced to 128 bytes
+//!   0.58 (the figures of this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
+//!
+//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]),
+//! what the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::edit::{Draft, EditPlan, EditState, Reach};
+use super::facts::{CopyFacts, Stamps};
+use super::timestamp;
+use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
+use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
+use crate::counters::{DropReason, ToolCounters, WorkerCounters};
+use crate::flow::burst_flows::{Flows, HashId};
+use crate::receive::decap::OuterId;
+use crate::route::Copies;
+use crate::swap::published::Live;
+use crate::work_plan::WorkPlan;
+use crate::work_plan::{EditId, PortId};
+use tapline_dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order};
+use tapline_dpdk::mbuf::{MbufBurst, prefetch};
+use tapline_fault as fault;
+use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::ethernet;
+use tapline_packet::headers::ethernet::MacAddress;
+
+/// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy
+/// with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment taken to
+/// outweigh that.
+pub const CHAINED_FROM: usize = 128;
+
+/// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the
+/// transport's.
+const HEADROOM: usize = 128;
+const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
+
+/// Mbufs that one copy takes at most.
+pub const MOST_MBUFS: usize = 1 + MOST_PAGES;
+
+/// Bytes of a copy that are looked at where a slice counts from behind a header.
+const HEADERS_LEN: usize = 256;
+
+/// How one worker makes the copies of one tool.
+pub struct ToolMaker {
+    pub edits: Option<EditId>,
+    pub timestamp: TimestampFormat,
+    pub transport: Transport,
+    pub room: Option<PathRoom>,
+    /// Where the transport says the flow.
+    pub hash: Option<HashId>,
+    /// Shared with the other workers.
+    pub sequence: Arc<Sequence>,
+    /// The tool's port sends packets of several segments.
+    pub sends_chains: bool,
+    /// What the tool's port does to the copies' headers itself.
+    pub offload: Option<Offload>,
+    /// The tool is a capture: it notes how long a copy would be that was not cut, and its copies have mbufs of their own.
+    pub is_capture: bool,
+}
+
+impl ToolMaker {
+    /// Every copy of the tool is made.
+    fn makes_all(&self) -> bool {
+        self.edits.is_some() || self.stamps() || !matches!(self.transport, Transport::Local)
+    }
+
+    fn stamps(&self) -> bool {
+        self.timestamp.has_trailer() || self.timestamp.has_header()
+    }
+
+    /// What the wire pads frames to behind a trailer.
+    fn padded_len(&self) -> usize {
+        match self.transport {
+            Transport::Tunnel(_) => 0,
+            Transport::Local | Transport::Rspan { .. } => ethernet::MIN_FRAME_LEN - self.transport.overhead_bytes(),
+        }
+    }
+}
+
+/// A worker's means to make copies.
+pub struct Maker {
+    pools: CopyPools,
+    /// Tools that get copies of the second pool.
+    captures: usize,
+    /// By edits of the plan.
+    states: Vec<EditState>,
+    /// By tool; `None` for those whose copies are never made.
+    tools: Vec<Option<ToolMaker>>,
+    /// By tool: what was made in this burst.
+    pub made: Vec<Made>,
+    /// For copies that are longer than a page, while they are written; kept for the next.
+    desks: Vec<Vec<u8>>,
+}
+
+/// Mbufs for copies. Those for captures are apart: a replay flat out waits for captures, whose writers free theirs sooner or later,
+/// and what ports keep for as long as they like must not be among what it waits for.
+pub struct CopyPools {
+    pub ports: Option<CopyPool>,
+    pub captures: Option<CopyPool>,
+}
+
+/// What is known of the burst.
+pub struct MakeFacts<'a> {
+    pub burst: &'a MbufBurst,
+    /// Of the burst.
+    pub frames: &'a [Frame<'a>],
+    pub flows: &'a mut Flows,
+    pub stamps: &'a Stamps,
+    pub port: PortId,
+}
+
+/// A copy that is longer than a page, on its way through the stage.
+struct Long {
+    index: usize,
+    /// Where it is written, and where it will be poured.
+    desk: usize,
+    pages: Pages,
+    range: Range<usize>,
+}
+
+/// A copy that was edited.
+struct Drafted {
+    range: Range<usize>,
+    original_len: usize,
+    cut_bytes: usize,
+}
+
+/// Why a copy was not.
+enum Unfit {
+    /// The tool's path does not carry it.
+    Path,
+    /// The buffer does not hold it.
+    Buffer,
+}
+
+impl Maker {
+    /// `tools` are by tool of the plan.
+    pub fn new(plan: &WorkPlan, pools: CopyPools, tools: Vec<Option<ToolMaker>>) -> Self {
+        let made = tools.iter().map(|_| Made::default()).collect();
+        let states = plan.edits.iter().map(EditPlan::state).collect();
+        let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
+        Self { pools, captures, states, tools, made, desks: Vec::new() }
+    }
+
+    /// How many packets, the first of those whose lengths are `lens`, surely find mbufs for their copies to captures. These are in
+    /// hand then, so that no other worker takes them.
+    pub fn room(&mut self, lens: impl Iterator<Item = usize>) -> usize {
+        let lens: ArrayVec<usize, MAX_BURST> = lens.take(MAX_BURST).collect();
+        let Some(pool) = self.pools.captures.as_mut().filter(|_| self.captures > 0) else { return lens.len() };
+        let needed = || lens.iter().map(|&len| self.captures * most_mbufs(len));
+        let ready = pool.reserve(needed().sum());
+        let sums = needed().scan(0, |sum, needed| {
+            *sum += needed;
+            Some(*sum)
+        });
+        sums.take_while(|&sum| sum <= ready).count()
+    }
+
+    /// Sends further copies of tunnels to the next hops of `live`.
+    #[cold]
+    pub fn take_up(&mut self, live: &Live) {
+        self.send_to(&live.next_hops);
+    }
+
+    /// Sends copies of tunnels to `next_hops`, by tool, as far as they are known.
+    pub fn send_to(&mut self, next_hops: &[Option<MacAddress>]) {
+        for (tool, next_hop) in self.tools.iter_mut().zip(next_hops) {
+            if let (Some(tool), Some(mac)) = (tool, next_hop) {
+                tool.transport.set_next_hop(*mac);
+            }
+        }
+    }
+
+    /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
+    #[inline]
+    pub fn make(&mut self, plan: &WorkPlan, facts: &mut MakeFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
+        for index in 0..self.tools.len() {
+            let selection = copies.tools[index];
+            let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
+            let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
+            if let Some(room) = tool.room.filter(|_| wanted != selection) {
+                let is_long = |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
+                selection.indices().filter(is_long).for_each(|packet| wanted.0 |= 1 << packet);
+            }
+            if !wanted.is_empty() {
+                let counters = &counters.tools[index];
+                let made = self.make_for(index, wanted, plan, facts, copies, counters);
+                let lost = wanted.0 & !made.0;
+                if lost != 0 {
+                    counters.requested.add(u64::from(lost.count_ones()));
+                    copies.take_back(index, Selection(lost));
+                }
+            }
+        }
+    }
+
+    /// Makes one tool's copies of the packets that are `wanted`; those that were made. The others are counted as dropped.
+    fn make_for(
+        &mut self,
+        index: usize,
+        wanted: Selection,
+        plan: &WorkPlan,
+        facts: &mut MakeFacts<'_>,
+        copies: &Copies,
+        counters: &ToolCounters,
+    ) -> Selection {
+        let Self { pools, states, tools, made, desks, .. } = self;
+        let Some(tool) = &tools[index] else { return Selection::NONE };
+        let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
+        let Some(pool) = pool else {
+            counters.drop_copies(DropReason::NoBuffer, wanted.count().into());
+            return Selection::NONE;
+        };
+        let made = &mut made[index];
+        let chained_lens = tool.chained_lens();
+        if (wanted.0 & copies.edited(index).0) == 0
+            && wanted.indices().all(|packet| chained_lens.contains(&facts.frames[packet].bytes().len()))
+        {
+            return put_headers(tool, pool, made, wanted, facts, counters);
+        }
+        if (wanted.0 & copies.edited(index).0) == 0
+            && let Some(id) = tool.edits_alone()
+            && plan.edits[id.0].keeps_rest()
+            && wanted.indices().all(|packet| tool.takes_in_a_page(facts.frames[packet].bytes().len()))
+        {
+            return put_edited(&plan.edits[id.0], &mut states[id.0], pool, made, wanted, facts, counters);
+        }
+        let (mut oversize, mut no_buffer, mut cut_bytes) = (0, 0, 0);
+        let (mut done, mut fronts) = (Selection::NONE, Selection::NONE);
+        // of the packets, with what edits took off or put in front
+        let mut original_lens = [0; MAX_BURST];
+        let mut longs: Vec<Long> = Vec::new();
+        pool.reserve(wanted.count() as usize);
+        let mut plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+        let outer = facts.flows.outer();
+        let of_tool = tool.edits.map(|id| (&plan.edits[id.0], id.0));
+        for packet in wanted.indices() {
+            fault::panics_on_packet("make", packet);
+            let frame = &facts.frames[packet];
+            load_ahead(facts.frames, packet);
+            let Some(mut page) = pool.page() else {
+                no_buffer += 1;
+                continue;
+            };
+            let of_rule = copies.edits_of(index, packet);
+            if of_rule.is_none() && chained_lens.contains(&frame.bytes().len()) {
+                made.put(packet, page);
+                original_lens[packet] = frame.original_len() as usize;
+                done.0 |= 1 << packet;
+                fronts.0 |= 1 << packet;
+                continue;
+            }
+            plain.tunnel = outer.get(packet).map_or(0, OuterId::number);
+            // lent, not handed on: to copy it right after it was written waits for the stores
+            let edits = [of_rule.map(|id| (&plan.edits[id.0], id.0)), of_tool];
+            let mut edit = |buffer: &mut [u8]| draft(buffer, frame, &edits, states, &plain, tool.room);
+            let drafted = match edit(page.bytes()) {
+                Ok(drafted) => {
+                    page.set(drafted.range.clone());
+                    made.put(packet, page);
+                    Ok(drafted)
+                }
+                Err(Unfit::Path) => Err(DropReason::Oversize),
+                // one segment does not hold it
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) => lay_out(pool, desks, &mut longs, packet, frame.bytes().len(), edit),
+            };
+            match drafted {
+                Ok(drafted) => {
+                    if tool.is_capture {
+                        made.say_wire_len(packet, drafted.original_len as u32);
+                    }
+                    cut_bytes += drafted.cut_bytes;
+                    original_lens[packet] = drafted.original_len;
+                    done.0 |= 1 << packet;
+                }
+                Err(DropReason::NoBuffer) => no_buffer += 1,
+                Err(_) => oversize += 1,
+            }
+        }
+        if oversize > 0 {
+            counters.drop_copies(DropReason::Oversize, oversize);
+        }
+        if no_buffer > 0 {
+            counters.drop_copies(DropReason::NoBuffer, no_buffer);
+        }
+        if cut_bytes > 0 {
+            counters.cut_bytes.add(cut_bytes as u64);
+        }
+        // slices are done where they are drafted
+        if !tool.stamps() && matches!(tool.transport, Transport::Local) && longs.is_empty() {
+            return done;
+        }
+
+        let signs = facts.flows.outer_signs();
+        let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
+        let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
+        for packet in done.indices() {
+            let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
+            let (stamp, direction) = (facts.stamps.of(packet), signs.direction(packet));
+            let mut of_copy = CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            let came_cut = signs.is_cut(packet);
+            sequence = sequence.wrapping_add(1);
+            if let Some(mut page) = made.page(packet) {
+                if fronts.0 >> packet & 1 == 1 {
+                    let payload = facts.frames[packet].bytes();
+                    of_copy.truncated = came_cut || payload.len() < original_lens[packet];
+                    let written = tool.transport.write(&of_copy, &[payload], page.bytes());
+                    made.make_front(packet, 0..written.header_bytes, facts.burst);
+                } else {
+                    let range = page.range();
+                    of_copy.truncated = came_cut || range.len() < original_lens[packet];
+                    let range = finish(tool, &of_copy, page.bytes(), range);
+                    page.set(range);
+                }
+            } else if let Some(place) = longs.iter().position(|long| long.index == packet) {
+                let Long { desk, pages, range, .. } = longs.swap_remove(place);
+                of_copy.truncated = came_cut || range.len() < original_lens[packet];
+                let range = finish(tool, &of_copy, &mut desks[desk], range);
+                made.put(packet, pages.pour(&desks[desk][range]));
+            }
+        }
+        if let Some(offload) = &tool.offload {
+            made.leave_to_nic(offload);
+        }
+        done
+    }
+}
+
+/// Makes mbufs ready for so many copies, as many as there are; copies beyond these are counted as dropped.
+#[inline(always)]
+fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
+    let ready = pool.reserve(count as usize) as u32;
+    if ready < count {
+        counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
+    }
+    ready
+}
+
+/// Puts a header in front of each packet that is `wanted`; those that got one. The others are counted as dropped. Of a tool that
+/// only adds headers these are all packets but the shortest, so they have a loop of their own, which touches each header once; and
+/// so has each of the usual shapes, in which nothing that all copies share is looked up.
+fn put_headers(
+    tool: &ToolMaker,
+    pool: &mut CopyPool,
+    made: &mut Made,
+    wanted: Selection,
+    facts: &mut MakeFacts<'_>,
+    counters: &ToolCounters,
+) -> Selection {
+    let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
+    let ready = reserve(pool, wanted.count(), counters);
+    let done = match tunnel.shape() {
+        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, facts, ready),
+        other => put_headers_of(other, tunnel, tool, pool, made, wanted, facts, ready),
+    };
+    if let Some(offload) = &tool.offload {
+        made.leave_to_nic(offload);
+    }
+    done
+}
+
+/// As `put_headers`, with the `ready` mbufs of `pool`, of a `tunnel` of this shape.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a part of `put_headers`, that is compiled once for each shape")]
+fn put_headers_of(
+    shape: Shape,
+    tunnel: &Tunnel,
+    tool: &ToolMaker,
+    pool: &mut CopyPool,
+    made: &mut Made,
+    wanted: Selection,
+    facts: &mut MakeFacts<'_>,
+    ready: u32,
+) -> Selection {
+    let signs = facts.flows.outer_signs();
+    let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
+    let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
+    let mut done = Selection::NONE;
+    for (packet, place) in wanted.indices().zip(0..ready) {
+        fault::panics_on_packet("make", packet);
+        let Some(mut page) = pool.page() else { break };
+        let frame = &facts.frames[packet];
+        let payload = frame.bytes();
+        let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
+        let of_copy = CopyFacts {
+            stamp: facts.stamps.of(packet),
+            port: facts.port.0 as u16,
+            // a label of edits, of which there are none
+            tunnel: 0,
+            direction: signs.direction(packet),
+            truncated: signs.is_cut(packet) || payload.len() < frame.original_len() as usize,
+            flow_hash: (hash ^ hash >> 32) as u32,
+            sequence: first.wrapping_add(place),
+        };
+        tunnel.write_shape(shape, &of_copy, &[payload], page.bytes());
+        made.put_front(packet, page, tunnel.header_bytes(), facts.burst);
+        done.0 |= 1 << packet;
+    }
+    done
+}
+
+/// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The
+/// others are counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in
+/// which nothing stands between the bytes and their copy.
+#[inline]
+fn put_edited(
+    plan: &EditPlan,
+    state: &mut EditState,
+    pool: &mut CopyPool,
+    made: &mut Made,
+    wanted: Selection,
+    facts: &MakeFacts<'_>,
+    counters: &ToolCounters,
+) -> Selection {
+    let ready = reserve(pool, wanted.count(), counters);
+    let mut of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
+    let outer = facts.flows.outer();
+    let mut done = Selection::NONE;
+    for packet in wanted.indices().take(ready as usize) {
+        fault::panics_on_packet("make", packet);
+        let Some(mut page) = pool.page() else { break };
+        let frame = &facts.frames[packet];
+        let bytes = frame.bytes();
+        load_ahead(facts.frames, packet);
+        let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
+        copy_in_order(&mut buffer[HEADROOM..], bytes);
+        let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
+        of_copy.tunnel = outer.get(packet).map_or(0, OuterId::number);
+        let applied = plan.apply(&of_copy, &mut draft, state);
+        debug_assert!(applied.is_ok(), "a draft of the whole packet needs no more");
+        let range = draft.front_range();
+        page.set(range);
+        made.put(packet, page);
+        done.0 |= 1 << packet;
+    }
+    done
+}
+
+/// Loads the headers of a packet that is copied soon, two behind `packet`: edits wait for them, and the copies between have thrown
+/// them out of the first-level cache since the burst was looked at.
+#[inline(always)]
+fn load_ahead(frames: &[Frame<'_>], packet: usize) {
+    if let Some(next) = frames.get(packet + 2) {
+        prefetch(next.bytes());
+    }
+}
+
+/// Mbufs that one copy of a packet of `len` bytes takes at most while it is made: a page to try, and those of a copy that is longer.
+fn most_mbufs(len: usize) -> usize {
+    let bytes = desk_len(len);
+    if bytes <= PAGE_LEN { 1 } else { MOST_MBUFS.min(1 + bytes.div_ceil(PAGE_LEN)) }
+}
+
+/// Bytes in which any copy of a packet of `len` bytes can be edited and finished.
+fn desk_len(len: usize) -> usize {
+    HEADROOM + len + MAX_TRAILER_LEN + HEADROOM
+}
+
+/// Edits a copy that is longer than a page, on a desk of its own.
+#[cold]
+fn lay_out(
+    pool: &mut CopyPool,
+    desks: &mut Vec<Vec<u8>>,
+    longs: &mut Vec<Long>,
+    index: usize,
+    len: usize,
+    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
+) -> Result<Drafted, DropReason> {
+    let desk = longs.len();
+    if desk == desks.len() {
+        desks.push(Vec::new());
+    }
+    desks[desk].resize(desk_len(len), 0);
+    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
+    if most > LONGEST_COPY {
+        return Err(DropReason::Oversize);
+    }
+    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    longs.push(Long { index, desk, pages, range: drafted.range.clone() });
+    Ok(drafted)
+}
+
+impl ToolMaker {
+    /// The edits, where they are all that copies need.
+    #[inline(always)]
+    fn edits_alone(&self) -> Option<EditId> {
+        let is_alone = !self.stamps() && !self.is_capture && matches!(self.transport, Transport::Local);
+        self.edits.filter(|_| is_alone)
+    }
+
+    /// Whether a packet of `len` bytes fits a page and the tool's path.
+    #[inline(always)]
+    fn takes_in_a_page(&self, len: usize) -> bool {
+        HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
+    }
+
+    /// Lengths of packets that need no more than a header in front, where an mbuf of its own for that is the cheaper way.
+    #[inline(always)]
+    fn chained_lens(&self) -> Range<usize> {
+        let has_edits = self.edits.is_some() || self.stamps();
+        if !self.sends_chains || has_edits || !self.transport.is_tunnel() {
+            return 0..0;
+        }
+        CHAINED_FROM..self.room.map_or(usize::MAX, |room| room.longest_frame_bytes().saturating_add(1))
+    }
+}
+
+/// Edits a copy in `buffer`, as much of it as is left, behind `HEADROOM` free bytes and with room for a trailer behind it.
+fn draft(
+    buffer: &mut [u8],
+    frame: &Frame<'_>,
+    edits: &[Option<(&EditPlan, usize)>; 2],
+    states: &mut [EditState],
+    facts: &CopyFacts,
+    room: Option<PathRoom>,
+) -> Result<Drafted, Unfit> {
+    let bytes = frame.bytes();
+    let is_kept =
+        edits.iter().flatten().all(|(plan, _)| plan.keeps_rest()) && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
+    let mut front_len = match is_kept {
+        // what is edited stays where it is copied to, so that one copy of all of it does
+        true => bytes.len(),
+        false => edits.iter().flatten().map(|(plan, _)| front_len(plan, bytes.len())).max().unwrap_or(0).min(bytes.len()),
+    };
+    let (mut range, mut rest, original_len) = loop {
+        let end = HEADROOM + front_len;
+        let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
+        copy_in_order(&mut front[HEADROOM..], &bytes[..front_len]);
+        let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
+        let applied = edits.iter().flatten().try_for_each(|&(plan, state)| plan.apply(facts, &mut draft, &mut states[state]));
+        if applied.is_ok() || front_len == bytes.len() {
+            break (draft.front_range(), draft.rest_len(), draft.original_len());
+        }
+        front_len = bytes.len();
+    };
+    let mut cut_bytes = 0;
+    if let Some(room) = room {
+        let len = range.len() + rest;
+        match room.fit(len) {
+            Fit::Whole => {}
+            Fit::Slice { keep_bytes } => {
+                cut_bytes = len - keep_bytes;
+                rest = keep_bytes.saturating_sub(range.len());
+                range.end = range.end.min(range.start + keep_bytes);
+            }
+            Fit::Drop => return Err(Unfit::Path),
+        }
+    }
+    let end = range.end + rest;
+    if end + MAX_TRAILER_LEN > buffer.len() {
+        return Err(Unfit::Buffer);
+    }
+    if rest > 0 {
+        buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);
+        range.end = end;
+    }
+    Ok(Drafted { range, original_len, cut_bytes })
+}
+
+/// Bytes of the copy that are its own while it is edited.
+fn front_len(plan: &EditPlan, len: usize) -> usize {
+    match plan.reach() {
+        Reach::Nothing => 0,
+        Reach::Length if plan.needs_layers() => HEADERS_LEN,
+        Reach::Length => 0,
+        Reach::Front(front) => front,
+        Reach::Whole => len,
+    }
+}
+
+/// Puts the timestamp and the transport's header to an edited copy; where it stands afterwards.
+#[inline]
+fn finish(tool: &ToolMaker, facts: &CopyFacts, buffer: &mut [u8], mut range: Range<usize>) -> Range<usize> {
+    if tool.timestamp.has_trailer() {
+        let mut out = [0; MAX_TRAILER_LEN];
+        let trailer = tool.timestamp.write_trailer(facts, &[&buffer[range.clone()]], tool.padded_len(), &mut out);
+        let end = range.start + trailer.keep_len;
+        buffer[end..end + trailer.len].copy_from_slice(&out[..trailer.len]);
+        range.end = end + trailer.len;
+    }
+    if tool.timestamp.has_header() {
+        let mut out = [0; timestamp::HEADER_LEN];
+        let written = tool.timestamp.write_header(facts, &buffer[range.clone()], &mut out);
+        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+    }
+    if !matches!(tool.transport, Transport::Local) {
+        let mut out = [0; MAX_HEADER_BYTES];
+        let written = tool.transport.write(facts, &[&buffer[range.clone()]], &mut out);
+        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+    }
+    range
+}
+
+/// Where `header` begins, which ends at `end`.
+fn put_in_front(buffer: &mut [u8], end: usize, header: &[u8]) -> usize {
+    let start = end - header.len();
+    buffer[start..end].copy_from_slice(header);
+    start
+}

@@ -1,0 +1,441 @@
+//! What a worker counts: plain sums, written by one lcore, read by the control thread.
+//!
+//! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
+
+pub mod latency;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::latency::Histogram;
+use super::egress::admission::Class;
+use super::route::dedup::Tally;
+
+/// A sum that one thread writes and others read.
+///
+/// Relaxed ordering suffices: a counter orders nothing else, and the writer needs no read-modify-write since it is alone.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// worker: adds.
+    #[inline(always)]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// worker: keeps the largest value seen.
+    #[inline(always)]
+    pub fn peak(&self, value: u64) {
+        if value > self.0.load(Ordering::Relaxed) {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// worker: replaces the value.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// control: reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a copy was not sent. The names are those of the statistics and the metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum DropReason {
+    /// The tool's queue was full, or the tool had not taken the copy when the drain ended.
+    Congested,
+    /// The tool was down.
+    Down,
+    /// The copy did not fit the tool's MTU.
+    Oversize,
+    /// No mbuf was free for an edited copy.
+    NoBuffer,
+    /// The tool's rate was used up.
+    RateLimited,
+    /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it
+    /// is net_memif.
+    Undersize,
+    /// The worker panicked before the tool's queue had the copy: a fault of Tapline.
+    Internal,
+}
+
+impl DropReason {
+    pub const ALL: [DropReason; 7] = [
+        DropReason::Congested,
+        DropReason::Down,
+        DropReason::Oversize,
+        DropReason::NoBuffer,
+        DropReason::RateLimited,
+        DropReason::Undersize,
+        DropReason::Internal,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Congested => "congested",
+            DropReason::Down => "down",
+            DropReason::Oversize => "oversize",
+            DropReason::NoBuffer => "no_buffer",
+            DropReason::RateLimited => "rate_limited",
+            DropReason::Undersize => "undersize",
+            DropReason::Internal => "internal",
+        }
+    }
+}
+
+/// What became of a received packet. Every packet ends with exactly one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Disposition {
+    /// At least one copy of it was requested.
+    Delivered,
+    /// No rule took it.
+    Unmatched,
+    /// A `drop` rule took it before any tool was chosen.
+    Excluded,
+    /// Rules took it, but their samplers passed it over.
+    SampledOut,
+    /// A copy of it was seen a moment before.
+    Duplicate,
+    /// Tapline could not judge it.
+    Failed,
+}
+
+impl Disposition {
+    pub const ALL: [Disposition; 6] = [
+        Disposition::Delivered,
+        Disposition::Unmatched,
+        Disposition::Excluded,
+        Disposition::SampledOut,
+        Disposition::Duplicate,
+        Disposition::Failed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Disposition::Delivered => "delivered",
+            Disposition::Unmatched => "unmatched",
+            Disposition::Excluded => "excluded",
+            Disposition::SampledOut => "sampled_out",
+            Disposition::Duplicate => "duplicate",
+            Disposition::Failed => "failed",
+        }
+    }
+}
+
+/// One worker's counters. Vectors are indexed by the plan's ids.
+///
+/// Those of rules are of one plan; the others go on when rules are exchanged ([`WorkerCounters::for_rules`]).
+pub struct WorkerCounters {
+    pub rules: Box<[RuleCounters]>,
+    /// By rule.
+    pub dedups: Box<[Option<Arc<Tally>>]>,
+    lasting: Arc<LastingCounters>,
+}
+
+/// What a worker counts from its start to its end, whatever the rules are.
+#[repr(align(128))]
+#[derive(Default)]
+pub struct LastingCounters {
+    /// By [`Disposition`].
+    pub dispositions: [Counter; Disposition::ALL.len()],
+    pub ports: Box<[PortCounters]>,
+    pub tools: Box<[ToolCounters]>,
+    pub groups: Box<[GroupCounters]>,
+    pub lcore: LcoreCounters,
+}
+
+impl Deref for WorkerCounters {
+    type Target = LastingCounters;
+
+    #[inline(always)]
+    fn deref(&self) -> &LastingCounters {
+        &self.lasting
+    }
+}
+
+/// What the writers of capture tools count of their tools' copies.
+///
+/// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
+#[repr(align(128))]
+pub struct WriterCounters {
+    pub tools: Box<[ToolCounters]>,
+}
+
+impl WriterCounters {
+    pub fn new(tools: usize) -> Self {
+        Self { tools: block(tools) }
+    }
+}
+
+/// What a worker received from a port.
+#[derive(Default)]
+pub struct PortCounters {
+    /// What the driver handed over.
+    pub packets: Counter,
+    pub bytes: Counter,
+    /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
+    pub congested: Counter,
+    /// Of those, frames that the driver cut.
+    pub cut: Counter,
+    /// Of that, heartbeats of tools: Tapline's own, and not the input's.
+    pub heartbeats: Counter,
+    pub heartbeat_bytes: Counter,
+    /// The time of the last packet, in ns since the Unix epoch, and how often it was noted; only where flows return when idle.
+    pub last_packet_ns: Counter,
+    pub times_noted: Counter,
+}
+
+impl PortCounters {
+    /// worker: notes the time of the last packet.
+    #[inline]
+    pub fn note_time(&self, packet_ns: u64) {
+        self.last_packet_ns.set(packet_ns);
+        self.times_noted.add(1);
+    }
+
+    /// control: packets of the input.
+    pub fn received(&self) -> u64 {
+        // a heartbeat is counted as a packet before it is counted as what it is
+        let heartbeats = self.heartbeats.get();
+        self.packets.get().saturating_sub(heartbeats)
+    }
+
+    /// control: their bytes.
+    pub fn received_bytes(&self) -> u64 {
+        let heartbeats = self.heartbeat_bytes.get();
+        self.bytes.get().saturating_sub(heartbeats)
+    }
+}
+
+/// What a rule did.
+#[derive(Default)]
+pub struct RuleCounters {
+    /// Packets that reached the rule and matched it.
+    pub matched: Counter,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: Counter,
+    /// Of those, packets that the sampler passed over.
+    pub sampled_out: Counter,
+    pub sampler: SamplerCounters,
+}
+
+/// What a sampler says of itself, as far as traffic changes it.
+#[derive(Default)]
+pub struct SamplerCounters {
+    /// The share that it keeps at the moment, 0.0..=1.0: the bits of an `f64`. 0 until its first packet.
+    pub share: Counter,
+    /// Of its flow table: flows that got a slot, that timed out, that lost their slot to another while alive.
+    pub flows_begun: Counter,
+    pub flows_over: Counter,
+    pub flows_evicted: Counter,
+}
+
+impl SamplerCounters {
+    /// worker: the sampler that counted in `before` counts here from now on.
+    pub fn go_on_from(&self, before: &SamplerCounters) {
+        let Self { share, flows_begun, flows_over, flows_evicted } = self;
+        share.set(before.share.get());
+        flows_begun.set(before.flows_begun.get());
+        flows_over.set(before.flows_over.get());
+        flows_evicted.set(before.flows_evicted.get());
+    }
+}
+
+/// What became of a tool's copies.
+#[derive(Default)]
+pub struct ToolCounters {
+    pub requested: Counter,
+    pub sent: Counter,
+    pub sent_bytes: Counter,
+    /// Writes that the system took, of a capture tool: signs of life between two counts of `sent`.
+    pub writes: Counter,
+    /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
+    pub cut_bytes: Counter,
+    /// By [`DropReason`].
+    pub dropped: [Counter; DropReason::ALL.len()],
+    /// Of those, copies that the tool's queue refused, by [`Class`] and [`DropReason`].
+    pub refused: [[Counter; DropReason::ALL.len()]; Class::ALL.len()],
+    /// Copies that left behind later ones, of a tool with `order`.
+    pub late: Counter,
+    /// Copies that wait in the worker's queue for the tool.
+    pub queue_depth: Counter,
+    /// The most that ever waited.
+    pub queue_peak: Counter,
+    /// Bytes of what waits, as of the last flush; kept only where there is a limit to them.
+    pub queued_bytes: Counter,
+    /// 1 while the tool's rate holds copies back, as of the last flush.
+    pub is_held_by_rate: Counter,
+    /// Ticks from receive to transmit, of sampled packets.
+    pub latency: Histogram,
+}
+
+/// What became of a group's copies: `requested = assigned + discarded + down`.
+#[derive(Default)]
+pub struct GroupCounters {
+    /// Copies that rules asked of the group.
+    pub requested: Counter,
+    /// Of those, copies that a member is to get; what becomes of them is the tool's to count.
+    pub assigned: Counter,
+    /// By the discard share.
+    pub discarded: Counter,
+    /// For want of members.
+    pub down: Counter,
+}
+
+/// How a worker spends its time.
+#[derive(Default)]
+pub struct LcoreCounters {
+    /// Turns of the worker loop.
+    pub turns: Counter,
+    /// Turns that received nothing and had nothing to send.
+    pub idle_turns: Counter,
+    /// Packets that receive lcores handed over.
+    pub from_rings: Counter,
+    /// Polls that gave no packet.
+    pub empty_polls: Counter,
+    /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
+    pub bursts: [Counter; BURST_SIZES],
+    /// Ticks of the time-stamp counter, and of those the ticks of turns with something to do.
+    pub ticks: Counter,
+    pub busy_ticks: Counter,
+    /// Times that the worker slept for want of work.
+    pub sleeps: Counter,
+    /// Panics that the worker went on after: each cost at most a burst.
+    pub panics: Counter,
+    /// The [`Stage`] that the worker is in.
+    pub stage: Counter,
+    /// With `--profile`, by [`Stage`]: ticks of timed bursts.
+    pub stage_ticks: [Counter; Stage::ALL.len()],
+    /// With `--profile`: packets of timed bursts.
+    pub timed_packets: Counter,
+}
+
+/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](tapline_packet::burst::MAX_BURST).
+pub const BURST_SIZES: usize = 7;
+
+/// What a worker is doing. The watchdog and the profile tell these apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Stage {
+    /// Between turns, or waiting for work.
+    Idle,
+    /// In a driver's receive call.
+    Receive,
+    /// Packets are looked at and matched.
+    Classify,
+    /// Rules, samplers and groups choose tools.
+    Route,
+    /// Copies are queued and handed to drivers.
+    Egress,
+    /// What waited is handed to drivers.
+    Flush,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 6] = [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Idle => "idle",
+            Stage::Receive => "receive",
+            Stage::Classify => "classify",
+            Stage::Route => "route",
+            Stage::Egress => "egress",
+            Stage::Flush => "flush",
+        }
+    }
+}
+
+impl LcoreCounters {
+    /// worker: says what it is about to do.
+    #[inline(always)]
+    pub fn enter(&self, stage: Stage) {
+        self.stage.set(stage as u64);
+    }
+
+    /// control: polls of receive queues.
+    pub fn polls(&self) -> u64 {
+        self.empty_polls.get() + self.bursts.iter().map(Counter::get).sum::<u64>()
+    }
+
+    /// control: what the worker is doing.
+    pub fn stage(&self) -> Stage {
+        Stage::ALL.get(self.stage.get() as usize).copied().unwrap_or(Stage::Idle)
+    }
+}
+
+fn block<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
+impl WorkerCounters {
+    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
+        let lasting =
+            LastingCounters { ports: block(ports), tools: block(tools), groups: block(groups), ..LastingCounters::default() };
+        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::new(lasting) }
+    }
+
+    /// Counters of the same worker for other rules, which begin at zero: all else is counted on.
+    pub fn for_rules(&self, rules: usize) -> Self {
+        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::clone(&self.lasting) }
+    }
+
+    /// control: packets from all ports.
+    pub fn received(&self) -> u64 {
+        self.ports.iter().map(PortCounters::received).sum()
+    }
+
+    /// worker: counts `count` packets of a port that no work lcore took.
+    #[cold]
+    pub fn lose(&self, port: usize, count: u64) {
+        self.ports[port].congested.add(count);
+        self.settle(Disposition::Failed, count);
+    }
+
+    /// worker: counts `count` packets that ended as `disposition`.
+    #[inline(always)]
+    pub fn settle(&self, disposition: Disposition, count: u64) {
+        self.dispositions[disposition as usize].add(count);
+    }
+}
+
+impl ToolCounters {
+    /// Copies that were dropped, for whatever reason.
+    pub fn all_dropped(&self) -> u64 {
+        self.dropped.iter().map(Counter::get).sum()
+    }
+
+    /// Copies that came to an end: they were sent, or dropped.
+    pub fn ended(&self) -> u64 {
+        self.sent.get() + self.all_dropped()
+    }
+
+    /// worker: counts `count` copies that were dropped for `reason`.
+    #[inline(always)]
+    pub fn drop_copies(&self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize].add(count);
+    }
+
+    /// worker: counts `count` copies of a class that the tool's queue refused.
+    #[cold]
+    pub fn refuse(&self, class: Class, reason: DropReason, count: u64) {
+        self.drop_copies(reason, count);
+        self.refused[class as usize][reason as usize].add(count);
+    }
+
+    /// worker: notes how many copies wait.
+    #[inline(always)]
+    pub fn note_depth(&self, depth: usize) {
+        self.queue_depth.set(depth as u64);
+        self.queue_peak.peak(depth as u64);
+    }
+}

@@ -1,0 +1,180 @@
+//! Record: the way of copies to a capture tool, whose file a thread of its own writes.
+//!
+//! Stands beside egress. A worker gathers references to packets in batches, with what the file says of each, and hands full ones to
+//! the writer; batches go round, so nothing is allocated, and their number bounds what waits. The worker never waits for the
+//! writer: what finds no batch free is dropped as congested.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrayvec::ArrayVec;
+use crossbeam_queue::ArrayQueue;
+
+use crate::copies::facts::Stamps;
+use crate::work_plan::PortId;
+use tapline_dpdk::mbuf::{MbufQueue, Shared};
+use tapline_fault as fault;
+use tapline_packet::burst::{MAX_BURST, Selection};
+
+/// Where a burst's packets came from.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    pub port: PortId,
+    /// Filled where the input's plan says that times are needed.
+    pub stamps: &'a Stamps,
+}
+
+/// What a file says of a packet besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    pub time_ns: u64,
+    /// Bytes on the wire.
+    pub original_len: u32,
+    pub port: PortId,
+}
+
+/// Packets on their way to the writer.
+pub struct Batch {
+    pub packets: MbufQueue,
+    /// By packet.
+    pub notes: ArrayVec<Note, MAX_BURST>,
+}
+
+/// What a worker and the writer share.
+pub struct Belt {
+    full: ArrayQueue<Box<Batch>>,
+    free: ArrayQueue<Box<Batch>>,
+    batches: usize,
+    batch_len: usize,
+    /// worker: sets; writer: reads. Earlier packets than those given may be about to come. Relaxed suffices: it is a hint.
+    is_behind: AtomicBool,
+}
+
+impl Belt {
+    /// A belt for at most `packets` packets, and at most 63 more.
+    pub fn new(packets: usize) -> Arc<Self> {
+        let batch_len = packets.clamp(1, MAX_BURST);
+        let batches = packets.div_ceil(batch_len).max(1);
+        let belt = Self {
+            full: ArrayQueue::new(batches),
+            free: ArrayQueue::new(batches),
+            batches,
+            batch_len,
+            is_behind: AtomicBool::new(true),
+        };
+        for _ in 0..batches {
+            let batch = Batch { packets: MbufQueue::with_capacity(batch_len), notes: ArrayVec::new() };
+            // there is room for all of them
+            let _ = belt.free.push(Box::new(batch));
+        }
+        Arc::new(belt)
+    }
+
+    /// writer: whether earlier packets than those given may be about to come.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// writer: the next batch, oldest first.
+    pub fn next(&self) -> Option<Box<Batch>> {
+        self.full.pop()
+    }
+
+    /// writer: frees a batch's packets and gives it back.
+    pub fn give_back(&self, mut batch: Box<Batch>) {
+        batch.packets.clear();
+        batch.notes.clear();
+        let _ = self.free.push(batch);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.batches
+    }
+}
+
+/// A worker's end of a belt.
+pub struct Line {
+    belt: Arc<Belt>,
+    open: Option<Box<Batch>>,
+    /// Packets that the writer was handed.
+    handed: u64,
+}
+
+impl Line {
+    pub fn new(belt: Arc<Belt>) -> Self {
+        Self { belt, open: None, handed: 0 }
+    }
+
+    /// Packets that surely find room.
+    pub fn room(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |batch| self.belt.batch_len - batch.notes.len());
+        open + self.belt.free.len() * self.belt.batch_len
+    }
+
+    /// Takes references to the selected packets; those that find no room are freed. The number taken.
+    #[inline]
+    pub fn enter(&mut self, shared: &mut Shared<'_>, selection: Selection, origin: Origin<'_>) -> usize {
+        let mut rest = selection;
+        while !rest.is_empty() {
+            if self.open.is_none() {
+                self.open = self.belt.free.pop();
+            }
+            // stays where it is while it is filled: what unwinds loses nothing that it holds
+            let Some(batch) = &mut self.open else { break };
+            let part = rest.take(self.belt.batch_len - batch.notes.len());
+            for index in part.indices() {
+                fault::panics_on_packet("record", index);
+                let original_len = shared.wire_len_of(index);
+                batch.notes.push(Note { time_ns: origin.stamps.ns[index], original_len, port: origin.port });
+            }
+            shared.take(part, &mut batch.packets);
+            rest.0 &= !part.0;
+            if batch.notes.len() == self.belt.batch_len {
+                self.hand_over();
+            }
+        }
+        shared.discard(rest);
+        (selection.count() - rest.count()) as usize
+    }
+
+    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits. `is_behind` says that earlier
+    /// packets may be about to come.
+    pub fn flush(&mut self, is_behind: bool) -> bool {
+        self.belt.is_behind.store(is_behind, Ordering::Relaxed);
+        if self.belt.full.is_empty() {
+            self.hand_over();
+        }
+        self.open.is_some() || !self.belt.is_empty()
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(batch) = self.open.take() {
+            self.handed += batch.notes.len() as u64;
+            // as many fit as there are
+            let _ = self.belt.full.push(batch);
+        }
+    }
+
+    /// Packets that were taken so far and not given up: gathered, or handed to the writer.
+    pub fn taken(&self) -> u64 {
+        self.handed + self.open.as_ref().map_or(0, |batch| batch.notes.len() as u64)
+    }
+
+    /// Forgets notes of packets that a stage which unwound did not take.
+    #[cold]
+    pub fn mend(&mut self) {
+        if let Some(batch) = &mut self.open {
+            batch.notes.truncate(batch.packets.len());
+        }
+    }
+
+    /// Packets that wait, rounded up to batches.
+    pub fn depth(&self) -> usize {
+        (self.belt.batches - self.belt.free.len()) * self.belt.batch_len
+    }
+
+    /// Frees what was gathered and not handed over; the number freed.
+    pub fn abandon(&mut self) -> usize {
+        self.open.take().map_or(0, |batch| batch.notes.len())
+    }
+}

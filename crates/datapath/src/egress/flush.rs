@@ -1,0 +1,132 @@
+//! Sends what waits, and frees what was not sent in time.
+
+use super::incoming::Incoming;
+use super::merge::Held;
+use super::outlet::{Mail, Outlet, Outlets};
+use crate::counters::{DropReason, WorkerCounters};
+use crate::swap::published::Live;
+use tapline_fault as fault;
+
+/// Sends what waits, other workers' copies included.
+pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
+    let Outlets { tools, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    fault::panics("flush");
+    let mut flushed = Flushed::default();
+    for Mail { txq, ring, queue } in mails.iter_mut() {
+        ring.receive(queue);
+        if !queue.is_empty() {
+            queue.transmit(&mut txqs[*txq], *limit);
+        }
+    }
+    for incoming in handovers.iter_mut() {
+        if let Outlet::Port { line, .. } = &mut tools[incoming.tool] {
+            flushed.has_moved |= line.take_over(incoming, &counters.tools[incoming.tool]);
+            flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
+        }
+    }
+    for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
+        if let Outlet::Port { line, .. } = outlet
+            && line.is_plain
+            && line.queue.is_empty()
+        {
+            // nothing waits, and nothing limits it
+            continue;
+        }
+        if let Outlet::Port { line, .. } = outlet
+            && let Some(merge) = &mut line.merge
+        {
+            merge.release(held, &mut line.queue, tool);
+            tool.note_depth(line.len());
+        }
+        let left = match outlet {
+            // in its turn, below
+            Outlet::Port { line, .. } if line.is_shared => continue,
+            Outlet::Port { txq, line } if !line.queue.is_empty() => {
+                if live.can_send[index] {
+                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                } else {
+                    line.hold();
+                }
+                line.note_gate(tool);
+                line.len()
+            }
+            Outlet::Port { line, .. } => {
+                line.note_gate(tool);
+                line.len()
+            }
+            Outlet::Handover { ring, line, .. } if !line.queue.is_empty() => {
+                flushed.has_moved |= line.hand_over(ring);
+                line.queue.len()
+            }
+            Outlet::Capture(line) => {
+                let is_left = line.flush(held == Held::Stay);
+                tool.queue_depth.set(line.depth() as u64);
+                usize::from(is_left)
+            }
+            _ => 0,
+        };
+        flushed.note_left(left > 0, index, *copy_tools, live);
+    }
+    for shared in shared.iter_mut() {
+        flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
+        for &tool in &shared.tools {
+            if let Outlet::Port { line, .. } = &tools[tool] {
+                line.note_gate(&counters.tools[tool]);
+                flushed.note_left(line.len() > 0, tool, *copy_tools, live);
+            }
+        }
+    }
+    for incoming in handovers.iter_mut() {
+        if let Outlet::Port { line, .. } = &tools[incoming.tool] {
+            incoming.settle(line, &counters.tools[incoming.tool]);
+        }
+    }
+    flushed
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// Some packets still wait.
+    pub is_left: bool,
+    /// Some copies for tools that are up.
+    pub are_copies_left: bool,
+    /// Some originals on a wire whose other side has a link.
+    pub are_originals_left: bool,
+    /// Some copies went.
+    pub has_moved: bool,
+}
+
+impl Flushed {
+    #[inline(always)]
+    fn note_left(&mut self, is_left: bool, tool: usize, copy_tools: usize, live: &Live) {
+        if is_left {
+            self.is_left = true;
+            // what waits for a link may wait for ever
+            self.are_originals_left |= tool >= copy_tools && live.tools_up[tool];
+            self.are_copies_left |= tool < copy_tools && live.tools_up[tool];
+        }
+    }
+}
+
+/// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no
+/// class.
+pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
+    for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
+        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
+            if let Some(merge) = &mut line.merge {
+                merge.release(Held::Leave, &mut line.queue, tool);
+            }
+            let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
+            tool.drop_copies(reason, line.queue.clear() as u64);
+            tool.queue_depth.set(0);
+        }
+        if let Outlet::Capture(line) = outlet {
+            tool.drop_copies(DropReason::Congested, line.abandon() as u64);
+            tool.queue_depth.set(0);
+        }
+    }
+    for Incoming { tool, ring, backlog, .. } in &mut outlets.handovers {
+        counters.tools[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
+    }
+}

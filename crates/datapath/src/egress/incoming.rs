@@ -1,0 +1,35 @@
+//! Copies that other workers hand over to the one that owns the tool's transmit queue.
+
+use std::sync::Arc;
+
+use super::admission::Fill;
+use super::backlog::Backlog;
+use super::line::Line;
+use crate::counters::ToolCounters;
+use tapline_dpdk::ring::Receiver;
+
+/// Copies for a tool that other workers hand over to the one that owns its transmit queue.
+pub struct Incoming {
+    pub(super) tool: usize,
+    pub(super) ring: Receiver,
+    pub(super) backlog: Arc<Backlog>,
+    /// What of the owner's own queue is in the backlog.
+    pub(super) known: Fill,
+}
+
+impl Incoming {
+    pub fn new(tool: usize, ring: Receiver, backlog: Arc<Backlog>) -> Self {
+        Self { tool, ring, backlog, known: Fill::default() }
+    }
+
+    /// Brings the backlog up to date with the owner's line.
+    pub(super) fn settle(&mut self, line: &Line, tool: &ToolCounters) {
+        let fill = line.fill();
+        self.backlog.change(self.known, fill);
+        self.known = fill;
+        self.backlog.note_held_by_rate(line.gate.as_ref().is_some_and(|gate| gate.is_held_by_rate));
+        let waiting = self.backlog.fill();
+        tool.note_depth(waiting.packets);
+        tool.queued_bytes.set(waiting.bytes);
+    }
+}

@@ -1,0 +1,155 @@
+//! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
+//!
+//! The last stage. Copies go straight to the driver where nothing waits before them and they are enough for a call; else they
+//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`](gate::Gate): they pay for it, the
+//! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
+
+/// Which copies are let in where a queue fills: classes and thresholds.
+pub mod admission;
+/// Copies that a tool still owes, of all workers.
+pub mod backlog;
+/// The way of copies to the thread that writes a capture.
+pub mod capture_queue;
+/// Counts copies that are sent and lost.
+mod count;
+/// Sends what waits for tools.
+pub mod flush;
+/// Keeps to a tool's limits, rate and MTU.
+pub mod gate;
+/// Takes copies that other workers hand over.
+pub mod incoming;
+/// Queues a tool's copies.
+pub mod line;
+/// Holds copies until they can leave in order.
+pub mod merge;
+/// Frames that a port takes: its MTU.
+pub mod mtu;
+/// Leads to the tools.
+pub mod outlet;
+/// Copies of several lcores, in the order in which their packets came.
+pub mod reorder;
+/// Lets tools take turns at a transmit queue.
+pub mod shared_txq;
+/// The rate of a tool.
+pub mod token_bucket;
+
+use self::capture_queue::Origin;
+use super::copies::facts::Stamps;
+use super::counters::WorkerCounters;
+use super::route::Copies;
+use super::work_plan::{PortId, ToolId};
+use outlet::{Asked, Outlet, Outlets};
+use shared_txq::serve_all;
+use tapline_dpdk::mbuf::MbufBurst;
+use tapline_dpdk::mbuf::copy::Made;
+use tapline_fault as fault;
+use tapline_packet::burst::Selection;
+
+/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
+/// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
+#[inline]
+#[allow(clippy::too_many_arguments, reason = "hot path: the caller holds them apart, and a struct would be filled once a burst")]
+pub fn egress(
+    outlets: &mut Outlets,
+    copies: &Copies,
+    made: &mut [Made],
+    burst: &mut MbufBurst,
+    origin: Origin<'_>,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
+    let Outlets { tools, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    *left = tools.len();
+    if let Some(place) = *time_place {
+        burst.write_stamps(place, &origin.stamps.ns);
+    }
+    let mut of_burst = if made.is_empty() {
+        burst.share(copies.tools.iter().copied())
+    } else {
+        let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
+        burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
+    };
+    let mut is_due = false;
+    // backwards: wires stand behind the tools, and an original goes before its copies
+    for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
+        if selection.is_empty() {
+            continue;
+        }
+        *left = index;
+        tool.requested.add(u64::from(selection.count()));
+        fault::panics_on_packet("egress", index);
+        if let Outlet::Port { txq, line } = outlet
+            && line.is_plain
+            && made.is_empty()
+        {
+            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, tool);
+            continue;
+        }
+        let asked = Asked { selection, origin, polled, tool };
+        let by_class = || copies.by_class(index);
+        match made.get_mut(index).filter(|made| !made.is_empty()) {
+            None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
+            Some(made) => {
+                if let Some(place) = *time_place {
+                    made.write_stamps(place, &origin.stamps.ns);
+                }
+                is_due |= outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
+            }
+        }
+    }
+    *left = 0;
+    if is_due {
+        serve_all(shared, tools, txqs, *limit, counters);
+    }
+}
+
+/// Hands each of `tools` a copy of every packet of the burst, as [`egress`] does; the copies are counted as requested already.
+#[inline(always)]
+pub fn egress_straight(
+    outlets: &mut Outlets,
+    tools: &[ToolId],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
+    if let [ToolId(index)] = *tools
+        && let Outlet::Port { txq, line } = &mut outlets.tools[index]
+        && line.is_plain
+        && line.queue.is_empty()
+    {
+        // the packets themselves go, with the one reference that each has
+        let (tool, packets) = (&counters.tools[index], burst.len() as u64);
+        fault::panics_on_packet("egress", index);
+        let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+        line.note_sent(packets, sent, lost, polled, tool);
+    } else {
+        egress_alike(outlets, tools, burst, polled, counters);
+    }
+}
+
+#[inline(never)]
+fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
+    let (all, packets) = (burst.all(), burst.len() as u64);
+    let mut alike = burst.share_alike(tools.len());
+    let mut is_due = false;
+    for &ToolId(index) in tools {
+        let tool = &counters.tools[index];
+        fault::panics_on_packet("egress", index);
+        match &mut outlets.tools[index] {
+            Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
+                let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+                line.note_sent(packets, sent, lost, polled, tool);
+            }
+            outlet => {
+                let by_class = || [Selection::NONE, all, Selection::NONE];
+                // tools that ask for times are never on the straight way
+                let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
+                let asked = Asked { selection: all, origin, polled, tool };
+                is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
+            }
+        }
+    }
+    if is_due {
+        serve_all(&mut outlets.shared, &mut outlets.tools, &mut outlets.txqs, outlets.burst, counters);
+    }
+}

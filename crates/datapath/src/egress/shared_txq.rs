@@ -1,0 +1,89 @@
+//! A transmit queue that several tools send by, in turns.
+
+use super::outlet::Outlet;
+use crate::counters::WorkerCounters;
+use tapline_dpdk::queue::TxQueue;
+
+/// A transmit queue that several tools send by. Where it does not take all that they have, they take turns: each may send a burst,
+/// and whose turn was cut short goes on with it.
+///
+/// Without turns the tool that is asked first would take every place that becomes free, and the others would get none.
+pub struct SharedTxq {
+    /// Its place in [`Outlets::txqs`].
+    pub(super) txq: usize,
+    /// Their places in [`Outlets::tools`].
+    pub(super) tools: Vec<usize>,
+    /// The place in `tools` of the one that may send first.
+    pub(super) turn: usize,
+    /// Packets that it may send in this turn; at least 1.
+    pub(super) left: usize,
+    pub(super) is_crowded: bool,
+}
+
+impl SharedTxq {
+    /// Sends what waits for the tools that `can_send`, a turn of at most `burst` packets each, until nothing waits or the port
+    /// takes no more. Returns whether anything went.
+    #[cold]
+    pub(super) fn serve(
+        &mut self,
+        tools: &mut [Outlet],
+        txqs: &mut [TxQueue],
+        burst: usize,
+        can_send: impl Fn(usize) -> bool,
+        counters: &WorkerCounters,
+    ) -> bool {
+        let txq = &mut txqs[self.txq];
+        let (mut turn, mut left) = (self.turn, self.left);
+        let (mut has_moved, mut cut_short) = (false, None);
+        // tools in a row that had nothing more to send, or could not
+        let mut at_rest = 0;
+        while at_rest < self.tools.len() {
+            let tool = self.tools[turn];
+            at_rest += 1;
+            if let Outlet::Port { line, .. } = &mut tools[tool]
+                && !line.queue.is_empty()
+            {
+                if can_send(tool) {
+                    let wanted = line.queue.len().min(left);
+                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.tools[tool]);
+                    has_moved |= sent > 0;
+                    if sent == wanted {
+                        at_rest = 0;
+                    } else if sent < offered && cut_short.is_none() {
+                        // the others are asked all the same: a driver may refuse one frame and take the next
+                        cut_short = Some((turn, left - sent));
+                    }
+                } else {
+                    line.hold();
+                }
+            }
+            (turn, left) = ((turn + 1) % self.tools.len(), burst);
+        }
+        let is_crowded = cut_short.is_some();
+        (self.turn, self.left) = cut_short.unwrap_or((turn, left));
+        if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
+            for &tool in &self.tools {
+                if let Outlet::Port { line, .. } = &mut tools[tool] {
+                    line.is_crowded = is_crowded;
+                    line.judge_plain();
+                }
+            }
+        }
+        has_moved
+    }
+}
+
+/// Sends by transmit queues that several tools send by, once a burst waits for one of them.
+#[cold]
+pub(super) fn serve_all(
+    shared: &mut [SharedTxq],
+    tools: &mut [Outlet],
+    txqs: &mut [TxQueue],
+    limit: usize,
+    counters: &WorkerCounters,
+) {
+    for shared in shared {
+        // a tool of the port was just given copies, so the port can send
+        shared.serve(tools, txqs, limit, |_| true, counters);
+    }
+}

@@ -1,0 +1,197 @@
+//! Layers and flow hashes of a burst's packets, found when a stage first asks for them.
+//!
+//! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
+//! only once.
+
+use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
+use crate::copies::facts::Direction;
+use crate::receive::decap::OuterId;
+use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
+use tapline_packet::frame::Frame;
+use tapline_packet::layers::{Depth, Layers, parse_into};
+
+/// One way to hash flows that a plan uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashSpec {
+    pub kind: HashKind,
+    /// Outer headers, or those inside all tunnels.
+    pub depth: Depth,
+    pub seed: u64,
+}
+
+/// A plan's [`HashSpec`], by its place in the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashId(pub usize);
+
+/// See [`Flows::outer_signs`].
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OuterSigns {
+    pub cut: Selection,
+    pub egress: Selection,
+}
+
+impl OuterSigns {
+    #[inline(always)]
+    pub fn is_cut(&self, index: usize) -> bool {
+        self.cut.0 >> index & 1 == 1
+    }
+
+    #[inline(always)]
+    pub fn direction(&self, index: usize) -> Direction {
+        if self.egress.0 >> index & 1 == 1 { Direction::Egress } else { Direction::Ingress }
+    }
+}
+
+/// The hashes of one [`HashSpec`], if `burst` is the present one.
+struct Hashes {
+    column: Column<u64>,
+    burst: u64,
+}
+
+impl Hashes {
+    /// Those of burst number `burst`.
+    #[inline(always)]
+    fn of(&mut self, burst: u64) -> &mut Column<u64> {
+        if self.burst != burst {
+            self.burst = burst;
+            self.column.clear();
+        }
+        &mut self.column
+    }
+}
+
+/// What is known of the flows of one burst; a worker's own.
+pub struct Flows {
+    depth: Depth,
+    specs: Vec<HashSpec>,
+    layers: Column<Layers>,
+    hashes: Vec<Hashes>,
+    /// Counts bursts: what is known of another is forgotten without a visit.
+    burst: u64,
+    /// Of the tunnels that packets came in, where the port terminates them.
+    outer: Column<OuterId>,
+    /// The way to hash that NICs know.
+    rss: Option<usize>,
+}
+
+impl Flows {
+    /// For a plan that uses these ways to hash, and otherwise needs packets parsed to `depth`.
+    pub fn new(specs: &[HashSpec], depth: Depth) -> Self {
+        let depth = specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
+        Self {
+            depth,
+            specs: specs.to_vec(),
+            layers: Column::new(Layers::EMPTY),
+            hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
+            burst: 0,
+            outer: Column::new(OuterId::default()),
+            rss: specs.iter().position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer),
+        }
+    }
+
+    /// Forgets the burst before.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.layers.clear();
+        self.burst += 1;
+        self.outer.clear();
+    }
+
+    /// Takes the hashes that a NIC gave, if the plan hashes as NICs do: `given` writes them, and says of which packets. They are
+    /// what [`hashes`](Self::hashes) would find, so that a flow is where it belongs whoever hashes its packets.
+    #[inline]
+    pub fn take_rss(&mut self, given: impl FnOnce(&mut [u64; MAX_BURST]) -> Selection) {
+        if let Some(rss) = self.rss {
+            self.hashes[rss].of(self.burst).fill(given);
+        }
+    }
+
+    /// Takes the numbers of the tunnels that the burst's packets came in.
+    pub fn take_outer(&mut self, outer: &mut Column<OuterId>) {
+        std::mem::swap(&mut self.outer, outer);
+    }
+
+    /// The numbers of the tunnels that the burst's packets came in, of those that came in one.
+    pub fn outer(&self) -> Known<'_, OuterId> {
+        self.outer.view()
+    }
+
+    /// Which packets came in tunnels whose senders say that they cut the frame, and that it was leaving the mirrored port.
+    pub fn outer_signs(&self) -> OuterSigns {
+        let mut signs = OuterSigns::default();
+        for (index, outer) in self.outer().of(Selection(u64::MAX)) {
+            signs.cut.0 |= u64::from(outer.is_cut) << index;
+            signs.egress.0 |= u64::from(outer.is_egress) << index;
+        }
+        signs
+    }
+
+    /// The layers of the packets of the burst, those that are `wanted` among them.
+    #[inline]
+    pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> Known<'_, Layers> {
+        let (missing, depth) = (self.layers.missing(wanted), self.depth);
+        self.layers.write(missing, |layers| {
+            missing.indices().for_each(|index| parse_into(&frames[index], depth, &mut layers[index]));
+        });
+        self.layers.view()
+    }
+
+    /// The layers of the burst's packets as far as they are known.
+    pub fn known_layers(&self) -> Known<'_, Layers> {
+        self.layers.view()
+    }
+
+    /// The hashes of the packets of the burst, those that are `wanted` among them.
+    #[inline]
+    pub fn hashes(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>]) -> Known<'_, u64> {
+        self.hashes_each(id, wanted, frames, |_| ())
+    }
+
+    /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
+    #[inline]
+    pub fn hashes_each(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>], each: impl Fn(u64)) -> Known<'_, u64> {
+        let HashSpec { kind, depth, seed } = self.specs[id.0];
+        let column = self.hashes[id.0].of(self.burst);
+        if kind == HashKind::FiveTuple && depth == Depth::Outer {
+            let missing = column.missing(wanted);
+            if !missing.is_empty() {
+                column.fill(|hashes| plain_hash_burst(seed, frames, missing, hashes, each));
+            }
+        }
+        let rest = column.missing(wanted);
+        if !rest.is_empty() {
+            self.layers(rest, frames);
+            let layers = self.layers.view();
+            self.hashes[id.0].column.write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
+        }
+        self.hashes[id.0].column.view()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapline_traffic::packets;
+
+    #[test]
+    fn packets_that_the_nic_hashed_are_not_hashed_again_and_the_others_are() {
+        let packets = packets::mix(64, 4, 7);
+        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let spec = |kind| HashSpec { kind, depth: Depth::Outer, seed: 0 };
+        let specs = [spec(HashKind::FiveTuple), spec(HashKind::Rss)];
+        let (mut flows, mut alone) = (Flows::new(&specs, Depth::Outer), Flows::new(&specs, Depth::Outer));
+        let all = Selection::first(frames.len());
+        flows.take_rss(|hashes| {
+            (hashes[3], hashes[9]) = (33, 99);
+            Selection(1 << 3 | 1 << 9)
+        });
+        let values = |hashes: Known<'_, u64>| hashes.of(all).map(|(_, &hash)| hash).collect::<Vec<u64>>();
+        let mut expected = values(alone.hashes(HashId(1), all, &frames));
+        (expected[3], expected[9]) = (33, 99);
+        assert_eq!(values(flows.hashes(HashId(1), all, &frames)), expected);
+        let (ours, theirs) = (values(flows.hashes(HashId(0), all, &frames)), values(alone.hashes(HashId(0), all, &frames)));
+        assert_eq!(ours, theirs, "other ways to hash are ours");
+        flows.clear();
+        assert_eq!(values(flows.hashes(HashId(1), all, &frames)), values(alone.hashes(HashId(1), all, &frames)));
+    }
+}

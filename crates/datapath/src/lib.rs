@@ -1,0 +1,25 @@
+//! The way of a packet, in order: receive, classify, route, copies, egress; a worker goes it burst by burst.
+//!
+//! Workers see a plan only as data: numbers, tables and programs.
+#![forbid(unsafe_code)]
+
+/// Which packets of a burst each rule matches.
+pub mod classify;
+/// Copies as tools want them: edits, timestamps, transports.
+pub mod copies;
+/// What workers count.
+pub mod counters;
+/// Copies -> transmit queues and captures.
+pub mod egress;
+/// Flows: hashes, tables, and what of a burst is found out only when asked for.
+pub mod flow;
+/// Ports -> packets: queues, replays, their clocks, tunnels and frames that end here.
+pub mod receive;
+/// Rules -> tools: samples, duplicates, limits, groups.
+pub mod route;
+/// A plan in force, and another that takes its place.
+pub mod swap;
+/// All that workers are told.
+pub mod work_plan;
+/// One thread's way through all that, turn by turn.
+pub mod worker;

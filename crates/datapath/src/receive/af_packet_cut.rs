@@ -1,0 +1,109 @@
+//! Frames that a driver cut without a word.
+//!
+//! Stands behind receive, on ports of net_af_packet alone: what does not fit a slot of its ring with the kernel is cut there, and
+//! the driver hands it on as if it had come so. Such frames are known by their length. Mind that the kernel joins segments before
+//! it shows them (GRO), so that an MTU that fits is not enough.
+//!
+//! # Source
+//! Linux, `tpacket_rcv` in net/packet/af_packet.c: a slot has 66 bytes before the frame (version 2, Ethernet). DPDK,
+//! drivers/net/af_packet: `framesz` is the slot, 2048 unless it is said, and a VLAN tag is put back afterwards.
+
+use tapline_dpdk::driver::{Driver, argument};
+use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
+use tapline_packet::burst::MAX_BURST;
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6;
+use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::headers::{ethernet, vlan};
+
+const BEFORE_FRAME: u32 = 66;
+
+/// The slots of net_af_packet's rings, in bytes; of devices of other drivers `None`.
+pub fn slot(devargs: &str) -> Option<u32> {
+    let slot = Driver::of(devargs)?.slot?;
+    Some(argument(devargs, "framesz").and_then(|size| size.parse().ok()).unwrap_or(slot))
+}
+
+/// The longest frame that comes whole, in bytes from the Ethernet header on, without a VLAN tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Longest(pub u32);
+
+impl Longest {
+    /// By the device that a port is; `None` for those that do not cut.
+    pub fn of(devargs: &str) -> Option<Self> {
+        Some(Self(slot(devargs)?.saturating_sub(BEFORE_FRAME)))
+    }
+
+    /// Frames of a burst that were cut.
+    #[cold]
+    pub fn count_cut(self, burst: &MbufBurst) -> u64 {
+        let lengths = [self.0, self.0 + vlan::TAG_LEN as u32];
+        let mut lens = [0; MAX_BURST];
+        burst.lens(&mut lens);
+        if !lens[..burst.len()].iter().any(|len| lengths.contains(len)) {
+            return 0;
+        }
+        let (mut linear, mut frames) = (Linear::default(), Frames::new());
+        burst.frames(&mut linear, &mut frames);
+        frames.iter().filter(|frame| self.is_cut(frame.bytes())).count() as u64
+    }
+
+    /// As long as a cut frame is, and its IP header, if it has one, does not say that it is whole.
+    fn is_cut(self, frame: &[u8]) -> bool {
+        let tag = if vlan::outer_tag(frame).is_some() { vlan::TAG_LEN } else { 0 };
+        let start = ethernet::HEADER_LEN + tag;
+        if frame.len() != self.0 as usize + tag {
+            return false;
+        }
+        // no length: longer than the field can say
+        let is_more = |len: usize| len == 0 || start + len > frame.len();
+        match frame.get(start - 2..start) {
+            Some([0x08, 0x00]) => Ipv4::at(frame, start).is_none_or(|ip| is_more(ip.total_len().into())),
+            Some([0x86, 0xdd]) => Ipv6::at(frame, start).is_none_or(|ip| match usize::from(ip.payload_len()) {
+                0 => true,
+                payload => is_more(ipv6::HEADER_LEN + payload),
+            }),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of `len` bytes that was `whole` bytes long.
+    fn frame(len: usize, whole: usize, tag: &[u8], kind: [u8; 2]) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend(tag);
+        frame.extend(kind);
+        let payload = (whole - frame.len()) as u16;
+        match kind {
+            [0x08, 0x00] => frame.extend([&[0x45, 0][..], &payload.to_be_bytes()].concat()),
+            _ => frame.extend([&[0x60, 0, 0, 0][..], &(payload - 40).to_be_bytes()].concat()),
+        }
+        frame.resize(len, 0);
+        frame
+    }
+
+    #[test]
+    fn a_frame_of_the_longest_length_is_cut_if_its_ip_header_says_more() {
+        let longest = Longest::of("net_af_packet0,iface=eth0").expect("it cuts");
+        assert_eq!(longest, Longest(1982));
+        let (tag, ipv4, ipv6) = ([0x81, 0, 0, 5], [8, 0], [0x86, 0xdd]);
+        for kind in [ipv4, ipv6] {
+            assert!(longest.is_cut(&frame(1982, 4000, &[], kind)) && longest.is_cut(&frame(1986, 1987, &tag, kind)));
+            assert!(!longest.is_cut(&frame(1982, 1982, &[], kind)) && !longest.is_cut(&frame(1986, 1986, &tag, kind)));
+            assert!(!longest.is_cut(&frame(1982, 4000, &tag, kind)), "with its tag it would be longer");
+            assert!(!longest.is_cut(&frame(1500, 4000, &[], kind)), "somebody else cut it");
+        }
+        assert!(longest.is_cut(&[0xff; 1982]), "no header speaks against it");
+        assert!(!longest.is_cut(&[]) && !Longest(0).is_cut(&[1]));
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_drivers_slots() {
+        assert_eq!(Longest::of("net_af_packet3,iface=eth0,framesz=1024,blocksz=4096"), Some(Longest(958)));
+        assert_eq!(Longest::of("net_pcap0,iface=eth0"), None);
+    }
+}

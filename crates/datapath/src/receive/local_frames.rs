@@ -1,0 +1,184 @@
+//! Post: frames that are for Tapline itself, from the ports that its tunnels leave by to the control thread.
+//!
+//! Stands beside receive. ARP, neighbour discovery and ICMP for tunnels' own addresses are a few frames a second: a worker copies
+//! them to a bounded queue, where the control thread finds them. They stay packets like any others: rules may take them too.
+//! Heartbeats of tools are Tapline's own: they have a queue of theirs, which nobody else can fill, and no rule sees them.
+
+use std::net::IpAddr;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::counters::PortCounters;
+use tapline_packet::burst::Selection;
+use tapline_packet::frame::Frame;
+use tapline_packet::headers::heartbeat::{Heartbeat, Key};
+use tapline_packet::headers::ip;
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::layers;
+
+/// The longest frame that is handed on: a ping of a full Ethernet frame with a tag.
+const MOST_BYTES: usize = 1518;
+/// Frames that may wait; what comes while the queue is full is left alone.
+const MOST_LETTERS: usize = 64;
+/// Heartbeats that may wait: of 64 tools at the highest rate, while the control thread is away for 40 ms.
+const MOST_HEARTBEATS: usize = 256;
+
+/// A frame.
+pub struct Letter {
+    bytes: [u8; MOST_BYTES],
+    len: usize,
+}
+
+impl Letter {
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Where workers put the frames of one port that are for Tapline, and the control thread takes them.
+pub struct Post {
+    /// The addresses that tunnels on this port are sent from.
+    own: Vec<IpAddr>,
+    letters: ArrayQueue<Letter>,
+    returns: Option<Returns>,
+}
+
+/// Heartbeats that returned.
+struct Returns {
+    key: Key,
+    heartbeats: ArrayQueue<Heartbeat>,
+}
+
+impl Post {
+    /// `key` is that of heartbeats, where some return by the port.
+    pub fn new(own: Vec<IpAddr>, key: Option<Key>) -> Self {
+        let returns = key.map(|key| Returns { key, heartbeats: ArrayQueue::new(MOST_HEARTBEATS) });
+        Self { own, letters: ArrayQueue::new(MOST_LETTERS), returns }
+    }
+
+    /// worker: takes copies of what is for Tapline. Gives the heartbeats among the frames, which are for nobody else.
+    #[inline]
+    pub fn overhear(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
+        let heartbeats = self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port));
+        if !self.own.is_empty() {
+            for frame in frames.iter().filter(|frame| self.is_for_us(frame.bytes())) {
+                let len = frame.bytes().len();
+                let mut letter = Letter { bytes: [0; MOST_BYTES], len };
+                letter.bytes[..len].copy_from_slice(frame.bytes());
+                // those that ask, ask again
+                let _ = self.letters.push(letter);
+            }
+        }
+        heartbeats
+    }
+
+    /// control: the next heartbeat.
+    pub fn take_heartbeat(&self) -> Option<Heartbeat> {
+        self.returns.as_ref()?.heartbeats.pop()
+    }
+
+    /// control: the next frame.
+    pub fn take(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+
+    fn is_for_us(&self, bytes: &[u8]) -> bool {
+        if bytes.len() > MOST_BYTES {
+            return false;
+        }
+        let stack = layers::ethernet_stack(bytes, 0);
+        if stack.is_arp() {
+            return true;
+        }
+        let l3 = stack.l3();
+        if stack.is_ipv4() {
+            let is_ours = |header: &Ipv4<'_>| self.own.contains(&IpAddr::V4(header.destination().into()));
+            return stack.protocol() == ip::ICMP && Ipv4::at(bytes, l3).is_some_and(|header| is_ours(&header));
+        }
+        // neighbour solicitations go to a group that an address shares with others
+        stack.is_ipv6() && Ipv6::at(bytes, l3).is_some_and(|header| header.next_header() == ip::ICMPV6)
+    }
+}
+
+impl Returns {
+    fn take(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
+        let mut taken = Selection::NONE;
+        for (index, frame) in frames.iter().enumerate() {
+            if let Some(heartbeat) = Heartbeat::at(frame.bytes(), &self.key) {
+                taken.0 |= 1 << index;
+                port.heartbeats.add(1);
+                port.heartbeat_bytes.add(frame.bytes().len() as u64);
+                // one that finds no room is lost
+                let _ = self.heartbeats.push(heartbeat);
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapline_packet::headers::ethernet::MacAddress;
+
+    /// Ethernet, type, then what follows.
+    fn frame(ethertype: u16, body: &[u8]) -> Vec<u8> {
+        [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9], &ethertype.to_be_bytes()[..], body].concat()
+    }
+
+    /// An ARP request.
+    fn arp() -> Vec<u8> {
+        frame(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, 1][..], &[0; 20]].concat())
+    }
+
+    /// IPv4 without options from 198.18.0.9 with an 8-byte body.
+    fn ipv4(protocol: u8, destination: [u8; 4]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0, 198, 18, 0, 9];
+        packet.extend(destination);
+        packet.extend([8, 0, 0, 0, 0, 0, 0, 0]);
+        frame(0x0800, &packet)
+    }
+
+    #[test]
+    fn what_is_for_tapline_is_kept_and_what_is_not_is_left() {
+        let post = Post::new(vec![IpAddr::from([198, 18, 0, 1])], None);
+        let arp = arp();
+        let ping = ipv4(1, [198, 18, 0, 1]);
+        let long = [ping.clone(), vec![0; MOST_BYTES]].concat();
+        let heard = [arp.clone(), ipv4(1, [198, 18, 0, 2]), ipv4(17, [198, 18, 0, 1]), ping.clone(), long, vec![1; 5]];
+        let frames: Vec<Frame<'_>> = heard.iter().map(|bytes| Frame::whole(bytes)).collect();
+        assert!(post.overhear(&frames, &PortCounters::default()).is_empty());
+        let kept: Vec<Vec<u8>> = std::iter::from_fn(|| post.take()).map(|letter| letter.bytes().to_vec()).collect();
+        assert_eq!(kept, [arp, ping]);
+    }
+
+    #[test]
+    fn a_full_post_leaves_the_rest() {
+        let post = Post::new(vec![IpAddr::from([198, 18, 0, 1])], Some([7; 16]));
+        let (arp, port) = (arp(), PortCounters::default());
+        let heartbeat = Heartbeat { tool: 3, sequence: 9 };
+        for _ in 0..2 {
+            assert!(post.overhear(&[Frame::whole(&arp); 60], &port).is_empty());
+        }
+        let beat = heartbeat.frame(&[7; 16], MacAddress::BROADCAST, MacAddress([2; 6]));
+        assert_eq!(post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port), Selection(0b10));
+        assert_eq!(std::iter::from_fn(|| post.take()).count(), MOST_LETTERS);
+        // what others send cannot keep it out
+        assert_eq!(std::iter::from_fn(|| post.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);
+    }
+
+    #[test]
+    fn heartbeats_are_set_apart_from_packets_and_counted_as_what_they_are() {
+        let post = Post::new(Vec::new(), Some([7; 16]));
+        let port = PortCounters::default();
+        let beat = |key| Heartbeat { tool: 1, sequence: 5 }.frame(&key, MacAddress::BROADCAST, MacAddress([2; 6]));
+        let (ours, strangers, arp) = (beat([7; 16]), beat([8; 16]), arp());
+        let frames = [&strangers[..], &ours, &arp, &ours].map(Frame::whole);
+        port.packets.add(4);
+        port.bytes.add(frames.iter().map(|frame| frame.bytes().len() as u64).sum());
+        assert_eq!(post.overhear(&frames, &port), Selection(0b1010));
+        assert_eq!((port.received(), port.received_bytes()), (2, (strangers.len() + arp.len()) as u64));
+        assert!(post.take().is_none(), "no tunnel leaves by the port");
+    }
+}

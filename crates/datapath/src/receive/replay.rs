@@ -1,0 +1,611 @@
+//! Replay: a port that is a capture file. Packets keep their times, to the nanosecond, and their lengths on the wire.
+//!
+//! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into
+//! mbufs of the port's pool. Where the pool runs empty the packets come later, and are counted as having waited: nothing is lost
+//! between the file and the rules. What is left of the file when the run ends is counted, so that no end is taken for the file's.
+//! # Source
+//! draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng (see `tapline_capture`).
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+
+use crate::copies::facts::{ClockQuality, Stamps};
+use crate::counters::Counter;
+use crate::work_plan::ReplayPlan;
+use tapline_capture::{LinkType, Reader};
+use tapline_dpdk::clock;
+use tapline_dpdk::mbuf::MbufBurst;
+use tapline_dpdk::mempool::Mempool;
+use tapline_dpdk::queue::Moved;
+use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::burst::MAX_BURST;
+
+/// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
+const MOST_KEPT_BYTES: u64 = 64 << 20;
+
+/// How far a replay has come.
+#[derive(Default)]
+pub struct Progress {
+    /// worker: adds; control: reads.
+    pub packets: Counter,
+    pub bytes: Counter,
+    /// Passes through the file that came to its end.
+    pub passes: Counter,
+    /// Packets that had to wait for an mbuf.
+    pub no_mbuf: Counter,
+    /// worker: sets; control: reads. A packet is due, and there is no mbuf for it. Relaxed suffices: it says nothing of other memory.
+    is_starved: AtomicBool,
+    /// worker: sets once, with release; control: reads.
+    is_ended: AtomicBool,
+    failure: OnceLock<String>,
+}
+
+impl Progress {
+    /// Whether no more packets will come.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether packets are due for which there is no mbuf.
+    pub fn is_starved(&self) -> bool {
+        self.is_starved.load(Ordering::Relaxed) && !self.is_ended()
+    }
+
+    /// Why the file could not be read to its end, with the byte offset.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    fn end(&self, failure: Option<String>) {
+        if let Some(failure) = failure {
+            // it ends once, so nothing was set before
+            let _ = self.failure.set(failure);
+        }
+        self.is_ended.store(true, Ordering::Release);
+    }
+}
+
+/// Looks whether a file can be replayed, as far as its beginning says.
+///
+/// # Errors
+/// It cannot be opened, is not a regular file, is no capture, or its packets are not Ethernet frames.
+pub fn probe(path: &Path) -> Result<(), String> {
+    let mut reader = Reader::from_stream(Box::new(open(path)?)).map_err(|error| error.to_string())?;
+    // damage further on is for the replay to report, after what came before it
+    let _ = reader.next_record();
+    check_link_types(&reader)
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if metadata.is_file() { Ok(file) } else { Err("is not a regular file; write it to one first".to_owned()) }
+}
+
+/// A pcap file has one link type; of a pcapng file's interfaces one at least must be Ethernet.
+fn check_link_types(reader: &Reader) -> Result<(), String> {
+    let interfaces = reader.interfaces();
+    match interfaces.iter().all(|interface| interface.link_type != LinkType::ETHERNET).then(|| interfaces.first()).flatten() {
+        Some(interface) => Err(foreign(interface.link_type)),
+        None => Ok(()),
+    }
+}
+
+/// Why packets of a link type cannot be judged.
+pub fn foreign(link_type: LinkType) -> String {
+    let name = match link_type.0 {
+        0 => " (BSD loopback)",
+        101 | 228 | 229 => " (raw IP)",
+        113 => " (Linux cooked)",
+        276 => " (Linux cooked v2)",
+        105 | 127 => " (IEEE 802.11)",
+        _ => "",
+    };
+    format!("its packets are of link type {}{name}; only Ethernet (1) can be replayed", link_type.0)
+}
+
+/// When packets are due: as the file's times say, some times faster, or at once.
+#[derive(Debug)]
+pub struct Pace {
+    speed: ReplaySpeed,
+    /// Ticks a second.
+    hz: u64,
+    /// The first packet's time, and when it was due.
+    origin: Option<(u64, u64)>,
+    /// The time that packets are due by their distance from, where it is not the first packet's.
+    origin_ns: Option<u64>,
+    paused: Option<u64>,
+    /// The longest distance of two packets, as the file's times say it.
+    max_gap_ns: Option<u64>,
+    /// What the next packet's distance is counted from: the latest time that was given.
+    before_ns: Option<u64>,
+    /// What longer distances had beyond that, less what a clock was set back by.
+    skipped_ns: i128,
+}
+
+impl Pace {
+    /// Two packets are `max_gap_ns` apart at most when they are replayed, whatever the speed.
+    pub fn new(speed: ReplaySpeed, max_gap_ns: Option<u64>, hz: u64) -> Self {
+        let in_file = |ns: u64| match speed {
+            ReplaySpeed::Times { thousandths } => {
+                u64::try_from(u128::from(ns) * u128::from(thousandths) / 1000).unwrap_or(u64::MAX)
+            }
+            ReplaySpeed::Original | ReplaySpeed::Max => ns,
+        };
+        Self {
+            speed,
+            hz: hz.max(1),
+            origin: None,
+            origin_ns: None,
+            paused: None,
+            max_gap_ns: max_gap_ns.map(in_file),
+            before_ns: None,
+            skipped_ns: 0,
+        }
+    }
+
+    /// The next packet is of time `next_ns`. What its distance from those before has beyond the longest is skipped, once. Where times
+    /// go back by more than that the clock was set, as behind one wild time: they go on from there.
+    #[cold]
+    fn skip_gap(&mut self, next_ns: u64, max_gap_ns: u64) {
+        let Some(before_ns) = self.before_ns else { return };
+        let counted_from_ns = if next_ns > before_ns {
+            next_ns.saturating_sub(max_gap_ns).max(before_ns)
+        } else if before_ns - next_ns > max_gap_ns {
+            next_ns
+        } else {
+            before_ns
+        };
+        self.skipped_ns += i128::from(counted_from_ns) - i128::from(before_ns);
+        self.before_ns = Some(counted_from_ns);
+    }
+
+    /// The last packet that was given is of time `last_ns`.
+    #[inline(always)]
+    fn give(&mut self, last_ns: u64) {
+        if self.max_gap_ns.is_some() {
+            self.before_ns = self.before_ns.max(Some(last_ns));
+        }
+    }
+
+    /// How long it is from `now` ticks until a packet of time `next_ns` is due, if that is known.
+    fn wait(&mut self, next_ns: u64, now: u64) -> Option<Duration> {
+        self.origin?;
+        let thousandths = match self.speed {
+            ReplaySpeed::Max => return None,
+            ReplaySpeed::Original => 1000,
+            ReplaySpeed::Times { thousandths } => thousandths,
+        };
+        let ahead_ns = next_ns.saturating_sub(self.horizon_ns(next_ns, self.paused.unwrap_or(now)));
+        let wait_ns = u128::from(ahead_ns) * 1000 / u128::from(thousandths.max(1));
+        Some(Duration::from_nanos(u64::try_from(wait_ns).unwrap_or(u64::MAX)))
+    }
+
+    /// The latest time of packets that are due at `now` ticks, where `first_ns` is the time of the next packet.
+    #[inline]
+    pub fn horizon_ns(&mut self, first_ns: u64, now: u64) -> u64 {
+        let thousandths = match self.speed {
+            ReplaySpeed::Max => return u64::MAX,
+            ReplaySpeed::Original => 1000,
+            ReplaySpeed::Times { thousandths } => thousandths,
+        };
+        if let Some(max_gap_ns) = self.max_gap_ns {
+            self.skip_gap(first_ns, max_gap_ns);
+        }
+        let (origin_ns, origin) = *self.origin.get_or_insert((self.origin_ns.unwrap_or(first_ns), now));
+        let ticks = u128::from(now.saturating_sub(origin));
+        let ns = ticks.saturating_mul(u128::from(thousandths)).saturating_mul(1_000_000) / u128::from(self.hz);
+        let horizon_ns = i128::from(origin_ns) + i128::try_from(ns).unwrap_or(i128::MAX >> 2) + self.skipped_ns;
+        u64::try_from(horizon_ns.max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Time stands still from `now` on.
+    pub fn pause(&mut self, now: u64) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// Time goes on.
+    pub fn resume(&mut self, now: u64) {
+        if let (Some(paused), Some((_, origin))) = (self.paused.take(), &mut self.origin) {
+            *origin += now.saturating_sub(paused);
+        }
+    }
+}
+
+/// A capture file as a worker's intake.
+pub struct Replay {
+    path: PathBuf,
+    /// The file's bytes, where it is read more than once and is small enough.
+    kept: Option<Arc<[u8]>>,
+    /// `None` when no more packets will come.
+    reader: Option<Reader>,
+    /// Packets of the reader's burst that were taken.
+    taken: usize,
+    /// The burst has packets of interfaces that are not Ethernet.
+    has_foreign: bool,
+    pool: Arc<Mempool>,
+    pace: Pace,
+    /// Passes after this one; `None`: for ever.
+    passes_left: Option<u64>,
+    timeline: Timeline,
+    /// How far it may be ahead of other replays whose packets are put in order with its own.
+    step_ns: Option<u64>,
+    /// Later packets wait for the other replays.
+    limit_ns: u64,
+    is_behind: bool,
+    /// Packets that were due at the last poll and found no mbuf.
+    starved: usize,
+    progress: Arc<Progress>,
+}
+
+/// What a run left of a replay's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    pub packets: u64,
+    /// They were counted to the end; else there are more.
+    pub is_counted: bool,
+    /// The file is replayed for ever.
+    pub is_endless: bool,
+    /// When the next packet would have been due, where that is what it waited for.
+    pub wait: Option<Duration>,
+}
+
+/// Places the times of a further pass behind those of the passes before, so that time goes on through all of them.
+#[derive(Default, Debug)]
+struct Timeline {
+    shift_ns: u64,
+    first_ns: Option<u64>,
+    last_ns: u64,
+    packets: u64,
+}
+
+impl Timeline {
+    #[inline(always)]
+    fn place(&mut self, file_ns: u64) -> u64 {
+        self.first_ns.get_or_insert(file_ns);
+        self.last_ns = self.last_ns.max(file_ns);
+        self.packets += 1;
+        file_ns.wrapping_add(self.shift_ns)
+    }
+
+    /// A pass has ended: the next one begins behind its last packet, at the mean distance of its packets. Whether it had any.
+    fn next_pass(&mut self) -> bool {
+        let Some(first_ns) = self.first_ns.take() else { return false };
+        let span_ns = self.last_ns.saturating_sub(first_ns);
+        let gap_ns = span_ns.checked_div(self.packets - 1).unwrap_or(0);
+        *self = Self { shift_ns: self.shift_ns.wrapping_add(span_ns).wrapping_add(gap_ns), ..Self::default() };
+        true
+    }
+}
+
+impl Replay {
+    /// Opens the file of a port whose mbufs come from `pool`. With `step_ns` it is kept from being ahead of other replays by more.
+    ///
+    /// # Errors
+    /// As [`probe`].
+    pub fn open(plan: &ReplayPlan, step_ns: Option<u64>, pool: Arc<Mempool>, progress: Arc<Progress>) -> Result<Self, String> {
+        let path = PathBuf::from(&plan.path);
+        probe(&path)?;
+        let is_small = || std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_KEPT_BYTES);
+        let kept = if plan.passes != Some(1) && is_small() {
+            let mut bytes = Vec::new();
+            open(&path)?.read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+            Some(bytes.into())
+        } else {
+            None
+        };
+        let mut replay = Self {
+            path,
+            kept,
+            reader: None,
+            taken: 0,
+            has_foreign: false,
+            pool,
+            pace: Pace::new(plan.speed, plan.max_gap_ns, clock::tsc_hz()),
+            passes_left: plan.passes.map(|passes| passes.saturating_sub(1)),
+            timeline: Timeline::default(),
+            step_ns,
+            limit_ns: u64::MAX,
+            is_behind: false,
+            starved: 0,
+            progress,
+        };
+        replay.reader = Some(replay.open_again()?);
+        Ok(replay)
+    }
+
+    fn open_again(&self) -> Result<Reader, String> {
+        let reader = match &self.kept {
+            Some(bytes) => Reader::from_stream(Box::new(Cursor::new(Arc::clone(bytes)))),
+            None => Reader::read_ahead(open(&self.path)?),
+        };
+        reader.map_err(|error| error.to_string())
+    }
+
+    pub fn step_ns(&self) -> Option<u64> {
+        self.step_ns
+    }
+
+    /// The next packet of all replays in step is of time `next_ns`.
+    pub fn keep_within(&mut self, next_ns: u64) {
+        self.limit_ns = self.step_ns.map_or(u64::MAX, |step_ns| next_ns.saturating_add(step_ns));
+    }
+
+    /// Whether there were more packets that were due when it was polled last.
+    #[inline(always)]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Packets are due by their distance from `origin_ns`, not from the first.
+    pub fn set_origin(&mut self, origin_ns: u64) {
+        self.pace.origin_ns = Some(origin_ns);
+    }
+
+    pub fn speed(&self) -> ReplaySpeed {
+        self.pace.speed
+    }
+
+    /// Whether packets are due as fast as they can be taken.
+    #[inline(always)]
+    pub fn is_flat_out(&self) -> bool {
+        self.pace.speed == ReplaySpeed::Max
+    }
+
+    pub fn pause(&mut self) {
+        self.pace.pause(clock::tsc());
+    }
+
+    pub fn resume(&mut self) {
+        self.pace.resume(clock::tsc());
+    }
+
+    /// Takes at most `limit` packets that are due into an empty burst, with their times.
+    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize, stamps: &mut Stamps) -> Moved {
+        self.is_behind = false;
+        let Some(first_ns) = self.next_time() else { return Moved::default() };
+        let Some(reader) = &self.reader else { return Moved::default() };
+        let due_ns = self.pace.horizon_ns(first_ns, if self.is_flat_out() { 0 } else { clock::tsc() });
+        let horizon_ns = due_ns.min(self.limit_ns);
+        let shift_ns = self.timeline.shift_ns;
+        let waiting = reader.burst();
+        let last = waiting.len().min(self.taken + limit.min(MAX_BURST));
+        let mut frames: ArrayVec<_, MAX_BURST> = ArrayVec::new();
+        for index in self.taken..last {
+            let record = waiting.get(index);
+            if record.time_ns.wrapping_add(shift_ns) > horizon_ns {
+                break;
+            }
+            stamps.ns[frames.len()] = record.time_ns;
+            frames.push(record.frame());
+        }
+        let due = frames.len();
+        // what waits for the pace is not behind
+        let next = waiting.len().checked_sub(self.taken + due).filter(|&left| left > 0).map(|left| waiting.len() - left);
+        self.is_behind = next.is_none_or(|next| waiting.get(next).time_ns.wrapping_add(shift_ns) <= due_ns);
+        let sound = if self.has_foreign { self.count_ethernet(due) } else { due };
+        frames.truncate(sound);
+        let moved = burst.copy_of(&self.pool, &frames);
+        (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
+        stamps.ns[..moved.packets].iter_mut().for_each(|ns| *ns = self.timeline.place(*ns));
+        if let Some(last) = moved.packets.checked_sub(1) {
+            self.pace.give(stamps.ns[last]);
+        }
+        let failure = (sound < due && moved.packets == sound).then(|| {
+            let record = waiting.get(self.taken + sound);
+            let interface = &waiting.interfaces()[record.interface.0 as usize];
+            format!("interface {}: {}", record.interface.0, foreign(interface.link_type))
+        });
+        drop(frames);
+        if moved.packets < sound || self.starved > 0 {
+            self.note_starved(sound - moved.packets, moved.packets);
+        }
+        self.taken += moved.packets;
+        self.progress.packets.add(moved.packets as u64);
+        self.progress.bytes.add(moved.bytes);
+        if failure.is_some() {
+            self.end(failure);
+        }
+        moved
+    }
+
+    /// The lengths of packets that may be asked for next, at most `most` (1..=64); none if there are none any more.
+    pub fn next_lens(&mut self, most: usize) -> impl Iterator<Item = usize> {
+        let is_there = self.next_time().is_some();
+        let waiting = self.reader.as_ref().filter(|_| is_there).map(Reader::burst);
+        let taken = self.taken;
+        let next = waiting.into_iter().flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
+        next.take(most).map(|record| record.frame().bytes().len())
+    }
+
+    /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
+    /// afterwards.
+    pub fn left(&mut self, deadline: Instant) -> Left {
+        let mut left = Left { packets: 0, is_counted: true, is_endless: false, wait: None };
+        let next_ns = self.next_time_there();
+        let Some(reader) = &mut self.reader else { return left };
+        left.wait = next_ns.and_then(|next_ns| self.pace.wait(next_ns, clock::tsc()));
+        left.packets = (reader.burst().len() - self.taken) as u64;
+        // damage ends the file there
+        while let Ok(Some(burst)) = reader.next_burst() {
+            left.packets += burst.len() as u64;
+            if Instant::now() >= deadline {
+                left.is_counted = false;
+                break;
+            }
+        }
+        let of_a_pass = self.timeline.packets.saturating_add(left.packets);
+        match self.passes_left {
+            None => left.is_endless = of_a_pass > 0,
+            Some(passes) => left.packets = left.packets.saturating_add(passes.saturating_mul(of_a_pass)),
+        }
+        self.reader = None;
+        left
+    }
+
+    /// The next packet's time, as far as it was read already.
+    fn next_time_there(&self) -> Option<u64> {
+        let burst = self.reader.as_ref()?.burst();
+        (self.taken < burst.len()).then(|| burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns))
+    }
+
+    /// So many packets found no mbuf, behind `given` that did. Each counts once, however often it is tried again.
+    #[cold]
+    fn note_starved(&mut self, starved: usize, given: usize) {
+        let known = self.starved.saturating_sub(given);
+        self.progress.no_mbuf.add(starved.saturating_sub(known) as u64);
+        self.progress.is_starved.store(starved > 0, Ordering::Relaxed);
+        self.starved = starved;
+    }
+
+    /// Packets before the first that is no Ethernet frame, of the `due` that come next.
+    #[cold]
+    fn count_ethernet(&self, due: usize) -> usize {
+        let Some(reader) = &self.reader else { return 0 };
+        let (burst, interfaces) = (reader.burst(), reader.burst().interfaces());
+        let link_type = |index| interfaces[burst.get(index).interface.0 as usize].link_type;
+        (0..due).take_while(|index| link_type(self.taken + index) == LinkType::ETHERNET).count()
+    }
+
+    /// The next packet's time; `None` when there is none, for ever.
+    #[inline]
+    pub fn next_time(&mut self) -> Option<u64> {
+        loop {
+            let burst = self.reader.as_ref()?.burst();
+            if self.taken < burst.len() {
+                return Some(burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns));
+            }
+            self.read_on();
+        }
+    }
+
+    /// Reads the next packets, in this pass or the next.
+    fn read_on(&mut self) {
+        self.taken = 0;
+        let Some(reader) = &mut self.reader else { return };
+        match reader.next_burst() {
+            Ok(Some(burst)) => {
+                self.has_foreign = burst.interfaces().iter().any(|interface| interface.link_type != LinkType::ETHERNET);
+            }
+            Ok(None) => self.end_pass(),
+            Err(error) => self.end(Some(error.to_string())),
+        }
+    }
+
+    #[cold]
+    fn end_pass(&mut self) {
+        self.progress.passes.add(1);
+        let has_packets = self.timeline.next_pass();
+        if self.passes_left == Some(0) || !has_packets {
+            return self.end(None);
+        }
+        self.passes_left = self.passes_left.map(|passes| passes - 1);
+        match self.open_again() {
+            Ok(reader) => self.reader = Some(reader),
+            Err(failure) => self.end(Some(failure)),
+        }
+    }
+
+    #[cold]
+    fn end(&mut self, failure: Option<String>) {
+        self.reader = None;
+        self.progress.end(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packets_are_due_when_their_distance_from_the_first_has_passed(
+            gaps_ns in prop::collection::vec(0u64..5_000_000, 1..50), steps in prop::collection::vec(1u64..3_000_000, 1..200),
+            thousandths in 100u64..10_000, start in 0u64..1 << 60, pauses in prop::collection::vec((0usize..200, 1u64..9_000_000), 0..5),
+        ) {
+            // a tick is a nanosecond
+            let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, None, 1_000_000_000);
+            let times: Vec<u64> = gaps_ns.iter().scan(7u64, |time, gap| { *time += gap; Some(*time) }).collect();
+            let (mut now, mut played_ns, mut sent) = (start, 0u64, 0);
+            for (turn, step) in steps.iter().enumerate() {
+                let horizon = pace.horizon_ns(times[sent.min(times.len() - 1)], now);
+                while sent < times.len() && times[sent] <= horizon {
+                    sent += 1;
+                }
+                // the model: what has been played, paused time left out, times the speed
+                let due = times.iter().filter(|&&time| u128::from(time - times[0]) * 1000 <= u128::from(played_ns) * u128::from(thousandths));
+                prop_assert_eq!(sent, due.count());
+                now += step;
+                played_ns += step;
+                for (_, pause) in pauses.iter().filter(|(at, _)| *at == turn) {
+                    pace.pause(now);
+                    now += pause;
+                    pace.resume(now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_gap_is_longer_than_the_longest_and_wild_times_stop_nothing() {
+        const SECOND: u64 = 1_000_000_000;
+        // the times of the file, and when each packet is due, in halves of a second from the first
+        let cases: [(&[u64], &[u64]); 4] = [
+            (&[0, 1_577_880_000 * SECOND, 1_577_880_000 * SECOND + SECOND / 2], &[0, 2, 3]),
+            // one of the year 2106 in the middle
+            (&[5 * SECOND, 6 * SECOND, 4_294_967_295 * SECOND, 7 * SECOND, 8 * SECOND], &[0, 2, 4, 4, 6]),
+            // a clock that was set back, and packets a little out of order
+            (&[9 * SECOND, 2 * SECOND, 3 * SECOND, 3 * SECOND - 7, 3 * SECOND + SECOND / 2], &[0, 0, 2, 2, 3]),
+            (&[SECOND, SECOND, 90 * SECOND, 95 * SECOND], &[0, 0, 2, 4]),
+        ];
+        for (thousandths, times) in [(1000, 1), (4000, 4)] {
+            for (file, due) in cases {
+                let file: Vec<u64> = file.iter().map(|ns| ns * times).collect();
+                let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, Some(SECOND), SECOND);
+                let (mut given, mut seen) = (0, Vec::new());
+                for half in 0..10 {
+                    // a poll gives what is due, and is asked anew for what is next
+                    while given < file.len() && file[given] <= pace.horizon_ns(file[given], 77 + half * SECOND / 2) {
+                        pace.give(file[given]);
+                        given += 1;
+                        seen.push(half);
+                    }
+                }
+                assert_eq!(seen, due, "{file:?} at {times}x");
+                let next = file[0] + SECOND / 2 * times;
+                assert_eq!(Pace::new(ReplaySpeed::Max, Some(1), SECOND).horizon_ns(next, 0), u64::MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_further_pass_follows_at_the_mean_distance() {
+        let mut timeline = Timeline::default();
+        let first: Vec<u64> = [100, 150, 130, 400].map(|ns| timeline.place(ns)).to_vec();
+        assert_eq!(first, [100, 150, 130, 400]);
+        assert!(timeline.next_pass());
+        assert_eq!(timeline.place(100), 500);
+        assert!(timeline.next_pass() && !timeline.next_pass());
+        // times that no clock ever had do no harm
+        let mut broken = Timeline::default();
+        for ns in [0, u64::MAX] {
+            broken.place(ns);
+        }
+        assert!(broken.next_pass());
+        broken.place(u64::MAX);
+        assert_eq!(
+            Pace { origin: Some((9, 0)), ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, None, 1) }
+                .horizon_ns(0, u64::MAX),
+            u64::MAX
+        );
+        // a lone packet has no distance
+        assert_eq!(timeline.place(100), 500);
+    }
+}

@@ -1,0 +1,607 @@
+//! Transports in: frames that a mirror elsewhere sent inside a tunnel become the packets that they were.
+//!
+//! Stands behind receive, on ports that terminate. The inner frame lies inside the received one, so nothing is copied: the packet's
+//! begin moves to `Inner::offset` and its length becomes `Inner::len`. Where IP came without Ethernet, a link header is written
+//! into the bytes before it, which the outer headers leave free. What the outer headers said stays with the packet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+
+use tapline_packet::headers::erspan;
+use tapline_packet::headers::erspan::{Erspan, Erspan3};
+use tapline_packet::headers::gre::Gre;
+use tapline_packet::headers::ipv4::Ipv4;
+use tapline_packet::headers::ipv6;
+use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::headers::udp;
+use tapline_packet::headers::udp::Udp;
+use tapline_packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
+use tapline_packet::layers;
+use tapline_packet::layers::{Carried, Shell, ShellKind, Stack};
+
+/// What a port terminates.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TunnelKind {
+    /// VXLAN and VXLAN-GPE.
+    Vxlan,
+    Geneve,
+    /// GRE that carries Ethernet or IP; not ERSPAN.
+    Gre,
+    /// ERSPAN I, II and III.
+    Erspan,
+    /// GTP-U.
+    Gtp,
+    /// Frames in an RSPAN VLAN, whose tag is taken off.
+    Rspan,
+}
+
+/// One `terminate` clause.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Terminator {
+    pub kind: TunnelKind,
+    /// The outer destination address must be this one.
+    pub to: Option<IpAddr>,
+    /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in
+    /// range. Any will do where there are no ranges.
+    pub identifiers: Vec<RangeInclusive<u32>>,
+    /// The UDP port of VXLAN, Geneve and GTP where it is not the standard's.
+    pub udp_port: Option<u16>,
+}
+
+/// Why a frame is not a packet of the tunnel; the later ones know more of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(usize)]
+pub enum Refusal {
+    /// It is something else.
+    OtherTraffic,
+    /// The tunnel ends at another address.
+    OtherAddress,
+    /// The identifier is not among those asked for.
+    OtherIdentifier,
+    /// A fragment of the tunnel's packet: the inner frame is not all here.
+    Fragment,
+    /// Headers are cut or contradict each other, or carry neither Ethernet nor IP.
+    Malformed,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 5] =
+        [Refusal::OtherTraffic, Refusal::OtherAddress, Refusal::OtherIdentifier, Refusal::Fragment, Refusal::Malformed];
+
+    /// The word of the statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::OtherTraffic => "other_traffic",
+            Refusal::OtherAddress => "other_address",
+            Refusal::OtherIdentifier => "other_identifier",
+            Refusal::Fragment => "fragment",
+            Refusal::Malformed => "malformed",
+        }
+    }
+}
+
+impl TunnelKind {
+    /// The word of the language.
+    pub fn name(self) -> &'static str {
+        match self {
+            TunnelKind::Vxlan => "vxlan",
+            TunnelKind::Geneve => "geneve",
+            TunnelKind::Gre => "gre",
+            TunnelKind::Erspan => "erspan",
+            TunnelKind::Gtp => "gtp",
+            TunnelKind::Rspan => "rspan",
+        }
+    }
+}
+
+/// When an ERSPAN III sender saw a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErspanTime {
+    /// In units of the granularity.
+    pub ticks: u32,
+    /// 0 is 100 microseconds, 1 is 100 nanoseconds, 2 is nanoseconds of the second (IEEE 1588), 3 is unknown.
+    pub granularity: u8,
+    /// Of the platform subheader: seconds since the epoch (id 5, 6), or the timestamp's upper 32 bits (id 3).
+    pub seconds: Option<u32>,
+    pub upper: Option<u32>,
+}
+
+impl ErspanTime {
+    /// Whether the header says all of the time, so that nothing is taken from the time of arrival.
+    pub fn is_full(&self) -> bool {
+        self.upper.is_some() || self.granularity == 2 && self.seconds.is_some()
+    }
+
+    /// Nanoseconds since the Unix epoch, for senders whose clocks count from there. Bits that the header lacks are taken from the
+    /// time that is nearest to `near_ns`, when the frame was received: right while sender and receiver differ by less than half of
+    /// what the header counts (107 s at 100 nanoseconds, 59 h at 100 microseconds, half a second for nanoseconds alone). `None`
+    /// where the unit is unknown.
+    pub fn ns(&self, near_ns: u64) -> Option<u64> {
+        let (unit_ns, period) = match self.granularity {
+            0 => (100_000, 1 << 32),
+            1 => (100, 1 << 32),
+            2 => (1, 1_000_000_000),
+            _ => return None,
+        };
+        if let Some(seconds) = self.seconds.filter(|_| self.granularity == 2) {
+            return Some(u64::from(seconds) * 1_000_000_000 + u64::from(self.ticks));
+        }
+        if let Some(upper) = self.upper {
+            return match self.granularity {
+                2 => Some(u64::from(upper) * 1_000_000_000 + u64::from(self.ticks)),
+                _ => (u64::from(upper) << 32 | u64::from(self.ticks)).checked_mul(unit_ns),
+            };
+        }
+        let ticks = u64::from(self.ticks) % period;
+        let near = near_ns / unit_ns;
+        let base = near - near % period + ticks;
+        // One period earlier, this one, one later: whichever is nearest.
+        let candidates = [base.checked_sub(period), Some(base), base.checked_add(period)];
+        candidates
+            .into_iter()
+            .flatten()
+            .min_by_key(|candidate| candidate.abs_diff(near))
+            .and_then(|ticks| ticks.checked_mul(unit_ns))
+    }
+}
+
+/// What the outer headers said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OuterFacts {
+    pub kind: TunnelKind,
+    /// The sender; for RSPAN the unspecified address.
+    pub source: IpAddr,
+    /// VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN; none where the tunnel has none.
+    pub identifier: Option<u32>,
+    pub sequence: Option<u32>,
+    /// Of ERSPAN III.
+    pub time: Option<ErspanTime>,
+    /// Of ERSPAN II and III: the sender cut the frame.
+    pub is_truncated: bool,
+    /// Of ERSPAN III: the frame was leaving the mirrored port.
+    pub is_egress: bool,
+    /// Of ERSPAN II and III: the VLAN that the frame was mirrored in.
+    pub vlan: Option<u16>,
+    /// Of ERSPAN II the index (20 bits), of III the hardware id (6 bits).
+    pub index: Option<u32>,
+}
+
+/// The frame inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inner {
+    /// Where it begins in the received frame. With `link` these many bytes less are its own: the header goes before it.
+    pub offset: usize,
+    /// Bytes of it that were captured, `link` not among them.
+    pub len: usize,
+    /// Bytes that it had when the tunnel's packet was sent, `link` not among them.
+    pub original_len: usize,
+    /// The Ethernet header of an IP packet that came without one; it is to be written to the bytes just before `offset`.
+    pub link: Option<[u8; ethernet::HEADER_LEN]>,
+    pub outer: OuterFacts,
+}
+
+impl Terminator {
+    /// Whether the tunnel may say when its packets were received: ERSPAN III does.
+    pub fn says_times(&self) -> bool {
+        self.kind == TunnelKind::Erspan
+    }
+
+    /// Looks into a received frame.
+    /// # Errors
+    /// Why the frame is none of this tunnel's.
+    pub fn recognise(&self, bytes: &[u8]) -> Result<Inner, Refusal> {
+        let stack = layers::ethernet_stack(bytes, 0);
+        if self.kind == TunnelKind::Rspan {
+            return self.rspan(bytes);
+        }
+        let is_candidate = match self.kind {
+            TunnelKind::Gre | TunnelKind::Erspan => stack.protocol() == ip::GRE,
+            _ => stack.protocol() == ip::UDP,
+        };
+        if !is_candidate || stack.l4().is_none() {
+            return Err(Refusal::OtherTraffic);
+        }
+        let (source, destination, end) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
+        let is_here = self.to.is_none_or(|to| to == destination);
+        if stack.is_later_fragment() {
+            return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
+        }
+        let shell = self.shell(bytes, &stack).ok_or(Refusal::OtherTraffic)?;
+        if kind(shell.kind) != Some(self.kind) {
+            return Err(Refusal::OtherTraffic);
+        }
+        if !is_here {
+            return Err(Refusal::OtherAddress);
+        }
+        if stack.is_fragment() {
+            return Err(Refusal::Fragment);
+        }
+        let outer = outer_facts(self.kind, source, bytes, &shell);
+        self.check_identifier(outer.identifier)?;
+        let (end, offset) = (end.min(datagram_end(bytes, &stack)), shell.payload());
+        if end < offset {
+            return Err(Refusal::Malformed);
+        }
+        let link = match shell.carries(bytes) {
+            Some(Carried::Ethernet) => None,
+            Some(Carried::Network(ethertype @ (ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6))) => {
+                // The addresses are those of the tunnel's own frame: the packet came along there.
+                let mut link = [0; ethernet::HEADER_LEN];
+                link[..ethernet::ADDRESSES_LEN].copy_from_slice(bytes.get(..ethernet::ADDRESSES_LEN).ok_or(Refusal::Malformed)?);
+                link[ethernet::ADDRESSES_LEN..].copy_from_slice(&ethertype.to_be_bytes());
+                Some(link)
+            }
+            _ => return Err(Refusal::Malformed),
+        };
+        Ok(Inner { offset, len: end.min(bytes.len()) - offset, original_len: end - offset, link, outer })
+    }
+
+    fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
+        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else { return layers::tunnel(bytes, stack) };
+        let standard = match self.kind {
+            TunnelKind::Vxlan => udp::PORT_VXLAN,
+            TunnelKind::Geneve => udp::PORT_GENEVE,
+            TunnelKind::Gtp => udp::PORT_GTP_U,
+            TunnelKind::Gre | TunnelKind::Erspan | TunnelKind::Rspan => return None,
+        };
+        let l4 = stack.l4()?;
+        (Udp::at(bytes, l4)?.destination_port() == port).then(|| layers::udp_tunnel_of(standard, bytes, l4))?
+    }
+
+    fn check_identifier(&self, identifier: Option<u32>) -> Result<(), Refusal> {
+        let is_asked_for = |identifier| self.identifiers.iter().any(|range| range.contains(&identifier));
+        if self.identifiers.is_empty() || identifier.is_some_and(is_asked_for) { Ok(()) } else { Err(Refusal::OtherIdentifier) }
+    }
+
+    /// The tag stands between the addresses and the rest, so the addresses move over it.
+    fn rspan(&self, bytes: &[u8]) -> Result<Inner, Refusal> {
+        let tag = vlan::outer_tag(bytes).ok_or(Refusal::OtherTraffic)?;
+        let identifier = Some(u32::from(tag.vlan));
+        self.check_identifier(identifier)?;
+        let mut link = [0; ethernet::HEADER_LEN];
+        link[..ethernet::ADDRESSES_LEN].copy_from_slice(&bytes[..ethernet::ADDRESSES_LEN]);
+        let offset = ethernet::HEADER_LEN + vlan::TAG_LEN;
+        let ethertype = u16_at(bytes, offset - 2).ok_or(Refusal::Malformed)?;
+        link[ethernet::ADDRESSES_LEN..].copy_from_slice(&ethertype.to_be_bytes());
+        let len = bytes.len() - offset;
+        let outer = OuterFacts {
+            kind: TunnelKind::Rspan,
+            source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            identifier,
+            sequence: None,
+            time: None,
+            is_truncated: false,
+            is_egress: false,
+            vlan: None,
+            index: None,
+        };
+        Ok(Inner { offset, len, original_len: len, link: Some(link), outer })
+    }
+}
+
+fn kind(shell: ShellKind) -> Option<TunnelKind> {
+    match shell {
+        ShellKind::Vxlan | ShellKind::VxlanGpe => Some(TunnelKind::Vxlan),
+        ShellKind::Geneve => Some(TunnelKind::Geneve),
+        ShellKind::Gre => Some(TunnelKind::Gre),
+        ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => Some(TunnelKind::Erspan),
+        ShellKind::Gtp => Some(TunnelKind::Gtp),
+        ShellKind::Vlan | ShellKind::Pppoe | ShellKind::Mpls | ShellKind::Pseudowire | ShellKind::Ipip => None,
+    }
+}
+
+/// The outer addresses, and where the outer packet ends by its own length: Ethernet padding is not part of what it carries.
+fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
+    let l3 = stack.l3();
+    if stack.is_ipv4() {
+        let header = Ipv4::at(bytes, l3)?;
+        let (source, destination) = (Ipv4Addr::from(header.source()), Ipv4Addr::from(header.destination()));
+        return Some((source.into(), destination.into(), l3 + usize::from(header.total_len())));
+    }
+    let header = Ipv6::at(bytes, l3).filter(|_| stack.is_ipv6())?;
+    let (source, destination) = (Ipv6Addr::from(header.source()), Ipv6Addr::from(header.destination()));
+    Some((source.into(), destination.into(), l3 + ipv6::HEADER_LEN + usize::from(header.payload_len())))
+}
+
+/// Where the UDP datagram ends by its own length.
+fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
+    let l4 = stack.l4().unwrap_or_default();
+    match Udp::at(bytes, l4).filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN) {
+        Some(header) => l4 + usize::from(header.len()),
+        None => usize::MAX,
+    }
+}
+
+fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) -> OuterFacts {
+    let gre = Gre::at(bytes, usize::from(shell.offset)).filter(|_| matches!(kind, TunnelKind::Gre | TunnelKind::Erspan));
+    let identifier = match kind {
+        TunnelKind::Vxlan | TunnelKind::Geneve => shell.vni(bytes),
+        TunnelKind::Gre => shell.gre_key(bytes),
+        TunnelKind::Erspan => shell.session(bytes).map(u32::from),
+        TunnelKind::Gtp => shell.teid(bytes),
+        TunnelKind::Rspan => None,
+    };
+    let mut facts = OuterFacts {
+        kind,
+        source,
+        identifier,
+        sequence: gre.and_then(|gre| gre.sequence()),
+        time: None,
+        is_truncated: false,
+        is_egress: false,
+        vlan: None,
+        index: None,
+    };
+    let at = usize::from(shell.offset) + gre.map_or(0, |gre| gre.header_len());
+    if let (ShellKind::Erspan2 | ShellKind::Erspan3, Some(header)) = (shell.kind, Erspan::at(bytes, at)) {
+        facts.is_truncated = header.is_truncated();
+        facts.vlan = Some(header.vlan());
+        facts.index = Some(header.index());
+    }
+    if let (ShellKind::Erspan3, Some(header)) = (shell.kind, Erspan3::at(bytes, at)) {
+        facts.is_egress = header.is_egress();
+        facts.index = Some(u32::from(header.hardware()));
+        facts.time = Some(erspan_time(bytes, at, &header));
+    }
+    facts
+}
+
+fn erspan_time(bytes: &[u8], at: usize, header: &Erspan3<'_>) -> ErspanTime {
+    let mut time = ErspanTime { ticks: header.timestamp(), granularity: header.granularity(), seconds: None, upper: None };
+    let subheader = at + erspan::HEADER3_LEN;
+    if header.has_subheader()
+        && let (Some(first), Some(second)) = (u32_at(bytes, subheader), u32_at(bytes, subheader + 4))
+    {
+        // The platform id is the first six bits (draft-foschiano-erspan-03, 4.4).
+        match first >> 26 {
+            3 => time.upper = Some(second),
+            5 | 6 => time.seconds = Some(second),
+            _ => {}
+        }
+    }
+    time
+}
+
+/// Whose numbers are counted: a sender's session. Identifiers of different kinds of tunnels may be equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionKey {
+    pub kind: TunnelKind,
+    pub source: IpAddr,
+    pub identifier: u32,
+}
+
+impl OuterFacts {
+    /// The session whose numbers these are.
+    pub fn session(&self) -> SessionKey {
+        SessionKey { kind: self.kind, source: self.source, identifier: self.identifier.unwrap_or(0) }
+    }
+}
+
+/// What became of a session's copies on their way here.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct SequenceCounts {
+    pub received: u64,
+    /// Numbers that were skipped and did not come later: lost upstream.
+    pub lost: u64,
+    /// Came after a higher number.
+    pub reordered: u64,
+    /// Came again.
+    pub duplicate: u64,
+    /// Came so late that nothing is known of its number.
+    pub late: u64,
+    /// The sender began anew.
+    pub restarts: u64,
+}
+
+/// One session's numbers: the next one, and which of the 64 before it came.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    key: SessionKey,
+    next: u32,
+    seen: u64,
+    /// A number far from `next` came; if its successor follows, the sender has begun anew.
+    restart_at: Option<u32>,
+    counts: SequenceCounts,
+}
+
+/// Numbers behind `next` that are remembered.
+const WINDOW: u32 = u64::BITS;
+/// Gaps up to this are losses, larger ones may be a sender that began anew.
+const LARGEST_GAP: u32 = 1 << 20;
+
+impl Session {
+    fn begin(key: SessionKey, sequence: u32) -> Self {
+        let counts = SequenceCounts { received: 1, ..Default::default() };
+        Self { key, next: sequence.wrapping_add(1), seen: 1, restart_at: None, counts }
+    }
+
+    fn observe(&mut self, sequence: u32) {
+        self.counts.received += 1;
+        let ahead = sequence.wrapping_sub(self.next);
+        let behind = self.next.wrapping_sub(sequence);
+        if ahead <= LARGEST_GAP {
+            self.counts.lost += u64::from(ahead);
+            self.seen = self.seen.checked_shl(ahead + 1).unwrap_or(0) | 1;
+            self.next = sequence.wrapping_add(1);
+            self.restart_at = None;
+        } else if behind <= WINDOW {
+            let bit = 1 << (behind - 1);
+            if self.seen & bit != 0 {
+                self.counts.duplicate += 1;
+            } else {
+                self.seen |= bit;
+                self.counts.reordered += 1;
+                self.counts.lost = self.counts.lost.saturating_sub(1);
+            }
+        } else if self.restart_at == Some(sequence) {
+            self.counts.restarts += 1;
+            // The number before was the first of the new count, not a late one.
+            self.counts.late = self.counts.late.saturating_sub(1);
+            self.seen = 0b11;
+            self.next = sequence.wrapping_add(1);
+            self.restart_at = None;
+        } else {
+            self.counts.late += 1;
+            self.restart_at = Some(sequence.wrapping_add(1));
+        }
+    }
+}
+
+/// Counts what was lost on the way here, for a bounded number of sessions.
+#[derive(Debug)]
+pub struct SequenceTracker {
+    sessions: Vec<Session>,
+    capacity: usize,
+    /// Where the last packet's session stands: bursts come from one.
+    last: usize,
+    untracked: u64,
+}
+
+impl SequenceTracker {
+    /// Follows up to `capacity` sessions; packets of further ones are counted as untracked.
+    pub fn new(capacity: usize) -> Self {
+        Self { sessions: Vec::with_capacity(capacity), capacity, last: 0, untracked: 0 }
+    }
+
+    /// Notes a packet. Packets without a sequence number say nothing.
+    pub fn observe(&mut self, facts: &OuterFacts) {
+        let Some(sequence) = facts.sequence else { return };
+        let key = facts.session();
+        let is_last = self.sessions.get(self.last).is_some_and(|session| session.key == key);
+        if !is_last {
+            match self.sessions.iter().position(|session| session.key == key) {
+                Some(found) => self.last = found,
+                None if self.sessions.len() < self.capacity => {
+                    // Room was reserved at the begin: this does not allocate.
+                    self.sessions.push(Session::begin(key, sequence));
+                    self.last = self.sessions.len() - 1;
+                    return;
+                }
+                None => {
+                    self.untracked += 1;
+                    return;
+                }
+            }
+        }
+        self.sessions[self.last].observe(sequence);
+    }
+
+    /// All sessions and their counts, in the order in which they began.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, SequenceCounts)> {
+        self.sessions.iter().map(|session| (session.key, session.counts))
+    }
+
+    /// Packets of sessions for which there was no room.
+    pub fn untracked(&self) -> u64 {
+        self.untracked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(identifier: u32, sequence: u32) -> OuterFacts {
+        OuterFacts {
+            kind: TunnelKind::Erspan,
+            source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identifier: Some(identifier),
+            sequence: Some(sequence),
+            time: None,
+            is_truncated: false,
+            is_egress: false,
+            vlan: None,
+            index: None,
+        }
+    }
+
+    fn counts(numbers: impl IntoIterator<Item = u32>) -> SequenceCounts {
+        let mut tracker = SequenceTracker::new(1);
+        numbers.into_iter().for_each(|sequence| tracker.observe(&facts(1, sequence)));
+        tracker.sessions().next().expect("one session").1
+    }
+
+    #[test]
+    fn a_sender_that_begins_anew_loses_nothing() {
+        let restarted = counts((5_000_000..5_000_100).chain(0..100));
+        assert_eq!(restarted, SequenceCounts { received: 200, restarts: 1, ..Default::default() });
+    }
+
+    #[test]
+    fn one_packet_from_long_ago_is_late_and_no_restart() {
+        let late = counts((1000..1200).chain([3]).chain(1200..1300));
+        assert_eq!(late, SequenceCounts { received: 301, late: 1, ..Default::default() });
+    }
+
+    #[test]
+    fn sessions_beyond_the_capacity_are_counted_and_change_nothing() {
+        let mut tracker = SequenceTracker::new(2);
+        for sequence in 0..10 {
+            (0..5).for_each(|session| tracker.observe(&facts(session, sequence)));
+        }
+        let counts: Vec<_> = tracker.sessions().map(|(key, counts)| (key.identifier, counts.received, counts.lost)).collect();
+        assert_eq!((counts, tracker.untracked()), (vec![(0, 10, 0), (1, 10, 0)], 30));
+    }
+
+    #[test]
+    fn erspan_times_are_completed_from_the_time_of_arrival() {
+        const NS: u64 = 1_700_000_000_123_456_789;
+        let time = |ticks: u64, granularity| ErspanTime { ticks: ticks as u32, granularity, seconds: None, upper: None };
+        for delay in [0, 1_000_000, 300_000_000] {
+            for near in [NS + delay, NS - delay] {
+                assert_eq!(time(NS / 100_000, 0).ns(near), Some(NS / 100_000 * 100_000));
+                assert_eq!(time(NS / 100, 1).ns(near), Some(NS / 100 * 100));
+                assert_eq!(time(NS % 1_000_000_000, 2).ns(near), Some(NS));
+            }
+        }
+        assert_eq!(ErspanTime { seconds: Some(1_700_000_000), ..time(123_456_789, 2) }.ns(0), Some(NS));
+        assert_eq!(ErspanTime { upper: Some(((NS / 100) >> 32) as u32), ..time(NS / 100, 1) }.ns(0), Some(NS / 100 * 100));
+        assert_eq!(time(1, 3).ns(NS), None);
+    }
+
+    proptest! {
+        #[test]
+        fn lost_and_duplicate_equal_the_sets_of_numbers(start: u32, drops in proptest::collection::btree_set(1u32..400, 0..40),
+                again in proptest::collection::btree_set(1u32..400, 0..20), swaps in proptest::collection::vec((1usize..350, 1usize..20), 0..20)) {
+            let last = 400;
+            let mut numbers: Vec<u32> = (0..=last).filter(|number| !drops.contains(number)).collect();
+            for (at, distance) in swaps {
+                // Within the window, and the first and last stay where they are: what is lost before and after them cannot be
+                // known.
+                let other = (at + distance).min(numbers.len() - 2);
+                if at < other {
+                    numbers.swap(at, other);
+                }
+            }
+            let mut sent = Vec::new();
+            for number in &numbers {
+                sent.push(*number);
+                if again.contains(number) {
+                    sent.push(*number);
+                }
+            }
+            let counts = counts(sent.iter().map(|number| start.wrapping_add(*number)));
+            let distinct: BTreeSet<_> = sent.iter().collect();
+            prop_assert_eq!(counts.received, sent.len() as u64);
+            prop_assert_eq!(counts.lost, u64::from(last) + 1 - distinct.len() as u64);
+            prop_assert_eq!(counts.duplicate, (sent.len() - distinct.len()) as u64);
+            prop_assert_eq!((counts.late, counts.restarts), (0, 0));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_hold_what_they_are_said_to(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for kind in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Rspan] {
+                if let Ok(inner) = (Terminator { kind, to: None, identifiers: vec![], udp_port: None }).recognise(&bytes) {
+                    prop_assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
+                    prop_assert!(inner.link.is_none() || inner.offset >= ethernet::HEADER_LEN);
+                }
+            }
+        }
+    }
+}

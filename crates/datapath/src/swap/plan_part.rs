@@ -1,0 +1,103 @@
+//! Exchange: hands a worker its part of another plan, and takes back its part of the one before.
+//!
+//! The control thread prepares a [`PlanPart`] for each worker and leaves it in the worker's [`Exchange`]; a worker that is told
+//! that something changed ([`super::published`]) looks there between two turns, trades the parts, and leaves the old one to be dropped
+//! by the control thread. No burst is judged by half of a plan, and no worker allocates or frees much.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::published::LiveView;
+use crate::classify::Matches;
+use crate::copies::build::Maker;
+use crate::counters::WorkerCounters;
+use crate::egress::admission::Limits;
+use crate::flow::burst_flows::Flows;
+use crate::route::{Copies, RuleState};
+use crate::work_plan::ToolId;
+use crate::work_plan::WorkPlan;
+
+/// What a worker has that belongs to one plan.
+pub struct PlanPart {
+    pub plan: Arc<WorkPlan>,
+    /// By rule.
+    pub states: Vec<RuleState>,
+    pub maker: Option<Maker>,
+    pub live: LiveView,
+    pub counters: Arc<WorkerCounters>,
+    pub rooms: Rooms,
+    /// What queues admit from this plan on, where it differs from before.
+    pub limits: Vec<(ToolId, Limits)>,
+    /// Rules that go on with what they remember.
+    pub heirs: Vec<Heir>,
+}
+
+/// Where stages write for each other; as large as the plan asks for.
+pub struct Rooms {
+    pub matches: Matches,
+    pub copies: Copies,
+    pub flows: Flows,
+}
+
+impl Rooms {
+    pub fn new(plan: &WorkPlan) -> Self {
+        Self {
+            matches: Matches::new(plan.inputs.iter().map(|input| &input.classifier)),
+            copies: Copies::new(plan),
+            flows: Flows::new(&plan.hashes, plan.parse_depth),
+        }
+    }
+}
+
+/// A rule that remembers something, and goes on with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heir {
+    /// Its place in the plan before.
+    pub from: usize,
+    pub to: usize,
+    pub has_dedup: bool,
+    pub has_sampler: bool,
+}
+
+impl PlanPart {
+    /// worker: takes over what the part before remembers of rules that go on.
+    pub fn inherit(&mut self, states: &mut [RuleState], counters: &WorkerCounters) {
+        for &Heir { from, to, has_dedup, has_sampler } in &self.heirs {
+            if has_dedup {
+                self.states[to].dedup = states[from].dedup.take();
+            }
+            if has_sampler {
+                self.states[to].sampler = states[from].sampler.take();
+                self.counters.rules[to].sampler.go_on_from(&counters.rules[from].sampler);
+            }
+        }
+    }
+}
+
+/// Where the control thread leaves a worker's next part, and finds the last one.
+#[derive(Default)]
+pub struct Exchange {
+    next: Mutex<Option<Box<PlanPart>>>,
+    last: Mutex<Option<Box<PlanPart>>>,
+}
+
+impl Exchange {
+    /// control: leaves a part, which the worker takes once its [`LiveView`] tells of a change.
+    pub fn offer(&self, part: Box<PlanPart>) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+    }
+
+    /// worker: takes the part that is left for it.
+    pub fn take(&self) -> Option<Box<PlanPart>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// worker: leaves the part that it had before.
+    pub fn give_back(&self, part: Box<PlanPart>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+    }
+
+    /// control: the part before, once the worker has traded it.
+    pub fn collect(&self) -> Option<Box<PlanPart>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

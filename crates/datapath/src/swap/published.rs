@@ -1,0 +1,109 @@
+//! What changes while a plan runs: which rules are on, which tools take copies, and which member of a group has which bucket.
+//!
+//! The control thread publishes a fresh immutable [`Live`]; a worker takes it up between two bursts, so that no burst is judged by
+//! half of a change. A worker pays one load a turn, and takes the lock only after a change.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::egress::mtu::Fit;
+use crate::route::balance::BucketTable;
+use tapline_packet::headers::ethernet::MacAddress;
+
+/// One state of all that changes, indexed by the plan's ids.
+#[derive(Clone, Default)]
+pub struct Live {
+    /// By rule: its schedule lets it take packets.
+    pub rules_on: Box<[bool]>,
+    /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
+    /// wire is up while the port that it leaves by has a link.
+    pub tools_up: Box<[bool]>,
+    /// By tool: what waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
+    pub can_send: Box<[bool]>,
+    /// By port: all packets go the same way, and every tool on it takes copies.
+    pub go_straight: Box<[bool]>,
+    /// By group.
+    pub tables: Box<[BucketTable]>,
+    /// By tool: the Ethernet address of a tunnel's next hop, once it is known.
+    pub next_hops: Box<[Option<MacAddress>]>,
+    /// By tool: what its port takes by its MTU, if it does not take all frames.
+    pub fits: Box<[Option<Fit>]>,
+}
+
+/// Where the control thread puts the state in force.
+pub struct LiveCell {
+    /// control: writes under the lock, with release; workers: read, with acquire.
+    version: AtomicU64,
+    current: Mutex<Arc<Live>>,
+}
+
+impl LiveCell {
+    pub fn new(live: Live) -> Self {
+        Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(live)) }
+    }
+
+    /// control: lets every worker go on with `live` from its next turn.
+    pub fn publish(&self, live: Live) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(live);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// control: lets every worker look whether there is something for it beside the state, which stays as it is.
+    pub fn knock(&self) {
+        // the lock orders it behind a publication
+        let _current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A worker's view of the state in force.
+pub struct LiveView {
+    cell: Arc<LiveCell>,
+    version: u64,
+    live: Arc<Live>,
+}
+
+impl LiveView {
+    pub fn new(cell: Arc<LiveCell>) -> Self {
+        let current = cell.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, live) = (cell.version.load(Ordering::Acquire), Arc::clone(&current));
+        drop(current);
+        Self { cell, version, live }
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> &Live {
+        &self.live
+    }
+
+    /// Takes up what was published since; gives the state before it if there was something.
+    #[inline(always)]
+    pub fn refresh(&mut self) -> Option<Arc<Live>> {
+        if self.cell.version.load(Ordering::Acquire) == self.version { None } else { Some(self.take_up()) }
+    }
+
+    #[cold]
+    fn take_up(&mut self) -> Arc<Live> {
+        let current = self.cell.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.version = self.cell.version.load(Ordering::Acquire);
+        std::mem::replace(&mut self.live, Arc::clone(&current))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_takes_up_what_is_published_once() {
+        let live = |is_on| Live { rules_on: [is_on].into(), ..Live::default() };
+        let cell = Arc::new(LiveCell::new(live(false)));
+        let mut view = LiveView::new(Arc::clone(&cell));
+        assert!(view.refresh().is_none() && !view.get().rules_on[0]);
+        cell.publish(live(true));
+        assert!(!view.get().rules_on[0]);
+        assert!(view.refresh().is_some_and(|before| !before.rules_on[0]));
+        assert!(view.refresh().is_none() && view.get().rules_on[0]);
+    }
+}

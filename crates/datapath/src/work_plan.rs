@@ -1,0 +1,193 @@
+//! All that workers are told: numbers, tables and programs, without names and without spans.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::classify::Classifier;
+use crate::copies::edit::EditPlan;
+use crate::egress::admission::Class;
+use crate::flow::burst_flows::{HashId, HashSpec};
+use crate::route::balance::GroupSpec;
+use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::layers::Depth;
+
+/// A port of the plan, by its place in `Plan::ports`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PortId(pub usize);
+
+/// A tool of the plan, by its place in `Plan::tools`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ToolId(pub usize);
+
+/// A group of the plan, by its place in `Plan::groups`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct GroupId(pub usize);
+
+/// Edits of the plan, by their place in [`WorkPlan::edits`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EditId(pub usize);
+
+/// A wire of the plan, by its place in `Plan::wires`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WireId(pub usize);
+
+/// A rule of the plan, by its place in `Plan::rules`, which is the order in which rules are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RuleId(pub usize);
+
+/// What workers do with packets.
+#[derive(Default)]
+pub struct WorkPlan {
+    /// Most packets received in one poll, 1..=64.
+    pub burst: usize,
+    pub idle: Idle,
+    /// Stages of sampled bursts are timed.
+    pub is_profiled: bool,
+    /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
+    pub panic_dump: Option<PathBuf>,
+    /// How many tools there are, the directions of wires counted.
+    pub tools: usize,
+    /// What becomes of each port's packets, by port.
+    pub inputs: Vec<InputPlan>,
+    /// By group.
+    pub groups: Vec<GroupWork>,
+    /// What rules and tools change in their copies.
+    pub edits: Vec<EditPlan>,
+    /// The ways to hash flows that groups, samplers and tunnels use.
+    pub hashes: Vec<HashSpec>,
+    /// How deep packets are parsed for some rule, besides what hashes ask for.
+    pub parse_depth: Depth,
+    /// Some rule edits its copies.
+    pub has_edits: bool,
+    /// Some rule gives its copies a class other than normal.
+    pub has_classes: bool,
+}
+
+/// A group as the route stage needs it.
+#[derive(Clone, Debug)]
+pub struct GroupWork {
+    /// Active members in order, then standbys: the indices of the table's slots.
+    pub members: Vec<ToolId>,
+    pub spec: GroupSpec,
+    pub hash: HashId,
+}
+
+/// What a worker does in a turn that found nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Idle {
+    /// Polls again at once.
+    #[default]
+    Poll,
+    /// Tells the processor to pause for a moment.
+    Pause,
+    /// Sleeps, longer from turn to turn up to the bound.
+    Sleep { longest: Duration },
+}
+
+/// `replay:FILE`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplayPlan {
+    pub path: String,
+    pub speed: ReplaySpeed,
+    /// How often the file is read; `None`: for ever.
+    pub passes: Option<u64>,
+    /// The longest that a packet waits behind the one before it; `None`: as long as the file's times say.
+    pub max_gap_ns: Option<u64>,
+}
+
+impl ReplayPlan {
+    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    pub fn is_flat_out(&self) -> bool {
+        self.speed == ReplaySpeed::Max
+    }
+}
+
+/// What becomes of a duplicate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DedupAction {
+    /// The rule does not take it.
+    Drop,
+    /// It is counted, and goes where its original went.
+    Count,
+    /// The same, with a mark (`RulePlan::duplicate_edits`).
+    Tag,
+}
+
+/// Where a rule's packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    Tool(ToolId),
+    Group(GroupId),
+}
+
+/// What a rule means for the rules after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// They are tried too.
+    Continue,
+    /// They are not tried for the packets that match.
+    Final,
+    /// The packets that match are kept from them, and have no copies of this rule.
+    Drop,
+}
+
+/// What becomes of one port's packets.
+#[derive(Default)]
+pub struct InputPlan {
+    /// The rules that take from the port, in order.
+    pub steps: Vec<Step>,
+    pub classifier: Classifier,
+    /// Set where all packets go the same way, whatever is in them.
+    pub straight: Option<Straight>,
+    /// Where the originals go if the port is a side of a wire.
+    pub wire: Option<ToolId>,
+    /// They do even while rules do not run.
+    pub is_bypass: bool,
+    /// Some stage looks at the packets' bytes.
+    pub needs_frames: bool,
+    /// Some sampler asks for lengths.
+    pub needs_lens: bool,
+    /// Some sampler, dedup or group asks for the time: that of each packet where the port has it, else one for the burst.
+    pub needs_time: bool,
+    /// Some group asks how far the port's packets have come in time.
+    pub notes_time: bool,
+    /// Some copies of its packets are not the packets themselves.
+    pub needs_copies: bool,
+    /// Some tool asks for the packets' own times, or its copies say them.
+    pub needs_stamps: bool,
+}
+
+/// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Straight {
+    pub rules: Vec<RuleId>,
+    /// In the order that copies are sent: originals on a wire go first.
+    pub tools: Vec<ToolId>,
+}
+
+/// A rule as the data path carries it out.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub rule: RuleId,
+    /// Where the rule leaves out, or counts, duplicates among this port's packets.
+    pub dedup: Option<StepDedup>,
+    pub is_scheduled: bool,
+    pub is_limited: bool,
+    pub is_sampled: bool,
+    /// How flows are hashed for the sampler, where it asks.
+    pub sample_hash: Option<HashId>,
+    pub edits: Option<EditId>,
+    /// Of duplicates, where they are marked.
+    pub duplicate_edits: Option<EditId>,
+    pub targets: Vec<Target>,
+    pub verdict: Verdict,
+    pub class: Class,
+}
+
+/// How a step looks for duplicates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepDedup {
+    /// The port's place in the rule's scope.
+    pub port: u8,
+    pub action: DedupAction,
+}

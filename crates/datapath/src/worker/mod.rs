@@ -1,0 +1,729 @@
+//! The worker loop: what one lcore does with packets, in the order that they travel.
+
+/// What is done when a stage unwinds.
+pub mod panics;
+
+use std::any::Any;
+use std::mem::swap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use self::panics::{PanicNote, Panics};
+use super::classify::{Matches, classify, classify_mbufs};
+use super::copies::build::{MakeFacts, Maker};
+use super::copies::facts::Stamps;
+use super::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
+use super::egress::capture_queue::Origin;
+use super::egress::flush::{abandon, flush};
+use super::egress::merge::Held;
+use super::egress::outlet::Outlets;
+use super::egress::{egress, egress_straight};
+use super::flow::burst_flows::Flows;
+use super::receive::clock::ClockView;
+use super::receive::times::Times;
+use super::receive::{Intake, Source, receive};
+use super::route::balance::BucketUse;
+use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
+use super::swap::plan_part::{Exchange, Rooms};
+use super::swap::published::LiveView;
+use super::work_plan::{Idle, ToolId};
+use crate::work_plan::WorkPlan;
+use tapline_dpdk::clock;
+use tapline_dpdk::mbuf::copy::Made;
+use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
+use tapline_fault as fault;
+use tapline_packet::burst::{MAX_BURST, Selection};
+
+/// What all workers are to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// Before the first `start`: receive nothing, so that rules judge the first packet.
+    Waiting,
+    /// Receive nothing but on wires with a bypass; send what waits.
+    Paused,
+    /// Receive, judge, send.
+    Running,
+    /// Receive nothing; send what waits.
+    Draining,
+    /// Return.
+    Stopped,
+}
+
+/// The phase, as the control thread sets it and workers read it once a turn.
+///
+/// Relaxed ordering suffices: nothing is published with it.
+pub struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    pub fn new(phase: Phase) -> Self {
+        Self(AtomicU8::new(phase as u8))
+    }
+
+    /// control: writes.
+    pub fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// worker: reads.
+    #[inline(always)]
+    pub fn get(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Waiting,
+            1 => Phase::Paused,
+            2 => Phase::Running,
+            3 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
+    }
+}
+
+/// One lcore's part of the broker. It owns all that changes; the plan is shared.
+pub struct Worker {
+    pub plan: Arc<WorkPlan>,
+    pub intakes: Vec<Intake>,
+    /// Several intakes are replays whose packets are put in order.
+    pub is_in_step: bool,
+    pub outlets: Outlets,
+    /// By rule.
+    pub states: Vec<RuleState>,
+    pub live: LiveView,
+    /// Where its part of another plan comes from.
+    pub exchange: Arc<Exchange>,
+    /// Makes copies that are not the packets themselves, where the plan has such.
+    pub maker: Option<Maker>,
+    /// The line of the time-stamp counter.
+    pub clock: ClockView,
+    /// By group: what it notes of the buckets that it uses.
+    pub uses: Vec<Arc<BucketUse>>,
+    pub counters: Arc<WorkerCounters>,
+    pub phase: Arc<PhaseCell>,
+    /// worker: turns so far, one after another, while paused or draining, that left nothing to send; control: reads.
+    pub quiet_turns: Arc<AtomicU64>,
+    pub panics: Panics,
+}
+
+/// Turns between two flushes while every poll gives a full burst: copies wait at most so many turns for a fuller call of the
+/// driver.
+const FLUSH_TURNS: u32 = 8;
+
+/// One burst in so many is timed: a reading of the time-stamp counter at its poll and one for each tool that gets it.
+const TIMED_BURSTS: u32 = 64;
+
+/// Chooses the bursts whose latency is measured.
+#[derive(Default)]
+struct LatencySampler(u32);
+
+impl LatencySampler {
+    /// The time of the poll that comes, if its burst is to be timed.
+    #[inline(always)]
+    fn poll(&self) -> Option<u64> {
+        self.0.is_multiple_of(TIMED_BURSTS).then(clock::tsc)
+    }
+
+    /// The poll gave a burst.
+    #[inline(always)]
+    fn received(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+}
+
+/// With `--profile`, one burst in so many has its stages timed.
+const PROFILED_BURSTS: u32 = 256;
+
+/// Says which stage the worker is in, and times the stages of the bursts that are sampled for the profile.
+struct Profile {
+    is_on: bool,
+    bursts: u32,
+    is_timing: bool,
+    stage: Stage,
+    since: u64,
+}
+
+impl Profile {
+    fn new(is_on: bool) -> Self {
+        Self { is_on, bursts: 0, is_timing: false, stage: Stage::Idle, since: 0 }
+    }
+
+    /// A poll begins.
+    #[inline(always)]
+    fn begin(&mut self, lcore: &LcoreCounters) {
+        lcore.enter(Stage::Receive);
+        self.is_timing = self.is_on && self.bursts.is_multiple_of(PROFILED_BURSTS);
+        if self.is_timing {
+            (self.stage, self.since) = (Stage::Receive, clock::tsc());
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, lcore: &LcoreCounters, stage: Stage) {
+        lcore.enter(stage);
+        if self.is_timing {
+            self.charge(lcore, stage);
+        }
+    }
+
+    #[cold]
+    fn charge(&mut self, lcore: &LcoreCounters, next: Stage) {
+        let now = clock::tsc();
+        lcore.stage_ticks[self.stage as usize].add(now.wrapping_sub(self.since));
+        (self.stage, self.since) = (next, now);
+    }
+
+    /// A burst of so many packets is through.
+    #[inline(always)]
+    fn end(&mut self, lcore: &LcoreCounters, packets: usize) {
+        if self.is_timing {
+            self.charge(lcore, Stage::Idle);
+            lcore.timed_packets.add(packets as u64);
+            self.is_timing = false;
+        }
+        self.bursts = self.bursts.wrapping_add(1);
+    }
+}
+
+/// Turns between two readings of the time-stamp counter for the busy share, where work neither comes nor goes.
+const CLOCKED_TURNS: u64 = 1024;
+
+/// Adds up busy and idle time: the counter is read when one changes to the other, so a busy worker hardly pays for it.
+struct BusyClock {
+    was_busy: bool,
+    turns: u64,
+    since: u64,
+}
+
+impl BusyClock {
+    fn begin() -> Self {
+        Self { was_busy: false, turns: 0, since: clock::tsc() }
+    }
+
+    #[inline(always)]
+    fn turn(&mut self, is_busy: bool, lcore: &LcoreCounters) {
+        self.turns += 1;
+        if is_busy != self.was_busy || self.turns.is_multiple_of(CLOCKED_TURNS) {
+            let now = clock::tsc();
+            let ticks = now.wrapping_sub(self.since);
+            lcore.ticks.add(ticks);
+            if self.was_busy {
+                lcore.busy_ticks.add(ticks);
+            }
+            (self.was_busy, self.since) = (is_busy, now);
+        }
+    }
+}
+
+/// What the loop remembers from turn to turn.
+struct Turns {
+    unflushed: u32,
+    idle: u32,
+    is_resting: bool,
+    busy: BusyClock,
+}
+
+/// What one turn works on.
+struct Desk {
+    burst: MbufBurst,
+    linear: Linear,
+    matches: Matches,
+    copies: Copies,
+    flows: Flows,
+    lens: [u32; MAX_BURST],
+    stamps: Stamps,
+    latency: LatencySampler,
+    profile: Profile,
+    /// With `panic-dump`, the burst's packets once more: stages give them away.
+    evidence: MbufBurst,
+}
+
+/// Why the worker loop was left.
+enum Leaves {
+    /// The control thread changed something.
+    Change,
+    /// The phase is `Stopped`.
+    Stop,
+}
+
+impl Desk {
+    fn new(plan: &WorkPlan) -> Self {
+        let Rooms { matches, copies, flows } = Rooms::new(plan);
+        Self {
+            burst: MbufBurst::default(),
+            linear: Linear::default(),
+            matches,
+            copies,
+            flows,
+            lens: [0; MAX_BURST],
+            stamps: Stamps::default(),
+            latency: LatencySampler::default(),
+            profile: Profile::new(plan.is_profiled),
+            evidence: MbufBurst::default(),
+        }
+    }
+}
+
+impl Worker {
+    /// Works until the phase is `Stopped`; then gives itself back, with what could not be sent.
+    ///
+    /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
+    pub fn run(mut self) -> Self {
+        let mut desk = Desk::new(&self.plan);
+        let mut turns = Turns { unflushed: 0, idle: 0, is_resting: false, busy: BusyClock::begin() };
+        self.panics.begin();
+        self.refit();
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.work(&mut desk, &mut turns))) {
+                Ok(Leaves::Change) => self.take_up(&mut desk),
+                Ok(Leaves::Stop) => return self,
+                Err(panic) if self.recover(&mut desk, panic.as_ref()) => {}
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+    }
+
+    /// Turns, one after another, until there is a reason to leave them.
+    fn work(&mut self, desk: &mut Desk, turns: &mut Turns) -> Leaves {
+        // held here, so that a turn need not look them up after every call
+        let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
+        loop {
+            if self.live.refresh().is_some() {
+                return Leaves::Change;
+            }
+            let phase = match self.phase.get() {
+                phase if !self.panics.is_retired() => phase,
+                Phase::Stopped => Phase::Stopped,
+                _ => Phase::Draining,
+            };
+            let is_busy = match phase {
+                Phase::Running => {
+                    // only looked at mostly: another worker's may be on the same cache line
+                    if self.quiet_turns.load(Ordering::Relaxed) != 0 {
+                        self.quiet_turns.store(0, Ordering::Relaxed);
+                    }
+                    if std::mem::take(&mut turns.is_resting) {
+                        self.intakes.iter_mut().for_each(Intake::resume);
+                    }
+                    self.turn(&plan, &counters, desk, &mut turns.unflushed)
+                }
+                Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
+                    let has_received = self.bypass(desk);
+                    let is_left = self.empty_rings(&plan, &counters, desk);
+                    let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
+                    self.note_quiet(!is_left && !flushed.are_copies_left);
+                    has_received | is_left | flushed.has_moved
+                }
+                phase @ (Phase::Waiting | Phase::Paused | Phase::Draining) => {
+                    let is_left = self.empty_rings(&plan, &counters, desk);
+                    let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
+                    // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
+                    let waits = flushed.are_copies_left | flushed.are_originals_left;
+                    self.note_quiet(!is_left && !if phase == Phase::Draining { flushed.is_left } else { waits });
+                    is_left | flushed.has_moved
+                }
+                Phase::Stopped => {
+                    self.report_tunnels();
+                    return Leaves::Stop;
+                }
+            };
+            if !turns.is_resting && matches!(self.phase.get(), Phase::Waiting | Phase::Paused) {
+                turns.is_resting = true;
+                self.intakes.iter_mut().for_each(Intake::pause);
+            }
+            self.counters.lcore.turns.add(1);
+            self.counters.lcore.enter(Stage::Idle);
+            turns.busy.turn(is_busy, &self.counters.lcore);
+            if is_busy {
+                turns.idle = 0;
+            } else {
+                turns.idle = u32::saturating_add(turns.idle, 1);
+                self.report_tunnels();
+                self.counters.lcore.idle_turns.add(1);
+                rest(self.plan.idle, turns.idle, &self.counters.lcore);
+            }
+        }
+    }
+
+    /// Sets right what a stage that unwound left half done: every mbuf of the burst is freed, every packet has a disposition, every
+    /// copy an end, and nothing of the burst is seen by the next. Whether the worker can go on.
+    #[cold]
+    #[inline(never)]
+    fn recover(&mut self, desk: &mut Desk, panic: &(dyn Any + Send)) -> bool {
+        let counters = &self.counters;
+        let stage = counters.lcore.stage();
+        let dump = self.plan.panic_dump.as_deref().map(|folder| {
+            let burst = if desk.evidence.is_empty() { &desk.burst } else { &desk.evidence };
+            panics::dump(folder, burst, &desk.stamps)
+        });
+        desk.evidence.clear();
+        desk.burst.clear();
+        if let Some(maker) = &mut self.maker {
+            maker.made.iter_mut().for_each(Made::clear);
+        }
+        let dropped = self.outlets.mend(&desk.copies, counters);
+        let mut handed = 0;
+        for spread in self.intakes.iter_mut().filter_map(|intake| intake.spread.as_mut()) {
+            spread.mend();
+            handed += spread.handed();
+        }
+        let received = counters.received() + counters.lcore.from_rings.get();
+        let ended = counters.dispositions.iter().map(Counter::get).sum::<u64>() + handed;
+        let failed = received.saturating_sub(ended);
+        counters.settle(Disposition::Failed, failed);
+        desk.matches.clear();
+        desk.copies.reset();
+        desk.flows.clear();
+        counters.lcore.panics.add(1);
+        let note = PanicNote { stage, text: String::new(), failed, dropped, dump, is_last: false };
+        self.panics.note(Instant::now(), panic, note)
+    }
+
+    /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one.
+    #[cold]
+    #[inline(never)]
+    fn take_up(&mut self, desk: &mut Desk) {
+        if let Some(mut part) = self.exchange.take() {
+            part.inherit(&mut self.states, &self.counters);
+            // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
+            swap(&mut self.plan, &mut part.plan);
+            swap(&mut self.counters, &mut part.counters);
+            swap(&mut self.states, &mut part.states);
+            swap(&mut self.maker, &mut part.maker);
+            swap(&mut self.live, &mut part.live);
+            swap(&mut desk.matches, &mut part.rooms.matches);
+            swap(&mut desk.copies, &mut part.rooms.copies);
+            swap(&mut desk.flows, &mut part.rooms.flows);
+            for (ToolId(tool), limits) in part.limits.drain(..) {
+                self.outlets.tools[tool].limit(limits);
+            }
+            self.exchange.give_back(part);
+        }
+        if let Some(maker) = &mut self.maker {
+            maker.take_up(self.live.get());
+        }
+        self.refit();
+    }
+
+    /// Tools take the frames that their ports' MTUs allow by the state in force.
+    fn refit(&mut self) {
+        let tools = self.outlets.tools.iter_mut().zip(&self.counters.tools);
+        for ((outlet, tool), fit) in tools.zip(&self.live.get().fits) {
+            if let Some(fit) = *fit {
+                outlet.refit(fit, tool);
+            }
+        }
+    }
+
+    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters`
+    /// are the worker's own.
+    #[inline(always)]
+    fn turn(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+        // an lcore that transmits for others has nothing to poll, and does not wait for more
+        let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
+        // packets that are older than those seen may wait in a queue, or in a file
+        let mut held = Held::Expire;
+        if self.is_in_step {
+            keep_step(&mut self.intakes);
+        }
+        for at in 0..self.intakes.len() {
+            desk.profile.begin(&counters.lcore);
+            let polled = desk.latency.poll();
+            let intake = &mut self.intakes[at];
+            let is_plain = intake.is_plain();
+            let mut limit = plan.burst;
+            if !is_plain {
+                let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port.0].needs_copies);
+                limit = intake.room(limit, &self.outlets, &self.live, maker);
+                if limit == 0 {
+                    if intake.is_flat_out() {
+                        (is_full, held) = (false, Held::Stay);
+                    }
+                    continue;
+                }
+            }
+            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, counters);
+            fault::panics("receive");
+            is_full &= received == limit;
+            if received == limit || !is_plain && intake.is_behind() {
+                held = Held::Stay;
+            }
+            if received == 0 {
+                continue;
+            }
+            is_busy = true;
+            let polled = polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
+            self.carry(plan, counters, desk, at, received, polled);
+        }
+        *unflushed_turns += 1;
+        if !is_full || *unflushed_turns >= FLUSH_TURNS {
+            *unflushed_turns = 0;
+            counters.lcore.enter(Stage::Flush);
+            is_busy |= flush(&mut self.outlets, held, self.live.get(), counters).has_moved;
+        }
+        is_busy
+    }
+
+    /// Carries a burst of `received` packets to where its port's packets go.
+    #[inline(always)]
+    fn carry(
+        &mut self,
+        plan: &WorkPlan,
+        counters: &WorkerCounters,
+        desk: &mut Desk,
+        at: usize,
+        received: usize,
+        polled: Option<u64>,
+    ) {
+        let intake = &self.intakes[at];
+        desk.latency.received();
+        if plan.panic_dump.is_some() {
+            desk.evidence = desk.burst.again();
+        }
+        if intake.spread.is_some() {
+            self.spread(desk, at);
+        } else {
+            let input = &plan.inputs[intake.port.0];
+            if let Some(straight) = &input.straight
+                && self.live.get().go_straight[intake.port.0]
+            {
+                // what the next poll reads first may have gone to another worker, on another queue of the port
+                if let Source::Queue { rxq, .. } = &intake.source {
+                    rxq.load_ahead();
+                }
+                settle_straight(straight, received, counters);
+                desk.profile.enter(&counters.lcore, Stage::Egress);
+                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, counters);
+            } else {
+                self.judge(desk, at, polled);
+            }
+        }
+        if plan.panic_dump.is_some() {
+            desk.evidence.clear();
+        }
+        desk.profile.end(&counters.lcore, received);
+    }
+
+    /// Hands a burst to the work lcores.
+    #[inline(never)]
+    fn spread(&mut self, desk: &mut Desk, at: usize) {
+        let intake = &mut self.intakes[at];
+        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        if intake.spread.as_ref().is_some_and(|spread| spread.needs_times()) {
+            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+        }
+        let Some(spread) = &mut intake.spread else { return };
+        let refused = spread.send(&mut desk.burst, &mut desk.linear, &desk.stamps);
+        if refused > 0 {
+            self.counters.lose(intake.port.0, refused as u64);
+        }
+    }
+
+    /// Carries what receive lcores have handed over, a burst of each ring. Whether there was anything.
+    fn empty_rings(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
+        let mut is_left = false;
+        for at in 0..self.intakes.len() {
+            if !self.intakes[at].is_ring() {
+                continue;
+            }
+            let limit = plan.burst;
+            let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
+            if received > 0 {
+                is_left = true;
+                self.carry(plan, counters, desk, at, received, None);
+            }
+        }
+        is_left
+    }
+
+    /// Tells the control thread what was counted where tunnels end.
+    fn report_tunnels(&mut self) {
+        self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+    }
+
+    fn note_quiet(&self, is_quiet: bool) {
+        let turns = if is_quiet { self.quiet_turns.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.quiet_turns.store(turns, Ordering::Release);
+    }
+
+    /// Carries a burst through the stages that look at packets.
+    // apart from `turn`, whose registers then are those of the straight way
+    #[inline(never)]
+    fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
+        let intake = &mut self.intakes[at];
+        let input = &self.plan.inputs[intake.port.0];
+        desk.profile.enter(&self.counters.lcore, Stage::Classify);
+        let has_times = input.needs_time && intake.has_times();
+        let is_stamped = input.needs_stamps || has_times;
+        if is_stamped {
+            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+        }
+        if intake.is_cold && input.needs_frames {
+            desk.burst.load_ahead();
+        }
+        fault::panics("stamp");
+        let mut all = desk.burst.all();
+        if let Some(endpoint) = &mut intake.endpoint {
+            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, is_stamped.then_some(&mut desk.stamps));
+        }
+        let mut frames = Frames::new();
+        let mut own = Selection::NONE;
+        let is_classified = classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
+        if input.needs_frames && !is_classified {
+            desk.burst.frames(&mut desk.linear, &mut frames);
+            desk.flows.clear();
+            if intake.gives_rss {
+                desk.flows.take_rss(|hashes| desk.burst.rss_hashes(hashes));
+            }
+            if let Some(endpoint) = &mut intake.endpoint {
+                desk.flows.take_outer(endpoint.outer());
+            }
+            if let Some(post) = &intake.post {
+                own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
+                all.0 &= !own.0;
+            }
+        }
+        if !is_classified {
+            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+        }
+        desk.profile.enter(&self.counters.lcore, Stage::Route);
+        if input.needs_lens {
+            desk.burst.lens(&mut desk.lens);
+        }
+        // until a clock is fitted, its times are no ones to go by
+        let are_own = has_times && !desk.stamps.degraded;
+        let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
+        let times = if are_own { Times::each(&desk.stamps.ns) } else { Times::one(&polled_ns) };
+        if input.notes_time && !all.is_empty() {
+            self.counters.ports[intake.port.0].note_time(times.last_of(all));
+        }
+        let (live, uses, port) = (self.live.get(), &self.uses, intake.port);
+        // those of an earlier burst are not shown
+        let lens = if input.needs_lens { &desk.lens[..] } else { &[] };
+        let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
+        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, port, times, live, uses };
+        route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
+        let mut made: &mut [Made] = &mut [];
+        if input.needs_copies
+            && let Some(maker) = &mut self.maker
+        {
+            let (burst, frames) = (&desk.burst, &frames[..]);
+            let mut facts = MakeFacts { burst, frames, flows: &mut desk.flows, stamps, port: intake.port };
+            maker.make(&self.plan, &mut facts, &mut desk.copies, &self.counters);
+            made = &mut maker.made;
+        }
+        drop(frames);
+        settle(&desk.copies, Selection(desk.burst.all().0 & !own.0), &self.counters);
+        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        let origin = Origin { port: intake.port, stamps };
+        egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
+    }
+
+    /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
+    fn bypass(&mut self, desk: &mut Desk) -> bool {
+        let mut is_busy = false;
+        for intake in &mut self.intakes {
+            let input = &self.plan.inputs[intake.port.0];
+            let limit = self.plan.burst;
+            if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
+                is_busy = true;
+                let origin = Origin { port: intake.port, stamps: &desk.stamps };
+                desk.copies.begin(input, desk.burst.all(), self.live.get(), &self.counters);
+                settle(&desk.copies, desk.burst.all(), &self.counters);
+                egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, origin, None, &self.counters);
+            }
+        }
+        is_busy
+    }
+
+    /// Counts and frees what could not be sent. Every worker has returned.
+    pub fn abandon(&mut self) {
+        for intake in &mut self.intakes {
+            if let Source::Ring { ring, .. } = &mut intake.source {
+                let lost = ring.clear() as u64;
+                self.counters.lose(intake.port.0, lost);
+            }
+        }
+        abandon(&mut self.outlets, &self.counters);
+    }
+}
+
+/// A worker on no lcore, which makes a turn when it is told to: so that one thread can lead several, in an order that it chooses.
+pub struct Led {
+    worker: Worker,
+    desk: Desk,
+    unflushed_turns: u32,
+}
+
+impl Led {
+    pub fn new(mut worker: Worker) -> Self {
+        worker.refit();
+        Self { desk: Desk::new(&worker.plan), worker, unflushed_turns: 0 }
+    }
+
+    /// A turn in the phase `Running`. Whether there was anything to do.
+    pub fn turn(&mut self) -> bool {
+        if self.worker.live.refresh().is_some() {
+            self.worker.take_up(&mut self.desk);
+        }
+        let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
+        self.worker.turn(&plan, &counters, &mut self.desk, &mut self.unflushed_turns)
+    }
+
+    /// As [`turn`](Self::turn); a stage that panics costs the burst that it worked on. Whether the worker can go on.
+    pub fn survive(&mut self) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+            Ok(_) => true,
+            Err(panic) => self.worker.recover(&mut self.desk, panic.as_ref()),
+        }
+    }
+
+    /// A turn in the phase `Paused`, of a plan that has a bypass. Whether there was anything to do.
+    pub fn bypass(&mut self) -> bool {
+        self.worker.bypass(&mut self.desk) | self.drain()
+    }
+
+    /// A turn in the phase `Draining`. Whether there was anything to do.
+    pub fn drain(&mut self) -> bool {
+        let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
+        let is_left = self.worker.empty_rings(&plan, &counters, &mut self.desk);
+        is_left | flush(&mut self.worker.outlets, Held::Leave, self.worker.live.get(), &self.worker.counters).has_moved
+    }
+
+    /// Ends the work, as the phase `Stopped` does.
+    pub fn stop(mut self) -> Worker {
+        self.worker.report_tunnels();
+        self.worker
+    }
+}
+
+/// Lets replays that share a tool with `order` go on in step: none is ahead of the next packet of another by more than the window,
+/// so that all their packets can be put in order, however fast they are read.
+fn keep_step(intakes: &mut [Intake]) {
+    for index in 0..intakes.len() {
+        let mut next_ns = u64::MAX;
+        for (_, other) in intakes.iter_mut().enumerate().filter(|(other, _)| *other != index) {
+            next_ns = next_ns.min(other.next_in_step().unwrap_or(u64::MAX));
+        }
+        intakes[index].keep_within(next_ns);
+    }
+}
+
+/// Turns without work before `sleep` begins to sleep.
+const TURNS_BEFORE_SLEEP: u32 = 1000;
+
+#[cold]
+fn rest(idle: Idle, idle_turns: u32, lcore: &LcoreCounters) {
+    match idle {
+        Idle::Poll => {}
+        Idle::Pause => clock::pause(),
+        Idle::Sleep { longest } => {
+            if idle_turns > TURNS_BEFORE_SLEEP {
+                let step = Duration::from_micros(u64::from(idle_turns - TURNS_BEFORE_SLEEP));
+                lcore.sleeps.add(1);
+                std::thread::sleep(step.min(longest));
+            } else {
+                clock::pause();
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The pipeline language: text -> typed commands, with a place for everything and every mistake reported at once.
+//!
+//! `load` reads a file and what it includes, `parse_text` a text, `parse_command` what was typed at the prompt or came over the
+//! control socket. None of them looks a name up: that is the planner's work, which adds to the same `Diagnostics`.
+#![forbid(unsafe_code)]
+
+/// What a pipeline file says, typed.
+pub mod ast;
+/// Mistakes and warnings, and how they are shown.
+pub mod diagnostic;
+/// Reading files that may be anything.
+pub mod file;
+/// Text -> lines of words.
+pub mod lexer;
+/// Lines of words -> commands.
+mod parser;
+/// Texts, and places in them.
+pub mod source;
+/// Names that are nearly right.
+pub mod suggest;
+/// Words -> values: numbers, durations, addresses.
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use ast::PipelineFile;
+use diagnostic::Diagnostics;
+use lexer::Variables;
+use source::Sources;
+
+/// What was read: the commands, the texts that they came from and the mistakes in them.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    pub sources: Sources,
+    pub file: PipelineFile,
+    pub diagnostics: Diagnostics,
+    /// What `let` and `--set` had defined at the end, for commands that are typed later.
+    pub variables: Variables,
+    /// Files that the command line has written, by flag.
+    pub outputs: Vec<(&'static str, PathBuf)>,
+}
+
+/// Reads the pipeline file at `path` and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which win
+/// over `let`. A file that cannot be read is a diagnostic like any other.
+pub fn load(path: &Path, sets: &[(String, String)]) -> Parsed {
+    parser::load(path, Variables::from_sets(sets))
+}
+
+/// Reads `text` as the pipeline file `name`; relative includes are looked for beside `name`.
+pub fn parse_text(name: &str, text: &str, sets: &[(String, String)]) -> Parsed {
+    parser::text(name, text, Variables::from_sets(sets), parser::Unused::Warned)
+}
+
+/// Reads what was typed after `accepted`, whose variables and texts it shares: the typed commands alone, and the mistakes in them, bytes that
+/// are no text among them.
+pub fn parse_onto(accepted: &Parsed, text: &[u8]) -> Parsed {
+    parser::onto(accepted, text)
+}
+
+/// Reads a command of the prompt or the control socket.
+pub fn parse_command(text: &str) -> Parsed {
+    parse_command_with(text, Variables::default())
+}
+
+/// Reads a command that may use `variables`; those and what it defines are returned in `Parsed::variables`.
+pub fn parse_command_with(text: &str, variables: Variables) -> Parsed {
+    parser::text("command", text, variables, parser::Unused::Ignored)
+}
+
+/// Reads a duration with its unit, such as `500ms`, for flags of the command line.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    value::duration(text).map_err(|misread| format!("expected {}", misread.expected))
+}

@@ -1,0 +1,121 @@
+//! The edits, which rules and tools share.
+
+use super::super::ast::edit::{Anchor, Edit, TagLabel};
+use super::super::source::Spanned;
+use super::super::suggest::nearest;
+use super::super::value::{Misread, byte, keep_prefix, mac, number};
+use super::line::{Line, Read};
+use tapline_packet::headers::layer::{Layer, LayerSet};
+
+const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
+
+/// `LIST` of layers, or the word that stands for all of them.
+fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<LayerSet> {
+    if line.accept(all).is_some() {
+        return Ok(LayerSet::ALL);
+    }
+    let words = || Layer::ALL.iter().map(|layer| layer.word());
+    let list = line.list(key, |text| {
+        text.parse::<Layer>().map_err(|_| Misread {
+            expected: format!("{all} or a list of {}", words().collect::<Vec<_>>().join(", ")),
+            part: None,
+            help: nearest(text, words()).map(|near| format!("did you mean `{near}`?")),
+        })
+    })?;
+    Ok(list.into_iter().map(|layer| layer.value).collect())
+}
+
+/// `[through LAYERS|any]`.
+pub fn through(line: &mut Line) -> Read<Option<Spanned<LayerSet>>> {
+    let Some(word) = line.accept("through") else { return Ok(None) };
+    let through = layers(line, "through", "any")?;
+    Ok(Some(Spanned::new(through, line.since(word))))
+}
+
+/// `[after l2|l3|l4|inner-l4]`.
+pub fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
+    line.optional("after", |line| line.choice("after", ANCHORS))
+}
+
+/// `strip LAYERS|all`.
+pub fn strip(line: &mut Line) -> Read<Edit> {
+    Ok(Edit::Strip(layers(line, "strip", "all")?))
+}
+
+/// `tag vlan ID [from-port|from-tunnel]`.
+pub fn tag(line: &mut Line) -> Read<Edit> {
+    line.expect("vlan")?;
+    let vlan = line.value("tag vlan", number(1..=4094))?.value;
+    let label = if line.accept("from-port").is_some() {
+        Some(TagLabel::FromPort)
+    } else {
+        line.accept("from-tunnel").map(|_| TagLabel::FromTunnel)
+    };
+    Ok(Edit::TagVlan { vlan, label })
+}
+
+/// `rewrite dst-mac MAC`, `rewrite src-mac MAC`, `rewrite vlan ID`.
+pub fn rewrite(line: &mut Line) -> Read<Edit> {
+    #[derive(Clone, Copy)]
+    enum Field {
+        DstMac,
+        SrcMac,
+        Vlan,
+    }
+    Ok(match line.choice("rewrite", &[("dst-mac", Field::DstMac), ("src-mac", Field::SrcMac), ("vlan", Field::Vlan)])?.value {
+        Field::DstMac => Edit::RewriteDstMac(line.value("rewrite dst-mac", mac)?.value),
+        Field::SrcMac => Edit::RewriteSrcMac(line.value("rewrite src-mac", mac)?.value),
+        Field::Vlan => Edit::RewriteVlan(line.value("rewrite vlan", number(1..=4094))?.value),
+    })
+}
+
+/// `slice BYTES [after l2|l3|l4|inner-l4]`; without `after`, at least the Ethernet header stays.
+pub fn slice(line: &mut Line) -> Read<Edit> {
+    let keep = line.value("slice", number(0..=u16::MAX))?;
+    let after = after(line)?;
+    if after.is_none() && keep.value < 14 {
+        let error = super::super::diagnostic::Diagnostic::error(keep.span, format!("invalid `slice` value `{}`", keep.value));
+        return Err(line.report(error.label("expected at least 14, the Ethernet header, where no `after` follows")));
+    }
+    Ok(Edit::Slice { keep_bytes: keep.value, after })
+}
+
+/// `mask OFFSET LENGTH [byte 0xNN] [after l2|l3|l4|inner-l4]`.
+pub fn mask(line: &mut Line) -> Read<Edit> {
+    let offset = line.value("mask", number(0..=u16::MAX))?.value;
+    let length = line.value("mask", number(1..=u16::MAX))?.value;
+    let (mut fill, mut anchor) = (None, None);
+    loop {
+        if fill.is_none() && line.accept("byte").is_some() {
+            fill = Some(line.value("byte", byte)?.value);
+        } else if anchor.is_none() && line.accept("after").is_some() {
+            anchor = Some(line.choice("after", ANCHORS)?);
+        } else {
+            return Ok(Edit::Mask { offset, length, byte: fill.unwrap_or(0), after: anchor });
+        }
+    }
+}
+
+/// `anonymize ip [prefix-preserving key FILE] [keep V4/V6] [inner]`.
+pub fn anonymize(line: &mut Line) -> Read<Edit> {
+    line.expect("ip")?;
+    let (mut key_file, mut keep, mut inner) = (None, None, false);
+    loop {
+        if key_file.is_none() && line.accept("prefix-preserving").is_some() {
+            line.expect("key")?;
+            key_file = Some(line.free_text("key", "the path of a key file")?);
+        } else if keep.is_none() && line.accept("keep").is_some() {
+            keep = Some(line.value("keep", keep_prefix)?);
+        } else if !inner && line.accept("inner").is_some() {
+            inner = true;
+        } else {
+            return Ok(Edit::AnonymizeIp { key_file, keep, inner });
+        }
+    }
+}
+
+/// `payload drop`.
+pub fn payload(line: &mut Line) -> Read<Edit> {
+    line.expect("drop")?;
+    Ok(Edit::PayloadDrop)
+}

@@ -1,0 +1,15 @@
+//! A packet's bytes: what stands where, and sets of packets. It needs no DPDK; `unsafe` stands in `simd` only.
+#![deny(unsafe_code)]
+
+/// Sets of the packets of a burst, and what is known of some of them only.
+pub mod burst;
+/// A packet as bytes and a length on the wire, in one piece or in two.
+pub mod frame;
+/// Packet formats, one protocol a file.
+pub mod headers;
+/// Bytes -> layers: where each header of a packet stands.
+pub mod layers;
+/// Mixing of bits, and random numbers by a seed.
+pub mod mix;
+/// Instructions that are chosen at run time.
+pub mod simd;
