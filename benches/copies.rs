@@ -62,13 +62,35 @@ fn plan(words: &str) -> Plan {
         "port attach in net_null0\nport attach out net_null1\ntool create t port out {words}\nrule create 10 from in to t\nstart\n"
     );
     let mut parsed = tapline_lang::parse_text("bench.pipe", &text, &[]);
-    tapline::plan::plan(&mut parsed).unwrap_or_else(|| panic!("{}", parsed.diagnostics.render(&parsed.sources)))
+    tapline::plan::plan(&mut parsed)
+        .unwrap_or_else(|| panic!("{}", parsed.diagnostics.render(&parsed.sources)))
 }
 
 /// TCP over IPv4, `len` bytes long.
 fn packet(index: usize, len: usize) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-    out.extend([0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 1, (index % 7) as u8, index as u8, 10, 2, (index % 5) as u8, 1]);
+    out.extend([
+        0x45,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0x40,
+        0,
+        64,
+        6,
+        0,
+        0,
+        10,
+        1,
+        (index % 7) as u8,
+        index as u8,
+        10,
+        2,
+        (index % 5) as u8,
+        1,
+    ]);
     out[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
     out.extend([0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 4, 0, 0, 0, 0, 0]);
     out.resize(len, index as u8);
@@ -104,7 +126,8 @@ impl Bench {
         };
         let pools = CopyPools { ports: Some(CopyPool::new(Arc::clone(pool))), captures: None };
         let maker = Maker::new(&plan.work, pools, vec![Some(tool)]);
-        let (copies, flows) = (Copies::new(&plan.work), Flows::new(&plan.work.hashes, plan.work.parse_depth));
+        let (copies, flows) =
+            (Copies::new(&plan.work), Flows::new(&plan.work.hashes, plan.work.parse_depth));
         Self { maker, copies, flows, counters: WorkerCounters::new(2, 1, 1, 0), plan }
     }
 }
@@ -113,7 +136,11 @@ fn main() {
     let eal = Eal::start(&Options {
         workers: Vec::new(),
         main_cpus: tapline_dpdk::eal::available_cpus(),
-        memory: if std::env::var_os("BENCH_HUGE_PAGES").is_some() { Memory::HugePages } else { Memory::Ordinary { mib: 256 } },
+        memory: if std::env::var_os("BENCH_HUGE_PAGES").is_some() {
+            Memory::HugePages
+        } else {
+            Memory::Ordinary { mib: 256 }
+        },
         pci_devices: Vec::new(),
         extra: ["--no-telemetry"].map(str::to_owned).to_vec(),
     })
@@ -126,8 +153,11 @@ fn main() {
         let mut names = vec!["plain".to_owned(), "rte_pktmbuf_copy".to_owned()];
         let mut benches: Vec<Bench> = Vec::new();
         // `cargo bench --bench copies -- vxlan` measures kinds with that in their name only
-        let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-        for (name, words) in kinds().into_iter().filter(|(name, _)| wanted.iter().all(|word| name.contains(word.as_str()))) {
+        let wanted: Vec<String> =
+            std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        for (name, words) in
+            kinds().into_iter().filter(|(name, _)| wanted.iter().all(|word| name.contains(word.as_str())))
+        {
             names.push(name.to_owned());
             benches.push(Bench::new(&words, &copied));
         }
@@ -146,7 +176,8 @@ fn main() {
                 ns[2 + kind].push(timed(&received, &packets, |burst, queue| made(bench, burst, queue)));
             }
         }
-        let least: Vec<f64> = ns.iter().map(|values| values.iter().copied().fold(f64::MAX, f64::min)).collect();
+        let least: Vec<f64> =
+            ns.iter().map(|values| values.iter().copied().fold(f64::MAX, f64::min)).collect();
         println!("{len} bytes: ns a copy, times the plain one, times rte_pktmbuf_copy");
         for (name, value) in names.iter().zip(&least) {
             println!("  {name:34} {value:7.1} {:7.2} {:7.2}", value / least[0], value / least[1]);
@@ -192,7 +223,8 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     bench.copies.tools[0] = all;
     let begun = clock::tsc();
     bench.flows.clear();
-    let mut facts = MakeFacts { burst, frames: &frames, flows: &mut bench.flows, stamps: &stamps, port: PortId(0) };
+    let mut facts =
+        MakeFacts { burst, frames: &frames, flows: &mut bench.flows, stamps: &stamps, port: PortId(0) };
     bench.maker.make(&bench.plan.work, &mut facts, &mut bench.copies, &bench.counters);
     drop(frames);
     let alone = bench.maker.made[0].alone();

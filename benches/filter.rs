@@ -47,7 +47,8 @@ impl Engine {
                 Engine::BpfFilter(programs) => select(programs, burst, selections, BpfFilter::matches),
                 Engine::RteBpf(programs) => select(programs, mbufs, selections, RteBpf::matches),
             }
-            matched += black_box(&*selections).iter().map(|selection| u64::from(selection.count())).sum::<u64>();
+            matched +=
+                black_box(&*selections).iter().map(|selection| u64::from(selection.count())).sum::<u64>();
         }
         matched
     }
@@ -55,7 +56,10 @@ impl Engine {
 
 fn select<P, F>(programs: &[P], burst: &[F], selections: &mut [Selection], matches: fn(&P, &F) -> bool) {
     for (program, selection) in programs.iter().zip(selections) {
-        let bits = burst.iter().enumerate().fold(0, |bits, (packet, frame)| bits | u64::from(matches(program, frame)) << packet);
+        let bits = burst
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (packet, frame)| bits | u64::from(matches(program, frame)) << packet);
         *selection = Selection(bits);
     }
 }
@@ -70,7 +74,14 @@ fn main() {
     }
     let hosts = |count: usize| -> Vec<String> {
         (0..count)
-            .map(|i| format!("host 10.0.{}.{} and tcp port {}", i / 200, 1 + i % 200, [80, 443, 22, 25, 8080][i % 5]))
+            .map(|i| {
+                format!(
+                    "host 10.0.{}.{} and tcp port {}",
+                    i / 200,
+                    1 + i % 200,
+                    [80, 443, 22, 25, 8080][i % 5]
+                )
+            })
             .collect()
     };
     let one = |text: &str| vec![text.to_owned()];
@@ -113,7 +124,8 @@ fn main() {
             if only.as_ref().is_some_and(|only| !name.contains(only)) {
                 continue;
             }
-            let programs: Vec<Program> = expressions.iter().map(|text| compile(text).expect("a valid expression")).collect();
+            let programs: Vec<Program> =
+                expressions.iter().map(|text| compile(text).expect("a valid expression")).collect();
             let built = Instant::now();
             let native = Filters::build(&programs);
             let built = built.elapsed();
@@ -124,7 +136,13 @@ fn main() {
                 Engine::BpfFilter(programs.iter().map(BpfFilter::new).collect()),
             ];
             if let Some(rte) = &rte {
-                engines.extend(programs.iter().map(|program| rte.load(program)).collect::<Option<Vec<_>>>().map(Engine::RteBpf));
+                engines.extend(
+                    programs
+                        .iter()
+                        .map(|program| rte.load(program))
+                        .collect::<Option<Vec<_>>>()
+                        .map(Engine::RteBpf),
+                );
             }
             report(name, &engines, &packets, &frames, programs.len());
             println!("{:32} built in {:.1} ms", "", built.as_secs_f64() * 1e3);

@@ -33,7 +33,10 @@ fn forward(burst: usize) {
         let peer = testpmd(&["net_null0", "net_null1"], burst);
         let ours = tapline(&pipeline).copies;
         ratios.push(ours / peer);
-        println!("forward burst {burst} pair {pair}: testpmd {peer:.1} Mpps, tapline {ours:.1} Mpps, ratio {:.3}", ours / peer);
+        println!(
+            "forward burst {burst} pair {pair}: testpmd {peer:.1} Mpps, tapline {ours:.1} Mpps, ratio {:.3}",
+            ours / peer
+        );
     }
     println!("forward burst {burst}: median ratio {:.3} (target 0.95)\n", median(&mut ratios));
 }
@@ -43,7 +46,9 @@ fn replicate(tools: usize) {
     let mut pipeline = "set burst 32\nport attach src net_null0\n".to_owned();
     let mut names = Vec::new();
     for tool in 1..=tools {
-        pipeline += &format!("port attach p{tool} net_null{tool},no-rx=1 rxq 0\ntool create t{tool} port p{tool}\n");
+        pipeline += &format!(
+            "port attach p{tool} net_null{tool},no-rx=1 rxq 0\ntool create t{tool} port p{tool}\n"
+        );
         names.push(format!("t{tool}"));
     }
     pipeline += &format!("rule create 10 from src to {}\nstart\n", names.join(","));
@@ -61,5 +66,8 @@ fn replicate(tools: usize) {
             rates.copies / peer
         );
     }
-    println!("replicate 1 to {tools}: median ratio of copies/s to testpmd packets/s {:.3} (target 0.9)\n", median(&mut ratios));
+    println!(
+        "replicate 1 to {tools}: median ratio of copies/s to testpmd packets/s {:.3} (target 0.9)\n",
+        median(&mut ratios)
+    );
 }

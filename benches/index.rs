@@ -61,7 +61,10 @@ impl Flow {
             udp: random.below(3) == 0,
             source,
             destination,
-            ports: (1024 + random.below(60000) as u16, if random.below(3) > 0 { well_known } else { random.below(65536) as u16 }),
+            ports: (
+                1024 + random.below(60000) as u16,
+                if random.below(3) > 0 { well_known } else { random.below(65536) as u16 },
+            ),
         }
     }
 
@@ -69,14 +72,20 @@ impl Flow {
         let kept = address & u32::MAX.checked_shl(32 - bits).unwrap_or(0);
         match self.v6 {
             false => format!("{}/{bits}", std::net::Ipv4Addr::from(kept)),
-            true => format!("{}/{}", std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(kept) << 32), 64 + bits),
+            true => format!(
+                "{}/{}",
+                std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(kept) << 32),
+                64 + bits
+            ),
         }
     }
 
     fn exact(&self) -> (String, Rule) {
         let address = |address| match self.v6 {
             false => std::net::Ipv4Addr::from(address).to_string(),
-            true => std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(address) << 32).to_string(),
+            true => {
+                std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(address) << 32).to_string()
+            }
         };
         let protocol = if self.udp { "udp" } else { "tcp" };
         let text = format!(
@@ -137,9 +146,10 @@ impl Flow {
                 let (low, high) = (port / 2, port.saturating_add(1000));
                 (format!("{protocol} dst portrange {low}-{high}"), Some([any, [low, high]]))
             }
-            2 => {
-                (format!("{protocol} src portrange 1024-65535 and {protocol} dst port {port}"), Some([[1024, u16::MAX], [port; 2]]))
-            }
+            2 => (
+                format!("{protocol} src portrange 1024-65535 and {protocol} dst port {port}"),
+                Some([[1024, u16::MAX], [port; 2]]),
+            ),
             _ => (protocol.to_owned(), None),
         };
         terms.push(term);
@@ -179,7 +189,9 @@ impl Flow {
 }
 
 fn compile(expression: &str) -> Vec<Insn> {
-    let program = Capture::dead(Linktype::ETHERNET).and_then(|dead| dead.compile(expression, true)).expect("a valid expression");
+    let program = Capture::dead(Linktype::ETHERNET)
+        .and_then(|dead| dead.compile(expression, true))
+        .expect("a valid expression");
     let parse = |insn: &pcap::BpfInstruction| {
         let text = insn.to_string();
         let mut fields = text.split(' ').map(|field| field.parse::<u32>().expect("a number"));
@@ -191,8 +203,9 @@ fn compile(expression: &str) -> Vec<Insn> {
 
 /// As the interpreter of the tests, for the instructions that occur here.
 fn accepts(program: &[Insn], bytes: &[u8]) -> bool {
-    let load =
-        |at: usize, width: usize| Some(bytes.get(at..at + width)?.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)));
+    let load = |at: usize, width: usize| {
+        Some(bytes.get(at..at + width)?.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+    };
     let run = || {
         let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
         loop {
@@ -223,7 +236,12 @@ fn least_ns(rounds: usize, packets: usize, round: impl FnMut()) -> f64 {
 }
 
 /// The least time a packet of each of two, whose rounds alternate.
-fn alternating_ns(rounds: usize, packets: usize, mut one: impl FnMut(), mut other: impl FnMut()) -> [f64; 2] {
+fn alternating_ns(
+    rounds: usize,
+    packets: usize,
+    mut one: impl FnMut(),
+    mut other: impl FnMut(),
+) -> [f64; 2] {
     let mut least = [Duration::MAX; 2];
     for _ in 0..rounds {
         for (at, round) in [&mut one as &mut dyn FnMut(), &mut other].into_iter().enumerate() {
@@ -259,7 +277,9 @@ fn main() {
     for kind in ["exact", "mixed"] {
         let mut of_ten = [f64::NAN; 2];
         for count in [10usize, 100, 1000, 10_000] {
-            if is_chosen(kind, &["exact", "mixed", "prefixes"]) && is_chosen(&count.to_string(), &["10", "100", "1000", "10000"]) {
+            if is_chosen(kind, &["exact", "mixed", "prefixes"])
+                && is_chosen(&count.to_string(), &["10", "100", "1000", "10000"])
+            {
                 rules(kind, count, &mut of_ten);
             }
         }
@@ -273,12 +293,15 @@ fn main() {
 fn rules(kind: &str, count: usize, of_ten: &mut [f64; 2]) {
     let mut random = Random(7);
     let flows: Vec<Flow> = (0..count).map(|_| Flow::random(&mut random)).collect();
-    let (expressions, acl_rules): (Vec<String>, Vec<Rule>) =
-        flows.iter().map(|flow| if kind == "exact" { flow.exact() } else { flow.mixed(&mut random) }).unzip();
+    let (expressions, acl_rules): (Vec<String>, Vec<Rule>) = flows
+        .iter()
+        .map(|flow| if kind == "exact" { flow.exact() } else { flow.mixed(&mut random) })
+        .unzip();
     let start = Instant::now();
     let programs: Vec<Vec<Insn>> = expressions.iter().map(|expression| compile(expression)).collect();
     let compiled = start.elapsed();
-    let verified: Vec<Program> = programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
+    let verified: Vec<Program> =
+        programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
     let start = Instant::now();
     let (index, residual) = Index::build(&verified.iter().collect::<Vec<_>>());
     let built = start.elapsed();
@@ -311,7 +334,11 @@ fn rules(kind: &str, count: usize, of_ten: &mut [f64; 2]) {
                         .into_iter()
                         .for_each(|packet| first[packet] = rule as u32 + 1);
                 });
-                assert_eq!(results[..burst.len()], first[..burst.len()], "rte_acl and the index find the same first rule");
+                assert_eq!(
+                    results[..burst.len()],
+                    first[..burst.len()],
+                    "rte_acl and the index find the same first rule"
+                );
             }
         }
         let mut matches = 0usize;
@@ -324,7 +351,9 @@ fn rules(kind: &str, count: usize, of_ten: &mut [f64; 2]) {
                 for _ in 0..repeats {
                     for burst in frames.chunks(BURST) {
                         index.select(black_box(burst), &mut selections, &mut touched);
-                        touched.drain(|rule| matches += std::mem::take(&mut selections[rule]).count() as usize);
+                        touched.drain(|rule| {
+                            matches += std::mem::take(&mut selections[rule]).count() as usize
+                        });
                     }
                 }
             },
@@ -370,7 +399,9 @@ fn prefixes() {
     let flows: Vec<Flow> = (0..100_000).map(|_| Flow::random(&mut random)).collect();
     let lines: Vec<String> = flows
         .iter()
-        .map(|flow| flow.text(random.next() as u32, [16, 20, 24, 24, 28, 32, 32, 32][random.below(8) as usize]))
+        .map(|flow| {
+            flow.text(random.next() as u32, [16, 20, 24, 24, 28, 32, 32, 32][random.below(8) as usize])
+        })
         .collect();
     let start = Instant::now();
     let prefixes: Vec<Prefix> = lines.iter().map(|line| line.parse().expect("a prefix")).collect();
@@ -379,7 +410,8 @@ fn prefixes() {
     let set = PrefixSet::new(&prefixes, Direction::Either);
     let built = start.elapsed();
     for packet_count in [256, 4096] {
-        let packets: Vec<Vec<u8>> = (0..packet_count).map(|_| Flow::random(&mut random).packet(&mut random)).collect();
+        let packets: Vec<Vec<u8>> =
+            (0..packet_count).map(|_| Flow::random(&mut random).packet(&mut random)).collect();
         let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let mut matches = 0;
         let ns = least_ns(150, 8192, || {

@@ -75,7 +75,8 @@ fn staged(burst: usize) {
         let me = std::env::current_exe().expect("a program knows its file");
         let mut command = before_others();
         command.arg(me).arg("bare").arg(burst.to_string());
-        let (peer, peers_samples) = rate(&measure(&mut command, |line| line.parse().ok().map(|count| vec![count])));
+        let (peer, peers_samples) =
+            rate(&measure(&mut command, |line| line.parse().ok().map(|count| vec![count])));
         let (ours, our_samples) = rate(&tapline(&pipeline, |line| vec![line["copies"]["sent"].as_u64()]));
         ratios.push(ours / peer);
         println!(
@@ -106,23 +107,34 @@ fn workers(burst: usize, ports: &Ports) {
              port attach c net_null2 rxq 1 txq 0\nport attach d net_null3,no-rx=1 rxq 0\ntool create u port d\nrule create 20 from c to u\n",
         ),
     };
-    let pipeline =
-        |eal: &str, workers: &str| format!("set burst {burst}\nset eal \"{eal}\"\nset lcores {workers}\n{attached}start\n");
+    let pipeline = |eal: &str, workers: &str| {
+        format!("set burst {burst}\nset eal \"{eal}\"\nset lcores {workers}\n{attached}start\n")
+    };
     let (mut ratios, mut peers) = (Vec::new(), Vec::new());
     for pair in 1..=pairs() {
-        let received = |lcore: &'static str| move |line: &serde_json::Value| line["lcores"][lcore]["received"].as_u64();
+        let received = |lcore: &'static str| {
+            move |line: &serde_json::Value| line["lcores"][lcore]["received"].as_u64()
+        };
         // workers depend on nothing of each other: each one's packets are by its own CPU time
         let one = apart(&tapline(&pipeline(ONE_LCORE, "1"), move |line| vec![received("1")(line)]));
-        let two = apart(&tapline(&pipeline(LCORES, "0-1"), move |line| vec![received("0")(line), received("1")(line)]));
+        let two = apart(&tapline(&pipeline(LCORES, "0-1"), move |line| {
+            vec![received("0")(line), received("1")(line)]
+        }));
         ratios.push(two / one);
-        println!("workers on {name}, burst {burst}, pair {pair}: one {one:.1} Mpps, two {two:.1} Mpps, ratio {:.3}", two / one);
+        println!(
+            "workers on {name}, burst {burst}, pair {pair}: one {one:.1} Mpps, two {two:.1} Mpps, ratio {:.3}",
+            two / one
+        );
         if has_testpmd() && matches!(ports, Ports::One) {
             let (one, two) = (testpmd_on(1, burst), testpmd_on(2, burst));
             peers.push(two / one);
             println!("    testpmd io: one {one:.1} Mpps, two {two:.1} Mpps, ratio {:.3}", two / one);
         }
     }
-    println!("workers on {name}, burst {burst}: median ratio of two to one {:.3} (target 1.8)", median(&mut ratios));
+    println!(
+        "workers on {name}, burst {burst}: median ratio of two to one {:.3} (target 1.8)",
+        median(&mut ratios)
+    );
     if !peers.is_empty() {
         println!("workers on {name}, burst {burst}: testpmd's median ratio {:.3}", median(&mut peers));
     }
@@ -133,14 +145,33 @@ fn workers(burst: usize, ports: &Ports) {
 /// to two of another.
 fn testpmd_on(lcores: usize, burst: usize) -> f64 {
     let mut command = before_others();
-    command.arg("dpdk-testpmd").args(LCORES.split(' ')).args(["--no-pci", "--log-level", "3", "--file-prefix", "tapline-bench"]);
-    command.args(memory_args()).args(["--vdev", "net_null0", "--vdev", "net_null1,no-rx=1", "--", "-i", "--no-mlockall"]);
+    command.arg("dpdk-testpmd").args(LCORES.split(' ')).args([
+        "--no-pci",
+        "--log-level",
+        "3",
+        "--file-prefix",
+        "tapline-bench",
+    ]);
+    command.args(memory_args()).args([
+        "--vdev",
+        "net_null0",
+        "--vdev",
+        "net_null1,no-rx=1",
+        "--",
+        "-i",
+        "--no-mlockall",
+    ]);
     command.args(["--rxq=2", "--txq=2", "--forward-mode=io", "--total-num-mbufs=16384", "--mbcache=512"]);
     command.args([format!("--nb-cores={lcores}"), format!("--burst={burst}")]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("testpmd can be started");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("testpmd can be started");
     let mut input = child.stdin.take().expect("stdin is a pipe");
-    let mut say = |line: &str| input.write_all(format!("{line}\n").as_bytes()).expect("testpmd reads its input");
+    let mut say =
+        |line: &str| input.write_all(format!("{line}\n").as_bytes()).expect("testpmd reads its input");
     say("start");
     std::thread::sleep(Duration::from_secs(1));
     let threads = &worker_threads(child.id())[..lcores];
@@ -187,7 +218,12 @@ fn tapline(pipeline: &str, counts: impl Fn(&serde_json::Value) -> Vec<Option<u64
     let file = folder.path().join("bench.pipe");
     std::fs::write(&file, pipeline).expect("the pipeline file can be written");
     let mut command = before_others();
-    command.arg(env!("CARGO_BIN_EXE_tapline")).arg("run").arg(&file).args(["--stats", "-", "--interval", "100ms"]);
+    command.arg(env!("CARGO_BIN_EXE_tapline")).arg("run").arg(&file).args([
+        "--stats",
+        "-",
+        "--interval",
+        "100ms",
+    ]);
     measure(&mut command, |line| counts(&serde_json::from_str(line).ok()?).into_iter().collect())
 }
 
@@ -200,7 +236,8 @@ fn before_others() -> Command {
 
 /// Starts a program that prints a line of counts ten times a second, and takes a sample at each once a second of warm-up is over.
 fn measure(command: &mut Command, counts: impl Fn(&str) -> Option<Vec<u64>>) -> Vec<Sample> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
     let lines = BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines();
     let end = Instant::now() + Duration::from_secs(seconds() + 1);
     let (mut samples, mut last, mut threads) = (Vec::new(), None, Vec::new());
@@ -209,12 +246,18 @@ fn measure(command: &mut Command, counts: impl Fn(&str) -> Option<Vec<u64>>) -> 
         if threads.is_empty() {
             threads = worker_threads(child.id());
         }
-        let at = (Instant::now(), counts, threads.iter().map(|thread| cpu_ns(thread)).collect::<Vec<u64>>());
+        let at =
+            (Instant::now(), counts, threads.iter().map(|thread| cpu_ns(thread)).collect::<Vec<u64>>());
         if let Some((then, counts, cpus)) = last.replace(at.clone()).filter(|_| index > 10) {
             let passed = (at.0 - then).as_secs_f64();
             samples.push(Sample {
                 packets: at.1.iter().zip(&counts).map(|(now, then): (&u64, &u64)| now - then).collect(),
-                shares: at.2.iter().zip(&cpus).map(|(now, then): (&u64, &u64)| (now - then) as f64 / 1e9 / passed).collect(),
+                shares: at
+                    .2
+                    .iter()
+                    .zip(&cpus)
+                    .map(|(now, then): (&u64, &u64)| (now - then) as f64 / 1e9 / passed)
+                    .collect(),
                 seconds: passed,
             });
         }
@@ -224,7 +267,11 @@ fn measure(command: &mut Command, counts: impl Fn(&str) -> Option<Vec<u64>>) -> 
     }
     let _ = child.kill();
     let output = child.wait_with_output().expect("the program ends");
-    assert!(!samples.is_empty(), "{command:?} printed no counts: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        !samples.is_empty(),
+        "{command:?} printed no counts: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     samples
 }
 
@@ -233,8 +280,12 @@ fn worker_threads(process: u32) -> Vec<PathBuf> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
     let mut workers: Vec<(String, PathBuf)> = tasks
         .flatten()
-        .filter_map(|task| Some((std::fs::read_to_string(task.path().join("comm")).ok()?, task.path().join("schedstat"))))
-        .filter(|(name, _)| ["rte-worker", "lcore-worker", "dpdk-worker"].iter().any(|known| name.starts_with(known)))
+        .filter_map(|task| {
+            Some((std::fs::read_to_string(task.path().join("comm")).ok()?, task.path().join("schedstat")))
+        })
+        .filter(|(name, _)| {
+            ["rte-worker", "lcore-worker", "dpdk-worker"].iter().any(|known| name.starts_with(known))
+        })
         .collect();
     workers.sort();
     workers.into_iter().map(|(_, schedstat)| schedstat).collect()
@@ -247,7 +298,10 @@ fn cpu_ns(schedstat: &Path) -> u64 {
 
 /// What `bare` is told.
 fn bare_burst() -> usize {
-    std::env::args().filter_map(|argument| argument.parse().ok()).find(|burst| (1..=MOST).contains(burst)).unwrap_or(MOST)
+    std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .find(|burst| (1..=MOST).contains(burst))
+        .unwrap_or(MOST)
 }
 
 /// Receives on lcore 0, hands over by a ring, transmits on lcore 1, and prints the packets sent ten times a second until it is
@@ -289,12 +343,18 @@ fn bare() {
         let mut mbufs = [std::ptr::null_mut(); MOST];
         loop {
             // SAFETY: the port was started with queue 0, which no other lcore polls; the array has room for as many mbufs.
-            let count = usize::from(unsafe { dpdk_sys::tl_rx_burst(from, 0, mbufs.as_mut_ptr(), burst as u16) });
+            let count =
+                usize::from(unsafe { dpdk_sys::tl_rx_burst(from, 0, mbufs.as_mut_ptr(), burst as u16) });
             let mut begun = 0;
             while begun < count {
                 // SAFETY: the ring lives as long as the process, this lcore is its one producer, and these mbufs are ours.
-                begun +=
-                    unsafe { dpdk_sys::tl_ring_enqueue(ring, mbufs[begun..count].as_mut_ptr(), (count - begun) as u32) } as usize;
+                begun += unsafe {
+                    dpdk_sys::tl_ring_enqueue(
+                        ring,
+                        mbufs[begun..count].as_mut_ptr(),
+                        (count - begun) as u32,
+                    )
+                } as usize;
             }
         }
     })
@@ -304,12 +364,14 @@ fn bare() {
         let mut mbufs = [std::ptr::null_mut(); MOST];
         loop {
             // SAFETY: this lcore is the ring's one consumer; the array has room for as many mbufs.
-            let count = unsafe { dpdk_sys::tl_ring_dequeue(ring, mbufs.as_mut_ptr(), burst as u32) } as usize;
+            let count =
+                unsafe { dpdk_sys::tl_ring_dequeue(ring, mbufs.as_mut_ptr(), burst as u32) } as usize;
             let mut begun = 0;
             while begun < count {
                 // SAFETY: the port was started with transmit queue 0, which no other lcore uses; the mbufs came from the ring.
-                begun +=
-                    usize::from(unsafe { dpdk_sys::tl_tx_burst(to, 0, mbufs[begun..count].as_mut_ptr(), (count - begun) as u16) });
+                begun += usize::from(unsafe {
+                    dpdk_sys::tl_tx_burst(to, 0, mbufs[begun..count].as_mut_ptr(), (count - begun) as u16)
+                });
             }
             counter.store(counter.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
         }

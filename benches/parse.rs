@@ -18,7 +18,10 @@ const PACKETS_A_REPETITION: usize = 1 << 14;
 const BUCKETS: usize = 4096;
 
 fn main() {
-    println!("a chain of multiply and or: {:.2} ns a link (4 cycles; tells how fast the core runs at this moment)", clock());
+    println!(
+        "a chain of multiply and or: {:.2} ns a link (4 cycles; tells how fast the core runs at this moment)",
+        clock()
+    );
     println!("{:<34} {:>8} {:>22} {:>8} {:>8}", "stage", "packets", "mix", "min ns", "median");
     for (mix, tunnels) in [("plain", 0), ("25 % tunnels", 25)] {
         for count in [256, 4096] {
@@ -30,10 +33,14 @@ fn main() {
 }
 
 fn stages(mix: &str, frames: &[Frame]) {
-    let report =
-        |stage: &str, (min, median): (f64, f64)| println!("{stage:<34} {:>8} {mix:>22} {min:>8.2} {median:>8.2}", frames.len());
+    let report = |stage: &str, (min, median): (f64, f64)| {
+        println!("{stage:<34} {:>8} {mix:>22} {min:>8.2} {median:>8.2}", frames.len())
+    };
     let mut layers = [Layers::EMPTY; MAX_BURST];
-    report("touch the first byte", time(frames, |burst| burst.iter().map(|f| u32::from(f.bytes()[12])).sum()));
+    report(
+        "touch the first byte",
+        time(frames, |burst| burst.iter().map(|f| u32::from(f.bytes()[12])).sum()),
+    );
     for depth in [Depth::Outer, Depth::Full] {
         let figures = time(frames, |burst| {
             parse_burst(burst, depth, &mut layers);
@@ -52,7 +59,15 @@ fn stages(mix: &str, frames: &[Frame]) {
     ] {
         let figures = time(frames, |burst| {
             parse_burst(burst, kind.parse_depth(depth), &mut layers);
-            flow_hash_burst(kind, depth, 7, burst, Known::all(black_box(&layers)), Selection::first(burst.len()), &mut hashes);
+            flow_hash_burst(
+                kind,
+                depth,
+                7,
+                burst,
+                Known::all(black_box(&layers)),
+                Selection::first(burst.len()),
+                &mut hashes,
+            );
             hashes[..burst.len()].iter().map(|hash| u32::from(table[*hash as usize % BUCKETS])).sum()
         });
         report(&format!("parse, hash {kind:?} {depth:?}, look up"), figures);

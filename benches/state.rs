@@ -126,7 +126,8 @@ const HASHED_PACKETS: usize = 4 * MAX_BURST;
 /// TCP and UDP over IPv4, 64 bytes each, every one a flow of its own.
 fn plain_packets() -> Vec<Vec<u8>> {
     let packet = |index: u64| {
-        let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0, 0, 50, 0, 0, 0, 0, 64];
+        let mut bytes =
+            vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0, 0, 50, 0, 0, 0, 0, 64];
         bytes.extend([if mix(index, 1).is_multiple_of(4) { 17 } else { 6 }, 0, 0]);
         bytes.extend(&mix(index, 2).to_be_bytes());
         bytes.extend(&mix(index, 3).to_be_bytes()[..4]);
@@ -140,7 +141,9 @@ fn plain_packets() -> Vec<Vec<u8>> {
 fn words(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u32; 3]; MAX_BURST] {
     std::array::from_fn(|index| {
         let (bytes, outer) = (burst[index].bytes(), &layers[index].outer);
-        let word = |at: usize| bytes.get(at..at + 4).map_or(0, |word| u32::from_be_bytes(word.try_into().expect("four bytes")));
+        let word = |at: usize| {
+            bytes.get(at..at + 4).map_or(0, |word| u32::from_be_bytes(word.try_into().expect("four bytes")))
+        };
         [word(outer.l3() + 12), word(outer.l3() + 16), word(outer.l4().unwrap_or(0))]
     })
 }
@@ -168,11 +171,20 @@ fn flow_hashes() {
     let sketch = FlowSketch::new(buckets.bucket_count(), 0);
     let soft = SoftRss::new(MICROSOFT_KEY);
     let gfni = Gfni::new(MICROSOFT_KEY);
-    let look_up =
-        |hashes: &[u32; MAX_BURST]| hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count();
+    let look_up = |hashes: &[u32; MAX_BURST]| {
+        hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count()
+    };
     let flow_hashes = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0u64; MAX_BURST];
-        flow_hash_burst(HashKind::FiveTuple, Depth::Outer, 7, burst, Known::all(layers), Selection(u64::MAX), &mut hashes);
+        flow_hash_burst(
+            HashKind::FiveTuple,
+            Depth::Outer,
+            7,
+            burst,
+            Known::all(layers),
+            Selection(u64::MAX),
+            &mut hashes,
+        );
         hashes
     };
     let third = |slot: Slot| slot.member() == Some(3);
@@ -305,12 +317,14 @@ fn flow_tables() {
         ("1 000 000 flows", 1_000_000),
         ("cold: 10 000 000 flows", 10_000_000),
     ] {
-        let mut flow_table: FlowTable<u64> = FlowTable::new(flows as usize, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
+        let mut flow_table: FlowTable<u64> =
+            FlowTable::new(flows as usize, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
         for flow in 0..flows {
             let digest = flow_table.hash().digest(&[flow]);
             flow_table.entry(digest, START_NS);
         }
-        let (evicted, megabytes) = (flow_table.counters().evicted, FlowTable::<u64>::bytes_for(flows as usize) / 1_000_000);
+        let (evicted, megabytes) =
+            (flow_table.counters().evicted, FlowTable::<u64>::bytes_for(flows as usize) / 1_000_000);
         println!("    {evicted} evicted while {flows} flows began; {megabytes} MB");
         let order: Vec<u64> = (0..(SLICES * PACKETS) as u64).map(|packet| mix(packet, 5) % flows).collect();
         table.row(name, |slice| count_packets(&mut flow_table, part(&order, slice).iter().copied()));
@@ -321,7 +335,8 @@ fn flow_tables() {
             });
         });
     }
-    let mut flow_table: FlowTable<u64> = FlowTable::new(1_000_000, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
+    let mut flow_table: FlowTable<u64> =
+        FlowTable::new(1_000_000, Timeouts::DEFAULT, KeyedHash::new(&Secret::random()));
     let mut next = 0u64;
     table.row("every packet a flow of its own, table full", |_| {
         next += PACKETS as u64;
@@ -334,7 +349,10 @@ fn count_packets(flow_table: &mut FlowTable<u64>, flows: impl Iterator<Item = u6
     let mut burst = [FlowDigest::default(); MAX_BURST];
     let mut flows = flows.peekable();
     while flows.peek().is_some() {
-        burst.iter_mut().zip(&mut flows).for_each(|(digest, flow)| *digest = flow_table.hash().digest(&[flow]));
+        burst
+            .iter_mut()
+            .zip(&mut flows)
+            .for_each(|(digest, flow)| *digest = flow_table.hash().digest(&[flow]));
         flow_table.load(burst.iter().copied());
         burst.iter().for_each(|&digest| *flow_table.entry(digest, START_NS).0 += 1);
     }
@@ -345,8 +363,9 @@ const DEDUP_PACKETS: usize = 256;
 
 fn dedups() {
     for len in [64usize, 590, 1500] {
-        let mut packets: Vec<Vec<u8>> =
-            (0..DEDUP_PACKETS as u64).map(|packet| (0..len).map(|at| mix(packet, at as u64) as u8).collect()).collect();
+        let mut packets: Vec<Vec<u8>> = (0..DEDUP_PACKETS as u64)
+            .map(|packet| (0..len).map(|at| mix(packet, at as u64) as u8).collect())
+            .collect();
         // Ethernet, IPv4 without options, TCP, so that masking finds its fields.
         packets.iter_mut().for_each(|packet| packet[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x00]));
         let all = Ignore { ttl: true, tos: true, vlan: true, mac: true, tcp_seq: true };
@@ -362,7 +381,12 @@ fn dedups() {
             ("  the same, ignoring all that can be", all, 5_000_000, true),
             ("window of 250 000, every packet a duplicate", Ignore::default(), 250_000, false),
         ] {
-            let spec = DedupSpec { window_ns: window_packets as u64 * 200, ignore, packets: window_packets, ports: 2 };
+            let spec = DedupSpec {
+                window_ns: window_packets as u64 * 200,
+                ignore,
+                packets: window_packets,
+                ports: 2,
+            };
             let mut dedup = Dedup::new(spec, &Secret::random());
             let mut packet_number = 0u64;
             let mut packets = packets.clone();
@@ -375,7 +399,8 @@ fn dedups() {
                             packet[30..38].copy_from_slice(&packet_number.to_le_bytes());
                         }
                     }
-                    let burst: [Frame; MAX_BURST] = std::array::from_fn(|index| Frame::whole(&packets[first + index]));
+                    let burst: [Frame; MAX_BURST] =
+                        std::array::from_fn(|index| Frame::whole(&packets[first + index]));
                     let times_ns = [START_NS + packet_number * 200; MAX_BURST];
                     black_box(dedup.duplicates(Selection(u64::MAX), &burst, &[0; MAX_BURST], &times_ns));
                 }
@@ -396,9 +421,15 @@ fn dedups() {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tables: [(&str, fn()); 5] =
-        [("samplers", samplers), ("hash", flow_hashes), ("groups", groups), ("flows", flow_tables), ("dedup", dedups)];
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let tables: [(&str, fn()); 5] = [
+        ("samplers", samplers),
+        ("hash", flow_hashes),
+        ("groups", groups),
+        ("flows", flow_tables),
+        ("dedup", dedups),
+    ];
     for (name, table) in tables {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             table();

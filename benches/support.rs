@@ -33,7 +33,12 @@ pub fn memory_args() -> Vec<&'static str> {
 }
 
 pub fn has_testpmd() -> bool {
-    Command::new("dpdk-testpmd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new("dpdk-testpmd")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 /// The thread of the one worker lcore of a DPDK program: where the kernel counts the time that it was given a CPU.
@@ -73,12 +78,21 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
     vdevs.iter().for_each(|vdev| {
         command.args(["--vdev", vdev]);
     });
-    command.args(["--", "-i", "--no-mlockall", "--nb-cores=1", "--forward-mode=io", "--total-num-mbufs=16384", "--mbcache=512"]);
+    command.args([
+        "--",
+        "-i",
+        "--no-mlockall",
+        "--nb-cores=1",
+        "--forward-mode=io",
+        "--total-num-mbufs=16384",
+        "--mbcache=512",
+    ]);
     command.arg(format!("--burst={burst}"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("testpmd can be started");
     let mut input = child.stdin.take().expect("stdin is a pipe");
-    let mut say = |line: &str| input.write_all(format!("{line}\n").as_bytes()).expect("testpmd reads its input");
+    let mut say =
+        |line: &str| input.write_all(format!("{line}\n").as_bytes()).expect("testpmd reads its input");
     say("start");
     std::thread::sleep(Duration::from_secs(1));
     say("show port stats all");
@@ -89,7 +103,12 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
     say("stop");
     say("quit");
     let mut output = String::new();
-    child.stdout.take().expect("stdout is a pipe").read_to_string(&mut output).expect("testpmd prints text");
+    child
+        .stdout
+        .take()
+        .expect("stdout is a pipe")
+        .read_to_string(&mut output)
+        .expect("testpmd prints text");
     child.wait().expect("testpmd ends");
     sent_a_second(&output) / share
 }
@@ -97,8 +116,10 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
 /// Million packets that testpmd sent in a second between the two looks at all ports' statistics that are in its output.
 pub fn sent_a_second(output: &str) -> f64 {
     // of each port's two figures the second counts
-    let rates: Vec<f64> =
-        output.lines().filter_map(|line| line.trim().strip_prefix("Tx-pps:")?.split_whitespace().next()?.parse().ok()).collect();
+    let rates: Vec<f64> = output
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Tx-pps:")?.split_whitespace().next()?.parse().ok())
+        .collect();
     rates[rates.len() / 2..].iter().sum::<f64>() / 1e6
 }
 
@@ -131,13 +152,17 @@ pub fn tapline(pipeline: &str) -> Rates {
     assert!(output.status.success(), "tapline failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&stats).expect("statistics were written");
     std::fs::remove_dir_all(&dir).expect("the temporary folder can be removed");
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
     // the first second is warm-up; the last line is from the end, after the drain
     let (first, last) = (&lines[1], &lines[lines.len() - 2]);
     let rate = |path: &str| {
         let difference = last.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0)
             - first.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0);
-        difference / (last["uptime_s"].as_f64().unwrap_or(0.0) - first["uptime_s"].as_f64().unwrap_or(0.0)) / 1e6 / share
+        difference
+            / (last["uptime_s"].as_f64().unwrap_or(0.0) - first["uptime_s"].as_f64().unwrap_or(0.0))
+            / 1e6
+            / share
     };
     assert_eq!(lines[lines.len() - 1]["balanced"], true, "the account balances");
     Rates { packets: rate("/packets/received"), copies: rate("/copies/sent") }

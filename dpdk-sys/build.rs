@@ -18,15 +18,23 @@ fn main() {
              or set PKG_CONFIG_PATH to the folder of your libdpdk.pc\n{error}"
         ))
     });
-    let release: Vec<u32> = dpdk.version.split(['.', '-', '~']).map_while(|part| part.parse().ok()).collect();
+    let release: Vec<u32> =
+        dpdk.version.split(['.', '-', '~']).map_while(|part| part.parse().ok()).collect();
     if release.len() < 2 || (release[0], release[1]) < OLDEST {
-        fail(&format!("DPDK {} is too old; install libdpdk-dev {}.{} or later", dpdk.version, OLDEST.0, OLDEST.1));
+        fail(&format!(
+            "DPDK {} is too old; install libdpdk-dev {}.{} or later",
+            dpdk.version, OLDEST.0, OLDEST.1
+        ));
     }
     println!("cargo:version={}", dpdk.version);
 
     let flags = compiler_flags();
     let mut shim = cc::Build::new();
-    shim.file("shim.c").opt_level(3).force_frame_pointer(false).warnings(true).flag("-Wno-deprecated-declarations");
+    shim.file("shim.c")
+        .opt_level(3)
+        .force_frame_pointer(false)
+        .warnings(true)
+        .flag("-Wno-deprecated-declarations");
     flags.iter().for_each(|flag| {
         shim.flag(flag);
     });
@@ -63,10 +71,9 @@ fn main() {
 
 /// What `pkg-config --cflags` prints, which the `pkg_config` crate only partly hands on (`-include`, `-march`).
 fn compiler_flags() -> Vec<String> {
-    let output = process::Command::new("pkg-config")
-        .args(["--cflags", "libdpdk"])
-        .output()
-        .unwrap_or_else(|error| fail(&format!("pkg-config cannot be run: {error}; install the package pkg-config")));
+    let output = process::Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().unwrap_or_else(
+        |error| fail(&format!("pkg-config cannot be run: {error}; install the package pkg-config")),
+    );
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 

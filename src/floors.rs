@@ -26,7 +26,9 @@ fn read(path: &Path, code: &mut String) {
         let text = fs::read_to_string(path).expect("a source file");
         // tests stand at the end of a file, and may import what they like
         let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        code.extend(text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]));
+        code.extend(
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]),
+        );
     }
 }
 
@@ -60,7 +62,11 @@ fn imported<'a>(code: &'a str, prefix: &str) -> BTreeSet<&'a str> {
 fn none_imports_one_that_is_not_below_it() {
     let rooms = rooms();
     let known: BTreeSet<&str> = FLOORS.concat().into_iter().collect();
-    assert_eq!(rooms.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "every crate and module has a floor");
+    assert_eq!(
+        rooms.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        known,
+        "every crate and module has a floor"
+    );
     let floor = |room: &str| FLOORS.iter().position(|floor| floor.contains(&room));
     let mut wrong = Vec::new();
     for (room, (code, prefixes)) in &rooms {

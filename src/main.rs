@@ -7,7 +7,11 @@ use tapline::cli::{self, Status, output};
 
 /// A network packet broker on DPDK that accounts for every packet
 #[derive(Parser)]
-#[command(name = "tapline", version, after_help = "Exit status: 0 done, 1 run-time failure, 2 wrong command line or pipeline file")]
+#[command(
+    name = "tapline",
+    version,
+    after_help = "Exit status: 0 done, 1 run-time failure, 2 wrong command line or pipeline file"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

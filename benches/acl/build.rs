@@ -7,7 +7,8 @@ fn main() {
         println!("cargo:rerun-if-changed={file}");
     }
     pkg_config::Config::new().probe("libdpdk").expect("DPDK is found by pkg-config, as for dpdk-sys");
-    let output = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().expect("pkg-config runs");
+    let output =
+        Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().expect("pkg-config runs");
     let mut build = cc::Build::new();
     build.file("acl.c").opt_level(3).warnings(false);
     String::from_utf8_lossy(&output.stdout).split_whitespace().for_each(|flag| {

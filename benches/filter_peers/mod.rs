@@ -30,7 +30,11 @@ unsafe extern "C" {
 }
 
 fn insns(program: &Program) -> Vec<BpfInsn> {
-    program.insns().iter().map(|insn| BpfInsn { code: insn.code, jt: insn.jt, jf: insn.jf, k: insn.k }).collect()
+    program
+        .insns()
+        .iter()
+        .map(|insn| BpfInsn { code: insn.code, jt: insn.jt, jf: insn.jf, k: insn.k })
+        .collect()
 }
 
 /// A program for libpcap's interpreter.
@@ -43,7 +47,10 @@ impl BpfFilter {
 
     pub fn matches(&self, frame: &Frame<'_>) -> bool {
         // SAFETY: the program was verified; the frame holds `captured_len` bytes.
-        unsafe { bpf_filter(self.0.as_ptr(), frame.bytes().as_ptr(), frame.original_len(), frame.captured_len()) != 0 }
+        unsafe {
+            bpf_filter(self.0.as_ptr(), frame.bytes().as_ptr(), frame.original_len(), frame.captured_len())
+                != 0
+        }
     }
 }
 
@@ -68,20 +75,34 @@ pub struct RteBpf(unsafe extern "C" fn(*const Mbuf) -> u64);
 pub fn rte_bpf() -> Option<RteBpfLibrary> {
     let names = [c"librte_bpf.so.23", c"librte_bpf.so.24", c"librte_bpf.so.25", c"librte_bpf.so"];
     // SAFETY: the library is DPDK's, whose initialisers only register things.
-    let library =
-        names.iter().map(|name| unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) }).find(|library| !library.is_null())?;
+    let library = names
+        .iter()
+        .map(|name| unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) })
+        .find(|library| !library.is_null())?;
     let symbol = |name: &CStr| {
         // SAFETY: `library` was opened above.
         let address = unsafe { libc::dlsym(library, name.as_ptr()) };
         (!address.is_null()).then_some(address)
     };
     // rte_bpf takes its memory from the EAL.
-    let arguments = [c"filter", c"--no-huge", c"--no-shconf", c"--no-pci", c"--no-telemetry", c"-m", c"64", c"--log-level=1"];
-    let mut arguments: Vec<*const libc::c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    let arguments = [
+        c"filter",
+        c"--no-huge",
+        c"--no-shconf",
+        c"--no-pci",
+        c"--no-telemetry",
+        c"-m",
+        c"64",
+        c"--log-level=1",
+    ];
+    let mut arguments: Vec<*const libc::c_char> =
+        arguments.iter().map(|argument| argument.as_ptr()).collect();
     arguments.extend([c"-l".as_ptr(), c"0".as_ptr()]);
     let init = symbol(c"rte_eal_init")?;
     // SAFETY: the type is that of rte_eal.h, from the library that librte_bpf depends on.
-    let init = unsafe { transmute::<*mut c_void, unsafe extern "C" fn(i32, *mut *const libc::c_char) -> i32>(init) };
+    let init = unsafe {
+        transmute::<*mut c_void, unsafe extern "C" fn(i32, *mut *const libc::c_char) -> i32>(init)
+    };
     // SAFETY: `arguments` are so many C strings; the EAL may reorder them.
     let status = unsafe { init(i32::try_from(arguments.len()).ok()?, arguments.as_mut_ptr()) };
     if status < 0 {
@@ -90,9 +111,15 @@ pub fn rte_bpf() -> Option<RteBpfLibrary> {
     // SAFETY: the types are those of rte_bpf.h.
     unsafe {
         Some(RteBpfLibrary {
-            convert: transmute::<*mut c_void, unsafe extern "C" fn(*const BpfProgram) -> *mut c_void>(symbol(c"rte_bpf_convert")?),
-            load: transmute::<*mut c_void, unsafe extern "C" fn(*const c_void) -> *mut c_void>(symbol(c"rte_bpf_load")?),
-            get_jit: transmute::<*mut c_void, unsafe extern "C" fn(*const c_void, *mut Jit) -> i32>(symbol(c"rte_bpf_get_jit")?),
+            convert: transmute::<*mut c_void, unsafe extern "C" fn(*const BpfProgram) -> *mut c_void>(
+                symbol(c"rte_bpf_convert")?,
+            ),
+            load: transmute::<*mut c_void, unsafe extern "C" fn(*const c_void) -> *mut c_void>(symbol(
+                c"rte_bpf_load",
+            )?),
+            get_jit: transmute::<*mut c_void, unsafe extern "C" fn(*const c_void, *mut Jit) -> i32>(
+                symbol(c"rte_bpf_get_jit")?,
+            ),
         })
     }
 }
@@ -101,7 +128,8 @@ impl RteBpfLibrary {
     /// `None` where rte_bpf refuses the program, or would crash on it.
     pub fn load(&self, program: &Program) -> Option<RteBpf> {
         // The JIT of DPDK 22.11 encodes JSET with a signed-byte constant wrongly; running it crashes.
-        if program.insns().iter().any(|insn| insn.code == 0x45 && (insn.k < 0x80 || insn.k >= 0xffff_ff80)) {
+        if program.insns().iter().any(|insn| insn.code == 0x45 && (insn.k < 0x80 || insn.k >= 0xffff_ff80))
+        {
             return None;
         }
         let insns = insns(program);

@@ -8,7 +8,8 @@ fn main() {
         println!("cargo:rerun-if-changed={file}");
     }
     pkg_config::Config::new().probe("libdpdk").expect("DPDK is found by pkg-config, as for dpdk-sys");
-    let output = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().expect("pkg-config runs");
+    let output =
+        Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().expect("pkg-config runs");
     let flags = String::from_utf8_lossy(&output.stdout).into_owned();
     let compile = |file: &str, name: &str, more: &[&str]| {
         let mut build = cc::Build::new();

@@ -98,7 +98,22 @@ fn packet(random: &mut Random) -> Vec<u8> {
     } else if kind < 75 {
         let options = if random.below(20) == 0 { 4 } else { 0 };
         let fragment = if random.below(30) == 0 { 0x20 } else { 0 };
-        bytes.extend([8, 0, 0x45 + options / 4, 0, (len >> 8) as u8, len as u8, 0, 1, fragment / 2, fragment, 64, protocol, 0, 0]);
+        bytes.extend([
+            8,
+            0,
+            0x45 + options / 4,
+            0,
+            (len >> 8) as u8,
+            len as u8,
+            0,
+            1,
+            fragment / 2,
+            fragment,
+            64,
+            protocol,
+            0,
+            0,
+        ]);
         let source = address(random);
         bytes.extend(source);
         bytes.extend(address(random));

@@ -94,12 +94,18 @@ impl Retiring {
         let of_rule = |(to, heir): (usize, &Option<Heir>)| {
             let Some(heir) = heir else { return RuleTotals::default() };
             let mut sum = RuleTotals::default();
-            for (old, new) in self.counters.iter().map(|old| &old.rules[heir.from]).zip(counters.iter().map(|new| &new.rules[to])) {
+            for (old, new) in self
+                .counters
+                .iter()
+                .map(|old| &old.rules[heir.from])
+                .zip(counters.iter().map(|new| &new.rules[to]))
+            {
                 sum.matched += old.matched.get();
                 sum.duplicates += old.duplicates.get();
                 sum.sampled_out += old.sampled_out.get();
                 // a sampler that goes on takes its figures along
-                let left = |old: u64, new: u64| if heir.has_sampler { old.saturating_sub(new) } else { old };
+                let left =
+                    |old: u64, new: u64| if heir.has_sampler { old.saturating_sub(new) } else { old };
                 let (before, after) = (&old.sampler, &new.sampler);
                 sum.flows.begun += left(before.flows_begun.get(), after.flows_begun.get());
                 sum.flows.over += left(before.flows_over.get(), after.flows_over.get());
@@ -117,5 +123,8 @@ pub(super) fn tool_counters<'a>(
     writers: Option<&'a WriterCounters>,
     tool: ToolId,
 ) -> impl Iterator<Item = &'a ToolCounters> {
-    workers.iter().map(move |worker| &worker.tools[tool.0]).chain(writers.map(|writers| &writers.tools[tool.0]))
+    workers
+        .iter()
+        .map(move |worker| &worker.tools[tool.0])
+        .chain(writers.map(|writers| &writers.tools[tool.0]))
 }

@@ -103,7 +103,8 @@ impl Bench {
                 }
             }
         }
-        let copies = (0..self.broker.plan.tools.len()).map(|tool| self.broker.account.copies_of(ToolId(tool)));
+        let copies =
+            (0..self.broker.plan.tools.len()).map(|tool| self.broker.account.copies_of(ToolId(tool)));
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

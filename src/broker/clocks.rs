@@ -95,7 +95,13 @@ pub struct Clocks {
 
 impl Clocks {
     pub fn new(reference: ClockQuality) -> Self {
-        Self { tsc: Tracked::new(), ports: Vec::new(), reference, quality: ClockQuality::Free, next: Duration::ZERO }
+        Self {
+            tsc: Tracked::new(),
+            ports: Vec::new(),
+            reference,
+            quality: ClockQuality::Free,
+            next: Duration::ZERO,
+        }
     }
 
     /// The line of the time-stamp counter.
@@ -117,16 +123,22 @@ impl Clocks {
         self.quality = if clock::is_disciplined() { self.reference } else { ClockQuality::Free };
         let mut log = Vec::new();
         if let Some(FitEvent::Stepped { by_ns }) = self.tsc.observe(self.quality, || Some(clock::tsc())) {
-            log.push(format!("the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"));
+            log.push(format!(
+                "the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"
+            ));
         }
         for (device, port) in devices.iter().zip(&mut self.ports) {
             let PortClock::Nic(NicClock { port, tracked }) = port else { continue };
             let what = match tracked.observe(self.quality, || port.read_clock()) {
                 None => continue,
                 Some(FitEvent::Converged) => "is fitted to the system's clock".to_owned(),
-                Some(FitEvent::Degraded) => "is not fitted to the system's clock any more: times are degraded".to_owned(),
+                Some(FitEvent::Degraded) => {
+                    "is not fitted to the system's clock any more: times are degraded".to_owned()
+                }
                 Some(FitEvent::Stepped { by_ns }) => {
-                    format!("and the system's clock stepped by {by_ns} ns against each other: times are degraded")
+                    format!(
+                        "and the system's clock stepped by {by_ns} ns against each other: times are degraded"
+                    )
                 }
             };
             log.push(format!("port {}: the NIC's clock {what}", device.name()));
@@ -141,7 +153,12 @@ impl Clocks {
             Some(PortClock::Given(source)) => {
                 let is_fitted = self.tsc.fit.model().is_some_and(|model| !model.is_degraded());
                 let latency_from = if *source == KERNEL && is_fitted { KERNEL } else { "poll" };
-                ClockState { source, latency_from, quality: ClockQuality::Free.name(), ..ClockState::default() }
+                ClockState {
+                    source,
+                    latency_from,
+                    quality: ClockQuality::Free.name(),
+                    ..ClockState::default()
+                }
             }
             Some(PortClock::Poll) | None => self.tsc.state("poll", self.quality, false),
         }

@@ -34,7 +34,9 @@ impl Broker {
     fn judge_written(&mut self) {
         self.watch_files(clock::now_ns());
         for (written, device) in self.machine.written.iter_mut().zip(&self.machine.ports) {
-            let Some(written) = written.as_mut().filter(|written| written.failure().is_some()) else { continue };
+            let Some(written) = written.as_mut().filter(|written| written.failure().is_some()) else {
+                continue;
+            };
             if let Some(count) = written.count(&device.stats()) {
                 self.failures.push(format!("port {}: {count}", device.name()));
             }
@@ -47,7 +49,8 @@ impl Broker {
             recorder.close(DRAIN_LIMIT);
             if recorder.is_stuck() {
                 let name = &self.plan.tools[recorder.tool.0].name;
-                self.failures.push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
+                self.failures
+                    .push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
             }
         }
         let Some(own) = &self.account.writers else { return };
@@ -93,7 +96,8 @@ impl Broker {
                 Left { packets, .. } => format!("more than {packets}"),
             };
             let (name, path) = (&port.name, port.replay.as_ref().map_or("", |replay| replay.path.as_str()));
-            let fact = format!("port {name}: {path} was not read to its end (packets read: {read}, left: {rest})");
+            let fact =
+                format!("port {name}: {path} was not read to its end (packets read: {read}, left: {rest})");
             match (ending, left.wait) {
                 (Ending::Asked, _) => lines.push(format!("warning: {fact}")),
                 (Ending::TimeUp, _) => {

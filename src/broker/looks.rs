@@ -54,7 +54,13 @@ impl Broker {
             let excused_ns = clock::nanoseconds(self.guards.pace.take_excused());
             let links = self.machine.ports.iter().map(Device::link_state).collect();
             log.extend(self.watch_files(now_ns));
-            log.extend(self.watch.look(now_ns, excused_ns, links, &self.account.counters, self.account.writers.as_deref()));
+            log.extend(self.watch.look(
+                now_ns,
+                excused_ns,
+                links,
+                &self.account.counters,
+                self.account.writers.as_deref(),
+            ));
         }
         // paused workers receive nothing, so nobody would be heard
         if self.is_running() {
@@ -99,8 +105,12 @@ impl Broker {
             Some(format!("tool {}: {failure}", tool.name))
         });
         let mut failures: Vec<String> = replays.chain(captures).collect();
-        for (index, (written, device)) in self.machine.written.iter_mut().zip(&self.machine.ports).enumerate() {
-            let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else { continue };
+        for (index, (written, device)) in
+            self.machine.written.iter_mut().zip(&self.machine.ports).enumerate()
+        {
+            let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else {
+                continue;
+            };
             written.look(&device.stats());
             let Some(failure) = written.failure() else { continue };
             failures.push(format!("port {}: {failure}", device.name()));
@@ -125,13 +135,17 @@ impl Broker {
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
         let longest = self.longest_sleep();
         self.guards.dogs.resize(self.crew.seats.len(), Watchdog::default());
-        for ((dog, seat), counters) in self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters) {
+        for ((dog, seat), counters) in
+            self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters)
+        {
             let lcore = seat.lcore.0;
             match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
                     let stage = counters.lcore.stage().name();
-                    lines
-                        .push(format!("warning: lcore {lcore}: the worker has been in stage {stage} for {} ms", quiet.as_millis()));
+                    lines.push(format!(
+                        "warning: lcore {lcore}: the worker has been in stage {stage} for {} ms",
+                        quiet.as_millis()
+                    ));
                 }
                 Some(Turn::Recovered(quiet)) => {
                     lines.push(format!("lcore {lcore}: the worker goes on after {} ms", quiet.as_millis()));
@@ -146,15 +160,18 @@ impl Broker {
         for seat in &self.crew.seats {
             let lcore = seat.lcore.0;
             for note in seat.panics.take() {
-                let (stage, text, failed, dropped) = (note.stage.name(), note.text, note.failed, note.dropped);
+                let (stage, text, failed, dropped) =
+                    (note.stage.name(), note.text, note.failed, note.dropped);
                 lines.push(format!(
                     "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
                 ));
                 match note.dump {
-                    Some(Ok(path)) => lines.push(format!("lcore {lcore}: the burst's frames are in {}", path.display())),
-                    Some(Err(error)) => {
-                        lines.push(format!("warning: lcore {lcore}: the burst's frames cannot be written: {error}"))
+                    Some(Ok(path)) => {
+                        lines.push(format!("lcore {lcore}: the burst's frames are in {}", path.display()))
                     }
+                    Some(Err(error)) => lines.push(format!(
+                        "warning: lcore {lcore}: the burst's frames cannot be written: {error}"
+                    )),
                     None => {}
                 }
                 if note.is_last {
@@ -180,28 +197,42 @@ impl Broker {
             let workers = || self.account.of_tool(ToolId(index));
             let fill = |worker: &ToolCounters| {
                 let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
-                let bytes = tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
+                let bytes =
+                    tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
                 packets.max(bytes)
             };
             let fullest = workers().map(fill).fold(0.0, f64::max);
             let sum = |get: fn(&ToolCounters) -> u64| workers().map(get).sum();
-            let sent = Sent { at: now, packets: sum(|tool| tool.sent.get()), bits: 8 * sum(|tool| tool.sent_bytes.get()) };
+            let sent = Sent {
+                at: now,
+                packets: sum(|tool| tool.sent.get()),
+                bits: 8 * sum(|tool| tool.sent_bytes.get()),
+            };
             let sent = self.guards.usage[index].look(sent);
-            let link_speed = |port: PortId| self.machine.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000);
+            let link_speed = |port: PortId| {
+                self.machine.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
+            };
             let rate = match (tool.shape, tool.output) {
                 (Some(shape), _) => Some(shape.rate),
-                (None, Output::Port(port)) => link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond),
+                (None, Output::Port(port)) => {
+                    link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond)
+                }
                 (None, Output::Capture | Output::Discard) => None,
             };
             let is_held = tool.shape.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
-            for ((alarm, value), name) in self.guards.alarms[index].iter_mut().zip(values).zip(ALARM_NAMES) {
+            for ((alarm, value), name) in self.guards.alarms[index].iter_mut().zip(values).zip(ALARM_NAMES)
+            {
                 if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
-                    let (word, side) = if is_raised { ("raised", "above") } else { ("cleared", "not above") };
+                    let (word, side) =
+                        if is_raised { ("raised", "above") } else { ("cleared", "not above") };
                     let (percent, hold) = (spec.percent, spec.hold.as_secs_f64());
-                    lines.push(format!("alarm {word}: tool {}: {name} {side} {percent}% for {hold} s", tool.name));
+                    lines.push(format!(
+                        "alarm {word}: tool {}: {name} {side} {percent}% for {hold} s",
+                        tool.name
+                    ));
                 }
             }
         }
@@ -219,7 +250,9 @@ impl Broker {
     fn watch_mtus(&mut self, lines: &mut Vec<String>) {
         for (index, (port, device)) in self.plan.ports.iter().zip(&self.machine.ports).enumerate() {
             let Some(mtu) = interface_mtu(port, device) else { continue };
-            let Some(before) = self.machine.mtus[index].replace(mtu).filter(|&before| before != mtu) else { continue };
+            let Some(before) = self.machine.mtus[index].replace(mtu).filter(|&before| before != mtu) else {
+                continue;
+            };
             self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
@@ -228,7 +261,9 @@ impl Broker {
     /// Says once of each port that its driver cuts frames.
     fn watch_cuts(&mut self, lines: &mut Vec<String>) {
         self.guards.cut.resize(self.plan.ports.len(), false);
-        for (index, (port, told)) in self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told) {
+        for (index, (port, told)) in
+            self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told)
+        {
             let Some(longest) = Longest::of(&port.devargs) else { continue };
             if self.account.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
                 continue;
@@ -247,14 +282,19 @@ impl Broker {
         // what a writer holds comes back
         let is_writing = self.is_writing();
         self.guards.starved.resize(self.machine.ports.len(), (None, false));
-        for (index, (device, (before, told))) in self.machine.ports.iter().zip(&mut self.guards.starved).enumerate() {
+        for (index, (device, (before, told))) in
+            self.machine.ports.iter().zip(&mut self.guards.starved).enumerate()
+        {
             let starved = device.starved();
             let is_as_before = std::mem::replace(before, starved) == starved;
             let stands = starved.is_some() && is_as_before && !is_writing;
             if stands != *told {
                 *told = stands;
                 let word = if stands { "raised" } else { "cleared" };
-                lines.push(format!("alarm {word}: {}", starvation(&self.plan, PortId(index), device.stats().rx_packets)));
+                lines.push(format!(
+                    "alarm {word}: {}",
+                    starvation(&self.plan, PortId(index), device.stats().rx_packets)
+                ));
             }
         }
     }
@@ -271,9 +311,11 @@ impl Broker {
             let port = &self.machine.ports[wire.ports[side].0];
             let word = if is_up { "up" } else { "down" };
             match port.set_link(is_up) {
-                Ok(()) => {
-                    lines.push(format!("wire {}: link of port {} set {word}, as the other side's is", wire.name, port.name()))
-                }
+                Ok(()) => lines.push(format!(
+                    "wire {}: link of port {} set {word}, as the other side's is",
+                    wire.name,
+                    port.name()
+                )),
                 Err(error) => {
                     self.guards.untied[index] = true;
                     lines.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
@@ -295,6 +337,10 @@ impl Broker {
 
 /// The tools that send copies by a port.
 fn tools_on(plan: &Plan, port: PortId) -> impl Iterator<Item = ToolId> {
-    let tools = plan.tools.iter().enumerate().filter(move |(_, tool)| tool.wire.is_none() && tool.output == Output::Port(port));
+    let tools = plan
+        .tools
+        .iter()
+        .enumerate()
+        .filter(move |(_, tool)| tool.wire.is_none() && tool.output == Output::Port(port));
     tools.map(|(index, _)| ToolId(index))
 }

@@ -64,7 +64,9 @@ pub enum Error {
     Refused(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
-    #[error("lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for")]
+    #[error(
+        "lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for"
+    )]
     Stuck { lcore: u32, stage: &'static str },
     #[error("lcore {lcore}: worker stopped: {panic}")]
     Worker { lcore: u32, panic: String },
@@ -173,18 +175,22 @@ impl Broker {
     /// Forgets what was counted so far; the identities are still judged over everything.
     pub fn clear_stats(&mut self) {
         self.account.cleared = Some(self.account.totals().at_rest());
-        self.account.cleared_drivers = (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
+        self.account.cleared_drivers =
+            (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
     pub fn snapshot(&self) -> Snapshot {
         let all = self.account.totals();
         let is_balanced = all.is_balanced();
-        let totals = self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(|(index, (seat, counters))| {
-            let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-            LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
-        });
+        let totals =
+            self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
+        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
+            |(index, (seat, counters))| {
+                let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
+                LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
+            },
+        );
         let mut snapshot = Snapshot::new(Report {
             plan: &self.plan,
             totals: &totals,
@@ -201,8 +207,12 @@ impl Broker {
             entry.echo = self.neighbours.echoes(ToolId(index));
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
-            tool.alarms =
-                ALARM_NAMES.into_iter().zip(alarms).filter(|(_, alarm)| alarm.is_raised()).map(|(name, _)| name).collect();
+            tool.alarms = ALARM_NAMES
+                .into_iter()
+                .zip(alarms)
+                .filter(|(_, alarm)| alarm.is_raised())
+                .map(|(name, _)| name)
+                .collect();
         }
         snapshot
     }

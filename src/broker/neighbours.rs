@@ -81,7 +81,8 @@ impl Question {
 impl Probe {
     /// Returns whether a heartbeat that returned by `port` is of this tool, and by that port.
     fn is_returned_by(&self, port: PortId, heartbeat: &Heartbeat) -> bool {
-        heartbeat.tool as usize == self.tool.0 && matches!(self.question, Question::Heartbeat { back, .. } if back == port)
+        heartbeat.tool as usize == self.tool.0
+            && matches!(self.question, Question::Heartbeat { back, .. } if back == port)
     }
 
     fn answered(&mut self, sequence: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
@@ -156,10 +157,12 @@ impl Neighbours {
     /// still while workers do. Gives lines for the log.
     pub fn look(&mut self, elapsed_ns: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
         let mut log = Vec::new();
-        self.clock_ns += elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
+        self.clock_ns +=
+            elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
         for Neighbourhood { port, post, responder, hops, outbox } in &mut self.ports {
             while let Some(heartbeat) = post.as_ref().and_then(|post| post.take_heartbeat()) {
-                for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat)) {
+                for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat))
+                {
                     log.extend(probe.answered(heartbeat.sequence, now_ns, watch));
                 }
             }
@@ -197,14 +200,19 @@ impl Neighbours {
             while prober.expire(self.clock_ns) {
                 log.extend(watch.observe(*tool, question.observation(false), now_ns));
             }
-            let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) = self.ports.iter_mut().find(|known| known.port == *port)
+            let Some(Neighbourhood { hops, outbox: Some(outbox), .. }) =
+                self.ports.iter_mut().find(|known| known.port == *port)
             else {
                 continue;
             };
             match question {
                 Question::Heartbeat { key, source, destination, .. } => {
                     if let Some(sequence) = prober.due(self.clock_ns) {
-                        outbox.send(&Heartbeat { tool: tool.0 as u32, sequence }.frame(key, *destination, *source));
+                        outbox.send(&Heartbeat { tool: tool.0 as u32, sequence }.frame(
+                            key,
+                            *destination,
+                            *source,
+                        ));
                     }
                 }
                 Question::Echo { echo, next_hop } => {
@@ -233,7 +241,13 @@ impl Neighbours {
         let probe = self.probes.iter().find(|probe| probe.tool == tool && is_asked(&probe.question))?;
         let counts = probe.prober.counts();
         let waiting = probe.prober.waiting() as u64;
-        Some(ProbeEntry { sent: counts.sent, returned: counts.returned, lost: counts.lost, waiting, late: counts.late })
+        Some(ProbeEntry {
+            sent: counts.sent,
+            returned: counts.returned,
+            lost: counts.lost,
+            waiting,
+            late: counts.late,
+        })
     }
 
     /// What statistics show of a tool's next hop.

@@ -102,7 +102,8 @@ impl Outputs {
     /// With the first that cannot be had.
     pub fn take(plan: &Plan) -> Result<Self, Error> {
         let taken = |owner: String, path: &Path| {
-            Locked::take(path).map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
+            Locked::take(path)
+                .map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
         };
         let mut drivers = Vec::new();
         for port in plan.ports.iter().filter(|port| port.replay.is_none()) {

@@ -39,7 +39,8 @@ impl Written {
     /// Of a started port, if it writes regular files. What becomes of writes to anything else is not known.
     pub fn of(devargs: &str) -> Option<Self> {
         let paths = paths(devargs).filter(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
-        let files: Vec<(String, File)> = paths.filter_map(|path| Some((path.to_owned(), File::open(path).ok()?))).collect();
+        let files: Vec<(String, File)> =
+            paths.filter_map(|path| Some((path.to_owned(), File::open(path).ok()?))).collect();
         (!files.is_empty()).then_some(Self { files, failure: None, missing: 0, is_counted: false })
     }
 
@@ -64,7 +65,8 @@ impl Written {
             len += metadata.len();
         }
         if len < expected(counted) {
-            self.failure = Some(format!("{}: net_pcap could not write all of it; is the disk full?", self.paths()));
+            self.failure =
+                Some(format!("{}: net_pcap could not write all of it; is the disk full?", self.paths()));
         }
     }
 
@@ -80,8 +82,13 @@ impl Written {
             held += records(file).unwrap_or(0);
         }
         self.missing = if is_gone { counted.tx_packets } else { counted.tx_packets.saturating_sub(held) };
-        (!is_gone)
-            .then(|| format!("{}: of {} packets that were sent {held} are whole in the file", self.paths(), counted.tx_packets))
+        (!is_gone).then(|| {
+            format!(
+                "{}: of {} packets that were sent {held} are whole in the file",
+                self.paths(),
+                counted.tx_packets
+            )
+        })
     }
 
     fn paths(&self) -> String {
@@ -149,12 +156,21 @@ mod tests {
         }
         bytes.truncate(len as usize);
         fs::write(&path, bytes).expect("a file");
-        let written = Written::of(&format!("net_pcap0,rx_pcap=in.pcap,tx_pcap={}", path.display())).expect("a regular file");
+        let written = Written::of(&format!("net_pcap0,rx_pcap=in.pcap,tx_pcap={}", path.display()))
+            .expect("a regular file");
         (folder, written)
     }
 
-    const COUNTED: DriverStats =
-        DriverStats { tx_packets: 3, tx_bytes: 40, rx_packets: 0, rx_bytes: 0, missed: 0, rx_errors: 0, tx_errors: 0, no_mbuf: 0 };
+    const COUNTED: DriverStats = DriverStats {
+        tx_packets: 3,
+        tx_bytes: 40,
+        rx_packets: 0,
+        rx_bytes: 0,
+        missed: 0,
+        rx_errors: 0,
+        tx_errors: 0,
+        no_mbuf: 0,
+    };
 
     #[test]
     fn a_file_that_holds_what_was_sent_is_no_failure() {
@@ -193,7 +209,12 @@ mod tests {
 
     #[test]
     fn ports_that_write_no_regular_file_are_left_alone() {
-        for devargs in ["net_pcap0,tx_pcap=/dev/null", "net_pcap0,iface=eth0", "net_null0", "net_pcap0,tx_pcap=/no/such/file"] {
+        for devargs in [
+            "net_pcap0,tx_pcap=/dev/null",
+            "net_pcap0,iface=eth0",
+            "net_null0",
+            "net_pcap0,tx_pcap=/no/such/file",
+        ] {
             assert!(Written::of(devargs).is_none(), "{devargs}");
         }
     }

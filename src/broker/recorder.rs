@@ -92,7 +92,12 @@ impl Holding {
         for note in batch.notes.drain(..) {
             let Some(packet) = batch.packets.pop() else { break };
             self.mbufs += packet.mbufs();
-            let is_late = self.order.push(note.time_ns, now_ns, (packet, note), &mut out_of(&mut self.mbufs, leaving));
+            let is_late = self.order.push(
+                note.time_ns,
+                now_ns,
+                (packet, note),
+                &mut out_of(&mut self.mbufs, leaving),
+            );
             tool.late.add(u64::from(is_late));
         }
         while self.mbufs > self.capacity && !self.order.is_empty() {
@@ -191,7 +196,9 @@ impl Recorder {
     ) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool.0];
         let path = plan_tool.capture.clone().unwrap_or_default();
-        let refused = |error: io::Error| Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()));
+        let refused = |error: io::Error| {
+            Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()))
+        };
         let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool).to_vec();
         if plan.settings.is_changeable {
@@ -219,7 +226,9 @@ impl Recorder {
         let spawned = if fault::strikes("start.writer") {
             Err(io::ErrorKind::WouldBlock.into())
         } else {
-            std::thread::Builder::new().name("capture".into()).spawn(move || scribe.run(target, names, &path))
+            std::thread::Builder::new()
+                .name("capture".into())
+                .spawn(move || scribe.run(target, names, &path))
         };
         let thread = spawned.map_err(|error| {
             Error::Refused(format!(
@@ -307,7 +316,11 @@ impl Scribe {
             let mut round = Round::default();
             let written = self.write_round(&mut writer, is_closing, &mut round).and_then(|has_batches| {
                 writer.flush()?;
-                if round.packets > 0 || is_closing { is_there(watched.as_ref()).map(|()| has_batches) } else { Ok(has_batches) }
+                if round.packets > 0 || is_closing {
+                    is_there(watched.as_ref()).map(|()| has_batches)
+                } else {
+                    Ok(has_batches)
+                }
             });
             let has_batches = match written {
                 Ok(has_batches) => has_batches,
@@ -341,7 +354,12 @@ impl Scribe {
 
     /// Takes batches of the workers in turn, of [`ROUND_BYTES`] at most, and writes what may leave. What was taken out for good is in
     /// `round`, written or not. Gives whether there were any batches.
-    fn write_round<W: Write>(&mut self, writer: &mut Writer<W>, is_closing: bool, round: &mut Round) -> io::Result<bool> {
+    fn write_round<W: Write>(
+        &mut self,
+        writer: &mut Writer<W>,
+        is_closing: bool,
+        round: &mut Round,
+    ) -> io::Result<bool> {
         let (mut has_batches, mut taken_bytes) = (false, 0);
         loop {
             let mut has_taken = false;
@@ -354,7 +372,13 @@ impl Scribe {
                     None => {
                         round.packets += batch.notes.len() as u64;
                         round.bytes += bytes;
-                        write_batch(&batch, &self.interfaces, &mut self.linear, writer, &mut round.cut_bytes)
+                        write_batch(
+                            &batch,
+                            &self.interfaces,
+                            &mut self.linear,
+                            writer,
+                            &mut round.cut_bytes,
+                        )
                     }
                     Some(holding) => {
                         holding.take_in(&mut batch, &mut self.leaving, &self.counters.tools[self.tool]);
@@ -370,7 +394,8 @@ impl Scribe {
             }
         }
         if let Some(holding) = &mut self.order {
-            let leaves_all = is_closing && !has_batches || self.state.is_letting_go.swap(false, Ordering::Relaxed);
+            let leaves_all =
+                is_closing && !has_batches || self.state.is_letting_go.swap(false, Ordering::Relaxed);
             let may_come = has_batches || self.belts.iter().any(|belt| belt.is_behind());
             let held = match (leaves_all, may_come) {
                 (true, _) => Held::Leave,
@@ -382,7 +407,9 @@ impl Scribe {
             round.packets += self.leaving.len() as u64;
             for (packet, note) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
-                packet.view(&mut self.linear, |bytes| write(&note, bytes, &self.interfaces, writer, &mut round.cut_bytes))?;
+                packet.view(&mut self.linear, |bytes| {
+                    write(&note, bytes, &self.interfaces, writer, &mut round.cut_bytes)
+                })?;
             }
         }
         Ok(has_batches)
@@ -428,7 +455,9 @@ fn write_batch<W: Write>(
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
 ) -> io::Result<()> {
-    batch.packets.view(linear, |index, bytes| write(&batch.notes[index], bytes, interfaces, writer, cut_bytes))
+    batch
+        .packets
+        .view(linear, |index, bytes| write(&batch.notes[index], bytes, interfaces, writer, cut_bytes))
 }
 
 fn write<W: Write>(

@@ -51,8 +51,14 @@ fn keep_thresholds(tools: &mut [ToolPlan], before: &[ToolPlan]) {
 
 /// What the queues of tools admit whose thresholds are others than before.
 fn changed_limits(tools: &[ToolPlan], before: &[ToolPlan]) -> Vec<(ToolId, Limits)> {
-    let changed = tools.iter().zip(before).enumerate().filter(|(_, (tool, before))| tool.thresholds != before.thresholds);
-    let limits = |tool: &ToolPlan| Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE));
+    let changed = tools
+        .iter()
+        .zip(before)
+        .enumerate()
+        .filter(|(_, (tool, before))| tool.thresholds != before.thresholds);
+    let limits = |tool: &ToolPlan| {
+        Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
+    };
     changed.map(|(index, (tool, _))| (ToolId(index), limits(tool))).collect()
 }
 
@@ -66,11 +72,22 @@ impl Broker {
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
     pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
         if let Some(lcore) = self.exchanging() {
-            return Err(Error::Refused(format!("lcore {} has not taken up the change before; try again", lcore.0)));
+            return Err(Error::Refused(format!(
+                "lcore {} has not taken up the change before; try again",
+                lcore.0
+            )));
         }
-        let is_same = plan.ports.iter().map(|port| &port.name).eq(self.plan.ports.iter().map(|port| &port.name))
+        let is_same = plan.ports.iter().map(|port| &port.name).eq(self
+            .plan
+            .ports
+            .iter()
+            .map(|port| &port.name))
             && plan.tools.iter().map(|tool| &tool.name).eq(self.plan.tools.iter().map(|tool| &tool.name))
-            && plan.groups.iter().map(|group| &group.name).eq(self.plan.groups.iter().map(|group| &group.name))
+            && plan.groups.iter().map(|group| &group.name).eq(self
+                .plan
+                .groups
+                .iter()
+                .map(|group| &group.name))
             && plan.wires == self.plan.wires;
         if !is_same {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
@@ -83,14 +100,17 @@ impl Broker {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
         let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
         let makers = makers(&self.machine.eal, &plan, &self.machine.ports, &lcores, &mut self.press)
-            .map_err(|error| Error::Refused(format!("a rule edits copies, and there is no room for them: {error}")))?;
+            .map_err(|error| {
+                Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
+            })?;
 
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
-        let heirs: Vec<Heir> = rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
+        let heirs: Vec<Heir> =
+            rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
         let mut counters = Vec::new();
         for ((own, seat), mut maker) in self.account.counters.iter().zip(&self.crew.seats).zip(makers) {
             let mut next = own.for_rules(plan.rules.len());
@@ -122,12 +142,18 @@ impl Broker {
             counters.push(next);
         }
         cell.knock();
-        let places: Vec<(Option<usize>, bool)> =
-            rules.iter().map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup))).collect();
+        let places: Vec<(Option<usize>, bool)> = rules
+            .iter()
+            .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
+            .collect();
         self.account.cleared = self.account.cleared.take().map(|cleared| cleared.of_rules(&places));
-        self.account.past = before.iter().map(|from| from.map(|from| self.account.past[from]).unwrap_or_default()).collect();
+        self.account.past = before
+            .iter()
+            .map(|from| from.map(|from| self.account.past[from]).unwrap_or_default())
+            .collect();
         let counters = std::mem::replace(&mut self.account.counters, counters);
-        self.account.retiring = Some(Retiring { is_over: vec![false; self.crew.seats.len()], counters, rules });
+        self.account.retiring =
+            Some(Retiring { is_over: vec![false; self.crew.seats.len()], counters, rules });
         self.plan = plan;
         Ok(log)
     }

@@ -62,7 +62,11 @@ impl RunningCrew {
 
     /// Workers that returned without being asked to: their lcores.
     pub fn lost(&self) -> Vec<LcoreId> {
-        self.seats.iter().filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished)).map(|seat| seat.lcore).collect()
+        self.seats
+            .iter()
+            .filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished))
+            .map(|seat| seat.lcore)
+            .collect()
     }
 
     /// Sets the phase and waits until nothing is on its way, at most `limit` besides the time in which workers wait for their CPUs.

@@ -117,19 +117,32 @@ impl WatchedGroup {
 
 impl Watch {
     /// Begins the watch over ports whose links are `links`, and which take what `fits` says. Times are in ns since the Unix epoch.
-    pub fn new(plan: &Arc<Plan>, links: Vec<Option<LinkState>>, fits: Vec<Option<Fit>>, workers: usize, now_ns: u64) -> Self {
+    pub fn new(
+        plan: &Arc<Plan>,
+        links: Vec<Option<LinkState>>,
+        fits: Vec<Option<Fit>>,
+        workers: usize,
+        now_ns: u64,
+    ) -> Self {
         let tools = plan.tools.iter().map(|tool| {
             let port = match tool.output {
                 Output::Port(port) => Some(port),
                 Output::Capture | Output::Discard => None,
             };
-            let is_up = port.is_none_or(|port| links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped);
+            let is_up = port
+                .is_none_or(|port| links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped);
             let mut spec = tool.health;
             // a queue that waits for its rate is not stuck
             spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
             // nor is one that holds copies on purpose
             spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
-            let mut watched = WatchedTool { health: Health::new(spec, is_up), port, accepted: 0, reason: None, changed_ns: now_ns };
+            let mut watched = WatchedTool {
+                health: Health::new(spec, is_up),
+                port,
+                accepted: 0,
+                reason: None,
+                changed_ns: now_ns,
+            };
             if !is_up {
                 watched.reason = Some(Reason::LinkDown);
             } else if spec.needs_next_hop {
@@ -146,7 +159,8 @@ impl Watch {
             let made = Group::new(group.spec.clone()).expect("the planner made the same group");
             let bucket_count = made.table().bucket_count();
             let uses = (0..workers).map(|_| {
-                let stamps = (group.spec.returns != Returns::AtOnce).then(|| BucketStamps::new(bucket_count));
+                let stamps =
+                    (group.spec.returns != Returns::AtOnce).then(|| BucketStamps::new(bucket_count));
                 Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
             });
             WatchedGroup {
@@ -165,7 +179,11 @@ impl Watch {
             since_ns: vec![now_ns; plan.rules.len()],
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
-            limits: plan.rules.iter().map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets)))).collect(),
+            limits: plan
+                .rules
+                .iter()
+                .map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets))))
+                .collect(),
             links,
             tools,
             groups,
@@ -177,7 +195,10 @@ impl Watch {
         watch.judge_schedules(now_ns, &mut Vec::new());
         watch.update_groups(now_ns, &mut Vec::new());
         // how a plan begins is no movement
-        watch.groups.iter_mut().for_each(|group| (group.buckets_moved, group.told) = (0, (0, group.flows_moved, 0)));
+        watch
+            .groups
+            .iter_mut()
+            .for_each(|group| (group.buckets_moved, group.told) = (0, (0, group.flows_moved, 0)));
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
     }
@@ -185,15 +206,22 @@ impl Watch {
     /// Goes on with another plan that has the same ports, tools and groups, and differs in its rules: `before` has for each of them
     /// the place of its namesake. A rule whose times are said as before keeps them, and one with the same limit what is left of it.
     /// Gives where workers read from that have the plan before, and lines for the log.
-    pub fn change(&mut self, plan: &Arc<Plan>, before: &[Option<usize>], now_ns: u64) -> (Arc<LiveCell>, Vec<String>) {
+    pub fn change(
+        &mut self,
+        plan: &Arc<Plan>,
+        before: &[Option<usize>],
+        now_ns: u64,
+    ) -> (Arc<LiveCell>, Vec<String>) {
         let same = |rule: usize, is_same: fn(&RulePlan, &RulePlan) -> bool| {
             before[rule].filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
         };
-        let is_same_schedule = |a: &RulePlan, b: &RulePlan| a.schedule == b.schedule && a.is_enabled == b.is_enabled;
+        let is_same_schedule =
+            |a: &RulePlan, b: &RulePlan| a.schedule == b.schedule && a.is_enabled == b.is_enabled;
         let unscheduled = Activity { is_on: true, next_change_ns: None };
         let rules = 0..plan.rules.len();
         let kept: Vec<Option<usize>> = rules.clone().map(|rule| same(rule, is_same_schedule)).collect();
-        let activities = kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
+        let activities =
+            kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
         let since_ns = kept.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
         let limits = rules.map(|rule| match same(rule, |a, b| a.limit == b.limit) {
             Some(from) => self.limits[from].clone(),
@@ -269,7 +297,8 @@ impl Watch {
                 requested += worker.requested.get();
                 writes += worker.writes.get();
             }
-            let accepted = (sent + writes).saturating_sub(std::mem::replace(&mut tool.accepted, sent + writes));
+            let accepted =
+                (sent + writes).saturating_sub(std::mem::replace(&mut tool.accepted, sent + writes));
             progress[index] = (accepted, requested.saturating_sub(sent + dropped));
             if let Some(port) = tool.port {
                 accepted_by[port.0] += accepted;
@@ -288,7 +317,10 @@ impl Watch {
                 observations.push(Observation::Link { is_up: self.has_link(port) });
             }
             observations.push(Observation::Transmit { accepted, waiting });
-            if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(ToolId(index)) {
+            if tool.health.state() == ToolState::Draining
+                && waiting == 0
+                && !self.has_buckets(ToolId(index))
+            {
                 observations.push(Observation::Emptied);
             }
             self.tools[index].health.excuse(excused_ns, now_ns);
@@ -296,7 +328,9 @@ impl Watch {
                 is_changed |= self.judge(ToolId(index), observation, now_ns, &mut log);
             }
         }
-        if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0)) && self.update_groups(now_ns, &mut log) {
+        if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0))
+            && self.update_groups(now_ns, &mut log)
+        {
             is_changed = true;
         }
         if is_changed {
@@ -348,14 +382,16 @@ impl Watch {
 
     /// What statistics show of all this.
     pub fn state(&self) -> WatchState {
-        let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(|((rule, activity), limit)| {
-            let remaining = limit.as_ref().map(|limit| limit.remaining());
-            RuleActivity {
-                on: rule.is_enabled && activity.is_on && remaining != Some(0),
-                next_change: activity.next_change_ns.map(seconds),
-                limit_remaining: remaining,
-            }
-        });
+        let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(
+            |((rule, activity), limit)| {
+                let remaining = limit.as_ref().map(|limit| limit.remaining());
+                RuleActivity {
+                    on: rule.is_enabled && activity.is_on && remaining != Some(0),
+                    next_change: activity.next_change_ns.map(seconds),
+                    limit_remaining: remaining,
+                }
+            },
+        );
         let tools = self.tools.iter().map(|tool| ToolHealth {
             state: tool.health.state().name(),
             reason: tool.reason.map(Reason::name),
@@ -387,7 +423,13 @@ impl Watch {
         let name = &self.plan.tools[id.0].name;
         log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
         let subject = Subject::Tool(name.clone());
-        self.note(EventEntry { time: seconds(now_ns), subject, from: from.name(), to: to.name(), reason: Some(reason.name()) });
+        self.note(EventEntry {
+            time: seconds(now_ns),
+            subject,
+            from: from.name(),
+            to: to.name(),
+            reason: Some(reason.name()),
+        });
         true
     }
 
@@ -402,7 +444,13 @@ impl Watch {
                 let name = &self.plan.ports[index].name;
                 let (from, to) = (from.name(), to.name());
                 log.push(format!("port {name}: {from} -> {to}"));
-                self.note(EventEntry { time: seconds(now_ns), subject: Subject::Port(name.clone()), from, to, reason: None });
+                self.note(EventEntry {
+                    time: seconds(now_ns),
+                    subject: Subject::Port(name.clone()),
+                    from,
+                    to,
+                    reason: None,
+                });
             }
         }
         is_changed
@@ -430,7 +478,8 @@ impl Watch {
     fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_moved = false;
         for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
-            let states: Vec<MemberState> = plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
+            let states: Vec<MemberState> =
+                plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
             let before = watched.group.table().clone();
             let idle_ns = match plan.spec.returns {
                 Returns::AtOnce => 0,
@@ -438,15 +487,19 @@ impl Watch {
             };
             let (uses, clocks) = (&watched.uses, &watched.clocks);
             let now_of = |PortId(port): PortId| clocks[port].at(now_ns);
-            let is_idle =
-                |bucket| uses.iter().filter_map(|uses| uses.stamps.as_ref()).all(|stamps| stamps.is_idle(bucket, now_of, idle_ns));
+            let is_idle = |bucket| {
+                uses.iter()
+                    .filter_map(|uses| uses.stamps.as_ref())
+                    .all(|stamps| stamps.is_idle(bucket, now_of, idle_ns))
+            };
             let movement = watched.group.update(&states, is_idle);
             watched.buckets_moved += movement.buckets_moved as u64;
             watched.buckets_pending = movement.buckets_pending;
             if movement.buckets_moved > 0 {
                 is_moved = true;
                 let slots = before.slots().iter().zip(watched.group.table().slots()).enumerate();
-                let flows = watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
+                let flows =
+                    watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
             }
             log.extend(watched.tell(&plan.name, now_ns));
@@ -461,7 +514,8 @@ impl Watch {
         for (((rule, activity), limit), &since_ns) in rules {
             let Some(schedule) = &rule.schedule else { continue };
             // asked again after a change, at the start, and where the clock was set back
-            let is_settled = activity.next_change_ns.is_none_or(|change| now_ns < change) && now_ns > since_ns;
+            let is_settled =
+                activity.next_change_ns.is_none_or(|change| now_ns < change) && now_ns > since_ns;
             if is_settled {
                 continue;
             }
@@ -485,14 +539,18 @@ impl Watch {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
             tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
             can_send: (0..self.tools.len())
-                .map(|tool| way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port)))
+                .map(|tool| {
+                    way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port))
+                })
                 .collect(),
             go_straight: self
                 .plan
                 .work
                 .inputs
                 .iter()
-                .map(|input| input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up)))
+                .map(|input| {
+                    input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up))
+                })
                 .collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
             next_hops: self.next_hops.clone().into(),

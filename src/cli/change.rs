@@ -64,7 +64,9 @@ impl Pipeline {
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
         if !is_change {
             Arc::make_mut(&mut self.0).variables = variables.clone();
-            return Ok(Typed::Others(std::mem::take(&mut file.commands).into_iter().map(|command| command.value).collect()));
+            return Ok(Typed::Others(
+                std::mem::take(&mut file.commands).into_iter().map(|command| command.value).collect(),
+            ));
         }
         for command in &file.commands {
             let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
@@ -72,9 +74,12 @@ impl Pipeline {
             match reach(&command.value) {
                 Reach::Rules => {}
                 Reach::Nothing => diagnostics.push(
-                    Diagnostic::error(command.span, format!("`{words}` cannot stand in a change of the plan"))
-                        .label("expected rules and filters alone: they are taken up at once")
-                        .help("type it on a line of its own"),
+                    Diagnostic::error(
+                        command.span,
+                        format!("`{words}` cannot stand in a change of the plan"),
+                    )
+                    .label("expected rules and filters alone: they are taken up at once")
+                    .help("type it on a line of its own"),
                 ),
                 Reach::All => diagnostics.push(
                     Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
@@ -83,7 +88,11 @@ impl Pipeline {
                 ),
             }
         }
-        if diagnostics.has_errors() { Err(diagnostics.render(sources) + UNCHANGED) } else { Ok(Typed::Change(change)) }
+        if diagnostics.has_errors() {
+            Err(diagnostics.render(sources) + UNCHANGED)
+        } else {
+            Ok(Typed::Change(change))
+        }
     }
 }
 
@@ -153,11 +162,16 @@ impl Change {
         parsed.file.commands.extend(typed.file.commands);
         let plan = plan::plan_after(&mut parsed, before, progress).map_err(|_| given_up())?;
         // what was there before was warned of before
-        parsed.diagnostics.retain(|found| found.severity == Severity::Error || found.span().source.index() >= first_typed);
+        parsed.diagnostics.retain(|found| {
+            found.severity == Severity::Error || found.span().source.index() >= first_typed
+        });
         let found = parsed.diagnostics.render(&parsed.sources);
         let Some(plan) = plan else {
             let errors = parsed.diagnostics.errors();
-            return Err(format!("{found}{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" }));
+            return Err(format!(
+                "{found}{errors} {}; {UNCHANGED}",
+                if errors == 1 { "error" } else { "errors" }
+            ));
         };
         tell(found);
         parsed.diagnostics = lang::diagnostic::Diagnostics::default();
@@ -185,7 +199,9 @@ impl Change {
 }
 
 fn no_thread(error: std::io::Error) -> String {
-    format!("error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u); {UNCHANGED}")
+    format!(
+        "error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u); {UNCHANGED}"
+    )
 }
 
 fn given_up() -> String {
@@ -234,7 +250,11 @@ impl Planning {
             let planned = match result {
                 Ok(Ok(planned)) => planned,
                 Ok(Err(refusal)) => return Progress::Refused(refusal),
-                Err(_) => return Progress::Refused(format!("error: the change could not be planned; {UNCHANGED}")),
+                Err(_) => {
+                    return Progress::Refused(format!(
+                        "error: the change could not be planned; {UNCHANGED}"
+                    ));
+                }
             };
             let Planned { parsed, plan } = planned;
             match broker.exchange(plan) {
@@ -255,7 +275,11 @@ impl Planning {
         let mut log = std::mem::take(log);
         log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
         let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
-        log.push(format!("plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms", ms(*planned), ms(waited)));
+        log.push(format!(
+            "plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms",
+            ms(*planned),
+            ms(waited)
+        ));
         Progress::Done(log)
     }
 }

@@ -24,8 +24,13 @@ pub fn run(args: &Args) -> Status {
             if !has_place(&parsed, &plan) {
                 return Status::Refused;
             }
-            let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-            let wires = if plan.wires.is_empty() { String::new() } else { format!(", {}", count(plan.wires.len(), "wire")) };
+            let count =
+                |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+            let wires = if plan.wires.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", count(plan.wires.len(), "wire"))
+            };
             print(format_args!(
                 "{}: {}, {}, {}{wires}, {}\n",
                 args.file.display(),

@@ -19,7 +19,9 @@ use super::output::{tell, tell_line};
 use crate::broker::outputs::Locked;
 use crate::plan::files::Target;
 use tapline_capture::scan::{Scan, Sink, Stop};
-use tapline_capture::{self as capture, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer};
+use tapline_capture::{
+    self as capture, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer,
+};
 use tapline_datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
 use tapline_datapath::flow::burst_flows::Flows;
 use tapline_filter::compile_for;
@@ -80,7 +82,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (expression, through) = request(&args.words)?;
     if args.output == Path::new("-") && io::stdout().is_terminal() {
-        return Err(UsageError("standard output is a terminal; send it to a file or a pipe, or name a file with -w".into()).into());
+        return Err(UsageError(
+            "standard output is a terminal; send it to a file or a pipe, or name a file with -w".into(),
+        )
+        .into());
     }
     let (file, metadata) = open(&args.input)?;
     let context = || shown(&args.input, "standard input");
@@ -117,7 +122,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (reader, sink, result)
     };
     sink.has_interfaces |= !reader.interfaces().is_empty();
-    let result = if sink.has_interfaces { result } else { result.and_then(|()| selector().compile(LinkType::ETHERNET).map(drop)) };
+    let result = if sink.has_interfaces {
+        result
+    } else {
+        result.and_then(|()| selector().compile(LinkType::ETHERNET).map(drop))
+    };
     let Selected { output, progress, .. } = sink;
     let is_refused = result.as_ref().is_err_and(|error| error.is::<UsageError>());
     let result = if is_refused && output.open.is_none() {
@@ -137,7 +146,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Reads, judges and writes with one thread, as packets come.
-fn select_alone(reader: &mut Reader, selector: &mut Selector, sink: &mut Selected<'_>, context: impl Fn() -> String) -> Result<()> {
+fn select_alone(
+    reader: &mut Reader,
+    selector: &mut Selector,
+    sink: &mut Selected<'_>,
+    context: impl Fn() -> String,
+) -> Result<()> {
     while let Some(burst) = reader.next_burst().with_context(&context)? {
         let selection = selector.select(&burst, false)?;
         sink.take(&burst, selection)?;
@@ -161,8 +175,12 @@ fn request(words: &[String]) -> Result<(String, LayerSet)> {
 /// Opens the capture; standard input is a file like others.
 fn open(path: &Path) -> Result<(File, Metadata)> {
     let context = || shown(path, "standard input");
-    let file = if path == Path::new("-") { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) }
-        .with_context(context)?;
+    let file = if path == Path::new("-") {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::open(path)
+    }
+    .with_context(context)?;
     let metadata = file.metadata().with_context(context)?;
     Ok((file, metadata))
 }
@@ -219,12 +237,18 @@ impl Selector {
 
     fn compile(&self, link_type: LinkType) -> Result<Judge> {
         if !self.through.is_empty() && link_type != LinkType::ETHERNET {
-            return Err(
-                UsageError(format!("`through` looks into Ethernet frames; this capture has link type {}", link_type.0)).into()
-            );
+            return Err(UsageError(format!(
+                "`through` looks into Ethernet frames; this capture has link type {}",
+                link_type.0
+            ))
+            .into());
         }
         let program = compile_for(&self.expression, link_type.dlt()).map_err(|error| {
-            let place = if link_type == LinkType::ETHERNET { String::new() } else { format!(" (for link type {})", link_type.0) };
+            let place = if link_type == LinkType::ETHERNET {
+                String::new()
+            } else {
+                format!(" (for link type {})", link_type.0)
+            };
             UsageError(format!("expression `{}`{place}: {error}", self.expression))
         })?;
         Ok(Judge::new(FilterTerm { programs: vec![program], prefixes: None, through: self.through }))
@@ -267,7 +291,13 @@ impl Judge {
 
     fn select(&mut self, frames: &[Frame<'_>]) -> Selection {
         self.flows.clear();
-        classify(&self.classifier, Selection::first(frames.len()), frames, &mut self.flows, &mut self.matches);
+        classify(
+            &self.classifier,
+            Selection::first(frames.len()),
+            frames,
+            &mut self.flows,
+            &mut self.matches,
+        );
         let mut selected = Selection::NONE;
         self.matches.drain(|_, selection| selected = selection);
         selected
@@ -328,7 +358,12 @@ impl Output<'_> {
     /// The format asked for, else that of the name's ending, else the input's. A pcap named by its ending keeps the input's
     /// resolution.
     fn format(&self, interfaces: &[Interface]) -> Format {
-        let extension = self.args.output.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension = self
+            .args
+            .output
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .map(str::to_ascii_lowercase);
         match (self.args.format, extension.as_deref(), self.header.format()) {
             (Some(FormatArg::Pcap), _, _) => Format::Pcap,
             (Some(FormatArg::Nsecpcap), _, _) => Format::PcapNs,
@@ -353,11 +388,13 @@ impl Output<'_> {
             let format = self.format(interfaces);
             let is_carried = self.is_carried(interfaces);
             let out = self.create()?;
-            let first = interfaces.first().cloned().unwrap_or_else(|| Interface::new(LinkType::ETHERNET, 0, None));
+            let first =
+                interfaces.first().cloned().unwrap_or_else(|| Interface::new(LinkType::ETHERNET, 0, None));
             let writer = if is_carried {
                 Writer::carrying(out, &self.header)
             } else if format == Format::Pcapng {
-                Writer::pcapng(out, order).and_then(|mut writer| writer.add_interface(&first).map(|_| writer))
+                Writer::pcapng(out, order)
+                    .and_then(|mut writer| writer.add_interface(&first).map(|_| writer))
             } else {
                 Writer::pcap(out, order, format == Format::PcapNs, first.link_type, first.snaplen)
             };
@@ -370,7 +407,8 @@ impl Output<'_> {
 
     fn create(&self) -> Result<Box<dyn Write + Send>> {
         let path = &self.args.output;
-        let stdout = (path == Path::new("-")).then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
+        let stdout =
+            (path == Path::new("-")).then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
         let stdout = stdout.transpose().context("standard output")?;
         let target = match &stdout {
             Some(stdout) => Target::of_open(&stdout.metadata().context("standard output")?),
@@ -378,7 +416,9 @@ impl Output<'_> {
         };
         if target.is_some() && target == self.input {
             let name = shown(path, "standard output");
-            return Err(UsageError(format!("{name}: is the file that is read; name another with -w")).into());
+            return Err(
+                UsageError(format!("{name}: is the file that is read; name another with -w")).into()
+            );
         }
         // Not `io::stdout()`, which looks for line ends.
         if let Some(stdout) = stdout {
@@ -408,7 +448,9 @@ impl Output<'_> {
 
     fn flush(&mut self) -> Result<()> {
         match &mut self.open {
-            Some(output) => output.writer.flush().with_context(|| shown(&self.args.output, "standard output")),
+            Some(output) => {
+                output.writer.flush().with_context(|| shown(&self.args.output, "standard output"))
+            }
             None => Ok(()),
         }
     }
@@ -467,7 +509,16 @@ impl Progress {
     fn new(args: &Args, input_len: u64) -> Self {
         let now = Instant::now();
         let is_terminal = io::stderr().is_terminal();
-        Self { is_quiet: args.quiet, is_terminal, is_shown: false, input_len, started_at: now, shown_at: now, read: 0, selected: 0 }
+        Self {
+            is_quiet: args.quiet,
+            is_terminal,
+            is_shown: false,
+            input_len,
+            started_at: now,
+            shown_at: now,
+            read: 0,
+            selected: 0,
+        }
     }
 
     fn count(&mut self, packets: usize, selection: Selection) {

@@ -80,7 +80,9 @@ fn load(
         (parsed, plan)
     });
     let work = work.map_err(|error| {
-        output::tell_line(format_args!("error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u)"));
+        output::tell_line(format_args!(
+            "error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u)"
+        ));
         Status::Failed
     })?;
     let Some((parsed, Ok(plan))) = work.wait(|| is_ended.load(Ordering::Relaxed)) else {
@@ -90,7 +92,10 @@ fn load(
     output::tell(parsed.diagnostics.render(&parsed.sources));
     let Some(plan) = plan else {
         let errors = parsed.diagnostics.errors();
-        output::tell_line(format_args!("{errors} {}; nothing was started", if errors == 1 { "error" } else { "errors" }));
+        output::tell_line(format_args!(
+            "{errors} {}; nothing was started",
+            if errors == 1 { "error" } else { "errors" }
+        ));
         return Err(Status::Refused);
     };
     Ok((parsed, plan))
@@ -120,16 +125,18 @@ fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
 /// Where the file asks for what is not there: the last of several words counts.
 fn place_of(misplaced: &Misplaced, parsed: &Parsed, plan: &Plan) -> Option<Span> {
     let lcores_of = |options: &[Spanned<PortOption>]| {
-        options.iter().rfind(|option| matches!(option.value, PortOption::Lcores(_))).map(|option| option.span)
+        options
+            .iter()
+            .rfind(|option| matches!(option.value, PortOption::Lcores(_)))
+            .map(|option| option.span)
     };
     parsed.file.commands.iter().rev().find_map(|command| match (&command.value, misplaced.culprit) {
         (Command::Set(Setting::Lcores(lcores)), Culprit::Lcores) => Some(lcores.span),
         (Command::Set(Setting::Workers(workers)), Culprit::Workers) => Some(workers.span),
-        (Command::PortAttach { name, options, .. } | Command::PortConfig { name, options }, Culprit::Port(port))
-            if name.value == plan.ports[port.0].name =>
-        {
-            lcores_of(options)
-        }
+        (
+            Command::PortAttach { name, options, .. } | Command::PortConfig { name, options },
+            Culprit::Port(port),
+        ) if name.value == plan.ports[port.0].name => lcores_of(options),
         _ => None,
     })
 }

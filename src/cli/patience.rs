@@ -34,7 +34,10 @@ impl<T: Send + 'static> Work<T> {
     pub fn begin(work: impl FnOnce(&Progress) -> T + Send + 'static) -> std::io::Result<Self> {
         let progress = Progress::default();
         let theirs = progress.clone();
-        let thread = std::thread::Builder::new().name("plan".to_owned()).stack_size(STACK_BYTES).spawn(move || work(&theirs))?;
+        let thread = std::thread::Builder::new()
+            .name("plan".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || work(&theirs))?;
         let since = Instant::now();
         Ok(Self { progress, thread: Some(thread), since, next_word: since + SHORT })
     }

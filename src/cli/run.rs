@@ -60,14 +60,18 @@ pub fn run(args: &Args) -> Status {
         Ok(is_ended) => is_ended,
         Err(status) => return status,
     };
-    let outputs = args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
+    let outputs =
+        args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
     let (parsed, mut plan) = match load(&args.file, &args.sets, outputs.collect(), &is_ended) {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
     let mut pipeline = Pipeline::new(parsed);
     let no_stats = |error: std::io::Error| {
-        tell_line(format_args!("error: {}: {error}", args.stats.as_deref().unwrap_or(Path::new("")).display()));
+        tell_line(format_args!(
+            "error: {}: {error}",
+            args.stats.as_deref().unwrap_or(Path::new("")).display()
+        ));
         Status::Failed
     };
     let mut stats = match StatsOut::open(args.stats.as_deref()) {
@@ -111,8 +115,15 @@ pub fn run(args: &Args) -> Status {
         return no_stats(error);
     }
     let is_prompted = prompt.is_some();
-    let mut session =
-        Session { args, broker: &mut broker, stats: &mut stats, is_quit: false, is_prompted, pipeline, planning: None };
+    let mut session = Session {
+        args,
+        broker: &mut broker,
+        stats: &mut stats,
+        is_quit: false,
+        is_prompted,
+        pipeline,
+        planning: None,
+    };
     for action in &plan.actions {
         session.act(*action);
     }
@@ -150,7 +161,12 @@ pub fn run(args: &Args) -> Status {
     if !last.balanced {
         tell_line("error: the account does not balance; please report this with the statistics above");
     }
-    if ending.is_some() && ended.is_ok() && broker.failures().is_empty() && last.balanced && stats.is_whole() {
+    if ending.is_some()
+        && ended.is_ok()
+        && broker.failures().is_empty()
+        && last.balanced
+        && stats.is_whole()
+    {
         Status::Done
     } else {
         Status::Failed
@@ -209,7 +225,10 @@ impl Session<'_> {
             }
             let (count, worked) = (self.broker.received(), self.broker.worked());
             // one that is stopped waits to be started, as long as somebody can; a replay waits for files that take what they are given
-            if count != received || self.is_prompted && !self.broker.is_running() || self.broker.is_writing() {
+            if count != received
+                || self.is_prompted && !self.broker.is_running()
+                || self.broker.is_writing()
+            {
                 (received, last_packet) = (count, worked);
             }
             if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
@@ -243,7 +262,9 @@ impl Session<'_> {
     fn obey(&mut self, prompt: &Prompt) {
         loop {
             // what is typed next is of the plan that is about to run, unless it takes the change back
-            if let Some(planning) = self.planning.take_if(|planning| planning.is_planned() && prompt.takes_back()) {
+            if let Some(planning) =
+                self.planning.take_if(|planning| planning.is_planned() && prompt.takes_back())
+            {
                 tell(planning.give_up());
                 prompt.show();
             }
@@ -389,13 +410,15 @@ impl Prompt {
                     Some(Command::Quit) => return None,
                     Some(Command::Show(what)) => print(show_plan(&plan, *what)),
                     Some(Command::Stop | Command::ClearStats) => {}
-                    _ => match change.plan_first(|| is_ended.load(Ordering::Relaxed) || self.takes_back()) {
-                        Ok(Planned { parsed, plan: next }) => {
-                            *pipeline = Pipeline::new(parsed);
-                            plan = next;
+                    _ => {
+                        match change.plan_first(|| is_ended.load(Ordering::Relaxed) || self.takes_back()) {
+                            Ok(Planned { parsed, plan: next }) => {
+                                *pipeline = Pipeline::new(parsed);
+                                plan = next;
+                            }
+                            Err(refusal) => tell(refusal),
                         }
-                        Err(refusal) => tell(refusal),
-                    },
+                    }
                 },
                 Err(refusal) => tell(refusal),
             }
@@ -454,7 +477,10 @@ fn describe(plan: &Plan) -> String {
     }
     for tool in plan.copy_tools() {
         match tool.output {
-            Output::Port(port) => out += &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue),
+            Output::Port(port) => {
+                out +=
+                    &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue)
+            }
             Output::Capture => {
                 let path = tool.capture.as_deref().unwrap_or(Path::new("")).display();
                 out += &format!("tool {}: capture {path}, queue {}\n", tool.name, tool.queue);
@@ -464,7 +490,8 @@ fn describe(plan: &Plan) -> String {
     }
     for group in &plan.groups {
         let members = group.members.iter().zip(&group.spec.weights);
-        let words: Vec<String> = members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
+        let words: Vec<String> =
+            members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));
     }
     if !plan.filters.is_empty() {
@@ -507,7 +534,9 @@ impl StatsOut {
         let out: Option<Box<dyn Write>> = match path {
             None => None,
             Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
-            Some(_) if fault::strikes("start.statistics") => return Err(std::io::ErrorKind::PermissionDenied.into()),
+            Some(_) if fault::strikes("start.statistics") => {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
             Some(_) if locked.is_some() => None,
             Some(path) => Some(Box::new(std::fs::File::create(path)?)),
         };
@@ -552,7 +581,8 @@ mod tests {
     #[test]
     fn a_time_in_which_the_process_slept_is_one_line_of_statistics() {
         let (start, interval) = (Instant::now(), Duration::from_secs(1));
-        let after = |late_ms: u64| due_after(start, start + Duration::from_millis(late_ms), interval) - start;
+        let after =
+            |late_ms: u64| due_after(start, start + Duration::from_millis(late_ms), interval) - start;
         assert_eq!([0, 4, 999].map(after), [interval; 3], "the rhythm is kept, however late a line is");
         assert_eq!([1000, 12_345].map(after), [Duration::from_secs(2), Duration::from_secs(13)]);
     }

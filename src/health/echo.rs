@@ -82,8 +82,11 @@ impl Echo {
                 let message = reply.get(l4..l3 + usize::from(header.total_len()))?;
                 let is_right = |bytes: &[u8]| Sum::default().bytes(bytes).folded() == 0xffff;
                 let is_ours = header.source() == target.to_bits() && header.destination() == own.to_bits();
-                (is_ours && message.first() == Some(&ICMP.reply) && is_right(message) && is_right(&reply[l3..l4]))
-                    .then_some(message)?
+                (is_ours
+                    && message.first() == Some(&ICMP.reply)
+                    && is_right(message)
+                    && is_right(&reply[l3..l4]))
+                .then_some(message)?
             }
             (IpAddr::V6(own), IpAddr::V6(target)) => {
                 let (message, source, destination, _) = icmpv6_message(reply, &stack)?;
@@ -131,12 +134,21 @@ mod tests {
                 vlan: Some(VlanTag { vlan: 7, priority: 0 }),
             };
             let far = address(FAR, far);
-            (Echo { own: address(MacAddress([2, 0, 0, 0, 0, 1]), own), target: far.address, key: 0x0123_4567_89ab_cdef }, far)
+            (
+                Echo {
+                    own: address(MacAddress([2, 0, 0, 0, 0, 1]), own),
+                    target: far.address,
+                    key: 0x0123_4567_89ab_cdef,
+                },
+                far,
+            )
         })
     }
 
     fn reply(echo: &Echo, far: TunnelAddress, sequence: u64) -> Vec<u8> {
-        Responder::new(vec![far]).answer(&echo.request(sequence, far.mac)).expect("it is asked for its own address")
+        Responder::new(vec![far])
+            .answer(&echo.request(sequence, far.mac))
+            .expect("it is asked for its own address")
     }
 
     #[test]
@@ -145,8 +157,16 @@ mod tests {
             let reply = reply(&echo, far, 5);
             assert_eq!(echo.answer(&reply), Some(5));
             assert_eq!(Echo { key: echo.key ^ 1 << 60, ..echo }.answer(&reply), None, "another run's");
-            assert_eq!(Echo { target: echo.own.address, ..echo }.answer(&reply), None, "from another address");
-            assert_eq!(Echo { own: TunnelAddress { vlan: None, ..echo.own }, ..echo }.answer(&reply), None, "in another VLAN");
+            assert_eq!(
+                Echo { target: echo.own.address, ..echo }.answer(&reply),
+                None,
+                "from another address"
+            );
+            assert_eq!(
+                Echo { own: TunnelAddress { vlan: None, ..echo.own }, ..echo }.answer(&reply),
+                None,
+                "in another VLAN"
+            );
             assert_eq!(echo.answer(&echo.request(5, far.mac)), None, "the request itself");
         }
     }

@@ -87,7 +87,16 @@ pub struct NextHop {
 impl NextHop {
     /// Begins to ask for `target`, of the same family as `own`, at the first `on_time`.
     pub fn new(own: TunnelAddress, target: IpAddr, timing: Timing) -> Self {
-        Self { own, target, timing, state: NextHopState::Resolving, unanswered: 0, due_ns: 0, requests: 0, losses: 0 }
+        Self {
+            own,
+            target,
+            timing,
+            state: NextHopState::Resolving,
+            unanswered: 0,
+            due_ns: 0,
+            requests: 0,
+            losses: 0,
+        }
     }
 
     pub fn state(&self) -> NextHopState {
@@ -163,14 +172,21 @@ impl NextHop {
     fn request(&self, known: Option<MacAddress>) -> Vec<u8> {
         match (self.own.address, self.target) {
             (IpAddr::V4(own), IpAddr::V4(target)) => {
-                let packet = arp::packet(arp::REQUEST, (self.own.mac, own), (MacAddress::default(), target));
+                let packet =
+                    arp::packet(arp::REQUEST, (self.own.mac, own), (MacAddress::default(), target));
                 frame(&self.own, known.unwrap_or(MacAddress::BROADCAST), ethernet::TYPE_ARP, &packet)
             }
             (IpAddr::V6(own), IpAddr::V6(target)) => {
                 let group = nd::solicited_node(target);
-                let (to, destination) = known.map_or((MacAddress::of_ipv6_group(group), group), |mac| (mac, target));
+                let (to, destination) =
+                    known.map_or((MacAddress::of_ipv6_group(group), group), |mac| (mac, target));
                 let message = nd::message(nd::SOLICITATION, 0, target, self.own.mac, own, destination);
-                frame(&self.own, to, ethernet::TYPE_IPV6, &ipv6_packet(own, destination, nd::HOP_LIMIT, &message))
+                frame(
+                    &self.own,
+                    to,
+                    ethernet::TYPE_IPV6,
+                    &ipv6_packet(own, destination, nd::HOP_LIMIT, &message),
+                )
             }
             // The planner refuses mixed families; an empty frame is not sent by any port.
             _ => Vec::new(),
@@ -195,7 +211,12 @@ fn arp_news(frame: &[u8], stack: &Stack, target: Ipv4Addr, own: Ipv4Addr) -> Opt
 }
 
 /// Who says, in an advertisement, that it has `target`.
-fn advertised(frame: &[u8], stack: &Stack, target: Ipv6Addr, known: Option<MacAddress>) -> Option<MacAddress> {
+fn advertised(
+    frame: &[u8],
+    stack: &Stack,
+    target: Ipv6Addr,
+    known: Option<MacAddress>,
+) -> Option<MacAddress> {
     let (neighbour, ..) = neighbour(frame, stack)?;
     if neighbour.message_type() != nd::ADVERTISEMENT || neighbour.target() != target {
         return None;
@@ -203,7 +224,9 @@ fn advertised(frame: &[u8], stack: &Stack, target: Ipv6Addr, known: Option<MacAd
     let mac = neighbour.mac(nd::TARGET_MAC);
     match known {
         // One without an address, or one that must not override, confirms what is known (RFC 4861, 7.2.5).
-        Some(known) if neighbour.flags() & nd::OVERRIDE == 0 => mac.is_none_or(|mac| mac == known).then_some(known),
+        Some(known) if neighbour.flags() & nd::OVERRIDE == 0 => {
+            mac.is_none_or(|mac| mac == known).then_some(known)
+        }
         _ => mac.or(known),
     }
 }
@@ -216,9 +239,13 @@ fn neighbour<'a>(frame: &'a [u8], stack: &Stack) -> Option<(Neighbour<'a>, Ipv6A
 }
 
 /// An unfragmented ICMPv6 message without extension headers: the message, source, destination, hop limit.
-pub(super) fn icmpv6_message<'a>(frame: &'a [u8], stack: &Stack) -> Option<(&'a [u8], Ipv6Addr, Ipv6Addr, u8)> {
+pub(super) fn icmpv6_message<'a>(
+    frame: &'a [u8],
+    stack: &Stack,
+) -> Option<(&'a [u8], Ipv6Addr, Ipv6Addr, u8)> {
     let l3 = stack.l3();
-    let header = Ipv6::at(frame, l3).filter(|header| stack.is_ipv6() && header.next_header() == ip::ICMPV6)?;
+    let header =
+        Ipv6::at(frame, l3).filter(|header| stack.is_ipv6() && header.next_header() == ip::ICMPV6)?;
     let begin = l3 + ipv6::HEADER_LEN;
     let message = frame.get(begin..begin + usize::from(header.payload_len()))?;
     Some((message, header.source().into(), header.destination().into(), frame[l3 + 7]))
@@ -236,7 +263,12 @@ pub(super) fn frame(own: &TunnelAddress, destination: MacAddress, ethertype: u16
     out
 }
 
-pub(super) fn ipv6_packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6_packet(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    message: &[u8],
+) -> Vec<u8> {
     let mut out = vec![0; ipv6::HEADER_LEN];
     let header = ipv6::Header {
         source,
@@ -292,17 +324,29 @@ impl Responder {
 
 fn arp_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4Addr) -> Option<Vec<u8>> {
     let packet = Arp::at(request, stack.l3())?;
-    if packet.operation() != arp::REQUEST || packet.target() != address.to_bits() || packet.sender() == address.to_bits() {
+    if packet.operation() != arp::REQUEST
+        || packet.target() != address.to_bits()
+        || packet.sender() == address.to_bits()
+    {
         return None;
     }
     let asker = (packet.sender_mac(), Ipv4Addr::from(packet.sender()));
     Some(frame(own, asker.0, ethernet::TYPE_ARP, &arp::packet(arp::REPLY, (own.mac, address), asker)))
 }
 
-fn advertisement(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv6Addr, asker: MacAddress) -> Option<Vec<u8>> {
+fn advertisement(
+    request: &[u8],
+    stack: &Stack,
+    own: &TunnelAddress,
+    address: Ipv6Addr,
+    asker: MacAddress,
+) -> Option<Vec<u8>> {
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let (neighbour, source, _) = neighbour(request, stack)?;
-    if neighbour.message_type() != nd::SOLICITATION || neighbour.target() != address || source.is_multicast() {
+    if neighbour.message_type() != nd::SOLICITATION
+        || neighbour.target() != address
+        || source.is_multicast()
+    {
         return None;
     }
     // Someone who checks whether the address is taken has none to answer to (RFC 4861, 7.2.4).
@@ -316,15 +360,28 @@ fn advertisement(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ip
 }
 
 /// RFC 792: the message comes back as it went, its type changed.
-fn echo_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4Addr, asker: MacAddress) -> Option<Vec<u8>> {
+fn echo_reply(
+    request: &[u8],
+    stack: &Stack,
+    own: &TunnelAddress,
+    address: Ipv4Addr,
+    asker: MacAddress,
+) -> Option<Vec<u8>> {
     const ECHO_REQUEST: u8 = 8;
     let (l3, l4) = (stack.l3(), stack.l4()?);
-    let header = Ipv4::at(request, l3).filter(|_| stack.is_ipv4() && !stack.is_fragment() && stack.protocol() == ip::ICMP)?;
+    let header = Ipv4::at(request, l3)
+        .filter(|_| stack.is_ipv4() && !stack.is_fragment() && stack.protocol() == ip::ICMP)?;
     let source = Ipv4Addr::from(header.source());
-    if header.destination() != address.to_bits() || source.is_multicast() || source.is_broadcast() || source.is_unspecified() {
+    if header.destination() != address.to_bits()
+        || source.is_multicast()
+        || source.is_broadcast()
+        || source.is_unspecified()
+    {
         return None;
     }
-    let message = request.get(l4..l3 + usize::from(header.total_len())).filter(|message| message.len() >= icmp::HEADER_LEN)?;
+    let message = request
+        .get(l4..l3 + usize::from(header.total_len()))
+        .filter(|message| message.len() >= icmp::HEADER_LEN)?;
     let is_right = |bytes: &[u8]| Sum::default().bytes(bytes).folded() == 0xffff;
     if message[0] != ECHO_REQUEST || message[1] != 0 || !is_right(message) || !is_right(&request[l3..l4]) {
         return None;
@@ -351,14 +408,27 @@ fn echo_reply(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv4A
 }
 
 /// RFC 4443, 4.1 and 4.2.
-fn echo_reply_ipv6(request: &[u8], stack: &Stack, own: &TunnelAddress, address: Ipv6Addr, asker: MacAddress) -> Option<Vec<u8>> {
+fn echo_reply_ipv6(
+    request: &[u8],
+    stack: &Stack,
+    own: &TunnelAddress,
+    address: Ipv6Addr,
+    asker: MacAddress,
+) -> Option<Vec<u8>> {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     let (message, source, destination, _) = icmpv6_message(request, stack)?;
-    if destination != address || source.is_multicast() || source.is_unspecified() || message.len() < icmp::HEADER_LEN {
+    if destination != address
+        || source.is_multicast()
+        || source.is_unspecified()
+        || message.len() < icmp::HEADER_LEN
+    {
         return None;
     }
-    if message[0] != ECHO_REQUEST || message[1] != 0 || nd::pseudo_sum(message, source, destination).folded() != 0xffff {
+    if message[0] != ECHO_REQUEST
+        || message[1] != 0
+        || nd::pseudo_sum(message, source, destination).folded() != 0xffff
+    {
         return None;
     }
     let mut reply = message.to_vec();
@@ -422,9 +492,15 @@ mod tests {
             }
             assert_eq!(to_all, [false, true, true]);
             let (sent, event) = asked(&mut next_hop, 23 * SECOND);
-            assert_eq!((event, next_hop.mac(), next_hop.losses(), sent.len()), (Some(NextHopEvent::Down), None, 1, 1));
+            assert_eq!(
+                (event, next_hop.mac(), next_hop.losses(), sent.len()),
+                (Some(NextHopEvent::Down), None, 1, 1)
+            );
             // It is asked further, and comes back.
-            assert_eq!(answered(&mut next_hop, &mut responder, 24 * SECOND), Some(NextHopEvent::Up { mac: ROUTER }));
+            assert_eq!(
+                answered(&mut next_hop, &mut responder, 24 * SECOND),
+                Some(NextHopEvent::Up { mac: ROUTER })
+            );
             assert_eq!(next_hop.requests(), 7);
         }
     }
@@ -433,7 +509,8 @@ mod tests {
     fn a_router_that_never_answers_is_down_and_no_loss() {
         for (own, router) in families() {
             let mut next_hop = NextHop::new(own, router.address, Timing::default());
-            let events: Vec<_> = (0..10).filter_map(|second| asked(&mut next_hop, second * SECOND).1).collect();
+            let events: Vec<_> =
+                (0..10).filter_map(|second| asked(&mut next_hop, second * SECOND).1).collect();
             assert_eq!((events, next_hop.losses(), next_hop.requests()), (vec![NextHopEvent::Down], 0, 10));
         }
     }
@@ -449,7 +526,10 @@ mod tests {
             frame(&TunnelAddress { mac, ..router }, MacAddress::BROADCAST, ethernet::TYPE_ARP, &packet)
         };
         assert_eq!(next_hop.on_frame(&announce(ROUTER), 0), Some(NextHopEvent::Up { mac: ROUTER }));
-        assert_eq!(next_hop.on_frame(&announce(standby), 1), Some(NextHopEvent::Moved { from: ROUTER, to: standby }));
+        assert_eq!(
+            next_hop.on_frame(&announce(standby), 1),
+            Some(NextHopEvent::Moved { from: ROUTER, to: standby })
+        );
         // An address of many cannot be a next hop's.
         assert_eq!(next_hop.on_frame(&announce(MacAddress::BROADCAST), 2), None);
         assert_eq!(next_hop.mac(), Some(standby));
@@ -460,7 +540,8 @@ mod tests {
         for (own, router) in families() {
             let mut next_hop = NextHop::new(own, router.address, Timing::default());
             let (sent, _) = asked(&mut next_hop, 0);
-            let answer = Responder::new(vec![router]).answer(&sent[0]).expect("it is asked for its own address");
+            let answer =
+                Responder::new(vec![router]).answer(&sent[0]).expect("it is asked for its own address");
             let mut elsewhere = answer.clone();
             elsewhere[15] ^= 1;
             let mut untagged = answer.clone();
@@ -474,7 +555,9 @@ mod tests {
                 *broken.last_mut().expect("not empty") ^= 1;
                 assert_eq!(next_hop.on_frame(&broken, 0), None);
             }
-            assert!(Responder::new(vec![TunnelAddress { vlan: None, ..router }]).answer(&sent[0]).is_none());
+            assert!(
+                Responder::new(vec![TunnelAddress { vlan: None, ..router }]).answer(&sent[0]).is_none()
+            );
         }
     }
 

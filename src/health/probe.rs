@@ -37,7 +37,13 @@ pub struct Prober {
 impl Prober {
     /// The first probe is due at once.
     pub fn new(timing: ProbeTiming) -> Self {
-        Self { timing, counts: ProbeCounts::default(), next_sequence: 0, due_ns: 0, waiting: VecDeque::new() }
+        Self {
+            timing,
+            counts: ProbeCounts::default(),
+            next_sequence: 0,
+            due_ns: 0,
+            waiting: VecDeque::new(),
+        }
     }
 
     pub fn counts(&self) -> ProbeCounts {
@@ -83,7 +89,8 @@ impl Prober {
             return None;
         }
         let on_time_ns = self.due_ns.saturating_add(self.timing.every_ns);
-        self.due_ns = if on_time_ns > now_ns { on_time_ns } else { now_ns.saturating_add(self.timing.every_ns) };
+        self.due_ns =
+            if on_time_ns > now_ns { on_time_ns } else { now_ns.saturating_add(self.timing.every_ns) };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.waiting.push_back((sequence, now_ns.saturating_add(self.timing.timeout_ns)));
@@ -103,7 +110,10 @@ mod tests {
     #[test]
     fn probes_go_out_at_their_rate_and_are_lost_at_their_timeout() {
         let mut prober = Prober::new(TIMING);
-        assert_eq!((prober.due(0), prober.due(99), prober.due(107), prober.due(200)), (Some(0), None, Some(1), Some(2)));
+        assert_eq!(
+            (prober.due(0), prober.due(99), prober.due(107), prober.due(200)),
+            (Some(0), None, Some(1), Some(2))
+        );
         assert!(prober.answered(1), "answers may come in any order");
         assert!(!prober.expire(249));
         assert!(prober.expire(250) && !prober.expire(250));

@@ -75,8 +75,13 @@ pub struct Damping {
 
 impl Damping {
     /// The third failure within about 10 s suppresses, for half a minute or so, for at most two minutes.
-    pub const DEFAULT: Damping =
-        Damping { penalty: 1000.0, cutoff: 2000.0, reuse: 750.0, half_life_ns: 15 * SECOND_NS, most_ns: 120 * SECOND_NS };
+    pub const DEFAULT: Damping = Damping {
+        penalty: 1000.0,
+        cutoff: 2000.0,
+        reuse: 750.0,
+        half_life_ns: 15 * SECOND_NS,
+        most_ns: 120 * SECOND_NS,
+    };
 }
 
 /// Whether a tool gets copies.
@@ -267,7 +272,9 @@ impl Health {
             Observation::Transmit { accepted, waiting } => self.observe_transmit(accepted, waiting, now_ns),
             Observation::NextHop { is_resolved } => self.next_hop_is_resolved = is_resolved,
             Observation::Echo { is_answered } => self.echo.observe(is_answered, self.spec.echo),
-            Observation::Heartbeat { is_returned } => self.heartbeat.observe(is_returned, self.spec.heartbeat),
+            Observation::Heartbeat { is_returned } => {
+                self.heartbeat.observe(is_returned, self.spec.heartbeat)
+            }
             Observation::Drain => self.is_drained_by_command = true,
             Observation::Enable => self.is_drained_by_command = false,
             Observation::WriteFailed => self.has_write_failed = true,
@@ -294,7 +301,9 @@ impl Health {
             return self.waiting_since_ns.map(|since| since.saturating_add(self.spec.stall_ns));
         }
         let retry = self.stalled_until_ns;
-        let recovery = self.good_since_ns.map(|since| since.saturating_add(self.spec.up_after_ns).max(self.merit.reuse_ns));
+        let recovery = self
+            .good_since_ns
+            .map(|since| since.saturating_add(self.spec.up_after_ns).max(self.merit.reuse_ns));
         [retry, recovery].into_iter().flatten().min()
     }
 
@@ -319,9 +328,15 @@ impl Health {
                 self.good_since_ns = None;
                 Some((ToolState::Down, if is_suppressed { Reason::Flapping } else { reason }))
             }
-            (ToolState::Up, None) => self.is_drained_by_command.then_some((ToolState::Draining, Reason::Drain)),
-            (ToolState::Draining, None) if !self.is_drained_by_command => Some((ToolState::Up, Reason::Enable)),
-            (ToolState::Draining, None) => (observation == Observation::Emptied).then_some((ToolState::Drained, Reason::Emptied)),
+            (ToolState::Up, None) => {
+                self.is_drained_by_command.then_some((ToolState::Draining, Reason::Drain))
+            }
+            (ToolState::Draining, None) if !self.is_drained_by_command => {
+                Some((ToolState::Up, Reason::Enable))
+            }
+            (ToolState::Draining, None) => {
+                (observation == Observation::Emptied).then_some((ToolState::Drained, Reason::Emptied))
+            }
             (ToolState::Down, _) if self.is_drained_by_command => Some((ToolState::Drained, Reason::Drain)),
             // Enabled again: good checks let it up at once, because nothing had failed.
             (ToolState::Drained, None) => Some((ToolState::Up, Reason::Enable)),
@@ -332,7 +347,8 @@ impl Health {
             }
             (ToolState::Down, None) => {
                 let since = *self.good_since_ns.get_or_insert(now_ns);
-                let is_good = now_ns >= since.saturating_add(self.spec.up_after_ns) && now_ns >= self.merit.reuse_ns;
+                let is_good =
+                    now_ns >= since.saturating_add(self.spec.up_after_ns) && now_ns >= self.merit.reuse_ns;
                 is_good.then_some((ToolState::Up, Reason::Recovered))
             }
         }
@@ -420,8 +436,12 @@ mod tests {
     const S: u64 = SECOND_NS;
 
     /// Feeds observations at times in seconds and gives the events as (time in seconds, state, reason).
-    fn run(health: &mut Health, observations: &[(u64, Observation)]) -> Vec<(u64, ToolState, &'static str)> {
-        let events = observations.iter().filter_map(|&(time, observation)| health.observe(observation, time * S));
+    fn run(
+        health: &mut Health,
+        observations: &[(u64, Observation)],
+    ) -> Vec<(u64, ToolState, &'static str)> {
+        let events =
+            observations.iter().filter_map(|&(time, observation)| health.observe(observation, time * S));
         events.map(|event| (event.time_ns / S, event.to, event.reason.name())).collect()
     }
 
@@ -456,7 +476,8 @@ mod tests {
     fn a_tunnel_tool_waits_for_its_next_hop() {
         let mut health = Health::new(HealthSpec { up_after_ns: 0, ..HealthSpec::TUNNEL }, true);
         assert_eq!(health.state(), ToolState::Down);
-        let events = run(&mut health, &[(1, NextHop { is_resolved: true }), (50, NextHop { is_resolved: false })]);
+        let events =
+            run(&mut health, &[(1, NextHop { is_resolved: true }), (50, NextHop { is_resolved: false })]);
         assert_eq!(events, [(1, ToolState::Up, "recovered"), (50, ToolState::Down, "unresolved")]);
     }
 
@@ -470,7 +491,11 @@ mod tests {
             assert_eq!(health.observe(stuck, now_ns), None, "{now_ns}");
         }
         assert_eq!(health.observe(stuck, 4099), None);
-        assert_eq!(health.observe(stuck, 4100).map(|event| event.reason), Some(Reason::Stalled), "1000 ns of its own");
+        assert_eq!(
+            health.observe(stuck, 4100).map(|event| event.reason),
+            Some(Reason::Stalled),
+            "1000 ns of its own"
+        );
     }
 
     #[test]
@@ -480,10 +505,17 @@ mod tests {
             (|is_returned| Heartbeat { is_returned }, "heartbeat_lost"),
         ] {
             let probes = Some(ProbeSpec { retries: 3, rise: 2 });
-            let mut health = Health::new(HealthSpec { echo: probes, heartbeat: probes, up_after_ns: 0, ..HealthSpec::LOCAL }, true);
+            let mut health = Health::new(
+                HealthSpec { echo: probes, heartbeat: probes, up_after_ns: 0, ..HealthSpec::LOCAL },
+                true,
+            );
             let answers = [false, false, true, false, false, false, true, false, true, true];
-            let observations: Vec<_> = (0..).zip(answers).map(|(time, answer)| (time, probe(answer))).collect();
-            assert_eq!(run(&mut health, &observations), [(5, ToolState::Down, reason), (9, ToolState::Up, "recovered")]);
+            let observations: Vec<_> =
+                (0..).zip(answers).map(|(time, answer)| (time, probe(answer))).collect();
+            assert_eq!(
+                run(&mut health, &observations),
+                [(5, ToolState::Down, reason), (9, ToolState::Up, "recovered")]
+            );
         }
     }
 
@@ -499,7 +531,10 @@ mod tests {
         let mut health = Health::new(HealthSpec::LOCAL, true);
         assert_eq!(run(&mut health, &[(1, Drain), (2, Tick)]), [(1, ToolState::Draining, "drain")]);
         assert_eq!(health.member_state(), MemberState::Draining);
-        assert_eq!(run(&mut health, &[(3, Emptied), (4, Link { is_up: true })]), [(3, ToolState::Drained, "emptied")]);
+        assert_eq!(
+            run(&mut health, &[(3, Emptied), (4, Link { is_up: true })]),
+            [(3, ToolState::Drained, "emptied")]
+        );
         assert_eq!(run(&mut health, &[(90, Tick), (99, Enable)]), [(99, ToolState::Up, "enable")]);
         assert_eq!(
             run(&mut health, &[(100, Drain), (101, Enable)]),
@@ -520,12 +555,19 @@ mod tests {
     fn a_flapping_tool_is_held_down_until_it_is_calm() {
         let mut health = Health::new(HealthSpec { up_after_ns: 0, ..HealthSpec::LOCAL }, true);
         let flap = |time| [(time, Link { is_up: false }), (time + 1, Link { is_up: true })];
-        assert_eq!(run(&mut health, &flap(0)), [(0, ToolState::Down, "link_down"), (1, ToolState::Up, "recovered")]);
-        assert_eq!(run(&mut health, &flap(2)), [(2, ToolState::Down, "link_down"), (3, ToolState::Up, "recovered")]);
+        assert_eq!(
+            run(&mut health, &flap(0)),
+            [(0, ToolState::Down, "link_down"), (1, ToolState::Up, "recovered")]
+        );
+        assert_eq!(
+            run(&mut health, &flap(2)),
+            [(2, ToolState::Down, "link_down"), (3, ToolState::Up, "recovered")]
+        );
         assert_eq!(run(&mut health, &flap(4)), [(4, ToolState::Down, "flapping")]);
         // 1000 each at 0 s, 2 s and 4 s, halved every 15 s: 2742.7 at 4 s, 750 after 1.8707 half-lives.
         let reuse_ns = health.next_change_ns().unwrap();
-        let expected = 4.0 + 15.0 * ((1000.0 * (1.0 + 0.5f64.powf(2.0 / 15.0) + 0.5f64.powf(4.0 / 15.0))) / 750.0).log2();
+        let expected = 4.0
+            + 15.0 * ((1000.0 * (1.0 + 0.5f64.powf(2.0 / 15.0) + 0.5f64.powf(4.0 / 15.0))) / 750.0).log2();
         assert!((reuse_ns as f64 / 1e9 - expected).abs() < 1e-3, "{reuse_ns} ns, expected {expected} s");
         assert_eq!(health.observe(Tick, reuse_ns - 1), None);
         assert_eq!(health.observe(Tick, reuse_ns).map(|event| event.to), Some(ToolState::Up));
@@ -535,7 +577,10 @@ mod tests {
     fn failures_far_apart_are_not_flapping() {
         let mut health = Health::new(HealthSpec { up_after_ns: 0, ..HealthSpec::LOCAL }, true);
         for minute in 0..20 {
-            let events = run(&mut health, &[(60 * minute, Link { is_up: false }), (60 * minute + 1, Link { is_up: true })]);
+            let events = run(
+                &mut health,
+                &[(60 * minute, Link { is_up: false }), (60 * minute + 1, Link { is_up: true })],
+            );
             assert_eq!(events.len(), 2, "minute {minute}");
         }
     }
@@ -554,14 +599,20 @@ mod tests {
         }
         assert_eq!([237, 238].map(|second| look(&mut health, second, 0)), [ToolState::Up, ToolState::Down]);
         assert!((239..5000).all(|second| look(&mut health, second, 0) == ToolState::Down));
-        assert_eq!([5000, 5001].map(|second| look(&mut health, second, 1)), [ToolState::Down, ToolState::Up]);
+        assert_eq!(
+            [5000, 5001].map(|second| look(&mut health, second, 1)),
+            [ToolState::Down, ToolState::Up]
+        );
     }
 
     #[test]
     fn suppression_ends_after_its_longest_time() {
         let mut health = Health::new(HealthSpec { up_after_ns: 0, ..HealthSpec::LOCAL }, true);
         health.merit.figure = 1e9;
-        assert_eq!(run(&mut health, &[(1, Link { is_up: false }), (2, Link { is_up: true })]), [(1, ToolState::Down, "flapping")]);
+        assert_eq!(
+            run(&mut health, &[(1, Link { is_up: false }), (2, Link { is_up: true })]),
+            [(1, ToolState::Down, "flapping")]
+        );
         assert_eq!(health.next_change_ns(), Some(121 * S));
     }
 

@@ -124,12 +124,18 @@ impl Usage {
     /// Nothing before that is known.
     pub fn look(&mut self, sent: Sent) -> Sent {
         self.looks.push_back(sent);
-        let is_enough = |since: &Sent| sent.packets - since.packets >= Self::LEAST_PACKETS || sent.at - since.at >= Self::LONGEST;
+        let is_enough = |since: &Sent| {
+            sent.packets - since.packets >= Self::LEAST_PACKETS || sent.at - since.at >= Self::LONGEST
+        };
         while self.looks.get(1).is_some_and(is_enough) {
             self.looks.pop_front();
         }
         match self.looks.front().filter(|since| is_enough(since)) {
-            Some(since) => Sent { at: sent.at - since.at, packets: sent.packets - since.packets, bits: sent.bits - since.bits },
+            Some(since) => Sent {
+                at: sent.at - since.at,
+                packets: sent.packets - since.packets,
+                bits: sent.bits - since.bits,
+            },
             None => Sent::default(),
         }
     }
@@ -142,7 +148,9 @@ impl Sent {
         let packets = self.packets + u64::from(is_held);
         let used = match rate {
             Budget::PacketsPerSecond(rate) => packets as f64 / rate as f64,
-            Budget::BitsPerSecond(rate) => self.bits as f64 * packets as f64 / self.packets.max(1) as f64 / rate as f64,
+            Budget::BitsPerSecond(rate) => {
+                self.bits as f64 * packets as f64 / self.packets.max(1) as f64 / rate as f64
+            }
         };
         if self.at.is_zero() { 0.0 } else { used / self.at.as_secs_f64() }
     }
@@ -255,7 +263,10 @@ mod tests {
         keep_pace(&mut pace, &mut now, 3000, false, &mut turns);
         assert_eq!((pace.time(), pace.take_excused()), (ms(2020), ms(0)), "it goes on where it stood");
         keep_pace(&mut pace, &mut now, 13_000, true, &mut turns);
-        assert!(pace.time() > ms(2020 + 4_900) && pace.take_excused() < ms(5_000), "no longer than five seconds");
+        assert!(
+            pace.time() > ms(2020 + 4_900) && pace.take_excused() < ms(5_000),
+            "no longer than five seconds"
+        );
     }
 
     #[test]
@@ -292,8 +303,11 @@ mod tests {
                 let packets = (look as f64 * sent / 10.0) as u64;
                 usage.look(Sent { at: ms(100 * look), packets, bits: 800 * packets })
             });
-            let shares: Vec<f64> = shares.map(|sent| sent.share_of(Budget::BitsPerSecond(800 * rate), is_held)).collect();
-            shares[45..].iter().fold((f64::MAX, 0.0), |(least, most): (f64, f64), &share| (least.min(share), most.max(share)))
+            let shares: Vec<f64> =
+                shares.map(|sent| sent.share_of(Budget::BitsPerSecond(800 * rate), is_held)).collect();
+            shares[45..].iter().fold((f64::MAX, 0.0), |(least, most): (f64, f64), &share| {
+                (least.min(share), most.max(share))
+            })
         };
         for rate in [5, 7, 83, 10_000] {
             let (least, _) = least_and_most(rate, rate as f64, true);

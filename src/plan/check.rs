@@ -60,20 +60,25 @@ pub(super) fn warn(
         if !chosen.contains(&ToolId(index))
             && let Some(name) = defined(parsed, NameKind::Tool, &tool.name)
         {
-            diagnostics.push(Diagnostic::warning(name.span, format!("no rule sends to tool `{}`", tool.name)));
+            diagnostics
+                .push(Diagnostic::warning(name.span, format!("no rule sends to tool `{}`", tool.name)));
         }
     }
     for (index, port) in plan.ports.iter().enumerate() {
         let port_id = PortId(index);
-        let is_named =
-            resolved.rules.iter().zip(&plan.rules).any(|(source, rule)| !source.is_from_any && rule.sources.contains(&port_id));
+        let is_named = resolved
+            .rules
+            .iter()
+            .zip(&plan.rules)
+            .any(|(source, rule)| !source.is_from_any && rule.sources.contains(&port_id));
         if port.rxq == Some(0) || is_named || plan.wire_at(port_id).is_some() {
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
         // a tunnel's next hop or far end answers there, or heartbeats return
         let is_asked = |tool: &ToolPlan| tool.copy.asks_for_next_hop() || tool.echo.is_some();
-        if plan.returns_heartbeats(port_id) || plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && is_asked(tool))
+        if plan.returns_heartbeats(port_id)
+            || plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && is_asked(tool))
         {
             continue;
         }
@@ -82,7 +87,9 @@ pub(super) fn warn(
         // net_pcap receives nothing unless it is told from where
         let receives = !goes_by_libpcap(&port.devargs) || port.devargs.contains("rx_");
         let message = match (is_tool, takes_any) {
-            (true, true) if receives => format!("tools send on port `{}`, and rules `from any` take what it receives", port.name),
+            (true, true) if receives => {
+                format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
+            }
             (true, false) if receives => format!("what tool port `{}` receives is unmatched", port.name),
             (false, false) => format!("no rule takes from port `{}`", port.name),
             _ => continue,
@@ -103,13 +110,18 @@ fn warn_of_clocks(resolved: &Resolved, diagnostics: &mut Diagnostics) {
     for (rule, source) in plan.rules.iter().zip(&resolved.rules).filter(|(rule, _)| rule.is_enabled) {
         let Some(dedup) = &rule.dedup else { continue };
         // net_pcap receives nothing unless it is told from where
-        let is_told = |port: &&PortPlan| ["rx_", "iface="].iter().any(|argument| port.devargs.contains(argument));
-        let receives = |port: &&PortPlan| port.rxq != Some(0) && (!goes_by_libpcap(&port.devargs) || is_told(port));
+        let is_told =
+            |port: &&PortPlan| ["rx_", "iface="].iter().any(|argument| port.devargs.contains(argument));
+        let receives =
+            |port: &&PortPlan| port.rxq != Some(0) && (!goes_by_libpcap(&port.devargs) || is_told(port));
         let ports = dedup.scope.iter().map(|port| &plan.ports[port.0]).filter(receives);
         let timed: Vec<_> = ports.map(|port| (&port.name, port.time_base())).collect();
         let Some((first, base)) = timed.first() else { continue };
         let Some((other, other_base)) = timed.iter().find(|(_, other)| other != base) else { continue };
-        let message = format!("rule {} does not find copies of a packet that come by `{first}` and by `{other}`", rule.priority);
+        let message = format!(
+            "rule {} does not find copies of a packet that come by `{first}` and by `{other}`",
+            rule.priority
+        );
         let label = format!(
             "packets of `{first}` have the time of {}, those of `{other}` of {}: they are not compared",
             base.name(),
@@ -128,28 +140,48 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
     });
     let Some(said) = said else { return };
     let receiving = (0..plan.ports.len()).map(PortId).filter(|port| plan.ports[port.0].rxq != Some(0));
-    let of_ports = receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
-    let of_copies = CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
+    let of_ports = receiving
+        .map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
+    let of_copies =
+        CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
-    let Some((need, whose)) = needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value) else { return };
-    let message = format!("tools that take nothing can use up a mempool of {} mbufs, and then no tool gets anything", said.value);
-    let warning = Diagnostic::warning(said.span, message).label(format!("{whose} needs {need}, with full queues of all tools"));
-    diagnostics.push(warning.help(format!("raise it to {need}, leave it to Tapline, or lower the tools' `queue`")));
+    let Some((need, whose)) =
+        needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value)
+    else {
+        return;
+    };
+    let message = format!(
+        "tools that take nothing can use up a mempool of {} mbufs, and then no tool gets anything",
+        said.value
+    );
+    let warning = Diagnostic::warning(said.span, message)
+        .label(format!("{whose} needs {need}, with full queues of all tools"));
+    diagnostics.push(
+        warning.help(format!("raise it to {need}, leave it to Tapline, or lower the tools' `queue`")),
+    );
 }
 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
-fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics, progress: &Progress) -> Result<(), GivenUp> {
+fn warn_of_rules(
+    resolved: &Resolved,
+    parsed: &Parsed,
+    diagnostics: &mut Diagnostics,
+    progress: &Progress,
+) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
     let asking = asking_for_vlans(resolved, parsed);
-    let snaplens: Vec<Option<u32>> = resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
+    let snaplens: Vec<Option<u32>> =
+        resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses = resolved.rules.iter().map(|source| {
         progress.step()?;
         Ok(analyse_all(&source.matcher))
     });
     let analyses: Vec<Vec<Analysis>> = analyses.collect::<Result<_, _>>()?;
     let mut takers = Takers::default();
-    for (index, (rule, source)) in rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled) {
+    for (index, (rule, source)) in
+        rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled)
+    {
         let warning = |text: String| Diagnostic::warning(source.span, text);
         if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
             diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
@@ -157,8 +189,10 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let mine = &analyses[index];
         if mine.iter().any(|analysis| analysis.never_matches) {
-            diagnostics
-                .push(warning(format!("rule {} can never match", rule.priority)).label("no packet is what its filter asks for"));
+            diagnostics.push(
+                warning(format!("rule {} can never match", rule.priority))
+                    .label("no packet is what its filter asks for"),
+            );
             continue;
         }
         let shadow = takers.before(rule, &source.matcher, rules);
@@ -168,19 +202,28 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         if let Some(shadow) = shadow {
             let word = if rules[shadow].verdict == Verdict::Drop { "drop" } else { "final" };
             let text = format!("rule {} can never match", rule.priority);
-            diagnostics
-                .push(warning(text).label(format!("rule {}, which is `{word}`, takes its packets first", rules[shadow].priority)));
+            diagnostics.push(warning(text).label(format!(
+                "rule {}, which is `{word}`, takes its packets first",
+                rules[shadow].priority
+            )));
             continue;
         }
-        if let Some((port, snaplen)) =
-            snapped(resolved, &snaplens, index, mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0))
-        {
-            let text = format!("rule {} can never match packets of port `{}`", rule.priority, resolved.plan.ports[port.0].name);
-            diagnostics.push(
-                warning(text).label(format!("its filter looks beyond the {snaplen} bytes that the capture keeps of a packet")),
+        if let Some((port, snaplen)) = snapped(
+            resolved,
+            &snaplens,
+            index,
+            mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0),
+        ) {
+            let text = format!(
+                "rule {} can never match packets of port `{}`",
+                rule.priority, resolved.plan.ports[port.0].name
             );
+            diagnostics.push(warning(text).label(format!(
+                "its filter looks beyond the {snaplen} bytes that the capture keeps of a packet"
+            )));
         }
-        let looks_plain = source.matcher.vlans.is_none() && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
+        let looks_plain = source.matcher.vlans.is_none()
+            && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
         if looks_plain && mine.iter().any(|analysis| analysis.misses_tagged) {
             let others = rule.sources.iter().flat_map(|port| &asking[port.0]).copied();
             if let Some(other) = others.filter(|&other| other != index).min() {
@@ -188,7 +231,8 @@ fn warn_of_rules(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
                     "rule {} misses tagged packets, which rule {} says the port carries",
                     rule.priority, rules[other].priority
                 );
-                diagnostics.push(warning(text).help("`through vlan` after the filter looks behind the tags"));
+                diagnostics
+                    .push(warning(text).help("`through vlan` after the filter looks behind the tags"));
             }
         }
     }
@@ -216,7 +260,11 @@ fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
             never_matches: each.iter().all(|analysis| analysis.never_matches),
             always_matches: each.iter().any(|analysis| analysis.always_matches),
             misses_tagged: each.iter().all(|analysis| analysis.misses_tagged),
-            least_captured_bytes: each.iter().map(|analysis| analysis.least_captured_bytes).min().unwrap_or(0),
+            least_captured_bytes: each
+                .iter()
+                .map(|analysis| analysis.least_captured_bytes)
+                .min()
+                .unwrap_or(0),
         }
     };
     matcher.filters.iter().map(together).collect()
@@ -226,7 +274,9 @@ fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
 const MOST_ANALYSED: usize = 64;
 
 fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
-    matcher.vlans.is_none() && matcher.terms.is_empty() && analyses.iter().all(|analysis| analysis.always_matches)
+    matcher.vlans.is_none()
+        && matcher.terms.is_empty()
+        && analyses.iter().all(|analysis| analysis.always_matches)
 }
 
 /// What two rules have in common that match the same packets.
@@ -234,7 +284,10 @@ type MatcherKey<'a> = (Option<&'a VlanSet>, Vec<(&'a [Program], LayerSet)>, &'a 
 
 /// `None` for a matcher whose like is not looked for.
 fn key_of(matcher: &Matcher) -> Option<MatcherKey<'_>> {
-    let filters = matcher.filters.iter().map(|filter| filter.prefixes.is_none().then_some((&filter.programs[..], filter.through)));
+    let filters = matcher
+        .filters
+        .iter()
+        .map(|filter| filter.prefixes.is_none().then_some((&filter.programs[..], filter.through)));
     Some((matcher.vlans.as_ref(), filters.collect::<Option<_>>()?, &matcher.terms))
 }
 
@@ -268,7 +321,8 @@ impl<'a> Takers<'a> {
     fn before(&self, rule: &RulePlan, matcher: &Matcher, rules: &[RulePlan]) -> Option<usize> {
         let alike = key_of(matcher).and_then(|key| self.by_matcher.get(&key));
         let first = |takers: &[usize]| {
-            let has_all = |taker: &usize| rule.sources.iter().all(|port| rules[*taker].sources.contains(port));
+            let has_all =
+                |taker: &usize| rule.sources.iter().all(|port| rules[*taker].sources.contains(port));
             takers.iter().copied().find(has_all)
         };
         first(&self.all).into_iter().chain(first(alike.map_or(&[], Vec::as_slice))).min()
@@ -291,7 +345,13 @@ fn tagged_filters(parsed: &Parsed) -> HashSet<&str> {
 fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
     let filters = tagged_filters(parsed);
     let mut asking = vec![Vec::new(); resolved.plan.ports.len()];
-    for (index, rule) in resolved.plan.rules.iter().enumerate().filter(|&(index, _)| asks_for_vlans(&filters, resolved, index)) {
+    for (index, rule) in resolved
+        .plan
+        .rules
+        .iter()
+        .enumerate()
+        .filter(|&(index, _)| asks_for_vlans(&filters, resolved, index))
+    {
         for port in &rule.sources {
             if asking[port.0].len() < 2 {
                 asking[port.0].push(index);
@@ -305,7 +365,9 @@ fn asks_for_vlans(filters: &HashSet<&str>, resolved: &Resolved, rule: usize) -> 
     let matcher = &resolved.rules[rule].matcher;
     let words = &resolved.plan.rules[rule].words;
     let is_named = || filters.contains(words.as_str());
-    matcher.vlans.is_some() || (matcher.filters.iter().all(|filter| filter.through.is_empty()) && (has_vlan(words) || is_named()))
+    matcher.vlans.is_some()
+        || (matcher.filters.iter().all(|filter| filter.through.is_empty())
+            && (has_vlan(words) || is_named()))
 }
 
 fn has_vlan(words: &str) -> bool {
@@ -313,7 +375,12 @@ fn has_vlan(words: &str) -> bool {
 }
 
 /// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
-fn snapped(resolved: &Resolved, snaplens: &[Option<u32>], rule: usize, least_captured_bytes: u64) -> Option<(PortId, u32)> {
+fn snapped(
+    resolved: &Resolved,
+    snaplens: &[Option<u32>],
+    rule: usize,
+    least_captured_bytes: u64,
+) -> Option<(PortId, u32)> {
     resolved.plan.rules[rule].sources.iter().find_map(|&port| {
         let snaplen = snaplens[port.0]?;
         (snaplen > 0 && u64::from(snaplen) < least_captured_bytes).then_some((port, snaplen))
@@ -334,9 +401,8 @@ fn snaplen(devargs: &str) -> Option<u32> {
 /// Where a port or tool is defined.
 fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a Name> {
     parsed.file.commands.iter().find_map(|command| match (&command.value, kind) {
-        (Command::PortAttach { name, .. }, NameKind::Port) | (Command::ToolCreate { name, .. }, NameKind::Tool) => {
-            (name.value == wanted).then_some(name)
-        }
+        (Command::PortAttach { name, .. }, NameKind::Port)
+        | (Command::ToolCreate { name, .. }, NameKind::Tool) => (name.value == wanted).then_some(name),
         _ => None,
     })
 }

@@ -69,7 +69,11 @@ pub fn compact(parsed: &mut Parsed) {
         Command::FilterCreate { filter, .. } => vec![filter.source.span.source],
         _ => Vec::new(),
     };
-    let used = parsed.file.commands.iter().flat_map(|command| clauses(&command.value).into_iter().chain([command.span.source]));
+    let used = parsed
+        .file
+        .commands
+        .iter()
+        .flat_map(|command| clauses(&command.value).into_iter().chain([command.span.source]));
     parsed.sources.forget_all_but(used);
 }
 
@@ -93,22 +97,25 @@ mod tests {
     use crate::plan::plan;
     use tapline_lang as lang;
 
-    const HEAD: &str = "port attach p net_null0\ntool create a discard\ntool create b discard\nfilter create f0 \"udp\"\n";
+    const HEAD: &str =
+        "port attach p net_null0\ntool create a discard\ntool create b discard\nfilter create f0 \"udp\"\n";
 
     /// Any command on one of three rules and three filters; most sequences have some that fit.
     fn line() -> impl Strategy<Value = String> {
-        (0..30, 0..3, 0..3, prop::sample::select(vec!["a", "b", "a,b"])).prop_map(|(kind, rule, filter, tools)| match kind % 10 {
-            0 => format!("rule create {rule} from p match f{filter} to {tools}"),
-            1 => format!("rule create {rule} from p slice 64 to {tools}"),
-            2 => format!("rule modify {rule} match \"tcp port {filter}\" to {tools}"),
-            3 => format!("rule modify {rule} slice {} to {tools}", 64 + filter),
-            4 => format!("rule destroy {rule}"),
-            5 => format!("rule disable {rule}"),
-            6 => format!("rule enable {rule}"),
-            7 => format!("filter create f{filter} \"udp port {rule}\""),
-            9 if kind == 9 => "rule destroy all".to_owned(),
-            _ => format!("filter modify f{filter} \"tcp dst port {rule}\""),
-        })
+        (0..30, 0..3, 0..3, prop::sample::select(vec!["a", "b", "a,b"])).prop_map(
+            |(kind, rule, filter, tools)| match kind % 10 {
+                0 => format!("rule create {rule} from p match f{filter} to {tools}"),
+                1 => format!("rule create {rule} from p slice 64 to {tools}"),
+                2 => format!("rule modify {rule} match \"tcp port {filter}\" to {tools}"),
+                3 => format!("rule modify {rule} slice {} to {tools}", 64 + filter),
+                4 => format!("rule destroy {rule}"),
+                5 => format!("rule disable {rule}"),
+                6 => format!("rule enable {rule}"),
+                7 => format!("filter create f{filter} \"udp port {rule}\""),
+                9 if kind == 9 => "rule destroy all".to_owned(),
+                _ => format!("filter modify f{filter} \"tcp dst port {rule}\""),
+            },
+        )
     }
 
     proptest! {

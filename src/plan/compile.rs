@@ -28,13 +28,19 @@ pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, G
 
 /// Tells workers what else they need.
 fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
-    let (burst, idle, panic_dump) = (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
-    let group = |group: &GroupPlan| GroupWork { members: group.members.clone(), spec: group.spec.clone(), hash: group.hash };
+    let (burst, idle, panic_dump) =
+        (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
+    let group = |group: &GroupPlan| GroupWork {
+        members: group.members.clone(),
+        spec: group.spec.clone(),
+        hash: group.hash,
+    };
     let groups: Vec<GroupWork> = plan.groups.iter().map(group).collect();
     let tools = plan.tools.len();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
-    let parse_depth = inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
+    let parse_depth =
+        inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
     let work = plan.work_mut();
     let (edits, hashes) = (std::mem::take(&mut work.edits), std::mem::take(&mut work.hashes));
     let is_profiled = work.is_profiled;
@@ -62,7 +68,9 @@ fn give_thresholds(plan: &mut Plan) {
             Target::Group(group) => &plan.groups[group.0].members,
         });
         // a capture takes what it can
-        for &ToolId(tool) in tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>() {
+        for &ToolId(tool) in
+            tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>()
+        {
             plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
         }
     }
@@ -70,8 +78,9 @@ fn give_thresholds(plan: &mut Plan) {
 
 /// `making`: by tool, whether some of its copies are not the packets themselves.
 fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
-    let taking: Vec<usize> =
-        (0..plan.rules.len()).filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port)).collect();
+    let taking: Vec<usize> = (0..plan.rules.len())
+        .filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port))
+        .collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
     let steps: Vec<Step> = taking
         .iter()
@@ -89,12 +98,14 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
             class: plan.rules[rule].class.unwrap_or_default(),
         })
         .collect();
-    let balances = steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
+    let balances =
+        steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| making[tool.0]);
-    let needs_stamps = tools().any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
+    let needs_stamps = tools()
+        .any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
     let others_look = balances
         || needs_copies
         || plan.is_tunnel_port(port)
@@ -104,7 +115,11 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let needs_frames = classifier.needs_frames() || others_look;
     let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
     InputPlan {
-        straight: if is_looked_at { None } else { straight(&steps, wire.map(|(wire, side)| wire.ways[side])) },
+        straight: if is_looked_at {
+            None
+        } else {
+            straight(&steps, wire.map(|(wire, side)| wire.ways[side]))
+        },
         needs_copies,
         wire: wire.map(|(wire, side)| wire.ways[side]),
         is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
@@ -145,7 +160,8 @@ fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
         return None;
     }
     // behind a final rule that takes all there is nothing
-    let last = steps.iter().position(|step| step.verdict == Verdict::Final).map_or(steps.len(), |at| at + 1);
+    let last =
+        steps.iter().position(|step| step.verdict == Verdict::Final).map_or(steps.len(), |at| at + 1);
     let steps = &steps[..last];
     let mut tools: Vec<ToolId> = wire.into_iter().collect();
     for target in steps.iter().flat_map(|step| &step.targets) {

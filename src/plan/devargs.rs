@@ -39,12 +39,17 @@ pub fn device_files(devargs: &str) -> impl Iterator<Item = DeviceFile<'_>> {
 /// The kernel's interfaces that a device's packets come from and go to, and that are there before it, each with its argument.
 fn interfaces(devargs: &str) -> impl Iterator<Item = (&str, &str)> {
     let of_driver = Driver::of(devargs).map_or(&[][..], |driver| driver.interfaces);
-    arguments(devargs).filter(|(_, name, _)| of_driver.contains(name)).map(|(argument, _, value)| (argument, value))
+    arguments(devargs)
+        .filter(|(_, name, _)| of_driver.contains(name))
+        .map(|(argument, _, value)| (argument, value))
 }
 
 /// A device's arguments: each with its name and its value.
 fn arguments(devargs: &str) -> impl Iterator<Item = (&str, &str, &str)> {
-    devargs.split(',').skip(1).filter_map(|argument| argument.split_once('=').map(|(name, value)| (argument, name, value)))
+    devargs
+        .split(',')
+        .skip(1)
+        .filter_map(|argument| argument.split_once('=').map(|(name, value)| (argument, name, value)))
 }
 
 /// What a device would receive or send as Ethernet frames although it is something else.
@@ -59,10 +64,15 @@ pub(super) struct ForeignFrames<'a> {
 /// The first file or interface of a device whose packets are no Ethernet frames. Drivers do not look: they hand packets on as
 /// frames, whatever their first bytes are.
 pub(super) fn foreign_frames(devargs: &str) -> Option<ForeignFrames<'_>> {
-    let captures = device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
+    let captures =
+        device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
     let files = captures.filter_map(|DeviceFile { argument, path, .. }| {
         let link_type = foreign_file(Path::new(path))?;
-        Some(ForeignFrames { argument, message: format!("`{path}` cannot be replayed"), reason: replay::foreign(link_type) })
+        Some(ForeignFrames {
+            argument,
+            message: format!("`{path}` cannot be replayed"),
+            reason: replay::foreign(link_type),
+        })
     });
     let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
         let fact = foreign_interface(name, Driver::of(devargs).is_some_and(|driver| driver.by_libpcap))?;
@@ -83,7 +93,11 @@ fn foreign_file(path: &Path) -> Option<LinkType> {
     let mut reader = path.is_file().then(|| Reader::open(path).ok()).flatten()?;
     // damage is for the driver to refuse
     let _ = reader.next_record();
-    reader.interfaces().iter().map(|interface| interface.link_type).find(|link_type| *link_type != LinkType::ETHERNET)
+    reader
+        .interfaces()
+        .iter()
+        .map(|interface| interface.link_type)
+        .find(|link_type| *link_type != LinkType::ETHERNET)
 }
 
 /// What libpcap knows besides the kernel's interfaces: none has Ethernet frames.
@@ -108,7 +122,10 @@ fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
         }
         None => {
             let is_pseudo = is_libpcaps && PSEUDO_INTERFACES.iter().any(|pseudo| name.starts_with(pseudo));
-            is_pseudo.then(|| "is none of the kernel's: libpcap gives packets of another link type by this name".to_owned())
+            is_pseudo.then(|| {
+                "is none of the kernel's: libpcap gives packets of another link type by this name"
+                    .to_owned()
+            })
         }
     }
 }
@@ -118,7 +135,8 @@ fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
 /// is closed.
 pub(super) fn resident_packets(devargs: &str) -> u32 {
-    let is_infinite = argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
+    let is_infinite =
+        argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
     if !is_infinite {
         return 0;
     }
@@ -139,11 +157,15 @@ fn packets_in(file: &Path) -> u32 {
 /// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
 /// there.
 pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
-    let Some(Driver { name: driver, arguments: known, .. }) = Driver::of(devargs) else { return Vec::new() };
+    let Some(Driver { name: driver, arguments: known, .. }) = Driver::of(devargs) else {
+        return Vec::new();
+    };
     let words = devargs.split(',').skip(1);
     // a value may hold commas in brackets or parentheses: only words that look like an argument of their own are judged
     let names = words.filter_map(|word| word.split_once('=')).map(|(name, _)| name);
-    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
     let unknown = names.filter(|name| is_name(name) && !known.contains(name));
     let advice = |name: &str| match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -168,18 +190,29 @@ mod tests {
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
-        for devargs in ["net_null0", "net_null0,size=2048,copy=1", "net_pcap0,size=9000", "net_null0,copy=1"] {
+        for devargs in
+            ["net_null0", "net_null0,size=2048,copy=1", "net_pcap0,size=9000", "net_null0,copy=1"]
+        {
             assert_eq!(oversized_packets(devargs), None, "{devargs}");
         }
-        for devargs in ["net_null0,size=2049", "vdev:net_null0,size=65535", "net_null0,size=64,size=-1", "net_null0,size=0x1000"] {
+        for devargs in [
+            "net_null0,size=2049",
+            "vdev:net_null0,size=65535",
+            "net_null0,size=64,size=-1",
+            "net_null0,size=0x1000",
+        ] {
             assert!(oversized_packets(devargs).is_some(), "{devargs}");
         }
     }
 
     #[test]
     fn files_and_interfaces_of_devices_are_found_in_their_order() {
-        let files = |devargs| device_files(devargs).map(|file| (file.path, file.is_written)).collect::<Vec<_>>();
-        assert_eq!(files("net_pcap0,tx_pcap=a,rx_pcap=b=c,iface=d,tx_pcap=a"), [("a", true), ("b=c", false), ("a", true)]);
+        let files =
+            |devargs| device_files(devargs).map(|file| (file.path, file.is_written)).collect::<Vec<_>>();
+        assert_eq!(
+            files("net_pcap0,tx_pcap=a,rx_pcap=b=c,iface=d,tx_pcap=a"),
+            [("a", true), ("b=c", false), ("a", true)]
+        );
         assert_eq!(files("vdev:net_pcap0,rx_pcap=a"), [("a", false)]);
         assert_eq!(files("net_af_xdp0,iface=a,xdp_prog=b.o"), [("b.o", false)]);
         assert_eq!(files("net_null0,tx_pcap=a"), []);
@@ -191,16 +224,23 @@ mod tests {
 
     #[test]
     fn a_misspelt_argument_is_told_with_the_one_that_was_meant() {
-        let [(driver, name, advice)] = &unknown_arguments("net_pcap0,rx_pcp=a.pcap,tx_pcap=b=c.pcap")[..] else { panic!() };
+        let [(driver, name, advice)] = &unknown_arguments("net_pcap0,rx_pcp=a.pcap,tx_pcap=b=c.pcap")[..]
+        else {
+            panic!()
+        };
         assert_eq!((*driver, *name, advice.as_str()), ("net_pcap", "rx_pcp", "did you mean `rx_pcap`?"));
         assert_eq!(unknown_arguments("net_null0,speed=1")[0].2, "it takes size, copy, no-rx");
     }
 
     #[test]
     fn devices_that_are_not_known_are_left_to_their_drivers() {
-        for devargs in
-            ["0000:03:00.0,mprq_en=1", "net_null0,size=64", "net_bonding0,mode=1,slave=0", "net_null0", "vdev:net_pcap9,iface=lo"]
-        {
+        for devargs in [
+            "0000:03:00.0,mprq_en=1",
+            "net_null0,size=64",
+            "net_bonding0,mode=1,slave=0",
+            "net_null0",
+            "vdev:net_pcap9,iface=lo",
+        ] {
             assert!(unknown_arguments(devargs).is_empty(), "{devargs}");
         }
     }

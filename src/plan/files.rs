@@ -50,7 +50,11 @@ impl Target {
                 continue;
             }
             let there = fs::metadata(folder).ok()?;
-            return Some(Self::Missing { device: there.dev(), inode: there.ino(), name: path.file_name()?.to_owned() });
+            return Some(Self::Missing {
+                device: there.dev(),
+                inode: there.ino(),
+                name: path.file_name()?.to_owned(),
+            });
         }
         None
     }
@@ -75,8 +79,10 @@ struct Entry {
 impl Entry {
     /// The folder that a file would be made in, where it is not there.
     fn missing_folder(&self) -> Option<&Path> {
-        let folder = self.path.parent().filter(|folder| self.is_written && !folder.as_os_str().is_empty())?;
-        let is_missing = fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let folder =
+            self.path.parent().filter(|folder| self.is_written && !folder.as_os_str().is_empty())?;
+        let is_missing =
+            fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         // a link may lead to another folder
         (is_missing && fs::symlink_metadata(&self.path).is_err()).then_some(folder)
     }
@@ -138,7 +144,12 @@ impl Table {
         for entry in order {
             let Some(target) = Target::of(&entry.path) else { continue };
             let earlier = by_target.entry(target).or_default();
-            clashes.extend(earlier.iter().find(|other| entry.is_written || other.is_written).map(|other| (*other, entry)));
+            clashes.extend(
+                earlier
+                    .iter()
+                    .find(|other| entry.is_written || other.is_written)
+                    .map(|other| (*other, entry)),
+            );
             earlier.push(entry);
         }
         clashes
@@ -150,15 +161,21 @@ fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic>
     let expected = if second.is_written { "a file of its own" } else { "a file that nothing writes" };
     let diagnostic = match second.place {
         Place::Text(span) => {
-            let named = if first.path == second.path { "too".to_owned() } else { format!("as `{}`", first.path.display()) };
+            let named = if first.path == second.path {
+                "too".to_owned()
+            } else {
+                format!("as `{}`", first.path.display())
+            };
             let place = first.place.words(sources);
             Diagnostic::error(span, format!("`{}` {}", second.path.display(), first.what))
                 .label(format!("expected {expected}; {place} names it {named}"))
         }
         // both stand there
         Place::CommandLine => {
-            let message = format!("this file {}, and `{}` {}", first.what, second.path.display(), second.what);
-            Diagnostic::of_file(Severity::Error, sources.first()?, message).help(format!("name {expected} on the command line"))
+            let message =
+                format!("this file {}, and `{}` {}", first.what, second.path.display(), second.what);
+            Diagnostic::of_file(Severity::Error, sources.first()?, message)
+                .help(format!("name {expected} on the command line"))
         }
     };
     Some(diagnostic)
@@ -173,7 +190,9 @@ impl<'a> Resolver<'a> {
             let Some(path) = source.path() else { continue };
             match source.included_from() {
                 Some(word) => table.reads(path, "is included".to_owned(), Place::Text(word)),
-                None if Some(id) == sources.first() => table.reads(path, "is the pipeline file".to_owned(), Place::CommandLine),
+                None if Some(id) == sources.first() => {
+                    table.reads(path, "is the pipeline file".to_owned(), Place::CommandLine)
+                }
                 None => {}
             }
         }
@@ -183,7 +202,9 @@ impl<'a> Resolver<'a> {
         for port in &definitions.ports {
             let (name, span) = (&port.name.value, port.device.span);
             match &port.device.value {
-                Device::Replay { path, .. } => table.reads(path, format!("is read by port `{name}`"), Place::Text(span)),
+                Device::Replay { path, .. } => {
+                    table.reads(path, format!("is read by port `{name}`"), Place::Text(span))
+                }
                 Device::Devargs(devargs) => {
                     let mut rest = span;
                     for DeviceFile { argument, path, is_written } in device_files(devargs) {
@@ -226,8 +247,11 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        let clashes: Vec<Diagnostic> =
-            table.clashes(sources).into_iter().filter_map(|(first, second)| clash(first, second, sources)).collect();
+        let clashes: Vec<Diagnostic> = table
+            .clashes(sources)
+            .into_iter()
+            .filter_map(|(first, second)| clash(first, second, sources))
+            .collect();
         clashes.into_iter().for_each(|found| self.error(found));
         // each folder once
         let mut told = HashSet::new();
@@ -235,7 +259,11 @@ impl<'a> Resolver<'a> {
             if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place)
                 && told.insert(folder)
             {
-                let message = format!("`{}` cannot be made: there is no folder `{}`", entry.path.display(), folder.display());
+                let message = format!(
+                    "`{}` cannot be made: there is no folder `{}`",
+                    entry.path.display(),
+                    folder.display()
+                );
                 let label = format!("it {}; expected a folder that is there", entry.what);
                 self.error(Diagnostic::warning(span, message).label(label));
             }
@@ -286,7 +314,14 @@ mod tests {
             symlink(&link, at(&chain)).expect("a link");
             let one = Target::of(&at(file)).expect("a file");
             assert_eq!(matches!(one, Target::Present { .. }), present);
-            for way in [file.to_owned(), link, chain, format!("./{file}"), format!("inner/../{file}"), format!("way/../{file}")] {
+            for way in [
+                file.to_owned(),
+                link,
+                chain,
+                format!("./{file}"),
+                format!("inner/../{file}"),
+                format!("way/../{file}"),
+            ] {
                 assert_eq!(Target::of(&at(&way)).as_ref(), Some(&one), "{way}");
             }
             assert_ne!(Target::of(&at(&format!("inner/{file}"))), Some(one), "of another folder");

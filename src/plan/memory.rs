@@ -66,7 +66,9 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
     }
     // a burst more than a ring between receive and work holds may be on its way out of it
     let rings = match plan.settings.stages.as_ref().filter(|_| plan.is_spread(port)) {
-        Some(stages) => u32::from(rx_queues) * stages.work.len() as u32 * (distribute::RING_PACKETS + MAX_BURST as u32),
+        Some(stages) => {
+            u32::from(rx_queues) * stages.work.len() as u32 * (distribute::RING_PACKETS + MAX_BURST as u32)
+        }
         None => 0,
     };
     let descriptors = u32::from(of_port.rxd).max(rings_of(of_port).1);
@@ -79,7 +81,8 @@ pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
         return 0;
     }
     let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
-    let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port)) || plan.settings.is_changeable && is_input();
+    let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port))
+        || plan.settings.is_changeable && is_input();
     if gives_copies || plan.wire_at(port).is_some() {
         waiting(plan, |tool| holds_packets(plan, tool)).saturating_mul(segments(plan, port))
     } else {
@@ -158,7 +161,9 @@ pub fn copies_in_hand(plan: &Plan) -> usize {
 /// runs, for any tool.
 fn may_make(plan: &Plan, to: CopiesTo, tool: usize) -> bool {
     let is_to = (plan.tools[tool].output == Output::Capture) == (to == CopiesTo::Captures);
-    is_to && (plan.makes_copies_for(ToolId(tool)) || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
+    is_to
+        && (plan.makes_copies_for(ToolId(tool))
+            || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
 }
 
 fn received(plan: &Plan, port: PortId) -> u32 {
@@ -178,8 +183,12 @@ fn most_queues(plan: &Plan, port: PortId) -> u16 {
 fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
     let tools = || (0..plan.tools.len()).filter(|&tool| is_asked_for(tool));
     let queued: u64 = tools().map(|tool| queued(plan, &plan.tools[tool])).sum();
-    let is_sent_on = |port: usize| tools().any(|tool| plan.tools[tool].output == Output::Port(PortId(port)));
-    let in_rings: u64 = (0..plan.ports.len()).filter(|&port| is_sent_on(port)).map(|port| in_ring(plan, &plan.ports[port])).sum();
+    let is_sent_on =
+        |port: usize| tools().any(|tool| plan.tools[tool].output == Output::Port(PortId(port)));
+    let in_rings: u64 = (0..plan.ports.len())
+        .filter(|&port| is_sent_on(port))
+        .map(|port| in_ring(plan, &plan.ports[port]))
+        .sum();
     u32::try_from(queued + in_rings).unwrap_or(u32::MAX)
 }
 
@@ -241,7 +250,11 @@ fn queued(plan: &Plan, tool: &ToolPlan) -> u64 {
 /// The fewest mbufs of a pool for so many ports.
 fn least(plan: &Plan, ports: u32) -> u32 {
     let receiving = plan.ports.iter().filter(|port| port.rxq != Some(0)).count().max(1) as u32;
-    if plan.settings.stages.is_some() { (LEAST_BETWEEN_LCORES * ports / receiving).max(LEAST) } else { LEAST }
+    if plan.settings.stages.is_some() {
+        (LEAST_BETWEEN_LCORES * ports / receiving).max(LEAST)
+    } else {
+        LEAST
+    }
 }
 
 /// Lcores that take part.
@@ -288,9 +301,14 @@ mod tests {
 
     #[test]
     fn frames_that_take_several_mbufs_wait_in_as_many() {
-        let need = |mtu: u32| port_need(&plan_of(&TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"))), PortId(0));
+        let need = |mtu: u32| {
+            port_need(&plan_of(&TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"))), PortId(0))
+        };
         let waiting = 4196 + 2 * 1024;
-        assert_eq!((need(1500), need(9000)), (1024 + MBUFS_A_WORKER + waiting, 1024 + MBUFS_A_WORKER + 5 * waiting));
+        assert_eq!(
+            (need(1500), need(9000)),
+            (1024 + MBUFS_A_WORKER + waiting, 1024 + MBUFS_A_WORKER + 5 * waiting)
+        );
     }
 
     #[test]
@@ -310,10 +328,17 @@ mod tests {
                 format!("port attach r{index} net_ring{index} rxq 0\ntool create t{index} port r{index} tag vlan 7\n")
             });
             let names: Vec<String> = (1..=count).map(|index| format!("t{index}")).collect();
-            format!("port attach a net_null0\n{}rule create 1 from a to {}\n", tools.collect::<String>(), names.join(","))
+            format!(
+                "port attach a net_null0\n{}rule create 1 from a to {}\n",
+                tools.collect::<String>(),
+                names.join(",")
+            )
         };
         for count in [1, 4, 9] {
-            assert_eq!(copy_need(&plan_of(&tool(count)), CopiesTo::Ports), count * (4096 + 1024) + MBUFS_A_WORKER);
+            assert_eq!(
+                copy_need(&plan_of(&tool(count)), CopiesTo::Ports),
+                count * (4096 + 1024) + MBUFS_A_WORKER
+            );
         }
         assert_eq!(copy_need(&plan_of(TOOLS), CopiesTo::Ports), 0);
     }
@@ -321,8 +346,11 @@ mod tests {
     #[test]
     fn copies_for_captures_have_mbufs_for_full_queues_and_for_one_packet_of_any_length() {
         let plan = |head: &str, speed: &str, queue: usize| {
-            let tools: String =
-                (0..20).map(|index| format!("tool create t{index} capture t{index}.pcapng queue {queue} strip vlan\n")).collect();
+            let tools: String = (0..20)
+                .map(|index| {
+                    format!("tool create t{index} capture t{index}.pcapng queue {queue} strip vlan\n")
+                })
+                .collect();
             let names: Vec<String> = (0..20).map(|index| format!("t{index}")).collect();
             plan_of(&format!(
                 "{head}port attach a replay:a.pcap,speed={speed}\n{tools}rule create 1 from a to {}\n",
@@ -330,10 +358,19 @@ mod tests {
             ))
         };
         let (worker, any_length) = (CAPTURED_A_WORKER, 20 * MOST_MBUFS as u32);
-        for (speed, queue, need) in [("max", 4096, 20 * 4096), ("original", 64, 20 * 64), ("max", 64, any_length)] {
-            assert_eq!(copy_need(&plan("", speed, queue), CopiesTo::Captures), need + worker, "{speed} {queue}");
+        for (speed, queue, need) in
+            [("max", 4096, 20 * 4096), ("original", 64, 20 * 64), ("max", 64, any_length)]
+        {
+            assert_eq!(
+                copy_need(&plan("", speed, queue), CopiesTo::Captures),
+                need + worker,
+                "{speed} {queue}"
+            );
         }
-        assert_eq!(copy_pool(&plan("set mempool 1000\n", "max", 64), CopiesTo::Captures), any_length + worker);
+        assert_eq!(
+            copy_pool(&plan("set mempool 1000\n", "max", 64), CopiesTo::Captures),
+            any_length + worker
+        );
         assert_eq!(copy_pool(&plan("set mempool 1000\n", "original", 64), CopiesTo::Captures), 1000);
         assert_eq!(copy_pool(&plan("", "max", 64), CopiesTo::Ports), 0);
         // nothing of the port's own waits for them

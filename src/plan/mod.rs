@@ -36,7 +36,11 @@ pub fn plan(parsed: &mut Parsed) -> Option<Plan> {
 ///
 /// # Errors
 /// If the plan is given up: what `parsed.diagnostics` say then is of no use.
-pub fn plan_after(parsed: &mut Parsed, before: Option<&Plan>, progress: &Progress) -> Result<Option<Plan>, GivenUp> {
+pub fn plan_after(
+    parsed: &mut Parsed,
+    before: Option<&Plan>,
+    progress: &Progress,
+) -> Result<Option<Plan>, GivenUp> {
     let random_key = before.and_then(|before| before.random_key.clone());
     let mut diagnostics = std::mem::take(&mut parsed.diagnostics);
     let resolved = resolve::resolve(parsed, random_key, &mut diagnostics, progress);

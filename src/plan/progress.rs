@@ -73,8 +73,12 @@ impl fmt::Display for Progress {
         let done = self.0.done.load(Ordering::Relaxed).min(total);
         match stage {
             Stage::Reading => write!(out, "planning: reading the pipeline"),
-            Stage::Filters => write!(out, "planning: libpcap compiles the filters, {done} of {total} rules"),
-            Stage::Warnings => write!(out, "planning: looking for rules that can never match, {done} of {total}"),
+            Stage::Filters => {
+                write!(out, "planning: libpcap compiles the filters, {done} of {total} rules")
+            }
+            Stage::Warnings => {
+                write!(out, "planning: looking for rules that can never match, {done} of {total}")
+            }
             Stage::Ports => write!(out, "planning: making what looks packets up, port {done} of {total}"),
         }
     }

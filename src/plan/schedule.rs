@@ -36,7 +36,10 @@ impl Schedule {
         if end_ns.is_some_and(|end| now_ns >= end) {
             return Activity { is_on: false, next_change_ns: None };
         }
-        let by_hours = self.hours.as_ref().map_or(Activity { is_on: true, next_change_ns: None }, |hours| hours.at(now_ns));
+        let by_hours = self
+            .hours
+            .as_ref()
+            .map_or(Activity { is_on: true, next_change_ns: None }, |hours| hours.at(now_ns));
         match (by_hours.next_change_ns, end_ns) {
             (Some(change), Some(end)) if change < end => by_hours,
             (_, Some(end)) if by_hours.is_on => Activity { is_on: true, next_change_ns: Some(end) },
@@ -70,14 +73,20 @@ impl WeeklyHours {
     /// Hours as the pipeline language gives them, each with its days (bit 0 is Monday) and its first minute of the day and the
     /// minute that it ends before, 1..=1440; one that ends before it begins ends on the next day.
     pub fn of(spans: impl IntoIterator<Item = (u8, u16, u16)>, zone: TimeZone) -> WeeklyHours {
-        let spans = spans.into_iter().map(|(days, start_minute, end_minute)| Span { days, start_minute, end_minute });
+        let spans = spans.into_iter().map(|(days, start_minute, end_minute)| Span {
+            days,
+            start_minute,
+            end_minute,
+        });
         WeeklyHours { spans: spans.collect(), zone }
     }
 
     /// Whether `now_ns` is within the hours, and when that changes. Clock changes are followed: hours that a change skips begin
     /// that much later, and of hours that come twice the first counts.
     pub fn at(&self, now_ns: u64) -> Activity {
-        let Ok(now) = Timestamp::from_nanosecond(now_ns.into()) else { return Activity { is_on: false, next_change_ns: None } };
+        let Ok(now) = Timestamp::from_nanosecond(now_ns.into()) else {
+            return Activity { is_on: false, next_change_ns: None };
+        };
         let today = now.to_zoned(self.zone.clone()).date();
         let mut stretches: Vec<(Timestamp, Timestamp)> = (-1..=8)
             .filter_map(|day| today.checked_add(day.days()).ok())
@@ -92,9 +101,12 @@ impl WeeklyHours {
             }
         }
         let nanoseconds = |instant: Timestamp| u64::try_from(instant.as_nanosecond()).ok();
-        let horizon = now.checked_add(jiff::SignedDuration::from_hours(7 * 24 + 1)).unwrap_or(Timestamp::MAX);
+        let horizon =
+            now.checked_add(jiff::SignedDuration::from_hours(7 * 24 + 1)).unwrap_or(Timestamp::MAX);
         match merged.into_iter().find(|&(_, end)| now < end) {
-            Some((start, _)) if now < start => Activity { is_on: false, next_change_ns: nanoseconds(start) },
+            Some((start, _)) if now < start => {
+                Activity { is_on: false, next_change_ns: nanoseconds(start) }
+            }
             // Hours that last longer than a week without a gap are all the week.
             Some((_, end)) if end > horizon => Activity { is_on: true, next_change_ns: None },
             Some((_, end)) => Activity { is_on: true, next_change_ns: nanoseconds(end) },
@@ -114,7 +126,8 @@ impl WeeklyHours {
     }
 
     fn instant(&self, date: Date, minute: u16) -> Option<Timestamp> {
-        let (date, minute) = if minute == MINUTES_A_DAY { (date.tomorrow().ok()?, 0) } else { (date, minute) };
+        let (date, minute) =
+            if minute == MINUTES_A_DAY { (date.tomorrow().ok()?, 0) } else { (date, minute) };
         let time = Time::new((minute / 60).try_into().ok()?, (minute % 60).try_into().ok()?, 0, 0).ok()?;
         self.zone.to_timestamp(date.to_datetime(time)).ok()
     }
@@ -141,7 +154,10 @@ mod tests {
             RuleClause::Active(active) => Some(&active.windows),
             _ => None,
         });
-        let windows = windows.expect("hours").iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        let windows = windows
+            .expect("hours")
+            .iter()
+            .map(|window| (window.days, window.from_minute, window.until_minute));
         WeeklyHours::of(windows, TimeZone::get(zone).unwrap())
     }
 
@@ -178,11 +194,23 @@ mod tests {
     #[test]
     fn hours_that_touch_are_one_and_hours_of_all_week_never_change() {
         assert_eq!(hours("Mon-Tue 00:00-24:00").at(ns("2026-11-23T12:00:00Z")), on("2026-11-25T00:00:00Z"));
-        assert_eq!(hours("Mon-Sun 00:00-24:00").at(ns("2026-11-23T12:00:00Z")), Activity { is_on: true, next_change_ns: None });
-        assert_eq!(hours("daily 00:00-12:00; daily 12:00-24:00").at(ns("2026-11-23T12:00:00Z")).next_change_ns, None);
+        assert_eq!(
+            hours("Mon-Sun 00:00-24:00").at(ns("2026-11-23T12:00:00Z")),
+            Activity { is_on: true, next_change_ns: None }
+        );
+        assert_eq!(
+            hours("daily 00:00-12:00; daily 12:00-24:00").at(ns("2026-11-23T12:00:00Z")).next_change_ns,
+            None
+        );
         assert_eq!(hours("Tue-Sun 00:00-24:00").at(ns("2026-11-24T00:00:00Z")), on("2026-11-30T00:00:00Z"));
-        assert_eq!(hours("Sat-Mon 10:00-11:00").at(ns("2026-11-23T11:00:00Z")), off("2026-11-28T10:00:00Z"));
-        assert_eq!(hours("Mon,Wed 08:00-09:00; Tue 10:00-11:00").at(ns("2026-11-23T09:00:00Z")), off("2026-11-24T10:00:00Z"));
+        assert_eq!(
+            hours("Sat-Mon 10:00-11:00").at(ns("2026-11-23T11:00:00Z")),
+            off("2026-11-28T10:00:00Z")
+        );
+        assert_eq!(
+            hours("Mon,Wed 08:00-09:00; Tue 10:00-11:00").at(ns("2026-11-23T09:00:00Z")),
+            off("2026-11-24T10:00:00Z")
+        );
     }
 
     /// In Berlin 2026-03-29 02:00 is followed by 03:00, and 2026-10-25 03:00 by 02:00.
@@ -200,8 +228,11 @@ mod tests {
 
     #[test]
     fn an_end_cuts_hours_short_and_stops_them_for_good() {
-        let schedule =
-            |until: Option<&str>, for_ns| Schedule { hours: Some(hours("Mon-Fri 08:00-18:00")), until_ns: until.map(ns), for_ns };
+        let schedule = |until: Option<&str>, for_ns| Schedule {
+            hours: Some(hours("Mon-Fri 08:00-18:00")),
+            until_ns: until.map(ns),
+            for_ns,
+        };
         let never = Activity { is_on: false, next_change_ns: None };
         let ended = schedule(Some("2026-11-20T12:00:00Z"), None);
         assert_eq!(ended.at(0, ns("2026-11-20T09:00:00Z")), on("2026-11-20T12:00:00Z"));

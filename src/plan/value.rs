@@ -23,7 +23,9 @@ use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::{GroupSpec, Returns};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan};
+use tapline_datapath::work_plan::{
+    DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan,
+};
 use tapline_dpdk::driver::argument;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;
@@ -204,7 +206,9 @@ impl PortPlan {
     /// over.
     pub fn reads_capture(&self) -> bool {
         self.replay.is_some()
-            || self.resident == 0 && goes_by_libpcap(&self.devargs) && argument(&self.devargs, "rx_pcap").is_some()
+            || self.resident == 0
+                && goes_by_libpcap(&self.devargs)
+                && argument(&self.devargs, "rx_pcap").is_some()
     }
 
     pub fn time_base(&self) -> TimeBase {
@@ -465,7 +469,11 @@ impl Plan {
 
     /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
     pub fn flows_of_a_table(&self, workers: usize) -> usize {
-        let rules = self.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(SampleSpec::has_flow_table)).count();
+        let rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.sample.as_ref().is_some_and(SampleSpec::has_flow_table))
+            .count();
         self.settings.flows.div_ceil((rules * workers).max(1))
     }
 
@@ -473,7 +481,10 @@ impl Plan {
     pub fn filter_engine(&self) -> String {
         let mut engines = self.work.inputs.iter().filter_map(|input| input.classifier.engine());
         let first = engines.next();
-        engines.find(|engine| **engine != Engine::Native).or(first).map_or_else(|| "none".to_owned(), ToString::to_string)
+        engines
+            .find(|engine| **engine != Engine::Native)
+            .or(first)
+            .map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
     /// Notes what tools do with ports, and which ports feed tools, once all of them and all rules are there.
@@ -508,7 +519,8 @@ impl Plan {
 
     /// Returns whether a replay flat out waits for a tool, where it is behind.
     pub fn is_waited_for(&self, tool: ToolId) -> bool {
-        let is_flat_out = |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
+        let is_flat_out =
+            |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
         self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
@@ -538,13 +550,18 @@ impl Plan {
 
     /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port.0].needs_time || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
+        self.work.inputs[port.0].needs_time
+            || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.
     pub fn order_of(&self, port: PortId) -> Option<u64> {
-        let ordered = (0..self.tools.len()).map(ToolId).filter(|&tool| self.tools[tool.0].order_ns.is_some());
-        ordered.filter(|&tool| self.ports_to(tool).contains(&port)).filter_map(|tool| self.tools[tool.0].order_ns).min()
+        let ordered =
+            (0..self.tools.len()).map(ToolId).filter(|&tool| self.tools[tool.0].order_ns.is_some());
+        ordered
+            .filter(|&tool| self.ports_to(tool).contains(&port))
+            .filter_map(|tool| self.tools[tool.0].order_ns)
+            .min()
     }
 
     /// Returns whether a rule's targets want to know when their buckets were used.
@@ -569,8 +586,11 @@ impl Plan {
     /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
         let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
-        let is_edited =
-            || self.rules.iter().any(|rule| rule.has_edits() && self.tools_of(&rule.targets).any(|other| other == tool));
+        let is_edited = || {
+            self.rules
+                .iter()
+                .any(|rule| rule.has_edits() && self.tools_of(&rule.targets).any(|other| other == tool))
+        };
         *output != Output::Discard && wire.is_none() && (copy.makes_copies() || is_edited())
     }
 
@@ -581,7 +601,9 @@ impl Plan {
 
     /// The wire that a port is a side of, and which: 0 is A, 1 is B.
     pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
-        self.wires.iter().find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
+        self.wires
+            .iter()
+            .find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
     }
 
     /// Returns whether tunnels leave by a port.

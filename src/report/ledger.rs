@@ -93,7 +93,9 @@ impl Copies {
         Copies {
             requested: self.requested.saturating_sub(earlier.requested),
             sent: self.sent - earlier.sent,
-            dropped: Dropped(std::array::from_fn(|reason| self.dropped.0[reason] - earlier.dropped.0[reason])),
+            dropped: Dropped(std::array::from_fn(|reason| {
+                self.dropped.0[reason] - earlier.dropped.0[reason]
+            })),
         }
     }
 
@@ -127,6 +129,9 @@ mod tests {
         let mut dropped = Dropped::default();
         dropped.0[DropReason::NoBuffer as usize] = 7;
         let json = serde_json::to_string(&dropped).expect("plain numbers");
-        assert_eq!(json, r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"internal":0}"#);
+        assert_eq!(
+            json,
+            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"internal":0}"#
+        );
     }
 }

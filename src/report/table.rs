@@ -35,19 +35,29 @@ impl Table {
     /// Adds a column for each reason for which one of the rows lost something.
     fn reasons<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped> + Clone) {
         for reason in DropReason::ALL {
-            self.column(reason.name(), dropped.clone().map(|dropped| grouped(dropped.get(reason))).collect());
+            self.column(
+                reason.name(),
+                dropped.clone().map(|dropped| grouped(dropped.get(reason))).collect(),
+            );
         }
     }
 
     fn render(&self, out: &mut String) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width =
-            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::from(" ");
             for (column, cell) in row.iter().enumerate() {
-                let is_number = self.rows[1..].iter().all(|row| row.get(column).is_none_or(|cell| is_numeric(cell)));
+                let is_number =
+                    self.rows[1..].iter().all(|row| row.get(column).is_none_or(|cell| is_numeric(cell)));
                 let pad = " ".repeat(widths[column] - cell.chars().count());
                 if is_number {
                     write!(line, " {pad}{cell} ").expect("writing to a string");
@@ -62,7 +72,8 @@ impl Table {
 }
 
 fn is_numeric(cell: &str) -> bool {
-    let number = TIME_UNITS.iter().find_map(|(unit, _)| cell.strip_suffix(unit)?.strip_suffix(' ')).unwrap_or(cell);
+    let number =
+        TIME_UNITS.iter().find_map(|(unit, _)| cell.strip_suffix(unit)?.strip_suffix(' ')).unwrap_or(cell);
     number.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.' || c == '-')
 }
 
@@ -92,8 +103,18 @@ fn grouped(number: u64) -> String {
 
 /// Ports: what was received, and what the driver says; what was lost before a worker saw it whole, where that happened.
 pub fn ports(snapshot: &Snapshot) -> String {
-    let mut table =
-        Table::new(&["port", "device", "link", "received", "bytes", "driver rx", "driver tx", "missed", "errors", "no mbuf"]);
+    let mut table = Table::new(&[
+        "port",
+        "device",
+        "link",
+        "received",
+        "bytes",
+        "driver rx",
+        "driver tx",
+        "missed",
+        "errors",
+        "no mbuf",
+    ]);
     for (name, port) in &snapshot.ports {
         let driver = &port.driver;
         table.row(vec![
@@ -117,7 +138,8 @@ pub fn ports(snapshot: &Snapshot) -> String {
 
 /// Rules: what each matched.
 pub fn rules(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["rule", "matched", "duplicates", "sampled out", "share", "state", "next change"]);
+    let mut table =
+        Table::new(&["rule", "matched", "duplicates", "sampled out", "share", "state", "next change"]);
     for (name, rule) in &snapshot.rules {
         let totals = &rule.totals;
         let state = match (rule.activity.on, rule.activity.limit_remaining) {
@@ -178,7 +200,8 @@ fn queue_table(of: &str, queues: impl Iterator<Item = Queue>) -> String {
     }
     let mut table = Table::new(&[of]);
     queues.iter().for_each(|queue| table.row(vec![queue.name.clone()]));
-    let mut column = |head, cell: &dyn Fn(&Queue) -> String| table.column(head, queues.iter().map(cell).collect());
+    let mut column =
+        |head, cell: &dyn Fn(&Queue) -> String| table.column(head, queues.iter().map(cell).collect());
     let latency = |value: Option<u64>| value.map(time).unwrap_or_default();
     column("waiting", &|queue| grouped(queue.depth));
     column("queue peak", &|queue| grouped(queue.peak));
@@ -191,7 +214,10 @@ fn queue_table(of: &str, queues: impl Iterator<Item = Queue>) -> String {
 /// Copies that tools' queues refused, by class; nothing where none did.
 fn refused(snapshot: &Snapshot) -> String {
     let rows = snapshot.tools.iter().flat_map(|(name, tool)| {
-        Class::ALL.into_iter().map(move |class| (name, class, &tool.refused.0[class as usize])).filter(|row| row.2.total() > 0)
+        Class::ALL
+            .into_iter()
+            .map(move |class| (name, class, &tool.refused.0[class as usize]))
+            .filter(|row| row.2.total() > 0)
     });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
@@ -215,20 +241,37 @@ fn state_of(health: &ToolHealth) -> String {
 
 /// Seconds since the Unix epoch as RFC 3339 writes them.
 fn instant(seconds: f64) -> String {
-    jiff::Timestamp::from_second(seconds as i64).map_or_else(|_| seconds.to_string(), |instant| instant.to_string())
+    jiff::Timestamp::from_second(seconds as i64)
+        .map_or_else(|_| seconds.to_string(), |instant| instant.to_string())
 }
 
 /// Groups: who has how many buckets, and what no member got.
 pub fn groups(snapshot: &Snapshot) -> String {
-    let mut table =
-        Table::new(&["group", "member", "buckets", "flows", "buckets moved", "flows moved", "waiting", "discarded", "down"]);
+    let mut table = Table::new(&[
+        "group",
+        "member",
+        "buckets",
+        "flows",
+        "buckets moved",
+        "flows moved",
+        "waiting",
+        "discarded",
+        "down",
+    ]);
     for (name, group) in &snapshot.groups {
         for (place, (member, buckets)) in group.buckets.iter().enumerate() {
-            let mut row = vec![if place == 0 { name.clone() } else { String::new() }, member.clone(), grouped(*buckets as u64)];
+            let mut row = vec![
+                if place == 0 { name.clone() } else { String::new() },
+                member.clone(),
+                grouped(*buckets as u64),
+            ];
             if place == 0 {
                 let unassigned = &group.unassigned;
-                let moved = [group.flows, group.buckets_moved, group.flows_moved, group.buckets_pending as u64];
-                row.extend(moved.into_iter().chain([unassigned.sent, unassigned.dropped.total()]).map(grouped));
+                let moved =
+                    [group.flows, group.buckets_moved, group.flows_moved, group.buckets_pending as u64];
+                row.extend(
+                    moved.into_iter().chain([unassigned.sent, unassigned.dropped.total()]).map(grouped),
+                );
             }
             table.row(row);
         }
@@ -242,12 +285,17 @@ pub fn wires(snapshot: &Snapshot) -> String {
     for (name, wire) in &snapshot.wires {
         for (from, to, way) in [(&wire.a, &wire.b, &wire.a_to_b), (&wire.b, &wire.a, &wire.b_to_a)] {
             let mut row = vec![name.clone(), from.clone(), to.clone()];
-            row.extend([way.received, way.forwarded, way.forwarded_bytes, way.dropped.total()].map(grouped));
+            row.extend(
+                [way.received, way.forwarded, way.forwarded_bytes, way.dropped.total()].map(grouped),
+            );
             table.row(row);
         }
     }
     table.reasons(snapshot.wires.iter().flat_map(|(_, wire)| [&wire.a_to_b.dropped, &wire.b_to_a.dropped]));
-    let ways = snapshot.wires.iter().flat_map(|(name, wire)| [(name, "a-to-b", &wire.a_to_b), (name, "b-to-a", &wire.b_to_a)]);
+    let ways = snapshot
+        .wires
+        .iter()
+        .flat_map(|(name, wire)| [(name, "a-to-b", &wire.a_to_b), (name, "b-to-a", &wire.b_to_a)]);
     let queues = ways.map(|(name, direction, way)| Queue {
         name: format!("{name}:{direction}"),
         depth: way.queue_depth,
@@ -277,10 +325,12 @@ pub fn lcores(snapshot: &Snapshot) -> String {
     head.extend(BurstSizes::NAMES);
     let mut table = Table::new(&head);
     for (name, lcore) in &snapshot.lcores {
-        let stages = if lcore.stages == Stages::ALL { "all".to_owned() } else { lcore.stages.names().join("+") };
+        let stages =
+            if lcore.stages == Stages::ALL { "all".to_owned() } else { lcore.stages.names().join("+") };
         let busy = ((lcore.busy * 100.0).round() as u64).to_string();
         let mut row = vec![name.clone(), stages, grouped(lcore.received), grouped(lcore.from_rings), busy];
-        let counts = [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
+        let counts =
+            [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
         row.extend(counts.map(grouped));
         row.push(lcore.stage.to_owned());
         row.extend(lcore.bursts.0.map(grouped));
@@ -291,7 +341,8 @@ pub fn lcores(snapshot: &Snapshot) -> String {
 
 /// What `--profile` measured: cycles a packet, by lcore and stage.
 pub fn profile(snapshot: &Snapshot) -> String {
-    let mut table = Table::new(&["lcore", "timed packets", "receive", "classify", "route", "egress", "cycles/packet"]);
+    let mut table =
+        Table::new(&["lcore", "timed packets", "receive", "classify", "route", "egress", "cycles/packet"]);
     for (name, lcore) in &snapshot.lcores {
         let Some(cycles) = &lcore.cycles_per_packet else { continue };
         let stages = [cycles.receive, cycles.classify, cycles.route, cycles.egress];
@@ -333,7 +384,8 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
         When::AtEnd => "NOT BALANCED".to_owned(),
         When::Running => {
             // numbers are read one after another: an end may be seen whose beginning is not
-            let (packets, copies) = (packets.received.abs_diff(packets.ended()), copies.requested.abs_diff(copies.ended()));
+            let (packets, copies) =
+                (packets.received.abs_diff(packets.ended()), copies.requested.abs_diff(copies.ended()));
             format!("on their way: {} packets, {} copies", grouped(packets), grouped(copies))
         }
     };
@@ -344,7 +396,8 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
 /// ` a 1 + b 2`, without terms that are zero; the first term always stands.
 fn sum_of(terms: impl Iterator<Item = (&'static str, u64)>) -> String {
     let shown = terms.enumerate().filter(|&(index, (_, count))| index == 0 || count > 0);
-    let words: Vec<String> = shown.map(|(_, (name, count))| format!(" {name} {}", grouped(count))).collect();
+    let words: Vec<String> =
+        shown.map(|(_, (name, count))| format!(" {name} {}", grouped(count))).collect();
     words.join(" +")
 }
 
@@ -383,14 +436,19 @@ mod tests {
 
     #[test]
     fn shares_are_shown_with_four_digits_that_count() {
-        let shown = [1.0, 0.5, 0.1, 1.0 / 3.0, 1.0 / 120.0, 1e-6, 0.99996, 1.0 / 4_294_967_295.0].map(significant);
+        let shown =
+            [1.0, 0.5, 0.1, 1.0 / 3.0, 1.0 / 120.0, 1e-6, 0.99996, 1.0 / 4_294_967_295.0].map(significant);
         assert_eq!(shown, ["1", "0.5", "0.1", "0.3333", "0.008333", "0.000001", "1", "0.0000000002328"]);
     }
 
     #[test]
     fn times_have_the_unit_that_leaves_them_short() {
-        let shown = [0, 999, 1000, 159_279, 999_949, 999_950, 12_345_678, 2_500_000_000, 3_600_000_000_000].map(time);
-        assert_eq!(shown, ["0 ns", "999 ns", "1.0 µs", "159.3 µs", "999.9 µs", "1.0 ms", "12.3 ms", "2.5 s", "3600.0 s"]);
+        let shown = [0, 999, 1000, 159_279, 999_949, 999_950, 12_345_678, 2_500_000_000, 3_600_000_000_000]
+            .map(time);
+        assert_eq!(
+            shown,
+            ["0 ns", "999 ns", "1.0 µs", "159.3 µs", "999.9 µs", "1.0 ms", "12.3 ms", "2.5 s", "3600.0 s"]
+        );
         assert!(shown.iter().all(|time| is_numeric(time)) && !is_numeric("ids") && !is_numeric("s"));
     }
 

@@ -17,7 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(60);
 
 /// An emulated NIC's clock is read through the emulator, which other programs keep from its CPU: what is asked is that it goes as
 /// fast as the system's.
-const LIMITS: Limits = Limits { tick_bits: 64, error_ns: 5_000_000, span_ns: 1_000_000_000, step_ns: 20_000_000 };
+const LIMITS: Limits =
+    Limits { tick_bits: 64, error_ns: 5_000_000, span_ns: 1_000_000_000, step_ns: 20_000_000 };
 
 fn main() -> ExitCode {
     let Some(address) = std::env::args().nth(1) else {
@@ -63,7 +64,8 @@ fn measure(address: &str) -> Result<Result<String, String>, Error> {
         wants_udp_checksums: false,
     };
     let queues = port.start(&config, Some(&pool))?;
-    let outcome = if port.start_clock() { fit(&port) } else { Err("the driver has no PTP clock".to_owned()) };
+    let outcome =
+        if port.start_clock() { fit(&port) } else { Err("the driver has no PTP clock".to_owned()) };
     drop(queues);
     Ok(outcome)
 }

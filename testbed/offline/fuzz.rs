@@ -49,15 +49,25 @@ fn cases() -> ProptestConfig {
 /// A count, instructions of mostly small numbers, and a packet.
 fn inputs() -> impl Strategy<Value = Vec<u8>> {
     let byte = || prop_oneof![3 => 0u8..16, 1 => any::<u8>()];
-    (1u8..40, proptest::collection::vec(byte(), 40..400)).prop_map(|(count, bytes)| [&[count], &bytes[..]].concat())
+    (1u8..40, proptest::collection::vec(byte(), 40..400))
+        .prop_map(|(count, bytes)| [&[count], &bytes[..]].concat())
 }
 
 /// What edits and transports are chosen by, then a packet: headers of every kind, whole and cut, with bytes changed, or anything.
 fn copied() -> impl Strategy<Value = Vec<u8>> {
-    let packets: Vec<Vec<u8>> = tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes).collect();
-    let damaged = (proptest::sample::select(packets), any::<u16>(), proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4))
+    let packets: Vec<Vec<u8>> =
+        tapline_traffic::office().packets.into_iter().map(|packet| packet.bytes).collect();
+    let damaged = (
+        proptest::sample::select(packets),
+        any::<u16>(),
+        proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4),
+    )
         .prop_map(|(mut packet, cut, changes)| {
-            packet.truncate(if cut % 2 == 0 { packet.len() } else { usize::from(cut) % (packet.len() + 1) });
+            packet.truncate(if cut % 2 == 0 {
+                packet.len()
+            } else {
+                usize::from(cut) % (packet.len() + 1)
+            });
             for (at, byte) in changes {
                 let len = packet.len().max(1);
                 packet.get_mut(usize::from(at) % len).into_iter().for_each(|place| *place = byte);
@@ -65,7 +75,8 @@ fn copied() -> impl Strategy<Value = Vec<u8>> {
             packet
         });
     let packet = prop_oneof![1 => proptest::collection::vec(any::<u8>(), 0..200), 9 => damaged];
-    (proptest::collection::vec(any::<u8>(), 48), packet).prop_map(|(chosen, packet)| [chosen, packet].concat())
+    (proptest::collection::vec(any::<u8>(), 48), packet)
+        .prop_map(|(chosen, packet)| [chosen, packet].concat())
 }
 
 proptest! {

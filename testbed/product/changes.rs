@@ -25,7 +25,8 @@ struct Prompt<'a> {
 impl<'a> Prompt<'a> {
     fn open(lab: &'a Lab, pipeline: &str, flags: &[&str]) -> Self {
         lab.write("test.pipe", pipeline);
-        let mut command = lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
+        let mut command =
+            lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
         if !flags.contains(&"--interval") {
             command.args(["--interval", "20ms"]);
         }
@@ -42,7 +43,11 @@ impl<'a> Prompt<'a> {
     fn hear(&self, words: &str, times: usize) {
         let begun = Instant::now();
         while self.lab.printed("stderr").matches(words).count() < times {
-            assert!(begun.elapsed() < Duration::from_secs(120), "{words:?} is not printed, but\n{}", self.lab.printed("stderr"));
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "{words:?} is not printed, but\n{}",
+                self.lab.printed("stderr")
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -69,7 +74,28 @@ const EXCHANGED: &str = "plan exchanged";
 fn datagrams(lab: &Lab, name: &str, count: u32) -> Vec<Vec<u8>> {
     let datagram = |index: u32| {
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
-        bytes.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, (index % 97) as u8, 198, 19, 0, 1]);
+        bytes.extend([
+            0x45,
+            0,
+            0,
+            46,
+            0,
+            0,
+            0,
+            0,
+            64,
+            17,
+            0,
+            0,
+            198,
+            18,
+            0,
+            (index % 97) as u8,
+            198,
+            19,
+            0,
+            1,
+        ]);
         bytes.extend([0x30, 0x39, 0, 53, 0, 26, 0, 0]);
         bytes.extend(index.to_be_bytes());
         bytes.resize(60, 0x5a);
@@ -98,7 +124,11 @@ fn exchange_under_load(head: &str, [both, other]: [&str; 2], exchanges: usize) -
     let [x, y, z] = ["x", "y", "z"].map(|tool| account.number(&format!("tools/{tool}/sent")));
     assert_eq!(x, y, "a packet was judged by half of a plan");
     assert_eq!((x + z, account.number("packets/delivered")), (received, received));
-    assert_eq!(account.number("rules/10/matched"), received, "what the rule counted before is not forgotten");
+    assert_eq!(
+        account.number("rules/10/matched"),
+        received,
+        "what the rule counted before is not forgotten"
+    );
     assert!(x > 0 && z > 0, "{x} {z}");
     let counts = |path: &str| account.lines.iter().map(|line| number(line, path)).collect::<Vec<_>>();
     for path in ["rules/10/matched", "packets/received", "copies/sent"] {
@@ -182,7 +212,10 @@ fn a_wire_forwards_in_order_while_rules_are_exchanged_and_refused() {
 fn an_include_is_taken_up_at_once_or_not_at_all() {
     let lab = Lab::new();
     lab.write("good.pipe", "filter create web \"tcp port 80\"\nrule destroy 10\nrule create 20 from in match web to b final\nrule create 30 from in to c\n");
-    lab.write("bad.pipe", "rule destroy 30\nrule create 40 from in to nobody\nrule create 50 from in to a\n");
+    lab.write(
+        "bad.pipe",
+        "rule destroy 30\nrule create 40 from in to nobody\nrule create 50 from in to a\n",
+    );
     lab.write("worse.pipe", "rule destroy 30\nrule create 40 from in match \"tcp prot 1\" to a\n");
     lab.write("mixed.pipe", "rule destroy 30\nshow rules\ntool create d discard\n");
     let pipeline = "port attach in net_null0\ntool create a discard\ntool create b discard\ntool create c discard\nrule create 10 from in to a\nstart\n";
@@ -191,7 +224,8 @@ fn an_include_is_taken_up_at_once_or_not_at_all() {
     prompt.say("include good.pipe\ninclude bad.pipe\ninclude worse.pipe\ninclude mixed.pipe\ninclude none.pipe\nshow plan");
     prompt.hear("cannot read", 1);
     // the plan that was accepted is the one that counts
-    let rule = lab.until("packets of the rule", |stats| stats["rules"]["30"]["matched"].as_u64() > Some(1000));
+    let rule =
+        lab.until("packets of the rule", |stats| stats["rules"]["30"]["matched"].as_u64() > Some(1000));
     assert_eq!(rule["rules"].as_object().expect("rules").keys().collect::<Vec<_>>(), ["20", "30"]);
     prompt.say("quit");
     let account = prompt.end();
@@ -206,7 +240,11 @@ fn an_include_is_taken_up_at_once_or_not_at_all() {
         assert!(account.stderr.contains(message), "{message}\n{}", account.stderr);
     }
     assert_eq!(account.stderr.matches(EXCHANGED).count(), 1, "{}", account.stderr);
-    assert!(account.stdout.contains("rule 20 from in match web to b final\nrule 30 from in to c\n"), "{}", account.stdout);
+    assert!(
+        account.stdout.contains("rule 20 from in match web to b final\nrule 30 from in to c\n"),
+        "{}",
+        account.stdout
+    );
 }
 
 #[test]
@@ -221,8 +259,13 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.hear("rule 20 takes from port `up`, which was started without mbufs", 1);
     prompt.say("rule create 20 from in sample flow 1/2 hash symmetric inner to c");
     prompt.hear("the receive lcores spread packets by the tunnels", 1);
-    for command in ["set burst 16", "port stop in", "group create g tools t", "tool modify t queue 5", "wire create w ports in,up"]
-    {
+    for command in [
+        "set burst 16",
+        "port stop in",
+        "group create g tools t",
+        "tool modify t queue 5",
+        "wire create w ports in,up",
+    ] {
         prompt.say(command);
         let words: Vec<&str> = command.split(' ').take(2).collect();
         prompt.hear(&format!("`{}` cannot change a running plan", words.join(" ")), 1);
@@ -244,13 +287,18 @@ fn rules_bring_edits_classes_and_limits_to_a_running_plan() {
         "rule create 10 from in slice 32 limit 2000 packets to cut class high\nrule create 20 from in limit 500 packets to some",
     );
     prompt.hear(EXCHANGED, 2);
-    lab.until("the limits", |stats| number(stats, "tools/cut/sent") == 2000 && number(stats, "tools/some/sent") == 500);
+    lab.until("the limits", |stats| {
+        number(stats, "tools/cut/sent") == 2000 && number(stats, "tools/some/sent") == 500
+    });
     prompt.say("quit");
     let account = prompt.end();
     assert_eq!((account.number("tools/cut/sent"), account.number("tools/some/sent")), (2000, 500));
     let (cut, some) = (packets(&lab.path("cut.pcap")), packets(&lab.path("some.pcap")));
     assert_eq!((cut.len(), some.len()), (2000, 500));
-    assert!(cut.iter().all(|packet| **packet == some[0][..32]), "the first 32 bytes of what net_null makes");
+    assert!(
+        cut.iter().all(|packet| **packet == some[0][..32]),
+        "the first 32 bytes of what net_null makes"
+    );
 }
 
 #[test]
@@ -277,8 +325,15 @@ fn rules_go_on_with_what_they_remember() {
     let account = prompt.end();
     let received = account.number("packets/received");
     assert_eq!(account.number("rules/10/matched"), received);
-    assert_eq!(account.number("tools/a/sent"), received.div_ceil(10), "one in ten, counted on over all exchanges");
-    assert!(account.number("rules/20/matched") + 1_000_007 <= account.number("tools/b/sent"), "one that was gone begins again");
+    assert_eq!(
+        account.number("tools/a/sent"),
+        received.div_ceil(10),
+        "one in ten, counted on over all exchanges"
+    );
+    assert!(
+        account.number("rules/20/matched") + 1_000_007 <= account.number("tools/b/sent"),
+        "one that was gone begins again"
+    );
     assert_eq!(account.number("rules/20/matched") + 1_000_007, account.number("tools/b/sent"));
 }
 
@@ -303,8 +358,7 @@ fn ten_thousand_rules_are_exchanged_beside_one_that_goes_on() {
     lab.write("one.pipe", rules(1000));
     lab.write("two.pipe", format!("rule destroy all\nrule create 10 from in to plain\n{}", rules(3000)));
     lab.write("none.pipe", gone);
-    let pipeline =
-        "port attach in net_null0\ntool create plain discard\ntool create many discard\nrule create 10 from in to plain\nstart\n";
+    let pipeline = "port attach in net_null0\ntool create plain discard\ntool create many discard\nrule create 10 from in to plain\nstart\n";
     // a line of statistics has all rules
     let mut prompt = Prompt::open(&lab, pipeline, &["--interval", "2s"]);
     for (index, file) in ["one", "two", "two", "none"].into_iter().enumerate() {

@@ -8,12 +8,19 @@ const PORTS: &str = "port attach in net_null0\nport attach out net_null1 rxq 0\n
 
 #[test]
 fn two_seconds_of_full_speed_balance() {
-    let account = Lab::new().account(&format!("{PORTS}rule create 1 from in to a\n"), &["--duration", "2s"]);
+    let account =
+        Lab::new().account(&format!("{PORTS}rule create 1 from in to a\n"), &["--duration", "2s"]);
     let received = account.number("packets/received");
     assert!(received > 0);
-    assert_eq!((account.number("packets/delivered"), account.number("copies/requested")), (received, received));
+    assert_eq!(
+        (account.number("packets/delivered"), account.number("copies/requested")),
+        (received, received)
+    );
     // net_null takes everything
-    assert_eq!((account.number("tools/a/sent"), account.number("ports/out/driver/tx_packets")), (received, received));
+    assert_eq!(
+        (account.number("tools/a/sent"), account.number("ports/out/driver/tx_packets")),
+        (received, received)
+    );
     assert_eq!(account.number("ports/in/driver/rx_packets"), received);
 }
 
@@ -28,8 +35,10 @@ fn filters_samples_groups_and_copies_at_full_speed_balance() {
 
 #[test]
 fn stop_and_start_lose_nothing() {
-    let account = Lab::new()
-        .account(&format!("{PORTS}rule create 1 from in to a,b\nstart\nstop\nstart\nstop\nstart\n"), &["--duration", "1s"]);
+    let account = Lab::new().account(
+        &format!("{PORTS}rule create 1 from in to a,b\nstart\nstop\nstart\nstop\nstart\n"),
+        &["--duration", "1s"],
+    );
     assert_eq!(account.number("copies/sent"), 2 * account.number("packets/received"));
 }
 
@@ -39,7 +48,8 @@ fn several_queues_of_one_port_are_spread_over_workers() {
         tapline_skip::skipped("one CPU");
         return;
     }
-    let account = Lab::new().account(&format!("set lcores 0-1\n{PORTS}rule create 1 from in to a,b\n"), &["--duration", "1s"]);
+    let account = Lab::new()
+        .account(&format!("set lcores 0-1\n{PORTS}rule create 1 from in to a,b\n"), &["--duration", "1s"]);
     let lcores = account.last()["lcores"].as_object().expect("lcores");
     assert_eq!(lcores.len(), 2);
     assert!(lcores.values().all(|lcore| judges::number(lcore, "received") > 0), "{lcores:?}");

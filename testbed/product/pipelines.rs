@@ -18,7 +18,8 @@ fn run(lab: &Lab, name: &str, flags: &[&str]) -> Account {
     std::fs::create_dir(lab.path("demo-out")).expect("a writable folder");
     lab.write("demo-out/traffic.pcap", tapline_traffic::office().to_pcap());
     let file = folder().join(name);
-    let mut arguments = vec!["run", file.to_str().expect("a readable path"), "--eal", EAL, "--stats", "stats.json"];
+    let mut arguments =
+        vec!["run", file.to_str().expect("a readable path"), "--eal", EAL, "--stats", "stats.json"];
     arguments.extend(flags);
     lab.end(lab.start(&mut lab.tapline(&arguments))).done()
 }
@@ -42,8 +43,13 @@ fn every_file_checks_without_a_warning_and_begins_with_a_comment() {
     for entry in folder().read_dir().expect("the pipelines folder").flatten() {
         let path = entry.path();
         let text = std::fs::read_to_string(&path).expect("a readable file");
-        assert!(text.starts_with("# ") && text.contains("tapline run pipelines/"), "{} does not say what it does", path.display());
-        let ended = lab.end(lab.start(&mut lab.tapline(&["check", path.to_str().expect("a readable path")])));
+        assert!(
+            text.starts_with("# ") && text.contains("tapline run pipelines/"),
+            "{} does not say what it does",
+            path.display()
+        );
+        let ended =
+            lab.end(lab.start(&mut lab.tapline(&["check", path.to_str().expect("a readable path")])));
         assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", path.display());
         count += 1;
     }
@@ -73,7 +79,8 @@ fn filter_and_balance_spreads_all_but_backups_over_four_sensors() {
     let ssh = "tcp port 22 or (vlan and (tcp port 22 or (vlan and tcp port 22)))";
     let Some(backup) = tcpdump_selects(&lab.path("demo-out/traffic.pcap"), ssh) else { return };
     assert_eq!(account.number("packets/excluded"), backup.len() as u64);
-    let mut expected: Vec<Vec<u8>> = whole().into_iter().filter(|packet| !backup.contains(packet)).collect();
+    let mut expected: Vec<Vec<u8>> =
+        whole().into_iter().filter(|packet| !backup.contains(packet)).collect();
     let sensors = ["sensor0", "sensor1", "sensor2", "sensor3"].map(|name| out(&lab, name));
     assert!(sensors.iter().all(|sensor| !sensor.is_empty()));
     let mut together = sensors.concat();
@@ -86,10 +93,15 @@ fn filter_and_balance_spreads_all_but_backups_over_four_sensors() {
 fn sample_keeps_dns_and_each_hundredth_of_the_rest() {
     let lab = Lab::new();
     let account = run(&lab, "sample.pipe", &UNTIL_IDLE);
-    let Some(dns) = tcpdump_selects(&lab.path("demo-out/traffic.pcap"), "udp port 53 or (vlan and udp port 53)") else { return };
+    let Some(dns) =
+        tcpdump_selects(&lab.path("demo-out/traffic.pcap"), "udp port 53 or (vlan and udp port 53)")
+    else {
+        return;
+    };
     let rest: Vec<Vec<u8>> = whole().into_iter().filter(|packet| !dns.contains(packet)).collect();
     let sampled: Vec<&Vec<u8>> = rest.iter().step_by(100).collect();
-    let expected: Vec<Vec<u8>> = whole().into_iter().filter(|packet| dns.contains(packet) || sampled.contains(&packet)).collect();
+    let expected: Vec<Vec<u8>> =
+        whole().into_iter().filter(|packet| dns.contains(packet) || sampled.contains(&packet)).collect();
     assert_same("recorder", &out(&lab, "recorder"), &expected);
     assert_eq!(account.number("packets/sampled_out"), (rest.len() - sampled.len()) as u64);
 }
@@ -117,7 +129,11 @@ fn replay_splits_a_capture_in_two_with_its_times() {
 
 #[test]
 fn null_load_makes_and_swallows_packets() {
-    let account = run(&Lab::new(), "null-load.pipe", &["--duration", "500ms", "--set", "PACKET_BYTES=1500", "--set", "BURST=32"]);
+    let account = run(
+        &Lab::new(),
+        "null-load.pipe",
+        &["--duration", "500ms", "--set", "PACKET_BYTES=1500", "--set", "BURST=32"],
+    );
     let received = account.number("packets/received");
     assert!(received > 0);
     assert_eq!(account.number("ports/source/received_bytes"), 1500 * received);
@@ -129,11 +145,12 @@ fn the_demo_sends_what_its_rules_say() {
     let lab = Lab::new();
     let account = run(&lab, "demo.pipe", &UNTIL_IDLE);
     let selects = |expression: &str| tcpdump_selects(&lab.path("demo-out/traffic.pcap"), expression);
-    let web =
-        "(tcp port 80 or tcp port 443) or (vlan and ((tcp port 80 or tcp port 443) or (vlan and (tcp port 80 or tcp port 443))))";
+    let web = "(tcp port 80 or tcp port 443) or (vlan and ((tcp port 80 or tcp port 443) or (vlan and (tcp port 80 or tcp port 443))))";
     let Some(web) = selects(web) else { return };
     assert_same("web", &out(&lab, "web"), &web);
-    let voip = selects("vlan and ether[14:2] & 0xfff >= 100 and ether[14:2] & 0xfff <= 103 and udp port 5004").unwrap_or_default();
+    let voip =
+        selects("vlan and ether[14:2] & 0xfff >= 100 and ether[14:2] & 0xfff <= 103 and udp port 5004")
+            .unwrap_or_default();
     assert_same("voip", &out(&lab, "voip"), &voip);
     let sensors = [out(&lab, "ids-a"), out(&lab, "ids-b")];
     assert!(sensors.iter().all(|sensor| !sensor.is_empty()));
@@ -143,7 +160,8 @@ fn the_demo_sends_what_its_rules_say() {
 
 /// The block of a document that begins with this fence.
 fn block(document: &str, fence: &str) -> String {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("a document");
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("a document");
     let rest = &text[text.find(fence).expect("the block") + fence.len()..];
     rest[..rest.find("```").expect("its end")].trim_start_matches('\n').to_owned()
 }
@@ -157,7 +175,8 @@ fn the_readmes_pipeline_prints_what_it_says() {
     assert_eq!(pipeline.lines().count(), 5);
     let account = lab.account(&pipeline, &[]);
     assert_eq!(without_times(&account.stdout), without_times(&block("README.md", "```text\n")));
-    let shown: Value = serde_json::from_str(&block("docs/statistics.md", "```json\n")).expect("the example is JSON");
+    let shown: Value =
+        serde_json::from_str(&block("docs/statistics.md", "```json\n")).expect("the example is JSON");
     assert_eq!(fields(&shown), fields(account.last()), "docs/statistics.md shows other fields");
 }
 
@@ -201,7 +220,9 @@ fn the_demos_capture_has_valid_checksums_and_every_kind_of_packet() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let bad = ["ip", "tcp", "udp", "icmp", "icmpv6"].map(|layer| format!("{layer}.checksum.status == \"Bad\"")).join(" || ");
+    let bad = ["ip", "tcp", "udp", "icmp", "icmpv6"]
+        .map(|layer| format!("{layer}.checksum.status == \"Bad\""))
+        .join(" || ");
     let complaints = tshark(&format!("_ws.malformed || {bad}"));
     assert!(complaints.is_empty(), "{complaints:#?}");
     for kind in [

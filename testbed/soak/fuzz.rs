@@ -46,7 +46,8 @@ fn taken(noise: &mut Noise, captured: &[Vec<u8>]) -> Vec<u8> {
 /// Of this run, unless `TAPLINE_FUZZ_SEED` says another's: it makes the same inputs again.
 fn seed() -> u64 {
     let said = std::env::var("TAPLINE_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = said.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_nanos() as u64));
+    let seed = said
+        .unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_nanos() as u64));
     eprintln!("seed {seed}");
     seed
 }
@@ -58,8 +59,20 @@ fn whole_workers_account_for_every_packet_of_random_plans_and_frames() {
 
 /// Places where stages can panic; those that end with a colon are passed by packets.
 #[cfg(debug_assertions)]
-const PLACES: [&str; 12] =
-    ["receive", "stamp", "terminate:", "classify:", "rule", "route:", "make:", "settle", "egress:", "record:", "merge", "spread:"];
+const PLACES: [&str; 12] = [
+    "receive",
+    "stamp",
+    "terminate:",
+    "classify:",
+    "rule",
+    "route:",
+    "make:",
+    "settle",
+    "egress:",
+    "record:",
+    "merge",
+    "spread:",
+];
 
 #[test]
 #[cfg(debug_assertions)]
@@ -114,7 +127,8 @@ fn all_is_accounted_for(limit: Duration, run: impl Fn(&mut Noise, &[u8]) -> work
 fn captured() -> Vec<Vec<u8>> {
     let folder = captures::place();
     let files = folder.join("zeek").read_dir().into_iter().flatten().flatten().map(|file| file.path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap")).collect();
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap")).collect();
     files.sort();
     if files.is_empty() {
         tapline_skip::skipped(format_args!(

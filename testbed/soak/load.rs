@@ -23,7 +23,8 @@ impl Random {
 }
 
 /// Rounds of the soak differ in where the work is done.
-const PLACEMENTS: [&str; 3] = ["set lcores 1-2", "set lcores receive 1 work 2-3 transmit 4", "set lcores receive 1-2 work 3-4"];
+const PLACEMENTS: [&str; 3] =
+    ["set lcores 1-2", "set lcores receive 1 work 2-3 transmit 4", "set lcores receive 1-2 work 3-4"];
 
 /// Changes of its rules; some are refused at times.
 const CHANGES: [&str; 12] = [
@@ -127,7 +128,10 @@ fn soak() {
         rounds += 1;
         packets += run.number("packets/received");
         copies += run.number("copies/requested");
-        println!("{} s: round {rounds}: {packets} packets, {copies} copies, {faults} events", begun.elapsed().as_secs());
+        println!(
+            "{} s: round {rounds}: {packets} packets, {copies} copies, {faults} events",
+            begun.elapsed().as_secs()
+        );
     }
     assert!(packets > 0 && copies > 0);
 }

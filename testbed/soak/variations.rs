@@ -17,9 +17,11 @@ use tapline_lang::parse_text;
 /// The pipeline files, by name, with bytes that are no text replaced.
 fn files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let entries = ["pipelines", "testbed/lang"].map(|folder| root.join(folder).read_dir().expect("a folder of the repository"));
+    let entries = ["pipelines", "testbed/lang"]
+        .map(|folder| root.join(folder).read_dir().expect("a folder of the repository"));
     let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect();
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "pipe")).collect();
     paths.sort();
     assert!(paths.len() > 25, "{} files", paths.len());
     let text = |path: PathBuf| {
@@ -31,10 +33,12 @@ fn files() -> Vec<(PathBuf, String)> {
 
 /// What becomes of a text: each with the words that name it.
 fn variations(text: &str) -> Vec<(String, String)> {
-    let prefixes = text.char_indices().map(|(end, _)| (format!("the first {end} bytes"), text[..end].to_owned()));
+    let prefixes =
+        text.char_indices().map(|(end, _)| (format!("the first {end} bytes"), text[..end].to_owned()));
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let left_out = (0..lines.len()).map(|line| {
-        let rest: String = lines.iter().enumerate().filter(|(other, _)| *other != line).map(|(_, text)| *text).collect();
+        let rest: String =
+            lines.iter().enumerate().filter(|(other, _)| *other != line).map(|(_, text)| *text).collect();
         (format!("without line {}", line + 1), rest)
     });
     let pairs = (0..lines.len()).flat_map(|a| (a + 1..lines.len()).map(move |b| (a, b)));
@@ -78,7 +82,8 @@ fn no_prefix_and_no_line_left_out_or_swapped_makes_run_panic() {
     let (count, mut seed) = (number_of("TAPLINE_VARIATIONS", 40), number_of("TAPLINE_VARIATIONS_SEED", 1));
     let (begun, length) = (Instant::now(), span("TAPLINE_VARIATIONS_SECONDS", 0));
     println!("TAPLINE_VARIATIONS={count} TAPLINE_VARIATIONS_SEED={seed}");
-    let files: Vec<(PathBuf, Vec<(String, String)>)> = files().into_iter().map(|(path, text)| (path, variations(&text))).collect();
+    let files: Vec<(PathBuf, Vec<(String, String)>)> =
+        files().into_iter().map(|(path, text)| (path, variations(&text))).collect();
     // splitmix64
     let mut next = |below: usize| {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -100,9 +105,18 @@ fn no_prefix_and_no_line_left_out_or_swapped_makes_run_panic() {
         let arguments = ["run", "test.pipe", "--eal", EAL, "--duration", "50ms"];
         let ended = lab.end(lab.start(&mut lab.tapline(&arguments)));
         let what = format!("{}, {what}", path.display());
-        assert!(matches!(ended.status, Some(0..=2)), "{what}: {:?}\n{}\n{text}", ended.status, ended.stderr);
+        assert!(
+            matches!(ended.status, Some(0..=2)),
+            "{what}: {:?}\n{}\n{text}",
+            ended.status,
+            ended.stderr
+        );
         assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
-        assert!(ended.status == Some(0) || ended.stderr.contains("error"), "{what}: {:?} without a word", ended.status);
+        assert!(
+            ended.status == Some(0) || ended.stderr.contains("error"),
+            "{what}: {:?} without a word",
+            ended.status
+        );
         ran += usize::from(ended.status == Some(0));
     }
     println!("{ran} of {tried} ran");

@@ -66,13 +66,15 @@ impl Acl {
             return None;
         }
         // SAFETY: no arguments; the EAL is initialised.
-        let mut acl = Acl { contexts: [std::ptr::null_mut(); 2], algorithm: unsafe { tapline_acl_algorithm() } };
+        let mut acl =
+            Acl { contexts: [std::ptr::null_mut(); 2], algorithm: unsafe { tapline_acl_algorithm() } };
         for (is_v6, context) in acl.contexts.iter_mut().enumerate() {
             if rules.iter().any(|rule| usize::from(rule.is_v6) == is_v6) {
                 let name = CString::new(format!("v{is_v6}-{:p}", rules)).ok()?;
                 let count = u32::try_from(rules.len()).ok()?;
                 // SAFETY: there are `count` rules; the shim copies them and the name.
-                *context = unsafe { tapline_acl_build(name.as_ptr(), rules.as_ptr(), count, is_v6 as c_int) };
+                *context =
+                    unsafe { tapline_acl_build(name.as_ptr(), rules.as_ptr(), count, is_v6 as c_int) };
                 if context.is_null() {
                     return None;
                 }
@@ -83,7 +85,8 @@ impl Acl {
 
     /// The function that classifies, by DPDK's name.
     pub fn algorithm(&self) -> &'static str {
-        ["default", "scalar", "sse", "avx2", "neon", "altivec", "avx512x16", "avx512x32"][self.algorithm as usize]
+        ["default", "scalar", "sse", "avx2", "neon", "altivec", "avx512x16", "avx512x32"]
+            [self.algorithm as usize]
     }
 
     /// Puts the number of the first rule that each packet matches, plus 1, into `results`, and 0 for none.
@@ -100,7 +103,9 @@ impl Acl {
         let [v4, v6] = self.contexts;
         // SAFETY: contexts were built or are null, the processor has the algorithm, as `new` saw; `count` packets and results are
         // there.
-        let status = unsafe { tapline_acl_classify(v4, v6, self.algorithm, views.as_ptr(), count as u32, results.as_mut_ptr()) };
+        let status = unsafe {
+            tapline_acl_classify(v4, v6, self.algorithm, views.as_ptr(), count as u32, results.as_mut_ptr())
+        };
         assert_eq!(status, 0, "rte_acl_classify_alg takes these arguments");
     }
 }

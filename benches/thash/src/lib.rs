@@ -6,8 +6,9 @@ const KEY_LEN: usize = 40;
 
 /// The key of Microsoft's verification suite.
 pub const MICROSOFT_KEY: [u8; KEY_LEN] = [
-    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae,
-    0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
+    0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
+    0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
 #[repr(C, align(4))]
@@ -32,7 +33,9 @@ impl SoftRss {
     pub fn new(key: [u8; KEY_LEN]) -> Self {
         let (key, mut converted) = (Key(key), Key([0; KEY_LEN]));
         // SAFETY: both are aligned for words and `KEY_LEN` bytes long.
-        unsafe { tapline_convert_key((&raw const key).cast(), (&raw mut converted).cast(), KEY_LEN as i32) };
+        unsafe {
+            tapline_convert_key((&raw const key).cast(), (&raw mut converted).cast(), KEY_LEN as i32)
+        };
         Self { key, converted }
     }
 
@@ -47,7 +50,9 @@ impl SoftRss {
     pub fn hash_be(&self, tuples: &mut [[u32; 3]], hashes: &mut [u32]) {
         let count = tuples.len().min(hashes.len()) as u32;
         // SAFETY: as above.
-        unsafe { tapline_softrss_be(self.converted.0.as_ptr(), tuples.as_mut_ptr(), hashes.as_mut_ptr(), count) };
+        unsafe {
+            tapline_softrss_be(self.converted.0.as_ptr(), tuples.as_mut_ptr(), hashes.as_mut_ptr(), count)
+        };
     }
 }
 
@@ -100,7 +105,8 @@ mod tests {
     #[test]
     fn both_give_the_hash_of_the_rss_specification() {
         let tuple = [66, 9, 149, 187, 161, 142, 100, 80, 0x0a, 0xea, 0x06, 0xe6];
-        let words = [0, 4, 8].map(|at| u32::from_be_bytes([tuple[at], tuple[at + 1], tuple[at + 2], tuple[at + 3]]));
+        let words = [0, 4, 8]
+            .map(|at| u32::from_be_bytes([tuple[at], tuple[at + 1], tuple[at + 2], tuple[at + 3]]));
         let soft = SoftRss::new(MICROSOFT_KEY);
         let mut hashes = [0; 2];
         soft.hash(&mut [words; 2], &mut hashes);

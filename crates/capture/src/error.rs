@@ -32,9 +32,13 @@ pub enum ErrorKind {
     UnsupportedVersion { format: &'static str, major: u16, minor: u16 },
     #[error("the file ends inside the {what}, which has {needed} bytes; {available} are left")]
     Truncated { what: &'static str, needed: u64, available: u64 },
-    #[error("the packet is said to hold {captured_len} bytes; at most {limit} are possible for its link type")]
+    #[error(
+        "the packet is said to hold {captured_len} bytes; at most {limit} are possible for its link type"
+    )]
     CapturedLen { captured_len: u32, limit: u32 },
-    #[error("the block (type {block_type:#010x}) is said to have {len} bytes; expected a multiple of 4 from {min} to {max}")]
+    #[error(
+        "the block (type {block_type:#010x}) is said to have {len} bytes; expected a multiple of 4 from {min} to {max}"
+    )]
     BlockLen { block_type: u32, len: u32, min: u32, max: u32 },
     #[error("the block says {leading} bytes at its start and {trailing} at its end")]
     BlockLenMismatch { leading: u32, trailing: u32 },

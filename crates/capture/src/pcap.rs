@@ -89,7 +89,8 @@ impl Header {
     /// The record's time in nanoseconds since the Unix epoch.
     #[inline(always)]
     pub fn time_ns(&self, record: &[u8]) -> u64 {
-        let (seconds, fraction) = (u64::from(self.order.u32(record, 0)), u64::from(self.order.u32(record, 4)));
+        let (seconds, fraction) =
+            (u64::from(self.order.u32(record, 0)), u64::from(self.order.u32(record, 4)));
         seconds * 1_000_000_000 + if self.is_ns { fraction } else { fraction * 1000 }
     }
 

@@ -83,7 +83,9 @@ impl Clock {
             Resolution::NsPerTick(1) => ticks,
             Resolution::NsPerTick(ns) => ticks.saturating_mul(ns),
             Resolution::TicksPerNs(count) => ticks / count,
-            Resolution::Binary(power) => u64::try_from((u128::from(ticks) * 1_000_000_000) >> power).unwrap_or(u64::MAX),
+            Resolution::Binary(power) => {
+                u64::try_from((u128::from(ticks) * 1_000_000_000) >> power).unwrap_or(u64::MAX)
+            }
         };
         if self.offset_s == 0 {
             return ns;
@@ -141,7 +143,9 @@ impl<'a> Iterator for Options<'a> {
 
 /// The comments among a packet block's options.
 pub(super) fn comments(options: &[u8], order: ByteOrder) -> impl Iterator<Item = Cow<'_, str>> {
-    Options::new(options, order).filter(|(code, _)| *code == OPT_COMMENT).map(|(_, value)| String::from_utf8_lossy(value))
+    Options::new(options, order)
+        .filter(|(code, _)| *code == OPT_COMMENT)
+        .map(|(_, value)| String::from_utf8_lossy(value))
 }
 
 /// Reads an interface description from its whole block, which begins at `offset` of the file.
@@ -163,11 +167,15 @@ pub(super) fn interface(block: &[u8], order: ByteOrder, offset: u64) -> Result<I
             IF_NAME => interface.name = Some(String::from_utf8_lossy(value).into_owned()),
             IF_TSRESOL => {
                 let [resolution] = value else { return Err(damaged("if_tsresol does not have 1 byte")) };
-                interface.clock =
-                    interface.clock.with_resolution(*resolution).ok_or_else(|| damaged("if_tsresol is out of range"))?;
+                interface.clock = interface
+                    .clock
+                    .with_resolution(*resolution)
+                    .ok_or_else(|| damaged("if_tsresol is out of range"))?;
             }
             IF_TSOFFSET => {
-                let Ok(offset) = <[u8; 8]>::try_from(value) else { return Err(damaged("if_tsoffset does not have 8 bytes")) };
+                let Ok(offset) = <[u8; 8]>::try_from(value) else {
+                    return Err(damaged("if_tsoffset does not have 8 bytes"));
+                };
                 interface.clock.offset_s = match order {
                     ByteOrder::Little => i64::from_le_bytes(offset),
                     ByteOrder::Big => i64::from_be_bytes(offset),
@@ -229,7 +237,10 @@ mod tests {
         let read = |options: &[u8]| interface(&block(options), ByteOrder::Little, 28);
         assert_eq!(read(&[]).expect("no options").clock, Clock::MICROSECONDS);
         assert_eq!(read(&[9, 0, 1, 0, 9, 0, 0, 0]).expect("if_tsresol 9").clock, Clock::NANOSECONDS);
-        assert_eq!(read(&[2, 0, 2, 0, b'a', b'b', 0, 0, 0, 0, 0, 0]).expect("if_name").name.as_deref(), Some("ab"));
+        assert_eq!(
+            read(&[2, 0, 2, 0, b'a', b'b', 0, 0, 0, 0, 0, 0]).expect("if_name").name.as_deref(),
+            Some("ab")
+        );
         for (options, what) in [
             (&[9, 0, 2, 0, 9, 9, 0, 0][..], "if_tsresol does not have 1 byte"),
             (&[9, 0, 1, 0, 20, 0, 0, 0], "if_tsresol is out of range"),
@@ -237,7 +248,10 @@ mod tests {
             (&[2, 0, 9, 0, b'a', b'b', 0, 0], "an option runs past the block"),
         ] {
             let error = read(options).expect_err(what);
-            assert_eq!(error.to_string(), format!("at byte 28: the interface's options are damaged: {what}"));
+            assert_eq!(
+                error.to_string(),
+                format!("at byte 28: the interface's options are damaged: {what}")
+            );
         }
     }
 }

@@ -306,7 +306,9 @@ impl Reader {
                 Ok(false) => break None,
                 Err(damage) => break Some(damage),
             }
-            if self.begins_section || spare.interfaces.last().is_none_or(|known| known.len() != self.interfaces.len()) {
+            if self.begins_section
+                || spare.interfaces.last().is_none_or(|known| known.len() != self.interfaces.len())
+            {
                 spare.interfaces.push(self.interfaces.clone());
             }
             let start = self.input.start();
@@ -330,13 +332,18 @@ impl Reader {
         let Some(&first) = input.available().first_chunk::<4>() else {
             let kind = match input.available().len() {
                 0 => ErrorKind::Empty,
-                available => ErrorKind::Truncated { what: "file header", needed: 4, available: available as u64 },
+                available => {
+                    ErrorKind::Truncated { what: "file header", needed: 4, available: available as u64 }
+                }
             };
             return Err(Error::new(0, kind));
         };
         let mut reader = Self {
             input,
-            layout: Layout::Pcapng { order: ByteOrder::NATIVE, max_block_len: pcapng::max_block_len(LinkType::ETHERNET) },
+            layout: Layout::Pcapng {
+                order: ByteOrder::NATIVE,
+                max_block_len: pcapng::max_block_len(LinkType::ETHERNET),
+            },
             interfaces: Vec::new(),
             entries: Vec::with_capacity(MAX_BURST),
             span_len: 0,
@@ -529,11 +536,19 @@ impl Reader {
                 // A burst belongs to one section.
                 break;
             }
-            let order = if block_type == pcapng::SECTION_HEADER { section_order(rest, offset)? } else { order };
+            let order =
+                if block_type == pcapng::SECTION_HEADER { section_order(rest, offset)? } else { order };
             let len = order.u32(rest, 4);
-            let min = if block_type == pcapng::SECTION_HEADER { pcapng::SECTION_HEADER_MIN } else { pcapng::BLOCK_OVERHEAD } as u32;
+            let min = if block_type == pcapng::SECTION_HEADER {
+                pcapng::SECTION_HEADER_MIN
+            } else {
+                pcapng::BLOCK_OVERHEAD
+            } as u32;
             if len < min || len > max_block_len || len % 4 != 0 {
-                return Err(Error::new(offset, ErrorKind::BlockLen { block_type, len, min, max: max_block_len }));
+                return Err(Error::new(
+                    offset,
+                    ErrorKind::BlockLen { block_type, len, min, max: max_block_len },
+                ));
             }
             let Some(block) = rest.get(..len as usize) else {
                 self.needed = len as usize;
@@ -547,7 +562,10 @@ impl Reader {
                 pcapng::SECTION_HEADER => {
                     let (major, minor) = (order.u16(block, 12), order.u16(block, 14));
                     if major != 1 {
-                        return Err(Error::new(offset, ErrorKind::UnsupportedVersion { format: "pcapng", major, minor }));
+                        return Err(Error::new(
+                            offset,
+                            ErrorKind::UnsupportedVersion { format: "pcapng", major, minor },
+                        ));
                     }
                     self.layout = Layout::Pcapng { order, max_block_len };
                     self.interfaces.clear();
@@ -555,7 +573,10 @@ impl Reader {
                 }
                 pcapng::INTERFACE_DESCRIPTION => {
                     if self.interfaces.len() == pcapng::MAX_INTERFACES {
-                        return Err(Error::new(offset, ErrorKind::TooManyInterfaces(pcapng::MAX_INTERFACES)));
+                        return Err(Error::new(
+                            offset,
+                            ErrorKind::TooManyInterfaces(pcapng::MAX_INTERFACES),
+                        ));
                     }
                     let interface = pcapng::interface(block, order, offset)?;
                     let max_block_len = max_block_len.max(pcapng::max_block_len(interface.link_type));
@@ -563,8 +584,8 @@ impl Reader {
                     self.interfaces.push(interface);
                 }
                 pcapng::ENHANCED_PACKET | pcapng::PACKET | pcapng::SIMPLE_PACKET => {
-                    let entry =
-                        packet_entry(block, block_type, order, at, &self.interfaces).map_err(|kind| Error::new(offset, kind))?;
+                    let entry = packet_entry(block, block_type, order, at, &self.interfaces)
+                        .map_err(|kind| Error::new(offset, kind))?;
                     self.entries.push(entry);
                 }
                 _ => {}
@@ -603,11 +624,19 @@ fn section_order(block: &[u8], offset: u64) -> Result<ByteOrder, Error> {
     [ByteOrder::Little, ByteOrder::Big]
         .into_iter()
         .find(|order| order.u32(block, 8) == pcapng::BYTE_ORDER_MARK)
-        .ok_or_else(|| Error::new(offset, ErrorKind::ByteOrderMark([block[8], block[9], block[10], block[11]])))
+        .ok_or_else(|| {
+            Error::new(offset, ErrorKind::ByteOrderMark([block[8], block[9], block[10], block[11]]))
+        })
 }
 
 /// Reads a packet block, which begins at `at` of the burst.
-fn packet_entry(block: &[u8], block_type: u32, order: ByteOrder, at: usize, interfaces: &[Interface]) -> Result<Entry, ErrorKind> {
+fn packet_entry(
+    block: &[u8],
+    block_type: u32,
+    order: ByteOrder,
+    at: usize,
+    interfaces: &[Interface],
+) -> Result<Entry, ErrorKind> {
     let is_simple = block_type == pcapng::SIMPLE_PACKET;
     let data_at = if is_simple { pcapng::SIMPLE_PACKET_DATA_AT } else { pcapng::PACKET_DATA_AT };
     let Some(room) = block.len().checked_sub(data_at + 4) else {
@@ -619,8 +648,9 @@ fn packet_entry(block: &[u8], block_type: u32, order: ByteOrder, at: usize, inte
         pcapng::PACKET => u32::from(order.u16(block, 8)),
         _ => 0,
     };
-    let described =
-        interfaces.get(interface as usize).ok_or(ErrorKind::UnknownInterface { interface, described: interfaces.len() })?;
+    let described = interfaces
+        .get(interface as usize)
+        .ok_or(ErrorKind::UnknownInterface { interface, described: interfaces.len() })?;
     let (time_ns, captured_len, original_len) = if is_simple {
         // A simple packet block has neither time nor captured length: the packet was cut at the interface's limit.
         let original_len = order.u32(block, 8);
@@ -680,7 +710,10 @@ mod tests {
             let mut reader = reader(file);
             assert_eq!(reader.header().is_carried(), is_carried);
             let record = reader.next_record().expect("a sound file").expect("a packet");
-            assert_eq!((record.time_ns, record.bytes, record.original_len), (5_000_006_000, &[1, 2, 3, 4][..], 9));
+            assert_eq!(
+                (record.time_ns, record.bytes, record.original_len),
+                (5_000_006_000, &[1, 2, 3, 4][..], 9)
+            );
             assert!(reader.next_record().expect("a sound file").is_none());
         }
         let newer = pcap(0xa1b2_c3d4, (2, 5), 96, &[]);
@@ -701,7 +734,11 @@ mod tests {
         let block = |block_type: u32, len: u32, body: &[u8]| {
             [&block_type.to_le_bytes()[..], &len.to_le_bytes(), body, &len.to_le_bytes()].concat()
         };
-        let section = block(0x0a0d_0d0a, 28, &[&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+        let section = block(
+            0x0a0d_0d0a,
+            28,
+            &[&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat(),
+        );
         let interface = block(1, 20, &[1, 0, 0, 0, 0, 0, 0, 0]);
         let large = block(0x0bad, (10 << 20) + 12, &vec![7; 10 << 20]);
         let simple = block(3, 20, &[4, 0, 0, 0, 1, 2, 3, 4]);

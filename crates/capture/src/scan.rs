@@ -44,7 +44,8 @@ impl Scan {
     /// # Errors
     /// As [`Reader::open`].
     pub fn begin(file: File) -> Result<Self, Error> {
-        let first = Part::read(&file, 0, Vec::new()).map_err(|error| Error::new(0, ErrorKind::Io(error)))?;
+        let first =
+            Part::read(&file, 0, Vec::new()).map_err(|error| Error::new(0, ErrorKind::Io(error)))?;
         Ok(Self { reader: Reader::of_parts(first)?, file })
     }
 
@@ -55,7 +56,12 @@ impl Scan {
 
     /// Hands all packets to `sink`, judged by `threads` threads with a judge each. A judge gets the bursts of a part in order; the
     /// second argument says that a part begins, so that the interfaces may be others. Gives the reader back.
-    pub fn run<S: Sink, J>(self, threads: usize, judge: impl Fn() -> J + Sync, sink: S) -> (Reader, S, Result<(), Stop<S::Error>>)
+    pub fn run<S: Sink, J>(
+        self,
+        threads: usize,
+        judge: impl Fn() -> J + Sync,
+        sink: S,
+    ) -> (Reader, S, Result<(), Stop<S::Error>>)
     where
         J: FnMut(&Burst<'_>, bool) -> Result<Selection, S::Error>,
     {
@@ -96,11 +102,17 @@ impl<S: Sink> Turns<'_, S> {
         loop {
             let index = self.unclaimed.fetch_add(1, Ordering::Relaxed);
             // the reader has the first part already
-            let part = if index == 0 { Ok(None) } else { Part::read(self.file, index, spare.take_bytes()).map(Some) };
+            let part = if index == 0 {
+                Ok(None)
+            } else {
+                Part::read(self.file, index, spare.take_bytes()).map(Some)
+            };
             let Some(mut reader) = self.readers.enter(index) else { return };
             let (mut part, failure) = match part {
                 Ok(part) => (reader.read_part(part, spare), None),
-                Err(error) => (reader.read_part(None, spare), Some(Error::new(reader.offset(), ErrorKind::Io(error)))),
+                Err(error) => {
+                    (reader.read_part(None, spare), Some(Error::new(reader.offset(), ErrorKind::Io(error))))
+                }
             };
             let offset = reader.offset();
             let is_last = part.is_last || failure.is_some();
@@ -118,7 +130,10 @@ impl<S: Sink> Turns<'_, S> {
                 }
             }
             let Some((mut sink, _)) = self.sinks.enter(index) else { return };
-            let taken = part.bursts().zip(&selections).try_for_each(|(burst, &selection)| sink.take(&burst, selection));
+            let taken = part
+                .bursts()
+                .zip(&selections)
+                .try_for_each(|(burst, &selection)| sink.take(&burst, selection));
             let taken = taken.and_then(|()| refused.map_or(Ok(()), Err)).and_then(|()| sink.pause(offset));
             let damage = part.damage.take().or(failure);
             let result = match taken {
@@ -235,7 +250,9 @@ mod tests {
 
     impl Seen {
         fn add(&mut self, burst: &Burst<'_>) {
-            self.records.extend(burst.iter().map(|record| (record.time_ns, record.interface.0, record.raw().to_vec())));
+            self.records.extend(
+                burst.iter().map(|record| (record.time_ns, record.interface.0, record.raw().to_vec())),
+            );
             self.spans.extend_from_slice(burst.span());
         }
     }
@@ -288,8 +305,14 @@ mod tests {
     }
 
     fn pcap(lens: &[usize]) -> Vec<u8> {
-        let mut bytes =
-            [&0xa1b2_c3d4u32.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &262_144u32.to_le_bytes(), &[1, 0, 0, 0]].concat();
+        let mut bytes = [
+            &0xa1b2_c3d4u32.to_le_bytes()[..],
+            &[2, 0, 4, 0],
+            &[0; 8],
+            &262_144u32.to_le_bytes(),
+            &[1, 0, 0, 0],
+        ]
+        .concat();
         for (number, &len) in (0u32..).zip(lens) {
             [number, 7, len as u32, len as u32].iter().for_each(|field| bytes.extend(field.to_le_bytes()));
             bytes.extend((0..len).map(|at| (at * 7 + number as usize) as u8));
@@ -301,7 +324,8 @@ mod tests {
     fn pcapng(lens: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (number, lens) in (0u32..).zip(lens.chunks(300)) {
-            let field = |value: u32| if number % 2 == 0 { value.to_le_bytes() } else { value.to_be_bytes() };
+            let field =
+                |value: u32| if number % 2 == 0 { value.to_le_bytes() } else { value.to_be_bytes() };
             let mut block = |block_type: u32, body: &[u8]| {
                 let len = field(12 + body.len() as u32);
                 bytes.extend([&field(block_type)[..], &len, body, &len].concat());
@@ -313,7 +337,8 @@ mod tests {
                 block(1, &[&link[..], &field(0)].concat());
             }
             for (at, &len) in (0u32..).zip(lens) {
-                let data: Vec<u8> = (0..len.next_multiple_of(4)).map(|byte| (byte + at as usize) as u8).collect();
+                let data: Vec<u8> =
+                    (0..len.next_multiple_of(4)).map(|byte| (byte + at as usize) as u8).collect();
                 let fields = [at % (1 + number % 2), 0, at, len as u32, len as u32];
                 block(6, &[&fields.map(field).concat()[..], &data].concat());
                 if at % 50 == 0 {

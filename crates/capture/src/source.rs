@@ -288,7 +288,10 @@ impl Shared {
     }
 
     /// Reads the next chunk into a free one; gives the lock back as an error where there is none.
-    fn read_next<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
+    fn read_next<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
         let Some(mut bytes) = state.free.pop() else { return Err(state) };
         let index = state.unclaimed;
         state.unclaimed += 1;
@@ -298,7 +301,8 @@ impl Shared {
         let result = read_chunk(&self.file, index, &mut bytes).map(|len| Chunk { bytes, len });
 
         let mut state = self.lock();
-        let place = state.read.len() - usize::try_from(state.unclaimed - index).expect("few chunks are in flight");
+        let place =
+            state.read.len() - usize::try_from(state.unclaimed - index).expect("few chunks are in flight");
         state.read[place] = Some(result);
         self.changed.notify_one();
         Ok(state)
@@ -354,9 +358,17 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().expect("a file");
             file.write_all(&bytes).expect("a writable file");
             // Shorter than the headroom, longer than it, longer than a chunk, longer than the first buffer.
-            for piece_lens in [&[100, 3][..], &[1500, HEADROOM_LEN + 9], &[CHUNK_LEN + 5, 16], &[3 * CHUNK_LEN, 40, HEADROOM_LEN]] {
+            for piece_lens in [
+                &[100, 3][..],
+                &[1500, HEADROOM_LEN + 9],
+                &[CHUNK_LEN + 5, 16],
+                &[3 * CHUNK_LEN, 40, HEADROOM_LEN],
+            ] {
                 let open = || File::open(file.path()).expect("a file");
-                assert!(take_all(Input::stream(Box::new(open())), piece_lens) == bytes, "{len} bytes as a stream, {piece_lens:?}");
+                assert!(
+                    take_all(Input::stream(Box::new(open())), piece_lens) == bytes,
+                    "{len} bytes as a stream, {piece_lens:?}"
+                );
                 let ahead = Input::read_ahead(open()).expect("a thread");
                 assert!(take_all(ahead, piece_lens) == bytes, "{len} bytes read ahead, {piece_lens:?}");
             }

@@ -45,7 +45,13 @@ impl<W: Write> Writer<W> {
     /// Begins a pcap file of one link type, with times in nanoseconds or, unless `is_ns`, microseconds.
     /// # Errors
     /// `out` refuses the bytes; so for all methods.
-    pub fn pcap(out: W, order: ByteOrder, is_ns: bool, link_type: LinkType, snaplen: u32) -> io::Result<Self> {
+    pub fn pcap(
+        out: W,
+        order: ByteOrder,
+        is_ns: bool,
+        link_type: LinkType,
+        snaplen: u32,
+    ) -> io::Result<Self> {
         let magic = if is_ns { pcap::MAGIC_NS } else { pcap::MAGIC_US };
         let mut buffer = Gather::new(out);
         buffer.put(&order.put_u32(magic))?;
@@ -96,7 +102,8 @@ impl<W: Write> Writer<W> {
         let id = InterfaceId(self.most_bytes.len() as u32);
         self.most_bytes.push(interface.link_type.max_captured_len());
         self.block.clear();
-        let link_type = u16::try_from(interface.link_type.0).map_err(|_| invalid("the link type does not fit pcapng's 16 bits"))?;
+        let link_type = u16::try_from(interface.link_type.0)
+            .map_err(|_| invalid("the link type does not fit pcapng's 16 bits"))?;
         self.block.extend_from_slice(&order.put_u16(link_type));
         self.block.extend_from_slice(&[0; 2]);
         self.block.extend_from_slice(&order.put_u32(interface.snaplen));
@@ -117,7 +124,8 @@ impl<W: Write> Writer<W> {
     /// `MAXIMUM_SNAPLEN` of libpcap and `WTAP_MAX_PACKET_SIZE_STANDARD` of Wireshark, which are the same.
     pub fn write(&mut self, packet: &Packet<'_>) -> io::Result<usize> {
         debug_assert!((packet.interface.0 as usize) < self.most_bytes.len());
-        let most_bytes = self.most_bytes.get(packet.interface.0 as usize).copied().unwrap_or(MAX_CAPTURED_LEN);
+        let most_bytes =
+            self.most_bytes.get(packet.interface.0 as usize).copied().unwrap_or(MAX_CAPTURED_LEN);
         let kept = packet.bytes.len().min(most_bytes as usize);
         self.write_whole(&Packet { bytes: &packet.bytes[..kept], ..*packet }, kept as u32)?;
         Ok(packet.bytes.len() - kept)
@@ -127,9 +135,10 @@ impl<W: Write> Writer<W> {
     fn write_whole(&mut self, packet: &Packet<'_>, captured_len: u32) -> io::Result<()> {
         match self.layout {
             Layout::Pcap { order, is_ns } => {
-                let (seconds, ns) = (packet.time_ns / 1_000_000_000, (packet.time_ns % 1_000_000_000) as u32);
-                let seconds =
-                    u32::try_from(seconds).map_err(|_| invalid("a packet's time is beyond what pcap holds (2106-02-07)"))?;
+                let (seconds, ns) =
+                    (packet.time_ns / 1_000_000_000, (packet.time_ns % 1_000_000_000) as u32);
+                let seconds = u32::try_from(seconds)
+                    .map_err(|_| invalid("a packet's time is beyond what pcap holds (2106-02-07)"))?;
                 let mut header = [0; pcap::RECORD_HEADER_LEN];
                 header[0..4].copy_from_slice(&order.put_u32(seconds));
                 header[4..8].copy_from_slice(&order.put_u32(if is_ns { ns } else { ns / 1000 }));
@@ -142,7 +151,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn write_enhanced_packet(&mut self, order: ByteOrder, packet: &Packet<'_>, captured_len: u32) -> io::Result<()> {
+    fn write_enhanced_packet(
+        &mut self,
+        order: ByteOrder,
+        packet: &Packet<'_>,
+        captured_len: u32,
+    ) -> io::Result<()> {
         self.block.clear();
         for comment in packet.comments {
             self.put_option(pcapng::OPT_COMMENT, comment.as_bytes());
@@ -325,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_time_beyond_the_format_is_refused_and_not_bent() {
-        let mut writer = Writer::pcap(Vec::new(), ByteOrder::Little, true, LinkType::ETHERNET, 0).expect("a vector takes all");
+        let mut writer = Writer::pcap(Vec::new(), ByteOrder::Little, true, LinkType::ETHERNET, 0)
+            .expect("a vector takes all");
         let packet = Packet {
             interface: InterfaceId(0),
             time_ns: (1 << 32) * 1_000_000_000,

@@ -224,10 +224,12 @@ impl Plain {
         }
         if programs.len() < INDEX_FROM {
             let (programs, rows): (Vec<Program>, Vec<u32>) = programs.into_iter().unzip();
-            let filters = if in_mbufs { Filters::build_for_mbufs(&programs) } else { Filters::build(&programs) };
+            let filters =
+                if in_mbufs { Filters::build_for_mbufs(&programs) } else { Filters::build(&programs) };
             return Self { filters: Some(filters), rows, ..Self::default() };
         }
-        let (all, rows): (Vec<&Program>, Vec<u32>) = programs.iter().map(|(program, row)| (program, *row)).unzip();
+        let (all, rows): (Vec<&Program>, Vec<u32>) =
+            programs.iter().map(|(program, row)| (program, *row)).unzip();
         let (index, residual) = Index::build_rows(&all, &rows);
         let rest: Vec<Program> = residual.iter().map(|&number| programs[number].0.clone()).collect();
         Self {
@@ -242,7 +244,13 @@ impl Plain {
 /// Says for each step of the input which packets of the burst it matches. `all` has a bit for each packet; `frames` may be empty
 /// where no rule looks at them.
 #[inline]
-pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
+pub fn classify(
+    classifier: &Classifier,
+    all: Selection,
+    frames: &[Frame<'_>],
+    flows: &mut Flows,
+    matches: &mut Matches,
+) {
     for &step in &classifier.always {
         matches.add(step, all);
     }
@@ -268,7 +276,12 @@ pub fn classify(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], f
 /// As [`classify`], of packets in their mbufs. Whether it could: not where some rule has to see frames, or a packet is in several
 /// segments.
 #[inline]
-pub fn classify_mbufs(classifier: &Classifier, all: Selection, frames: Option<MbufFrames<'_>>, matches: &mut Matches) -> bool {
+pub fn classify_mbufs(
+    classifier: &Classifier,
+    all: Selection,
+    frames: Option<MbufFrames<'_>>,
+    matches: &mut Matches,
+) -> bool {
     let Plain { filters, rows, .. } = &classifier.plain;
     let (Some(filters), Some(frames)) = (filters, frames) else { return false };
     matches.programs.resize(rows.len(), Selection::NONE);
@@ -301,7 +314,13 @@ fn ended(term: &Term, outer: Known<'_, OuterId>, among: Selection) -> Selection 
 }
 
 /// The part that plans without `through`, `vlan` and terms do without.
-fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>], flows: &mut Flows, matches: &mut Matches) {
+fn classify_further(
+    classifier: &Classifier,
+    all: Selection,
+    frames: &[Frame<'_>],
+    flows: &mut Flows,
+    matches: &mut Matches,
+) {
     flows.layers(if classifier.depth.is_some() { all } else { Selection::NONE }, frames);
     let (layers, outer) = (flows.known_layers(), flows.outer());
     for inner in &classifier.through {
@@ -314,7 +333,9 @@ fn classify_further(classifier: &Classifier, all: Selection, frames: &[Frame<'_>
             selection.0 &= is_split.0;
             // shorter than an Ethernet header: as the interpreter says of what there is
             for (index, layers) in layers.of(Selection(all.0 & !is_split.0)) {
-                if let tapline_filter::through::Inside::Whole(frame) = inside(inner.through, &frames[index], layers) {
+                if let tapline_filter::through::Inside::Whole(frame) =
+                    inside(inner.through, &frames[index], layers)
+                {
                     selection.0 |= u64::from(program.matches(&frame)) << index;
                 }
             }

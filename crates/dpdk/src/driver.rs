@@ -102,7 +102,16 @@ const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mb
 pub static DRIVERS: [Driver; 7] = [
     Driver {
         name: "net_pcap",
-        arguments: &["rx_pcap", "tx_pcap", "rx_iface", "rx_iface_in", "tx_iface", "iface", "phy_mac", "infinite_rx"],
+        arguments: &[
+            "rx_pcap",
+            "tx_pcap",
+            "rx_iface",
+            "rx_iface_in",
+            "tx_iface",
+            "iface",
+            "phy_mac",
+            "infinite_rx",
+        ],
         files: &[("rx_pcap", false), ("tx_pcap", true)],
         interfaces: &["iface", "rx_iface", "rx_iface_in", "tx_iface"],
         links: &["iface", "tx_iface", "rx_iface", "rx_iface_in"],
@@ -113,7 +122,13 @@ pub static DRIVERS: [Driver; 7] = [
         by_libpcap: true,
         ..PLAIN
     },
-    Driver { name: "net_null", arguments: &["size", "copy", "no-rx"], copies_packets: true, makes_packets: true, ..PLAIN },
+    Driver {
+        name: "net_null",
+        arguments: &["size", "copy", "no-rx"],
+        copies_packets: true,
+        makes_packets: true,
+        ..PLAIN
+    },
     Driver {
         name: "net_ring",
         arguments: &["nodeaction", "internal"],
@@ -226,7 +241,9 @@ pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
 pub fn with_added(devargs: &str) -> Cow<'_, str> {
     let added = Driver::of(devargs).map_or(&[][..], |driver| driver.added);
     let missing = added.iter().filter(|(name, _)| argument(devargs, name).is_none());
-    missing.fold(devargs.into(), |devargs: Cow<'_, str>, (name, value)| format!("{devargs},{name}={value}").into())
+    missing.fold(devargs.into(), |devargs: Cow<'_, str>, (name, value)| {
+        format!("{devargs},{name}={value}").into()
+    })
 }
 
 /// The interface of the kernel whose link and MTU are a device's, if it is one of those.
@@ -242,7 +259,8 @@ mod tests {
     fn a_device_has_its_driver_by_either_spelling() {
         for driver in &DRIVERS {
             for bus in ["", "vdev:"] {
-                let found = Driver::of(&format!("{bus}{}7,iface=eth0", driver.name)).map(|driver| driver.name);
+                let found =
+                    Driver::of(&format!("{bus}{}7,iface=eth0", driver.name)).map(|driver| driver.name);
                 assert_eq!(found, Some(driver.name));
             }
             assert_eq!(Driver::named(driver.name).map(|found| found.name), Some(driver.name));

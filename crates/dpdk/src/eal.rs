@@ -39,18 +39,26 @@ impl Options {
     /// The argument list, program name first.
     pub fn arguments(&self) -> Vec<String> {
         let given = |names: &[&str]| {
-            self.extra
-                .iter()
-                .any(|arg| names.iter().any(|name| arg == name || arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))))
+            self.extra.iter().any(|arg| {
+                names.iter().any(|name| {
+                    arg == name || arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+                })
+            })
         };
-        let short = |letter: &str| self.extra.iter().any(|arg| arg.starts_with(letter) && !arg.starts_with("--"));
+        let short =
+            |letter: &str| self.extra.iter().any(|arg| arg.starts_with(letter) && !arg.starts_with("--"));
         let mut args = vec!["tapline".to_owned()];
         if !says_lcores(&self.extra) {
             let main = self.main_lcore();
             let cpus: Vec<String> = self.main_cpus.iter().map(u32::to_string).collect();
             let mut lcores = vec![format!("{}@({})", main.0, cpus.join(","))];
             lcores.extend(self.workers.iter().map(|lcore| format!("{0}@{0}", lcore.0)));
-            args.extend(["--lcores".to_owned(), lcores.join(","), "--main-lcore".to_owned(), main.0.to_string()]);
+            args.extend([
+                "--lcores".to_owned(),
+                lcores.join(","),
+                "--main-lcore".to_owned(),
+                main.0.to_string(),
+            ]);
         }
         match self.memory {
             Memory::HugePages => args.push("--in-memory".to_owned()),
@@ -79,7 +87,10 @@ impl Options {
 
     /// The main thread's lcore number: CPU 0's where no worker has it, else the first that none has.
     fn main_lcore(&self) -> LcoreId {
-        (0..).map(LcoreId).find(|lcore| !self.workers.contains(lcore)).expect("there are fewer workers than integers")
+        (0..)
+            .map(LcoreId)
+            .find(|lcore| !self.workers.contains(lcore))
+            .expect("there are fewer workers than integers")
     }
 }
 
@@ -115,7 +126,10 @@ impl Eal {
         let args: Vec<CString> = options
             .arguments()
             .into_iter()
-            .map(|arg| CString::new(arg).map_err(|_| Error::refused("EAL", "rte_eal_init", "an argument contains a NUL byte")))
+            .map(|arg| {
+                CString::new(arg)
+                    .map_err(|_| Error::refused("EAL", "rte_eal_init", "an argument contains a NUL byte"))
+            })
             .collect::<Result<_, _>>()?;
         let mut pointers: Vec<*mut libc::c_char> = args.iter().map(|arg| arg.as_ptr().cast_mut()).collect();
         // EAL permutes and keeps pointers to its arguments: they live as long as the process.
@@ -124,7 +138,8 @@ impl Eal {
         pointers.push(std::ptr::null_mut());
         let argv = pointers.leak();
         // SAFETY: `argv` holds `count` NUL-terminated strings and a null, all alive for ever; EAL was not started before (STARTED).
-        let result = error::or_fault("start.eal", || unsafe { dpdk_sys::rte_eal_init(count, argv.as_mut_ptr()) });
+        let result =
+            error::or_fault("start.eal", || unsafe { dpdk_sys::rte_eal_init(count, argv.as_mut_ptr()) });
         if result < 0 {
             let error = Error::from_result("EAL", "rte_eal_init", result);
             let arguments = options.arguments()[1..].join(" ");
@@ -183,7 +198,8 @@ pub fn free_huge_mib() -> u64 {
             let size = size.ok()?;
             let name = size.file_name().into_string().ok()?;
             let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let free: u64 = std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
+            let free: u64 =
+                std::fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
             Some(free * kib / 1024)
         })
         .sum()
@@ -245,7 +261,10 @@ mod tests {
     #[test]
     fn the_default_arguments_leave_no_trace_on_the_machine() {
         let args = options(&[]).arguments().join(" ");
-        assert_eq!(args, "tapline --lcores 0@(0),1@1 --main-lcore 0 --no-huge --no-shconf -m 128 --no-pci --no-telemetry");
+        assert_eq!(
+            args,
+            "tapline --lcores 0@(0),1@1 --main-lcore 0 --no-huge --no-shconf -m 128 --no-pci --no-telemetry"
+        );
     }
 
     #[test]

@@ -29,13 +29,22 @@ impl Error {
         let errno = if result < -1 { -result } else { rte_errno() };
         let mut log = take_log();
         // what could not be opened is seldom named: pools then seem to lack memory
-        log.extend(Descriptors::now().filter(Descriptors::are_used_up).map(|descriptors| descriptors.to_string()));
+        log.extend(
+            Descriptors::now().filter(Descriptors::are_used_up).map(|descriptors| descriptors.to_string()),
+        );
         Self { what: what.into(), call, errno, reason: None, log, remedy: None }
     }
 
     /// A refusal of Tapline's own, before the call was made.
     pub(super) fn refused(what: impl Into<String>, call: &'static str, reason: impl Into<String>) -> Self {
-        Self { what: what.into(), call, errno: 0, reason: Some(reason.into()), log: Vec::new(), remedy: None }
+        Self {
+            what: what.into(),
+            call,
+            errno: 0,
+            reason: Some(reason.into()),
+            log: Vec::new(),
+            remedy: None,
+        }
     }
 
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -92,7 +101,8 @@ pub fn take_log() -> Vec<String> {
     // SAFETY: the shim writes at most `text.len()` bytes, the terminating NUL included.
     let len = unsafe { dpdk_sys::tl_log_take(text.as_mut_ptr().cast(), text.len()) };
     let mut lines: Vec<String> = Vec::new();
-    for line in String::from_utf8_lossy(&text[..len]).lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in String::from_utf8_lossy(&text[..len]).lines().map(str::trim).filter(|line| !line.is_empty())
+    {
         if lines.last().is_none_or(|last| last != line) {
             lines.push(line.to_owned());
         }
@@ -106,8 +116,12 @@ mod tests {
 
     #[test]
     fn an_error_reads_place_call_reason_and_remedy() {
-        let error = Error::refused("port tap0", "rte_eth_rx_queue_setup", "driver offers 1 queue, 4 asked").remedy("use rxq 1");
-        assert_eq!(error.to_string(), "port tap0: rte_eth_rx_queue_setup: driver offers 1 queue, 4 asked; use rxq 1");
+        let error = Error::refused("port tap0", "rte_eth_rx_queue_setup", "driver offers 1 queue, 4 asked")
+            .remedy("use rxq 1");
+        assert_eq!(
+            error.to_string(),
+            "port tap0: rte_eth_rx_queue_setup: driver offers 1 queue, 4 asked; use rxq 1"
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ enum Counter {
 /// The open sockets of this process.
 pub(super) fn sockets() -> BTreeSet<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
-    let is_socket = |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+    let is_socket = |path: &std::path::Path| {
+        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    };
     let sockets = entries.flatten().filter(|entry| is_socket(&entry.path()));
     sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -50,7 +52,10 @@ pub(super) fn sockets() -> BTreeSet<RawFd> {
 impl Missed {
     pub(super) fn of(devargs: &str) -> Self {
         let interface = || kernel_interface(devargs).filter(|name| !name.contains('/'));
-        let counter = match (Driver::of(devargs).map_or(KernelCounter::None, |driver| driver.kernel_counter), interface()) {
+        let counter = match (
+            Driver::of(devargs).map_or(KernelCounter::None, |driver| driver.kernel_counter),
+            interface(),
+        ) {
             (KernelCounter::PacketSockets, _) => Counter::Packet,
             (KernelCounter::XdpSockets, _) => Counter::Xdp,
             (KernelCounter::Interface, Some(name)) => {
@@ -59,7 +64,12 @@ impl Missed {
             }
             (KernelCounter::Interface, None) | (KernelCounter::None, _) => Counter::None,
         };
-        Self { counter, sockets: Mutex::default(), is_receiving: AtomicBool::new(false), packets: AtomicU64::new(0) }
+        Self {
+            counter,
+            sockets: Mutex::default(),
+            is_receiving: AtomicBool::new(false),
+            packets: AtomicU64::new(0),
+        }
     }
 
     /// Notes the driver's sockets: those that were not there `before`.

@@ -73,11 +73,16 @@ pub fn check_worker(_eal: &Eal, lcore: LcoreId) -> Result<(), Error> {
     let is_enabled = unsafe { dpdk_sys::rte_lcore_is_enabled(lcore.0) } != 0;
     // SAFETY: as above.
     let is_main = unsafe { dpdk_sys::rte_get_main_lcore() } == lcore.0;
-    let refused = |reason: &str| Error::refused(format!("lcore {}", lcore.0), "rte_eal_remote_launch", reason);
+    let refused =
+        |reason: &str| Error::refused(format!("lcore {}", lcore.0), "rte_eal_remote_launch", reason);
     match (is_enabled && !fault::strikes("start.lcore"), is_main) {
         (true, false) => Ok(()),
-        (true, true) => Err(refused("it is EAL's main lcore").remedy("give the main thread another with --main-lcore")),
-        (false, _) => Err(refused("EAL was started without it").remedy("name it in the EAL arguments' --lcores")),
+        (true, true) => {
+            Err(refused("it is EAL's main lcore").remedy("give the main thread another with --main-lcore"))
+        }
+        (false, _) => {
+            Err(refused("EAL was started without it").remedy("name it in the EAL arguments' --lcores"))
+        }
     }
 }
 
@@ -109,7 +114,8 @@ impl<T> Running<T> {
         let task = format!("/proc/self/task/{}", self.thread.load(Ordering::Relaxed));
         let read = |file: &str| std::fs::read_to_string(format!("{task}/{file}")).unwrap_or_default();
         let schedstat = read("schedstat");
-        let mut times = schedstat.split_whitespace().map(|ns| Duration::from_nanos(ns.parse().unwrap_or(0)));
+        let mut times =
+            schedstat.split_whitespace().map(|ns| Duration::from_nanos(ns.parse().unwrap_or(0)));
         let (ran, waited) = (times.next().unwrap_or_default(), times.next().unwrap_or_default());
         // the state stands behind the name, which may hold anything
         let wants_more = read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'));

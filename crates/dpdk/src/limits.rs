@@ -41,7 +41,8 @@ fn available_under(root: &Path) -> Option<Available> {
 
 fn mem_available(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?;
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?;
     Some(kib.parse::<u64>().ok()? / 1024)
 }
 
@@ -59,9 +60,13 @@ struct Files {
     cached: [&'static str; 2],
 }
 
-const V1: Files =
-    Files { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", cached: ["total_inactive_file", "total_active_file"] };
-const V2: Files = Files { limit: "memory.max", usage: "memory.current", cached: ["inactive_file", "active_file"] };
+const V1: Files = Files {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    cached: ["total_inactive_file", "total_active_file"],
+};
+const V2: Files =
+    Files { limit: "memory.max", usage: "memory.current", cached: ["inactive_file", "active_file"] };
 
 impl Hierarchy {
     /// A machine may have both versions mounted, and memory in one of them.
@@ -76,7 +81,8 @@ impl Hierarchy {
                 _ if controllers.split(',').any(|controller| controller == "memory") => &V1,
                 _ => return None,
             };
-            let (mounted, point) = mounts.lines().find_map(|line| mount_of(line, std::ptr::eq(files, &V2)))?;
+            let (mounted, point) =
+                mounts.lines().find_map(|line| mount_of(line, std::ptr::eq(files, &V2)))?;
             // of a group outside of what is mounted here, as in a container, only that is seen
             let below = Path::new(path).strip_prefix(mounted).unwrap_or(Path::new(""));
             let point = root.join(point.trim_start_matches('/'));
@@ -114,7 +120,9 @@ impl Files {
         let (limit, usage) = (number(self.limit)?, number(self.usage)?);
         let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
         let words = stat.lines().filter_map(|line| line.split_once(' '));
-        let cached = words.filter(|(name, _)| self.cached.contains(name)).filter_map(|(_, bytes)| bytes.parse::<u64>().ok());
+        let cached = words
+            .filter(|(name, _)| self.cached.contains(name))
+            .filter_map(|(_, bytes)| bytes.parse::<u64>().ok());
         let held = usage.saturating_sub(cached.sum());
         Some(Available { mib: limit.saturating_sub(held) >> 20, limit: Some(group.join(self.limit)) })
     }
@@ -143,12 +151,15 @@ impl Descriptors {
         let most = limit.rlim_cur;
         let entries = match fs::read_dir("/proc/self/fd") {
             Ok(entries) => entries,
-            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return Some(Self { open: most, most }),
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                return Some(Self { open: most, most });
+            }
             Err(_) => return None,
         };
         let names = entries.flatten().map(|entry| entry.file_name());
         // the limit is one of numbers: those above it are inherited, and take nobody's place
-        let numbers = names.filter_map(|name| name.to_str()?.parse::<u64>().ok()).filter(|&number| number < most);
+        let numbers =
+            names.filter_map(|name| name.to_str()?.parse::<u64>().ok()).filter(|&number| number < most);
         // one of them is the folder that is being read
         Some(Self { open: (numbers.count() as u64).saturating_sub(1), most })
     }
@@ -157,7 +168,11 @@ impl Descriptors {
 impl fmt::Display for Descriptors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { open, most } = self;
-        write!(f, "open files: {most} are allowed, and {open} are open; allow more: ulimit -n {}", most.max(&512) * 2)
+        write!(
+            f,
+            "open files: {most} are allowed, and {open} are open; allow more: ulimit -n {}",
+            most.max(&512) * 2
+        )
     }
 }
 
@@ -192,7 +207,9 @@ mod tests {
     fn available(files: &[(&str, String)]) -> (u64, Option<String>) {
         let root = machine(files);
         let available = available_under(root.path()).expect("the kernel says");
-        let limit = available.limit.map(|path| path.strip_prefix(root.path()).expect("below the root").display().to_string());
+        let limit = available
+            .limit
+            .map(|path| path.strip_prefix(root.path()).expect("below the root").display().to_string());
         (available.mib, limit)
     }
 
@@ -206,7 +223,10 @@ mod tests {
         let files = |inner: &str, outer: &str| {
             [
                 ("proc/self/cgroup", "0::/a.slice/b.scope\n".to_owned()),
-                ("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n".to_owned()),
+                (
+                    "proc/self/mountinfo",
+                    "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n".to_owned(),
+                ),
                 ("sys/fs/cgroup/a.slice/b.scope/memory.max", format!("{inner}\n")),
                 ("sys/fs/cgroup/a.slice/b.scope/memory.current", format!("{}\n", 100 * MIB)),
                 (
@@ -219,7 +239,10 @@ mod tests {
         };
         let inner = "sys/fs/cgroup/a.slice/b.scope/memory.max".to_owned();
         assert_eq!(available(&files(&(150 * MIB).to_string(), "max")), (100, Some(inner.clone())));
-        assert_eq!(available(&files(&(150 * MIB).to_string(), &(900 * MIB).to_string())), (100, Some(inner)));
+        assert_eq!(
+            available(&files(&(150 * MIB).to_string(), &(900 * MIB).to_string())),
+            (100, Some(inner))
+        );
         let outer = Some("sys/fs/cgroup/a.slice/memory.max".to_owned());
         assert_eq!(available(&files("max", &(140 * MIB).to_string())), (20, outer.clone()));
         // a limit that was lowered below what is used leaves nothing
@@ -246,8 +269,13 @@ mod tests {
             ]
         };
         let limit = Some("sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned());
-        for (own, mounted) in [("/docker/1f", "/docker/1f"), ("/deep", "/"), ("/", "/"), ("/../../1f", "/"), ("/1f", "/docker/1f")]
-        {
+        for (own, mounted) in [
+            ("/docker/1f", "/docker/1f"),
+            ("/deep", "/"),
+            ("/", "/"),
+            ("/../../1f", "/"),
+            ("/1f", "/docker/1f"),
+        ] {
             assert_eq!(available(&files(own, mounted)), (100, limit.clone()), "{own} of {mounted}");
         }
     }
@@ -256,8 +284,11 @@ mod tests {
     fn open_files_are_counted_as_they_come() {
         let before = Descriptors::now().expect("procfs");
         // other tests of this process open files too
-        let files: Vec<fs::File> = (0..200).map(|_| fs::File::open("/proc/self/stat").expect("procfs")).collect();
+        let files: Vec<fs::File> =
+            (0..200).map(|_| fs::File::open("/proc/self/stat").expect("procfs")).collect();
         let after = Descriptors::now().expect("procfs");
-        assert!(after.open >= before.open.saturating_sub(100) + files.len() as u64 && after.most == before.most);
+        assert!(
+            after.open >= before.open.saturating_sub(100) + files.len() as u64 && after.most == before.most
+        );
     }
 }

@@ -37,7 +37,13 @@ unsafe impl Send for MbufBurst {}
 
 impl Default for MbufBurst {
     fn default() -> Self {
-        Self { mbufs: [std::ptr::null_mut(); MAX_BURST], count: 0, wire_lens: [0; MAX_BURST], has_wire_lens: false, bytes: 0 }
+        Self {
+            mbufs: [std::ptr::null_mut(); MAX_BURST],
+            count: 0,
+            wire_lens: [0; MAX_BURST],
+            has_wire_lens: false,
+            bytes: 0,
+        }
     }
 }
 
@@ -114,7 +120,8 @@ impl<'a> MbufHeaders<'a> {
     pub fn of(frames: &[Frame<'a>]) -> Self {
         use dpdk_sys::*;
         let mut headers = vec![[0; tl_mbuf_offset_TL_MBUF_SIZE as usize / 16]; frames.len()];
-        let mbufs: Vec<*mut rte_mbuf> = headers.iter_mut().map(|header| header.as_mut_ptr().cast()).collect();
+        let mbufs: Vec<*mut rte_mbuf> =
+            headers.iter_mut().map(|header| header.as_mut_ptr().cast()).collect();
         for (&mbuf, frame) in mbufs.iter().zip(frames) {
             let captured = u16::try_from(frame.captured_len()).expect("a frame fits a segment");
             let start = frame.bytes().as_ptr().wrapping_sub(RTE_PKTMBUF_HEADROOM as usize);
@@ -198,12 +205,17 @@ impl MbufBurst {
     pub fn copy_of(&mut self, pool: &Mempool, frames: &[Frame<'_>]) -> Moved {
         let count = frames.len().min(MAX_BURST);
         let frames = &frames[..count];
-        let parts: ArrayVec<dpdk_sys::tl_bytes, MAX_BURST> =
-            frames.iter().map(|frame| dpdk_sys::tl_bytes { start: frame.bytes().as_ptr(), len: frame.captured_len() }).collect();
+        let parts: ArrayVec<dpdk_sys::tl_bytes, MAX_BURST> = frames
+            .iter()
+            .map(|frame| dpdk_sys::tl_bytes { start: frame.bytes().as_ptr(), len: frame.captured_len() })
+            .collect();
         let made = self.fill(count, |slots| {
             // SAFETY: the pool is alive; `parts` has a start and a length of live bytes for each slot, and DPDK writes as many
             // pointers.
-            unsafe { dpdk_sys::tl_packets_of(pool.raw(), slots.as_mut_ptr(), parts.as_ptr(), slots.len() as u32) as usize }
+            unsafe {
+                dpdk_sys::tl_packets_of(pool.raw(), slots.as_mut_ptr(), parts.as_ptr(), slots.len() as u32)
+                    as usize
+            }
         });
         let frames = &frames[..made];
         if frames.iter().any(|frame| frame.original_len() != frame.captured_len()) {
@@ -225,7 +237,10 @@ impl MbufBurst {
             return false;
         }
         let [behind] = slot;
-        assert!(rest.len() <= usize::from(super::mempool::DATA_ROOM), "a segment of another pool is longer");
+        assert!(
+            rest.len() <= usize::from(super::mempool::DATA_ROOM),
+            "a segment of another pool is longer"
+        );
         // SAFETY: a fresh mbuf of this pool has DATA_ROOM bytes behind its data pointer, and the part is no longer.
         unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), data(behind).cast_mut(), rest.len()) };
         // SAFETY: the burst owns the packet alone, and the fresh segment goes over to it; the offsets are those of the fields in the
@@ -254,7 +269,8 @@ impl MbufBurst {
         let Some(&packet) = self.mbufs[..self.count].get(index) else { return };
         // SAFETY: the burst owns the packet alone; the offsets are those of the fields in the installed release (shim.h).
         unsafe {
-            *field::<u64>(packet, tl_mbuf_offset_TL_MBUF_OL_FLAGS) |= u64::from(tl_mbuf_word_TL_RX_RSS_HASH);
+            *field::<u64>(packet, tl_mbuf_offset_TL_MBUF_OL_FLAGS) |=
+                u64::from(tl_mbuf_word_TL_RX_RSS_HASH);
             field::<u32>(packet, tl_mbuf_offset_TL_MBUF_PACKET_TYPE).write(kind);
             field::<u32>(packet, tl_mbuf_offset_TL_MBUF_RSS).write(hash);
         }
@@ -269,7 +285,9 @@ impl MbufBurst {
         };
         let before = packet_len(mbuf);
         // SAFETY: the burst owns the mbuf alone until it is shared; the shim checks the place against the packet's bytes.
-        let result = unsafe { dpdk_sys::tl_packet_enter(mbuf, offset, len, place.link.as_ptr(), place.link.len() as u32) };
+        let result = unsafe {
+            dpdk_sys::tl_packet_enter(mbuf, offset, len, place.link.as_ptr(), place.link.len() as u32)
+        };
         if result != 0 {
             return false;
         }
@@ -362,7 +380,9 @@ impl MbufBurst {
     #[cold]
     fn frames_joined<'a>(&'a self, linear: &'a mut Linear, frames: &mut Frames<'a>) {
         let mbufs = &self.mbufs[..self.count];
-        let mut room = linear.room(mbufs.iter().filter(|&&mbuf| segments(mbuf) > 1).map(|&mbuf| packet_len(mbuf) as usize).sum());
+        let mut room = linear.room(
+            mbufs.iter().filter(|&&mbuf| segments(mbuf) > 1).map(|&mbuf| packet_len(mbuf) as usize).sum(),
+        );
         for (index, &mbuf) in mbufs.iter().enumerate() {
             let wire_len = if self.has_wire_lens { self.wire_lens[index] } else { packet_len(mbuf) };
             if segments(mbuf) == 1 {
@@ -443,7 +463,9 @@ impl MbufBurst {
             1 => {}
             // SAFETY: the first `count` pointers are mbufs that this burst owned; `Alike` accounts for them and the added
             // references.
-            _ => unsafe { dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1) },
+            _ => unsafe {
+                dpdk_sys::tl_refcnt_add_same(self.mbufs.as_mut_ptr(), count as u32, copies as i16 - 1)
+            },
         }
         Alike { mbufs: &self.mbufs, count, bytes: self.bytes, left: copies }
     }
@@ -544,7 +566,10 @@ impl Planes {
     }
 
     fn get(&self, index: usize) -> u8 {
-        self.planes.iter().enumerate().fold(0, |value, (plane, bits)| value | (((bits >> index) & 1) as u8) << plane)
+        self.planes
+            .iter()
+            .enumerate()
+            .fold(0, |value, (plane, bits)| value | (((bits >> index) & 1) as u8) << plane)
     }
 }
 
@@ -602,7 +627,12 @@ impl Shared<'_> {
     /// Sends one reference to each selected packet in one call of the driver, past an empty `queue`; what the driver does not take
     /// goes to the queue. Gives what was sent and the number that did not fit.
     #[inline(always)]
-    pub fn transmit(&mut self, selection: Selection, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+    pub fn transmit(
+        &mut self,
+        selection: Selection,
+        txq: &mut TxQueue,
+        queue: &mut MbufQueue,
+    ) -> (Moved, usize) {
         assert!(queue.is_empty());
         let taken = self.planes.take(selection);
         if self.is_whole(taken) {
@@ -705,7 +735,12 @@ fn gather(mbufs: &[*mut rte_mbuf; MAX_BURST], selected: Selection, slots: &mut [
 /// Sends packets of so many bytes, each a reference that the caller gives up. What the driver does not take goes to the empty
 /// `queue`, and what does not fit there is freed. Gives what was sent and the number freed.
 #[inline(always)]
-fn transmit(mbufs: &[*mut rte_mbuf], bytes: u64, txq: &mut TxQueue, queue: &mut MbufQueue) -> (Moved, usize) {
+fn transmit(
+    mbufs: &[*mut rte_mbuf],
+    bytes: u64,
+    txq: &mut TxQueue,
+    queue: &mut MbufQueue,
+) -> (Moved, usize) {
     let sent = txq.send(mbufs, bytes);
     if sent.packets == mbufs.len() {
         return (sent, 0);
@@ -741,7 +776,12 @@ impl MbufQueue {
     /// Makes a queue for `capacity` packets. The slots are twice as many, so that the packets always lie in one piece: when the end
     /// is reached they move to the front, once in at least `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slots: vec![std::ptr::null_mut(); capacity * 2].into_boxed_slice(), head: 0, tail: 0, capacity }
+        Self {
+            slots: vec![std::ptr::null_mut(); capacity * 2].into_boxed_slice(),
+            head: 0,
+            tail: 0,
+            capacity,
+        }
     }
 
     #[inline(always)]
@@ -830,7 +870,10 @@ impl MbufQueue {
     pub fn leading(&self, most: usize, mut may_go: impl FnMut(u32) -> bool) -> Moved {
         let waiting = &self.slots[self.head..self.tail];
         let lens = waiting.iter().take(most).map(|&mbuf| packet_len(mbuf)).take_while(|&len| may_go(len));
-        lens.fold(Moved::default(), |sum, len| Moved { packets: sum.packets + 1, bytes: sum.bytes + u64::from(len) })
+        lens.fold(Moved::default(), |sum, len| Moved {
+            packets: sum.packets + 1,
+            bytes: sum.bytes + u64::from(len),
+        })
     }
 
     /// Bytes of the packets behind the first `skipped`.
@@ -840,7 +883,11 @@ impl MbufQueue {
     }
 
     /// Shows the bytes of each packet to `look`, oldest first; packets in several segments are joined in `linear`.
-    pub fn view<E>(&self, linear: &mut Linear, mut look: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn view<E>(
+        &self,
+        linear: &mut Linear,
+        mut look: impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         for (index, &mbuf) in self.slots[self.head..self.tail].iter().enumerate() {
             look(index, linear.bytes_of(mbuf))?;
         }
@@ -940,7 +987,9 @@ impl Drop for MbufQueue {
 /// Packets longer than one mbuf holds are refused (`None`), as are those that the pool has no mbuf for.
 pub fn burst_of(pool: &Mempool, packets: &[&[u8]]) -> Option<MbufBurst> {
     let mut burst = MbufBurst::default();
-    if packets.len() > MAX_BURST || packets.iter().any(|bytes| bytes.len() > super::mempool::DATA_ROOM as usize) {
+    if packets.len() > MAX_BURST
+        || packets.iter().any(|bytes| bytes.len() > super::mempool::DATA_ROOM as usize)
+    {
         return None;
     }
     let count = packets.len();
@@ -1058,11 +1107,14 @@ unsafe fn rss_of(mbuf: *mut rte_mbuf) -> Option<u32> {
     let flags = unsafe { field::<u64>(mbuf, tl_mbuf_offset_TL_MBUF_OL_FLAGS).read() };
     // SAFETY: as above, of `packet_type`.
     let kind = unsafe { field::<u32>(mbuf, tl_mbuf_offset_TL_MBUF_PACKET_TYPE).read() };
-    let is_ip = [tl_mbuf_word_TL_PTYPE_IPV4, tl_mbuf_word_TL_PTYPE_IPV4_EXT_UNKNOWN, tl_mbuf_word_TL_PTYPE_IPV6]
-        .contains(&(kind & tl_mbuf_word_TL_PTYPE_L3));
-    let has_ports = [tl_mbuf_word_TL_PTYPE_TCP, tl_mbuf_word_TL_PTYPE_UDP].contains(&(kind & tl_mbuf_word_TL_PTYPE_L4));
+    let is_ip =
+        [tl_mbuf_word_TL_PTYPE_IPV4, tl_mbuf_word_TL_PTYPE_IPV4_EXT_UNKNOWN, tl_mbuf_word_TL_PTYPE_IPV6]
+            .contains(&(kind & tl_mbuf_word_TL_PTYPE_L3));
+    let has_ports =
+        [tl_mbuf_word_TL_PTYPE_TCP, tl_mbuf_word_TL_PTYPE_UDP].contains(&(kind & tl_mbuf_word_TL_PTYPE_L4));
     // no tag in front, and no tunnel behind
-    let is_plain = kind & !(tl_mbuf_word_TL_PTYPE_L3 | tl_mbuf_word_TL_PTYPE_L4) == tl_mbuf_word_TL_PTYPE_ETHER;
+    let is_plain =
+        kind & !(tl_mbuf_word_TL_PTYPE_L3 | tl_mbuf_word_TL_PTYPE_L4) == tl_mbuf_word_TL_PTYPE_ETHER;
     let is_hashed = flags & u64::from(tl_mbuf_word_TL_RX_RSS_HASH) != 0;
     if is_hashed && is_ip && has_ports && is_plain {
         // SAFETY: as above, of `hash.rss`.

@@ -57,24 +57,47 @@ impl Mempool {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn create_cached(eal: &Eal, name: &str, count: u32, cache: u32, socket: SocketId) -> Result<Arc<Self>, Error> {
+    pub fn create_cached(
+        eal: &Eal,
+        name: &str,
+        count: u32,
+        cache: u32,
+        socket: SocketId,
+    ) -> Result<Arc<Self>, Error> {
         let what = format!("mempool {name}");
-        let c_name =
-            CString::new(name).map_err(|_| Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte"))?;
+        let c_name = CString::new(name).map_err(|_| {
+            Error::refused(&what, "rte_pktmbuf_pool_create", "the name contains a NUL byte")
+        })?;
         let cache = cache.min(dpdk_sys::RTE_MEMPOOL_CACHE_MAX_SIZE).min(count / 3);
         let room = DATA_ROOM + dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
         let mut raw = std::ptr::null_mut();
         let result = or_fault("start.mempool", || {
             // SAFETY: the name is NUL-terminated and copied; the other arguments are plain numbers that DPDK checks.
-            raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, raw_socket(socket)) };
+            raw = unsafe {
+                dpdk_sys::rte_pktmbuf_pool_create(
+                    c_name.as_ptr(),
+                    count,
+                    cache,
+                    0,
+                    room,
+                    raw_socket(socket),
+                )
+            };
             if raw.is_null() { -1 } else { 0 }
         });
         if result < 0 {
             // SAFETY: EAL is running; it only reads what EAL was started with.
-            let pages = if unsafe { dpdk_sys::rte_eal_has_hugepages() } != 0 { Pages::Huge } else { Pages::Ordinary };
+            let pages = if unsafe { dpdk_sys::rte_eal_has_hugepages() } != 0 {
+                Pages::Huge
+            } else {
+                Pages::Ordinary
+            };
             let mib = mebibytes(count, pages);
             let error = Error::from_result(what, "rte_pktmbuf_pool_create", result);
-            return Err(error.remedy(format!("{count} mbufs need about {mib} MiB; lower `set mempool`, or {}", more(pages, mib))));
+            return Err(error.remedy(format!(
+                "{count} mbufs need about {mib} MiB; lower `set mempool`, or {}",
+                more(pages, mib)
+            )));
         }
         Ok(Arc::new(Self { pool: Pool(raw), count, eal: eal.clone() }))
     }
@@ -117,7 +140,9 @@ pub enum Pages {
 fn more(pages: Pages, mib: u32) -> String {
     const PAGE_MIB: u64 = 2;
     match (pages, Descriptors::now()) {
-        (Pages::Huge, Some(Descriptors { open, most })) if u64::from(mib) / PAGE_MIB > most.saturating_sub(open) => {
+        (Pages::Huge, Some(Descriptors { open, most }))
+            if u64::from(mib) / PAGE_MIB > most.saturating_sub(open) =>
+        {
             format!("allow more open files than {most}, one for each huge page (ulimit -n)")
         }
         (Pages::Huge, _) => "reserve more huge pages".to_owned(),

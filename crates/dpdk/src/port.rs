@@ -172,14 +172,15 @@ impl Port {
     /// If no driver takes the device or it brings no port; with what the driver logged.
     pub fn attach(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
         let what = format!("port {name}");
-        let c_devargs =
-            CString::new(devargs).map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
+        let c_devargs = CString::new(devargs)
+            .map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
         super::error::take_log();
         let sockets_before = kernel_drops::sockets();
         let before = ports_of(&c_devargs);
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
-            let result = or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
+            let result =
+                or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
             check(&what, "rte_dev_probe", result).map_err(|error| {
                 // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the
                 // same number
@@ -192,17 +193,31 @@ impl Port {
                 })
             })?;
         } else if !devargs.contains(':') {
-            return Err(Error::refused(&what, "rte_dev_probe", format!("the device of `{devargs}` is attached already"))
-                .remedy("give each port a device of its own, such as net_null0, net_null1"));
+            return Err(Error::refused(
+                &what,
+                "rte_dev_probe",
+                format!("the device of `{devargs}` is attached already"),
+            )
+            .remedy("give each port a device of its own, such as net_null0, net_null1"));
         }
         let Some(&id) = ports_of(&c_devargs).first() else {
-            return Err(Error::refused(&what, "rte_dev_probe", "the driver took the device but made no port")
-                .remedy(format!("check the devargs `{devargs}`")));
+            return Err(Error::refused(
+                &what,
+                "rte_dev_probe",
+                "the driver took the device but made no port",
+            )
+            .remedy(format!("check the devargs `{devargs}`")));
         };
         let info = port_info(id, &what)?;
         let removed = Arc::new(AtomicBool::new(false));
         // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
-        unsafe { dpdk_sys::tl_eth_on_removal(id.0, Some(mark_removed), Arc::into_raw(Arc::clone(&removed)).cast_mut().cast()) };
+        unsafe {
+            dpdk_sys::tl_eth_on_removal(
+                id.0,
+                Some(mark_removed),
+                Arc::into_raw(Arc::clone(&removed)).cast_mut().cast(),
+            )
+        };
         // libpcap knows names that are none of the kernel's, such as `any`
         let interface = kernel_interface(devargs).and_then(interface_index);
         let missed = Missed::of(devargs);
@@ -233,7 +248,11 @@ impl Port {
     ///
     /// # Errors
     /// With the call that the driver refused and what to change.
-    pub fn start(&self, config: &PortConfig, pool: Option<&Arc<Mempool>>) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
+    pub fn start(
+        &self,
+        config: &PortConfig,
+        pool: Option<&Arc<Mempool>>,
+    ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
         let what = || format!("port {}", self.0.name);
         let id = self.0.id.0;
         let info = &self.0.info;
@@ -244,12 +263,17 @@ impl Port {
         ] {
             if asked > offered {
                 let queues = if offered == 1 { "queue" } else { "queues" };
-                return Err(Error::refused(what(), call, format!("driver offers {offered} {queues}, {asked} asked"))
-                    .remedy(format!("use {word} {offered}")));
+                return Err(Error::refused(
+                    what(),
+                    call,
+                    format!("driver offers {offered} {queues}, {asked} asked"),
+                )
+                .remedy(format!("use {word} {offered}")));
             }
         }
         // SAFETY: these read constants.
-        let (scatter, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
+        let (scatter, multi_segs) =
+            unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
         // SAFETY: as above.
         let timestamp = unsafe { dpdk_sys::tl_rx_offload_timestamp() };
         // SAFETY: as above.
@@ -260,9 +284,14 @@ impl Port {
             tx_queues: config.tx_queues,
             mtu: config.mtu.unwrap_or(0),
             rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
-                | (if config.wants_rss_hashes && config.rx_queues > 1 { info.rx_offloads & rss_hash } else { 0 })
+                | (if config.wants_rss_hashes && config.rx_queues > 1 {
+                    info.rx_offloads & rss_hash
+                } else {
+                    0
+                })
                 | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
-            tx_offloads: info.tx_offloads & (multi_segs | if config.wants_udp_checksums { udp_checksum() } else { 0 }),
+            tx_offloads: info.tx_offloads
+                & (multi_segs | if config.wants_udp_checksums { udp_checksum() } else { 0 }),
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
             rss_key_len: SYMMETRIC_RSS_KEY.len() as u8,
@@ -288,7 +317,11 @@ impl Port {
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).extend(pool.cloned());
         for queue in 0..config.rx_queues {
             let Some(pool) = pool else {
-                return Err(Error::refused(what(), "rte_eth_rx_queue_setup", "a receive queue needs a mempool"));
+                return Err(Error::refused(
+                    what(),
+                    "rte_eth_rx_queue_setup",
+                    "a receive queue needs a mempool",
+                ));
             };
             // SAFETY: the pool lives until the port is closed (`Attached::pools`).
             let result = or_fault("start.rx_queue", || unsafe {
@@ -298,12 +331,17 @@ impl Port {
         }
         for queue in 0..config.tx_queues {
             // SAFETY: plain numbers, checked by DPDK.
-            let result =
-                or_fault("start.tx_queue", || unsafe { dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket) });
+            let result = or_fault("start.tx_queue", || unsafe {
+                dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket)
+            });
             check(what(), "rte_eth_tx_queue_setup", result)?;
         }
         // SAFETY: the port is configured and its queues are set up.
-        check(what(), "rte_eth_dev_start", or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) }))?;
+        check(
+            what(),
+            "rte_eth_dev_start",
+            or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) }),
+        )?;
         self.0.missed.watch_sockets(&sockets_before);
         self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
@@ -314,7 +352,8 @@ impl Port {
         let started = Arc::new(Started { port: Arc::clone(&self.0) });
         let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
         let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
-        let txqs = (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
+        let txqs =
+            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
         Ok((rxqs.collect(), txqs.collect()))
     }
 
@@ -329,7 +368,9 @@ impl Port {
         // SAFETY: these read constants.
         let (offload, ports) = unsafe { (dpdk_sys::tl_rx_offload_rss_hash(), dpdk_sys::tl_rss_ports()) };
         let (spreading, types) = self.rss();
-        spreading == Spreading::Symmetric && types & ports == ports && self.0.info.rx_offloads & offload != 0
+        spreading == Spreading::Symmetric
+            && types & ports == ports
+            && self.0.info.rx_offloads & offload != 0
     }
 
     fn rss(&self) -> (Spreading, u64) {
@@ -339,7 +380,8 @@ impl Port {
         let mut key = [0; SYMMETRIC_RSS_KEY.len()];
         let mut types = 0;
         // SAFETY: the shim writes at most `key.len()` bytes to `key`, and `types`, during the call only.
-        let len = unsafe { dpdk_sys::tl_eth_rss(self.0.id.0, key.as_mut_ptr(), key.len() as u8, &mut types) };
+        let len =
+            unsafe { dpdk_sys::tl_eth_rss(self.0.id.0, key.as_mut_ptr(), key.len() as u8, &mut types) };
         let spreading = match usize::try_from(len) {
             Err(_) => Spreading::Unknown,
             Ok(0) => Spreading::Unknown,
@@ -421,7 +463,8 @@ impl Port {
         let mut time = dpdk_sys::timespec::default();
         // SAFETY: `time` is written during the call only.
         let result = unsafe { dpdk_sys::rte_eth_timesync_read_time(self.0.id.0, &mut time) };
-        (result == 0).then(|| (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
+        (result == 0)
+            .then(|| (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
     }
 
     /// The driver's extended statistics, by its own names.
@@ -432,8 +475,9 @@ impl Port {
         let id = self.0.id.0;
         let what = || format!("port {}", self.0.name);
         // SAFETY: a null array of size 0 asks for the number of statistics.
-        let count =
-            check(what(), "rte_eth_xstats_get_names", unsafe { dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) })?;
+        let count = check(what(), "rte_eth_xstats_get_names", unsafe {
+            dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0)
+        })?;
         let mut names = vec![dpdk_sys::rte_eth_xstat_name::default(); count as usize];
         let mut values = vec![dpdk_sys::rte_eth_xstat::default(); count as usize];
         // SAFETY: the array has room for `count` names.
@@ -441,8 +485,9 @@ impl Port {
             dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count as u32)
         })?;
         // SAFETY: the array has room for `count` values.
-        let valued =
-            check(what(), "rte_eth_xstats_get", unsafe { dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count as u32) })?;
+        let valued = check(what(), "rte_eth_xstats_get", unsafe {
+            dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count as u32)
+        })?;
         let pairs = values.iter().take(valued.min(count) as usize).filter_map(|value| {
             let name = names.get(value.id as usize).filter(|_| value.id < named as u64)?;
             // SAFETY: DPDK terminates names within their array.
@@ -463,7 +508,8 @@ impl Port {
     pub fn mac(&self) -> Option<[u8; 6]> {
         let mut address = dpdk_sys::rte_ether_addr::default();
         // SAFETY: `address` is written during the call only.
-        (unsafe { dpdk_sys::rte_eth_macaddr_get(self.0.id.0, &mut address) } == 0).then_some(address.addr_bytes)
+        (unsafe { dpdk_sys::rte_eth_macaddr_get(self.0.id.0, &mut address) } == 0)
+            .then_some(address.addr_bytes)
     }
 }
 
@@ -558,7 +604,8 @@ fn interface_flags(index: libc::c_uint) -> Option<libc::c_int> {
 fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
     let mut found = [0u16; MAX_PORTS];
     // SAFETY: the string is NUL-terminated; the shim writes at most MAX_PORTS numbers.
-    let count = unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
+    let count =
+        unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
     found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
 }
 
@@ -570,14 +617,24 @@ fn udp_checksum() -> u64 {
 fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
-    check(what, "rte_eth_dev_info_get", or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) }))?;
+    check(
+        what,
+        "rte_eth_dev_info_get",
+        or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) }),
+    )?;
     // SAFETY: the driver's name is a static string; null is checked first.
-    let driver = if raw.driver.is_null() { "".into() } else { unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy() };
+    let driver = if raw.driver.is_null() {
+        "".into()
+    } else {
+        unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
+    };
     // SAFETY: reads the device's NUMA node.
     let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
     // SAFETY: these read constants.
-    let (timestamp, multi_segs) = unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
-    let multi_segment_tx = raw.tx_offloads & multi_segs != 0 || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
+    let (timestamp, multi_segs) =
+        unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
+    let multi_segment_tx = raw.tx_offloads & multi_segs != 0
+        || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
     Ok(PortInfo {
         driver: driver.into_owned(),
         socket: u32::try_from(socket).ok(),

@@ -94,7 +94,11 @@ impl TxQueue {
             _ => self.send_otherwise(pointers, count),
         };
         let packets = usize::from(sent);
-        if packets >= mbufs.len() { Moved { packets: mbufs.len(), bytes } } else { refuse(mbufs, packets, bytes) }
+        if packets >= mbufs.len() {
+            Moved { packets: mbufs.len(), bytes }
+        } else {
+            refuse(mbufs, packets, bytes)
+        }
     }
 
     /// For mbufs as in [`send`](Self::send).

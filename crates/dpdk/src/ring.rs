@@ -71,7 +71,8 @@ pub fn create(eal: &Eal, count: u32, socket: SocketId) -> Result<(Sender, Receiv
 /// If there is not enough memory.
 pub fn create_sole(eal: &Eal, count: u32, socket: SocketId) -> Result<(SoleSender, BurstReceiver), Error> {
     let ring = make(eal, count, socket, RING_F_SP_ENQ | RING_F_SC_DEQ)?;
-    let receiver = BurstReceiver { ring: Receiver(Arc::clone(&ring)), next: MbufQueue::with_capacity(MAX_BURST) };
+    let receiver =
+        BurstReceiver { ring: Receiver(Arc::clone(&ring)), next: MbufQueue::with_capacity(MAX_BURST) };
     Ok((SoleSender { ring, room: 0 }, receiver))
 }
 
@@ -82,7 +83,9 @@ fn make(eal: &Eal, count: u32, socket: SocketId, flags: u32) -> Result<Arc<Ring>
     let mut raw = std::ptr::null_mut();
     let result = or_fault("start.ring", || {
         // SAFETY: the name is NUL-terminated and copied.
-        raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), count, raw_socket(socket), flags | RING_F_EXACT_SZ) };
+        raw = unsafe {
+            dpdk_sys::rte_ring_create(c_name.as_ptr(), count, raw_socket(socket), flags | RING_F_EXACT_SZ)
+        };
         if raw.is_null() { -1 } else { 0 }
     });
     check(name, "rte_ring_create", result)?;

@@ -100,7 +100,8 @@ mod armed {
     }
 
     fn parse(entry: &str) -> Fault {
-        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("TAPLINE_FAULT: {entry:?} is no place"));
+        let number =
+            |text: &str| text.parse().unwrap_or_else(|_| panic!("TAPLINE_FAULT: {entry:?} is no place"));
         let (place, times) = entry.split_once('@').unwrap_or((entry, "1"));
         let strikes = match times.split_once('-') {
             None => number(times)..=number(times),

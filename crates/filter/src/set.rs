@@ -49,7 +49,11 @@ impl Filters {
     pub fn build_for_mbufs(programs: &[Program]) -> Filters {
         let mut interpreted = Vec::new();
         let parts = parts(programs, &mut interpreted);
-        let of_mbufs = if interpreted.is_empty() { NativeCode::generate(Layout::Mbuf, &parts, programs.len()).ok() } else { None };
+        let of_mbufs = if interpreted.is_empty() {
+            NativeCode::generate(Layout::Mbuf, &parts, programs.len()).ok()
+        } else {
+            None
+        };
         Filters { set: Set::of(Layout::Whole, programs, &parts, interpreted), of_mbufs }
     }
 
@@ -138,9 +142,16 @@ impl Set {
         Set::of(layout, programs, &parts, interpreted)
     }
 
-    fn of(layout: Layout, programs: &[Program], parts: &[(Graph, Merged)], interpreted: Vec<(usize, Program)>) -> Set {
+    fn of(
+        layout: Layout,
+        programs: &[Program],
+        parts: &[(Graph, Merged)],
+        interpreted: Vec<(usize, Program)>,
+    ) -> Set {
         match NativeCode::generate(layout, parts, programs.len()) {
-            Ok(code) => Set { engine: Engine::Native, program_count: programs.len(), code: Some(code), interpreted },
+            Ok(code) => {
+                Set { engine: Engine::Native, program_count: programs.len(), code: Some(code), interpreted }
+            }
             Err(error) => Set::without_code(programs, error),
         }
     }
@@ -151,7 +162,12 @@ impl Set {
 
     fn interpreted(programs: &[Program], reason: String) -> Set {
         let interpreted = programs.iter().cloned().enumerate().collect();
-        Set { engine: Engine::Interpreter { reason }, program_count: programs.len(), code: None, interpreted }
+        Set {
+            engine: Engine::Interpreter { reason },
+            program_count: programs.len(),
+            code: None,
+            interpreted,
+        }
     }
 
     fn interpret<F>(&self, frames: &[F], selections: &mut [Selection], matches: fn(&Program, &F) -> bool) {
@@ -205,8 +221,9 @@ mod tests {
         let work = |rules: usize, alternatives: usize| {
             let rule = |rule: usize| {
                 let hosts = (0..alternatives).map(|index| rule * alternatives + index);
-                let text: Vec<String> =
-                    hosts.map(|host| format!("host 10.0.{}.{} and port {}", host / 256, host % 256, host + 1)).collect();
+                let text: Vec<String> = hosts
+                    .map(|host| format!("host 10.0.{}.{} and port {}", host / 256, host % 256, host + 1))
+                    .collect();
                 compile(&text.join(" or ")).expect("a valid expression")
             };
             let programs: Vec<Program> = (0..rules).map(rule).collect();
@@ -214,9 +231,13 @@ mod tests {
             NativeCode::generate(Layout::Whole, &parts, programs.len()).expect("a known processor");
             parts.iter().map(|(graph, _)| graph.work()).sum::<usize>()
         };
-        let (few, more_rules, more_alternatives, longer) = (work(8, 5), work(16, 5), work(8, 10), work(8, 40));
+        let (few, more_rules, more_alternatives, longer) =
+            (work(8, 5), work(16, 5), work(8, 10), work(8, 40));
         assert!(more_rules <= 3 * few, "{few} for 8 rules of 5 alternatives, {more_rules} for 16");
-        assert!(more_alternatives <= 3 * few, "{few} for 8 rules of 5 alternatives, {more_alternatives} of 10");
+        assert!(
+            more_alternatives <= 3 * few,
+            "{few} for 8 rules of 5 alternatives, {more_alternatives} of 10"
+        );
         // compiled each for itself
         assert!(longer <= 12 * few, "{few} for 8 rules of 5 alternatives, {longer} of 40");
     }
@@ -262,7 +283,10 @@ mod tests {
     #[test]
     fn the_interpreter_serves_with_its_reason_where_there_is_no_native_code() {
         let filters = Filters::interpreted(&compiled(&["arp", "ip"]), "mprotect: permission denied");
-        assert_eq!(filters.engine(), &Engine::Interpreter { reason: "mprotect: permission denied".to_owned() });
+        assert_eq!(
+            filters.engine(),
+            &Engine::Interpreter { reason: "mprotect: permission denied".to_owned() }
+        );
         assert_eq!(filters.engine().to_string(), "interpreter (mprotect: permission denied)");
         assert_eq!(filters.interpreted_count(), 2);
         let mut selections = [Selection::NONE; 2];
@@ -274,9 +298,11 @@ mod tests {
     fn a_program_too_complex_to_compile_is_interpreted_beside_native_ones() {
         use crate::Insn;
         // A = A * 3 + X a hundred times over: one number a hundred operations deep.
-        let mut insns = vec![Insn { code: 0x30, jt: 0, jf: 0, k: 0 }, Insn { code: 0x07, jt: 0, jf: 0, k: 0 }];
+        let mut insns =
+            vec![Insn { code: 0x30, jt: 0, jf: 0, k: 0 }, Insn { code: 0x07, jt: 0, jf: 0, k: 0 }];
         for _ in 0..100 {
-            insns.extend([Insn { code: 0x24, jt: 0, jf: 0, k: 3 }, Insn { code: 0x0c, jt: 0, jf: 0, k: 0 }]);
+            insns
+                .extend([Insn { code: 0x24, jt: 0, jf: 0, k: 3 }, Insn { code: 0x0c, jt: 0, jf: 0, k: 0 }]);
         }
         insns.push(Insn { code: 0x16, jt: 0, jf: 0, k: 0 });
         let mut programs = compiled(&["arp"]);
@@ -284,7 +310,9 @@ mod tests {
         let filters = Filters::build(&programs);
         assert_eq!((filters.engine(), filters.interpreted_count()), (&Engine::Native, 1));
         let mbufs = MbufHeaders::of(&[]);
-        assert!(!Filters::build_for_mbufs(&programs).select_mbufs(mbufs.frames(), &mut [Selection::NONE; 2]));
+        assert!(
+            !Filters::build_for_mbufs(&programs).select_mbufs(mbufs.frames(), &mut [Selection::NONE; 2])
+        );
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&arp())], &mut selections);
         assert_eq!(selections, [Selection(1), Selection(1)]);
@@ -292,7 +320,8 @@ mod tests {
 
     #[test]
     fn a_long_disjunction_is_compiled_for_itself() {
-        let text: Vec<String> = (0..400).map(|index| format!("ether[{}:4] = {index}", 14 + index % 40)).collect();
+        let text: Vec<String> =
+            (0..400).map(|index| format!("ether[{}:4] = {index}", 14 + index % 40)).collect();
         let program = compile(&text.join(" or ")).expect("a valid expression");
         let mut frame = arp();
         frame[14 + 39..][..4].copy_from_slice(&399u32.to_be_bytes());
@@ -311,7 +340,10 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
         let mode = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
         let is_anonymous = |line: &str| line.split_whitespace().count() == 5;
-        assert!(maps.lines().any(|line| mode(line) == "r-xp" && is_anonymous(line)), "generated code:\n{maps}");
+        assert!(
+            maps.lines().any(|line| mode(line) == "r-xp" && is_anonymous(line)),
+            "generated code:\n{maps}"
+        );
         assert!(!maps.lines().any(|line| mode(line).contains("wx")), "{maps}");
         drop(filters);
     }

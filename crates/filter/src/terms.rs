@@ -17,7 +17,8 @@ pub struct IdRanges {
 impl IdRanges {
     /// The numbers from `first` to `last` of each pair; a pair whose `last` is the smaller holds none.
     pub fn new(ranges: impl IntoIterator<Item = (u32, u32)>) -> Self {
-        let mut sorted: Vec<(u32, u32)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
+        let mut sorted: Vec<(u32, u32)> =
+            ranges.into_iter().filter(|(first, last)| first <= last).collect();
         sorted.sort_unstable();
         let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(sorted.len());
         for (first, last) in sorted {
@@ -66,7 +67,11 @@ impl VlanSet {
 
 #[inline(always)]
 fn outer_vlan(bytes: &[u8]) -> Option<u16> {
-    if vlan::is_tpid(u16_at(bytes, ethernet::ADDRESSES_LEN)?) { u16_at(bytes, ethernet::HEADER_LEN).map(vlan::id) } else { None }
+    if vlan::is_tpid(u16_at(bytes, ethernet::ADDRESSES_LEN)?) {
+        u16_at(bytes, ethernet::HEADER_LEN).map(vlan::id)
+    } else {
+        None
+    }
 }
 
 /// Where an offset begins to count.
@@ -127,9 +132,13 @@ impl BytesTerm {
 
     #[inline]
     fn matches(&self, frame: &Frame<'_>, layers: &Layers) -> bool {
-        let place = self.anchor.place(frame.bytes(), layers).and_then(|place| frame.bytes().get(place + self.offset..));
+        let place = self
+            .anchor
+            .place(frame.bytes(), layers)
+            .and_then(|place| frame.bytes().get(place + self.offset..));
         place.is_some_and(|there| {
-            there.len() >= self.bytes.len() && there.iter().zip(&self.bytes).all(|(byte, (value, mask))| byte & mask == *value)
+            there.len() >= self.bytes.len()
+                && there.iter().zip(&self.bytes).all(|(byte, (value, mask))| byte & mask == *value)
         })
     }
 }
@@ -175,8 +184,12 @@ impl Term {
                 shells(i).iter().any(|shell| shell.labels(bytes).any(|label| ids.contains(label)))
             }),
             // a term that counts from the frame needs no layers, and a plan without others has none
-            Term::Bytes(term) if term.anchor == Anchor::Frame => select(among, |i| term.matches(&frames[i], &Layers::EMPTY)),
-            Term::Bytes(term) => select(among, |i| layers.get(i).is_some_and(|layers| term.matches(&frames[i], layers))),
+            Term::Bytes(term) if term.anchor == Anchor::Frame => {
+                select(among, |i| term.matches(&frames[i], &Layers::EMPTY))
+            }
+            Term::Bytes(term) => {
+                select(among, |i| layers.get(i).is_some_and(|layers| term.matches(&frames[i], layers)))
+            }
         }
     }
 }
@@ -223,11 +236,21 @@ mod tests {
         let vxlan = |vni, inner: &[u8]| in_ipv4(17, &packets::udp(9, 4789, &packets::vxlan(vni, inner)));
         let gtp = in_ipv4(17, &packets::udp(2152, 2152, &packets::gtp(500, &inner[14..])));
         let mpls = packets::ethernet(MAC_A, MAC_B, 0x8847, &packets::mpls(&[16, 99], &inner[14..]));
-        let packets = [inner.clone(), vxlan(7, &inner), vxlan(1, &vxlan(8, &inner)), gtp.clone(), mpls, vxlan(1, &gtp)];
+        let packets = [
+            inner.clone(),
+            vxlan(7, &inner),
+            vxlan(1, &vxlan(8, &inner)),
+            gtp.clone(),
+            mpls,
+            vxlan(1, &gtp),
+        ];
         assert_eq!(holds(&Term::Vni(ids(7, 8)), &packets), [false, true, true, false, false, false]);
         assert_eq!(holds(&Term::Vni(ids(1, 1)), &packets), [false, false, true, false, false, true]);
         assert_eq!(holds(&Term::Teid(ids(500, 500)), &packets), [false, false, false, true, false, true]);
-        assert_eq!(holds(&Term::MplsLabel(ids(90, 99)), &packets), [false, false, false, false, true, false]);
+        assert_eq!(
+            holds(&Term::MplsLabel(ids(90, 99)), &packets),
+            [false, false, false, false, true, false]
+        );
         assert_eq!(holds(&Term::MplsLabel(ids(17, 98)), &packets), [false; 6]);
     }
 
@@ -237,7 +260,9 @@ mod tests {
         let tagged = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(5, 0x0800, &packet[14..]));
         let cut = packet[..packet.len() - 12].to_vec();
         let packets = [packet, tagged, cut];
-        let term = |anchor, offset, value: &[u8], mask: &[u8]| Term::Bytes(BytesTerm::new(anchor, offset, value, mask));
+        let term = |anchor, offset, value: &[u8], mask: &[u8]| {
+            Term::Bytes(BytesTerm::new(anchor, offset, value, mask))
+        };
         let all = |len| vec![0xff; len];
         assert_eq!(holds(&term(Anchor::L4, 0, b"GET", &all(3)), &packets), [true, true, false]);
         assert_eq!(holds(&term(Anchor::L4, 4, b"/", &all(1)), &packets), [true, true, false]);
@@ -252,11 +277,16 @@ mod tests {
     #[test]
     fn a_rules_vlans_are_those_of_the_outermost_tag() {
         let inner = in_ipv4(6, &packets::tcp(1, 2, &[]));
-        let tagged = |tpid, vlan, next, payload: &[u8]| packets::ethernet(MAC_A, MAC_B, tpid, &packets::tag(vlan, next, payload));
+        let tagged = |tpid, vlan, next, payload: &[u8]| {
+            packets::ethernet(MAC_A, MAC_B, tpid, &packets::tag(vlan, next, payload))
+        };
         let double = tagged(0x88a8, 100, 0x8100, &packets::tag(7, 0x0800, &inner[14..]));
-        let packets = [inner.clone(), tagged(0x8100, 0xe007, 0x0800, &inner[14..]), double, inner[..13].to_vec()];
+        let packets =
+            [inner.clone(), tagged(0x8100, 0xe007, 0x0800, &inner[14..]), double, inner[..13].to_vec()];
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
-        let select = |ranges: &[(u32, u32)], among| VlanSet::new(ranges.iter().copied()).select(&frames, Selection(among)).0;
+        let select = |ranges: &[(u32, u32)], among| {
+            VlanSet::new(ranges.iter().copied()).select(&frames, Selection(among)).0
+        };
         assert_eq!(select(&[(7, 7)], 0b1111), 0b0010);
         assert_eq!(select(&[(100, 110), (0, 0)], 0b1111), 0b0100);
         assert_eq!(select(&[(0, u32::MAX)], 0b1111), 0b0110);

@@ -13,7 +13,9 @@ use tapline_packet::layers::{Carried, Layers, Shell, ShellKind};
 #[inline]
 fn takes(through: LayerSet, shell: &Shell, bytes: &[u8]) -> bool {
     match shell.kind {
-        ShellKind::Vlan => through.contains(Layer::Vlan) || through.contains(Layer::Qinq) && is_qinq(shell, bytes),
+        ShellKind::Vlan => {
+            through.contains(Layer::Vlan) || through.contains(Layer::Qinq) && is_qinq(shell, bytes)
+        }
         ShellKind::Pppoe => through == LayerSet::ALL,
         ShellKind::Mpls | ShellKind::Pseudowire => through.contains(Layer::Mpls),
         ShellKind::Ipip => through.contains(Layer::Ipip),
@@ -26,7 +28,8 @@ fn takes(through: LayerSet, shell: &Shell, bytes: &[u8]) -> bool {
 }
 
 fn is_qinq(tags: &Shell, bytes: &[u8]) -> bool {
-    let is_service_tag = u16_at(bytes, usize::from(tags.offset) - 2).is_some_and(|tpid| tpid != vlan::TPID_8021Q);
+    let is_service_tag =
+        u16_at(bytes, usize::from(tags.offset) - 2).is_some_and(|tpid| tpid != vlan::TPID_8021Q);
     is_service_tag || tags.header_len() > vlan::TAG_LEN
 }
 
@@ -88,7 +91,11 @@ fn inside_shells<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> I
             let mut header = [0; ethernet::HEADER_LEN];
             header[..ethernet::ADDRESSES_LEN].copy_from_slice(addresses);
             header[ethernet::ADDRESSES_LEN..].copy_from_slice(&ethertype.to_be_bytes());
-            Inside::Split(SplitFrame::new(header, payload, original_len.saturating_add(ethernet::HEADER_LEN as u32)))
+            Inside::Split(SplitFrame::new(
+                header,
+                payload,
+                original_len.saturating_add(ethernet::HEADER_LEN as u32),
+            ))
         }
         _ => Inside::Whole(Frame::new(payload, original_len)),
     }
@@ -143,7 +150,8 @@ mod tests {
 
     #[test]
     fn without_such_layers_the_frame_itself_is_looked_at() {
-        let bytes = packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 6, 0, &packets::tcp(1, 2, &[])));
+        let bytes =
+            packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 6, 0, &packets::tcp(1, 2, &[])));
         for words in ["any", "vlan", "vxlan,gtp"] {
             assert_eq!(joined(words, &bytes, 99), (bytes.clone(), 99));
         }
@@ -156,7 +164,12 @@ mod tests {
         let plain = packets::ethernet(MAC_A, MAC_B, 0x0800, &ip);
         let single = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(1, 0x0800, &ip));
         let service = packets::ethernet(MAC_A, MAC_B, 0x88a8, &packets::tag(1, 0x0800, &ip));
-        let double = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(1, 0x8100, &packets::tag(2, 0x0800, &ip)));
+        let double = packets::ethernet(
+            MAC_A,
+            MAC_B,
+            0x8100,
+            &packets::tag(1, 0x8100, &packets::tag(2, 0x0800, &ip)),
+        );
         for tagged in [&single, &service, &double] {
             assert_eq!(joined("vlan", tagged, tagged.len() as u32), (plain.clone(), plain.len() as u32));
         }
@@ -167,7 +180,8 @@ mod tests {
 
     #[test]
     fn what_stands_in_front_of_a_tunnel_belongs_to_it_and_a_tunnel_not_named_stops_the_search() {
-        let tagged = packets::ethernet(OTHER, MAC_A, 0x8100, &packets::tag(9, 0x0806, &packets::arp(1, 1, 2)));
+        let tagged =
+            packets::ethernet(OTHER, MAC_A, 0x8100, &packets::tag(9, 0x0806, &packets::arp(1, 1, 2)));
         let udp = packets::udp(9, 4789, &packets::vxlan(7, &tagged));
         let outer = packets::ipv4(1, 2, 17, 0, &udp);
         let bytes = packets::ethernet(MAC_A, MAC_B, 0x8100, &packets::tag(5, 0x0800, &outer));
@@ -182,7 +196,10 @@ mod tests {
     fn a_packet_without_ethernet_gets_the_nearest_addresses_and_its_own_type() {
         let v6 = packets::ipv6(1, 2, 17, &packets::udp(1, 2, &[]));
         let bytes = packets::ethernet(MAC_A, OTHER, 0x0800, &packets::ipv4(1, 2, 41, 0, &v6));
-        assert_eq!(joined("ipip", &bytes, bytes.len() as u32).0, packets::ethernet(MAC_A, OTHER, 0x86dd, &v6));
+        assert_eq!(
+            joined("ipip", &bytes, bytes.len() as u32).0,
+            packets::ethernet(MAC_A, OTHER, 0x86dd, &v6)
+        );
     }
 
     #[test]
@@ -192,11 +209,15 @@ mod tests {
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
-        let selection = inside_burst(LayerSet::ALL, &frames, Known::all(&layers), Selection(!(1 << 7)), &mut split);
+        let selection =
+            inside_burst(LayerSet::ALL, &frames, Known::all(&layers), Selection(!(1 << 7)), &mut split);
         assert_eq!(selection, Selection(!(1 << 5 | 1 << 7)));
         for i in selection.indices() {
             let bytes = [split[i].header(), split[i].payload()].concat();
-            assert_eq!((bytes, split[i].original_len()), joined("any", &packets[i], packets[i].len() as u32));
+            assert_eq!(
+                (bytes, split[i].original_len()),
+                joined("any", &packets[i], packets[i].len() as u32)
+            );
         }
     }
 }

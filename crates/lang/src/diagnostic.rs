@@ -40,7 +40,13 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(span: Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Error, message: message.into(), label: None, help: None, place: Place::Text(span) }
+        Diagnostic {
+            severity: Severity::Error,
+            message: message.into(),
+            label: None,
+            help: None,
+            place: Place::Text(span),
+        }
     }
 
     pub fn warning(span: Span, message: impl Into<String>) -> Diagnostic {
@@ -49,7 +55,13 @@ impl Diagnostic {
 
     /// Speaks of a file as a whole: no line of it is shown.
     pub fn of_file(severity: Severity, source: SourceId, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity, message: message.into(), label: None, help: None, place: Place::File(source) }
+        Diagnostic {
+            severity,
+            message: message.into(),
+            label: None,
+            help: None,
+            place: Place::File(source),
+        }
     }
 
     /// Says what was expected, beside the carets.

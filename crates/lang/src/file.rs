@@ -55,7 +55,9 @@ fn reason(error: io::Error) -> String {
 /// Who may run Tapline as another user must not be able to read that user's files by it. Symbolic links are followed: the name that
 /// counts is the file's own.
 pub fn may_be_shown(path: &Path) -> bool {
-    let is_pipeline = || path.canonicalize().is_ok_and(|path| path.extension().is_some_and(|extension| extension == "pipe"));
+    let is_pipeline = || {
+        path.canonicalize().is_ok_and(|path| path.extension().is_some_and(|extension| extension == "pipe"))
+    };
     let is_open = |metadata: Metadata| !metadata.is_file() || metadata.permissions().mode() & 0o004 != 0;
     is_pipeline() || path.metadata().is_ok_and(is_open)
 }
@@ -72,9 +74,15 @@ mod tests {
         assert_eq!(read_regular(&path, 100), Ok(vec![7; 100]));
         assert_eq!(read_regular(&path, 99), Err("it has more than 99 bytes".to_owned()));
         assert_eq!(read_any(Path::new("/dev/zero"), 2 << 20), Err("it has more than 2 MiB".to_owned()));
-        assert_eq!(read_regular(Path::new("/dev/zero"), 2 << 20), Err("it is not a regular file".to_owned()));
+        assert_eq!(
+            read_regular(Path::new("/dev/zero"), 2 << 20),
+            Err("it is not a regular file".to_owned())
+        );
         assert_eq!(read_regular(folder.path(), 100), Err("is a directory".to_owned()));
-        assert_eq!(read_regular(&folder.path().join("nothing"), 100), Err("no such file or directory".to_owned()));
+        assert_eq!(
+            read_regular(&folder.path().join("nothing"), 100),
+            Err("no such file or directory".to_owned())
+        );
     }
 
     #[test]
@@ -92,11 +100,14 @@ mod tests {
         let file = |name: &str, mode: u32| {
             let path = folder.path().join(name);
             std::fs::write(&path, "x").expect("a file");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a file of our own");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+                .expect("a file of our own");
             path
         };
         let (secret, private) = (file("shadow", 0o640), file("private.pipe", 0o600));
-        assert!(!may_be_shown(&secret) && may_be_shown(&private) && may_be_shown(&file("rules.txt", 0o644)));
+        assert!(
+            !may_be_shown(&secret) && may_be_shown(&private) && may_be_shown(&file("rules.txt", 0o644))
+        );
         let link = folder.path().join("link.pipe");
         std::os::unix::fs::symlink(&secret, &link).expect("a link");
         assert!(!may_be_shown(&link), "a link makes no pipeline file of another");

@@ -36,7 +36,13 @@ struct Variable {
 impl Variables {
     /// The variables of the command line: `--set NAME=VALUE`.
     pub fn from_sets(sets: &[(String, String)]) -> Variables {
-        let variable = |value: &String| Variable { value: value.clone(), quoted: false, fixed: true, used: false, broken: false };
+        let variable = |value: &String| Variable {
+            value: value.clone(),
+            quoted: false,
+            fixed: true,
+            used: false,
+            broken: false,
+        };
         Variables { all: sets.iter().map(|(name, value)| (name.clone(), variable(value))).collect() }
     }
 
@@ -53,13 +59,15 @@ impl Variables {
 
     /// The names from the command line that nothing has used or defined so far, in alphabetical order.
     pub fn unused_sets(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.all.iter().filter(|(_, v)| v.fixed && !v.used).map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<&str> =
+            self.all.iter().filter(|(_, v)| v.fixed && !v.used).map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names
     }
 
     fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.all.iter().filter(|(_, v)| !v.broken).map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<&str> =
+            self.all.iter().filter(|(_, v)| !v.broken).map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names
     }
@@ -67,7 +75,9 @@ impl Variables {
 
 /// Returns whether `text` can be the NAME of `${NAME}`.
 pub fn is_variable_name(text: &str) -> bool {
-    !text.starts_with(|c: char| c.is_ascii_digit()) && !text.is_empty() && text.chars().all(is_variable_char)
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.chars().all(is_variable_char)
 }
 
 fn is_variable_char(c: char) -> bool {
@@ -109,7 +119,8 @@ impl Word {
     /// Where in the file a part of the text came from. `part` lies on character boundaries of `text`.
     pub fn part(&self, part: Range<usize>) -> Span {
         if part.start >= part.end {
-            let end = if part.start >= self.text.len() { self.span.end } else { self.place(part.start).start };
+            let end =
+                if part.start >= self.text.len() { self.span.end } else { self.place(part.start).start };
             return Span { start: end, end, ..self.span };
         }
         let (first, last) = (self.place(part.start), self.place(part.end - 1));
@@ -165,7 +176,11 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next line that has words, or none at the end of the text.
-    pub fn next_line(&mut self, variables: &mut Variables, diagnostics: &mut Diagnostics) -> Option<WordLine> {
+    pub fn next_line(
+        &mut self,
+        variables: &mut Variables,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<WordLine> {
         let mut line = WordLine { words: Vec::new(), end: self.span(self.at, self.at), flawed: false };
         while let Some(c) = self.peek() {
             let start = self.at;
@@ -181,9 +196,12 @@ impl<'a> Lexer<'a> {
                 '\\' if self.skip_continuation() => {
                     if self.at == self.text.len() {
                         diagnostics.push(
-                            Diagnostic::error(self.span(start, start + 1), "the line continues, but the text ends")
-                                .label("expected another line behind it")
-                                .help("remove the `\\`"),
+                            Diagnostic::error(
+                                self.span(start, start + 1),
+                                "the line continues, but the text ends",
+                            )
+                            .label("expected another line behind it")
+                            .help("remove the `\\`"),
                         );
                         line.flawed = true;
                     }
@@ -225,13 +243,19 @@ impl<'a> Lexer<'a> {
                         .help("put the word in double quotes and write `\\\\` for a backslash");
                     poison(&mut word, diagnostics, error);
                 }
-                '$' if self.text[start..].starts_with("${") => self.variable(&mut word, variables, diagnostics),
+                '$' if self.text[start..].starts_with("${") => {
+                    self.variable(&mut word, variables, diagnostics)
+                }
                 c => {
                     self.at += c.len_utf8();
                     word.push(&self.text[start..self.at], span);
                     if c.is_control() && c != '\t' {
                         let message = format!("control character U+{:04X}", u32::from(c));
-                        poison(&mut word, diagnostics, Diagnostic::error(span, message).label("expected printable text"));
+                        poison(
+                            &mut word,
+                            diagnostics,
+                            Diagnostic::error(span, message).label("expected printable text"),
+                        );
                     }
                 }
             }
@@ -275,14 +299,16 @@ impl<'a> Lexer<'a> {
         if !rest[stop..].starts_with('}') {
             let stop = name.find(char::is_whitespace).unwrap_or(stop);
             self.at = start + 2 + stop;
-            let error = Diagnostic::error(self.span(start, self.at), "`${` is not closed").label("expected `${NAME}`");
+            let error = Diagnostic::error(self.span(start, self.at), "`${` is not closed")
+                .label("expected `${NAME}`");
             return poison(word, diagnostics, error);
         }
         self.at = start + 2 + stop + 1;
         let span = self.span(start, self.at);
         if !is_variable_name(name) {
             let message = format!("{} names no variable", quoted(&self.text[start..self.at]));
-            let error = Diagnostic::error(span, message).label("expected a name of letters, digits and `_`");
+            let error =
+                Diagnostic::error(span, message).label("expected a name of letters, digits and `_`");
             return poison(word, diagnostics, error);
         }
         let Some(variable) = variables.all.get_mut(name) else {
@@ -411,7 +437,10 @@ mod tests {
         let mut variables = Variables::from_sets(&[("N".into(), "1 2".into())]);
         variables.define("N", Some(("3".into(), false)));
         variables.define("M", Some(("4".into(), false)));
-        assert_eq!(lines("a${N}b \"${M} ${M}\"", &mut variables), (vec![vec!["a1 2b".into(), "4 4".into()]], 0));
+        assert_eq!(
+            lines("a${N}b \"${M} ${M}\"", &mut variables),
+            (vec![vec!["a1 2b".into(), "4 4".into()]], 0)
+        );
     }
 
     #[test]
@@ -436,7 +465,20 @@ mod tests {
 
     #[test]
     fn each_flawed_word_is_reported_once() {
-        for text in ["a \"b", "a\\b", "a \\ b", "\"\\n\"", "${", "${A", "${}", "${1}", "${NONE}", "a \\", "'x y'", "a \u{1}\u{2}"] {
+        for text in [
+            "a \"b",
+            "a\\b",
+            "a \\ b",
+            "\"\\n\"",
+            "${",
+            "${A",
+            "${}",
+            "${1}",
+            "${NONE}",
+            "a \\",
+            "'x y'",
+            "a \u{1}\u{2}",
+        ] {
             assert_eq!(lines(text, &mut Variables::default()).1, 1, "{text:?}");
         }
     }

@@ -117,7 +117,8 @@ pub struct Sources {
 
 impl Sources {
     pub fn add(&mut self, name: String, text: String, included_from: Option<Span>) -> SourceId {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let line_starts =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         self.all.push(Arc::new(Source { name, text, line_starts, included_from, path: None }));
         SourceId(self.all.len() - 1)
     }

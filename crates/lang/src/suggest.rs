@@ -17,8 +17,12 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             _ => 2,
         };
         // Of two equally near words, the one that begins alike is meant: people slip late in a word.
-        let unlike = candidate.len() - word.bytes().zip(candidate.bytes()).take_while(|(a, b)| a == b).count();
-        if distance <= allowed && candidate != word && best.is_none_or(|(d, u, _)| (distance, unlike) < (d, u)) {
+        let unlike =
+            candidate.len() - word.bytes().zip(candidate.bytes()).take_while(|(a, b)| a == b).count();
+        if distance <= allowed
+            && candidate != word
+            && best.is_none_or(|(d, u, _)| (distance, unlike) < (d, u))
+        {
             best = Some((distance, unlike, candidate));
         }
     }

@@ -55,7 +55,9 @@ impl Misread {
 pub type Value<T> = Result<T, Misread>;
 
 /// A number without a unit.
-pub fn number<T: TryFrom<u64> + PartialOrd + Display + Copy>(range: RangeInclusive<T>) -> impl Fn(&str) -> Value<T> {
+pub fn number<T: TryFrom<u64> + PartialOrd + Display + Copy>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Value<T> {
     move |text| {
         let read = unsigned(text).and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n));
         read.ok_or_else(|| Misread::expected(format!("a number from {} to {}", range.start(), range.end())))
@@ -126,19 +128,31 @@ pub fn duration(text: &str) -> Value<Duration> {
     let read = scaled(text, &UNITS).filter(|&n| n > 0).map(Duration::from_nanos);
     read.ok_or_else(|| {
         let misread = Misread::expected("a duration, such as 50us, 1ms, 10s, 30m or 1h");
-        if unsigned(text).is_some_and(|n| n > 0) { misread.help(format!("a duration has a unit: `{text}s`")) } else { misread }
+        if unsigned(text).is_some_and(|n| n > 0) {
+            misread.help(format!("a duration has a unit: `{text}s`"))
+        } else {
+            misread
+        }
     })
 }
 
 /// `5gbit`, `100kpps`.
 pub fn rate(text: &str) -> Value<Rate> {
-    const BITS: [(&str, u64); 5] =
-        [("bit", 1), ("kbit", 1000), ("mbit", 1_000_000), ("gbit", 1_000_000_000), ("tbit", 1_000_000_000_000)];
-    const PACKETS: [(&str, u64); 4] = [("pps", 1), ("kpps", 1000), ("mpps", 1_000_000), ("gpps", 1_000_000_000)];
+    const BITS: [(&str, u64); 5] = [
+        ("bit", 1),
+        ("kbit", 1000),
+        ("mbit", 1_000_000),
+        ("gbit", 1_000_000_000),
+        ("tbit", 1_000_000_000_000),
+    ];
+    const PACKETS: [(&str, u64); 4] =
+        [("pps", 1), ("kpps", 1000), ("mpps", 1_000_000), ("gpps", 1_000_000_000)];
     let lower = text.to_ascii_lowercase();
     let bits = scaled(&lower, &BITS).filter(|&n| n > 0).map(Rate::BitsPerSecond);
     let read = bits.or_else(|| scaled(&lower, &PACKETS).filter(|&n| n > 0).map(Rate::PacketsPerSecond));
-    read.ok_or_else(|| Misread::expected("a rate in bits or packets a second, such as 500mbit, 5gbit, 100kpps or 2mpps"))
+    read.ok_or_else(|| {
+        Misread::expected("a rate in bits or packets a second, such as 500mbit, 5gbit, 100kpps or 2mpps")
+    })
 }
 
 /// A size or a time.
@@ -162,9 +176,11 @@ pub fn percent(text: &str) -> Value<u8> {
 
 /// `50%,80%`, ascending.
 pub fn thresholds(text: &str) -> Value<(u8, u8)> {
-    let read = text.split_once(',').and_then(|(low, normal)| Some((percent(low).ok()?, percent(normal).ok()?)));
-    read.filter(|(low, normal)| low <= normal)
-        .ok_or_else(|| Misread::expected("LOW%,NORMAL%, two shares from 1% to 99%, the first not above the second"))
+    let read =
+        text.split_once(',').and_then(|(low, normal)| Some((percent(low).ok()?, percent(normal).ok()?)));
+    read.filter(|(low, normal)| low <= normal).ok_or_else(|| {
+        Misread::expected("LOW%,NORMAL%, two shares from 1% to 99%, the first not above the second")
+    })
 }
 
 pub fn ip(text: &str) -> Value<IpAddr> {
@@ -174,7 +190,8 @@ pub fn ip(text: &str) -> Value<IpAddr> {
 pub fn mac(text: &str) -> Value<Mac> {
     let mut octets = [0; 6];
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    let is_octet = |part: &&str| (1..=2).contains(&part.len()) && part.chars().all(|c| c.is_ascii_hexdigit());
+    let is_octet =
+        |part: &&str| (1..=2).contains(&part.len()) && part.chars().all(|c| c.is_ascii_hexdigit());
     if parts.len() != 6 || !parts.iter().all(is_octet) {
         return Err(Misread::expected("a MAC address, such as 02:00:00:00:00:01"));
     }
@@ -232,8 +249,13 @@ pub fn new_name(text: &str) -> Value<String> {
         return Err(Misread::expected("a name that is no word of the language"));
     }
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    if !starts_well || text.len() > 63 || !text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
-        return Err(Misread::expected("a name of up to 63 letters, digits, `_`, `-` and `.`, beginning with a letter or digit"));
+    if !starts_well
+        || text.len() > 63
+        || !text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    {
+        return Err(Misread::expected(
+            "a name of up to 63 letters, digits, `_`, `-` and `.`, beginning with a letter or digit",
+        ));
     }
     Ok(text.into())
 }
@@ -248,11 +270,14 @@ pub fn ranges(most: u32) -> impl Fn(&str) -> Value<Ranges> {
                 None => one(item).map(|n| (n, n)),
                 Some((first, last)) => one(first).and_then(|first| Ok((first, one(last)?))),
             };
-            let expected = || Misread::expected(format!("numbers from 0 to {most}, such as 7, 100-110 or 1,5-9"));
+            let expected =
+                || Misread::expected(format!("numbers from 0 to {most}, such as 7, 100-110 or 1,5-9"));
             match range {
                 Err(_) => return Err(expected().within(part)),
                 Ok((first, last)) if first > last => {
-                    return Err(expected().help(format!("the range counts upwards: `{last}-{first}`")).within(part));
+                    return Err(expected()
+                        .help(format!("the range counts upwards: `{last}-{first}`"))
+                        .within(part));
                 }
                 Ok(range) => found.push(range),
             }
@@ -293,12 +318,15 @@ pub fn items(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
 pub fn device(text: &str) -> Value<Device> {
     let Some(replay) = text.strip_prefix("replay:") else {
         return match text {
-            "" => Err(Misread::expected("devargs such as net_pcap0,rx_pcap=FILE or 0000:01:00.0, or replay:FILE")),
+            "" => Err(Misread::expected(
+                "devargs such as net_pcap0,rx_pcap=FILE or 0000:01:00.0, or replay:FILE",
+            )),
             _ => Ok(Device::Devargs(text.into())),
         };
     };
     let (mut speed, mut loops, mut max_gap) = (ReplaySpeed::Original, Loops::Times(1), None);
-    let mut items = items(replay).map(|(part, item)| (part.start + "replay:".len()..part.end + "replay:".len(), item));
+    let mut items =
+        items(replay).map(|(part, item)| (part.start + "replay:".len()..part.end + "replay:".len(), item));
     let path = items.next().map_or("", |(_, path)| path);
     if path.is_empty() {
         return Err(Misread::expected("replay:FILE[,speed=original|max|2x][,loop=N][,maxgap=DURATION]"));
@@ -344,14 +372,19 @@ fn replay_speed(text: &str) -> Value<ReplaySpeed> {
 /// A port, a wire, a wire's direction or `any`.
 pub fn rule_source(text: &str) -> Value<RuleSource> {
     match text.split_once(':') {
-        _ if text.is_empty() => Err(Misread::expected("a port, a wire, a wire's direction such as w0:a-to-b, or any")),
+        _ if text.is_empty() => {
+            Err(Misread::expected("a port, a wire, a wire's direction such as w0:a-to-b, or any"))
+        }
         None if text == "any" => Ok(RuleSource::Any),
         None => Ok(RuleSource::Named(text.into())),
         Some((wire, direction)) => {
             let direction = match direction {
                 "a-to-b" => WireDirection::AToB,
                 "b-to-a" => WireDirection::BToA,
-                _ => return Err(Misread::expected("a-to-b or b-to-a behind a wire's name").at(wire.len() + 1..text.len())),
+                _ => {
+                    return Err(Misread::expected("a-to-b or b-to-a behind a wire's name")
+                        .at(wire.len() + 1..text.len()));
+                }
             };
             Ok(RuleSource::WireDirection { wire: wire.into(), direction })
         }
@@ -360,7 +393,11 @@ pub fn rule_source(text: &str) -> Value<RuleSource> {
 
 /// Whether the text can only be an expression: no filter has such a name.
 pub fn filter_source(text: &str, quoted: bool) -> FilterSource {
-    if quoted || new_name(text).is_err() { FilterSource::Expression(text.into()) } else { FilterSource::Named(text.into()) }
+    if quoted || new_name(text).is_err() {
+        FilterSource::Expression(text.into())
+    } else {
+        FilterSource::Named(text.into())
+    }
 }
 
 /// The two names of `A,B`.
@@ -380,7 +417,9 @@ pub fn hex_mask(text: &str) -> Value<(Vec<u8>, Vec<u8>)> {
         Some(mask) => hex_bytes(mask).ok_or_else(|| Misread::expected(EXPECTED).at(mask_part.clone()))?,
     };
     if mask.len() != value.len() {
-        return Err(Misread::expected(format!("a mask as long as the value, {} bytes", value.len())).at(mask_part));
+        return Err(
+            Misread::expected(format!("a mask as long as the value, {} bytes", value.len())).at(mask_part)
+        );
     }
     if value.iter().zip(&mask).any(|(v, m)| v & !m != 0) {
         return Err(Misread::expected("a mask that covers every bit of the value").at(mask_part));
@@ -400,21 +439,26 @@ fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 
 /// `0xNN`.
 pub fn byte(text: &str) -> Value<u8> {
-    let read = text.strip_prefix("0x").filter(|digits| digits.len() == 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let read = text
+        .strip_prefix("0x")
+        .filter(|digits| digits.len() == 2)
+        .and_then(|digits| u8::from_str_radix(digits, 16).ok());
     read.ok_or_else(|| Misread::expected("a byte from 0x00 to 0xff"))
 }
 
 /// `16/48`: leading bits kept of IPv4 and of IPv6 addresses.
 pub fn keep_prefix(text: &str) -> Value<KeepPrefix> {
-    let read = text
-        .split_once('/')
-        .and_then(|(ipv4, ipv6)| Some(KeepPrefix { ipv4: number(0..=32)(ipv4).ok()?, ipv6: number(0..=128)(ipv6).ok()? }));
+    let read = text.split_once('/').and_then(|(ipv4, ipv6)| {
+        Some(KeepPrefix { ipv4: number(0..=32)(ipv4).ok()?, ipv6: number(0..=128)(ipv6).ok()? })
+    });
     read.ok_or_else(|| Misread::expected("IPV4/IPV6, bits from 0 to 32 and from 0 to 128, such as 16/48"))
 }
 
 /// `2026-12-01T00:00:00Z`, in nanoseconds since the Unix epoch (RFC 3339; years 1970 to 2553, so that they fit).
 pub fn timestamp(text: &str) -> Value<u64> {
-    rfc3339(text).ok_or_else(|| Misread::expected("a time such as 2026-12-01T00:00:00Z or 2026-12-01T01:00:00.5+01:00"))
+    rfc3339(text).ok_or_else(|| {
+        Misread::expected("a time such as 2026-12-01T00:00:00Z or 2026-12-01T01:00:00.5+01:00")
+    })
 }
 
 fn rfc3339(text: &str) -> Option<u64> {
@@ -440,7 +484,9 @@ fn rfc3339(text: &str) -> Option<u64> {
     }
     let offset_minutes = match rest.as_bytes() {
         b"Z" => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|c| c.is_ascii_digit()) => {
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
+            if [h1, h2, m1, m2].iter().all(|c| c.is_ascii_digit()) =>
+        {
             let two = |tens: &u8, ones: &u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
             let (hours, minutes) = (two(h1, h2), two(m1, m2));
             if hours > 23 || minutes > 59 {
@@ -457,9 +503,10 @@ fn rfc3339(text: &str) -> Option<u64> {
         return None;
     }
     let leap_days_before = |year: i64| (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
-    let days =
-        (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970) + month_days[..month_index].iter().sum::<i64>() + day
-            - 1;
+    let days = (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970)
+        + month_days[..month_index].iter().sum::<i64>()
+        + day
+        - 1;
     let seconds = ((days * 24 + hour) * 60 + minute - offset_minutes) * 60 + second;
     u64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
 }
@@ -479,16 +526,19 @@ pub fn windows(text: &str) -> Value<Vec<Window>> {
 
 fn window(text: &str) -> Value<Window> {
     const EXPECTED: &str = "DAYS HH:MM-HH:MM, such as Mon-Fri 08:00-18:00, several separated by `;`";
-    let (days, hours) = text.split_once(char::is_whitespace).map_or((text, ""), |(days, hours)| (days, hours.trim_start()));
+    let (days, hours) =
+        text.split_once(char::is_whitespace).map_or((text, ""), |(days, hours)| (days, hours.trim_start()));
     let days_part = 0..days.len();
     let hours_part = text.len() - hours.len()..text.len();
     let days = week_days(days).ok_or_else(|| {
-        Misread::expected(if text.is_empty() { EXPECTED } else { "days such as Mon-Fri, Sat,Sun or daily" }).at(days_part)
+        Misread::expected(if text.is_empty() { EXPECTED } else { "days such as Mon-Fri, Sat,Sun or daily" })
+            .at(days_part)
     })?;
     if hours.is_empty() {
         return Err(Misread::expected(EXPECTED));
     }
-    let read = hours.split_once('-').and_then(|(from, until)| Some((minute_of_day(from)?, minute_of_day(until)?)));
+    let read =
+        hours.split_once('-').and_then(|(from, until)| Some((minute_of_day(from)?, minute_of_day(until)?)));
     let (from_minute, until_minute) = read
         .filter(|(from, until)| from != until && *from < 1440)
         .ok_or_else(|| Misread::expected("HH:MM-HH:MM, from 00:00 to 24:00").at(hours_part))?;
@@ -497,7 +547,8 @@ fn window(text: &str) -> Value<Window> {
 }
 
 fn minute_of_day(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':').filter(|(hour, minute)| hour.len() == 2 && minute.len() == 2)?;
+    let (hour, minute) =
+        text.split_once(':').filter(|(hour, minute)| hour.len() == 2 && minute.len() == 2)?;
     let (hour, minute) = (number(0..=24)(hour).ok()?, number(0..=59)(minute).ok()?);
     Some(hour * 60 + minute).filter(|&total: &u16| total <= 1440)
 }
@@ -534,7 +585,9 @@ mod tests {
         assert_eq!(duration("50µs"), Ok(Duration::from_micros(50)));
         assert_eq!(rate("2.5gbit"), Ok(Rate::BitsPerSecond(2_500_000_000)));
         assert_eq!(rate("100kpps"), Ok(Rate::PacketsPerSecond(100_000)));
-        for wrong in ["", "1.", ".5s", "1x", "-1", "+1", "1.0000000001ns", "99999999999T", "1..5", "k", "0.1"] {
+        for wrong in
+            ["", "1.", ".5s", "1x", "-1", "+1", "1.0000000001ns", "99999999999T", "1..5", "k", "0.1"]
+        {
             assert!(bytes(wrong).is_err() && duration(wrong).is_err() && rate(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -565,12 +618,27 @@ mod tests {
     #[test]
     fn schedules_wrap_over_the_week_and_midnight() {
         let one = |text| windows(text).map(|w| w[0]);
-        assert_eq!(one("Mon-Fri 08:00-18:00"), Ok(Window { days: 0b001_1111, from_minute: 480, until_minute: 1080 }));
-        assert_eq!(one("sat-mon 22:00-06:00"), Ok(Window { days: 0b110_0001, from_minute: 1320, until_minute: 360 }));
+        assert_eq!(
+            one("Mon-Fri 08:00-18:00"),
+            Ok(Window { days: 0b001_1111, from_minute: 480, until_minute: 1080 })
+        );
+        assert_eq!(
+            one("sat-mon 22:00-06:00"),
+            Ok(Window { days: 0b110_0001, from_minute: 1320, until_minute: 360 })
+        );
         assert_eq!(one("daily 00:00-24:00"), Ok(Window { days: 0x7f, from_minute: 0, until_minute: 1440 }));
         assert_eq!(windows("Mon 01:00-02:00; Tue,Thu 03:00-00:00").map(|w| w.len()), Ok(2));
         assert_eq!(windows("Mon 01:00-02:00; Tue 3:00-04:00").unwrap_err().part, Some(21..31));
-        for wrong in ["", "Mon", "Mon 08:00", "Mon 08:00-08:00", "Mon 25:00-26:00", "Mon 24:00-01:00", "Moon 08:00-09:00", ";"] {
+        for wrong in [
+            "",
+            "Mon",
+            "Mon 08:00",
+            "Mon 08:00-08:00",
+            "Mon 25:00-26:00",
+            "Mon 24:00-01:00",
+            "Moon 08:00-09:00",
+            ";",
+        ] {
             assert!(windows(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -579,7 +647,10 @@ mod tests {
     fn lists_point_at_the_item_that_is_wrong() {
         assert_eq!(ranges(4095)("100-110,7"), Ok(Ranges(vec![(100, 110), (7, 7)])));
         assert_eq!(ranges(4095)("1,4096").unwrap_err().part, Some(2..6));
-        assert_eq!(ranges(4095)("1,9-5").unwrap_err().help.as_deref(), Some("the range counts upwards: `5-9`"));
+        assert_eq!(
+            ranges(4095)("1,9-5").unwrap_err().help.as_deref(),
+            Some("the range counts upwards: `5-9`")
+        );
         assert_eq!(lcores("1-3,2").unwrap_err().part, Some(4..5));
         assert_eq!(hex_mask("0x80/f0"), Ok((vec![0x80], vec![0xf0])));
         assert!(hex_mask("0x88/f0").is_err() && hex_mask("0x8").is_err() && hex_mask("88/f0f0").is_err());
@@ -605,8 +676,24 @@ mod tests {
 
     #[test]
     fn the_empty_text_is_no_value() {
-        assert!(device("").is_err() && rule_source("").is_err() && text("a")("").is_err() && new_name("").is_err());
-        assert!(ip("").is_err() && mac("").is_err() && ranges(1)("").is_err() && lcores("").is_err() && hex_mask("").is_err());
-        assert!(percent("").is_err() && thresholds("").is_err() && keep_prefix("").is_err() && windows("").is_err());
+        assert!(
+            device("").is_err()
+                && rule_source("").is_err()
+                && text("a")("").is_err()
+                && new_name("").is_err()
+        );
+        assert!(
+            ip("").is_err()
+                && mac("").is_err()
+                && ranges(1)("").is_err()
+                && lcores("").is_err()
+                && hex_mask("").is_err()
+        );
+        assert!(
+            percent("").is_err()
+                && thresholds("").is_err()
+                && keep_prefix("").is_err()
+                && windows("").is_err()
+        );
     }
 }

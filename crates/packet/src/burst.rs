@@ -198,7 +198,8 @@ mod tests {
     fn what_an_earlier_burst_left_cannot_be_read() {
         let mut column = Column::new(0);
         column.write(Selection(0b1011), |values| values[..4].copy_from_slice(&[7, 8, 9, 10]));
-        let known: Vec<(usize, i32)> = column.view().of(Selection(u64::MAX)).map(|(index, &value)| (index, value)).collect();
+        let known: Vec<(usize, i32)> =
+            column.view().of(Selection(u64::MAX)).map(|(index, &value)| (index, value)).collect();
         assert_eq!((known, column.view().get(2)), (vec![(0, 7), (1, 8), (3, 10)], None));
         assert_eq!(column.missing(Selection(0b111)), Selection(0b100));
         column.clear();

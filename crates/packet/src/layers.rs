@@ -103,7 +103,12 @@ impl Stack {
 
     #[inline(always)]
     fn carrying(self, ethertype: u16, l3: usize) -> Self {
-        Self { places: self.places & 0xffff_0000_0000_ffff | u64::from(ethertype) << 16 | u64::from(l3 as u16) << 32, ..self }
+        Self {
+            places: self.places & 0xffff_0000_0000_ffff
+                | u64::from(ethertype) << 16
+                | u64::from(l3 as u16) << 32,
+            ..self
+        }
     }
 
     #[inline(always)]
@@ -250,7 +255,11 @@ impl Stack {
     /// The id of the outermost VLAN tag; `None` where untagged.
     #[inline(always)]
     pub fn vlan(&self, bytes: &[u8]) -> Option<u16> {
-        if self.vlans() == 0 { None } else { u16_at(bytes, usize::from(self.places as u16) + ethernet::HEADER_LEN).map(vlan::id) }
+        if self.vlans() == 0 {
+            None
+        } else {
+            u16_at(bytes, usize::from(self.places as u16) + ethernet::HEADER_LEN).map(vlan::id)
+        }
     }
 
     /// Where the transport header ends and its payload begins; `None` where the protocol is none of TCP, UDP, UDP-Lite, SCTP and
@@ -359,10 +368,16 @@ impl Shell {
         let offset = usize::from(self.offset);
         match self.kind {
             ShellKind::Vlan => u16_at(bytes, self.payload() - 2).map(Carried::Network),
-            ShellKind::Pppoe => ppp_ethertype(Pppoe::at(bytes, offset)?.ppp_protocol()).map(Carried::Network),
+            ShellKind::Pppoe => {
+                ppp_ethertype(Pppoe::at(bytes, offset)?.ppp_protocol()).map(Carried::Network)
+            }
             ShellKind::Mpls if !mpls::is_bottom(u32_at(bytes, self.payload() - mpls::LABEL_LEN)?) => None,
-            ShellKind::Mpls | ShellKind::Ipip | ShellKind::Gtp => ip_ethertype(bytes, self.payload()).map(Carried::Network),
-            ShellKind::Pseudowire | ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Vxlan => Some(Carried::Ethernet),
+            ShellKind::Mpls | ShellKind::Ipip | ShellKind::Gtp => {
+                ip_ethertype(bytes, self.payload()).map(Carried::Network)
+            }
+            ShellKind::Pseudowire | ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Vxlan => {
+                Some(Carried::Ethernet)
+            }
             ShellKind::Gre => Some(carried(Gre::at(bytes, offset)?.protocol())),
             ShellKind::Geneve => Some(carried(Geneve::at(bytes, offset)?.protocol())),
             ShellKind::Erspan3 => {
@@ -394,7 +409,11 @@ impl Shell {
 
     /// The tunnel endpoint id of GTP-U.
     pub fn teid(&self, bytes: &[u8]) -> Option<u32> {
-        if self.kind == ShellKind::Gtp { Some(Gtp::at(bytes, usize::from(self.offset))?.teid()) } else { None }
+        if self.kind == ShellKind::Gtp {
+            Some(Gtp::at(bytes, usize::from(self.offset))?.teid())
+        } else {
+            None
+        }
     }
 
     /// The key of GRE.
@@ -434,7 +453,9 @@ impl Shell {
     /// The VLAN ids of a run of tags, outermost first; none for other kinds.
     pub fn vlan_ids<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
         let end = if self.kind == ShellKind::Vlan { self.payload() } else { 0 };
-        (usize::from(self.offset)..end).step_by(vlan::TAG_LEN).filter_map(move |at| u16_at(bytes, at).map(vlan::id))
+        (usize::from(self.offset)..end)
+            .step_by(vlan::TAG_LEN)
+            .filter_map(move |at| u16_at(bytes, at).map(vlan::id))
     }
 }
 
@@ -456,7 +477,13 @@ impl Layers {
     pub const EMPTY: Layers = {
         let stack = Stack { places: 0, kinds: 0 };
         let shell = Shell { kind: ShellKind::Vlan, words: 0, offset: 0 };
-        Layers { outer: stack, inner: stack, shells: [shell; MAX_SHELLS], count: 0, has_fragmented_carrier: false }
+        Layers {
+            outer: stack,
+            inner: stack,
+            shells: [shell; MAX_SHELLS],
+            count: 0,
+            has_fragmented_carrier: false,
+        }
     };
 
     /// The encapsulations, outermost first; none unless `Depth::Full` was asked for.
@@ -613,7 +640,8 @@ fn push_link_shells(stack: &Stack, layers: &mut Layers) -> bool {
         Some(ethernet) => ethernet + ethernet::HEADER_LEN + usize::from(stack.vlans()) * vlan::TAG_LEN,
         None => layers.shells().last().map_or(l3, Shell::payload),
     };
-    let kind = if stack.ethertype() == ethernet::TYPE_TEB { ShellKind::Pseudowire } else { ShellKind::Mpls };
+    let kind =
+        if stack.ethertype() == ethernet::TYPE_TEB { ShellKind::Pseudowire } else { ShellKind::Mpls };
     layers.push(Shell::new(kind, begin, l3 - begin))
 }
 
@@ -635,8 +663,12 @@ pub fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
     match stack.protocol() {
         ip::UDP => udp_tunnel(bytes, l4),
         ip::GRE => gre_tunnel(bytes, l4),
-        ip::IPV4 => (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV4).then(|| Shell::new(ShellKind::Ipip, l4, 0)),
-        ip::IPV6 => (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV6).then(|| Shell::new(ShellKind::Ipip, l4, 0)),
+        ip::IPV4 => {
+            (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV4).then(|| Shell::new(ShellKind::Ipip, l4, 0))
+        }
+        ip::IPV6 => {
+            (ip_ethertype(bytes, l4)? == ethernet::TYPE_IPV6).then(|| Shell::new(ShellKind::Ipip, l4, 0))
+        }
         _ => None,
     }
 }
@@ -656,7 +688,8 @@ pub fn udp_tunnel_of(port: u16, bytes: &[u8], l4: usize) -> Option<Shell> {
         }
         udp::PORT_GENEVE => {
             let header = Geneve::at(bytes, offset)?;
-            whole(bytes, Shell::new(ShellKind::Geneve, offset, header.header_len())).filter(|_| header.version() == 0)
+            whole(bytes, Shell::new(ShellKind::Geneve, offset, header.header_len()))
+                .filter(|_| header.version() == 0)
         }
         udp::PORT_GTP_U => {
             let header = Gtp::at(bytes, offset)?;
@@ -665,7 +698,11 @@ pub fn udp_tunnel_of(port: u16, bytes: &[u8], l4: usize) -> Option<Shell> {
             }
             let header_len = gtp::header_len(bytes, offset)?;
             // Extension headers of more than a kilobyte do not fit the offsets, and no network sends them.
-            if header_len > usize::from(u8::MAX) * 4 { None } else { whole(bytes, Shell::new(ShellKind::Gtp, offset, header_len)) }
+            if header_len > usize::from(u8::MAX) * 4 {
+                None
+            } else {
+                whole(bytes, Shell::new(ShellKind::Gtp, offset, header_len))
+            }
         }
         _ => None,
     }
@@ -687,7 +724,9 @@ fn gre_tunnel(bytes: &[u8], l4: usize) -> Option<Shell> {
     } else {
         match Erspan::at(bytes, l4 + gre_len)?.version() {
             erspan::VERSION_2 => Shell::new(ShellKind::Erspan2, l4, gre_len + erspan::HEADER2_LEN),
-            erspan::VERSION_3 => Shell::new(ShellKind::Erspan3, l4, gre_len + Erspan3::at(bytes, l4 + gre_len)?.header_len()),
+            erspan::VERSION_3 => {
+                Shell::new(ShellKind::Erspan3, l4, gre_len + Erspan3::at(bytes, l4 + gre_len)?.header_len())
+            }
             _ => return None,
         }
     };
@@ -742,7 +781,9 @@ pub fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
 #[inline(always)]
 fn link(bytes: &[u8], mut at: usize, mut ethertype: u16, mut stack: Stack) -> Stack {
     while vlan::is_tpid(ethertype) && stack.vlans() < MAX_TAGS {
-        let Some(next) = u16_at(bytes, at + 2) else { return stack.with(Stack::CUT).carrying(ethertype, at) };
+        let Some(next) = u16_at(bytes, at + 2) else {
+            return stack.with(Stack::CUT).carrying(ethertype, at);
+        };
         ethertype = next;
         at += vlan::TAG_LEN;
         stack = stack.with_vlan();
@@ -759,7 +800,8 @@ fn network(bytes: &[u8], at: usize, ethertype: u16, stack: Stack) -> Stack {
         ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST => labels(bytes, at, ethertype, stack),
         ethernet::TYPE_PPPOE_SESSION => pppoe(bytes, at, stack),
         _ => {
-            let is_arp = ethertype == ethernet::TYPE_ARP && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet());
+            let is_arp = ethertype == ethernet::TYPE_ARP
+                && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet());
             stack.with(flag(is_arp, Stack::ARP)).carrying(ethertype, at)
         }
     }
@@ -772,8 +814,13 @@ fn ipv4(bytes: &[u8], at: usize, stack: Stack) -> Stack {
         Some(header) if header.is_sound() => header,
         _ => return stack.with(Stack::CUT),
     };
-    let fragment = flag(header.is_fragment(), Stack::FRAGMENT) | flag(header.fragment_offset() != 0, Stack::LATER_FRAGMENT);
-    transport(bytes, at + header.header_len(), stack.with(Stack::IPV4 | fragment).with_protocol(header.protocol()))
+    let fragment = flag(header.is_fragment(), Stack::FRAGMENT)
+        | flag(header.fragment_offset() != 0, Stack::LATER_FRAGMENT);
+    transport(
+        bytes,
+        at + header.header_len(),
+        stack.with(Stack::IPV4 | fragment).with_protocol(header.protocol()),
+    )
 }
 
 #[inline(always)]
@@ -785,7 +832,11 @@ fn ipv6(bytes: &[u8], at: usize, stack: Stack) -> Stack {
     };
     let stack = stack.with(Stack::IPV6).with_protocol(header.next_header());
     let l4 = at + ipv6::HEADER_LEN;
-    if ip::is_extension(stack.protocol()) { extensions(bytes, l4, stack) } else { transport(bytes, l4, stack) }
+    if ip::is_extension(stack.protocol()) {
+        extensions(bytes, l4, stack)
+    } else {
+        transport(bytes, l4, stack)
+    }
 }
 
 /// Steps over the IPv6 extension headers at `at`.
@@ -814,7 +865,9 @@ fn transport(bytes: &[u8], at: usize, stack: Stack) -> Stack {
     }
     let has_ports = ip::has_ports(stack.protocol()) & !stack.is_later_fragment();
     let is_whole = at + 4 <= bytes.len();
-    stack.with_l4(at).with(flag(has_ports & is_whole, Stack::PORTS) | flag(has_ports & !is_whole, Stack::CUT))
+    stack
+        .with_l4(at)
+        .with(flag(has_ports & is_whole, Stack::PORTS) | flag(has_ports & !is_whole, Stack::CUT))
 }
 
 /// `bits` where `holds`, else none: no jump, because which packets hold is hard to predict.
@@ -858,7 +911,11 @@ fn is_frame(bytes: &[u8], at: usize) -> bool {
         vlan::is_tpid(ethertype)
             || matches!(
                 ethertype,
-                ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6 | ethernet::TYPE_ARP | ethernet::TYPE_MPLS | ethernet::TYPE_PPPOE_SESSION
+                ethernet::TYPE_IPV4
+                    | ethernet::TYPE_IPV6
+                    | ethernet::TYPE_ARP
+                    | ethernet::TYPE_MPLS
+                    | ethernet::TYPE_PPPOE_SESSION
             )
     };
     Ethernet::at(bytes, at).is_some_and(|header| is_known(header.ethertype()))
@@ -866,7 +923,9 @@ fn is_frame(bytes: &[u8], at: usize) -> bool {
 
 #[inline(never)]
 fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
-    let Some(header) = Pppoe::at(bytes, at) else { return stack.with(Stack::CUT).carrying(ethernet::TYPE_PPPOE_SESSION, at) };
+    let Some(header) = Pppoe::at(bytes, at) else {
+        return stack.with(Stack::CUT).carrying(ethernet::TYPE_PPPOE_SESSION, at);
+    };
     let l3 = at + pppoe::HEADER_LEN;
     match ppp_ethertype(header.ppp_protocol()).filter(|_| header.is_session()) {
         Some(ethernet::TYPE_IPV4) => ipv4(bytes, l3, stack.with(Stack::PPPOE)),
@@ -878,8 +937,8 @@ fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::packets;
-    use crate::headers::packets::{MAC_A, MAC_B};
+    use tapline_traffic::packets;
+    use tapline_traffic::packets::{MAC_A, MAC_B};
 
     const A: u32 = 0x0a00_0001;
     const B: u32 = 0x0a00_0002;
@@ -910,7 +969,10 @@ mod tests {
         let bytes = in_ethernet(0x0800, &tcp4());
         let layers = full(&bytes);
         let stack = layers.outer;
-        assert_eq!((stack.ethertype(), stack.l3(), stack.l4(), stack.protocol()), (0x0800, 14, Some(34), ip::TCP));
+        assert_eq!(
+            (stack.ethertype(), stack.l3(), stack.l4(), stack.protocol()),
+            (0x0800, 14, Some(34), ip::TCP)
+        );
         assert_eq!(stack.payload(&bytes), Some(54));
         assert!(stack.is_ipv4() && stack.has_ports() && !stack.is_fragment() && !stack.is_cut());
         assert_eq!(layers.inner, stack);
@@ -949,14 +1011,18 @@ mod tests {
         // PPPoE: version and type 1, code 0 (session), session 0x0011; PPP protocol 0x0021 (IPv4).
         let bytes = in_ethernet(0x8864, &[&[0x11, 0, 0, 0x11, 0, 47, 0, 0x21][..], &tcp4()].concat());
         let layers = full(&bytes);
-        assert_eq!((layers.outer.l3(), layers.outer.is_pppoe(), layers.outer.has_ports()), (22, true, true));
+        assert_eq!(
+            (layers.outer.l3(), layers.outer.is_pppoe(), layers.outer.has_ports()),
+            (22, true, true)
+        );
         assert_eq!(layers.shells()[0].session(&bytes), Some(0x11));
     }
 
     #[test]
     fn tunnels_inside_tunnels_are_entered_and_name_their_identifiers() {
         let frame = in_ethernet(0x0800, &tcp4());
-        let gtp = packets::ipv4(3, 4, ip::UDP, 0, &packets::udp(2152, 2152, &packets::gtp(0xabcd, &tcp4())));
+        let gtp =
+            packets::ipv4(3, 4, ip::UDP, 0, &packets::udp(2152, 2152, &packets::gtp(0xabcd, &tcp4())));
         let bytes = in_ethernet(
             0x0800,
             &packets::ipv4(
@@ -967,7 +1033,13 @@ mod tests {
                 &packets::gre(0x6558, Some(0x1234_56ff), None, &{
                     in_ethernet(
                         0x0800,
-                        &packets::ipv4(5, 6, ip::UDP, 0, &packets::udp(9, 4789, &packets::vxlan(77, &in_ethernet(0x0800, &gtp)))),
+                        &packets::ipv4(
+                            5,
+                            6,
+                            ip::UDP,
+                            0,
+                            &packets::udp(9, 4789, &packets::vxlan(77, &in_ethernet(0x0800, &gtp))),
+                        ),
                     )
                 }),
             ),
@@ -1001,7 +1073,10 @@ mod tests {
     #[test]
     fn what_follows_ipv6_extension_headers_is_found() {
         let udp = packets::udp(1000, 53, &[]);
-        let bytes = in_ethernet(0x86dd, &packets::ipv6(1, 2, 0, &packets::options(60, &packets::options(17, &udp))));
+        let bytes = in_ethernet(
+            0x86dd,
+            &packets::ipv6(1, 2, 0, &packets::options(60, &packets::options(17, &udp))),
+        );
         let stack = full(&bytes).outer;
         assert_eq!((stack.protocol(), stack.l4(), stack.has_ports()), (17, Some(70), true));
         let fragment = packets::fragment(17, 3, true, &[0; 16]);
@@ -1033,7 +1108,8 @@ mod tests {
 
     #[test]
     fn headers_beyond_the_reach_of_offsets_are_not_looked_for() {
-        let extensions = (0..40).fold(tcp4(), |inner, _| [vec![ip::DESTINATION_OPTIONS, 255], vec![0; 2046], inner].concat());
+        let extensions = (0..40)
+            .fold(tcp4(), |inner, _| [vec![ip::DESTINATION_OPTIONS, 255], vec![0; 2046], inner].concat());
         let bytes = in_ethernet(0x86dd, &packets::ipv6(1, 2, ip::DESTINATION_OPTIONS, &extensions));
         assert!(bytes.len() > MAX_PARSED_BYTES);
         let stack = full(&bytes).outer;
@@ -1049,7 +1125,10 @@ mod tests {
             parse_burst(&frames, depth, &mut layers);
             for (frame, layers) in frames.iter().zip(&layers) {
                 let alone = parse(frame, depth);
-                assert_eq!((layers.outer, layers.inner, layers.shells()), (alone.outer, alone.inner, alone.shells()));
+                assert_eq!(
+                    (layers.outer, layers.inner, layers.shells()),
+                    (alone.outer, alone.inner, alone.shells())
+                );
             }
         }
     }

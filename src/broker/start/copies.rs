@@ -46,7 +46,8 @@ pub(in crate::broker) fn makers(
         *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
     }
     if counts[1] > 0 && of_captures.is_none() {
-        *of_captures = Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
+        *of_captures =
+            Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
     }
     let [of_ports, of_captures] = &press.pools;
     let in_hand = memory::copies_in_hand(plan);
@@ -64,7 +65,9 @@ pub(in crate::broker) fn makers(
             };
             let mut transport = tool.copy.transport.clone();
             transport.set_source(MacAddress(port.and_then(Port::mac).unwrap_or_default()));
-            let offload = port.filter(|port| port.info().udp_checksum_tx).and_then(|_| transport.leave_udp_checksum());
+            let offload = port
+                .filter(|port| port.info().udp_checksum_tx)
+                .and_then(|_| transport.leave_udp_checksum());
             Some(ToolMaker {
                 offload: offload.map(|lens| Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6)),
                 edits: tool.copy.edits,

@@ -23,7 +23,9 @@ impl Fixed {
     pub fn of(plan: &Plan) -> Self {
         let ports = || (0..plan.ports.len()).map(PortId);
         Self {
-            mbufs: ports().map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port))).collect(),
+            mbufs: ports()
+                .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port)))
+                .collect(),
             has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
             step_ns: ports().map(|port| plan.order_of(port)).collect(),
             spread_depth: spread_hash(plan).depth,
@@ -39,18 +41,22 @@ impl Fixed {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
             } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
                 "was started without receive times, which a tool asks for"
-            } else if port.replay.is_some() && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
+            } else if port.replay.is_some()
+                && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
             {
                 "is replayed without regard to the tool that puts packets in order"
             } else {
                 continue;
             };
-            let rule = plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
+            let rule =
+                plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
             return Err(refused(&format!("rule {rule} takes from port `{name}`, which {lack}")));
         }
         let is_spread = work > 1 && (0..plan.ports.len()).any(|port| plan.is_spread(PortId(port)));
         if is_spread && spread_hash(plan).depth > self.spread_depth {
-            return Err(refused("a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels"));
+            return Err(refused(
+                "a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels",
+            ));
         }
         Ok(())
     }

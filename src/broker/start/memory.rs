@@ -27,9 +27,11 @@ const BASE_MIB: u32 = 64;
 /// program.
 pub(in crate::broker) fn check_tables(plan: &Plan, workers: usize) -> Result<(), Error> {
     let has_flows = |sample: &SampleSpec| sample.has_flow_table();
-    let tables = plan.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(has_flows)).count() * workers;
+    let tables =
+        plan.rules.iter().filter(|rule| rule.sample.as_ref().is_some_and(has_flows)).count() * workers;
     let flows = (FlowTable::<u64>::bytes_for(plan.flows_of_a_table(workers)) * tables) as u64;
-    let dedups = plan.rules.iter().filter_map(|rule| rule.dedup.as_ref()).map(|dedup| dedup.memory).sum::<u64>();
+    let dedups =
+        plan.rules.iter().filter_map(|rule| rule.dedup.as_ref()).map(|dedup| dedup.memory).sum::<u64>();
     let mib = (flows + dedups) >> 20;
     match scarce("start.tables", mib) {
         None => Ok(()),
@@ -56,9 +58,11 @@ pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memo
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
-    let counts: Vec<u32> = pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(plan, to))).collect();
+    let counts: Vec<u32> =
+        pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(plan, to))).collect();
     let needed = |pages| {
-        let pools = counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
+        let pools =
+            counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
         pools.saturating_add(pools / 8).saturating_add(BASE_MIB + 2 * plan.ports.len() as u32)
     };
     let huge = needed(Pages::Huge);
@@ -99,8 +103,11 @@ pub(super) fn check_mounts(memory: Memory) -> Result<(), Error> {
 pub(super) fn check_descriptors(workers: usize) -> Result<(), Error> {
     let needed = EAL_FILES + FILES_OF_A_WORKER * workers as u64;
     let short = |descriptors: &Descriptors| descriptors.most < descriptors.open + needed;
-    let descriptors =
-        if fault::strikes("start.descriptors") { Some(Descriptors { open: 3, most: 3 }) } else { Descriptors::now().filter(short) };
+    let descriptors = if fault::strikes("start.descriptors") {
+        Some(Descriptors { open: 3, most: 3 })
+    } else {
+        Descriptors::now().filter(short)
+    };
     match descriptors {
         None => Ok(()),
         Some(Descriptors { open, most }) => Err(Error::Refused(format!(
@@ -120,7 +127,8 @@ const FILES_OF_A_WORKER: u64 = 4;
 /// The sizes of all pools that ports receive into, as far as is known before they are attached: devices of which the kernel does
 /// not say the NUMA node are on one.
 fn pool_sizes(plan: &Plan) -> Vec<u32> {
-    let (shared, own): (Vec<PortId>, Vec<PortId>) = (0..plan.ports.len()).map(PortId).partition(|&port| shares_pool(plan, port));
+    let (shared, own): (Vec<PortId>, Vec<PortId>) =
+        (0..plan.ports.len()).map(PortId).partition(|&port| shares_pool(plan, port));
     let nodes: Vec<Option<u32>> = shared.iter().map(|port| device_node(&plan.ports[port.0])).collect();
     let mut known: Vec<Option<u32>> = nodes.clone();
     known.sort();
@@ -163,7 +171,12 @@ impl Pools {
             return Ok(Arc::clone(pool));
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
-        let here = site.ports.iter().enumerate().filter(|(_, device)| is_here(device)).map(|(index, _)| PortId(index));
+        let here = site
+            .ports
+            .iter()
+            .enumerate()
+            .filter(|(_, device)| is_here(device))
+            .map(|(index, _)| PortId(index));
         let count = memory::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));

@@ -40,8 +40,8 @@ use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{Crew, place};
 use ports::{
-    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other, start_ports, untied_wires,
-    wait_for_links,
+    attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
+    start_ports, untied_wires, wait_for_links,
 };
 use probes::{heartbeat_key, neighbourhoods, posts, probes};
 use queues::{intakes, outlets, receive_queues};
@@ -74,7 +74,9 @@ use tapline_fault as fault;
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mut notes = Vec::new();
     if fault::strikes("start.placement") {
-        return Err(Error::Refused("lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned()));
+        return Err(Error::Refused(
+            "lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned(),
+        ));
     }
     let placement = place(&plan)?;
     let crew = placement.crew;
@@ -88,7 +90,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         workers: crew.lcores.clone(),
         main_cpus: placement.main_cpus,
         memory,
-        pci_devices: plan.ports.iter().filter(|port| port.replay.is_none()).filter_map(|port| pci_address(&port.devargs)).collect(),
+        pci_devices: plan
+            .ports
+            .iter()
+            .filter(|port| port.replay.is_none())
+            .filter_map(|port| pci_address(&port.devargs))
+            .collect(),
         extra: plan.settings.eal.clone(),
     })?;
     for line in eal.log() {
@@ -198,7 +205,8 @@ pub(super) fn assemble(
 fn watch_ports(site: &Site<'_>) -> (Watch, Vec<Option<u32>>) {
     let links = site.ports.iter().map(Device::link_state).collect();
     let ports = || site.plan.ports.iter();
-    let mtus: Vec<Option<u32>> = ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
+    let mtus: Vec<Option<u32>> =
+        ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
     (Watch::new(site.plan, links, fits, site.crew.lcores.len(), clock::now_ns()), mtus)
 }
@@ -215,7 +223,9 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
     let plan = Arc::clone(&broker.plan);
     let flow_hash = KeyedHash::new(&broker.secret);
     let mut workers = Vec::new();
-    for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in crew.lcores.iter().zip(parts).enumerate() {
+    for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in
+        crew.lcores.iter().zip(parts).enumerate()
+    {
         let quiet_turns = Arc::new(AtomicU64::new(0));
         // what rules remember is where packets are judged
         let place = crew.work.iter().position(|&seat| seat == index);
@@ -228,10 +238,13 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             flow_hash: flow_hash.clone(),
         });
         let rules = plan.rules.iter().zip(broker.watch.limits());
-        let states: Vec<RuleState> =
-            rules.map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret)).collect();
-        let tallies = states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
-        let mut counters = WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+        let states: Vec<RuleState> = rules
+            .map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret))
+            .collect();
+        let tallies =
+            states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
+        let mut counters =
+            WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
         let exchange = Arc::<Exchange>::default();
@@ -256,13 +269,24 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             panics: Panics::new(Arc::clone(&panics)),
         });
         broker.account.counters.push(counters);
-        broker.crew.seats.push(Seat { lcore, running: None, stages: crew.stages_of(index), quiet_turns, post, exchange, panics });
+        broker.crew.seats.push(Seat {
+            lcore,
+            running: None,
+            stages: crew.stages_of(index),
+            quiet_turns,
+            post,
+            exchange,
+            panics,
+        });
     }
     workers
 }
 
 /// One writer for each capture tool.
-pub(super) fn start_recorders(broker: &mut Broker, belts: Vec<(ToolId, Vec<Arc<Belt>>)>) -> Result<(), Error> {
+pub(super) fn start_recorders(
+    broker: &mut Broker,
+    belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+) -> Result<(), Error> {
     if belts.is_empty() {
         return Ok(());
     }

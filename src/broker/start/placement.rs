@@ -52,13 +52,21 @@ pub struct Crew {
 
 impl Crew {
     fn of(plan: &Plan, lcores: Vec<u32>) -> Self {
-        let seats = |stage: &[u32]| stage.iter().filter_map(|lcore| lcores.iter().position(|other| other == lcore)).collect();
+        let seats = |stage: &[u32]| {
+            stage.iter().filter_map(|lcore| lcores.iter().position(|other| other == lcore)).collect()
+        };
         let all = || (0..lcores.len()).collect();
         let (receive, work, transmit) = match &plan.settings.stages {
             Some(stages) => (seats(&stages.receive), seats(&stages.work), seats(&stages.transmit)),
             None => (all(), all(), all()),
         };
-        Self { receive, work, transmit, lcores: lcores.into_iter().map(LcoreId).collect(), near: vec![None; plan.ports.len()] }
+        Self {
+            receive,
+            work,
+            transmit,
+            lcores: lcores.into_iter().map(LcoreId).collect(),
+            near: vec![None; plan.ports.len()],
+        }
     }
 
     /// The seats that may poll a port: those that its `lcores` name, else those near its device, else all that poll ports of its
@@ -99,15 +107,24 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
         }
         None if wanted > cpus.len().max(1) => {
             let (count, have) = (cpus.len(), list(&cpus));
-            let message =
-                format!("set workers {wanted}: this machine gives Tapline {count} CPUs ({have}), and each worker takes one");
-            return Err(Misplaced { culprit: Culprit::Workers, message, expected: format!("expected at most {count}") });
+            let message = format!(
+                "set workers {wanted}: this machine gives Tapline {count} CPUs ({have}), and each worker takes one"
+            );
+            return Err(Misplaced {
+                culprit: Culprit::Workers,
+                message,
+                expected: format!("expected at most {count}"),
+            });
         }
         None => choose(&cpus, wanted, &nodes, &Topology),
     };
     if let Some(missing) = workers.iter().find(|cpu| !is_users && !cpus.contains(cpu)) {
         let message = format!("lcore {missing}: this machine gives Tapline the CPUs {}", list(&cpus));
-        return Err(Misplaced { culprit: Culprit::Lcores, message, expected: "expected some of those".to_owned() });
+        return Err(Misplaced {
+            culprit: Culprit::Lcores,
+            message,
+            expected: "expected some of those".to_owned(),
+        });
     }
     let main_cpus = left_for_main(&cpus, &workers, &Topology);
     let mut crew = Crew::of(plan, workers);
@@ -120,8 +137,10 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
             let able = if plan.is_spread(PortId(index)) { &crew.receive } else { &crew.work };
             let able: Vec<u32> = able.iter().map(|&seat| crew.lcores[seat].0).collect();
             let (name, wanted) = (&port.name, list(wanted));
-            let message = format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
-            let expected = "expected some of those: the lcores that `set lcores` gives to the stage".to_owned();
+            let message =
+                format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
+            let expected =
+                "expected some of those: the lcores that `set lcores` gives to the stage".to_owned();
             return Err(Misplaced { culprit: Culprit::Port(PortId(index)), message, expected });
         }
     }
@@ -134,14 +153,20 @@ fn describe(plan: &Plan, crew: &Crew, main_cpus: &[u32], is_users: bool, why: &s
     let who = match &plan.settings.stages {
         Some(stages) => {
             let (receive, work) = (lcores(&crew.receive), lcores(&crew.work));
-            let receive =
-                if stages.are_spread() { format!("receive on lcores {receive}, work") } else { "receive and work".to_owned() };
+            let receive = if stages.are_spread() {
+                format!("receive on lcores {receive}, work")
+            } else {
+                "receive and work".to_owned()
+            };
             format!("{receive} on lcores {work}, transmit on lcores {}", lcores(&crew.transmit))
         }
         None => format!("workers on lcores {}", lcores(&crew.work)),
     };
-    let main =
-        if is_users { "CPUs as the EAL arguments say".to_owned() } else { format!("main thread on CPUs {}", list(main_cpus)) };
+    let main = if is_users {
+        "CPUs as the EAL arguments say".to_owned()
+    } else {
+        format!("main thread on CPUs {}", list(main_cpus))
+    };
     format!("{who}, {why}; {main}")
 }
 
@@ -163,7 +188,9 @@ struct Topology;
 impl Machine for Topology {
     fn node(&self, cpu: u32) -> Option<u32> {
         let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}")).ok()?;
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("node")?.parse().ok()).next()
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+            .next()
     }
 
     fn siblings(&self, cpu: u32) -> Vec<u32> {
@@ -209,7 +236,12 @@ pub(super) fn device_node(port: &PortPlan) -> Option<u32> {
 /// first, then further ones in proportion to its devices, as far as it has CPUs. On a node, cores that have no worker come before
 /// those that have one, and the main thread's core and CPU come last among equals. Without knowledge of devices all go to one node.
 /// `nodes` are the devices' where they are known; `wanted` is at least 1, and at most the number of CPUs.
-fn choose(cpus: &[u32], wanted: usize, nodes: &[Option<u32>], machine: &impl Machine) -> (Vec<u32>, String) {
+fn choose(
+    cpus: &[u32],
+    wanted: usize,
+    nodes: &[Option<u32>],
+    machine: &impl Machine,
+) -> (Vec<u32>, String) {
     let Some(&main) = cpus.first() else { return (vec![0], "for want of knowledge of CPUs".to_owned()) };
     let mut devices: Vec<(u32, usize)> = Vec::new();
     for &node in nodes.iter().flatten() {
@@ -232,25 +264,39 @@ fn choose(cpus: &[u32], wanted: usize, nodes: &[Option<u32>], machine: &impl Mac
         let mut node: Option<(u32, usize, usize)> = None;
         for &(other, count) in devices.iter().filter(|&&(other, _)| has_room(other)) {
             let taken = seats(other);
-            let is_better = node.is_none_or(|(_, best_count, best_taken)| match (best_taken == 0, taken == 0) {
-                (true, false) => false,
-                (false, true) => true,
-                _ => count * (best_taken + 1) > best_count * (taken + 1),
-            });
+            let is_better =
+                node.is_none_or(|(_, best_count, best_taken)| match (best_taken == 0, taken == 0) {
+                    (true, false) => false,
+                    (false, true) => true,
+                    _ => count * (best_taken + 1) > best_count * (taken + 1),
+                });
             if is_better {
                 node = Some((other, count, taken));
             }
         }
         let cost = |cpu: u32| {
             let core = machine.siblings(cpu);
-            (chosen.iter().filter(|other| core.contains(other)).count(), cpu == main, main_core.contains(&cpu), cpu)
+            (
+                chosen.iter().filter(|other| core.contains(other)).count(),
+                cpu == main,
+                main_core.contains(&cpu),
+                cpu,
+            )
         };
         let is_near = |cpu: u32| node.is_none_or(|(node, ..)| machine.node(cpu) == Some(node));
-        let Some(cpu) = cpus.iter().copied().filter(|&cpu| free(cpu) && is_near(cpu)).min_by_key(|&cpu| cost(cpu)) else { break };
+        let Some(cpu) =
+            cpus.iter().copied().filter(|&cpu| free(cpu) && is_near(cpu)).min_by_key(|&cpu| cost(cpu))
+        else {
+            break;
+        };
         chosen.push(cpu);
     }
     chosen.sort_unstable();
-    let why = format!("chosen: {}{}", cores(cpus, &chosen, machine), devices_near(&chosen, is_known, &devices, machine));
+    let why = format!(
+        "chosen: {}{}",
+        cores(cpus, &chosen, machine),
+        devices_near(&chosen, is_known, &devices, machine)
+    );
     (chosen, why)
 }
 
@@ -265,7 +311,9 @@ fn left_for_main(cpus: &[u32], workers: &[u32], machine: &impl Machine) -> Vec<u
 /// Where the workers are, and whom they share their cores with.
 fn cores(cpus: &[u32], workers: &[u32], machine: &impl Machine) -> String {
     let main = left_for_main(cpus, workers, machine);
-    let with = |cpu: u32, others: &[u32]| machine.siblings(cpu).iter().any(|other| *other != cpu && others.contains(other));
+    let with = |cpu: u32, others: &[u32]| {
+        machine.siblings(cpu).iter().any(|other| *other != cpu && others.contains(other))
+    };
     let shared: Vec<u32> = workers.iter().copied().filter(|&cpu| with(cpu, workers)).collect();
     let beside_main = workers.iter().any(|&cpu| main.contains(&cpu) || with(cpu, &main));
     let on = on_nodes(workers, machine);
@@ -293,7 +341,12 @@ fn on_nodes(workers: &[u32], machine: &impl Machine) -> String {
 }
 
 /// What devices the nodes have, and workers.
-fn devices_near(workers: &[u32], is_known: bool, devices: &[(u32, usize)], machine: &impl Machine) -> String {
+fn devices_near(
+    workers: &[u32],
+    is_known: bool,
+    devices: &[(u32, usize)],
+    machine: &impl Machine,
+) -> String {
     if !is_known {
         return if devices.is_empty() { String::new() } else { "; no device prefers a node".to_owned() };
     }
@@ -308,7 +361,8 @@ fn devices_near(workers: &[u32], is_known: bool, devices: &[(u32, usize)], machi
 /// By port: the workers on its device's node, where there are such.
 fn near(workers: &[LcoreId], nodes: &[Option<u32>], machine: &impl Machine) -> Vec<Option<Vec<usize>>> {
     let on = |node: u32| {
-        let seats: Vec<usize> = (0..workers.len()).filter(|&seat| machine.node(workers[seat].0) == Some(node)).collect();
+        let seats: Vec<usize> =
+            (0..workers.len()).filter(|&seat| machine.node(workers[seat].0) == Some(node)).collect();
         (!seats.is_empty()).then_some(seats)
     };
     nodes.iter().map(|node| node.and_then(on)).collect()
@@ -349,7 +403,11 @@ mod tests {
         assert_eq!(chosen(&ALL, &[1, 0, 0]).0, 1);
         assert_eq!(
             chosen(&ALL, &[0]),
-            (1, "chosen: a core of its own on NUMA node 0; node 0 has 1 device and 1 of the workers".to_owned())
+            (
+                1,
+                "chosen: a core of its own on NUMA node 0; node 0 has 1 device and 1 of the workers"
+                    .to_owned()
+            )
         );
         assert_eq!(chosen(&[0, 4, 5], &[0]).0, 5);
         // node before core: memory that is far costs every packet
@@ -378,12 +436,22 @@ mod tests {
         assert_eq!(several(&ALL, 2, &[0]).0, [1, 4], "the main thread's core before a worker's sibling");
         assert_eq!(several(&ALL, 3, &[0]).0, [1, 4, 5]);
         assert_eq!(several(&ALL, 4, &[0]).0, [0, 1, 4, 5]);
-        assert_eq!(several(&ALL, 5, &[0]).0, [0, 1, 2, 4, 5], "other nodes take what the devices' has no room for");
+        assert_eq!(
+            several(&ALL, 5, &[0]).0,
+            [0, 1, 2, 4, 5],
+            "other nodes take what the devices' has no room for"
+        );
         assert_eq!(several(&ALL, 8, &[0, 1]).0, ALL);
         let (workers, why) = several(&ALL, 2, &[]);
-        assert!(workers == [1, 4] && why.ends_with("on NUMA node 0; no device prefers a node"), "{workers:?} {why}");
+        assert!(
+            workers == [1, 4] && why.ends_with("on NUMA node 0; no device prefers a node"),
+            "{workers:?} {why}"
+        );
         let (_, why) = several(&ALL, 3, &[1]);
-        assert!(why.starts_with("chosen: lcores 2,6 share cores for want of others on NUMA node 1"), "{why}");
+        assert!(
+            why.starts_with("chosen: lcores 2,6 share cores for want of others on NUMA node 1"),
+            "{why}"
+        );
     }
 
     #[test]

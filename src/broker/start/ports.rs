@@ -61,7 +61,12 @@ pub(super) fn start_ports(site: &Site<'_>, clocks: &mut Clocks) -> Result<Vec<St
     Ok(started)
 }
 
-fn start_replay(site: &Site<'_>, id: PortId, replay: Option<&ReplayPlan>, progress: &Arc<Progress>) -> Result<StartedPort, Error> {
+fn start_replay(
+    site: &Site<'_>,
+    id: PortId,
+    replay: Option<&ReplayPlan>,
+    progress: &Arc<Progress>,
+) -> Result<StartedPort, Error> {
     let Some(replay) = replay else {
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
@@ -79,7 +84,12 @@ fn start_replay(site: &Site<'_>, id: PortId, replay: Option<&ReplayPlan>, progre
     let step_ns = plan.order_of(id);
     let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
         .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
-    Ok(StartedPort { sources: vec![Source::Replay(Box::new(replay))], txqs: Vec::new(), note: None, gives_rss: false })
+    Ok(StartedPort {
+        sources: vec![Source::Replay(Box::new(replay))],
+        txqs: Vec::new(),
+        note: None,
+        gives_rss: false,
+    })
 }
 
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
@@ -90,7 +100,8 @@ fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
         Some((wire, side)) => crew.pollers(plan, wire.ports[1 - side]).len(),
         None => crew.transmit.len(),
     };
-    let wanted = if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
+    let wanted =
+        if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
     plan.ports[port.0].txq.unwrap_or(wanted)
 }
 
@@ -102,15 +113,24 @@ pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
-fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools, clocks: &mut Clocks) -> Result<StartedPort, Error> {
+fn start_port(
+    site: &Site<'_>,
+    id: PortId,
+    port: &Port,
+    pools: &mut Pools,
+    clocks: &mut Clocks,
+) -> Result<StartedPort, Error> {
     let Site { eal, plan, crew, .. } = *site;
     let port_plan = &plan.ports[id.0];
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
     let pollers = crew.pollers(plan, id).len();
     let pollers = pollers.min(senders_beyond(site, id).unwrap_or(usize::MAX));
-    let rx_queues =
-        port_plan.rxq.unwrap_or(if spreads { u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues) } else { 1 });
+    let rx_queues = port_plan.rxq.unwrap_or(if spreads {
+        u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues)
+    } else {
+        1
+    });
     let is_tool = plan.is_tool_port(id);
     let tx_queues = tx_queues(site, id, info.max_tx_queues);
     if is_tool && tx_queues == 0 {
@@ -130,7 +150,10 @@ fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools, clock
         is_promiscuous: port_plan.is_promiscuous,
         wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id.0].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
-        wants_udp_checksums: plan.tools.iter().any(|tool| tool.output == Output::Port(id) && tool.copy.transport.sums_payload()),
+        wants_udp_checksums: plan
+            .tools
+            .iter()
+            .any(|tool| tool.output == Output::Port(id) && tool.copy.transport.sums_payload()),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
@@ -141,12 +164,19 @@ fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools, clock
             ChosenClock::Epoch { place, unit_ns, source } => {
                 RxClock::Epoch { place: *place, unit_ns: *unit_ns, is_systems: *source == KERNEL }
             }
-            ChosenClock::Nic { place, nic } => RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) },
+            ChosenClock::Nic { place, nic } => {
+                RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) }
+            }
         };
         Source::Queue { rxq, clock }
     });
     let gives_rss = config.wants_rss_hashes && rx_queues > 1 && port.gives_rss_hashes();
-    let started = StartedPort { sources: sources.collect(), txqs: txqs.into_iter().map(Some).collect(), note, gives_rss };
+    let started = StartedPort {
+        sources: sources.collect(),
+        txqs: txqs.into_iter().map(Some).collect(),
+        note,
+        gives_rss,
+    };
     clocks.add(match clock {
         ChosenClock::Poll => PortClock::Poll,
         ChosenClock::Epoch { source, .. } => PortClock::Given(source),
@@ -192,10 +222,17 @@ enum ChosenClock {
 /// it gives over and over (`infinite_rx`) has no stamps.
 /// # Source
 /// DPDK, `drivers/net/pcap/pcap_ethdev.c`: tag v22.11, and the change of 2026 to nanosecond precision.
-fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool, may_be_wanted: bool) -> Result<ChosenClock, Error> {
+fn rx_clock(
+    eal: &Eal,
+    port: &Port,
+    plan: &PortPlan,
+    is_wanted: bool,
+    may_be_wanted: bool,
+) -> Result<ChosenClock, Error> {
     let info = port.info();
     let is_pcap = Driver::named(&info.driver).is_some_and(|driver| driver.by_libpcap);
-    let is_live = ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
+    let is_live =
+        ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
     // net_pcap notes times in any case, and latency begins at the kernel's
     let is_noted = is_pcap && (is_wanted || may_be_wanted && plan.reads_capture() || is_live);
     if plan.resident > 0 || !(is_noted || is_wanted && info.rx_timestamps) {
@@ -204,7 +241,11 @@ fn rx_clock(eal: &Eal, port: &Port, plan: &PortPlan, is_wanted: bool, may_be_wan
     let place = RxStamp::register(eal)?;
     if is_pcap {
         let source = if is_live { KERNEL } else { "file" };
-        return Ok(ChosenClock::Epoch { place, unit_ns: if info.rx_timestamps { 1 } else { 1000 }, source });
+        return Ok(ChosenClock::Epoch {
+            place,
+            unit_ns: if info.rx_timestamps { 1 } else { 1000 },
+            source,
+        });
     }
     Ok(NicClock::new(port).map_or(ChosenClock::Poll, |nic| ChosenClock::Nic { place, nic }))
 }
@@ -231,7 +272,9 @@ pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
     let mtu = mtu_of(interface)?;
     let Driver { name: driver, most_mtu, .. } = Driver::of(&port.devargs)?;
     let (most, fate) = match (Longest::of(&port.devargs), *most_mtu) {
-        (Some(longest), _) => (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word"),
+        (Some(longest), _) => {
+            (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
+        }
         (None, Some(most)) => (most, "may receive nothing above it"),
         (None, None) => return None,
     };
@@ -256,9 +299,12 @@ pub(super) fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
             replays.push((replay, first_ns));
         }
     }
-    let firsts: Vec<(ReplaySpeed, u64)> = replays.iter().map(|(replay, first_ns)| (replay.speed(), *first_ns)).collect();
+    let firsts: Vec<(ReplaySpeed, u64)> =
+        replays.iter().map(|(replay, first_ns)| (replay.speed(), *first_ns)).collect();
     for (replay, first_ns) in replays {
-        let near = firsts.iter().filter(|(speed, other)| *speed == replay.speed() && first_ns.saturating_sub(*other) <= LONGEST);
+        let near = firsts.iter().filter(|(speed, other)| {
+            *speed == replay.speed() && first_ns.saturating_sub(*other) <= LONGEST
+        });
         let origin_ns = near.map(|(_, other)| *other).min().unwrap_or(first_ns);
         replay.set_origin(origin_ns);
     }
@@ -282,7 +328,10 @@ pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
 pub(super) fn wait_for_links(plan: &Plan, ports: &[Device]) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
-    let tools = plan.tools.iter().filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
+    let tools = plan
+        .tools
+        .iter()
+        .filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
     let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port.0]).collect();
     let begun = Instant::now();
     while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
@@ -296,8 +345,10 @@ pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Opti
     let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
     // net_pcap and others do not know their interface's
-    let makes_interface =
-        || Driver::of(&plan.devargs).is_some_and(|driver| matches!(driver.takes, Takes::Kernel { makes_interface: true, .. }));
+    let makes_interface = || {
+        Driver::of(&plan.devargs)
+            .is_some_and(|driver| matches!(driver.takes, Takes::Kernel { makes_interface: true, .. }))
+    };
     interface.and_then(mtu_of).or_else(|| makes_interface().then(|| port.mtu()).flatten().map(u32::from))
 }
 

@@ -35,7 +35,11 @@ pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> Vec<Option<Arc<Post>>> {
 fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
     let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
     let is_listening = has_answers && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
-    let tunnels = plan.tools.iter().filter(|tool| tool.output == Output::Port(port)).filter_map(|tool| tool.copy.tunnel.as_ref());
+    let tunnels = plan
+        .tools
+        .iter()
+        .filter(|tool| tool.output == Output::Port(port))
+        .filter_map(|tool| tool.copy.tunnel.as_ref());
     let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
     is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
@@ -67,7 +71,12 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
             let source = MacAddress([0x02, b'T', b'L', a, b, c]);
             let (destination, back) = (mac_of(heartbeat.back), heartbeat.back);
             let question = Question::Heartbeat { key: heartbeat_key, source, destination, back };
-            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(heartbeat.timing) });
+            probes.push(Probe {
+                tool: ToolId(index),
+                port,
+                question,
+                prober: Prober::new(heartbeat.timing),
+            });
         }
         if let (Some(timing), Some(tunnel)) = (tool.echo, &tool.copy.tunnel) {
             let own = TunnelAddress { mac: mac_of(port), address: tunnel.source, vlan: tunnel.vlan };
@@ -75,7 +84,8 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
                 NextHopPlan::Mac(mac) => Some(mac),
                 NextHopPlan::Ask(_) => None,
             };
-            let question = Question::Echo { echo: Echo { own, target: tunnel.session.1, key: word }, next_hop };
+            let question =
+                Question::Echo { echo: Echo { own, target: tunnel.session.1, key: word }, next_hop };
             probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(timing) });
         }
     }
@@ -86,7 +96,11 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
 ///
 /// # Errors
 /// If there is no memory for what the control thread sends.
-pub(super) fn neighbourhoods(site: &Site<'_>, posts: Vec<Option<Arc<Post>>>, ways: &mut Ways) -> Result<Vec<Neighbourhood>, Error> {
+pub(super) fn neighbourhoods(
+    site: &Site<'_>,
+    posts: Vec<Option<Arc<Post>>>,
+    ways: &mut Ways,
+) -> Result<Vec<Neighbourhood>, Error> {
     let mut neighbourhoods = Vec::new();
     for (index, post) in posts.into_iter().enumerate() {
         let id = PortId(index);
@@ -107,17 +121,29 @@ fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>
     let Some(txq) = ways.owned[first][id.0] else { return Ok(None) };
     let socket = lcore::socket_of(site.eal, site.crew.lcores[first]);
     let (sender, ring) = ring::create(site.eal, MOST_LETTERS, socket)?;
-    ways.outlets[first].mails.push(Mail { txq, ring, queue: MbufQueue::with_capacity(MOST_LETTERS as usize) });
+    ways.outlets[first].mails.push(Mail {
+        txq,
+        ring,
+        queue: MbufQueue::with_capacity(MOST_LETTERS as usize),
+    });
     let pool = Mempool::create(site.eal, &format!("letters-{}", id.0), 4 * MOST_LETTERS - 1, socket)?;
     Ok(Some(Outbox::new(CopyPool::new(pool), sender)))
 }
 
-fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, outbox: Option<Outbox>) -> Neighbourhood {
+fn neighbourhood(
+    plan: &Plan,
+    id: PortId,
+    port: &Port,
+    post: Option<Arc<Post>>,
+    outbox: Option<Outbox>,
+) -> Neighbourhood {
     let mac = MacAddress(port.mac().unwrap_or_default());
     let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
     let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
         .filter_map(|(index, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (ToolId(index), tunnel)))
-        .map(|(tool, tunnel)| (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan }))
+        .map(|(tool, tunnel)| {
+            (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan })
+        })
         .collect();
     let mut own: Vec<TunnelAddress> = Vec::new();
     for (_, _, address) in &tunnels {
@@ -125,7 +151,8 @@ fn neighbourhood(plan: &Plan, id: PortId, port: &Port, post: Option<Arc<Post>>, 
             own.push(*address);
         }
     }
-    let mut neighbourhood = Neighbourhood { port: id, post, responder: Responder::new(own), hops: Vec::new(), outbox };
+    let mut neighbourhood =
+        Neighbourhood { port: id, post, responder: Responder::new(own), hops: Vec::new(), outbox };
     for (tool, tunnel, address) in tunnels {
         if let NextHopPlan::Ask(target) = tunnel.next_hop {
             neighbourhood.follow(tool, address, target);

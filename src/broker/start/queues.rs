@@ -52,18 +52,23 @@ pub(super) struct Intakes {
 ///
 /// # Errors
 /// If there is no memory for the rings.
-pub(super) fn intakes(site: &Site<'_>, started: &mut [StartedPort], posts: &[Option<Arc<Post>>]) -> Result<Intakes, Error> {
+pub(super) fn intakes(
+    site: &Site<'_>,
+    started: &mut [StartedPort],
+    posts: &[Option<Arc<Post>>],
+) -> Result<Intakes, Error> {
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = vec![Vec::new(); plan.ports.len()];
-    for (index, port) in started.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped) {
+    for (index, port) in started.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped)
+    {
         let (id, port_plan) = (PortId(index), &plan.ports[index]);
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
-        let can_wait = site.ports[index]
-            .ethdev()
-            .is_some_and(|port| Driver::named(&port.info().driver).is_some_and(|driver| driver.can_wait(&port_plan.devargs)));
+        let can_wait = site.ports[index].ethdev().is_some_and(|port| {
+            Driver::named(&port.info().driver).is_some_and(|driver| driver.can_wait(&port_plan.devargs))
+        });
         let mut pollers = crew.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
             pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
@@ -79,7 +84,8 @@ pub(super) fn intakes(site: &Site<'_>, started: &mut [StartedPort], posts: &[Opt
             let endpoint = endpoint(port_plan, &mut reports[index]);
             let post = posts[index].clone().filter(|_| !is_spread);
             let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
-            let poller = pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
+            let poller =
+                pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
             taken[poller] += 1;
             intakes[poller].push(Intake {
                 port: id,
@@ -103,7 +109,8 @@ fn queues_of(intakes: &[Intake]) -> usize {
 
 /// What the packets of a port that is spread carry their times in, if somebody may ask for them.
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<Times>, Error> {
-    let is_timed = |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
+    let is_timed =
+        |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
     if site.plan.wants_stamps(id) || site.plan.may_need_time(id) && sources.iter().any(is_timed) {
         return Ok(Some(Times { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
     }
@@ -121,7 +128,8 @@ fn lead_to_work(
     let Site { eal, crew, .. } = *site;
     let mut rings = Vec::new();
     for &seat in &crew.work {
-        let (sender, ring) = ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, crew.lcores[seat]))?;
+        let (sender, ring) =
+            ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, crew.lcores[seat]))?;
         rings.push(sender);
         intakes[seat].push(Intake {
             port: id,
@@ -153,7 +161,11 @@ pub(super) struct Ways {
 ///
 /// # Errors
 /// If there is no memory for the rings.
-pub(super) fn outlets(site: &Site<'_>, started: &mut [StartedPort], intakes: &Intakes) -> Result<Ways, Error> {
+pub(super) fn outlets(
+    site: &Site<'_>,
+    started: &mut [StartedPort],
+    intakes: &Intakes,
+) -> Result<Ways, Error> {
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let none = || Outlets {
@@ -173,7 +185,9 @@ pub(super) fn outlets(site: &Site<'_>, started: &mut [StartedPort], intakes: &In
     for (index, tool) in plan.tools.iter().enumerate() {
         match tool.output {
             Output::Capture => ways.lead_to_writer(ToolId(index), tool),
-            Output::Discard => ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard)),
+            Output::Discard => {
+                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard))
+            }
             Output::Port(port) if plan.ports[port.0].is_stopped => {
                 ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
             }
@@ -198,9 +212,12 @@ struct Senders {
 
 impl Senders {
     fn of(site: &Site<'_>, tool: &ToolPlan, port: PortId, txqs: usize, intakes: &Intakes) -> Self {
-        let polls = |seat: usize, port: PortId| intakes.of_seats[seat].iter().any(|intake| intake.port == port);
+        let polls =
+            |seat: usize, port: PortId| intakes.of_seats[seat].iter().any(|intake| intake.port == port);
         let givers: Vec<usize> = match site.plan.wire_at(port) {
-            Some((wire, side)) => (0..site.crew.lcores.len()).filter(|&seat| polls(seat, wire.ports[1 - side])).collect(),
+            Some((wire, side)) => {
+                (0..site.crew.lcores.len()).filter(|&seat| polls(seat, wire.ports[1 - side])).collect()
+            }
             None => site.crew.work.clone(),
         };
         // what is put in order has to pass one place
@@ -214,7 +231,10 @@ impl Senders {
     fn owner_of(&self, seat: usize) -> usize {
         match self.owners.iter().find(|&&owner| owner == seat) {
             Some(&own) => own,
-            None => self.owners[self.givers.iter().position(|&other| other == seat).unwrap_or(0) % self.owners.len()],
+            None => {
+                self.owners
+                    [self.givers.iter().position(|&other| other == seat).unwrap_or(0) % self.owners.len()]
+            }
         }
     }
 }
@@ -241,7 +261,8 @@ impl Ways {
         let (tool, port_plan) = (&site.plan.tools[id.0], &site.plan.ports[port.0]);
         let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port.0]), port_plan.mtu);
         let place = tool.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
-        let bucket = tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
+        let bucket =
+            tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
         let mut rings = vec![None; self.outlets.len()];
         for worker in 0..self.outlets.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
@@ -252,7 +273,10 @@ impl Ways {
                 });
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = copies_packets(&port_plan.devargs);
-                outlets.tools.push(Outlet::Port { txq, line: line(tool, bucket.clone(), place, fit, has_cheap_calls) });
+                outlets.tools.push(Outlet::Port {
+                    txq,
+                    line: line(tool, bucket.clone(), place, fit, has_cheap_calls),
+                });
             } else if !senders.givers.contains(&worker) {
                 // it has none
                 self.outlets[worker].tools.push(Outlet::Discard);
@@ -271,7 +295,12 @@ impl Ways {
     }
 
     /// Makes the ring by which others hand copies for a tool to `owner`.
-    fn handover(&mut self, site: &Site<'_>, id: ToolId, owner: usize) -> Result<(Sender, Arc<Backlog>), Error> {
+    fn handover(
+        &mut self,
+        site: &Site<'_>,
+        id: ToolId,
+        owner: usize,
+    ) -> Result<(Sender, Arc<Backlog>), Error> {
         let Site { eal, plan, crew, .. } = *site;
         // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
         let most = plan.tools[id.0].queue + crew.work.len() * MAX_BURST;
@@ -289,13 +318,21 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
         return None;
     }
     let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
-        format!("lcore {} polls {}", lcore.0, if ports.is_empty() { "none".to_owned() } else { ports.join(", ") })
+        let ports: Vec<&str> =
+            intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
+        format!(
+            "lcore {} polls {}",
+            lcore.0,
+            if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
+        )
     };
     let polled: Vec<String> = crew.lcores.iter().zip(intakes).map(polled).collect();
     let is_idle = intakes.iter().any(Vec::is_empty);
-    let advice =
-        if is_idle { "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out" } else { "" };
+    let advice = if is_idle {
+        "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
+    } else {
+        ""
+    };
     Some(format!("receive queues: {}{advice}", polled.join("; ")))
 }
 
@@ -325,7 +362,11 @@ fn line(
 ) -> Line {
     let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
     // copies that are held to leave in order are of the queue too, which a gate sees to
-    let is_gated = tool.queue_bytes.is_some() || tool.thresholds.is_some() || bucket.is_some() || fit.is_some() || merge.is_some();
+    let is_gated = tool.queue_bytes.is_some()
+        || tool.thresholds.is_some()
+        || bucket.is_some()
+        || fit.is_some()
+        || merge.is_some();
     let gate = is_gated.then(|| Gate::new(limits(tool), bucket, fit));
     Line::new(tool.queue, gate, merge, has_cheap_calls)
 }

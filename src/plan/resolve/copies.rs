@@ -50,7 +50,12 @@ pub(super) struct CopyWords<'a> {
 
 impl<'a> Resolver<'a> {
     /// The edits of a rule whose own are `edits`, for duplicates that are marked by a tag of `vlan`.
-    pub(super) fn marked_edits_of(&mut self, edits: Option<EditId>, vlan: u16, span: Span) -> Option<EditId> {
+    pub(super) fn marked_edits_of(
+        &mut self,
+        edits: Option<EditId>,
+        vlan: u16,
+        span: Span,
+    ) -> Option<EditId> {
         let edits = edits.map_or_else(Edits::default, |EditId(place)| self.edits[place].edits().clone());
         self.edit_id(Edits { mark: Some(vlan), ..edits }, span)
     }
@@ -76,14 +81,20 @@ impl<'a> Resolver<'a> {
                     edits.slice = Some(Slice { keep: *keep_bytes, after: anchor_of(after.as_ref()) });
                 }
                 ast::edit::Edit::Mask { offset, length, byte, after } => {
-                    edits.masks.push(Mask { offset: *offset, len: *length, byte: *byte, after: anchor_of(after.as_ref()) });
+                    edits.masks.push(Mask {
+                        offset: *offset,
+                        len: *length,
+                        byte: *byte,
+                        after: anchor_of(after.as_ref()),
+                    });
                 }
                 ast::edit::Edit::AnonymizeIp { key_file, keep, inner } => {
                     let key = match key_file {
                         Some(path) => self.key_of(path),
                         None => self.random_key(edit.span),
                     };
-                    let (keep, keep_ipv6) = keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
+                    let (keep, keep_ipv6) =
+                        keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
                     edits.anonymize = Some(Anonymize { key: key?, keep, keep_ipv6, inner: *inner });
                 }
                 ast::edit::Edit::PayloadDrop => edits.payload_drop = true,
@@ -116,7 +127,9 @@ impl<'a> Resolver<'a> {
             Ok(key) => Some(key),
             Err(message) => {
                 let help = key_help(Path::new(&path.value));
-                self.error(Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help));
+                self.error(
+                    Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help),
+                );
                 None
             }
         }
@@ -127,7 +140,10 @@ impl<'a> Resolver<'a> {
             let mut key = [0; KEY_LEN];
             match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key)) {
                 Ok(()) => self.random_key = Some(Key::new(key)),
-                Err(error) => self.error(Diagnostic::error(span, format!("no random key: /dev/urandom cannot be read: {error}"))),
+                Err(error) => self.error(Diagnostic::error(
+                    span,
+                    format!("no random key: /dev/urandom cannot be read: {error}"),
+                )),
             }
         }
         self.random_key.clone()
@@ -150,7 +166,10 @@ impl<'a> Resolver<'a> {
             && !matches!(said, ast::tool::Transport::Erspan(ast::tool::Erspan { version: 3, .. }))
         {
             let message = "`timestamp erspan3` stands in the ERSPAN III header, and the tool has none";
-            self.error(Diagnostic::error(word.span, message).label("expected `erspan3 session …` in this tool, or another format"));
+            self.error(
+                Diagnostic::error(word.span, message)
+                    .label("expected `erspan3 session …` in this tool, or another format"),
+            );
         }
         let edits = self.edits_of(&words.edits);
         let span = words.transport.as_ref().map(|transport| transport.span);
@@ -162,14 +181,19 @@ impl<'a> Resolver<'a> {
             }
         };
         let tunnel = outer_of(said).zip(span).map(|(outer, span)| self.tunnel(said, outer, span, port));
-        let hash =
-            transport.says_flow().then(|| self.hash_id(HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 }));
+        let hash = transport
+            .says_flow()
+            .then(|| self.hash_id(HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 0 }));
         let mtu = words.mtu.as_ref().map_or_else(|| port.map_or(DEFAULT_MTU, mtu_of), |mtu| mtu.value);
         let room = self.room(words, &transport, timestamp, mtu);
         CopyPlan { edits, timestamp, transport, tunnel, mtu, room, hash }
     }
 
-    fn transport(&mut self, said: &ast::tool::Transport, timestamp: TimestampFormat) -> Result<Transport, TransportError> {
+    fn transport(
+        &mut self,
+        said: &ast::tool::Transport,
+        timestamp: TimestampFormat,
+    ) -> Result<Transport, TransportError> {
         let value = |number: &Option<Spanned<u16>>| number.as_ref().map(|number| number.value);
         let encapsulation = match said {
             ast::tool::Transport::Local => return Ok(Transport::Local),
@@ -178,15 +202,25 @@ impl<'a> Resolver<'a> {
                     Some(ast::tool::RspanTag::Replace) => RspanTag::Replace,
                     Some(ast::tool::RspanTag::Push) | None => RspanTag::Push,
                 };
-                return Transport::rspan(vlan.value, priority.as_ref().map_or(0, |priority| priority.value), mode);
+                return Transport::rspan(
+                    vlan.value,
+                    priority.as_ref().map_or(0, |priority| priority.value),
+                    mode,
+                );
             }
-            ast::tool::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => {
-                Encapsulation::Vxlan { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
+            ast::tool::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => Encapsulation::Vxlan {
+                vni: vni.value,
+                udp_port: value(udp_port),
+                udp_checksum: *udp_checksum,
+            },
+            ast::tool::Transport::Geneve { vni, udp_port, udp_checksum, .. } => Encapsulation::Geneve {
+                vni: vni.value,
+                udp_port: value(udp_port),
+                udp_checksum: *udp_checksum,
+            },
+            ast::tool::Transport::Gre { key, .. } => {
+                Encapsulation::Gre { key: key.as_ref().map(|key| key.value) }
             }
-            ast::tool::Transport::Geneve { vni, udp_port, udp_checksum, .. } => {
-                Encapsulation::Geneve { vni: vni.value, udp_port: value(udp_port), udp_checksum: *udp_checksum }
-            }
-            ast::tool::Transport::Gre { key, .. } => Encapsulation::Gre { key: key.as_ref().map(|key| key.value) },
             ast::tool::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),
         };
         match outer_of(said) {
@@ -211,12 +245,17 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::error(word.span, message).label("expected `granularity 1588`, or none"));
         }
         if let (1 | 2, Some(direction)) = (erspan.version, &erspan.direction) {
-            let message = format!("the header of `erspan{}` has no place for the direction", erspan.version);
+            let message =
+                format!("the header of `erspan{}` has no place for the direction", erspan.version);
             self.error(Diagnostic::warning(direction.span, message).label("`erspan3` says it"));
         }
         match erspan.version {
             1 => Encapsulation::Erspan1,
-            2 => Encapsulation::Erspan2 { session, cos, index: erspan.index.as_ref().map(|index| index.value) },
+            2 => Encapsulation::Erspan2 {
+                session,
+                cos,
+                index: erspan.index.as_ref().map(|index| index.value),
+            },
             _ => Encapsulation::Erspan3 {
                 session,
                 cos,
@@ -232,14 +271,22 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn tunnel(&mut self, said: &ast::tool::Transport, outer: &ast::tool::Outer, span: Span, port: Option<&Port<'a>>) -> TunnelPlan {
+    fn tunnel(
+        &mut self,
+        said: &ast::tool::Transport,
+        outer: &ast::tool::Outer,
+        span: Span,
+        port: Option<&Port<'a>>,
+    ) -> TunnelPlan {
         let next_hop = match outer.next_hop.as_ref().map(|next_hop| next_hop.value) {
             Some(ast::tool::NextHop::Mac(mac)) => NextHopPlan::Mac(MacAddress(mac.0)),
             Some(ast::tool::NextHop::Ip(address)) => self.asked(address, span, port),
             None => self.asked(outer.dst.value, span, port),
         };
         let session = match said {
-            ast::tool::Transport::Erspan(erspan) => format!("erspan{} {}", erspan.version, erspan.session.value),
+            ast::tool::Transport::Erspan(erspan) => {
+                format!("erspan{} {}", erspan.version, erspan.session.value)
+            }
             ast::tool::Transport::Vxlan { vni, .. } => format!("vxlan {}", vni.value),
             ast::tool::Transport::Geneve { vni, .. } => format!("geneve {}", vni.value),
             ast::tool::Transport::Gre { key, .. } => format!("gre {:?}", key.as_ref().map(|key| key.value)),
@@ -258,21 +305,30 @@ impl<'a> Resolver<'a> {
         let Some(port) = port else { return NextHopPlan::Ask(address) };
         let name = &port.name.value;
         if only_writes_a_file(&port.device.value) {
-            let message = format!("port `{name}` writes a file, where nobody answers for {address}: frames are addressed to all");
+            let message = format!(
+                "port `{name}` writes a file, where nobody answers for {address}: frames are addressed to all"
+            );
             self.error(Diagnostic::warning(span, message).label("`next-hop MAC` gives them an address"));
             return NextHopPlan::Mac(MacAddress::BROADCAST);
         }
         if port.options.iter().any(|option| option.value == PortOption::Rxq(0)) {
             let message = format!("port `{name}` has no receive queue to hear who answers for {address}");
             self.error(
-                Diagnostic::error(span, message).label("expected a port with rxq 1 or more, or `next-hop MAC` in this tool"),
+                Diagnostic::error(span, message)
+                    .label("expected a port with rxq 1 or more, or `next-hop MAC` in this tool"),
             );
         }
         NextHopPlan::Ask(address)
     }
 
     /// What the path carries: of tunnels always, of other tools where they say so.
-    fn room(&mut self, words: &CopyWords<'a>, transport: &Transport, timestamp: TimestampFormat, mtu: u16) -> Option<PathRoom> {
+    fn room(
+        &mut self,
+        words: &CopyWords<'a>,
+        transport: &Transport,
+        timestamp: TimestampFormat,
+        mtu: u16,
+    ) -> Option<PathRoom> {
         if !transport.is_tunnel() && words.mtu.is_none() && words.oversize.is_none() {
             return None;
         }
@@ -283,12 +339,21 @@ impl<'a> Resolver<'a> {
         };
         let room = PathRoom::new(mtu.into(), transport, timestamp.added_len(), oversize);
         if room.longest_frame_bytes() < ethernet::MIN_FRAME_LEN {
-            let span = words.mtu.as_ref().map(|mtu| mtu.span).or(words.transport.as_ref().map(|transport| transport.span));
+            let span = words
+                .mtu
+                .as_ref()
+                .map(|mtu| mtu.span)
+                .or(words.transport.as_ref().map(|transport| transport.span));
             let added = transport.overhead_bytes() + timestamp.added_len();
-            let message = format!("an MTU of {mtu} bytes has no room for a frame beside the {added} bytes that this tool adds");
+            let message = format!(
+                "an MTU of {mtu} bytes has no room for a frame beside the {added} bytes that this tool adds"
+            );
             let least = usize::from(mtu) + ethernet::MIN_FRAME_LEN - room.longest_frame_bytes();
-            span.into_iter()
-                .for_each(|span| self.error(Diagnostic::error(span, message.clone()).label(format!("expected at least {least}"))));
+            span.into_iter().for_each(|span| {
+                self.error(
+                    Diagnostic::error(span, message.clone()).label(format!("expected at least {least}")),
+                )
+            });
         }
         Some(room)
     }
@@ -297,20 +362,30 @@ impl<'a> Resolver<'a> {
     pub(super) fn check_paths(&mut self, plan: &Plan, definitions: &Definitions<'a>) {
         for (index, (tool, definition)) in plan.tools.iter().zip(&definitions.tools).enumerate() {
             let Some(room) = tool.copy.room else { continue };
-            let said = definition.options.iter().rev().find(|option| matches!(option.value, ast::tool::ToolOption::Oversize(_)));
+            let said = definition
+                .options
+                .iter()
+                .rev()
+                .find(|option| matches!(option.value, ast::tool::ToolOption::Oversize(_)));
             let Some(said) = said else { continue };
             let of_tool = tool.copy.edits.map(|id| &plan.work.edits[id.0]);
-            let too_long =
-                plan.rules.iter().filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index))).find_map(
-                    |rule| {
-                        let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id.0]);
-                        rule.sources.iter().find_map(|&PortId(port)| {
-                            let longest = usize::from(mtu_of(&definitions.ports[port])) + ethernet::HEADER_LEN + vlan::TAG_LEN;
-                            let len = [of_rule, of_tool].into_iter().flatten().fold(longest, |len, edits| edits.longest(len));
-                            room.check(len).err().map(|fits| (rule.priority, port, len, fits))
-                        })
-                    },
-                );
+            let too_long = plan
+                .rules
+                .iter()
+                .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index)))
+                .find_map(|rule| {
+                    let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id.0]);
+                    rule.sources.iter().find_map(|&PortId(port)| {
+                        let longest = usize::from(mtu_of(&definitions.ports[port]))
+                            + ethernet::HEADER_LEN
+                            + vlan::TAG_LEN;
+                        let len = [of_rule, of_tool]
+                            .into_iter()
+                            .flatten()
+                            .fold(longest, |len, edits| edits.longest(len));
+                        room.check(len).err().map(|fits| (rule.priority, port, len, fits))
+                    })
+                });
             if let Some((rule, port, len, fits)) = too_long {
                 let port = &plan.ports[port].name;
                 let message = format!(

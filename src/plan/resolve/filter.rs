@@ -26,14 +26,24 @@ const MOST_LIST_BYTES: u64 = 64 << 20;
 
 impl<'a> Resolver<'a> {
     /// The filter that a rule names or writes; the layers that the rule looks through win over those of the filter's definition.
-    pub(super) fn filter_of(&mut self, filter: &'a ast::filter::Filter, definitions: &Definitions<'a>) -> Option<FilterTerm> {
+    pub(super) fn filter_of(
+        &mut self,
+        filter: &'a ast::filter::Filter,
+        definitions: &Definitions<'a>,
+    ) -> Option<FilterTerm> {
         let FilterSource::Named(name) = &filter.source.value else {
             return self.written_filter(filter, filter.through.as_ref());
         };
         let Some(defined) = definitions.filters.get(name).map(|defined| defined.filter) else {
             if !self.parsed.file.is_excused(NameKind::Filter, name) {
                 let known = definitions.filters.keys();
-                self.unknown("filter", "a filter or an expression in quotes", name, filter.source.span, &known);
+                self.unknown(
+                    "filter",
+                    "a filter or an expression in quotes",
+                    name,
+                    filter.source.span,
+                    &known,
+                );
             }
             return None;
         };
@@ -41,7 +51,11 @@ impl<'a> Resolver<'a> {
     }
 
     /// A filter that is written out. It is compiled, and its mistakes reported, once, however many rules use it.
-    fn written_filter(&mut self, filter: &ast::filter::Filter, through: Option<&Spanned<LayerSet>>) -> Option<FilterTerm> {
+    fn written_filter(
+        &mut self,
+        filter: &ast::filter::Filter,
+        through: Option<&Spanned<LayerSet>>,
+    ) -> Option<FilterTerm> {
         let through = through.map(|through| through.value).unwrap_or_default();
         match &filter.source.value {
             FilterSource::Expression(expression) => {
@@ -79,7 +93,10 @@ impl<'a> Resolver<'a> {
         let list = match read_list(path, through, self.progress) {
             Ok(list) => Some(list),
             Err(reason) => {
-                self.error(Diagnostic::error(span, reason).label("expected a list of prefixes or expressions, one a line"));
+                self.error(
+                    Diagnostic::error(span, reason)
+                        .label("expected a list of prefixes or expressions, one a line"),
+                );
                 None
             }
         };
@@ -91,7 +108,8 @@ impl<'a> Resolver<'a> {
 /// Reads the file of `match file`.
 fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<FilterTerm, String> {
     let read = read_regular(Path::new(path), MOST_LIST_BYTES);
-    let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+    let read =
+        read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;
     let (mut prefixes, mut programs): (Vec<Prefix>, Vec<Program>) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
@@ -110,7 +128,8 @@ fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<Filte
                     ));
                 }
                 let expression = if is_prefix { format!("net {entry}") } else { entry.to_owned() };
-                let program = compile::compile(&expression).map_err(|error| format!("`{path}` line {}: {error}", index + 1))?;
+                let program = compile::compile(&expression)
+                    .map_err(|error| format!("`{path}` line {}: {error}", index + 1))?;
                 programs.push(program);
             }
             Err(error) => return Err(format!("`{path}` line {}: {error}", index + 1)),
@@ -127,7 +146,9 @@ fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<Filte
 pub(super) fn filter_words(filter: &ast::filter::Filter, sources: &Sources) -> String {
     let source = match &filter.source.value {
         FilterSource::Named(name) => name.clone(),
-        FilterSource::Expression(expression) => format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\"")),
+        FilterSource::Expression(expression) => {
+            format!("\"{}\"", expression.replace('\\', "\\\\").replace('"', "\\\""))
+        }
         FilterSource::File(path) => format!("file {path}"),
     };
     match &filter.through {

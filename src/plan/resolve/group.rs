@@ -16,12 +16,17 @@ use tapline_lang::source::Spanned;
 use tapline_packet::layers::Depth;
 
 impl<'a> Resolver<'a> {
-    pub(super) fn group(&mut self, group: &GroupDefinition<'a>, definitions: &Definitions<'a>) -> Option<GroupPlan> {
+    pub(super) fn group(
+        &mut self,
+        group: &GroupDefinition<'a>,
+        definitions: &Definitions<'a>,
+    ) -> Option<GroupPlan> {
         let (mut members, mut standbys): (&[Name], &[Name]) = (&[], &[]);
         let mut min_up = (0, Below::Spread);
         let mut returns = Returns::AtOnce;
         let mut weights: Option<&[Spanned<u32>]> = None;
-        let mut spec = HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
+        let mut spec =
+            HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: definitions.settings.seed };
         let mut discard_percent = 0;
         for option in &group.options {
             match &option.value {
@@ -50,7 +55,10 @@ impl<'a> Resolver<'a> {
         let all: Vec<&Name> = members.iter().chain(standbys).collect();
         for (place, &name) in all.iter().enumerate() {
             if all[..place].iter().any(|other| other.value == name.value) {
-                self.error(Diagnostic::error(name.span, format!("tool `{}` is in this group already", name.value)));
+                self.error(Diagnostic::error(
+                    name.span,
+                    format!("tool `{}` is in this group already", name.value),
+                ));
             }
             tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
         }
@@ -60,7 +68,8 @@ impl<'a> Resolver<'a> {
         }
         let weights: Vec<u32> = match weights {
             Some(list) if list.len() != members.len() => {
-                let span = list.first().map_or(group.name.span, |first| first.span.to(list[list.len() - 1].span));
+                let span =
+                    list.first().map_or(group.name.span, |first| first.span.to(list[list.len() - 1].span));
                 let message = format!("{} weights for {} tools", list.len(), members.len());
                 self.error(Diagnostic::error(span, message).label("expected a weight for each tool"));
                 return None;
@@ -85,7 +94,12 @@ impl<'a> Resolver<'a> {
             ..GroupSpec::equal(members.len())
         };
         match Group::new(group_spec.clone()) {
-            Ok(_) => Some(GroupPlan { name: group.name.value.clone(), members: tools, spec: group_spec, hash: self.hash_id(spec) }),
+            Ok(_) => Some(GroupPlan {
+                name: group.name.value.clone(),
+                members: tools,
+                spec: group_spec,
+                hash: self.hash_id(spec),
+            }),
             Err(error) => {
                 self.error(Diagnostic::error(group.name.span, error.to_string()));
                 None

@@ -65,7 +65,12 @@ pub(super) struct RuleSource {
 
 /// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
 /// only if there is none.
-pub(super) fn resolve(parsed: &Parsed, random_key: Option<Key>, diagnostics: &mut Diagnostics, progress: &Progress) -> Resolved {
+pub(super) fn resolve(
+    parsed: &Parsed,
+    random_key: Option<Key>,
+    diagnostics: &mut Diagnostics,
+    progress: &Progress,
+) -> Resolved {
     let mut tables = Tables::default();
     let mut resolver = Resolver {
         parsed,
@@ -116,12 +121,17 @@ impl<'a> Resolver<'a> {
     }
 
     fn finish(&mut self, definitions: &Definitions<'a>) -> Resolved {
-        let ports: Vec<PortPlan> = definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
+        let ports: Vec<PortPlan> =
+            definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
         if let Some(port) = definitions.ports.get(MAX_PORTS) {
             let message = format!("{} ports are too many", definitions.ports.len());
-            self.error(Diagnostic::error(port.name.span, message).label(format!("the DPDK linked here takes at most {MAX_PORTS}")));
+            self.error(
+                Diagnostic::error(port.name.span, message)
+                    .label(format!("the DPDK linked here takes at most {MAX_PORTS}")),
+            );
         }
-        let mut tools: Vec<ToolPlan> = definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
+        let mut tools: Vec<ToolPlan> =
+            definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let mut groups: Vec<GroupPlan> = Vec::new();
         for definition in &definitions.groups {
             let group = self.group(definition, definitions);
@@ -135,11 +145,17 @@ impl<'a> Resolver<'a> {
         let progress = self.progress;
         progress.begin(Stage::Filters, definitions.rules.len());
         // where nobody waits any more, no plan is made of them
-        let rules = definitions.rules.iter().map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
+        let rules = definitions
+            .rules
+            .iter()
+            .map_while(|rule| progress.step().ok().map(|()| self.rule(rule, definitions)));
         let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
         let filters = definitions.filters.iter().map(|defined| {
             self.filter_of(defined.filter, definitions);
-            FilterPlan { name: defined.name.value.clone(), words: filter_words(defined.filter, self.sources()) }
+            FilterPlan {
+                name: defined.name.value.clone(),
+                words: filter_words(defined.filter, self.sources()),
+            }
         });
         let filters = filters.collect();
         let mut plan = Plan {
@@ -173,16 +189,23 @@ impl<'a> Resolver<'a> {
             let mut targets: Vec<Target> = Vec::new();
             // the original on a wire is one of them
             let room = MOST_REFERENCES - usize::from(plan.wire_at(PortId(index)).is_some());
-            for (rule, source) in plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&PortId(index))) {
+            for (rule, source) in
+                plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&PortId(index)))
+            {
                 for &target in &rule.targets {
                     if !targets.contains(&target) {
                         targets.push(target);
                     }
                 }
                 if targets.len() > room {
-                    let message = format!("a packet of port `{}` would go to {} tools and groups", port.name, targets.len());
+                    let message = format!(
+                        "a packet of port `{}` would go to {} tools and groups",
+                        port.name,
+                        targets.len()
+                    );
                     self.error(
-                        Diagnostic::error(source.span, message).label(format!("expected at most {room} of all its rules together")),
+                        Diagnostic::error(source.span, message)
+                            .label(format!("expected at most {room} of all its rules together")),
                     );
                     break;
                 }

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use super::Resolver;
-use super::definitions::{Defined, Definitions, GroupDefinition, NamedFilter, Port, Rule, Table, Tables, Tool, Wire};
+use super::definitions::{
+    Defined, Definitions, GroupDefinition, NamedFilter, Port, Rule, Table, Tables, Tool, Wire,
+};
 use crate::plan::value::Action;
 use tapline_lang::ast;
 use tapline_lang::ast::rule::RuleClause;
@@ -26,7 +28,12 @@ pub trait Key: Eq + Hash + Display + Sized {
     fn words(&self) -> String;
 
     /// Reports a key that is not among those known.
-    fn report_unknown(resolver: &mut Resolver<'_>, kind: NameKind, key: &Spanned<Self>, known: &[&Spanned<Self>]);
+    fn report_unknown(
+        resolver: &mut Resolver<'_>,
+        kind: NameKind,
+        key: &Spanned<Self>,
+        known: &[&Spanned<Self>],
+    );
 }
 
 impl Key for String {
@@ -48,7 +55,12 @@ impl Key for u32 {
         self.to_string()
     }
 
-    fn report_unknown(resolver: &mut Resolver<'_>, kind: NameKind, priority: &Spanned<u32>, known: &[&Spanned<u32>]) {
+    fn report_unknown(
+        resolver: &mut Resolver<'_>,
+        kind: NameKind,
+        priority: &Spanned<u32>,
+        known: &[&Spanned<u32>],
+    ) {
         let mut known: Vec<u32> = known.iter().map(|known| known.value).collect();
         known.sort_unstable();
         let label = if known.is_empty() {
@@ -56,7 +68,9 @@ impl Key for u32 {
         } else {
             format!("expected a {kind}; defined are {}", listed(known.iter().map(u32::to_string)))
         };
-        resolver.error(Diagnostic::error(priority.span, format!("unknown {kind} `{}`", priority.value)).label(label));
+        resolver.error(
+            Diagnostic::error(priority.span, format!("unknown {kind} `{}`", priority.value)).label(label),
+        );
     }
 }
 
@@ -66,19 +80,37 @@ impl<'a> Resolver<'a> {
         match command {
             Command::Set(setting) => self.set(setting, tables),
             Command::PortAttach { name, device, options } => {
-                self.create(Port { name, device, options: options.iter().collect(), is_stopped: false }, tables);
+                self.create(
+                    Port { name, device, options: options.iter().collect(), is_stopped: false },
+                    tables,
+                );
             }
-            Command::PortConfig { name, options } => self.modify(name, tables, |port: &mut Port<'a>| port.options.extend(options)),
+            Command::PortConfig { name, options } => {
+                self.modify(name, tables, |port: &mut Port<'a>| port.options.extend(options))
+            }
             Command::PortDetach(name) => self.destroy::<Port<'a>>(name, tables),
-            Command::PortStart(name) => self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = false),
-            Command::PortStop(name) => self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = true),
-            Command::ToolCreate { name, target, options } => {
-                self.create(Tool { name, target, options: options.iter().collect(), is_drained: false }, tables);
+            Command::PortStart(name) => {
+                self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = false)
             }
-            Command::ToolModify { name, options } => self.modify(name, tables, |tool: &mut Tool<'a>| tool.options.extend(options)),
+            Command::PortStop(name) => {
+                self.modify(name, tables, |port: &mut Port<'a>| port.is_stopped = true)
+            }
+            Command::ToolCreate { name, target, options } => {
+                self.create(
+                    Tool { name, target, options: options.iter().collect(), is_drained: false },
+                    tables,
+                );
+            }
+            Command::ToolModify { name, options } => {
+                self.modify(name, tables, |tool: &mut Tool<'a>| tool.options.extend(options))
+            }
             Command::ToolDestroy(name) => self.destroy::<Tool<'a>>(name, tables),
-            Command::ToolDrain(name) => self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = true),
-            Command::ToolEnable(name) => self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = false),
+            Command::ToolDrain(name) => {
+                self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = true)
+            }
+            Command::ToolEnable(name) => {
+                self.modify(name, tables, |tool: &mut Tool<'a>| tool.is_drained = false)
+            }
             Command::GroupCreate { name, options } => {
                 self.create(GroupDefinition { name, options: options.iter().collect() }, tables);
             }
@@ -89,7 +121,9 @@ impl<'a> Resolver<'a> {
             Command::WireCreate { name, a, b, options } => {
                 self.create(Wire { name, sides: [a, b], options: options.iter().collect() }, tables);
             }
-            Command::WireModify { name, options } => self.modify(name, tables, |wire: &mut Wire<'a>| wire.options.extend(options)),
+            Command::WireModify { name, options } => {
+                self.modify(name, tables, |wire: &mut Wire<'a>| wire.options.extend(options))
+            }
             Command::WireDestroy(name) => self.destroy::<Wire<'a>>(name, tables),
             Command::FilterCreate { name, filter } => self.create(NamedFilter { name, filter }, tables),
             Command::FilterModify { name, filter } => {
@@ -99,9 +133,15 @@ impl<'a> Resolver<'a> {
             Command::RuleCreate { priority, clauses } => {
                 self.create(Rule { priority, clauses: clauses.iter().collect(), is_enabled: true }, tables);
             }
-            Command::RuleModify { priority, clauses } => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.modify(clauses)),
-            Command::RuleEnable(priority) => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = true),
-            Command::RuleDisable(priority) => self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = false),
+            Command::RuleModify { priority, clauses } => {
+                self.modify(priority, tables, |rule: &mut Rule<'a>| rule.modify(clauses))
+            }
+            Command::RuleEnable(priority) => {
+                self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = true)
+            }
+            Command::RuleDisable(priority) => {
+                self.modify(priority, tables, |rule: &mut Rule<'a>| rule.is_enabled = false)
+            }
             Command::RuleDestroy(priority) => self.destroy::<Rule<'a>>(priority, tables),
             Command::RuleDestroyAll => tables.rules = Table::default(),
             Command::Start => tables.actions.push(Action::Start),
@@ -115,14 +155,21 @@ impl<'a> Resolver<'a> {
     /// Adds what a command creates, unless its key is taken.
     fn create<D: Defined<'a>>(&mut self, definition: D, tables: &mut Tables<'a>) {
         let (kind, key) = (D::KIND, definition.key());
-        let Some(other) = D::namesake(tables, &key.value) else { return D::table(tables).create(definition) };
+        let Some(other) = D::namesake(tables, &key.value) else {
+            return D::table(tables).create(definition);
+        };
         let line = self.sources().position(other.span).line;
         let message = format!("{kind} {} is defined already", key.value.words());
         let label = format!("expected a {} of its own; line {line} has this one", D::Key::NOUN);
         self.error(Diagnostic::error(key.span, message).label(label));
     }
 
-    fn modify<D: Defined<'a>>(&mut self, key: &Spanned<D::Key>, tables: &mut Tables<'a>, change: impl FnOnce(&mut D)) {
+    fn modify<D: Defined<'a>>(
+        &mut self,
+        key: &Spanned<D::Key>,
+        tables: &mut Tables<'a>,
+        change: impl FnOnce(&mut D),
+    ) {
         let table = D::table(tables);
         match table.get_mut(&key.value) {
             Some(definition) => change(definition),
@@ -158,14 +205,18 @@ impl<'a> Resolver<'a> {
         let label = if known.is_empty() {
             format!("expected {expected}; none is defined")
         } else {
-            format!("expected {expected}; defined are {}", listed(known.iter().map(|name| name.value.clone())))
+            format!(
+                "expected {expected}; defined are {}",
+                listed(known.iter().map(|name| name.value.clone()))
+            )
         };
         let mut diagnostic = Diagnostic::error(span, format!("unknown {kind} `{name}`")).label(label);
         if let Some(near) = nearest(name, known.iter().map(|name| name.value.as_str()))
             && let Some(defined) = known.iter().find(|name| name.value == near)
         {
             let line = self.sources().position(defined.span).line;
-            diagnostic = diagnostic.help(format!("a {kind} with a similar name exists: `{near}` (line {line})"));
+            diagnostic =
+                diagnostic.help(format!("a {kind} with a similar name exists: `{near}` (line {line})"));
         }
         self.error(diagnostic);
     }
@@ -178,7 +229,9 @@ impl<'a> Resolver<'a> {
             }
             Command::GroupCreate { options, .. } | Command::GroupModify { options, .. } => {
                 for option in options {
-                    if let ast::group::GroupOption::Tools(tools) | ast::group::GroupOption::Standby(tools) = &option.value {
+                    if let ast::group::GroupOption::Tools(tools) | ast::group::GroupOption::Standby(tools) =
+                        &option.value
+                    {
                         for tool in tools {
                             self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools));
                         }

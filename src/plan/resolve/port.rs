@@ -44,10 +44,15 @@ impl<'a> Resolver<'a> {
             lcores: None,
         };
         for option in &port.options {
-            if plan.replay.is_some() && !matches!(option.value, PortOption::Terminate(_) | PortOption::Lcores(_)) {
+            if plan.replay.is_some()
+                && !matches!(option.value, PortOption::Terminate(_) | PortOption::Lcores(_))
+            {
                 let word = first_word(self.sources().text(option.span)).to_owned();
                 let message = format!("`{word}` does not apply to port `{}`", port.name.value);
-                self.error(Diagnostic::error(option.span, message).label("expected nothing of the kind: a replay has no queues"));
+                self.error(
+                    Diagnostic::error(option.span, message)
+                        .label("expected nothing of the kind: a replay has no queues"),
+                );
                 continue;
             }
             match &option.value {
@@ -68,16 +73,18 @@ impl<'a> Resolver<'a> {
     /// Refuses a device that another port has, and one whose frames would not be what the pipeline takes them for.
     fn check_device(&mut self, port: &Port<'a>, devargs: &str, definitions: &Definitions<'a>) {
         let device = devargs.split(',').next().unwrap_or("");
-        let twin = definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
-            match &other.device.value {
-                Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
-                Device::Replay { .. } => false,
-            }
-        });
+        let twin =
+            definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
+                match &other.device.value {
+                    Device::Devargs(other) => !device.is_empty() && other.split(',').next() == Some(device),
+                    Device::Replay { .. } => false,
+                }
+            });
         if let Some(twin) = twin {
             let message = format!("device `{device}` is attached already as port `{}`", twin.name.value);
             self.error(
-                Diagnostic::error(port.device.span, message).label("expected a device of its own, such as net_pcap0, net_pcap1"),
+                Diagnostic::error(port.device.span, message)
+                    .label("expected a device of its own, such as net_pcap0, net_pcap1"),
             );
         }
         if let Some(message) = oversized_packets(devargs) {
@@ -95,12 +102,18 @@ impl<'a> Resolver<'a> {
 
     /// Refuses numbers of queues that do not fit the driver, or what else is said of the port.
     fn check_queues(&mut self, port: &Port<'a>, plan: &PortPlan) {
-        let said = |is: fn(&PortOption) -> bool| port.options.iter().rfind(|option| is(&option.value)).map(|option| option.span);
+        let said = |is: fn(&PortOption) -> bool| {
+            port.options.iter().rfind(|option| is(&option.value)).map(|option| option.span)
+        };
         if plan.rxq == Some(0)
             && let Some(span) = said(|option| matches!(option, PortOption::Lcores(_)))
         {
-            let message = format!("`lcores` does not apply to port `{}`, which has no receive queue", plan.name);
-            self.error(Diagnostic::error(span, message).label("expected on a port that receives: `lcores` names who polls it"));
+            let message =
+                format!("`lcores` does not apply to port `{}`, which has no receive queue", plan.name);
+            self.error(
+                Diagnostic::error(span, message)
+                    .label("expected on a port that receives: `lcores` names who polls it"),
+            );
         }
         if let Some(Driver { name, pairs_queues: true, .. }) = Driver::of(&plan.devargs) {
             let rxq = said(|option| matches!(option, PortOption::Rxq(_))).zip(plan.rxq);
@@ -108,12 +121,15 @@ impl<'a> Resolver<'a> {
             // what is not said is chosen, and never 0
             let wrong = match (rxq, txq) {
                 (Some((span, rxq)), Some((_, txq))) if rxq != txq => Some(span),
-                (rxq, txq) => rxq.into_iter().chain(txq).find(|&(_, queues)| queues == 0).map(|(span, _)| span),
+                (rxq, txq) => {
+                    rxq.into_iter().chain(txq).find(|&(_, queues)| queues == 0).map(|(span, _)| span)
+                }
             };
             if let Some(span) = wrong {
                 let message = format!("{name} has as many receive as transmit queues");
                 self.error(
-                    Diagnostic::error(span, message).label("expected neither `rxq` nor `txq`, or the same number, 1 or more"),
+                    Diagnostic::error(span, message)
+                        .label("expected neither `rxq` nor `txq`, or the same number, 1 or more"),
                 );
             }
         }
@@ -145,7 +161,9 @@ impl<'a> Resolver<'a> {
     pub(super) fn refuse_replay(&mut self, name: &Name, port: &Port<'a>) {
         if matches!(port.device.value, Device::Replay { .. }) {
             let message = format!("port `{}` is a replay", name.value);
-            self.error(Diagnostic::error(name.span, message).label("expected a port that packets can be sent on"));
+            self.error(
+                Diagnostic::error(name.span, message).label("expected a port that packets can be sent on"),
+            );
         }
     }
 }
@@ -162,7 +180,12 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
     Terminator {
         kind,
         to: terminate.to.as_ref().map(|to| to.value),
-        identifiers: terminate.ids.iter().flat_map(|ids| &ids.value.0).map(|&(first, last)| first..=last).collect(),
+        identifiers: terminate
+            .ids
+            .iter()
+            .flat_map(|ids| &ids.value.0)
+            .map(|&(first, last)| first..=last)
+            .collect(),
         udp_port: terminate.udp_port.as_ref().map(|port| port.value),
     }
 }

@@ -34,7 +34,12 @@ impl<'a> Resolver<'a> {
         definitions: &Definitions<'a>,
     ) {
         let Output::Port(PortId(port)) = plan.output else {
-            return self.misplaced("heartbeat", probe.span, plan, "expected on a tool that sends through a port");
+            return self.misplaced(
+                "heartbeat",
+                probe.span,
+                plan,
+                "expected on a tool that sends through a port",
+            );
         };
         if !matches!(plan.copy.transport, Transport::Local) {
             let expected = if plan.copy.tunnel.is_some() {
@@ -59,7 +64,8 @@ impl<'a> Resolver<'a> {
         } else if let Some(lack) = deafness(definition) {
             let message = format!("heartbeats of tool `{}` cannot return: port `{name}` {lack}", plan.name);
             self.error(
-                Diagnostic::error(span, message).label("expected a port with rxq 1 or more, or `return PORT` with such a port"),
+                Diagnostic::error(span, message)
+                    .label("expected a port with rxq 1 or more, or `return PORT` with such a port"),
             );
         }
         let Some(timing) = self.timing(probe) else { return };
@@ -68,14 +74,22 @@ impl<'a> Resolver<'a> {
     }
 
     /// `echo` of a tool: it needs a tunnel whose far end can answer.
-    pub(super) fn echo(&mut self, plan: &mut ToolPlan, probe: &Spanned<&Probe>, definitions: &Definitions<'a>) {
+    pub(super) fn echo(
+        &mut self,
+        plan: &mut ToolPlan,
+        probe: &Spanned<&Probe>,
+        definitions: &Definitions<'a>,
+    ) {
         let (Output::Port(PortId(port)), Some(_)) = (plan.output, &plan.copy.tunnel) else {
             let expected = "expected on a tool that sends through a tunnel: erspan1, erspan2, erspan3, vxlan, geneve or gre";
             return self.misplaced("echo", probe.span, plan, expected);
         };
         let definition = &definitions.ports[port];
         if let Some(lack) = deafness(definition) {
-            let message = format!("echoes of tool `{}` cannot be heard: port `{}` {lack}", plan.name, definition.name.value);
+            let message = format!(
+                "echoes of tool `{}` cannot be heard: port `{}` {lack}",
+                plan.name, definition.name.value
+            );
             self.error(Diagnostic::error(probe.span, message).label("expected a port with rxq 1 or more"));
         }
         let Some(timing) = self.timing(probe) else { return };
@@ -102,7 +116,8 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let timeout_ns = probe.value.timeout.as_ref().map_or(DEFAULT_TIMEOUT_NS, ns);
-        if let Some(timeout) = probe.value.timeout.as_ref().filter(|_| timeout_ns / every_ns > MOST_WAITING) {
+        if let Some(timeout) = probe.value.timeout.as_ref().filter(|_| timeout_ns / every_ns > MOST_WAITING)
+        {
             let label = format!("expected at most {MOST_WAITING} times as long as from one to the next");
             self.error(Diagnostic::error(timeout.span, "this timeout is too long").label(label));
             return None;

@@ -52,7 +52,11 @@ struct Said<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn rule(&mut self, rule: &Rule<'a>, definitions: &Definitions<'a>) -> (RulePlan, RuleSource) {
+    pub(super) fn rule(
+        &mut self,
+        rule: &Rule<'a>,
+        definitions: &Definitions<'a>,
+    ) -> (RulePlan, RuleSource) {
         let mut plan = RulePlan {
             priority: rule.priority.value,
             sources: all_ports(definitions),
@@ -68,7 +72,12 @@ impl<'a> Resolver<'a> {
             verdict: Verdict::Continue,
             class: None,
         };
-        let mut source = RuleSource { matcher: Matcher::default(), sample_hash: None, span: rule.priority.span, is_from_any: true };
+        let mut source = RuleSource {
+            matcher: Matcher::default(),
+            sample_hash: None,
+            span: rule.priority.span,
+            is_from_any: true,
+        };
         let mut said = Said::default();
         for clause in &rule.clauses {
             self.add_words(clause, &mut plan.words);
@@ -110,7 +119,11 @@ impl<'a> Resolver<'a> {
         match &clause.value {
             RuleClause::From(list) => {
                 source.is_from_any = list.iter().any(|from| from.value == ast::rule::RuleSource::Any);
-                plan.sources = if source.is_from_any { all_ports(definitions) } else { self.sources_of(list, definitions) };
+                plan.sources = if source.is_from_any {
+                    all_ports(definitions)
+                } else {
+                    self.sources_of(list, definitions)
+                };
             }
             RuleClause::Vlan(ranges) => {
                 source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
@@ -134,7 +147,9 @@ impl<'a> Resolver<'a> {
                 said.to = Some(clause.span);
                 plan.targets = self.targets_of(names, definitions);
             }
-            RuleClause::Final => plan.verdict = if said.drop.is_some() { Verdict::Drop } else { Verdict::Final },
+            RuleClause::Final => {
+                plan.verdict = if said.drop.is_some() { Verdict::Drop } else { Verdict::Final }
+            }
             RuleClause::Drop => {
                 said.drop = Some(clause.span);
                 plan.verdict = Verdict::Drop;
@@ -152,7 +167,9 @@ impl<'a> Resolver<'a> {
                 plan.schedule.get_or_insert_default().hours = hours;
             }
             RuleClause::Until(until_ns) => plan.schedule.get_or_insert_default().until_ns = Some(*until_ns),
-            RuleClause::For(duration) => plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration)),
+            RuleClause::For(duration) => {
+                plan.schedule.get_or_insert_default().for_ns = Some(nanoseconds(*duration))
+            }
             RuleClause::Limit(packets) => plan.limit = Some(*packets),
             RuleClause::Edit(edit) => said.edits.push(Spanned::new(edit, clause.span)),
         }
@@ -163,7 +180,10 @@ impl<'a> Resolver<'a> {
         match (said.to, said.drop) {
             (None, None) => {
                 let message = format!("rule {} does nothing", rule.priority.value);
-                self.error(Diagnostic::error(rule.priority.span, message).label("expected `to TOOL,…` or `drop` in this rule"));
+                self.error(
+                    Diagnostic::error(rule.priority.span, message)
+                        .label("expected `to TOOL,…` or `drop` in this rule"),
+                );
             }
             (Some(_), Some(drops)) => {
                 let message = format!("rule {} both copies and drops", rule.priority.value);
@@ -185,11 +205,17 @@ impl<'a> Resolver<'a> {
         let senseless = [
             (said.edits.first().map(|edit| edit.span), "a rule that drops has no copies to edit", "edits"),
             (said.sample, "a rule that drops has nothing to sample", "`sample`"),
-            (said.dedup.map(|(span, _)| span), "a rule that drops has no duplicates to leave out", "`dedup`"),
+            (
+                said.dedup.map(|(span, _)| span),
+                "a rule that drops has no duplicates to leave out",
+                "`dedup`",
+            ),
         ];
         for (span, message, word) in senseless {
             if let Some(span) = span {
-                self.error(Diagnostic::error(span, message).label(format!("expected no {word} beside `drop`")));
+                self.error(
+                    Diagnostic::error(span, message).label(format!("expected no {word} beside `drop`")),
+                );
             }
         }
     }
@@ -201,18 +227,25 @@ impl<'a> Resolver<'a> {
                 Ok(zone) => zone,
                 Err(_) => {
                     let message = format!("unknown time zone `{}`", name.value);
-                    let label = "expected a name of the system's time zone database, such as Europe/Berlin or UTC";
+                    let label =
+                        "expected a name of the system's time zone database, such as Europe/Berlin or UTC";
                     self.error(Diagnostic::error(name.span, message).label(label));
                     return None;
                 }
             },
         };
-        let spans = active.windows.iter().map(|window| (window.days, window.from_minute, window.until_minute));
+        let spans =
+            active.windows.iter().map(|window| (window.days, window.from_minute, window.until_minute));
         Some(WeeklyHours::of(spans, zone))
     }
 
     /// `sources` are the rule's.
-    fn dedup(&mut self, dedup: &ast::rule::Dedup, sources: &[PortId], definitions: &Definitions<'a>) -> DedupPlan {
+    fn dedup(
+        &mut self,
+        dedup: &ast::rule::Dedup,
+        sources: &[PortId],
+        definitions: &Definitions<'a>,
+    ) -> DedupPlan {
         let has = |field| dedup.ignore.iter().any(|ignored| ignored.value == field);
         let known = names_of(&definitions.ports);
         let mut scope = Vec::new();
@@ -220,7 +253,9 @@ impl<'a> Resolver<'a> {
             let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
             if !sources.contains(&PortId(index)) {
                 let message = format!("the rule takes nothing from port `{}`", name.value);
-                self.error(Diagnostic::error(name.span, message).label("expected a port that stands in `from`"));
+                self.error(
+                    Diagnostic::error(name.span, message).label("expected a port that stands in `from`"),
+                );
             }
             if !scope.contains(&PortId(index)) {
                 scope.push(PortId(index));
@@ -237,10 +272,16 @@ impl<'a> Resolver<'a> {
         if let Some(memory) = &dedup.memory
             && !(LEAST_DEDUP_MEMORY..=MOST_DEDUP_MEMORY).contains(&memory.value)
         {
-            self.error(Diagnostic::error(memory.span, "this much memory is out of range").label("expected 64Ki to 64Gi"));
+            self.error(
+                Diagnostic::error(memory.span, "this much memory is out of range")
+                    .label("expected 64Ki to 64Gi"),
+            );
         }
         if dedup.window.value > LONGEST_DEDUP_WINDOW {
-            self.error(Diagnostic::error(dedup.window.span, "this window is too long").label("expected at most 1h"));
+            self.error(
+                Diagnostic::error(dedup.window.span, "this window is too long")
+                    .label("expected at most 1h"),
+            );
         }
         DedupPlan {
             window_ns: nanoseconds(dedup.window.value),
@@ -264,7 +305,9 @@ impl<'a> Resolver<'a> {
             | ast::rule::Sample::FirstPackets { hash, .. }
             | ast::rule::Sample::FirstBytes { hash, .. }
             | ast::rule::Sample::Rate { hash, .. } => hash.as_ref(),
-            ast::rule::Sample::Count { .. } | ast::rule::Sample::Random { .. } | ast::rule::Sample::Every { .. } => None,
+            ast::rule::Sample::Count { .. }
+            | ast::rule::Sample::Random { .. }
+            | ast::rule::Sample::Every { .. } => None,
         };
         let Some(hash) = hash else { return (HashKind::FiveTuple, Depth::Outer) };
         if hash.kind.value == ast::group::HashKind::Rss {
@@ -287,12 +330,20 @@ impl<'a> Resolver<'a> {
             ast::rule::Sample::Every { period, length } => {
                 SampleSpec::Every { period_ns: nanoseconds(*period), length_ns: nanoseconds(*length) }
             }
-            ast::rule::Sample::FirstPackets { packets, .. } => SampleSpec::First { limit: FirstLimit::Packets(*packets) },
-            ast::rule::Sample::FirstBytes { bytes, .. } => SampleSpec::First { limit: FirstLimit::Bytes(*bytes) },
+            ast::rule::Sample::FirstPackets { packets, .. } => {
+                SampleSpec::First { limit: FirstLimit::Packets(*packets) }
+            }
+            ast::rule::Sample::FirstBytes { bytes, .. } => {
+                SampleSpec::First { limit: FirstLimit::Bytes(*bytes) }
+            }
         }
     }
 
-    pub(super) fn sources_of(&mut self, list: &[Spanned<ast::rule::RuleSource>], definitions: &Definitions<'a>) -> Vec<PortId> {
+    pub(super) fn sources_of(
+        &mut self,
+        list: &[Spanned<ast::rule::RuleSource>],
+        definitions: &Definitions<'a>,
+    ) -> Vec<PortId> {
         let ports = names_of(&definitions.ports);
         let wires = names_of(&definitions.wires);
         let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
@@ -308,7 +359,8 @@ impl<'a> Resolver<'a> {
                         sides(wire).into_iter().flatten().collect()
                     } else {
                         let file = &self.parsed.file;
-                        if !file.is_excused(NameKind::Port, name) && !file.is_excused(NameKind::Wire, name) {
+                        if !file.is_excused(NameKind::Port, name) && !file.is_excused(NameKind::Wire, name)
+                        {
                             let known: Vec<&Name> = ports.iter().chain(&wires).copied().collect();
                             self.unknown(
                                 "port",
@@ -354,7 +406,8 @@ impl<'a> Resolver<'a> {
             let tool = tools.iter().position(|tool| tool.value == name.value);
             let group = groups.iter().position(|group| group.value == name.value);
             let file = &self.parsed.file;
-            let is_excused = file.is_excused(NameKind::Tool, &name.value) || file.is_excused(NameKind::Group, &name.value);
+            let is_excused = file.is_excused(NameKind::Tool, &name.value)
+                || file.is_excused(NameKind::Group, &name.value);
             if tool.or(group).is_none() && !is_excused {
                 let known: Vec<&Name> = tools.iter().chain(&groups).copied().collect();
                 self.unknown("tool", "a tool or group", &name.value, name.span, &known);
@@ -381,7 +434,9 @@ impl<'a> Resolver<'a> {
                 Term::Filter(filter) => filters.extend(self.filter_of(filter, definitions)),
                 Term::Vni(ids) => others.push(terms::Term::Vni(IdRanges::new(ids.0.iter().copied()))),
                 Term::Teid(ids) => others.push(terms::Term::Teid(IdRanges::new(ids.0.iter().copied()))),
-                Term::MplsLabel(ids) => others.push(terms::Term::MplsLabel(IdRanges::new(ids.0.iter().copied()))),
+                Term::MplsLabel(ids) => {
+                    others.push(terms::Term::MplsLabel(IdRanges::new(ids.0.iter().copied())))
+                }
                 Term::Bytes { offset, value, mask, after } => {
                     let anchor = match after.as_ref().map(|after| after.value) {
                         None => terms::Anchor::Frame,

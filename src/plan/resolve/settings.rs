@@ -29,7 +29,10 @@ impl<'a> Resolver<'a> {
         if other != key {
             let line = self.sources().position(first).line;
             let message = format!("`set {key}` beside `set {other}`: lcores are named or chosen, not both");
-            self.error(Diagnostic::error(span, message).label(format!("expected one of the two; line {line} has `set {other}`")));
+            self.error(
+                Diagnostic::error(span, message)
+                    .label(format!("expected one of the two; line {line} has `set {other}`")),
+            );
         }
     }
 
@@ -40,7 +43,9 @@ impl<'a> Resolver<'a> {
             Setting::Burst(burst) => settings.burst = burst.value as usize,
             Setting::Workers(workers) => settings.workers = workers.value as usize,
             Setting::Lcores(lcores) => match &lcores.value {
-                ast::set::Lcores::RunToCompletion(list) => (settings.lcores, settings.stages) = (Some(list.clone()), None),
+                ast::set::Lcores::RunToCompletion(list) => {
+                    (settings.lcores, settings.stages) = (Some(list.clone()), None)
+                }
                 ast::set::Lcores::Staged { receive, work, transmit } => {
                     let stages = stages(receive, work, transmit);
                     settings.lcores = Some(stages.lcores());
@@ -59,7 +64,9 @@ impl<'a> Resolver<'a> {
                 settings.idle = match idle.value {
                     ast::set::Idle::Poll => Idle::Poll,
                     ast::set::Idle::Pause => Idle::Pause,
-                    ast::set::Idle::Sleep(longest) => Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) },
+                    ast::set::Idle::Sleep(longest) => {
+                        Idle::Sleep { longest: longest.unwrap_or(Duration::from_micros(100)) }
+                    }
                 }
             }
             Setting::Flows { entries, idle, max_age } => {
@@ -67,7 +74,10 @@ impl<'a> Resolver<'a> {
                     Ok(flows) if flows <= MOST_FLOWS => settings.flows = flows,
                     _ => {
                         let message = format!("a table of {} flows is too large", entries.value);
-                        self.error(Diagnostic::error(entries.span, message).label(format!("expected at most {MOST_FLOWS}")));
+                        self.error(
+                            Diagnostic::error(entries.span, message)
+                                .label(format!("expected at most {MOST_FLOWS}")),
+                        );
                     }
                 }
                 let ns = |duration: &Spanned<Duration>| nanoseconds(duration.value);
@@ -90,7 +100,8 @@ impl<'a> Resolver<'a> {
 
 /// A stage that is left out runs on its neighbour's lcores: those of work, and for work those of receive or else transmit.
 fn stages(receive: &[u32], work: &[u32], transmit: &[u32]) -> Stages {
-    let first = |lists: [&[u32]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().to_vec();
+    let first =
+        |lists: [&[u32]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().to_vec();
     Stages {
         receive: first([receive, work, transmit]),
         work: first([work, receive, transmit]),

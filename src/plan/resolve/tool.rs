@@ -48,7 +48,8 @@ impl<'a> Resolver<'a> {
             ToolTarget::Port(_) | ToolTarget::Discard => None,
         };
         let is_drained = tool.is_drained;
-        let mut plan = ToolPlan { capture, health, is_drained, ..ToolPlan::new(tool.name.value.clone(), output) };
+        let mut plan =
+            ToolPlan { capture, health, is_drained, ..ToolPlan::new(tool.name.value.clone(), output) };
         let mut words = ToolWords::default();
         for option in &tool.options {
             match self.misplaced_option(tool, option) {
@@ -78,7 +79,9 @@ impl<'a> Resolver<'a> {
             ToolTarget::Discard => return Output::Discard,
             ToolTarget::Capture(_) => return Output::Capture,
         };
-        let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else { return Output::Discard };
+        let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else {
+            return Output::Discard;
+        };
         let port = &definitions.ports[index];
         self.refuse_replay(name, port);
         if port.options.iter().any(|option| option.value == PortOption::Txq(0)) {
@@ -91,12 +94,20 @@ impl<'a> Resolver<'a> {
     /// Carries out an option, or adds it to the words that are put together once all options are read.
     fn option(&mut self, option: &'a Spanned<ToolOption>, plan: &mut ToolPlan, words: &mut ToolWords<'a>) {
         match &option.value {
-            ToolOption::Transport(transport) => words.copy.transport = Some(Spanned::new(transport, option.span)),
-            ToolOption::Timestamp(format) => words.copy.timestamp = Some(Spanned::new(*format, option.span)),
+            ToolOption::Transport(transport) => {
+                words.copy.transport = Some(Spanned::new(transport, option.span))
+            }
+            ToolOption::Timestamp(format) => {
+                words.copy.timestamp = Some(Spanned::new(*format, option.span))
+            }
             ToolOption::Mtu(mtu) => words.copy.mtu = Some(Spanned::new(*mtu, option.span)),
-            ToolOption::Oversize(oversize) => words.copy.oversize = Some(Spanned::new(*oversize, option.span)),
+            ToolOption::Oversize(oversize) => {
+                words.copy.oversize = Some(Spanned::new(*oversize, option.span))
+            }
             ToolOption::Edit(edit) => words.copy.edits.push(Spanned::new(edit, option.span)),
-            ToolOption::Heartbeat { probe, back } => words.heartbeat = Some((Spanned::new(probe, option.span), back.as_ref())),
+            ToolOption::Heartbeat { probe, back } => {
+                words.heartbeat = Some((Spanned::new(probe, option.span), back.as_ref()))
+            }
             ToolOption::Echo(probe) => words.echo = Some(Spanned::new(probe, option.span)),
             ToolOption::DownAfter(duration) => plan.health.stall_ns = nanoseconds(*duration),
             ToolOption::UpAfter(duration) => plan.health.up_after_ns = nanoseconds(*duration),
@@ -106,16 +117,25 @@ impl<'a> Resolver<'a> {
             }
             ToolOption::Queue { .. } => {
                 let message = "this queue is out of range".to_owned();
-                self.error(Diagnostic::error(option.span, message).label(format!("expected 1 to {MOST_QUEUE} packets")));
+                self.error(
+                    Diagnostic::error(option.span, message)
+                        .label(format!("expected 1 to {MOST_QUEUE} packets")),
+                );
             }
-            ToolOption::Thresholds { low, normal } => plan.thresholds = Some(Thresholds { low: *low, normal: *normal }),
+            ToolOption::Thresholds { low, normal } => {
+                plan.thresholds = Some(Thresholds { low: *low, normal: *normal })
+            }
             ToolOption::Alarm { percent, hold } => {
                 let hold = hold.as_ref().map_or(AlarmPlan::DEFAULT_HOLD, |hold| hold.value);
                 plan.alarm = Some(AlarmPlan { percent: *percent, hold });
             }
-            ToolOption::Order(window) if *window <= LONGEST_ORDER_WINDOW => plan.order_ns = Some(nanoseconds(*window)),
+            ToolOption::Order(window) if *window <= LONGEST_ORDER_WINDOW => {
+                plan.order_ns = Some(nanoseconds(*window))
+            }
             ToolOption::Order(_) => {
-                self.error(Diagnostic::error(option.span, "this window is too long").label("expected at most 1m"));
+                self.error(
+                    Diagnostic::error(option.span, "this window is too long").label("expected at most 1m"),
+                );
             }
             ToolOption::Rate { rate, burst } => {
                 let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
@@ -140,7 +160,9 @@ impl<'a> Resolver<'a> {
         let is_capture = of_target == "capture";
         let (word, span, label) = match &option.value {
             Queue { bytes: Some(bytes), .. } if is_capture => ("bytes", bytes.span, OF_PORTS),
-            Transport(_) | Rate { .. } | Thresholds { .. } => (first_word(self.sources().text(option.span)), option.span, OF_PORTS),
+            Transport(_) | Rate { .. } | Thresholds { .. } => {
+                (first_word(self.sources().text(option.span)), option.span, OF_PORTS)
+            }
             Queue { .. } | Alarm { .. } | Order(_) | DownAfter(_) | UpAfter(_) if !is_capture => {
                 let label = "expected on a tool that sends or writes: nothing waits for this one";
                 (first_word(self.sources().text(option.span)), option.span, label)

@@ -61,8 +61,14 @@ impl<'a> Resolver<'a> {
         self.refuse_replay(side, port);
         let terminates = |option: &&Spanned<PortOption>| matches!(option.value, PortOption::Terminate(_));
         if let Some(option) = port.options.iter().copied().find(terminates) {
-            let message = format!("port `{}` is a side of a wire, which forwards what it receives unmodified", side.value);
-            self.error(Diagnostic::error(option.span, message).label("expected on a port that is no side of a wire"));
+            let message = format!(
+                "port `{}` is a side of a wire, which forwards what it receives unmodified",
+                side.value
+            );
+            self.error(
+                Diagnostic::error(option.span, message)
+                    .label("expected on a port that is no side of a wire"),
+            );
         }
         for (lack, queues, expected) in [
             (PortOption::Rxq(0), "receive", "expected a port with rxq 1 or more"),
@@ -79,7 +85,8 @@ impl<'a> Resolver<'a> {
     fn check_only_use(&mut self, wire: &Wire<'a>, side: &Name, definitions: &Definitions<'a>) {
         let earlier = definitions.wires.iter().take_while(|other| !std::ptr::eq(other.name, wire.name));
         let earlier = earlier.flat_map(|other| other.sides);
-        let mut others = earlier.chain(wire.sides.into_iter().take_while(|other| !std::ptr::eq(*other, side)));
+        let mut others =
+            earlier.chain(wire.sides.into_iter().take_while(|other| !std::ptr::eq(*other, side)));
         if others.any(|other| other.value == side.value) {
             let message = format!("port `{}` is a side of a wire already", side.value);
             self.error(Diagnostic::error(side.span, message).label("expected a port that no wire has"));

@@ -89,10 +89,17 @@ pub struct StageCycles {
 
 impl LcoreState {
     /// What a worker counted of its own time.
-    pub fn of(lcore: LcoreId, stages: Stages, counters: &WorkerCounters, is_stalled: bool, stalls: u64) -> Self {
+    pub fn of(
+        lcore: LcoreId,
+        stages: Stages,
+        counters: &WorkerCounters,
+        is_stalled: bool,
+        stalls: u64,
+    ) -> Self {
         let own = &counters.lcore;
         let packets = own.timed_packets.get();
-        let cycles = |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
+        let cycles =
+            |stage: Stage| round(own.stage_ticks[stage as usize].get() as f64 / packets as f64, 10.0);
         Self {
             lcore,
             stages,

@@ -104,25 +104,29 @@ impl Snapshot {
     pub fn new(report: Report<'_>) -> Self {
         let Report { plan, totals, ports, lcores, watch, uptime, is_balanced } = report;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ports = plan
-            .ports
+        let ports = plan.ports.iter().zip(ports).zip(&totals.ports).enumerate().map(
+            |(index, ((port, state), &totals))| {
+                (port.name.clone(), PortEntry::new(plan, PortId(index), state, totals))
+            },
+        );
+        let rules =
+            plan.rules.iter().zip(&totals.rules).zip(watch.rules).map(|((rule, &totals), activity)| {
+                (rule.priority.to_string(), RuleEntry::new(rule, totals, activity))
+            });
+        let tools = plan
+            .tools
             .iter()
-            .zip(ports)
-            .zip(&totals.ports)
-            .enumerate()
-            .map(|(index, ((port, state), &totals))| (port.name.clone(), PortEntry::new(plan, PortId(index), state, totals)));
-        let rules = plan
-            .rules
-            .iter()
-            .zip(&totals.rules)
-            .zip(watch.rules)
-            .map(|((rule, &totals), activity)| (rule.priority.to_string(), RuleEntry::new(rule, totals, activity)));
-        let tools = plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
-        let tools =
-            tools.map(|((tool, totals), health)| (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health)));
+            .zip(&totals.tools)
+            .zip(watch.tools)
+            .filter(|((tool, _), _)| tool.wire.is_none());
+        let tools = tools.map(|((tool, totals), health)| {
+            (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health))
+        });
         let wires = plan.wires.iter().map(|wire| (wire.name.clone(), WireEntry::new(plan, wire, totals)));
         let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups);
-        let groups = groups.map(|((group, health), totals)| (group.name.clone(), GroupEntry::new(plan, group, health, totals)));
+        let groups = groups.map(|((group, health), totals)| {
+            (group.name.clone(), GroupEntry::new(plan, group, health, totals))
+        });
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);
             Some((rule.priority.to_string(), entry))

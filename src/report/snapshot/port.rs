@@ -106,7 +106,8 @@ pub struct Refusals(pub [u64; Refusal::ALL.len()]);
 
 impl Serialize for Refusals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Refusal::ALL.iter().map(|&refusal| (refusal.name(), self.0[refusal as usize])))
+        serializer
+            .collect_map(Refusal::ALL.iter().map(|&refusal| (refusal.name(), self.0[refusal as usize])))
     }
 }
 
@@ -127,7 +128,13 @@ impl TerminateState {
         if reports.is_empty() {
             return None;
         }
-        let mut sum = Self { terminated: 0, timed: 0, refused: Refusals::default(), sessions: Vec::new(), untracked: 0 };
+        let mut sum = Self {
+            terminated: 0,
+            timed: 0,
+            refused: Refusals::default(),
+            sessions: Vec::new(),
+            untracked: 0,
+        };
         for report in reports {
             let counts = report.lock().unwrap_or_else(PoisonError::into_inner);
             sum.terminated += counts.terminated;

@@ -152,8 +152,10 @@ impl Serialize for Refused {
         }
         serializer.collect_map(Class::ALL.iter().map(|&class| {
             let dropped = &self.0[class as usize];
-            let reasons =
-                Reasons { congested: dropped.get(DropReason::Congested), rate_limited: dropped.get(DropReason::RateLimited) };
+            let reasons = Reasons {
+                congested: dropped.get(DropReason::Congested),
+                rate_limited: dropped.get(DropReason::RateLimited),
+            };
             (class.name(), reasons)
         }))
     }
@@ -163,7 +165,8 @@ impl Totals {
     /// Adds up the workers' counters.
     pub fn of(workers: &[Arc<WorkerCounters>]) -> Self {
         let Some(first) = workers.first() else { return Self::default() };
-        let sum = |get: &dyn Fn(&WorkerCounters) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
+        let sum =
+            |get: &dyn Fn(&WorkerCounters) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
         let ports = (0..first.ports.len()).map(|id| PortTotals {
             received: sum(&|worker| worker.ports[id].received()),
             received_bytes: sum(&|worker| worker.ports[id].received_bytes()),
@@ -186,12 +189,16 @@ impl Totals {
             copies: Copies {
                 requested: sum(&|worker| worker.tools[id].requested.get()),
                 sent: sum(&|worker| worker.tools[id].sent.get()),
-                dropped: Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].dropped[reason].get()))),
+                dropped: Dropped(std::array::from_fn(|reason| {
+                    sum(&|worker| worker.tools[id].dropped[reason].get())
+                })),
             },
             sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
             cut_bytes: sum(&|worker| worker.tools[id].cut_bytes.get()),
             refused: Refused(std::array::from_fn(|class| {
-                Dropped(std::array::from_fn(|reason| sum(&|worker| worker.tools[id].refused[class][reason].get())))
+                Dropped(std::array::from_fn(|reason| {
+                    sum(&|worker| worker.tools[id].refused[class][reason].get())
+                }))
             })),
             late: sum(&|worker| worker.tools[id].late.get()),
             queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
@@ -222,7 +229,12 @@ impl Totals {
         for (sum, tool) in self.tools.iter_mut().zip(&writers.tools) {
             sum.copies.sent += tool.sent.get();
             sum.sent_bytes += tool.sent_bytes.get();
-            sum.copies.dropped.0.iter_mut().zip(&tool.dropped).for_each(|(sum, dropped)| *sum += dropped.get());
+            sum.copies
+                .dropped
+                .0
+                .iter_mut()
+                .zip(&tool.dropped)
+                .for_each(|(sum, dropped)| *sum += dropped.get());
             sum.late += tool.late.get();
         }
     }
@@ -235,9 +247,11 @@ impl Totals {
     /// The totals of the same rules where they stand in another plan: `before` has for each of its rules the place that it had, and
     /// whether it looks for duplicates as before.
     pub fn of_rules(mut self, before: &[(Option<usize>, bool)]) -> Self {
-        let rule = |&(from, _): &(Option<usize>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
+        let rule =
+            |&(from, _): &(Option<usize>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
         let rules = before.iter().map(rule).collect();
-        let dedup = |&(from, has_dedup): &(Option<usize>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
+        let dedup =
+            |&(from, has_dedup): &(Option<usize>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
         let dedups = before.iter().map(dedup).collect();
         (self.rules, self.dedups) = (rules, dedups);
         self
@@ -246,10 +260,13 @@ impl Totals {
     /// Copies of all tools, and those of groups that no member got.
     pub fn copies(&self, plan: &Plan) -> Copies {
         let unassigned = self.groups.iter().map(GroupTotals::unassigned);
-        self.of_copies(plan).map(|tool| tool.copies).chain(unassigned).fold(Copies::default(), |mut sum, copies| {
-            sum.add(&copies);
-            sum
-        })
+        self.of_copies(plan).map(|tool| tool.copies).chain(unassigned).fold(
+            Copies::default(),
+            |mut sum, copies| {
+                sum.add(&copies);
+                sum
+            },
+        )
     }
 
     /// The tools of the file, without the directions of wires.
@@ -274,7 +291,8 @@ impl Totals {
     /// As if nothing were on its way: what comes to its end later counts from here on with its beginning, so that both identities
     /// also hold for what is counted [`since`](Self::since).
     pub fn at_rest(mut self) -> Self {
-        let mut on_the_way = self.ports.iter().map(|port| port.received).sum::<u64>().saturating_sub(self.packets.ended());
+        let mut on_the_way =
+            self.ports.iter().map(|port| port.received).sum::<u64>().saturating_sub(self.packets.ended());
         self.packets.received = self.packets.ended();
         // which ports they came from is not known
         for port in &mut self.ports {
@@ -313,7 +331,9 @@ impl Totals {
             sent_bytes: a.sent_bytes - b.sent_bytes,
             cut_bytes: a.cut_bytes - b.cut_bytes,
             refused: Refused(std::array::from_fn(|class| {
-                Dropped(std::array::from_fn(|reason| a.refused.0[class].0[reason] - b.refused.0[class].0[reason]))
+                Dropped(std::array::from_fn(|reason| {
+                    a.refused.0[class].0[reason] - b.refused.0[class].0[reason]
+                }))
             })),
             late: a.late - b.late,
             queue_depth: a.queue_depth,
@@ -353,11 +373,17 @@ impl DedupTotals {
         for tally in workers.iter().filter_map(|worker| worker.dedups[rule].as_ref()) {
             let ports = tally.ports();
             let counters = tally.counters();
-            let sum = sum.get_or_insert_with(|| Self { pairs: vec![PairCounters::NONE; ports * ports], ..Self::default() });
+            let sum = sum.get_or_insert_with(|| Self {
+                pairs: vec![PairCounters::NONE; ports * ports],
+                ..Self::default()
+            });
             sum.counters.packets += counters.packets;
             sum.counters.duplicates += counters.duplicates;
             sum.counters.forgotten += counters.forgotten;
-            sum.pairs.iter_mut().enumerate().for_each(|(place, pair)| pair.add(&tally.pair(place / ports, place % ports)));
+            sum.pairs
+                .iter_mut()
+                .enumerate()
+                .for_each(|(place, pair)| pair.add(&tally.pair(place / ports, place % ports)));
         }
         sum
     }
@@ -384,7 +410,8 @@ mod tests {
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
-        let workers = [Arc::new(WorkerCounters::new(1, 1, 1, 1)), Arc::new(WorkerCounters::new(1, 1, 1, 1))];
+        let workers =
+            [Arc::new(WorkerCounters::new(1, 1, 1, 1)), Arc::new(WorkerCounters::new(1, 1, 1, 1))];
         let is_balanced = || Totals::of(&workers).is_balanced();
         workers[0].groups[0].requested.add(10);
         workers[0].groups[0].assigned.add(6);

@@ -7,7 +7,9 @@ use tapline_datapath::copies::edit::{
 };
 use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
 use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
-use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
+};
 use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -44,8 +46,14 @@ impl Choices<'_> {
 }
 
 const ANCHORS: [Anchor; 5] = [Anchor::Start, Anchor::L2, Anchor::L3, Anchor::L4, Anchor::InnerL4];
-const KINDS: [TunnelKind; 6] =
-    [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Rspan];
+const KINDS: [TunnelKind; 6] = [
+    TunnelKind::Vxlan,
+    TunnelKind::Geneve,
+    TunnelKind::Gre,
+    TunnelKind::Erspan,
+    TunnelKind::Gtp,
+    TunnelKind::Rspan,
+];
 
 /// The first 48 bytes choose, the rest is the packet.
 pub fn copies(bytes: &[u8]) {
@@ -56,7 +64,8 @@ pub fn copies(bytes: &[u8]) {
     let transport = transport(&mut choices);
     let cut = choices.word();
     end_of_any(packet);
-    let plan = EditPlan::compile(edits).unwrap_or_else(|_| EditPlan::compile(Edits::default()).expect("nothing is asked for"));
+    let plan = EditPlan::compile(edits)
+        .unwrap_or_else(|_| EditPlan::compile(Edits::default()).expect("nothing is asked for"));
     let more = usize::from(choices.byte());
     let edited = edit(&plan, &facts, packet, packet.len() + more);
     stamp(&facts, &edited);
@@ -86,17 +95,32 @@ fn facts(choices: &mut Choices<'_>) -> CopyFacts {
 
 fn edits(choices: &mut Choices<'_>) -> Edits {
     let strips = choices.word();
-    let strip: LayerSet =
-        Layer::ALL.into_iter().enumerate().filter(|(index, _)| strips >> index & 1 == 1).map(|(_, strip)| strip).collect();
+    let strip: LayerSet = Layer::ALL
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| strips >> index & 1 == 1)
+        .map(|(_, strip)| strip)
+        .collect();
     let asked = choices.byte();
     let has = |bit: u8| asked >> bit & 1 == 1;
     let key = Key::new([choices.byte(); 32]);
     let (keep, keep_ipv6, inner) = (choices.byte() % 33, choices.byte() % 129, choices.bit());
-    let mask =
-        Mask { offset: choices.word() % 2048, len: choices.word() % 2048, byte: choices.byte(), after: choices.of(&ANCHORS) };
+    let mask = Mask {
+        offset: choices.word() % 2048,
+        len: choices.word() % 2048,
+        byte: choices.byte(),
+        after: choices.of(&ANCHORS),
+    };
     let slice = Slice { keep: choices.word() % 2048, after: choices.of(&ANCHORS) };
-    let rewrite = Rewrite { destination: has(4).then_some(MacAddress([9; 6])), source: None, vlan: has(5).then_some(7) };
-    let tag = Tag { tag: choices.vlan_tag(), label: choices.of(&[Label::Fixed, Label::FromPort, Label::FromTunnel]) };
+    let rewrite = Rewrite {
+        destination: has(4).then_some(MacAddress([9; 6])),
+        source: None,
+        vlan: has(5).then_some(7),
+    };
+    let tag = Tag {
+        tag: choices.vlan_tag(),
+        label: choices.of(&[Label::Fixed, Label::FromPort, Label::FromTunnel]),
+    };
     Edits {
         strip,
         anonymize: has(0).then_some(Anonymize { key, keep, keep_ipv6, inner }),
@@ -155,7 +179,14 @@ fn transport(choices: &mut Choices<'_>) -> Transport {
 }
 
 /// The copy with `front` bytes of its own before it is edited, or more where that is too little: its bytes and original length.
-fn edited(plan: &EditPlan, facts: &CopyFacts, packet: &[u8], original_len: usize, front: usize, filler: u8) -> (Vec<u8>, usize) {
+fn edited(
+    plan: &EditPlan,
+    facts: &CopyFacts,
+    packet: &[u8],
+    original_len: usize,
+    front: usize,
+    filler: u8,
+) -> (Vec<u8>, usize) {
     let mut state = plan.state();
     let mut front = front.min(packet.len());
     loop {
@@ -164,7 +195,10 @@ fn edited(plan: &EditPlan, facts: &CopyFacts, packet: &[u8], original_len: usize
         let mut draft = Draft::new(&mut buffer, DRAFT_HEADROOM, packet.len() - front, original_len);
         if plan.apply(facts, &mut draft, &mut state).is_ok() {
             let copy = [draft.front(), &packet[front..front + draft.rest_len()]].concat();
-            assert_eq!((copy.len(), draft.is_truncated()), (draft.len(), draft.len() < draft.original_len()));
+            assert_eq!(
+                (copy.len(), draft.is_truncated()),
+                (draft.len(), draft.len() < draft.original_len())
+            );
             return (copy, draft.original_len());
         }
         assert!(front < packet.len(), "a whole packet needs no more");
@@ -255,12 +289,15 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
     if outer.len() > 0xffff {
         return outer;
     }
-    let found: Vec<(TunnelKind, Inner)> =
-        KINDS.into_iter().filter_map(|kind| terminator(kind).recognise(&outer).ok().map(|inner| (kind, inner))).collect();
+    let found: Vec<(TunnelKind, Inner)> = KINDS
+        .into_iter()
+        .filter_map(|kind| terminator(kind).recognise(&outer).ok().map(|inner| (kind, inner)))
+        .collect();
     if let Transport::Rspan { .. } = transport {
         // a frame without its addresses stays as it is; else a type stands behind the tag
         if frame.len() >= 12 && outer.len() >= 18 {
-            let (_, inner) = found.iter().find(|(kind, _)| *kind == TunnelKind::Rspan).expect("the VLAN ends here");
+            let (_, inner) =
+                found.iter().find(|(kind, _)| *kind == TunnelKind::Rspan).expect("the VLAN ends here");
             let replaced = written.replaced_bytes - 12;
             assert_eq!(inside(inner, &outer), [&frame[..12], &frame[12 + replaced..]].concat());
         }
@@ -268,7 +305,8 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
     }
     // an outer tag of the tunnel is a VLAN that could end here too
     let of_tunnel = found.iter().find(|(kind, _)| *kind != TunnelKind::Rspan);
-    let (kind, inner) = of_tunnel.unwrap_or_else(|| panic!("the tunnel with {} bytes ends here", frame.len()));
+    let (kind, inner) =
+        of_tunnel.unwrap_or_else(|| panic!("the tunnel with {} bytes ends here", frame.len()));
     assert_eq!(inside(inner, &outer), frame);
     assert_eq!((inner.original_len, inner.link), (frame.len(), None));
     let cut = &outer[..cut.min(outer.len())];

@@ -39,9 +39,9 @@ pub fn native(bytes: &[u8]) {
 
 /// The operations of `bpf_filter`.
 const OPERATIONS: [u16; 49] = [
-    0x06, 0x16, 0x20, 0x28, 0x30, 0x80, 0x81, 0x40, 0x48, 0x50, 0xb1, 0x00, 0x01, 0x60, 0x61, 0x02, 0x03, 0x05, 0x25, 0x35, 0x15,
-    0x45, 0x2d, 0x3d, 0x1d, 0x4d, 0x84, 0x07, 0x87, 0x04, 0x0c, 0x14, 0x1c, 0x24, 0x2c, 0x34, 0x3c, 0x94, 0x9c, 0x54, 0x5c, 0x44,
-    0x4c, 0xa4, 0xac, 0x64, 0x6c, 0x74, 0x7c,
+    0x06, 0x16, 0x20, 0x28, 0x30, 0x80, 0x81, 0x40, 0x48, 0x50, 0xb1, 0x00, 0x01, 0x60, 0x61, 0x02, 0x03,
+    0x05, 0x25, 0x35, 0x15, 0x45, 0x2d, 0x3d, 0x1d, 0x4d, 0x84, 0x07, 0x87, 0x04, 0x0c, 0x14, 0x1c, 0x24,
+    0x2c, 0x34, 0x3c, 0x94, 0x9c, 0x54, 0x5c, 0x44, 0x4c, 0xa4, 0xac, 0x64, 0x6c, 0x74, 0x7c,
 ];
 
 fn decode(bytes: &[u8]) -> (Vec<Insn>, &[u8]) {
@@ -61,7 +61,8 @@ fn decode(bytes: &[u8]) -> (Vec<Insn>, &[u8]) {
 fn agree(program: &Program, packet: &[u8]) {
     let claims = analyse(program);
     let original_len = u32::try_from(packet.len()).expect("a fuzzer's input is short");
-    let cuts: Vec<&[u8]> = (0..64.min(packet.len() + 1)).map(|less| &packet[..packet.len() - less]).collect();
+    let cuts: Vec<&[u8]> =
+        (0..64.min(packet.len() + 1)).map(|less| &packet[..packet.len() - less]).collect();
     let frames: Vec<Frame> = cuts.iter().map(|cut| Frame::new(cut, original_len)).collect();
     let programs = [program.clone()];
     let mut selected = [Selection::NONE];
@@ -70,22 +71,40 @@ fn agree(program: &Program, packet: &[u8]) {
     for (index, cut) in cuts.iter().enumerate() {
         let accepted = program.run(cut, original_len) != 0;
         assert_eq!(selected[0].0 >> index & 1 != 0, accepted, "native code differs on {} bytes", cut.len());
-        assert!(!(accepted && claims.never_matches) && (accepted || !claims.always_matches), "a false claim");
+        assert!(
+            !(accepted && claims.never_matches) && (accepted || !claims.always_matches),
+            "a false claim"
+        );
         assert!(!accepted || cut.len() as u64 >= claims.least_captured_bytes, "a false claim of bytes");
     }
     let accepted = selected;
-    assert!(filters.interpreted_count() > 0 || filters.select_mbufs(MbufHeaders::of(&frames).frames(), &mut selected));
+    assert!(
+        filters.interpreted_count() > 0
+            || filters.select_mbufs(MbufHeaders::of(&frames).frames(), &mut selected)
+    );
     assert_eq!(selected, accepted, "native code over mbufs differs");
     let split = |cut: &&&[u8]| cut.len() >= SplitFrame::HEADER_BYTES;
     let cuts: Vec<&[u8]> = cuts.iter().filter(split).copied().collect();
     let frames: Vec<SplitFrame> = cuts
         .iter()
-        .filter_map(|cut| cut.split_first_chunk().map(|(header, payload)| SplitFrame::new(*header, payload, original_len)))
+        .filter_map(|cut| {
+            cut.split_first_chunk().map(|(header, payload)| SplitFrame::new(*header, payload, original_len))
+        })
         .collect();
     SplitFilters::build(&programs).select(&frames, &mut selected);
     for (index, (cut, frame)) in cuts.iter().zip(&frames).enumerate() {
         let accepted = program.run(cut, original_len) != 0;
-        assert_eq!(program.matches_split(frame), accepted, "the split interpreter differs on {} bytes", cut.len());
-        assert_eq!(selected[0].0 >> index & 1 != 0, accepted, "split native code differs on {} bytes", cut.len());
+        assert_eq!(
+            program.matches_split(frame),
+            accepted,
+            "the split interpreter differs on {} bytes",
+            cut.len()
+        );
+        assert_eq!(
+            selected[0].0 >> index & 1 != 0,
+            accepted,
+            "split native code differs on {} bytes",
+            cut.len()
+        );
     }
 }

@@ -29,8 +29,9 @@ struct Choices<'a> {
 impl<'a> Choices<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         // FNV-1a
-        let noise =
-            bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let noise = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
         Self { bytes, noise: noise | 1 }
     }
 
@@ -82,7 +83,12 @@ impl Pool {
     fn new(choices: &mut Choices<'_>) -> Self {
         let site = 0x2001_0db8_0000_0007 << 64;
         Pool {
-            v4: [0x0a00_0000, 0xc0a8_01f0, choices.of(&[0, 0xffff_ff00, 0x0a00_00fe, 0xe000_0000]), choices.long()],
+            v4: [
+                0x0a00_0000,
+                0xc0a8_01f0,
+                choices.of(&[0, 0xffff_ff00, 0x0a00_00fe, 0xe000_0000]),
+                choices.long(),
+            ],
             v6: [
                 site,
                 site | 0xff00,
@@ -100,7 +106,9 @@ impl Pool {
     }
 
     fn v6(&self, family: usize, index: u32) -> Ipv6Addr {
-        self.v6[family % 4].wrapping_add(u128::from(index.wrapping_mul(self.stride)) << self.v6_shift).into()
+        self.v6[family % 4]
+            .wrapping_add(u128::from(index.wrapping_mul(self.stride)) << self.v6_shift)
+            .into()
     }
 
     fn port(&self, family: usize, index: u32) -> u16 {
@@ -233,8 +241,8 @@ fn program(expression: &str) -> Option<Program> {
 
 /// Operations of which a program is made that libpcap would not write: the index takes many such.
 const OPERATIONS: [u16; 32] = [
-    0x20, 0x28, 0x28, 0x30, 0x30, 0x40, 0x48, 0x50, 0x00, 0x01, 0x80, 0x81, 0x60, 0x02, 0x07, 0x87, 0xb1, 0x54, 0x54, 0x74, 0x64,
-    0x04, 0x05, 0x15, 0x15, 0x15, 0x25, 0x35, 0x45, 0x1d, 0x06, 0x16,
+    0x20, 0x28, 0x28, 0x30, 0x30, 0x40, 0x48, 0x50, 0x00, 0x01, 0x80, 0x81, 0x60, 0x02, 0x07, 0x87, 0xb1,
+    0x54, 0x54, 0x74, 0x64, 0x04, 0x05, 0x15, 0x15, 0x15, 0x25, 0x35, 0x45, 0x1d, 0x06, 0x16,
 ];
 
 fn any_program(choices: &mut Choices<'_>) -> Option<Program> {
@@ -264,7 +272,17 @@ fn any_program(choices: &mut Choices<'_>) -> Option<Program> {
 /// Some filters of one form, one a number.
 fn family(choices: &mut Choices<'_>, pool: &Pool, filters: &mut Vec<Vec<Program>>) {
     let count = choices.of(&[1, 2, 3, 4, 6, 9, 15, 24, 40, 66, 130]).min(MAX_FILTERS - filters.len());
-    let outer = choices.of(&["", "", "", "", "not vlan and ", "vlan and ", "vlan 7 and ", "vlan and vlan 7 and ", "mpls 5 and "]);
+    let outer = choices.of(&[
+        "",
+        "",
+        "",
+        "",
+        "not vlan and ",
+        "vlan and ",
+        "vlan 7 and ",
+        "vlan and vlan 7 and ",
+        "mpls 5 and ",
+    ]);
     let forms: Vec<Form> = (0..1 + choices.below(3)).map(|_| Form::new(choices)).collect();
     let fixed = choices.one_in(3).then(|| choices.of(&FIXED));
     let joint = choices.of(&[" and ", " and ", " and ", " or ", " and not "]);
@@ -285,8 +303,16 @@ fn filters(choices: &mut Choices<'_>, pool: &Pool) -> Vec<Vec<Program>> {
     let mut filters = Vec::new();
     for _ in 0..1 + choices.below(5) {
         match choices.below(8) {
-            0 => filters.extend((0..1 + choices.below(6)).filter_map(|_| program(choices.of(&FIXED))).map(|program| vec![program])),
-            1 => filters.extend((0..1 + choices.below(30)).filter_map(|_| any_program(choices)).map(|program| vec![program])),
+            0 => filters.extend(
+                (0..1 + choices.below(6))
+                    .filter_map(|_| program(choices.of(&FIXED)))
+                    .map(|program| vec![program]),
+            ),
+            1 => filters.extend(
+                (0..1 + choices.below(30))
+                    .filter_map(|_| any_program(choices))
+                    .map(|program| vec![program]),
+            ),
             _ => family(choices, pool, &mut filters),
         }
     }
@@ -323,7 +349,15 @@ fn packet(choices: &mut Choices<'_>, pool: &Pool) -> (Vec<u8>, u32) {
             let words = choices.of(&[5u8, 5, 5, 5, 6, 15, 0, 3]);
             let fragment = choices.of(&[0u16, 0, 0, 0, 0x4000, 0x2000, 0x2001, 0x00ff]);
             let ethertype: &[u8] = if mpls { &[] } else { &[0x08, 0x00] };
-            bytes.extend([ethertype, &[0x40 | words, 0, 0, 40, 0, 1], &fragment.to_be_bytes(), &[64, protocol, 0, 0]].concat());
+            bytes.extend(
+                [
+                    ethertype,
+                    &[0x40 | words, 0, 0, 40, 0, 1],
+                    &fragment.to_be_bytes(),
+                    &[64, protocol, 0, 0],
+                ]
+                .concat(),
+            );
             bytes.extend(pool.v4(family, index(choices)).octets());
             bytes.extend(pool.v4(choices.below(4), index(choices)).octets());
             bytes.resize(bytes.len() - 20 + usize::from(words).max(5) * 4, 1);
@@ -366,11 +400,17 @@ pub fn judge(bytes: &[u8]) {
     let head: [u8; 2] = std::array::from_fn(|_| choices.byte());
     let pool = Pool::new(&mut choices);
     let filters = filters(&mut choices, &pool);
-    let packets: Vec<(Vec<u8>, u32)> = (0..1 + usize::from(head[0]) % MAX_BURST).map(|_| packet(&mut choices, &pool)).collect();
+    let packets: Vec<(Vec<u8>, u32)> =
+        (0..1 + usize::from(head[0]) % MAX_BURST).map(|_| packet(&mut choices, &pool)).collect();
     let frames: Vec<Frame<'_>> = packets.iter().map(|(bytes, len)| Frame::new(bytes, *len)).collect();
-    let accepts =
-        |program: &Program| frames.iter().enumerate().fold(0, |bits, (at, frame)| bits | u64::from(program.matches(frame)) << at);
-    let expected: Vec<Vec<u64>> = filters.iter().map(|filter| filter.iter().map(accepts).collect()).collect();
+    let accepts = |program: &Program| {
+        frames
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (at, frame)| bits | u64::from(program.matches(frame)) << at)
+    };
+    let expected: Vec<Vec<u64>> =
+        filters.iter().map(|filter| filter.iter().map(accepts).collect()).collect();
     judge_by_index(&filters, &frames, &expected);
     // a set's tables and the code for what the index leaves out take long to make
     if !head[1].is_multiple_of(8) {
@@ -384,7 +424,8 @@ pub fn judge(bytes: &[u8]) {
 
 /// The index selects what its programs accept, and nothing for those that it leaves out.
 fn judge_by_index(filters: &[Vec<Program>], frames: &[Frame<'_>], expected: &[Vec<u64>]) {
-    let rows: Vec<u32> = filters.iter().zip(0..).flat_map(|(filter, row)| filter.iter().map(move |_| row)).collect();
+    let rows: Vec<u32> =
+        filters.iter().zip(0..).flat_map(|(filter, row)| filter.iter().map(move |_| row)).collect();
     let programs: Vec<&Program> = filters.iter().flatten().collect();
     let (index, left_out) = Index::build_rows(&programs, &rows);
     let mut wanted = vec![Selection::NONE; filters.len()];
@@ -402,7 +443,13 @@ fn judge_by_index(filters: &[Vec<Program>], frames: &[Frame<'_>], expected: &[Ve
         touched.drain(|row| marked[row] = true);
         for (row, (found, wanted)) in selections.iter().zip(&wanted).enumerate() {
             let wanted = wanted.0 & Selection::first(count).0;
-            assert_eq!(found.0, wanted, "filter {row} of {}, {count} packets: {:?}", filters.len(), filters[row]);
+            assert_eq!(
+                found.0,
+                wanted,
+                "filter {row} of {}, {count} packets: {:?}",
+                filters.len(),
+                filters[row]
+            );
             assert_eq!(marked[row], wanted != 0, "filter {row} is touched if and only if it got packets");
         }
     }
@@ -421,14 +468,17 @@ fn judge_prefixes(choices: &mut Choices<'_>, pool: &Pool, frames: &[Frame<'_>]) 
         })
         .collect();
     let prefixes: Vec<Prefix> = texts.iter().map(|text| text.parse().expect("written above")).collect();
-    let among = Selection(u64::from(choices.long()) << 32 | u64::from(choices.long())).0 & Selection::first(frames.len()).0;
+    let among = Selection(u64::from(choices.long()) << 32 | u64::from(choices.long())).0
+        & Selection::first(frames.len()).0;
     let mut either = 0;
     let other = choices.of(&[(Direction::Source, "src "), (Direction::Destination, "dst ")]);
     for (direction, word) in [other, (Direction::Either, "")] {
-        let programs: Vec<Program> = texts.iter().filter_map(|text| program(&format!("{word}net {text}"))).collect();
+        let programs: Vec<Program> =
+            texts.iter().filter_map(|text| program(&format!("{word}net {text}"))).collect();
         assert_eq!(programs.len(), texts.len(), "libpcap takes every prefix");
         let matches = |frame: &Frame<'_>| programs.iter().any(|program| program.matches(frame));
-        let accepted = frames.iter().enumerate().fold(0, |bits, (at, frame)| bits | u64::from(matches(frame)) << at);
+        let accepted =
+            frames.iter().enumerate().fold(0, |bits, (at, frame)| bits | u64::from(matches(frame)) << at);
         let selected = PrefixSet::new(&prefixes, direction).select(frames, Selection(among));
         assert_eq!(selected.0, accepted & among, "{word}net {texts:?}");
         either = accepted;
@@ -444,15 +494,22 @@ fn judge_by_stage(
     frames: &[Frame<'_>],
     expected: &[Vec<u64>],
 ) {
-    let all = if choices.one_in(2) { u64::MAX } else { u64::from(choices.long()) << 32 | u64::from(choices.long()) };
+    let all = if choices.one_in(2) {
+        u64::MAX
+    } else {
+        u64::from(choices.long()) << 32 | u64::from(choices.long())
+    };
     let all = all & Selection::first(frames.len()).0;
     let mut matchers: Vec<Matcher> = Vec::new();
     let mut wanted: Vec<u64> = Vec::new();
     let joined = choices.of(&[0, 2, 7]);
     for (at, (filter, expected)) in filters.iter().zip(expected).enumerate() {
         let is_list = at == joined;
-        let term =
-            FilterTerm { programs: filter.clone(), prefixes: is_list.then(|| Arc::clone(&prefixes)), through: Default::default() };
+        let term = FilterTerm {
+            programs: filter.clone(),
+            prefixes: is_list.then(|| Arc::clone(&prefixes)),
+            through: Default::default(),
+        };
         let accepted = expected.iter().fold(if is_list { in_prefixes } else { 0 }, |all, bits| all | bits);
         match matchers.last_mut() {
             Some(matcher) if joined > 0 && at % joined == 1 => {

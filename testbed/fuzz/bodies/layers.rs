@@ -30,7 +30,10 @@ pub fn layers(bytes: &[u8]) {
         let _ = (shell.carries(bytes), shell.session(bytes), shell.gre_key(bytes));
         assert_eq!(shell.teid(bytes).is_some(), shell.kind == ShellKind::Gtp);
         assert_eq!(shell.vlan_ids(bytes).count() > 0, shell.kind == ShellKind::Vlan);
-        assert_eq!(shell.labels(bytes).count() > 0, matches!(shell.kind, ShellKind::Mpls | ShellKind::Pseudowire));
+        assert_eq!(
+            shell.labels(bytes).count() > 0,
+            matches!(shell.kind, ShellKind::Mpls | ShellKind::Pseudowire)
+        );
         assert!(shell.vni(bytes).is_none_or(|vni| vni < 1 << 24));
     }
     for kind in HashKind::ALL {
@@ -62,7 +65,8 @@ pub fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
     }
     stack_shows_more(&less.outer, &more.outer);
     // Where the innermost shell does not yet show what it carries, the innermost stack is that in front of it.
-    let is_open = |layers: &Layers, bytes| layers.shells().last().is_none_or(|shell| shell.carries(bytes).is_some());
+    let is_open =
+        |layers: &Layers, bytes| layers.shells().last().is_none_or(|shell| shell.carries(bytes).is_some());
     if less.shells().len() == more.shells().len() && is_open(&less, shorter) == is_open(&more, longer) {
         stack_shows_more(&less.inner, &more.inner);
     }
@@ -71,7 +75,8 @@ pub fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
 fn stack_shows_more(less: &Stack, more: &Stack) {
     assert!(less.l3() <= more.l3());
     assert!(less.l4().is_none() || less.l4() == more.l4());
-    let facts = |s: &Stack| [s.is_ipv4(), s.is_ipv6(), s.is_arp(), s.is_fragment(), s.has_ports(), s.is_pppoe()];
+    let facts =
+        |s: &Stack| [s.is_ipv4(), s.is_ipv6(), s.is_arp(), s.is_fragment(), s.has_ports(), s.is_pppoe()];
     for (less, more) in facts(less).into_iter().zip(facts(more)) {
         assert!(more || !less);
     }

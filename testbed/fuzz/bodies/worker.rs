@@ -145,7 +145,10 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
     if is_told {
         eprintln!("{text}");
         for (index, shot) in bursts.iter().flatten().enumerate() {
-            eprintln!("{index}: input {} split {:?} of {} : {:02x?}", shot.input, shot.split, shot.original_len, shot.bytes);
+            eprintln!(
+                "{index}: input {} split {:?} of {} : {:02x?}",
+                shot.input, shot.split, shot.original_len, shot.bytes
+            );
         }
     }
     let mut parsed = parse_text("fuzz.pipe", &text, &[]);
@@ -189,7 +192,11 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
     }
     // files to their ends; rings that tools send to may never be empty
     for _ in 0..200 {
-        if !bench.workers().iter_mut().fold(false, |is_busy, worker| make_turn(worker, may_panic, &text) | is_busy) {
+        if !bench
+            .workers()
+            .iter_mut()
+            .fold(false, |is_busy, worker| make_turn(worker, may_panic, &text) | is_busy)
+        {
             break;
         }
     }

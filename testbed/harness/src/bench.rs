@@ -60,7 +60,12 @@ impl Bench {
         if let Some(namespace) = &self.namespace {
             command.args(["netns", "exec", namespace]).arg(program);
         }
-        command.arg("run").arg(self.path("test.pipe")).arg("--stats").arg(self.path("stats.json")).args(arguments);
+        command
+            .arg("run")
+            .arg(self.path("test.pipe"))
+            .arg("--stats")
+            .arg(self.path("stats.json"))
+            .args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -76,7 +81,8 @@ impl Bench {
 
     /// How a program ended, with the statistics that it wrote.
     pub fn ended(&self, output: &Output) -> Ended {
-        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let [stdout, stderr] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Ended { status: output.status.code(), stdout, stderr, stats: self.lines() }
     }
 
@@ -141,7 +147,9 @@ impl Prompt<'_> {
         for _ in 0..3000 {
             let text = std::fs::read(self.bench.path("stats.json")).unwrap_or_default();
             let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-            let fresh = text[self.read.min(whole)..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            let fresh = text[self.read.min(whole)..whole]
+                .split(|&byte| byte == b'\n')
+                .filter(|line| !line.is_empty());
             for line in fresh {
                 self.read += line.len() + 1;
                 self.lines.push(serde_json::from_slice(line).expect("statistics are JSON"));
@@ -177,7 +185,8 @@ impl Prompt<'_> {
 
     /// Waits for the end of a run that was told to end and fails; its last statistics.
     pub fn wait_for_end(mut self) -> Value {
-        let output = self.child.take().expect("a running program").wait_with_output().expect("the program ends");
+        let output =
+            self.child.take().expect("a running program").wait_with_output().expect("the program ends");
         assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
         let last = self.bench.last();
         assert_balanced(&last);
@@ -188,7 +197,8 @@ impl Prompt<'_> {
     pub fn quit(mut self) -> Account {
         self.say("quit");
         drop(self.input.take());
-        let output = self.child.take().expect("a running program").wait_with_output().expect("the program ends");
+        let output =
+            self.child.take().expect("a running program").wait_with_output().expect("the program ends");
         self.bench.finish(output)
     }
 }
@@ -229,8 +239,9 @@ pub fn settled(prompt: &mut Prompt<'_>, seen: &Value) -> Value {
 
 /// A thousand flows in `in.pcap`.
 pub fn flows(bench: &Bench) {
-    let packets: Vec<Vec<u8>> =
-        (0..1000u16).map(|flow| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
+    let packets: Vec<Vec<u8>> = (0..1000u16)
+        .map(|flow| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64))
+        .collect();
     bench.write("in.pcap", packets);
 }
 

@@ -14,7 +14,8 @@ pub struct Packet {
 
 /// Where captures are, if there are any.
 pub fn place() -> PathBuf {
-    std::env::var_os("TAPLINE_CAPTURES").map_or_else(|| repository().join("../shared/captures"), PathBuf::from)
+    std::env::var_os("TAPLINE_CAPTURES")
+        .map_or_else(|| repository().join("../shared/captures"), PathBuf::from)
 }
 
 /// The folder of captures; `None`, after saying so, where it is missing.
@@ -44,7 +45,9 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// Every file below a folder whose name ends in one of these, sorted.
 pub fn files_named(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut files = files(folder);
-    files.retain(|path| path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending)));
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| endings.iter().any(|ending| extension == *ending))
+    });
     files
 }
 
@@ -59,8 +62,10 @@ pub fn captures(endings: &[&str]) -> Vec<PathBuf> {
 
 /// Every Ethernet capture below a folder, sorted.
 pub fn ethernet(folder: &Path) -> Vec<PathBuf> {
-    let is_ethernet =
-        |file: &PathBuf| pcap::Capture::from_file(file).is_ok_and(|capture| capture.get_datalink() == pcap::Linktype::ETHERNET);
+    let is_ethernet = |file: &PathBuf| {
+        pcap::Capture::from_file(file)
+            .is_ok_and(|capture| capture.get_datalink() == pcap::Linktype::ETHERNET)
+    };
     let mut files = files_named(folder, &["pcap", "pcapng", "trace"]);
     files.retain(is_ethernet);
     files
@@ -68,12 +73,16 @@ pub fn ethernet(folder: &Path) -> Vec<PathBuf> {
 
 /// The expressions that filters are tested with.
 pub fn expressions() -> Vec<&'static str> {
-    include_str!("../expressions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    include_str!("../expressions.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
 }
 
 /// The packets of a capture, up to its end or to where it is damaged.
 pub fn packets(file: &Path) -> Vec<Packet> {
-    let mut capture = pcap::Capture::from_file(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut capture =
+        pcap::Capture::from_file(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
         packets.push(Packet { bytes: packet.data.to_vec(), original_len: packet.header.len });

@@ -42,9 +42,15 @@ pub fn ipv6(next_header: u8, body: &[u8]) -> Vec<u8> {
 
 fn with_checksum(ip: Vec<u8>, at: usize) -> Vec<u8> {
     let is_ipv6 = ip[0] >> 4 == 6;
-    let (addresses, header, protocol) = if is_ipv6 { (&ip[8..40], 40, ip[6]) } else { (&ip[12..20], 20, ip[9]) };
+    let (addresses, header, protocol) =
+        if is_ipv6 { (&ip[8..40], 40, ip[6]) } else { (&ip[12..20], 20, ip[9]) };
     let body = &ip[header..];
-    let sum = Sum::default().bytes(addresses).word(protocol.into()).word(body.len() as u16).bytes(body).udp_checksum();
+    let sum = Sum::default()
+        .bytes(addresses)
+        .word(protocol.into())
+        .word(body.len() as u16)
+        .bytes(body)
+        .udp_checksum();
     let mut ip = ip;
     ip[header + at..header + at + 2].copy_from_slice(&sum.to_be_bytes());
     ip
@@ -84,7 +90,10 @@ pub fn tcp6(len: usize) -> Vec<u8> {
 }
 
 pub fn arp() -> Vec<u8> {
-    ethernet(0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 10, 4, 5, 6])
+    ethernet(
+        0x0806,
+        &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 10, 4, 5, 6],
+    )
 }
 
 /// The frame with an 802.1Q tag after its addresses.
@@ -98,7 +107,16 @@ pub fn tagged(frame: &[u8], vlan: u16, priority: u16) -> Vec<u8> {
 
 /// One of each kind, of odd and even lengths.
 pub fn frames() -> Vec<Vec<u8>> {
-    vec![udp4(61), udp4(1000), tcp4(33), tcp6(600), udp6(59), arp(), tagged(&tcp4(100), 100, 3), tagged(&udp6(7), 4094, 7)]
+    vec![
+        udp4(61),
+        udp4(1000),
+        tcp4(33),
+        tcp6(600),
+        udp6(59),
+        arp(),
+        tagged(&tcp4(100), 100, 3),
+        tagged(&udp6(7), 4094, 7),
+    ]
 }
 
 /// A UDP datagram over IPv4, its checksum left out.
@@ -122,7 +140,28 @@ pub fn numbered(count: usize, len: usize, ports: &[u16]) -> Vec<Vec<u8>> {
     let packet = |index: usize| {
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
         let ip_len = (len - 14) as u16;
-        bytes.extend([0x45, 0, (ip_len >> 8) as u8, ip_len as u8, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2]);
+        bytes.extend([
+            0x45,
+            0,
+            (ip_len >> 8) as u8,
+            ip_len as u8,
+            0,
+            0,
+            0,
+            0,
+            64,
+            17,
+            0,
+            0,
+            198,
+            18,
+            0,
+            1,
+            198,
+            18,
+            0,
+            2,
+        ]);
         bytes.extend((1000 + (index % 50) as u16).to_be_bytes());
         bytes.extend(ports[index % ports.len()].to_be_bytes());
         bytes.extend((ip_len - 20).to_be_bytes());

@@ -31,7 +31,11 @@ fn dropped(copies: &Value) -> u64 {
 pub fn assert_balanced(line: &Value) {
     let ends = ["delivered", "unmatched", "excluded", "sampled_out", "duplicate", "failed"];
     let received = number(line, "packets/received");
-    assert_eq!(received, ends.iter().map(|end| number(line, &format!("packets/{end}"))).sum::<u64>(), "packets: {line}");
+    assert_eq!(
+        received,
+        ends.iter().map(|end| number(line, &format!("packets/{end}"))).sum::<u64>(),
+        "packets: {line}"
+    );
     assert_eq!(received, sum_over(line, "ports", |port| number(port, "received")), "ports: {line}");
     let ended = |copies: &Value| number(copies, "sent") + dropped(copies);
     let (mut requested, mut accounted, mut sent) = (0, 0, 0);
@@ -43,8 +47,13 @@ pub fn assert_balanced(line: &Value) {
     for (name, group) in entries(line, "groups") {
         let unassigned = &group["unassigned"];
         assert_eq!(number(unassigned, "requested"), ended(unassigned), "group {name}: {line}");
-        assert_eq!(number(group, "requested"), number(group, "assigned") + ended(unassigned), "group {name}: {line}");
-        (requested, accounted) = (requested + number(unassigned, "requested"), accounted + ended(unassigned));
+        assert_eq!(
+            number(group, "requested"),
+            number(group, "assigned") + ended(unassigned),
+            "group {name}: {line}"
+        );
+        (requested, accounted) =
+            (requested + number(unassigned, "requested"), accounted + ended(unassigned));
         // a share that is to be discarded counts as sent
         sent += number(unassigned, "sent");
     }
@@ -54,7 +63,11 @@ pub fn assert_balanced(line: &Value) {
     assert_eq!(number(copies, "sent"), sent, "sent: {line}");
     for (name, wire) in entries(line, "wires") {
         for way in [&wire["a_to_b"], &wire["b_to_a"]] {
-            assert_eq!(number(way, "received"), number(way, "forwarded") + dropped(way), "wire {name}: {way}");
+            assert_eq!(
+                number(way, "received"),
+                number(way, "forwarded") + dropped(way),
+                "wire {name}: {way}"
+            );
         }
     }
     assert_eq!(line["balanced"], true, "{line}");
@@ -71,7 +84,11 @@ pub fn assert_same(what: &str, got: &[Vec<u8>], expected: &[Vec<u8>]) {
     if let Some(place) = differing {
         let (got, expected) = (&got[place], &expected[place]);
         let byte = got.iter().zip(expected).position(|(got, expected)| got != expected);
-        panic!("{what}: packet {place} has {} bytes instead of {}, and differs at byte {byte:?}", got.len(), expected.len());
+        panic!(
+            "{what}: packet {place} has {} bytes instead of {}, and differs at byte {byte:?}",
+            got.len(),
+            expected.len()
+        );
     }
     assert_eq!(got.len(), expected.len(), "{what}: the number of packets");
 }

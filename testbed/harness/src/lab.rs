@@ -92,7 +92,12 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(5));
         };
         let stats = self.text("stats.json");
-        Ended { status: status.code(), stdout: self.text("stdout"), stderr: self.text("stderr"), stats: json_lines(&stats) }
+        Ended {
+            status: status.code(),
+            stdout: self.text("stdout"),
+            stderr: self.text("stderr"),
+            stats: json_lines(&stats),
+        }
     }
 
     /// Waits until the statistics of a running Tapline say so; the line that did.
@@ -105,7 +110,12 @@ impl Lab {
             if let Some(line) = last.as_ref().filter(|line| holds(line)) {
                 return line.clone();
             }
-            assert!(begun.elapsed() < LONGEST, "{what} does not happen\n{}\n{}", last.unwrap_or_default(), self.text("stderr"));
+            assert!(
+                begun.elapsed() < LONGEST,
+                "{what} does not happen\n{}\n{}",
+                last.unwrap_or_default(),
+                self.text("stderr")
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -128,7 +138,10 @@ pub struct Started {
 impl Started {
     /// Sends a signal by the name that kill(1) takes.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill(1)");
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .expect("kill(1)");
         assert!(status.success(), "signal {name} could not be sent");
     }
 }
@@ -141,7 +154,9 @@ impl Drop for Started {
 }
 
 pub fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}")))
+        .collect()
 }
 
 /// How a program ended.

@@ -31,9 +31,13 @@ mod tests {
 
     /// The modules of a binary that stand in its folder.
     fn on_disk(binary: &str) -> BTreeSet<String> {
-        let folder = repository().join("testbed").join(binary).read_dir().expect("a folder of the repository");
+        let folder =
+            repository().join("testbed").join(binary).read_dir().expect("a folder of the repository");
         let names = folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name != "main.rs").map(|name| format!("{binary}/{}", name.trim_end_matches(".rs"))).collect()
+        names
+            .filter(|name| name != "main.rs")
+            .map(|name| format!("{binary}/{}", name.trim_end_matches(".rs")))
+            .collect()
     }
 
     #[test]
@@ -41,11 +45,18 @@ mod tests {
         let index = std::fs::read_to_string(repository().join("testbed/README.md")).expect("the index");
         for binary in ["offline", "product", "privileged", "soak"] {
             let begin = format!("| `{binary}/");
-            let rows = index.lines().filter(|line| line.starts_with(&begin)).filter_map(|line| line.split('`').nth(1));
+            let rows = index
+                .lines()
+                .filter(|line| line.starts_with(&begin))
+                .filter_map(|line| line.split('`').nth(1));
             assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), on_disk(binary));
-            let main = std::fs::read_to_string(repository().join(format!("testbed/{binary}/main.rs"))).expect("a binary");
+            let main = std::fs::read_to_string(repository().join(format!("testbed/{binary}/main.rs")))
+                .expect("a binary");
             let modules = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
-            assert_eq!(modules.map(|name| format!("{binary}/{name}")).collect::<BTreeSet<_>>(), on_disk(binary));
+            assert_eq!(
+                modules.map(|name| format!("{binary}/{name}")).collect::<BTreeSet<_>>(),
+                on_disk(binary)
+            );
         }
     }
 }

@@ -4,13 +4,17 @@ use std::process::Command;
 
 /// Runs `ip` with these words; returns whether it ended well.
 pub fn ip(arguments: &str) -> bool {
-    Command::new("ip").args(arguments.split_whitespace()).output().is_ok_and(|output| output.status.success())
+    Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// A number that the kernel counts of an interface.
 pub fn counted(pair: &Pair, interface: &str, name: &str) -> u64 {
     let path = format!("/sys/class/net/{interface}/statistics/{name}");
-    let output = Command::new("ip").args(["netns", "exec", &pair.far, "cat", &path]).output().expect("ip runs");
+    let output =
+        Command::new("ip").args(["netns", "exec", &pair.far, "cat", &path]).output().expect("ip runs");
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
 }
 
@@ -33,7 +37,10 @@ impl Pair {
             std::mem::forget(pair);
             return None;
         }
-        assert!(ip(&format!("-n {} link add near type veth peer name far", pair.near)), "veth interfaces are made");
+        assert!(
+            ip(&format!("-n {} link add near type veth peer name far", pair.near)),
+            "veth interfaces are made"
+        );
         pair.set_up();
         Some(pair)
     }

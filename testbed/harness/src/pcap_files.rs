@@ -9,7 +9,8 @@ use crate::programs::has_program;
 
 /// The packets of an Ethernet capture, as libpcap reads them.
 pub fn packets(path: &Path) -> Vec<Vec<u8>> {
-    let mut capture = pcap::Capture::from_file(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut capture =
+        pcap::Capture::from_file(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
         packets.push(packet.data.to_vec());
@@ -23,7 +24,12 @@ pub fn tcpdump_selects(path: &Path, expression: &str) -> Option<Vec<Vec<u8>>> {
         return None;
     }
     // -w - needs no second file; tcpdump drops no privileges for a pipe
-    let output = Command::new("tcpdump").arg("-r").arg(path).args(["-w", "-", "--", expression]).output().expect("tcpdump runs");
+    let output = Command::new("tcpdump")
+        .arg("-r")
+        .arg(path)
+        .args(["-w", "-", "--", expression])
+        .output()
+        .expect("tcpdump runs");
     assert!(output.status.success(), "tcpdump {expression}: {}", String::from_utf8_lossy(&output.stderr));
     let lab = Lab::new();
     Some(packets(&lab.write("selected.pcap", output.stdout)))

@@ -17,17 +17,25 @@ pub fn tapline() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         let test = std::env::current_exe().expect("a program that runs has a path");
-        let folder = test.parent().and_then(Path::parent).expect("Cargo puts tests into a folder of the target folder");
+        let folder = test
+            .parent()
+            .and_then(Path::parent)
+            .expect("Cargo puts tests into a folder of the target folder");
         let program = folder.join("tapline");
-        assert!(program.is_file(), "{} is not there: only tests of the package that makes it can run it", program.display());
+        assert!(
+            program.is_file(),
+            "{} is not there: only tests of the package that makes it can run it",
+            program.display()
+        );
         program
     })
 }
 
 /// Returns whether a program is installed, after saying so where it is not.
 pub fn has_program(name: &str) -> bool {
-    let is_there = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(name).is_file()));
+    let is_there = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(name).is_file())
+    });
     if !is_there {
         tapline_skip::skipped(format_args!("no {name}"));
     }
@@ -41,8 +49,13 @@ pub fn has_programs(names: &[&str]) -> bool {
 
 /// Runs a program that must succeed; what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -57,9 +70,12 @@ pub fn alone(module: &str, name: &str, work: impl FnOnce()) {
     }
     let path = module.split_once("::").map_or(name.to_owned(), |(_, inside)| format!("{inside}::{name}"));
     let mut test = Command::new(std::env::current_exe().expect("a program that runs has a path"));
-    test.args([&path, "--exact", "--nocapture", "--test-threads", "2"]).env(ALONE, "1").stdin(Stdio::null());
+    test.args([&path, "--exact", "--nocapture", "--test-threads", "2"])
+        .env(ALONE, "1")
+        .stdin(Stdio::null());
     let output = test.output().expect("the test's own program starts");
-    let [said, log] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let [said, log] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     print!("{said}");
     eprint!("{log}");
     assert!(output.status.success() && said.contains("1 passed"), "{path} fails in a process of its own");

@@ -7,7 +7,9 @@ use std::time::Duration;
 /// If it says something else: a test that runs shorter than it was asked to would be believed.
 pub fn number_of(variable: &str, unless_said: u64) -> u64 {
     let said = std::env::var(variable).ok();
-    said.map_or(unless_said, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: a number is expected")))
+    said.map_or(unless_said, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{variable}={text}: a number is expected"))
+    })
 }
 
 /// The seconds that a variable says, or else `TAPLINE_MINUTES`, or else so many.

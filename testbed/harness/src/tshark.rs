@@ -43,7 +43,8 @@ pub const STRICT: [&str; 32] = [
 
 /// tshark's fields, one row a packet; several values of one field are joined by `;`.
 pub fn fields(path: &Path, extra: &[&str], names: &[&str]) -> Vec<Vec<String>> {
-    let mut arguments = vec!["-n", "-r", path.to_str().expect("utf-8"), "-T", "fields", "-E", "aggregator=;"];
+    let mut arguments =
+        vec!["-n", "-r", path.to_str().expect("utf-8"), "-T", "fields", "-E", "aggregator=;"];
     arguments.extend(STRICT);
     arguments.extend(extra);
     for name in names {
@@ -58,7 +59,8 @@ pub fn checksum_statuses() -> &'static [String] {
     STATUSES.get_or_init(|| {
         let fields = run("tshark", &["-G", "fields"]);
         let names = fields.lines().filter_map(|line| line.split('\t').nth(2));
-        let names = names.filter(|name| name.ends_with("checksum.status") || name.ends_with("cksum.status"));
+        let names =
+            names.filter(|name| name.ends_with("checksum.status") || name.ends_with("cksum.status"));
         let names: std::collections::BTreeSet<String> = names.map(str::to_owned).collect();
         assert!(names.contains("ip.checksum.status") && names.len() > 30, "{names:?}");
         names.into_iter().collect()
@@ -82,25 +84,51 @@ pub fn assert_sound(path: &Path, extra: &[&str]) {
 
 /// Where tshark sees the innermost Ethernet header of each packet begin.
 pub fn innermost_ethernet(path: &Path) -> Vec<usize> {
-    let mut arguments = vec!["-n", "-r", path.to_str().expect("utf-8"), "-T", "jsonraw", "--no-duplicate-keys"];
+    let mut arguments =
+        vec!["-n", "-r", path.to_str().expect("utf-8"), "-T", "jsonraw", "--no-duplicate-keys"];
     arguments.extend(STRICT);
-    let packets: serde_json::Value = serde_json::from_str(&run("tshark", &arguments)).expect("tshark writes JSON");
+    let packets: serde_json::Value =
+        serde_json::from_str(&run("tshark", &arguments)).expect("tshark writes JSON");
     let place = |eth: &serde_json::Value| {
         let last = match &eth[0] {
-            serde_json::Value::Array(_) => eth.as_array().and_then(|all| all.last()).cloned().unwrap_or_default(),
+            serde_json::Value::Array(_) => {
+                eth.as_array().and_then(|all| all.last()).cloned().unwrap_or_default()
+            }
             _ => eth.clone(),
         };
         last[1].as_u64().expect("a position") as usize
     };
-    packets.as_array().expect("one a packet").iter().map(|packet| place(&packet["_source"]["layers"]["eth_raw"])).collect()
+    packets
+        .as_array()
+        .expect("one a packet")
+        .iter()
+        .map(|packet| place(&packet["_source"]["layers"]["eth_raw"]))
+        .collect()
 }
 
 /// What tshark says of each packet of `file`: one row a packet, one column a field, all values of a field joined by commas.
 /// Nothing is reassembled, so each packet stands for itself.
 pub fn columns(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
-    command.arg("-r").arg(file).args(["-n", "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=,"]);
-    command.args(["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE"]);
+    command.arg("-r").arg(file).args([
+        "-n",
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+        "-E",
+        "occurrence=a",
+        "-E",
+        "aggregator=,",
+    ]);
+    command.args([
+        "-o",
+        "ip.defragment:FALSE",
+        "-o",
+        "ipv6.defragment:FALSE",
+        "-o",
+        "tcp.desegment_tcp_streams:FALSE",
+    ]);
     for field in fields {
         command.args(["-e", field]);
     }

@@ -26,10 +26,14 @@ fn sample(layout: Sample, count: usize) -> (Vec<u8>, Vec<usize>) {
         let bytes: Vec<u8> = (0..index * 5 + 1).map(|byte| byte as u8).collect();
         let comments: &[&str] = if index % 2 == 0 { &[] } else { &["odd"] };
         let time_ns = 1_700_000_000_000_000_000 + index as u64;
-        writer.write(&Packet { interface, time_ns, bytes: &bytes, original_len: 500, comments }).expect("a vector takes all");
+        writer
+            .write(&Packet { interface, time_ns, bytes: &bytes, original_len: 500, comments })
+            .expect("a vector takes all");
         at += match layout {
             Sample::Pcap(_) => 16 + bytes.len(),
-            Sample::Pcapng(_) => 32 + bytes.len().next_multiple_of(4) + if comments.is_empty() { 0 } else { 12 },
+            Sample::Pcapng(_) => {
+                32 + bytes.len().next_multiple_of(4) + if comments.is_empty() { 0 } else { 12 }
+            }
         };
         ends.push(at);
     }
@@ -57,12 +61,15 @@ fn a_file_cut_at_any_byte_yields_its_complete_packets_and_tells_where_the_cut_on
     for layout in SAMPLES {
         let (file, ends) = sample(layout, 12);
         assert_eq!(ends.last(), Some(&file.len()));
-        let whole = our_packets(Reader::from_stream(Box::new(std::io::Cursor::new(file.clone()))).expect("a sound file"));
+        let whole = our_packets(
+            Reader::from_stream(Box::new(std::io::Cursor::new(file.clone()))).expect("a sound file"),
+        );
         assert_eq!(whole.len(), 12);
         let first_at = ends[0] - (ends[1] - ends[0]).min(ends[0]);
         for len in 0..file.len() {
             let complete = ends.iter().filter(|end| **end <= len).count();
-            let Ok(mut reader) = Reader::from_stream(Box::new(std::io::Cursor::new(file[..len].to_vec()))) else {
+            let Ok(mut reader) = Reader::from_stream(Box::new(std::io::Cursor::new(file[..len].to_vec())))
+            else {
                 assert!(len < 24, "{layout:?} of {len} bytes: the header is there");
                 continue;
             };
@@ -80,9 +87,14 @@ fn a_file_cut_at_any_byte_yields_its_complete_packets_and_tells_where_the_cut_on
             assert_eq!(packets, complete, "{layout:?} of {len} bytes");
             let begin = ends[..complete].last().copied();
             match end {
-                Some(error) if len > first_at && begin.is_some() => assert_eq!(error.offset, begin.expect("checked") as u64),
+                Some(error) if len > first_at && begin.is_some() => {
+                    assert_eq!(error.offset, begin.expect("checked") as u64)
+                }
                 Some(error) => assert!(error.offset <= len as u64),
-                None => assert!(begin.is_none_or(|begin| begin == len), "{layout:?} of {len} bytes: the cut is noticed"),
+                None => assert!(
+                    begin.is_none_or(|begin| begin == len),
+                    "{layout:?} of {len} bytes: the cut is noticed"
+                ),
             }
             assert!(matches!(reader.next_record(), Ok(None)), "after its end a file stays ended");
         }

@@ -59,13 +59,18 @@ fn compare(input: &Path, expression: &str, folder: &Path) -> bool {
     let result = tapline_filter(&["-r", text(input), "-w", text(&ours), expression]);
     let place = format!("{} `{expression}`", input.display());
     assert_eq!(result.is_ok(), status.success(), "{place}: {result:?}");
-    assert!(std::fs::read(&ours).expect("written") == std::fs::read(&theirs).expect("written"), "{place}: the files differ");
+    assert!(
+        std::fs::read(&ours).expect("written") == std::fs::read(&theirs).expect("written"),
+        "{place}: the files differ"
+    );
     true
 }
 
 /// The captures that are classic pcap with microseconds in native order, which tcpdump writes.
 fn classic() -> Vec<PathBuf> {
-    let is_classic = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(&0xa1b2_c3d4u32.to_ne_bytes()));
+    let is_classic = |path: &PathBuf| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(&0xa1b2_c3d4u32.to_ne_bytes()))
+    };
     captures().into_iter().filter(is_classic).collect()
 }
 
@@ -77,7 +82,8 @@ fn every_expression_selects_the_packets_of_tcpdump_from_all_captures_together() 
     }
     let folder = tempfile::tempdir().expect("a folder");
     let merged = folder.path().join("all.pcap");
-    let sound = captures.iter().filter(|path| libpcap_packets(path).is_some_and(|packets| !packets.is_empty()));
+    let sound =
+        captures.iter().filter(|path| libpcap_packets(path).is_some_and(|packets| !packets.is_empty()));
     let inputs: Vec<&str> = sound.map(|path| text(path)).collect();
     // Damaged captures make mergecap complain and go on.
     output("mergecap", &[&["-a", "-F", "pcap", "-w", text(&merged)], inputs.as_slice()].concat());
@@ -118,15 +124,25 @@ fn pcapng_is_selected_with_all_that_belongs_to_a_packet() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let (merged, input, ours) = (path("merged.pcapng"), path("input.pcapng"), path("ours.pcapng"));
-    let readable = captures.iter().filter(|path| libpcap_packets(path).is_some_and(|packets| !packets.is_empty()));
+    let readable =
+        captures.iter().filter(|path| libpcap_packets(path).is_some_and(|packets| !packets.is_empty()));
     let inputs: Vec<&str> = readable.step_by(50).map(|path| text(path)).collect();
     run("mergecap", &[&["-F", "pcapng", "-I", "none", "-w", text(&merged)], inputs.as_slice()].concat());
     run("editcap", &["-a", "1:first", "-a", "3:third", "-a", "20:twentieth", text(&merged), text(&input)]);
 
     let shown = |path: &Path, filter: &str| {
-        let fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "frame.interface_id", "frame.comment", "frame.md5_hash"];
-        let args = ["-n", "-o", "frame.generate_md5_hash:TRUE", "-r", text(path), "-Y", filter, "-T", "fields"];
-        let args: Vec<&str> = args.into_iter().chain(fields.iter().flat_map(|field| ["-e", field])).collect();
+        let fields = [
+            "frame.time_epoch",
+            "frame.cap_len",
+            "frame.len",
+            "frame.interface_id",
+            "frame.comment",
+            "frame.md5_hash",
+        ];
+        let args =
+            ["-n", "-o", "frame.generate_md5_hash:TRUE", "-r", text(path), "-Y", filter, "-T", "fields"];
+        let args: Vec<&str> =
+            args.into_iter().chain(fields.iter().flat_map(|field| ["-e", field])).collect();
         output("tshark", &args)
     };
     for (expression, display_filter) in
@@ -151,7 +167,10 @@ fn formats_are_converted_without_loss_of_time_or_length() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let source = captures.iter().find(|path| libpcap_packets(path).is_some_and(|packets| packets.len() > 20)).expect("a capture");
+    let source = captures
+        .iter()
+        .find(|path| libpcap_packets(path).is_some_and(|packets| packets.len() > 20))
+        .expect("a capture");
     let (snapped, ns, ng) = (path("snapped.pcap"), path("in.ns"), path("in.pcapng"));
     run("editcap", &["-F", "pcap", "-s", "60", text(source), text(&snapped)]);
     run("editcap", &["-F", "nsecpcap", "-t", "0.000000123", text(&snapped), text(&ns)]);
@@ -162,7 +181,9 @@ fn formats_are_converted_without_loss_of_time_or_length() {
         .cloned()
         .map(|packet| super::support::PlainPacket { time_ns: packet.time_ns / 1000 * 1000, ..packet })
         .collect();
-    let magic_of = |path: &Path| u32::from_ne_bytes(std::fs::read(path).expect("written")[..4].try_into().expect("a header"));
+    let magic_of = |path: &Path| {
+        u32::from_ne_bytes(std::fs::read(path).expect("written")[..4].try_into().expect("a header"))
+    };
 
     for (input, format, out, expected, magic) in [
         (&ns, None, "a.pcapng", &exact, 0x0a0d_0d0a),
@@ -175,7 +196,13 @@ fn formats_are_converted_without_loss_of_time_or_length() {
         (&ng, Some("pcap"), "a.out", &cut, 0xa1b2_c3d4),
         (&ng, Some("nsecpcap"), "a.out", &exact, 0xa1b2_3c4d),
         (&snapped, None, "a.pcapng", &libpcap_packets(&snapped).expect("written by editcap"), 0x0a0d_0d0a),
-        (&snapped, Some("nsecpcap"), "a.out", &libpcap_packets(&snapped).expect("written by editcap"), 0xa1b2_3c4d),
+        (
+            &snapped,
+            Some("nsecpcap"),
+            "a.out",
+            &libpcap_packets(&snapped).expect("written by editcap"),
+            0xa1b2_3c4d,
+        ),
     ] {
         let out = path(out);
         let mut args = vec!["-r", text(input), "-w", text(&out)];
@@ -191,15 +218,24 @@ fn through_vlan_selects_what_tcpdump_selects_without_the_tags() {
     let tagged = captures().into_iter().find(|path| path.ends_with("http-vlan-0.pcap"));
     let Some(tagged) = tagged.filter(|_| has_programs(&["tcpdump", "tcprewrite"])) else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let (bare, theirs, ours) =
-        (folder.path().join("bare.pcap"), folder.path().join("theirs.pcap"), folder.path().join("ours.pcap"));
+    let (bare, theirs, ours) = (
+        folder.path().join("bare.pcap"),
+        folder.path().join("theirs.pcap"),
+        folder.path().join("ours.pcap"),
+    );
     run("tcprewrite", &["--enet-vlan=del", "-i", text(&tagged), "-o", text(&bare)]);
     let mut selected = 0;
     for expression in ["tcp dst port 80", "tcp[tcpflags] & tcp-syn != 0", "greater 200", "udp"] {
         run("tcpdump", &["-r", text(&bare), "-w", text(&theirs), expression]);
-        tapline_filter(&["-r", text(&tagged), "-w", text(&ours), expression, "through", "vlan"]).expect("a good capture");
-        let times =
-            |path: &Path| libpcap_packets(path).expect("a capture").into_iter().map(|packet| packet.time_ns).collect::<Vec<_>>();
+        tapline_filter(&["-r", text(&tagged), "-w", text(&ours), expression, "through", "vlan"])
+            .expect("a good capture");
+        let times = |path: &Path| {
+            libpcap_packets(path)
+                .expect("a capture")
+                .into_iter()
+                .map(|packet| packet.time_ns)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(times(&ours), times(&theirs), "{expression}");
         selected += times(&ours).len();
     }

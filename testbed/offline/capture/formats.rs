@@ -55,8 +55,10 @@ fn captures_of_several_interfaces_and_sections_are_read_whole() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let (merged, cooked, two) = (folder.path().join("m.pcapng"), folder.path().join("c.pcapng"), folder.path().join("two.pcapng"));
-    let inputs: Vec<&str> = captures.iter().filter(|path| !read(path).is_empty()).step_by(60).map(|path| text(path)).collect();
+    let (merged, cooked, two) =
+        (folder.path().join("m.pcapng"), folder.path().join("c.pcapng"), folder.path().join("two.pcapng"));
+    let inputs: Vec<&str> =
+        captures.iter().filter(|path| !read(path).is_empty()).step_by(60).map(|path| text(path)).collect();
     run("mergecap", &[&["-F", "pcapng", "-I", "none", "-w", text(&merged)], inputs.as_slice()].concat());
     run("editcap", &["-F", "pcapng", "-T", "rawip", inputs[0], text(&cooked)]);
     let mut sections = std::fs::read(&merged).expect("written by mergecap");
@@ -78,8 +80,10 @@ fn captures_of_several_interfaces_and_sections_are_read_whole() {
         }
     }
     let fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "frame.encap_type"];
-    let args: Vec<&str> =
-        ["-n", "-r", text(&two), "-T", "fields"].into_iter().chain(fields.iter().flat_map(|field| ["-e", field])).collect();
+    let args: Vec<&str> = ["-n", "-r", text(&two), "-T", "fields"]
+        .into_iter()
+        .chain(fields.iter().flat_map(|field| ["-e", field]))
+        .collect();
     let theirs: Vec<String> = output("tshark", &args).lines().map(str::to_owned).collect();
     assert!(ours.len() > 100, "the captures hold packets");
     assert_eq!(ours, theirs);
@@ -99,19 +103,32 @@ fn samples() -> Vec<PlainPacket> {
 #[test]
 fn pcap_files_that_we_write_are_read_by_libpcap() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (order, is_ns) in [(ByteOrder::Little, true), (ByteOrder::Big, true), (ByteOrder::Little, false), (ByteOrder::Big, false)] {
+    for (order, is_ns) in [
+        (ByteOrder::Little, true),
+        (ByteOrder::Big, true),
+        (ByteOrder::Little, false),
+        (ByteOrder::Big, false),
+    ] {
         let path = folder.path().join("out.pcap");
         let mut writer =
-            Writer::pcap(File::create(&path).expect("a folder"), order, is_ns, LinkType::ETHERNET, 0).expect("a writable folder");
-        let interface = writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, None)).expect("one interface");
+            Writer::pcap(File::create(&path).expect("a folder"), order, is_ns, LinkType::ETHERNET, 0)
+                .expect("a writable folder");
+        let interface =
+            writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, None)).expect("one interface");
         let mut expected = samples();
         for packet in &mut expected {
             let (time_ns, original_len, bytes) = (packet.time_ns, packet.original_len, &packet.bytes);
-            writer.write(&Packet { interface, time_ns, bytes, original_len, comments: &[] }).expect("a writable folder");
+            writer
+                .write(&Packet { interface, time_ns, bytes, original_len, comments: &[] })
+                .expect("a writable folder");
             packet.time_ns = if is_ns { time_ns } else { time_ns / 1000 * 1000 };
         }
         writer.finish().expect("a writable folder");
-        assert_eq!(libpcap_packets(&path).expect("a pcap file"), expected, "{order:?}, nanoseconds {is_ns}");
+        assert_eq!(
+            libpcap_packets(&path).expect("a pcap file"),
+            expected,
+            "{order:?}, nanoseconds {is_ns}"
+        );
         assert_eq!(read(&path), expected, "{order:?}, nanoseconds {is_ns}");
     }
 }
@@ -124,10 +141,13 @@ fn pcapng_files_that_we_write_are_read_by_tshark_with_times_names_and_comments()
     let folder = tempfile::tempdir().expect("a folder");
     for order in [ByteOrder::Little, ByteOrder::Big] {
         let path = folder.path().join("out.pcapng");
-        let mut writer = Writer::pcapng(File::create(&path).expect("a folder"), order).expect("a writable folder");
+        let mut writer =
+            Writer::pcapng(File::create(&path).expect("a folder"), order).expect("a writable folder");
         let names = ["tap0", "tap-ü"];
         let interfaces = names.map(|name| {
-            writer.add_interface(&Interface::new(LinkType::ETHERNET, 262_144, Some(name.into()))).expect("an interface")
+            writer
+                .add_interface(&Interface::new(LinkType::ETHERNET, 262_144, Some(name.into())))
+                .expect("an interface")
         });
         let mut expected = Vec::new();
         for (index, packet) in samples().iter().enumerate() {
@@ -138,18 +158,30 @@ fn pcapng_files_that_we_write_are_read_by_tshark_with_times_names_and_comments()
             };
             let interface = interfaces[index % 2];
             let PlainPacket { time_ns, original_len, ref bytes } = *packet;
-            writer.write(&Packet { interface, time_ns, bytes, original_len, comments }).expect("a writable folder");
+            writer
+                .write(&Packet { interface, time_ns, bytes, original_len, comments })
+                .expect("a writable folder");
             let time = format!("{}.{:09}", time_ns / 1_000_000_000, time_ns % 1_000_000_000);
             expected.push(
-                [&time, names[index % 2], &bytes.len().to_string(), &original_len.to_string(), &comments.join(",")].join("\t"),
+                [
+                    &time,
+                    names[index % 2],
+                    &bytes.len().to_string(),
+                    &original_len.to_string(),
+                    &comments.join(","),
+                ]
+                .join("\t"),
             );
         }
         writer.finish().expect("a writable folder");
 
         run("capinfos", &[text(&path)]);
-        let fields = ["frame.time_epoch", "frame.interface_name", "frame.cap_len", "frame.len", "frame.comment"];
-        let args: Vec<&str> =
-            ["-n", "-r", text(&path), "-T", "fields"].into_iter().chain(fields.iter().flat_map(|field| ["-e", field])).collect();
+        let fields =
+            ["frame.time_epoch", "frame.interface_name", "frame.cap_len", "frame.len", "frame.comment"];
+        let args: Vec<&str> = ["-n", "-r", text(&path), "-T", "fields"]
+            .into_iter()
+            .chain(fields.iter().flat_map(|field| ["-e", field]))
+            .collect();
         let theirs: Vec<String> = output("tshark", &args).lines().map(str::to_owned).collect();
         assert_eq!(theirs, expected, "{order:?}");
         assert_eq!(libpcap_packets(&path).expect("a pcapng file"), samples(), "{order:?}");

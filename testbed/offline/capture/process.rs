@@ -27,13 +27,20 @@ fn stderr(output: &Output) -> String {
 
 /// A pcap of `count` packets of 100 bytes, all ARP.
 fn arp_capture(count: u64) -> Vec<u8> {
-    let mut writer = Writer::pcap(Vec::new(), ByteOrder::NATIVE, false, LinkType::ETHERNET, 65535).expect("a vector takes all");
+    let mut writer = Writer::pcap(Vec::new(), ByteOrder::NATIVE, false, LinkType::ETHERNET, 65535)
+        .expect("a vector takes all");
     let mut bytes = [0; 100];
     bytes[12..14].copy_from_slice(&[0x08, 0x06]);
     for index in 0..count {
         let time_ns = index * 1_000_000;
         writer
-            .write(&Packet { interface: InterfaceId(0), time_ns, bytes: &bytes, original_len: 100, comments: &[] })
+            .write(&Packet {
+                interface: InterfaceId(0),
+                time_ns,
+                bytes: &bytes,
+                original_len: 100,
+                comments: &[],
+            })
             .expect("a vector takes all");
     }
     writer.finish().expect("a vector takes all")
@@ -51,10 +58,15 @@ fn a_damaged_file_yields_what_came_before_and_says_where() {
     let mut bytes = arp_capture(100);
     // Packet 60's captured length is at 24 + 60 * 116 + 8.
     bytes[24 + 60 * 116 + 8..][..4].copy_from_slice(&0x7fff_ffffu32.to_ne_bytes());
-    let (input, out) = (file(folder.path(), "in.pcap", &bytes), text(&folder.path().join("out.pcap")).to_owned());
+    let (input, out) =
+        (file(folder.path(), "in.pcap", &bytes), text(&folder.path().join("out.pcap")).to_owned());
     let output = run(&["-r", &input, "-w", &out, "arp"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains(&format!("{input}: at byte {}: ", 24 + 60 * 116)), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&format!("{input}: at byte {}: ", 24 + 60 * 116)),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(libpcap_packets(Path::new(&out)).expect("a capture").len(), 60);
 }
 
@@ -66,7 +78,8 @@ fn a_file_that_ends_early_yields_its_complete_packets() {
     let output = run(&["-r", &input, "-w", &out]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("at byte 836: the file ends inside the packet, which has 116 bytes; 50 are left"),
+        stderr(&output)
+            .contains("at byte 836: the file ends inside the packet, which has 116 bytes; 50 are left"),
         "{}",
         stderr(&output)
     );
@@ -105,7 +118,11 @@ fn files_that_are_no_captures_are_refused_by_name() {
         let input = file(folder.path(), "in", bytes);
         let output = run(&["-r", &input, "-w", &out]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains(&input) && stderr(&output).contains(message), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains(&input) && stderr(&output).contains(message),
+            "{}",
+            stderr(&output)
+        );
         assert!(!Path::new(&out).exists());
     }
     let output = run(&["-r", "/nowhere/in.pcap", "-w", &out]);

@@ -23,7 +23,8 @@ pub fn captures() -> Vec<PathBuf> {
 
 /// Runs a program and returns its standard output, whatever its exit status.
 pub fn output(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output =
+        Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

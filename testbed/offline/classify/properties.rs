@@ -17,7 +17,8 @@ use tapline_traffic::packets;
 
 use crate::fuzz::layers as fuzz;
 
-const IP_KINDS: [HashKind; 5] = [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac, HashKind::Rss];
+const IP_KINDS: [HashKind; 5] =
+    [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple, HashKind::Mac, HashKind::Rss];
 
 #[test]
 fn every_cut_of_every_captured_packet_is_described_as_far_as_it_goes() {
@@ -101,7 +102,8 @@ fn both_directions_of_every_captured_flow_hash_alike() {
                 continue;
             }
             for kind in IP_KINDS {
-                let hash = |bytes: &[u8], layers: &Layers| flow_hash(kind, depth, 1, &Frame::whole(bytes), layers);
+                let hash =
+                    |bytes: &[u8], layers: &Layers| flow_hash(kind, depth, 1, &Frame::whole(bytes), layers);
                 let forth = hash(&packet.bytes, &layers);
                 assert_eq!(forth, hash(&back, &back_layers), "{kind:?} {stack:?}");
                 *distinct.entry(forth).or_insert(0) += 1;
@@ -188,7 +190,10 @@ fn through_vlan_judges_tagged_packets_as_plain_filters_judge_them_with_tcprewrit
     let tagged: Vec<Vec<u8>> = captures::packets(&merged)
         .into_iter()
         .map(|packet| packet.bytes)
-        .filter(|bytes| bytes.get(12..14) == Some(&[0x81, 0]) && parse(&Frame::whole(bytes), Depth::Outer).outer.vlans() == 1)
+        .filter(|bytes| {
+            bytes.get(12..14) == Some(&[0x81, 0])
+                && parse(&Frame::whole(bytes), Depth::Outer).outer.vlans() == 1
+        })
         .chain(packets::mix(2000, 3, 0).into_iter().filter(|bytes| bytes[12..14] == [0x81, 0]))
         .collect();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -226,7 +231,12 @@ fn compare(wrapped: &[Vec<u8>], plain: &[Vec<u8>], through: LayerSet) {
 type Wrap = fn(&[u8]) -> Vec<u8>;
 
 fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    packets::ethernet(packets::MAC_A, packets::MAC_B, 0x0800, &packets::ipv4(0xc612_0001, 0xc612_0002, protocol, 0, payload))
+    packets::ethernet(
+        packets::MAC_A,
+        packets::MAC_B,
+        0x0800,
+        &packets::ipv4(0xc612_0001, 0xc612_0002, protocol, 0, payload),
+    )
 }
 
 fn ethertype(frame: &[u8]) -> u16 {
@@ -235,7 +245,9 @@ fn ethertype(frame: &[u8]) -> u16 {
 
 const FRAME_WRAPS: [(Layer, Wrap); 6] = [
     (Layer::Vxlan, |frame| in_ipv4(17, &packets::udp(9, 4789, &packets::vxlan(7, frame)))),
-    (Layer::Geneve, |frame| in_ipv4(17, &packets::udp(9, 6081, &packets::geneve(7, 0x6558, &[0, 1, 2, 1, 0, 0, 0, 0], frame)))),
+    (Layer::Geneve, |frame| {
+        in_ipv4(17, &packets::udp(9, 6081, &packets::geneve(7, 0x6558, &[0, 1, 2, 1, 0, 0, 0, 0], frame)))
+    }),
     (Layer::Gre, |frame| in_ipv4(47, &packets::gre(0x6558, Some(1), Some(2), frame))),
     (Layer::Erspan, |frame| in_ipv4(47, &packets::gre(0x88be, None, None, frame))),
     (Layer::Erspan, |frame| {
@@ -243,7 +255,8 @@ const FRAME_WRAPS: [(Layer, Wrap); 6] = [
         in_ipv4(47, &packets::gre(0x88be, None, Some(2), &erspan))
     }),
     (Layer::Erspan, |frame| {
-        let erspan = [&[0x20, 7, 0, 42, 0, 0, 0, 1, 0, 0, 0, 5][..], &[0x0c, 0, 0, 0, 0, 0, 0, 1], frame].concat();
+        let erspan =
+            [&[0x20, 7, 0, 42, 0, 0, 0, 1, 0, 0, 0, 5][..], &[0x0c, 0, 0, 0, 0, 0, 0, 1], frame].concat();
         in_ipv4(47, &packets::gre(0x22eb, None, Some(2), &erspan))
     }),
 ];
@@ -252,7 +265,9 @@ const PACKET_WRAPS: [(Layer, Wrap); 5] = [
     (Layer::Gre, |frame| in_ipv4(47, &packets::gre(ethertype(frame), None, None, &frame[14..]))),
     (Layer::Gtp, |frame| in_ipv4(17, &packets::udp(2152, 2152, &packets::gtp(7, &frame[14..])))),
     (Layer::Ipip, |frame| in_ipv4(if ethertype(frame) == 0x0800 { 4 } else { 41 }, &frame[14..])),
-    (Layer::Mpls, |frame| packets::ethernet(packets::MAC_A, packets::MAC_B, 0x8847, &packets::mpls(&[16, 17], &frame[14..]))),
+    (Layer::Mpls, |frame| {
+        packets::ethernet(packets::MAC_A, packets::MAC_B, 0x8847, &packets::mpls(&[16, 17], &frame[14..]))
+    }),
     (Layer::Vlan, |frame| {
         let inner = packets::tag(7, ethertype(frame), &frame[14..]);
         packets::ethernet(packets::MAC_A, packets::MAC_B, 0x88a8, &packets::tag(5, 0x8100, &inner))
@@ -261,11 +276,14 @@ const PACKET_WRAPS: [(Layer, Wrap); 5] = [
 
 /// Frames of the captures and of the mix that begin with IP, padding taken off, their addresses those that tunnels lend them.
 fn plain_ip_frames(merged: &Path) -> Vec<Vec<u8>> {
-    let mut frames: Vec<Vec<u8>> = captures::packets(merged).into_iter().step_by(7).map(|packet| packet.bytes).collect();
+    let mut frames: Vec<Vec<u8>> =
+        captures::packets(merged).into_iter().step_by(7).map(|packet| packet.bytes).collect();
     frames.extend(packets::mix(1000, 9, 0));
     frames.retain(|bytes| {
         let layers = parse(&Frame::whole(bytes), Depth::Full);
-        layers.shells().is_empty() && (layers.outer.is_ipv4() || layers.outer.is_ipv6()) && bytes.len() < 60_000
+        layers.shells().is_empty()
+            && (layers.outer.is_ipv4() || layers.outer.is_ipv6())
+            && bytes.len() < 60_000
     });
     for frame in &mut frames {
         frame[..12].copy_from_slice(&[packets::MAC_A, packets::MAC_B].concat());
@@ -290,7 +308,8 @@ fn through_a_tunnel_judges_what_it_carries_as_plain_filters_judge_it_alone() {
             frames.iter().enumerate().map(|(i, frame)| frame[..frame.len() - lost(i)].to_vec()).collect()
         };
         compare(&cut(&wrapped), &cut(&plain), LayerSet::ALL);
-        let others: LayerSet = Layer::ALL.into_iter().filter(|other| *other != layer && *other != Layer::Qinq).collect();
+        let others: LayerSet =
+            Layer::ALL.into_iter().filter(|other| *other != layer && *other != Layer::Qinq).collect();
         compare(&wrapped, &wrapped, others);
     }
 }

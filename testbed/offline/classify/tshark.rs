@@ -59,10 +59,16 @@ fn the_layers_of_the_captures_are_those_that_tshark_finds() {
             ours == theirs
         };
         if !agrees {
-            differences.push(format!("packet {}: {}\n  tapline {ours:?}\n  tshark  {theirs:?}", i + 1, row[0]));
+            differences.push(format!(
+                "packet {}: {}\n  tapline {ours:?}\n  tshark  {theirs:?}",
+                i + 1,
+                row[0]
+            ));
         }
     }
-    println!("{compared} packets compared; compared up to a layer that is not ours: {unknown:?}; {broken} with broken headers");
+    println!(
+        "{compared} packets compared; compared up to a layer that is not ours: {unknown:?}; {broken} with broken headers"
+    );
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
     assert!(compared > 20_000 && broken < 10);
 }
@@ -86,8 +92,9 @@ fn unknown_layer(protocols: &str) -> Option<&'static str> {
         "pppoed",
     ];
     let has = |names: &str| format!(":{protocols}:").contains(&format!(":{names}:"));
-    let is_control =
-        |tunnel: &'static str, carried: &[&str]| has(tunnel) && !carried.iter().any(|name| has(&format!("{tunnel}:{name}")));
+    let is_control = |tunnel: &'static str, carried: &[&str]| {
+        has(tunnel) && !carried.iter().any(|name| has(&format!("{tunnel}:{name}")))
+    };
     UNKNOWN
         .into_iter()
         .find(|names| has(names))
@@ -144,7 +151,9 @@ fn our_facts(bytes: &[u8], layers: &Layers) -> Facts {
         let at = shell.payload();
         let inside = match shell.carries(bytes) {
             Some(Carried::Ethernet) => bytes[at..].to_vec(),
-            Some(Carried::Network(ethertype)) => [&[0; 12][..], &ethertype.to_be_bytes(), &bytes[at..]].concat(),
+            Some(Carried::Network(ethertype)) => {
+                [&[0; 12][..], &ethertype.to_be_bytes(), &bytes[at..]].concat()
+            }
             None => continue,
         };
         let stack = parse(&Frame::whole(&inside), Depth::Outer).outer;

@@ -5,12 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{
-    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
+    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach,
+    Rewrite, Slice, Tag,
 };
 use tapline_datapath::copies::facts::CopyFacts;
-use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+};
 use tapline_harness::captures::captures;
-use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, arp, ethernet, frames, ipv6, payload, tagged, tcp4, tcp6, udp4};
+use tapline_harness::frames::{
+    OUTER_DESTINATION, OUTER_SOURCE, arp, ethernet, frames, ipv6, payload, tagged, tcp4, tcp6, udp4,
+};
 use tapline_harness::pcap_files::{read_pcap, write_frames, write_pcap};
 use tapline_harness::programs::{has_program, run};
 use tapline_harness::tshark::{checksum_statuses, fields};
@@ -27,7 +32,13 @@ fn plan(edits: Edits) -> EditPlan {
 }
 
 /// Edits a packet of which `front` bytes are the copy's own, as the data path does: the bytes and the original length.
-fn edited_front(plan: &EditPlan, facts: &CopyFacts, packet: &[u8], original_len: usize, front: usize) -> (Vec<u8>, usize) {
+fn edited_front(
+    plan: &EditPlan,
+    facts: &CopyFacts,
+    packet: &[u8],
+    original_len: usize,
+    front: usize,
+) -> (Vec<u8>, usize) {
     let mut state = plan.state();
     let mut front = front.min(packet.len());
     loop {
@@ -76,7 +87,14 @@ fn a_slice_keeps_the_bytes_that_editcap_keeps_and_the_original_length() {
     for keep in [14, 60, 64, 128, 500, 2000] {
         run(
             "editcap",
-            &["-F", "nsecpcap", "-s", &keep.to_string(), input.to_str().expect("utf-8"), output.to_str().expect("utf-8")],
+            &[
+                "-F",
+                "nsecpcap",
+                "-s",
+                &keep.to_string(),
+                input.to_str().expect("utf-8"),
+                output.to_str().expect("utf-8"),
+            ],
         );
         let plan = plan(Edits { slice: Some(Slice { keep, after: Anchor::Start }), ..Default::default() });
         assert_eq!(plan.reach(), Reach::Length);
@@ -103,18 +121,28 @@ fn tags_go_on_and_come_off_as_with_tcprewrite() {
         [format!("--infile={}", from.display()), format!("--outfile={}", to.display())]
     };
     let [from, to] = arguments(&input, &tagged_file);
-    run("tcprewrite", &[&from, &to, "--enet-vlan=add", "--enet-vlan-tag=900", "--enet-vlan-pri=3", "--enet-vlan-cfi=0"]);
+    run(
+        "tcprewrite",
+        &[&from, &to, "--enet-vlan=add", "--enet-vlan-tag=900", "--enet-vlan-pri=3", "--enet-vlan-cfi=0"],
+    );
     let [from, to] = arguments(&tagged_file, &stripped_file);
     run("tcprewrite", &[&from, &to, "--enet-vlan=del"]);
-    let tag = plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, label: Label::Fixed }), ..Default::default() });
-    let from_port =
-        plan(Edits { tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, label: Label::FromPort }), ..Default::default() });
+    let tag = plan(Edits {
+        tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, label: Label::Fixed }),
+        ..Default::default()
+    });
+    let from_port = plan(Edits {
+        tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, label: Label::FromPort }),
+        ..Default::default()
+    });
     for (frame, (_, expected, _)) in frames.iter().zip(read_pcap(&tagged_file).expect("a pcap")) {
         assert_eq!(edited(&tag, frame), expected);
         assert_eq!(edited(&from_port, frame), expected, "port 5 after VLAN 895");
     }
     let tagged_frames = read_pcap(&tagged_file).expect("a pcap");
-    for ((_, frame, _), (_, expected, _)) in tagged_frames.iter().zip(read_pcap(&stripped_file).expect("a pcap")) {
+    for ((_, frame, _), (_, expected, _)) in
+        tagged_frames.iter().zip(read_pcap(&stripped_file).expect("a pcap"))
+    {
         assert_eq!(edited(&strips(&[Layer::Vlan]), frame), expected);
     }
 }
@@ -190,8 +218,10 @@ fn what_a_tunnel_carried_is_whole_again_after_strip() {
             // Padding behind the outer packet is not part of the inner frame.
             outside.extend([0; 9]);
             assert_eq!(edited(&strips(&[strip]), &outside), frame);
-            let others: LayerSet =
-                Layer::ALL.into_iter().filter(|other| *other != strip && *other != Layer::Vlan && *other != Layer::Qinq).collect();
+            let others: LayerSet = Layer::ALL
+                .into_iter()
+                .filter(|other| *other != strip && *other != Layer::Vlan && *other != Layer::Qinq)
+                .collect();
             assert_eq!(edited(&plan(Edits { strip: others, ..Default::default() }), &outside), outside);
         }
     }
@@ -225,7 +255,8 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
     for capture in captures(&["pcap"]) {
         let name = capture.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Packets that end before their headers do, and tunnels on ports that are told by hand, are not stripped.
-        let is_odd = ["trunc", "47101", "invalid", "pppoe", "over-udp"].iter().any(|odd| name.contains(odd));
+        let is_odd =
+            ["trunc", "47101", "invalid", "pppoe", "over-udp"].iter().any(|odd| name.contains(odd));
         if names.iter().any(|wanted| name.contains(wanted)) && !is_odd {
             packets.extend(read_pcap(&capture).unwrap_or_default());
         }
@@ -238,24 +269,36 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
     let stripped: Vec<_> = packets
         .iter()
         .map(|(time, packet, original_len)| {
-            let (bytes, original_len) = edited_front(&plan, &CopyFacts::default(), packet, *original_len, 256);
+            let (bytes, original_len) =
+                edited_front(&plan, &CopyFacts::default(), packet, *original_len, 256);
             (*time, bytes, original_len)
         })
         .collect();
     write_pcap(&output, &stripped);
     let names = ["frame.protocols", "ip.flags.mf", "ipv6.fraghdr.more"];
     // Reassembly would join what is in several packets.
-    let options = ["-o", "ip.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ipv6.defragment:FALSE"];
+    let options = [
+        "-o",
+        "ip.defragment:FALSE",
+        "-o",
+        "tcp.desegment_tcp_streams:FALSE",
+        "-o",
+        "ipv6.defragment:FALSE",
+    ];
     let (before, after) = (fields(&input, &options, &names), fields(&output, &options, &names));
     assert_eq!(before.len(), after.len());
     let mut changed = 0;
     // A tunnel packet that is itself fragmented stays as it is.
     let is_fragment = |row: &[String]| row[1].contains('1') || row[2].contains('1');
-    for (index, (before, after)) in before.iter().zip(&after).enumerate().filter(|(_, (before, _))| !is_fragment(before)) {
+    for (index, (before, after)) in
+        before.iter().zip(&after).enumerate().filter(|(_, (before, _))| !is_fragment(before))
+    {
         let after = after[0].trim_start_matches("eth:ethertype:");
         assert!(before[0].ends_with(after), "packet {}: {} became {}", index + 1, before[0], after);
         let inside: Vec<_> = after.split(':').take(8).collect();
-        let left = ["vlan", "mpls", "vxlan", "geneve", "gre", "erspan"].iter().find(|layer| inside.contains(layer));
+        let left = ["vlan", "mpls", "vxlan", "geneve", "gre", "erspan"]
+            .iter()
+            .find(|layer| inside.contains(layer));
         assert!(
             left.is_none() || before[0].contains("icmp") || before[0].contains("vntag"),
             "packet {}: {left:?} is left of {}",
@@ -271,8 +314,9 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
 fn anchors_count_from_the_layer_they_name() {
     let vxlan = tunnels().into_iter().find(|(strip, _)| *strip == Layer::Vxlan).expect("there is one").1;
     let outside = encapsulated(&vxlan, &tcp6(600));
-    let sliced =
-        |frame: &[u8], after, keep| edited(&plan(Edits { slice: Some(Slice { keep, after }), ..Default::default() }), frame).len();
+    let sliced = |frame: &[u8], after, keep| {
+        edited(&plan(Edits { slice: Some(Slice { keep, after }), ..Default::default() }), frame).len()
+    };
     // Ethernet 14, IPv4 20, UDP 8, VXLAN 8, Ethernet 14, IPv6 40, TCP 20.
     assert_eq!(sliced(&outside, Anchor::L2, 0), 14);
     assert_eq!(sliced(&outside, Anchor::L3, 0), 34);
@@ -323,13 +367,18 @@ fn rewrite_changes_the_link_header_alone() {
 
 #[test]
 fn edits_that_cannot_be_done_are_refused_with_the_reason() {
-    let tag =
-        |vlan, priority| Edits { tag: Some(Tag { tag: VlanTag { vlan, priority }, label: Label::Fixed }), ..Default::default() };
+    let tag = |vlan, priority| Edits {
+        tag: Some(Tag { tag: VlanTag { vlan, priority }, label: Label::Fixed }),
+        ..Default::default()
+    };
     assert_eq!(EditPlan::compile(tag(4095, 0)).err(), Some(EditError::Vlan(4095)));
     assert_eq!(EditPlan::compile(tag(1, 8)).err(), Some(EditError::Priority(8)));
     let slice = Edits { slice: Some(Slice { keep: 13, after: Anchor::Start }), ..Default::default() };
     assert_eq!(EditPlan::compile(slice).err(), Some(EditError::SliceTooShort(13)));
-    let mask = Edits { masks: vec![Mask { offset: 1, len: 0, byte: 0, after: Anchor::Start }], ..Default::default() };
+    let mask = Edits {
+        masks: vec![Mask { offset: 1, len: 0, byte: 0, after: Anchor::Start }],
+        ..Default::default()
+    };
     assert_eq!(EditPlan::compile(mask).err(), Some(EditError::EmptyMask));
     let keep = Edits { anonymize: Some(Anonymize { keep: 33, ..anonymize() }), ..Default::default() };
     assert_eq!(EditPlan::compile(keep).err(), Some(EditError::Keep { prefix: 33, ipv6_prefix: 0 }));
@@ -376,7 +425,8 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
         return;
     }
     let known = run("tshark", &["-G", "fields"]);
-    let addresses: Vec<_> = ADDRESSES.into_iter().filter(|name| known.contains(&format!("\t{name}\t"))).collect();
+    let addresses: Vec<_> =
+        ADDRESSES.into_iter().filter(|name| known.contains(&format!("\t{name}\t"))).collect();
     assert!(addresses.len() > 12, "tshark knows only {addresses:?}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (input, output) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
@@ -399,8 +449,16 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
     // every checksum stays as good or bad as it was
     let statuses = checksum_statuses();
     let checksums = statuses.iter().map(String::as_str);
-    let names: Vec<_> = ["frame.protocols"].into_iter().chain(addresses.iter().copied()).chain(checksums).collect();
-    let options = ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE"];
+    let names: Vec<_> =
+        ["frame.protocols"].into_iter().chain(addresses.iter().copied()).chain(checksums).collect();
+    let options = [
+        "-o",
+        "ip.defragment:FALSE",
+        "-o",
+        "ipv6.defragment:FALSE",
+        "-o",
+        "tcp.desegment_tcp_streams:FALSE",
+    ];
     let (before, after) = (fields(&input, &options, &names), fields(&output, &options, &names));
     assert_eq!(before.len(), after.len());
     let mut anonymizer = Anonymizer::new(&anonymize());
@@ -432,17 +490,34 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
             let of = |row: &Vec<String>| -> Vec<String> {
                 row[column].split(';').filter(|value| !value.is_empty()).map(str::to_string).collect()
             };
-            let expected: Vec<_> = of(before).iter().map(|address| replacement(&mut anonymizer, address)).collect();
-            if wiped < 5 && of(after).iter().all(|address| address == "0.0.0.0" || address == "::") && !expected.is_empty() {
+            let expected: Vec<_> =
+                of(before).iter().map(|address| replacement(&mut anonymizer, address)).collect();
+            if wiped < 5
+                && of(after).iter().all(|address| address == "0.0.0.0" || address == "::")
+                && !expected.is_empty()
+            {
                 // A header that is cut is overwritten.
                 wiped += 1;
                 continue;
             }
-            assert_eq!(of(after), expected, "packet {}, {name}, {}: was {:?}", index + 1, before[0], of(before));
+            assert_eq!(
+                of(after),
+                expected,
+                "packet {}, {name}, {}: was {:?}",
+                index + 1,
+                before[0],
+                of(before)
+            );
             compared += expected.len();
         }
         let checksums = 1 + addresses.len()..;
-        assert_eq!(after[checksums.clone()], before[checksums], "packet {}, checksums, {}", index + 1, before[0]);
+        assert_eq!(
+            after[checksums.clone()],
+            before[checksums],
+            "packet {}, checksums, {}",
+            index + 1,
+            before[0]
+        );
     }
     println!("{compared} addresses in {} packets", before.len());
     assert!(compared > 10_000);
@@ -451,7 +526,12 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
 /// A packet of a protocol over IPv6 whose checksum, at `place`, covers the addresses too.
 fn covered(protocol: u8, place: usize, mut body: Vec<u8>) -> Vec<u8> {
     let packet = ipv6(protocol, &body);
-    let sum = Sum::default().bytes(&packet[8..40]).word(protocol.into()).word(body.len() as u16).bytes(&body).checksum();
+    let sum = Sum::default()
+        .bytes(&packet[8..40])
+        .word(protocol.into())
+        .word(body.len() as u16)
+        .bytes(&body)
+        .checksum();
     body[place..place + 2].copy_from_slice(&sum.to_be_bytes());
     ethernet(0x86dd, &ipv6(protocol, &body))
 }
@@ -462,10 +542,13 @@ fn checksums_of_routing_protocols_over_ipv6_stay_good() {
         return;
     }
     // a hello of each: OSPF version 3 (RFC 5340, A.3.2), PIM (RFC 7761, 4.9.2), VRRP version 3 (RFC 9568, 5.1)
-    let mut ospf = vec![3, 1, 0, 36, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0x13, 0, 10, 0, 40];
+    let mut ospf =
+        vec![3, 1, 0, 36, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0x13, 0, 10, 0, 40];
     ospf.extend([0; 8]);
     let pim = vec![0x20, 0, 0, 0, 0, 1, 0, 2, 0, 105];
-    let vrrp = [&[0x31, 1, 100, 1, 0, 100, 0, 0][..], &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat();
+    let vrrp =
+        [&[0x31, 1, 100, 1, 0, 100, 0, 0][..], &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
+            .concat();
     let packets = [covered(89, 12, ospf), covered(103, 2, pim), covered(112, 6, vrrp)];
     let plan = plan(Edits { anonymize: Some(anonymize()), ..Default::default() });
     let path = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
@@ -475,7 +558,8 @@ fn checksums_of_routing_protocols_over_ipv6_stay_good() {
     assert_eq!(rows, [[&source, "", ""], [&source, "1", ""], [&source, "", "1"]]);
     // of OSPF's it has words only
     let text = run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-O", "ospf"]);
-    let said: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("Checksum: 0x")).collect();
+    let said: Vec<&str> =
+        text.lines().filter(|line| line.trim_start().starts_with("Checksum: 0x")).collect();
     assert!(said.len() == 1 && said[0].ends_with("[correct]"), "{said:?}");
 }
 
@@ -484,29 +568,49 @@ fn a_label_tells_the_tunnels_apart_and_stays_a_vlan() {
     let label = |vlan, tunnel| {
         let tag = Tag { tag: VlanTag { vlan, priority: 0 }, label: Label::FromTunnel };
         let facts = CopyFacts { port: 5, tunnel, ..Default::default() };
-        let (out, _) = edited_front(&plan(Edits { tag: Some(tag), ..Default::default() }), &facts, &udp4(61), 103, usize::MAX);
+        let (out, _) = edited_front(
+            &plan(Edits { tag: Some(tag), ..Default::default() }),
+            &facts,
+            &udp4(61),
+            103,
+            usize::MAX,
+        );
         u16::from_be_bytes([out[14], out[15]])
     };
-    assert_eq!([label(100, 0), label(100, 7), label(4090, 4), label(4090, 5), label(1, 4093)], [100, 107, 4094, 1, 4094]);
+    assert_eq!(
+        [label(100, 0), label(100, 7), label(4090, 4), label(4090, 5), label(1, 4093)],
+        [100, 107, 4094, 1, 4094]
+    );
     // a VNI has 24 bits
     assert!((1..=4094).contains(&label(4094, u32::MAX)));
 }
 
 /// All that can be asked for.
 fn any_edits() -> impl Strategy<Value = Edits> {
-    let anchor = || prop_oneof![Just(Anchor::Start), Just(Anchor::L2), Just(Anchor::L3), Just(Anchor::L4), Just(Anchor::InnerL4)];
+    let anchor = || {
+        prop_oneof![
+            Just(Anchor::Start),
+            Just(Anchor::L2),
+            Just(Anchor::L3),
+            Just(Anchor::L4),
+            Just(Anchor::InnerL4)
+        ]
+    };
     let strip = proptest::collection::vec(proptest::sample::select(Layer::ALL.to_vec()), 0..5);
-    let mask =
-        (0u16..300, 1u16..300, any::<u8>(), anchor()).prop_map(|(offset, len, byte, after)| Mask { offset, len, byte, after });
+    let mask = (0u16..300, 1u16..300, any::<u8>(), anchor()).prop_map(|(offset, len, byte, after)| Mask {
+        offset,
+        len,
+        byte,
+        after,
+    });
     let slice = (14u16..300, anchor()).prop_map(|(keep, after)| Slice { keep, after });
     let labels = proptest::sample::select(vec![Label::Fixed, Label::FromPort, Label::FromTunnel]);
-    let tag = (1u16..4095, 0u8..8, labels).prop_map(|(vlan, priority, label)| Tag { tag: VlanTag { vlan, priority }, label });
-    let rewrite = (any::<Option<[u8; 6]>>(), proptest::option::of(1u16..4095)).prop_map(|(mac, vlan)| Rewrite {
-        destination: mac.map(MacAddress),
-        source: None,
-        vlan,
-    });
-    let anonymizes = (any::<bool>(), any::<bool>()).prop_map(|(on, inner)| on.then(|| Anonymize { inner, ..anonymize() }));
+    let tag = (1u16..4095, 0u8..8, labels)
+        .prop_map(|(vlan, priority, label)| Tag { tag: VlanTag { vlan, priority }, label });
+    let rewrite = (any::<Option<[u8; 6]>>(), proptest::option::of(1u16..4095))
+        .prop_map(|(mac, vlan)| Rewrite { destination: mac.map(MacAddress), source: None, vlan });
+    let anonymizes = (any::<bool>(), any::<bool>())
+        .prop_map(|(on, inner)| on.then(|| Anonymize { inner, ..anonymize() }));
     (
         strip,
         anonymizes,
@@ -538,9 +642,14 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
         let path = path.to_string_lossy();
         ["tunnels", "icmp", "ipv6", "igmp", "vlan", "mpls", "arp"].iter().any(|word| path.contains(word))
     }) {
-        seeds.extend(read_pcap(capture).unwrap_or_default().into_iter().take(10).map(|(_, bytes, _)| bytes));
+        seeds
+            .extend(read_pcap(capture).unwrap_or_default().into_iter().take(10).map(|(_, bytes, _)| bytes));
     }
-    let damaged = (proptest::sample::select(seeds), any::<u16>(), proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4))
+    let damaged = (
+        proptest::sample::select(seeds),
+        any::<u16>(),
+        proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4),
+    )
         .prop_map(|(mut packet, cut, changes)| {
             // Half of the packets stay whole.
             if cut % 2 == 0 {

@@ -23,7 +23,8 @@ fn ping(is_ipv6: bool, len: usize) -> Vec<u8> {
     let mut message = vec![if is_ipv6 { 128 } else { 8 }, 0, 0, 0, 0x12, 0x34, 0, 1];
     message.extend(payload(len));
     let (sum, mut frame) = if is_ipv6 {
-        let [source, destination] = ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().expect("an address"));
+        let [source, destination] =
+            ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().expect("an address"));
         (nd::pseudo_sum(&message, source, destination).checksum(), ethernet(0x86dd, &ipv6(58, &message)))
     } else {
         (Sum::default().bytes(&message).checksum(), ethernet(0x0800, &ipv4(1, &message)))
@@ -47,7 +48,9 @@ fn requests_and_answers_are_sound_and_say_who_has_what() {
             let (own, peer) = (address(OWN, own, is_tagged), address(PEER, peer, is_tagged));
             let mut next_hop = NextHop::new(own, peer.address, Timing::default());
             next_hop.on_time(0, &mut |frame: &[u8]| packets.push(frame.to_vec()));
-            let answer = Responder::new(vec![peer]).answer(packets.last().expect("it was asked")).expect("it is its address");
+            let answer = Responder::new(vec![peer])
+                .answer(packets.last().expect("it was asked"))
+                .expect("it is its address");
             next_hop.on_frame(&answer, 0);
             assert_eq!(next_hop.mac(), Some(PEER));
             packets.push(answer);
@@ -75,7 +78,21 @@ fn requests_and_answers_are_sound_and_say_who_has_what() {
         let ff = "ff:ff:ff:ff:ff:ff";
         assert_eq!(rows[0][..], [ff, own, vlan, "1", own, "198.18.0.9", "", "", "", "", "", "", ""]);
         assert_eq!(rows[1][..], [own, peer, vlan, "2", peer, "198.18.0.1", "", "", "", "", "", "", ""]);
-        let group = ["33:33:ff:00:00:09", own, vlan, "", "", "", "135", "2001:db8::9", "", own, "", "1", "ff02::1:ff00:9"];
+        let group = [
+            "33:33:ff:00:00:09",
+            own,
+            vlan,
+            "",
+            "",
+            "",
+            "135",
+            "2001:db8::9",
+            "",
+            own,
+            "",
+            "1",
+            "ff02::1:ff00:9",
+        ];
         assert_eq!(rows[2][..], group);
         let answer = [own, peer, vlan, "", "", "", "136", "", "2001:db8::9", peer, "1", "1", "2001:db8::1"];
         assert_eq!(rows[3][..], answer);
@@ -89,7 +106,8 @@ fn a_ping_comes_back_as_it_went() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("pings.pcap");
-    let mut responder = Responder::new(vec![address(OWN, "10.4.5.6", false), address(OWN, "2001:db8::2", false)]);
+    let mut responder =
+        Responder::new(vec![address(OWN, "10.4.5.6", false), address(OWN, "2001:db8::2", false)]);
     let mut packets = Vec::new();
     for len in [0, 1, 56, 1400] {
         for is_ipv6 in [false, true] {
@@ -111,7 +129,11 @@ fn a_ping_comes_back_as_it_went() {
     write_frames(&path, &packets);
     assert_sound(&path, &[]);
     // tshark pairs each request with its reply.
-    let rows = fields(&path, &[], &["icmp.resp_to", "icmpv6.resp_to", "icmp.checksum.status", "icmpv6.checksum.status"]);
+    let rows = fields(
+        &path,
+        &[],
+        &["icmp.resp_to", "icmpv6.resp_to", "icmp.checksum.status", "icmpv6.checksum.status"],
+    );
     for (index, row) in rows.iter().enumerate().filter(|(index, _)| index % 2 == 1) {
         let request = index.to_string();
         assert!(row[..2].contains(&request), "reply {} is to {row:?}", index + 1);

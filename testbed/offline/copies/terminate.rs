@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use tapline_datapath::copies::facts::{CopyFacts, Direction, Stamp};
-use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
+};
 use tapline_datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, frames, tcp4};
@@ -57,8 +59,16 @@ fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
         (TunnelKind::Erspan, Encapsulation::Erspan1, None),
         (TunnelKind::Erspan, Encapsulation::Erspan2 { session: 77, cos: None, index: Some(43) }, Some(77)),
         (TunnelKind::Erspan, erspan3, Some(77)),
-        (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 0xabcdef, udp_port: None, udp_checksum: None }, Some(0xabcdef)),
-        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 0xabcdef, udp_port: None, udp_checksum: Some(true) }, Some(0xabcdef)),
+        (
+            TunnelKind::Vxlan,
+            Encapsulation::Vxlan { vni: 0xabcdef, udp_port: None, udp_checksum: None },
+            Some(0xabcdef),
+        ),
+        (
+            TunnelKind::Geneve,
+            Encapsulation::Geneve { vni: 0xabcdef, udp_port: None, udp_checksum: Some(true) },
+            Some(0xabcdef),
+        ),
         (TunnelKind::Gre, Encapsulation::Gre { key: Some(0xdeadbeef) }, Some(0xdeadbeef)),
         (TunnelKind::Gre, Encapsulation::Gre { key: None }, None),
     ]
@@ -83,7 +93,10 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                 let inner = any(kind).recognise(&bytes).expect("it is this tunnel");
                 assert_eq!(&inner_frame(&inner, &bytes), frame);
                 assert_eq!((inner.original_len, inner.link), (frame.len(), None));
-                assert_eq!((inner.outer.identifier, inner.outer.source), (identifier, source.parse().expect("an address")));
+                assert_eq!(
+                    (inner.outer.identifier, inner.outer.source),
+                    (identifier, source.parse().expect("an address"))
+                );
                 if let Encapsulation::Erspan3 { .. } = encapsulation {
                     assert_eq!(inner.outer.time.and_then(|time| time.ns(0)), Some(TIME_NS));
                     assert!(inner.outer.is_egress && inner.outer.index == Some(43));
@@ -97,16 +110,27 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                 let others = Terminator { identifiers: vec![0..=70], ..any(kind) };
                 assert_eq!(others.recognise(&bytes), Err(Refusal::OtherIdentifier));
                 if let Some(identifier) = identifier {
-                    let exact = Terminator { identifiers: vec![0..=0, identifier..=identifier], ..any(kind) };
+                    let exact =
+                        Terminator { identifiers: vec![0..=0, identifier..=identifier], ..any(kind) };
                     assert!(exact.recognise(&bytes).is_ok());
                 }
-                for other in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp] {
+                for other in [
+                    TunnelKind::Vxlan,
+                    TunnelKind::Geneve,
+                    TunnelKind::Gre,
+                    TunnelKind::Erspan,
+                    TunnelKind::Gtp,
+                ] {
                     assert_eq!(any(other).recognise(&bytes).is_ok(), other == kind);
                 }
                 assert_eq!(any(kind).recognise(frame), Err(Refusal::OtherTraffic));
             }
-            let has_sequence = matches!(encapsulation, Encapsulation::Erspan2 { .. } | Encapsulation::Erspan3 { .. });
-            let received: Vec<_> = tracker.sessions().map(|(_, counts)| (counts.received, counts.lost, counts.duplicate)).collect();
+            let has_sequence =
+                matches!(encapsulation, Encapsulation::Erspan2 { .. } | Encapsulation::Erspan3 { .. });
+            let received: Vec<_> = tracker
+                .sessions()
+                .map(|(_, counts)| (counts.received, counts.lost, counts.duplicate))
+                .collect();
             assert_eq!(received, if has_sequence { vec![(8, 0, 0)] } else { vec![] });
         }
     }
@@ -116,15 +140,22 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
 fn a_tunnel_on_a_port_of_its_own_ends_where_that_port_is_named() {
     let kinds = [
         (TunnelKind::Vxlan, Encapsulation::Vxlan { vni: 5, udp_port: Some(4790 + 1), udp_checksum: None }),
-        (TunnelKind::Geneve, Encapsulation::Geneve { vni: 5, udp_port: Some(4790 + 1), udp_checksum: None }),
+        (
+            TunnelKind::Geneve,
+            Encapsulation::Geneve { vni: 5, udp_port: Some(4790 + 1), udp_checksum: None },
+        ),
     ];
     for (kind, encapsulation) in kinds {
-        let bytes = carried(&tunnel("198.18.0.1", "198.18.0.9", encapsulation), &CopyFacts::default(), &tcp4(100));
+        let bytes =
+            carried(&tunnel("198.18.0.1", "198.18.0.9", encapsulation), &CopyFacts::default(), &tcp4(100));
         let there = Terminator { udp_port: Some(4791), ..any(kind) };
         let inner = there.recognise(&bytes).expect("it is this port");
         assert_eq!((inner_frame(&inner, &bytes), inner.outer.identifier), (tcp4(100), Some(5)));
         assert_eq!(any(kind).recognise(&bytes), Err(Refusal::OtherTraffic));
-        assert_eq!(Terminator { udp_port: Some(4792), ..there }.recognise(&bytes), Err(Refusal::OtherTraffic));
+        assert_eq!(
+            Terminator { udp_port: Some(4792), ..there }.recognise(&bytes),
+            Err(Refusal::OtherTraffic)
+        );
     }
 }
 
@@ -157,8 +188,14 @@ fn captured_mirrors_hold_the_frames_that_tshark_sees() {
             _ => continue,
         };
         let places = innermost_ethernet(&capture);
-        let lengths = fields(&capture, &[], &["erspan.spanid", "vxlan.vni", "geneve.vni", "gre.key", "gre.sequence_number"]);
-        for (((_, bytes, _), place), row) in read_pcap(&capture).expect("a pcap").iter().zip(places).zip(lengths) {
+        let lengths = fields(
+            &capture,
+            &[],
+            &["erspan.spanid", "vxlan.vni", "geneve.vni", "gre.key", "gre.sequence_number"],
+        );
+        for (((_, bytes, _), place), row) in
+            read_pcap(&capture).expect("a pcap").iter().zip(places).zip(lengths)
+        {
             match any(kind).recognise(bytes) {
                 Ok(inner) => {
                     // IP without Ethernet has the outer frame's header alone.
@@ -169,7 +206,11 @@ fn captured_mirrors_hold_the_frames_that_tshark_sees() {
                     };
                     let of = |column: usize| row.get(column).and_then(|text| number(text));
                     let identifier = [of(0), of(1), of(2), of(3)].into_iter().flatten().next();
-                    assert_eq!((inner.outer.identifier, inner.outer.sequence), (identifier, of(4)), "{name}");
+                    assert_eq!(
+                        (inner.outer.identifier, inner.outer.sequence),
+                        (identifier, of(4)),
+                        "{name}"
+                    );
                     compared += 1;
                 }
                 // tshark joins the fragments of a tunnel's packet; a port does not.

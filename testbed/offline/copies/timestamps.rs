@@ -51,9 +51,15 @@ fn file(format: TimestampFormat) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Metamako is off by default, and VSS would take its trailers.
-const METAMAKO: [&str; 4] = ["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"];
+const METAMAKO: [&str; 4] =
+    ["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"];
 
-fn check(format: TimestampFormat, options: &[&str], names: &[&str], expected: impl Fn(ClockQuality) -> Vec<&'static str>) {
+fn check(
+    format: TimestampFormat,
+    options: &[&str],
+    names: &[&str],
+    expected: impl Fn(ClockQuality) -> Vec<&'static str>,
+) {
     if !has_program("tshark") {
         return;
     }
@@ -80,28 +86,44 @@ fn ixia_trailers_say_time_and_source() {
     let (_folder, path) = file(TimestampFormat::Ixia);
     let text = run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-O", "ixiatrailer"]);
     for source in ["Local", "NTP", "GPS", "PTP", "Holdover"] {
-        let said = text.lines().filter(|line| line.contains("Time Stamp") && line.ends_with(&format!("Source: {source}"))).count();
+        let said = text
+            .lines()
+            .filter(|line| line.contains("Time Stamp") && line.ends_with(&format!("Source: {source}")))
+            .count();
         assert_eq!(said, frames().len(), "{source}: {text}");
     }
 }
 
 #[test]
 fn vss_trailers_say_time_clock_and_port() {
-    check(TimestampFormat::Vss, &[], &["vssmonitoring.time", "vssmonitoring.clksrc", "vssmonitoring.srcport"], |quality| {
-        let source = match quality {
-            ClockQuality::Free | ClockQuality::Holdover => "0",
-            ClockQuality::Ntp => "1",
-            ClockQuality::Gps => "2",
-            ClockQuality::Ptp => "3",
-        };
-        vec![TIME, source, "9"]
-    });
+    check(
+        TimestampFormat::Vss,
+        &[],
+        &["vssmonitoring.time", "vssmonitoring.clksrc", "vssmonitoring.srcport"],
+        |quality| {
+            let source = match quality {
+                ClockQuality::Free | ClockQuality::Holdover => "0",
+                ClockQuality::Ntp => "1",
+                ClockQuality::Gps => "2",
+                ClockQuality::Ptp => "3",
+            };
+            vec![TIME, source, "9"]
+        },
+    );
 }
 
 #[test]
 fn metamako_trailers_say_time_device_and_port_and_keep_the_fcs() {
-    let names = ["metamako.time", "metamako.srcdevice", "metamako.srcport", "metamako.flags", "metamako.flags.orig_fcs_vld"];
-    check(TimestampFormat::Metamako { device: 513 }, &METAMAKO, &names, |_| vec![TIME, "513", "9", "0x01", "1"]);
+    let names = [
+        "metamako.time",
+        "metamako.srcdevice",
+        "metamako.srcport",
+        "metamako.flags",
+        "metamako.flags.orig_fcs_vld",
+    ];
+    check(TimestampFormat::Metamako { device: 513 }, &METAMAKO, &names, |_| {
+        vec![TIME, "513", "9", "0x01", "1"]
+    });
     // The check value of CRC-32 (ITU-T V.42): cbf43926 for the nine digits; an FCS goes out low byte first.
     let format = TimestampFormat::Metamako { device: 0 };
     let out = stamped(format, &facts(ClockQuality::Free), b"123456789", 0);
@@ -109,7 +131,10 @@ fn metamako_trailers_say_time_device_and_port_and_keep_the_fcs() {
     let cut = CopyFacts { truncated: true, ..facts(ClockQuality::Free) };
     assert_eq!(stamped(format, &cut, b"12345", 0)[5..9], [0; 4]);
     let degraded = CopyFacts { stamp: Stamp { degraded: true, ..cut.stamp }, ..cut };
-    assert_eq!((stamped(format, &cut, b"12345", 0)[17], stamped(format, &degraded, b"12345", 0)[17]), (0, 0x10));
+    assert_eq!(
+        (stamped(format, &cut, b"12345", 0)[17], stamped(format, &degraded, b"12345", 0)[17]),
+        (0, 0x10)
+    );
 }
 
 #[test]
@@ -120,15 +145,25 @@ fn a_degraded_time_names_no_reference_in_formats_that_cannot_say_so() {
         stamped(format, &CopyFacts { stamp, ..facts(quality) }, &frame, 0)
     };
     for format in [TimestampFormat::Ixia, TimestampFormat::Vss, TimestampFormat::Gigamon] {
-        assert_eq!(of(format, ClockQuality::Ptp, true), of(format, ClockQuality::Free, false), "{format:?}");
-        assert_ne!(of(format, ClockQuality::Ptp, false), of(format, ClockQuality::Free, false), "{format:?}");
+        assert_eq!(
+            of(format, ClockQuality::Ptp, true),
+            of(format, ClockQuality::Free, false),
+            "{format:?}"
+        );
+        assert_ne!(
+            of(format, ClockQuality::Ptp, false),
+            of(format, ClockQuality::Free, false),
+            "{format:?}"
+        );
     }
 }
 
 #[test]
 fn arista_headers_say_time_and_the_frame_goes_on() {
     let names = ["avsp.ver", "avsp.64sec", "avsp.64ns", "eth.src"];
-    check(TimestampFormat::Arista, &[], &names, |_| vec!["0x0110", "1700000000", "123456789", "02:00:00:00:00:01"]);
+    check(TimestampFormat::Arista, &[], &names, |_| {
+        vec!["0x0110", "1700000000", "123456789", "02:00:00:00:00:01"]
+    });
     for frame in frames() {
         let out = stamped(TimestampFormat::Arista, &facts(ClockQuality::Ptp), &frame, 60);
         assert_eq!((&out[..12], &out[26..]), (&frame[..12], &frame[12..]));
@@ -150,7 +185,10 @@ fn gigamon_trailers_say_time_port_and_size() {
     }
     let text = run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-O", "gmtrailer,gmhdr"]);
     for (source, times) in [("Local", 2), ("NTP", 1), ("GPS", 1), ("1588", 1)] {
-        let said = text.lines().filter(|line| line.contains("Time Stamp") && line.ends_with(&format!("Source: {source}"))).count();
+        let said = text
+            .lines()
+            .filter(|line| line.contains("Time Stamp") && line.ends_with(&format!("Source: {source}")))
+            .count();
         assert_eq!(said, times * frames().len(), "{source}: {text}");
     }
 }
@@ -195,9 +233,15 @@ fn padding_goes_before_a_trailer_that_must_follow_the_packet() {
         frame
     };
     let frames = [padded(tcp4(0)), padded(arp()), padded(udp4(1))];
-    write_frames(&path, &frames.clone().map(|frame| stamped(TimestampFormat::Ixia, &facts(ClockQuality::Ptp), &frame, 0)));
+    write_frames(
+        &path,
+        &frames.clone().map(|frame| stamped(TimestampFormat::Ixia, &facts(ClockQuality::Ptp), &frame, 0)),
+    );
     assert_eq!(fields(&path, &[], &["ixiatrailer.timestamp"]), [[TIME], [TIME], [TIME]]);
-    write_frames(&path, &frames.clone().map(|frame| stamped(TimestampFormat::Vss, &facts(ClockQuality::Ptp), &frame, 0)));
+    write_frames(
+        &path,
+        &frames.clone().map(|frame| stamped(TimestampFormat::Vss, &facts(ClockQuality::Ptp), &frame, 0)),
+    );
     assert_eq!(fields(&path, &[], &["vssmonitoring.time"]), [[TIME], [TIME], [TIME]]);
     // To a local port no frame gets so short that the wire would pad it behind the trailer.
     for format in FORMATS {
@@ -222,15 +266,19 @@ fn a_stamped_frame_goes_through_a_tunnel() {
         ttl: 64,
         dont_fragment: true,
     };
-    let transport =
-        Transport::tunnel(&outer, &Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: Some(true) }).expect("it is valid");
+    let transport = Transport::tunnel(
+        &outer,
+        &Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: Some(true) },
+    )
+    .expect("it is valid");
     let mut packets = Vec::new();
     for frame in frames() {
         let facts = facts(ClockQuality::Ptp);
         let (mut header, mut trailer) = ([0; MAX_HEADER_BYTES], [0; MAX_TRAILER_LEN]);
         let end = TimestampFormat::Ixia.write_trailer(&facts, &[&frame], 0, &mut trailer);
         let written = transport.write(&facts, &[&frame[..end.keep_len], &trailer[..end.len]], &mut header);
-        packets.push([&header[..written.header_bytes], &frame[..end.keep_len], &trailer[..end.len]].concat());
+        packets
+            .push([&header[..written.header_bytes], &frame[..end.keep_len], &trailer[..end.len]].concat());
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tunnelled.pcap");

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence, Subheader, Transport,
-    TransportError,
+    Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence,
+    Subheader, Transport, TransportError,
 };
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tagged, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};
@@ -14,7 +14,8 @@ use tapline_harness::tshark::{assert_sound, fields, innermost_ethernet};
 use tapline_packet::headers::vlan::VlanTag;
 
 fn outer(is_ipv6: bool, is_tagged: bool) -> Outer {
-    let address = |v4: &str, v6: &str| -> IpAddr { (if is_ipv6 { v6 } else { v4 }).parse().expect("an address") };
+    let address =
+        |v4: &str, v6: &str| -> IpAddr { (if is_ipv6 { v6 } else { v4 }).parse().expect("an address") };
     Outer {
         source_mac: OUTER_SOURCE,
         destination_mac: OUTER_DESTINATION,
@@ -63,9 +64,17 @@ fn carried_soundly(name: &str, transports: &[Transport], extra: &[&str]) -> temp
     for transport in transports {
         let first = Sequence::starting_at(FRAMES_FIRST_SEQUENCE).claim(frames.len() as u32);
         let numbered = frames.iter().enumerate();
-        out.extend(numbered.map(|(index, frame)| carry(transport, &facts(first.wrapping_add(index as u32)), frame)));
+        out.extend(
+            numbered
+                .map(|(index, frame)| carry(transport, &facts(first.wrapping_add(index as u32)), frame)),
+        );
     }
-    let path = tempfile::Builder::new().prefix(name).suffix(".pcap").tempfile().expect("a temporary file").into_temp_path();
+    let path = tempfile::Builder::new()
+        .prefix(name)
+        .suffix(".pcap")
+        .tempfile()
+        .expect("a temporary file")
+        .into_temp_path();
     write_frames(&path, &out);
     assert_sound(&path, extra);
     let places = innermost_ethernet(&path);
@@ -82,16 +91,28 @@ fn over_all_outers(name: &str, encapsulation: Encapsulation, check: impl Fn(&std
         return;
     }
     let outers = [(false, false), (false, true), (true, false), (true, true)];
-    let transports =
-        outers.map(|(is_ipv6, is_tagged)| Transport::tunnel(&outer(is_ipv6, is_tagged), &encapsulation).expect("it is valid"));
+    let transports = outers.map(|(is_ipv6, is_tagged)| {
+        Transport::tunnel(&outer(is_ipv6, is_tagged), &encapsulation).expect("it is valid")
+    });
     let path = carried(name, &transports);
     let ethernet = ["eth.dst", "eth.src", "vlan.id", "vlan.priority"];
     let ipv6 = ["ipv6.src", "ipv6.dst", "ipv6.tclass.dscp", "ipv6.hlim", "ipv6.flow", "ipv6.plen"];
-    let ipv4 = ["ip.src", "ip.dst", "ip.dsfield.dscp", "ip.ttl", "ip.flags.df", "ip.checksum.status", "ip.id", "ip.len"];
+    let ipv4 = [
+        "ip.src",
+        "ip.dst",
+        "ip.dsfield.dscp",
+        "ip.ttl",
+        "ip.flags.df",
+        "ip.checksum.status",
+        "ip.id",
+        "ip.len",
+    ];
     let names: Vec<_> = ethernet.into_iter().chain(ipv6).chain(ipv4).collect();
     let rows = fields(&path, &["-E", "occurrence=f"], &names);
     let frames = frames();
-    for (rows, ((is_ipv6, is_tagged), transport)) in rows.chunks(frames.len()).zip(outers.into_iter().zip(&transports)) {
+    for (rows, ((is_ipv6, is_tagged), transport)) in
+        rows.chunks(frames.len()).zip(outers.into_iter().zip(&transports))
+    {
         for (index, (row, frame)) in rows.iter().zip(&frames).enumerate() {
             let length = frame.len() + transport.overhead_bytes() - 14 - if is_tagged { 4 } else { 0 };
             assert_eq!(row[..2], ["02:00:00:00:01:02", "02:00:00:00:01:01"], "{name}");
@@ -99,7 +120,11 @@ fn over_all_outers(name: &str, encapsulation: Encapsulation, check: impl Fn(&std
                 assert_eq!(row[2..4], ["77", "5"], "{name}");
             }
             if is_ipv6 {
-                assert_eq!(row[4..9], ["2001:db8:18::1", "2001:db8:18::9", "46", "33", "0x0dbeef"], "{name}");
+                assert_eq!(
+                    row[4..9],
+                    ["2001:db8:18::1", "2001:db8:18::9", "46", "33", "0x0dbeef"],
+                    "{name}"
+                );
                 assert_eq!(row[9], (length - 40).to_string(), "{name}");
             } else {
                 let (dont_fragment, id) = if is_tagged {
@@ -107,7 +132,11 @@ fn over_all_outers(name: &str, encapsulation: Encapsulation, check: impl Fn(&std
                 } else {
                     ("1", "0x0000".to_string())
                 };
-                assert_eq!(row[10..16], ["198.18.0.1", "198.18.0.9", "46", "33", dont_fragment, "1"], "{name}");
+                assert_eq!(
+                    row[10..16],
+                    ["198.18.0.1", "198.18.0.9", "46", "33", dont_fragment, "1"],
+                    "{name}"
+                );
                 assert_eq!(row[16..], [id, length.to_string()], "{name}");
             }
         }
@@ -132,25 +161,39 @@ fn erspan_1_is_gre_and_the_frame_alone() {
 
 #[test]
 fn erspan_2_numbers_its_copies_and_says_vlan_and_index() {
-    over_all_outers("erspan2", Encapsulation::Erspan2 { session: 1023, cos: None, index: Some(0x12345) }, |path| {
-        let names = [
-            "gre.proto",
-            "gre.flags.sequence_number",
-            "erspan.version",
-            "erspan.spanid",
-            "erspan.index",
-            "erspan.truncated",
-            "gre.sequence_number",
-            "erspan.vlan",
-            "erspan.cos",
-            "erspan.encap",
-        ];
-        for (index, (row, (vlan, cos))) in fields(path, &[], &names).iter().zip(vlans().into_iter().cycle()).enumerate() {
-            assert_eq!(row[..6], ["0x88be", "1", "1", "1023", "74565", "0"]);
-            let encapsulation = if vlan == "0" { "0" } else { "3" };
-            assert_eq!(row[6..], [&FRAMES_FIRST_SEQUENCE.wrapping_add(index as u32 % 8).to_string(), vlan, cos, encapsulation]);
-        }
-    });
+    over_all_outers(
+        "erspan2",
+        Encapsulation::Erspan2 { session: 1023, cos: None, index: Some(0x12345) },
+        |path| {
+            let names = [
+                "gre.proto",
+                "gre.flags.sequence_number",
+                "erspan.version",
+                "erspan.spanid",
+                "erspan.index",
+                "erspan.truncated",
+                "gre.sequence_number",
+                "erspan.vlan",
+                "erspan.cos",
+                "erspan.encap",
+            ];
+            for (index, (row, (vlan, cos))) in
+                fields(path, &[], &names).iter().zip(vlans().into_iter().cycle()).enumerate()
+            {
+                assert_eq!(row[..6], ["0x88be", "1", "1", "1023", "74565", "0"]);
+                let encapsulation = if vlan == "0" { "0" } else { "3" };
+                assert_eq!(
+                    row[6..],
+                    [
+                        &FRAMES_FIRST_SEQUENCE.wrapping_add(index as u32 % 8).to_string(),
+                        vlan,
+                        cos,
+                        encapsulation
+                    ]
+                );
+            }
+        },
+    );
 }
 
 fn erspan3(granularity: Granularity, subheader: Subheader) -> Encapsulation {
@@ -167,60 +210,71 @@ fn erspan3(granularity: Granularity, subheader: Subheader) -> Encapsulation {
 
 #[test]
 fn erspan_3_says_all_that_is_known_of_a_frame() {
-    over_all_outers("erspan3", erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1001 }), |path| {
-        let names = [
-            "gre.proto",
-            "erspan.version",
-            "erspan.spanid",
-            "erspan.timestamp",
-            "erspan.sgt",
-            "erspan.p",
-            "erspan.ft",
-            "erspan.hw",
-            "erspan.direction",
-            "erspan.gra",
-            "erspan.o",
-            "erspan.bso",
-            "erspan.truncated",
-            "erspan.platid",
-            "erspan.pid5.switchid",
-            "erspan.pid5.port_index",
-            "erspan.pid5.timestamp",
-            "gre.sequence_number",
-            "erspan.vlan",
-            "erspan.cos",
-        ];
-        for (index, (row, (vlan, cos))) in fields(path, &[], &names).iter().zip(vlans().into_iter().cycle()).enumerate() {
-            let expected = [
-                "0x22eb",
-                "2",
-                "7",
-                "123456789",
-                "48879",
-                "1",
-                "0",
-                "43",
-                "1",
-                "2",
-                "1",
-                "0",
-                "0",
-                "5",
-                "1001",
-                "21",
-                "1700000000",
+    over_all_outers(
+        "erspan3",
+        erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1001 }),
+        |path| {
+            let names = [
+                "gre.proto",
+                "erspan.version",
+                "erspan.spanid",
+                "erspan.timestamp",
+                "erspan.sgt",
+                "erspan.p",
+                "erspan.ft",
+                "erspan.hw",
+                "erspan.direction",
+                "erspan.gra",
+                "erspan.o",
+                "erspan.bso",
+                "erspan.truncated",
+                "erspan.platid",
+                "erspan.pid5.switchid",
+                "erspan.pid5.port_index",
+                "erspan.pid5.timestamp",
+                "gre.sequence_number",
+                "erspan.vlan",
+                "erspan.cos",
             ];
-            assert_eq!(row[..17], expected);
-            assert_eq!(row[17..], [&FRAMES_FIRST_SEQUENCE.wrapping_add(index as u32 % 8).to_string(), vlan, cos]);
-        }
-    });
+            for (index, (row, (vlan, cos))) in
+                fields(path, &[], &names).iter().zip(vlans().into_iter().cycle()).enumerate()
+            {
+                let expected = [
+                    "0x22eb",
+                    "2",
+                    "7",
+                    "123456789",
+                    "48879",
+                    "1",
+                    "0",
+                    "43",
+                    "1",
+                    "2",
+                    "1",
+                    "0",
+                    "0",
+                    "5",
+                    "1001",
+                    "21",
+                    "1700000000",
+                ];
+                assert_eq!(row[..17], expected);
+                assert_eq!(
+                    row[17..],
+                    [&FRAMES_FIRST_SEQUENCE.wrapping_add(index as u32 % 8).to_string(), vlan, cos]
+                );
+            }
+        },
+    );
 }
 
 #[test]
 fn erspan_3_counts_in_the_units_it_names() {
     let ticks = TIME_NS / 100;
     over_all_outers("erspan3", erspan3(Granularity::HundredNanoseconds, Subheader::UpperBits), |path| {
-        for row in fields(path, &[], &["erspan.gra", "erspan.platid", "erspan.timestamp", "erspan.pid3.timestamp"]) {
+        for row in
+            fields(path, &[], &["erspan.gra", "erspan.platid", "erspan.timestamp", "erspan.pid3.timestamp"])
+        {
             assert_eq!(row, ["1", "3", &(ticks as u32).to_string(), &(ticks >> 32).to_string()]);
         }
     });
@@ -236,9 +290,10 @@ fn a_truncated_copy_says_so_in_erspan_2_and_3() {
     if !has_program("tshark") {
         return;
     }
-    for encapsulation in
-        [Encapsulation::Erspan2 { session: 1, cos: None, index: None }, erspan3(Granularity::default(), Subheader::None)]
-    {
+    for encapsulation in [
+        Encapsulation::Erspan2 { session: 1, cos: None, index: None },
+        erspan3(Granularity::default(), Subheader::None),
+    ] {
         let transport = Transport::tunnel(&outer(false, false), &encapsulation).expect("it is valid");
         let cut = CopyFacts { truncated: true, direction: Direction::Ingress, ..facts(1) };
         let path = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
@@ -276,11 +331,18 @@ fn vxlan_and_geneve_carry_the_frame_under_their_vni() {
     for udp_checksum in [false, true] {
         over_all_outers(
             "vxlan",
-            Encapsulation::Vxlan { vni: 0xfe_dcba, udp_port: None, udp_checksum: udp_checksum.then_some(true) },
+            Encapsulation::Vxlan {
+                vni: 0xfe_dcba,
+                udp_port: None,
+                udp_checksum: udp_checksum.then_some(true),
+            },
             |path| {
                 let names = ["udp.dstport", "udp.srcport", "vxlan.vni", "vxlan.flags"];
                 for row in fields(path, &["-E", "occurrence=f"], &names) {
-                    assert_eq!(row, ["4789", &(0xc000 | (0xdead ^ 0xbeef) & 0x3fff).to_string(), "16702650", "0x0800"]);
+                    assert_eq!(
+                        row,
+                        ["4789", &(0xc000 | (0xdead ^ 0xbeef) & 0x3fff).to_string(), "16702650", "0x0800"]
+                    );
                 }
             },
         );
@@ -288,9 +350,11 @@ fn vxlan_and_geneve_carry_the_frame_under_their_vni() {
             "geneve",
             Encapsulation::Geneve { vni: 4242, udp_port: None, udp_checksum: udp_checksum.then_some(true) },
             |path| {
-                for row in
-                    fields(path, &["-E", "occurrence=f"], &["udp.dstport", "geneve.vni", "geneve.proto_type", "geneve.version"])
-                {
+                for row in fields(
+                    path,
+                    &["-E", "occurrence=f"],
+                    &["udp.dstport", "geneve.vni", "geneve.proto_type", "geneve.version"],
+                ) {
                     assert_eq!(row, ["6081", "0x001092", "0x6558", "0"]);
                 }
             },
@@ -317,7 +381,8 @@ fn udp_checksums_are_good_where_they_are_sent_and_absent_elsewhere() {
         let transport = Transport::tunnel(&outer(is_ipv6, false), &encapsulation).expect("it is valid");
         assert_eq!(transport.reads_payload(), status == "1");
         // Over IPv6 a checksum may be absent only where both ends agree on it (RFC 6935).
-        let agreed: &[&str] = if udp_checksum == Some(false) { &["-o", "udp.ignore_ipv6_zero_checksum:TRUE"] } else { &[] };
+        let agreed: &[&str] =
+            if udp_checksum == Some(false) { &["-o", "udp.ignore_ipv6_zero_checksum:TRUE"] } else { &[] };
         let path = carried_soundly("vxlan", std::slice::from_ref(&transport), agreed);
         // Status 1 is good, 3 is not present.
         let extra = [agreed, &["-E", "occurrence=f"]].concat();
@@ -330,7 +395,9 @@ fn udp_checksums_are_good_where_they_are_sent_and_absent_elsewhere() {
 #[test]
 fn gre_carries_ethernet_with_and_without_key() {
     over_all_outers("gre", Encapsulation::Gre { key: Some(0xabcd_0001) }, |path| {
-        for row in fields(path, &["-E", "occurrence=f"], &["gre.proto", "gre.key", "gre.flags.sequence_number"]) {
+        for row in
+            fields(path, &["-E", "occurrence=f"], &["gre.proto", "gre.key", "gre.flags.sequence_number"])
+        {
             assert_eq!(row, ["0x6558", "0xabcd0001", "0"]);
         }
     });
@@ -351,7 +418,8 @@ fn rspan_tags_every_frame_as_tcprewrite_does() {
     // IPv4 and ARP: of IPv6 frames tcprewrite 4.4.3 changes the addresses too.
     let untagged = [udp4(61), tcp4(600), arp()];
     write_frames(&input, &untagged);
-    let (infile, outfile) = (format!("--infile={}", input.display()), format!("--outfile={}", expected.display()));
+    let (infile, outfile) =
+        (format!("--infile={}", input.display()), format!("--outfile={}", expected.display()));
     let tag = ["--enet-vlan=add", "--enet-vlan-tag=900", "--enet-vlan-pri=3", "--enet-vlan-cfi=0"];
     run("tcprewrite", &[&infile, &outfile, tag[0], tag[1], tag[2], tag[3]].map(|argument: &str| argument));
     let expected = read_pcap(&expected).expect("tcprewrite writes pcap");
@@ -373,23 +441,38 @@ fn rspan_tags_every_frame_as_tcprewrite_does() {
 
 #[test]
 fn what_does_not_fit_its_field_is_refused_with_the_reason() {
-    let refused =
-        |outer: &Outer, encapsulation: &Encapsulation| Transport::tunnel(outer, encapsulation).err().map(|error| error.to_string());
+    let refused = |outer: &Outer, encapsulation: &Encapsulation| {
+        Transport::tunnel(outer, encapsulation).err().map(|error| error.to_string())
+    };
     let vxlan = Encapsulation::Vxlan { vni: 1 << 24, udp_port: None, udp_checksum: None };
-    assert_eq!(refused(&outer(false, false), &vxlan).as_deref(), Some("vni 16777216 is too large; the most is 16777215"));
+    assert_eq!(
+        refused(&outer(false, false), &vxlan).as_deref(),
+        Some("vni 16777216 is too large; the most is 16777215")
+    );
     let gre = Encapsulation::Gre { key: None };
     let mixed = Outer { destination: outer(true, false).destination, ..outer(false, false) };
     assert!(refused(&mixed, &gre).is_some_and(|reason| reason.contains("different families")));
     assert!(refused(&Outer { ttl: 0, ..outer(false, false) }, &gre).is_some());
     assert!(refused(&Outer { dscp: 64, ..outer(false, false) }, &gre).is_some());
     let seconds = erspan3(Granularity::HundredNanoseconds, Subheader::Seconds { switch: 0 });
-    assert_eq!(Transport::tunnel(&outer(false, false), &seconds).err(), Some(TransportError::SecondsWithoutNanoseconds));
-    assert_eq!(refused(&outer(true, true), &Encapsulation::Erspan2 { session: 1023, cos: Some(7), index: Some(0xf_ffff) }), None);
+    assert_eq!(
+        Transport::tunnel(&outer(false, false), &seconds).err(),
+        Some(TransportError::SecondsWithoutNanoseconds)
+    );
+    assert_eq!(
+        refused(
+            &outer(true, true),
+            &Encapsulation::Erspan2 { session: 1023, cos: Some(7), index: Some(0xf_ffff) }
+        ),
+        None
+    );
 }
 
 #[test]
 fn a_path_carries_what_its_mtu_says_and_the_rest_is_cut_or_dropped() {
-    let tunnel = |is_ipv6, encapsulation| Transport::tunnel(&outer(is_ipv6, false), &encapsulation).expect("it is valid");
+    let tunnel = |is_ipv6, encapsulation| {
+        Transport::tunnel(&outer(is_ipv6, false), &encapsulation).expect("it is valid")
+    };
     let vxlan = Encapsulation::Vxlan { vni: 1, udp_port: None, udp_checksum: None };
     // 1500 less 20 IPv4, 8 UDP, 8 VXLAN; less 20 more for IPv6; GRE with ERSPAN III and subheader is 28.
     assert_eq!(tunnel(false, vxlan.clone()).longest_frame_bytes(1500), 1464);
@@ -407,9 +490,15 @@ fn a_path_carries_what_its_mtu_says_and_the_rest_is_cut_or_dropped() {
         assert_eq!((room(oversize).fit(1449), room(oversize).longest_frame_bytes()), (Fit::Whole, 1449));
     }
     assert_eq!(room(Oversize::Slice).fit(1450), Fit::Slice { keep_bytes: 1449 });
-    assert_eq!((room(Oversize::Drop).fit(1450), room(Oversize::FragmentNever).fit(1450)), (Fit::Drop, Fit::Drop));
+    assert_eq!(
+        (room(Oversize::Drop).fit(1450), room(Oversize::FragmentNever).fit(1450)),
+        (Fit::Drop, Fit::Drop)
+    );
     assert_eq!((room(Oversize::Slice).check(1514), room(Oversize::Drop).check(1514)), (Ok(()), Ok(())));
-    assert_eq!((room(Oversize::FragmentNever).check(1514), room(Oversize::FragmentNever).check(1449)), (Err(1449), Ok(())));
+    assert_eq!(
+        (room(Oversize::FragmentNever).check(1514), room(Oversize::FragmentNever).check(1449)),
+        (Err(1449), Ok(()))
+    );
     // A path too small for its own headers carries nothing.
     assert_eq!(PathRoom::new(40, &transport, 0, Oversize::Slice).fit(60), Fit::Drop);
 }

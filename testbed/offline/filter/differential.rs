@@ -34,7 +34,8 @@ thread_local! {
 
 impl Engines {
     fn new(programs: Vec<Program>) -> Engines {
-        let oracle = |program: &Program| Oracle::new(program.insns()).expect("what we accept, bpf_validate accepts");
+        let oracle =
+            |program: &Program| Oracle::new(program.insns()).expect("what we accept, bpf_validate accepts");
         let engines = Engines {
             oracles: programs.iter().map(oracle).collect(),
             native: Filters::build_for_mbufs(&programs),
@@ -54,8 +55,11 @@ impl Engines {
         for burst in packets.chunks(MAX_BURST) {
             let burst = &memory.place(burst)[..];
             let frames: Vec<Frame> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();
-            let expected: Vec<Selection> =
-                self.oracles.iter().map(|oracle| select(burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
+            let expected: Vec<Selection> = self
+                .oracles
+                .iter()
+                .map(|oracle| select(burst, |bytes, len| oracle.run(bytes, len) != 0))
+                .collect();
             for (selector, engine) in [(&self.native, "native"), (&self.interpreted, "interpreted")] {
                 let mut selections = vec![Selection(u64::MAX); self.programs.len()];
                 selector.select(&frames, &mut selections);
@@ -66,10 +70,15 @@ impl Engines {
             compare(&selections, &expected, burst, "native over mbufs", &name);
             // Frames that have a header. Payload and header are apart: the payload alone is put where the frame ended, with other
             // bytes before it.
-            let burst: Vec<(Vec<u8>, u32)> =
-                burst.iter().filter(|(bytes, _)| bytes.len() >= 14).map(|&(bytes, len)| (bytes.to_vec(), len)).collect();
-            let burst: Vec<(&[u8], u32)> = burst.iter().map(|(bytes, len)| (bytes.as_slice(), *len)).collect();
-            let payloads: Vec<Vec<u8>> = burst.iter().map(|(bytes, _)| [&[0xee; 14], &bytes[14..]].concat()).collect();
+            let burst: Vec<(Vec<u8>, u32)> = burst
+                .iter()
+                .filter(|(bytes, _)| bytes.len() >= 14)
+                .map(|&(bytes, len)| (bytes.to_vec(), len))
+                .collect();
+            let burst: Vec<(&[u8], u32)> =
+                burst.iter().map(|(bytes, len)| (bytes.as_slice(), *len)).collect();
+            let payloads: Vec<Vec<u8>> =
+                burst.iter().map(|(bytes, _)| [&[0xee; 14], &bytes[14..]].concat()).collect();
             let payloads: Vec<(&[u8], u32)> = payloads.iter().map(|bytes| (bytes.as_slice(), 0)).collect();
             let payloads = memory.place(&payloads);
             let header = |bytes: &[u8]| *bytes.first_chunk().expect("checked above");
@@ -78,9 +87,14 @@ impl Engines {
                 .zip(&payloads)
                 .map(|(&(bytes, len), &(payload, _))| SplitFrame::new(header(bytes), &payload[14..], len))
                 .collect();
-            let expected: Vec<Selection> =
-                self.oracles.iter().map(|oracle| select(&burst, |bytes, len| oracle.run(bytes, len) != 0)).collect();
-            for (selector, engine) in [(&self.split, "split native"), (&self.split_interpreted, "split interpreted")] {
+            let expected: Vec<Selection> = self
+                .oracles
+                .iter()
+                .map(|oracle| select(&burst, |bytes, len| oracle.run(bytes, len) != 0))
+                .collect();
+            for (selector, engine) in
+                [(&self.split, "split native"), (&self.split_interpreted, "split interpreted")]
+            {
                 let mut selections = vec![Selection(u64::MAX); self.programs.len()];
                 selector.select(&frames, &mut selections);
                 compare(&selections, &expected, &burst, engine, &name);
@@ -90,10 +104,21 @@ impl Engines {
 }
 
 fn select(burst: &[(&[u8], u32)], accepts: impl Fn(&[u8], u32) -> bool) -> Selection {
-    Selection(burst.iter().enumerate().fold(0, |bits, (index, &(bytes, len))| bits | u64::from(accepts(bytes, len)) << index))
+    Selection(
+        burst
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (index, &(bytes, len))| bits | u64::from(accepts(bytes, len)) << index),
+    )
 }
 
-fn compare(selections: &[Selection], expected: &[Selection], burst: &[(&[u8], u32)], engine: &str, name: impl Fn(usize) -> String) {
+fn compare(
+    selections: &[Selection],
+    expected: &[Selection],
+    burst: &[(&[u8], u32)],
+    engine: &str,
+    name: impl Fn(usize) -> String,
+) {
     for (program, (selection, expected)) in selections.iter().zip(expected).enumerate() {
         if let Some(packet) = Selection(selection.0 ^ expected.0).indices().next() {
             panic!("{engine} differs from bpf_filter: {}\n on {:02x?}", name(program), burst.get(packet));
@@ -103,14 +128,18 @@ fn compare(selections: &[Selection], expected: &[Selection], burst: &[(&[u8], u3
 
 fn compiled() -> (Vec<&'static str>, Vec<Program>) {
     let expressions = captures::expressions();
-    let programs = expressions.iter().map(|text| compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))).collect();
+    let programs = expressions
+        .iter()
+        .map(|text| compile(text).unwrap_or_else(|error| panic!("{text}: {error}")))
+        .collect();
     (expressions, programs)
 }
 
 /// Packets of all captures, each content once.
 fn distinct_packets() -> Option<Vec<Packet>> {
     let folder = captures::folder()?;
-    let mut packets: Vec<Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    let mut packets: Vec<Packet> =
+        captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
     assert!(!packets.is_empty());
     packets.sort_by(|a, b| a.bytes.cmp(&b.bytes));
     packets.dedup();
@@ -146,19 +175,22 @@ fn packets_cut_at_every_length_are_judged_as_bpf_filter_does() {
     let engines = Engines::new(programs);
     for packet in kinds.values() {
         let most = packet.bytes.len().min(150);
-        let cuts: Vec<(&[u8], u32)> = (0..=most).map(|len| (&packet.bytes[..len], packet.original_len)).collect();
+        let cuts: Vec<(&[u8], u32)> =
+            (0..=most).map(|len| (&packet.bytes[..len], packet.original_len)).collect();
         engines.compare(&cuts, |index| expressions[index].to_owned());
     }
 }
 
 /// Cases of a random test: `TAPLINE_FILTER_CASES` for long runs.
 fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("TAPLINE_FILTER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    let cases =
+        std::env::var("TAPLINE_FILTER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn check_random(programs: Vec<Vec<Insn>>, packets: &[(Vec<u8>, u32)]) {
-    let verified = programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
+    let verified =
+        programs.iter().map(|insns| Program::verify(insns.clone()).expect("a valid program")).collect();
     let packets: Vec<(&[u8], u32)> = packets.iter().map(|(bytes, len)| (bytes.as_slice(), *len)).collect();
     Engines::new(verified).compare(&packets, |index| format!("{:?}", programs[index]));
 }
@@ -166,20 +198,27 @@ fn check_random(programs: Vec<Vec<Insn>>, packets: &[(Vec<u8>, u32)]) {
 /// Questions about neighbouring bytes: fields that all have to hold, and then numbers of two bytes of which one has to.
 fn neighbours() -> impl Strategy<Value = String> {
     let number = || prop_oneof![0..4u32, Just(0x100), Just(0x201)];
-    let field = (0..56u32, prop_oneof![Just(1u32), Just(2), Just(4)], number(), number(), any::<bool>()).prop_map(
-        |(at, width, mask, value, is_whole)| match is_whole {
+    let field = (0..56u32, prop_oneof![Just(1u32), Just(2), Just(4)], number(), number(), any::<bool>())
+        .prop_map(|(at, width, mask, value, is_whole)| match is_whole {
             true => format!("ether[{at}:{width}] = {value}"),
             false => format!("ether[{at}:{width}] & {mask} = {value}"),
+        });
+    let halves = (0..50u32, proptest::collection::vec((any::<bool>(), number()), 0..12)).prop_map(
+        |(at, numbers)| {
+            let equal = |(is_second, number): (bool, u32)| {
+                format!("ether[{}:2] = {number}", at + if is_second { 2 } else { 0 })
+            };
+            numbers.into_iter().map(equal).collect::<Vec<_>>()
         },
     );
-    let halves = (0..50u32, proptest::collection::vec((any::<bool>(), number()), 0..12)).prop_map(|(at, numbers)| {
-        let equal = |(is_second, number): (bool, u32)| format!("ether[{}:2] = {number}", at + if is_second { 2 } else { 0 });
-        numbers.into_iter().map(equal).collect::<Vec<_>>()
-    });
-    let ports = proptest::collection::vec((prop_oneof![Just("src "), Just("dst "), Just("")], number()), 0..7)
-        .prop_map(|ports| ports.into_iter().map(|(side, port)| format!("tcp {side}port {port}")).collect::<Vec<_>>());
+    let ports =
+        proptest::collection::vec((prop_oneof![Just("src "), Just("dst "), Just("")], number()), 0..7)
+            .prop_map(|ports| {
+                ports.into_iter().map(|(side, port)| format!("tcp {side}port {port}")).collect::<Vec<_>>()
+            });
     (proptest::collection::vec(field, 0..5), prop_oneof![halves, ports]).prop_map(|(fields, numbers)| {
-        let numbers = if numbers.is_empty() { Vec::new() } else { vec![format!("({})", numbers.join(" or "))] };
+        let numbers =
+            if numbers.is_empty() { Vec::new() } else { vec![format!("({})", numbers.join(" or "))] };
         let all = [fields, numbers].concat();
         if all.is_empty() { "ip".to_owned() } else { all.join(" and ") }
     })
@@ -188,14 +227,15 @@ fn neighbours() -> impl Strategy<Value = String> {
 /// Packets of few different bytes, many of them TCP over IPv4, some cut.
 fn packets_of_few_bytes() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
     let bytes = proptest::collection::vec(prop_oneof![4 => 0..3u8, 1 => Just(80u8)], 40..80);
-    let packet = (bytes, any::<bool>(), 0x44..0x48u8, 0..90usize).prop_map(|(mut bytes, is_tcp, header, len)| {
-        if is_tcp {
-            bytes[12..15].copy_from_slice(&[8, 0, header]);
-            bytes[20..24].copy_from_slice(&[0, 0, 64, 6]);
-        }
-        bytes.truncate(len);
-        (bytes, 1000)
-    });
+    let packet =
+        (bytes, any::<bool>(), 0x44..0x48u8, 0..90usize).prop_map(|(mut bytes, is_tcp, header, len)| {
+            if is_tcp {
+                bytes[12..15].copy_from_slice(&[8, 0, header]);
+                bytes[20..24].copy_from_slice(&[0, 0, 64, 6]);
+            }
+            bytes.truncate(len);
+            (bytes, 1000)
+        });
     proptest::collection::vec(packet, 1..MAX_BURST)
 }
 

@@ -14,7 +14,9 @@ impl Guarded {
     pub fn new(slots: usize) -> Guarded {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: an anonymous mapping of a fresh range.
-        let start = unsafe { libc::mmap(null_mut(), slots * 2 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let start = unsafe {
+            libc::mmap(null_mut(), slots * 2 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
         assert_ne!(start, libc::MAP_FAILED, "memory for packets");
         let guarded = Guarded { start: start.cast(), slots };
         for slot in 0..slots {

@@ -11,7 +11,8 @@ use tapline_packet::frame::Frame;
 
 /// The optimised program of libpcap, and the reference itself.
 fn compile(expression: &str) -> Option<(Vec<Insn>, pcap::BpfProgram)> {
-    let program = Capture::dead(Linktype::ETHERNET).expect("a dead handle").compile(expression, true).ok()?;
+    let program =
+        Capture::dead(Linktype::ETHERNET).expect("a dead handle").compile(expression, true).ok()?;
     let insns = program.get_instructions().iter().map(|insn| {
         let text = insn.to_string();
         let mut fields = text.split(' ').map(|field| field.parse::<u32>().expect("printed as numbers"));
@@ -100,8 +101,10 @@ impl Rules {
 
     /// Leaves out what libpcap refuses.
     fn new(expressions: impl IntoIterator<Item = String>) -> Self {
-        let (expressions, programs) =
-            expressions.into_iter().filter_map(|expression| compile(&expression).map(|(program, _)| (expression, program))).unzip();
+        let (expressions, programs) = expressions
+            .into_iter()
+            .filter_map(|expression| compile(&expression).map(|(program, _)| (expression, program)))
+            .unzip();
         Self::of_programs(expressions, programs)
     }
 
@@ -109,15 +112,24 @@ impl Rules {
     fn compare(&mut self, packets: &[(&[u8], u32)]) -> usize {
         let mut matches = 0;
         for burst in packets.chunks(MAX_BURST) {
-            let frames: Vec<Frame<'_>> = burst.iter().map(|&(bytes, original_len)| Frame::new(bytes, original_len)).collect();
+            let frames: Vec<Frame<'_>> =
+                burst.iter().map(|&(bytes, original_len)| Frame::new(bytes, original_len)).collect();
             self.index.select(&frames, &mut self.selections, &mut self.touched);
             let mut touched = vec![false; self.programs.len()];
             self.touched.drain(|rule| touched[rule] = true);
             for (rule, program) in self.programs.iter().enumerate() {
                 let selection = std::mem::take(&mut self.selections[rule]);
-                assert_eq!(touched[rule], !selection.is_empty(), "rule {rule} is touched if and only if it got packets");
+                assert_eq!(
+                    touched[rule],
+                    !selection.is_empty(),
+                    "rule {rule} is touched if and only if it got packets"
+                );
                 if self.residual.binary_search(&rule).is_ok() {
-                    assert!(selection.is_empty(), "residual rule {} is left to the caller", self.expressions[rule]);
+                    assert!(
+                        selection.is_empty(),
+                        "residual rule {} is left to the caller",
+                        self.expressions[rule]
+                    );
                     continue;
                 }
                 for (packet, &(bytes, original_len)) in burst.iter().enumerate() {
@@ -162,7 +174,8 @@ fn captured(per_file: usize) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Addresses, ports and so on that packets and rules are both made of, so that they meet.
-const V4: [[u8; 4]; 6] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 7, 9], [192, 168, 1, 1], [0, 0, 0, 0], [255, 255, 255, 255]];
+const V4: [[u8; 4]; 6] =
+    [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 7, 9], [192, 168, 1, 1], [0, 0, 0, 0], [255, 255, 255, 255]];
 const V6: [[u8; 16]; 4] = [
     [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
@@ -243,7 +256,10 @@ fn expression() -> impl Strategy<Value = String> {
 /// A packet of the protocols and values above: VLAN tags, IPv4 options and fragments, IPv6 extension headers, ARP, rubbish.
 fn packet() -> impl Strategy<Value = Vec<u8>> {
     let tags = prop::collection::vec(
-        (prop::sample::select(vec![0x8100u16, 0x88a8, 0x9100]), prop::sample::select(vec![7u16, 100, 0x2064])),
+        (
+            prop::sample::select(vec![0x8100u16, 0x88a8, 0x9100]),
+            prop::sample::select(vec![7u16, 100, 0x2064]),
+        ),
         0..3,
     );
     let l4 = (
@@ -285,7 +301,11 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
             }
             (0x86ddu16, [header, l4].concat())
         });
-    let arp = (prop::sample::select(&V4[..]), prop::sample::select(&V4[..]), prop::sample::select(vec![0x0806u16, 0x8035]))
+    let arp = (
+        prop::sample::select(&V4[..]),
+        prop::sample::select(&V4[..]),
+        prop::sample::select(vec![0x0806u16, 0x8035]),
+    )
         .prop_map(|(sender, target, ethertype)| {
             let mut body = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1];
             body.extend(sender);
@@ -293,11 +313,15 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
             body.extend(target);
             (ethertype, body)
         });
-    let rubbish =
-        (prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x88cc, 0x8847, 3]), prop::collection::vec(any::<u8>(), 0..80));
+    let rubbish = (
+        prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x88cc, 0x8847, 3]),
+        prop::collection::vec(any::<u8>(), 0..80),
+    );
     let inner = prop_oneof![5 => v4, 3 => v6, 1 => arp, 1 => rubbish];
-    let macs =
-        prop::sample::select(vec![[2u8, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1]]);
+    let macs = prop::sample::select(vec![
+        [2u8, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2],
+        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1],
+    ]);
     let whole = (macs, tags, inner).prop_map(|(macs, tags, (ethertype, body))| {
         let mut packet = macs.to_vec();
         for (tpid, tci) in tags {
@@ -338,25 +362,37 @@ fn site_address() -> impl Strategy<Value = [u8; 16]> {
         word(&[0, 0x0a00_00ff, 0x0a00_0100, 0x0a00_0101, 0x0aff_ffff, 0x0b00_0000, u32::MAX]),
         word(&[0, 1, u32::MAX]),
     );
-    words.prop_map(|(a, b, c, d)| [a, b, c, d].map(u32::to_be_bytes).as_flattened().try_into().expect("sixteen bytes"))
+    words.prop_map(|(a, b, c, d)| {
+        [a, b, c, d].map(u32::to_be_bytes).as_flattened().try_into().expect("sixteen bytes")
+    })
 }
 
 /// Rules of one kind, over IPv6 or IPv4: a prefix for one or both addresses, mostly of one site, and ports.
 fn site_rule() -> impl Strategy<Value = String> {
-    let length = prop::sample::select(vec![None, Some(0u32), Some(8), Some(24), Some(31), Some(32), Some(64)]);
+    let length =
+        prop::sample::select(vec![None, Some(0u32), Some(8), Some(24), Some(31), Some(32), Some(64)]);
     let net = |side: &str, address: [u8; 16], length: Option<u32>, v6: bool| {
         let (length, all) = if v6 { (length? + 64, 128) } else { (length?.min(32), 32) };
-        let address = if v6 { address } else { [&address[8..], &[0; 8]].concat().try_into().expect("sixteen bytes") };
+        let address =
+            if v6 { address } else { [&address[8..], &[0; 8]].concat().try_into().expect("sixteen bytes") };
         let kept = u128::from_be_bytes(address) & u128::MAX.checked_shl(128 - length).unwrap_or(0);
         let kept = kept.to_be_bytes();
         let text = if all == 128 { v6_text(kept) } else { v4_text([kept[0], kept[1], kept[2], kept[3]]) };
         Some(format!("{side} net {text}/{length}"))
     };
-    let ports =
-        prop::sample::select(vec!["tcp", "udp", "tcp dst port 80", "udp src portrange 80-443", "dst port 443", "ip6", "ip"]);
+    let ports = prop::sample::select(vec![
+        "tcp",
+        "udp",
+        "tcp dst port 80",
+        "udp src portrange 80-443",
+        "dst port 443",
+        "ip6",
+        "ip",
+    ]);
     (site_address(), length.clone(), site_address(), length, ports, prop::bool::weighted(0.7)).prop_map(
         move |(source, source_length, destination, destination_length, ports, v6)| {
-            let nets = [net("src", source, source_length, v6), net("dst", destination, destination_length, v6)];
+            let nets =
+                [net("src", source, source_length, v6), net("dst", destination, destination_length, v6)];
             nets.into_iter().flatten().chain([ports.to_owned()]).collect::<Vec<_>>().join(" and ")
         },
     )
@@ -399,15 +435,22 @@ proptest! {
 #[test]
 fn a_cut_packet_behind_packets_of_other_rules_disturbs_nothing() {
     let rule = |protocol: &str, site: u8| {
-        format!("src net 10.0.{site}.0/24 and dst net 10.1.{site}.0/24 and {protocol} dst portrange 80-{}", 81 + u16::from(site))
+        format!(
+            "src net 10.0.{site}.0/24 and dst net 10.1.{site}.0/24 and {protocol} dst portrange 80-{}",
+            81 + u16::from(site)
+        )
     };
     let packet = |protocol: u8, site: u8| {
-        let header = [8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, site, 1, 10, 1, site, 1, 0, 80, 0, 80];
+        let header = [
+            8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, site, 1, 10, 1, site, 1, 0, 80, 0,
+            80,
+        ];
         [&[2; 12][..], &header, &[0; 30]].concat()
     };
     // one protocol has a table of many classes, the other a small one before or behind it
     for (many, few) in [(("tcp", 6), ("udp", 17)), (("udp", 17), ("tcp", 6))] {
-        let mut rules = Rules::new((0..200).map(|site| rule(many.0, site)).chain((0..4).map(|site| rule(few.0, site))));
+        let mut rules =
+            Rules::new((0..200).map(|site| rule(many.0, site)).chain((0..4).map(|site| rule(few.0, site))));
         assert!(rules.residual.is_empty(), "all rules are in the index");
         for len in 0..packet(few.1, 3).len() {
             let mut packets: Vec<Vec<u8>> = (0..32).map(|at| packet(many.1, 199 - at)).collect();
@@ -423,7 +466,8 @@ fn rules_that_all_ask_for_the_same_values_match_together_however_many_they_are()
     // too many fields for a hash or a table of pairs, behind a header of any length
     let tests: Vec<String> = (0..12).map(|at| format!("tcp[{}] = {at}", 2 * at)).collect();
     let expression = tests.join(" and ");
-    let mut bytes = [&[2; 12][..], &[8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
+    let mut bytes =
+        [&[2; 12][..], &[8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
     bytes.extend((0..24).map(|at| at / 2));
     let mut other = bytes.clone();
     other[34 + 8] += 1;
@@ -446,10 +490,15 @@ fn a_prefix_without_a_longer_one_does_not_match_packets_of_other_sites() {
         [&[2; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 59, 64], &source, &destination, &[0; 8]].concat()
     };
     let mut packets = Vec::new();
-    for words in [[0x2001, 0xdb8, 0, 7], [0x2001, 0xdb8, 0, 8], [0x2001, 0xdb9, 0, 7], [0, 0, 0, 0], [0xffff; 4]] {
+    for words in
+        [[0x2001, 0xdb8, 0, 7], [0x2001, 0xdb8, 0, 8], [0x2001, 0xdb9, 0, 7], [0, 0, 0, 0], [0xffff; 4]]
+    {
         for (high, last) in [(0u8, 0u8), (0, 7), (0, 8), (0x24, 0), (0xff, 0xff)] {
             let mut destination = [0; 16];
-            destination.chunks_mut(2).zip(words).for_each(|(to, word): (_, u16)| to.copy_from_slice(&word.to_be_bytes()));
+            destination
+                .chunks_mut(2)
+                .zip(words)
+                .for_each(|(to, word): (_, u16)| to.copy_from_slice(&word.to_be_bytes()));
             (destination[8], destination[15]) = (high, last);
             packets.push(packet(destination));
         }
@@ -460,9 +509,9 @@ fn a_prefix_without_a_longer_one_does_not_match_packets_of_other_sites() {
 /// Programs that libpcap would not write: any instructions, jumps forward only, values that the packets below are made of.
 fn program() -> impl Strategy<Value = Vec<Insn>> {
     let codes = vec![
-        0x20u16, 0x28, 0x28, 0x30, 0x30, 0x30, 0x40, 0x48, 0x50, 0x00, 0x01, 0x80, 0x81, 0x60, 0x61, 0xb1, 0xb1, 0x02, 0x03, 0x07,
-        0x87, 0x54, 0x54, 0x74, 0x64, 0x04, 0x84, 0x05, 0x15, 0x15, 0x15, 0x15, 0x25, 0x25, 0x35, 0x35, 0x45, 0x45, 0x45, 0x1d,
-        0x2d, 0x06, 0x16,
+        0x20u16, 0x28, 0x28, 0x30, 0x30, 0x30, 0x40, 0x48, 0x50, 0x00, 0x01, 0x80, 0x81, 0x60, 0x61, 0xb1,
+        0xb1, 0x02, 0x03, 0x07, 0x87, 0x54, 0x54, 0x74, 0x64, 0x04, 0x84, 0x05, 0x15, 0x15, 0x15, 0x15,
+        0x25, 0x25, 0x35, 0x35, 0x45, 0x45, 0x45, 0x1d, 0x2d, 0x06, 0x16,
     ];
     let insn = (
         prop::sample::select(codes),
@@ -476,7 +525,9 @@ fn program() -> impl Strategy<Value = Vec<Insn>> {
             let remaining = (len - at) as u8;
             match code {
                 0x05 => Insn { code, jt: 0, jf: 0, k: k % u32::from(remaining) },
-                0x15..0x46 if code & 7 == 5 => Insn { code, jt: jt % (remaining + 1), jf: jf % (remaining + 1), k },
+                0x15..0x46 if code & 7 == 5 => {
+                    Insn { code, jt: jt % (remaining + 1), jf: jf % (remaining + 1), k }
+                }
                 0x02 | 0x03 | 0x60 | 0x61 => Insn { code, jt: 0, jf: 0, k: k % 4 },
                 // longer shifts are refused
                 0x64 | 0x74 => Insn { code, jt: 0, jf: 0, k: k % 32 },
@@ -493,8 +544,10 @@ fn random_programs_accept_the_same_random_packets() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let programs = prop::collection::vec(program(), 1..40);
     let byte = prop::sample::select(vec![0u8, 1, 2, 4, 5, 7, 8, 0x0f, 0x45, 0x80, 0xff]);
-    let packets =
-        prop::collection::vec((prop::collection::vec(byte, 0..40), prop::sample::select(vec![0u32, 5, 8, 200])), MAX_BURST);
+    let packets = prop::collection::vec(
+        (prop::collection::vec(byte, 0..40), prop::sample::select(vec![0u32, 5, 8, 200])),
+        MAX_BURST,
+    );
     let (mut indexed, mut matches) = (0, 0);
     for _ in 0..1000 {
         let programs = programs.new_tree(&mut runner).expect("a value").current();
@@ -600,7 +653,8 @@ fn packets_cut_at_any_length_select_the_same() {
     let Some(packets) = captured(4) else { return };
     let mut rules = Rules::new(COMMON.map(str::to_owned));
     for packet in &packets {
-        let cut: Vec<(&[u8], u32)> = (0..=packet.len().min(120)).map(|len| (&packet[..len], packet.len() as u32)).collect();
+        let cut: Vec<(&[u8], u32)> =
+            (0..=packet.len().min(120)).map(|len| (&packet[..len], packet.len() as u32)).collect();
         rules.compare(&cut);
     }
 }
@@ -609,7 +663,9 @@ fn packets_cut_at_any_length_select_the_same() {
 fn rules_from(packets: &[Vec<u8>], exact: bool) -> Vec<String> {
     let mut expressions = Vec::new();
     for (number, packet) in packets.iter().enumerate() {
-        let Some((&ethertype, body)) = packet.get(12..).and_then(<[u8]>::split_first_chunk::<2>) else { continue };
+        let Some((&ethertype, body)) = packet.get(12..).and_then(<[u8]>::split_first_chunk::<2>) else {
+            continue;
+        };
         let (source, destination, protocol, header) = match (u16::from_be_bytes(ethertype), body) {
             (0x0800, body) if body.len() >= 24 => {
                 let address = |at: usize| v4_text(body[at..at + 4].try_into().expect("four bytes"));
@@ -662,7 +718,9 @@ fn hundreds_of_rules_made_of_captured_packets_select_the_same() {
 
 #[test]
 fn one_kind_of_packets_leaves_nothing_behind_that_another_meets() {
-    let nets = (0..400).map(|net| format!("tcp and src net 10.{}.{}.0/24 and dst net 10.{}.0.0/16", net / 16, net % 16, net % 64));
+    let nets = (0..400).map(|net| {
+        format!("tcp and src net 10.{}.{}.0/24 and dst net 10.{}.0.0/16", net / 16, net % 16, net % 64)
+    });
     let hops = (0..40).map(|hop| format!("udp and ip[8] >= {} and ip[8] <= {}", hop * 6, hop * 6 + 4));
     let mut rules = Rules::new(nets.chain(hops));
     let packet = |protocol: u8, at: u8| {
@@ -689,8 +747,14 @@ fn libpcap_itself_agrees() {
     for packet in &packets {
         rules.index.select(&[Frame::whole(packet)], &mut rules.selections, &mut rules.touched);
         rules.touched.drain(|_| ());
-        for ((expression, reference), selection) in COMMON.iter().zip(&references).zip(&mut rules.selections) {
-            assert_eq!(!std::mem::take(selection).is_empty(), reference.filter(packet), "`{expression}` on {packet:02x?}");
+        for ((expression, reference), selection) in
+            COMMON.iter().zip(&references).zip(&mut rules.selections)
+        {
+            assert_eq!(
+                !std::mem::take(selection).is_empty(),
+                reference.filter(packet),
+                "`{expression}` on {packet:02x?}"
+            );
         }
     }
 }
@@ -734,7 +798,8 @@ fn alternatives_of_two_fields_select_the_same_at_any_length() {
 
 #[test]
 fn several_programs_may_stand_for_one_rule() {
-    let programs: Vec<Vec<Insn>> = ["tcp port 80", "udp port 53", "arp"].iter().map(|e| compile(e).expect("valid").0).collect();
+    let programs: Vec<Vec<Insn>> =
+        ["tcp port 80", "udp port 53", "arp"].iter().map(|e| compile(e).expect("valid").0).collect();
     let (index, residual) = Index::build_rows(&verified(&programs).iter().collect::<Vec<_>>(), &[1, 1, 0]);
     assert!(residual.is_empty());
     let mut arp = vec![0; 60];
@@ -744,7 +809,11 @@ fn several_programs_may_stand_for_one_rule() {
     dns[23] = 17;
     dns[37] = 53;
     let (mut selections, mut touched) = (vec![Selection::NONE; 2], Touched::new(2));
-    index.select(&[Frame::whole(&dns), Frame::whole(&arp), Frame::whole(&[])], &mut selections, &mut touched);
+    index.select(
+        &[Frame::whole(&dns), Frame::whole(&arp), Frame::whole(&[])],
+        &mut selections,
+        &mut touched,
+    );
     assert_eq!(selections, [Selection(0b010), Selection(0b001)]);
 }
 
@@ -759,7 +828,9 @@ fn an_index_of_no_rules_selects_nothing() {
 
 #[test]
 fn programs_that_compute_their_offsets_are_left_to_the_caller() {
-    let rules = Rules::new(["tcp[(tcp[12] & 0xf0) >> 2] = 0x16", "tcp port 80", "ip[2:2] = ip[4:2]"].map(str::to_owned));
+    let rules = Rules::new(
+        ["tcp[(tcp[12] & 0xf0) >> 2] = 0x16", "tcp port 80", "ip[2:2] = ip[4:2]"].map(str::to_owned),
+    );
     assert_eq!(rules.residual, [0, 2]);
 }
 
@@ -768,9 +839,16 @@ fn cut_packets_are_in_a_set_of_prefixes_as_libpcap_says() {
     let Some(packets) = captured(3) else { return };
     let nets: Vec<String> = V6
         .iter()
-        .flat_map(|&address| [1u32, 16, 31, 32, 33, 64, 65, 96, 97, 128].map(|bits| (u128::from_be_bytes(address), bits)))
-        .map(|(address, bits)| format!("{}/{bits}", std::net::Ipv6Addr::from(address >> (128 - bits) << (128 - bits))))
-        .chain(["fe80::/10", "ff02::/64", "10.0.0.0/8", "192.168.0.0/16", "192.168.1.1/32", "128.0.0.0/1"].map(str::to_owned))
+        .flat_map(|&address| {
+            [1u32, 16, 31, 32, 33, 64, 65, 96, 97, 128].map(|bits| (u128::from_be_bytes(address), bits))
+        })
+        .map(|(address, bits)| {
+            format!("{}/{bits}", std::net::Ipv6Addr::from(address >> (128 - bits) << (128 - bits)))
+        })
+        .chain(
+            ["fe80::/10", "ff02::/64", "10.0.0.0/8", "192.168.0.0/16", "192.168.1.1/32", "128.0.0.0/1"]
+                .map(str::to_owned),
+        )
         .collect();
     let mut matches = 0;
     for net in nets {

@@ -26,7 +26,8 @@ impl Oracle {
     pub fn new(insns: &[Insn]) -> Option<Oracle> {
         // Keeps the pcap crate, and with it libpcap, linked.
         let _ = pcap::Linktype::ETHERNET;
-        let insns: Vec<_> = insns.iter().map(|&Insn { code, jt, jf, k }| BpfInsn { code, jt, jf, k }).collect();
+        let insns: Vec<_> =
+            insns.iter().map(|&Insn { code, jt, jf, k }| BpfInsn { code, jt, jf, k }).collect();
         let len = i32::try_from(insns.len()).ok()?;
         // SAFETY: `insns` holds `len` instructions.
         let is_valid = unsafe { bpf_validate(insns.as_ptr(), len) } != 0;

@@ -8,7 +8,9 @@ use tapline_filter::Insn;
 /// libpcap 1.10 leaves uninitialised; offsets are small so that loads often hit.
 pub fn programs(most: usize) -> impl Strategy<Value = Vec<Insn>> {
     vec((op(), any::<u8>(), any::<u8>()), 1..most).prop_map(|parts| {
-        let mut insns: Vec<Insn> = (0..16).map(|word| Insn { code: 0x02 | (word & 1), jt: 0, jf: 0, k: u32::from(word) }).collect();
+        let mut insns: Vec<Insn> = (0..16)
+            .map(|word| Insn { code: 0x02 | (word & 1), jt: 0, jf: 0, k: u32::from(word) })
+            .collect();
         let count = parts.len();
         for (at, ((code, k), jt, jf)) in parts.into_iter().enumerate() {
             // The return at the end is at `count`.
@@ -30,14 +32,19 @@ fn op() -> impl Strategy<Value = (u16, u32)> {
     let constants = (prop::sample::select(vec![0x00u16, 0x01]), number());
     let others = (prop::sample::select(vec![0x80u16, 0x81, 0x07, 0x87, 0x84]), Just(0));
     let scratch = (prop::sample::select(vec![0x60u16, 0x61, 0x02, 0x03]), 0u32..16);
-    let arithmetic =
-        (prop::sample::select(vec![0x00u16, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0]), any::<bool>(), number())
-            .prop_map(|(operator, x, k)| match operator {
-                0x60 | 0x70 => (0x04 | operator | u16::from(x) << 3, k % 32),
-                _ => (0x04 | operator | u16::from(x) << 3, k.max(1)),
-            });
-    let jumps = (prop::sample::select(vec![0x05u16, 0x15, 0x25, 0x35, 0x45, 0x1d, 0x2d, 0x3d, 0x4d]), number());
-    let returns = (prop::sample::select(vec![0x06u16, 0x16]), prop::sample::select(vec![0u32, 1, u32::MAX]));
+    let arithmetic = (
+        prop::sample::select(vec![0x00u16, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0]),
+        any::<bool>(),
+        number(),
+    )
+        .prop_map(|(operator, x, k)| match operator {
+            0x60 | 0x70 => (0x04 | operator | u16::from(x) << 3, k % 32),
+            _ => (0x04 | operator | u16::from(x) << 3, k.max(1)),
+        });
+    let jumps =
+        (prop::sample::select(vec![0x05u16, 0x15, 0x25, 0x35, 0x45, 0x1d, 0x2d, 0x3d, 0x4d]), number());
+    let returns =
+        (prop::sample::select(vec![0x06u16, 0x16]), prop::sample::select(vec![0u32, 1, u32::MAX]));
     prop_oneof![6 => loads, 2 => constants, 2 => others, 2 => scratch, 4 => arithmetic, 6 => jumps, 1 => returns]
 }
 
@@ -64,17 +71,28 @@ pub fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
 pub fn questions(most: usize) -> impl Strategy<Value = Vec<Insn>> {
     let insn = |code, k| Insn { code, jt: 0, jf: 0, k };
     let small = || 0u32..5;
-    let load = (prop::sample::select(vec![0x30u16, 0x30, 0x28, 0x20]), prop::sample::select(vec![0u32, 1, 2, 12, 13, 14, 59, 60]))
+    let load = (
+        prop::sample::select(vec![0x30u16, 0x30, 0x28, 0x20]),
+        prop::sample::select(vec![0u32, 1, 2, 12, 13, 14, 59, 60]),
+    )
         .prop_map(move |(code, k)| vec![insn(code, k)]);
-    let indirect = (0u32..4, prop::sample::select(vec![0x50u16, 0x48, 0x40]), prop::sample::select(vec![0u32, 1, 11, 13, 14]))
+    let indirect = (
+        0u32..4,
+        prop::sample::select(vec![0x50u16, 0x48, 0x40]),
+        prop::sample::select(vec![0u32, 1, 11, 13, 14]),
+    )
         .prop_map(move |(base, code, k)| vec![insn(0xb1, base), insn(code, k)]);
     let divided = (0u32..4, prop::sample::select(vec![0x3cu16, 0x9c]), 0u32..4)
         .prop_map(move |(by, code, k)| vec![insn(0x30, by), insn(0x07, 0), insn(0x30, k), insn(code, 0)]);
     let masked = (0u32..4, 1u32..8).prop_map(move |(k, mask)| vec![insn(0x30, k), insn(0x54, mask)]);
     let len = Just(vec![insn(0x80, 0)]);
     let number = prop_oneof![6 => load, 2 => indirect, 2 => divided, 2 => masked, 1 => len];
-    let test =
-        (prop::sample::select(vec![0x15u16, 0x15, 0x25, 0x35, 0x45]), prop_oneof![6 => small(), 1 => 0u32..100], 0u8..16, 0u8..16);
+    let test = (
+        prop::sample::select(vec![0x15u16, 0x15, 0x25, 0x35, 0x45]),
+        prop_oneof![6 => small(), 1 => 0u32..100],
+        0u8..16,
+        0u8..16,
+    );
     vec((number, test, any::<bool>()), 1..most).prop_map(move |parts| {
         // Each part is its number's instructions and a test; jumps go to the start of parts, or to one of the two ends.
         let mut starts = vec![0];

@@ -9,7 +9,11 @@ use tapline_packet::frame::Frame;
 #[test]
 fn the_interpreter_serves_where_the_system_refuses_executable_pages() {
     // the process stays so restricted
-    alone(module_path!(), "the_interpreter_serves_where_the_system_refuses_executable_pages", refuse_and_select);
+    alone(
+        module_path!(),
+        "the_interpreter_serves_where_the_system_refuses_executable_pages",
+        refuse_and_select,
+    );
 }
 
 fn refuse_and_select() {
@@ -23,7 +27,9 @@ fn refuse_and_select() {
     }
     let programs = [compile("arp").expect("a valid expression")];
     let filters = Filters::build(&programs);
-    let Engine::Interpreter { reason } = filters.engine() else { panic!("native code despite the refusal") };
+    let Engine::Interpreter { reason } = filters.engine() else {
+        panic!("native code despite the refusal")
+    };
     assert!(reason.contains("executable"), "{reason}");
     assert!(matches!(SplitFilters::build(&programs).engine(), Engine::Interpreter { .. }));
     let mut arp = [0; 60];

@@ -33,7 +33,11 @@ fn report(parsed: &Parsed) -> String {
 #[test]
 fn every_pipeline_of_this_directory_is_answered_as_its_expected_text_says() {
     // a process has one working folder
-    alone(module_path!(), "every_pipeline_of_this_directory_is_answered_as_its_expected_text_says", compare_all);
+    alone(
+        module_path!(),
+        "every_pipeline_of_this_directory_is_answered_as_its_expected_text_says",
+        compare_all,
+    );
 }
 
 fn compare_all() {
@@ -50,7 +54,11 @@ fn compare_all() {
     for path in names {
         let path = path.strip_prefix(".").unwrap();
         let sets = [("SET".to_string(), "from-the-command-line".to_string())];
-        let sets = if path.starts_with("set-wins.pipe") || path.starts_with("set-unused.pipe") { &sets[..] } else { &[] };
+        let sets = if path.starts_with("set-wins.pipe") || path.starts_with("set-unused.pipe") {
+            &sets[..]
+        } else {
+            &[]
+        };
         let found = report(&lang::load(path, sets));
         let expected_path = path.with_extension("expected");
         if bless {
@@ -67,7 +75,8 @@ fn compare_all() {
 #[test]
 fn every_example_of_the_reference_is_right() {
     let reference = include_str!("../../../docs/pipeline-language.md");
-    let examples: Vec<&str> = reference.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> =
+        reference.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() > 8, "the reference has lost its examples");
     for example in examples {
         let parsed = lang::parse_text("pipeline-language.md", example, &[]);
@@ -78,9 +87,12 @@ fn every_example_of_the_reference_is_right() {
 #[test]
 fn every_example_of_the_guides_is_right() {
     let mut count = 0;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).expect("the guides are there") {
+    for entry in
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).expect("the guides are there")
+    {
         let path = entry.expect("the guides can be listed").path();
-        let (name, guide) = (path.display().to_string(), std::fs::read_to_string(&path).expect("a guide can be read"));
+        let (name, guide) =
+            (path.display().to_string(), std::fs::read_to_string(&path).expect("a guide can be read"));
         for example in guide.split("```pipe\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
             let parsed = lang::parse_text(&name, example, &[]);
             assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use tapline::plan::{Plan, plan};
 use tapline_lang::{self as lang, Parsed};
 
-const HEAD: &str = "port attach a net_null0\nport attach b net_null1\nport attach c net_null2\ntool create t discard\n";
+const HEAD: &str =
+    "port attach a net_null0\nport attach b net_null1\nport attach c net_null2\ntool create t discard\n";
 
 fn planned(text: &str) -> (Option<Plan>, Parsed) {
     let mut parsed = lang::parse_text("many.pipe", text, &[]);
@@ -18,7 +19,13 @@ fn planned(text: &str) -> (Option<Plan>, Parsed) {
 
 /// Of no other rule of a file.
 fn filter(index: usize) -> String {
-    format!("\"host 10.{}.{}.{} and tcp port {}\"", index >> 16 & 255, index >> 8 & 255, index & 255, 1000 + index)
+    format!(
+        "\"host 10.{}.{}.{} and tcp port {}\"",
+        index >> 16 & 255,
+        index >> 8 & 255,
+        index & 255,
+        1000 + index
+    )
 }
 
 #[test]
@@ -35,7 +42,12 @@ fn thousands_of_named_filters_are_accepted_whatever_becomes_of_them() {
         writeln!(text, "filter modify f{index} {}", filter(COUNT + index)).unwrap();
     }
     // the last one, and one that comes again in another place
-    writeln!(text, "rule destroy {COUNT}\nfilter destroy f{}\nfilter destroy f7\nfilter create f7 \"udp\"", COUNT - 1).unwrap();
+    writeln!(
+        text,
+        "rule destroy {COUNT}\nfilter destroy f{}\nfilter destroy f7\nfilter create f7 \"udp\"",
+        COUNT - 1
+    )
+    .unwrap();
     let (plan, parsed) = planned(&text);
     assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
     let plan = plan.expect("a file without mistakes");
@@ -75,7 +87,10 @@ fn thousands_of_rules_that_end_the_search_are_accepted_and_shadows_among_them_fo
     assert_eq!(plan.expect("a file without mistakes").rules.len(), COUNT + 1);
     let said = parsed.diagnostics.render(&parsed.sources);
     assert_eq!(parsed.diagnostics.warnings(), 1, "{said}");
-    assert!(said.contains("rule 9999 can never match") && said.contains("rule 4000, which is `final`"), "{said}");
+    assert!(
+        said.contains("rule 9999 can never match") && said.contains("rule 4000, which is `final`"),
+        "{said}"
+    );
 }
 
 /// What a rule says: the ports that it takes from (one bit each), its filter, how it ends and whether it goes off by itself.

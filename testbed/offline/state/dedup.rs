@@ -28,7 +28,8 @@ fn captures() -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Vec<Packet> {
-    let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano).expect("the capture opens");
+    let mut capture =
+        pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano).expect("the capture opens");
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
         let time = packet.header.ts;
@@ -42,7 +43,11 @@ fn originals<'a>(packets: impl Iterator<Item = &'a Packet>, ignore: Ignore) -> V
     originals_within(WINDOW_NS, packets, ignore)
 }
 
-fn originals_within<'a>(window_ns: u64, packets: impl Iterator<Item = &'a Packet>, ignore: Ignore) -> Vec<usize> {
+fn originals_within<'a>(
+    window_ns: u64,
+    packets: impl Iterator<Item = &'a Packet>,
+    ignore: Ignore,
+) -> Vec<usize> {
     let spec = DedupSpec { window_ns, ignore, packets: 100_000, ports: 1 };
     let mut dedup = Dedup::new(spec, &Secret::from_seed(1));
     let mut is_original = |packet: &Packet| {
@@ -58,8 +63,10 @@ fn run(program: &str, arguments: &[&str]) -> bool {
 
 /// Captures whose times rise, so that a window means the same to both.
 fn captures_in_order(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("the folder opens").map(|entry| entry.expect("its entries are read").path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder opens")
+        .map(|entry| entry.expect("its entries are read").path())
+        .collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "pcap"));
     paths.sort();
     paths.retain(|path| {
@@ -91,10 +98,14 @@ fn editcap_removes_the_same_packets_within_the_window() {
         }
         let packets = read(Path::new(&merged));
         let expected = read(Path::new(&kept));
-        let ours: Vec<&Packet> = originals(packets.iter(), Ignore::default()).into_iter().map(|index| &packets[index]).collect();
+        let ours: Vec<&Packet> =
+            originals(packets.iter(), Ignore::default()).into_iter().map(|index| &packets[index]).collect();
         assert_eq!(ours.len(), expected.len(), "{capture}: packets kept of {}", packets.len());
         for (number, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
-            assert!(ours.time_ns == expected.time_ns && ours.bytes == expected.bytes, "{capture}: packet {number} of those kept");
+            assert!(
+                ours.time_ns == expected.time_ns && ours.bytes == expected.bytes,
+                "{capture}: packet {number} of those kept"
+            );
         }
         compared += packets.len();
         duplicates += packets.len() - expected.len();
@@ -129,7 +140,12 @@ fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
             }
             let expected = read(&kept);
             let ours = originals_within(window_ns, packets.iter(), Ignore::default());
-            assert_eq!(ours.len(), expected.len(), "{name}: packets kept of {} within {window} s", packets.len());
+            assert_eq!(
+                ours.len(),
+                expected.len(),
+                "{name}: packets kept of {} within {window} s",
+                packets.len()
+            );
             for (&ours, expected) in ours.iter().zip(&expected) {
                 let ours = &packets[ours];
                 assert!(
@@ -161,20 +177,31 @@ fn copies_that_tcprewrite_changed_are_found_when_the_change_is_ignored() {
         (&["--ttl=-1", "-C"], Ignore { ttl: true, ..none }),
         (&["--tos=184", "-C"], Ignore { tos: true, ..none }),
         (&["--enet-dmac=02:00:00:00:00:07", "--enet-smac=02:00:00:00:00:08"], Ignore { mac: true, ..none }),
-        (&["--enet-vlan=add", "--enet-vlan-tag=40", "--enet-vlan-cfi=0", "--enet-vlan-pri=5"], Ignore { vlan: true, ..none }),
+        (
+            &["--enet-vlan=add", "--enet-vlan-tag=40", "--enet-vlan-cfi=0", "--enet-vlan-pri=5"],
+            Ignore { vlan: true, ..none },
+        ),
     ];
     // From which byte of the original and of the copy both must be the same: behind an IPv4 header, the MAC addresses, the tag.
     let same_from = [(34, 34), (34, 34), (12, 12), (12, 16)];
     let mut found = [0usize; 4];
-    for name in ["dns53.pcap", "conn-size.pcap", "http/get.trace", "tcp/fin_retransmission.trace", "dns-edns-ecs.pcap"] {
+    for name in [
+        "dns53.pcap",
+        "conn-size.pcap",
+        "http/get.trace",
+        "tcp/fin_retransmission.trace",
+        "dns-edns-ecs.pcap",
+    ] {
         let capture = folder.join(name);
         if !capture.is_file() {
             continue;
         }
         let packets = read(&capture);
         for (change, (options, ignore)) in changes.iter().enumerate() {
-            let (infile, outfile) = (format!("--infile={}", capture.display()), format!("--outfile={}", changed.display()));
-            let arguments: Vec<&str> = options.iter().copied().chain([infile.as_str(), outfile.as_str()]).collect();
+            let (infile, outfile) =
+                (format!("--infile={}", capture.display()), format!("--outfile={}", changed.display()));
+            let arguments: Vec<&str> =
+                options.iter().copied().chain([infile.as_str(), outfile.as_str()]).collect();
             if !run("tcprewrite", &arguments) {
                 continue;
             }
@@ -184,10 +211,16 @@ fn copies_that_tcprewrite_changed_are_found_when_the_change_is_ignored() {
                 }
                 // tcprewrite also repairs checksums that the capture has wrong (offloaded ones): then more differs than was asked.
                 let (from, copy_from) = same_from[change];
-                if original.bytes.get(from..) != copy.bytes.get(copy_from..) || original.bytes[12..14] != [8, 0] {
+                if original.bytes.get(from..) != copy.bytes.get(copy_from..)
+                    || original.bytes[12..14] != [8, 0]
+                {
                     continue;
                 }
-                assert_eq!(originals([original, copy].into_iter(), none).len(), 2, "{name} {options:?}: nothing is ignored");
+                assert_eq!(
+                    originals([original, copy].into_iter(), none).len(),
+                    2,
+                    "{name} {options:?}: nothing is ignored"
+                );
                 assert_eq!(
                     originals([original, copy].into_iter(), *ignore).len(),
                     1,

@@ -54,13 +54,22 @@ struct Figures {
     imbalance_after: f64,
 }
 
-fn figures(members: usize, before: impl Fn(u64) -> usize, after: impl Fn(u64) -> usize, failed: usize) -> Figures {
+fn figures(
+    members: usize,
+    before: impl Fn(u64) -> usize,
+    after: impl Fn(u64) -> usize,
+    failed: usize,
+) -> Figures {
     let imbalance = |lookup: &dyn Fn(u64) -> usize, up: usize| {
         let fair = FLOWS as f64 / up as f64;
         let worst = |draw| {
             let mut flows = vec![0u64; members];
             flow_hashes(draw).for_each(|hash| flows[lookup(hash)] += 1);
-            flows.iter().filter(|&&count| count > 0).map(|&count| (count as f64 / fair - 1.0).abs() * 100.0).fold(0.0, f64::max)
+            flows
+                .iter()
+                .filter(|&&count| count > 0)
+                .map(|&count| (count as f64 / fair - 1.0).abs() * 100.0)
+                .fold(0.0, f64::max)
         };
         (0..DRAWS).map(worst).sum::<f64>() / DRAWS as f64
     };
@@ -89,15 +98,33 @@ fn groups_move_only_the_failed_share_and_spread_as_evenly_as_maglev() {
         states[failed] = MemberState::Down;
         group.update(&states, |_| false);
         let member = |slot: tapline_datapath::route::balance::Slot| slot.member().expect("members are up");
-        let ours = figures(members, |hash| member(before.lookup(hash)), |hash| member(group.table().lookup(hash)), failed);
+        let ours = figures(
+            members,
+            |hash| member(before.lookup(hash)),
+            |hash| member(group.table().lookup(hash)),
+            failed,
+        );
 
         let (full, reduced) = (maglev(&up, 65_537), maglev(&left, 65_537));
-        let theirs = figures(members, |hash| full[hash as usize % 65_537], |hash| reduced[hash as usize % 65_537], failed);
-        let ranges = figures(members, |hash| hash_threshold(&up, hash), |hash| hash_threshold(&left, hash), failed);
+        let theirs = figures(
+            members,
+            |hash| full[hash as usize % 65_537],
+            |hash| reduced[hash as usize % 65_537],
+            failed,
+        );
+        let ranges =
+            figures(members, |hash| hash_threshold(&up, hash), |hash| hash_threshold(&left, hash), failed);
 
-        let show =
-            |figures: &Figures| format!("{:5.2} % {:6.1} % {:5.2} %", figures.imbalance, figures.moved, figures.imbalance_after);
-        println!("{members:7} | {:7} | {} | {} | {}", before.bucket_count(), show(&ours), show(&theirs), show(&ranges));
+        let show = |figures: &Figures| {
+            format!("{:5.2} % {:6.1} % {:5.2} %", figures.imbalance, figures.moved, figures.imbalance_after)
+        };
+        println!(
+            "{members:7} | {:7} | {} | {} | {}",
+            before.bucket_count(),
+            show(&ours),
+            show(&theirs),
+            show(&ranges)
+        );
         assert_eq!(ours.moved, 100.0, "{members} members: the failed member's flows and none other");
         assert!(theirs.moved >= 100.0 && ranges.moved >= 100.0);
         if members == 8 {

@@ -23,7 +23,9 @@ impl Tap {
     fn new(lab: &Lab) -> Option<Self> {
         let name = format!("tlo{}", std::process::id());
         // net_tap asks for queues of its own, which an interface must has_program from the start
-        if !std::path::Path::new("/dev/net/tun").exists() || !ip(&format!("tuntap add {name} mode tap multi_queue")) {
+        if !std::path::Path::new("/dev/net/tun").exists()
+            || !ip(&format!("tuntap add {name} mode tap multi_queue"))
+        {
             tapline_skip::skipped("no permission to make tap interfaces");
             return None;
         }
@@ -31,8 +33,11 @@ impl Tap {
         let mut tap = Self { name, tcpdump: None };
         assert!(ip(&format!("link set {} up", tap.name)));
         let mut command = Command::new("tcpdump");
-        command.args(["-U", "--immediate-mode", "-i", &tap.name, "-Q", "in", "-w"]).arg(lab.path("out.pcap"));
-        let mut tcpdump = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("tcpdump runs");
+        command
+            .args(["-U", "--immediate-mode", "-i", &tap.name, "-Q", "in", "-w"])
+            .arg(lab.path("out.pcap"));
+        let mut tcpdump =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("tcpdump runs");
         let mut lines = BufReader::new(tcpdump.stderr.take().expect("a pipe")).lines();
         let is_listening = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening"));
         tap.tcpdump = Some(tcpdump);
@@ -83,7 +88,12 @@ fn udp_checksums_that_a_port_computes_are_right_and_the_frames_inside_untouched(
             ),
             &[],
         );
-        assert_eq!(account.number("tools/t/sent"), all.len() as u64, "{words}: {}", account.last()["tools"]["t"]);
+        assert_eq!(
+            account.number("tools/t/sent"),
+            all.len() as u64,
+            "{words}: {}",
+            account.last()["tools"]["t"]
+        );
         let heard = tap.heard(&lab, all.len());
         drop(tap);
         let file = lab.path("out.pcap");
@@ -94,8 +104,11 @@ fn udp_checksums_that_a_port_computes_are_right_and_the_frames_inside_untouched(
             assert_sound(&file, &[]);
         }
         let places = innermost_ethernet(&file);
-        let inside: Vec<Vec<u8>> = heard.iter().zip(places).map(|(bytes, place)| bytes[place..].to_vec()).collect();
-        let cut = |frame: &Vec<u8>| frame[..if words.contains("slice") { frame.len().min(60) } else { frame.len() }].to_vec();
+        let inside: Vec<Vec<u8>> =
+            heard.iter().zip(places).map(|(bytes, place)| bytes[place..].to_vec()).collect();
+        let cut = |frame: &Vec<u8>| {
+            frame[..if words.contains("slice") { frame.len().min(60) } else { frame.len() }].to_vec()
+        };
         assert_same(words, &inside, &all.iter().map(cut).collect::<Vec<_>>());
     }
 }

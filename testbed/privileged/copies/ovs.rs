@@ -70,14 +70,21 @@ impl Switch {
         // what a run that was killed left
         ip(&format!("netns del {NAMESPACE}"));
         ip("link del tlov0");
-        if !ip(&format!("netns add {NAMESPACE}")) || !ip(&format!("link add tlov0 type veth peer name tlov1 netns {NAMESPACE}")) {
+        if !ip(&format!("netns add {NAMESPACE}"))
+            || !ip(&format!("link add tlov0 type veth peer name tlov1 netns {NAMESPACE}"))
+        {
             tapline_skip::skipped("no permission to make network namespaces, or no veth");
             return None;
         }
         let _ = std::fs::write("/proc/sys/net/ipv6/conf/tlov0/disable_ipv6", "1");
         assert!(ip("link set tlov0 up") && ip(&format!("-n {NAMESPACE} link set tlov1 up")));
-        assert!(there(folder, &format!("ovsdb-tool create conf.db {schema}")).status().is_ok_and(|status| status.success()));
-        let mut start = |line: &str| switch.children.push(there(folder, line).spawn().expect("it was found"));
+        assert!(
+            there(folder, &format!("ovsdb-tool create conf.db {schema}"))
+                .status()
+                .is_ok_and(|status| status.success())
+        );
+        let mut start =
+            |line: &str| switch.children.push(there(folder, line).spawn().expect("it was found"));
         start("ovsdb-server conf.db --remote=punix:db.sock --unixctl=db.ctl");
         wait_for("the database", || {
             there(folder, "ovs-vsctl --db=unix:db.sock --no-wait init").status().is_ok_and(|s| s.success())
@@ -93,7 +100,9 @@ impl Switch {
     }
 
     fn set(&self, folder: &Path, words: &str) {
-        let output = there(folder, &format!("ovs-vsctl --db=unix:db.sock --timeout=20 {words}")).stderr(Stdio::piped()).output();
+        let output = there(folder, &format!("ovs-vsctl --db=unix:db.sock --timeout=20 {words}"))
+            .stderr(Stdio::piped())
+            .output();
         let output = output.expect("ovs-vsctl runs");
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -123,10 +132,17 @@ fn open_vswitch_takes_every_frame_out_of_erspan_2_and_3() {
     let folder = lab.path("");
     let Some(mut switch) = Switch::new(&folder) else { return };
     switch.end(&folder, "two", "options:key=7 options:erspan_ver=1 options:erspan_idx=3", "two.pcap");
-    switch.end(&folder, "three", "options:key=8 options:erspan_ver=2 options:erspan_dir=1 options:erspan_hwid=3", "three.pcap");
+    switch.end(
+        &folder,
+        "three",
+        "options:key=8 options:erspan_ver=2 options:erspan_dir=1 options:erspan_hwid=3",
+        "three.pcap",
+    );
     // no more than the switch's socket holds at a time, and each packet of both tunnels at most 1514 bytes long
     let mut sent: Vec<Vec<u8>> = (0..8)
-        .flat_map(|index| [udp4(20 + 190 * index), tcp6(150 * index), udp6(index), tagged(&tcp4(100 + index), 100, 3)])
+        .flat_map(|index| {
+            [udp4(20 + 190 * index), tcp6(150 * index), udp6(index), tagged(&tcp4(100 + index), 100, 3)]
+        })
         .collect();
     sent.push(arp());
     write_frames(&lab.path("in.pcap"), &sent);

@@ -41,7 +41,9 @@ impl Far {
             && ip(&format!("-n {NAMESPACE} link set tlup1 up"))
             && ip(&format!("-n {NAMESPACE} addr add 198.18.0.9/24 dev tlup1"))
             && ip(&format!("-n {NAMESPACE} addr add 2001:db8:18::9/64 dev tlup1 nodad"))
-            && ip(&format!("-n {NAMESPACE} link add vx0 type vxlan id 42 local 198.18.0.9 dev tlup1 dstport 4789"))
+            && ip(&format!(
+                "-n {NAMESPACE} link add vx0 type vxlan id 42 local 198.18.0.9 dev tlup1 dstport 4789"
+            ))
             && ip(&format!("-n {NAMESPACE} link set vx0 up"));
         if !made {
             tapline_skip::skipped("this kernel has no veth or VXLAN device");
@@ -67,7 +69,8 @@ impl Drop for Far {
 fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
     let Some(_far) = Far::new() else { return };
     let lab = Lab::new();
-    let sent: Vec<Vec<u8>> = (0..40).flat_map(|index| [udp4(100 + 20 * index), tcp6(600 + index)]).collect();
+    let sent: Vec<Vec<u8>> =
+        (0..40).flat_map(|index| [udp4(100 + 20 * index), tcp6(600 + index)]).collect();
     write_frames(&lab.path("in.pcap"), &sent);
     lab.write(
         "test.pipe",
@@ -77,22 +80,40 @@ fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
          tool create six port up gre src 2001:db8:18::1 dst 2001:db8:18::9 up-after 100ms\n\
          rule create 10 from in to vx,six\n",
     );
-    let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "100ms", "--duration", "60s"];
+    let arguments = [
+        "run",
+        "test.pipe",
+        "--eal",
+        EAL,
+        "--stats",
+        "stats.json",
+        "--interval",
+        "100ms",
+        "--duration",
+        "60s",
+    ];
     let started = lab.start(&mut lab.tapline(&arguments));
-    let up = lab.until("both tunnels are up", |line| line["tools"]["vx"]["state"] == "up" && line["tools"]["six"]["state"] == "up");
+    let up = lab.until("both tunnels are up", |line| {
+        line["tools"]["vx"]["state"] == "up" && line["tools"]["six"]["state"] == "up"
+    });
     let mac = up["tools"]["vx"]["next_hop"]["mac"].as_str().expect("an address").to_owned();
     let shown = there("cat /sys/class/net/tlup1/address").output().expect("cat runs");
     assert_eq!(mac, String::from_utf8_lossy(&shown.stdout).trim());
     assert_eq!(up["tools"]["six"]["next_hop"]["mac"], up["tools"]["vx"]["next_hop"]["mac"]);
 
     let file = lab.path("vx0.pcap");
-    let mut capture = there(&format!("exec tcpdump -U -i vx0 -w {} 2>/dev/null", file.display())).spawn().expect("tcpdump runs");
+    let mut capture = there(&format!("exec tcpdump -U -i vx0 -w {} 2>/dev/null", file.display()))
+        .spawn()
+        .expect("tcpdump runs");
     let begun = Instant::now();
     while file.metadata().map_or(0, |metadata| metadata.len()) < 24 {
         assert!(begun.elapsed() < Duration::from_secs(30), "tcpdump does not begin");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let replay = Command::new("tcpreplay").args(["-q", "--pps", "500", "-i", "tlin1"]).arg(lab.path("in.pcap")).output();
+    let replay = Command::new("tcpreplay")
+        .args(["-q", "--pps", "500", "-i", "tlin1"])
+        .arg(lab.path("in.pcap"))
+        .output();
     assert!(replay.expect("tcpreplay runs").status.success());
     lab.until("all copies are sent", |line| line["copies"]["sent"] == 2 * sent.len());
     let begun = Instant::now();

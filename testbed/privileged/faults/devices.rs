@@ -26,15 +26,20 @@ fn a_link_that_flaps_costs_its_own_copies_alone() {
 #[test]
 fn a_link_that_flaps_under_af_xdp_costs_its_own_copies_alone() {
     // the driver wants as many receive as transmit queues
-    let pipeline =
-        ROUND_TRIP.replace("af_packet", "af_xdp").replace("iface=near rxq 0", "iface=near").replace("iface=far txq 0", "iface=far");
+    let pipeline = ROUND_TRIP
+        .replace("af_packet", "af_xdp")
+        .replace("iface=near rxq 0", "iface=near")
+        .replace("iface=far txq 0", "iface=far");
     let Some(pair) = Pair::new('y') else { return };
     let probe = Bench::inside(&pair.far);
     flows(&probe);
     let output = probe.command(&pipeline, &["--duration", "100ms"]).output().expect("the program starts");
     drop(pair);
     if !output.status.success() {
-        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
+        tapline_skip::skipped(format_args!(
+            "net_af_xdp does not start here: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
         return;
     }
     flap('x', &pipeline);
@@ -64,7 +69,11 @@ fn flap(letter: char, pipeline: &str) {
     assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
     assert_eq!(run.number("tools/back/sent"), run.number("ports/far/received"));
     let events = run.last()["events"].as_array().expect("events");
-    assert_eq!(events.iter().filter(|event| event["tool"] == "out" && event["to"] == "down").count(), 3, "{events:?}");
+    assert_eq!(
+        events.iter().filter(|event| event["tool"] == "out" && event["to"] == "down").count(),
+        3,
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -96,13 +105,17 @@ fn frames_that_net_af_packet_cuts_are_noticed_at_the_start_and_by_their_length()
         rule create 20 from far to got
         start",
     );
-    prompt.wait("all packets come", |stats| stats["ports"]["far"]["received"].as_u64() >= Some(sizes.len() as u64));
+    prompt.wait("all packets come", |stats| {
+        stats["ports"]["far"]["received"].as_u64() >= Some(sizes.len() as u64)
+    });
     prompt.wait("cut ones are told of", |stats| stats["ports"]["far"]["cut"] == 3);
     let run = prompt.quit();
     assert!(run.last()["ports"]["near"].get("cut").is_none(), "net_pcap does not cut");
     let lengths: Vec<usize> = bench.read("out.pcap").iter().map(Vec::len).collect();
     assert_eq!(lengths, [64, 1500, 1981, 1982, 1982, 1982, 1982]);
-    for said in ["far has an MTU of 9000, and net_af_packet takes 1968", "net_af_packet cuts frames to 1982 bytes"] {
+    for said in
+        ["far has an MTU of 9000, and net_af_packet takes 1968", "net_af_packet cuts frames to 1982 bytes"]
+    {
         assert_eq!(run.stderr.matches(said).count(), 1, "{said} is not in {}", run.stderr);
     }
 }
@@ -124,10 +137,15 @@ fn send_unfit(letter: char, port: &str) {
     };
     // an interface takes four bytes more where they are a tag's
     let fitting = [plain(60), plain(64), plain(1514), tagged(0x8100)];
-    let (short, long) = ([plain(0), plain(1), plain(13)], [plain(1515), plain(1518), tagged(0x88a8), plain(9000)]);
+    let (short, long) =
+        ([plain(0), plain(1), plain(13)], [plain(1515), plain(1518), tagged(0x88a8), plain(9000)]);
     let round: Vec<Vec<u8>> = (0..4)
         .flat_map(|index| {
-            [fitting.get(index), short.get(index), long.get(index)].into_iter().flatten().cloned().collect::<Vec<_>>()
+            [fitting.get(index), short.get(index), long.get(index)]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
         })
         .collect();
     let packets: Vec<&[u8]> = round.iter().cycle().take(round.len() * 50).map(Vec::as_slice).collect();
@@ -147,13 +165,20 @@ fn send_unfit(letter: char, port: &str) {
     let mut command = bench.command(&pipeline, &["--exit-idle", "1s"]);
     let output = command.output().expect("the program starts");
     if !output.status.success() && port.starts_with("net_af_xdp") {
-        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
+        tapline_skip::skipped(format_args!(
+            "net_af_xdp does not start here: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
         return;
     }
     let run = bench.finish(output);
     assert_eq!(run.number("tools/every/sent"), 11 * 50);
     let send = &run.last()["tools"]["send"];
-    assert_eq!((dropped(&run, "send", "undersize"), dropped(&run, "send", "oversize")), (3 * 50, 4 * 50), "{send}");
+    assert_eq!(
+        (dropped(&run, "send", "undersize"), dropped(&run, "send", "oversize")),
+        (3 * 50, 4 * 50),
+        "{send}"
+    );
     assert_eq!((send["sent"].as_u64(), send["state"].as_str()), (Some(4 * 50), Some("up")), "{send}");
     let wanted: Vec<Vec<u8>> = fitting.iter().cycle().take(4 * 50).cloned().collect();
     assert!(bench.read("out.pcap") == wanted, "what the interface took has come whole and in order");
@@ -251,18 +276,26 @@ fn originals_for_a_side_without_a_link_are_dropped_as_down() {
     assert_eq!(seen["ports"]["near"]["link_up"], false);
     let seen = settled(&mut prompt, &seen);
     let (forwarded, down) = (way(&seen, "forwarded"), way(&seen, "dropped/down"));
-    let later = prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > down.map(|down| down + 1000));
+    let later =
+        prompt.wait("they are dropped", |stats| way(stats, "dropped/down") > down.map(|down| down + 1000));
     assert_eq!(way(&later, "forwarded"), forwarded, "nothing is forwarded into a link that is down");
     // what waits for the link does not hold up a pause, and the bypass goes by the link, too
     prompt.say("stop");
-    let stopped =
-        prompt.wait("the wire goes on", |stats| way(stats, "dropped/down") > way(&later, "dropped/down").map(|down| down + 1000));
+    let stopped = prompt.wait("the wire goes on", |stats| {
+        way(stats, "dropped/down") > way(&later, "dropped/down").map(|down| down + 1000)
+    });
     pair.set_far("up");
-    prompt.wait("originals pass", |stats| way(stats, "forwarded") > way(&stopped, "forwarded").map(|forwarded| forwarded + 1000));
+    prompt.wait("originals pass", |stats| {
+        way(stats, "forwarded") > way(&stopped, "forwarded").map(|forwarded| forwarded + 1000)
+    });
     let run = prompt.quit();
     assert!(!run.stderr.contains("some copies still wait"), "{}", run.stderr);
     let said = "warning: wire w: links are not propagated: port src: rte_eth_dev_set_link_up";
-    assert!(run.stderr.find(said) < run.stderr.find("port near: up -> down"), "it is told at the start: {}", run.stderr);
+    assert!(
+        run.stderr.find(said) < run.stderr.find("port near: up -> down"),
+        "it is told at the start: {}",
+        run.stderr
+    );
     assert_eq!(run.stderr.matches("links are not propagated").count(), 1, "{}", run.stderr);
 }
 
@@ -280,7 +313,9 @@ fn latency_begins_where_the_kernel_received_a_packet() {
         rule create 10 from far to out
         start",
     );
-    prompt.wait("the counter's line can be trusted", |stats| stats["ports"]["far"]["clock"]["latency_from"] == "kernel");
+    prompt.wait("the counter's line can be trusted", |stats| {
+        stats["ports"]["far"]["clock"]["latency_from"] == "kernel"
+    });
     // the packet waits in the kernel meanwhile
     prompt.signal("STOP");
     let sent = sender.run(
@@ -295,7 +330,11 @@ fn latency_begins_where_the_kernel_received_a_packet() {
     prompt.signal("CONT");
     prompt.wait("the packet comes", |stats| stats["tools"]["out"]["latency_ns"]["samples"] == 1);
     let run = prompt.quit();
-    assert!(run.number("tools/out/latency_ns/max") > 100_000_000, "{}", run.last()["tools"]["out"]["latency_ns"]);
+    assert!(
+        run.number("tools/out/latency_ns/max") > 100_000_000,
+        "{}",
+        run.last()["tools"]["out"]["latency_ns"]
+    );
     assert_eq!(run.last()["ports"]["sink"]["clock"]["latency_from"], "poll");
 }
 
@@ -305,16 +344,22 @@ fn make_anew(letter: char, pipeline: &str) {
     let bench = Bench::inside(&pair.far);
     flows(&bench);
     let mut prompt = bench.start(pipeline);
-    let links =
-        |stats: &serde_json::Value, is_up: bool| ["near", "far"].iter().all(|port| stats["ports"][port]["link_up"] == is_up);
+    let links = |stats: &serde_json::Value, is_up: bool| {
+        ["near", "far"].iter().all(|port| stats["ports"][port]["link_up"] == is_up)
+    };
     prompt.wait("packets come back", |stats| stats["tools"]["back"]["sent"].as_u64() > Some(100));
     pair.set_far("down");
     prompt.wait("both links are seen down", |stats| links(stats, false));
     pair.set_far("up");
-    prompt.wait("both links are seen up", |stats| links(stats, true) && stats["tools"]["out"]["state"] == "up");
+    prompt.wait("both links are seen up", |stats| {
+        links(stats, true) && stats["tools"]["out"]["state"] == "up"
+    });
     pair.delete();
     let gone = prompt.wait("both links are seen down", |stats| links(stats, false));
-    assert!(ip(&format!("-n {} link add near type veth peer name far", pair.far)), "veth interfaces are made");
+    assert!(
+        ip(&format!("-n {} link add near type veth peer name far", pair.far)),
+        "veth interfaces are made"
+    );
     pair.set_up();
     let later = gone["uptime_s"].as_f64().map(|seconds| seconds + 1.0);
     let seen = prompt.wait("the tool would have recovered", |stats| stats["uptime_s"].as_f64() > later);
@@ -326,11 +371,18 @@ fn make_anew(letter: char, pipeline: &str) {
     assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
     let events = run.last()["events"].as_array().expect("events");
     for port in ["near", "far"] {
-        let changes: Vec<&str> =
-            events.iter().filter(|event| event["port"] == port).filter_map(|event| event["to"].as_str()).collect();
+        let changes: Vec<&str> = events
+            .iter()
+            .filter(|event| event["port"] == port)
+            .filter_map(|event| event["to"].as_str())
+            .collect();
         // an interface may be seen down, too, on its way out
         assert_eq!((&changes[..2], changes.last()), (&["down", "up"][..], Some(&"removed")), "{events:?}");
-        for said in [format!("port {port}: up -> down\n"), format!("port {port}: down -> up\n"), "-> removed\n".to_owned()] {
+        for said in [
+            format!("port {port}: up -> down\n"),
+            format!("port {port}: down -> up\n"),
+            "-> removed\n".to_owned(),
+        ] {
             assert!(run.stderr.contains(&said), "{said} is not in {}", run.stderr);
         }
     }
@@ -357,11 +409,15 @@ fn interfaces_that_are_taken_away_leave_the_rest_running() {
     pair.delete();
     let gone = prompt.wait_for_state("out", "down");
     let other = gone["tools"]["other"]["sent"].as_u64();
-    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000));
+    prompt.wait("others go on", |stats| {
+        stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000)
+    });
     // and are stopped and started without it
     prompt.say("stop");
     prompt.say("start");
-    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
+    prompt.wait("others go on", |stats| {
+        stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000)
+    });
     let run = prompt.quit();
     assert!(dropped(&run, "out", "down") > 0);
     assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
@@ -393,7 +449,9 @@ fn a_tap_that_is_deleted_is_survived_on_both_sides() {
     assert!(ip(&format!("link delete {name}")));
     let now = prompt.wait("the next snapshot", |_| true);
     let other = now["tools"]["other"]["sent"].as_u64();
-    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000));
+    prompt.wait("others go on", |stats| {
+        stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 2000)
+    });
     let run = prompt.quit();
     println!("out: {}", run.last()["tools"]["out"]);
     assert_eq!(run.number("tools/other/sent"), run.number("tools/out/requested"));
@@ -423,11 +481,13 @@ fn a_wire_takes_its_other_side_down_with_a_link_and_brings_it_back() {
         u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0)
     };
     let is_up = |name: &str| flags(name) & 1 == 1;
-    let links = |stats: &serde_json::Value| ["left", "right"].map(|port| stats["ports"][port]["link_up"] == true);
+    let links =
+        |stats: &serde_json::Value| ["left", "right"].map(|port| stats["ports"][port]["link_up"] == true);
     prompt.wait("both sides are up", |stats| links(stats) == [true, true]);
     for (own, other) in [(&a, &b), (&b, &a), (&a, &b)] {
         assert!(ip(&format!("link set {own} down")));
-        prompt.wait("the other side is taken down", |stats| links(stats) == [false, false] && !is_up(other));
+        prompt
+            .wait("the other side is taken down", |stats| links(stats) == [false, false] && !is_up(other));
         assert!(ip(&format!("link set {own} up")));
         prompt.wait("the other side is brought back", |stats| links(stats) == [true, true] && is_up(other));
     }
@@ -472,15 +532,21 @@ fn thirty_two_ports_with_twenty_four_tools_balance_at_full_speed() {
     let _ = writeln!(pipeline, "group create g tools {}", all.join(","));
     let _ = writeln!(pipeline, "rule create 10 from any sample 1/3 to {}", all.join(","));
     let _ = writeln!(pipeline, "rule create 20 from p0,p7 to g");
-    for lcores in
-        ["", "set idle sleep\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset lcores receive 1 work 2-3 transmit 4\n"]
-    {
+    for lcores in [
+        "",
+        "set idle sleep\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\nset lcores receive 1 work 2-3 transmit 4\n",
+    ] {
         let run = Bench::new().run(&format!("{lcores}{pipeline}"), &["--duration", "1s"]);
-        let received: Vec<u64> = (0..8).map(|port| run.number(&format!("ports/p{port}/received"))).collect();
+        let received: Vec<u64> =
+            (0..8).map(|port| run.number(&format!("ports/p{port}/received"))).collect();
         assert!(received.iter().all(|&packets| packets > 0), "{received:?}");
-        let requested: Vec<u64> = (0..24).map(|tool| run.number(&format!("tools/t{tool}/requested"))).collect();
+        let requested: Vec<u64> =
+            (0..24).map(|tool| run.number(&format!("tools/t{tool}/requested"))).collect();
         // all have what the first rule gives; the group adds packets that this one did not
-        assert!(requested.iter().all(|&copies| copies >= run.number("rules/10/matched") / 3), "{requested:?}");
+        assert!(
+            requested.iter().all(|&copies| copies >= run.number("rules/10/matched") / 3),
+            "{requested:?}"
+        );
         assert_eq!(run.last()["ports"].as_object().map(serde_json::Map::len), Some(32));
     }
 }
@@ -495,8 +561,10 @@ fn packets_of_every_size_pass_whole() {
             bytes
         })
         .collect();
-    for lcores in ["", "set idle sleep\nset eal \"--lcores 9@0,(1-3)@0 --main-lcore 9\"\nset lcores receive 1 work 2 transmit 3\n"]
-    {
+    for lcores in [
+        "",
+        "set idle sleep\nset eal \"--lcores 9@0,(1-3)@0 --main-lcore 9\"\nset lcores receive 1 work 2 transmit 3\n",
+    ] {
         let bench = Bench::new();
         bench.write("in.pcap", &packets);
         let run = bench.run(
@@ -539,7 +607,11 @@ fn packets_of_no_length_are_accounted_for() {
         &[],
     );
     assert_eq!(run.number("packets/received"), 300);
-    assert_eq!((run.number("tools/some/sent"), run.number("tools/none/sent")), (100, 0), "a load beyond the end rejects");
+    assert_eq!(
+        (run.number("tools/some/sent"), run.number("tools/none/sent")),
+        (100, 0),
+        "a load beyond the end rejects"
+    );
     assert_eq!(bench.read("out.pcap").iter().filter(|bytes| **bytes == whole).count(), 100);
     assert_eq!(run.number("tools/out/requested"), 300);
 }

@@ -20,7 +20,10 @@ fn came(pair: &Pair) -> u64 {
 }
 
 fn set_mtu(pair: &Pair, interface: &str, mtu: u32) {
-    assert!(ip(&format!("-n {} link set {interface} mtu {mtu}", pair.far)), "{interface} takes an MTU of {mtu}");
+    assert!(
+        ip(&format!("-n {} link set {interface} mtu {mtu}", pair.far)),
+        "{interface} takes an MTU of {mtu}"
+    );
 }
 
 /// Sets the MTU of `near`, and waits until every worker goes by it.
@@ -72,10 +75,15 @@ fn frames_are_judged_by_the_mtu_of_the_moment() {
         );
         assert_eq!(fed.number("tools/out/sent"), 4 * ROUNDS);
         (sent, oversize) = (sent + fitting * ROUNDS, oversize + (4 - fitting) * ROUNDS);
-        prompt.wait("all frames have come", |stats| stats["packets"]["received"].as_u64() >= Some(sent + oversize));
-        let ended = |stats: &Value| Some(stats["copies"]["sent"].as_u64()? + stats["copies"]["dropped"]["oversize"].as_u64()?);
+        prompt.wait("all frames have come", |stats| {
+            stats["packets"]["received"].as_u64() >= Some(sent + oversize)
+        });
+        let ended = |stats: &Value| {
+            Some(stats["copies"]["sent"].as_u64()? + stats["copies"]["dropped"]["oversize"].as_u64()?)
+        };
         let seen = prompt.wait("all copies have ended", |stats| ended(stats) >= Some(sent + oversize));
-        let counts = [&seen["tools"]["send"]["sent"], &seen["tools"]["send"]["dropped"]["oversize"]].map(Value::as_u64);
+        let counts = [&seen["tools"]["send"]["sent"], &seen["tools"]["send"]["dropped"]["oversize"]]
+            .map(Value::as_u64);
         assert_eq!(counts, [Some(sent), Some(oversize)], "MTU {mtu:?}: {seen}");
     }
     let run = prompt.quit();
@@ -127,7 +135,9 @@ fn lower_while_frames_wait(letter: char, options: &str) {
     prompt.wait("frames wait", |stats| stats["tools"]["send"]["queue_depth"].as_u64() > Some(150));
     change_mtu(&pair, &mut prompt, 1500);
     prompt.wait("none waits", |stats| {
-        stats["packets"]["received"] == 200 && stats["tools"]["send"]["queue_depth"] == 0 && stats["balanced"] == true
+        stats["packets"]["received"] == 200
+            && stats["tools"]["send"]["queue_depth"] == 0
+            && stats["balanced"] == true
     });
     let run = prompt.quit();
     let (sent, oversize) = (run.number("tools/send/sent"), dropped(&run, "send", "oversize"));
@@ -159,7 +169,11 @@ fn frames_above_the_mtu_that_the_file_says_are_not_sent_by_drivers_that_know_of_
         &[],
     );
     for tool in ["f", "n"] {
-        assert_eq!((run.number(&format!("tools/{tool}/sent")), dropped(&run, tool, "oversize")), (100, 100), "{tool}");
+        assert_eq!(
+            (run.number(&format!("tools/{tool}/sent")), dropped(&run, tool, "oversize")),
+            (100, 100),
+            "{tool}"
+        );
     }
     assert!(bench.read("out.pcap").iter().all(|bytes| bytes.len() <= 114), "what was sent fits");
 }

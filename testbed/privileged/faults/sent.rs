@@ -15,7 +15,10 @@ impl Tmpfs {
     /// `None`, after saying so, where none can be mounted.
     fn new(path: PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir(&path).expect("a folder is made");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&path).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+            .arg(&path)
+            .output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(path));
         }
@@ -68,9 +71,19 @@ fn a_file_of_net_pcap_on_a_full_disk_is_told_of_and_what_it_lacks_is_counted() {
     assert_eq!(status, Some(1), "{log}");
     assert!(log.contains("out.pcap: net_pcap could not write all of it; is the disk full?"), "{log}");
     assert!(log.contains(&format!("sent {held} are whole in the file")), "{log}");
-    assert_eq!((&last["tools"]["cut"]["state"], &last["tools"]["cut"]["reason"]), (&"down".into(), &"write_error".into()), "{log}");
-    assert_eq!((last["tools"]["whole"]["sent"].as_u64(), whole(&bench.path("out.pcap"))), (Some(20_000), 20_000));
-    assert_eq!((&last["tools"]["whole"]["state"], last["ports"]["well"]["driver"]["tx_errors"].as_u64()), (&"up".into(), Some(0)));
+    assert_eq!(
+        (&last["tools"]["cut"]["state"], &last["tools"]["cut"]["reason"]),
+        (&"down".into(), &"write_error".into()),
+        "{log}"
+    );
+    assert_eq!(
+        (last["tools"]["whole"]["sent"].as_u64(), whole(&bench.path("out.pcap"))),
+        (Some(20_000), 20_000)
+    );
+    assert_eq!(
+        (&last["tools"]["whole"]["state"], last["ports"]["well"]["driver"]["tx_errors"].as_u64()),
+        (&"up".into(), Some(0))
+    );
 }
 
 #[test]
@@ -109,7 +122,9 @@ fn a_file_of_net_pcap_that_is_removed_takes_its_tool_down_and_one_that_is_moved_
         rule create 10 from src to lost,kept
         start",
     );
-    let sends = |tool: &'static str, more: u64| move |stats: &Value| stats["tools"][tool]["sent"].as_u64() > Some(more);
+    let sends = |tool: &'static str, more: u64| {
+        move |stats: &Value| stats["tools"][tool]["sent"].as_u64() > Some(more)
+    };
     prompt.wait("files are written", sends("kept", 100));
     std::fs::rename(bench.path("moved.pcap"), bench.path("kept.pcap")).expect("a file");
     std::fs::remove_file(bench.path("gone.pcap")).expect("a file");
@@ -141,7 +156,8 @@ fn a_capture_that_is_removed_takes_its_tool_down_and_one_that_is_moved_does_not(
     std::fs::remove_file(bench.path("gone.pcapng")).expect("a file");
     let down = prompt.wait_for_state("lost", "down");
     assert_eq!(down["tools"]["lost"]["reason"], "write_error");
-    prompt.wait("the other goes on", sends(down["tools"]["kept"]["sent"].as_u64().expect("a number") + 200));
+    prompt
+        .wait("the other goes on", sends(down["tools"]["kept"]["sent"].as_u64().expect("a number") + 200));
     prompt.signal("INT");
     let last = prompt.wait_for_end();
     assert_eq!(last["tools"]["kept"]["sent"].as_u64(), Some(whole(&bench.path("kept.pcapng"))));
@@ -156,7 +172,10 @@ fn starts(pair: &Pair, pipeline: &str) -> bool {
     flows(&probe);
     let output = probe.command(pipeline, &["--duration", "100ms"]).output().expect("the program starts");
     if !output.status.success() {
-        tapline_skip::skipped(format_args!("net_af_xdp does not start here: {}", String::from_utf8_lossy(&output.stderr)));
+        tapline_skip::skipped(format_args!(
+            "net_af_xdp does not start here: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     output.status.success()
 }
@@ -187,7 +206,9 @@ fn far_end_goes_down(letter: char, port: &str) {
         "{down}"
     );
     let begun = settled(&mut prompt, &down);
-    let later = prompt.wait("time passes", |stats| stats["uptime_s"].as_f64() > begun["uptime_s"].as_f64().map(|at| at + 0.3));
+    let later = prompt.wait("time passes", |stats| {
+        stats["uptime_s"].as_f64() > begun["uptime_s"].as_f64().map(|at| at + 0.3)
+    });
     assert_eq!(begun["tools"]["out"]["sent"], later["tools"]["out"]["sent"], "nothing is sent to nobody");
     assert!(later["tools"]["out"]["queue_depth"].as_u64() > Some(1000), "{later}");
     pair.set_far("up");
@@ -195,7 +216,8 @@ fn far_end_goes_down(letter: char, port: &str) {
     prompt.wait_for_state("out", "up");
     prompt.wait("what waited is sent", |stats| stats["tools"]["out"]["sent"].as_u64() > sent);
     let run = prompt.quit();
-    let (came, lost) = (counted(&pair, "far", "rx_packets") - came, counted(&pair, "near", "tx_dropped") - lost);
+    let (came, lost) =
+        (counted(&pair, "far", "rx_packets") - came, counted(&pair, "near", "tx_dropped") - lost);
     let sent = run.number("tools/out/sent");
     assert!(dropped(&run, "out", "down") > 0);
     assert!(came <= sent && sent <= came + lost, "{sent} sent, {came} came, {lost} lost by the interface");
@@ -237,14 +259,17 @@ fn miss(letter: char, port: &str) {
     if !starts(&pair, &pipeline) {
         return;
     }
-    let (by, count) = if port.starts_with("net_tap") { ("tap", "tx_packets") } else { ("far", "tx_packets") };
+    let (by, count) =
+        if port.starts_with("net_tap") { ("tap", "tx_packets") } else { ("far", "tx_packets") };
     let mut prompt = bench.start(&format!("{pipeline}\nstart"));
     prompt.wait("it runs", |stats| stats["lcores"].as_object().is_some_and(|lcores| !lcores.is_empty()));
     if by == "tap" {
         ip(&format!("netns exec {} sysctl -qw net.ipv6.conf.tap.disable_ipv6=1", pair.far));
     }
     let before = prompt.wait("it is quiet", |_| true);
-    let number = |stats: &Value, name: &str| stats["ports"]["near"].pointer(name).and_then(Value::as_u64).expect("a number");
+    let number = |stats: &Value, name: &str| {
+        stats["ports"]["near"].pointer(name).and_then(Value::as_u64).expect("a number")
+    };
     let (quiet, sent_before) = (number(&before, "/received"), counted(&pair, by, count));
     prompt.signal("STOP");
     let fed = feeder.run(
@@ -263,8 +288,16 @@ fn miss(letter: char, port: &str) {
     let all = |stats: &Value| number(stats, "/received") - quiet + number(stats, "/driver/missed");
     let seen = prompt.wait("all packets are received or missed", |stats| all(stats) >= PACKETS);
     assert_eq!(all(&seen), PACKETS, "{}", seen["ports"]["near"]);
-    assert!(number(&seen, "/received") > quiet && number(&seen, "/driver/missed") > 0, "{}", seen["ports"]["near"]);
-    println!("{port}: {} missed; the kernel sent {}", number(&seen, "/driver/missed"), counted(&pair, by, count) - sent_before);
+    assert!(
+        number(&seen, "/received") > quiet && number(&seen, "/driver/missed") > 0,
+        "{}",
+        seen["ports"]["near"]
+    );
+    println!(
+        "{port}: {} missed; the kernel sent {}",
+        number(&seen, "/driver/missed"),
+        counted(&pair, by, count) - sent_before
+    );
     // of what is there no more, nothing is forgotten
     prompt.say("clear stats");
     let cleared = prompt.wait("statistics are cleared", |stats| number(stats, "/received") == 0);

@@ -12,8 +12,9 @@ const FLOWS: u16 = 1000;
 
 /// A thousand flows, again and again; a sample of 1 in 97, which has no divisor with 1000 in common, comes by all of them.
 fn traffic(bench: &Bench) -> &'static str {
-    let packets: Vec<Vec<u8>> =
-        (0..FLOWS).map(|flow| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
+    let packets: Vec<Vec<u8>> = (0..FLOWS)
+        .map(|flow| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64))
+        .collect();
     bench.write("in.pcap", &packets);
     "
     set idle sleep
@@ -72,7 +73,10 @@ fn wait_for_move(prompt: &mut Prompt, tool: &str, since: f64) -> Value {
 /// Prints what the failure of `tool` cost.
 fn print_losses(run: &Account, tool: &str) {
     let (group, losses) = (&run.last()["groups"]["ids"], &run.last()["tools"][tool]["dropped"]);
-    println!("in all {} buckets and {} flows moved; copies of {tool} lost: {losses}", group["buckets_moved"], group["flows_moved"]);
+    println!(
+        "in all {} buckets and {} flows moved; copies of {tool} lost: {losses}",
+        group["buckets_moved"], group["flows_moved"]
+    );
 }
 
 /// What has become of buckets when `failed` of `first` went and `last` is left: its own moved, no others.
@@ -91,7 +95,8 @@ fn a_member_that_is_set_down_loses_its_buckets_alone_and_gets_them_back_at_once(
     let Some(_pairs) = pairs(&names) else { return };
     let bench = Bench::new();
     let group_line = "group create ids tools a,b,c weights 2,1,1\n";
-    let mut prompt = bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
+    let mut prompt =
+        bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
     let first = buckets(&wait_for_flows(&mut prompt), ["a", "b", "c"]);
     assert_eq!(first, [2048, 1024, 1024]);
 
@@ -109,7 +114,10 @@ fn a_member_that_is_set_down_loses_its_buckets_alone_and_gets_them_back_at_once(
     let run = prompt.quit();
     print_losses(&run, "b");
     // a quarter of the buckets has about a quarter of the flows, and the same flows come back
-    assert!((200..300).contains(&moved) && (2 * moved).abs_diff(run.number("groups/ids/flows_moved")) <= 3, "{moved}");
+    assert!(
+        (200..300).contains(&moved) && (2 * moved).abs_diff(run.number("groups/ids/flows_moved")) <= 3,
+        "{moved}"
+    );
 }
 
 #[test]
@@ -118,7 +126,8 @@ fn flows_return_to_a_member_only_once_they_are_idle() {
     let Some(_pairs) = pairs(&names) else { return };
     let bench = Bench::new();
     let group_line = "group create ids tools a,b return idle 2s\n";
-    let mut prompt = bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
+    let mut prompt =
+        bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
     let first = buckets(&wait_for_flows(&mut prompt), ["a", "b"]);
     let since = now();
     assert!(ip(&format!("link set {} down", names[0])));
@@ -132,7 +141,9 @@ fn flows_return_to_a_member_only_once_they_are_idle() {
     assert_eq!(buckets(&back, ["a", "b"]), [first[0] - waiting, first[1] + waiting]);
     assert!((300..600).contains(&waiting), "{waiting} buckets of about 500 flows");
     std::thread::sleep(std::time::Duration::from_secs(3));
-    let later = prompt.wait("a later look", |stats| stats["time"].as_f64() > back["time"].as_f64().map(|time| time + 2.9));
+    let later = prompt.wait("a later look", |stats| {
+        stats["time"].as_f64() > back["time"].as_f64().map(|time| time + 2.9)
+    });
     assert_eq!(group(&later, "buckets_pending"), waiting, "busy buckets wait however long");
 
     let since = now();
@@ -154,12 +165,14 @@ fn below_min_up_all_copies_are_dropped_until_enough_members_are_back() {
     let Some(_pairs) = pairs(&names) else { return };
     let bench = Bench::new();
     let group_line = "group create ids tools a,b,c min-up 2 below drop\n";
-    let mut prompt = bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
+    let mut prompt =
+        bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
     wait_for_flows(&mut prompt);
     let since = now();
     assert!(ip(&format!("link set {} down", names[0])));
     let one = wait_for_move(&mut prompt, "a", since);
-    let down = |stats: &Value| stats["groups"]["ids"]["unassigned"]["dropped"]["down"].as_u64().expect("a number");
+    let down =
+        |stats: &Value| stats["groups"]["ids"]["unassigned"]["dropped"]["down"].as_u64().expect("a number");
     assert_eq!((down(&one), buckets(&one, ["a", "b", "c"]).iter().sum::<u64>()), (0, 4096));
     assert!(ip(&format!("link set {} down", names[1])));
     let two = prompt.wait_for_state("b", "down");
@@ -173,7 +186,10 @@ fn below_min_up_all_copies_are_dropped_until_enough_members_are_back() {
     assert_eq!(buckets(&back, ["a", "b", "c"]).iter().sum::<u64>(), 4096);
     prompt.wait("c gets packets again", |stats| sent(stats) > sent(&later));
     let run = prompt.quit();
-    println!("{} copies dropped as down while one of three was up", run.number("groups/ids/unassigned/dropped/down"));
+    println!(
+        "{} copies dropped as down while one of three was up",
+        run.number("groups/ids/unassigned/dropped/down")
+    );
 }
 
 #[test]
@@ -182,7 +198,8 @@ fn a_standby_takes_the_place_of_an_interface_that_goes_and_gives_it_back() {
     let Some(_pairs) = pairs(&names) else { return };
     let bench = Bench::new();
     let group_line = "group create ids tools a,b weights 3,1 standby s\n";
-    let mut prompt = bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
+    let mut prompt =
+        bench.start(&format!("{}{}{group_line}{RULE}", traffic(&bench), on_interfaces(&names)));
     let first = wait_for_flows(&mut prompt);
     assert_eq!(buckets(&first, ["a", "b", "s"]), [3072, 1024, 0]);
     let since = now();
@@ -248,7 +265,9 @@ fn a_memif_peer_that_stops_reading_loses_its_buckets_until_it_reads_again() {
     let before = std::cell::Cell::new(None);
     let rest = prompt.wait("nothing comes, and nothing waits for b", |stats| {
         let received = stats["packets"]["received"].as_u64();
-        before.replace(received) == received && stats["balanced"] == true && stats["tools"]["b"]["queue_depth"] == 0
+        before.replace(received) == received
+            && stats["balanced"] == true
+            && stats["tools"]["b"]["queue_depth"] == 0
     });
     let sent = rest["tools"]["b"]["sent"].as_u64().expect("a number");
     let received = |stats: &Value| stats["ports"]["in"]["received"].as_u64().expect("a number");
@@ -279,11 +298,18 @@ fn a_ring_that_nobody_empties_is_stalled_and_its_copies_are_accounted_for() {
     let shares = buckets(&first, ["a", "b", "c"]);
     let since = first["time"].as_f64().expect("a time");
     let down = wait_for_move(&mut prompt, "b", since);
-    assert_eq!((&down["tools"]["b"]["reason"], group(&down, "buckets_moved")), (&"stalled".into(), shares[1]));
+    assert_eq!(
+        (&down["tools"]["b"]["reason"], group(&down, "buckets_moved")),
+        (&"stalled".into(), shares[1])
+    );
     assert_only_its_own_moved(&shares, &buckets(&down, ["a", "b", "c"]), 1);
     let run = prompt.quit();
     print_losses(&run, "b");
     let waited = run.number("tools/b/requested") - run.number("tools/b/sent");
     assert!(waited >= 256, "the queue and what found it full: {waited}");
-    assert_eq!(run.number("tools/b/dropped/congested"), waited, "no member of a group is asked for what it is down for");
+    assert_eq!(
+        run.number("tools/b/dropped/congested"),
+        waited,
+        "no member of a group is asked for what it is down for"
+    );
 }

@@ -31,9 +31,15 @@ impl Far {
             far.run(&["sh", "-c", &format!("echo 1 > /proc/sys/net/ipv6/conf/{what}/disable_ipv6")]);
         }
         for name in &far.near {
-            assert!(ip(&format!("link add {name} type veth peer name {name}f netns {}", far.namespace)), "{name} is made");
+            assert!(
+                ip(&format!("link add {name} type veth peer name {name}f netns {}", far.namespace)),
+                "{name} is made"
+            );
             let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-            assert!(ip(&format!("link set {name} up")) && far.ip(&format!("link set {name}f up")), "{name} comes up");
+            assert!(
+                ip(&format!("link set {name} up")) && far.ip(&format!("link set {name}f up")),
+                "{name} comes up"
+            );
         }
         Some(far)
     }
@@ -57,8 +63,9 @@ impl Drop for Far {
 
 /// A thousand flows over and over; the rule takes few enough of them for interfaces that others use too.
 fn traffic(bench: &Bench) -> &'static str {
-    let packets: Vec<Vec<u8>> =
-        (0..1000).map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
+    let packets: Vec<Vec<u8>> = (0..1000)
+        .map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64))
+        .collect();
     bench.write("in.pcap", &packets);
     "
     set idle sleep
@@ -75,8 +82,12 @@ fn assert_probes_balanced(stats: &Value, pointer: &str) {
 /// What the port counted is what the tool was told of; the last ones may have come when nobody looked any more.
 fn assert_all_returned_by(stats: &Value, port: &str) {
     let count = |key: &str| number(stats, &format!("/tools/ips/heartbeat/{key}"));
-    let (heartbeats, told) = (number(stats, &format!("/ports/{port}/heartbeats")), count("returned") + count("late"));
-    assert!((told..=told + count("waiting")).contains(&heartbeats), "{heartbeats} by the port, {told} of the tool: {stats}");
+    let (heartbeats, told) =
+        (number(stats, &format!("/ports/{port}/heartbeats")), count("returned") + count("late"));
+    assert!(
+        (told..=told + count("waiting")).contains(&heartbeats),
+        "{heartbeats} by the port, {told} of the tool: {stats}"
+    );
 }
 
 fn buckets(stats: &Value) -> [u64; 3] {
@@ -109,7 +120,8 @@ fn heartbeats_that_return_are_no_packets_of_the_input() {
         number(stats, "/tools/ips/heartbeat/returned") >= 10 && number(stats, "/tools/back/sent") >= 100
     });
     prompt.say("stop");
-    let stopped = prompt.wait("nothing is on its way to the ring", |stats| stats["tools"]["ips"]["queue_depth"] == 0);
+    let stopped =
+        prompt.wait("nothing is on its way to the ring", |stats| stats["tools"]["ips"]["queue_depth"] == 0);
     // while workers rest nothing is received, and no heartbeat is lost by that
     std::thread::sleep(std::time::Duration::from_millis(300));
     prompt.say("start");
@@ -118,7 +130,10 @@ fn heartbeats_that_return_are_no_packets_of_the_input() {
     let run = prompt.quit();
     let stats = run.last();
     assert_probes_balanced(stats, "/tools/ips/heartbeat");
-    assert_eq!((run.number("tools/ips/heartbeat/lost"), &stats["tools"]["ips"]["state"]), (0, &"up".into()));
+    assert_eq!(
+        (run.number("tools/ips/heartbeat/lost"), &stats["tools"]["ips"]["state"]),
+        (0, &"up".into())
+    );
     let (received, heartbeats) = (run.number("ports/loop/received"), run.number("ports/loop/heartbeats"));
     assert_all_returned_by(stats, "loop");
     assert!(heartbeats >= 20 && received <= run.number("tools/ips/sent"), "{stats}");
@@ -135,7 +150,11 @@ fn an_inline_tool_that_stops_forwarding_loses_its_buckets_until_it_forwards_agai
     let [into, out] = [&far.near[0], &far.near[1]];
     // the tool: a bridge between its two sides
     let is_made = far.ip("link add br0 type bridge forward_delay 0") && far.ip("link set br0 up");
-    assert!(is_made && far.ip(&format!("link set {into}f master br0")) && far.ip(&format!("link set {out}f master br0")));
+    assert!(
+        is_made
+            && far.ip(&format!("link set {into}f master br0"))
+            && far.ip(&format!("link set {out}f master br0"))
+    );
     let bench = Bench::new();
     let mut prompt = bench.start(&format!(
         "{}
@@ -161,21 +180,28 @@ fn an_inline_tool_that_stops_forwarding_loses_its_buckets_until_it_forwards_agai
     let since = now();
     assert!(far.ip(&format!("link set {out}f nomaster")), "the bridge is cut");
     let down = wait_for_loss(&mut prompt, "ips", "heartbeat_lost", since);
-    assert_eq!((buckets(&down), number(&down, "/groups/ids/buckets_moved") - before), ([2731, 1365, 0], 1024));
+    assert_eq!(
+        (buckets(&down), number(&down, "/groups/ids/buckets_moved") - before),
+        ([2731, 1365, 0], 1024)
+    );
     assert!(number(&down, "/tools/ips/heartbeat/lost") >= 10);
     assert_eq!(down["ports"]["in"]["link_up"], true, "only heartbeats tell");
     let requested = number(&down, "/tools/ips/requested");
 
     assert!(far.ip(&format!("link set {out}f master br0")), "the bridge is whole again");
     let back = prompt.wait_for_state("ips", "up");
-    assert_eq!((buckets(&back), &back["tools"]["ips"]["reason"]), ([2048, 1024, 1024], &"recovered".into()));
+    assert_eq!(
+        (buckets(&back), &back["tools"]["ips"]["reason"]),
+        ([2048, 1024, 1024], &"recovered".into())
+    );
     prompt.wait("packets flow again", |stats| number(stats, "/tools/ips/requested") > requested + 10);
     let run = prompt.quit();
     assert_probes_balanced(run.last(), "/tools/ips/heartbeat");
     assert_all_returned_by(run.last(), "out");
     assert_eq!(run.number("ports/out/received"), run.number("rules/20/matched"));
     assert!(run.number("ports/out/received") <= run.number("tools/ips/sent"), "{}", run.last());
-    let changes = run.last()["events"].as_array().expect("events").iter().filter(|event| event["tool"] == "ips");
+    let changes =
+        run.last()["events"].as_array().expect("events").iter().filter(|event| event["tool"] == "ips");
     let reasons: Vec<&str> = changes.filter_map(|event| event["reason"].as_str()).collect();
     assert!(reasons.ends_with(&["heartbeat_lost", "recovered"]), "{reasons:?}");
     let said = run.stderr.matches("tool ips: up -> down (heartbeat_lost)").count();
@@ -210,7 +236,8 @@ fn a_tunnel_is_down_while_the_kernel_at_its_far_end_does_not_answer_echoes() {
         start\n",
         traffic(&bench)
     ));
-    let shares = |stats: &Value| ["four", "six"].map(|tool| number(stats, &format!("/groups/ids/buckets/{tool}")));
+    let shares =
+        |stats: &Value| ["four", "six"].map(|tool| number(stats, &format!("/groups/ids/buckets/{tool}")));
     prompt.wait("both tunnels are up, and answered", |stats| {
         ["four", "six"].iter().all(|tool| {
             stats["tools"][tool]["state"] == "up"
@@ -235,7 +262,8 @@ fn a_tunnel_is_down_while_the_kernel_at_its_far_end_does_not_answer_echoes() {
         assert!(run.number(&format!("tools/{tool}/echo/lost")) >= 5);
     }
     // what answers came is traffic of the port, which no rule took
-    let answered: u64 = ["four", "six"].iter().map(|tool| run.number(&format!("tools/{tool}/echo/returned"))).sum();
+    let answered: u64 =
+        ["four", "six"].iter().map(|tool| run.number(&format!("tools/{tool}/echo/returned"))).sum();
     assert!(run.number("ports/up/received") >= answered, "{}", run.last());
 }
 
@@ -256,7 +284,8 @@ fn a_tunnel_whose_next_hop_stops_answering_arp_loses_its_buckets_until_it_answer
         start\n",
         traffic(&bench)
     ));
-    let shares = |stats: &Value| ["a", "far", "c"].map(|tool| number(stats, &format!("/groups/ids/buckets/{tool}")));
+    let shares =
+        |stats: &Value| ["a", "far", "c"].map(|tool| number(stats, &format!("/groups/ids/buckets/{tool}")));
     let first = prompt.wait("the tunnel is up, and all flows are seen", |stats| {
         stats["tools"]["far"]["state"] == "up"
             && number(stats, "/tools/far/sent") > 0
@@ -264,7 +293,9 @@ fn a_tunnel_whose_next_hop_stops_answering_arp_loses_its_buckets_until_it_answer
             && number(stats, "/groups/ids/flows") > 980
     });
     assert_eq!(shares(&first), [1024, 2048, 1024]);
-    let moved = |stats: &Value| ["buckets_moved", "flows_moved"].map(|key| number(stats, &format!("/groups/ids/{key}")));
+    let moved = |stats: &Value| {
+        ["buckets_moved", "flows_moved"].map(|key| number(stats, &format!("/groups/ids/{key}")))
+    };
 
     let since = now();
     assert!(far.ip(&format!("link set {up}f arp off")));
@@ -279,7 +310,10 @@ fn a_tunnel_whose_next_hop_stops_answering_arp_loses_its_buckets_until_it_answer
     let back = prompt.wait_for_state("far", "up");
     assert_eq!((shares(&back), moved(&back)[0] - after[0]), ([1024, 2048, 1024], 2048));
     let run = prompt.quit();
-    println!("2048 buckets and about {flows} flows moved; copies of far lost: {}", run.last()["tools"]["far"]["dropped"]);
+    println!(
+        "2048 buckets and about {flows} flows moved; copies of far lost: {}",
+        run.last()["tools"]["far"]["dropped"]
+    );
     assert_eq!(run.number("groups/ids/unassigned/requested"), 0, "the others took all of it");
 }
 
@@ -307,13 +341,19 @@ rule create 10 from tap0 to t
         ("discard heartbeat every 100ms", "`heartbeat` does not apply to tool `t`"),
         (&format!("port ring {gre} heartbeat every 100ms"), "`echo` asks a tunnel's far end"),
         ("port ring echo every 1s", "`echo` does not apply to tool `t`"),
-        (&format!("port deaf {gre} next-hop 02:00:00:00:00:09 echo every 1s"), "cannot be heard: port `deaf` has no receive queue"),
+        (
+            &format!("port deaf {gre} next-hop 02:00:00:00:00:09 echo every 1s"),
+            "cannot be heard: port `deaf` has no receive queue",
+        ),
     ] {
         let (status, said) = check(&format!("{ports}tool create t {tool}\n"));
         assert!(status == Some(2) && said.contains(message), "{tool}: {status:?}\n{said}");
         assert_eq!(said.matches("error:").count(), 1, "{tool}:\n{said}");
     }
-    for tool in ["port deaf heartbeat every 10ms return ring".to_owned(), format!("port ring {gre} echo every 1s retries 0")] {
+    for tool in [
+        "port deaf heartbeat every 10ms return ring".to_owned(),
+        format!("port ring {gre} echo every 1s retries 0"),
+    ] {
         let (status, said) = check(&format!("{ports}tool create t {tool}\n"));
         assert!(status == Some(0) && !said.contains("port `ring`"), "{tool}: {status:?}\n{said}");
     }
@@ -322,8 +362,9 @@ rule create 10 from tap0 to t
 /// The thread of a program that is named so.
 fn thread_of(program: u32, name: &str) -> Option<String> {
     let threads = std::fs::read_dir(format!("/proc/{program}/task")).ok()?.flatten();
-    let is_named =
-        |thread: &std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.contains(name));
+    let is_named = |thread: &std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.contains(name))
+    };
     threads.into_iter().find(is_named).and_then(|thread| thread.file_name().into_string().ok())
 }
 
@@ -332,13 +373,15 @@ fn thread_of(program: u32, name: &str) -> Option<String> {
 fn starve(worker: &str) -> bool {
     let is_done = |command: &mut Command| command.output().is_ok_and(|said| said.status.success());
     let asked = Command::new("taskset").args(["-pc", worker]).output();
-    let Some(cpu) =
-        asked.ok().and_then(|said| String::from_utf8(said.stdout).ok()?.rsplit(' ').next().map(|cpu| cpu.trim().to_owned()))
-    else {
+    let Some(cpu) = asked.ok().and_then(|said| {
+        String::from_utf8(said.stdout).ok()?.rsplit(' ').next().map(|cpu| cpu.trim().to_owned())
+    }) else {
         return false;
     };
     is_done(Command::new("chrt").args(["-i", "-p", "0", worker])) && {
-        let _ = Command::new("taskset").args(["-c", &cpu, "timeout", "4", "sh", "-c", "while :; do :; done"]).status();
+        let _ = Command::new("taskset")
+            .args(["-c", &cpu, "timeout", "4", "sh", "-c", "while :; do :; done"])
+            .status();
         is_done(Command::new("chrt").args(["-o", "-p", "0", worker]))
     }
 }
@@ -358,7 +401,9 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved || !run.stderr.contains("the worker goes on after") {
-        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped(
+            "the worker could not be starved (needs chrt and taskset, and a CPU that they share)",
+        );
         return;
     }
     assert!(!run.stderr.contains("heartbeat_lost"), "{}", run.stderr);
@@ -370,8 +415,14 @@ fn heartbeats_of_a_worker_that_gets_no_cpu_are_not_lost() {
 fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
     let bench = Bench::new();
     // 1200 packets in 6 s, 5 ms apart
-    let mut file =
-        [&0xa1b2_c3d4u32.to_ne_bytes()[..], &[2, 0, 4, 0], &[0; 8], &65_535u32.to_ne_bytes(), &1u32.to_ne_bytes()].concat();
+    let mut file = [
+        &0xa1b2_c3d4u32.to_ne_bytes()[..],
+        &[2, 0, 4, 0],
+        &[0; 8],
+        &65_535u32.to_ne_bytes(),
+        &1u32.to_ne_bytes(),
+    ]
+    .concat();
     for place in 0..1200u32 {
         let packet = udp(place as u16, [198, 18, 0, 1], 4000, 64);
         let (seconds, micros, len) = (1_700_000_000 + place / 200, place % 200 * 5000, packet.len() as u32);
@@ -387,7 +438,9 @@ fn a_run_does_not_end_as_idle_while_its_worker_gets_no_cpu() {
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved || !run.stderr.contains("the worker goes on after") {
-        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped(
+            "the worker could not be starved (needs chrt and taskset, and a CPU that they share)",
+        );
     }
     assert_eq!(run.number("packets/received"), 1200, "{}", run.stderr);
 }
@@ -401,12 +454,22 @@ fn what_waits_for_a_tool_is_sent_at_the_end_though_the_worker_gets_no_cpu() {
         port attach out net_null0 rxq 0
         tool create slow port out queue 2000 rate 2kpps burst 10ms
         rule create 10 from in to slow";
-    let child = bench.command(pipeline, &["--duration", "300ms", "--interval", "20ms"]).spawn().expect("the program starts");
+    let child = bench
+        .command(pipeline, &["--duration", "300ms", "--interval", "20ms"])
+        .spawn()
+        .expect("the program starts");
     bench.wait_for_packets();
     let is_starved = thread_of(child.id(), "worker").is_some_and(|worker| starve(&worker));
     let run = bench.finish(child.wait_with_output().expect("the program ends"));
     if !is_starved {
-        tapline_skip::skipped("the worker could not be starved (needs chrt and taskset, and a CPU that they share)");
+        tapline_skip::skipped(
+            "the worker could not be starved (needs chrt and taskset, and a CPU that they share)",
+        );
     }
-    assert_eq!((run.number("packets/received"), run.number("tools/slow/sent")), (2000, 2000), "{}", run.stderr);
+    assert_eq!(
+        (run.number("packets/received"), run.number("tools/slow/sent")),
+        (2000, 2000),
+        "{}",
+        run.stderr
+    );
 }

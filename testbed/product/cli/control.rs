@@ -9,7 +9,8 @@ use tapline_harness::lab::{Account, EAL, Lab, Started, json_lines, office, pcap_
 use tapline_harness::pcap_files::packets;
 use tapline_harness::programs::{has_program, tapline};
 
-const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
+const PIPELINE: &str =
+    "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 const ENDLESS: &str = "set idle sleep\nport attach in net_null0\nport attach out net_null1 rxq 0\n\
                        tool create t port out\nrule create 1 from in to t\n";
 
@@ -22,15 +23,32 @@ fn wait_for_packets(lab: &Lab, started: &mut Started) {
         if json_lines(whole).last().is_some_and(|line| number(line, "packets/received") > 0) {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "no packets; it printed:\n{}", lab.printed("stderr"));
-        assert!(started.child.try_wait().expect("a child").is_none(), "it ended:\n{}", lab.printed("stderr"));
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "no packets; it printed:\n{}",
+            lab.printed("stderr")
+        );
+        assert!(
+            started.child.try_wait().expect("a child").is_none(),
+            "it ended:\n{}",
+            lab.printed("stderr")
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 fn endless(lab: &Lab) -> Started {
     lab.write("test.pipe", ENDLESS);
-    lab.start(&mut lab.tapline(&["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"]))
+    lab.start(&mut lab.tapline(&[
+        "run",
+        "test.pipe",
+        "--eal",
+        EAL,
+        "--stats",
+        "stats.json",
+        "--interval",
+        "50ms",
+    ]))
 }
 
 #[test]
@@ -42,13 +60,18 @@ fn signals_drain_and_report() {
         started.signal(signal);
         let account: Account = lab.end(started).done();
         assert!(account.number("tools/t/sent") > 0, "{signal}");
-        assert!(account.stdout.contains("balanced: every packet and every copy is accounted for"), "{signal}: {}", account.stdout);
+        assert!(
+            account.stdout.contains("balanced: every packet and every copy is accounted for"),
+            "{signal}: {}",
+            account.stdout
+        );
     }
 }
 
 /// A rule whose filter takes libpcap minutes.
 fn slow_rule() -> String {
-    let parts: Vec<String> = (0..1000).map(|index| format!("not host 10.0.{}.{}", index / 256, index % 256)).collect();
+    let parts: Vec<String> =
+        (0..1000).map(|index| format!("not host 10.0.{}.{}", index / 256, index % 256)).collect();
     format!("rule create 2 from in match \"{}\" to t", parts.join(" and "))
 }
 
@@ -56,7 +79,11 @@ fn slow_rule() -> String {
 fn wait_for_planning(lab: &Lab) {
     let begun = Instant::now();
     while !lab.printed("stderr").contains("planning: libpcap compiles the filters") {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not say that it plans but\n{}", lab.printed("stderr"));
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not say that it plans but\n{}",
+            lab.printed("stderr")
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -70,7 +97,10 @@ fn a_plan_that_takes_long_says_so_and_a_signal_gives_it_up() {
         wait_for_planning(&lab);
         started.signal(signal);
         let said = lab.end(started).failed(1);
-        assert!(said.contains("planning was given up for a signal; nothing was started"), "{command} at {signal}: {said}");
+        assert!(
+            said.contains("planning was given up for a signal; nothing was started"),
+            "{command} at {signal}: {said}"
+        );
     }
 }
 
@@ -110,7 +140,17 @@ fn a_change_that_takes_long_is_given_up_at_the_prompt_and_the_broker_goes_on() {
 fn a_signal_ends_a_run_that_plans_a_change() {
     let lab = Lab::new();
     lab.write("test.pipe", format!("{ENDLESS}start\n"));
-    let mut command = lab.tapline(&["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"]);
+    let mut command = lab.tapline(&[
+        "run",
+        "test.pipe",
+        "-i",
+        "--eal",
+        EAL,
+        "--stats",
+        "stats.json",
+        "--interval",
+        "50ms",
+    ]);
     let mut started = lab.start(command.stdin(Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     wait_for_packets(&lab, &mut started);
@@ -137,7 +177,19 @@ fn a_run_that_is_stopped_and_that_nobody_can_start_is_idle() {
     let ended = |account: &Account| account.last()["uptime_s"].as_f64().expect("seconds");
     assert!(ended(&account) < 30.0, "the duration ended it: {}", account.last());
     // while a prompt may say `start` it is not
-    let arguments = ["run", "test.pipe", "-i", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms", "--exit-idle", "300ms"];
+    let arguments = [
+        "run",
+        "test.pipe",
+        "-i",
+        "--eal",
+        EAL,
+        "--stats",
+        "stats.json",
+        "--interval",
+        "50ms",
+        "--exit-idle",
+        "300ms",
+    ];
     let mut started = lab.start(lab.tapline(&arguments).stdin(Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     let account = lab.until("a second goes by", |line| line["uptime_s"].as_f64() > Some(1.0));
@@ -153,7 +205,8 @@ fn standard_output_has_nothing_but_json_when_statistics_go_there() {
     let lab = Lab::new();
     let whole = office(&lab);
     lab.write("test.pipe", format!("{PIPELINE}show stats\nshow plan\n"));
-    let arguments = ["run", "test.pipe", "--eal", EAL, "--exit-idle", "500ms", "--stats", "-", "--interval", "100ms"];
+    let arguments =
+        ["run", "test.pipe", "--eal", EAL, "--exit-idle", "500ms", "--stats", "-", "--interval", "100ms"];
     let ended = lab.end(lab.start(&mut lab.tapline(&arguments)));
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     let lines = json_lines(&ended.stdout);
@@ -161,7 +214,11 @@ fn standard_output_has_nothing_but_json_when_statistics_go_there() {
     let last = lines.last().expect("a line");
     assert_balanced(last);
     assert_eq!(number(last, "packets/received"), whole.len() as u64);
-    assert!(ended.stderr.contains("balanced: every packet"), "the report goes to standard error:\n{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("balanced: every packet"),
+        "the report goes to standard error:\n{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -177,7 +234,10 @@ fn statistics_grow_line_by_line_and_end_with_the_last() {
     }
     assert_eq!(account.number("packets/delivered"), whole.len() as u64);
     let bytes: u64 = whole.iter().map(|packet| packet.len() as u64).sum();
-    assert_eq!((account.number("ports/in/received_bytes"), account.number("ports/in/driver/rx_bytes")), (bytes, bytes));
+    assert_eq!(
+        (account.number("ports/in/received_bytes"), account.number("ports/in/driver/rx_bytes")),
+        (bytes, bytes)
+    );
     assert_eq!(account.number("ports/in/driver/rx_packets"), whole.len() as u64);
 }
 
@@ -208,13 +268,19 @@ fn version_names_the_libraries() {
     let ended = lab.end(lab.start(&mut lab.tapline(&["version"])));
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert_eq!(ended.status, Some(0));
-    assert!(lines[0].starts_with("tapline ") && lines[1].starts_with("DPDK ") && lines[2].starts_with("libpcap "), "{lines:?}");
+    assert!(
+        lines[0].starts_with("tapline ")
+            && lines[1].starts_with("DPDK ")
+            && lines[2].starts_with("libpcap "),
+        "{lines:?}"
+    );
 }
 
 /// `tapline run -i` with these lines typed, each after what it waits for has been printed.
 fn interact(lab: &Lab, pipeline: &str, dialogue: &[(&str, &str)]) -> Account {
     lab.write("test.pipe", pipeline);
-    let mut command = lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
+    let mut command =
+        lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
     let mut started = lab.start(command.stdin(Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     let mut seen = 0;
@@ -227,11 +293,15 @@ fn interact(lab: &Lab, pipeline: &str, dialogue: &[(&str, &str)]) -> Account {
             if expected.is_empty() || fresh > seen {
                 break;
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "`{line}` does not print {expected:?} but:\n{printed}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "`{line}` does not print {expected:?} but:\n{printed}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         // the same words may have been printed for an earlier line, too
-        let next = dialogue.iter().skip_while(|(known, _)| known != line).nth(1).map_or("", |(_, next)| next);
+        let next =
+            dialogue.iter().skip_while(|(known, _)| known != line).nth(1).map_or("", |(_, next)| next);
         seen = (lab.printed("stdout") + &lab.printed("stderr")).matches(next).count();
     }
     drop(input);
@@ -269,8 +339,17 @@ fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
     for pipeline in [PIPELINE.to_owned(), format!("{PIPELINE}start\n")] {
         office(&lab);
         lab.write("test.pipe", &pipeline);
-        let mut command =
-            lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--duration", "2s"]);
+        let mut command = lab.tapline(&[
+            "run",
+            "test.pipe",
+            "--interactive",
+            "--eal",
+            EAL,
+            "--stats",
+            "stats.json",
+            "--duration",
+            "2s",
+        ]);
         let mut started = lab.start(command.stdin(Stdio::piped()));
         let mut input = started.child.stdin.take().expect("a pipe");
         input.write_all(b"show \xff\xfe\nstart\nshow tools\n").expect("an open pipe");
@@ -278,7 +357,11 @@ fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
         let account = lab.end(started).done();
         assert!(account.number("packets/received") > 0, "`start` was heard");
         let said = &account.stderr;
-        assert!(said.contains("prompt:1:6: error: byte 0xff is not UTF-8") && said.contains("expected UTF-8 text"), "{said}");
+        assert!(
+            said.contains("prompt:1:6: error: byte 0xff is not UTF-8")
+                && said.contains("expected UTF-8 text"),
+            "{said}"
+        );
         assert!(account.stdout.contains("requested"), "`show tools` was heard:\n{}", account.stdout);
     }
 }
@@ -302,7 +385,11 @@ fn show_filters_shows_each_name_with_its_expression() {
             ("quit", ""),
         ],
     );
-    for line in ["filter web: \"tcp port 80\"\n", "filter inner: \"udp\" through vlan,gre\n", "filter web: \"icmp\"\n"] {
+    for line in [
+        "filter web: \"tcp port 80\"\n",
+        "filter inner: \"udp\" through vlan,gre\n",
+        "filter web: \"icmp\"\n",
+    ] {
         assert!(account.stdout.contains(line), "{line} is not in {}", account.stdout);
     }
     assert!(!account.stdout.contains("rule 1 from"), "filters alone:\n{}", account.stdout);
@@ -316,8 +403,17 @@ fn a_script_that_ends_leaves_the_run_to_its_flags() {
         "test.pipe",
         "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in sample 1/2 to t\n",
     );
-    let mut command =
-        lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "1s"]);
+    let mut command = lab.tapline(&[
+        "run",
+        "test.pipe",
+        "--interactive",
+        "--eal",
+        EAL,
+        "--stats",
+        "stats.json",
+        "--exit-idle",
+        "1s",
+    ]);
     let mut started = lab.start(command.stdin(Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     input.write_all(b"show plan\nstart\n").expect("an open pipe");
@@ -365,8 +461,22 @@ fn an_ordinary_user_runs_a_pipeline_without_huge_pages() {
     // the program may stand where others may not go: a copy stands in the lab
     std::fs::copy(tapline(), lab.path("tapline")).expect("a copy of the program");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]);
-    command.arg(lab.path("tapline")).args(["run", "test.pipe", "--exit-idle", "1s", "--stats", "stats.json"]);
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]);
+    command.arg(lab.path("tapline")).args([
+        "run",
+        "test.pipe",
+        "--exit-idle",
+        "1s",
+        "--stats",
+        "stats.json",
+    ]);
     let ended = lab.end(lab.start(command.current_dir(lab.path("")).env("HOME", lab.path(""))));
     let account = ended.done();
     assert_eq!(account.number("tools/out/sent"), whole.len() as u64);
@@ -378,7 +488,8 @@ fn run_into(lab: &Lab, pipeline: &str, stdout: Stdio, stderr: Stdio) -> (Option<
     lab.write("test.pipe", pipeline);
     let arguments = ["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "500ms"];
     let mut command = lab.tapline(&arguments);
-    let status = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().expect("the program starts");
+    let status =
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().expect("the program starts");
     let text = std::fs::read_to_string(lab.path("stats.json")).expect("statistics");
     let last = json_lines(&text).pop().expect("a line");
     assert_balanced(&last);
@@ -396,7 +507,12 @@ fn without_reader() -> Stdio {
 fn a_log_whose_reader_is_gone_ends_no_run_and_spoils_none() {
     let lab = Lab::new();
     let whole = office(&lab);
-    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").map_or_else(|_| without_reader(), Stdio::from);
+    let full = || {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .map_or_else(|_| without_reader(), Stdio::from)
+    };
     for stderr in [without_reader(), full()] {
         let (status, last) = run_into(&lab, PIPELINE, Stdio::null(), stderr);
         assert_eq!((status, number(&last, "packets/received")), (Some(0), whole.len() as u64));
@@ -408,12 +524,14 @@ fn a_result_that_cannot_be_written_fails_the_run_once_it_is_complete_and_account
     let lab = Lab::new();
     let whole = office(&lab);
     let log = |lab: &Lab| std::fs::File::create(lab.path("log")).expect("a writable folder").into();
-    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), log(&lab));
+    let (status, last) =
+        run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), log(&lab));
     assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
     let said = lab.printed("log");
     assert_eq!(said.matches("error: standard output cannot be written: Broken pipe").count(), 1, "{said}");
     // nobody is left to be told anything
-    let (status, last) = run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), without_reader());
+    let (status, last) =
+        run_into(&lab, &format!("{PIPELINE}show plan\nshow stats\n"), without_reader(), without_reader());
     assert_eq!((status, number(&last, "packets/received")), (Some(1), whole.len() as u64));
 }
 
@@ -431,7 +549,8 @@ fn short_commands_survive_readers_that_are_gone() {
         (&["filter", "-r", "in.pcap", "-w", "out.pcap", "tcp"], 0),
     ] {
         let mut command = lab.tapline(arguments);
-        let status = command.stdin(Stdio::null()).stdout(without_reader()).stderr(without_reader()).status();
+        let status =
+            command.stdin(Stdio::null()).stdout(without_reader()).stderr(without_reader()).status();
         assert_eq!(status.expect("the program starts").code(), Some(expected), "{arguments:?}");
     }
 }

@@ -2,7 +2,8 @@
 
 use tapline_harness::lab::{EAL, Lab, office, pcap_tools};
 
-const PIPELINE: &str = "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
+const PIPELINE: &str =
+    "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in to t\n";
 
 /// What a run of `pipeline` says when it cannot begin; the exit status is 1.
 fn refusal(pipeline: &str) -> String {
@@ -46,27 +47,38 @@ fn five_mistakes_are_five_errors_at_their_places_and_nothing_is_started() {
         assert_eq!(said.matches(": error:").count(), 5, "{said}");
         assert!(said.contains("5 errors; nothing was started"), "{said}");
         assert!(said.contains("a port with a similar name exists: `out` (line 3)"), "{said}");
-        assert!(!lab.path("out.pcap").exists() && !lab.path("stats.json").exists(), "something was started");
+        assert!(
+            !lab.path("out.pcap").exists() && !lab.path("stats.json").exists(),
+            "something was started"
+        );
     }
 }
 
 #[test]
 fn a_missing_capture_is_named() {
     let said = refusal(&PIPELINE.replace("in.pcap", "nowhere.pcap"));
-    assert!(said.contains("port in: ") && said.contains("nowhere.pcap: No such file or directory"), "{said}");
+    assert!(
+        said.contains("port in: ") && said.contains("nowhere.pcap: No such file or directory"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_misspelt_device_argument_is_named_with_the_one_that_was_meant() {
     let said = refusal(&PIPELINE.replace("rx_pcap", "rx_pcp"));
-    assert!(said.contains("port in: rte_dev_probe") && said.contains("`rx_pcp`") && said.contains("`rx_pcap`"), "{said}");
+    assert!(
+        said.contains("port in: rte_dev_probe") && said.contains("`rx_pcp`") && said.contains("`rx_pcap`"),
+        "{said}"
+    );
 }
 
 #[test]
 fn packets_that_net_null_would_write_beyond_an_mbuf_are_refused() {
     let lab = Lab::new();
     for (size, status) in [(2177, 2), (65535, 2), (2048, 0)] {
-        let pipeline = format!("port attach in net_null0,size={size},copy=1\ntool create t discard\nrule create 1 from in to t\n");
+        let pipeline = format!(
+            "port attach in net_null0,size={size},copy=1\ntool create t discard\nrule create 1 from in to t\n"
+        );
         let ended = lab.run(&pipeline, &["--duration", "100ms"]);
         assert_eq!(ended.status, Some(status), "{}", ended.stderr);
         let said = format!("test.pipe:1:16: error: net_null cannot make packets of size `{size}`");
@@ -78,14 +90,21 @@ fn packets_that_net_null_would_write_beyond_an_mbuf_are_refused() {
 fn a_device_without_a_driver_or_a_place_is_refused() {
     for device in ["net_pcab0,rx_pcap=in.pcap", "0000:fe:1f.7", "net_af_packet0,iface=tapline-none"] {
         let said = refusal(&PIPELINE.replace("net_pcap0,rx_pcap=in.pcap", device));
-        assert!(said.contains("port in: rte_dev_probe: ") && said.contains(&format!("check the devargs `{device}`")), "{said}");
+        assert!(
+            said.contains("port in: rte_dev_probe: ")
+                && said.contains(&format!("check the devargs `{device}`")),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn a_mempool_that_is_too_small_or_too_large_is_refused_with_what_is_needed() {
     let small = refusal(&format!("set mempool 500\n{PIPELINE}"));
-    assert!(small.contains("mempool of 500 mbufs is too small") && small.contains("raise `set mempool`"), "{small}");
+    assert!(
+        small.contains("mempool of 500 mbufs is too small") && small.contains("raise `set mempool`"),
+        "{small}"
+    );
     let large = refusal(&format!("set mempool 8000000\n{PIPELINE}"));
     assert!(large.contains("8000000 mbufs need about") && large.contains("lower `set mempool`"), "{large}");
 }
@@ -102,7 +121,10 @@ fn a_plan_that_this_machine_has_no_memory_for_is_refused_before_it_is_taken() {
 #[test]
 fn more_queues_than_the_driver_has_are_refused_with_its_number() {
     let said = refusal(&PIPELINE.replace("in.pcap\n", "in.pcap rxq 4\n"));
-    assert!(said.contains("port in: rte_eth_rx_queue_setup: driver offers 1 queue, 4 asked; use rxq 1"), "{said}");
+    assert!(
+        said.contains("port in: rte_eth_rx_queue_setup: driver offers 1 queue, 4 asked; use rxq 1"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -116,16 +138,26 @@ fn lcores_that_the_machine_lacks_are_refused() {
 #[test]
 fn lcores_that_a_port_asks_for_and_no_worker_has_are_refused() {
     let said = misplaced(&format!("set lcores 0\n{}", PIPELINE.replace("in.pcap\n", "in.pcap lcores 3\n")));
-    assert!(said.contains("test.pipe:2:42: error: port in: lcores 3: this port can be polled by lcores 0"), "{said}");
+    assert!(
+        said.contains("test.pipe:2:42: error: port in: lcores 3: this port can be polled by lcores 0"),
+        "{said}"
+    );
 }
 
 #[test]
 fn more_workers_than_cpus_are_refused_with_the_numbers() {
     let said = misplaced(&format!("set workers 1000\n{PIPELINE}"));
     let cpus = std::thread::available_parallelism().expect("CPUs").get();
-    assert!(said.contains(&format!("set workers 1000: this machine gives Tapline {cpus} CPUs (")), "{said}");
-    assert!(said.contains("test.pipe:1:13: error: ") && said.contains(&format!("expected at most {cpus}\n")), "{said}");
-    let said = misplaced(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
+    assert!(
+        said.contains(&format!("set workers 1000: this machine gives Tapline {cpus} CPUs (")),
+        "{said}"
+    );
+    assert!(
+        said.contains("test.pipe:1:13: error: ") && said.contains(&format!("expected at most {cpus}\n")),
+        "{said}"
+    );
+    let said =
+        misplaced(&format!("set workers 2\nset eal \"--lcores 9@0,(1-4)@0 --main-lcore 9\"\n{PIPELINE}"));
     assert!(said.contains("set workers 2: the EAL arguments say which lcores there are"), "{said}");
 }
 
@@ -138,7 +170,11 @@ fn lcores_are_named_or_chosen_but_not_both() {
         let word = |text: &str| text.split(' ').next().expect("a word").to_owned();
         let column = 6 + word(second).len();
         assert!(
-            said.contains(&format!("test.pipe:2:{column}: error: `set {}` beside `set {}`", word(second), word(first))),
+            said.contains(&format!(
+                "test.pipe:2:{column}: error: `set {}` beside `set {}`",
+                word(second),
+                word(first)
+            )),
             "{said}"
         );
         assert!(said.contains(&format!("line 1 has `set {}`", word(first))), "{said}");
@@ -147,7 +183,9 @@ fn lcores_are_named_or_chosen_but_not_both() {
 
 #[test]
 fn a_tool_that_cannot_write_is_named() {
-    let said = refusal(&format!("{PIPELINE}port attach out net_pcap1,tx_pcap=no/such/folder.pcap rxq 0\ntool create u port out\n"));
+    let said = refusal(&format!(
+        "{PIPELINE}port attach out net_pcap1,tx_pcap=no/such/folder.pcap rxq 0\ntool create u port out\n"
+    ));
     assert!(said.contains("port out: ") && said.contains("no/such/folder.pcap"), "{said}");
 }
 
@@ -171,7 +209,10 @@ fn words_that_would_do_nothing_are_refused() {
         ("order window 1ms", "order"),
     ] {
         let said = check_refuses(&PIPELINE.replace("discard", &format!("discard {words}")));
-        assert!(said.contains("test.pipe:2:23: error: ") && said.contains(&of_discard.replace("WORD", word)), "{said}");
+        assert!(
+            said.contains("test.pipe:2:23: error: ") && said.contains(&of_discard.replace("WORD", word)),
+            "{said}"
+        );
     }
     // a tool on a port that there is not has one mistake, not two
     let said = check_refuses(&PIPELINE.replace("discard", "port nowhere queue 10 rate 1pps"));
@@ -201,7 +242,10 @@ fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
     assert_eq!(check(&pipeline(" rxq 2 txq 2", "rule create 3 from x drop\n")).stderr, "");
     for queues in [" rxq 0", " txq 0", " rxq 2 txq 1"] {
         let said = check(&pipeline(queues, "")).failed(2);
-        assert!(said.contains("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues"), "{said}");
+        assert!(
+            said.contains("test.pipe:4:36: error: net_af_xdp has as many receive as transmit queues"),
+            "{said}"
+        );
     }
 }
 
@@ -231,7 +275,9 @@ fn unusable_eal_arguments_are_shown_with_all_that_eal_was_given() {
     let lab = Lab::new();
     office(&lab);
     lab.write("test.pipe", PIPELINE);
-    let said = lab.end(lab.start(&mut lab.tapline(&["run", "test.pipe", "--eal", "--no-such-argument"]))).failed(1);
+    let said = lab
+        .end(lab.start(&mut lab.tapline(&["run", "test.pipe", "--eal", "--no-such-argument"])))
+        .failed(1);
     assert!(said.contains("error: EAL: rte_eal_init: ") && said.contains("--no-such-argument"), "{said}");
 }
 
@@ -240,7 +286,8 @@ fn statistics_that_cannot_be_written_are_refused_at_the_start() {
     let lab = Lab::new();
     office(&lab);
     lab.write("test.pipe", format!("{PIPELINE}{}", pcap_tools(&["out"])));
-    let arguments = ["run", "test.pipe", "--eal", EAL, "--exit-idle", "1s", "--stats", "no/such/folder.json"];
+    let arguments =
+        ["run", "test.pipe", "--eal", EAL, "--exit-idle", "1s", "--stats", "no/such/folder.json"];
     let said = lab.end(lab.start(&mut lab.tapline(&arguments))).failed(1);
     assert!(said.contains("error: no/such/folder.json: No such file or directory"), "{said}");
     assert!(!lab.path("out.pcap").exists(), "something was started");
@@ -265,21 +312,37 @@ fn more_tools_for_a_packet_than_an_mbuf_counts_are_refused() {
     let to_tools = |count: usize| {
         let mut pipeline = String::from("port attach in net_pcap0,rx_pcap=in.pcap\nset mempool 4095\n");
         (0..count).for_each(|tool| pipeline += &format!("tool create t{tool} discard\n"));
-        let names = |tools: std::ops::Range<usize>| tools.map(|tool| format!("t{tool}")).collect::<Vec<_>>().join(",");
-        pipeline + &format!("rule create 10 from in to {}\nrule create 20 from in to {}\n", names(0..200), names(100..count))
+        let names = |tools: std::ops::Range<usize>| {
+            tools.map(|tool| format!("t{tool}")).collect::<Vec<_>>().join(",")
+        };
+        pipeline
+            + &format!(
+                "rule create 10 from in to {}\nrule create 20 from in to {}\n",
+                names(0..200),
+                names(100..count)
+            )
     };
     let lab = Lab::new();
     office(&lab);
     let account = lab.account(&to_tools(255), &[]);
     assert_eq!(account.number("copies/requested"), 255 * account.number("packets/received"));
     let said = lab.run(&to_tools(256), &[]).failed(2);
-    assert!(said.contains("test.pipe:260:13: error: a packet of port `in` would go to 256 tools and groups"), "{said}");
+    assert!(
+        said.contains("test.pipe:260:13: error: a packet of port `in` would go to 256 tools and groups"),
+        "{said}"
+    );
     assert!(said.contains("expected at most 255 of all its rules together"), "{said}");
 }
 
 #[test]
 fn tables_that_the_machine_has_no_memory_for_are_refused_before_they_are_made() {
-    let rules: String = (0..20).map(|rule| format!("rule create {rule} from in dedup window 1s memory 64Gi to t\n")).collect();
+    let rules: String = (0..20)
+        .map(|rule| format!("rule create {rule} from in dedup window 1s memory 64Gi to t\n"))
+        .collect();
     let said = refusal(&PIPELINE.replace("rule create 1 from in to t\n", &rules));
-    assert!(said.contains("what rules remember takes 1310720 MiB of memory") && said.contains("lower `set flows`"), "{said}");
+    assert!(
+        said.contains("what rules remember takes 1310720 MiB of memory")
+            && said.contains("lower `set flows`"),
+        "{said}"
+    );
 }

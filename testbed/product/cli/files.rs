@@ -36,11 +36,15 @@ impl Things {
         arguments.extend(flags);
         let said = self.lab.end(self.lab.start(&mut self.lab.tapline(&arguments))).failed(2);
         for (name, bytes) in &self.before {
-            assert!(fs::read(self.lab.path(name)).is_ok_and(|now| now == *bytes), "{name} has changed: {said}");
+            assert!(
+                fs::read(self.lab.path(name)).is_ok_and(|now| now == *bytes),
+                "{name} has changed: {said}"
+            );
         }
         assert_eq!(fs::read_to_string(self.lab.path("test.pipe")).expect("the pipeline"), pipeline);
         if flags.is_empty() {
-            let checked = self.lab.end(self.lab.start(&mut self.lab.tapline(&["check", "test.pipe"]))).failed(2);
+            let checked =
+                self.lab.end(self.lab.start(&mut self.lab.tapline(&["check", "test.pipe"]))).failed(2);
             assert_eq!(checked, said, "check says what run says");
         }
         said
@@ -63,8 +67,14 @@ fn a_file_that_is_written_is_read_by_nothing_and_written_once() {
     for (source, column) in [(rx, 26), (replay, 16)] {
         for (tools, place) in [(PCAP_OUT, "2:25"), (CAPTURE, "2:23")] {
             let said = things.refused(&pipeline(source, &tools.replace("OUT", "in.pcap")), &[]);
-            assert!(said.contains(&format!("test.pipe:{place}: error: `in.pcap` is read by port `in`")), "{said}");
-            assert!(said.contains(&format!("expected a file of its own; test.pipe:1:{column} names it too")), "{said}");
+            assert!(
+                said.contains(&format!("test.pipe:{place}: error: `in.pcap` is read by port `in`")),
+                "{said}"
+            );
+            assert!(
+                said.contains(&format!("expected a file of its own; test.pipe:1:{column} names it too")),
+                "{said}"
+            );
             assert!(said.ends_with("1 error; nothing was started\n"), "{said}");
         }
     }
@@ -76,14 +86,25 @@ fn a_file_that_is_written_is_read_by_nothing_and_written_once() {
             "port `o`",
             "2:25",
         ),
-        ("port attach o net_pcap9,tx_pcap=OUT,tx_pcap=OUT rxq 0\ntool create t port o\n".to_owned(), "2:42", "port `o`", "2:25"),
+        (
+            "port attach o net_pcap9,tx_pcap=OUT,tx_pcap=OUT rxq 0\ntool create t port o\n".to_owned(),
+            "2:42",
+            "port `o`",
+            "2:25",
+        ),
         (format!("{PCAP_OUT}tool create u capture OUT\n"), "4:23", "port `o`", "2:25"),
         (format!("{CAPTURE}tool create u capture OUT\n"), "3:23", "tool `t`", "2:23"),
     ];
     for (tools, place, writer, other) in twice {
         let said = things.refused(&pipeline(rx, &tools.replace("OUT", "out.pcap")), &[]);
-        assert!(said.contains(&format!("test.pipe:{place}: error: `out.pcap` is written by {writer}")), "{said}");
-        assert!(said.contains(&format!("expected a file of its own; test.pipe:{other} names it too")), "{said}");
+        assert!(
+            said.contains(&format!("test.pipe:{place}: error: `out.pcap` is written by {writer}")),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("expected a file of its own; test.pipe:{other} names it too")),
+            "{said}"
+        );
         assert!(!things.lab.path("out.pcap").exists(), "nothing was started");
     }
 }
@@ -95,10 +116,20 @@ fn the_pipeline_its_includes_lists_and_keys_are_not_written() {
     for tools in [PCAP_OUT, CAPTURE] {
         let line = if tools == PCAP_OUT { "2:25" } else { "2:23" };
         let said = things.refused(&pipeline(rx, &tools.replace("OUT", "test.pipe")), &[]);
-        assert!(said.contains(&format!("test.pipe:{line}: error: `test.pipe` is the pipeline file")), "{said}");
+        assert!(
+            said.contains(&format!("test.pipe:{line}: error: `test.pipe` is the pipeline file")),
+            "{said}"
+        );
         assert!(said.contains("expected a file of its own; the command line names it too"), "{said}");
-        let said = things.refused(&format!("{}include more.pipe\n", pipeline(rx, &tools.replace("OUT", "more.pipe"))), &[]);
-        assert!(said.contains("error: `more.pipe` is written by ") && said.contains("a file that nothing writes"), "{said}");
+        let said = things.refused(
+            &format!("{}include more.pipe\n", pipeline(rx, &tools.replace("OUT", "more.pipe"))),
+            &[],
+        );
+        assert!(
+            said.contains("error: `more.pipe` is written by ")
+                && said.contains("a file that nothing writes"),
+            "{said}"
+        );
         assert!(said.contains(&format!("test.pipe:{line} names it too")), "{said}");
         for (clause, name) in [
             ("match file \"list.txt\"", "list.txt"),
@@ -106,7 +137,8 @@ fn the_pipeline_its_includes_lists_and_keys_are_not_written() {
             ("match l", "list.txt"),
         ] {
             let rule = format!("rule create 10 from in {clause} to");
-            let text = pipeline(rx, &tools.replace("OUT", name)).replace("rule create 10 from in to", &rule);
+            let text =
+                pipeline(rx, &tools.replace("OUT", name)).replace("rule create 10 from in to", &rule);
             let said = things.refused(&format!("{text}filter create l file \"list.txt\"\n"), &[]);
             assert!(said.contains(&format!("error: `{name}` is written by ")), "{said}");
             assert!(said.contains(&format!("test.pipe:{line} names it too")), "{said}");
@@ -127,10 +159,18 @@ fn statistics_go_where_nothing_else_is() {
     let listed = text.replace("from in", "from in match file \"list.txt\"");
     for (text, stats, said) in [
         (&text, "in.pcap", "test.pipe:1:26: error: `in.pcap` is written by `--stats`"),
-        (&text, "./in.pcap", "expected a file that nothing writes; the command line names it as `./in.pcap`"),
+        (
+            &text,
+            "./in.pcap",
+            "expected a file that nothing writes; the command line names it as `./in.pcap`",
+        ),
         (&text, "out.pcapng", "test.pipe:2:23: error: `out.pcapng` is written by `--stats`"),
         (&listed, "list.txt", "error: `list.txt` is written by `--stats`"),
-        (&text, "test.pipe", "test.pipe: error: this file is the pipeline file, and `test.pipe` is written by `--stats`"),
+        (
+            &text,
+            "test.pipe",
+            "test.pipe: error: this file is the pipeline file, and `test.pipe` is written by `--stats`",
+        ),
     ] {
         let told = things.refused(text, &["--stats", stats]);
         assert!(told.contains(said), "{said} is not in: {told}");
@@ -157,7 +197,12 @@ fn another_name_of_a_file_is_the_file() {
             }
         }
     }
-    for (one, other) in [("out.pcap", "./out.pcap"), ("out.pcap", "dangling"), ("far", "inner/../out.pcap"), ("dangling", "far")] {
+    for (one, other) in [
+        ("out.pcap", "./out.pcap"),
+        ("out.pcap", "dangling"),
+        ("far", "inner/../out.pcap"),
+        ("dangling", "far"),
+    ] {
         let tools = format!("{}tool create u capture {other}\n", PCAP_OUT.replace("OUT", one));
         let said = things.refused(&pipeline("net_pcap0,rx_pcap=in.pcap", &tools), &[]);
         assert!(said.contains(&format!("error: `{other}` is written by port `o`")), "{said}");
@@ -174,7 +219,8 @@ fn devices_are_written_by_many_and_files_are_read_by_many() {
         PCAP_OUT.replace("OUT", "/dev/null")
     );
     let rules = "rule create 20 from twin match file \"list.txt\" to t\nrule create 30 from thrice match file \"list.txt\" to u\n";
-    let account = things.lab.account(&format!("{}{rules}", pipeline("net_pcap0,rx_pcap=in.pcap", &tools)), &[]);
+    let account =
+        things.lab.account(&format!("{}{rules}", pipeline("net_pcap0,rx_pcap=in.pcap", &tools)), &[]);
     assert!(account.number("copies/sent") > 0);
 }
 
@@ -237,12 +283,15 @@ fn a_file_that_a_running_tapline_writes_is_written_by_no_other() {
         ),
     ] {
         let said = beside(lab, &text, flags).failed(1);
-        let expected = format!("error: {owner}: {path}: another Tapline writes this file; name another, or end that one first");
+        let expected = format!(
+            "error: {owner}: {path}: another Tapline writes this file; name another, or end that one first"
+        );
         assert!(said.contains(&expected), "{said}");
     }
     assert_eq!(fs::read(lab.path("mine.pcapng")).expect("a file"), b"of the second one");
     assert!(!lab.path("new.json").exists(), "a run that does not begin leaves no file behind");
-    let said = beside(lab, &pipeline(source, "tool create t discard\n"), &["--stats", "stats.json"]).failed(1);
+    let said =
+        beside(lab, &pipeline(source, "tool create t discard\n"), &["--stats", "stats.json"]).failed(1);
     assert!(said.contains("error: stats.json: another Tapline writes this file"), "{said}");
     // `check` needs no file for itself
     lab.write("second.pipe", &first);
@@ -256,7 +305,9 @@ fn a_file_that_a_running_tapline_writes_is_written_by_no_other() {
         .output()
         .expect("tapline runs");
     assert_eq!(filter.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&filter.stderr).contains("out.pcapng: another Tapline writes this file"));
+    assert!(
+        String::from_utf8_lossy(&filter.stderr).contains("out.pcapng: another Tapline writes this file")
+    );
 
     started.signal("TERM");
     let account = lab.end(started).done();
@@ -317,7 +368,8 @@ fn filter_does_not_append_to_what_it_reads() {
     office(&lab);
     let before = fs::read(lab.path("in.pcap")).expect("a file");
     let out = fs::File::options().append(true).open(lab.path("in.pcap")).expect("a file");
-    let output = lab.tapline(&["filter", "-r", "in.pcap", "-w", "-"]).stdout(out).output().expect("tapline runs");
+    let output =
+        lab.tapline(&["filter", "-r", "in.pcap", "-w", "-"]).stdout(out).output().expect("tapline runs");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("standard output: is the file that is read"), "{said}");
@@ -327,9 +379,11 @@ fn filter_does_not_append_to_what_it_reads() {
 /// A capture of 60-byte packets of one link type.
 fn capture_of(link_types: &[u32]) -> Vec<u8> {
     let order = tapline_capture::ByteOrder::NATIVE;
-    let packet = |interface| Packet { interface, time_ns: 1, bytes: &[0x45; 60], original_len: 60, comments: &[] };
+    let packet =
+        |interface| Packet { interface, time_ns: 1, bytes: &[0x45; 60], original_len: 60, comments: &[] };
     if let [link_type] = link_types {
-        let mut writer = Writer::pcap(Vec::new(), order, false, LinkType(*link_type), 0).expect("a vector takes all");
+        let mut writer =
+            Writer::pcap(Vec::new(), order, false, LinkType(*link_type), 0).expect("a vector takes all");
         writer.write(&packet(InterfaceId(0))).expect("a vector takes all");
         return writer.finish().expect("a vector takes all");
     }
@@ -395,12 +449,17 @@ fn interfaces_without_ethernet_frames_are_refused() {
         "net_tap0,iface=tlnew,remote=X",
     ] {
         let said = things.refused(&pipeline(&device.replace('X', &name), "tool create t discard\n"), &[]);
-        let expected = format!("error: interface `{name}` is of hardware type 65534 (IP packets without a link layer)");
+        let expected = format!(
+            "error: interface `{name}` is of hardware type 65534 (IP packets without a link layer)"
+        );
         assert!(said.contains(&expected), "{device}: {said}");
     }
     let lo = pipeline("net_pcap0,iface=lo", "tool create t discard\n");
     things.lab.write("test.pipe", lo);
-    assert_eq!(things.lab.end(things.lab.start(&mut things.lab.tapline(&["check", "test.pipe"]))).status, Some(0));
+    assert_eq!(
+        things.lab.end(things.lab.start(&mut things.lab.tapline(&["check", "test.pipe"]))).status,
+        Some(0)
+    );
 }
 
 #[test]
@@ -409,7 +468,10 @@ fn no_advice_overwrites_a_file_and_no_private_file_is_shown() {
     let lab = &things.lab;
     let key = |path: &str| {
         let clause = format!("from in anonymize ip prefix-preserving key \"{path}\"");
-        things.refused(&pipeline("net_pcap0,rx_pcap=in.pcap", "tool create t discard\n").replace("from in", &clause), &[])
+        things.refused(
+            &pipeline("net_pcap0,rx_pcap=in.pcap", "tool create t discard\n").replace("from in", &clause),
+            &[],
+        )
     };
     lab.write("bad.key", "short");
     symlink("nowhere", lab.path("dangling.key")).expect("a link");
@@ -420,7 +482,8 @@ fn no_advice_overwrites_a_file_and_no_private_file_is_shown() {
     assert!(key("new.key").contains("help: `head -c 32 /dev/urandom > new.key` makes one"));
     assert!(key("new key; rm x").contains("help: `head -c 32 /dev/urandom > 'new key; rm x'` makes one"));
 
-    let secret = lab.write("secret", "root:x1secret:1\nrule create 5 from x1secret to x1secret\nx1secret\n");
+    let secret =
+        lab.write("secret", "root:x1secret:1\nrule create 5 from x1secret to x1secret\nx1secret\n");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).expect("a file of our own");
     symlink("secret", lab.path("link.pipe")).expect("a link");
     for name in ["secret", "link.pipe"] {
@@ -428,7 +491,10 @@ fn no_advice_overwrites_a_file_and_no_private_file_is_shown() {
         assert!(said.contains(&format!("test.pipe:1:9: error: `{name}` has 2 mistakes")), "{said}");
         assert!(!said.contains("x1secret"), "{said}");
         let said = lab.end(lab.start(&mut lab.tapline(&["check", name]))).failed(2);
-        assert!(said.contains(&format!("{name}: error: `{name}` has 2 mistakes")) && !said.contains("x1secret"), "{said}");
+        assert!(
+            said.contains(&format!("{name}: error: `{name}` has 2 mistakes")) && !said.contains("x1secret"),
+            "{said}"
+        );
     }
     let list = format!("rule create 10 from in match file \"{}\" to t\n", secret.display());
     let said = things.refused(&format!("port attach in net_null0\ntool create t discard\n{list}"), &[]);
@@ -441,11 +507,19 @@ fn included_files_have_a_bound_together() {
     let lab = &things.lab;
     let line = format!("# {}\n", "x".repeat(1021));
     lab.write("long.pipe", line.repeat(6 << 10));
-    let said = things.refused("include long.pipe\ninclude long.pipe\ninclude long.pipe\nset burst 0\n", &[]);
-    assert!(said.contains("test.pipe:3:9: error: the files have more than 16 MiB with `long.pipe`"), "{said}");
+    let said =
+        things.refused("include long.pipe\ninclude long.pipe\ninclude long.pipe\nset burst 0\n", &[]);
+    assert!(
+        said.contains("test.pipe:3:9: error: the files have more than 16 MiB with `long.pipe`"),
+        "{said}"
+    );
     lab.write("list", vec![b'\n'; (64 << 20) + 1]);
-    let rule = "port attach in net_null0\ntool create t discard\nrule create 1 from in match file LIST to t\n";
-    for (list, said) in [("list", "`list` cannot be read: it has more than 64 MiB"), ("/dev/zero", "it is not a regular file")] {
+    let rule =
+        "port attach in net_null0\ntool create t discard\nrule create 1 from in match file LIST to t\n";
+    for (list, said) in [
+        ("list", "`list` cannot be read: it has more than 64 MiB"),
+        ("/dev/zero", "it is not a regular file"),
+    ] {
         let told = things.refused(&rule.replace("LIST", &format!("\"{list}\"")), &[]);
         assert!(told.contains(said), "{told}");
     }
@@ -459,10 +533,12 @@ fn long_packets(lengths: &[usize]) -> Vec<u8> {
         let len = (body.len() + 12) as u32;
         [&kind.to_le_bytes()[..], &len.to_le_bytes(), &body, &len.to_le_bytes()].concat()
     };
-    let mut file = block(0x0a0d_0d0a, [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+    let mut file =
+        block(0x0a0d_0d0a, [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
     file.extend(block(1, vec![1, 0, 0, 0, 0, 0, 0, 0]));
     for &len in lengths {
-        let mut body: Vec<u8> = [0, 0, 1, len as u32, len as u32].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut body: Vec<u8> =
+            [0, 0, 1, len as u32, len as u32].iter().flat_map(|word| word.to_le_bytes()).collect();
         body.extend([2; 12].iter().chain(&[8, 0]));
         body.resize(20 + len.next_multiple_of(4), 0x11);
         file.extend(block(6, body));
@@ -483,7 +559,8 @@ fn a_packet_that_no_reader_takes_makes_no_capture_unreadable() {
             tshark.args(["-r", name, "-T", "fields", "-e", "frame.cap_len"]).current_dir(lab.path(""));
             let output = tshark.output().expect("tshark runs");
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-            let got: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+            let got: Vec<String> =
+                String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
             assert_eq!(got, lengths.iter().map(usize::to_string).collect::<Vec<_>>(), "{name} by tshark");
         }
     };
@@ -501,13 +578,21 @@ fn a_packet_that_no_reader_takes_makes_no_capture_unreadable() {
             false => Writer::pcap(Vec::new(), order, true, LinkType::ETHERNET, 0),
         }
         .expect("a vector takes all");
-        let interface = writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, None)).expect("a vector takes all");
+        let interface =
+            writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, None)).expect("a vector takes all");
         for (len, cut) in [(100, 0), (MOST + 4, 4), (MOST, 0), (9 << 20, (9 << 20) - MOST)] {
-            let packet = Packet { interface, time_ns: 7, bytes: &vec![3; len], original_len: len as u32, comments: &["one"] };
+            let packet = Packet {
+                interface,
+                time_ns: 7,
+                bytes: &vec![3; len],
+                original_len: len as u32,
+                comments: &["one"],
+            };
             assert_eq!(writer.write(&packet).expect("a vector takes all"), cut);
         }
         let bytes = writer.finish().expect("a vector takes all");
-        let mut reader = Reader::from_stream(Box::new(std::io::Cursor::new(bytes.clone()))).expect("a capture");
+        let mut reader =
+            Reader::from_stream(Box::new(std::io::Cursor::new(bytes.clone()))).expect("a capture");
         let mut lens = Vec::new();
         while let Some(record) = reader.next_record().expect("a sound file") {
             lens.push((record.bytes.len(), record.original_len as usize));
@@ -524,7 +609,10 @@ fn a_packet_that_no_reader_takes_makes_no_capture_unreadable() {
     let reason = "the packet is said to hold 262145 bytes; at most 262144 are possible for its link type";
     assert!(said.contains(&format!("error: port in: long.pcapng: at byte 180: {reason}")), "{said}");
     readable("out.pcapng", &[100]);
-    let filter = lab.tapline(&["filter", "-r", "long.pcapng", "-w", "filtered.pcapng"]).output().expect("tapline runs");
+    let filter = lab
+        .tapline(&["filter", "-r", "long.pcapng", "-w", "filtered.pcapng"])
+        .output()
+        .expect("tapline runs");
     assert_eq!(filter.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&filter.stderr).contains(reason));
     readable("filtered.pcapng", &[100]);

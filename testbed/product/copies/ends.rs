@@ -23,9 +23,13 @@ fn user_data(path: &std::path::Path) -> Vec<UserData> {
     let names = ["frame.number", "gtp.teid", "ip.len", "ip.flags.mf", "ipv6.plen"];
     let rows = fields(path, &["-o", "ip.defragment:FALSE", "-Y", "gtp.message == 0xff"], &names);
     let of = |row: Vec<String>| {
-        let all =
-            |column: usize| row.get(column).map_or_else(Vec::new, |text| text.split(';').filter(|part| !part.is_empty()).collect());
-        let number = |text: &str| text.strip_prefix("0x").map_or(text.parse(), |digits| u32::from_str_radix(digits, 16)).ok();
+        let all = |column: usize| {
+            row.get(column)
+                .map_or_else(Vec::new, |text| text.split(';').filter(|part| !part.is_empty()).collect())
+        };
+        let number = |text: &str| {
+            text.strip_prefix("0x").map_or(text.parse(), |digits| u32::from_str_radix(digits, 16)).ok()
+        };
         let (lens, more) = (all(2), all(3));
         // fragments of what carries are not joined by a port; the last number is the innermost header's
         if matches!(more.first(), Some(&"1") | Some(&"True")) {
@@ -33,9 +37,16 @@ fn user_data(path: &std::path::Path) -> Vec<UserData> {
         }
         let is_ipv6 = lens.len() == 1;
         let outer = number(lens[0])? as usize;
-        let inner = if is_ipv6 { number(all(4).first()?)? as usize + 40 } else { number(lens[1])? as usize };
+        let inner =
+            if is_ipv6 { number(all(4).first()?)? as usize + 40 } else { number(lens[1])? as usize };
         let end = 14 + outer;
-        Some(UserData { packet: row[0].parse::<usize>().ok()? - 1, start: end - inner, end, is_ipv6, teid: number(all(1)[0])? })
+        Some(UserData {
+            packet: row[0].parse::<usize>().ok()? - 1,
+            start: end - inner,
+            end,
+            is_ipv6,
+            teid: number(all(1)[0])?,
+        })
     };
     rows.into_iter().filter_map(of).collect()
 }
@@ -48,7 +59,9 @@ fn captured_gtp_ends_at_a_port_and_gives_the_packets_that_tshark_sees_inside() {
     let mut compared = 0;
     for capture in captures(&["pcap"]) {
         let name = capture.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !["gtp1_gn_normal_incl_fragmentation.pcap", "gtp7_ipv6.pcap", "gtp_ext_header.pcap"].contains(&name) {
+        if !["gtp1_gn_normal_incl_fragmentation.pcap", "gtp7_ipv6.pcap", "gtp_ext_header.pcap"]
+            .contains(&name)
+        {
             continue;
         }
         let lab = Lab::new();
@@ -79,8 +92,13 @@ fn captured_gtp_ends_at_a_port_and_gives_the_packets_that_tshark_sees_inside() {
         assert_same(name, &packets(&lab.path("one.pcap")), &of_one);
         let terminated = account.number("ports/in/terminate/terminated");
         assert_eq!(terminated, expected.len() as u64, "{name}");
-        let refused = account.last()["ports"]["in"]["terminate"]["refused"].as_object().expect("by reason").clone();
-        assert_eq!(refused.values().filter_map(|n| n.as_u64()).sum::<u64>() + terminated, outer.len() as u64, "{name}");
+        let refused =
+            account.last()["ports"]["in"]["terminate"]["refused"].as_object().expect("by reason").clone();
+        assert_eq!(
+            refused.values().filter_map(|n| n.as_u64()).sum::<u64>() + terminated,
+            outer.len() as u64,
+            "{name}"
+        );
         compared += expected.len();
     }
     assert!(compared > 30 || captures(&["pcap"]).is_empty(), "{compared} compared");
@@ -94,7 +112,8 @@ fn an_rspan_vlan_ends_at_a_port_as_tcprewrite_takes_its_tag_off() {
     let lab = Lab::new();
     // tcprewrite writes other MAC addresses to IPv6 frames whose tag it takes off
     let others = [[0x81, 0], [0x86, 0xdd]];
-    let untagged: Vec<Vec<u8>> = frames().into_iter().filter(|frame| others.iter().all(|other| frame[12..14] != *other)).collect();
+    let untagged: Vec<Vec<u8>> =
+        frames().into_iter().filter(|frame| others.iter().all(|other| frame[12..14] != *other)).collect();
     let mut all: Vec<Vec<u8>> = untagged.iter().map(|frame| tagged(frame, 900, 5)).collect();
     all.extend(untagged.iter().map(|frame| tagged(frame, 901, 0)));
     all.extend([tcp4(70), udp4(200)]);
@@ -112,7 +131,14 @@ fn an_rspan_vlan_ends_at_a_port_as_tcprewrite_takes_its_tag_off() {
     let Some(selected) = tcpdump_selects(&lab.path("in.pcap"), "vlan 900") else { return };
     write_frames(&lab.path("selected.pcap"), &selected);
     let arguments = ["--enet-vlan=del", "-i", "selected.pcap", "-o", "expected.pcap"];
-    assert!(Command::new("tcprewrite").args(arguments).current_dir(lab.path("")).status().expect("tcprewrite runs").success());
+    assert!(
+        Command::new("tcprewrite")
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .status()
+            .expect("tcprewrite runs")
+            .success()
+    );
     let expected = packets(&lab.path("expected.pcap"));
     assert_eq!(expected.len(), untagged.len());
     assert_same("rspan", &packets(&lab.path("every.pcap")), &expected);
@@ -156,15 +182,25 @@ fn what_an_erspan_says_of_its_frames_a_further_erspan_says_again() {
             &[],
         );
         let column = |name: &str, field: &str| -> Vec<String> {
-            fields(&lab.path(&format!("{name}.pcap")), &["-Y", "erspan"], &[field]).into_iter().map(|row| row[0].clone()).collect()
+            fields(&lab.path(&format!("{name}.pcap")), &["-Y", "erspan"], &[field])
+                .into_iter()
+                .map(|row| row[0].clone())
+                .collect()
         };
-        let truncated: Vec<String> = all.iter().map(|frame| u8::from(frame.len() > 80).to_string()).collect();
-        assert!(truncated.contains(&"0".to_owned()) && truncated.contains(&"1".to_owned()), "{truncated:?}");
+        let truncated: Vec<String> =
+            all.iter().map(|frame| u8::from(frame.len() > 80).to_string()).collect();
+        assert!(
+            truncated.contains(&"0".to_owned()) && truncated.contains(&"1".to_owned()),
+            "{truncated:?}"
+        );
         for name in ["near", "two", "three", "edited"] {
             assert_eq!(column(name, "erspan.truncated"), truncated, "{direction} {name}");
         }
         for name in ["near", "three", "edited"] {
-            assert!(column(name, "erspan.direction").iter().all(|direction| direction == bit), "{direction} {name}");
+            assert!(
+                column(name, "erspan.direction").iter().all(|direction| direction == bit),
+                "{direction} {name}"
+            );
         }
     }
 }
@@ -175,8 +211,13 @@ fn copies_are_told_apart_by_the_tunnel_that_their_packets_came_in() {
     let all = frames();
     let lab = Lab::new();
     write_frames(&lab.path("in.pcap"), &all);
-    let tunnels =
-        [("vxlan vni 5", 5), ("geneve vni 4099", 4099 % 4094), ("gre key 6", 6), ("erspan2 session 7", 7), ("rspan vlan 8", 8)];
+    let tunnels = [
+        ("vxlan vni 5", 5),
+        ("geneve vni 4099", 4099 % 4094),
+        ("gre key 6", 6),
+        ("erspan2 session 7", 7),
+        ("rspan vlan 8", 8),
+    ];
     let mut pipeline = "port attach in net_pcap0,rx_pcap=in.pcap\n".to_owned();
     for (place, (words, _)) in tunnels.iter().enumerate() {
         let ends = if words.starts_with("rspan") { "" } else { ends };
@@ -206,7 +247,9 @@ fn copies_are_told_apart_by_the_tunnel_that_their_packets_came_in() {
     );
     assert_same("edit of a rule", &packets(&lab.path("rule.pcap")), &expected);
     assert_same("edit of a tool", &packets(&lab.path("tool.pcap")), &expected);
-    let without = |frame: &Vec<u8>| if frame[16..18] == [0x81, 0] { [&frame[..16], &frame[20..]].concat() } else { frame.clone() };
+    let without = |frame: &Vec<u8>| {
+        if frame[16..18] == [0x81, 0] { [&frame[..16], &frame[20..]].concat() } else { frame.clone() }
+    };
     let stripped: Vec<Vec<u8>> = expected.iter().map(without).collect();
     assert_same("after strip", &packets(&lab.path("both.pcap")), &stripped);
 }
@@ -227,7 +270,8 @@ fn bytes_and_masks_after_the_innermost_header_are_where_tshark_sees_the_payload(
     }
     let lab = Lab::new();
     let ends = "src 198.18.0.1 dst 198.18.0.9 next-hop 02:00:00:00:00:09 mtu 9000";
-    let all: Vec<Vec<u8>> = (1..30).flat_map(|len| [frames::tcp6(len * 11), udp4(len), tagged(&tcp4(len * 5), 9, 1)]).collect();
+    let all: Vec<Vec<u8>> =
+        (1..30).flat_map(|len| [frames::tcp6(len * 11), udp4(len), tagged(&tcp4(len * 5), 9, 1)]).collect();
     write_frames(&lab.path("in.pcap"), &all);
     lab.account(
         &format!(
@@ -252,12 +296,20 @@ fn bytes_and_masks_after_the_innermost_header_are_where_tshark_sees_the_payload(
         // payloads begin 03 0a 11 18 1f, so that all of four bytes and more match
         let payloads = innermost_payloads(&file);
         let is_found = |payload: &str| payload.len() >= 8 && &payload[4..8] == "1118";
-        let found: Vec<Vec<u8>> =
-            outer.iter().zip(&payloads).filter(|(_, payload)| is_found(payload)).map(|(frame, _)| frame.clone()).collect();
+        let found: Vec<Vec<u8>> = outer
+            .iter()
+            .zip(&payloads)
+            .filter(|(_, payload)| is_found(payload))
+            .map(|(frame, _)| frame.clone())
+            .collect();
         assert!(found.len() > 60 && found.len() < outer.len(), "{}", found.len());
         assert_same(&format!("bytes in {tunnel}"), &packets(&lab.path("found.pcap")), &found);
-        for ((masked, payload), frame) in innermost_payloads(&lab.path("masked.pcap")).iter().zip(&payloads).zip(&outer) {
-            let byte = |place: usize| if (2..5).contains(&(place / 2)) { 'e' } else { payload.as_bytes()[place].into() };
+        for ((masked, payload), frame) in
+            innermost_payloads(&lab.path("masked.pcap")).iter().zip(&payloads).zip(&outer)
+        {
+            let byte = |place: usize| {
+                if (2..5).contains(&(place / 2)) { 'e' } else { payload.as_bytes()[place].into() }
+            };
             let expected: String = (0..payload.len()).map(byte).collect();
             assert_eq!(*masked, expected, "{tunnel}, {} bytes", frame.len());
         }

@@ -71,10 +71,16 @@ impl Mix {
     fn tool(&self, place: usize) -> String {
         let edits = if self.by_rule { String::new() } else { self.words() };
         let transport = match self.carriage {
-            Carriage::Capture => return format!("tool create t{place} capture t{place}.pcapng{edits} queue 1024\n"),
+            Carriage::Capture => {
+                return format!("tool create t{place} capture t{place}.pcapng{edits} queue 1024\n");
+            }
             Carriage::Rspan => "rspan vlan 77 priority 2".to_owned(),
             Carriage::Tunnel { words, is_ipv6, .. } => {
-                let ends = if is_ipv6 { "src 2001:db8::1 dst 2001:db8::9" } else { "src 198.18.0.1 dst 198.18.0.9" };
+                let ends = if is_ipv6 {
+                    "src 2001:db8::1 dst 2001:db8::9"
+                } else {
+                    "src 198.18.0.1 dst 198.18.0.9"
+                };
                 format!("{words} {ends} next-hop 02:00:00:00:01:02 mtu 9000")
             }
         };
@@ -107,34 +113,36 @@ impl Mix {
 
 /// A mask, a slice and so on, or none of it; masks leave the link header to the other edits.
 fn mixes() -> impl Strategy<Value = Mix> {
-    let tunnel = (select(TUNNELS.to_vec()), any::<bool>()).prop_map(|((words, header_len), is_ipv6)| Carriage::Tunnel {
-        words,
-        header_len: header_len + if is_ipv6 { 20 } else { 0 },
-        is_ipv6,
+    let tunnel = (select(TUNNELS.to_vec()), any::<bool>()).prop_map(|((words, header_len), is_ipv6)| {
+        Carriage::Tunnel { words, header_len: header_len + if is_ipv6 { 20 } else { 0 }, is_ipv6 }
     });
     let carriage = prop_oneof![2 => Just(Carriage::Capture), 1 => Just(Carriage::Rspan), 3 => tunnel];
     let mask = proptest::option::of((18usize..300, 1usize..300, any::<u8>()));
     let slice = proptest::option::of(prop_oneof![18usize..70, 18usize..1500]);
     let tag = proptest::option::of(1u16..4095);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (flags, mask, slice, tag, carriage).prop_map(|((strip_vlan, mac, by_rule), mask, slice, tag, carriage)| Mix {
-        strip_vlan,
-        mask,
-        slice,
-        mac,
-        tag,
-        by_rule,
-        carriage,
-    })
+    (flags, mask, slice, tag, carriage).prop_map(
+        |((strip_vlan, mac, by_rule), mask, slice, tag, carriage)| Mix {
+            strip_vlan,
+            mask,
+            slice,
+            mac,
+            tag,
+            by_rule,
+            carriage,
+        },
+    )
 }
 
 /// A frame of some kind or random bytes behind a link header, cut anywhere behind that, at its own time.
 fn random_packets() -> impl Strategy<Value = Vec<Timed>> {
     let made = select(frames::frames());
-    let random = proptest::collection::vec(any::<u8>(), 4..1400).prop_map(|bytes| frames::ethernet(0x88b5, &bytes));
+    let random =
+        proptest::collection::vec(any::<u8>(), 4..1400).prop_map(|bytes| frames::ethernet(0x88b5, &bytes));
     // longer than an mbuf: chains of up to four
     let long = (2000usize..8000, any::<u8>()).prop_map(|(len, seed)| {
-        let bytes: Vec<u8> = (0..len).map(|place| (place as u8).wrapping_mul(7).wrapping_add(seed)).collect();
+        let bytes: Vec<u8> =
+            (0..len).map(|place| (place as u8).wrapping_mul(7).wrapping_add(seed)).collect();
         frames::ethernet(0x88b5, &bytes)
     });
     let packet = (prop_oneof![8 => made, 6 => random, 1 => long], any::<u16>(), 0u64..1000, 0u32..100);

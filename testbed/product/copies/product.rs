@@ -59,8 +59,12 @@ fn each_tool_gets_its_own_edits_and_the_others_the_packet_as_it_came() {
         ("dropped", "payload drop"),
         ("both", "slice 40 tag vlan 5 from-port"),
     ];
-    let account =
-        run(&lab, &frames, &tools, "rule create 10 from tap0 to whole,sliced,tagged,stripped,rewritten,masked,dropped,both");
+    let account = run(
+        &lab,
+        &frames,
+        &tools,
+        "rule create 10 from tap0 to whole,sliced,tagged,stripped,rewritten,masked,dropped,both",
+    );
     assert_same("whole", &out(&lab, "whole"), &frames);
     let cut = |len: usize| move |frame: &[u8]| frame[..frame.len().min(len)].to_vec();
     assert_same("sliced", &out(&lab, "sliced"), &of_all(&frames, cut(64)));
@@ -72,7 +76,12 @@ fn each_tool_gets_its_own_edits_and_the_others_the_packet_as_it_came() {
     assert_same("masked", &out(&lab, "masked"), &of_all(&frames, mask));
     assert_same("both", &out(&lab, "both"), &of_all(&frames, |frame| tagged(&cut(40)(frame), 5, 0)));
     for (dropped, frame) in out(&lab, "dropped").iter().zip(&frames) {
-        assert!(frame.starts_with(dropped) && dropped.len() <= 78, "{} of {} bytes", dropped.len(), frame.len());
+        assert!(
+            frame.starts_with(dropped) && dropped.len() <= 78,
+            "{} of {} bytes",
+            dropped.len(),
+            frame.len()
+        );
     }
     assert_eq!(account.number("copies/sent"), 8 * frames.len() as u64);
 }
@@ -102,7 +111,8 @@ fn a_tool_gets_the_edits_of_the_first_rule_that_chose_it_and_then_its_own() {
     // frames() has one untagged TCP packet over IPv4
     let is_tcp4 = |frame: &[u8]| frame[12..14] == [8, 0] && frame[23] == 6;
     let a = of_all(&frames, |frame| if is_tcp4(frame) { tagged(frame, 100, 0) } else { frame.to_vec() });
-    let b = of_all(&frames, |frame| tagged(&tagged(frame, if is_tcp4(frame) { 100 } else { 300 }, 0), 7, 0));
+    let b =
+        of_all(&frames, |frame| tagged(&tagged(frame, if is_tcp4(frame) { 100 } else { 300 }, 0), 7, 0));
     assert_same("a", &out(&lab, "a"), &a);
     assert_same("b", &out(&lab, "b"), &b);
     assert_same("c", &out(&lab, "c"), &of_all(&frames, |frame| tagged(frame, 300, 0)));
@@ -134,7 +144,8 @@ fn anonymized_copies_show_no_address_of_the_packets() {
     let lab = Lab::new();
     lab.write("anon.key", (0..32).collect::<Vec<u8>>());
     let frames = frames::frames();
-    let tools = [("kept", "anonymize ip prefix-preserving key anon.key keep 8/16"), ("random", "anonymize ip")];
+    let tools =
+        [("kept", "anonymize ip prefix-preserving key anon.key keep 8/16"), ("random", "anonymize ip")];
     run(&lab, &frames, &tools, "rule create 10 from tap0 to kept,random");
     for name in ["kept", "random"] {
         let path = lab.path(&format!("{name}.pcap"));
@@ -146,7 +157,10 @@ fn anonymized_copies_show_no_address_of_the_packets() {
     }
     let rows = fields(&lab.path("kept.pcap"), &[], &["ip.src", "arp.src.proto_ipv4", "ipv6.src"]);
     let addresses: Vec<&String> = rows.iter().flatten().filter(|address| !address.is_empty()).collect();
-    assert!(addresses.iter().all(|address| address.starts_with("10.") || address.starts_with("2001:")), "{addresses:?}");
+    assert!(
+        addresses.iter().all(|address| address.starts_with("10.") || address.starts_with("2001:")),
+        "{addresses:?}"
+    );
     assert_eq!(addresses.len(), frames.len());
 }
 
@@ -154,7 +168,11 @@ fn anonymized_copies_show_no_address_of_the_packets() {
 const TUNNELS: [(&str, &str, &str); 7] = [
     ("erspan1", "session 1", "gre.proto == 0x88be && gre.flags.sequence_number == 0"),
     ("erspan2", "session 2 index 9 direction ingress", "erspan.version == 1 && erspan.spanid == 2"),
-    ("erspan3", "session 3 sgt 9 hw-id 3 granularity 100ns direction egress", "erspan.version == 2 && erspan.spanid == 3"),
+    (
+        "erspan3",
+        "session 3 sgt 9 hw-id 3 granularity 100ns direction egress",
+        "erspan.version == 2 && erspan.spanid == 3",
+    ),
     ("vxlan", "vni 5000", "vxlan.vni == 5000 && udp.dstport == 4789"),
     ("vxlan", "vni 77 udp-port 8472", "vxlan.vni == 77 && udp.dstport == 8472"),
     ("geneve", "vni 6000", "geneve.vni == 6000"),
@@ -186,7 +204,8 @@ fn every_tunnel_carries_the_packets_whole_over_ipv4_and_ipv6() {
             .enumerate()
             .map(|(place, (kind, keys, _))| (format!("t{place}"), format!("{kind} {keys} {ends} {MAC}")))
             .collect();
-        let mut tools: Vec<(&str, &str)> = words.iter().map(|(name, words)| (name.as_str(), words.as_str())).collect();
+        let mut tools: Vec<(&str, &str)> =
+            words.iter().map(|(name, words)| (name.as_str(), words.as_str())).collect();
         tools.push(("whole", ""));
         let names: Vec<&str> = tools.iter().map(|(name, _)| *name).collect();
         run(&lab, &frames, &tools, &format!("rule create 10 from tap0 to {}", names.join(",")));
@@ -197,17 +216,26 @@ fn every_tunnel_carries_the_packets_whole_over_ipv4_and_ipv6() {
             let copies = packets(&path);
             // tshark does not look for VXLAN on this port by itself
             let places = match *keys {
-                "vni 77 udp-port 8472" => copies.iter().zip(&frames).map(|(copy, frame)| copy.len() - frame.len()).collect(),
+                "vni 77 udp-port 8472" => {
+                    copies.iter().zip(&frames).map(|(copy, frame)| copy.len() - frame.len()).collect()
+                }
                 _ => innermost_ethernet(&path),
             };
-            let carried: Vec<Vec<u8>> = copies.iter().zip(&places).map(|(copy, &place)| copy[place..].to_vec()).collect();
+            let carried: Vec<Vec<u8>> =
+                copies.iter().zip(&places).map(|(copy, &place)| copy[place..].to_vec()).collect();
             assert_same(&format!("{kind} {ends}"), &carried, &frames);
             let filter = format!("eth.dst == 02:00:00:00:01:02 && {outer} && {inner}");
-            let arguments = ["-n", "-r", path.to_str().expect("utf-8"), "-d", "udp.port==8472,vxlan", "-Y", &filter];
-            assert_eq!(programs::run("tshark", &arguments).lines().count(), frames.len(), "{kind} {ends}: {filter}");
+            let arguments =
+                ["-n", "-r", path.to_str().expect("utf-8"), "-d", "udp.port==8472,vxlan", "-Y", &filter];
+            assert_eq!(
+                programs::run("tshark", &arguments).lines().count(),
+                frames.len(),
+                "{kind} {ends}: {filter}"
+            );
             if ["erspan2", "erspan3"].contains(kind) {
                 let numbers = fields(&path, &[], &["gre.sequence_number"]);
-                let expected: Vec<Vec<String>> = (0..frames.len()).map(|number| vec![number.to_string()]).collect();
+                let expected: Vec<Vec<String>> =
+                    (0..frames.len()).map(|number| vec![number.to_string()]).collect();
                 assert_eq!(numbers, expected, "{kind}");
             }
         }
@@ -221,7 +249,8 @@ fn udp_checksums_are_sent_where_the_tool_says_so_and_else_over_ipv6_alone() {
     }
     let lab = Lab::new();
     let frames = vec![udp4(61), udp4(1001), tcp6(600)];
-    let (v4, v6) = (format!("src 198.18.0.1 dst 198.18.0.9 {MAC}"), format!("src 2001:db8::1 dst 2001:db8::9 {MAC}"));
+    let (v4, v6) =
+        (format!("src 198.18.0.1 dst 198.18.0.9 {MAC}"), format!("src 2001:db8::1 dst 2001:db8::9 {MAC}"));
     let tools = [
         ("a", format!("vxlan vni 7 {v4}"), "Not present"),
         ("b", format!("geneve vni 7 udp-checksum {v4}"), "Good"),
@@ -244,10 +273,15 @@ fn udp_checksums_are_sent_where_the_tool_says_so_and_else_over_ipv6_alone() {
 fn an_rspan_tag_goes_in_front_or_takes_the_place_of_the_frames_own() {
     let lab = Lab::new();
     let frames = frames::frames();
-    let tools = [("pushed", "rspan vlan 900 priority 3"), ("replaced", "rspan vlan 901 replace"), ("whole", "")];
+    let tools =
+        [("pushed", "rspan vlan 900 priority 3"), ("replaced", "rspan vlan 901 replace"), ("whole", "")];
     run(&lab, &frames, &tools, "rule create 10 from tap0 to pushed,replaced,whole");
     assert_same("pushed", &out(&lab, "pushed"), &of_all(&frames, |frame| tagged(frame, 900, 3)));
-    assert_same("replaced", &out(&lab, "replaced"), &of_all(&frames, |frame| tagged(&untagged(frame), 901, 0)));
+    assert_same(
+        "replaced",
+        &out(&lab, "replaced"),
+        &of_all(&frames, |frame| tagged(&untagged(frame), 901, 0)),
+    );
     assert_same("whole", &out(&lab, "whole"), &frames);
 }
 
@@ -269,7 +303,8 @@ fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_
         ("inside", &format!("vxlan vni 7 src 198.18.0.1 dst 198.18.0.9 {MAC} timestamp ixia")),
         ("none", "timestamp none"),
     ];
-    let times = vec![u64::from(frames::SECONDS) * 1_000_000_000 + u64::from(frames::NANOSECONDS); frames.len()];
+    let times =
+        vec![u64::from(frames::SECONDS) * 1_000_000_000 + u64::from(frames::NANOSECONDS); frames.len()];
     let rule = "rule create 10 from tap0 to ixia,vss,arista,gigamon,metamako,erspan,inside,none";
     run_from("replay:in.pcap,speed=max", &lab, &frames, &tools, rule);
     assert_same("none", &out(&lab, "none"), &frames);
@@ -282,15 +317,21 @@ fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_
     ] {
         let path = lab.path(&format!("{name}.pcap"));
         let extra: &[&str] = match name {
-            "metamako" => &["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"],
+            "metamako" => {
+                &["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"]
+            }
             _ => &[],
         };
         let rows = fields(&path, extra, &[field]);
         assert_eq!(rows.len(), frames.len(), "{name}");
-        let text = programs::run("tshark", &[&["-n", "-r", path.to_str().expect("utf-8"), "-V"], extra].concat());
+        let text =
+            programs::run("tshark", &[&["-n", "-r", path.to_str().expect("utf-8"), "-V"], extra].concat());
         assert!(!text.contains("[Malformed") && !text.contains("Bad checksum"), "{name}: {text}");
         for (row, time) in rows.iter().zip(&times) {
-            assert!(row[0].contains(&format!("{:09}", time % 1_000_000_000)), "{name}: {row:?} is not {time}");
+            assert!(
+                row[0].contains(&format!("{:09}", time % 1_000_000_000)),
+                "{name}: {row:?} is not {time}"
+            );
         }
     }
     // the bytes themselves: seconds and nanoseconds where docs/timestamps.md has them
@@ -312,10 +353,14 @@ fn timestamps_of_every_format_say_when_the_packet_came_to_the_nanosecond_of_its_
     }
     let arista = of_all(&out(&lab, "arista"), |copy| [&copy[..12], &copy[26..]].concat());
     assert_same("arista without its header", &arista, &frames);
-    let erspan = fields(&lab.path("erspan.pcap"), &[], &["erspan.pid5.timestamp", "erspan.pid5.port_index"]);
+    let erspan =
+        fields(&lab.path("erspan.pcap"), &[], &["erspan.pid5.timestamp", "erspan.pid5.port_index"]);
     assert_eq!(erspan.len(), frames.len());
     for (row, time) in erspan.iter().zip(&times) {
-        assert!(row.iter().any(|value| *value == (time / 1_000_000_000).to_string()), "{row:?} is not {time}");
+        assert!(
+            row.iter().any(|value| *value == (time / 1_000_000_000).to_string()),
+            "{row:?} is not {time}"
+        );
     }
 }
 
@@ -338,7 +383,8 @@ fn copies_that_do_not_fit_are_cut_or_dropped_and_counted() {
     assert_same("whole", &out(&lab, "whole"), &frames);
     // 1500 less IPv4, GRE with sequence number, ERSPAN II
     let longest = 1500 - 20 - 8 - 8;
-    let cut_bytes = |longest: usize| frames.iter().map(|frame| frame.len().saturating_sub(longest) as u64).sum::<u64>();
+    let cut_bytes =
+        |longest: usize| frames.iter().map(|frame| frame.len().saturating_sub(longest) as u64).sum::<u64>();
     assert_eq!(account.number("tools/cut/cut_bytes"), cut_bytes(longest));
     assert_eq!(account.number("tools/narrow/cut_bytes"), cut_bytes(600 - 36));
     assert_eq!(account.number("tools/local/cut_bytes"), cut_bytes(518));
@@ -368,12 +414,25 @@ fn packets_of_several_mbufs_are_edited_and_carried_whole() {
         ("masked", "mask 2900 50"),
         ("both", &*format!("{tunnel} tag vlan 9")),
     ];
-    let account = run(&lab, &frames, &tools, "rule create 10 from tap0 to whole,carried,tagged,sliced,short,masked,both");
+    let account = run(
+        &lab,
+        &frames,
+        &tools,
+        "rule create 10 from tap0 to whole,carried,tagged,sliced,short,masked,both",
+    );
     assert_same("whole", &out(&lab, "whole"), &frames);
     assert_same("carried", &of_all(&out(&lab, "carried"), |copy| copy[50..].to_vec()), &frames);
     assert_same("tagged", &out(&lab, "tagged"), &of_all(&frames, |frame| tagged(frame, 9, 0)));
-    assert_same("sliced", &out(&lab, "sliced"), &of_all(&frames, |frame| frame[..frame.len().min(2500)].to_vec()));
-    assert_same("short", &out(&lab, "short"), &of_all(&frames, |frame| frame[..frame.len().min(100)].to_vec()));
+    assert_same(
+        "sliced",
+        &out(&lab, "sliced"),
+        &of_all(&frames, |frame| frame[..frame.len().min(2500)].to_vec()),
+    );
+    assert_same(
+        "short",
+        &out(&lab, "short"),
+        &of_all(&frames, |frame| frame[..frame.len().min(100)].to_vec()),
+    );
     let mask = |frame: &[u8]| {
         let mut frame = frame.to_vec();
         let end = frame.len().min(2950);
@@ -381,7 +440,11 @@ fn packets_of_several_mbufs_are_edited_and_carried_whole() {
         frame
     };
     assert_same("masked", &out(&lab, "masked"), &of_all(&frames, mask));
-    assert_same("both", &of_all(&out(&lab, "both"), |copy| copy[50..].to_vec()), &of_all(&frames, |frame| tagged(frame, 9, 0)));
+    assert_same(
+        "both",
+        &of_all(&out(&lab, "both"), |copy| copy[50..].to_vec()),
+        &of_all(&frames, |frame| tagged(frame, 9, 0)),
+    );
     assert_eq!(account.number("copies/dropped/no_buffer"), 0);
 }
 
@@ -417,7 +480,8 @@ fn truncated_and_random_packets_keep_the_account() {
         "anonymize ip inner".to_owned(),
         "payload drop slice 10 after l4".to_owned(),
         "mask 0 40 byte 0x55 after inner-l4 tag vlan 4000 from-port rewrite vlan 3".to_owned(),
-        "strip all anonymize ip payload drop tag vlan 1 timestamp gigamon oversize slice mtu 100".to_owned(),
+        "strip all anonymize ip payload drop tag vlan 1 timestamp gigamon oversize slice mtu 100"
+            .to_owned(),
         "timestamp ixia".to_owned(),
         "timestamp vss slice 14".to_owned(),
         "timestamp arista".to_owned(),
@@ -430,7 +494,8 @@ fn truncated_and_random_packets_keep_the_account() {
     ];
     let names: Vec<String> = (0..words.len()).map(|place| format!("t{place}")).collect();
     let words = words.map(|words| format!("{words} queue 1024"));
-    let mut tools: Vec<(&str, &str)> = names.iter().zip(&words).map(|(name, words)| (name.as_str(), words.as_str())).collect();
+    let mut tools: Vec<(&str, &str)> =
+        names.iter().zip(&words).map(|(name, words)| (name.as_str(), words.as_str())).collect();
     tools.push(("whole", ""));
     let rules = format!(
         "rule create 10 from tap0 sample 1/3 slice 20 after l3 to {names}\nrule create 20 from tap0 to {names},whole",
@@ -442,7 +507,11 @@ fn truncated_and_random_packets_keep_the_account() {
     for name in &names {
         let sent = account.number(&format!("tools/{name}/sent"));
         assert_eq!(out(&lab, name).len() as u64, sent, "{name}");
-        assert_eq!(sent + account.number(&format!("tools/{name}/dropped/oversize")), frames.len() as u64, "{name}");
+        assert_eq!(
+            sent + account.number(&format!("tools/{name}/dropped/oversize")),
+            frames.len() as u64,
+            "{name}"
+        );
     }
     if has_program("tshark") {
         let read = read_pcap(&lab.path("t12.pcap")).expect("a pcap file");
@@ -546,12 +615,24 @@ fn what_cannot_work_is_said_by_check() {
     let tail = "\nrule create 10 from tap0 to t\n";
     let tunnel = "erspan3 session 7 src 198.18.0.1 dst 198.18.0.9";
     for (tool, said) in [
-        (format!("tool create t port up0 {tunnel}"), "has no receive queue to hear who answers for 198.18.0.9"),
-        (format!("tool create t port up1 {tunnel} oversize fragment-never"), "do not fit tool `t`, whose path carries 1460"),
+        (
+            format!("tool create t port up0 {tunnel}"),
+            "has no receive queue to hear who answers for 198.18.0.9",
+        ),
+        (
+            format!("tool create t port up1 {tunnel} oversize fragment-never"),
+            "do not fit tool `t`, whose path carries 1460",
+        ),
         (format!("tool create t port up1 {tunnel} mtu 90"), "has no room for a frame"),
-        (format!("tool create t port up1 {tunnel} timestamp erspan3 granularity 100ns"), "`timestamp erspan3` counts nanoseconds"),
+        (
+            format!("tool create t port up1 {tunnel} timestamp erspan3 granularity 100ns"),
+            "`timestamp erspan3` counts nanoseconds",
+        ),
         ("tool create t port up1 timestamp erspan3".to_owned(), "stands in the ERSPAN III header"),
-        ("tool create t port up1 anonymize ip prefix-preserving key missing.key".to_owned(), "`missing.key` cannot be read"),
+        (
+            "tool create t port up1 anonymize ip prefix-preserving key missing.key".to_owned(),
+            "`missing.key` cannot be read",
+        ),
     ] {
         lab.write("test.pipe", format!("{head}{tool}{tail}"));
         let ended = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));

@@ -40,7 +40,11 @@ fn flows(lab: &Lab, file: &Path) -> BTreeMap<Flow, u64> {
     lab.write("suricata.yaml", CONFIGURATION);
     let mut command = Command::new("suricata");
     // no rules, and every checksum is looked at
-    command.args(["-c", "suricata.yaml", "-S", "/dev/null", "-k", "all", "-l"]).arg(&folder).arg("-r").arg(file);
+    command
+        .args(["-c", "suricata.yaml", "-S", "/dev/null", "-k", "all", "-l"])
+        .arg(&folder)
+        .arg("-r")
+        .arg(file);
     let output = command.current_dir(lab.path("")).output().expect("suricata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let eve = std::fs::read_to_string(folder.join("eve.json")).expect("suricata writes eve.json");
@@ -53,7 +57,8 @@ fn flows(lab: &Lab, file: &Path) -> BTreeMap<Flow, u64> {
         }
         let ends = [(text("src_ip"), port("src_port")), (text("dest_ip"), port("dest_port"))];
         let count = |key: &str| line["flow"][key].as_u64().unwrap_or_default();
-        *flows.entry(flow(&text("proto"), ends)).or_default() += count("pkts_toserver") + count("pkts_toclient");
+        *flows.entry(flow(&text("proto"), ends)).or_default() +=
+            count("pkts_toserver") + count("pkts_toclient");
     }
     flows
 }
@@ -88,7 +93,10 @@ fn eve_json_names_the_flows_inside_of_every_tunnel_that_suricata_knows() {
     ];
     for (place, (name, words)) in kinds.iter().enumerate() {
         pipeline += &format!("port attach {name}0 net_pcap{},tx_pcap={name}.pcap rxq 0\n", place + 1);
-        pipeline += &format!("tool create {name} port {name}0 {words} {tunnel}\nrule create {} from in to {name}\n", place + 10);
+        pipeline += &format!(
+            "tool create {name} port {name}0 {words} {tunnel}\nrule create {} from in to {name}\n",
+            place + 10
+        );
     }
     lab.account(&pipeline, &[]);
     for (name, _) in kinds {

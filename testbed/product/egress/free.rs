@@ -20,13 +20,20 @@ fn free_all() {
     let pool = Mempool::create(&eal, "free", 1023, None).expect("a pool");
     // one segment, and chains of two and three mbufs
     let bytes = [vec![1; 60], vec![2; 3000], vec![3; 1514], vec![4; 5000]];
-    let frames: Vec<Frame> = (0..MAX_BURST).map(|index| Frame::whole(&bytes[index % bytes.len()])).collect();
+    let frames: Vec<Frame> =
+        (0..MAX_BURST).map(|index| Frame::whole(&bytes[index % bytes.len()])).collect();
     let mut burst = MbufBurst::default();
     let mut queue = MbufQueue::with_capacity(MAX_BURST / 2);
     // by tool: none of them, some, all; some packets to several tools, and to queues that have no room for all
     let halves = [Selection(0x5555_5555_5555_5555), Selection(0xffff_0000_ffff_0000)];
-    let wishes: [&[Selection]; 6] =
-        [&[], &[Selection(0xf0f)], &halves, &[Selection(u64::MAX)], &[Selection(u64::MAX); 3], &[halves[0], halves[1], halves[1]]];
+    let wishes: [&[Selection]; 6] = [
+        &[],
+        &[Selection(0xf0f)],
+        &halves,
+        &[Selection(u64::MAX)],
+        &[Selection(u64::MAX); 3],
+        &[halves[0], halves[1], halves[1]],
+    ];
     for wishes in wishes {
         for taken in 0..=wishes.len() {
             assert_eq!(burst.copy_of(&pool, &frames).packets, MAX_BURST);
@@ -52,7 +59,10 @@ fn free_all() {
         assert_eq!(burst.copy_of(&pool, &lone).packets, MAX_BURST);
         let (mut linear, mut frames) = (Linear::default(), Frames::new());
         burst.frames(&mut linear, &mut frames);
-        assert!(frames.iter().all(|frame| places.insert(frame.bytes().as_ptr() as usize)), "an mbuf that is in use");
+        assert!(
+            frames.iter().all(|frame| places.insert(frame.bytes().as_ptr() as usize)),
+            "an mbuf that is in use"
+        );
         drop(frames);
         all.push(burst);
     }

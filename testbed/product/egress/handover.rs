@@ -63,7 +63,9 @@ fn a_queue_in_order_holds_no_more_than_it_is_said_to() {
 
 #[test]
 fn a_queue_is_bounded_in_packets_and_in_bytes_on_its_whole_way() {
-    for (options, copies) in [("queue 500", 500), ("queue 4096", 4096), ("queue 4096 bytes 10000", 100), ("queue 3", 3)] {
+    for (options, copies) in
+        [("queue 500", 500), ("queue 4096", 4096), ("queue 4096 bytes 10000", 100), ("queue 3", 3)]
+    {
         let pipeline = format!(
             "port attach stuck0 net_ring0 rxq 0
              tool create t port stuck0 {options}
@@ -93,8 +95,10 @@ fn all_that_waits_is_the_depth_of_the_queue() {
 fn what_the_rate_holds_back_is_rate_limited_wherever_it_is_refused() {
     let bench = Bench::new();
     // over a second: the lcore that sends gets its turns among them, however busy the machine
-    let packets: Vec<_> =
-        (0..).zip(numbered(20_000, 100, &[1])).map(|(index, frame)| (TIME_NS + index * 50_000, frame, 100)).collect();
+    let packets: Vec<_> = (0..)
+        .zip(numbered(20_000, 100, &[1]))
+        .map(|(index, frame)| (TIME_NS + index * 50_000, frame, 100))
+        .collect();
     write_pcap(&bench.path("in.pcap"), &packets);
     let pipeline = "port attach in0 replay:@/in.pcap
          port attach out0 net_null0 rxq 0

@@ -55,7 +55,12 @@ fn a_queue_that_stays_full_raises_an_alarm() {
         );
         let text = bench.run(&pipeline, &["--exit-idle", "1500ms", "--interval", "200ms"]).stderr;
         assert!(text.contains("alarm raised: tool stuck: queue above 80% for 0.3 s"), "{queue}: {text}");
-        assert!(bench.lines().iter().any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"])));
+        assert!(
+            bench
+                .lines()
+                .iter()
+                .any(|line| line["tools"]["stuck"]["alarms"] == serde_json::json!(["queue"]))
+        );
         assert_eq!(bench.last()["tools"]["well"]["alarms"], serde_json::json!([]));
     }
 }
@@ -64,15 +69,20 @@ fn a_queue_that_stays_full_raises_an_alarm() {
 fn a_rate_that_is_used_up_raises_an_alarm_however_low_it_is() {
     let bench = Bench::new();
     // less than a packet in a look, and between one and two
-    let rates = [("net_null1", "5pps", 80), ("net_null2", "12pps burst 1s", 90), ("net_null3", "10kbit burst 1s", 90)];
+    let rates = [
+        ("net_null1", "5pps", 80),
+        ("net_null2", "12pps burst 1s", 90),
+        ("net_null3", "10kbit burst 1s", 90),
+    ];
     let tools: String = rates
         .iter()
         .map(|(name, rate, percent)| {
             format!("port attach {name} {name} rxq 0\ntool create {name} port {name} rate {rate} alarm {percent}% hold 500ms\n")
         })
         .collect();
-    let pipeline =
-        format!("set idle sleep\nport attach in0 net_null0\n{tools}rule create 10 from in0 to net_null1,net_null2,net_null3");
+    let pipeline = format!(
+        "set idle sleep\nport attach in0 net_null0\n{tools}rule create 10 from in0 to net_null1,net_null2,net_null3"
+    );
     let text = bench.run(&pipeline, &["--duration", "5s"]).stderr;
     for (tool, rate, percent) in rates {
         let raised = format!("alarm raised: tool {tool}: utilisation above {percent}% for 0.5 s");
@@ -97,8 +107,14 @@ fn tables_show_what_queues_and_classes_lost_with_alarms_and_latency() {
     let cells = |line: &str| -> Vec<String> {
         line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
     };
-    let tables: Vec<Vec<Vec<String>>> = text.split("\n\n").map(|table| table.lines().map(cells).collect()).collect();
-    let table = |head: &str| tables.iter().find(|table| table[0].join("|") == head).unwrap_or_else(|| panic!("{head} in\n{text}"));
+    let tables: Vec<Vec<Vec<String>>> =
+        text.split("\n\n").map(|table| table.lines().map(cells).collect()).collect();
+    let table = |head: &str| {
+        tables
+            .iter()
+            .find(|table| table[0].join("|") == head)
+            .unwrap_or_else(|| panic!("{head} in\n{text}"))
+    };
     let stuck = &last["tools"]["stuck"];
     let dropped = u64_of(&stuck["dropped"]["congested"]).to_string();
     let rows = table("tool|state|requested|sent|bytes|dropped|congested|alarms");
@@ -135,7 +151,8 @@ fn a_stuck_worker_is_named_and_does_not_hold_up_the_end() {
          port attach in0 net_pcap0,rx_pcap=@/in.fifo
          tool create count discard
          rule create 10 from in0 to count";
-    let broker_process = bench.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");
+    let broker_process =
+        bench.command(pipeline, &["--duration", "1500ms"]).spawn().expect("the binary runs");
     // three bursts; then the driver's read of the pipe blocks, and with it the worker
     let mut pipe = std::fs::OpenOptions::new().write(true).open(&fifo).expect("the broker reads the pipe");
     pipe.write_all(&pcap_bytes(numbered(96, 64, &[1]))).expect("the broker reads the pipe");

@@ -188,11 +188,15 @@ fn latency_is_measured_through_queues_too() {
         // 20000 packets are at least 313 bursts, of which one in 64 is timed
         assert!(u64_of(&latency["samples"]) >= 4, "{tool}: {latency}");
         let of = |key: &str| u64_of(&latency[key]);
-        assert!(0 < of("p50") && of("p50") <= of("p99") && of("p99") <= of("p999") && of("p999") <= of("max"), "{latency}");
+        assert!(
+            0 < of("p50") && of("p50") <= of("p99") && of("p99") <= of("p999") && of("p999") <= of("max"),
+            "{latency}"
+        );
     }
     let all = u64_of(&last["latency_ns"]["samples"]);
     assert_eq!(
         all,
-        u64_of(&last["tools"]["whole"]["latency_ns"]["samples"]) + u64_of(&last["tools"]["half"]["latency_ns"]["samples"])
+        u64_of(&last["tools"]["whole"]["latency_ns"]["samples"])
+            + u64_of(&last["tools"]["half"]["latency_ns"]["samples"])
     );
 }

@@ -13,10 +13,17 @@ use super::RING_HOLDS;
 
 /// Ports and tools `stuck1` to `stuckN` that nobody drains, and a rule that sends to them and `well`; `options` stand behind each.
 fn stuck(count: usize, options: &str) -> String {
-    let tool =
-        |index| format!("port attach stuck{index} net_ring{index} rxq 0\ntool create stuck{index} port stuck{index} {options}\n");
+    let tool = |index| {
+        format!(
+            "port attach stuck{index} net_ring{index} rxq 0\ntool create stuck{index} port stuck{index} {options}\n"
+        )
+    };
     let names: Vec<String> = (1..=count).map(|index| format!("stuck{index}")).collect();
-    format!("{}rule create 10 from in0 to {},well", (1..=count).map(tool).collect::<String>(), names.join(","))
+    format!(
+        "{}rule create 10 from in0 to {},well",
+        (1..=count).map(tool).collect::<String>(),
+        names.join(",")
+    )
 }
 
 /// Each of them has its port's ring and its queue full.
@@ -24,7 +31,11 @@ fn assert_stuck(last: &Value, count: usize, queue: u64) {
     for index in 1..=count {
         let tool = &last["tools"][format!("stuck{index}")];
         assert_eq!((u64_of(&tool["sent"]), u64_of(&tool["queue_peak"])), (RING_HOLDS, queue), "{tool}");
-        assert_eq!(u64_of(&tool["dropped"]["congested"]), u64_of(&tool["requested"]) - RING_HOLDS, "{tool}");
+        assert_eq!(
+            u64_of(&tool["dropped"]["congested"]),
+            u64_of(&tool["requested"]) - RING_HOLDS,
+            "{tool}"
+        );
     }
 }
 
@@ -115,14 +126,20 @@ fn a_mempool_that_tools_can_use_up_is_warned_of_with_what_is_needed() {
     };
     let check = |mempool| {
         std::fs::write(bench.path("test.pipe"), pipeline(mempool)).expect("the folder can be written");
-        let output = Command::new(tapline()).arg("check").arg(bench.path("test.pipe")).output().expect("it runs");
+        let output =
+            Command::new(tapline()).arg("check").arg(bench.path("test.pipe")).output().expect("it runs");
         assert!(output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     // descriptors, a worker's cache and hands, the queue, and the ring behind it
     let needed = 1024 + 832 + 1000 + 1024;
     let text = check(needed - 1);
-    assert!(text.contains("test.pipe:1:13: warning: tools that take nothing can use up a mempool of 3879 mbufs"), "{text}");
+    assert!(
+        text.contains(
+            "test.pipe:1:13: warning: tools that take nothing can use up a mempool of 3879 mbufs"
+        ),
+        "{text}"
+    );
     assert!(text.contains("raise it to 3880"), "{text}");
     assert_eq!(check(needed), "");
     // and what is needed is enough

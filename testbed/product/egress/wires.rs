@@ -112,7 +112,10 @@ fn a_wire_with_bypass_forwards_nothing_that_rules_have_not_judged_before_the_fir
             .clone();
         check_wire(&bench, &last);
         let packets = &last["packets"];
-        assert_eq!(["excluded", "delivered", "unmatched"].map(|end| u64_of(&packets[end])), [5000, 3000, 0]);
+        assert_eq!(
+            ["excluded", "delivered", "unmatched"].map(|end| u64_of(&packets[end])),
+            [5000, 3000, 0]
+        );
     }
 }
 

@@ -12,7 +12,8 @@ const HOUR_S: i64 = 3600;
 
 /// Sets the program's clock this far off the machine's. The file is mapped there: it is written in place, and never cut.
 fn step(path: &Path, seconds: i64) {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("the file opens");
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("the file opens");
     file.write_all_at(&(seconds * 1_000_000_000).to_ne_bytes(), 0).expect("the file is written");
 }
 
@@ -27,7 +28,12 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
     flows(&bench);
     let (library, file) = (bench.path("clock_step.so"), bench.path("step"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/product/faults/clock_step.c");
-    let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    let made = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-O2", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status();
     if !made.is_ok_and(|status| status.success()) {
         tapline_skip::skipped("no gcc");
         return;
@@ -54,12 +60,17 @@ fn a_clock_that_is_set_is_noticed_and_followed_and_costs_no_packet() {
     let first = clock(&before, "offset_ns").as_i64().expect("a line");
     for (steps, hours) in [(1, 1), (2, -2), (3, 0)] {
         step(&file, hours * HOUR_S);
-        let noticed = prompt.wait("the step is noticed", |stats| clock(stats, "steps").as_u64() == Some(steps));
+        let noticed =
+            prompt.wait("the step is noticed", |stats| clock(stats, "steps").as_u64() == Some(steps));
         let since = clock(&noticed, "readings").as_u64().expect("a number");
         let after = prompt.wait("the counter is fitted again", |stats| is_fitted(stats, since));
         assert_eq!(hours_off(&after), hours);
         let moved = clock(&after, "offset_ns").as_i64().expect("a line") - first;
-        assert_eq!((moved as f64 / (HOUR_S * 1_000_000_000) as f64).round() as i64, hours, "the line follows");
+        assert_eq!(
+            (moved as f64 / (HOUR_S * 1_000_000_000) as f64).round() as i64,
+            hours,
+            "the line follows"
+        );
         for tool in ["stamped", "limited", "count"] {
             let sent = |stats: &Value| stats["tools"][tool]["sent"].as_u64().expect("a number");
             prompt.wait("copies go on", |stats| sent(stats) > sent(&before).max(sent(&after)));

@@ -42,10 +42,16 @@ fn a_transmit_lcore_that_hangs_costs_its_own_tools_copies_alone() {
         rule create 10 from src sample 1/97 to slow,other
         start"
     ));
-    let stalled = prompt.wait("the transmit lcore hangs", |stats| stats["lcores"]["4"]["is_stalled"] == true);
-    assert!(["egress", "flush"].contains(&stalled["lcores"]["4"]["stage"].as_str().unwrap_or("")), "{stalled}");
+    let stalled =
+        prompt.wait("the transmit lcore hangs", |stats| stats["lcores"]["4"]["is_stalled"] == true);
+    assert!(
+        ["egress", "flush"].contains(&stalled["lcores"]["4"]["stage"].as_str().unwrap_or("")),
+        "{stalled}"
+    );
     let other = stalled["tools"]["other"]["sent"].as_u64();
-    prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 10_000));
+    prompt.wait("others go on", |stats| {
+        stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 10_000)
+    });
     go.send(()).expect("a reader");
     prompt.wait("it goes on", |stats| stats["lcores"]["4"]["is_stalled"] == false);
     let run = prompt.quit();
@@ -87,8 +93,9 @@ fn packets_of_a_work_lcore_that_hangs_are_counted_and_others_are_not_held_up() {
     });
     let now = prompt.wait("the next snapshot", |_| true);
     let other = now["lcores"]["3"]["from_rings"].as_u64();
-    prompt
-        .wait("the other lcore goes on", |stats| stats["lcores"]["3"]["from_rings"].as_u64() > other.map(|packets| packets + 1000));
+    prompt.wait("the other lcore goes on", |stats| {
+        stats["lcores"]["3"]["from_rings"].as_u64() > other.map(|packets| packets + 1000)
+    });
     go.send(()).expect("a reader");
     prompt.wait("it goes on", |stats| stats["lcores"]["2"]["is_stalled"] == false);
     sending.quit();
@@ -96,7 +103,11 @@ fn packets_of_a_work_lcore_that_hangs_are_counted_and_others_are_not_held_up() {
     assert!(thread.join().expect("a reader") > 0);
     assert!(run.stderr.contains("lcore 2: the worker has been in stage"), "{}", run.stderr);
     let failed = run.number("packets/failed");
-    assert_eq!(failed, run.number("ports/in0/congested"), "what found no room in the ring, and nothing else");
+    assert_eq!(
+        failed,
+        run.number("ports/in0/congested"),
+        "what found no room in the ring, and nothing else"
+    );
     let judged = run.number("lcores/2/from_rings") + run.number("lcores/3/from_rings");
     assert_eq!(run.number("packets/received"), judged + failed);
     assert_eq!(run.number("tools/other/sent"), judged);
@@ -116,7 +127,10 @@ fn what_waits_for_a_work_lcore_when_the_drain_ends_is_counted() {
         start"
     ));
     let stalled = prompt.wait("the work lcore hangs", |stats| stats["lcores"]["2"]["is_stalled"] == true);
-    assert!(stalled["packets"]["received"].as_u64() > stalled["packets"]["delivered"].as_u64(), "the ring is full: {stalled}");
+    assert!(
+        stalled["packets"]["received"].as_u64() > stalled["packets"]["delivered"].as_u64(),
+        "the ring is full: {stalled}"
+    );
     // the drain takes two seconds and five more are left to return: the pipe is read in between
     let late = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_secs(4));

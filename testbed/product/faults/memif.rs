@@ -58,8 +58,15 @@ fn packets_up_to_jumbo_frames_pass_whole_and_empty_ones_do_not() {
     let known: std::collections::HashSet<&[u8]> = packets.iter().map(Vec::as_slice).collect();
     let got = other.read("out.pcap");
     assert!(got.len() > 5000, "{}", got.len());
-    let made_up: Vec<usize> = got.iter().filter(|bytes| !known.contains(&bytes[..])).map(Vec::len).collect();
-    assert!(made_up.is_empty(), "{} of {}: {:?}", made_up.len(), got.len(), made_up.iter().take(20).collect::<Vec<_>>());
+    let made_up: Vec<usize> =
+        got.iter().filter(|bytes| !known.contains(&bytes[..])).map(Vec::len).collect();
+    assert!(
+        made_up.is_empty(),
+        "{} of {}: {:?}",
+        made_up.len(),
+        got.len(),
+        made_up.iter().take(20).collect::<Vec<_>>()
+    );
     assert_eq!(got.iter().map(Vec::len).collect::<std::collections::HashSet<_>>().len(), sizes.len());
 }
 
@@ -84,7 +91,9 @@ fn a_memif_reader_that_freezes_dies_and_is_replaced_costs_its_own_copies_alone()
     prompt.wait("the socket is there", |_| Path::new(&socket).exists());
     let goes_on = |prompt: &mut Prompt<'_>| {
         let other = prompt.wait("the next snapshot", |_| true)["tools"]["other"]["sent"].as_u64();
-        prompt.wait("others go on", |stats| stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000));
+        prompt.wait("others go on", |stats| {
+            stats["tools"]["other"]["sent"].as_u64() > other.map(|sent| sent + 1000)
+        });
     };
     goes_on(&mut prompt);
 

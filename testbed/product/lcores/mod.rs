@@ -42,7 +42,8 @@ fn read(bytes: &[u8]) -> (u32, u32) {
 
 /// Datagrams of many flows, both directions, in `in.pcap`.
 fn flows(lab: &Lab, count: u32) -> Vec<Vec<u8>> {
-    let packets: Vec<Vec<u8>> = (0..count).map(|index| datagram(index * 7 % FLOWS, index % 3 == 0, index)).collect();
+    let packets: Vec<Vec<u8>> =
+        (0..count).map(|index| datagram(index * 7 % FLOWS, index % 3 == 0, index)).collect();
     write_capture(&lab.path("in.pcap"), packets.iter().map(|bytes| (bytes.as_slice(), bytes.len() as u32)));
     packets
 }
@@ -51,7 +52,10 @@ fn flows(lab: &Lab, count: u32) -> Vec<Vec<u8>> {
 fn assert_whole_and_in_order(got: &[Vec<u8>], sent: &[Vec<u8>]) {
     let by_flow = |packets: &[Vec<u8>]| {
         let mut flows = BTreeMap::<u32, Vec<u32>>::new();
-        packets.iter().map(|bytes| read(bytes)).for_each(|(flow, number)| flows.entry(flow).or_default().push(number));
+        packets
+            .iter()
+            .map(|bytes| read(bytes))
+            .for_each(|(flow, number)| flows.entry(flow).or_default().push(number));
         flows
     };
     assert_eq!(by_flow(got), by_flow(sent));
@@ -97,7 +101,11 @@ fn flows_stay_whole_and_in_order_over_several_work_lcores() {
     let taken = [2, 3].map(|lcore| of_lcore(&account, lcore, "from_rings"));
     assert_eq!(taken.iter().sum::<u64>(), 6000);
     assert!(taken.iter().all(|&packets| packets > 2000), "{taken:?}");
-    assert!(account.stderr.contains("receive on lcores 1, work on lcores 2,3, transmit on lcores 4"), "{}", account.stderr);
+    assert!(
+        account.stderr.contains("receive on lcores 1, work on lcores 2,3, transmit on lcores 4"),
+        "{}",
+        account.stderr
+    );
 }
 
 #[test]
@@ -124,7 +132,10 @@ fn stages_may_share_lcores_and_be_left_out() {
         let mut both = a.clone();
         both.extend(b.iter().cloned());
         assert_whole_and_in_order(&both, &sent);
-        assert!(a.iter().all(|one| !b.iter().any(|other| read(one).0 == read(other).0)), "{placement}: a flow is split");
+        assert!(
+            a.iter().all(|one| !b.iter().any(|other| read(one).0 == read(other).0)),
+            "{placement}: a flow is split"
+        );
         let answers = sent.iter().filter(|bytes| bytes[34..36] == [0, 53]).count();
         assert_eq!(account.number("tools/count/sent"), answers as u64, "{placement}");
     }
@@ -191,11 +202,11 @@ fn stop_and_start_empty_the_stages_in_order() {
 fn a_wire_loses_no_original_between_lcores() {
     let lab = Lab::new();
     let sent = flows(&lab, 60_000);
-    let pcaps =
-        "port attach a net_pcap0,rx_pcap=in.pcap,tx_pcap=to-a.pcap\nport attach b net_pcap1,rx_pcap=in.pcap,tx_pcap=to-b.pcap\n";
+    let pcaps = "port attach a net_pcap0,rx_pcap=in.pcap,tx_pcap=to-a.pcap\nport attach b net_pcap1,rx_pcap=in.pcap,tx_pcap=to-b.pcap\n";
     let count = |account: &Account, way: &str, what: &str| account.number(&format!("wires/w/{way}/{what}"));
     for placement in ["1-2", "work 1 transmit 2"] {
-        let account = lab.account(&format!("{LCORES}set lcores {placement}\n{pcaps}wire create w ports a,b\n"), &[]);
+        let account =
+            lab.account(&format!("{LCORES}set lcores {placement}\n{pcaps}wire create w ports a,b\n"), &[]);
         for (way, file) in [("a_to_b", "to-b.pcap"), ("b_to_a", "to-a.pcap")] {
             assert_eq!(count(&account, way, "forwarded"), 60_000, "{placement}: {way}");
             assert_same(way, &packets(&lab.path(file)), &sent);
@@ -218,13 +229,17 @@ fn a_rate_is_whole_whichever_workers_have_copies_for_the_tool() {
     let ports = "port attach a net_pcap0,rx_pcap=in.pcap,infinite_rx=1\nport attach b net_pcap1,rx_pcap=in.pcap,infinite_rx=1\n\
                  port attach o net_null0 rxq 0\ntool create t port o rate 10kpps burst 100ms\ntool create d discard\n";
     // of two workers the first, and both
-    for rules in ["rule create 1 from a to t\nrule create 2 from b to d\n", "rule create 1 from a,b to t\n"] {
-        let account = lab.account(&format!("{LCORES}set lcores 1-2\n{ports}{rules}"), &["--duration", "2s"]);
+    for rules in ["rule create 1 from a to t\nrule create 2 from b to d\n", "rule create 1 from a,b to t\n"]
+    {
+        let account =
+            lab.account(&format!("{LCORES}set lcores 1-2\n{ports}{rules}"), &["--duration", "2s"]);
         for lcore in [1, 2] {
             assert!(of_lcore(&account, lcore, "received") > 0, "both poll");
         }
-        let (sent, most) =
-            (account.number("tools/t/sent") as f64, 10_000.0 * (account.last()["uptime_s"].as_f64().unwrap() + 0.1) + 1.0);
+        let (sent, most) = (
+            account.number("tools/t/sent") as f64,
+            10_000.0 * (account.last()["uptime_s"].as_f64().unwrap() + 0.1) + 1.0,
+        );
         // a worker that others keep from its CPU for more than the burst loses tokens
         assert!((0.7 * most..=most).contains(&sent), "{rules}: {sent} of {most}");
     }
@@ -285,7 +300,13 @@ fn workers_that_tapline_chooses_share_ports_of_one_queue() {
     let lcores = account.last()["lcores"].as_object().expect("lcores");
     assert_eq!(lcores.len(), 2);
     assert!(lcores.values().all(|lcore| lcore["received"] == 6000), "{lcores:?}");
-    for said in ["workers on lcores ", ", chosen: ", "receive queues: lcore ", " polls p0, p2; lcore ", " polls p1, p3"] {
+    for said in [
+        "workers on lcores ",
+        ", chosen: ",
+        "receive queues: lcore ",
+        " polls p0, p2; lcore ",
+        " polls p1, p3",
+    ] {
         assert!(account.stderr.contains(said), "{said} is not in {}", account.stderr);
     }
 }
@@ -300,5 +321,8 @@ fn workers_that_tapline_chooses_get_a_queue_each_of_a_port_that_has_them() {
     // a port of one queue leaves the other worker without, which is said
     let pipeline = pipeline.replace("net_null0", "net_null0 rxq 1");
     let Some(account) = two_workers(&lab, &pipeline, &["--duration", "100ms"]) else { return };
-    assert!(account.stderr.contains("polls in; lcore ") && account.stderr.contains(" polls none; a queue is polled by one worker"));
+    assert!(
+        account.stderr.contains("polls in; lcore ")
+            && account.stderr.contains(" polls none; a queue is polled by one worker")
+    );
 }

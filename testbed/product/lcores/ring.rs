@@ -21,7 +21,11 @@ fn next(state: &mut u64) -> usize {
 #[test]
 fn a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts() {
     // a process has one EAL
-    alone(module_path!(), "a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts", send_and_receive);
+    alone(
+        module_path!(),
+        "a_ring_from_one_lcore_to_another_is_a_queue_whatever_the_bursts",
+        send_and_receive,
+    );
 }
 
 fn send_and_receive() {
@@ -29,14 +33,17 @@ fn send_and_receive() {
     let pool = Mempool::create(&eal, "ring", 1023, None).expect("a pool");
     const ROOM: usize = 127;
     let (mut sender, mut receiver) = ring::create_sole(&eal, ROOM as u32, None).expect("a ring");
-    let (mut staged, mut model, mut number, mut state) = (MbufQueue::with_capacity(MAX_BURST), VecDeque::new(), 0u32, 7);
+    let (mut staged, mut model, mut number, mut state) =
+        (MbufQueue::with_capacity(MAX_BURST), VecDeque::new(), 0u32, 7);
     let (mut burst, mut linear) = (MbufBurst::default(), Linear::default());
     let (mut refused, mut empty) = (0, 0);
     for _ in 0..20_000 {
         let count = 1 + next(&mut state) % MAX_BURST;
         if next(&mut state).is_multiple_of(2) {
-            let bytes: Vec<[u8; 60]> =
-                (number..).take(count).map(|number| std::array::from_fn(|at| (number >> (at % 4 * 8)) as u8)).collect();
+            let bytes: Vec<[u8; 60]> = (number..)
+                .take(count)
+                .map(|number| std::array::from_fn(|at| (number >> (at % 4 * 8)) as u8))
+                .collect();
             let frames: Vec<Frame> = bytes.iter().map(|bytes| Frame::whole(bytes)).collect();
             assert_eq!(burst.copy_of(&pool, &frames).packets, count);
             let all = burst.all();
@@ -49,11 +56,18 @@ fn send_and_receive() {
             number += count as u32;
         } else {
             let received = receiver.receive(&mut burst, count);
-            assert!(received <= count && (received > 0 || model.is_empty()), "{received}, {} left", model.len());
+            assert!(
+                received <= count && (received > 0 || model.is_empty()),
+                "{received}, {} left",
+                model.len()
+            );
             empty += usize::from(received == 0);
             let mut frames = Frames::new();
             burst.frames(&mut linear, &mut frames);
-            let got: Vec<u32> = frames.iter().map(|frame| u32::from_le_bytes(frame.bytes()[..4].try_into().unwrap())).collect();
+            let got: Vec<u32> = frames
+                .iter()
+                .map(|frame| u32::from_le_bytes(frame.bytes()[..4].try_into().unwrap()))
+                .collect();
             assert_eq!(got, model.drain(..received).collect::<Vec<u32>>());
             drop(frames);
             burst.clear();

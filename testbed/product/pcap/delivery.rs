@@ -35,9 +35,11 @@ fn a_group_gives_each_packet_to_one_member_and_both_directions_of_a_flow_to_the_
     let lab = Lab::new();
     let whole = office(&lab);
     let names = ["a", "b", "c", "d"];
-    let pipeline = format!("{INPUT}{}group create g tools a,b,c,d\nrule create 1 from in to g\n", pcap_tools(&names));
+    let pipeline =
+        format!("{INPUT}{}group create g tools a,b,c,d\nrule create 1 from in to g\n", pcap_tools(&names));
     let account = lab.account(&pipeline, &[]);
-    let members: Vec<Vec<Vec<u8>>> = names.iter().map(|name| packets(&lab.path(&format!("{name}.pcap")))).collect();
+    let members: Vec<Vec<Vec<u8>>> =
+        names.iter().map(|name| packets(&lab.path(&format!("{name}.pcap")))).collect();
     assert_each_packet_once(&members, &whole);
     assert_eq!(account.number("copies/sent"), whole.len() as u64);
 
@@ -45,12 +47,16 @@ fn a_group_gives_each_packet_to_one_member_and_both_directions_of_a_flow_to_the_
     let mut member_of = HashMap::new();
     for (member, packets) in members.iter().enumerate() {
         for packet in packets {
-            let client = [&packet[..6], &packet[6..12]].into_iter().find(|mac| mac.starts_with(&[2, 0, 0, 0, 1]));
+            let client =
+                [&packet[..6], &packet[6..12]].into_iter().find(|mac| mac.starts_with(&[2, 0, 0, 0, 1]));
             let Some(client) = client.filter(|_| packet[12..14] != [8, 6]) else { continue };
             // a conversation that sends whole and fragmented datagrams has its fragments together, but maybe elsewhere
             let is_fragmenting = client[5] % 8 == 5;
             let other = *member_of.entry(client.to_vec()).or_insert(member);
-            assert!(other == member || is_fragmenting, "conversation {client:02x?} is with members {other} and {member}");
+            assert!(
+                other == member || is_fragmenting,
+                "conversation {client:02x?} is with members {other} and {member}"
+            );
         }
     }
     assert!(members.iter().all(|member| member.len() > whole.len() / 20), "a member got next to nothing");
@@ -60,18 +66,28 @@ fn a_group_gives_each_packet_to_one_member_and_both_directions_of_a_flow_to_the_
 fn a_group_by_addresses_keeps_fragments_with_their_flow() {
     let lab = Lab::new();
     let whole = office(&lab);
-    let pipeline =
-        format!("{INPUT}{}group create g tools a,b,c hash ip\nrule create 1 from in to g\n", pcap_tools(&["a", "b", "c"]));
+    let pipeline = format!(
+        "{INPUT}{}group create g tools a,b,c hash ip\nrule create 1 from in to g\n",
+        pcap_tools(&["a", "b", "c"])
+    );
     lab.account(&pipeline, &[]);
-    let members: Vec<Vec<Vec<u8>>> = ["a.pcap", "b.pcap", "c.pcap"].iter().map(|name| packets(&lab.path(name))).collect();
+    let members: Vec<Vec<Vec<u8>>> =
+        ["a.pcap", "b.pcap", "c.pcap"].iter().map(|name| packets(&lab.path(name))).collect();
     assert_each_packet_once(&members, &whole);
     let mut member_of = HashMap::new();
-    for (member, packet) in
-        members.iter().enumerate().flat_map(|(member, packets)| packets.iter().map(move |packet| (member, packet)))
+    for (member, packet) in members
+        .iter()
+        .enumerate()
+        .flat_map(|(member, packets)| packets.iter().map(move |packet| (member, packet)))
     {
-        let client = [&packet[..6], &packet[6..12]].into_iter().find(|mac| mac.starts_with(&[2, 0, 0, 0, 1]));
+        let client =
+            [&packet[..6], &packet[6..12]].into_iter().find(|mac| mac.starts_with(&[2, 0, 0, 0, 1]));
         if let Some(client) = client.filter(|_| packet[12..14] != [8, 6]) {
-            assert_eq!(*member_of.entry(client.to_vec()).or_insert(member), member, "conversation {client:02x?}");
+            assert_eq!(
+                *member_of.entry(client.to_vec()).or_insert(member),
+                member,
+                "conversation {client:02x?}"
+            );
         }
     }
 }
@@ -92,10 +108,14 @@ fn flows(capture: &Path) -> HashSet<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let sorted = |a: &str, b: &str| if a < b { format!("{a} {b}") } else { format!("{b} {a}") };
     let flow = |line: &str| {
-        let fields: Vec<Vec<&str>> =
-            line.split(';').map(|field| field.split(',').filter(|value| !value.is_empty()).collect()).collect();
+        let fields: Vec<Vec<&str>> = line
+            .split(';')
+            .map(|field| field.split(',').filter(|value| !value.is_empty()).collect())
+            .collect();
         // packets inside packets are judged by their carrier: only plain ones have one pair of addresses and one of ports
-        let ([a], [b]) = (&[&fields[0][..], &fields[2]].concat()[..], &[&fields[1][..], &fields[3]].concat()[..]) else {
+        let ([a], [b]) =
+            (&[&fields[0][..], &fields[2]].concat()[..], &[&fields[1][..], &fields[3]].concat()[..])
+        else {
             return None;
         };
         let [source, destination] = [&fields[4][..], &fields[5]].concat()[..] else { return None };
@@ -115,13 +135,19 @@ fn a_group_keeps_the_flows_of_the_public_captures_whole() {
         return;
     }
     let lab = Lab::new();
-    let all: Vec<captures::Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
-    write_capture(&lab.path("in.pcap"), all.iter().map(|packet| (&packet.bytes[..], packet.bytes.len() as u32)));
+    let all: Vec<captures::Packet> =
+        captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    write_capture(
+        &lab.path("in.pcap"),
+        all.iter().map(|packet| (&packet.bytes[..], packet.bytes.len() as u32)),
+    );
     let names = ["a", "b", "c", "d"];
-    let pipeline = format!("{INPUT}{}group create g tools a,b,c,d\nrule create 1 from in to g\n", pcap_tools(&names));
+    let pipeline =
+        format!("{INPUT}{}group create g tools a,b,c,d\nrule create 1 from in to g\n", pcap_tools(&names));
     let account = lab.account(&pipeline, &["--exit-idle", "2s"]);
     assert_eq!(account.number("copies/sent"), all.len() as u64);
-    let members: Vec<HashSet<String>> = names.iter().map(|name| flows(&lab.path(&format!("{name}.pcap")))).collect();
+    let members: Vec<HashSet<String>> =
+        names.iter().map(|name| flows(&lab.path(&format!("{name}.pcap")))).collect();
     for (index, member) in members.iter().enumerate() {
         assert!(member.len() > 100, "tshark sees {} flows at member {index}", member.len());
         for (other_index, other) in members.iter().enumerate().skip(index + 1) {
@@ -140,7 +166,10 @@ fn three_tools_get_three_equal_copies() {
     for name in ["a.pcap", "b.pcap", "c.pcap"] {
         assert_same(name, &packets(&lab.path(name)), &whole);
     }
-    assert_eq!((account.number("packets/delivered"), account.number("copies/sent")), (whole.len() as u64, 3 * whole.len() as u64));
+    assert_eq!(
+        (account.number("packets/delivered"), account.number("copies/sent")),
+        (whole.len() as u64, 3 * whole.len() as u64)
+    );
 }
 
 #[test]
@@ -180,12 +209,18 @@ fn a_sampler_keeps_the_first_packet_and_every_nth_after_it() {
     for step in &steps[..steps.len() - 1] {
         let expected: Vec<Vec<u8>> = whole.iter().step_by(*step).cloned().collect();
         assert_same(&format!("1/{step}"), &packets(&lab.path(&format!("t{step}.pcap"))), &expected);
-        assert_eq!(account.number(&format!("rules/{step}/sampled_out")), (whole.len() - expected.len()) as u64);
+        assert_eq!(
+            account.number(&format!("rules/{step}/sampled_out")),
+            (whole.len() - expected.len()) as u64
+        );
     }
     let tcp = account.number("rules/6000/matched");
     assert_eq!(account.number("rules/6000/sampled_out"), tcp - tcp.div_ceil(10));
     // rule 1 takes everything, so that no packet's own disposition is `sampled_out`
-    assert_eq!((account.number("packets/delivered"), account.number("packets/sampled_out")), (whole.len() as u64, 0));
+    assert_eq!(
+        (account.number("packets/delivered"), account.number("packets/sampled_out")),
+        (whole.len() as u64, 0)
+    );
 }
 
 #[test]
@@ -204,11 +239,14 @@ fn vlan_lists_choose_by_the_outermost_tag() {
         [0x08, 0x00] => packet[27] == 17,
         _ => packet[24] == 17 || packet[24] == 44 && packet[58] == 17,
     };
-    let expected = |wanted: &dyn Fn(&Vec<u8>) -> bool| whole.iter().filter(|packet| wanted(packet)).cloned().collect::<Vec<_>>();
+    let expected = |wanted: &dyn Fn(&Vec<u8>) -> bool| {
+        whole.iter().filter(|packet| wanted(packet)).cloned().collect::<Vec<_>>()
+    };
     assert_same("100", &packets(&lab.path("a.pcap")), &expected(&|packet| vlan(packet) == Some(100)));
     let in_b = |packet: &Vec<u8>| vlan(packet).is_some_and(|id| (101..=103).contains(&id) || id == 500);
     assert_same("101-103,500", &packets(&lab.path("b.pcap")), &expected(&in_b));
-    let in_c = |packet: &Vec<u8>| vlan(packet).is_some_and(|id| (100..=102).contains(&id)) && is_udp(packet);
+    let in_c =
+        |packet: &Vec<u8>| vlan(packet).is_some_and(|id| (100..=102).contains(&id)) && is_udp(packet);
     assert_same("100-102 and udp", &packets(&lab.path("c.pcap")), &expected(&in_c));
 }
 
@@ -225,7 +263,8 @@ fn model(rules: &[ModelRule], whole: &[Vec<u8>], tools: usize) -> (Vec<Vec<Vec<u
     let dead = pcap::Capture::dead(pcap::Linktype::ETHERNET).expect("an Ethernet capture");
     let mut order: Vec<&ModelRule> = rules.iter().collect();
     order.sort_by_key(|rule| rule.priority);
-    let programs: Vec<_> = order.iter().map(|rule| dead.compile(rule.expression, true).expect("an expression")).collect();
+    let programs: Vec<_> =
+        order.iter().map(|rule| dead.compile(rule.expression, true).expect("an expression")).collect();
     let (mut files, mut ends) = (vec![Vec::new(); tools], [0; 3]);
     for packet in whole {
         let (mut chosen, mut is_taken, mut is_excluded) = (HashSet::new(), false, false);
@@ -278,24 +317,39 @@ fn rules_end_in_the_same_files_as_in_a_model() {
         let rules: Vec<ModelRule> = (0..14)
             .map(|index| {
                 let end = ["", "", "final", "drop"][random(4) as usize];
-                let tools = if end == "drop" { vec![] } else { (0..4).filter(|_| random(2) == 0).collect() };
-                let tools = if end != "drop" && tools.is_empty() { vec![random(4) as usize] } else { tools };
+                let tools =
+                    if end == "drop" { vec![] } else { (0..4).filter(|_| random(2) == 0).collect() };
+                let tools =
+                    if end != "drop" && tools.is_empty() { vec![random(4) as usize] } else { tools };
                 // priorities in no order of the lines
-                ModelRule { priority: random(1000) * 100 + index, expression: expressions[random(12) as usize], tools, end }
+                ModelRule {
+                    priority: random(1000) * 100 + index,
+                    expression: expressions[random(12) as usize],
+                    tools,
+                    end,
+                }
             })
             .collect();
         let mut pipeline = INPUT.to_owned() + &pcap_tools(&["t0", "t1", "t2", "t3"]);
         for rule in &rules {
             let tools: Vec<String> = rule.tools.iter().map(|tool| format!("t{tool}")).collect();
             let to = if tools.is_empty() { String::new() } else { format!("to {}", tools.join(",")) };
-            pipeline += &format!("rule create {} from in match \"{}\" {to} {}\n", rule.priority, rule.expression, rule.end);
+            pipeline += &format!(
+                "rule create {} from in match \"{}\" {to} {}\n",
+                rule.priority, rule.expression, rule.end
+            );
         }
         let account = lab.account(&pipeline, &[]);
         let (files, [delivered, excluded, unmatched]) = model(&rules, &whole, 4);
         for (tool, expected) in files.iter().enumerate() {
-            assert_same(&format!("round {round}, t{tool}\n{pipeline}"), &packets(&lab.path(&format!("t{tool}.pcap"))), expected);
+            assert_same(
+                &format!("round {round}, t{tool}\n{pipeline}"),
+                &packets(&lab.path(&format!("t{tool}.pcap"))),
+                expected,
+            );
         }
-        let counted = ["delivered", "excluded", "unmatched"].map(|end| account.number(&format!("packets/{end}")));
+        let counted =
+            ["delivered", "excluded", "unmatched"].map(|end| account.number(&format!("packets/{end}")));
         assert_eq!(counted, [delivered, excluded, unmatched], "round {round}\n{pipeline}");
     }
 }
@@ -304,7 +358,8 @@ fn rules_end_in_the_same_files_as_in_a_model() {
 fn two_taps_come_together_at_one_tool_each_in_its_order() {
     let lab = Lab::new();
     let east = office(&lab);
-    let west: Vec<Vec<u8>> = tapline_traffic::jumbo().packets.into_iter().map(|packet| packet.bytes).collect();
+    let west: Vec<Vec<u8>> =
+        tapline_traffic::jumbo().packets.into_iter().map(|packet| packet.bytes).collect();
     lab.write("west.pcap", tapline_traffic::jumbo().to_pcap());
     let pipeline = format!(
         "{INPUT}{}port attach west net_pcap9,rx_pcap=west.pcap\nrule create 1 from in,west to t\nrule create 2 from west to w\n",
@@ -335,9 +390,13 @@ fn two_workers_share_tools_with_one_queue() {
     );
     let account = lab.account(&pipeline, &[]);
     let count = whole.len() as u64;
-    assert_eq!((account.number("packets/delivered"), account.number("tools/a/sent")), (2 * count, 2 * count));
+    assert_eq!(
+        (account.number("packets/delivered"), account.number("tools/a/sent")),
+        (2 * count, 2 * count)
+    );
     let all = packets(&lab.path("a.pcap"));
-    let odd_one_out: Vec<Vec<Vec<u8>>> = ["b.pcap", "c.pcap", "d.pcap"].iter().map(|name| packets(&lab.path(name))).collect();
+    let odd_one_out: Vec<Vec<Vec<u8>>> =
+        ["b.pcap", "c.pcap", "d.pcap"].iter().map(|name| packets(&lab.path(name))).collect();
     let mut twice = [&whole[..], &whole[..]].concat();
     let (mut together, mut at_a) = (odd_one_out.concat(), all.clone());
     [&mut twice, &mut together, &mut at_a].into_iter().for_each(|packets| packets.sort());
@@ -345,7 +404,8 @@ fn two_workers_share_tools_with_one_queue() {
     assert_same("tool a", &at_a, &twice);
     // both inputs are the same file: as an order of its own, each must be found in what the tool got
     assert!(is_in_order(&whole, &all));
-    let tcp: Vec<Vec<u8>> = tcpdump_selects(&lab.path("in.pcap"), "tcp").unwrap_or_else(|| packets(&lab.path("e.pcap")));
+    let tcp: Vec<Vec<u8>> =
+        tcpdump_selects(&lab.path("in.pcap"), "tcp").unwrap_or_else(|| packets(&lab.path("e.pcap")));
     assert_same("tool e", &packets(&lab.path("e.pcap")), &tcp);
     assert_eq!(account.last()["lcores"].as_object().expect("lcores").len(), 2);
 }
@@ -361,7 +421,8 @@ fn a_tool_that_takes_no_more_loses_its_own_copies_and_costs_the_others_nothing()
     );
     let account = lab.account(&pipeline, &[]);
     assert_same("the other tool", &packets(&lab.path("a.pcap")), &whole);
-    let (sent, lost) = (account.number("tools/stuck/sent"), account.number("tools/stuck/dropped/congested"));
+    let (sent, lost) =
+        (account.number("tools/stuck/sent"), account.number("tools/stuck/dropped/congested"));
     assert!(sent > 0 && lost > 0 && sent + lost == whole.len() as u64, "{sent} sent, {lost} dropped");
     assert_eq!(account.number("copies/dropped/congested"), lost);
 }
@@ -370,7 +431,8 @@ fn a_tool_that_takes_no_more_loses_its_own_copies_and_costs_the_others_nothing()
 fn a_tool_whose_port_is_stopped_is_down() {
     let lab = Lab::new();
     let whole = office(&lab);
-    let pipeline = format!("{INPUT}{}port stop b-port\nrule create 1 from in to a,b\n", pcap_tools(&["a", "b"]));
+    let pipeline =
+        format!("{INPUT}{}port stop b-port\nrule create 1 from in to a,b\n", pcap_tools(&["a", "b"]));
     let account = lab.account(&pipeline, &[]);
     assert_eq!(account.number("tools/b/dropped/down"), whole.len() as u64);
     assert_same("the other tool", &packets(&lab.path("a.pcap")), &whole);

@@ -20,8 +20,10 @@ fn same_as_tcpdump(input: &Path, expressions: &[&str], flags: &[&str]) {
         let lab = Lab::new();
         let names: Vec<String> = (0..expressions.len()).map(|index| format!("t{index}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut pipeline = format!("set mempool 16384\nset idle sleep\nport attach in net_pcap0,rx_pcap={}\n", input.display())
-            + &pcap_tools(&names);
+        let mut pipeline = format!(
+            "set mempool 16384\nset idle sleep\nport attach in net_pcap0,rx_pcap={}\n",
+            input.display()
+        ) + &pcap_tools(&names);
         for (index, expression) in expressions.iter().enumerate() {
             pipeline += &format!("rule create {} from in match \"{expression}\" to t{index}\n", index + 1);
         }
@@ -31,7 +33,11 @@ fn same_as_tcpdump(input: &Path, expressions: &[&str], flags: &[&str]) {
             let Some(expected) = tcpdump_selects(input, expression) else { return };
             let sent = packets(&lab.path(&format!("t{index}.pcap")));
             assert_same(expression, &sent, &expected);
-            assert_eq!(account.number(&format!("tools/t{index}/sent")), expected.len() as u64, "{expression}");
+            assert_eq!(
+                account.number(&format!("tools/t{index}/sent")),
+                expected.len() as u64,
+                "{expression}"
+            );
         }
     }
 }
@@ -48,10 +54,12 @@ fn tools_get_what_tcpdump_selects_of_the_public_captures() {
     let Some(folder) = captures::folder() else { return };
     let lab = Lab::new();
     let input = lab.path("all.pcap");
-    let all: Vec<captures::Packet> = captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
+    let all: Vec<captures::Packet> =
+        captures::ethernet(&folder).iter().flat_map(|file| captures::packets(file)).collect();
     // what was cut when it was captured, or net_pcap cuts, has its own test
-    let whole =
-        all.iter().filter(|packet| packet.bytes.len() == packet.original_len as usize && packet.bytes.len() <= NET_PCAP_MOST);
+    let whole = all.iter().filter(|packet| {
+        packet.bytes.len() == packet.original_len as usize && packet.bytes.len() <= NET_PCAP_MOST
+    });
     write_capture(&input, whole.map(|packet| (&packet.bytes[..], packet.original_len)));
     same_as_tcpdump(&input, &captures::expressions(), &["--exit-idle", "2s"]);
 }
@@ -102,7 +110,10 @@ fn of_a_capture_that_breaks_off_comes_what_is_whole() {
     let input = lab.write("in.pcap", &whole[..whole.len() / 2 + 5]);
     let expected = packets(&input);
     assert!(!expected.is_empty());
-    let pipeline = format!("port attach in net_pcap0,rx_pcap=in.pcap\n{}rule create 1 from in to t\n", pcap_tools(&["t"]));
+    let pipeline = format!(
+        "port attach in net_pcap0,rx_pcap=in.pcap\n{}rule create 1 from in to t\n",
+        pcap_tools(&["t"])
+    );
     let account = lab.account(&pipeline, &[]);
     assert_eq!(packets(&lab.path("t.pcap")), expected);
     assert_eq!(account.number("packets/delivered"), expected.len() as u64);
@@ -115,14 +126,23 @@ fn packets_that_were_cut_are_matched_as_far_as_their_bytes_go() {
     let lab = Lab::new();
     let whole = tapline_traffic::office();
     let input = lab.path("in.pcap");
-    let cut = |index: usize, bytes: &'static [u8]| &bytes[..bytes.len().min([20, 34, 54, 64, 96][index % 5])];
+    let cut =
+        |index: usize, bytes: &'static [u8]| &bytes[..bytes.len().min([20, 34, 54, 64, 96][index % 5])];
     let whole: Vec<&'static [u8]> = whole.packets.into_iter().map(|packet| &*packet.bytes.leak()).collect();
-    write_capture(&input, whole.iter().enumerate().map(|(index, bytes)| (cut(index, bytes), bytes.len() as u32)));
-    let judges_lengths = |expression: &&str| ["len", "less", "greater"].iter().any(|word| expression.contains(word));
-    let (by_length, others): (Vec<&str>, Vec<&str>) = captures::expressions().into_iter().partition(judges_lengths);
+    write_capture(
+        &input,
+        whole.iter().enumerate().map(|(index, bytes)| (cut(index, bytes), bytes.len() as u32)),
+    );
+    let judges_lengths =
+        |expression: &&str| ["len", "less", "greater"].iter().any(|word| expression.contains(word));
+    let (by_length, others): (Vec<&str>, Vec<&str>) =
+        captures::expressions().into_iter().partition(judges_lengths);
     same_as_tcpdump(&input, &others, &[]);
 
     let as_captured = lab.path("as-captured.pcap");
-    write_capture(&as_captured, whole.iter().enumerate().map(|(index, bytes)| (cut(index, bytes), cut(index, bytes).len() as u32)));
+    write_capture(
+        &as_captured,
+        whole.iter().enumerate().map(|(index, bytes)| (cut(index, bytes), cut(index, bytes).len() as u32)),
+    );
     same_as_tcpdump(&as_captured, &by_length, &[]);
 }

@@ -62,7 +62,8 @@ fn run(lab: &Lab, fault: &str) -> Ended {
 
 fn huge_files() -> Vec<String> {
     let entries = std::fs::read_dir("/dev/hugepages").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.retain(|name| name.contains("tapline") || name.contains("map_"));
     names.sort();
     names
@@ -123,13 +124,21 @@ fn a_capture_whose_folder_is_missing_is_named_whatever_the_ports_are() {
     office(&lab);
     for device in ["net_null0", "net_pcap0,rx_pcap=in.pcap", "replay:in.pcap"] {
         for (path, reason) in [("nodir/x.pcapng", "No such file or directory"), (".", "Is a directory")] {
-            let pipeline = format!("port attach a {device}\ntool create r capture {path}\nrule create 10 from a to r\nstart\n");
+            let pipeline = format!(
+                "port attach a {device}\ntool create r capture {path}\nrule create 10 from a to r\nstart\n"
+            );
             let said = lab.run(&pipeline, &["--duration", "100ms"]).failed(1);
             assert!(said.contains(&format!("error: tool r: {path}: {reason}")), "{device}: {said}");
             // the file is right, and may be run where the folder is
             let checked = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));
-            let warning = "test.pipe:2:23: warning: `nodir/x.pcapng` cannot be made: there is no folder `nodir`";
-            assert_eq!((checked.status, checked.stderr.contains(warning)), (Some(0), path != "."), "{}", checked.stderr);
+            let warning =
+                "test.pipe:2:23: warning: `nodir/x.pcapng` cannot be made: there is no folder `nodir`";
+            assert_eq!(
+                (checked.status, checked.stderr.contains(warning)),
+                (Some(0), path != "."),
+                "{}",
+                checked.stderr
+            );
         }
     }
 }

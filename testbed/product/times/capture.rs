@@ -23,7 +23,8 @@ fn each_port_is_an_interface_of_the_file_by_its_name() {
     let account = lab.run(pipeline, &["--duration", "2s"]);
     assert_eq!(account.status, Some(0), "{}", account.stderr);
     let arguments = ["-r", "out.pcapng", "-T", "fields", "-e", "frame.interface_name"];
-    let output = Command::new("tshark").args(arguments).current_dir(lab.path("")).output().expect("tshark runs");
+    let output =
+        Command::new("tshark").args(arguments).current_dir(lab.path("")).output().expect("tshark runs");
     let names = String::from_utf8_lossy(&output.stdout);
     let count = |name: &str| names.lines().filter(|line| *line == name).count();
     assert_eq!((count("east"), count("west"), names.lines().count()), (30, 40, 70), "{names}");
@@ -38,7 +39,11 @@ fn a_disk_that_is_full_takes_the_tool_down_and_nothing_else() {
                     tool create well capture out.pcapng\nrule create 10 from in to full,well\n";
     let ended = lab.run(pipeline, &[]);
     assert_eq!(ended.status, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("error: tool full: /dev/full: No space left on device"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("error: tool full: /dev/full: No space left on device"),
+        "{}",
+        ended.stderr
+    );
     let last = ended.stats.last().expect("statistics");
     assert_balanced(last);
     let count = packets.len() as u64;
@@ -71,7 +76,8 @@ fn what_a_writer_that_hangs_does_not_take_is_dropped_and_counted() {
     assert_balanced(last);
     let count = 5 * packets.len() as u64;
     assert_eq!((number(last, "tools/well/sent"), number(last, "tools/hangs/sent")), (count, 0));
-    let dropped = ["congested", "down"].map(|reason| number(last, &format!("tools/hangs/dropped/{reason}")));
+    let dropped =
+        ["congested", "down"].map(|reason| number(last, &format!("tools/hangs/dropped/{reason}")));
     assert_eq!(dropped.iter().sum::<u64>(), count);
     assert!(dropped[0] >= 1000, "{dropped:?}");
     let said = "error: tool hangs: its file took nothing for 1.0s, so no replay waits for it any more";
@@ -94,7 +100,8 @@ fn two_workers_write_one_file_and_a_group_shares_captures_out() {
     lab.account(&pipeline, &[]);
     let mut expected: Vec<_> = packets.iter().chain(&packets).cloned().collect();
     let mut whole = read(&lab.path("whole.pcapng"));
-    let mut shared: Vec<_> = read(&lab.path("x.pcapng")).into_iter().chain(read(&lab.path("y.pcapng"))).collect();
+    let mut shared: Vec<_> =
+        read(&lab.path("x.pcapng")).into_iter().chain(read(&lab.path("y.pcapng"))).collect();
     for packets in [&mut expected, &mut whole, &mut shared] {
         packets.sort_by(|a, b| (a.ns, &a.bytes).cmp(&(b.ns, &b.bytes)));
     }

@@ -51,7 +51,10 @@ fn a_tool_behind_a_port_gets_copies_in_order_beside_one_that_does_not() {
     let account = lab.account(&format!("set mempool 16384\n{}{rest}", ports("max")), &[]);
     let expected: Vec<Vec<u8>> = whole.into_iter().map(|packet| packet.bytes).collect();
     judges::assert_same("ordered", &packets(&lab.path("ordered.pcap")), &expected);
-    assert_eq!((account.number("tools/ordered/late"), account.number("tools/ordered/sent")), (0, expected.len() as u64));
+    assert_eq!(
+        (account.number("tools/ordered/late"), account.number("tools/ordered/sent")),
+        (0, expected.len() as u64)
+    );
     assert_eq!(packets(&lab.path("not.pcap")).len(), expected.len());
     assert!(account.last()["tools"]["not-ordered"].get("late").is_none());
 }

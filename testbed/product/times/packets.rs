@@ -50,10 +50,20 @@ pub fn write(path: &Path, form: Form, packets: &[Timed]) {
     .expect("a writable file");
     // packets come from three interfaces in turn
     let interfaces: Vec<_> = ["a", "b", "c"]
-        .map(|name| writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name.to_owned()))).expect("a writable file"))
+        .map(|name| {
+            writer
+                .add_interface(&Interface::new(LinkType::ETHERNET, 0, Some(name.to_owned())))
+                .expect("a writable file")
+        })
         .into();
     for (index, Timed { ns, original_len, bytes }) in packets.iter().enumerate() {
-        let packet = Packet { interface: interfaces[index % 3], time_ns: *ns, bytes, original_len: *original_len, comments: &[] };
+        let packet = Packet {
+            interface: interfaces[index % 3],
+            time_ns: *ns,
+            bytes,
+            original_len: *original_len,
+            comments: &[],
+        };
         writer.write(&packet).expect("a writable file");
     }
     writer.finish().expect("a writable file");

@@ -45,7 +45,11 @@ fn filters_see_the_length_on_the_wire_as_tcpdump_does() {
         let pipeline = WHOLE.replace("from in", &format!("from in match \"{expression}\""));
         lab.account(&pipeline, &[]);
         let arguments = ["--time-stamp-precision=nano", "-r", "in.cap", "-w", "-", "--", expression];
-        let output = Command::new("tcpdump").args(arguments).current_dir(lab.path("")).output().expect("tcpdump runs");
+        let output = Command::new("tcpdump")
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .output()
+            .expect("tcpdump runs");
         let expected = read(&lab.write("expected.pcap", output.stdout));
         assert!(!expected.is_empty(), "{expression}");
         assert_same(expression, &read(&lab.path("out.pcapng")), &expected);
@@ -70,8 +74,11 @@ fn further_passes_go_on_in_time_where_the_one_before_ended() {
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
     let account = lab.account(&WHOLE.replace("speed=max", "speed=max,loop=3"), &[]);
     let span = packets[100].ns - packets[0].ns;
-    let shifted =
-        |pass: u64| packets.iter().map(move |packet| Timed { ns: packet.ns + pass * (span + span / 100), ..packet.clone() });
+    let shifted = |pass: u64| {
+        packets
+            .iter()
+            .map(move |packet| Timed { ns: packet.ns + pass * (span + span / 100), ..packet.clone() })
+    };
     let expected: Vec<Timed> = (0..3).flat_map(shifted).collect();
     assert_same("three passes", &read(&lab.path("out.pcapng")), &expected);
     assert_eq!(account.number("ports/in/replay/passes"), 3);
@@ -87,7 +94,11 @@ fn what_came_before_damage_is_delivered_and_the_place_is_told() {
     let ended = lab.run(WHOLE, &[]);
     assert_eq!(ended.status, Some(1));
     let last_record = bytes.len() - packets[299].bytes.len() - 16;
-    assert!(ended.stderr.contains(&format!("error: port in: in.cap: at byte {last_record}: ")), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&format!("error: port in: in.cap: at byte {last_record}: ")),
+        "{}",
+        ended.stderr
+    );
     assert_same("before the damage", &read(&lab.path("out.pcapng")), &packets[..299]);
     let last = ended.stats.last().expect("statistics");
     judges::assert_balanced(last);
@@ -119,7 +130,8 @@ fn packets_of_an_interface_that_is_not_ethernet_end_a_replay() {
     write(&lab.path("a.cap"), Form::PcapNs(ByteOrder::Little), &packets[..50]);
     write(&lab.path("b.cap"), Form::PcapNs(ByteOrder::Little), &packets[50..60]);
     let tool = |program: &str, arguments: &[&str]| {
-        let status = Command::new(program).args(arguments).current_dir(lab.path("")).status().expect("it runs");
+        let status =
+            Command::new(program).args(arguments).current_dir(lab.path("")).status().expect("it runs");
         assert!(status.success(), "{program}");
     };
     tool("editcap", &["-F", "pcapng", "-T", "rawip", "b.cap", "raw.cap"]);
@@ -137,7 +149,8 @@ fn a_replay_that_is_paused_loses_nothing() {
     let packets = office();
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
     lab.write("test.pipe", WHOLE.replace("speed=max", "speed=original"));
-    let arguments = ["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "1s"];
+    let arguments =
+        ["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json", "--exit-idle", "1s"];
     let mut started = lab.start(lab.tapline(&arguments).stdin(std::process::Stdio::piped()));
     let mut input = started.child.stdin.take().expect("a pipe");
     for line in ["start", "stop", "start", "stop", "start"] {
@@ -152,7 +165,14 @@ fn a_replay_that_is_paused_loses_nothing() {
 fn nothing_can_be_sent_on_a_replay() {
     let lab = Lab::new();
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &office());
-    let error =
-        lab.run("port attach in replay:in.cap mtu 900\ntool create t port in\nrule create 10 from in to t\n", &[]).failed(2);
-    assert!(error.contains("port `in` is a replay") && error.contains("`mtu` does not apply to port `in`"), "{error}");
+    let error = lab
+        .run(
+            "port attach in replay:in.cap mtu 900\ntool create t port in\nrule create 10 from in to t\n",
+            &[],
+        )
+        .failed(2);
+    assert!(
+        error.contains("port `in` is a replay") && error.contains("`mtu` does not apply to port `in`"),
+        "{error}"
+    );
 }

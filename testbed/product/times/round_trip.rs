@@ -32,7 +32,14 @@ fn there_and_back(packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed
 }
 
 /// As `there_and_back`, from the device `from` to the device `to` of the far side.
-fn between(far: &Lab, to: &str, from: &str, packets: &[Timed], words: &str, terminate: &str) -> (Vec<Timed>, Value) {
+fn between(
+    far: &Lab,
+    to: &str,
+    from: &str,
+    packets: &[Timed],
+    words: &str,
+    terminate: &str,
+) -> (Vec<Timed>, Value) {
     let near = Lab::new();
     far.write(
         "test.pipe",
@@ -66,7 +73,9 @@ fn between(far: &Lab, to: &str, from: &str, packets: &[Timed], words: &str, term
     near.until("the link is up", |line| line["tools"]["t"]["state"] == "up");
     writeln!(prompt, "start").expect("the program reads");
     let count = packets.len() as u64;
-    let sent = near.until("all packets are sent", |line| line["copies"]["requested"] == count && line["balanced"] == true);
+    let sent = near.until("all packets are sent", |line| {
+        line["copies"]["requested"] == count && line["balanced"] == true
+    });
     assert_eq!(number(&sent, "copies/sent"), count, "{sent}");
     far.until("all packets are there", |line| line["packets"]["received"] == count);
     writeln!(prompt, "quit").expect("the program reads");
@@ -95,7 +104,9 @@ fn a_vxlan_mirror_brings_every_packet_in_order_over_ipv4_and_ipv6() {
         let (got, _) = there_and_back(&packets, &words, &format!("vxlan to {destination} vni 4242"));
         // VXLAN says no time: these are the times of arrival, which go up
         assert!(got.is_sorted_by_key(|packet| packet.ns), "{words}");
-        let untimed = |packets: &[Timed]| packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>();
+        let untimed = |packets: &[Timed]| {
+            packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>()
+        };
         assert_same(&words, &untimed(&got), &untimed(&packets));
     }
 }
@@ -138,7 +149,8 @@ impl Drop for Veth {
 fn mirrors_over_a_veth_pair_bring_every_packet_in_order() {
     let Some(_veth) = Veth::new() else { return };
     // what fits the link beside the headers of ERSPAN III
-    let packets: Vec<Timed> = sent_packets().into_iter().filter(|packet| packet.bytes.len() <= 1400).collect();
+    let packets: Vec<Timed> =
+        sent_packets().into_iter().filter(|packet| packet.bytes.len() <= 1400).collect();
     assert!(packets.len() > 1000, "{}", packets.len());
     // rings that hold all of them
     let device = |end: &str| format!("net_af_packet0,iface={end},framecnt=8192");
@@ -149,7 +161,9 @@ fn mirrors_over_a_veth_pair_bring_every_packet_in_order() {
     let got = run(&format!("erspan3 session 7 {ends} timestamp erspan3"), "erspan to 198.18.0.9 session 7");
     assert_same("erspan3", &got, &packets);
     let got = run(&format!("vxlan vni 9 {ends}"), "vxlan to 198.18.0.9 vni 9");
-    let untimed = |packets: &[Timed]| packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>();
+    let untimed = |packets: &[Timed]| {
+        packets.iter().map(|packet| Timed { ns: 0, ..packet.clone() }).collect::<Vec<_>>()
+    };
     assert_same("vxlan", &untimed(&got), &untimed(&packets));
 }
 
@@ -164,7 +178,14 @@ fn a_slice_into_a_capture_keeps_time_and_original_length_as_editcap_does() {
                     tool create r capture of-rule.pcapng\nrule create 10 from in to t\nrule create 20 from in slice 64 to r\n";
     lab.account(pipeline, &[]);
     let arguments = ["-F", "nsecpcap", "-s", "64", "in.cap", "expected.pcap"];
-    assert!(Command::new("editcap").args(arguments).current_dir(lab.path("")).status().expect("editcap runs").success());
+    assert!(
+        Command::new("editcap")
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .status()
+            .expect("editcap runs")
+            .success()
+    );
     let expected = read(&lab.path("expected.pcap"));
     assert!(expected.iter().any(|packet| packet.bytes.len() == 64 && packet.original_len > 5000));
     assert_same("slice of the tool", &read(&lab.path("of-tool.pcapng")), &expected);
@@ -179,10 +200,14 @@ fn a_replay_filtered_and_stripped_is_what_tcpdump_and_editcap_leave_of_it() {
     let lab = Lab::new();
     let packets = whole_packets();
     let vxlan = |vni| Encapsulation::Vxlan { vni, udp_port: None, udp_checksum: None };
-    let tunnels = [carried(&tunnel("198.18.0.9", vxlan(5)), &packets), carried(&tunnel("198.18.0.8", vxlan(6)), &packets)];
+    let tunnels = [
+        carried(&tunnel("198.18.0.9", vxlan(5)), &packets),
+        carried(&tunnel("198.18.0.8", vxlan(6)), &packets),
+    ];
     // plain packets and those of two tunnels in turn
     let mixed = packets.iter().zip(tunnels[0].iter().zip(&tunnels[1]));
-    let mixed: Vec<Timed> = mixed.flat_map(|(plain, (one, two))| [plain.clone(), one.clone(), two.clone()]).collect();
+    let mixed: Vec<Timed> =
+        mixed.flat_map(|(plain, (one, two))| [plain.clone(), one.clone(), two.clone()]).collect();
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &mixed);
     let expression = "udp dst port 4789 and dst host 198.18.0.9";
     let pipeline = format!(
@@ -192,11 +217,13 @@ fn a_replay_filtered_and_stripped_is_what_tcpdump_and_editcap_leave_of_it() {
     let account = lab.account(&pipeline, &[]);
     assert_eq!(account.number("packets/unmatched"), 2 * packets.len() as u64);
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(lab.path("")).output().expect("it runs");
+        let output =
+            Command::new(program).args(arguments).current_dir(lab.path("")).output().expect("it runs");
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
-    let selected = run("tcpdump", &["--time-stamp-precision=nano", "-r", "in.cap", "-w", "-", "--", expression]);
+    let selected =
+        run("tcpdump", &["--time-stamp-precision=nano", "-r", "in.cap", "-w", "-", "--", expression]);
     lab.write("selected.pcap", selected);
     // Ethernet, IPv4, UDP and VXLAN
     run("editcap", &["-F", "nsecpcap", "-L", "-C", "50", "selected.pcap", "expected.pcap"]);

@@ -23,8 +23,10 @@ const WAYS: [&str; 4] = [
 
 /// UDP over IPv4, 10.0.0.1 to 10.0.0.2, from port 1000 and on, with this IP identification.
 fn packet(ns: u64, id: u16, flow: u16) -> Timed {
-    let mut bytes =
-        vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    let mut bytes = vec![
+        2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1,
+        10, 0, 0, 2,
+    ];
     bytes[18..20].copy_from_slice(&id.to_be_bytes());
     bytes.extend((1000 + flow).to_be_bytes());
     bytes.extend([0, 53, 0, 26, 0, 0]);
@@ -45,7 +47,9 @@ fn kept_by(ways: &[&str], packets: &[Timed], settings: &str, words: &str) -> Vec
     let of_way = |way: &&str| {
         let lab = Lab::new();
         write(&lab.path("in.cap"), Form::PcapUs(ByteOrder::Little), packets);
-        let pipeline = format!("{settings}\n{way}tool create t capture out.pcapng\nrule create 10 from in {words} to t\n");
+        let pipeline = format!(
+            "{settings}\n{way}tool create t capture out.pcapng\nrule create 10 from in {words} to t\n"
+        );
         let account = lab.account(&pipeline, &[]);
         assert_eq!(account.number("ports/in/received"), packets.len() as u64);
         read(&lab.path("out.pcapng")).into_iter().map(|packet| packet.bytes).collect::<Vec<_>>()
@@ -72,7 +76,8 @@ fn copies_are_duplicates_by_their_own_times() {
 #[test]
 fn one_packet_of_the_year_2106_in_the_middle_changes_nothing_for_the_others() {
     // a paced replay would wait until then
-    let kept = |packets: &[Timed], settings: &str, words: &str| kept_by(&WAYS[..3], packets, settings, words);
+    let kept =
+        |packets: &[Timed], settings: &str, words: &str| kept_by(&WAYS[..3], packets, settings, words);
     let mut packets = one_per_second();
     packets.insert(50, packet(YEAR_2106, 1000, 0));
     // the last second of 32 bits ends in 5
@@ -80,10 +85,18 @@ fn one_packet_of_the_year_2106_in_the_middle_changes_nothing_for_the_others() {
     // five, the wild one, and five that follow it
     assert_eq!(kept(&packets, "set flows 1000 idle 2s", "sample first 5 packets").len(), 11);
     packets[50] = packet(YEAR_2106, 1000, 1);
-    assert_eq!(kept(&packets, "set flows 1000 idle 2s", "sample first 5 packets").len(), 6, "of another flow");
+    assert_eq!(
+        kept(&packets, "set flows 1000 idle 2s", "sample first 5 packets").len(),
+        6,
+        "of another flow"
+    );
     packets.iter_mut().for_each(|packet| packet.bytes[18..20].fill(0));
     packets[50] = packet(YEAR_2106, 0, 0);
-    assert_eq!(kept(&packets, "", "dedup window 2s").len(), 3, "the first, the wild one, and the one that follows it");
+    assert_eq!(
+        kept(&packets, "", "dedup window 2s").len(),
+        3,
+        "the first, the wild one, and the one that follows it"
+    );
 }
 
 #[test]
@@ -99,8 +112,9 @@ fn samplers_go_by_the_times_of_the_capture() {
 #[test]
 fn a_rate_is_that_of_the_capture() {
     // a thousand flows, 1000 packets a second, for eight seconds
-    let packets: Vec<Timed> =
-        (0..8000u16).map(|index| packet(START_NS + u64::from(index) * 1_000_000, index, index.wrapping_mul(37) % 1000)).collect();
+    let packets: Vec<Timed> = (0..8000u16)
+        .map(|index| packet(START_NS + u64::from(index) * 1_000_000, index, index.wrapping_mul(37) % 1000))
+        .collect();
     let kept = kept(&packets, "set seed 3", "sample rate 100pps").len();
     assert!((200..=1000).contains(&kept), "{kept} of 8000 in eight seconds");
 }
@@ -112,10 +126,15 @@ fn a_capture_in_any_order_is_left_by_dedup_as_editcap_leaves_it() {
     }
     let lab = Lab::new();
     // every third packet comes again, after 10 to 90 ms
-    let mut packets: Vec<Timed> = office().into_iter().take(1500).filter(|packet| packet.bytes.len() < 1500).collect();
+    let mut packets: Vec<Timed> =
+        office().into_iter().take(1500).filter(|packet| packet.bytes.len() < 1500).collect();
     let again = packets.iter().enumerate().filter(|(index, _)| index % 3 == 0);
-    let again: Vec<Timed> =
-        again.map(|(index, packet)| Timed { ns: packet.ns + (index as u64 % 9 + 1) * 10_000_000, ..packet.clone() }).collect();
+    let again: Vec<Timed> = again
+        .map(|(index, packet)| Timed {
+            ns: packet.ns + (index as u64 % 9 + 1) * 10_000_000,
+            ..packet.clone()
+        })
+        .collect();
     packets.extend(again);
     packets.sort_by_key(|packet| packet.ns);
     // packets of several taps are late by little, and one clock was set
@@ -124,9 +143,15 @@ fn a_capture_in_any_order_is_left_by_dedup_as_editcap_leaves_it() {
     packets[half..].iter_mut().for_each(|packet| packet.ns -= 40 * SECOND);
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
     let arguments = ["-F", "nsecpcap", "-w", "0.05", "in.cap", "expected.pcap"];
-    assert!(Command::new("editcap").args(arguments).current_dir(lab.path("")).status().expect("editcap runs").success());
-    let pipeline =
-        "port attach in replay:in.cap,speed=max\ntool create t capture out.pcapng\nrule create 10 from in dedup window 50ms to t\n";
+    assert!(
+        Command::new("editcap")
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .status()
+            .expect("editcap runs")
+            .success()
+    );
+    let pipeline = "port attach in replay:in.cap,speed=max\ntool create t capture out.pcapng\nrule create 10 from in dedup window 50ms to t\n";
     lab.account(pipeline, &[]);
     let (ours, expected) = (read(&lab.path("out.pcapng")), read(&lab.path("expected.pcap")));
     assert!(expected.len() < packets.len() - 100, "{} of {}", expected.len(), packets.len());
@@ -159,7 +184,9 @@ fn flows_return_when_they_are_idle_by_the_times_of_their_packets() {
         use std::io::Write;
         writeln!(input, "{line}").expect("it reads");
     };
-    let number = |stats: &serde_json::Value, pointer: &str| stats.pointer(pointer).and_then(serde_json::Value::as_u64);
+    let number = |stats: &serde_json::Value, pointer: &str| {
+        stats.pointer(pointer).and_then(serde_json::Value::as_u64)
+    };
     lab.until("packets come", |stats| number(stats, "/packets/received") > Some(128));
     say("tool drain a");
     let pending = "/groups/g/buckets_pending";

@@ -4,7 +4,9 @@ use std::process::Command;
 
 use tapline_capture::ByteOrder;
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
-use tapline_datapath::copies::transport::{Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+};
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::Lab;
@@ -18,7 +20,9 @@ pub fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
         source_mac: MacAddress([2, 0, 0, 0, 0, 1]),
         destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
         vlan: None,
-        source: if destination.contains(':') { "2001:db8::1" } else { "198.18.0.1" }.parse().expect("an address"),
+        source: if destination.contains(':') { "2001:db8::1" } else { "198.18.0.1" }
+            .parse()
+            .expect("an address"),
         destination: destination.parse().expect("an address"),
         dscp: 0,
         ttl: 64,
@@ -81,13 +85,22 @@ fn frames_come_out_of_every_tunnel_as_they_went_in() {
             write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &outer);
             let account = lab.account(&pipeline(&format!("{word} to {destination}")), &[]);
             let has_time = matches!(encapsulation, Encapsulation::Erspan3 { .. });
-            let time =
-                |(packet, outer): (&Timed, &Timed)| Timed { ns: if has_time { packet.ns } else { outer.ns }, ..packet.clone() };
+            let time = |(packet, outer): (&Timed, &Timed)| Timed {
+                ns: if has_time { packet.ns } else { outer.ns },
+                ..packet.clone()
+            };
             let expected: Vec<Timed> = packets.iter().zip(&outer).map(time).collect();
-            assert_same(&format!("{encapsulation:?} to {destination}"), &read(&lab.path("out.pcapng")), &expected);
+            assert_same(
+                &format!("{encapsulation:?} to {destination}"),
+                &read(&lab.path("out.pcapng")),
+                &expected,
+            );
             let terminate = &account.last()["ports"]["in"]["terminate"];
             let timed = if has_time { packets.len() } else { 0 };
-            assert_eq!((number(terminate, "terminated"), number(terminate, "timed")), (packets.len() as u64, timed as u64));
+            assert_eq!(
+                (number(terminate, "terminated"), number(terminate, "timed")),
+                (packets.len() as u64, timed as u64)
+            );
         }
     }
 }
@@ -105,7 +118,14 @@ fn a_captured_tunnel_gives_what_editcap_leaves_of_it() {
     std::fs::copy(&capture, lab.path("in.cap")).expect("a readable capture");
     // Ethernet, IPv4, UDP and VXLAN
     let arguments = ["-F", "nsecpcap", "-L", "-C", "50", "in.cap", "expected.pcap"];
-    assert!(Command::new("editcap").args(arguments).current_dir(lab.path("")).status().expect("editcap runs").success());
+    assert!(
+        Command::new("editcap")
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .status()
+            .expect("editcap runs")
+            .success()
+    );
     lab.account(&pipeline("vxlan"), &[]);
     let expected = read(&lab.path("expected.pcap"));
     assert!(!expected.is_empty());
@@ -117,7 +137,10 @@ fn what_was_lost_upstream_is_counted_by_session() {
     let lab = Lab::new();
     let packets = whole_packets();
     let mut outer = carried(&tunnel("198.18.0.9", erspan3(1)), &packets);
-    let other = carried(&tunnel("198.18.0.9", Encapsulation::Erspan2 { session: 2, cos: None, index: None }), &packets[..100]);
+    let other = carried(
+        &tunnel("198.18.0.9", Encapsulation::Erspan2 { session: 2, cos: None, index: None }),
+        &packets[..100],
+    );
     outer.truncate(500);
     // 3 of session 1 are lost, two neighbours change places, one comes twice
     outer.drain(100..103);
@@ -133,7 +156,10 @@ fn what_was_lost_upstream_is_counted_by_session() {
     let words = ["session", "received", "lost", "reordered", "duplicate", "late", "restarts"];
     assert_eq!(words.map(|word| of(0, word)), [1, 498, 3, 1, 1, 0, 0], "{terminate}");
     assert_eq!(words.map(|word| of(1, word)), [2, 100, 0, 0, 0, 0, 0], "{terminate}");
-    assert_eq!((sessions[0]["tunnel"].as_str(), sessions[0]["source"].as_str()), (Some("erspan"), Some("198.18.0.1")));
+    assert_eq!(
+        (sessions[0]["tunnel"].as_str(), sessions[0]["source"].as_str()),
+        (Some("erspan"), Some("198.18.0.1"))
+    );
 }
 
 #[test]
@@ -154,8 +180,8 @@ fn what_is_of_no_tunnel_is_seen_by_no_rule_and_counted_by_its_reason() {
     let rules = "rule create 5 from in vni 150 to v\ntool create v discard\n";
     let account = lab.account(&format!("{}{rules}", pipeline("vxlan to 198.18.0.9 vni 100-200")), &[]);
     let refused = &account.last()["ports"]["in"]["terminate"]["refused"];
-    let counts =
-        ["other_address", "other_identifier", "fragment", "other_traffic", "malformed"].map(|reason| number(refused, reason));
+    let counts = ["other_address", "other_identifier", "fragment", "other_traffic", "malformed"]
+        .map(|reason| number(refused, reason));
     assert_eq!(counts, [7, 5, 3, 11, 0], "{refused}");
     assert_eq!((account.number("packets/delivered"), account.number("packets/unmatched")), (50, 26));
     assert_eq!(account.number("tools/v/sent"), 50, "rules see the number of the tunnel that ended");
@@ -167,11 +193,15 @@ fn what_is_of_no_tunnel_is_seen_by_no_rule_and_counted_by_its_reason() {
 #[test]
 fn long_frames_and_cut_ones_keep_their_bytes_and_lengths() {
     let lab = Lab::new();
-    let packets: Vec<Timed> = whole_packets().into_iter().filter(|packet| packet.bytes.len() > 1000).collect();
+    let packets: Vec<Timed> =
+        whole_packets().into_iter().filter(|packet| packet.bytes.len() > 1000).collect();
     assert!(packets.iter().any(|packet| packet.bytes.len() > 5000));
     let mut outer = carried(&tunnel("198.18.0.9", Encapsulation::Gre { key: None }), &packets);
-    let mut expected: Vec<Timed> =
-        packets.iter().zip(&outer).map(|(packet, outer)| Timed { ns: outer.ns, ..packet.clone() }).collect();
+    let mut expected: Vec<Timed> = packets
+        .iter()
+        .zip(&outer)
+        .map(|(packet, outer)| Timed { ns: outer.ns, ..packet.clone() })
+        .collect();
     for (index, (packet, outer)) in expected.iter_mut().zip(&mut outer).enumerate() {
         let keep = outer.bytes.len() - index % 900;
         outer.bytes.truncate(keep);
@@ -180,7 +210,10 @@ fn long_frames_and_cut_ones_keep_their_bytes_and_lengths() {
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &outer);
     // a second terminator on the port is tried where the first finds nothing; one filter looks at the length on the wire
     let filter = "filter create long \"greater 1000\"\n";
-    let text = format!("{filter}{}", pipeline("vxlan terminate gre").replace("from in to", "from in match long to"));
+    let text = format!(
+        "{filter}{}",
+        pipeline("vxlan terminate gre").replace("from in to", "from in match long to")
+    );
     lab.account(&text, &[]);
     assert_same("long and cut", &read(&lab.path("out.pcapng")), &expected);
 }
@@ -188,7 +221,8 @@ fn long_frames_and_cut_ones_keep_their_bytes_and_lengths() {
 #[test]
 fn a_side_of_a_wire_terminates_nothing() {
     let lab = Lab::new();
-    let pipeline = "port attach a net_null0 terminate gre\nport attach b net_null1\nwire create w ports a,b\n";
+    let pipeline =
+        "port attach a net_null0 terminate gre\nport attach b net_null1\nwire create w ports a,b\n";
     let error = lab.run(pipeline, &[]).failed(2);
     assert!(error.contains("port `a` is a side of a wire"), "{error}");
 }

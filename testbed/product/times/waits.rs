@@ -54,7 +54,10 @@ impl Reader {
             let mut pipe = File::open(pipe).expect("a pipe");
             let mut bytes = Vec::new();
             for _ in 0..self.portions {
-                (&mut pipe).take(self.portion_bytes as u64).read_to_end(&mut bytes).expect("a pipe that can be read");
+                (&mut pipe)
+                    .take(self.portion_bytes as u64)
+                    .read_to_end(&mut bytes)
+                    .expect("a pipe that can be read");
                 std::thread::sleep(self.rest);
             }
             pipe.read_to_end(&mut bytes).expect("a pipe that can be read");
@@ -155,7 +158,10 @@ fn edited_copies_of_jumbo_frames_wait_for_mbufs_and_none_is_lost() {
     for file in ["slow.pcapng", "disk.pcapng"] {
         assert_same(file, &read(&lab.path(file)), &expected);
     }
-    let cut: Vec<Timed> = packets.iter().map(|packet| Timed { bytes: packet.bytes[..8000].to_vec(), ..packet.clone() }).collect();
+    let cut: Vec<Timed> = packets
+        .iter()
+        .map(|packet| Timed { bytes: packet.bytes[..8000].to_vec(), ..packet.clone() })
+        .collect();
     assert_same("cut", &read(&lab.path("cut.pcapng")), &cut);
 }
 
@@ -171,11 +177,15 @@ fn a_few_long_packets_among_short_ones_find_mbufs_for_all_tools_in_the_smallest_
     let packets = tagged((0..8000).map(len));
     input(&lab, &packets);
     let names: Vec<String> = (0..10).map(|tool| format!("t{tool}")).collect();
-    let tools: String =
-        names.iter().map(|name| format!("tool create {name} capture {name}.pcapng queue 600 strip vlan\n")).collect();
+    let tools: String = names
+        .iter()
+        .map(|name| format!("tool create {name} capture {name}.pcapng queue 600 strip vlan\n"))
+        .collect();
     for settings in ["", "set mempool 2000\n", "set mempool 2000\nset burst 1\n"] {
-        let pipeline =
-            format!("{settings}port attach in replay:in.cap,speed=max\n{tools}rule create 10 from in to {}\n", names.join(","));
+        let pipeline = format!(
+            "{settings}port attach in replay:in.cap,speed=max\n{tools}rule create 10 from in to {}\n",
+            names.join(",")
+        );
         let account = lab.run(&pipeline, &["--exit-idle", "1s"]).done();
         assert_whole(&account, packets.len(), &names.iter().map(String::as_str).collect::<Vec<_>>());
         let expected = stripped(&packets);
@@ -204,7 +214,8 @@ fn two_workers_do_not_take_mbufs_for_copies_from_each_other() {
         .done();
     reader.join().expect("the pipe is read to its end");
     assert_whole(&account, 2 * packets.len(), &["slow", "disk"]);
-    let expected: Vec<Timed> = stripped(&packets).into_iter().flat_map(|packet| [packet.clone(), packet]).collect();
+    let expected: Vec<Timed> =
+        stripped(&packets).into_iter().flat_map(|packet| [packet.clone(), packet]).collect();
     for file in ["slow.pcapng", "disk.pcapng"] {
         let mut written = read(&lab.path(file));
         written.sort_by_key(|packet| packet.ns);
@@ -233,7 +244,8 @@ fn long_packets_that_are_held_for_their_order_do_not_stop_replays() {
     for edit in ["", " strip vlan"] {
         let lab = Lab::new();
         let packets = tagged((0..12_000).map(|_| 9000));
-        let halves: Vec<Vec<Timed>> = (0..2).map(|half| packets.iter().skip(half).step_by(2).cloned().collect()).collect();
+        let halves: Vec<Vec<Timed>> =
+            (0..2).map(|half| packets.iter().skip(half).step_by(2).cloned().collect()).collect();
         for (name, half) in ["a.cap", "b.cap"].iter().zip(&halves) {
             write(&lab.path(name), Form::PcapNs(ByteOrder::Little), half);
         }
@@ -265,7 +277,9 @@ fn a_run_that_is_idle_before_the_file_ends_has_failed_and_says_what_is_left() {
     let lab = Lab::new();
     first_of_time_0(&lab.path("in.cap"));
     let pipeline = |options: &str| {
-        format!("port attach in replay:in.cap{options}\ntool create t capture out.pcapng\nrule create 10 from in to t\n")
+        format!(
+            "port attach in replay:in.cap{options}\ntool create t capture out.pcapng\nrule create 10 from in to t\n"
+        )
     };
     for (options, left) in [("", "2"), (",loop=4", "11"), (",loop=forever", "without end")] {
         let ended = run(&lab, &pipeline(options));
@@ -273,15 +287,25 @@ fn a_run_that_is_idle_before_the_file_ends_has_failed_and_says_what_is_left() {
         let said = format!(
             "error: port in: in.cap was not read to its end (packets read: 1, left: {left}): the next is due in 19675 days;"
         );
-        assert!(ended.stderr.contains(&said) && ended.stderr.contains("say maxgap=1s"), "{options}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&said) && ended.stderr.contains("say maxgap=1s"),
+            "{options}: {}",
+            ended.stderr
+        );
         let last = ended.stats.last().expect("statistics");
         assert_balanced(last);
-        assert_eq!((number(last, "packets/received"), last["ports"]["in"]["replay"]["ended"].clone()), (1, false.into()));
+        assert_eq!(
+            (number(last, "packets/received"), last["ports"]["in"]["replay"]["ended"].clone()),
+            (1, false.into())
+        );
     }
-    for (options, packets) in [(",maxgap=200ms", 3), (",maxgap=300ms,loop=2,speed=4x", 6), (",speed=max", 3)] {
+    for (options, packets) in
+        [(",maxgap=200ms", 3), (",maxgap=300ms,loop=2,speed=4x", 6), (",speed=max", 3)]
+    {
         let account = run(&lab, &pipeline(options)).done();
         assert_whole(&account, packets, &["t"]);
-        let written: Vec<u64> = read(&lab.path("out.pcapng")).iter().take(3).map(|packet| packet.ns).collect();
+        let written: Vec<u64> =
+            read(&lab.path("out.pcapng")).iter().take(3).map(|packet| packet.ns).collect();
         let expected: Vec<u64> = read(&lab.path("in.cap")).iter().map(|packet| packet.ns).collect();
         assert_eq!(written, expected, "packets keep their times: {options}");
     }
@@ -291,8 +315,11 @@ fn a_run_that_is_idle_before_the_file_ends_has_failed_and_says_what_is_left() {
 fn a_time_that_is_up_before_the_file_ends_fails_unless_it_has_no_end() {
     let lab = Lab::new();
     first_of_time_0(&lab.path("in.cap"));
-    let pipeline =
-        |options: &str| format!("port attach in replay:in.cap{options}\ntool create t discard\nrule create 10 from in to t\n");
+    let pipeline = |options: &str| {
+        format!(
+            "port attach in replay:in.cap{options}\ntool create t discard\nrule create 10 from in to t\n"
+        )
+    };
     let ended = lab.run(&pipeline(""), &["--duration", "3s"]);
     assert_eq!(ended.status, Some(1), "{}", ended.stderr);
     let said = "error: port in: in.cap was not read to its end (packets read: 1, left: 2): the time was up; raise --duration";
@@ -314,7 +341,8 @@ fn who_ends_a_run_is_told_what_is_left_of_a_file() {
         let lab = Lab::new();
         first_of_time_0(&lab.path("in.cap"));
         lab.write("test.pipe", pipeline);
-        let mut arguments = vec!["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"];
+        let mut arguments =
+            vec!["run", "test.pipe", "--eal", EAL, "--stats", "stats.json", "--interval", "50ms"];
         arguments.extend(signal.is_none().then_some("-i"));
         let mut command = lab.tapline(&arguments);
         let mut started = lab.start(command.stdin(std::process::Stdio::piped()));

@@ -27,10 +27,12 @@ const PORTS: &str = "
 fn copies_of_a_packet_from_two_taps_reach_the_tool_once() {
     let bench = Bench::new();
     let originals = taps(&bench);
-    let run = bench.run(&format!("{PORTS} rule create 10 from tap0,tap1 dedup window 10s ignore ttl to ids"), &[]);
+    let run = bench
+        .run(&format!("{PORTS} rule create 10 from tap0,tap1 dedup window 10s ignore ttl to ids"), &[]);
     assert_eq!(bench.read("ids.pcap").len(), 100);
     let ids = |packets: &[Vec<u8>]| {
-        let mut ids: Vec<u16> = packets.iter().map(|packet| u16::from_be_bytes([packet[18], packet[19]])).collect();
+        let mut ids: Vec<u16> =
+            packets.iter().map(|packet| u16::from_be_bytes([packet[18], packet[19]])).collect();
         ids.sort_unstable();
         ids
     };
@@ -38,12 +40,16 @@ fn copies_of_a_packet_from_two_taps_reach_the_tool_once() {
     assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (100, 100));
     assert_eq!((run.number("rules/10/matched"), run.number("rules/10/duplicates")), (200, 100));
     let dedup = &run.last()["dedup"]["10"];
-    assert_eq!((&dedup["packets"], &dedup["duplicates"], &dedup["forgotten"]), (&200.into(), &100.into(), &0.into()));
+    assert_eq!(
+        (&dedup["packets"], &dedup["duplicates"], &dedup["forgotten"]),
+        (&200.into(), &100.into(), &0.into())
+    );
     let mut counted = 0;
     for pair in dedup["pairs"].as_array().expect("pairs are listed") {
         assert_ne!(pair["first"], pair["duplicate"]);
         counted += pair["duplicates"].as_u64().expect("a number");
-        let gaps: u64 = pair["gaps"].as_array().expect("a histogram").iter().filter_map(|count| count.as_u64()).sum();
+        let gaps: u64 =
+            pair["gaps"].as_array().expect("a histogram").iter().filter_map(|count| count.as_u64()).sum();
         assert_eq!(pair["duplicates"], gaps);
     }
     assert_eq!(counted, 100);
@@ -55,7 +61,10 @@ fn what_differs_is_no_duplicate_unless_ignored_and_a_port_outside_the_scope_is_n
     taps(&bench);
     let run = bench.run(&format!("{PORTS} rule create 10 from tap0,tap1 dedup window 10s to ids"), &[]);
     assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
-    let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl scope ports tap1 to ids"), &[]);
+    let run = bench.run(
+        &format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl scope ports tap1 to ids"),
+        &[],
+    );
     assert_eq!((run.number("packets/delivered"), run.number("dedup/10/packets")), (200, 100));
 }
 
@@ -63,7 +72,10 @@ fn what_differs_is_no_duplicate_unless_ignored_and_a_port_outside_the_scope_is_n
 fn action_count_counts_duplicates_and_delivers_them() {
     let bench = Bench::new();
     taps(&bench);
-    let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action count to ids"), &[]);
+    let run = bench.run(
+        &format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action count to ids"),
+        &[],
+    );
     assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
     assert_eq!(run.number("rules/10/duplicates"), 100);
     assert_eq!(bench.read("ids.pcap").len(), 200);
@@ -73,12 +85,20 @@ fn action_count_counts_duplicates_and_delivers_them() {
 fn tags(bench: &Bench, name: &str) -> Vec<(u16, Vec<u16>)> {
     let path = bench.path(name);
     let fields = ["-T", "fields", "-e", "ip.id", "-e", "vlan.id"];
-    let said = Command::new("tshark").args(["-n", "-r"]).arg(path).args(fields).output().expect("tshark starts");
+    let said =
+        Command::new("tshark").args(["-n", "-r"]).arg(path).args(fields).output().expect("tshark starts");
     let text = String::from_utf8(said.stdout).expect("tshark writes text");
     let rows = text.lines().map(|line| {
         let (id, vlans) = line.split_once('\t').expect("two fields");
         let id = u16::from_str_radix(id.trim_start_matches("0x"), 16).expect("an identification");
-        (id, vlans.split(',').filter(|vlan| !vlan.is_empty()).map(|vlan| vlan.parse().expect("a number")).collect())
+        (
+            id,
+            vlans
+                .split(',')
+                .filter(|vlan| !vlan.is_empty())
+                .map(|vlan| vlan.parse().expect("a number"))
+                .collect(),
+        )
     });
     rows.collect()
 }
@@ -101,12 +121,17 @@ fn action_tag_delivers_duplicates_with_a_tag_that_others_do_not_have() {
     let bench = Bench::new();
     taps(&bench);
     for (action, vlan) in [("tag", 4094), ("tag 777", 777)] {
-        let run = bench.run(&format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action {action} to ids"), &[]);
+        let run = bench.run(
+            &format!("{PORTS} rule create 10 from any dedup window 10s ignore ttl action {action} to ids"),
+            &[],
+        );
         assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (200, 0));
         assert_eq!((run.number("rules/10/duplicates"), run.number("tools/ids/sent")), (100, 200));
         assert_tagged(&tags(&bench, "ids.pcap"), &[], &[vlan]);
-        let (untagged, tagged): (Vec<Vec<u8>>, _) = bench.read("ids.pcap").into_iter().partition(|packet| packet[12..14] == [8, 0]);
-        let stripped: Vec<Vec<u8>> = tagged.iter().map(|packet| [&packet[..12], &packet[16..]].concat()).collect();
+        let (untagged, tagged): (Vec<Vec<u8>>, _) =
+            bench.read("ids.pcap").into_iter().partition(|packet| packet[12..14] == [8, 0]);
+        let stripped: Vec<Vec<u8>> =
+            tagged.iter().map(|packet| [&packet[..12], &packet[16..]].concat()).collect();
         let both: HashSet<Vec<u8>> = untagged.into_iter().chain(stripped).collect();
         let taps = [bench.read("before.pcap"), bench.read("after.pcap")].concat();
         assert_eq!(both, taps.into_iter().collect(), "but for the tag, copies are the packets");

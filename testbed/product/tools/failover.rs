@@ -12,7 +12,8 @@ use tapline_harness::links::{Pairs, ip};
 
 /// A thousand flows, each once.
 fn flows(bench: &Bench) {
-    let packets: Vec<Vec<u8>> = (0..1000).map(|flow| udp(flow, [198, 18, 1, (flow % 250) as u8], 1024 + flow, 64)).collect();
+    let packets: Vec<Vec<u8>> =
+        (0..1000).map(|flow| udp(flow, [198, 18, 1, (flow % 250) as u8], 1024 + flow, 64)).collect();
     bench.write("in.pcap", &packets);
 }
 
@@ -84,7 +85,10 @@ fn copies_for_a_single_tool_that_is_out_are_dropped_as_down() {
 fn the_discard_share_is_accounted_for() {
     let bench = Bench::new();
     flows(&bench);
-    let run = bench.run(&format!("{TOOLS} group create ids tools a,b discard 50%\n rule create 10 from tap0 to ids"), &[]);
+    let run = bench.run(
+        &format!("{TOOLS} group create ids tools a,b discard 50%\n rule create 10 from tap0 to ids"),
+        &[],
+    );
     let discarded = run.number("groups/ids/unassigned/sent");
     assert_eq!(sent(&run).iter().sum::<u64>() + discarded, 1000);
     assert!((400..600).contains(&discarded), "{discarded}");
@@ -120,7 +124,11 @@ fn a_tool_is_drained_and_enabled_at_the_prompt_while_packets_flow() {
 fn events<'a>(run: &'a Account, tool: &str) -> Vec<(&'a str, &'a str)> {
     let events = run.last()["events"].as_array().expect("events are listed");
     let word = |event: &'a Value, key: &str| event[key].as_str().expect("a word");
-    events.iter().filter(|event| event["tool"] == tool).map(|event| (word(event, "to"), word(event, "reason"))).collect()
+    events
+        .iter()
+        .filter(|event| event["tool"] == tool)
+        .map(|event| (word(event, "to"), word(event, "reason")))
+        .collect()
 }
 
 #[test]
@@ -158,13 +166,19 @@ fn a_veth_that_goes_in_mid_traffic_moves_its_buckets_alone_and_loses_no_account(
     println!("b link_down after {:.0} ms", (at - since) * 1e3);
     assert_eq!(events(&run, "b"), [("down", "link_down")], "{}", run.stderr);
     assert!(events(&run, "a").is_empty() && events(&run, "c").is_empty());
-    let buckets = |stats: &Value| ["a", "b", "c"].map(|tool| stats["groups"]["ids"]["buckets"][tool].as_u64().expect("a number"));
+    let buckets = |stats: &Value| {
+        ["a", "b", "c"].map(|tool| stats["groups"]["ids"]["buckets"][tool].as_u64().expect("a number"))
+    };
     let (first, last) = (buckets(&run.lines[0]), buckets(run.last()));
     assert_eq!(run.number("groups/ids/buckets_moved"), first[1]);
     assert_eq!((last[1], last[0] + last[2]), (0, first.iter().sum()));
     assert!(last[0].abs_diff(last[2]) <= 1, "{last:?}");
     let lost = &run.last()["tools"]["b"]["dropped"];
     let flows = run.number("groups/ids/flows_moved");
-    println!("{} of {} buckets moved with about {flows} flows; copies of b lost: {lost}", first[1], first.iter().sum::<u64>());
+    println!(
+        "{} of {} buckets moved with about {flows} flows; copies of b lost: {lost}",
+        first[1],
+        first.iter().sum::<u64>()
+    );
     assert!((250..420).contains(&flows), "a third of the buckets, about a third of 1000 flows: {flows}");
 }

@@ -9,8 +9,17 @@ use tapline_harness::captures;
 use tapline_harness::pcap_files::packets;
 use tapline_harness::tshark;
 
-const FIELDS: [&str; 9] =
-    ["frame.protocols", "tcp.stream", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "udp.srcport", "udp.dstport"];
+const FIELDS: [&str; 9] = [
+    "frame.protocols",
+    "tcp.stream",
+    "ip.src",
+    "ip.dst",
+    "ipv6.src",
+    "ipv6.dst",
+    "tcp.srcport",
+    "udp.srcport",
+    "udp.dstport",
+];
 
 /// One packet as tshark sees it.
 struct Row<'a> {
@@ -26,15 +35,28 @@ impl Row<'_> {
 
     /// What tshark calls the layers, from the outermost on, without tags, labels and IPv6 extension headers.
     fn layers(&self) -> Vec<&str> {
-        let skipped = |name: &&str| !name.starts_with("ipv6.") && !["vlan", "mpls", "ethertype"].contains(name);
+        let skipped =
+            |name: &&str| !name.starts_with("ipv6.") && !["vlan", "mpls", "ethertype"].contains(name);
         self.columns[0].split(':').filter(skipped).collect()
     }
 
     /// The stream of the outermost, or the innermost, IP packet if it has TCP or UDP in it and both sides see it in the same way.
     fn stream(&self, is_inner: bool) -> Option<String> {
         // where the address is not in the fixed header, or tshark looks into what Tapline does not
-        const OTHER: [&str; 12] =
-            ["ipv6.routing", "ipv6.dstopts", "teredo", "ayiya", "icmp", "icmpv6", "vntag", "cfp", "llc", "gtpprime", "ppp", "wlan"];
+        const OTHER: [&str; 12] = [
+            "ipv6.routing",
+            "ipv6.dstopts",
+            "teredo",
+            "ayiya",
+            "icmp",
+            "icmpv6",
+            "vntag",
+            "cfp",
+            "llc",
+            "gtpprime",
+            "ppp",
+            "wlan",
+        ];
         let all: Vec<&str> = self.columns[0].split(':').collect();
         let is_gre_in_udp = is_inner && self.columns[0].contains("udp:gre");
         if self.is_fragment || is_gre_in_udp || all.iter().any(|name| OTHER.contains(name)) {
@@ -57,7 +79,9 @@ impl Row<'_> {
             return of("tcp.stream").map(|stream| format!("tcp {stream}"));
         }
         // tshark's UDP streams take RPC's answers from other ports in: addresses and ports say less, and are as well its own
-        let end = |side: &str, port: &str| Some(format!("{} {}", of(&format!("{}.{side}", layers[at]))?, of(port)?));
+        let end = |side: &str, port: &str| {
+            Some(format!("{} {}", of(&format!("{}.{side}", layers[at]))?, of(port)?))
+        };
         let mut ends = [end("src", "udp.srcport")?, end("dst", "udp.dstport")?];
         ends.sort();
         Some(format!("udp {}", ends.join(" ")))
@@ -70,7 +94,8 @@ impl Row<'_> {
             return None;
         }
         let version = self.layers().into_iter().find(|name| ["ip", "ipv6"].contains(name))?;
-        let address = |side: &str| self.all(&format!("{version}.{side}")).first().map(|&address| address.to_owned());
+        let address =
+            |side: &str| self.all(&format!("{version}.{side}")).first().map(|&address| address.to_owned());
         let mut pair = [address("src")?, address("dst")?];
         pair.sort();
         Some(pair)
@@ -86,7 +111,10 @@ fn places(packets: &[Vec<u8>], outputs: &[Vec<Vec<u8>>]) -> Vec<Option<usize>> {
         Some(place)
     });
     let places = places.collect();
-    assert!(heads.iter().zip(outputs).all(|(&head, output)| head == output.len()), "what comes out is what came in, in order");
+    assert!(
+        heads.iter().zip(outputs).all(|(&head, output)| head == output.len()),
+        "what comes out is what came in, in order"
+    );
     places
 }
 
@@ -102,7 +130,11 @@ fn assert_whole(what: &str, flows: impl Iterator<Item = (String, Option<usize>, 
     let split: Vec<_> = seen.iter().filter(|(_, (places, ..))| places.len() > 1).collect();
     let several = seen.values().filter(|(.., packets)| *packets > 1).count();
     let both = seen.values().filter(|(_, sides, _)| sides.len() > 1).count();
-    println!("{what}: {} flows, {several} of several packets, {both} in both directions, {} split", seen.len(), split.len());
+    println!(
+        "{what}: {} flows, {several} of several packets, {both} in both directions, {} split",
+        seen.len(),
+        split.len()
+    );
     assert!(split.is_empty(), "{what}: {split:?}");
     several
 }
@@ -128,22 +160,28 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
                 .expect("writing to a string");
             tools.push(name);
         }
-        writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(",")).expect("writing to a string");
+        writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(","))
+            .expect("writing to a string");
         writeln!(pipeline, "rule create {} from tap0 to g{group}", group + 1).expect("writing to a string");
     }
-    for (place, (name, hash)) in [("sampled", ""), ("insided", "hash 5-tuple inner"), ("paired", "hash ip")].into_iter().enumerate()
+    for (place, (name, hash)) in
+        [("sampled", ""), ("insided", "hash 5-tuple inner"), ("paired", "hash ip")].into_iter().enumerate()
     {
         let device = 20 + place;
         writeln!(pipeline, "port attach p{name} net_pcap{device},tx_pcap=@/{name}.pcap rxq 0\ntool create {name} port p{name}")
             .expect("writing to a string");
-        writeln!(pipeline, "rule create {device} from tap0 sample flow 1/3 {hash} to {name}").expect("writing to a string");
+        writeln!(pipeline, "rule create {device} from tap0 sample flow 1/3 {hash} to {name}")
+            .expect("writing to a string");
     }
     let run = bench.run(&pipeline, &[]);
     let total = packets.len() as u64;
     assert_eq!((run.number("packets/received"), run.number("copies/dropped/congested")), (total, 0));
     for group in 0..hashes.len() {
         assert_eq!(
-            (run.number(&format!("groups/g{group}/requested")), run.number(&format!("groups/g{group}/assigned"))),
+            (
+                run.number(&format!("groups/g{group}/requested")),
+                run.number(&format!("groups/g{group}/assigned"))
+            ),
             (total, total)
         );
     }
@@ -156,12 +194,18 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
         .iter()
         .map(|&at| {
             let (columns, marks) = rows[at].split_at(FIELDS.len());
-            let is_set = |mark: &String| mark.split(',').any(|value| !["", "0", "0x0000", "False"].contains(&value));
+            let is_set =
+                |mark: &String| mark.split(',').any(|value| !["", "0", "0x0000", "False"].contains(&value));
             Row { columns, is_fragment: is_set(&marks[0]) || is_set(&marks[1]) || !marks[2].is_empty() }
         })
         .collect();
-    let written =
-        |name: &str| bench.read(&format!("{name}.pcap")).into_iter().filter(|packet| packet.len() < 16128).collect::<Vec<_>>();
+    let written = |name: &str| {
+        bench
+            .read(&format!("{name}.pcap"))
+            .into_iter()
+            .filter(|packet| packet.len() < 16128)
+            .collect::<Vec<_>>()
+    };
     let placed = |group: usize| {
         let outputs: Vec<_> = (0..3).map(|member| written(&format!("g{group}m{member}"))).collect();
         let places = places(&input, &outputs);
@@ -169,38 +213,58 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
         places
     };
     let side = |row: &Row| {
-        let ports: Vec<&str> =
-            ["ip.src", "ipv6.src", "tcp.srcport", "udp.srcport"].into_iter().flat_map(|field| row.all(field)).collect();
+        let ports: Vec<&str> = ["ip.src", "ipv6.src", "tcp.srcport", "udp.srcport"]
+            .into_iter()
+            .flat_map(|field| row.all(field))
+            .collect();
         ports.join(" ")
     };
     let streams = |is_inner: bool, places: Vec<Option<usize>>| {
-        let flows = rows.iter().zip(places).filter_map(|(row, place)| Some((row.stream(is_inner)?, place, side(row))));
+        let flows = rows
+            .iter()
+            .zip(places)
+            .filter_map(|(row, place)| Some((row.stream(is_inner)?, place, side(row))));
         flows.collect::<Vec<_>>().into_iter()
     };
     assert!(assert_whole("5-tuple, outer streams", streams(false, placed(0))) > 500);
     assert!(assert_whole("5-tuple inner, inner streams", streams(true, placed(1))) > 500);
     assert!(assert_whole("rss, outer streams", streams(false, placed(3))) > 500);
-    let tunnelled =
-        |row: &&Row| row.stream(true).is_some() && row.layers().iter().filter(|name| ["ip", "ipv6"].contains(name)).count() > 1;
+    let tunnelled = |row: &&Row| {
+        row.stream(true).is_some()
+            && row.layers().iter().filter(|name| ["ip", "ipv6"].contains(name)).count() > 1
+    };
     println!("{} packets in tunnels among the inner streams", rows.iter().filter(tunnelled).count());
     assert!(rows.iter().filter(tunnelled).count() > 100);
 
     let places = placed(2);
     let fragments = rows.iter().filter(|row| row.is_fragment).count();
-    let pairs = rows.iter().zip(&places).filter_map(|(row, &place)| Some((row.pair()?.join(" "), place, side(row))));
+    let pairs = rows
+        .iter()
+        .zip(&places)
+        .filter_map(|(row, &place)| Some((row.pair()?.join(" "), place, side(row))));
     assert!(assert_whole(&format!("ip, pairs of addresses with {fragments} fragments"), pairs) > 300);
     assert!(fragments > 50);
     let fragments_of = |group: usize| {
         let places = placed(group);
         let rows = rows.iter().zip(places).filter(|(row, _)| row.is_fragment);
-        rows.filter_map(|(row, place)| Some((row.pair()?.join(" "), place, side(row)))).collect::<Vec<_>>().into_iter()
+        rows.filter_map(|(row, place)| Some((row.pair()?.join(" "), place, side(row))))
+            .collect::<Vec<_>>()
+            .into_iter()
     };
     assert_whole("5-tuple, fragments by pairs of addresses", fragments_of(0));
     assert_whole("rss, fragments by pairs of addresses", fragments_of(3));
 
-    assert!(assert_whole("sample flow hash 5-tuple inner", streams(true, places_or_none(&input, written("insided")))) > 500);
+    assert!(
+        assert_whole(
+            "sample flow hash 5-tuple inner",
+            streams(true, places_or_none(&input, written("insided")))
+        ) > 500
+    );
     let paired = places_or_none(&input, written("paired"));
-    let pairs = rows.iter().zip(&paired).filter_map(|(row, &place)| Some((row.pair()?.join(" "), place, side(row))));
+    let pairs = rows
+        .iter()
+        .zip(&paired)
+        .filter_map(|(row, &place)| Some((row.pair()?.join(" "), place, side(row))));
     assert!(assert_whole("sample flow hash ip, pairs of addresses with fragments", pairs) > 300);
     let sampled = places_or_none(&input, written("sampled"));
     let share = sampled.iter().flatten().count() as f64 / input.len() as f64;
@@ -234,7 +298,8 @@ fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() 
             writeln!(pipeline, "port attach p{name} net_pcap{device},tx_pcap=@/{name}.pcap rxq 0\ntool create {name} port p{name}")
                 .expect("writing to a string");
         }
-        writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(",")).expect("writing to a string");
+        writeln!(pipeline, "group create g{group} tools {} hash {hash}", tools.join(","))
+            .expect("writing to a string");
         writeln!(pipeline, "rule create {} from tap0 to g{group}", group + 1).expect("writing to a string");
     }
     let run = bench.run(&pipeline, &[]);
@@ -242,31 +307,44 @@ fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() 
 
     // net_pcap cuts what it writes
     let rows = tshark::columns(&merged, &FIELDS);
-    let (rows, input): (Vec<_>, Vec<_>) = rows.into_iter().zip(packets).filter(|(_, packet)| packet.len() < 16128).unzip();
+    let (rows, input): (Vec<_>, Vec<_>) =
+        rows.into_iter().zip(packets).filter(|(_, packet)| packet.len() < 16128).unzip();
     let values = |row: &[String], field: &str| {
         let place = FIELDS.iter().position(|&name| name == field).expect("a field that was asked for");
         row[place].split(',').filter(|value| !value.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     // tags in front of the first IP header, innermost last
-    let is_tagged = |row: &[String]| row[0].split(':').take_while(|name| !["ip", "ipv6"].contains(name)).any(|name| name == "vlan");
+    let is_tagged = |row: &[String]| {
+        row[0].split(':').take_while(|name| !["ip", "ipv6"].contains(name)).any(|name| name == "vlan")
+    };
     // later fragments show no identifier, and so the first is not looked into
-    let is_fragment = |row: &[String]| row[8].contains('1') || row[9].split(',').any(|offset| !["", "0"].contains(&offset));
+    let is_fragment = |row: &[String]| {
+        row[8].contains('1') || row[9].split(',').any(|offset| !["", "0"].contains(&offset))
+    };
     let key = |hash: &str, row: &[String]| match hash {
         "vni" | "vni inner" | "teid" | "teid inner" if is_fragment(row) => None,
         "mac" => {
-            let mut pair = [values(row, "eth.src").first()?.clone(), values(row, "eth.dst").first()?.clone()];
+            let mut pair =
+                [values(row, "eth.src").first()?.clone(), values(row, "eth.dst").first()?.clone()];
             pair.sort();
             Some(pair.join(" "))
         }
-        "vlan" => Some(if is_tagged(row) { values(row, "vlan.id").first()?.clone() } else { "0".to_owned() }),
+        "vlan" => {
+            Some(if is_tagged(row) { values(row, "vlan.id").first()?.clone() } else { "0".to_owned() })
+        }
         "vlan inner" => {
             // of frames in frames only what is certain: one Ethernet header, or none with a tag
             let is_plain = row[0].matches("eth:").count() == 1 || values(row, "vlan.id").is_empty();
             is_plain.then(|| values(row, "vlan.id").first().cloned().unwrap_or_else(|| "0".to_owned()))
         }
-        "vni" => values(row, "vxlan.vni").into_iter().chain(values(row, "geneve.vni")).map(|id| number(&id)).next(),
+        "vni" => values(row, "vxlan.vni")
+            .into_iter()
+            .chain(values(row, "geneve.vni"))
+            .map(|id| number(&id))
+            .next(),
         "vni inner" => {
-            let ids: Vec<String> = values(row, "vxlan.vni").into_iter().chain(values(row, "geneve.vni")).collect();
+            let ids: Vec<String> =
+                values(row, "vxlan.vni").into_iter().chain(values(row, "geneve.vni")).collect();
             if ids.len() == 1 { Some(number(&ids[0])) } else { None }
         }
         // 255 is user data; the rest is control
@@ -276,13 +354,20 @@ fn balancing_by_mac_vlan_vni_and_teid_keeps_together_what_tshark_says_has_one() 
     for (group, hash) in hashes.iter().enumerate() {
         let outputs: Vec<_> = (0..3)
             .map(|member| {
-                bench.read(&format!("g{group}m{member}.pcap")).into_iter().filter(|packet| packet.len() < 16128).collect()
+                bench
+                    .read(&format!("g{group}m{member}.pcap"))
+                    .into_iter()
+                    .filter(|packet| packet.len() < 16128)
+                    .collect()
             })
             .collect();
         let places = places(&input, &outputs);
         assert!(places.iter().all(Option::is_some), "every packet went to a member");
-        let flows: Vec<_> =
-            rows.iter().zip(&places).filter_map(|(row, &place)| Some((key(hash, row)?, place, row[1].clone()))).collect();
+        let flows: Vec<_> = rows
+            .iter()
+            .zip(&places)
+            .filter_map(|(row, &place)| Some((key(hash, row)?, place, row[1].clone())))
+            .collect();
         let members: BTreeSet<_> = flows.iter().map(|(_, place, _)| place).collect();
         assert!(members.len() > 1, "{hash}: all of it is at one member");
         let least = if hash.starts_with("vni") { 4 } else { 10 };
@@ -303,6 +388,9 @@ fn places_or_none(packets: &[Vec<u8>], output: Vec<Vec<u8>>) -> Vec<Option<usize
     output.iter().for_each(|packet| *left.entry(packet).or_default() += 1);
     let mut came = BTreeMap::<&[u8], usize>::new();
     packets.iter().for_each(|packet| *came.entry(packet).or_default() += 1);
-    assert!(left.iter().all(|(packet, count)| came.get(packet) == Some(count)), "a packet kept once and left out once");
+    assert!(
+        left.iter().all(|(packet, count)| came.get(packet) == Some(count)),
+        "a packet kept once and left out once"
+    );
     packets.iter().map(|packet| left.contains_key(packet.as_slice()).then_some(0)).collect()
 }

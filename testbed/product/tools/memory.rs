@@ -16,12 +16,14 @@ fn allocations(file: &Path) -> [u64; 2] {
 #[test]
 fn workers_allocate_nothing_while_tables_fill_flows_are_evicted_and_buckets_move() {
     let bench = Bench::new();
-    let packets: Vec<Vec<u8>> =
-        (0..5000).map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64)).collect();
+    let packets: Vec<Vec<u8>> = (0..5000)
+        .map(|flow: u16| udp(flow, [198, 18, (flow >> 8) as u8, flow as u8], 1024 + flow, 64))
+        .collect();
     bench.write("in.pcap", &packets);
     let (library, file) = (bench.path("count_allocations.so"), bench.path("allocations"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/product/tools/count_allocations.c");
-    let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).status();
+    let made =
+        Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).status();
     if !made.is_ok_and(|status| status.success()) {
         tapline_skip::skipped("no gcc");
         return;

@@ -36,7 +36,11 @@ fn kept(settings: &str, sample: &str, packets: &[Vec<u8>], id_at: usize) -> BTre
         ),
         &[],
     );
-    let flows: Vec<u16> = bench.read("out.pcap").iter().map(|bytes| u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]])).collect();
+    let flows: Vec<u16> = bench
+        .read("out.pcap")
+        .iter()
+        .map(|bytes| u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]))
+        .collect();
     assert_eq!(flows.len() as u64, run.number("tools/probe/sent"));
     let each = packets.len() / usize::from(FLOWS);
     let kept: BTreeSet<u16> = flows.iter().copied().collect();
@@ -48,7 +52,8 @@ fn kept(settings: &str, sample: &str, packets: &[Vec<u8>], id_at: usize) -> BTre
 fn two_brokers_with_one_seed_keep_the_same_flows_and_with_two_seeds_others() {
     // one sees what clients send, thrice and flow by flow; the other the answers, tagged, in bursts of another size and another
     // order
-    let there: Vec<Vec<u8>> = (0..FLOWS).flat_map(|flow| [packet(flow), packet(flow), packet(flow)]).collect();
+    let there: Vec<Vec<u8>> =
+        (0..FLOWS).flat_map(|flow| [packet(flow), packet(flow), packet(flow)]).collect();
     let back: Vec<Vec<u8>> = (0..2 * FLOWS).rev().map(|place| answer(place % FLOWS)).collect();
     let first = kept("", "flow 1/10 seed 42", &there, 18);
     let second = kept("set burst 7", "flow 1/10 seed 42", &back, 22);
@@ -65,7 +70,10 @@ fn two_brokers_with_one_seed_keep_the_same_flows_and_with_two_seeds_others() {
     // binomial, within five standard deviations
     assert!((133..=267).contains(&first.len()) && (133..=267).contains(&other.len()));
     assert!(first.intersection(&other).count() <= 42, "different seeds choose independently");
-    assert!(kept("", "flow 1/100 seed 42", &back, 22).is_subset(&first), "a smaller share is part of a larger one");
+    assert!(
+        kept("", "flow 1/100 seed 42", &back, 22).is_subset(&first),
+        "a smaller share is part of a larger one"
+    );
 }
 
 #[test]
@@ -83,21 +91,29 @@ fn both_directions_of_a_session_in_a_tunnel_are_sampled_together_by_its_inner_fl
         bytes
     };
     let both: Vec<Vec<u8>> = (0..FLOWS)
-        .flat_map(|flow| [tunnel(flow, 50_000 + flow, packet(flow)), tunnel(flow, 51_000 - flow, answer(flow))])
+        .flat_map(|flow| {
+            [tunnel(flow, 50_000 + flow, packet(flow)), tunnel(flow, 51_000 - flow, answer(flow))]
+        })
         .collect();
     let inner = kept("", "flow 1/10 hash 5-tuple inner seed 42", &both, 18);
     let plain: Vec<Vec<u8>> = (0..FLOWS).map(packet).collect();
-    assert_eq!(inner, kept("", "flow 1/10 seed 42", &plain, 18), "in the tunnel or out of it, the same flows are kept");
+    assert_eq!(
+        inner,
+        kept("", "flow 1/10 seed 42", &plain, 18),
+        "in the tunnel or out of it, the same flows are kept"
+    );
 }
 
 #[test]
 fn eight_members_get_their_weights_of_100_000_flows_within_three_percent() {
     const MANY: u32 = 100_000;
     let bench = Bench::new();
-    let packets: Vec<Vec<u8>> =
-        (0..MANY).map(|flow| udp(flow as u16, [10, (flow >> 16) as u8, (flow >> 8) as u8, flow as u8], 5000, 64)).collect();
+    let packets: Vec<Vec<u8>> = (0..MANY)
+        .map(|flow| udp(flow as u16, [10, (flow >> 16) as u8, (flow >> 8) as u8, flow as u8], 5000, 64))
+        .collect();
     bench.write("in.pcap", &packets);
-    let tools: Vec<String> = ["e", "w"].iter().flat_map(|group| (0..8).map(move |member| format!("{group}{member}"))).collect();
+    let tools: Vec<String> =
+        ["e", "w"].iter().flat_map(|group| (0..8).map(move |member| format!("{group}{member}"))).collect();
     let weights = [2, 1, 1, 1, 1, 1, 1, 2];
     let run = bench.run(
         &format!(

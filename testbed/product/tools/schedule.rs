@@ -38,7 +38,10 @@ fn a_rule_whose_time_is_over_takes_nothing() {
     ";
     let run = bench.run(&format!("{ONE_TO_TWO}{rules}"), &[]);
     assert_eq!((run.number("tools/first/requested"), run.number("tools/rest/sent")), (0, 100));
-    assert_eq!((&run.last()["rules"]["10"]["on"], &run.last()["rules"]["20"]["on"]), (&false.into(), &true.into()));
+    assert_eq!(
+        (&run.last()["rules"]["10"]["on"], &run.last()["rules"]["20"]["on"]),
+        (&false.into(), &true.into())
+    );
 }
 
 #[test]
@@ -72,18 +75,26 @@ fn a_rule_goes_off_while_packets_flow() {
 #[test]
 fn a_rule_that_is_never_on_is_warned_of_and_one_that_goes_off_hides_no_other() {
     let rules = "port attach tap0 net_null0\ntool create a discard\n";
-    let (status, said) = check(&format!("{rules}rule create 10 from tap0 until 2020-01-01T00:00:00Z to a\n"));
+    let (status, said) =
+        check(&format!("{rules}rule create 10 from tap0 until 2020-01-01T00:00:00Z to a\n"));
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("warning: rule 10 is never on") && said.contains("its `until` is past"), "{said}");
+    assert!(
+        said.contains("warning: rule 10 is never on") && said.contains("its `until` is past"),
+        "{said}"
+    );
 
     let second = "rule create 20 from tap0 to a\n";
     for ends in ["limit 100 packets", "for 1h", "active \"daily 08:00-09:00\" zone UTC"] {
         for verdict in ["to a final", "drop"] {
-            let (status, said) = check(&format!("{rules}rule create 10 from tap0 {ends} {verdict}\n{second}"));
+            let (status, said) =
+                check(&format!("{rules}rule create 10 from tap0 {ends} {verdict}\n{second}"));
             assert_eq!(status, Some(0), "{said}");
             assert!(!said.contains("can never match"), "{ends} {verdict}: {said}");
         }
     }
     let (_, said) = check(&format!("{rules}rule create 10 from tap0 sample 1/10 to a final\n{second}"));
-    assert!(said.contains("rule 20 can never match"), "what the sampler leaves out is kept from lower rules too: {said}");
+    assert!(
+        said.contains("rule 20 can never match"),
+        "what the sampler leaves out is kept from lower rules too: {said}"
+    );
 }

@@ -19,20 +19,31 @@ fn what_waits_while_statistics_are_cleared_is_accounted_for_at_the_end() {
         start",
     );
     for _ in 0..3 {
-        let full = prompt.wait("copies wait", |stats| stats["tools"]["slow"]["queue_depth"].as_u64() > Some(3000));
+        let full =
+            prompt.wait("copies wait", |stats| stats["tools"]["slow"]["queue_depth"].as_u64() > Some(3000));
         let before = full["packets"]["received"].as_u64();
         assert!(full["ports"]["src"]["driver"]["rx_packets"].as_u64() > Some(0));
         prompt.say("clear stats");
-        let cleared = prompt.wait("statistics are cleared", |stats| stats["packets"]["received"].as_u64() < before);
+        let cleared =
+            prompt.wait("statistics are cleared", |stats| stats["packets"]["received"].as_u64() < before);
         assert!(cleared["ports"]["src"]["driver"]["rx_packets"].as_u64() < before, "{cleared}");
         prompt.wait("packets flow", |stats| stats["packets"]["received"].as_u64() > Some(100_000));
     }
     prompt.say("show stats");
     // what waited then is dropped by the drain: the identities of the last snapshot are checked here
     let run = prompt.quit();
-    assert!(run.stdout.contains("\non their way: ") && !run.stdout.contains("NOT BALANCED"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("\non their way: ") && !run.stdout.contains("NOT BALANCED"),
+        "{}",
+        run.stdout
+    );
     let waits = |line: &&str| line.split_whitespace().take(3).eq(["tool", "waiting", "queue"]);
-    assert_eq!(run.stdout.lines().filter(waits).count(), 1, "shown while copies wait, not at the end: {}", run.stdout);
+    assert_eq!(
+        run.stdout.lines().filter(waits).count(),
+        1,
+        "shown while copies wait, not at the end: {}",
+        run.stdout
+    );
     assert!(run.number("tools/slow/dropped/rate_limited") > 3000);
     assert_eq!(run.number("ports/src/received"), run.number("packets/received"));
 }

@@ -48,7 +48,8 @@ fn has_two_cpus() -> bool {
 }
 
 fn assert_both_worked(run: &Account) {
-    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
+    let received: Vec<u64> =
+        ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
     assert_eq!(received, [3 * u64::from(FLOWS); 2], "each worker had one tap");
 }
 
@@ -86,7 +87,10 @@ fn both_directions_of_a_flow_meet_in_one_tool_though_two_workers_send_them() {
     assert!(packets.values().all(|&count| count == 3), "each packet thrice, none lost, none doubled");
     assert!(tools.values().all(|tools| tools.len() == 1), "a flow is split");
     assert_eq!(run.number("groups/ids/requested"), 6 * u64::from(FLOWS));
-    assert!(run.number("groups/ids/flows").abs_diff(FLOWS.into()) <= 5, "a flow that both workers saw counts once");
+    assert!(
+        run.number("groups/ids/flows").abs_diff(FLOWS.into()) <= 5,
+        "a flow that both workers saw counts once"
+    );
 }
 
 #[test]
@@ -117,17 +121,27 @@ fn samplers_and_limits_are_exact_over_two_workers() {
     assert_both_worked(&run);
     let mut kept = BTreeMap::<u16, u32>::new();
     bench.read("flow.pcap").iter().for_each(|bytes| *kept.entry(flow(bytes)).or_default() += 1);
-    assert!(kept.values().all(|&count| count == 6), "a flow is kept whole, in both directions, or not at all");
+    assert!(
+        kept.values().all(|&count| count == 6),
+        "a flow is kept whole, in both directions, or not at all"
+    );
     assert!((190..310).contains(&kept.len()), "{} of 1000 flows", kept.len());
     assert_eq!(bench.read("limited.pcap").len(), 777);
     // each worker keeps its first and every seventh after it
     assert_eq!(run.number("tools/nth/sent"), 2 * (3 * u64::from(FLOWS)).div_ceil(7));
     // the directions are on two workers, each of which sees a flow begin
-    assert_eq!((run.number("tools/begin/sent"), run.number("rules/40/flows/begun")), (2 * u64::from(FLOWS), 2 * u64::from(FLOWS)));
+    assert_eq!(
+        (run.number("tools/begin/sent"), run.number("rules/40/flows/begun")),
+        (2 * u64::from(FLOWS), 2 * u64::from(FLOWS))
+    );
     assert_eq!(run.number("tools/budget/sent"), 6 * u64::from(FLOWS));
     let share = |rule: &str| run.last()["rules"][rule]["sample_share"].as_f64();
     assert_eq!((share("10"), share("20"), share("30")), (Some(0.25), None, Some(1.0 / 7.0)));
-    assert!(share("40").is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9), "one packet of three: {:?}", share("40"));
+    assert!(
+        share("40").is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9),
+        "one packet of three: {:?}",
+        share("40")
+    );
     assert_eq!(share("50"), Some(1.0), "all of it fits the budget");
 }
 
@@ -137,7 +151,13 @@ fn each_worker_finds_the_duplicates_among_its_own_packets() {
         return;
     }
     let bench = Bench::new();
-    let run = bench.run(&format!("{}\n tool create a discard\n rule create 10 from any dedup window 30s to a", taps(&bench)), &[]);
+    let run = bench.run(
+        &format!(
+            "{}\n tool create a discard\n rule create 10 from any dedup window 30s to a",
+            taps(&bench)
+        ),
+        &[],
+    );
     assert_both_worked(&run);
     let flows = u64::from(FLOWS);
     assert_eq!((run.number("packets/delivered"), run.number("packets/duplicate")), (2 * flows, 4 * flows));
@@ -189,7 +209,8 @@ fn two_workers_with_groups_and_samplers_account_for_every_packet_under_load() {
         &["--duration", "2s", "--interval", "100ms"],
     );
     let run = bench.finish(command.output().expect("the program starts"));
-    let received: Vec<u64> = ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
+    let received: Vec<u64> =
+        ["0", "1"].iter().map(|lcore| run.number(&format!("lcores/{lcore}/received"))).collect();
     assert!(received.iter().all(|&packets| packets > 0), "{received:?}");
     let (matched, sampled_out) = (run.number("rules/10/matched"), run.number("rules/10/sampled_out"));
     assert_eq!(run.number("groups/ids/requested"), matched - sampled_out);
@@ -215,8 +236,13 @@ fn both_workers_leave_a_drained_member_alone_and_come_back_to_it() {
     ));
     let sent = |stats: &Value, tool: &str| stats["tools"][tool]["sent"].as_u64().expect("a number");
     let flows = |stats: &Value, key: &str| stats["groups"]["ids"][key].as_u64().expect("a number");
-    let seen = prompt.wait("all flows are seen", |stats| flows(stats, "flows") >= u64::from(FLOWS) * 98 / 100);
-    assert!(flows(&seen, "flows") <= u64::from(FLOWS) + 10, "two workers, the same flows: {}", flows(&seen, "flows"));
+    let seen =
+        prompt.wait("all flows are seen", |stats| flows(stats, "flows") >= u64::from(FLOWS) * 98 / 100);
+    assert!(
+        flows(&seen, "flows") <= u64::from(FLOWS) + 10,
+        "two workers, the same flows: {}",
+        flows(&seen, "flows")
+    );
     prompt.say("tool drain b");
     let drained = prompt.wait_for_state("b", "drained");
     // a burst that a worker held as the table changed may end after the state does

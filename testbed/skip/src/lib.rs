@@ -73,7 +73,11 @@ mod tests {
         // here it is printed
         for path in found.iter().filter(|path| !path.ends_with("testbed/skip/src/lib.rs")) {
             let text = std::fs::read_to_string(path).expect("a source file");
-            assert!(!text.contains(printed), "{}: a skip that nobody sees; call tapline_skip::skipped", path.display());
+            assert!(
+                !text.contains(printed),
+                "{}: a skip that nobody sees; call tapline_skip::skipped",
+                path.display()
+            );
         }
     }
 

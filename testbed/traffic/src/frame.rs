@@ -56,13 +56,20 @@ pub fn ethernet(source: [u8; 6], destination: [u8; 6], payload: &[u8]) -> Vec<u8
 
 /// What follows the addresses of a frame: the tags, outermost first, and the ethertype of the payload.
 pub fn tagged(tags: &[(u16, u16)], ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let mut out: Vec<u8> = tags.iter().flat_map(|&(tpid, id)| [tpid.to_be_bytes(), id.to_be_bytes()].concat()).collect();
+    let mut out: Vec<u8> =
+        tags.iter().flat_map(|&(tpid, id)| [tpid.to_be_bytes(), id.to_be_bytes()].concat()).collect();
     out.extend(ethertype.to_be_bytes());
     out.extend(payload);
     out
 }
 
-pub fn tcp(addresses: Addresses, ports: (u16, u16), sequence: (u32, u32), flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn tcp(
+    addresses: Addresses,
+    ports: (u16, u16),
+    sequence: (u32, u32),
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut segment = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     segment.extend([sequence.0.to_be_bytes(), sequence.1.to_be_bytes()].concat());
     segment.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
@@ -101,7 +108,8 @@ pub fn icmp(addresses: Addresses, kind: u8, rest: [u8; 4], payload: &[u8]) -> Ve
 pub fn ip(addresses: Addresses, protocol: u8, id: u16, payload: &[u8], most: usize) -> (u16, Vec<Vec<u8>>) {
     let pieces = payload.len().div_ceil(most & !7).max(1);
     let piece = if pieces == 1 { payload.len().max(1) } else { most & !7 };
-    let chunks: Vec<&[u8]> = if payload.is_empty() { vec![payload] } else { payload.chunks(piece).collect() };
+    let chunks: Vec<&[u8]> =
+        if payload.is_empty() { vec![payload] } else { payload.chunks(piece).collect() };
     let packets = chunks.iter().enumerate().map(|(index, chunk)| {
         let offset = (index * piece / 8) as u16;
         let is_last = index + 1 == pieces;
@@ -110,7 +118,9 @@ pub fn ip(addresses: Addresses, protocol: u8, id: u16, payload: &[u8], most: usi
                 let field = if pieces == 1 { 0x4000 } else { offset | if is_last { 0 } else { 0x2000 } };
                 ipv4(source, destination, protocol, id, field, chunk)
             }
-            Addresses::V6 { source, destination } if pieces == 1 => ipv6(source, destination, protocol, chunk),
+            Addresses::V6 { source, destination } if pieces == 1 => {
+                ipv6(source, destination, protocol, chunk)
+            }
             Addresses::V6 { source, destination } => {
                 let mut inner = vec![protocol, 0];
                 inner.extend((offset << 3 | u16::from(!is_last)).to_be_bytes());
@@ -124,7 +134,14 @@ pub fn ip(addresses: Addresses, protocol: u8, id: u16, payload: &[u8], most: usi
     (ethertype, packets.collect())
 }
 
-fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, id: u16, fragment: u16, payload: &[u8]) -> Vec<u8> {
+fn ipv4(
+    source: [u8; 4],
+    destination: [u8; 4],
+    protocol: u8,
+    id: u16,
+    fragment: u16,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut packet = vec![0x45, 0];
     packet.extend([20 + payload.len() as u16, id, fragment].map(u16::to_be_bytes).concat());
     packet.extend([64, protocol, 0, 0]);

@@ -35,7 +35,8 @@ impl Traffic {
         file.extend([0u32, 0, 262_144, 1].map(u32::to_le_bytes).concat());
         for packet in &self.packets {
             let len = packet.bytes.len() as u32;
-            let (seconds, rest) = ((packet.time_us / 1_000_000) as u32, (packet.time_us % 1_000_000) as u32);
+            let (seconds, rest) =
+                ((packet.time_us / 1_000_000) as u32, (packet.time_us % 1_000_000) as u32);
             file.extend([seconds, rest, len, len].map(u32::to_le_bytes).concat());
             file.extend(&packet.bytes);
         }
@@ -60,7 +61,8 @@ impl Path {
     /// The frames that carry a transport segment one way.
     fn frames(&self, is_reply: bool, protocol: u8, id: u16, segment: &[u8]) -> Vec<Vec<u8>> {
         let (addresses, source, destination) = self.way(is_reply);
-        let (ethertype, packets) = ip(addresses, protocol, id, segment, MOST_IP_PAYLOAD - if self.is_v6() { 32 } else { 0 });
+        let (ethertype, packets) =
+            ip(addresses, protocol, id, segment, MOST_IP_PAYLOAD - if self.is_v6() { 32 } else { 0 });
         let frame = |packet: &Vec<u8>| {
             let packet = if self.has_hop_by_hop { with_hop_by_hop(packet) } else { packet.clone() };
             ethernet(source, destination, &tagged(&self.tags, ethertype, &packet))
@@ -155,7 +157,10 @@ fn path_of(index: u8) -> Path {
         destination[15] = 1 + index % 5;
         Addresses::V6 { source, destination }
     } else {
-        Addresses::V4 { source: [10, 1, index / 32, 10 + index], destination: [198, 51, 100, 1 + index % 5] }
+        Addresses::V4 {
+            source: [10, 1, index / 32, 10 + index],
+            destination: [198, 51, 100, 1 + index % 5],
+        }
     };
     let tags = match (index / 8) % 4 {
         1 => vec![(0x8100, 100 + u16::from(index % 4))],
@@ -177,7 +182,12 @@ const PSH: u8 = 8;
 const ACK: u8 = 16;
 
 /// Handshake, `exchanges` of a request and a reply of one to three segments, and the close.
-fn tcp_session(path: &Path, (client, server): (u16, u16), exchanges: usize, noise: &mut Noise) -> Vec<Vec<u8>> {
+fn tcp_session(
+    path: &Path,
+    (client, server): (u16, u16),
+    exchanges: usize,
+    noise: &mut Noise,
+) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let mut next = [noise.next() as u32, noise.next() as u32];
     let mut id = noise.next() as u16;
@@ -203,7 +213,11 @@ fn tcp_session(path: &Path, (client, server): (u16, u16), exchanges: usize, nois
         for _ in 0..=noise.below(3) {
             let body_len = 100 + noise.below(1300) as usize;
             let body = noise.bytes(body_len);
-            let head = if server == 80 { format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n\r\n") } else { String::new() };
+            let head = if server == 80 {
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n\r\n")
+            } else {
+                String::new()
+            };
             let reply = [head.as_bytes(), &body].concat();
             send(true, ACK | PSH, &reply, &mut frames);
         }
@@ -224,7 +238,11 @@ fn dns(path: &Path, client_port: u16, index: u8) -> Vec<Vec<u8>> {
         let head = |flags: u16, answers: u16| [id, flags, 1, answers, 0, 0].map(u16::to_be_bytes).concat();
         let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0x2c, 0, 4, 198, 51, 100, 1 + index % 5];
         let asked = udp(path.addresses, (client_port, 53), &[head(0x0100, 0), question.clone()].concat());
-        let replied = udp(path.addresses.reversed(), (53, client_port), &[head(0x8180, 1), question, answer.to_vec()].concat());
+        let replied = udp(
+            path.addresses.reversed(),
+            (53, client_port),
+            &[head(0x8180, 1), question, answer.to_vec()].concat(),
+        );
         frames.extend(path.frames(false, UDP, id, &asked));
         frames.extend(path.frames(true, UDP, id, &replied));
     }
@@ -265,8 +283,14 @@ fn pings(path: &Path, identifier: u16) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let (protocol, request, reply) = if path.is_v6() { (ICMP6, 128, 129) } else { (ICMP, 8, 0) };
     if let Addresses::V6 { destination, .. } = path.addresses {
-        let asked = icmp(path.addresses, 135, [0; 4], &[&destination[..], &[1, 1], &path.client_mac].concat());
-        let told = icmp(path.addresses.reversed(), 136, [0x60, 0, 0, 0], &[&destination[..], &[2, 1], &path.server_mac].concat());
+        let asked =
+            icmp(path.addresses, 135, [0; 4], &[&destination[..], &[1, 1], &path.client_mac].concat());
+        let told = icmp(
+            path.addresses.reversed(),
+            136,
+            [0x60, 0, 0, 0],
+            &[&destination[..], &[2, 1], &path.server_mac].concat(),
+        );
         frames.extend(path.frames(false, ICMP6, 0, &asked));
         frames.extend(path.frames(true, ICMP6, 0, &told));
     }
@@ -275,7 +299,12 @@ fn pings(path: &Path, identifier: u16) -> Vec<Vec<u8>> {
         let rest = [a, b, 0, turn as u8];
         let payload = [0x5a; 56];
         frames.extend(path.frames(false, protocol, turn, &icmp(path.addresses, request, rest, &payload)));
-        frames.extend(path.frames(true, protocol, turn, &icmp(path.addresses.reversed(), reply, rest, &payload)));
+        frames.extend(path.frames(
+            true,
+            protocol,
+            turn,
+            &icmp(path.addresses.reversed(), reply, rest, &payload),
+        ));
     }
     frames
 }
@@ -295,7 +324,8 @@ fn arps() -> Vec<Vec<u8>> {
 
 /// Mixes conversations as a SPAN port would see them: each keeps its own order.
 fn interleave(conversations: Vec<Vec<Vec<u8>>>, flows: usize, noise: &mut Noise) -> Traffic {
-    let mut waiting: Vec<std::vec::IntoIter<Vec<u8>>> = conversations.into_iter().map(Vec::into_iter).collect();
+    let mut waiting: Vec<std::vec::IntoIter<Vec<u8>>> =
+        conversations.into_iter().map(Vec::into_iter).collect();
     let mut traffic = Traffic { packets: Vec::new(), flows };
     let mut time_us = START_US;
     while !waiting.is_empty() {

@@ -14,7 +14,8 @@ pub fn tag(vlan: u16, ethertype: u16, payload: &[u8]) -> Vec<u8> {
 
 pub fn mpls(labels: &[u32], payload: &[u8]) -> Vec<u8> {
     let last = labels.len() - 1;
-    let entry = |(i, label): (usize, &u32)| (label << 12 | if i == last { 0x100 } else { 0 } | 64).to_be_bytes();
+    let entry =
+        |(i, label): (usize, &u32)| (label << 12 | if i == last { 0x100 } else { 0 } | 64).to_be_bytes();
     [labels.iter().enumerate().map(entry).collect::<Vec<_>>().concat(), payload.to_vec()].concat()
 }
 
@@ -57,13 +58,19 @@ pub fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn tcp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
-    [&source.to_be_bytes()[..], &destination.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0], payload]
-        .concat()
+    [
+        &source.to_be_bytes()[..],
+        &destination.to_be_bytes(),
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0],
+        payload,
+    ]
+    .concat()
 }
 
 pub fn arp(operation: u16, sender: u32, target: u32) -> Vec<u8> {
     let operation = operation.to_be_bytes();
-    [&[0, 1, 8, 0, 6, 4][..], &operation, &MAC_A, &sender.to_be_bytes(), &[0; 6], &target.to_be_bytes()].concat()
+    [&[0, 1, 8, 0, 6, 4][..], &operation, &MAC_A, &sender.to_be_bytes(), &[0; 6], &target.to_be_bytes()]
+        .concat()
 }
 
 pub fn vxlan(vni: u32, payload: &[u8]) -> Vec<u8> {
@@ -102,7 +109,10 @@ fn one_of_mix(random: &mut Random, tunnels: u64) -> Vec<u8> {
         0..35 => (0x0800, ipv4(a, b, 6, 0x4000, &tcp(sport, dport, &payload))),
         35..60 => (0x0800, ipv4(a, b, 17, 0, &udp(sport, dport, &payload))),
         60..65 => (0x0800, ipv4(a, b, 1, 0, &payload)),
-        65..68 => (0x0800, ipv4(a, b, 17, [0x2000, 0x00b9][random.below(2) as usize], &udp(sport, dport, &payload))),
+        65..68 => (
+            0x0800,
+            ipv4(a, b, 17, [0x2000, 0x00b9][random.below(2) as usize], &udp(sport, dport, &payload)),
+        ),
         68..83 => (0x86dd, ipv6(v6a, v6b, 6, &tcp(sport, dport, &payload))),
         83..92 => (0x86dd, ipv6(v6a, v6b, 17, &udp(sport, dport, &payload))),
         92..95 => (0x86dd, ipv6(v6a, v6b, 0, &options(17, &udp(sport, dport, &payload)))),
@@ -119,8 +129,15 @@ fn one_of_mix(random: &mut Random, tunnels: u64) -> Vec<u8> {
     }
     match random.below(100) {
         0..20 => ethernet(MAC_A, MAC_B, 0x8100, &tag(1 + random.below(100) as u16, ethertype, &packet)),
-        20..25 => ethernet(MAC_A, MAC_B, 0x88a8, &tag(5, 0x8100, &tag(1 + random.below(100) as u16, ethertype, &packet))),
-        25..28 if ethertype != 0x0806 => ethernet(MAC_A, MAC_B, 0x8847, &mpls(&[16, random.below(1000) as u32], &packet)),
+        20..25 => ethernet(
+            MAC_A,
+            MAC_B,
+            0x88a8,
+            &tag(5, 0x8100, &tag(1 + random.below(100) as u16, ethertype, &packet)),
+        ),
+        25..28 if ethertype != 0x0806 => {
+            ethernet(MAC_A, MAC_B, 0x8847, &mpls(&[16, random.below(1000) as u32], &packet))
+        }
         _ => ethernet(MAC_A, MAC_B, ethertype, &packet),
     }
 }

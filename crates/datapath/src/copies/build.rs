@@ -31,7 +31,9 @@ use crate::route::Copies;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
 use crate::work_plan::{EditId, PortId};
-use tapline_dpdk::mbuf::copy::{CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order};
+use tapline_dpdk::mbuf::copy::{
+    CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order,
+};
 use tapline_dpdk::mbuf::{MbufBurst, prefetch};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -47,7 +49,8 @@ pub const CHAINED_FROM: usize = 128;
 /// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the
 /// transport's.
 const HEADROOM: usize = 128;
-const _: () = assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
+const _: () =
+    assert!(HEADROOM >= MAX_HEADER_BYTES + timestamp::HEADER_LEN + 3 * 4 && HEADROOM + 14 < PAGE_LEN);
 
 /// Mbufs that one copy takes at most.
 pub const MOST_MBUFS: usize = 1 + MOST_PAGES;
@@ -87,7 +90,9 @@ impl ToolMaker {
     fn padded_len(&self) -> usize {
         match self.transport {
             Transport::Tunnel(_) => 0,
-            Transport::Local | Transport::Rspan { .. } => ethernet::MIN_FRAME_LEN - self.transport.overhead_bytes(),
+            Transport::Local | Transport::Rspan { .. } => {
+                ethernet::MIN_FRAME_LEN - self.transport.overhead_bytes()
+            }
         }
     }
 }
@@ -161,7 +166,9 @@ impl Maker {
     /// hand then, so that no other worker takes them.
     pub fn room(&mut self, lens: impl Iterator<Item = usize>) -> usize {
         let lens: ArrayVec<usize, MAX_BURST> = lens.take(MAX_BURST).collect();
-        let Some(pool) = self.pools.captures.as_mut().filter(|_| self.captures > 0) else { return lens.len() };
+        let Some(pool) = self.pools.captures.as_mut().filter(|_| self.captures > 0) else {
+            return lens.len();
+        };
         let needed = || lens.iter().map(|&len| self.captures * most_mbufs(len));
         let ready = pool.reserve(needed().sum());
         let sums = needed().scan(0, |sum, needed| {
@@ -188,13 +195,20 @@ impl Maker {
 
     /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
     #[inline]
-    pub fn make(&mut self, plan: &WorkPlan, facts: &mut MakeFacts<'_>, copies: &mut Copies, counters: &WorkerCounters) {
+    pub fn make(
+        &mut self,
+        plan: &WorkPlan,
+        facts: &mut MakeFacts<'_>,
+        copies: &mut Copies,
+        counters: &WorkerCounters,
+    ) {
         for index in 0..self.tools.len() {
             let selection = copies.tools[index];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
-                let is_long = |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
+                let is_long =
+                    |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
                 selection.indices().filter(is_long).for_each(|packet| wanted.0 |= 1 << packet);
             }
             if !wanted.is_empty() {
@@ -313,7 +327,8 @@ impl Maker {
         for packet in done.indices() {
             let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
             let (stamp, direction) = (facts.stamps.of(packet), signs.direction(packet));
-            let mut of_copy = CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
+            let mut of_copy =
+                CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
             let came_cut = signs.is_cut(packet);
             sequence = sequence.wrapping_add(1);
             if let Some(mut page) = made.page(packet) {
@@ -380,7 +395,10 @@ fn put_headers(
 
 /// As `put_headers`, with the `ready` mbufs of `pool`, of a `tunnel` of this shape.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a part of `put_headers`, that is compiled once for each shape")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a part of `put_headers`, that is compiled once for each shape"
+)]
 fn put_headers_of(
     shape: Shape,
     tunnel: &Tunnel,
@@ -511,7 +529,8 @@ impl ToolMaker {
     /// Whether a packet of `len` bytes fits a page and the tool's path.
     #[inline(always)]
     fn takes_in_a_page(&self, len: usize) -> bool {
-        HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
+        HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN
+            && self.room.is_none_or(|room| room.fit(len) == Fit::Whole)
     }
 
     /// Lengths of packets that need no more than a header in front, where an mbuf of its own for that is the cheaper way.
@@ -535,19 +554,28 @@ fn draft(
     room: Option<PathRoom>,
 ) -> Result<Drafted, Unfit> {
     let bytes = frame.bytes();
-    let is_kept =
-        edits.iter().flatten().all(|(plan, _)| plan.keeps_rest()) && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
+    let is_kept = edits.iter().flatten().all(|(plan, _)| plan.keeps_rest())
+        && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
     let mut front_len = match is_kept {
         // what is edited stays where it is copied to, so that one copy of all of it does
         true => bytes.len(),
-        false => edits.iter().flatten().map(|(plan, _)| front_len(plan, bytes.len())).max().unwrap_or(0).min(bytes.len()),
+        false => edits
+            .iter()
+            .flatten()
+            .map(|(plan, _)| front_len(plan, bytes.len()))
+            .max()
+            .unwrap_or(0)
+            .min(bytes.len()),
     };
     let (mut range, mut rest, original_len) = loop {
         let end = HEADROOM + front_len;
         let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
         copy_in_order(&mut front[HEADROOM..], &bytes[..front_len]);
         let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
-        let applied = edits.iter().flatten().try_for_each(|&(plan, state)| plan.apply(facts, &mut draft, &mut states[state]));
+        let applied = edits
+            .iter()
+            .flatten()
+            .try_for_each(|&(plan, state)| plan.apply(facts, &mut draft, &mut states[state]));
         if applied.is_ok() || front_len == bytes.len() {
             break (draft.front_range(), draft.rest_len(), draft.original_len());
         }
@@ -593,7 +621,8 @@ fn front_len(plan: &EditPlan, len: usize) -> usize {
 fn finish(tool: &ToolMaker, facts: &CopyFacts, buffer: &mut [u8], mut range: Range<usize>) -> Range<usize> {
     if tool.timestamp.has_trailer() {
         let mut out = [0; MAX_TRAILER_LEN];
-        let trailer = tool.timestamp.write_trailer(facts, &[&buffer[range.clone()]], tool.padded_len(), &mut out);
+        let trailer =
+            tool.timestamp.write_trailer(facts, &[&buffer[range.clone()]], tool.padded_len(), &mut out);
         let end = range.start + trailer.keep_len;
         buffer[end..end + trailer.len].copy_from_slice(&out[..trailer.len]);
         range.end = end + trailer.len;
@@ -601,12 +630,14 @@ fn finish(tool: &ToolMaker, facts: &CopyFacts, buffer: &mut [u8], mut range: Ran
     if tool.timestamp.has_header() {
         let mut out = [0; timestamp::HEADER_LEN];
         let written = tool.timestamp.write_header(facts, &buffer[range.clone()], &mut out);
-        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+        range.start =
+            put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
     }
     if !matches!(tool.transport, Transport::Local) {
         let mut out = [0; MAX_HEADER_BYTES];
         let written = tool.transport.write(facts, &[&buffer[range.clone()]], &mut out);
-        range.start = put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
+        range.start =
+            put_in_front(buffer, range.start + written.replaced_bytes, &out[..written.header_bytes]);
     }
     range
 }

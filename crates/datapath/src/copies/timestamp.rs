@@ -112,7 +112,13 @@ impl TimestampFormat {
     /// # Panics
     /// If `out` is shorter than `MAX_TRAILER_LEN`.
     #[inline]
-    pub fn write_trailer(self, facts: &CopyFacts, frame: &[&[u8]], min_len: usize, out: &mut [u8]) -> Trailer {
+    pub fn write_trailer(
+        self,
+        facts: &CopyFacts,
+        frame: &[&[u8]],
+        min_len: usize,
+        out: &mut [u8],
+    ) -> Trailer {
         let frame_len: usize = frame.iter().map(|piece| piece.len()).sum();
         let len = if self.has_trailer() { self.added_len() } else { 0 };
         let out = &mut out[..len];

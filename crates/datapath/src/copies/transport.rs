@@ -125,7 +125,9 @@ pub enum TransportError {
     TooLarge { what: &'static str, value: u32, most: u32 },
     #[error("time to live 0 would not leave this machine; use 1 to 255")]
     ZeroTtl,
-    #[error("platform subheader 5 carries seconds and needs nanoseconds beside them; use granularity ieee1588")]
+    #[error(
+        "platform subheader 5 carries seconds and needs nanoseconds beside them; use granularity ieee1588"
+    )]
     SecondsWithoutNanoseconds,
 }
 
@@ -307,7 +309,9 @@ impl Transport {
     /// Leaves the UDP checksum over the payload to the NIC, where there is one; where the outer headers stand, for the NIC to know.
     pub fn leave_udp_checksum(&mut self) -> Option<OuterLens> {
         match self {
-            Self::Tunnel(tunnel) if !matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Zero }) => {
+            Self::Tunnel(tunnel)
+                if !matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Zero }) =>
+            {
                 let Fields::Udp { checksum } = &mut tunnel.fields else { return None };
                 *checksum = UdpChecksum::LeftToNic;
                 let network = tunnel.transport_offset - tunnel.network_offset;
@@ -385,7 +389,8 @@ fn write_rspan(tag: VlanTag, mode: RspanTag, payload: &[&[u8]], out: &mut [u8]) 
     let Some(addresses) = first.get(..ethernet::ADDRESSES_LEN) else {
         return Written { header_bytes: 0, replaced_bytes: 0 };
     };
-    let replaced = if mode == RspanTag::Replace && vlan::outer_tag(first).is_some() { vlan::TAG_LEN } else { 0 };
+    let replaced =
+        if mode == RspanTag::Replace && vlan::outer_tag(first).is_some() { vlan::TAG_LEN } else { 0 };
     out[..12].copy_from_slice(addresses);
     out[12..16].copy_from_slice(&vlan::tag(vlan::TPID_8021Q, tag));
     Written { header_bytes: 16, replaced_bytes: ethernet::ADDRESSES_LEN + replaced }
@@ -440,12 +445,15 @@ impl Tunnel {
                 ipv6::write(&mut template[network_offset..], &header);
                 (ethernet::TYPE_IPV6, network_offset + ipv6::HEADER_LEN)
             }
-            (source_address, destination) => return Err(TransportError::MixedFamilies { source_address, destination }),
+            (source_address, destination) => {
+                return Err(TransportError::MixedFamilies { source_address, destination });
+            }
         };
         let is_ipv6 = ethertype == ethernet::TYPE_IPV6;
         template[network_offset - 2..network_offset].copy_from_slice(&ethertype.to_be_bytes());
 
-        let (fields, fields_bytes) = Self::fields(encapsulation, is_ipv6, &mut template[transport_offset..])?;
+        let (fields, fields_bytes) =
+            Self::fields(encapsulation, is_ipv6, &mut template[transport_offset..])?;
         let constant_sum = if is_ipv6 {
             Sum::default().bytes(&template[network_offset + 8..network_offset + 40]).word(protocol.into())
         } else {
@@ -454,15 +462,29 @@ impl Tunnel {
         };
         let header_bytes = transport_offset + fields_bytes;
         let dont_fragment = outer.dont_fragment;
-        Ok(Self { template, header_bytes, network_offset, transport_offset, is_ipv6, dont_fragment, constant_sum, fields })
+        Ok(Self {
+            template,
+            header_bytes,
+            network_offset,
+            transport_offset,
+            is_ipv6,
+            dont_fragment,
+            constant_sum,
+            fields,
+        })
     }
 
     /// Writes the template of what follows IP; returns what each copy changes in it, and its bytes.
-    fn fields(encapsulation: &Encapsulation, is_ipv6: bool, out: &mut [u8]) -> Result<(Fields, usize), TransportError> {
+    fn fields(
+        encapsulation: &Encapsulation,
+        is_ipv6: bool,
+        out: &mut [u8],
+    ) -> Result<(Fields, usize), TransportError> {
         let udp = |out: &mut [u8], port: u16, header: [u8; 8], checksum: Option<bool>| {
             out[..8].copy_from_slice(&udp::header(0, port, 0, 0));
             out[8..16].copy_from_slice(&header);
-            let checksum = if checksum.unwrap_or(is_ipv6) { UdpChecksum::Computed } else { UdpChecksum::Zero };
+            let checksum =
+                if checksum.unwrap_or(is_ipv6) { UdpChecksum::Computed } else { UdpChecksum::Zero };
             (Fields::Udp { checksum }, 16)
         };
         Ok(match *encapsulation {
@@ -474,7 +496,15 @@ impl Tunnel {
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN, None, Some(0));
                 (Fields::Erspan2 { session, cos, index }, gre_bytes + erspan::HEADER2_LEN)
             }
-            Encapsulation::Erspan3 { session, cos, direction, security_group_tag, hardware, granularity, subheader } => {
+            Encapsulation::Erspan3 {
+                session,
+                cos,
+                direction,
+                security_group_tag,
+                hardware,
+                granularity,
+                subheader,
+            } => {
                 at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("hardware id", hardware.unwrap_or(0).into(), 63)?;
@@ -485,9 +515,14 @@ impl Tunnel {
                     }
                 }
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN3, None, Some(0));
-                let base = erspan::Type3 { security_group_tag, granularity: granularity as u8, ..Default::default() };
+                let base = erspan::Type3 {
+                    security_group_tag,
+                    granularity: granularity as u8,
+                    ..Default::default()
+                };
                 let subheader_bytes = if subheader == Subheader::None { 0 } else { erspan::SUBHEADER_LEN };
-                let fields = Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader };
+                let fields =
+                    Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader };
                 (fields, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
             }
             Encapsulation::Vxlan { vni, udp_port, udp_checksum } => {
@@ -511,7 +546,8 @@ impl Tunnel {
     /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
     #[inline(always)]
     pub fn says_sequence(&self) -> bool {
-        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. }) || !self.is_ipv6 && !self.dont_fragment
+        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. })
+            || !self.is_ipv6 && !self.dont_fragment
     }
 
     /// What `write` has to do for each copy.
@@ -536,7 +572,8 @@ impl Tunnel {
     /// each copy.
     #[inline(always)]
     pub fn write_shape(&self, shape: Shape, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
-        let out: &mut [u8; MAX_HEADER_BYTES] = out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
+        let out: &mut [u8; MAX_HEADER_BYTES] =
+            out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
         if shape.is_a_line {
             out[..64].copy_from_slice(&self.template[..64]);
         } else {
@@ -548,16 +585,24 @@ impl Tunnel {
             (Kind::Erspan2, Fields::Erspan2 { session, cos, index }) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
-                let header = erspan::type2(mirrored(*session, *cos, facts, payload), index.unwrap_or(facts.port.into()));
+                let header = erspan::type2(
+                    mirrored(*session, *cos, facts, payload),
+                    index.unwrap_or(facts.port.into()),
+                );
                 out[at + 4..at + 12].copy_from_slice(&header);
             }
-            (Kind::Erspan3, Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader }) => {
+            (
+                Kind::Erspan3,
+                Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader },
+            ) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let ticks = match granularity {
                     Granularity::HundredMicroseconds => facts.stamp.ns / 100_000,
                     Granularity::HundredNanoseconds => facts.stamp.ns / 100,
-                    Granularity::Ieee1588 => u64::from(facts.stamp.seconds()) << 32 | u64::from(facts.stamp.nanoseconds()),
+                    Granularity::Ieee1588 => {
+                        u64::from(facts.stamp.seconds()) << 32 | u64::from(facts.stamp.nanoseconds())
+                    }
                 };
                 let type3 = erspan::Type3 {
                     timestamp: ticks as u32,
@@ -566,9 +611,10 @@ impl Tunnel {
                     subheader: match *subheader {
                         Subheader::None => None,
                         Subheader::UpperBits => Some((3 << 26, (ticks >> 32) as u32)),
-                        Subheader::Seconds { switch } => {
-                            Some((5 << 26 | u32::from(switch & 0x3ff) << 16 | u32::from(facts.port), facts.stamp.seconds()))
-                        }
+                        Subheader::Seconds { switch } => Some((
+                            5 << 26 | u32::from(switch & 0x3ff) << 16 | u32::from(facts.port),
+                            facts.stamp.seconds(),
+                        )),
                     },
                     ..*base
                 };
@@ -582,9 +628,11 @@ impl Tunnel {
                 out[at + 4..at + 6].copy_from_slice(&datagram_bytes.to_be_bytes());
                 if kind == Kind::UdpChecked {
                     let sum = match fields {
-                        Fields::Udp { checksum: UdpChecksum::Computed } => {
-                            self.pseudo_sum(datagram_bytes).bytes(&out[at..self.header_bytes]).segments(payload).udp_checksum()
-                        }
+                        Fields::Udp { checksum: UdpChecksum::Computed } => self
+                            .pseudo_sum(datagram_bytes)
+                            .bytes(&out[at..self.header_bytes])
+                            .segments(payload)
+                            .udp_checksum(),
                         _ => self.pseudo_sum(datagram_bytes).folded(),
                     };
                     out[at + 6..at + 8].copy_from_slice(&sum.to_be_bytes());
@@ -604,7 +652,13 @@ impl Tunnel {
     }
 
     #[inline(always)]
-    fn patch_network(&self, shape: Shape, facts: &CopyFacts, datagram_bytes: u16, out: &mut [u8; MAX_HEADER_BYTES]) {
+    fn patch_network(
+        &self,
+        shape: Shape,
+        facts: &CopyFacts,
+        datagram_bytes: u16,
+        out: &mut [u8; MAX_HEADER_BYTES],
+    ) {
         let at = self.network_offset;
         if shape.is_ipv6 {
             // The flow label lets routers spread flows that they cannot look into (RFC 6438).
@@ -628,7 +682,12 @@ impl Tunnel {
 #[inline(always)]
 fn mirrored(session: u16, cos: Option<u8>, facts: &CopyFacts, payload: &[&[u8]]) -> erspan::Mirrored {
     let tag = payload.first().and_then(|first| vlan::outer_tag(first));
-    erspan::Mirrored { session, tag, cos: cos.or(tag.map(|tag| tag.priority)).unwrap_or(0), truncated: facts.truncated }
+    erspan::Mirrored {
+        session,
+        tag,
+        cos: cos.or(tag.map(|tag| tag.priority)).unwrap_or(0),
+        truncated: facts.truncated,
+    }
 }
 
 /// What becomes of a copy that its tool's path cannot carry.
@@ -665,7 +724,10 @@ pub struct PathRoom {
 impl PathRoom {
     /// `mtu` of the tool's path, the transport, and the bytes that edits and the timestamp format add to each frame (tag, trailer).
     pub fn new(mtu: usize, transport: &Transport, added_bytes: usize, oversize: Oversize) -> Self {
-        Self { longest_frame_bytes: transport.longest_frame_bytes(mtu).saturating_sub(added_bytes), oversize }
+        Self {
+            longest_frame_bytes: transport.longest_frame_bytes(mtu).saturating_sub(added_bytes),
+            oversize,
+        }
     }
 
     /// The longest frame that fits whole, from the Ethernet header, without what Tapline adds.
@@ -676,7 +738,9 @@ impl PathRoom {
     /// Whether frames of up to `frame_bytes` may come, decided when the plan is checked: `Err` is the longest that fits.
     pub fn check(&self, frame_bytes: usize) -> Result<(), usize> {
         match self.oversize {
-            Oversize::FragmentNever if frame_bytes > self.longest_frame_bytes => Err(self.longest_frame_bytes),
+            Oversize::FragmentNever if frame_bytes > self.longest_frame_bytes => {
+                Err(self.longest_frame_bytes)
+            }
             _ => Ok(()),
         }
     }

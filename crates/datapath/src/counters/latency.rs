@@ -21,7 +21,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: std::iter::repeat_with(Counter::default).take(BUCKETS).collect(), max: Counter::default() }
+        Self {
+            buckets: std::iter::repeat_with(Counter::default).take(BUCKETS).collect(),
+            max: Counter::default(),
+        }
     }
 }
 
@@ -90,7 +93,10 @@ impl Merged {
     /// What was counted since `earlier`. The maximum stays that of the whole time: it cannot be taken back.
     pub fn since(&self, earlier: &Merged) -> Merged {
         let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
-        Merged { buckets: self.buckets.iter().zip(before).map(|(now, before)| now - before).collect(), max: self.max }
+        Merged {
+            buckets: self.buckets.iter().zip(before).map(|(now, before)| now - before).collect(),
+            max: self.max,
+        }
     }
 
     /// The smallest value that at least `numerator / denominator` of all values do not exceed, to within 1/32.

@@ -341,7 +341,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 6] = [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
+    pub const ALL: [Stage; 6] =
+        [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -379,14 +380,22 @@ fn block<T: Default>(count: usize) -> Box<[T]> {
 
 impl WorkerCounters {
     pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
-        let lasting =
-            LastingCounters { ports: block(ports), tools: block(tools), groups: block(groups), ..LastingCounters::default() };
+        let lasting = LastingCounters {
+            ports: block(ports),
+            tools: block(tools),
+            groups: block(groups),
+            ..LastingCounters::default()
+        };
         Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::new(lasting) }
     }
 
     /// Counters of the same worker for other rules, which begin at zero: all else is counted on.
     pub fn for_rules(&self, rules: usize) -> Self {
-        Self { rules: block(rules), dedups: (0..rules).map(|_| None).collect(), lasting: Arc::clone(&self.lasting) }
+        Self {
+            rules: block(rules),
+            dedups: (0..rules).map(|_| None).collect(),
+            lasting: Arc::clone(&self.lasting),
+        }
     }
 
     /// control: packets from all ports.

@@ -83,7 +83,12 @@ impl Limits {
     /// Chooses the copies that fit, by class: high first, then normal, then low, each in the order of the burst. A copy fits if the
     /// queue with it is within the limits of its class; an empty queue takes a copy of any length. `len` gives a packet's bytes.
     #[inline]
-    pub fn admit(&self, mut fill: Fill, by_class: [Selection; 3], len: impl Fn(usize) -> u32) -> [Selection; 3] {
+    pub fn admit(
+        &self,
+        mut fill: Fill,
+        by_class: [Selection; 3],
+        len: impl Fn(usize) -> u32,
+    ) -> [Selection; 3] {
         let mut admitted = by_class;
         for (class, selection) in admitted.iter_mut().enumerate() {
             let room = self.packets[class].saturating_sub(fill.packets);
@@ -119,14 +124,25 @@ mod tests {
     use proptest::prelude::*;
 
     /// One copy after another, the obvious way.
-    fn model(packets: usize, bytes: Option<u64>, thresholds: Thresholds, fill: Fill, classes: &[Class], lens: &[u32]) -> Vec<bool> {
+    fn model(
+        packets: usize,
+        bytes: Option<u64>,
+        thresholds: Thresholds,
+        fill: Fill,
+        classes: &[Class],
+        lens: &[u32],
+    ) -> Vec<bool> {
         let (mut packets_held, mut bytes_held) = (fill.packets, fill.bytes);
         let mut is_admitted = vec![false; classes.len()];
-        for (wanted, percent) in [(Class::High, 100), (Class::Normal, thresholds.normal), (Class::Low, thresholds.low)] {
+        for (wanted, percent) in
+            [(Class::High, 100), (Class::Normal, thresholds.normal), (Class::Low, thresholds.low)]
+        {
             let packet_limit = (packets * usize::from(percent) / 100).max(1);
             for index in (0..classes.len()).filter(|&index| classes[index] == wanted) {
                 let len = u64::from(lens[index]);
-                let bytes_fit = bytes.is_none_or(|limit| bytes_held == 0 || bytes_held + len <= limit * u64::from(percent) / 100);
+                let bytes_fit = bytes.is_none_or(|limit| {
+                    bytes_held == 0 || bytes_held + len <= limit * u64::from(percent) / 100
+                });
                 if packets_held < packet_limit && bytes_fit {
                     (packets_held, bytes_held) = (packets_held + 1, bytes_held + len);
                     is_admitted[index] = true;
@@ -172,10 +188,16 @@ mod tests {
             let places = (0..classes.len()).filter(|&index| classes[index] == wanted);
             places.fold(Selection::NONE, |all, index| Selection(all.0 | 1 << index))
         };
-        let admitted = Limits::new(packets, bytes, thresholds).admit(fill, Class::ALL.map(of), |index| lens[index]);
+        let admitted =
+            Limits::new(packets, bytes, thresholds).admit(fill, Class::ALL.map(of), |index| lens[index]);
         let expected = model(packets, bytes, thresholds, fill, classes, lens);
         for (index, class) in classes.iter().enumerate() {
-            prop_assert_eq!(admitted[*class as usize].0 >> index & 1 == 1, expected[index], "copy {}", index);
+            prop_assert_eq!(
+                admitted[*class as usize].0 >> index & 1 == 1,
+                expected[index],
+                "copy {}",
+                index
+            );
         }
         prop_assert_eq!(
             admitted.iter().map(|selection| selection.count()).sum::<u32>(),
@@ -187,8 +209,13 @@ mod tests {
     #[test]
     fn low_is_refused_above_half_normal_above_four_fifths_high_when_full() {
         let limits = Limits::new(10, None, Thresholds::DEFAULT);
-        let takes =
-            |held: usize| limits.admit(Fill { packets: held, bytes: 0 }, [Selection(1), Selection(2), Selection(4)], |_| 64);
+        let takes = |held: usize| {
+            limits.admit(
+                Fill { packets: held, bytes: 0 },
+                [Selection(1), Selection(2), Selection(4)],
+                |_| 64,
+            )
+        };
         assert_eq!(takes(0), [Selection(1), Selection(2), Selection(4)]);
         assert_eq!(takes(4), [Selection(1), Selection(2), Selection(0)]);
         assert_eq!(takes(8), [Selection(1), Selection(0), Selection(0)]);

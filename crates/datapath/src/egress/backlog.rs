@@ -55,7 +55,11 @@ impl Backlog {
     /// Why copies are refused.
     #[inline]
     pub fn reason(&self) -> DropReason {
-        if self.is_held_by_rate.load(Ordering::Relaxed) { DropReason::RateLimited } else { DropReason::Congested }
+        if self.is_held_by_rate.load(Ordering::Relaxed) {
+            DropReason::RateLimited
+        } else {
+            DropReason::Congested
+        }
     }
 }
 

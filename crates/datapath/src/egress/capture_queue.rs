@@ -125,7 +125,11 @@ impl Line {
             for index in part.indices() {
                 fault::panics_on_packet("record", index);
                 let original_len = shared.wire_len_of(index);
-                batch.notes.push(Note { time_ns: origin.stamps.ns[index], original_len, port: origin.port });
+                batch.notes.push(Note {
+                    time_ns: origin.stamps.ns[index],
+                    original_len,
+                    port: origin.port,
+                });
             }
             shared.take(part, &mut batch.packets);
             rest.0 &= !part.0;

@@ -89,12 +89,18 @@ impl Gate {
     }
 
     /// Sends at most `most` packets in one call of the driver. Gives what the port took, and the number that it was offered.
-    pub(super) fn transmit_some(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, most: usize) -> (Moved, usize) {
+    pub(super) fn transmit_some(
+        &mut self,
+        queue: &mut MbufQueue,
+        txq: &mut TxQueue,
+        most: usize,
+    ) -> (Moved, usize) {
         let wanted = queue.len().min(most);
         let (sent, offered) = match &self.bucket {
             None => (queue.transmit_some(txq, wanted), wanted),
             Some(bucket) => {
-                let choose = |allowance: &mut Allowance<'_>| queue.leading(wanted, |len| allowance.lets_go(len));
+                let choose =
+                    |allowance: &mut Allowance<'_>| queue.leading(wanted, |len| allowance.lets_go(len));
                 let taken = bucket.take(clock::tsc(), choose);
                 let sent = queue.transmit_some(txq, taken.packets);
                 if sent.packets < taken.packets {

@@ -113,7 +113,9 @@ impl Line {
         tool: &ToolCounters,
     ) {
         let requested = u64::from(selection.count());
-        let is_enough = || self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection);
+        let is_enough = || {
+            self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection)
+        };
         if self.queue.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
             return self.note_sent(requested, sent, lost, polled, tool);
@@ -141,7 +143,14 @@ impl Line {
 
     /// Counts copies that went straight to the driver, and of the rest those that the queue had no room for.
     #[inline(always)]
-    pub(super) fn note_sent(&self, requested: u64, sent: Moved, lost: usize, polled: Option<u64>, tool: &ToolCounters) {
+    pub(super) fn note_sent(
+        &self,
+        requested: u64,
+        sent: Moved,
+        lost: usize,
+        polled: Option<u64>,
+        tool: &ToolCounters,
+    ) {
         count_sent(tool, sent);
         if let Some(polled) = polled.filter(|_| sent.packets > 0) {
             note_latency(tool, polled);
@@ -236,7 +245,12 @@ impl Line {
 
     /// Sends at most `most` packets in one call of the driver, as far as the rate allows. Gives the number that the port took, and
     /// the number that it was offered.
-    pub(super) fn transmit_some(&mut self, txq: &mut TxQueue, most: usize, tool: &ToolCounters) -> (usize, usize) {
+    pub(super) fn transmit_some(
+        &mut self,
+        txq: &mut TxQueue,
+        most: usize,
+        tool: &ToolCounters,
+    ) -> (usize, usize) {
         let (sent, offered) = match &mut self.gate {
             None => (self.queue.transmit_some(txq, most), most),
             Some(gate) => gate.transmit_some(&mut self.queue, txq, most),

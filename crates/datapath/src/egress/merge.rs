@@ -38,7 +38,12 @@ impl Merge {
     }
 
     /// Orders what is staged, of the times of `stamps`, or of those that the packets carry.
-    pub(super) fn take_in(&mut self, stamps: Option<(Selection, &Stamps)>, queue: &mut MbufQueue, tool: &ToolCounters) {
+    pub(super) fn take_in(
+        &mut self,
+        stamps: Option<(Selection, &Stamps)>,
+        queue: &mut MbufQueue,
+        tool: &ToolCounters,
+    ) {
         let now_ns = clock::monotonic_ns();
         let (mut late, mut lost) = (0, 0);
         let mut out = |packet| lost += u64::from(queue.push(packet).is_err());

@@ -48,7 +48,10 @@ use tapline_packet::burst::Selection;
 /// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
 /// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
-#[allow(clippy::too_many_arguments, reason = "hot path: the caller holds them apart, and a struct would be filled once a burst")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "hot path: the caller holds them apart, and a struct would be filled once a burst"
+)]
 pub fn egress(
     outlets: &mut Outlets,
     copies: &Copies,
@@ -71,7 +74,9 @@ pub fn egress(
     };
     let mut is_due = false;
     // backwards: wires stand behind the tools, and an original goes before its copies
-    for (index, ((outlet, &selection), tool)) in tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev() {
+    for (index, ((outlet, &selection), tool)) in
+        tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev()
+    {
         if selection.is_empty() {
             continue;
         }
@@ -128,7 +133,13 @@ pub fn egress_straight(
 }
 
 #[inline(never)]
-fn egress_alike(outlets: &mut Outlets, tools: &[ToolId], burst: &mut MbufBurst, polled: Option<u64>, counters: &WorkerCounters) {
+fn egress_alike(
+    outlets: &mut Outlets,
+    tools: &[ToolId],
+    burst: &mut MbufBurst,
+    polled: Option<u64>,
+    counters: &WorkerCounters,
+) {
     let (all, packets) = (burst.all(), burst.len() as u64);
     let mut alike = burst.share_alike(tools.len());
     let mut is_due = false;

@@ -169,7 +169,8 @@ impl Outlets {
     pub fn take_turns(&mut self) {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let tools: Vec<usize> = (0..self.tools.len()).filter(|&tool| sends_by(&self.tools[tool])).collect();
+            let tools: Vec<usize> =
+                (0..self.tools.len()).filter(|&tool| sends_by(&self.tools[tool])).collect();
             if tools.len() < 2 {
                 continue;
             }
@@ -186,7 +187,9 @@ impl Outlets {
     /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
     #[cold]
     pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
-        for (tool, selection) in counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left)) {
+        for (tool, selection) in
+            counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left))
+        {
             tool.requested.add(u64::from(selection.count()));
         }
         let mut dropped = 0;

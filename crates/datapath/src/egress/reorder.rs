@@ -92,7 +92,8 @@ impl<T> Order<T> {
     pub fn release(&mut self, now_ns: Option<u64>, out: &mut impl FnMut(T)) {
         let passed_ns = self.newest_ns.saturating_sub(self.window_ns);
         while let Some(Reverse(first)) = self.heap.peek() {
-            let has_waited = now_ns.is_some_and(|now_ns| now_ns.saturating_sub(first.arrived_ns) >= self.window_ns);
+            let has_waited =
+                now_ns.is_some_and(|now_ns| now_ns.saturating_sub(first.arrived_ns) >= self.window_ns);
             if first.ns > passed_ns && !has_waited {
                 break;
             }
@@ -158,11 +159,9 @@ mod tests {
 
         fn release(&mut self, now: Option<u64>, window: u64) {
             self.held.sort();
-            while self
-                .held
-                .first()
-                .is_some_and(|&(ns, _, arrived)| ns + window <= self.newest || now.is_some_and(|now| now - arrived >= window))
-            {
+            while self.held.first().is_some_and(|&(ns, _, arrived)| {
+                ns + window <= self.newest || now.is_some_and(|now| now - arrived >= window)
+            }) {
                 self.leave();
             }
         }

@@ -77,7 +77,8 @@ pub struct Flows {
 impl Flows {
     /// For a plan that uses these ways to hash, and otherwise needs packets parsed to `depth`.
     pub fn new(specs: &[HashSpec], depth: Depth) -> Self {
-        let depth = specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
+        let depth =
+            specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
         Self {
             depth,
             specs: specs.to_vec(),
@@ -149,7 +150,13 @@ impl Flows {
 
     /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
     #[inline]
-    pub fn hashes_each(&mut self, id: HashId, wanted: Selection, frames: &[Frame<'_>], each: impl Fn(u64)) -> Known<'_, u64> {
+    pub fn hashes_each(
+        &mut self,
+        id: HashId,
+        wanted: Selection,
+        frames: &[Frame<'_>],
+        each: impl Fn(u64),
+    ) -> Known<'_, u64> {
         let HashSpec { kind, depth, seed } = self.specs[id.0];
         let column = self.hashes[id.0].of(self.burst);
         if kind == HashKind::FiveTuple && depth == Depth::Outer {
@@ -162,7 +169,9 @@ impl Flows {
         if !rest.is_empty() {
             self.layers(rest, frames);
             let layers = self.layers.view();
-            self.hashes[id.0].column.write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
+            self.hashes[id.0]
+                .column
+                .write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
         }
         self.hashes[id.0].column.view()
     }
@@ -189,9 +198,13 @@ mod tests {
         let mut expected = values(alone.hashes(HashId(1), all, &frames));
         (expected[3], expected[9]) = (33, 99);
         assert_eq!(values(flows.hashes(HashId(1), all, &frames)), expected);
-        let (ours, theirs) = (values(flows.hashes(HashId(0), all, &frames)), values(alone.hashes(HashId(0), all, &frames)));
+        let (ours, theirs) =
+            (values(flows.hashes(HashId(0), all, &frames)), values(alone.hashes(HashId(0), all, &frames)));
         assert_eq!(ours, theirs, "other ways to hash are ours");
         flows.clear();
-        assert_eq!(values(flows.hashes(HashId(1), all, &frames)), values(alone.hashes(HashId(1), all, &frames)));
+        assert_eq!(
+            values(flows.hashes(HashId(1), all, &frames)),
+            values(alone.hashes(HashId(1), all, &frames))
+        );
     }
 }

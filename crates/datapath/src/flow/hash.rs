@@ -56,7 +56,8 @@ impl HashKind {
 }
 
 /// Multipliers of wyhash (public domain): odd, with 32 bits set each.
-const FOLDS: [u64; 4] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
+const FOLDS: [u64; 4] =
+    [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
 
 /// What keeps kinds of keys apart that could hold the same bits.
 mod domain {
@@ -101,8 +102,12 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
             identifier(u64::from(id), seed)
         }
         HashKind::Rss => rss(frame, stack_of(depth, frame, layers)),
-        HashKind::Vni => identified(depth, frame, layers, seed, |index| layers.shells()[index].vni(frame.bytes())),
-        HashKind::Teid => identified(depth, frame, layers, seed, |index| layers.shells()[index].teid(frame.bytes())),
+        HashKind::Vni => {
+            identified(depth, frame, layers, seed, |index| layers.shells()[index].vni(frame.bytes()))
+        }
+        HashKind::Teid => {
+            identified(depth, frame, layers, seed, |index| layers.shells()[index].teid(frame.bytes()))
+        }
     }
 }
 
@@ -218,7 +223,13 @@ fn stack_of(depth: Depth, frame: &Frame<'_>, layers: &Layers) -> Stack {
 
 /// The identifier of the outermost shell that has one, or the innermost at `Depth::Full`; else the five-tuple.
 #[inline]
-fn identified(depth: Depth, frame: &Frame<'_>, layers: &Layers, seed: u64, id: impl Fn(usize) -> Option<u32>) -> u64 {
+fn identified(
+    depth: Depth,
+    frame: &Frame<'_>,
+    layers: &Layers,
+    seed: u64,
+    id: impl Fn(usize) -> Option<u32>,
+) -> u64 {
     let mut indices = 0..layers.shells().len();
     // Later fragments of a tunnel's packet show no identifier, so the first does not count by its own either.
     let found = match depth {
@@ -354,7 +365,12 @@ fn macs(bytes: &[u8], stack: Stack, seed: u64) -> u64 {
     };
     let [a, b, c, d, e, f, rest @ ..] = *addresses;
     let [g, h, i, j, k, l] = rest;
-    symmetric(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), u64::from_be_bytes([0, 0, g, h, i, j, k, l]), domain::MAC, seed)
+    symmetric(
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+        u64::from_be_bytes([0, 0, g, h, i, j, k, l]),
+        domain::MAC,
+        seed,
+    )
 }
 
 #[cfg(test)]
@@ -379,11 +395,21 @@ mod tests {
     }
 
     fn tcp4(source: u32, destination: u32, sport: u16, dport: u16) -> Vec<u8> {
-        packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(source, destination, 6, 0, &packets::tcp(sport, dport, &[])))
+        packets::ethernet(
+            MAC_A,
+            MAC_B,
+            0x0800,
+            &packets::ipv4(source, destination, 6, 0, &packets::tcp(sport, dport, &[])),
+        )
     }
 
     fn udp4(source: u32, destination: u32, sport: u16, dport: u16) -> Vec<u8> {
-        packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(source, destination, 17, 0, &packets::udp(sport, dport, &[])))
+        packets::ethernet(
+            MAC_A,
+            MAC_B,
+            0x0800,
+            &packets::ipv4(source, destination, 17, 0, &packets::udp(sport, dport, &[])),
+        )
     }
 
     fn v6(source: u128, destination: u128, next_header: u8, payload: &[u8]) -> Vec<u8> {
@@ -402,7 +428,8 @@ mod tests {
     /// The Toeplitz hash, bit by bit.
     fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
         let bit = |bytes: &[u8], at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
-        let window = |at: usize| (0..32).fold(0, |window, next| window << 1 | u32::from(bit(key, at + next)));
+        let window =
+            |at: usize| (0..32).fold(0, |window, next| window << 1 | u32::from(bit(key, at + next)));
         (0..input.len() * 8).filter(|&at| bit(input, at) == 1).fold(0, |hash, at| hash ^ window(at))
     }
 
@@ -428,16 +455,23 @@ mod tests {
             let (sport, dport) = (random.next() as u16, random.next() as u16);
             let mut dpdk = [0];
             soft.hash(&mut [[source, destination, u32::from(sport) << 16 | u32::from(dport)]], &mut dpdk);
-            for packet in [tcp4(source, destination, sport, dport), udp4(destination, source, dport, sport)] {
+            for packet in [tcp4(source, destination, sport, dport), udp4(destination, source, dport, sport)]
+            {
                 assert_eq!(outer(HashKind::Rss, &packet), u64::from(dpdk[0]));
             }
-            let without_ports = toeplitz(&NIC_KEY, &[source.to_be_bytes(), destination.to_be_bytes()].concat());
+            let without_ports =
+                toeplitz(&NIC_KEY, &[source.to_be_bytes(), destination.to_be_bytes()].concat());
             let icmp = packets::ipv4(source, destination, 1, 0, &[8; 8]);
-            let fragment = packets::ipv4(source, destination, 17, 0x2000, &packets::udp(sport, dport, &[0; 8]));
+            let fragment =
+                packets::ipv4(source, destination, 17, 0x2000, &packets::udp(sport, dport, &[0; 8]));
             for packet in [icmp, fragment] {
-                assert_eq!(outer(HashKind::Rss, &packets::ethernet(MAC_A, MAC_B, 0x0800, &packet)), u64::from(without_ports));
+                assert_eq!(
+                    outer(HashKind::Rss, &packets::ethernet(MAC_A, MAC_B, 0x0800, &packet)),
+                    u64::from(without_ports)
+                );
             }
-            let (source, destination) = (V6_A ^ u128::from(random.next()), V6_B ^ u128::from(random.next()) << 50);
+            let (source, destination) =
+                (V6_A ^ u128::from(random.next()), V6_B ^ u128::from(random.next()) << 50);
             let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
             let tuple = [&source.to_be_bytes()[..], &destination.to_be_bytes(), &ports].concat();
             let packet = v6(source, destination, 6, &packets::tcp(sport, dport, &[]));
@@ -454,7 +488,15 @@ mod tests {
             for depth in [Depth::Outer, Depth::Full] {
                 for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
                     let mut hashes = [0; MAX_BURST];
-                    flow_hash_burst(kind, depth, 1, &frames, Known::all(&layers), Selection(selected), &mut hashes);
+                    flow_hash_burst(
+                        kind,
+                        depth,
+                        1,
+                        &frames,
+                        Known::all(&layers),
+                        Selection(selected),
+                        &mut hashes,
+                    );
                     for index in 0..64 {
                         let alone = flow_hash(kind, depth, 1, &frames[index], &layers[index]);
                         let expected = if selected >> index & 1 == 1 { alone } else { 0 };
@@ -468,7 +510,9 @@ mod tests {
                             selected != u64::MAX || hashed != Selection::NONE && hashed.0 != selected,
                             "the mix has both kinds"
                         );
-                        hashed.indices().for_each(|index| assert_eq!(plain[index], hashes[index], "packet {index}"));
+                        hashed
+                            .indices()
+                            .for_each(|index| assert_eq!(plain[index], hashes[index], "packet {index}"));
                     }
                 }
             }
@@ -499,9 +543,14 @@ mod tests {
     fn fragments_go_where_a_hash_without_ports_sends_their_flow() {
         for fragment in [0x2000, 0x2010, 0x0010] {
             let payload = packets::udp(1000, 53, &[0; 16]);
-            let bytes = packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(A, B, 17, fragment, &payload));
+            let bytes =
+                packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(A, B, 17, fragment, &payload));
             for kind in [HashKind::Ip, HashKind::IpPort, HashKind::FiveTuple] {
-                assert_eq!(outer(kind, &bytes), outer(HashKind::Ip, &udp4(A, B, 1000, 53)), "{kind:?} {fragment:#x}");
+                assert_eq!(
+                    outer(kind, &bytes),
+                    outer(HashKind::Ip, &udp4(A, B, 1000, 53)),
+                    "{kind:?} {fragment:#x}"
+                );
             }
         }
     }
@@ -514,7 +563,10 @@ mod tests {
         assert_eq!(outer(HashKind::FiveTuple, &first), outer(HashKind::FiveTuple, &later));
         assert_eq!(outer(HashKind::FiveTuple, &first), outer(HashKind::Ip, &v6(V6_A, V6_B, 17, &udp)));
         let atomic = v6(V6_A, V6_B, 44, &packets::fragment(17, 0, false, &udp));
-        assert_eq!(outer(HashKind::FiveTuple, &atomic), outer(HashKind::FiveTuple, &v6(V6_A, V6_B, 17, &udp)));
+        assert_eq!(
+            outer(HashKind::FiveTuple, &atomic),
+            outer(HashKind::FiveTuple, &v6(V6_A, V6_B, 17, &udp))
+        );
     }
 
     #[test]
@@ -560,7 +612,9 @@ mod tests {
     #[test]
     fn the_first_fragment_of_a_tunnel_packet_hashes_like_the_later_ones() {
         let vxlan = packets::udp(9, 4789, &packets::vxlan(1, &tcp4(A, B, 1000, 80)));
-        let fragment = |field, payload: &[u8]| packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 17, field, payload));
+        let fragment = |field, payload: &[u8]| {
+            packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, 17, field, payload))
+        };
         let (first, later) = (fragment(0x2000, &vxlan), fragment(0x0020, &[0; 64]));
         for kind in [HashKind::Ip, HashKind::FiveTuple, HashKind::Vni] {
             for depth in [Depth::Outer, Depth::Full] {
@@ -584,7 +638,8 @@ mod tests {
         let mut counts = vec![0u32; buckets];
         hashes.iter().for_each(|hash| counts[bucket(*hash)] += 1);
         let expected = hashes.len() as f64 / buckets as f64;
-        let statistic: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        let statistic: f64 =
+            counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
         let freedom = (buckets - 1) as f64;
         (statistic - freedom) / (2.0 * freedom).sqrt()
     }
@@ -599,15 +654,25 @@ mod tests {
             ("mirrored pairs", flows.clone().map(|i| tcp4(A + i, A + 65536 + i, 5, 5)).collect()),
             ("one pair, sequential ports", flows.clone().map(|i| tcp4(A, B, i as u16, 80)).collect()),
             ("strides of 256", flows.clone().map(|i| tcp4(A + (i << 8), B, 1000, 80)).collect()),
-            ("random", flows.clone().map(|_| udp4(random.next() as u32, random.next() as u32, random.next() as u16, 53)).collect()),
-            ("sequential IPv6", flows.map(|i| v6(V6_A + u128::from(i), V6_B, 6, &packets::tcp(1000, 443, &[]))).collect()),
+            (
+                "random",
+                flows
+                    .clone()
+                    .map(|_| udp4(random.next() as u32, random.next() as u32, random.next() as u16, 53))
+                    .collect(),
+            ),
+            (
+                "sequential IPv6",
+                flows.map(|i| v6(V6_A + u128::from(i), V6_B, 6, &packets::tcp(1000, 443, &[]))).collect(),
+            ),
         ]
     }
 
     #[test]
     fn flows_spread_evenly_over_buckets_of_low_and_of_high_bits() {
         for (name, flows) in flow_sets() {
-            for (seed, kind) in [(0, HashKind::FiveTuple), (1, HashKind::FiveTuple), (1, HashKind::IpPort)] {
+            for (seed, kind) in [(0, HashKind::FiveTuple), (1, HashKind::FiveTuple), (1, HashKind::IpPort)]
+            {
                 let hashes: Vec<u64> = flows
                     .iter()
                     .map(|bytes| {
@@ -633,7 +698,9 @@ mod tests {
         const FLOWS: u32 = 1000;
         let mut random = Random(11);
         let flows: Vec<Vec<u8>> = (0..FLOWS)
-            .map(|_| tcp4(random.next() as u32, random.next() as u32, random.next() as u16, random.next() as u16))
+            .map(|_| {
+                tcp4(random.next() as u32, random.next() as u32, random.next() as u16, random.next() as u16)
+            })
             .collect();
         // Addresses are the bytes 26 to 33 of the frame, ports 34 to 37.
         for bit in 26 * 8..38 * 8 {
@@ -673,12 +740,20 @@ mod tests {
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let selected = Selection(0x8000_0000_f0f0_0001);
-        for kind in [HashKind::Ip, HashKind::FiveTuple, HashKind::Mac, HashKind::Vlan, HashKind::Vni, HashKind::Teid] {
+        for kind in [
+            HashKind::Ip,
+            HashKind::FiveTuple,
+            HashKind::Mac,
+            HashKind::Vlan,
+            HashKind::Vni,
+            HashKind::Teid,
+        ] {
             let mut hashes = [42; MAX_BURST];
             flow_hash_burst(kind, Depth::Full, 3, &frames, Known::all(&layers), selected, &mut hashes);
             for (i, hash) in hashes.into_iter().enumerate() {
                 let is_selected = selected.indices().any(|index| index == i);
-                let expected = if is_selected { flow_hash(kind, Depth::Full, 3, &frames[i], &layers[i]) } else { 42 };
+                let expected =
+                    if is_selected { flow_hash(kind, Depth::Full, 3, &frames[i], &layers[i]) } else { 42 };
                 assert_eq!(hash, expected);
             }
         }

@@ -57,7 +57,11 @@ impl FlowSketch {
     pub fn new(bucket_count: usize, now_ns: u64) -> Self {
         let words = || (0..bucket_count).map(|_| AtomicU64::new(0)).collect();
         let generation = generation(now_ns);
-        Self { wanted: AtomicU32::new(generation), current: AtomicU32::new(generation), words: [words(), words()] }
+        Self {
+            wanted: AtomicU32::new(generation),
+            current: AtomicU32::new(generation),
+            words: [words(), words()],
+        }
     }
 
     /// control: lets a fresh generation begin when its time has come.
@@ -77,7 +81,9 @@ impl FlowSketch {
 
     #[cold]
     fn begin(&self, wanted: u32) {
-        let clear = |place: u32| self.words[place as usize & 1].iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        let clear = |place: u32| {
+            self.words[place as usize & 1].iter().for_each(|word| word.store(0, Ordering::Relaxed))
+        };
         clear(wanted);
         if self.current.load(Ordering::Relaxed).wrapping_add(1) != wanted {
             clear(wanted.wrapping_add(1));
@@ -97,8 +103,12 @@ impl FlowSketch {
     }
 
     /// control: about how many flows these buckets have in all workers, a flow that several workers saw counted once.
-    pub fn flows<'a>(workers: impl Iterator<Item = &'a FlowSketch> + Clone, buckets: impl Iterator<Item = usize>) -> u64 {
-        let flows = buckets.map(|bucket| estimate(workers.clone().fold(0, |bits, sketch| bits | sketch.bits(bucket))));
+    pub fn flows<'a>(
+        workers: impl Iterator<Item = &'a FlowSketch> + Clone,
+        buckets: impl Iterator<Item = usize>,
+    ) -> u64 {
+        let flows = buckets
+            .map(|bucket| estimate(workers.clone().fold(0, |bits, sketch| bits | sketch.bits(bucket))));
         flows.sum::<f64>().round() as u64
     }
 }
@@ -143,8 +153,10 @@ mod tests {
                     of_member.insert(hash);
                 }
             }
-            let buckets = (0..table.bucket_count()).filter(|&bucket| table.slots()[bucket].member() == Some(2));
-            let (counted, true_count) = (FlowSketch::flows([&sketch].into_iter(), buckets), of_member.len() as u64);
+            let buckets =
+                (0..table.bucket_count()).filter(|&bucket| table.slots()[bucket].member() == Some(2));
+            let (counted, true_count) =
+                (FlowSketch::flows([&sketch].into_iter(), buckets), of_member.len() as u64);
             let off = counted.abs_diff(true_count) as f64 / true_count.max(1) as f64;
             assert!(off <= 0.03, "{flows} flows: {counted} instead of {true_count}");
         }

@@ -84,10 +84,13 @@ impl KeyedHash {
         let mut sum = 0u128;
         for (pair, secret) in key.chunks(2).zip(self.words.chunks_exact(2)) {
             let second = pair.get(1).copied().unwrap_or(0);
-            sum = sum.wrapping_add(u128::from(pair[0].wrapping_add(secret[0])) * u128::from(second.wrapping_add(secret[1])));
+            sum = sum.wrapping_add(
+                u128::from(pair[0].wrapping_add(secret[0])) * u128::from(second.wrapping_add(secret[1])),
+            );
         }
         let (hi, lo) = (sum >> 64, u128::from(sum as u64));
-        let line = self.offset.wrapping_add(self.lo.wrapping_mul(lo)).wrapping_add(self.hi.wrapping_mul(hi));
+        let line =
+            self.offset.wrapping_add(self.lo.wrapping_mul(lo)).wrapping_add(self.hi.wrapping_mul(hi));
         FlowDigest(scramble((line >> 64) as u64).max(1))
     }
 }
@@ -187,7 +190,10 @@ impl<V> Set<V> {
     /// The ways that hold `digest` (0: the empty ones), a bit each. Compares all eight without a branch.
     #[inline(always)]
     fn ways_of(&self, digest: u64) -> u32 {
-        self.digests.iter().enumerate().fold(0, |ways, (way, &held)| ways | u32::from(held == digest) << way)
+        self.digests
+            .iter()
+            .enumerate()
+            .fold(0, |ways, (way, &held)| ways | u32::from(held == digest) << way)
     }
 }
 
@@ -252,7 +258,9 @@ impl<V: Copy + Default> FlowTable<V> {
     pub fn alive(&self, now_ns: u64) -> impl Iterator<Item = &V> {
         let now = tick(now_ns);
         self.sets.iter().flat_map(move |set| {
-            (0..WAYS).filter(move |&way| set.digests[way] != 0 && !self.is_over(set, way, now)).map(move |way| &set.values[way])
+            (0..WAYS)
+                .filter(move |&way| set.digests[way] != 0 && !self.is_over(set, way, now))
+                .map(move |way| &set.values[way])
         })
     }
 
@@ -326,7 +334,9 @@ impl<V: Copy + Default> FlowTable<V> {
     fn make_room(&mut self, digest: FlowDigest, now: u64) -> (usize, usize) {
         let candidates = self.set_indices(digest);
         let empty = candidates.map(|index| self.sets[index].ways_of(0));
-        let choice = usize::from(empty[0].count_ones() < WAYS_KEPT_BACK && empty[1].count_ones() > empty[0].count_ones());
+        let choice = usize::from(
+            empty[0].count_ones() < WAYS_KEPT_BACK && empty[1].count_ones() > empty[0].count_ones(),
+        );
         if empty[choice] != 0 {
             return (candidates[choice], empty[choice].trailing_zeros() as usize);
         }
@@ -389,7 +399,10 @@ mod tests {
     }
 
     fn jumps() -> impl Strategy<Value = Jump> {
-        let wild = prop_oneof![0..1u64 << (u64::BITS - TICK_SHIFT), Just((u64::from(u32::MAX) * 1_000_000_000) >> TICK_SHIFT)];
+        let wild = prop_oneof![
+            0..1u64 << (u64::BITS - TICK_SHIFT),
+            Just((u64::from(u32::MAX) * 1_000_000_000) >> TICK_SHIFT)
+        ];
         prop_oneof![
             12 => (0u64..4).prop_map(Jump::On), 4 => (0u64..60).prop_map(Jump::Late), 1 => wild.prop_map(Jump::Wild),
         ]
@@ -456,18 +469,24 @@ mod tests {
     #[test]
     fn regular_keys_spread_over_the_sets_as_random_ones_would() {
         for seed in 0..10 {
-            let table: FlowTable<u64> = FlowTable::new(16 * 1024, Timeouts::DEFAULT, KeyedHash::new(&Secret::from_seed(seed)));
+            let table: FlowTable<u64> =
+                FlowTable::new(16 * 1024, Timeouts::DEFAULT, KeyedHash::new(&Secret::from_seed(seed)));
             let mut counts = vec![0u32; table.sets.len()];
             for address in 0..65_536u64 {
-                let digest = table.hash().digest(&[0x0a00_0000_0000 + address, 0x0a01_0101, 0, 443 << 16, 6]);
+                let digest =
+                    table.hash().digest(&[0x0a00_0000_0000 + address, 0x0a01_0101, 0, 443 << 16, 6]);
                 counts[table.set_indices(digest)[0]] += 1;
             }
             let expected = 65_536.0 / counts.len() as f64;
-            let statistic: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
+            let statistic: f64 =
+                counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
             let freedom = counts.len() as f64 - 1.0;
             // Over this many cells the statistic is nearly normal: mean k, variance 2k. Fewer collisions than random ones are no
             // fault.
-            assert!((statistic - freedom) / (2.0 * freedom).sqrt() < 4.0, "seed {seed}: {statistic} over {freedom}");
+            assert!(
+                (statistic - freedom) / (2.0 * freedom).sqrt() < 4.0,
+                "seed {seed}: {statistic} over {freedom}"
+            );
         }
     }
 
@@ -506,7 +525,9 @@ mod tests {
         assert_eq!(table.counters(), FlowCounters { begun: 16, over: 0, evicted: 0 });
         // Flow 0 speaks again, so flow 1 is the most silent.
         table.entry(begun[0], START + 20 * TICK);
-        while table.set_indices(table.hash().digest(&[flow]))[0] == table.set_indices(table.hash().digest(&[flow]))[1] {
+        while table.set_indices(table.hash().digest(&[flow]))[0]
+            == table.set_indices(table.hash().digest(&[flow]))[1]
+        {
             flow += 1;
         }
         let digest = table.hash().digest(&[flow]);
@@ -526,7 +547,11 @@ mod tests {
         let digest = table.hash().digest(&[1]);
         table.entry(digest, START);
         assert_eq!(table.entry(digest, START - 5 * TICK).1, Found::Known);
-        assert_eq!(table.entry(digest, START + 5 * TICK).1, Found::Known, "it was seen at START all the same");
+        assert_eq!(
+            table.entry(digest, START + 5 * TICK).1,
+            Found::Known,
+            "it was seen at START all the same"
+        );
         assert_eq!(table.entry(digest, START + 9 * TICK).1, Found::Begun, "older than eight ticks");
     }
 
@@ -539,7 +564,11 @@ mod tests {
         table.entry(other, START);
         assert_eq!(table.entry(hit, WILD).1, Found::Begun);
         assert_eq!(table.entry(other, START + TICK).1, Found::Known);
-        assert_eq!(table.entry(hit, START + TICK).1, Found::Begun, "what is newer by more than the time of idleness is over");
+        assert_eq!(
+            table.entry(hit, START + TICK).1,
+            Found::Begun,
+            "what is newer by more than the time of idleness is over"
+        );
         assert_eq!(table.entry(hit, START + 2 * TICK).1, Found::Known);
         assert_eq!(table.counters(), FlowCounters { begun: 4, over: 2, evicted: 0 });
     }
@@ -548,14 +577,19 @@ mod tests {
     fn a_greatest_age_is_kept_to_a_millionth_part_however_great() {
         for absolute_ns in [3_600 * 1_000_000_000, 400 * 86_400 * 1_000_000_000, u64::MAX] {
             let timeouts = Timeouts { idle_ns: u64::MAX, absolute_ns };
-            let mut table: FlowTable<u64> = FlowTable::new(10, timeouts, KeyedHash::new(&Secret::from_seed(1)));
+            let mut table: FlowTable<u64> =
+                FlowTable::new(10, timeouts, KeyedHash::new(&Secret::from_seed(1)));
             let digest = table.hash().digest(&[1]);
             table.entry(digest, 12_345);
             // a packet now and then, up to the end
             let slack = absolute_ns / 250_000 + TICK;
             let alive = absolute_ns - slack;
             for step in 1..=100 {
-                assert_eq!(table.entry(digest, 12_345 + alive / 100 * step).1, Found::Known, "{absolute_ns} {step}");
+                assert_eq!(
+                    table.entry(digest, 12_345 + alive / 100 * step).1,
+                    Found::Known,
+                    "{absolute_ns} {step}"
+                );
             }
             if let Some(end) = absolute_ns.checked_add(12_345 + slack) {
                 assert_eq!(table.entry(digest, end).1, Found::Begun, "{absolute_ns}");

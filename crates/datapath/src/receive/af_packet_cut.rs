@@ -59,10 +59,12 @@ impl Longest {
         let is_more = |len: usize| len == 0 || start + len > frame.len();
         match frame.get(start - 2..start) {
             Some([0x08, 0x00]) => Ipv4::at(frame, start).is_none_or(|ip| is_more(ip.total_len().into())),
-            Some([0x86, 0xdd]) => Ipv6::at(frame, start).is_none_or(|ip| match usize::from(ip.payload_len()) {
-                0 => true,
-                payload => is_more(ipv6::HEADER_LEN + payload),
-            }),
+            Some([0x86, 0xdd]) => {
+                Ipv6::at(frame, start).is_none_or(|ip| match usize::from(ip.payload_len()) {
+                    0 => true,
+                    payload => is_more(ipv6::HEADER_LEN + payload),
+                })
+            }
             _ => true,
         }
     }
@@ -92,8 +94,14 @@ mod tests {
         assert_eq!(longest, Longest(1982));
         let (tag, ipv4, ipv6) = ([0x81, 0, 0, 5], [8, 0], [0x86, 0xdd]);
         for kind in [ipv4, ipv6] {
-            assert!(longest.is_cut(&frame(1982, 4000, &[], kind)) && longest.is_cut(&frame(1986, 1987, &tag, kind)));
-            assert!(!longest.is_cut(&frame(1982, 1982, &[], kind)) && !longest.is_cut(&frame(1986, 1986, &tag, kind)));
+            assert!(
+                longest.is_cut(&frame(1982, 4000, &[], kind))
+                    && longest.is_cut(&frame(1986, 1987, &tag, kind))
+            );
+            assert!(
+                !longest.is_cut(&frame(1982, 1982, &[], kind))
+                    && !longest.is_cut(&frame(1986, 1986, &tag, kind))
+            );
             assert!(!longest.is_cut(&frame(1982, 4000, &tag, kind)), "with its tag it would be longer");
             assert!(!longest.is_cut(&frame(1500, 4000, &[], kind)), "somebody else cut it");
         }

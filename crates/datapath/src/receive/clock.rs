@@ -115,7 +115,9 @@ impl RxClock {
                 (stamps.quality, stamps.degraded) = (line.quality, false);
                 stamps.ns[..count].fill(now_ns);
             } else {
-                tapline_packet::burst::Selection(unstamped).indices().for_each(|index| stamps.ns[index] = now_ns);
+                tapline_packet::burst::Selection(unstamped)
+                    .indices()
+                    .for_each(|index| stamps.ns[index] = now_ns);
             }
         }
     }

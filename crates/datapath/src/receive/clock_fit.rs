@@ -188,11 +188,18 @@ impl ClockFit {
             return None;
         };
         let ticks = match self.points.back() {
-            Some(last) => last.ticks.saturating_add(signed_difference(reading.ticks, last.raw, self.limits.tick_bits)),
+            Some(last) => {
+                last.ticks.saturating_add(signed_difference(reading.ticks, last.raw, self.limits.tick_bits))
+            }
             None => 0,
         };
         // Half a nanosecond may be lost in the middle.
-        let point = Point { raw: reading.ticks, ticks, ns: reading.before_ns + width / 2, uncertainty_ns: width / 2 + 1 };
+        let point = Point {
+            raw: reading.ticks,
+            ticks,
+            ns: reading.before_ns + width / 2,
+            uncertainty_ns: width / 2 + 1,
+        };
         if let Some(by_ns) = self.distance_if_off(&point) {
             return self.suspect(point, by_ns);
         }
@@ -219,9 +226,11 @@ impl ClockFit {
     /// go, and how far it went is told. The rate is that of most intervals, for a step spoils one of them.
     fn early_jump(&mut self) -> Option<i64> {
         let pairs = || self.points.iter().zip(self.points.iter().skip(1));
-        let elapsed =
-            |from: &Point, to: &Point| (to.ticks.saturating_sub(from.ticks) as f64, to.ns.wrapping_sub(from.ns) as i64 as f64);
-        let mut slopes: Vec<f64> = pairs().map(|(from, to)| elapsed(from, to)).map(|(ticks, ns)| ns / ticks).collect();
+        let elapsed = |from: &Point, to: &Point| {
+            (to.ticks.saturating_sub(from.ticks) as f64, to.ns.wrapping_sub(from.ns) as i64 as f64)
+        };
+        let mut slopes: Vec<f64> =
+            pairs().map(|(from, to)| elapsed(from, to)).map(|(ticks, ns)| ns / ticks).collect();
         let slope = median(&mut slopes)?;
         let (mut level, mut last_jump) = (0.0, None);
         for (index, (from, to)) in pairs().enumerate() {
@@ -242,7 +251,11 @@ impl ClockFit {
     fn distance_if_off(&self, point: &Point) -> Option<i64> {
         let model = self.model.filter(|_| self.points.len() >= MIN_READINGS)?;
         let off = point.ns.wrapping_sub(model.ns(point.raw)) as i64;
-        let bound = self.limits.step_ns.max(model.error_ns(point.raw).saturating_mul(10)).saturating_add(point.uncertainty_ns);
+        let bound = self
+            .limits
+            .step_ns
+            .max(model.error_ns(point.raw).saturating_mul(10))
+            .saturating_add(point.uncertainty_ns);
         (off.unsigned_abs() > bound).then_some(off)
     }
 
@@ -250,7 +263,8 @@ impl ClockFit {
     fn suspect(&mut self, point: Point, by_ns: i64) -> Option<FitEvent> {
         let model = self.model?;
         let off = |point: &Point| point.ns.wrapping_sub(model.ns(point.raw)) as i64;
-        let agrees = |other: &Point| off(other).abs_diff(by_ns) <= self.limits.step_ns.max(by_ns.unsigned_abs() / 4);
+        let agrees =
+            |other: &Point| off(other).abs_diff(by_ns) <= self.limits.step_ns.max(by_ns.unsigned_abs() / 4);
         if !self.suspects.iter().all(agrees) {
             self.rejected += self.suspects.len() as u64;
             self.suspects.clear();
@@ -319,31 +333,43 @@ struct Line {
 impl Line {
     fn through(points: &[Point], origin: &Point) -> Option<Self> {
         // Differences from the origin fit a double to the nanosecond for a hundred days.
-        let place =
-            |point: &Point| (point.ticks.saturating_sub(origin.ticks) as f64, point.ns.wrapping_sub(origin.ns) as i64 as f64);
+        let place = |point: &Point| {
+            (
+                point.ticks.saturating_sub(origin.ticks) as f64,
+                point.ns.wrapping_sub(origin.ns) as i64 as f64,
+            )
+        };
         let places: Vec<_> = points.iter().map(place).collect();
         let mut slopes = Vec::with_capacity(points.len() * points.len() / 2);
         for (index, (ticks, ns)) in places.iter().enumerate() {
-            slopes.extend(places[..index].iter().map(|(other_ticks, other_ns)| (ns - other_ns) / (ticks - other_ticks)));
+            slopes.extend(
+                places[..index]
+                    .iter()
+                    .map(|(other_ticks, other_ns)| (ns - other_ns) / (ticks - other_ticks)),
+            );
         }
         let rough_slope = median(&mut slopes)?;
         let mut offsets: Vec<_> = places.iter().map(|(ticks, ns)| ns - rough_slope * ticks).collect();
         let rough_offset = median(&mut offsets)?;
-        let mut distances: Vec<_> = places.iter().map(|(ticks, ns)| (ns - rough_offset - rough_slope * ticks).abs()).collect();
+        let mut distances: Vec<_> =
+            places.iter().map(|(ticks, ns)| (ns - rough_offset - rough_slope * ticks).abs()).collect();
         // Four standard deviations, were the distances normal; and no reading is closer than it is certain.
         let limit = 4.0 * 1.4826 * median(&mut distances)?;
         let near: Vec<_> = points
             .iter()
             .zip(&places)
             .filter(|(point, (ticks, ns))| {
-                (ns - rough_offset - rough_slope * ticks).abs() <= limit.max(point.uncertainty_ns.min(1000) as f64)
+                (ns - rough_offset - rough_slope * ticks).abs()
+                    <= limit.max(point.uncertainty_ns.min(1000) as f64)
             })
             .map(|(point, place)| (point.uncertainty_ns as f64, *place))
             .collect();
         // Readings that took long say little.
         let weight = |uncertainty: f64| 1.0 / (uncertainty * uncertainty);
         let total: f64 = near.iter().map(|(uncertainty, _)| weight(*uncertainty)).sum();
-        let mean = |of: fn(&(f64, f64)) -> f64| near.iter().map(|(u, place)| weight(*u) * of(place)).sum::<f64>() / total;
+        let mean = |of: fn(&(f64, f64)) -> f64| {
+            near.iter().map(|(u, place)| weight(*u) * of(place)).sum::<f64>() / total
+        };
         let (mean_ticks, mean_ns) = (mean(|place| place.0), mean(|place| place.1));
         let (mut together, mut square) = (0.0, 0.0);
         for (uncertainty, (ticks, ns)) in &near {
@@ -354,7 +380,10 @@ impl Line {
         let offset_ns = mean_ns - slope * mean_ticks;
         // The truth lies within each reading, so it is no farther from the line than the reading's distance and uncertainty
         // together; and as both are lines, what holds at the readings holds between them.
-        let bound = near.iter().map(|(u, (ticks, ns))| (ns - offset_ns - slope * ticks).abs() + u).max_by(f64::total_cmp)?;
+        let bound = near
+            .iter()
+            .map(|(u, (ticks, ns))| (ns - offset_ns - slope * ticks).abs() + u)
+            .max_by(f64::total_cmp)?;
         let error_ns = (bound.ceil() as u64).saturating_add(1);
         Some(Self { slope, offset_ns, error_ns })
     }
@@ -447,7 +476,9 @@ mod tests {
         }
         assert_eq!((fit.steps(), fit.rejected(), fit.readings()), (1, 1, 200));
         let model = fit.model().expect("it converged");
-        assert!(model.ns(counter.ticks(199 * INTERVAL)).abs_diff(EPOCH + 199 * INTERVAL - 2_000_000_000) < 1000);
+        assert!(
+            model.ns(counter.ticks(199 * INTERVAL)).abs_diff(EPOCH + 199 * INTERVAL - 2_000_000_000) < 1000
+        );
     }
 
     #[test]
@@ -459,7 +490,8 @@ mod tests {
             let mut events = Vec::new();
             for index in 0..40 {
                 let reading = counter.reading(index * INTERVAL, 200, 300);
-                let (before_ns, after_ns) = (reading.before_ns + shift(index), reading.after_ns + shift(index));
+                let (before_ns, after_ns) =
+                    (reading.before_ns + shift(index), reading.after_ns + shift(index));
                 events.extend(fit.observe(Reading { before_ns, after_ns, ..reading }));
             }
             assert_eq!(fit.steps(), 1, "set before reading {set_at}: {events:?}");
@@ -467,10 +499,17 @@ mod tests {
                 FitEvent::Stepped { by_ns } => Some(*by_ns),
                 _ => None,
             });
-            assert!(stepped.is_some_and(|by_ns| (by_ns - 3_000_000_000).abs() < 10_000), "{set_at}: {events:?}");
+            assert!(
+                stepped.is_some_and(|by_ns| (by_ns - 3_000_000_000).abs() < 10_000),
+                "{set_at}: {events:?}"
+            );
             assert_eq!(events.last(), Some(&FitEvent::Converged), "{set_at}: {events:?}");
             let model = fit.model().expect("it converged");
-            assert!(model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL + 3_000_000_000) < 1000, "{set_at}");
+            assert!(
+                model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL + 3_000_000_000)
+                    < 1000,
+                "{set_at}"
+            );
         }
     }
 
@@ -482,13 +521,17 @@ mod tests {
             for index in 0..40 {
                 let mut reading = counter.reading(index * INTERVAL, 200, 300);
                 if index == bad && (1..7).contains(&bad) {
-                    (reading.before_ns, reading.after_ns) = (reading.before_ns + 5_000_000, reading.after_ns + 5_000_000);
+                    (reading.before_ns, reading.after_ns) =
+                        (reading.before_ns + 5_000_000, reading.after_ns + 5_000_000);
                 }
                 fit.observe(reading);
             }
             let model = fit.model().expect("there are readings");
             assert!(fit.steps() == 0 && !model.is_degraded(), "reading {bad}");
-            assert!(model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL) < 1000, "reading {bad}");
+            assert!(
+                model.ns(counter.ticks(39 * INTERVAL)).abs_diff(EPOCH + 39 * INTERVAL) < 1000,
+                "reading {bad}"
+            );
         }
     }
 
@@ -502,9 +545,14 @@ mod tests {
         for index in 20..23 {
             let reading = counter.reading(index * INTERVAL, 100, 100);
             let ahead = |ns| ns + 1_000_000_000;
-            fit.observe(Reading { before_ns: ahead(reading.before_ns), after_ns: ahead(reading.after_ns), ..reading });
+            fit.observe(Reading {
+                before_ns: ahead(reading.before_ns),
+                after_ns: ahead(reading.after_ns),
+                ..reading
+            });
         }
-        let stamp = fit.model().expect("there was one").stamp(counter.ticks(22 * INTERVAL), ClockQuality::Ntp);
+        let stamp =
+            fit.model().expect("there was one").stamp(counter.ticks(22 * INTERVAL), ClockQuality::Ntp);
         assert!(stamp.degraded && stamp.ns.abs_diff(EPOCH + 22 * INTERVAL + 1_000_000_000) < 1000);
     }
 

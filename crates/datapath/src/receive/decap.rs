@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
-use super::tunnel_match::{Inner, Refusal, SequenceCounts, SequenceTracker, SessionKey, Terminator, TunnelKind};
+use super::tunnel_match::{
+    Inner, Refusal, SequenceCounts, SequenceTracker, SessionKey, Terminator, TunnelKind,
+};
 use crate::copies::facts::Stamps;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, Place};
 use tapline_fault as fault;
@@ -70,7 +72,8 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn new(terminators: Vec<Terminator>, report: EndpointReport) -> Self {
-        let counts = EndpointCounts { sessions: Vec::with_capacity(MOST_SESSIONS), ..EndpointCounts::default() };
+        let counts =
+            EndpointCounts { sessions: Vec::with_capacity(MOST_SESSIONS), ..EndpointCounts::default() };
         report.lock().unwrap_or_else(PoisonError::into_inner).sessions.reserve(MOST_SESSIONS);
         Self {
             terminators,
@@ -95,7 +98,12 @@ impl Endpoint {
 
     /// Takes the packets of a burst out of their tunnels; gives those that were in one. `stamps` hold the times of arrival where
     /// `has_stamps` says so, and then those that the tunnels say.
-    pub fn terminate(&mut self, burst: &mut MbufBurst, linear: &mut Linear, stamps: Option<&mut Stamps>) -> Selection {
+    pub fn terminate(
+        &mut self,
+        burst: &mut MbufBurst,
+        linear: &mut Linear,
+        stamps: Option<&mut Stamps>,
+    ) -> Selection {
         let mut found: ArrayVec<Result<Inner, Refusal>, MAX_BURST> = ArrayVec::new();
         let mut frames = Frames::new();
         burst.frames(linear, &mut frames);
@@ -121,7 +129,8 @@ impl Endpoint {
             let identifier = inner.outer.identifier;
             let is_gtp = inner.outer.kind == TunnelKind::Gtp;
             let (vni, teid) = if is_gtp { (None, identifier) } else { (identifier, None) };
-            let outer = OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
+            let outer =
+                OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
             self.outer.write(Selection(1 << index), |all| all[index] = outer);
             self.tracker.observe(&inner.outer);
             if let (Some(time), Some(stamps)) = (inner.outer.time, stamps.as_deref_mut())

@@ -60,7 +60,8 @@ impl Post {
     /// worker: takes copies of what is for Tapline. Gives the heartbeats among the frames, which are for nobody else.
     #[inline]
     pub fn overhear(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
-        let heartbeats = self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port));
+        let heartbeats =
+            self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port));
         if !self.own.is_empty() {
             for frame in frames.iter().filter(|frame| self.is_for_us(frame.bytes())) {
                 let len = frame.bytes().len();
@@ -94,7 +95,8 @@ impl Post {
         let l3 = stack.l3();
         if stack.is_ipv4() {
             let is_ours = |header: &Ipv4<'_>| self.own.contains(&IpAddr::V4(header.destination().into()));
-            return stack.protocol() == ip::ICMP && Ipv4::at(bytes, l3).is_some_and(|header| is_ours(&header));
+            return stack.protocol() == ip::ICMP
+                && Ipv4::at(bytes, l3).is_some_and(|header| is_ours(&header));
         }
         // neighbour solicitations go to a group that an address shares with others
         stack.is_ipv6() && Ipv6::at(bytes, l3).is_some_and(|header| header.next_header() == ip::ICMPV6)
@@ -146,10 +148,18 @@ mod tests {
         let arp = arp();
         let ping = ipv4(1, [198, 18, 0, 1]);
         let long = [ping.clone(), vec![0; MOST_BYTES]].concat();
-        let heard = [arp.clone(), ipv4(1, [198, 18, 0, 2]), ipv4(17, [198, 18, 0, 1]), ping.clone(), long, vec![1; 5]];
+        let heard = [
+            arp.clone(),
+            ipv4(1, [198, 18, 0, 2]),
+            ipv4(17, [198, 18, 0, 1]),
+            ping.clone(),
+            long,
+            vec![1; 5],
+        ];
         let frames: Vec<Frame<'_>> = heard.iter().map(|bytes| Frame::whole(bytes)).collect();
         assert!(post.overhear(&frames, &PortCounters::default()).is_empty());
-        let kept: Vec<Vec<u8>> = std::iter::from_fn(|| post.take()).map(|letter| letter.bytes().to_vec()).collect();
+        let kept: Vec<Vec<u8>> =
+            std::iter::from_fn(|| post.take()).map(|letter| letter.bytes().to_vec()).collect();
         assert_eq!(kept, [arp, ping]);
     }
 
@@ -172,7 +182,8 @@ mod tests {
     fn heartbeats_are_set_apart_from_packets_and_counted_as_what_they_are() {
         let post = Post::new(Vec::new(), Some([7; 16]));
         let port = PortCounters::default();
-        let beat = |key| Heartbeat { tool: 1, sequence: 5 }.frame(&key, MacAddress::BROADCAST, MacAddress([2; 6]));
+        let beat =
+            |key| Heartbeat { tool: 1, sequence: 5 }.frame(&key, MacAddress::BROADCAST, MacAddress([2; 6]));
         let (ours, strangers, arp) = (beat([7; 16]), beat([8; 16]), arp());
         let frames = [&strangers[..], &ours, &arp, &ours].map(Frame::whole);
         port.packets.add(4);

@@ -143,7 +143,13 @@ impl Intake {
 
     /// How many of `limit` packets may be asked for: what surely finds room, where it can wait. `maker` is there where copies of the
     /// port's packets are made.
-    pub fn room(&mut self, limit: usize, outlets: &Outlets, live: &LiveView, maker: Option<&mut Maker>) -> usize {
+    pub fn room(
+        &mut self,
+        limit: usize,
+        outlets: &Outlets,
+        live: &LiveView,
+        maker: Option<&mut Maker>,
+    ) -> usize {
         let limit = match &mut self.source {
             Source::Replay(replay) if outlets.has_captures && replay.is_flat_out() => {
                 room_for_captures(replay, limit.min(outlets.capture_room(live.get())), maker)
@@ -173,7 +179,13 @@ fn room_for_captures(replay: &mut Replay, limit: usize, maker: Option<&mut Maker
 
 /// Polls once for at most `limit` packets, and counts them; the number received. Packets of a replay have their times in `stamps`.
 #[inline(always)]
-pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps: &mut Stamps, counters: &WorkerCounters) -> usize {
+pub fn receive(
+    intake: &mut Intake,
+    limit: usize,
+    burst: &mut MbufBurst,
+    stamps: &mut Stamps,
+    counters: &WorkerCounters,
+) -> usize {
     let moved = match &mut intake.source {
         Source::Queue { rxq, .. } => rxq.receive(burst, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
@@ -195,7 +207,12 @@ pub fn receive(intake: &mut Intake, limit: usize, burst: &mut MbufBurst, stamps:
 
 /// Likewise of a ring: the receive lcore has counted the packets for the port.
 #[inline(never)]
-fn receive_from(ring: &mut BurstReceiver, limit: usize, burst: &mut MbufBurst, counters: &WorkerCounters) -> usize {
+fn receive_from(
+    ring: &mut BurstReceiver,
+    limit: usize,
+    burst: &mut MbufBurst,
+    counters: &WorkerCounters,
+) -> usize {
     let packets = ring.receive(burst, limit);
     if packets == 0 {
         counters.lcore.empty_polls.add(1);

@@ -85,13 +85,22 @@ pub fn probe(path: &Path) -> Result<(), String> {
 fn open(path: &Path) -> Result<File, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
-    if metadata.is_file() { Ok(file) } else { Err("is not a regular file; write it to one first".to_owned()) }
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err("is not a regular file; write it to one first".to_owned())
+    }
 }
 
 /// A pcap file has one link type; of a pcapng file's interfaces one at least must be Ethernet.
 fn check_link_types(reader: &Reader) -> Result<(), String> {
     let interfaces = reader.interfaces();
-    match interfaces.iter().all(|interface| interface.link_type != LinkType::ETHERNET).then(|| interfaces.first()).flatten() {
+    match interfaces
+        .iter()
+        .all(|interface| interface.link_type != LinkType::ETHERNET)
+        .then(|| interfaces.first())
+        .flatten()
+    {
         Some(interface) => Err(foreign(interface.link_type)),
         None => Ok(()),
     }
@@ -200,8 +209,10 @@ impl Pace {
         }
         let (origin_ns, origin) = *self.origin.get_or_insert((self.origin_ns.unwrap_or(first_ns), now));
         let ticks = u128::from(now.saturating_sub(origin));
-        let ns = ticks.saturating_mul(u128::from(thousandths)).saturating_mul(1_000_000) / u128::from(self.hz);
-        let horizon_ns = i128::from(origin_ns) + i128::try_from(ns).unwrap_or(i128::MAX >> 2) + self.skipped_ns;
+        let ns =
+            ticks.saturating_mul(u128::from(thousandths)).saturating_mul(1_000_000) / u128::from(self.hz);
+        let horizon_ns =
+            i128::from(origin_ns) + i128::try_from(ns).unwrap_or(i128::MAX >> 2) + self.skipped_ns;
         u64::try_from(horizon_ns.max(0)).unwrap_or(u64::MAX)
     }
 
@@ -279,7 +290,8 @@ impl Timeline {
         let Some(first_ns) = self.first_ns.take() else { return false };
         let span_ns = self.last_ns.saturating_sub(first_ns);
         let gap_ns = span_ns.checked_div(self.packets - 1).unwrap_or(0);
-        *self = Self { shift_ns: self.shift_ns.wrapping_add(span_ns).wrapping_add(gap_ns), ..Self::default() };
+        *self =
+            Self { shift_ns: self.shift_ns.wrapping_add(span_ns).wrapping_add(gap_ns), ..Self::default() };
         true
     }
 }
@@ -289,7 +301,12 @@ impl Replay {
     ///
     /// # Errors
     /// As [`probe`].
-    pub fn open(plan: &ReplayPlan, step_ns: Option<u64>, pool: Arc<Mempool>, progress: Arc<Progress>) -> Result<Self, String> {
+    pub fn open(
+        plan: &ReplayPlan,
+        step_ns: Option<u64>,
+        pool: Arc<Mempool>,
+        progress: Arc<Progress>,
+    ) -> Result<Self, String> {
         let path = PathBuf::from(&plan.path);
         probe(&path)?;
         let is_small = || std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_KEPT_BYTES);
@@ -387,7 +404,11 @@ impl Replay {
         }
         let due = frames.len();
         // what waits for the pace is not behind
-        let next = waiting.len().checked_sub(self.taken + due).filter(|&left| left > 0).map(|left| waiting.len() - left);
+        let next = waiting
+            .len()
+            .checked_sub(self.taken + due)
+            .filter(|&left| left > 0)
+            .map(|left| waiting.len() - left);
         self.is_behind = next.is_none_or(|next| waiting.get(next).time_ns.wrapping_add(shift_ns) <= due_ns);
         let sound = if self.has_foreign { self.count_ethernet(due) } else { due };
         frames.truncate(sound);
@@ -420,7 +441,9 @@ impl Replay {
         let is_there = self.next_time().is_some();
         let waiting = self.reader.as_ref().filter(|_| is_there).map(Reader::burst);
         let taken = self.taken;
-        let next = waiting.into_iter().flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
+        let next = waiting
+            .into_iter()
+            .flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
         next.take(most).map(|record| record.frame().bytes().len())
     }
 
@@ -452,7 +475,8 @@ impl Replay {
     /// The next packet's time, as far as it was read already.
     fn next_time_there(&self) -> Option<u64> {
         let burst = self.reader.as_ref()?.burst();
-        (self.taken < burst.len()).then(|| burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns))
+        (self.taken < burst.len())
+            .then(|| burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns))
     }
 
     /// So many packets found no mbuf, behind `given` that did. Each counts once, however often it is tried again.
@@ -491,7 +515,8 @@ impl Replay {
         let Some(reader) = &mut self.reader else { return };
         match reader.next_burst() {
             Ok(Some(burst)) => {
-                self.has_foreign = burst.interfaces().iter().any(|interface| interface.link_type != LinkType::ETHERNET);
+                self.has_foreign =
+                    burst.interfaces().iter().any(|interface| interface.link_type != LinkType::ETHERNET);
             }
             Ok(None) => self.end_pass(),
             Err(error) => self.end(Some(error.to_string())),
@@ -562,7 +587,10 @@ mod tests {
             // one of the year 2106 in the middle
             (&[5 * SECOND, 6 * SECOND, 4_294_967_295 * SECOND, 7 * SECOND, 8 * SECOND], &[0, 2, 4, 4, 6]),
             // a clock that was set back, and packets a little out of order
-            (&[9 * SECOND, 2 * SECOND, 3 * SECOND, 3 * SECOND - 7, 3 * SECOND + SECOND / 2], &[0, 0, 2, 2, 3]),
+            (
+                &[9 * SECOND, 2 * SECOND, 3 * SECOND, 3 * SECOND - 7, 3 * SECOND + SECOND / 2],
+                &[0, 0, 2, 2, 3],
+            ),
             (&[SECOND, SECOND, 90 * SECOND, 95 * SECOND], &[0, 0, 2, 4]),
         ];
         for (thousandths, times) in [(1000, 1), (4000, 4)] {
@@ -572,7 +600,9 @@ mod tests {
                 let (mut given, mut seen) = (0, Vec::new());
                 for half in 0..10 {
                     // a poll gives what is due, and is asked anew for what is next
-                    while given < file.len() && file[given] <= pace.horizon_ns(file[given], 77 + half * SECOND / 2) {
+                    while given < file.len()
+                        && file[given] <= pace.horizon_ns(file[given], 77 + half * SECOND / 2)
+                    {
                         pace.give(file[given]);
                         given += 1;
                         seen.push(half);
@@ -601,8 +631,11 @@ mod tests {
         assert!(broken.next_pass());
         broken.place(u64::MAX);
         assert_eq!(
-            Pace { origin: Some((9, 0)), ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, None, 1) }
-                .horizon_ns(0, u64::MAX),
+            Pace {
+                origin: Some((9, 0)),
+                ..Pace::new(ReplaySpeed::Times { thousandths: u64::MAX }, None, 1)
+            }
+            .horizon_ns(0, u64::MAX),
             u64::MAX
         );
         // a lone packet has no distance

@@ -114,7 +114,14 @@ mod tests {
         let (one, each) = (Times::one(&7), Times::each(&own));
         assert_eq!((one.shared(), one.of(0), one.of(63)), (Some(7), 7, 7));
         assert_eq!((each.shared(), each.of(0), each.of(63)), (None, 0, 630));
-        assert_eq!((each.last_of(Selection(0b1101)), one.last_of(Selection(0b1101)), each.last_of(Selection::NONE)), (30, 7, 0));
+        assert_eq!(
+            (
+                each.last_of(Selection(0b1101)),
+                one.last_of(Selection(0b1101)),
+                each.last_of(Selection::NONE)
+            ),
+            (30, 7, 0)
+        );
     }
 
     proptest! {
@@ -162,7 +169,11 @@ mod tests {
         clock.look(0, 2, WILD_NS, 14 * SECOND, 30 * SECOND);
         assert_eq!(clock.at(14 * SECOND), START_NS + 4 * SECOND);
         clock.look(1, 2, START_NS + SECOND, 15 * SECOND, 30 * SECOND);
-        assert_eq!(clock.at(15 * SECOND), START_NS + 2 * SECOND, "a packet that is a second late does not set it back");
+        assert_eq!(
+            clock.at(15 * SECOND),
+            START_NS + 2 * SECOND,
+            "a packet that is a second late does not set it back"
+        );
     }
 
     #[test]

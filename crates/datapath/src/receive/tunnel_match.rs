@@ -67,8 +67,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 5] =
-        [Refusal::OtherTraffic, Refusal::OtherAddress, Refusal::OtherIdentifier, Refusal::Fragment, Refusal::Malformed];
+    pub const ALL: [Refusal; 5] = [
+        Refusal::OtherTraffic,
+        Refusal::OtherAddress,
+        Refusal::OtherIdentifier,
+        Refusal::Fragment,
+        Refusal::Malformed,
+    ];
 
     /// The word of the statistics.
     pub fn name(self) -> &'static str {
@@ -229,7 +234,8 @@ impl Terminator {
             Some(Carried::Network(ethertype @ (ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6))) => {
                 // The addresses are those of the tunnel's own frame: the packet came along there.
                 let mut link = [0; ethernet::HEADER_LEN];
-                link[..ethernet::ADDRESSES_LEN].copy_from_slice(bytes.get(..ethernet::ADDRESSES_LEN).ok_or(Refusal::Malformed)?);
+                link[..ethernet::ADDRESSES_LEN]
+                    .copy_from_slice(bytes.get(..ethernet::ADDRESSES_LEN).ok_or(Refusal::Malformed)?);
                 link[ethernet::ADDRESSES_LEN..].copy_from_slice(&ethertype.to_be_bytes());
                 Some(link)
             }
@@ -239,7 +245,9 @@ impl Terminator {
     }
 
     fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
-        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else { return layers::tunnel(bytes, stack) };
+        let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else {
+            return layers::tunnel(bytes, stack);
+        };
         let standard = match self.kind {
             TunnelKind::Vxlan => udp::PORT_VXLAN,
             TunnelKind::Geneve => udp::PORT_GENEVE,
@@ -247,12 +255,17 @@ impl Terminator {
             TunnelKind::Gre | TunnelKind::Erspan | TunnelKind::Rspan => return None,
         };
         let l4 = stack.l4()?;
-        (Udp::at(bytes, l4)?.destination_port() == port).then(|| layers::udp_tunnel_of(standard, bytes, l4))?
+        (Udp::at(bytes, l4)?.destination_port() == port)
+            .then(|| layers::udp_tunnel_of(standard, bytes, l4))?
     }
 
     fn check_identifier(&self, identifier: Option<u32>) -> Result<(), Refusal> {
         let is_asked_for = |identifier| self.identifiers.iter().any(|range| range.contains(&identifier));
-        if self.identifiers.is_empty() || identifier.is_some_and(is_asked_for) { Ok(()) } else { Err(Refusal::OtherIdentifier) }
+        if self.identifiers.is_empty() || identifier.is_some_and(is_asked_for) {
+            Ok(())
+        } else {
+            Err(Refusal::OtherIdentifier)
+        }
     }
 
     /// The tag stands between the addresses and the rest, so the addresses move over it.
@@ -288,7 +301,9 @@ fn kind(shell: ShellKind) -> Option<TunnelKind> {
         ShellKind::Gre => Some(TunnelKind::Gre),
         ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => Some(TunnelKind::Erspan),
         ShellKind::Gtp => Some(TunnelKind::Gtp),
-        ShellKind::Vlan | ShellKind::Pppoe | ShellKind::Mpls | ShellKind::Pseudowire | ShellKind::Ipip => None,
+        ShellKind::Vlan | ShellKind::Pppoe | ShellKind::Mpls | ShellKind::Pseudowire | ShellKind::Ipip => {
+            None
+        }
     }
 }
 
@@ -308,14 +323,17 @@ fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
 /// Where the UDP datagram ends by its own length.
 fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
     let l4 = stack.l4().unwrap_or_default();
-    match Udp::at(bytes, l4).filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN) {
+    match Udp::at(bytes, l4)
+        .filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN)
+    {
         Some(header) => l4 + usize::from(header.len()),
         None => usize::MAX,
     }
 }
 
 fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) -> OuterFacts {
-    let gre = Gre::at(bytes, usize::from(shell.offset)).filter(|_| matches!(kind, TunnelKind::Gre | TunnelKind::Erspan));
+    let gre = Gre::at(bytes, usize::from(shell.offset))
+        .filter(|_| matches!(kind, TunnelKind::Gre | TunnelKind::Erspan));
     let identifier = match kind {
         TunnelKind::Vxlan | TunnelKind::Geneve => shell.vni(bytes),
         TunnelKind::Gre => shell.gre_key(bytes),
@@ -349,7 +367,12 @@ fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) ->
 }
 
 fn erspan_time(bytes: &[u8], at: usize, header: &Erspan3<'_>) -> ErspanTime {
-    let mut time = ErspanTime { ticks: header.timestamp(), granularity: header.granularity(), seconds: None, upper: None };
+    let mut time = ErspanTime {
+        ticks: header.timestamp(),
+        granularity: header.granularity(),
+        seconds: None,
+        upper: None,
+    };
     let subheader = at + erspan::HEADER3_LEN;
     if header.has_subheader()
         && let (Some(first), Some(second)) = (u32_at(bytes, subheader), u32_at(bytes, subheader + 4))
@@ -545,14 +568,22 @@ mod tests {
         for sequence in 0..10 {
             (0..5).for_each(|session| tracker.observe(&facts(session, sequence)));
         }
-        let counts: Vec<_> = tracker.sessions().map(|(key, counts)| (key.identifier, counts.received, counts.lost)).collect();
+        let counts: Vec<_> = tracker
+            .sessions()
+            .map(|(key, counts)| (key.identifier, counts.received, counts.lost))
+            .collect();
         assert_eq!((counts, tracker.untracked()), (vec![(0, 10, 0), (1, 10, 0)], 30));
     }
 
     #[test]
     fn erspan_times_are_completed_from_the_time_of_arrival() {
         const NS: u64 = 1_700_000_000_123_456_789;
-        let time = |ticks: u64, granularity| ErspanTime { ticks: ticks as u32, granularity, seconds: None, upper: None };
+        let time = |ticks: u64, granularity| ErspanTime {
+            ticks: ticks as u32,
+            granularity,
+            seconds: None,
+            upper: None,
+        };
         for delay in [0, 1_000_000, 300_000_000] {
             for near in [NS + delay, NS - delay] {
                 assert_eq!(time(NS / 100_000, 0).ns(near), Some(NS / 100_000 * 100_000));
@@ -561,7 +592,10 @@ mod tests {
             }
         }
         assert_eq!(ErspanTime { seconds: Some(1_700_000_000), ..time(123_456_789, 2) }.ns(0), Some(NS));
-        assert_eq!(ErspanTime { upper: Some(((NS / 100) >> 32) as u32), ..time(NS / 100, 1) }.ns(0), Some(NS / 100 * 100));
+        assert_eq!(
+            ErspanTime { upper: Some(((NS / 100) >> 32) as u32), ..time(NS / 100, 1) }.ns(0),
+            Some(NS / 100 * 100)
+        );
         assert_eq!(time(1, 3).ns(NS), None);
     }
 

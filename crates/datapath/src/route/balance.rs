@@ -303,8 +303,12 @@ impl GroupSpec {
         let mut count = Self::LEAST_BUCKETS;
         while count < Self::MOST_BUCKETS_BY_ITSELF {
             let counts = apportion(&shares, count);
-            let off = |(&weight, &got): (&u32, &usize)| (got as f64 / (f64::from(weight) / total * count as f64) - 1.0).abs();
-            if shares.iter().zip(&counts).filter(|(weight, _)| **weight > 0).map(off).fold(0.0, f64::max) <= Self::MOST_ROUNDING {
+            let off = |(&weight, &got): (&u32, &usize)| {
+                (got as f64 / (f64::from(weight) / total * count as f64) - 1.0).abs()
+            };
+            if shares.iter().zip(&counts).filter(|(weight, _)| **weight > 0).map(off).fold(0.0, f64::max)
+                <= Self::MOST_ROUNDING
+            {
                 break;
             }
             count *= 2;
@@ -444,7 +448,8 @@ impl Group {
             }
         }
         for bucket in strays {
-            let most = (0..lacking.len()).max_by_key(|&seat| lacking[seat]).filter(|&seat| lacking[seat] > 0);
+            let most =
+                (0..lacking.len()).max_by_key(|&seat| lacking[seat]).filter(|&seat| lacking[seat] > 0);
             self.seat[bucket] = most.map_or(Slot::NO_MEMBER, |seat| {
                 lacking[seat] -= 1;
                 Slot::of(seat)
@@ -460,8 +465,8 @@ impl Group {
                 Some(seat) => self.occupant[seat].map_or(Slot::NO_MEMBER, Slot::of),
                 None => *seat,
             };
-            let may_stay =
-                self.spec.returns != Returns::AtOnce && holder.member().is_some_and(|member| states[member] != MemberState::Down);
+            let may_stay = self.spec.returns != Returns::AtOnce
+                && holder.member().is_some_and(|member| states[member] != MemberState::Down);
             if *holder != target && may_stay && !is_idle(bucket) {
                 pending += 1;
             } else {
@@ -481,11 +486,16 @@ fn apportion(weights: &[u32], count: usize) -> Vec<usize> {
 fn award(weights: &[u32], count: usize, mut each: impl FnMut(usize)) -> Vec<usize> {
     let mut counts = vec![0usize; weights.len()];
     let is_before = |counts: &[usize], a: usize, b: usize| {
-        u64::from(weights[a]) * (2 * counts[b] as u64 + 1) > u64::from(weights[b]) * (2 * counts[a] as u64 + 1)
+        u64::from(weights[a]) * (2 * counts[b] as u64 + 1)
+            > u64::from(weights[b]) * (2 * counts[a] as u64 + 1)
     };
     for _ in 0..count {
         let first = (0..weights.len()).filter(|&share| weights[share] > 0);
-        let Some(best) = first.reduce(|best, share| if is_before(&counts, share, best) { share } else { best }) else { break };
+        let Some(best) =
+            first.reduce(|best, share| if is_before(&counts, share, best) { share } else { best })
+        else {
+            break;
+        };
         counts[best] += 1;
         each(best);
     }
@@ -508,16 +518,15 @@ mod tests {
     }
 
     fn spec_strategy() -> impl Strategy<Value = GroupSpec> {
-        (prop::collection::vec(1u32..20, 1..12), 0usize..3, prop_oneof![Just(0u32), 1u32..20], any::<u64>()).prop_map(
-            |(weights, standbys, discard_weight, seed)| GroupSpec {
+        (prop::collection::vec(1u32..20, 1..12), 0usize..3, prop_oneof![Just(0u32), 1u32..20], any::<u64>())
+            .prop_map(|(weights, standbys, discard_weight, seed)| GroupSpec {
                 weights,
                 standbys,
                 discard_weight,
                 seed,
                 bucket_count: Some(1024),
                 ..GroupSpec::equal(1)
-            },
-        )
+            })
     }
 
     fn state_strategy() -> impl Strategy<Value = Vec<Vec<MemberState>>> {
@@ -616,7 +625,9 @@ mod tests {
         let mut flows = vec![0u32; weights.len()];
         flow_hashes(flows_seed).for_each(|hash| flows[group.table().lookup(hash).member().unwrap()] += 1);
         let total = f64::from(weights.iter().sum::<u32>());
-        let off = |(&got, &weight): (&u32, &u32)| (f64::from(got) / (100_000.0 * f64::from(weight) / total) - 1.0).abs();
+        let off = |(&got, &weight): (&u32, &u32)| {
+            (f64::from(got) / (100_000.0 * f64::from(weight) / total) - 1.0).abs()
+        };
         flows.iter().zip(weights).map(off).fold(0.0, f64::max)
     }
 
@@ -626,12 +637,20 @@ mod tests {
     #[test]
     fn eight_members_get_their_weights_within_three_percent_of_100_000_flows() {
         for weights in [vec![1; 8], vec![2, 1, 2, 1, 2, 1, 2, 1]] {
-            let group = |seed| Group::new(GroupSpec { weights: weights.clone(), seed, ..GroupSpec::equal(8) }).unwrap();
+            let group = |seed| {
+                Group::new(GroupSpec { weights: weights.clone(), seed, ..GroupSpec::equal(8) }).unwrap()
+            };
             let worst = (0..8).map(|flows| worst_imbalance(&group(0), &weights, flows)).fold(0.0, f64::max);
             assert!(worst <= 0.03, "weights {weights:?}: {worst}");
         }
         let draws: Vec<f64> = (0..200)
-            .map(|seed| worst_imbalance(&Group::new(GroupSpec { seed, ..GroupSpec::equal(8) }).unwrap(), &[1; 8], seed))
+            .map(|seed| {
+                worst_imbalance(
+                    &Group::new(GroupSpec { seed, ..GroupSpec::equal(8) }).unwrap(),
+                    &[1; 8],
+                    seed,
+                )
+            })
             .collect();
         assert!(draws.iter().filter(|&&worst| worst > 0.03).count() <= 1);
         let mean = draws.iter().sum::<f64>() / 200.0;
@@ -640,8 +659,12 @@ mod tests {
 
     #[test]
     fn a_failed_members_flows_are_spread_by_the_weights_of_the_others() {
-        let mut group =
-            Group::new(GroupSpec { weights: vec![4, 2, 1, 1], bucket_count: Some(4096), ..GroupSpec::equal(4) }).unwrap();
+        let mut group = Group::new(GroupSpec {
+            weights: vec![4, 2, 1, 1],
+            bucket_count: Some(4096),
+            ..GroupSpec::equal(4)
+        })
+        .unwrap();
         assert_eq!(group.buckets_by_member(), [2048, 1024, 512, 512]);
         group.update(&[Down, Up, Up, Up], busy);
         assert_eq!(group.buckets_by_member(), [0, 2048, 1024, 1024]);
@@ -680,21 +703,28 @@ mod tests {
         const SECOND: u64 = 1_000_000_000;
         let start = 1_700_000_000 * SECOND;
         let idle_ns = 30 * SECOND;
-        let mut group = Group::new(GroupSpec { returns: Returns::WhenIdle { idle_ns }, ..GroupSpec::equal(2) }).unwrap();
+        let mut group =
+            Group::new(GroupSpec { returns: Returns::WhenIdle { idle_ns }, ..GroupSpec::equal(2) })
+                .unwrap();
         let stamps = BucketStamps::new(group.table().bucket_count());
         group.update(&[Up, Down], |_| false);
         (0..100).for_each(|bucket| stamps.touch(bucket, BucketStamp::new(start, PortId(3))));
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + SECOND, idle_ns));
+        let movement =
+            group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 2048 - 50, buckets_pending: 50 });
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 29 * SECOND, idle_ns));
+        let movement =
+            group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 29 * SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 0, buckets_pending: 50 });
-        let movement = group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 31 * SECOND, idle_ns));
+        let movement =
+            group.update(&[Up, Up], |bucket| stamps.is_idle(bucket, |_| start + 31 * SECOND, idle_ns));
         assert_eq!(movement, Movement { buckets_moved: 50, buckets_pending: 0 });
     }
 
     #[test]
     fn a_draining_member_keeps_busy_flows_and_gets_no_others() {
-        let mut group = Group::new(GroupSpec { returns: Returns::WhenIdle { idle_ns: 1 }, ..GroupSpec::equal(2) }).unwrap();
+        let mut group =
+            Group::new(GroupSpec { returns: Returns::WhenIdle { idle_ns: 1 }, ..GroupSpec::equal(2) })
+                .unwrap();
         let movement = group.update(&[Up, Draining], |bucket| bucket >= 100);
         assert_eq!(movement, Movement { buckets_moved: 2048 - 50, buckets_pending: 50 });
         assert_eq!(group.buckets_by_member(), [4096 - 50, 50]);
@@ -704,7 +734,8 @@ mod tests {
     fn flows_moved_are_counted_by_their_hashes() {
         let mut group = Group::new(GroupSpec::equal(4)).unwrap();
         let before = group.table().clone();
-        let of_second = flow_hashes(3).filter(|&hash| before.lookup(hash).member() == Some(1)).count() as u64;
+        let of_second =
+            flow_hashes(3).filter(|&hash| before.lookup(hash).member() == Some(1)).count() as u64;
         group.update(&[Up, Down, Up, Up], busy);
         assert_eq!(group.table().flows_moved(&before, flow_hashes(3)), of_second);
         assert!(of_second > 0);
@@ -729,8 +760,14 @@ mod tests {
             Group::new(GroupSpec { weights: vec![1, 0], ..equal(1) }).err(),
             Some(GroupError::Weight { member: 1, weight: 0 })
         );
-        assert_eq!(Group::new(GroupSpec { bucket_count: Some(1000), ..equal(1) }).err(), Some(GroupError::BucketCount(1000)));
-        assert_eq!(Group::new(GroupSpec { min_up: 3, ..equal(2) }).err(), Some(GroupError::MinUp { min_up: 3, members: 2 }));
+        assert_eq!(
+            Group::new(GroupSpec { bucket_count: Some(1000), ..equal(1) }).err(),
+            Some(GroupError::BucketCount(1000))
+        );
+        assert_eq!(
+            Group::new(GroupSpec { min_up: 3, ..equal(2) }).err(),
+            Some(GroupError::MinUp { min_up: 3, members: 2 })
+        );
         let lopsided = GroupSpec { weights: vec![100_000, 1], bucket_count: Some(64), ..equal(1) };
         assert_eq!(Group::new(lopsided).err(), Some(GroupError::NoBucket { member: 1, bucket_count: 64 }));
     }

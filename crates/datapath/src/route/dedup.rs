@@ -109,7 +109,13 @@ struct PairTally {
 impl Tally {
     fn new(ports: usize) -> Tally {
         let pairs = std::iter::repeat_with(PairTally::default).take(ports * ports).collect();
-        Tally { packets: Counter::default(), duplicates: Counter::default(), forgotten: Counter::default(), ports, pairs }
+        Tally {
+            packets: Counter::default(),
+            duplicates: Counter::default(),
+            forgotten: Counter::default(),
+            ports,
+            pairs,
+        }
     }
 
     pub fn ports(&self) -> usize {
@@ -117,7 +123,11 @@ impl Tally {
     }
 
     pub fn counters(&self) -> DedupCounters {
-        DedupCounters { packets: self.packets.get(), duplicates: self.duplicates.get(), forgotten: self.forgotten.get() }
+        DedupCounters {
+            packets: self.packets.get(),
+            duplicates: self.duplicates.get(),
+            forgotten: self.forgotten.get(),
+        }
     }
 
     /// Duplicates whose first packet came by `first` and that came by `second` themselves.
@@ -235,7 +245,13 @@ impl Dedup {
     ///
     /// # Panics
     /// If a slice is shorter than the highest selected packet, or a port is not below `spec.ports`.
-    pub fn duplicates(&mut self, selection: Selection, frames: &[Frame], ports: &[u8], times_ns: &[u64]) -> Selection {
+    pub fn duplicates(
+        &mut self,
+        selection: Selection,
+        frames: &[Frame],
+        ports: &[u8],
+        times_ns: &[u64],
+    ) -> Selection {
         let mut digests = [Digest { tag: 0, set: 0 }; MAX_BURST];
         for index in selection.indices() {
             digests[index] = self.hash.digest(&frames[index], &self.spec.ignore, self.sets.len());
@@ -271,7 +287,11 @@ impl Dedup {
     #[inline]
     fn see(&mut self, digest: Digest, port: u8, time_ns: u64) -> bool {
         let set = &mut self.sets[digest.set];
-        let known = set.tags.iter().enumerate().fold(0u32, |ways, (way, &tag)| ways | u32::from(tag == digest.tag) << way);
+        let known = set
+            .tags
+            .iter()
+            .enumerate()
+            .fold(0u32, |ways, (way, &tag)| ways | u32::from(tag == digest.tag) << way);
         if known != 0 {
             let way = known.trailing_zeros() as usize % WAYS;
             let gap_ns = std::mem::replace(&mut set.times_ns[way], time_ns).abs_diff(time_ns);
@@ -283,7 +303,8 @@ impl Dedup {
             return false;
         }
         let way = usize::from(set.next) % WAYS;
-        let is_forgotten = set.tags[way] != NEVER && set.times_ns[way].abs_diff(time_ns) <= self.spec.window_ns;
+        let is_forgotten =
+            set.tags[way] != NEVER && set.times_ns[way].abs_diff(time_ns) <= self.spec.window_ns;
         self.tally.forgotten.add(u64::from(is_forgotten));
         (set.tags[way], set.times_ns[way], set.ports[way]) = (digest.tag, time_ns, port);
         set.next = ((way + 1) % WAYS) as u8;
@@ -380,7 +401,8 @@ impl FrameHash {
 fn add_pair(sums: [u128; 2], pair: &[u8; 16], key: &[u64]) -> [u128; 2] {
     let both = u128::from_le_bytes(*pair);
     let (left, right) = (both as u64, (both >> 64) as u64);
-    let product = |at: usize| u128::from(left.wrapping_add(key[at])) * u128::from(right.wrapping_add(key[at + 1]));
+    let product =
+        |at: usize| u128::from(left.wrapping_add(key[at])) * u128::from(right.wrapping_add(key[at + 1]));
     [sums[0].wrapping_add(product(0)), sums[1].wrapping_add(product(2))]
 }
 
@@ -391,14 +413,20 @@ const PROTOCOL_TCP: u8 = 6;
 
 /// Writes the frame's first bytes into `head` with the ignored fields zero or left out, and gives how many those are, the rest of
 /// the frame behind them, and how many bytes were not captured of what is compared.
-fn canonical<'a>(bytes: &'a [u8], cut: u64, ignore: &Ignore, head: &mut [u8; HEAD_BYTES]) -> (usize, &'a [u8], u64) {
+fn canonical<'a>(
+    bytes: &'a [u8],
+    cut: u64,
+    ignore: &Ignore,
+    head: &mut [u8; HEAD_BYTES],
+) -> (usize, &'a [u8], u64) {
     let type_at = if ignore.vlan { skip_vlan_tags(bytes) } else { ETHERTYPE_OFFSET };
     if bytes.len() < type_at + 2 {
         let len = bytes.len().min(HEAD_BYTES);
         head[..len].copy_from_slice(&bytes[..len]);
         return (len, &bytes[len..], cut);
     }
-    let (bytes, cut) = if ignore.vlan || ignore.mac { without_trailer(bytes, type_at, cut) } else { (bytes, cut) };
+    let (bytes, cut) =
+        if ignore.vlan || ignore.mac { without_trailer(bytes, type_at, cut) } else { (bytes, cut) };
     if !ignore.mac {
         head[..ETHERTYPE_OFFSET].copy_from_slice(&bytes[..ETHERTYPE_OFFSET]);
     }
@@ -422,7 +450,9 @@ fn without_trailer(bytes: &[u8], type_at: usize, cut: u64) -> (&[u8], u64) {
     let packet_at = type_at + 2;
     let ip_len = match read_u16(bytes, type_at) {
         Some(ETHERTYPE_IPV4) => read_u16(bytes, packet_at + 2).map(usize::from),
-        Some(ETHERTYPE_IPV6) => read_u16(bytes, packet_at + 4).map(|payload_len| usize::from(payload_len) + 40),
+        Some(ETHERTYPE_IPV6) => {
+            read_u16(bytes, packet_at + 4).map(|payload_len| usize::from(payload_len) + 40)
+        }
         _ => None,
     };
     match ip_len {
@@ -513,8 +543,12 @@ mod tests {
     /// Ethernet, IPv4 10.0.0.1 > 10.0.0.2 id 0x1234 TTL 64, TCP 1000 > 80 seq 1 ack 2, payload "hello".
     fn tcp_packet() -> Vec<u8> {
         let mut packet = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00];
-        packet.extend([0x45, 0x00, 0x00, 0x2d, 0x12, 0x34, 0x40, 0x00, 0x40, 0x06, 0x14, 0x94, 10, 0, 0, 1, 10, 0, 0, 2]);
-        packet.extend([0x03, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0xab, 0xcd, 0, 0]);
+        packet.extend([
+            0x45, 0x00, 0x00, 0x2d, 0x12, 0x34, 0x40, 0x00, 0x40, 0x06, 0x14, 0x94, 10, 0, 0, 1, 10, 0, 0,
+            2,
+        ]);
+        packet
+            .extend([0x03, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0xab, 0xcd, 0, 0]);
         packet.extend(b"hello");
         packet
     }
@@ -526,7 +560,8 @@ mod tests {
         packet.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         packet.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         packet.extend([6, 0, 1, 4, 0, 0, 0, 0]);
-        packet.extend([0x03, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0xab, 0xcd, 0, 0]);
+        packet
+            .extend([0x03, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0xab, 0xcd, 0, 0]);
         packet.extend(b"hello");
         packet
     }
@@ -626,7 +661,11 @@ mod tests {
                     (v6.clone(), with(v6.clone(), &[(14, 0x6b), (15, 0x80)])),
                 ],
             ),
-            ("mac", Ignore { mac: true, ..none }, vec![(v4.clone(), with(v4.clone(), &[(0, 0x0a), (11, 0x77)]))]),
+            (
+                "mac",
+                Ignore { mac: true, ..none },
+                vec![(v4.clone(), with(v4.clone(), &[(0, 0x0a), (11, 0x77)]))],
+            ),
             (
                 "tcp-seq",
                 Ignore { tcp_seq: true, ..none },
@@ -643,7 +682,11 @@ mod tests {
             }
             for (other_name, _, pairs) in cases.iter().filter(|(other_name, ..)| other_name != name) {
                 let (one, other) = &pairs[0];
-                assert_ne!(digest(one, *ignore), digest(other, *ignore), "{other_name} counts while {name} is ignored");
+                assert_ne!(
+                    digest(one, *ignore),
+                    digest(other, *ignore),
+                    "{other_name} counts while {name} is ignored"
+                );
             }
         }
     }
@@ -651,12 +694,18 @@ mod tests {
     #[test]
     fn frames_are_told_apart_and_taken_together_whatever_products_the_processor_has() {
         let secret = Secret::from_seed(1);
-        let hashes = Carryless::all().into_iter().map(Some).chain([None]).map(|products| FrameHash::with(&secret, products));
+        let hashes = Carryless::all()
+            .into_iter()
+            .map(Some)
+            .chain([None])
+            .map(|products| FrameHash::with(&secret, products));
         let ttl = Ignore { ttl: true, ..Ignore::default() };
         for hash in hashes {
             for len in [60, 64, 65, 127, 590, 1500, 9000] {
                 let mut frame = tcp_packet();
-                frame.extend((0u64..).map(|at| tapline_packet::mix::mix(at, 9) as u8).take(len - frame.len()));
+                frame.extend(
+                    (0u64..).map(|at| tapline_packet::mix::mix(at, 9) as u8).take(len - frame.len()),
+                );
                 let digest = |frame: &[u8], ignore| hash.digest(&Frame::whole(frame), &ignore, 1 << 40);
                 let routed = with(frame.clone(), &[(22, 63), (24, 0x15), (25, 0x94)]);
                 let mut changed = frame.clone();
@@ -664,7 +713,11 @@ mod tests {
                 let longer = [&frame[..], &[0]].concat();
                 assert_eq!(digest(&frame, ttl), digest(&routed, ttl));
                 for other in [&routed, &changed, &longer] {
-                    assert_ne!(digest(&frame, Ignore::default()), digest(other, Ignore::default()), "{len} bytes");
+                    assert_ne!(
+                        digest(&frame, Ignore::default()),
+                        digest(other, Ignore::default()),
+                        "{len} bytes"
+                    );
                 }
                 assert_ne!(digest(&frame, ttl), digest(&changed, ttl), "{len} bytes");
             }
@@ -693,7 +746,8 @@ mod tests {
         let mut dedup = dedup(1_000_000_000, 100, all);
         let (first, again) = (tcp_packet(), with(tcp_packet(), &[(19, 0x35), (25, 0x93)]));
         let frames = [Frame::whole(&first), Frame::whole(&again), Frame::whole(&first)];
-        let found = dedup.duplicates(Selection(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
+        let found =
+            dedup.duplicates(Selection(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
         assert_eq!(found, Selection(0b100));
     }
 
@@ -702,8 +756,13 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet), Frame::whole(&packet)];
-        let found = dedup.duplicates(Selection(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
-        assert_eq!(found, Selection(0b010), "900 ns before are within the window, 1100 ns before the second are not");
+        let found =
+            dedup.duplicates(Selection(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
+        assert_eq!(
+            found,
+            Selection(0b010),
+            "900 ns before are within the window, 1100 ns before the second are not"
+        );
         assert_eq!(dedup.pair(0, 1).most_gap_ns, 900);
     }
 
@@ -711,7 +770,9 @@ mod tests {
     fn ports_of_different_clocks_are_not_compared() {
         let mut dedup = dedup(1_000, 100, Ignore::default()).with_clocks(&[0, 1, 0, 1]);
         let packet = tcp_packet();
-        let mut is_duplicate = |port: u8| !dedup.duplicates(Selection(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty();
+        let mut is_duplicate = |port: u8| {
+            !dedup.duplicates(Selection(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty()
+        };
         let found = [0, 1, 2, 3, 0].map(&mut is_duplicate);
         assert_eq!(found, [false, false, true, true, true]);
     }
@@ -741,7 +802,10 @@ mod tests {
         let packet = tcp_packet();
         let mut dedup = dedup(10, 10, Ignore { mac: true, ..Ignore::default() });
         let frame = Frame::new(&packet, 3);
-        assert_eq!(dedup.duplicates(Selection(0b11), &[frame, frame], &[0, 0], &[START, START]), Selection(0b10));
+        assert_eq!(
+            dedup.duplicates(Selection(0b11), &[frame, frame], &[0, 0], &[START, START]),
+            Selection(0b10)
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ mod tests {
     fn several_workers_take_the_limit_together_to_the_packet() {
         let limit = Limit::new(100_003);
         let taken: u64 = std::thread::scope(|scope| {
-            let worker = || (0..1_000).map(|_| u64::from(limit.take(Selection(u64::MAX >> 3)).count())).sum::<u64>();
+            let worker =
+                || (0..1_000).map(|_| u64::from(limit.take(Selection(u64::MAX >> 3)).count())).sum::<u64>();
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });

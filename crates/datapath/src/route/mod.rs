@@ -23,7 +23,9 @@ use super::egress::admission::Class;
 use super::flow::burst_flows::Flows;
 use super::receive::times::Times;
 use super::swap::published::Live;
-use super::work_plan::{DedupAction, EditId, InputPlan, PortId, RuleId, Step, Straight, Target, ToolId, Verdict};
+use super::work_plan::{
+    DedupAction, EditId, InputPlan, PortId, RuleId, Step, Straight, Target, ToolId, Verdict,
+};
 use crate::work_plan::WorkPlan;
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -238,7 +240,8 @@ pub fn route(
             && let Some(sampler) = sampler
         {
             let original = kept.0;
-            let hashes = step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
+            let hashes =
+                step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
             let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, times: facts.times });
             sampler.report(&rule.sampler);
@@ -305,7 +308,10 @@ fn deliver(
                 if let Some(stamps) = &uses.stamps {
                     let shared = times.shared().map(|ns| BucketStamp::new(ns, port));
                     for (index, &hash) in hashes.of(kept) {
-                        stamps.touch(table.place(hash).0, shared.unwrap_or_else(|| BucketStamp::new(times.of(index), port)));
+                        stamps.touch(
+                            table.place(hash).0,
+                            shared.unwrap_or_else(|| BucketStamp::new(times.of(index), port)),
+                        );
                     }
                 }
                 let mut tool_of = |index: usize, hash: u64| {
@@ -369,7 +375,8 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
     for &ToolId(tool) in &straight.tools {
         counters.tools[tool].requested.add(packets as u64);
     }
-    let disposition = if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };
+    let disposition =
+        if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };
     counters.settle(disposition, packets as u64);
 }
 

@@ -72,10 +72,12 @@ impl SampleSpec {
     /// The probability with which a packet is kept, 0.0..=1.0, where traffic does not change it.
     pub fn share(&self) -> Option<f64> {
         match *self {
-            SampleSpec::Systematic { one_in } | SampleSpec::Random { one_in } | SampleSpec::Flow { one_in, .. } => {
-                Some(1.0 / f64::from(one_in.get()))
+            SampleSpec::Systematic { one_in }
+            | SampleSpec::Random { one_in }
+            | SampleSpec::Flow { one_in, .. } => Some(1.0 / f64::from(one_in.get())),
+            SampleSpec::Every { period_ns, length_ns } => {
+                Some((length_ns as f64 / period_ns.max(1) as f64).min(1.0))
             }
-            SampleSpec::Every { period_ns, length_ns } => Some((length_ns as f64 / period_ns.max(1) as f64).min(1.0)),
             SampleSpec::First { .. } | SampleSpec::Rate { .. } => None,
         }
     }
@@ -94,7 +96,8 @@ impl SampleSpec {
     pub fn needs_lens(&self) -> bool {
         matches!(
             self,
-            SampleSpec::Rate { budget: Budget::BitsPerSecond(_), .. } | SampleSpec::First { limit: FirstLimit::Bytes(_) }
+            SampleSpec::Rate { budget: Budget::BitsPerSecond(_), .. }
+                | SampleSpec::First { limit: FirstLimit::Bytes(_) }
         )
     }
 
@@ -128,12 +131,18 @@ pub enum Sampler {
 impl Sampler {
     pub fn new(spec: &SampleSpec, seat: &WorkerSeat) -> Sampler {
         match *spec {
-            SampleSpec::Systematic { one_in } => Sampler::Systematic(Systematic { one_in: one_in.get(), skip: 0 }),
-            SampleSpec::Random { one_in } => Sampler::Random(Random::new(one_in, seat.random_seed ^ mix(seat.index.into(), 0))),
+            SampleSpec::Systematic { one_in } => {
+                Sampler::Systematic(Systematic { one_in: one_in.get(), skip: 0 })
+            }
+            SampleSpec::Random { one_in } => {
+                Sampler::Random(Random::new(one_in, seat.random_seed ^ mix(seat.index.into(), 0)))
+            }
             SampleSpec::Flow { one_in, seed } => Sampler::Flow(FlowShare::one_in(one_in, seed)),
             SampleSpec::First { limit } => Sampler::First(First::new(limit, seat)),
             SampleSpec::Rate { budget, seed } => Sampler::Rate(Rate::new(budget, seed, seat.workers)),
-            SampleSpec::Every { period_ns, length_ns } => Sampler::Every(Every { period_ns: period_ns.max(1), length_ns }),
+            SampleSpec::Every { period_ns, length_ns } => {
+                Sampler::Every(Every { period_ns: period_ns.max(1), length_ns })
+            }
         }
     }
 
@@ -240,7 +249,12 @@ pub struct Random {
 impl Random {
     fn new(one_in: NonZeroU32, seed: u64) -> Random {
         let left_out = 1.0 - 1.0 / f64::from(one_in.get());
-        let mut random = Random { one_in: one_in.get(), inverse_log: left_out.ln().recip(), skip: 0, rng: SplitMix64(seed) };
+        let mut random = Random {
+            one_in: one_in.get(),
+            inverse_log: left_out.ln().recip(),
+            skip: 0,
+            rng: SplitMix64(seed),
+        };
         random.skip = random.draw_skip();
         random
     }
@@ -306,7 +320,12 @@ pub struct First {
 
 impl First {
     fn new(limit: FirstLimit, seat: &WorkerSeat) -> First {
-        First { limit, flows: FlowTable::new(seat.flows, seat.timeouts, seat.flow_hash.clone()), seen: 0, kept: 0 }
+        First {
+            limit,
+            flows: FlowTable::new(seat.flows, seat.timeouts, seat.flow_hash.clone()),
+            seen: 0,
+            kept: 0,
+        }
     }
 
     fn share(&self) -> f64 {
@@ -317,7 +336,9 @@ impl First {
     fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
         let kept = match self.limit {
             FirstLimit::Packets(limit) => self.keep_until(limit, selection, inputs, |_| 1),
-            FirstLimit::Bytes(limit) => self.keep_until(limit, selection, inputs, |index| inputs.lens[index].into()),
+            FirstLimit::Bytes(limit) => {
+                self.keep_until(limit, selection, inputs, |index| inputs.lens[index].into())
+            }
         };
         self.seen += u64::from(selection.count());
         self.kept += u64::from(kept.count());
@@ -325,7 +346,13 @@ impl First {
     }
 
     #[inline]
-    fn keep_until(&mut self, limit: u64, selection: Selection, inputs: &SampleInputs, cost: impl Fn(usize) -> u64) -> Selection {
+    fn keep_until(
+        &mut self,
+        limit: u64,
+        selection: Selection,
+        inputs: &SampleInputs,
+        cost: impl Fn(usize) -> u64,
+    ) -> Selection {
         let mut digests = [FlowDigest::default(); MAX_BURST];
         for index in selection.indices() {
             digests[index] = self.flows.hash().digest(&[inputs.hashes[index]]);
@@ -374,7 +401,14 @@ impl Rate {
         let ns_per_unit = 1e9 * f64::from(workers.get()) / per_second.max(1) as f64;
         let window_ns = RATE_WINDOW_NS.max((packet as f64 * ns_per_unit).ceil() as u64);
         let window_budget = (window_ns as f64 / ns_per_unit) as u64;
-        Rate { flows: FlowShare { seed, limit: u64::MAX }, bits, window_ns, window_budget, window_start_ns: 0, window_kept: 0 }
+        Rate {
+            flows: FlowShare { seed, limit: u64::MAX },
+            bits,
+            window_ns,
+            window_budget,
+            window_start_ns: 0,
+            window_kept: 0,
+        }
     }
 
     #[inline]
@@ -416,7 +450,9 @@ impl Rate {
     /// The budget was used up after `elapsed_ns` of the window: the share goes down in that proportion, and by a twentieth more
     /// so that it settles below the budget.
     fn lower(&mut self, elapsed_ns: u64, now_ns: u64) {
-        let fits = (elapsed_ns as f64 / self.window_ns as f64) * (self.window_budget as f64 / self.window_kept as f64) * 0.95;
+        let fits = (elapsed_ns as f64 / self.window_ns as f64)
+            * (self.window_budget as f64 / self.window_kept as f64)
+            * 0.95;
         let limit = (self.flows.limit as f64 * fits.max(1.0 / 1024.0)) as u64;
         self.flows.limit = limit.max(RATE_LEAST_LIMIT);
         self.begin_window(now_ns);
@@ -441,7 +477,11 @@ impl Every {
         match times.shared() {
             Some(now_ns) if is_in(now_ns) => selection,
             Some(_) => Selection::NONE,
-            None => Selection(selection.indices().fold(0, |kept, index| kept | u64::from(is_in(times.of(index))) << index)),
+            None => Selection(
+                selection
+                    .indices()
+                    .fold(0, |kept, index| kept | u64::from(is_in(times.of(index))) << index),
+            ),
         }
     }
 }
@@ -588,8 +628,9 @@ mod tests {
         for (n, seed) in [(2u32, 1u64), (3, 2), (10, 3), (100, 4), (1000, 5)] {
             let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(n) }, &seat(seed));
             let p = 1.0 / f64::from(n);
-            let edges: Vec<u64> =
-                (1..10).map(|tenth| ((1.0 - f64::from(tenth) / 10.0).ln() / (1.0 - p).ln()).ceil() as u64).collect();
+            let edges: Vec<u64> = (1..10)
+                .map(|tenth| ((1.0 - f64::from(tenth) / 10.0).ln() / (1.0 - p).ln()).ceil() as u64)
+                .collect();
             let mut cells = [0u64; 10];
             let (mut gap, mut gaps) = (0u64, 0u64);
             while gaps < 20_000 {
@@ -634,7 +675,10 @@ mod tests {
         let spec = SampleSpec::Random { one_in: one_in(4) };
         let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, ..seat(7) });
         let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, ..seat(7) });
-        assert_ne!(first.sample(Selection(u64::MAX), &inputs(&[])), second.sample(Selection(u64::MAX), &inputs(&[])));
+        assert_ne!(
+            first.sample(Selection(u64::MAX), &inputs(&[])),
+            second.sample(Selection(u64::MAX), &inputs(&[]))
+        );
     }
 
     /// 100 000 flows with hashes in sequence, as bad as a flow hash may be, against the binomial distribution at 3.9 sigma.
@@ -643,7 +687,8 @@ mod tests {
         for seed in 0..20 {
             for n in [2u32, 10, 100] {
                 let share = FlowShare::one_in(one_in(n), seed);
-                let kept: u32 = (0..100_000u64).map(|hash| share.sample(Selection(1), &[hash]).count()).sum();
+                let kept: u32 =
+                    (0..100_000u64).map(|hash| share.sample(Selection(1), &[hash]).count()).sum();
                 let p = 1.0 / f64::from(n);
                 let sigma = (100_000.0 * p * (1.0 - p)).sqrt();
                 let off = (f64::from(kept) - 100_000.0 * p) / sigma;
@@ -654,8 +699,12 @@ mod tests {
 
     #[test]
     fn the_flows_that_a_seed_chooses_never_change() {
-        let vectors = [(0, 0), (1, 0), (0, 1), (0x0123_4567_89ab_cdef, 42)].map(|(hash, seed)| mix(hash, seed));
-        assert_eq!(vectors, [0x2afa_3043_c0fb_b4d2, 0x27e0_bf1a_b1e8_0487, 0x5ffc_6799_66b9_a5a3, 0x2b2d_c698_2696_0427]);
+        let vectors =
+            [(0, 0), (1, 0), (0, 1), (0x0123_4567_89ab_cdef, 42)].map(|(hash, seed)| mix(hash, seed));
+        assert_eq!(
+            vectors,
+            [0x2afa_3043_c0fb_b4d2, 0x27e0_bf1a_b1e8_0487, 0x5ffc_6799_66b9_a5a3, 0x2b2d_c698_2696_0427]
+        );
     }
 
     #[test]
@@ -663,7 +712,12 @@ mod tests {
         let mut sampler = Sampler::new(&SampleSpec::Every { period_ns: 10, length_ns: 3 }, &seat(0));
         let kept: Vec<u64> = (100..120)
             .filter(|&now_ns| {
-                !sampler.sample(Selection(1), &SampleInputs { hashes: &[], lens: &[], times: Times::one(&now_ns) }).is_empty()
+                !sampler
+                    .sample(
+                        Selection(1),
+                        &SampleInputs { hashes: &[], lens: &[], times: Times::one(&now_ns) },
+                    )
+                    .is_empty()
             })
             .collect();
         assert_eq!(kept, [100, 101, 102, 110, 111, 112]);
@@ -684,7 +738,12 @@ mod tests {
                     let now_ns = ms * 1_000_000;
                     let selection = Selection::first(burst.len());
                     kept += u64::from(
-                        sampler.sample(selection, &SampleInputs { hashes: burst, lens: &[], times: Times::one(&now_ns) }).count(),
+                        sampler
+                            .sample(
+                                selection,
+                                &SampleInputs { hashes: burst, lens: &[], times: Times::one(&now_ns) },
+                            )
+                            .count(),
                     );
                 }
             }
@@ -710,7 +769,10 @@ mod tests {
             (Budget::BitsPerSecond(20_000), 0.2, 1.05),
             (Budget::BitsPerSecond(2_000_000), 40.0, 100.0),
         ] {
-            let mut sampler = Sampler::new(&SampleSpec::Rate { budget, seed: 5 }, &WorkerSeat { workers: one_in(2), ..seat(0) });
+            let mut sampler = Sampler::new(
+                &SampleSpec::Rate { budget, seed: 5 },
+                &WorkerSeat { workers: one_in(2), ..seat(0) },
+            );
             let mut kept = 0;
             for tick in 0..60_000u64 {
                 let burst = &hashes[(tick * 10 % 20_000) as usize..][..10];
@@ -730,9 +792,13 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_does_not_change_the_share() {
-        let mut sampler = Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        let mut sampler =
+            Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
         for ms in (10_000..20_000).chain(1_000..9_000) {
-            sampler.sample(Selection(1), &SampleInputs { hashes: &[7], lens: &[], times: Times::one(&(ms * 1_000_000)) });
+            sampler.sample(
+                Selection(1),
+                &SampleInputs { hashes: &[7], lens: &[], times: Times::one(&(ms * 1_000_000)) },
+            );
         }
         assert!(sampler.share() > 0.1, "half of the budget is used: {}", sampler.share());
     }
@@ -767,7 +833,8 @@ mod tests {
             }
             let hashes: Vec<u64> = burst.iter().map(|packet| packet.1).collect();
             let times = std::array::from_fn(|index| burst.get(index).map_or(u64::MAX, |packet| packet.0));
-            let inputs = SampleInputs { hashes: &hashes, lens: &[100; MAX_BURST], times: Times::each(&times) };
+            let inputs =
+                SampleInputs { hashes: &hashes, lens: &[100; MAX_BURST], times: Times::each(&times) };
             let selection = sampler.sample(Selection::first(burst.len()), &inputs);
             kept.extend((0..burst.len()).map(|index| selection.0 >> index & 1 == 1));
         }
@@ -823,9 +890,15 @@ mod tests {
     #[test]
     fn one_wild_time_does_not_stop_the_share_from_being_adapted() {
         const WILD: u64 = u32::MAX as u64 * 1_000_000_000;
-        let mut sampler = Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        let mut sampler =
+            Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
         let mut sample = |now_ns: u64| {
-            sampler.sample(Selection::first(10), &SampleInputs { hashes: &[7; 10], lens: &[], times: Times::one(&now_ns) }).count()
+            sampler
+                .sample(
+                    Selection::first(10),
+                    &SampleInputs { hashes: &[7; 10], lens: &[], times: Times::one(&now_ns) },
+                )
+                .count()
         };
         let start = 1_700_000_000_000_000_000;
         sample(start);

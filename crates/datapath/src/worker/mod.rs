@@ -318,7 +318,9 @@ impl Worker {
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
                     let waits = flushed.are_copies_left | flushed.are_originals_left;
-                    self.note_quiet(!is_left && !if phase == Phase::Draining { flushed.is_left } else { waits });
+                    self.note_quiet(
+                        !is_left && !if phase == Phase::Draining { flushed.is_left } else { waits },
+                    );
                     is_left | flushed.has_moved
                 }
                 Phase::Stopped => {
@@ -417,7 +419,13 @@ impl Worker {
     /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters`
     /// are the worker's own.
     #[inline(always)]
-    fn turn(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk, unflushed_turns: &mut u32) -> bool {
+    fn turn(
+        &mut self,
+        plan: &WorkPlan,
+        counters: &WorkerCounters,
+        desk: &mut Desk,
+        unflushed_turns: &mut u32,
+    ) -> bool {
         // an lcore that transmits for others has nothing to poll, and does not wait for more
         let (mut is_busy, mut is_full) = (false, !self.intakes.is_empty());
         // packets that are older than those seen may wait in a queue, or in a file
@@ -451,7 +459,8 @@ impl Worker {
                 continue;
             }
             is_busy = true;
-            let polled = polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
+            let polled =
+                polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
             self.carry(plan, counters, desk, at, received, polled);
         }
         *unflushed_turns += 1;
@@ -526,7 +535,8 @@ impl Worker {
                 continue;
             }
             let limit = plan.burst;
-            let received = receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
+            let received =
+                receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
             if received > 0 {
                 is_left = true;
                 self.carry(plan, counters, desk, at, received, None);
@@ -537,7 +547,10 @@ impl Worker {
 
     /// Tells the control thread what was counted where tunnels end.
     fn report_tunnels(&mut self) {
-        self.intakes.iter_mut().filter_map(|intake| intake.endpoint.as_mut()).for_each(|endpoint| endpoint.report());
+        self.intakes
+            .iter_mut()
+            .filter_map(|intake| intake.endpoint.as_mut())
+            .for_each(|endpoint| endpoint.report());
     }
 
     fn note_quiet(&self, is_quiet: bool) {
@@ -563,11 +576,16 @@ impl Worker {
         fault::panics("stamp");
         let mut all = desk.burst.all();
         if let Some(endpoint) = &mut intake.endpoint {
-            all = endpoint.terminate(&mut desk.burst, &mut desk.linear, is_stamped.then_some(&mut desk.stamps));
+            all = endpoint.terminate(
+                &mut desk.burst,
+                &mut desk.linear,
+                is_stamped.then_some(&mut desk.stamps),
+            );
         }
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
-        let is_classified = classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
+        let is_classified =
+            classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
         if input.needs_frames && !is_classified {
             desk.burst.frames(&mut desk.linear, &mut frames);
             desk.flows.clear();
@@ -600,8 +618,17 @@ impl Worker {
         // those of an earlier burst are not shown
         let lens = if input.needs_lens { &desk.lens[..] } else { &[] };
         let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
-        let mut facts = BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, port, times, live, uses };
-        route(&self.plan, input, &mut desk.matches, &mut facts, &mut self.states, &mut desk.copies, &self.counters);
+        let mut facts =
+            BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, port, times, live, uses };
+        route(
+            &self.plan,
+            input,
+            &mut desk.matches,
+            &mut facts,
+            &mut self.states,
+            &mut desk.copies,
+            &self.counters,
+        );
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies
             && let Some(maker) = &mut self.maker
@@ -624,12 +651,22 @@ impl Worker {
         for intake in &mut self.intakes {
             let input = &self.plan.inputs[intake.port.0];
             let limit = self.plan.burst;
-            if input.is_bypass && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0 {
+            if input.is_bypass
+                && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0
+            {
                 is_busy = true;
                 let origin = Origin { port: intake.port, stamps: &desk.stamps };
                 desk.copies.begin(input, desk.burst.all(), self.live.get(), &self.counters);
                 settle(&desk.copies, desk.burst.all(), &self.counters);
-                egress(&mut self.outlets, &desk.copies, &mut [], &mut desk.burst, origin, None, &self.counters);
+                egress(
+                    &mut self.outlets,
+                    &desk.copies,
+                    &mut [],
+                    &mut desk.burst,
+                    origin,
+                    None,
+                    &self.counters,
+                );
             }
         }
         is_busy
@@ -686,7 +723,9 @@ impl Led {
     pub fn drain(&mut self) -> bool {
         let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
         let is_left = self.worker.empty_rings(&plan, &counters, &mut self.desk);
-        is_left | flush(&mut self.worker.outlets, Held::Leave, self.worker.live.get(), &self.worker.counters).has_moved
+        is_left
+            | flush(&mut self.worker.outlets, Held::Leave, self.worker.live.get(), &self.worker.counters)
+                .has_moved
     }
 
     /// Ends the work, as the phase `Stopped` does.

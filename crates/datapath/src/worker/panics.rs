@@ -74,7 +74,9 @@ pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| if IS_WORKER.get() { LAST.set(text_of(info)) } else { others(info) }));
+        std::panic::set_hook(Box::new(move |info| {
+            if IS_WORKER.get() { LAST.set(text_of(info)) } else { others(info) }
+        }));
     });
 }
 
@@ -142,7 +144,13 @@ pub fn dump(folder: &Path, burst: &MbufBurst, stamps: &Stamps) -> Result<PathBuf
         for (frame, &ns) in frames.iter().zip(&stamps.ns) {
             let time_ns = if ns == 0 { now_ns } else { ns };
             let (bytes, original_len) = (frame.bytes(), frame.original_len());
-            writer.write(&Packet { interface: InterfaceId(0), time_ns, bytes, original_len, comments: &[] })?;
+            writer.write(&Packet {
+                interface: InterfaceId(0),
+                time_ns,
+                bytes,
+                original_len,
+                comments: &[],
+            })?;
         }
         writer.finish().map(drop)
     };
@@ -167,7 +175,14 @@ mod tests {
     use super::*;
 
     fn note() -> PanicNote {
-        PanicNote { stage: Stage::Route, text: String::new(), failed: 1, dropped: 0, dump: None, is_last: false }
+        PanicNote {
+            stage: Stage::Route,
+            text: String::new(),
+            failed: 1,
+            dropped: 0,
+            dump: None,
+            is_last: false,
+        }
     }
 
     #[test]

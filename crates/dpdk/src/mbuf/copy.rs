@@ -15,7 +15,8 @@ use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
 use super::{
-    MbufBurst, MbufQueue, Mempool, Planes, RxStamp, Selection, Shared, field, free_all, free_selected, packet_len, segments,
+    MbufBurst, MbufQueue, Mempool, Planes, RxStamp, Selection, Shared, field, free_all, free_selected,
+    packet_len, segments,
 };
 use crate::mempool::DATA_ROOM;
 use tapline_packet::burst::MAX_BURST;
@@ -136,7 +137,8 @@ impl CopyPool {
             let copy = unsafe { dpdk_sys::rte_pktmbuf_copy(mbuf, self.pool.raw(), 0, u32::MAX) };
             (!copy.is_null()).then(|| Page(copy))
         };
-        let copies: ArrayVec<Page, MAX_BURST> = burst.mbufs[..burst.count].iter().filter_map(copy).collect();
+        let copies: ArrayVec<Page, MAX_BURST> =
+            burst.mbufs[..burst.count].iter().filter_map(copy).collect();
         copies.len()
     }
 }
@@ -170,9 +172,11 @@ impl Page {
     #[inline(always)]
     pub fn range(&self) -> Range<usize> {
         // SAFETY: the offset is that of `data_off` in the installed release (shim.h), of an mbuf owned here.
-        let start = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() });
+        let start =
+            usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_OFF).read() });
         // SAFETY: likewise of `data_len`.
-        let len = usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() });
+        let len =
+            usize::from(unsafe { field::<u16>(self.0, dpdk_sys::tl_mbuf_offset_TL_MBUF_DATA_LEN).read() });
         start..start + len
     }
 
@@ -329,7 +333,13 @@ impl Offload {
         // SAFETY: these compute constants.
         let flags = unsafe { dpdk_sys::tl_tx_flags_udp_checksum(i32::from(is_ipv6)) };
         // SAFETY: as above.
-        let lens = unsafe { dpdk_sys::tl_tx_lens(link as u32, network as u32, tapline_packet::headers::udp::HEADER_LEN as u32) };
+        let lens = unsafe {
+            dpdk_sys::tl_tx_lens(
+                link as u32,
+                network as u32,
+                tapline_packet::headers::udp::HEADER_LEN as u32,
+            )
+        };
         Self { flags, lens }
     }
 }
@@ -429,9 +439,15 @@ impl Made {
     pub fn leave_to_nic(&mut self, offload: &Offload) {
         for index in self.held.indices() {
             // SAFETY: the offset is that of `ol_flags` (shim.h), of an mbuf owned here.
-            unsafe { field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS).write(offload.flags) };
+            unsafe {
+                field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_OL_FLAGS)
+                    .write(offload.flags)
+            };
             // SAFETY: likewise of `tx_offload`.
-            unsafe { field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_TX_OFFLOAD).write(offload.lens) };
+            unsafe {
+                field::<u64>(self.mbufs[index], dpdk_sys::tl_mbuf_offset_TL_MBUF_TX_OFFLOAD)
+                    .write(offload.lens)
+            };
         }
     }
 
@@ -497,7 +513,8 @@ impl Shared<'_> {
         for index in Selection(taken.0 & !made.fronts.0).indices() {
             made.mbufs[index] = self.mbufs[index];
             if made.has_wire_lens {
-                made.wire_lens[index] = self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
+                made.wire_lens[index] =
+                    self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
             }
         }
         let lent = Selection(made.held.0 | taken.0);
@@ -505,7 +522,11 @@ impl Shared<'_> {
         planes.add(lent);
         (made.held, made.fronts) = (Selection::NONE, Selection::NONE);
         // the sum is of use only where all packets go together; the slots of others hold nothing
-        let bytes = if lent == Selection::first(self.count) { super::bytes_of(&made.mbufs[..self.count]) } else { 0 };
+        let bytes = if lent == Selection::first(self.count) {
+            super::bytes_of(&made.mbufs[..self.count])
+        } else {
+            0
+        };
         let wire_lens = made.has_wire_lens.then_some(&made.wire_lens);
         Shared { mbufs: &made.mbufs, count: self.count, bytes, planes, wire_lens }
     }
@@ -525,7 +546,9 @@ fn chain(header: *mut rte_mbuf, start: usize, end: usize, payload: *mut rte_mbuf
 #[cold]
 fn unchain(header: *mut rte_mbuf) {
     // SAFETY: the offset is that of `next` (shim.h), of a header that is owned alone.
-    unsafe { field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(std::ptr::null_mut()) };
+    unsafe {
+        field::<*mut rte_mbuf>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(std::ptr::null_mut())
+    };
     // SAFETY: likewise of `nb_segs`.
     unsafe { field::<u16>(header, dpdk_sys::tl_mbuf_offset_TL_MBUF_NB_SEGS).write(1) };
 }
@@ -546,14 +569,18 @@ mod tests {
 
     impl Mock {
         fn new(bytes: &[u8]) -> Self {
-            Self { words: Box::new([0; dpdk_sys::tl_mbuf_offset_TL_MBUF_SIZE as usize / 16]), bytes: bytes.to_vec() }
+            Self {
+                words: Box::new([0; dpdk_sys::tl_mbuf_offset_TL_MBUF_SIZE as usize / 16]),
+                bytes: bytes.to_vec(),
+            }
         }
 
         fn mbuf(&mut self, segments: u16, packet_len: usize, next: *mut rte_mbuf) -> *mut rte_mbuf {
             let mbuf: *mut rte_mbuf = self.words.as_mut_ptr().cast();
             // SAFETY: the words are an mbuf's memory, aligned for its fields, which nobody else knows of.
             unsafe {
-                field::<*mut u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR).write(self.bytes.as_mut_ptr());
+                field::<*mut u8>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_BUF_ADDR)
+                    .write(self.bytes.as_mut_ptr());
                 field::<*mut rte_mbuf>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_NEXT).write(next);
             }
             write_head(mbuf, 0, self.bytes.len(), segments, packet_len as u32);
@@ -567,7 +594,8 @@ mod tests {
     }
 
     fn outer(is_ipv6: bool) -> Outer {
-        let [source, destination] = if is_ipv6 { ["2001:db8::1", "2001:db8::9"] } else { ["198.18.0.1", "198.18.0.9"] };
+        let [source, destination] =
+            if is_ipv6 { ["2001:db8::1", "2001:db8::9"] } else { ["198.18.0.1", "198.18.0.9"] };
         Outer {
             source_mac: MacAddress([2, 0, 0, 0, 0, 8]),
             destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
@@ -586,8 +614,12 @@ mod tests {
         let mut transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
         let lens = transport.leave_udp_checksum().expect("a checksum covers the payload");
         let mut header = [0; 96];
-        let written = transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[payload], &mut header);
-        (header[..written.header_bytes].to_vec(), Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6))
+        let written =
+            transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[payload], &mut header);
+        (
+            header[..written.header_bytes].to_vec(),
+            Offload::udp_checksum(lens.link, lens.network, lens.is_ipv6),
+        )
     }
 
     #[test]
@@ -622,16 +654,26 @@ mod tests {
                 // SAFETY: the mbufs are this test's, whole and chained.
                 unsafe { dpdk_sys::tl_sum_udp(mbuf) };
                 assert_eq!(ol_flags(mbuf), 0, "nothing is left to ask");
-                let encapsulation = Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: Some(true) };
+                let encapsulation =
+                    Encapsulation::Vxlan { vni: 7, udp_port: None, udp_checksum: Some(true) };
                 let transport = Transport::tunnel(&outer(is_ipv6), &encapsulation).expect("it is valid");
                 let mut expected = [0; 96];
-                let written = transport.write(&CopyFacts { flow_hash: 5, ..CopyFacts::default() }, &[&payload], &mut expected);
+                let written = transport.write(
+                    &CopyFacts { flow_hash: 5, ..CopyFacts::default() },
+                    &[&payload],
+                    &mut expected,
+                );
                 assert_eq!(front.bytes, expected[..written.header_bytes]);
                 let udp = if is_ipv6 { 14 + 40 } else { 14 + 20 };
-                assert_ne!(front.bytes[udp + 6..udp + 8], header[udp + 6..udp + 8], "the pseudo header's sum is not left");
+                assert_ne!(
+                    front.bytes[udp + 6..udp + 8],
+                    header[udp + 6..udp + 8],
+                    "the pseudo header's sum is not left"
+                );
                 let addresses = if is_ipv6 { &header[22..54] } else { &header[26..34] };
                 let datagram = [&front.bytes[udp..], &payload].concat();
-                let sum = Sum::default().bytes(addresses).word(17).word(datagram.len() as u16).bytes(&datagram);
+                let sum =
+                    Sum::default().bytes(addresses).word(17).word(datagram.len() as u16).bytes(&datagram);
                 assert_eq!(sum.folded(), 0xffff, "RFC 768: a right checksum makes the sum all ones");
             }
         }

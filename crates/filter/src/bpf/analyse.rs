@@ -26,14 +26,18 @@ pub fn analyse(program: &Program) -> Analysis {
     let mut graph = Graph::new();
     let Ok(root) = graph.add(program) else { return Analysis::default() };
     let value = graph.load(Width::Half, TYPE_OFFSET);
-    let tags = TAG_TYPES.map(|tag| Condition::Compare { test: Test::Equal, a: value, b: graph.constant(tag) });
-    let accepts_none = |known, answer| Search::new(&graph, NodeId::ACCEPT).knowing(known, answer).is_barren(root);
+    let tags =
+        TAG_TYPES.map(|tag| Condition::Compare { test: Test::Equal, a: value, b: graph.constant(tag) });
+    let accepts_none =
+        |known, answer| Search::new(&graph, NodeId::ACCEPT).knowing(known, answer).is_barren(root);
     let never_matches = Search::new(&graph, NodeId::ACCEPT).is_barren(root);
     // the fewer bytes were captured, the fewer ways there are
-    let mut bounds: Vec<u64> = graph.in_order(root).into_iter().filter_map(|node| bound_of(graph.node(node))).collect();
+    let mut bounds: Vec<u64> =
+        graph.in_order(root).into_iter().filter_map(|node| bound_of(graph.node(node))).collect();
     bounds.sort_unstable();
     bounds.dedup();
-    let needed = bounds.partition_point(|&end| !never_matches && accepts_none(Condition::Captured { end }, false));
+    let needed =
+        bounds.partition_point(|&end| !never_matches && accepts_none(Condition::Captured { end }, false));
     Analysis {
         never_matches,
         always_matches: Search::new(&graph, NodeId::REJECT).is_barren(root),
@@ -45,7 +49,9 @@ pub fn analyse(program: &Program) -> Analysis {
 /// The captured bytes that a node asks for, those before a base not counted.
 fn bound_of(node: Node) -> Option<u64> {
     match node {
-        Node::Branch { condition: Condition::Captured { end } | Condition::CapturedAt { end, .. }, .. } => Some(end),
+        Node::Branch {
+            condition: Condition::Captured { end } | Condition::CapturedAt { end, .. }, ..
+        } => Some(end),
         _ => None,
     }
 }
@@ -199,9 +205,9 @@ impl<'a> Search<'a> {
     /// The same from answers about `value` and what it is computed from.
     fn implied_by_parts(&self, value: ValueId, condition: Condition, depth: u32) -> Option<(bool, usize)> {
         self.implied_by(Some(value), condition).or_else(|| match self.graph.value(value) {
-            Value::Alu { a, b, .. } if depth > 0 => {
-                self.implied_by_parts(a, condition, depth - 1).or_else(|| self.implied_by_parts(b, condition, depth - 1))
-            }
+            Value::Alu { a, b, .. } if depth > 0 => self
+                .implied_by_parts(a, condition, depth - 1)
+                .or_else(|| self.implied_by_parts(b, condition, depth - 1)),
             _ => None,
         })
     }
@@ -235,13 +241,17 @@ mod tests {
     #[test]
     fn alternatives_are_searched_in_steps_that_grow_as_they_do() {
         let steps = |count: usize| {
-            let text: Vec<String> = (1..=count).map(|index| format!("host 10.0.0.{index} and port {index}")).collect();
+            let text: Vec<String> =
+                (1..=count).map(|index| format!("host 10.0.0.{index} and port {index}")).collect();
             let mut graph = Graph::new();
-            let root = graph.add(&compile(&text.join(" or ")).expect("a valid expression")).expect("a simple program");
+            let root = graph
+                .add(&compile(&text.join(" or ")).expect("a valid expression"))
+                .expect("a simple program");
             let a = graph.load(Width::Half, TYPE_OFFSET);
             let tag = Condition::Compare { test: Test::Equal, a, b: graph.constant(TAG_TYPES[0]) };
             let new = |wanted| Search::new(&graph, wanted);
-            let searches = [new(NodeId::ACCEPT), new(NodeId::REJECT), new(NodeId::ACCEPT).knowing(tag, true)];
+            let searches =
+                [new(NodeId::ACCEPT), new(NodeId::REJECT), new(NodeId::ACCEPT).knowing(tag, true)];
             searches.map(|mut search| {
                 let before = search.steps_left;
                 search.is_barren(root);
@@ -257,7 +267,9 @@ mod tests {
     #[test]
     fn parts_that_many_ways_share_are_searched_once() {
         // every way through the first two lines comes to the third, where it ends
-        let either = |from: usize| (0..12).map(|index| format!("ether[{}] = 1", from + index)).collect::<Vec<_>>().join(" or ");
+        let either = |from: usize| {
+            (0..12).map(|index| format!("ether[{}] = 1", from + index)).collect::<Vec<_>>().join(" or ")
+        };
         let found = of(&format!("({}) and ({}) and ip", either(20), either(40)));
         assert!(found.misses_tagged && !found.never_matches && !found.always_matches);
     }
@@ -298,7 +310,9 @@ mod tests {
         for expression in ["ip", "tcp port 80", "host 10.0.0.1", "arp or ip6"] {
             assert!(of(expression).misses_tagged, "{expression}");
         }
-        for expression in ["vlan", "vlan and ip", "ip or vlan", "not ip", "len > 100", "ether host 02:00:00:00:00:01", ""] {
+        for expression in
+            ["vlan", "vlan and ip", "ip or vlan", "not ip", "len > 100", "ether host 02:00:00:00:00:01", ""]
+        {
             assert!(!of(expression).misses_tagged, "{expression}");
         }
     }

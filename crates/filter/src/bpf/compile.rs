@@ -45,7 +45,11 @@ pub fn compile_for(expression: &str, dlt: i32) -> Result<Program, CompileError> 
     let compiler = Capture::dead(Linktype(dlt)).map_err(refused)?;
     match compiler.compile(expression, true).map_err(refused) {
         Ok(program) => {
-            let insns = program.get_instructions().iter().map(|insn| parse(&insn.to_string())).collect::<Option<Vec<Insn>>>();
+            let insns = program
+                .get_instructions()
+                .iter()
+                .map(|insn| parse(&insn.to_string()))
+                .collect::<Option<Vec<Insn>>>();
             Ok(Program::verify(insns.expect("the pcap crate prints an instruction as `code jt jf k`"))?)
         }
         Err(CompileError::Expression(message)) if message.contains(REJECTS_ALL) => {
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn the_version_of_libpcap_is_that_of_the_library_in_the_process() {
-        assert_eq!(version_in("7f00-7f01 r-xp 0 08:01 1 /usr/lib/libpcap.so.1.10.3\n"), Some("1.10.3".to_owned()));
+        assert_eq!(
+            version_in("7f00-7f01 r-xp 0 08:01 1 /usr/lib/libpcap.so.1.10.3\n"),
+            Some("1.10.3".to_owned())
+        );
         assert_eq!(version_in("7f00-7f01 r-xp 0 08:01 1 /usr/lib/libc.so.6\n"), None);
         let version = libpcap_version().expect("libpcap is linked dynamically");
         assert!(version.starts_with("1."), "{version}");

@@ -91,7 +91,9 @@ fn run(ops: &[Op], packet: &impl Packet, original_len: u32) -> Option<u32> {
             Op::CopyAToX => x = a,
             Op::CopyXToA => a = x,
             Op::Jump { target } => at = target,
-            Op::Branch { test, operand, then, otherwise } => at = if test.holds(a, value(operand, x)) { then } else { otherwise },
+            Op::Branch { test, operand, then, otherwise } => {
+                at = if test.holds(a, value(operand, x)) { then } else { otherwise }
+            }
             Op::Return(k) => return Some(k),
             Op::ReturnA => return Some(a),
         }
@@ -122,11 +124,13 @@ mod tests {
         for (code, width) in [(0x20, 4), (0x28, 2), (0x30, 1)] {
             for offset in 0..8 {
                 let at = offset as usize;
-                let expected =
-                    bytes.get(at..at + width).map_or(0, |part| part.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)));
+                let expected = bytes
+                    .get(at..at + width)
+                    .map_or(0, |part| part.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)));
                 assert_eq!(program(&[(code, 0, 0, offset), (0x16, 0, 0, 0)]).run(&bytes, 5), expected);
                 // The same offset, half of it in X.
-                let indirect = [(0x01, 0, 0, offset / 2), (code + 0x20, 0, 0, offset - offset / 2), (0x16, 0, 0, 0)];
+                let indirect =
+                    [(0x01, 0, 0, offset / 2), (code + 0x20, 0, 0, offset - offset / 2), (0x16, 0, 0, 0)];
                 assert_eq!(program(&indirect).run(&bytes, 5), expected);
             }
         }
@@ -134,7 +138,10 @@ mod tests {
 
     #[test]
     fn an_indirect_offset_does_not_wrap_around() {
-        assert_eq!(program(&[(0x01, 0, 0, u32::MAX), (0x50, 0, 0, 1), (0x06, 0, 0, 7)]).run(&[9; 64], 64), 0);
+        assert_eq!(
+            program(&[(0x01, 0, 0, u32::MAX), (0x50, 0, 0, 1), (0x06, 0, 0, 7)]).run(&[9; 64], 64),
+            0
+        );
         assert_eq!(program(&[(0x30, 0, 0, u32::MAX), (0x06, 0, 0, 7)]).run(&[9; 64], 64), 0);
     }
 
@@ -155,7 +162,11 @@ mod tests {
     fn a_shift_by_32_or_more_gives_zero() {
         for code in [0x6c, 0x7c] {
             for by in [32, 33, u32::MAX] {
-                assert_eq!(program(&[(0x00, 0, 0, u32::MAX), (0x01, 0, 0, by), (code, 0, 0, 0), (0x16, 0, 0, 0)]).run(&[], 0), 0);
+                assert_eq!(
+                    program(&[(0x00, 0, 0, u32::MAX), (0x01, 0, 0, by), (code, 0, 0, 0), (0x16, 0, 0, 0)])
+                        .run(&[], 0),
+                    0
+                );
             }
         }
     }

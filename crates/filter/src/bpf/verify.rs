@@ -55,7 +55,11 @@ impl Program {
         if count > MAX_INSNS {
             return Err(VerifyError::TooLong { count });
         }
-        let ops = insns.iter().enumerate().map(|(at, insn)| decode(insn, at, count)).collect::<Result<Arc<[Op]>, _>>()?;
+        let ops = insns
+            .iter()
+            .enumerate()
+            .map(|(at, insn)| decode(insn, at, count))
+            .collect::<Result<Arc<[Op]>, _>>()?;
         match ops.last() {
             Some(Op::Return(_) | Op::ReturnA) => Ok(Program { insns: insns.into(), ops }),
             _ => Err(VerifyError::RunsOffEnd { at: count - 1 }),
@@ -142,7 +146,9 @@ fn decode(insn: &Insn, at: usize, count: usize) -> Result<Op, VerifyError> {
                 _ => return Err(unknown),
             };
             match (operator, operand) {
-                (AluOperator::Div | AluOperator::Mod, Operand::Constant(0)) => return Err(VerifyError::DivisionByZero { at }),
+                (AluOperator::Div | AluOperator::Mod, Operand::Constant(0)) => {
+                    return Err(VerifyError::DivisionByZero { at });
+                }
                 (AluOperator::ShiftLeft | AluOperator::ShiftRight, Operand::Constant(by @ 32..)) => {
                     return Err(VerifyError::ShiftTooFar { at, by });
                 }
@@ -157,7 +163,12 @@ fn decode(insn: &Insn, at: usize, count: usize) -> Result<Op, VerifyError> {
                 0x40 => Test::AnyBit,
                 _ => return Err(unknown),
             };
-            Op::Branch { test, operand, then: target(usize::from(jt))?, otherwise: target(usize::from(jf))? }
+            Op::Branch {
+                test,
+                operand,
+                then: target(usize::from(jt))?,
+                otherwise: target(usize::from(jf))?,
+            }
         }
         _ => return Err(unknown),
     })
@@ -181,7 +192,10 @@ mod tests {
     fn programs_without_an_end_are_refused() {
         assert_eq!(Program::verify(vec![]), Err(VerifyError::Empty));
         assert_eq!(Program::verify(vec![insn(0x00, 1)]), Err(VerifyError::RunsOffEnd { at: 0 }));
-        assert_eq!(Program::verify(vec![ACCEPT; MAX_INSNS + 1]), Err(VerifyError::TooLong { count: MAX_INSNS + 1 }));
+        assert_eq!(
+            Program::verify(vec![ACCEPT; MAX_INSNS + 1]),
+            Err(VerifyError::TooLong { count: MAX_INSNS + 1 })
+        );
         assert!(Program::verify(vec![ACCEPT; MAX_INSNS]).is_ok());
     }
 
@@ -189,9 +203,18 @@ mod tests {
     fn jumps_stay_inside_and_go_forward() {
         assert_eq!(refusal(insn(0x05, 1)), VerifyError::JumpPastEnd { at: 0, target: 2, count: 2 });
         assert_eq!(refusal(insn(0x05, u32::MAX)), VerifyError::BackwardJump { at: 0, by: 1 });
-        assert_eq!(refusal(insn(0x05, i32::MAX as u32)), VerifyError::JumpPastEnd { at: 0, target: 0x8000_0000, count: 2 });
-        assert_eq!(refusal(Insn { code: 0x15, jt: 0, jf: 1, k: 0 }), VerifyError::JumpPastEnd { at: 0, target: 2, count: 2 });
-        assert_eq!(refusal(Insn { code: 0x15, jt: 255, jf: 0, k: 0 }), VerifyError::JumpPastEnd { at: 0, target: 256, count: 2 });
+        assert_eq!(
+            refusal(insn(0x05, i32::MAX as u32)),
+            VerifyError::JumpPastEnd { at: 0, target: 0x8000_0000, count: 2 }
+        );
+        assert_eq!(
+            refusal(Insn { code: 0x15, jt: 0, jf: 1, k: 0 }),
+            VerifyError::JumpPastEnd { at: 0, target: 2, count: 2 }
+        );
+        assert_eq!(
+            refusal(Insn { code: 0x15, jt: 255, jf: 0, k: 0 }),
+            VerifyError::JumpPastEnd { at: 0, target: 256, count: 2 }
+        );
         assert!(Program::verify(vec![insn(0x05, 0), ACCEPT]).is_ok());
     }
 
@@ -214,14 +237,21 @@ mod tests {
     #[test]
     fn exactly_the_operations_of_bpf_filter_are_known() {
         // The `case` labels of bpf_filter() in libpcap's bpf_filter.c.
-        let mut known = vec![0x06, 0x16, 0x20, 0x28, 0x30, 0x80, 0x81, 0x40, 0x48, 0x50, 0xb1, 0x00, 0x01, 0x60, 0x61, 0x02, 0x03];
+        let mut known = vec![
+            0x06, 0x16, 0x20, 0x28, 0x30, 0x80, 0x81, 0x40, 0x48, 0x50, 0xb1, 0x00, 0x01, 0x60, 0x61, 0x02,
+            0x03,
+        ];
         known.extend([0x05, 0x25, 0x35, 0x15, 0x45, 0x2d, 0x3d, 0x1d, 0x4d, 0x84, 0x07, 0x87]);
         for operator in [0x00, 0x10, 0x20, 0x30, 0x90, 0x50, 0x40, 0xa0, 0x60, 0x70] {
             known.extend([0x04 | operator, 0x0c | operator]);
         }
         for code in 0..=u16::MAX {
             let verified = Program::verify(vec![insn(code, 1), ACCEPT, ACCEPT]);
-            let expected = if known.contains(&code) { None } else { Some(VerifyError::UnknownOperation { at: 0, code }) };
+            let expected = if known.contains(&code) {
+                None
+            } else {
+                Some(VerifyError::UnknownOperation { at: 0, code })
+            };
             assert_eq!(verified.err(), expected, "operation 0x{code:04x}");
         }
     }

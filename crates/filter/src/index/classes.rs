@@ -38,12 +38,15 @@ impl Classes {
         for &(path, set) in tested {
             for &(low, high) in set.ranges() {
                 turns.push((part(low), path));
-                turns.extend(high.checked_add(1).filter(|&next| next <= max).map(|next| (part(next), path)));
+                turns
+                    .extend(high.checked_add(1).filter(|&next| next <= max).map(|next| (part(next), path)));
             }
         }
         turns.sort_unstable();
         let mut bits = vec![0u64; path_count.div_ceil(64)];
-        bits.iter_mut().enumerate().for_each(|(at, word)| *word = u64::MAX >> (64 - (path_count - at * 64).min(64)));
+        bits.iter_mut()
+            .enumerate()
+            .for_each(|(at, word)| *word = u64::MAX >> (64 - (path_count - at * 64).min(64)));
         for &(path, _) in tested {
             bits[path / 64] &= !(1 << (path % 64));
         }
@@ -111,7 +114,8 @@ impl ClassTable {
                 for (at, (&start, &class)) in starts.iter().zip(classes).enumerate() {
                     let end = starts.get(at + 1).map_or(table.len(), |&next| next as usize);
                     // As many classes as values at most, and one more for the values that cannot be read.
-                    table[start as usize..end].fill(u16::try_from(class).expect("at most 65536 classes of 65536 values"));
+                    table[start as usize..end]
+                        .fill(u16::try_from(class).expect("at most 65536 classes of 65536 values"));
                 }
                 ClassTable::Direct(table)
             }
@@ -127,16 +131,24 @@ impl ClassTable {
                 for values in values.as_chunks_mut::<8>().0.iter_mut().take(count.div_ceil(8)) {
                     let mut ranges = [0; 8];
                     for &start in starts {
-                        ranges.iter_mut().zip(&*values).for_each(|(range, &value)| *range += u32::from(start <= value));
+                        ranges
+                            .iter_mut()
+                            .zip(&*values)
+                            .for_each(|(range, &value)| *range += u32::from(start <= value));
                     }
-                    values.iter_mut().zip(ranges).for_each(|(value, range)| *value = classes[range as usize % FEW]);
+                    values
+                        .iter_mut()
+                        .zip(ranges)
+                        .for_each(|(value, range)| *value = classes[range as usize % FEW]);
                 }
             }
             ClassTable::Direct(table) => {
                 let class = |value: u32| table.get(value as usize).map_or(0, |&class| u32::from(class));
                 values.iter_mut().take(count).for_each(|value| *value = class(*value));
             }
-            ClassTable::Tree(tree) => values.iter_mut().take(count).for_each(|value| *value = tree.class(*value)),
+            ClassTable::Tree(tree) => {
+                values.iter_mut().take(count).for_each(|value| *value = tree.class(*value))
+            }
         }
     }
 }
@@ -152,7 +164,11 @@ impl Tree {
         for prefix in 0..1 << 16 {
             let (from, to) = within(starts, at, prefix << 16, 16);
             at = from;
-            let entry = if from == to { classes[from] } else { tree.middle(&starts[from..=to], &classes[from..=to], prefix << 16) };
+            let entry = if from == to {
+                classes[from]
+            } else {
+                tree.middle(&starts[from..=to], &classes[from..=to], prefix << 16)
+            };
             tree.entries[first + prefix as usize] = entry;
         }
         tree
@@ -166,7 +182,11 @@ impl Tree {
             let first = first | third << 8;
             let (from, to) = within(starts, at, first, 8);
             at = from;
-            *entry = if from == to { classes[from] } else { self.low(&starts[from..=to], &classes[from..=to], first) };
+            *entry = if from == to {
+                classes[from]
+            } else {
+                self.low(&starts[from..=to], &classes[from..=to], first)
+            };
         }
         self.add(&table)
     }
@@ -183,7 +203,10 @@ impl Tree {
     }
 
     fn add(&mut self, table: &[u32; 256]) -> u32 {
-        let begin = u32::try_from(self.entries.len()).ok().filter(|&begin| begin < FURTHER).expect("fewer than 2^31 entries");
+        let begin = u32::try_from(self.entries.len())
+            .ok()
+            .filter(|&begin| begin < FURTHER)
+            .expect("fewer than 2^31 entries");
         self.entries.extend(table);
         FURTHER | begin
     }
@@ -218,12 +241,15 @@ pub(super) struct Trees {
 impl Trees {
     pub fn new<'t>(trees: impl Iterator<Item = &'t Tree> + Clone) -> Self {
         let class_count = trees.clone().map(|tree| tree.first).max().unwrap_or(0);
-        let number = |at: usize| u32::try_from(at).ok().filter(|&at| at < FURTHER).expect("fewer than 2^31 entries");
+        let number =
+            |at: usize| u32::try_from(at).ok().filter(|&at| at < FURTHER).expect("fewer than 2^31 entries");
         let mut all = Self { entries: (0..number(class_count)).collect(), begins: Vec::new() };
         for tree in trees {
             let begin = all.entries.len();
             number(begin + tree.entries.len());
-            let moved = |&entry: &u32| if entry >= FURTHER { entry - number(tree.first) + number(begin) } else { entry };
+            let moved = |&entry: &u32| {
+                if entry >= FURTHER { entry - number(tree.first) + number(begin) } else { entry }
+            };
             all.entries.extend(tree.entries[tree.first..].iter().map(moved));
             all.begins.push(number(begin));
         }

@@ -20,7 +20,9 @@ impl Source {
     /// The largest value that it can have.
     pub fn max(self) -> u32 {
         match self {
-            Source::Absolute { width, .. } | Source::Indirect { width, .. } => u32::MAX >> (32 - 8 * u32::from(width)),
+            Source::Absolute { width, .. } | Source::Indirect { width, .. } => {
+                u32::MAX >> (32 - 8 * u32::from(width))
+            }
             Source::Len => u32::MAX,
         }
     }
@@ -31,15 +33,18 @@ impl Source {
         match (self, other) {
             (_, Source::Len) => true,
             (Source::Len, _) => false,
-            (Source::Absolute { offset: o, width: w }, Source::Absolute { offset, width }) => end(o, w) >= end(offset, width),
+            (Source::Absolute { offset: o, width: w }, Source::Absolute { offset, width }) => {
+                end(o, w) >= end(offset, width)
+            }
             (Source::Absolute { .. }, Source::Indirect { .. }) => false,
             // The header length is at least 0, and its own byte was read.
             (Source::Indirect { base, offset: o, width: w }, Source::Absolute { offset, width }) => {
                 end(o, w).max(end(base, 1)) >= end(offset, width)
             }
-            (Source::Indirect { base: b, offset: o, width: w }, Source::Indirect { base, offset, width }) => {
-                b == base && end(o, w) >= end(offset, width)
-            }
+            (
+                Source::Indirect { base: b, offset: o, width: w },
+                Source::Indirect { base, offset, width },
+            ) => b == base && end(o, w) >= end(offset, width),
         }
     }
 }
@@ -175,8 +180,9 @@ mod tests {
 
     fn set() -> impl Strategy<Value = (ValueSet, u32)> {
         // Bit i of the mask: whether the set holds i.
-        any::<u32>()
-            .prop_map(|bits| (ValueSet::from_ranges((0..32).filter(|i| bits >> i & 1 == 1).map(|i| (i, i)).collect()), bits))
+        any::<u32>().prop_map(|bits| {
+            (ValueSet::from_ranges((0..32).filter(|i| bits >> i & 1 == 1).map(|i| (i, i)).collect()), bits)
+        })
     }
 
     fn bits(set: &ValueSet) -> u32 {

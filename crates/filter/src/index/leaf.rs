@@ -74,7 +74,8 @@ impl Leaf {
         let mut shapes = Vec::new();
         for (tested, mut paths) in by_shape {
             ranged.extend(take_crowded(&tested, &mut paths));
-            let (words, places) = WordLoad::join(&tested.iter().map(|&field| fields[field]).collect::<Vec<_>>());
+            let (words, places) =
+                WordLoad::join(&tested.iter().map(|&field| fields[field]).collect::<Vec<_>>());
             let is_worth = only_shapes || paths.len() >= SHAPE_PATHS && shapes.len() < MAX_SHAPES;
             if is_worth && words.len() <= MAX_WORDS {
                 shapes.push(Shape::new(words, &tested, &places, &paths, fields));
@@ -95,7 +96,13 @@ impl Leaf {
 
     /// Calls `on_row` for each packet of `packets`, which are of `frames`, and each row that it matches, perhaps more than once.
     #[inline(always)]
-    pub fn matches(&self, frames: &[Frame<'_>], packets: Selection, scratch: &mut Scratch, mut on_row: impl FnMut(u8, u32)) {
+    pub fn matches(
+        &self,
+        frames: &[Frame<'_>],
+        packets: Selection,
+        scratch: &mut Scratch,
+        mut on_row: impl FnMut(u8, u32),
+    ) {
         for &row in &self.always {
             packets.indices().for_each(|packet| on_row(packet as u8, row));
         }
@@ -151,11 +158,15 @@ fn take_crowded<'p, 'b>(tested: &[usize], paths: &mut Vec<&'p LeafPath<'b>>) -> 
     let is_guarded = |path: &LeafPath<'_>| path.tests.len() > tested.len();
     let key = |path: &LeafPath<'b>| tested.iter().map(|&field| path.test(field)).collect::<Vec<_>>();
     let mut counts: Table<Vec<Option<&ValueSet>>, usize> = Table::default();
-    paths.iter().filter(|path| is_guarded(path)).for_each(|path| *counts.entry(key(path)).or_default() += 1);
+    paths
+        .iter()
+        .filter(|path| is_guarded(path))
+        .for_each(|path| *counts.entry(key(path)).or_default() += 1);
     if counts.values().all(|&count| count <= MAX_GUARDED) {
         return Vec::new();
     }
-    let (crowded, others) = paths.drain(..).partition(|path| is_guarded(path) && counts[&key(path)] > MAX_GUARDED);
+    let (crowded, others) =
+        paths.drain(..).partition(|path| is_guarded(path) && counts[&key(path)] > MAX_GUARDED);
     *paths = others;
     crowded
 }
@@ -214,7 +225,13 @@ const MULTIPLIERS: [u64; MAX_WORDS] = {
 
 impl Shape {
     /// `places` tells for each field of `tested` which of `words` it stands in, and how far left.
-    fn new(words: Vec<WordLoad>, tested: &[usize], places: &[(usize, u32)], paths: &[&LeafPath<'_>], fields: &[Field]) -> Self {
+    fn new(
+        words: Vec<WordLoad>,
+        tested: &[usize],
+        places: &[(usize, u32)],
+        paths: &[&LeafPath<'_>],
+        fields: &[Field],
+    ) -> Self {
         let mut by_key: Table<Vec<u64>, (Vec<u32>, Vec<Guarded>)> = Table::default();
         for path in paths {
             let mut keys = vec![vec![0u64; words.len()]];
@@ -230,7 +247,8 @@ impl Shape {
                 keys = values.flat_map(with).collect();
             }
             let others = path.tests.iter().filter(|test| !tested.contains(&test.0));
-            let tests: Vec<_> = others.map(|&(field, set)| (fields[field], set.ranges().to_vec())).collect();
+            let tests: Vec<_> =
+                others.map(|&(field, set)| (fields[field], set.ranges().to_vec())).collect();
             for key in keys {
                 let (rows, guarded) = by_key.entry(key).or_default();
                 if tests.is_empty() {
@@ -270,7 +288,9 @@ impl Shape {
             if is_guarded {
                 shape.guard_starts.push(place(shape.guarded.len()));
                 // what matches in any case has nothing more to pass
-                shape.guarded.extend(guarded.into_iter().filter(|guarded| rows.binary_search(&guarded.row).is_err()));
+                shape.guarded.extend(
+                    guarded.into_iter().filter(|guarded| rows.binary_search(&guarded.row).is_err()),
+                );
             }
             shape.rows.extend(rows);
         }
@@ -282,7 +302,12 @@ impl Shape {
     }
 
     #[inline(always)]
-    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u64>; MAX_WORDS], on_row: &mut impl FnMut(u8, u32)) {
+    fn matches(
+        &self,
+        group: &Group<'_>,
+        columns: &mut [Column<u64>; MAX_WORDS],
+        on_row: &mut impl FnMut(u8, u32),
+    ) {
         let mut hashes = [0u64; LANES];
         let mut missing = 0;
         for ((&word, column), by) in self.words.iter().zip(&mut *columns).zip(MULTIPLIERS) {
@@ -304,12 +329,17 @@ impl Shape {
                     let entry = number as usize - 1;
                     let key = &self.keys[entry * self.words.len()..][..self.words.len()];
                     if missing >> lane & 1 == 0
-                        && columns.iter().zip(key).all(|(column, &expected)| column[lane % LANES] == expected)
+                        && columns
+                            .iter()
+                            .zip(key)
+                            .all(|(column, &expected)| column[lane % LANES] == expected)
                     {
-                        let rows = &self.rows[self.row_starts[entry] as usize..self.row_starts[entry + 1] as usize];
+                        let rows = &self.rows
+                            [self.row_starts[entry] as usize..self.row_starts[entry + 1] as usize];
                         rows.iter().for_each(|&row| on_row(member, row));
                         if let Some(&first) = self.guard_starts.get(entry) {
-                            let guarded = &self.guarded[first as usize..self.guard_starts[entry + 1] as usize];
+                            let guarded =
+                                &self.guarded[first as usize..self.guard_starts[entry + 1] as usize];
                             let passed = guarded.iter().filter(|guarded| guarded.passes(group.frame(lane)));
                             passed.for_each(|guarded| on_row(member, guarded.row));
                         }
@@ -395,7 +425,12 @@ impl Vectors {
     }
 
     #[inline(always)]
-    fn matches(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+    fn matches(
+        &self,
+        group: &Group<'_>,
+        columns: &mut [Column<u32>; MAX_FIELDS],
+        on_row: &mut impl FnMut(u8, u32),
+    ) {
         match self {
             Vectors::UpTo64(vectors) => vectors.matches_line(group, columns, on_row),
             Vectors::UpTo128(vectors) => vectors.matches_line(group, columns, on_row),
@@ -418,22 +453,39 @@ impl<const W: usize> BitVectors<W> {
         }
         let alike = |tested: &[(usize, &ValueSet)]| {
             let value = tested.first().and_then(|test| test.1.single());
-            value.filter(|_| tested.len() == paths.len() && tested.iter().all(|test| test.1.single() == value))
+            value.filter(|_| {
+                tested.len() == paths.len() && tested.iter().all(|test| test.1.single() == value)
+            })
         };
         // At least one field gives vectors: without any, a line would have bits that stand for no path.
-        let kept = by_field.keys().copied().find(|field| alike(&by_field[field]).is_none()).or(by_field.keys().next().copied());
-        let alike = |field: usize, tested: &[(usize, &ValueSet)]| if kept == Some(field) { None } else { alike(tested) };
-        let (demanded, values): (Vec<Field>, Vec<u32>) =
-            by_field.iter().filter_map(|(&field, tested)| Some((fields[field], alike(field, tested)?))).unzip();
+        let kept = by_field
+            .keys()
+            .copied()
+            .find(|field| alike(&by_field[field]).is_none())
+            .or(by_field.keys().next().copied());
+        let alike = |field: usize, tested: &[(usize, &ValueSet)]| {
+            if kept == Some(field) { None } else { alike(tested) }
+        };
+        let (demanded, values): (Vec<Field>, Vec<u32>) = by_field
+            .iter()
+            .filter_map(|(&field, tested)| Some((fields[field], alike(field, tested)?)))
+            .unzip();
         let (words, places) = WordLoad::join(&demanded);
         let mut demands: Vec<(WordLoad, u64)> = words.into_iter().map(|word| (word, 0)).collect();
         for (value, (word, shift)) in values.into_iter().zip(places) {
             demands[word].1 |= u64::from(value) << shift;
         }
         by_field.retain(|&field, tested| alike(field, tested).is_none());
-        let vector_fields = by_field.into_iter().map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
+        let vector_fields = by_field
+            .into_iter()
+            .map(|(field, tested)| VectorField::new(fields[field], &tested, paths.len()));
         let summary_words = paths.len().div_ceil(64 * W).div_ceil(64);
-        BitVectors { demands, fields: vector_fields.collect(), summary_words, rows: paths.iter().map(|path| path.row).collect() }
+        BitVectors {
+            demands,
+            fields: vector_fields.collect(),
+            summary_words,
+            rows: paths.iter().map(|path| path.row).collect(),
+        }
     }
 
     /// Reads the fields of a group and puts their classes into `columns`. Gives the members, bit by bit, that may match at all.
@@ -442,7 +494,8 @@ impl<const W: usize> BitVectors<W> {
         let mut failing = 0;
         for &(word, expected) in &self.demands {
             let mut differing = 0;
-            failing |= word.load_each(group, |lane, value| differing |= u32::from(value != expected) << lane);
+            failing |=
+                word.load_each(group, |lane, value| differing |= u32::from(value != expected) << lane);
             failing |= differing;
         }
         if !failing & ((1 << group.members().len()) - 1) == 0 {
@@ -460,7 +513,8 @@ impl<const W: usize> BitVectors<W> {
         }
         if any_missing != 0 {
             for ((field, column), missing) in self.fields.iter().zip(&mut *columns).zip(missing) {
-                for (_, class) in column.iter_mut().enumerate().filter(|(lane, _)| missing >> lane & 1 == 1) {
+                for (_, class) in column.iter_mut().enumerate().filter(|(lane, _)| missing >> lane & 1 == 1)
+                {
                     *class = field.absent;
                 }
             }
@@ -470,7 +524,12 @@ impl<const W: usize> BitVectors<W> {
 
     /// For vectors of one line.
     #[inline(always)]
-    fn matches_line(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+    fn matches_line(
+        &self,
+        group: &Group<'_>,
+        columns: &mut [Column<u32>; MAX_FIELDS],
+        on_row: &mut impl FnMut(u8, u32),
+    ) {
         let passing = self.classify(group, columns);
         let mut common = [[0; W]; LANES];
         for (lane, common) in common.iter_mut().enumerate().take(group.members().len()) {
@@ -490,16 +549,22 @@ impl<const W: usize> BitVectors<W> {
 
     /// For vectors of several lines.
     #[inline(always)]
-    fn matches_lines(&self, group: &Group<'_>, columns: &mut [Column<u32>; MAX_FIELDS], on_row: &mut impl FnMut(u8, u32)) {
+    fn matches_lines(
+        &self,
+        group: &Group<'_>,
+        columns: &mut [Column<u32>; MAX_FIELDS],
+        on_row: &mut impl FnMut(u8, u32),
+    ) {
         let passing = self.classify(group, columns);
         for part in 0..self.summary_words {
-            for (lane, &member) in group.members().iter().enumerate().filter(|(lane, _)| passing >> lane & 1 == 1) {
+            for (lane, &member) in
+                group.members().iter().enumerate().filter(|(lane, _)| passing >> lane & 1 == 1)
+            {
                 let fields = || {
                     let class = |column: &Column<u32>| column[lane % LANES] as usize;
-                    self.fields
-                        .iter()
-                        .zip(&*columns)
-                        .map(move |(field, column)| (field, field.summaries[class(column) * self.summary_words + part]))
+                    self.fields.iter().zip(&*columns).map(move |(field, column)| {
+                        (field, field.summaries[class(column) * self.summary_words + part])
+                    })
                 };
                 let mut used = fields().fold(u64::MAX, |used, (_, summary)| used & summary.used);
                 while used != 0 {
@@ -507,7 +572,10 @@ impl<const W: usize> BitVectors<W> {
                     let below = (1 << line) - 1;
                     let mut common = [u64::MAX; W];
                     for (field, summary) in fields() {
-                        intersect(&mut common, &field.lines[summary.at + (summary.used & below).count_ones() as usize]);
+                        intersect(
+                            &mut common,
+                            &field.lines[summary.at + (summary.used & below).count_ones() as usize],
+                        );
                     }
                     self.emit(&common, (part * 64 + line as usize) * 64 * W, |row| on_row(member, row));
                     used &= used - 1;
@@ -521,7 +589,8 @@ impl<const W: usize> BitVectors<W> {
     /// Mostly there is none or one: the way to either has one branch that cannot be foreseen.
     #[inline(always)]
     fn emit(&self, line: &[u64; W], first: usize, mut on_row: impl FnMut(u32)) {
-        let mut used = line.iter().enumerate().fold(0u32, |used, (at, &word)| used | u32::from(word != 0) << at);
+        let mut used =
+            line.iter().enumerate().fold(0u32, |used, (at, &word)| used | u32::from(word != 0) << at);
         if used == 0 {
             return;
         }
@@ -556,7 +625,11 @@ fn sort(paths: &mut [&LeafPath<'_>]) {
     let overlapping = |field: usize, set: &ValueSet| -> usize {
         let (lows, highs) = &edges[&field];
         let ranges = set.ranges().iter();
-        ranges.map(|&(low, high)| lows.partition_point(|&other| other <= high) - highs.partition_point(|&other| other < low)).sum()
+        ranges
+            .map(|&(low, high)| {
+                lows.partition_point(|&other| other <= high) - highs.partition_point(|&other| other < low)
+            })
+            .sum()
     };
     paths.sort_by_cached_key(|path| {
         let rarest = path.tests.iter().min_by_key(|test| overlapping(test.0, test.1));
@@ -574,17 +647,23 @@ impl<const W: usize> VectorField<W> {
     fn new(field: Field, tested: &[(usize, &ValueSet)], path_count: usize) -> Self {
         let Classes { starts, classes, sets, absent } = Classes::new(tested, path_count, field.mask);
         let table = ClassTable::new(&starts, &classes, field.mask);
-        let mut field = VectorField { load: Load::new(field), table, absent, summaries: Vec::new(), lines: Vec::new() };
+        let mut field =
+            VectorField { load: Load::new(field), table, absent, summaries: Vec::new(), lines: Vec::new() };
         for set in &sets {
-            let lines: Vec<[u64; W]> =
-                set.chunks(W).map(|words| std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))).collect();
+            let lines: Vec<[u64; W]> = set
+                .chunks(W)
+                .map(|words| std::array::from_fn(|at| words.get(at).copied().unwrap_or(0)))
+                .collect();
             if lines.len() == 1 {
                 field.lines.extend(lines);
                 continue;
             }
             for lines in lines.chunks(64) {
                 let is_used = |line: &[u64; W]| line.iter().any(|&word| word != 0);
-                let used = lines.iter().enumerate().fold(0, |used, (at, line)| used | u64::from(is_used(line)) << at);
+                let used = lines
+                    .iter()
+                    .enumerate()
+                    .fold(0, |used, (at, line)| used | u64::from(is_used(line)) << at);
                 field.summaries.push(Summary { used, at: field.lines.len() });
                 field.lines.extend(lines.iter().filter(|line| is_used(line)));
             }

@@ -21,7 +21,10 @@ impl<'a> Group<'a> {
     #[inline(always)]
     pub fn new(frames: &'a [Frame<'a>], members: &'a [u8], bytes: &'a mut [&'a [u8]; LANES]) -> Self {
         let bytes = &mut bytes[..members.len()];
-        bytes.iter_mut().zip(members).for_each(|(bytes, &member)| *bytes = frames[usize::from(member)].bytes());
+        bytes
+            .iter_mut()
+            .zip(members)
+            .for_each(|(bytes, &member)| *bytes = frames[usize::from(member)].bytes());
         Self { frames, members, bytes }
     }
 
@@ -105,8 +108,12 @@ impl Load {
                 values.iter_mut().zip(group.original_lens()).for_each(|(value, len)| *value = len & mask);
                 0
             }
-            4 => load_each(base, offset, group, |lane, bytes| values[lane] = u32::from_be_bytes(bytes) & mask),
-            2 => load_each(base, offset, group, |lane, bytes| values[lane] = u32::from(u16::from_be_bytes(bytes)) & mask),
+            4 => load_each(base, offset, group, |lane, bytes| {
+                values[lane] = u32::from_be_bytes(bytes) & mask
+            }),
+            2 => load_each(base, offset, group, |lane, bytes| {
+                values[lane] = u32::from(u16::from_be_bytes(bytes)) & mask
+            }),
             _ => load_each(base, offset, group, |lane, [byte]| values[lane] = u32::from(byte) & mask),
         }
     }
@@ -160,15 +167,19 @@ impl WordLoad {
             let Load { base, width, offset, mask } = load(field);
             let bits = 8 * u32::from(width);
             let joined = words.last_mut().filter(|word| {
-                let adjacent =
-                    base != Base::Len && word.base == base && u64::from(word.offset) + u64::from(word.width) == u64::from(offset);
+                let adjacent = base != Base::Len
+                    && word.base == base
+                    && u64::from(word.offset) + u64::from(word.width) == u64::from(offset);
                 adjacent && (word.width + width).is_power_of_two() && word.width + width <= 8
             });
             match joined {
                 Some(word) => {
                     word.width += width;
                     word.mask = word.mask << bits | u64::from(mask);
-                    places.iter_mut().filter(|place| place.0 == words.len() - 1).for_each(|place| place.1 += bits);
+                    places
+                        .iter_mut()
+                        .filter(|place| place.0 == words.len() - 1)
+                        .for_each(|place| place.1 += bits);
                 }
                 None => words.push(WordLoad { base, width, offset, mask: mask.into() }),
             }
@@ -184,12 +195,21 @@ impl WordLoad {
         let WordLoad { base, offset, .. } = self;
         match self.width {
             _ if base == Base::Len => {
-                group.original_lens().enumerate().for_each(|(lane, len)| on_word(lane, u64::from(len) & mask));
+                group
+                    .original_lens()
+                    .enumerate()
+                    .for_each(|(lane, len)| on_word(lane, u64::from(len) & mask));
                 0
             }
-            8 => load_each(base, offset, group, |lane, bytes| on_word(lane, u64::from_be_bytes(bytes) & mask)),
-            4 => load_each(base, offset, group, |lane, bytes| on_word(lane, u64::from(u32::from_be_bytes(bytes)) & mask)),
-            2 => load_each(base, offset, group, |lane, bytes| on_word(lane, u64::from(u16::from_be_bytes(bytes)) & mask)),
+            8 => load_each(base, offset, group, |lane, bytes| {
+                on_word(lane, u64::from_be_bytes(bytes) & mask)
+            }),
+            4 => load_each(base, offset, group, |lane, bytes| {
+                on_word(lane, u64::from(u32::from_be_bytes(bytes)) & mask)
+            }),
+            2 => load_each(base, offset, group, |lane, bytes| {
+                on_word(lane, u64::from(u16::from_be_bytes(bytes)) & mask)
+            }),
             _ => load_each(base, offset, group, |lane, [byte]| on_word(lane, u64::from(byte) & mask)),
         }
     }
@@ -197,9 +217,16 @@ impl WordLoad {
 
 /// Calls `on_bytes` with the `N` bytes of each member, zeros for those that do not have them. Gives the latter.
 #[inline(always)]
-fn load_each<const N: usize>(base: Base, offset: u32, group: &Group<'_>, on_bytes: impl FnMut(usize, [u8; N])) -> u32 {
+fn load_each<const N: usize>(
+    base: Base,
+    offset: u32,
+    group: &Group<'_>,
+    on_bytes: impl FnMut(usize, [u8; N]),
+) -> u32 {
     match base {
-        Base::Header { at } => load_each_at(group, |bytes| Some(header_bytes(bytes, at)? + offset as usize), on_bytes),
+        Base::Header { at } => {
+            load_each_at(group, |bytes| Some(header_bytes(bytes, at)? + offset as usize), on_bytes)
+        }
         _ => load_each_at(group, |_| Some(offset as usize), on_bytes),
     }
 }

@@ -134,7 +134,12 @@ impl Index {
 
     /// Brings packets of the same headers together, so that their fields are read and looked up side by side.
     #[inline(always)]
-    fn select_by_leaf(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], mut on_row: impl FnMut(u8, u32)) {
+    fn select_by_leaf(
+        &self,
+        frames: &[Frame<'_>],
+        leaves: &[Node; MAX_BURST],
+        mut on_row: impl FnMut(u8, u32),
+    ) {
         let mut scratch = Scratch::default();
         let mut at_leaf = [Selection::NONE; MAX_GROUPED];
         for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
@@ -149,10 +154,20 @@ impl Index {
     }
 
     /// For so many leaves that few packets would meet in one.
-    fn select_one_by_one(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], mut on_row: impl FnMut(u8, u32)) {
+    fn select_one_by_one(
+        &self,
+        frames: &[Frame<'_>],
+        leaves: &[Node; MAX_BURST],
+        mut on_row: impl FnMut(u8, u32),
+    ) {
         let mut scratch = Scratch::default();
         for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
-            self.leaves[usize::from(leaf)].matches(frames, Selection(1 << packet), &mut scratch, &mut on_row);
+            self.leaves[usize::from(leaf)].matches(
+                frames,
+                Selection(1 << packet),
+                &mut scratch,
+                &mut on_row,
+            );
         }
     }
 
@@ -202,7 +217,10 @@ impl Index {
         let mut node = 0;
         while let Some(branch) = self.branches.get(node) {
             let value = branch.load.load(frame);
-            node = usize::from(value.map_or(branch.absent, |value| self.targets[(self.steps[node].targets + value) as usize]));
+            node =
+                usize::from(value.map_or(branch.absent, |value| {
+                    self.targets[(self.steps[node].targets + value) as usize]
+                }));
         }
         node - self.branches.len()
     }
@@ -244,7 +262,8 @@ struct Builder {
 
 impl Builder {
     fn new(indexed: &[(usize, path::Path)], rows: &[u32]) -> Self {
-        let mut fields: Vec<Field> = indexed.iter().flat_map(|(_, path)| path.tests.iter().map(|test| test.0)).collect();
+        let mut fields: Vec<Field> =
+            indexed.iter().flat_map(|(_, path)| path.tests.iter().map(|test| test.0)).collect();
         fields.sort_unstable();
         fields.dedup();
         let mut sets: Vec<ValueSet> = Vec::new();
@@ -258,8 +277,9 @@ impl Builder {
                         sets.len() - 1
                     })
                 };
-                let tests =
-                    path.tests.iter().map(|(field, set)| (fields.binary_search(field).expect("collected above"), number(set)));
+                let tests = path.tests.iter().map(|(field, set)| {
+                    (fields.binary_search(field).expect("collected above"), number(set))
+                });
                 BuildPath { program, row: rows[program], tests: tests.collect() }
             })
             .collect::<Vec<_>>();
@@ -285,9 +305,11 @@ impl Builder {
         let mut numbers = vec![0; self.branches.len()];
         order.iter().enumerate().for_each(|(number, &branch)| numbers[branch] = number);
         let number = |node: usize| {
-            Node::try_from(if node < LEAF { numbers[node] } else { order.len() + node - LEAF }).expect("at most MAX_NODES")
+            Node::try_from(if node < LEAF { numbers[node] } else { order.len() + node - LEAF })
+                .expect("at most MAX_NODES")
         };
-        let (leaves, tables): (Vec<Leaf>, Vec<Option<PairTable>>) = std::mem::take(&mut self.leaves).into_iter().unzip();
+        let (leaves, tables): (Vec<Leaf>, Vec<Option<PairTable>>) =
+            std::mem::take(&mut self.leaves).into_iter().unzip();
         let mut index = Index {
             branches: Vec::new(),
             steps: Vec::new(),
@@ -298,7 +320,10 @@ impl Builder {
             pairs: Pairs::new(&tables),
         };
         let add = |index: &mut Index, word: Word| {
-            index.steps.push(Step { word, targets: u32::try_from(index.targets.len()).expect("MAX_NODES tables of 65536 values") });
+            index.steps.push(Step {
+                word,
+                targets: u32::try_from(index.targets.len()).expect("MAX_NODES tables of 65536 values"),
+            });
         };
         for &branch in &order {
             let BuildBranch { field, absent, ref starts, ref nodes } = self.branches[branch];
@@ -306,7 +331,8 @@ impl Builder {
             add(&mut index, Word::new(load).expect("split takes such fields only"));
             index.branches.push(Branch { load, absent: number(absent) });
             for (at, &node) in nodes.iter().enumerate() {
-                let end = starts.get(at + 1).map_or(self.fields[field].mask as usize + 1, |&next| next as usize);
+                let end =
+                    starts.get(at + 1).map_or(self.fields[field].mask as usize + 1, |&next| next as usize);
                 index.targets.extend(std::iter::repeat_n(number(node), end - starts[at] as usize));
             }
         }
@@ -347,7 +373,11 @@ impl Builder {
             return Ok(node);
         }
         let (paths, decided) = &key;
-        let split = if self.branches.len() + self.leaves.len() < MAX_NODES { self.split(paths, decided) } else { None };
+        let split = if self.branches.len() + self.leaves.len() < MAX_NODES {
+            self.split(paths, decided)
+        } else {
+            None
+        };
         let node = match split {
             Some(split) => self.branch(split, decided)?,
             None => self.leaf(paths, decided)?,
@@ -361,7 +391,11 @@ impl Builder {
         decided.push(split.field);
         decided.sort_unstable();
         let absent = self.node(split.absent, decided.clone())?;
-        let nodes = split.parts.into_iter().map(|paths| self.node(paths, decided.clone())).collect::<Result<Vec<_>, _>>()?;
+        let nodes = split
+            .parts
+            .into_iter()
+            .map(|paths| self.node(paths, decided.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
         self.branches.push(BuildBranch { field: split.field, absent, starts: split.starts, nodes });
         Ok(self.branches.len() - 1)
     }
@@ -380,12 +414,15 @@ impl Builder {
             })
             .collect();
         if used.len() > MAX_FIELDS {
-            let mut by_use: Vec<_> = used.into_iter().map(|(field, count)| (std::cmp::Reverse(count), field)).collect();
+            let mut by_use: Vec<_> =
+                used.into_iter().map(|(field, count)| (std::cmp::Reverse(count), field)).collect();
             by_use.sort_unstable();
             let rare: Vec<usize> = by_use[MAX_FIELDS..].iter().map(|&(_, field)| field).collect();
             let unfit = paths.iter().map(|&path| &self.paths[path as usize]);
-            let mut unfit: Vec<usize> =
-                unfit.filter(|path| path.tests.iter().any(|test| rare.contains(&test.0))).map(|path| path.program).collect();
+            let mut unfit: Vec<usize> = unfit
+                .filter(|path| path.tests.iter().any(|test| rare.contains(&test.0)))
+                .map(|path| path.program)
+                .collect();
             unfit.sort_unstable();
             unfit.dedup();
             return Err(Unfit(unfit));
@@ -401,11 +438,15 @@ impl Builder {
             self.paths[path as usize].tests.iter().for_each(|test| uses[test.0] += 1);
         }
         let is_header = |field: &Field| {
-            matches!(field.source, Source::Absolute { .. }) && field.mask <= 0xffff && Word::new(Load::new(*field)).is_some()
+            matches!(field.source, Source::Absolute { .. })
+                && field.mask <= 0xffff
+                && Word::new(Load::new(*field)).is_some()
         };
         let mut candidates: Vec<usize> = (0..uses.len())
             .filter(|&field| {
-                uses[field] * 3 > paths.len() && is_header(&self.fields[field]) && decided.binary_search(&field).is_err()
+                uses[field] * 3 > paths.len()
+                    && is_header(&self.fields[field])
+                    && decided.binary_search(&field).is_err()
             })
             .collect();
         // Of equally used fields, the one that programs look at first.
@@ -434,11 +475,17 @@ impl Builder {
             }
         }
         let starts = starts(sets.iter().map(|&set| &self.sets[set]), self.fields[field].mask);
-        let holds = |set: usize, value: u32| self.sets[set].ranges().iter().any(|&(low, high)| low <= value && value <= high);
+        let holds = |set: usize, value: u32| {
+            self.sets[set].ranges().iter().any(|&(low, high)| low <= value && value <= high)
+        };
         // Which sets hold the values of each part; parts with equal sets go the same way.
         let passing: Vec<u64> = starts
             .iter()
-            .map(|&start| sets.iter().enumerate().fold(0, |bits, (number, &set)| bits | u64::from(holds(set, start)) << number))
+            .map(|&start| {
+                sets.iter()
+                    .enumerate()
+                    .fold(0, |bits, (number, &set)| bits | u64::from(holds(set, start)) << number)
+            })
             .collect();
         let mut classes = passing.clone();
         classes.sort_unstable();
@@ -449,7 +496,8 @@ impl Builder {
         let of_class: Vec<Vec<u32>> = classes
             .iter()
             .map(|&class| {
-                let mut remaining: Vec<u32> = tested.iter().filter(|test| class >> test.1 & 1 == 1).map(|test| test.0).collect();
+                let mut remaining: Vec<u32> =
+                    tested.iter().filter(|test| class >> test.1 & 1 == 1).map(|test| test.0).collect();
                 remaining.extend(&absent);
                 remaining.sort_unstable();
                 remaining
@@ -459,7 +507,10 @@ impl Builder {
         if total > paths.len() * 4 + 256 || total > self.budget {
             return None;
         }
-        let parts = passing.iter().map(|class| of_class[classes.binary_search(class).expect("collected above")].clone()).collect();
+        let parts = passing
+            .iter()
+            .map(|class| of_class[classes.binary_search(class).expect("collected above")].clone())
+            .collect();
         Some(Split { field, starts, parts, absent })
     }
 }

@@ -140,7 +140,8 @@ impl Lead {
     /// `None` where the eight bytes cannot be read.
     #[inline(always)]
     fn read(self, bytes: &[u8]) -> Option<bool> {
-        first_chunk(bytes, self.start as usize).map(|lead| u64::from_be_bytes(lead) & self.mask == self.value)
+        first_chunk(bytes, self.start as usize)
+            .map(|lead| u64::from_be_bytes(lead) & self.mask == self.value)
     }
 }
 
@@ -179,7 +180,12 @@ impl<const R: usize> Candidate<R> {
     /// The first `N` of its tests; it has no others.
     fn narrow<const N: usize>(&self) -> Candidate<N> {
         let Candidate { row, tested, .. } = *self;
-        Candidate { low: std::array::from_fn(|at| self.low[at]), span: std::array::from_fn(|at| self.span[at]), row, tested }
+        Candidate {
+            low: std::array::from_fn(|at| self.low[at]),
+            span: std::array::from_fn(|at| self.span[at]),
+            row,
+            tested,
+        }
     }
 }
 
@@ -215,8 +221,10 @@ impl PairTable {
             return None;
         }
         // The two fields whose classes have the fewest paths.
-        let mut classes: Vec<(usize, Classes)> =
-            by_field.iter().map(|(&field, tested)| (field, Classes::new(tested, paths.len(), fields[field].mask))).collect();
+        let mut classes: Vec<(usize, Classes)> = by_field
+            .iter()
+            .map(|(&field, tested)| (field, Classes::new(tested, paths.len(), fields[field].mask)))
+            .collect();
         classes.sort_by_key(|(_, classes)| classes.paths_per_class());
         let mut others: Vec<usize> = classes.iter().skip(2).map(|one| one.0).collect();
         classes.truncate(2);
@@ -229,12 +237,16 @@ impl PairTable {
         }
         let leads = [first_field, second_field].map(|field| (field, Lead::new(field, paths, fields)));
         let is_left = |path: &LeafPath<'_>, field: usize| {
-            let is_joined = |(key, (_, joined)): &(usize, (Lead, Vec<usize>))| joined.contains(&field) && path.test(*key).is_some();
+            let is_joined = |(key, (_, joined)): &(usize, (Lead, Vec<usize>))| {
+                joined.contains(&field) && path.test(*key).is_some()
+            };
             path.test(field).is_some() && !leads.iter().any(is_joined)
         };
         others.retain(|&field| paths.iter().any(|path| is_left(path, field)));
-        let candidates: Vec<Vec<Candidate<MAX_OTHERS>>> =
-            paths.iter().map(|path| Candidate::of_path(path, &others, |field| is_left(path, field))).collect();
+        let candidates: Vec<Vec<Candidate<MAX_OTHERS>>> = paths
+            .iter()
+            .map(|path| Candidate::of_path(path, &others, |field| is_left(path, field)))
+            .collect();
         let lists = Lists::new(&first, &second, &candidates)?;
         let key = |field: usize, classes: &Classes, lead: Lead| {
             Some(Key { place: Place::new(fields[field])?, lead, tree: 0, absent: classes.absent })
@@ -244,7 +256,8 @@ impl PairTable {
             keys: [key(first_field, &first, leads[0].1.0)?, key(second_field, &second, leads[1].1.0)?],
             width: u32::try_from(second.sets.len()).ok()?,
             // with the class of packets that are absent, which may be that of no value
-            trees: [first, second].map(|classes| Tree::new(&classes.starts, &classes.classes, classes.absent + 1)),
+            trees: [first, second]
+                .map(|classes| Tree::new(&classes.starts, &classes.classes, classes.absent + 1)),
             others: others.iter().map(|&field| Place::new(fields[field])).collect::<Option<_>>()?,
             lists,
         })
@@ -268,14 +281,19 @@ impl Lists {
                     cells.push(list);
                     continue;
                 }
-                let listed: Vec<_> =
-                    left.iter().flat_map(|&path| &candidates[path as usize]).take(MAX_LISTED + 1).copied().collect();
+                let listed: Vec<_> = left
+                    .iter()
+                    .flat_map(|&path| &candidates[path as usize])
+                    .take(MAX_LISTED + 1)
+                    .copied()
+                    .collect();
                 let list = if listed.is_empty() { 0 } else { u16::try_from(strides.len()).ok()? };
                 if listed.len() > MAX_LISTED {
                     return None;
                 }
                 for some in listed.chunks(STRIDE) {
-                    let mut stride = std::array::from_fn(|lane| some.get(lane).copied().unwrap_or(Candidate::NONE));
+                    let mut stride =
+                        std::array::from_fn(|lane| some.get(lane).copied().unwrap_or(Candidate::NONE));
                     stride[STRIDE - 1].tested |= HAS_MORE;
                     strides.push(Stride(stride));
                 }
@@ -310,7 +328,12 @@ impl Pairs {
     /// Calls `on_row` for each packet and each row that it matches, perhaps more than once; `leaves` are those that the packets
     /// came to.
     #[inline(always)]
-    pub fn matches(&self, frames: &[Frame<'_>], leaves: &[Node; MAX_BURST], on_row: &mut impl FnMut(u8, u32)) {
+    pub fn matches(
+        &self,
+        frames: &[Frame<'_>],
+        leaves: &[Node; MAX_BURST],
+        on_row: &mut impl FnMut(u8, u32),
+    ) {
         self.up_to_2.matches(frames, leaves, on_row);
         self.up_to_4.matches(frames, leaves, on_row);
         self.up_to_8.matches(frames, leaves, on_row);
@@ -376,7 +399,8 @@ impl<const R: usize> Group<R> {
         for (number, table) in group.table_of.iter_mut().zip(tables) {
             let Some(table) = table.as_ref().filter(is_here) else { continue };
             *number = u8::try_from(group.tables.len()).expect("of at most MAX_GROUPED leaves");
-            let index = |at: usize| u32::try_from(at).expect("255 tables of MAX_CELLS cells and 65536 lists");
+            let index =
+                |at: usize| u32::try_from(at).expect("255 tables of MAX_CELLS cells and 65536 lists");
             group.tables.push(Table {
                 header: table.header,
                 keys: table.keys.map(|key| Key { tree: *begins.next().expect("two a table"), ..key }),
@@ -386,7 +410,9 @@ impl<const R: usize> Group<R> {
                 strides: index(group.strides.len()),
             });
             group.cells.extend(&table.lists.cells);
-            group.strides.extend(table.lists.strides.iter().map(|stride| Stride(stride.0.each_ref().map(Candidate::narrow))));
+            group.strides.extend(
+                table.lists.strides.iter().map(|stride| Stride(stride.0.each_ref().map(Candidate::narrow))),
+            );
         }
         group
     }
@@ -436,7 +462,13 @@ impl<const R: usize> Group<R> {
     ///
     /// All packets are taken a step before the next, so that the processor waits for many entries of tables at the same time.
     #[inline(never)]
-    fn find(&self, frames: &[Frame<'_>], packets: Selection, leaves: &[Node; MAX_BURST], round: &mut Round<R>) -> Found {
+    fn find(
+        &self,
+        frames: &[Frame<'_>],
+        packets: Selection,
+        leaves: &[Node; MAX_BURST],
+        round: &mut Round<R>,
+    ) -> Found {
         let mut count = 0;
         let mut rest = 0;
         for packet in packets.indices() {
@@ -472,7 +504,8 @@ impl<const R: usize> Group<R> {
         let Round { members, tables, keys: [first, second], others, lists, hits } = round;
         for lane in 0..padded {
             let table = &self.tables[usize::from(tables[lane])];
-            let [first, second] = [first[lane], second[lane]].map(|(value, begin)| self.trees.class(begin, value));
+            let [first, second] =
+                [first[lane], second[lane]].map(|(value, begin)| self.trees.class(begin, value));
             lists[lane] = table.cells + first * table.width + second;
         }
         for lane in 0..padded {

@@ -49,7 +49,8 @@ impl Path {
         while at < self.tests.len() {
             let (field, values) = &self.tests[at];
             let others = |index: usize, other: &Field| index != at && other.source.implies(field.source);
-            let implied = field.source == Source::Len || self.tests.iter().enumerate().any(|(index, test)| others(index, &test.0));
+            let implied = field.source == Source::Len
+                || self.tests.iter().enumerate().any(|(index, test)| others(index, &test.0));
             if implied && values.is_full(field.mask) {
                 self.tests.remove(at);
             } else {
@@ -107,7 +108,10 @@ fn masked(graph: &Graph, value: ValueId) -> Option<Masked> {
         Value::Alu { operator, a, b } => {
             let (Masked { source, mask, shift }, k) = (masked(graph, a)?, graph.as_constant(b)?);
             let (mask, shift) = match operator {
-                AluOperator::And => (mask & u32::try_from(u64::from(k) << shift & 0xffff_ffff).expect("masked to 32 bits"), shift),
+                AluOperator::And => (
+                    mask & u32::try_from(u64::from(k) << shift & 0xffff_ffff).expect("masked to 32 bits"),
+                    shift,
+                ),
                 AluOperator::ShiftRight => {
                     let by = shift.checked_add(k).filter(|&by| by < 32)?;
                     (mask >> by << by, by)
@@ -144,10 +148,12 @@ fn comparison(graph: &Graph, test: Test, a: ValueId, b: ValueId) -> Option<(Fiel
         Test::Equal => range_test(source, mask, shift, k, k),
         Test::Greater => range_test(source, mask, shift, k.checked_add(1)?, u32::MAX),
         Test::GreaterOrEqual => range_test(source, mask, shift, k, u32::MAX),
-        Test::AnyBit => match mask & u32::try_from(u64::from(k) << shift & 0xffff_ffff).expect("masked to 32 bits") {
-            0 => (Field { source, mask: source.max() }, ValueSet::empty()),
-            mask => range_test(source, mask, 0, 1, u32::MAX),
-        },
+        Test::AnyBit => {
+            match mask & u32::try_from(u64::from(k) << shift & 0xffff_ffff).expect("masked to 32 bits") {
+                0 => (Field { source, mask: source.max() }, ValueSet::empty()),
+                mask => range_test(source, mask, 0, 1, u32::MAX),
+            }
+        }
     })
 }
 
@@ -215,7 +221,9 @@ impl Questions {
         let mut asked: Vec<Option<(Field, ValueSet)>> = Vec::with_capacity(nodes.len());
         for &(_, condition, ..) in &nodes {
             asked.push(match condition {
-                Condition::Compare { test, a, b } => Some(comparison(&graph, test, a, b).ok_or(NotIndexable)?),
+                Condition::Compare { test, a, b } => {
+                    Some(comparison(&graph, test, a, b).ok_or(NotIndexable)?)
+                }
                 Condition::Captured { .. } | Condition::CapturedAt { .. } => None,
             });
         }
@@ -224,7 +232,8 @@ impl Questions {
         fields.dedup();
         let number = |field: &Field| fields.binary_search(field).ok();
         let whole = |field: &Field| Field { source: field.source, mask: field.source.max() };
-        let wholes = fields.iter().map(|field| number(&whole(field)).filter(|_| *field != whole(field))).collect();
+        let wholes =
+            fields.iter().map(|field| number(&whole(field)).filter(|_| *field != whole(field))).collect();
         let mut steps: Vec<Option<Step>> = (0..graph.node_count()).map(|_| None).collect();
         for ((id, condition, then, otherwise), asked) in nodes.into_iter().zip(asked).rev() {
             steps[id.index()] = Some(match asked {
@@ -232,9 +241,12 @@ impl Questions {
                     let field = number(&field).expect("collected above");
                     // `proto 6 or 17`: values that lead to the same place are asked for at once
                     match steps[otherwise.index()].as_ref() {
-                        Some(Step { yes: Fact::In { field: next, values: more }, then: same, otherwise, .. })
-                            if (*next, *same) == (field, then) =>
-                        {
+                        Some(Step {
+                            yes: Fact::In { field: next, values: more },
+                            then: same,
+                            otherwise,
+                            ..
+                        }) if (*next, *same) == (field, then) => {
                             Step::compare(field, fields[field].mask, values.union(more), then, *otherwise)
                         }
                         _ => Step::compare(field, fields[field].mask, values, then, otherwise),
@@ -255,7 +267,10 @@ impl Questions {
                 waiting.extend([*then, *otherwise]);
             }
         }
-        steps.iter_mut().zip(ways_to).for_each(|(step, ways)| step.iter_mut().for_each(|step| step.is_joint = ways > 1));
+        steps
+            .iter_mut()
+            .zip(ways_to)
+            .for_each(|(step, ways)| step.iter_mut().for_each(|step| step.is_joint = ways > 1));
         Ok(Self { root, steps, fields, wholes })
     }
 }
@@ -371,7 +386,15 @@ impl<'q> Known<'q> {
     fn nothing(questions: &'q Questions) -> Self {
         let count = questions.fields.len();
         let (answers, has, places) = Default::default();
-        Self { questions, answers, given: 0, has, values: vec![Vec::new(); count], excluded: vec![Vec::new(); count], places }
+        Self {
+            questions,
+            answers,
+            given: 0,
+            has,
+            values: vec![Vec::new(); count],
+            excluded: vec![Vec::new(); count],
+            places,
+        }
     }
 
     fn learn(&mut self, node: NodeId, fact: Fact) {
@@ -420,7 +443,11 @@ impl<'q> Known<'q> {
     }
 
     fn is(&self, field: usize, value: u32) -> Option<bool> {
-        if self.places.contains_key(&(field, value)) { Some(false) } else { self.is_in(field, &[(value, value)]) }
+        if self.places.contains_key(&(field, value)) {
+            Some(false)
+        } else {
+            self.is_in(field, &[(value, value)])
+        }
     }
 
     /// Whether the field's value is among `wanted`, if that is known.
@@ -444,7 +471,8 @@ impl<'q> Known<'q> {
         let excluded = &self.excluded[field];
         let mask = self.questions.fields[field].mask;
         let count = self.values[field].last().map_or(u64::from(mask) + 1, |entry| entry.1.len());
-        let may_matter = !excluded.is_empty() && (single(wanted).is_none() || count <= excluded.len() as u64 + 1);
+        let may_matter =
+            !excluded.is_empty() && (single(wanted).is_none() || count <= excluded.len() as u64 + 1);
         may_matter.then(|| {
             let all = ValueSet::range(0, mask);
             let values = self.values[field].last().map_or(&all, |entry| &entry.1);
@@ -535,7 +563,11 @@ impl Accepted {
 
     /// One that is known.
     fn find(&self, known: &Known<'_>) -> Option<&Vec<Fact>> {
-        let singles = known.values.iter().enumerate().filter_map(|(field, stack)| Some((field, stack.last()?.1.single()?)));
+        let singles = known
+            .values
+            .iter()
+            .enumerate()
+            .filter_map(|(field, stack)| Some((field, stack.last()?.1.single()?)));
         let keys = singles.map(Some).chain([None]);
         keys.filter_map(|key| self.0.get(&key)).flatten().find(|claim| known.entails(claim))
     }
@@ -562,7 +594,11 @@ struct Place {
 trait Purpose {
     /// Comes to acceptance. Gives what makes it needless to come there again: answers on the way, by place, and perhaps a claim that
     /// is not of the way.
-    fn accept(&mut self, known: &Known<'_>, steps_left: &mut usize) -> Result<(Needs, Option<Vec<Fact>>), End>;
+    fn accept(
+        &mut self,
+        known: &Known<'_>,
+        steps_left: &mut usize,
+    ) -> Result<(Needs, Option<Vec<Fact>>), End>;
 
     /// Comes to rejection.
     fn reject(&mut self) -> Result<(), End>;
@@ -585,7 +621,9 @@ fn search(known: &mut Known<'_>, purpose: &mut impl Purpose, steps_left: &mut us
             *steps_left = steps_left.checked_sub(1).ok_or(End::OutOfSteps)?;
             let step = questions.steps[node.index()].as_ref();
             let claim = match step {
-                Some(step) if step.is_joint => claims[node.index()].iter().rev().find(|claim| known.entails(claim)),
+                Some(step) if step.is_joint => {
+                    claims[node.index()].iter().rev().find(|claim| known.entails(claim))
+                }
                 Some(_) => None,
                 None => accepted.find(known).filter(|_| node == NodeId::ACCEPT),
             };
@@ -600,10 +638,14 @@ fn search(known: &mut Known<'_>, purpose: &mut impl Purpose, steps_left: &mut us
                     break Needs::default();
                 }
                 let (needs, beside) = purpose.accept(known, steps_left)?;
-                beside.into_iter().chain(known.claim(needs)).for_each(|claim| accepted.add(questions, claim));
+                beside
+                    .into_iter()
+                    .chain(known.claim(needs))
+                    .for_each(|claim| accepted.add(questions, claim));
                 break needs;
             };
-            let mut place = Place { node, answers: known.answers.len(), needs: Needs::default(), then: None };
+            let mut place =
+                Place { node, answers: known.answers.len(), needs: Needs::default(), then: None };
             match (known.holds(yes), no) {
                 (Some(answer), _) => {
                     known.why(yes, &mut place.needs);
@@ -673,15 +715,22 @@ struct Ways {
 }
 
 impl Purpose for Ways {
-    fn accept(&mut self, known: &Known<'_>, steps_left: &mut usize) -> Result<(Needs, Option<Vec<Fact>>), End> {
+    fn accept(
+        &mut self,
+        known: &Known<'_>,
+        steps_left: &mut usize,
+    ) -> Result<(Needs, Option<Vec<Fact>>), End> {
         let count = known.answers.len();
         let (places, beside) = self.least(known, steps_left)?;
         if let Some(facts) = &beside {
             self.paths.push(path(known.questions, facts.iter()));
         }
         self.paths.push(path(known.questions, places.iter().map(|&place| &known.answers[place].fact)));
-        let needs =
-            if places.len() == count && beside.is_some() { Needs { all: count, ..Needs::default() } } else { Needs::of(places) };
+        let needs = if places.len() == count && beside.is_some() {
+            Needs { all: count, ..Needs::default() }
+        } else {
+            Needs::of(places)
+        };
         if self.paths.len() > MAX_WAYS { Err(End::OutOfSteps) } else { Ok((needs, beside)) }
     }
 
@@ -698,23 +747,35 @@ impl Ways {
     ///
     /// Where that holds only of packets that have more than this way asks for, it is told of them beside: the port of a second host
     /// is looked at before the other port only of packets that are not of the first host.
-    fn least(&mut self, known: &Known<'_>, steps_left: &mut usize) -> Result<(Vec<usize>, Option<Vec<Fact>>), End> {
+    fn least(
+        &mut self,
+        known: &Known<'_>,
+        steps_left: &mut usize,
+    ) -> Result<(Vec<usize>, Option<Vec<Fact>>), End> {
         let answers = &known.answers;
         let all: Vec<usize> = (0..answers.len()).collect();
         let is_wide = |place: usize| match &answers[place].fact {
             Fact::Has(_) => false,
-            Fact::In { field, values } => values.len() > u64::from(known.questions.fields[*field].mask) / 2 + 1,
+            Fact::In { field, values } => {
+                values.len() > u64::from(known.questions.fields[*field].mask) / 2 + 1
+            }
             Fact::Not { .. } => true,
         };
-        let may_go = |essential: &[NodeId], place: usize| is_wide(place) && !essential.contains(&answers[place].node);
-        let few: Vec<usize> = all.iter().copied().filter(|&place| !may_go(&self.essential, place)).collect();
+        let may_go = |essential: &[NodeId], place: usize| {
+            is_wide(place) && !essential.contains(&answers[place].node)
+        };
+        let few: Vec<usize> =
+            all.iter().copied().filter(|&place| !may_go(&self.essential, place)).collect();
         if few.len() == all.len() {
             return Ok((all, None));
         }
         match what_more(known, &few, steps_left)? {
             Some(more) if more.is_empty() => return Ok((few, None)),
             Some(more) => {
-                let facts = more.into_iter().chain(few.iter().rev().map(|&place| answers[place].fact.clone())).collect();
+                let facts = more
+                    .into_iter()
+                    .chain(few.iter().rev().map(|&place| answers[place].fact.clone()))
+                    .collect();
                 return Ok((all, Some(facts)));
             }
             None => {}
@@ -735,7 +796,11 @@ impl Ways {
 }
 
 /// Which sources packets must have, beside what the answers at `places` say of them, to be surely accepted, if that is all they need.
-fn what_more(known: &Known<'_>, places: &[usize], steps_left: &mut usize) -> Result<Option<Vec<Fact>>, End> {
+fn what_more(
+    known: &Known<'_>,
+    places: &[usize],
+    steps_left: &mut usize,
+) -> Result<Option<Vec<Fact>>, End> {
     let mut some = Known::nothing(known.questions);
     for &place in places {
         let Answer { node, fact } = &known.answers[place];
@@ -775,7 +840,9 @@ fn path<'f>(questions: &Questions, facts: impl Iterator<Item = &'f Fact>) -> Pat
     let mut excluded = Vec::new();
     for fact in facts {
         match *fact {
-            Fact::Has(source) => path.set(Field { source, mask: source.max() }, ValueSet::range(0, source.max())),
+            Fact::Has(source) => {
+                path.set(Field { source, mask: source.max() }, ValueSet::range(0, source.max()))
+            }
             Fact::In { field, ref values } => path.set(questions.fields[field], values.clone()),
             Fact::Not { field, value } => excluded.push((field, value)),
         }
@@ -841,7 +908,9 @@ mod tests {
     #[test]
     fn the_paths_of_alternatives_are_as_many_as_they_are() {
         let paths = |text: &str, count: usize| {
-            let one = |index: usize| text.replace("%h", &format!("10.0.0.{index}")).replace("%p", &(index + 1).to_string());
+            let one = |index: usize| {
+                text.replace("%h", &format!("10.0.0.{index}")).replace("%p", &(index + 1).to_string())
+            };
             let text: Vec<String> = (0..count).map(one).collect();
             super::paths(&compile(&text.join(" or ")).expect("a valid expression")).map(|paths| paths.len())
         };
@@ -857,7 +926,9 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_not_dropped() {
-        let of = |text: &str| super::paths(&compile(text).expect("a valid expression")).expect("tests on fields");
+        let of = |text: &str| {
+            super::paths(&compile(text).expect("a valid expression")).expect("tests on fields")
+        };
         let type_field = Field { source: Source::Absolute { offset: 12, width: 2 }, mask: 0xffff };
         let not_ip = ValueSet::range(0x800, 0x800).complement(0xffff);
         assert_eq!(of("not ip"), [Path { tests: vec![(type_field, not_ip)] }]);

@@ -85,7 +85,10 @@ impl FromStr for Prefix {
         let bits = match bits {
             None => most,
             // libpcap takes a leading 0 for octal.
-            Some(bits) if bits.len() > 1 && bits.starts_with('0') || !bits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            Some(bits)
+                if bits.len() > 1 && bits.starts_with('0')
+                    || !bits.bytes().all(|digit| digit.is_ascii_digit()) =>
+            {
                 return Err(PrefixError::Syntax);
             }
             Some("") => return Err(PrefixError::Syntax),
@@ -109,9 +112,12 @@ pub struct PrefixSet {
 impl PrefixSet {
     /// Any number of prefixes, in any order, overlapping or not.
     pub fn new(prefixes: &[Prefix], direction: Direction) -> Self {
-        let all = |v4: bool| prefixes.iter().any(|prefix| prefix.bits == 0 && prefix.address.is_ipv4() == v4);
+        let all =
+            |v4: bool| prefixes.iter().any(|prefix| prefix.bits == 0 && prefix.address.is_ipv4() == v4);
         let ranges = |v4: bool, bits: usize| {
-            let covered = prefixes.iter().filter(|prefix| prefix.address.is_ipv4() == v4 && usize::from(prefix.bits) <= bits);
+            let covered = prefixes
+                .iter()
+                .filter(|prefix| prefix.address.is_ipv4() == v4 && usize::from(prefix.bits) <= bits);
             Ranges::new(covered.map(|prefix| prefix.range()).collect())
         };
         Self {
@@ -159,7 +165,8 @@ impl PrefixSet {
 
     #[inline(always)]
     fn has_v4(&self, bytes: &[u8], at: usize) -> bool {
-        first_chunk(bytes, at).is_some_and(|address| self.v4.contains(u128::from(u32::from_be_bytes(address)) << 96))
+        first_chunk(bytes, at)
+            .is_some_and(|address| self.v4.contains(u128::from(u32::from_be_bytes(address)) << 96))
     }
 
     #[inline(always)]
@@ -200,7 +207,8 @@ impl Ranges {
             }
         }
         ranges.shrink_to_fit();
-        let (lowest, highest) = ranges.first().zip(ranges.last()).map_or((0, 0), |(first, last)| (first.0, last.1));
+        let (lowest, highest) =
+            ranges.first().zip(ranges.last()).map_or((0, 0), |(first, last)| (first.0, last.1));
         let shared_bits = (lowest ^ highest).leading_zeros().min(112);
         let mut set = Self { shared_bits, shared: lowest, starts: Vec::new(), ranges };
         if !set.ranges.is_empty() {
@@ -240,7 +248,9 @@ mod tests {
 
     #[test]
     fn prefixes_are_read_as_libpcap_reads_them() {
-        for text in ["10.0.0.0/8", "0.0.0.0/0", "10.0.0.1", "2001:db8::/32", "::/0", "::1", "::ffff:1.2.3.4/128"] {
+        for text in
+            ["10.0.0.0/8", "0.0.0.0/0", "10.0.0.1", "2001:db8::/32", "::/0", "::1", "::ffff:1.2.3.4/128"]
+        {
             assert!(text.parse::<Prefix>().is_ok(), "{text}");
         }
         for (text, error) in [

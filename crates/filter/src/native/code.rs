@@ -57,7 +57,11 @@ impl NativeCode {
     /// Every program index in `parts` has to be below `program_count`.
     /// # Errors
     /// What the code generator or the system said: an unknown processor, no memory, no executable pages.
-    pub fn generate(layout: Layout, parts: &[(Graph, Merged)], program_count: usize) -> Result<NativeCode, NoNativeCode> {
+    pub fn generate(
+        layout: Layout,
+        parts: &[(Graph, Merged)],
+        program_count: usize,
+    ) -> Result<NativeCode, NoNativeCode> {
         let module = JITModule::new(JITBuilder::with_isa(native_isa()?, default_libcall_names()));
         // Owned at once, so that memory is freed on errors too.
         let mut code = NativeCode { layout, functions: Vec::new(), program_count, module: Some(module) };
@@ -68,8 +72,17 @@ impl NativeCode {
         for (graph, merged) in parts {
             assert!(merged.programs().all(|program| program < program_count), "a program outside the set");
             context.func.signature = lower::signature(module.target_config().default_call_conv);
-            lower::lower(&mut context.func, &mut builder_context, module.target_config(), layout, graph, merged);
-            let id = module.declare_anonymous_function(&context.func.signature).map_err(NoNativeCode::because)?;
+            lower::lower(
+                &mut context.func,
+                &mut builder_context,
+                module.target_config(),
+                layout,
+                graph,
+                merged,
+            );
+            let id = module
+                .declare_anonymous_function(&context.func.signature)
+                .map_err(NoNativeCode::because)?;
             module.define_function(id, &mut context).map_err(NoNativeCode::because)?;
             module.clear_context(&mut context);
             ids.push(id);
@@ -130,9 +143,12 @@ impl Drop for NativeCode {
 
 fn native_isa() -> Result<Arc<dyn TargetIsa>, NoNativeCode> {
     let mut flags = settings::builder();
-    for (name, value) in
-        [("opt_level", "speed"), ("is_pic", "false"), ("use_colocated_libcalls", "false"), ("enable_verifier", "false")]
-    {
+    for (name, value) in [
+        ("opt_level", "speed"),
+        ("is_pic", "false"),
+        ("use_colocated_libcalls", "false"),
+        ("enable_verifier", "false"),
+    ] {
         flags.set(name, value).map_err(NoNativeCode::because)?;
     }
     let builder = cranelift_native::builder().map_err(NoNativeCode::because)?;

@@ -43,7 +43,8 @@ const MAX_COMPARISONS: usize = 8;
 impl Formula {
     /// The formula of the graph from `node` on; `None` where not everything in it may be computed at once, or it is long.
     pub fn of(graph: &Graph, node: NodeId, known: &Known) -> Option<Formula> {
-        let mut builder = Builder { graph, known, formula: Formula { shape: Shape(Vec::new()), constants: Vec::new() } };
+        let mut builder =
+            Builder { graph, known, formula: Formula { shape: Shape(Vec::new()), constants: Vec::new() } };
         builder.node(node)?;
         Some(builder.formula)
     }
@@ -62,7 +63,9 @@ impl Builder<'_> {
 
     /// Appends the formula of a node that is no end.
     fn node(&mut self, node: NodeId) -> Option<()> {
-        let Node::Branch { condition, mut then, mut otherwise } = self.graph.node(node) else { return None };
+        let Node::Branch { condition, mut then, mut otherwise } = self.graph.node(node) else {
+            return None;
+        };
         let start = (self.formula.shape.0.len(), self.formula.constants.len());
         self.comparison(condition)?;
         loop {
@@ -72,18 +75,24 @@ impl Builder<'_> {
                     self.push(Term::Or);
                     otherwise = otherwise2;
                 }
-                (_, Node::Branch { condition, then: then2, otherwise: otherwise2 }) if otherwise2 == then => {
+                (_, Node::Branch { condition, then: then2, otherwise: otherwise2 })
+                    if otherwise2 == then =>
+                {
                     self.comparison(condition)?;
                     self.push(Term::Not);
                     self.push(Term::Or);
                     otherwise = then2;
                 }
-                (Node::Branch { condition, then: then2, otherwise: otherwise2 }, _) if otherwise2 == otherwise => {
+                (Node::Branch { condition, then: then2, otherwise: otherwise2 }, _)
+                    if otherwise2 == otherwise =>
+                {
                     self.comparison(condition)?;
                     self.push(Term::And);
                     then = then2;
                 }
-                (Node::Branch { condition, then: then2, otherwise: otherwise2 }, _) if then2 == otherwise => {
+                (Node::Branch { condition, then: then2, otherwise: otherwise2 }, _)
+                    if then2 == otherwise =>
+                {
                     self.comparison(condition)?;
                     self.push(Term::Not);
                     self.push(Term::And);
@@ -136,10 +145,12 @@ impl Builder<'_> {
             return None;
         }
         let (value, mask) = match self.graph.value(a) {
-            Value::Alu { operator: AluOperator::And, a: value, b: mask } => match self.graph.as_constant(mask) {
-                Some(mask) => (value, Some(mask)),
-                None => (a, None),
-            },
+            Value::Alu { operator: AluOperator::And, a: value, b: mask } => {
+                match self.graph.as_constant(mask) {
+                    Some(mask) => (value, Some(mask)),
+                    None => (a, None),
+                }
+            }
             _ => (a, None),
         };
         self.push(Term::Compare { test, value, masked: mask.is_some() });

@@ -212,11 +212,14 @@ impl Graph {
         match self.value(id) {
             Value::Constant(number) => number,
             Value::Load { width, .. } | Value::LoadAt { width, .. } => width.maximum(),
-            Value::Alu { operator: AluOperator::And, a, b } => {
-                self.as_constant(b).unwrap_or(u32::MAX).min(self.as_constant(a).unwrap_or(u32::MAX)).min(self.load_maximum(a))
-            }
+            Value::Alu { operator: AluOperator::And, a, b } => self
+                .as_constant(b)
+                .unwrap_or(u32::MAX)
+                .min(self.as_constant(a).unwrap_or(u32::MAX))
+                .min(self.load_maximum(a)),
             Value::Alu { operator: AluOperator::ShiftLeft, a, b } => {
-                let most = u64::from(self.maximum_of_masked(a)) << self.as_constant(b).unwrap_or(32).min(32);
+                let most =
+                    u64::from(self.maximum_of_masked(a)) << self.as_constant(b).unwrap_or(32).min(32);
                 u32::try_from(most).unwrap_or(u32::MAX)
             }
             Value::Len | Value::Alu { .. } => u32::MAX,
@@ -226,7 +229,9 @@ impl Graph {
     // One level each, so that the depth of a value does not become the depth of the stack.
     fn maximum_of_masked(&self, id: ValueId) -> u32 {
         match self.value(id) {
-            Value::Alu { operator: AluOperator::And, a, b } => self.as_constant(b).unwrap_or(u32::MAX).min(self.load_maximum(a)),
+            Value::Alu { operator: AluOperator::And, a, b } => {
+                self.as_constant(b).unwrap_or(u32::MAX).min(self.load_maximum(a))
+            }
             _ => self.load_maximum(id),
         }
     }
@@ -251,7 +256,10 @@ impl Graph {
         match (operator, right) {
             (Add | Sub | Or | Xor | ShiftLeft | ShiftRight, Some(0)) | (Mul | Div, Some(1)) => return a,
             (Mul | And, Some(0)) | (ShiftLeft | ShiftRight, Some(32..)) => return self.constant(0),
-            (And, Some(mask)) if self.load_maximum(a).count_zeros() < 32 && mask & self.load_maximum(a) == self.load_maximum(a) => {
+            (And, Some(mask))
+                if self.load_maximum(a).count_zeros() < 32
+                    && mask & self.load_maximum(a) == self.load_maximum(a) =>
+            {
                 return a;
             }
             _ => {}
@@ -273,7 +281,11 @@ impl Graph {
             Condition::Captured { end } if end > u64::from(u32::MAX) => return otherwise,
             Condition::CapturedAt { base, end } => {
                 if let Some(base) = self.as_constant(base) {
-                    return self.branch(Condition::Captured { end: u64::from(base) + end }, then, otherwise);
+                    return self.branch(
+                        Condition::Captured { end: u64::from(base) + end },
+                        then,
+                        otherwise,
+                    );
                 }
             }
             Condition::Compare { test, a, b } => match (self.as_constant(a), self.as_constant(b)) {
@@ -285,7 +297,11 @@ impl Graph {
                     (Test::GreaterOrEqual, 0) => return then,
                     (Test::GreaterOrEqual, b) => {
                         let b = self.constant(b - 1);
-                        return self.branch(Condition::Compare { test: Test::Greater, a, b }, then, otherwise);
+                        return self.branch(
+                            Condition::Compare { test: Test::Greater, a, b },
+                            then,
+                            otherwise,
+                        );
                     }
                     (Test::Greater, b) if b >= self.maximum(a) => return otherwise,
                     (Test::Equal, b) if b > self.maximum(a) => return otherwise,
@@ -334,16 +350,23 @@ impl Graph {
         for index in order {
             built[index] = match outcomes[index] {
                 Outcome::End(node) => node,
-                Outcome::Ask { condition, then, otherwise } => {
-                    self.branch(condition, built[then], otherwise.map_or(NodeId::REJECT, |otherwise| built[otherwise]))
-                }
+                Outcome::Ask { condition, then, otherwise } => self.branch(
+                    condition,
+                    built[then],
+                    otherwise.map_or(NodeId::REJECT, |otherwise| built[otherwise]),
+                ),
             };
         }
         Ok(built[0])
     }
 
     /// Goes on from `state` to the next question or end; `number` names the states after a question.
-    fn step(&mut self, ops: &[Op], mut state: State, number: &mut impl FnMut(State) -> usize) -> Result<Outcome, TooComplex> {
+    fn step(
+        &mut self,
+        ops: &[Op],
+        mut state: State,
+        number: &mut impl FnMut(State) -> usize,
+    ) -> Result<Outcome, TooComplex> {
         loop {
             if self.depths[state.a.0 as usize].max(self.depths[state.x.0 as usize]) > Self::MAX_DEPTH {
                 return Err(TooComplex);
@@ -361,7 +384,9 @@ impl Graph {
                 }
                 Op::LoadIndirect { width, offset } => {
                     if let Some(base) = self.as_constant(state.x) {
-                        let Some(offset) = base.checked_add(offset) else { return Ok(Outcome::End(NodeId::REJECT)) };
+                        let Some(offset) = base.checked_add(offset) else {
+                            return Ok(Outcome::End(NodeId::REJECT));
+                        };
                         state.a = self.load(width, offset);
                         return Ok(Outcome::captured(offset, width, number(state)));
                     }
@@ -402,7 +427,8 @@ impl Graph {
                         Some(0) if divides => return Ok(Outcome::End(NodeId::REJECT)),
                         None if divides => {
                             state.a = self.alu(operator, state.a, b);
-                            let condition = Condition::Compare { test: Test::Greater, a: b, b: self.constant(0) };
+                            let condition =
+                                Condition::Compare { test: Test::Greater, a: b, b: self.constant(0) };
                             return Ok(Outcome::Ask { condition, then: number(state), otherwise: None });
                         }
                         _ => state.a = self.alu(operator, state.a, b),
@@ -415,7 +441,9 @@ impl Graph {
                     let otherwise = number(State { at: otherwise, ..state });
                     return Ok(Outcome::Ask { condition, then, otherwise: Some(otherwise) });
                 }
-                Op::Return(k) => return Ok(Outcome::End(if k == 0 { NodeId::REJECT } else { NodeId::ACCEPT })),
+                Op::Return(k) => {
+                    return Ok(Outcome::End(if k == 0 { NodeId::REJECT } else { NodeId::ACCEPT }));
+                }
                 Op::ReturnA => {
                     let zero = self.constant(0);
                     let condition = Condition::Compare { test: Test::Equal, a: state.a, b: zero };
@@ -458,9 +486,12 @@ impl Graph {
             let Node::Branch { condition, then, otherwise } = self.node(node) else { continue };
             let [then, otherwise] = [then, otherwise].map(|id| done.get(&id).copied().unwrap_or(id));
             let farther = match condition {
-                Condition::Captured { .. } | Condition::CapturedAt { .. } => {
-                    self.bounds(then, &mut bounds).iter().copied().filter(|&bound| is_farther(condition, bound)).max()
-                }
+                Condition::Captured { .. } | Condition::CapturedAt { .. } => self
+                    .bounds(then, &mut bounds)
+                    .iter()
+                    .copied()
+                    .filter(|&bound| is_farther(condition, bound))
+                    .max(),
                 Condition::Compare { .. } => None,
             };
             let asked = match farther {
@@ -484,11 +515,13 @@ impl Graph {
             return Rc::clone(bounds);
         }
         let (one, other) = (self.bounds(then, known), self.bounds(otherwise, known));
-        let is_bound = !matches!(condition, Condition::Compare { .. }) && one.binary_search(&condition).is_err();
+        let is_bound =
+            !matches!(condition, Condition::Compare { .. }) && one.binary_search(&condition).is_err();
         let bounds = if !is_bound && (Rc::ptr_eq(&one, &other) || other.is_empty()) {
             one
         } else {
-            let mut bounds: Vec<Condition> = one.iter().chain(&*other).copied().chain(is_bound.then_some(condition)).collect();
+            let mut bounds: Vec<Condition> =
+                one.iter().chain(&*other).copied().chain(is_bound.then_some(condition)).collect();
             bounds.sort_unstable();
             bounds.dedup();
             bounds.into()
@@ -513,11 +546,20 @@ impl Graph {
                     None
                 }
             }
-            (Condition::CapturedAt { base, end: known }, Condition::CapturedAt { base: other, end }) if base == other => {
+            (Condition::CapturedAt { base, end: known }, Condition::CapturedAt { base: other, end })
+                if base == other =>
+            {
                 bound(answer, known, end)
             }
-            (Condition::CapturedAt { end: known, .. }, Condition::Captured { end }) if answer && end <= known => Some(true),
-            (Condition::Compare { test, a, b }, Condition::Compare { test: asked, a: other, b: against }) => {
+            (Condition::CapturedAt { end: known, .. }, Condition::Captured { end })
+                if answer && end <= known =>
+            {
+                Some(true)
+            }
+            (
+                Condition::Compare { test, a, b },
+                Condition::Compare { test: asked, a: other, b: against },
+            ) => {
                 let (b, against) = (self.as_constant(b)?, self.as_constant(against)?);
                 if test == Test::Equal && answer {
                     return Some(asked.holds(self.evaluate(other, a, b, 8)?, against));
@@ -528,7 +570,9 @@ impl Graph {
                 let (least, most) = match (test, answer) {
                     (Test::Greater, true) => (b.checked_add(1)?, self.maximum(a)),
                     (Test::Greater, false) => (0, b),
-                    (Test::AnyBit, true) => return (asked == Test::Equal && against & b == 0).then_some(false),
+                    (Test::AnyBit, true) => {
+                        return (asked == Test::Equal && against & b == 0).then_some(false);
+                    }
                     (Test::AnyBit, false) => {
                         return match asked {
                             Test::Equal if against & b != 0 => Some(false),
@@ -556,9 +600,10 @@ impl Graph {
         }
         match self.value(value) {
             Value::Constant(constant) => Some(constant),
-            Value::Alu { operator, a, b } if depth > 0 => {
-                operator.apply(self.evaluate(a, known, number, depth - 1)?, self.evaluate(b, known, number, depth - 1)?)
-            }
+            Value::Alu { operator, a, b } if depth > 0 => operator.apply(
+                self.evaluate(a, known, number, depth - 1)?,
+                self.evaluate(b, known, number, depth - 1)?,
+            ),
             _ => None,
         }
     }
@@ -569,7 +614,11 @@ impl Graph {
     }
 
     /// The same, or `None` as soon as it comes to a node that `may_go_on` does not hold for, which is asked once for each.
-    pub fn in_order_while(&self, root: NodeId, mut may_go_on: impl FnMut(Node) -> bool) -> Option<Vec<NodeId>> {
+    pub fn in_order_while(
+        &self,
+        root: NodeId,
+        mut may_go_on: impl FnMut(Node) -> bool,
+    ) -> Option<Vec<NodeId>> {
         let mut seen = Set::default();
         let mut finished = Vec::new();
         let mut stack = vec![(root, false)];
@@ -596,7 +645,9 @@ impl Graph {
 fn is_farther(near: Condition, bound: Condition) -> bool {
     const REACH: u64 = 16;
     match (near, bound) {
-        (Condition::Captured { end: near }, Condition::Captured { end }) => end > near && end <= near + REACH,
+        (Condition::Captured { end: near }, Condition::Captured { end }) => {
+            end > near && end <= near + REACH
+        }
         (Condition::CapturedAt { base, end: near }, Condition::CapturedAt { base: other, end }) => {
             base == other && end > near && end <= near + REACH
         }
@@ -655,7 +706,9 @@ fn liveness(ops: &[Op]) -> Vec<u32> {
             Op::Negate => after | LIVE_A,
             Op::CopyAToX => after & !LIVE_X | LIVE_A,
             Op::Jump { target } => live[target],
-            Op::Branch { operand, then, otherwise, .. } => live[then] | live[otherwise] | LIVE_A | reads(operand),
+            Op::Branch { operand, then, otherwise, .. } => {
+                live[then] | live[otherwise] | LIVE_A | reads(operand)
+            }
             Op::Return(_) => 0,
             Op::ReturnA => LIVE_A,
         };

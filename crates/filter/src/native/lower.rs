@@ -12,7 +12,9 @@ use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8X16, I16, I16X8, I32, I32X4, I64};
-use cranelift_codegen::ir::{self, AbiParam, Block, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature};
+use cranelift_codegen::ir::{
+    self, AbiParam, Block, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature,
+};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
@@ -73,7 +75,8 @@ pub fn lower(
     if programs.len() <= MOST_HELD {
         for program in programs {
             let variable = builder.declare_var(I64);
-            let selection = builder.ins().load(I64, MemFlagsData::trusted(), selections, selection_offset(program));
+            let selection =
+                builder.ins().load(I64, MemFlagsData::trusted(), selections, selection_offset(program));
             builder.def_var(variable, selection);
             held.insert(program, variable);
         }
@@ -83,8 +86,19 @@ pub fn lower(
     builder.ins().brif(is_empty, done, &[], packet, &[first.into(), one.into()]);
 
     builder.switch_to_block(packet);
-    let mut lowering =
-        Lowering { builder, graph, layout, selections, held, frame, bit, next, given_up, data: frame, captured: bit };
+    let mut lowering = Lowering {
+        builder,
+        graph,
+        layout,
+        selections,
+        held,
+        frame,
+        bit,
+        next,
+        given_up,
+        data: frame,
+        captured: bit,
+    };
     lowering.packet(merged);
 
     let Lowering { mut builder, held, .. } = lowering;
@@ -259,7 +273,11 @@ impl Lowering<'_> {
                     let answer = self.ask(*condition, &mut available);
                     let ways = [then, otherwise].map(|edge| {
                         Available::meet(&mut arriving[edge.to], &available);
-                        if edge.accepts.is_empty() { (blocks[edge.to], None) } else { (self.builder.create_block(), Some(edge)) }
+                        if edge.accepts.is_empty() {
+                            (blocks[edge.to], None)
+                        } else {
+                            (self.builder.create_block(), Some(edge))
+                        }
                     });
                     self.builder.ins().brif(answer, ways[0].0, &[], ways[1].0, &[]);
                     for (block, edge) in ways {
@@ -318,7 +336,9 @@ impl Lowering<'_> {
                 groups[number].programs.push((program, constants));
             }
             for group in groups.extract_if(.., |group| group.programs.len() < SMALLEST_GROUP) {
-                let single = |(program, _): &(usize, _)| programs.iter().copied().find(|(other, _)| other == program);
+                let single = |(program, _): &(usize, _)| {
+                    programs.iter().copied().find(|(other, _)| other == program)
+                };
                 others.extend(group.programs.iter().filter_map(single));
             }
         } else {
@@ -348,7 +368,10 @@ impl Lowering<'_> {
         let mut order = Vec::new();
         for (asker, &(_, root)) in programs.iter().enumerate() {
             for node in self.graph.in_order(root) {
-                let Node::Branch { condition: Condition::Compare { a, .. }, .. } = self.graph.node(node) else { continue };
+                let Node::Branch { condition: Condition::Compare { a, .. }, .. } = self.graph.node(node)
+                else {
+                    continue;
+                };
                 let (last, count) = askers.entry(a).or_insert_with(|| {
                     order.push(a);
                     (asker, 1)
@@ -367,7 +390,14 @@ impl Lowering<'_> {
     }
 
     /// Asks what is left of one program, and goes to `after`. Gives what is available there.
-    fn alone(&mut self, program: usize, root: NodeId, known: &Known, available: Available, after: Block) -> Available {
+    fn alone(
+        &mut self,
+        program: usize,
+        root: NodeId,
+        known: &Known,
+        available: Available,
+        after: Block,
+    ) -> Available {
         let nodes = self.graph.in_order(root);
         let mut blocks: Table<NodeId, (Block, Option<Available>)> = Table::default();
         for &node in &nodes[1..] {
@@ -378,7 +408,9 @@ impl Lowering<'_> {
         blocks.insert(NodeId::REJECT, (after, None));
         let (mut current, mut decided) = (Some(available), None);
         for node in nodes {
-            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };
+            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else {
+                unreachable!("ends are left out")
+            };
             let mut available = match current.take() {
                 Some(available) => available,
                 None => {
@@ -424,7 +456,9 @@ impl Lowering<'_> {
         let mut count = 0;
         self.graph.in_order_while(node, |node| {
             count += 1;
-            let Node::Branch { condition: condition @ Condition::Compare { .. }, .. } = node else { return false };
+            let Node::Branch { condition: condition @ Condition::Compare { .. }, .. } = node else {
+                return false;
+            };
             count <= MOST_NODES_TOGETHER && known.allows_asking(condition, self.graph)
         })?;
         let conjunction = Conjunction::of(self.graph, node, self.readable(known));
@@ -491,7 +525,11 @@ impl Lowering<'_> {
         };
         let lanes = if equalities.is_pair {
             let words = self.builder.ins().splat(I32X4, raw);
-            self.builder.ins().bitcast(I16X8, MemFlagsData::new().with_endianness(Endianness::Little), words)
+            self.builder.ins().bitcast(
+                I16X8,
+                MemFlagsData::new().with_endianness(Endianness::Little),
+                words,
+            )
         } else {
             let half = self.builder.ins().ireduce(I16, raw);
             self.builder.ins().splat(I16X8, half)
@@ -510,7 +548,9 @@ impl Lowering<'_> {
         let mut ends: Table<NodeId, ir::Value> = Table::default();
         let mut first = None;
         for &node in nodes.iter().rev() {
-            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else { unreachable!("ends are left out") };
+            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else {
+                unreachable!("ends are left out")
+            };
             let yes = self.ask_exactly(condition, available);
             let ins = self.builder.ins();
             let end = match (then, otherwise) {
@@ -581,7 +621,12 @@ impl Lowering<'_> {
     }
 
     /// Computes the formulas of at most four programs; a lane is all ones where its program's holds.
-    fn four(&mut self, shape: &Shape, lanes: &[(usize, Vec<Constants>)], available: &mut Available) -> ir::Value {
+    fn four(
+        &mut self,
+        shape: &Shape,
+        lanes: &[(usize, Vec<Constants>)],
+        available: &mut Available,
+    ) -> ir::Value {
         let mut stack = Vec::new();
         let mut comparison = 0;
         for &term in &shape.0 {
@@ -596,8 +641,11 @@ impl Lowering<'_> {
                     };
                     let (masks, against) = (constants(|one| one.mask), constants(|one| one.against));
                     comparison += 1;
-                    let order = |graph: &Graph, number: u32| if raw { raw_constant(graph, value, number) } else { number };
-                    let mut number = self.value(value, if raw { Form::RawSplat } else { Form::Splat }, available);
+                    let order = |graph: &Graph, number: u32| {
+                        if raw { raw_constant(graph, value, number) } else { number }
+                    };
+                    let mut number =
+                        self.value(value, if raw { Form::RawSplat } else { Form::Splat }, available);
                     if masked {
                         let masks = self.four_constants(masks.map(|mask| order(self.graph, mask)));
                         number = self.builder.ins().band(number, masks);
@@ -605,8 +653,12 @@ impl Lowering<'_> {
                     let against = self.four_constants(against.map(|number| order(self.graph, number)));
                     match test {
                         Test::Equal => self.builder.ins().icmp(IntCC::Equal, number, against),
-                        Test::Greater => self.builder.ins().icmp(IntCC::UnsignedGreaterThan, number, against),
-                        Test::GreaterOrEqual => self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, number, against),
+                        Test::Greater => {
+                            self.builder.ins().icmp(IntCC::UnsignedGreaterThan, number, against)
+                        }
+                        Test::GreaterOrEqual => {
+                            self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, number, against)
+                        }
                         Test::AnyBit => {
                             let common = self.builder.ins().band(number, against);
                             let zero = self.four_constants([0; LANES]);
@@ -649,7 +701,9 @@ impl Lowering<'_> {
     fn ask_exactly(&mut self, condition: Condition, available: &mut Available) -> ir::Value {
         let yes = self.ask(condition, available);
         match condition {
-            Condition::Compare { test: Test::AnyBit, .. } => self.builder.ins().icmp_imm_u(IntCC::NotEqual, yes, 0),
+            Condition::Compare { test: Test::AnyBit, .. } => {
+                self.builder.ins().icmp_imm_u(IntCC::NotEqual, yes, 0)
+            }
             _ => yes,
         }
     }
@@ -671,7 +725,9 @@ impl Lowering<'_> {
             Condition::Compare { test, a, b } => {
                 if let (Test::Equal | Test::AnyBit, Some(against)) = (test, self.graph.as_constant(b)) {
                     let (load, mask) = match self.graph.value(a) {
-                        Value::Alu { operator: AluOperator::And, a: masked, b: mask } => (masked, self.graph.as_constant(mask)),
+                        Value::Alu { operator: AluOperator::And, a: masked, b: mask } => {
+                            (masked, self.graph.as_constant(mask))
+                        }
                         _ => (a, Some(u32::MAX)),
                     };
                     if let Some(mask) = mask
@@ -680,11 +736,14 @@ impl Lowering<'_> {
                         return self.ask_raw(test, load, mask, against, available);
                     }
                 }
-                let (a, b) = (self.value(a, Form::Number, available), self.value(b, Form::Number, available));
+                let (a, b) =
+                    (self.value(a, Form::Number, available), self.value(b, Form::Number, available));
                 match test {
                     Test::Equal => self.builder.ins().icmp(IntCC::Equal, a, b),
                     Test::Greater => self.builder.ins().icmp(IntCC::UnsignedGreaterThan, a, b),
-                    Test::GreaterOrEqual => self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, a, b),
+                    Test::GreaterOrEqual => {
+                        self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, a, b)
+                    }
                     Test::AnyBit => self.builder.ins().band(a, b),
                 }
             }
@@ -692,7 +751,14 @@ impl Lowering<'_> {
     }
 
     /// Whether `load & mask` equals `against`, or has a bit of it, by constants in the packet's byte order.
-    fn ask_raw(&mut self, test: Test, load: ValueId, mask: u32, against: u32, available: &mut Available) -> ir::Value {
+    fn ask_raw(
+        &mut self,
+        test: Test,
+        load: ValueId,
+        mask: u32,
+        against: u32,
+        available: &mut Available,
+    ) -> ir::Value {
         let mut number = self.value(load, Form::Raw, available);
         let all = raw_constant(self.graph, load, u32::MAX);
         let mask = raw_constant(self.graph, load, mask);
@@ -720,7 +786,8 @@ impl Lowering<'_> {
         }
         let value = match form {
             Form::Splat | Form::RawSplat => {
-                let one = self.value(id, if form == Form::Splat { Form::Number } else { Form::Raw }, available);
+                let one =
+                    self.value(id, if form == Form::Splat { Form::Number } else { Form::Raw }, available);
                 self.builder.ins().splat(I32X4, one)
             }
             Form::Raw => match self.graph.value(id) {
@@ -746,7 +813,8 @@ impl Lowering<'_> {
                     self.in_host_order(width, raw)
                 }
                 Value::Alu { operator, a, b } => {
-                    let (left, right) = (self.value(a, Form::Number, available), self.value(b, Form::Number, available));
+                    let (left, right) =
+                        (self.value(a, Form::Number, available), self.value(b, Form::Number, available));
                     self.alu(operator, left, right, self.graph.as_constant(b))
                 }
             },
@@ -755,7 +823,13 @@ impl Lowering<'_> {
         value
     }
 
-    fn alu(&mut self, operator: AluOperator, a: ir::Value, b: ir::Value, constant: Option<u32>) -> ir::Value {
+    fn alu(
+        &mut self,
+        operator: AluOperator,
+        a: ir::Value,
+        b: ir::Value,
+        constant: Option<u32>,
+    ) -> ir::Value {
         let ins = self.builder.ins();
         match operator {
             AluOperator::Add => ins.iadd(a, b),
@@ -767,7 +841,8 @@ impl Lowering<'_> {
             AluOperator::Or => ins.bor(a, b),
             AluOperator::Xor => ins.bxor(a, b),
             AluOperator::ShiftLeft | AluOperator::ShiftRight => {
-                let shifted = if operator == AluOperator::ShiftLeft { ins.ishl(a, b) } else { ins.ushr(a, b) };
+                let shifted =
+                    if operator == AluOperator::ShiftLeft { ins.ishl(a, b) } else { ins.ushr(a, b) };
                 if constant.is_some() {
                     return shifted;
                 }

@@ -108,7 +108,8 @@ impl Known {
 impl Merged {
     /// Merges programs given by index and root. Their graphs are small: `Graph::restrict` descends into them.
     pub fn new(graph: &mut Graph, programs: Vec<(usize, NodeId)>) -> Merged {
-        let mut merger = Merger { graph, numbers: Table::default(), waiting: Vec::new(), conditions: Table::default() };
+        let mut merger =
+            Merger { graph, numbers: Table::default(), waiting: Vec::new(), conditions: Table::default() };
         let entry = merger.arrive(programs, Known::default());
         let mut states = Vec::new();
         let mut open = 0;
@@ -180,7 +181,11 @@ struct Merger<'a> {
 
 impl Merger<'_> {
     fn arrive(&mut self, programs: Vec<(usize, NodeId)>, known: Known) -> Edge {
-        let accepts = programs.iter().filter(|(_, node)| *node == NodeId::ACCEPT).map(|&(program, _)| program).collect();
+        let accepts = programs
+            .iter()
+            .filter(|(_, node)| *node == NodeId::ACCEPT)
+            .map(|&(program, _)| program)
+            .collect();
         let open: Vec<_> = programs.into_iter().filter(|(_, node)| !node.is_end()).collect();
         // With nothing left to ask, all that is known is forgotten, so that there is one such state.
         let known = if open.is_empty() { Known::default() } else { known };
@@ -192,8 +197,17 @@ impl Merger<'_> {
         Edge { accepts, to }
     }
 
-    fn answer(&mut self, programs: &[(usize, NodeId)], known: &Known, condition: Condition, answer: bool) -> Edge {
-        let programs = programs.iter().map(|&(program, node)| (program, self.graph.restrict(node, condition, answer))).collect();
+    fn answer(
+        &mut self,
+        programs: &[(usize, NodeId)],
+        known: &Known,
+        condition: Condition,
+        answer: bool,
+    ) -> Edge {
+        let programs = programs
+            .iter()
+            .map(|&(program, node)| (program, self.graph.restrict(node, condition, answer)))
+            .collect();
         let known = known.and(condition, answer, self.graph);
         self.arrive(programs, known)
     }
@@ -220,9 +234,14 @@ impl Merger<'_> {
         if let &[(_, node)] = programs {
             let conditions = self.conditions(node);
             let is_askable = |condition: &&Condition| {
-                matches!(condition, Condition::CapturedAt { .. }) && known.allows_asking(**condition, self.graph)
+                matches!(condition, Condition::CapturedAt { .. })
+                    && known.allows_asking(**condition, self.graph)
             };
-            return conditions.iter().filter(|_| conditions.len() <= MOST_BOUNDS_FIRST).find(is_askable).copied();
+            return conditions
+                .iter()
+                .filter(|_| conditions.len() <= MOST_BOUNDS_FIRST)
+                .find(is_askable)
+                .copied();
         }
         askers
             .into_iter()

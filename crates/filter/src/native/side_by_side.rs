@@ -76,10 +76,13 @@ impl Conjunction {
         let mut windows = Vec::new();
         bytes.sort_by_key(|(asked, ..)| asked.start);
         while let Some((first, ..)) = bytes.first() {
-            let mut window = Window { start: first.start, mask: [0; WINDOW_BYTES], against: [0; WINDOW_BYTES] };
-            window.start = window.start.min(readable.end.saturating_sub(WINDOW_BYTES as u64)).max(readable.start);
+            let mut window =
+                Window { start: first.start, mask: [0; WINDOW_BYTES], against: [0; WINDOW_BYTES] };
+            window.start =
+                window.start.min(readable.end.saturating_sub(WINDOW_BYTES as u64)).max(readable.start);
             let fits = window.start <= first.start && window.start + WINDOW_BYTES as u64 <= readable.end;
-            let (taken, left): (Vec<_>, Vec<_>) = bytes.into_iter().partition(|(asked, ..)| fits && window.add(asked));
+            let (taken, left): (Vec<_>, Vec<_>) =
+                bytes.into_iter().partition(|(asked, ..)| fits && window.add(asked));
             if taken.len() >= FEWEST_IN_WINDOW {
                 windows.push(window);
                 bytes = left;
@@ -158,8 +161,11 @@ impl Equalities {
     pub fn of(graph: &Graph, mut node: NodeId) -> Option<Self> {
         let mut asked: Vec<(ValueId, u16)> = Vec::new();
         while node != NodeId::REJECT {
-            let Node::Branch { condition: Condition::Compare { test: Test::Equal, a, b }, then: NodeId::ACCEPT, otherwise } =
-                graph.node(node)
+            let Node::Branch {
+                condition: Condition::Compare { test: Test::Equal, a, b },
+                then: NodeId::ACCEPT,
+                otherwise,
+            } = graph.node(node)
             else {
                 return None;
             };
@@ -169,7 +175,10 @@ impl Equalities {
         if asked.len() < FEWEST_EQUALITIES {
             return None;
         }
-        let first = asked.iter().map(|&(half, _)| half).min_by_key(|&half| half_place(graph, half).map(|(_, offset)| offset))?;
+        let first = asked
+            .iter()
+            .map(|&(half, _)| half)
+            .min_by_key(|&half| half_place(graph, half).map(|(_, offset)| offset))?;
         let (base, offset) = half_place(graph, first)?;
         let (mut numbers, mut is_pair) = ([Vec::new(), Vec::new()], false);
         for (half, number) in asked {
@@ -224,10 +233,15 @@ mod tests {
         let conjunction = Conjunction::of(&graph, root, 0..60);
         let mut window = Window { start: 12, mask: [0; 16], against: [0; 16] };
         // the ethertype, type of service, fragment offset and protocol (RFC 791, 3.1)
-        for (at, mask, against) in [(12, 0xff, 8), (13, 0xff, 0), (15, 0xff, 0x10), (20, 0x1f, 0), (21, 0xff, 0), (23, 0xff, 6)] {
+        for (at, mask, against) in
+            [(12, 0xff, 8), (13, 0xff, 0), (15, 0xff, 0x10), (20, 0x1f, 0), (21, 0xff, 0), (23, 0xff, 6)]
+        {
             (window.mask[at - 12], window.against[at - 12]) = (mask, against);
         }
-        assert_eq!(conjunction, Conjunction { windows: vec![window], others: Vec::new(), rest: NodeId::ACCEPT });
+        assert_eq!(
+            conjunction,
+            Conjunction { windows: vec![window], others: Vec::new(), rest: NodeId::ACCEPT }
+        );
     }
 
     #[test]
@@ -261,7 +275,8 @@ mod tests {
 
     #[test]
     fn neighbouring_ports_are_compared_with_all_numbers_at_once() {
-        let (graph, root) = graph_of("ether[34:2] = 80 or ether[36:2] = 80 or ether[34:2] = 443 or ether[36:2] = 22");
+        let (graph, root) =
+            graph_of("ether[34:2] = 80 or ether[36:2] = 80 or ether[34:2] = 443 or ether[36:2] = 22");
         let equalities = Equalities::of(&graph, root).expect("a pair of halves");
         let (http, https, ssh) = ([0, 80], [1, 187], [0, 22]);
         assert!(equalities.is_pair);
@@ -270,9 +285,10 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_neighbours_are_not_compared_at_once() {
-        for text in
-            ["ether[34:2] = 1 or ether[37:2] = 2 or ether[34:2] = 3", "ether[34:2] = 1 or ether[36:2] > 2 or ether[34:2] = 3"]
-        {
+        for text in [
+            "ether[34:2] = 1 or ether[37:2] = 2 or ether[34:2] = 3",
+            "ether[34:2] = 1 or ether[36:2] > 2 or ether[34:2] = 3",
+        ] {
             let (graph, root) = graph_of(text);
             assert_eq!(Equalities::of(&graph, root), None, "{text}");
         }

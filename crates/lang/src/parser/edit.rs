@@ -7,7 +7,8 @@ use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
 use tapline_packet::headers::layer::{Layer, LayerSet};
 
-const ANCHORS: &[(&str, Anchor)] = &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
+const ANCHORS: &[(&str, Anchor)] =
+    &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
 
 /// `LIST` of layers, or the word that stands for all of them.
 fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<LayerSet> {
@@ -62,11 +63,19 @@ pub fn rewrite(line: &mut Line) -> Read<Edit> {
         SrcMac,
         Vlan,
     }
-    Ok(match line.choice("rewrite", &[("dst-mac", Field::DstMac), ("src-mac", Field::SrcMac), ("vlan", Field::Vlan)])?.value {
-        Field::DstMac => Edit::RewriteDstMac(line.value("rewrite dst-mac", mac)?.value),
-        Field::SrcMac => Edit::RewriteSrcMac(line.value("rewrite src-mac", mac)?.value),
-        Field::Vlan => Edit::RewriteVlan(line.value("rewrite vlan", number(1..=4094))?.value),
-    })
+    Ok(
+        match line
+            .choice(
+                "rewrite",
+                &[("dst-mac", Field::DstMac), ("src-mac", Field::SrcMac), ("vlan", Field::Vlan)],
+            )?
+            .value
+        {
+            Field::DstMac => Edit::RewriteDstMac(line.value("rewrite dst-mac", mac)?.value),
+            Field::SrcMac => Edit::RewriteSrcMac(line.value("rewrite src-mac", mac)?.value),
+            Field::Vlan => Edit::RewriteVlan(line.value("rewrite vlan", number(1..=4094))?.value),
+        },
+    )
 }
 
 /// `slice BYTES [after l2|l3|l4|inner-l4]`; without `after`, at least the Ethernet header stays.
@@ -74,8 +83,13 @@ pub fn slice(line: &mut Line) -> Read<Edit> {
     let keep = line.value("slice", number(0..=u16::MAX))?;
     let after = after(line)?;
     if after.is_none() && keep.value < 14 {
-        let error = super::super::diagnostic::Diagnostic::error(keep.span, format!("invalid `slice` value `{}`", keep.value));
-        return Err(line.report(error.label("expected at least 14, the Ethernet header, where no `after` follows")));
+        let error = super::super::diagnostic::Diagnostic::error(
+            keep.span,
+            format!("invalid `slice` value `{}`", keep.value),
+        );
+        return Err(
+            line.report(error.label("expected at least 14, the Ethernet header, where no `after` follows"))
+        );
     }
     Ok(Edit::Slice { keep_bytes: keep.value, after })
 }

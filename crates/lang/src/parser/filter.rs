@@ -49,7 +49,8 @@ pub fn list(line: &mut Line) -> Read<Option<Spanned<FilterSource>>> {
 
 /// Reports `tcp port 80` where `"tcp port 80"` was meant.
 pub fn unquoted_expression(line: &mut Line, span: Span) -> Reported {
-    let error = Diagnostic::error(span, "the filter expression is not in quotes").label("expected double quotes around it");
+    let error = Diagnostic::error(span, "the filter expression is not in quotes")
+        .label("expected double quotes around it");
     let reported = line.report(error.help(format!("write \"{}\"", line.words_within(span))));
     line.mute();
     reported

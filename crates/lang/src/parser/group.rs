@@ -34,7 +34,9 @@ const OPTIONS: &[Clause<GroupOption>] = &[
     once("standby", |line| Ok(GroupOption::Standby(line.names("standby", "a tool's name")?))),
     once("min-up", |line| {
         let count = line.value("min-up", number(1..=1000))?.value;
-        let below = line.optional("below", |line| line.choice("below", &[("drop", Below::Drop), ("spread", Below::Spread)]))?;
+        let below = line.optional("below", |line| {
+            line.choice("below", &[("drop", Below::Drop), ("spread", Below::Spread)])
+        })?;
         Ok(GroupOption::MinUp { count, below })
     }),
     once("return", |line| {

@@ -191,7 +191,11 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the next word if it is the keyword `word`, and then what `read` reads.
-    pub fn optional<T>(&mut self, word: &'static str, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+    pub fn optional<T>(
+        &mut self,
+        word: &'static str,
+        read: impl FnOnce(&mut Self) -> Read<T>,
+    ) -> Read<Option<T>> {
         self.accept(word).map(|_| read(self)).transpose()
     }
 
@@ -223,11 +227,19 @@ impl<'a> Line<'a> {
         self.identity(NameKind::Rule, "priority", value::number(0..=u32::MAX))
     }
 
-    fn identity<T>(&mut self, kind: NameKind, noun: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+    fn identity<T>(
+        &mut self,
+        kind: NameKind,
+        noun: &str,
+        read: impl Fn(&str) -> Value<T>,
+    ) -> Read<Spanned<T>> {
         let word = match self.peek() {
             Some(word) if !self.is_stop(word) => word,
             next => {
-                let error = Diagnostic::error(next.map_or(self.end, |word| word.span), format!("the {kind} has no {noun}"));
+                let error = Diagnostic::error(
+                    next.map_or(self.end, |word| word.span),
+                    format!("the {kind} has no {noun}"),
+                );
                 return Err(self.report(error.label(format!("expected {}", expectation(&read)))));
             }
         };
@@ -236,7 +248,8 @@ impl<'a> Line<'a> {
             return Err(Reported);
         }
         read(&word.text).map(|value| Spanned::new(value, word.span)).map_err(|misread| {
-            let mut error = Diagnostic::error(word.span, format!("invalid {kind} {noun} {}", quoted(&word.text)));
+            let mut error =
+                Diagnostic::error(word.span, format!("invalid {kind} {noun} {}", quoted(&word.text)));
             error.label = Some(format!("expected {}", misread.expected));
             error.help = misread.help;
             self.report(error)
@@ -282,7 +295,12 @@ impl<'a> Line<'a> {
         self.comma_list(key, read, Repeats::Allowed)
     }
 
-    fn comma_list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>, repeats: Repeats) -> Read<Vec<Spanned<T>>> {
+    fn comma_list<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Value<T>,
+        repeats: Repeats,
+    ) -> Read<Vec<Spanned<T>>> {
         let expected = || format!("{}, or several with commas between them", expectation(&read));
         let word = self.required(key, expected)?;
         if self.is_stop(word) && read(&word.text).is_err() {
@@ -297,7 +315,10 @@ impl<'a> Line<'a> {
             match read(item) {
                 Ok(_) if repeated && failed.is_some() => {}
                 Ok(_) if repeated => {
-                    let error = Diagnostic::error(word.part(part), format!("{} is given twice for `{key}`", quoted(item)));
+                    let error = Diagnostic::error(
+                        word.part(part),
+                        format!("{} is given twice for `{key}`", quoted(item)),
+                    );
                     failed = Some(self.report(error.label("expected each one once")));
                 }
                 Ok(value) => found.push(Spanned::new(value, word.part(part))),
@@ -328,7 +349,11 @@ impl<'a> Line<'a> {
     }
 
     /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
-    pub fn choice<T: Clone>(&mut self, key: &str, choices: &'static [(&'static str, T)]) -> Read<Spanned<T>> {
+    pub fn choice<T: Clone>(
+        &mut self,
+        key: &str,
+        choices: &'static [(&'static str, T)],
+    ) -> Read<Spanned<T>> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let word = self.required(key, || any_of(&words))?;
         let exact = choices.iter().find(|(choice, _)| *choice == word.text);
@@ -339,7 +364,8 @@ impl<'a> Line<'a> {
         let found = match exact {
             Some((_, value)) => value,
             None => {
-                let near = self.guess(word, format!("invalid `{key}` value {}", quoted(&word.text)), &words);
+                let near =
+                    self.guess(word, format!("invalid `{key}` value {}", quoted(&word.text)), &words);
                 &choices.iter().find(|(choice, _)| Some(*choice) == near).ok_or(Reported)?.1
             }
         };
@@ -347,7 +373,11 @@ impl<'a> Line<'a> {
     }
 
     /// Reads a comma list of `choices`.
-    pub fn choices<T: Clone>(&mut self, key: &str, choices: &'static [(&'static str, T)]) -> Read<Vec<Spanned<T>>> {
+    pub fn choices<T: Clone>(
+        &mut self,
+        key: &str,
+        choices: &'static [(&'static str, T)],
+    ) -> Read<Vec<Spanned<T>>> {
         self.list(key, |text| {
             let words = || choices.iter().map(|(word, _)| *word);
             let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
@@ -425,7 +455,8 @@ impl<'a> Line<'a> {
             [] => "expected the end of the line".into(),
             tried => format!("expected {} or the end of the line", tried.join(", ")),
         });
-        error.help = nearest(&word.text, self.tried.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        error.help =
+            nearest(&word.text, self.tried.iter().copied()).map(|near| format!("did you mean `{near}`?"));
         self.report(error);
     }
 
@@ -449,11 +480,20 @@ impl<'a> Line<'a> {
     }
 
     fn lacks_value(&mut self, key: &str, at: Span, expected: &str) -> Reported {
-        self.report(Diagnostic::error(at, format!("`{key}` lacks its value")).label(format!("expected {expected}")))
+        self.report(
+            Diagnostic::error(at, format!("`{key}` lacks its value")).label(format!("expected {expected}")),
+        )
     }
 
-    fn misread(&mut self, key: &str, word: &Word, whole: std::ops::Range<usize>, misread: Misread) -> Reported {
-        let part = misread.part.map_or(whole.clone(), |part| part.start + whole.start..part.end + whole.start);
+    fn misread(
+        &mut self,
+        key: &str,
+        word: &Word,
+        whole: std::ops::Range<usize>,
+        misread: Misread,
+    ) -> Reported {
+        let part =
+            misread.part.map_or(whole.clone(), |part| part.start + whole.start..part.end + whole.start);
         let message = match &word.text[whole] {
             "" => format!("an empty `{key}` value"),
             text => format!("invalid `{key}` value {}", quoted(text)),
@@ -465,12 +505,22 @@ impl<'a> Line<'a> {
     }
 
     /// Reports a word that begins no clause; gives the clause that it was probably meant to begin.
-    fn unknown<T>(&mut self, word: &Word, table: &'static [Clause<T>], seen: &[&str]) -> Option<&'static Clause<T>> {
+    fn unknown<T>(
+        &mut self,
+        word: &Word,
+        table: &'static [Clause<T>],
+        seen: &[&str],
+    ) -> Option<&'static Clause<T>> {
         if word.poisoned {
             return None;
         }
         let mut words = std::mem::take(&mut self.tried);
-        words.extend(table.iter().filter(|clause| clause.repeats || !seen.contains(&clause.word)).map(|clause| clause.word));
+        words.extend(
+            table
+                .iter()
+                .filter(|clause| clause.repeats || !seen.contains(&clause.word))
+                .map(|clause| clause.word),
+        );
         let near = self.guess(word, format!("unknown word {}", quoted(&word.text)), &words);
         table.iter().find(|clause| Some(clause.word) == near)
     }

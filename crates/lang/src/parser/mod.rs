@@ -79,7 +79,9 @@ const SHOW: &[(&str, Show)] = &[
 fn let_variable(line: &mut Line) -> Read<Statement> {
     let name = line.value("let", |text| match is_variable_name(text) {
         true => Ok(text.to_string()),
-        false => Err(value::Misread::expected("a variable's name: letters, digits and `_`, not beginning with a digit")),
+        false => Err(value::Misread::expected(
+            "a variable's name: letters, digits and `_`, not beginning with a digit",
+        )),
     })?;
     let is_quoted = line.peek().is_some_and(|word| word.quoted);
     // An empty value is a value, if it is written as "".
@@ -103,7 +105,11 @@ pub fn load(path: &Path, variables: Variables) -> Parsed {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
             let source = parser.sources.add_file(path, String::new(), None);
-            parser.diagnostics.push(Diagnostic::of_file(Severity::Error, source, format!("cannot read the file: {reason}")));
+            parser.diagnostics.push(Diagnostic::of_file(
+                Severity::Error,
+                source,
+                format!("cannot read the file: {reason}"),
+            ));
             parser.file.incomplete = true;
         }
     }
@@ -153,8 +159,9 @@ impl Parser {
     fn finish(mut self, unused: Unused) -> Parsed {
         if unused == Unused::Warned && !self.file.incomplete {
             let first = self.diagnostics.is_empty().then(|| self.sources.first()).flatten();
-            for (source, name) in
-                first.into_iter().flat_map(|source| self.variables.unused_sets().into_iter().map(move |n| (source, n)))
+            for (source, name) in first
+                .into_iter()
+                .flat_map(|source| self.variables.unused_sets().into_iter().map(move |n| (source, n)))
             {
                 let message = format!("`--set {name}` has no effect: the file has no `${{{name}}}`");
                 self.diagnostics.push(Diagnostic::of_file(Severity::Warning, source, message));
@@ -174,9 +181,13 @@ impl Parser {
     fn file(&mut self, path: PathBuf, bytes: &[u8], included_from: Option<Span>) {
         self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
         let bytes = without_byte_order_mark(bytes);
-        let source = self.sources.add_file(&path, String::from_utf8_lossy(bytes).into_owned(), included_from);
+        let source =
+            self.sources.add_file(&path, String::from_utf8_lossy(bytes).into_owned(), included_from);
         self.text(source, path.clone(), bytes);
-        let is_wrong = self.diagnostics.iter().any(|found| found.span().source == source && found.severity == Severity::Error);
+        let is_wrong = self
+            .diagnostics
+            .iter()
+            .any(|found| found.span().source == source && found.severity == Severity::Error);
         if is_wrong && !may_be_shown(&path) {
             self.keep_to_itself(source);
         }
@@ -193,7 +204,10 @@ impl Parser {
         if let Err(error) = std::str::from_utf8(bytes) {
             let start = error.valid_up_to();
             let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
-            let error = Diagnostic::error(Span { source, start, end }, format!("byte 0x{:02x} is not UTF-8", bytes[start]));
+            let error = Diagnostic::error(
+                Span { source, start, end },
+                format!("byte 0x{:02x} is not UTF-8", bytes[start]),
+            );
             self.diagnostics.push(error.label("expected UTF-8 text"));
             self.file.incomplete = true;
             return;
@@ -213,7 +227,8 @@ impl Parser {
         self.file.incomplete = true;
         let origin = self.sources.get(source);
         let name = quoted(origin.name());
-        let message = format!("{name} has {mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
+        let message =
+            format!("{name} has {mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
         let help = "a file that not everyone may read is shown only where its name ends in `.pipe`";
         let found = match origin.included_from() {
             Some(word) => Diagnostic::error(word, message).label("expected a pipeline file"),
@@ -243,7 +258,9 @@ impl Parser {
         }
         let span = first.span.to(words.end);
         match statement {
-            Ok(Statement::Command(command)) if flawed => self.file.partial.push(Spanned::new(command, span)),
+            Ok(Statement::Command(command)) if flawed => {
+                self.file.partial.push(Spanned::new(command, span))
+            }
             Ok(Statement::Command(command)) => self.file.commands.push(Spanned::new(command, span)),
             Ok(Statement::Let { name, value }) => self.variables.define(&name.value, value),
             Ok(Statement::Include(_)) if flawed => self.file.incomplete = true,
@@ -263,7 +280,8 @@ impl Parser {
         let target = canonical(&path);
         let error = |message: String| Diagnostic::error(written.span, message);
         let refused = if let Some(first) = self.open.iter().position(|open| canonical(open) == target) {
-            let circle: Vec<String> = self.open[first..].iter().chain([&path]).map(|path| path.display().to_string()).collect();
+            let circle: Vec<String> =
+                self.open[first..].iter().chain([&path]).map(|path| path.display().to_string()).collect();
             error(format!("{} includes itself", quoted(&self.open[first].display().to_string())))
                 .label(format!("the way round is {}", circle.join(" -> ")))
                 .help("remove one of the includes")
@@ -274,12 +292,21 @@ impl Parser {
         } else {
             match read_regular(&path, self.bytes_left) {
                 Ok(bytes) => return self.file(path, &bytes, Some(written.span)),
-                Err(_) if self.bytes_left < MOST_BYTES && path.metadata().is_ok_and(|file| file.len() > self.bytes_left) => {
-                    error(format!("the files have more than {} MiB with {}", MOST_BYTES >> 20, quoted(&path.display().to_string())))
-                        .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20))
+                Err(_)
+                    if self.bytes_left < MOST_BYTES
+                        && path.metadata().is_ok_and(|file| file.len() > self.bytes_left) =>
+                {
+                    error(format!(
+                        "the files have more than {} MiB with {}",
+                        MOST_BYTES >> 20,
+                        quoted(&path.display().to_string())
+                    ))
+                    .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20))
                 }
-                Err(reason) => error(format!("cannot read {}: {reason}", quoted(&path.display().to_string())))
-                    .label("expected a file; relative paths begin at the including file"),
+                Err(reason) => {
+                    error(format!("cannot read {}: {reason}", quoted(&path.display().to_string())))
+                        .label("expected a file; relative paths begin at the including file")
+                }
             }
         };
         self.diagnostics.push(refused);
@@ -324,7 +351,9 @@ mod tests {
         let parsed = parse_command(rule);
         assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
         match parsed.file.commands.into_iter().next().map(|command| command.value) {
-            Some(Command::RuleCreate { clauses, .. }) => clauses.into_iter().map(|clause| clause.value).collect(),
+            Some(Command::RuleCreate { clauses, .. }) => {
+                clauses.into_iter().map(|clause| clause.value).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -337,24 +366,38 @@ mod tests {
         let Command::RuleCreate { priority, clauses } = &parsed.file.commands[0].value else { panic!() };
         assert_eq!(priority.value, 20);
         let written: Vec<&str> = clauses.iter().map(|clause| parsed.sources.text(clause.span)).collect();
-        let expected =
-            ["from tap0", "vlan 100-110", "match \"udp port 53\"", "sample flow 1/10", "slice 128", "to remote", "class high"];
+        let expected = [
+            "from tap0",
+            "vlan 100-110",
+            "match \"udp port 53\"",
+            "sample flow 1/10",
+            "slice 128",
+            "to remote",
+            "class high",
+        ];
         assert_eq!(written, expected);
         assert_eq!(clauses[1].value, RuleClause::Vlan(Ranges(vec![(100, 110)])));
-        assert_eq!(clauses[3].value, RuleClause::Sample(Sample::Flow { one_in: 10, hash: None, seed: None }));
+        assert_eq!(
+            clauses[3].value,
+            RuleClause::Sample(Sample::Flow { one_in: 10, hash: None, seed: None })
+        );
         assert_eq!(clauses[4].value, RuleClause::Edit(Edit::Slice { keep_bytes: 128, after: None }));
     }
 
     #[test]
     fn terms_are_joined_to_a_match_in_their_order() {
-        let clauses = clauses("rule create 1 from any match web and vni 5-7 and bytes 2 0x47/f7 after l4 to a");
+        let clauses =
+            clauses("rule create 1 from any match web and vni 5-7 and bytes 2 0x47/f7 after l4 to a");
         let RuleClause::Match(terms) = &clauses[1] else { panic!() };
         assert!(
             matches!(&terms[0].value, Term::Filter(Filter { source, .. }) if source.value == FilterSource::Named("web".into()))
         );
         assert_eq!(terms[1].value, Term::Vni(Ranges(vec![(5, 7)])));
         let Term::Bytes { offset: 2, value, mask, after: Some(after) } = &terms[2].value else { panic!() };
-        assert_eq!((value.as_slice(), mask.as_slice(), after.value), (&[0x47][..], &[0xf7][..], Anchor::L4));
+        assert_eq!(
+            (value.as_slice(), mask.as_slice(), after.value),
+            (&[0x47][..], &[0xf7][..], Anchor::L4)
+        );
     }
 
     #[test]
@@ -367,22 +410,31 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(source("rule create 1 from any match tcp to a"), FilterSource::Named("tcp".into()));
-        assert_eq!(source("rule create 1 from any match \"tcp\" to a"), FilterSource::Expression("tcp".into()));
+        assert_eq!(
+            source("rule create 1 from any match \"tcp\" to a"),
+            FilterSource::Expression("tcp".into())
+        );
         let parsed = parse_text("t", "let F \"tcp\"\nrule create 1 from any match ${F} to a", &[]);
         let Command::RuleCreate { clauses, .. } = &parsed.file.commands[0].value else { panic!() };
         let RuleClause::Match(terms) = &clauses[1].value else { panic!() };
-        assert!(matches!(&terms[0].value, Term::Filter(f) if f.source.value == FilterSource::Expression("tcp".into())));
+        assert!(
+            matches!(&terms[0].value, Term::Filter(f) if f.source.value == FilterSource::Expression("tcp".into()))
+        );
     }
 
     #[test]
     fn a_transport_gathers_its_keys_in_any_order() {
-        let parsed = parse_command("tool create r port up0 dst 198.18.0.9 queue 64 erspan3 ttl 9 session 7 src 198.18.0.1 df");
+        let parsed = parse_command(
+            "tool create r port up0 dst 198.18.0.9 queue 64 erspan3 ttl 9 session 7 src 198.18.0.1 df",
+        );
         let Command::ToolCreate { options, .. } = &parsed.file.commands[0].value else { panic!() };
         let transport = options.iter().find_map(|option| match &option.value {
             ToolOption::Transport(transport) => Some(transport),
             _ => None,
         });
-        let Some(Transport::Erspan(erspan)) = transport.map(|transport| &**transport) else { panic!("{options:?}") };
+        let Some(Transport::Erspan(erspan)) = transport.map(|transport| &**transport) else {
+            panic!("{options:?}")
+        };
         assert_eq!((erspan.version, erspan.session.value), (3, 7));
         assert_eq!(erspan.outer.dst.value.to_string(), "198.18.0.9");
         assert_eq!(erspan.outer.ttl.as_ref().map(|ttl| ttl.value), Some(9));
@@ -391,7 +443,11 @@ mod tests {
 
     #[test]
     fn a_flawed_definition_still_excuses_the_uses_of_its_name() {
-        let parsed = parse_text("t", "tool create ids port p rxx 7\nport atach tap0 net_null0\nfilter create web \"tcp", &[]);
+        let parsed = parse_text(
+            "t",
+            "tool create ids port p rxx 7\nport atach tap0 net_null0\nfilter create web \"tcp",
+            &[],
+        );
         assert_eq!(parsed.diagnostics.errors(), 3);
         assert!(parsed.file.commands.is_empty());
         assert!(parsed.file.is_excused(NameKind::Tool, "ids"));
@@ -413,7 +469,9 @@ mod tests {
     fn variables_of_one_command_serve_the_next() {
         let first = parse_command("let TAP tap0");
         let second = parse_command_with("port detach ${TAP}", first.variables);
-        assert!(matches!(&second.file.commands[0].value, Command::PortDetach(name) if name.value == "tap0"));
+        assert!(
+            matches!(&second.file.commands[0].value, Command::PortDetach(name) if name.value == "tap0")
+        );
     }
 
     #[test]
@@ -443,7 +501,11 @@ mod tests {
     fn a_chain_of_includes_has_a_limit() {
         let folder = tempfile::tempdir().unwrap();
         for depth in 0..40 {
-            std::fs::write(folder.path().join(format!("{depth}.pipe")), format!("include {}.pipe\n", depth + 1)).unwrap();
+            std::fs::write(
+                folder.path().join(format!("{depth}.pipe")),
+                format!("include {}.pipe\n", depth + 1),
+            )
+            .unwrap();
         }
         let parsed = load(&folder.path().join("0.pipe"), &[]);
         let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
@@ -452,10 +514,29 @@ mod tests {
 
     /// Every word that the grammar knows, values of each kind, and the characters that the lexer treats apart.
     fn word() -> impl Strategy<Value = String> {
-        let known =
-            include_str!("../../../../testbed/lang/everything.pipe").split_whitespace().map(str::to_string).collect::<Vec<_>>();
-        let marks =
-            ["\"", "\\", "\\\n", "\n", "${", "${DIR}", "}", "#", ",", "é", "\t", "\u{1}", "'", "“", "\r\n", "let X y\n", "${X}"];
+        let known = include_str!("../../../../testbed/lang/everything.pipe")
+            .split_whitespace()
+            .map(str::to_string)
+            .collect::<Vec<_>>();
+        let marks = [
+            "\"",
+            "\\",
+            "\\\n",
+            "\n",
+            "${",
+            "${DIR}",
+            "}",
+            "#",
+            ",",
+            "é",
+            "\t",
+            "\u{1}",
+            "'",
+            "“",
+            "\r\n",
+            "let X y\n",
+            "${X}",
+        ];
         prop_oneof![
             6 => proptest::sample::select(known),
             2 => proptest::sample::select(marks.map(str::to_string).to_vec()),

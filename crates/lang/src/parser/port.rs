@@ -45,7 +45,9 @@ fn port(line: &mut Line) -> Read<Name> {
 fn attach(line: &mut Line) -> Read<Command> {
     line.stop_at(OPTIONS);
     let name = line.new_name(NameKind::Port)?;
-    line.refuse_stop("port attach", || device("").map_or_else(|misread| misread.expected, |_| String::new()))?;
+    line.refuse_stop("port attach", || {
+        device("").map_or_else(|misread| misread.expected, |_| String::new())
+    })?;
     let device = line.value("port attach", device);
     let options = line.clauses(OPTIONS);
     Ok(Command::PortAttach { name, device: device?, options })

@@ -1,13 +1,16 @@
 //! `rule create|modify|enable|disable|destroy`.
 
 use super::super::ast::filter::Filter;
-use super::super::ast::rule::{Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term};
+use super::super::ast::rule::{
+    Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term,
+};
 use super::super::ast::{Command, NameKind, Ranges};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{
-    self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source, timestamp, windows,
+    self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source,
+    timestamp, windows,
 };
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 use super::{edit, filter, group};
@@ -47,7 +50,8 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     once("payload", |line| edit::payload(line).map(RuleClause::Edit)),
     once("active", |line| {
         let windows = line.value("active", windows)?.value;
-        let zone = line.optional("zone", |line| line.free_text("zone", "a time zone such as Europe/Berlin or UTC"))?;
+        let zone = line
+            .optional("zone", |line| line.free_text("zone", "a time zone such as Europe/Berlin or UTC"))?;
         Ok(RuleClause::Active(Schedule { windows, zone }))
     }),
     once("until", |line| Ok(RuleClause::Until(line.value("until", timestamp)?.value))),
@@ -91,9 +95,11 @@ fn create(line: &mut Line) -> Read<Command> {
 /// A packet is delivered or excluded.
 fn check_outcome(line: &mut Line, clauses: &[Spanned<RuleClause>]) {
     let has_to = clauses.iter().any(|clause| matches!(clause.value, RuleClause::To(_)));
-    if let Some(drop) = clauses.iter().find(|clause| matches!(clause.value, RuleClause::Drop)).filter(|_| has_to) {
-        let error =
-            Diagnostic::error(drop.span, "a rule has either `to` or `drop`").label("expected no `drop` in a rule with `to`");
+    if let Some(drop) =
+        clauses.iter().find(|clause| matches!(clause.value, RuleClause::Drop)).filter(|_| has_to)
+    {
+        let error = Diagnostic::error(drop.span, "a rule has either `to` or `drop`")
+            .label("expected no `drop` in a rule with `to`");
         line.report(error.help("`final` keeps the packet from lower rules"));
     }
 }
@@ -177,7 +183,10 @@ fn written_filter(line: &mut Line) -> Read<Filter> {
         return Ok(Filter { source, through: edit::through(line)? });
     }
     let is_quoted = line.peek().is_some_and(|word| word.quoted);
-    let written = line.free_text("match", "a filter's name, an expression in double quotes, file PATH, or a term such as vni 7")?;
+    let written = line.free_text(
+        "match",
+        "a filter's name, an expression in double quotes, file PATH, or a term such as vni 7",
+    )?;
     if !is_quoted && let Some(end) = unquoted_end(line) {
         return Err(filter::unquoted_expression(line, written.span.to(end)));
     }
@@ -211,15 +220,23 @@ fn sample(line: &mut Line) -> Read<Sample> {
             let Ok(one_in) = line.value("sample flow", one_in) else { return Err(after_wrong_value(line)) };
             let one_in = one_in.value;
             let hash = line.optional("hash", group::hash)?;
-            Ok(Sample::Flow { one_in, hash, seed: line.optional("seed", |line| line.value("seed", number(0..=u64::MAX)))? })
+            Ok(Sample::Flow {
+                one_in,
+                hash,
+                seed: line.optional("seed", |line| line.value("seed", number(0..=u64::MAX)))?,
+            })
         }),
         ("first", sample_first),
         ("rate", |line| {
-            let Ok(rate) = line.value("sample rate", value::rate) else { return Err(after_wrong_value(line)) };
+            let Ok(rate) = line.value("sample rate", value::rate) else {
+                return Err(after_wrong_value(line));
+            };
             Ok(Sample::Rate { rate: rate.value, hash: line.optional("hash", group::hash)? })
         }),
         ("every", |line| {
-            let Ok(period) = line.value("sample every", duration) else { return Err(after_wrong_value(line)) };
+            let Ok(period) = line.value("sample every", duration) else {
+                return Err(after_wrong_value(line));
+            };
             line.expect("for")?;
             let length = line.value("for", duration)?;
             let period = period.value;
@@ -241,7 +258,8 @@ fn sample(line: &mut Line) -> Read<Sample> {
 
 /// The words of `sample` that begin clauses of their own elsewhere must not be taken for those behind a value that was wrong.
 fn after_wrong_value(line: &mut Line) -> Reported {
-    let is_hash_kind = line.peek().is_some_and(|word| ["vlan", "vni", "teid"].contains(&word.text.as_ref()));
+    let is_hash_kind =
+        line.peek().is_some_and(|word| ["vlan", "vni", "teid"].contains(&word.text.as_ref()));
     if is_hash_kind || line.accept("bytes").is_some() || line.accept("for").is_some() {
         line.mute();
     }
@@ -252,7 +270,9 @@ fn after_wrong_value(line: &mut Line) -> Reported {
 fn sample_first(line: &mut Line) -> Read<Sample> {
     let amount = line.value("sample first", |text| {
         let read = count(1..=u64::MAX)(text).or_else(|_| bytes(text));
-        read.map_err(|_| Misread::expected("a number of packets such as 10, or a size in bytes such as 64k"))
+        read.map_err(|_| {
+            Misread::expected("a number of packets such as 10, or a size in bytes such as 64k")
+        })
     });
     let Ok(amount) = amount else { return Err(after_wrong_value(line)) };
     let Ok(is_packets) = line.choice("sample first", &[("packets", true), ("bytes", false)]) else {
@@ -260,7 +280,11 @@ fn sample_first(line: &mut Line) -> Read<Sample> {
     };
     line.optional("per", |line| line.expect("flow"))?;
     let (amount, hash) = (amount.value, line.optional("hash", group::hash)?);
-    Ok(if is_packets.value { Sample::FirstPackets { packets: amount, hash } } else { Sample::FirstBytes { bytes: amount, hash } })
+    Ok(if is_packets.value {
+        Sample::FirstPackets { packets: amount, hash }
+    } else {
+        Sample::FirstBytes { bytes: amount, hash }
+    })
 }
 
 /// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
@@ -276,7 +300,8 @@ fn dedup(line: &mut Line) -> Read<Dedup> {
         &[("drop", DedupAction::Drop), ("count", DedupAction::Count), ("tag", DedupAction::Tag)];
     line.expect("window")?;
     let window = line.value("dedup window", duration)?;
-    let mut dedup = Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None, tag_vlan: None };
+    let mut dedup =
+        Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None, tag_vlan: None };
     loop {
         if dedup.ignore.is_empty() && line.accept("ignore").is_some() {
             dedup.ignore = line.choices("ignore", IGNORE)?;
@@ -285,7 +310,8 @@ fn dedup(line: &mut Line) -> Read<Dedup> {
             dedup.scope = line.names("scope ports", "a port's name")?;
         } else if dedup.action.is_none() && line.accept("action").is_some() {
             let action = line.choice("action", ACTIONS)?;
-            let is_numbered = line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
+            let is_numbered =
+                line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
             if action.value == DedupAction::Tag && is_numbered {
                 dedup.tag_vlan = Some(line.value("action tag", number(1..=4094))?);
             }

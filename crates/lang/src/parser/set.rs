@@ -15,7 +15,10 @@ const KEYS: &[(&str, Key)] = &[
     ("workers", |line| Ok(Setting::Workers(line.value("workers", number(1..=1023))?))),
     ("mempool", |line| Ok(Setting::Mempool(line.value("mempool", count(1..=u32::MAX.into()))?))),
     ("idle", |line| {
-        let idle = line.choice("idle", &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))])?;
+        let idle = line.choice(
+            "idle",
+            &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))],
+        )?;
         let most = match idle.value {
             Idle::Sleep(_) if line.peek().is_some() => Some(line.value("idle sleep", duration)?),
             _ => None,
@@ -37,7 +40,8 @@ const KEYS: &[(&str, Key)] = &[
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
-const REFERENCES: &[(&str, Reference)] = &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
+const REFERENCES: &[(&str, Reference)] =
+    &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
 
 pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)

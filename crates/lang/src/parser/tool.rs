@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use super::super::ast::tool::{
-    Direction, Erspan, Granularity, NextHop, Outer, Oversize, Probe, RspanTag, TimestampFormat, ToolOption, ToolTarget, Transport,
+    Direction, Erspan, Granularity, NextHop, Outer, Oversize, Probe, RspanTag, TimestampFormat, ToolOption,
+    ToolTarget, Transport,
 };
 use super::super::ast::{Command, Name, NameKind};
 use super::super::diagnostic::{Diagnostic, any_of};
@@ -30,7 +31,9 @@ type Target = fn(&mut Line) -> Read<ToolTarget>;
 const TARGETS: &[(&str, Target)] = &[
     ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
     ("discard", |_| Ok(ToolTarget::Discard)),
-    ("capture", |line| Ok(ToolTarget::Capture(line.free_text("capture", "the path of a file or directory")?))),
+    ("capture", |line| {
+        Ok(ToolTarget::Capture(line.free_text("capture", "the path of a file or directory")?))
+    }),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,8 +120,20 @@ const OUTER_KEYS: &[&str] = &["next-hop", "vlan", "priority", "ttl", "dscp", "df
 
 const TRANSPORTS: &[Grammar] = &[
     Grammar { kind: Kind::Local, word: "local", required: &[], optional: &[], is_tunnel: false },
-    Grammar { kind: Kind::Rspan, word: "rspan", required: &["vlan"], optional: &["priority", "replace", "push"], is_tunnel: false },
-    Grammar { kind: Kind::Erspan1, word: "erspan1", required: &["session", "src", "dst"], optional: &[], is_tunnel: true },
+    Grammar {
+        kind: Kind::Rspan,
+        word: "rspan",
+        required: &["vlan"],
+        optional: &["priority", "replace", "push"],
+        is_tunnel: false,
+    },
+    Grammar {
+        kind: Kind::Erspan1,
+        word: "erspan1",
+        required: &["session", "src", "dst"],
+        optional: &[],
+        is_tunnel: true,
+    },
     Grammar {
         kind: Kind::Erspan2,
         word: "erspan2",
@@ -147,7 +162,13 @@ const TRANSPORTS: &[Grammar] = &[
         optional: &["udp-port", "udp-checksum"],
         is_tunnel: true,
     },
-    Grammar { kind: Kind::Gre, word: "gre", required: &["src", "dst"], optional: &["key"], is_tunnel: true },
+    Grammar {
+        kind: Kind::Gre,
+        word: "gre",
+        required: &["src", "dst"],
+        optional: &["key"],
+        is_tunnel: true,
+    },
 ];
 
 impl Grammar {
@@ -217,12 +238,16 @@ const OPTIONS: &[Clause<Item>] = &[
         let burst = line.optional("burst", |line| line.value("burst", duration))?;
         Ok(Item::Option(ToolOption::Rate { rate, burst }))
     }),
-    once("timestamp", |line| Ok(Item::Option(ToolOption::Timestamp(line.choice("timestamp", TIMESTAMPS)?.value)))),
+    once("timestamp", |line| {
+        Ok(Item::Option(ToolOption::Timestamp(line.choice("timestamp", TIMESTAMPS)?.value)))
+    }),
     once("order", |line| {
         line.expect("window")?;
         Ok(Item::Option(ToolOption::Order(line.value("order window", duration)?.value)))
     }),
-    once("oversize", |line| Ok(Item::Option(ToolOption::Oversize(line.choice("oversize", OVERSIZE)?.value)))),
+    once("oversize", |line| {
+        Ok(Item::Option(ToolOption::Oversize(line.choice("oversize", OVERSIZE)?.value)))
+    }),
     once("rotate", |line| Ok(Item::Option(ToolOption::Rotate(line.value("rotate", value::rotate)?.value)))),
     once("keep", |line| Ok(Item::Option(ToolOption::Keep(line.value("keep", bytes)?.value)))),
     once("heartbeat", |line| {
@@ -231,7 +256,9 @@ const OPTIONS: &[Clause<Item>] = &[
         Ok(Item::Option(ToolOption::Heartbeat { probe, back }))
     }),
     once("echo", |line| Ok(Item::Option(ToolOption::Echo(probe(line)?)))),
-    once("down-after", |line| Ok(Item::Option(ToolOption::DownAfter(line.value("down-after", duration)?.value)))),
+    once("down-after", |line| {
+        Ok(Item::Option(ToolOption::DownAfter(line.value("down-after", duration)?.value)))
+    }),
     once("up-after", |line| Ok(Item::Option(ToolOption::UpAfter(line.value("up-after", duration)?.value)))),
     once("alarm", |line| {
         let percent = line.value("alarm", percent)?.value;
@@ -260,8 +287,11 @@ const TIMESTAMPS: &[(&str, TimestampFormat)] = &[
 const OVERSIZE: &[(&str, Oversize)] =
     &[("slice", Oversize::Slice), ("drop", Oversize::Drop), ("fragment-never", Oversize::FragmentNever)];
 
-const GRANULARITIES: &[(&str, Granularity)] =
-    &[("100us", Granularity::HundredMicroseconds), ("100ns", Granularity::HundredNanoseconds), ("1588", Granularity::Ieee1588)];
+const GRANULARITIES: &[(&str, Granularity)] = &[
+    ("100us", Granularity::HundredMicroseconds),
+    ("100ns", Granularity::HundredNanoseconds),
+    ("1588", Granularity::Ieee1588),
+];
 
 pub fn command(line: &mut Line) -> Read<Command> {
     line.keyword("tool command", VERBS)?(line)
@@ -282,7 +312,8 @@ fn create(line: &mut Line) -> Read<Command> {
     let read_target = line.keyword("kind of tool", TARGETS);
     line.stop_at(OPTIONS);
     let target = read_target.and_then(|read| read(line));
-    let target = target.map(|target| Spanned::new(target, first.map_or(line.end(), |first| line.since(first))));
+    let target =
+        target.map(|target| Spanned::new(target, first.map_or(line.end(), |first| line.since(first))));
     // What a tool cannot have depends on what it is.
     let options = options(line, target.as_ref().ok());
     Ok(Command::ToolCreate { name: name?, target: target?, options })
@@ -320,23 +351,33 @@ fn options(line: &mut Line, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned
 fn check_target(line: &mut Line, target: &ToolTarget, options: &[Spanned<ToolOption>]) {
     for option in options {
         let (what, place, fits) = match &option.value {
-            ToolOption::Rotate(_) => ("`rotate`", "`capture PATH`", matches!(target, ToolTarget::Capture(_))),
+            ToolOption::Rotate(_) => {
+                ("`rotate`", "`capture PATH`", matches!(target, ToolTarget::Capture(_)))
+            }
             ToolOption::Keep(_) => ("`keep`", "`capture PATH`", matches!(target, ToolTarget::Capture(_))),
             ToolOption::Transport(transport) if **transport == Transport::Local => continue,
-            ToolOption::Transport(_) => ("a transport", "`port NAME`", matches!(target, ToolTarget::Port(_))),
+            ToolOption::Transport(_) => {
+                ("a transport", "`port NAME`", matches!(target, ToolTarget::Port(_)))
+            }
             _ => continue,
         };
         if !fits {
-            let error = Diagnostic::error(option.span, format!("{what} does not belong to this kind of tool"));
+            let error =
+                Diagnostic::error(option.span, format!("{what} does not belong to this kind of tool"));
             line.report(error.label(format!("expected only behind {place}")));
         }
     }
 }
 
 /// Puts a transport together from its word and its keys.
-fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -> Read<Option<Spanned<ToolOption>>> {
+fn assemble(
+    line: &mut Line,
+    kinds: &[Spanned<Kind>],
+    keys: Vec<Spanned<Key>>,
+) -> Read<Option<Spanned<ToolOption>>> {
     if let Some(second) = kinds.get(1).filter(|_| !line.is_flawed()) {
-        let error = Diagnostic::error(second.span, "a tool has one transport").label("expected no second one");
+        let error =
+            Diagnostic::error(second.span, "a tool has one transport").label("expected no second one");
         return Err(line.report(error));
     }
     let Some(kind) = kinds.first() else {
@@ -344,9 +385,15 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
             // The word before it may be the transport, misspelt.
             Some(key) if !line.is_flawed() => {
                 let word = key.value.word();
-                let fitting: Vec<&str> =
-                    TRANSPORTS.iter().filter(|grammar| grammar.has(word)).map(|grammar| grammar.word).collect();
-                let error = Diagnostic::error(key.span, format!("`{word}` belongs to a transport, and the tool has none"));
+                let fitting: Vec<&str> = TRANSPORTS
+                    .iter()
+                    .filter(|grammar| grammar.has(word))
+                    .map(|grammar| grammar.word)
+                    .collect();
+                let error = Diagnostic::error(
+                    key.span,
+                    format!("`{word}` belongs to a transport, and the tool has none"),
+                );
                 Err(line.report(error.label(format!("expected {} in this line", any_of(&fitting)))))
             }
             Some(_) => Err(Reported),
@@ -356,7 +403,9 @@ fn assemble(line: &mut Line, kinds: &[Spanned<Kind>], keys: Vec<Spanned<Key>>) -
     let grammar = Grammar::of(kind.value);
     // Behind another mistake, a key may only seem to be missing or out of place.
     if line.is_flawed() {
-        return Keys::gather(keys).transport(line, kind.value).map(|transport| Some(as_option(transport, kind.span)));
+        return Keys::gather(keys)
+            .transport(line, kind.value)
+            .map(|transport| Some(as_option(transport, kind.span)));
     }
     let mut outcome = Ok(());
     for key in &keys {
@@ -454,11 +503,21 @@ impl Keys {
             Kind::Erspan3 => 3,
             Kind::Vxlan => {
                 let (vni, udp_port) = (self.vni.take().ok_or(Reported)?, self.udp_port.take());
-                return Ok(Transport::Vxlan { vni, udp_port, udp_checksum: self.udp_checksum, outer: self.outer(line)? });
+                return Ok(Transport::Vxlan {
+                    vni,
+                    udp_port,
+                    udp_checksum: self.udp_checksum,
+                    outer: self.outer(line)?,
+                });
             }
             Kind::Geneve => {
                 let (vni, udp_port) = (self.vni.take().ok_or(Reported)?, self.udp_port.take());
-                return Ok(Transport::Geneve { vni, udp_port, udp_checksum: self.udp_checksum, outer: self.outer(line)? });
+                return Ok(Transport::Geneve {
+                    vni,
+                    udp_port,
+                    udp_checksum: self.udp_checksum,
+                    outer: self.outer(line)?,
+                });
             }
             Kind::Gre => return Ok(Transport::Gre { key: self.gre_key.take(), outer: self.outer(line)? }),
         };
@@ -482,8 +541,11 @@ impl Keys {
             NextHop::Mac(_) => None,
         });
         let others = [Some((src.value, src.span)), next_hop_ip];
-        let odd: Option<Span> =
-            others.into_iter().flatten().find(|(ip, _)| ip.is_ipv4() != dst.value.is_ipv4()).map(|(_, span)| span);
+        let odd: Option<Span> = others
+            .into_iter()
+            .flatten()
+            .find(|(ip, _)| ip.is_ipv4() != dst.value.is_ipv4())
+            .map(|(_, span)| span);
         if let Some(span) = odd {
             let version = if dst.value.is_ipv4() { "IPv4" } else { "IPv6" };
             let error = Diagnostic::error(span, "the addresses of a tunnel are of one IP version");

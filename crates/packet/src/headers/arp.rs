@@ -51,7 +51,11 @@ pub const REQUEST: u16 = 1;
 pub const REPLY: u16 = 2;
 
 /// An ARP packet for IPv4 over Ethernet: who says or asks it, and of whom.
-pub fn packet(operation: u16, sender: (MacAddress, Ipv4Addr), target: (MacAddress, Ipv4Addr)) -> [u8; PACKET_LEN] {
+pub fn packet(
+    operation: u16,
+    sender: (MacAddress, Ipv4Addr),
+    target: (MacAddress, Ipv4Addr),
+) -> [u8; PACKET_LEN] {
     let mut out = [0; PACKET_LEN];
     out[..6].copy_from_slice(&[0, 1, 0x08, 0x00, 6, 4]);
     out[6..8].copy_from_slice(&operation.to_be_bytes());

@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn the_sum_of_rfc_1071_is_reproduced() {
         // RFC 1071, section 3: 0001 f203 f4f5 f6f7 sums to ddf2.
-        assert_eq!(Sum::default().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).folded(), 0xddf2);
+        assert_eq!(
+            Sum::default().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).folded(),
+            0xddf2
+        );
     }
 
     proptest! {

@@ -137,7 +137,8 @@ impl Mirrored {
 pub fn type2(mirrored: Mirrored, index: u32) -> [u8; HEADER2_LEN] {
     // Encapsulation type: 3 where the frame's own tag is kept in it, 0 where it has none (draft, section 4.2).
     let encapsulation = if mirrored.tag.is_some() { 3 } else { 0 };
-    let (first, second) = (mirrored.first_word(VERSION_2, encapsulation).to_be_bytes(), (index & 0xf_ffff).to_be_bytes());
+    let (first, second) =
+        (mirrored.first_word(VERSION_2, encapsulation).to_be_bytes(), (index & 0xf_ffff).to_be_bytes());
     let mut out = [0; HEADER2_LEN];
     out[..4].copy_from_slice(&first);
     out[4..].copy_from_slice(&second);
@@ -173,7 +174,8 @@ pub fn write_type3(out: &mut [u8], mirrored: Mirrored, type3: &Type3) -> usize {
         | u16::from(type3.subheader.is_some());
     let both = |first: u32, second: u32| (u64::from(first) << 32 | u64::from(second)).to_be_bytes();
     out[..8].copy_from_slice(&both(mirrored.first_word(VERSION_3, 0), type3.timestamp));
-    out[8..12].copy_from_slice(&(u32::from(type3.security_group_tag) << 16 | u32::from(last)).to_be_bytes());
+    out[8..12]
+        .copy_from_slice(&(u32::from(type3.security_group_tag) << 16 | u32::from(last)).to_be_bytes());
     let Some((first, second)) = type3.subheader else { return HEADER3_LEN };
     out[12..20].copy_from_slice(&both(first, second));
     HEADER3_LEN + SUBHEADER_LEN

@@ -34,7 +34,10 @@ impl Heartbeat {
     #[inline]
     pub fn at(frame: &[u8], key: &Key) -> Option<Self> {
         let ethertype: [u8; 2] = *chunk(frame, ethernet::ADDRESSES_LEN)?;
-        if ethertype != TYPE.to_be_bytes() || *chunk::<4>(frame, MARK_AT)? != MARK || chunk::<16>(frame, KEY_AT)? != key {
+        if ethertype != TYPE.to_be_bytes()
+            || *chunk::<4>(frame, MARK_AT)? != MARK
+            || chunk::<16>(frame, KEY_AT)? != key
+        {
             return None;
         }
         let tool = u32::from_be_bytes(*chunk(frame, TOOL_AT)?);

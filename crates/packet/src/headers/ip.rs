@@ -49,7 +49,8 @@ const CLASSES: [u8; 256] = {
         classes
     }
     let classes = mark([0; 256], PORTS, &[TCP, UDP, DCCP, SCTP, UDP_LITE]);
-    let classes = mark(classes, EXTENSION, &[HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION_OPTIONS, HIP, SHIM6]);
+    let classes =
+        mark(classes, EXTENSION, &[HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION_OPTIONS, HIP, SHIM6]);
     mark(classes, TUNNEL, &[IPV4, IPV6, GRE])
 };
 

@@ -65,11 +65,26 @@ pub fn extension(bytes: &[u8], offset: usize, kind: u8) -> Option<Extension> {
     Some(match kind {
         ip::FRAGMENT => {
             let field = be16(header, 2);
-            Extension { next_header, len: FRAGMENT_HEADER_LEN, fragment_offset: field >> 3, more_fragments: field & 1 != 0 }
+            Extension {
+                next_header,
+                len: FRAGMENT_HEADER_LEN,
+                fragment_offset: field >> 3,
+                more_fragments: field & 1 != 0,
+            }
         }
         // AH counts in words of 4 bytes, less 2; the others in words of 8, less 1.
-        ip::AH => Extension { next_header, len: (usize::from(header[1]) + 2) * 4, fragment_offset: 0, more_fragments: false },
-        _ => Extension { next_header, len: (usize::from(header[1]) + 1) * 8, fragment_offset: 0, more_fragments: false },
+        ip::AH => Extension {
+            next_header,
+            len: (usize::from(header[1]) + 2) * 4,
+            fragment_offset: 0,
+            more_fragments: false,
+        },
+        _ => Extension {
+            next_header,
+            len: (usize::from(header[1]) + 1) * 8,
+            fragment_offset: 0,
+            more_fragments: false,
+        },
     })
 }
 

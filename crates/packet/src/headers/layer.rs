@@ -28,8 +28,17 @@ pub enum Layer {
 }
 
 impl Layer {
-    pub const ALL: [Layer; 9] =
-        [Layer::Vlan, Layer::Qinq, Layer::Mpls, Layer::Vxlan, Layer::Geneve, Layer::Gre, Layer::Gtp, Layer::Ipip, Layer::Erspan];
+    pub const ALL: [Layer; 9] = [
+        Layer::Vlan,
+        Layer::Qinq,
+        Layer::Mpls,
+        Layer::Vxlan,
+        Layer::Geneve,
+        Layer::Gre,
+        Layer::Gtp,
+        Layer::Ipip,
+        Layer::Erspan,
+    ];
 
     /// Its word in the pipeline language.
     pub fn word(self) -> &'static str {
@@ -49,14 +58,19 @@ impl Layer {
 
 /// A word is not the name of a layer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("unknown layer `{0}`; expected any, or some of vlan, qinq, mpls, vxlan, geneve, gre, gtp, ipip, erspan")]
+#[error(
+    "unknown layer `{0}`; expected any, or some of vlan, qinq, mpls, vxlan, geneve, gre, gtp, ipip, erspan"
+)]
 pub struct UnknownLayer(pub String);
 
 impl FromStr for Layer {
     type Err = UnknownLayer;
 
     fn from_str(word: &str) -> Result<Self, UnknownLayer> {
-        Layer::ALL.into_iter().find(|layer| layer.word() == word).ok_or_else(|| UnknownLayer(word.to_owned()))
+        Layer::ALL
+            .into_iter()
+            .find(|layer| layer.word() == word)
+            .ok_or_else(|| UnknownLayer(word.to_owned()))
     }
 }
 

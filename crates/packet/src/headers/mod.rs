@@ -26,10 +26,6 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
-/// Packets made by hand, for tests of all modules.
-#[cfg(test)]
-pub(crate) use tapline_traffic::packets;
-
 /// The `N` bytes from `offset` on, if all of them are there.
 #[inline(always)]
 pub fn chunk<const N: usize>(bytes: &[u8], offset: usize) -> Option<&[u8; N]> {

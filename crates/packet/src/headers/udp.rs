@@ -22,7 +22,11 @@ pub const PORT_GENEVE: u16 = 6081;
 #[inline(always)]
 pub fn is_tunnel_port(port: u16) -> bool {
     // All of them are compared, with no jump between: whether a packet is a tunnel's is then one jump for all.
-    (port == PORT_GTP_U) | (port == PORT_VXLAN) | (port == PORT_VXLAN_LEGACY) | (port == PORT_VXLAN_GPE) | (port == PORT_GENEVE)
+    (port == PORT_GTP_U)
+        | (port == PORT_VXLAN)
+        | (port == PORT_VXLAN_LEGACY)
+        | (port == PORT_VXLAN_GPE)
+        | (port == PORT_GENEVE)
 }
 
 /// A header.

@@ -48,32 +48,63 @@ fn library() -> &'static [Vec<u8>] {
         frames.truncate(24);
         frames.extend(tapline_traffic::jumbo().packets.into_iter().take(6).map(|packet| packet.bytes));
         for addresses in [V4, V6] {
-            frames.push(on_ethernet(addresses, TCP, &tcp(addresses, (40000, 80), (1, 2), 0x18, b"GET / HTTP/1.1\r\n\r\n")));
+            frames.push(on_ethernet(
+                addresses,
+                TCP,
+                &tcp(addresses, (40000, 80), (1, 2), 0x18, b"GET / HTTP/1.1\r\n\r\n"),
+            ));
             frames.push(on_ethernet(addresses, UDP, &udp(addresses, (40000, 53), &[0; 30])));
             frames.push(on_ethernet(addresses, UDP, &udp(addresses, (0, 0), &[])));
             // SCTP, AH, ESP, OSPF, PIM, VRRP, IPv6 routing and destination options, and a protocol that nobody knows
             for protocol in [132, 51, 50, 89, 103, 112, 43, 60, 253] {
-                frames.push(on_ethernet(addresses, protocol, &[[protocol, 2, 0, 0].as_slice(), &[1; 60]].concat()));
+                frames.push(on_ethernet(
+                    addresses,
+                    protocol,
+                    &[[protocol, 2, 0, 0].as_slice(), &[1; 60]].concat(),
+                ));
             }
             // ICMP errors that quote a packet, and what else holds addresses
             let kind = if addresses == V4 { ICMP } else { ICMP6 };
             let (_, quoted) = ip(addresses, UDP, 9, &udp(addresses, (40000, 53), &[0; 30]), 1480);
             for message in [1, 2, 3, 5, 9, 11, 12, 130, 132, 133, 134, 135, 136, 137, 143] {
-                frames.push(on_ethernet(addresses, kind, &icmp(addresses, message, [0, 2, 0, 0], &quoted[0])));
                 frames.push(on_ethernet(
                     addresses,
                     kind,
-                    &icmp(addresses, message, [0, 1, 0, 1], &[1, 1, 2, 0, 0, 0, 0, 3, 3, 4, 64, 0, 1, 0, 0, 0]),
+                    &icmp(addresses, message, [0, 2, 0, 0], &quoted[0]),
+                ));
+                frames.push(on_ethernet(
+                    addresses,
+                    kind,
+                    &icmp(
+                        addresses,
+                        message,
+                        [0, 1, 0, 1],
+                        &[1, 1, 2, 0, 0, 0, 0, 3, 3, 4, 64, 0, 1, 0, 0, 0],
+                    ),
                 ));
             }
         }
         // IGMP 1 to 3
-        for message in [[0x11, 0, 0, 0, 224, 0, 0, 5], [0x16, 0, 0, 0, 224, 0, 0, 5], [0x22, 0, 0, 0, 0, 0, 0, 2]] {
-            frames.push(on_ethernet(V4, 2, &[message.as_slice(), &[4, 0, 0, 1, 224, 0, 0, 9, 10, 0, 0, 1]].concat()));
+        for message in
+            [[0x11, 0, 0, 0, 224, 0, 0, 5], [0x16, 0, 0, 0, 224, 0, 0, 5], [0x22, 0, 0, 0, 0, 0, 0, 2]]
+        {
+            frames.push(on_ethernet(
+                V4,
+                2,
+                &[message.as_slice(), &[4, 0, 0, 1, 224, 0, 0, 9, 10, 0, 0, 1]].concat(),
+            ));
         }
-        frames.push(ethernet(MAC_A, [0xff; 6], &tagged(&[], 0x0806, &arp(1, (MAC_A, [10, 0, 0, 1]), ([0; 6], [10, 0, 0, 2])))));
+        frames.push(ethernet(
+            MAC_A,
+            [0xff; 6],
+            &tagged(&[], 0x0806, &arp(1, (MAC_A, [10, 0, 0, 1]), ([0; 6], [10, 0, 0, 2]))),
+        ));
         // LLC with SNAP, 802.3 with a length, an unknown type
-        frames.push(ethernet(MAC_A, MAC_B, &[&[0, 36, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &quoted_ip()].concat()));
+        frames.push(ethernet(
+            MAC_A,
+            MAC_B,
+            &[&[0, 36, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &quoted_ip()].concat(),
+        ));
         frames.push(ethernet(MAC_A, MAC_B, &[0, 8, 0x42, 0x42, 3, 0, 0, 0, 0, 0]));
         frames.push(ethernet(MAC_A, MAC_B, &[0x88, 0xb5, 1, 2, 3]));
         frames.push(vec![0; 60]);
@@ -103,7 +134,9 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
         let inner = &inner[..inner.len().min(60_000)];
         on_ethernet(outer, UDP, &udp(outer, (50000, port), &[header, inner].concat()))
     };
-    let over_gre = |header: &[u8], inner: &[u8]| on_ethernet(outer, 47, &[header, &inner[..inner.len().min(60_000)]].concat());
+    let over_gre = |header: &[u8], inner: &[u8]| {
+        on_ethernet(outer, 47, &[header, &inner[..inner.len().min(60_000)]].concat())
+    };
     let behind_addresses = |header: &[u8], rest: &[u8]| {
         let mut out = [&MAC_B[..], &MAC_A].concat();
         out.extend(header);
@@ -117,7 +150,8 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
         2 => over_udp(4790, &[12, 0, 0, number % 4, 0, 0, 7, 0], if is_ip { packet } else { frame }),
         3 => over_udp(
             6081,
-            &[number % 4, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 0, 0, 0, 0][..8 + usize::from(number % 3 * 4).min(8)],
+            &[number % 4, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 0, 0, 0, 0]
+                [..8 + usize::from(number % 3 * 4).min(8)],
             frame,
         ),
         4 => over_gre(&[0, 0, 0x65, 0x58], frame),
@@ -127,9 +161,13 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
         7 => over_gre(&[0, 0, 0x88, 0xbe], frame),
         8 => over_gre(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 7, 0, 7, 0, 0, 0, 9], frame),
         9 => over_gre(&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 7, 0, 9, 1, 2, 3, 4, 0, 0, 0, 4], frame),
-        10 => {
-            over_gre(&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 7, 0, 9, 1, 2, 3, 4, 0, 0, 0, 5, number, 0, 0, 0, 0, 1, 2, 3], frame)
-        }
+        10 => over_gre(
+            &[
+                0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 7, 0, 9, 1, 2, 3, 4, 0, 0, 0, 5, number, 0, 0, 0, 0,
+                1, 2, 3,
+            ],
+            frame,
+        ),
         11 => over_udp(
             2152,
             &[
@@ -141,12 +179,23 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
             .concat(),
             packet,
         ),
-        12 if is_ip => on_ethernet(outer, if ethertype == 0x0800 { 4 } else { 41 }, &packet[..packet.len().min(60_000)]),
+        12 if is_ip => on_ethernet(
+            outer,
+            if ethertype == 0x0800 { 4 } else { 41 },
+            &packet[..packet.len().min(60_000)],
+        ),
         13 => behind_addresses(&[0x81, 0, number & 0xe0, 100 + number % 4], types),
         14 => behind_addresses(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 100], types),
-        15 => behind_addresses(&[0x88, 0x47, 0, 0, 0x70, 64, 0, 0, 0x71, 64], if is_ip { packet } else { types }),
+        15 => behind_addresses(
+            &[0x88, 0x47, 0, 0, 0x70, 64, 0, 0, 0x71, 64],
+            if is_ip { packet } else { types },
+        ),
         16 => behind_addresses(
-            &[&[0x88, 0x47, 0, 0, 0x71, 64][..], &[0, 0, 0, 1][..if number.is_multiple_of(2) { 4 } else { 0 }]].concat(),
+            &[
+                &[0x88, 0x47, 0, 0, 0x71, 64][..],
+                &[0, 0, 0, 1][..if number.is_multiple_of(2) { 4 } else { 0 }],
+            ]
+            .concat(),
             frame,
         ),
         17 => {
@@ -156,7 +205,10 @@ fn wrap(kind: usize, number: u8, frame: &[u8]) -> Vec<u8> {
                 _ => &[0, 0x21],
             };
             let len = (protocol.len() + packet.len()) as u16;
-            behind_addresses(&[&[0x88, 0x64, 0x11, 0, 0, 7][..], &len.to_be_bytes(), protocol].concat(), packet)
+            behind_addresses(
+                &[&[0x88, 0x64, 0x11, 0, 0, 7][..], &len.to_be_bytes(), protocol].concat(),
+                packet,
+            )
         }
         _ => behind_addresses(&[0x91, 0, 0, 7], types),
     }
@@ -204,7 +256,8 @@ fn bend(c: &mut Choices<'_>, frame: &mut Vec<u8>) {
             frame.get_mut(at).into_iter().for_each(|place| *place ^= byte);
         }
         4 | 5 => {
-            let (at, byte) = (near(c, frame), c.of(&[0, 1, 0x0f, 0x40, 0x45, 0x4f, 0x46, 0x60, 0x7f, 0x80, 0xff]));
+            let (at, byte) =
+                (near(c, frame), c.of(&[0, 1, 0x0f, 0x40, 0x45, 0x4f, 0x46, 0x60, 0x7f, 0x80, 0xff]));
             frame.get_mut(at).into_iter().for_each(|place| *place = byte);
         }
         6 | 7 => {
@@ -264,7 +317,14 @@ pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
                 let (frames, input) = ([deep(c), c.of(library_short()).to_vec()], c.below(inputs.len()));
                 for bytes in frames {
                     let count = 64.min(MOST_PACKETS - count);
-                    let shot = Shot { input, original_len: bytes.len() as u32, bytes, split: Vec::new(), ns, rss: None };
+                    let shot = Shot {
+                        input,
+                        original_len: bytes.len() as u32,
+                        bytes,
+                        split: Vec::new(),
+                        ns,
+                        rss: None,
+                    };
                     bursts.push(vec![shot; count]);
                 }
                 count += 128;
@@ -302,7 +362,14 @@ pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
         }
         let rss = c.one_in(4).then(|| (c.byte().into(), c.of(&[0x111, 0x291, 0x241, 0x16, 0])));
         for _ in 0..repeats.min(MOST_PACKETS - count) {
-            let shot = Shot { input, original_len: frame.len() as u32 + more, bytes: frame.clone(), split: split.clone(), ns, rss };
+            let shot = Shot {
+                input,
+                original_len: frame.len() as u32 + more,
+                bytes: frame.clone(),
+                split: split.clone(),
+                ns,
+                rss,
+            };
             bursts.last_mut().expect("one at least").push(shot);
             count += 1;
         }
@@ -331,7 +398,14 @@ pub fn mutated(c: &mut Choices<'_>, given: &[Vec<u8>], count: usize) -> Vec<Shot
         }
         ns += u64::from(c.word());
         let more = if c.one_in(5) { c.word().into() } else { 0 };
-        shots.push(Shot { input: 0, original_len: bytes.len() as u32 + more, bytes, split: Vec::new(), ns, rss: None });
+        shots.push(Shot {
+            input: 0,
+            original_len: bytes.len() as u32 + more,
+            bytes,
+            split: Vec::new(),
+            ns,
+            rss: None,
+        });
     }
     shots
 }
@@ -339,7 +413,8 @@ pub fn mutated(c: &mut Choices<'_>, given: &[Vec<u8>], count: usize) -> Vec<Shot
 /// As deep as anything goes.
 fn deep(c: &mut Choices<'_>) -> Vec<u8> {
     let (kind, number, base) = (usize::from(c.byte()), c.byte(), c.of(library_short()));
-    (0..1 + c.below(10)).fold(base.to_vec(), |frame, step| wrap(kind + step * usize::from(number & 1), number, &frame))
+    (0..1 + c.below(10))
+        .fold(base.to_vec(), |frame, step| wrap(kind + step * usize::from(number & 1), number, &frame))
 }
 
 /// What deep frames have inside.
@@ -356,7 +431,9 @@ pub fn pcap(packets: &[&Shot]) -> Vec<u8> {
     }
     for shot in packets {
         let (seconds, rest) = ((shot.ns / 1_000_000_000) as u32, (shot.ns % 1_000_000_000) as u32);
-        out.extend([seconds, rest, shot.bytes.len() as u32, shot.original_len].map(u32::to_le_bytes).concat());
+        out.extend(
+            [seconds, rest, shot.bytes.len() as u32, shot.original_len].map(u32::to_le_bytes).concat(),
+        );
         out.extend(&shot.bytes);
     }
     out

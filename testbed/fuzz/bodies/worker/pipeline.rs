@@ -105,7 +105,8 @@ pub fn pipeline(c: &mut Choices<'_>, folder: &Path) -> (String, Vec<Input>) {
 
 /// A pipeline for the program itself: `in.pcap` is replayed, and read by net_pcap too where that is chosen.
 pub fn of_captures(c: &mut Choices<'_>, folder: &Path) -> String {
-    let mut out = String::from(c.of(&["set lcores 1\n", "set lcores 1\n", "set lcores receive 0 work 1\n"]));
+    let mut out =
+        String::from(c.of(&["set lcores 1\n", "set lcores 1\n", "set lcores receive 0 work 1\n"]));
     let _ = writeln!(out, "set mempool 12000\nset flows {}", c.of(&["64", "64 idle 1us max-age 1ms"]));
     let ends = terminators(c);
     let _ = writeln!(out, "port attach replay replay:in.pcap,speed=max,loop={}{ends}", c.of(&["1", "2"]));
@@ -147,7 +148,11 @@ fn settings(c: &mut Choices<'_>, out: &mut String, has_wire: bool) {
         4 => ("receive 1-2 work 3-4 transmit 5-6", 9000),
         _ => ("1", c.of(&[2000, 2000, 2000, 1200, 5000])),
     };
-    let _ = writeln!(out, "set lcores {lcores}\nset burst {}\nset mempool {mempool}", c.of(&[64, 64, 64, 64, 32, 8, 3, 1]));
+    let _ = writeln!(
+        out,
+        "set lcores {lcores}\nset burst {}\nset mempool {mempool}",
+        c.of(&[64, 64, 64, 64, 32, 8, 3, 1])
+    );
     let flows = c.of(&["64", "1000 idle 1s", "64 idle 1us max-age 1ms", "4k max-age 1s"]);
     let _ = writeln!(out, "set flows {flows}");
     if c.one_in(4) {
@@ -164,8 +169,14 @@ fn terminators(c: &mut Choices<'_>) -> String {
         return out;
     }
     for _ in 0..1 + c.below(3) {
-        let (kind, number) =
-            c.of(&[("vxlan", "vni"), ("geneve", "vni"), ("gre", "key"), ("erspan", "session"), ("gtp", "teid"), ("rspan", "vlan")]);
+        let (kind, number) = c.of(&[
+            ("vxlan", "vni"),
+            ("geneve", "vni"),
+            ("gre", "key"),
+            ("erspan", "session"),
+            ("gtp", "teid"),
+            ("rspan", "vlan"),
+        ]);
         let _ = write!(out, " terminate {kind}");
         if kind == "rspan" {
             let _ = write!(out, " {number} {}", c.of(&["100", "1-4094", "7"]));
@@ -194,7 +205,12 @@ fn through(c: &mut Choices<'_>) -> String {
 
 fn layers(c: &mut Choices<'_>) -> String {
     let bits = c.word();
-    let some: Vec<&str> = LAYERS.iter().enumerate().filter(|(index, _)| bits >> index & 1 == 1).map(|(_, layer)| *layer).collect();
+    let some: Vec<&str> = LAYERS
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| bits >> index & 1 == 1)
+        .map(|(_, layer)| *layer)
+        .collect();
     if some.is_empty() { "vlan".to_owned() } else { some.join(",") }
 }
 
@@ -237,7 +253,9 @@ fn tools(c: &mut Choices<'_>, out: &mut String, folder: &Path) -> Vec<String> {
             // frames of Tapline's own, on their way among the packets
             match transport.split(' ').nth(1) {
                 None => keys += " heartbeat every 100ms timeout 100ms retries 1 return r0",
-                Some(kind) if hears && kind != "rspan" => keys += " echo every 100ms timeout 100ms retries 1",
+                Some(kind) if hears && kind != "rspan" => {
+                    keys += " echo every 100ms timeout 100ms retries 1"
+                }
                 Some(_) => {}
             }
         }
@@ -261,7 +279,13 @@ fn tools(c: &mut Choices<'_>, out: &mut String, folder: &Path) -> Vec<String> {
         };
         if c.one_in(2) {
             let is_erspan3 = transport.starts_with(" erspan3") && !transport.contains("granularity");
-            let formats = [" timestamp ixia", " timestamp metamako", " timestamp vss", " timestamp arista", " timestamp gigamon"];
+            let formats = [
+                " timestamp ixia",
+                " timestamp metamako",
+                " timestamp vss",
+                " timestamp arista",
+                " timestamp gigamon",
+            ];
             keys += if is_erspan3 { " timestamp erspan3" } else { c.of(&formats) };
         }
         if c.one_in(3) {
@@ -288,7 +312,12 @@ fn transport(c: &mut Choices<'_>, hears: bool) -> String {
     let kind = c.below(8);
     match kind {
         0 => {
-            let _ = write!(out, "rspan vlan 100{}{}", c.of(&["", " priority 5"]), c.of(&["", " replace", " push"]));
+            let _ = write!(
+                out,
+                "rspan vlan 100{}{}",
+                c.of(&["", " priority 5"]),
+                c.of(&["", " replace", " push"])
+            );
             return out;
         }
         1 => out += "erspan1 session 0",
@@ -324,18 +353,37 @@ fn groups(c: &mut Choices<'_>, out: &mut String, tools: &[String], targets: &mut
     if tools.len() < 2 || !c.one_in(2) {
         return;
     }
-    let standby = if tools.len() > 2 && c.one_in(3) { format!(" standby {}", tools[2]) } else { String::new() };
+    let standby =
+        if tools.len() > 2 && c.one_in(3) { format!(" standby {}", tools[2]) } else { String::new() };
     let (hash, depth) = (c.of(&HASHES), c.of(&DEPTHS));
     let hash = if c.one_in(8) { "rss".to_owned() } else { format!("{hash}{depth}") };
-    let keys =
-        c.of(&["", "", " discard 20%", " min-up 1 below drop", " min-up 2 below spread", " return idle 1ms", " return idle 1us"]);
+    let keys = c.of(&[
+        "",
+        "",
+        " discard 20%",
+        " min-up 1 below drop",
+        " min-up 2 below spread",
+        " return idle 1ms",
+        " return idle 1us",
+    ]);
     let weights = c.of(&["", " weights 2,1", " weights 1000,1"]);
-    let _ = writeln!(out, "group create g tools {},{}{weights} hash {hash}{standby}{keys}", tools[0], tools[1]);
+    let _ =
+        writeln!(out, "group create g tools {},{}{weights} hash {hash}{standby}{keys}", tools[0], tools[1]);
     targets.push("g".to_owned());
 }
 
-fn rule(c: &mut Choices<'_>, priority: usize, sources: &[String], targets: &[String], named: usize, folder: &Path) -> String {
-    let mut out = format!("rule create {priority} from {}", c.of(&sources.iter().map(String::as_str).collect::<Vec<_>>()));
+fn rule(
+    c: &mut Choices<'_>,
+    priority: usize,
+    sources: &[String],
+    targets: &[String],
+    named: usize,
+    folder: &Path,
+) -> String {
+    let mut out = format!(
+        "rule create {priority} from {}",
+        c.of(&sources.iter().map(String::as_str).collect::<Vec<_>>())
+    );
     out += c.of(&["", "", "", " vlan 100-103", " vlan 0", " vlan 1-4095"]);
     let mut terms = Vec::new();
     for _ in 0..c.below(4) {
@@ -368,7 +416,8 @@ fn rule(c: &mut Choices<'_>, priority: usize, sources: &[String], targets: &[Str
     out += &sample(c);
     if c.one_in(4) {
         let _ = write!(out, " dedup window {}", c.of(&["50ms", "1us", "10s", "1h"]));
-        let ignored: Vec<&str> = ["ttl", "tos", "vlan", "mac", "tcp-seq"].into_iter().filter(|_| c.one_in(2)).collect();
+        let ignored: Vec<&str> =
+            ["ttl", "tos", "vlan", "mac", "tcp-seq"].into_iter().filter(|_| c.one_in(2)).collect();
         if !ignored.is_empty() {
             let _ = write!(out, " ignore {}", ignored.join(","));
         }
@@ -435,10 +484,19 @@ fn edits(c: &mut Choices<'_>) -> String {
             },
             8 | 9 => {
                 let offset = c.of(&[0, 1, 12, 14, 60, 1400, 60000]);
-                format!(" mask {offset} {}{}{}", c.of(&[1, 2, 16, 1500, 60000]), c.of(&["", " byte 0xff"]), c.of(&ANCHORS))
+                format!(
+                    " mask {offset} {}{}{}",
+                    c.of(&[1, 2, 16, 1500, 60000]),
+                    c.of(&["", " byte 0xff"]),
+                    c.of(&ANCHORS)
+                )
             }
             10 if !out.contains("anonymize") => {
-                format!(" anonymize ip{}{}", c.of(&["", " keep 16/48", " keep 32/128"]), c.of(&["", " inner"]))
+                format!(
+                    " anonymize ip{}{}",
+                    c.of(&["", " keep 16/48", " keep 32/128"]),
+                    c.of(&["", " inner"])
+                )
             }
             _ if !out.contains("payload") => " payload drop".to_owned(),
             _ => String::new(),

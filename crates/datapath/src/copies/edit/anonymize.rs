@@ -44,7 +44,9 @@ pub struct Key([u8; KEY_LEN]);
 pub enum KeyError {
     #[error("the key file has {0} bytes; it must hold 32 bytes, or 64 hexadecimal digits")]
     Length(usize),
-    #[error("the key file's character {0} is not a hexadecimal digit; it must hold 32 bytes, or 64 hexadecimal digits")]
+    #[error(
+        "the key file's character {0} is not a hexadecimal digit; it must hold 32 bytes, or 64 hexadecimal digits"
+    )]
     Digit(usize),
 }
 
@@ -106,7 +108,10 @@ pub struct Anonymizer {
 
 impl std::fmt::Debug for Anonymizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Anonymizer").field("keep", &self.keep).field("keep_ipv6", &self.keep_ipv6).finish_non_exhaustive()
+        f.debug_struct("Anonymizer")
+            .field("keep", &self.keep)
+            .field("keep_ipv6", &self.keep_ipv6)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,7 +178,10 @@ impl Anonymizer {
             *block = (address & seen | padding & !seen).to_be_bytes().into();
         }
         self.cipher.encrypt_blocks(blocks);
-        blocks.iter().zip(keep..).fold(0, |flips, (block, bit)| flips | u128::from(block[0] >> 7) << (127 - bit))
+        blocks
+            .iter()
+            .zip(keep..)
+            .fold(0, |flips, (block, bit)| flips | u128::from(block[0] >> 7) << (127 - bit))
     }
 
     /// Replaces the addresses of a frame that is nothing but TCP or UDP over IPv4, untagged, unfragmented and without options, as
@@ -183,7 +191,9 @@ impl Anonymizer {
         const L3: usize = ethernet::HEADER_LEN;
         const L4: usize = L3 + ipv4::HEADER_LEN;
         let Some(head) = frame.first_chunk_mut::<{ L4 + 18 }>() else { return false };
-        let long = |head: &[u8; L4 + 18], at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let long = |head: &[u8; L4 + 18], at: usize| {
+            u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+        };
         let is_ipv4 = long(head, L3 - 2) >> 8 == u32::from(ethernet::TYPE_IPV4) << 8 | 0x45;
         let is_fragment = long(head, L3 + 4) & 0x3fff != 0;
         let checksum_at = match head[L3 + 9] {
@@ -282,7 +292,14 @@ impl Walk<'_> {
 
     /// From here on, changes behind `start` are covered by the checksum at `at`, if that is here.
     /// `old` and `new` are sums of what it covers elsewhere: addresses of the pseudo header.
-    fn push_cover(&mut self, at: usize, start: usize, is_udp: bool, old: Sum, new: Sum) -> Result<bool, NeedsWhole> {
+    fn push_cover(
+        &mut self,
+        at: usize,
+        start: usize,
+        is_udp: bool,
+        old: Sum,
+        new: Sum,
+    ) -> Result<bool, NeedsWhole> {
         if at + 2 > self.bytes.len() {
             return if self.has_rest { Err(NeedsWhole) } else { Ok(false) };
         }
@@ -398,7 +415,9 @@ impl Walk<'_> {
     fn ipv4(&mut self, stack: &Stack, depth: usize) -> Step {
         let l3 = stack.l3();
         let header_len = match Ipv4::at(self.bytes, l3) {
-            Some(header) if header.is_sound() && l3 + header.header_len() <= self.bytes.len() => header.header_len(),
+            Some(header) if header.is_sound() && l3 + header.header_len() <= self.bytes.len() => {
+                header.header_len()
+            }
             _ => return self.wipe((l3 + 12).min(self.bytes.len())),
         };
         let has_cover = self.push_cover(l3 + 10, l3, false, Sum::default(), Sum::default())?;
@@ -410,7 +429,11 @@ impl Walk<'_> {
         if has_cover {
             self.pop_cover();
         }
-        self.transport(stack, (source.0.word(destination.0.folded()), source.1.word(destination.1.folded())), depth)
+        self.transport(
+            stack,
+            (source.0.word(destination.0.folded()), source.1.word(destination.1.folded())),
+            depth,
+        )
     }
 
     /// The addresses in options: routes and time stamps (RFC 791, 3.1). Returns the change of the final destination where a source
@@ -418,7 +441,8 @@ impl Walk<'_> {
     fn ipv4_options(&mut self, mut at: usize, end: usize) -> Result<Option<(Sum, Sum)>, NeedsWhole> {
         let mut destination = None;
         while at + 2 < end {
-            let (kind, len, pointer) = (self.bytes[at], usize::from(self.bytes[at + 1]), usize::from(self.bytes[at + 2]));
+            let (kind, len, pointer) =
+                (self.bytes[at], usize::from(self.bytes[at + 1]), usize::from(self.bytes[at + 2]));
             if kind == 0 {
                 break;
             }
@@ -467,8 +491,12 @@ impl Walk<'_> {
             if !ip::is_extension(next) {
                 break;
             }
-            let Some(extension) = ipv6::extension(self.bytes, at, next) else { return self.wipe(at.min(self.bytes.len())) };
-            if at + extension.len > self.bytes.len() && matches!(next, ip::ROUTING | ip::DESTINATION_OPTIONS) {
+            let Some(extension) = ipv6::extension(self.bytes, at, next) else {
+                return self.wipe(at.min(self.bytes.len()));
+            };
+            if at + extension.len > self.bytes.len()
+                && matches!(next, ip::ROUTING | ip::DESTINATION_OPTIONS)
+            {
                 return self.wipe(at);
             }
             match next {
@@ -485,7 +513,11 @@ impl Walk<'_> {
         if ip::is_extension(next) {
             return self.wipe(at.min(self.bytes.len()));
         }
-        self.transport(stack, (source.0.word(destination.0.folded()), source.1.word(destination.1.folded())), depth)
+        self.transport(
+            stack,
+            (source.0.word(destination.0.folded()), source.1.word(destination.1.folded())),
+            depth,
+        )
     }
 
     /// The addresses of a routing header: source routes (RFC 2460, 4.4), mobile nodes (RFC 6275, 6.4), segments (RFC 8754, 2).
@@ -573,7 +605,9 @@ impl Walk<'_> {
         debug_assert!(!is_transport_covered || shell.payload() > udp::HEADER_LEN);
         let inner = match shell.carries(self.bytes) {
             Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => layers::network_stack(self.bytes, shell.payload(), ethertype),
+            Some(Carried::Network(ethertype)) => {
+                layers::network_stack(self.bytes, shell.payload(), ethertype)
+            }
             None => return Ok(()),
         };
         self.stack(inner, depth - 1)
@@ -597,7 +631,11 @@ impl Walk<'_> {
                 self.ipv4_address(at + 4)?;
                 self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV4, depth)
             }
-            9 => self.ipv4_addresses(at + icmp::HEADER_LEN, self.byte(at + 4)?, 4 * self.byte(at + 5)?.max(1)),
+            9 => self.ipv4_addresses(
+                at + icmp::HEADER_LEN,
+                self.byte(at + 4)?,
+                4 * self.byte(at + 5)?.max(1),
+            ),
             _ => Ok(()),
         }
     }
@@ -666,7 +704,9 @@ impl Walk<'_> {
     }
 
     fn half_prefix(&mut self, at: usize, bits: u32) {
-        let Some(half) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).copied() else { return };
+        let Some(half) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).copied() else {
+            return;
+        };
         let prefix = if bits == 0 { 0 } else { u64::MAX << (64 - bits.min(64)) };
         let new = (self.anonymizer.ipv6(u128::from(u64::from_be_bytes(half)) << 64) >> 64) as u64 & prefix;
         self.replace(at, &new.to_be_bytes());
@@ -753,8 +793,8 @@ mod tests {
 
     /// The key of the reference distribution's sample.
     const KEY: [u8; 32] = [
-        21, 34, 23, 141, 51, 164, 207, 128, 19, 10, 91, 22, 73, 144, 125, 16, 216, 152, 143, 131, 121, 121, 101, 39, 98, 87, 76,
-        45, 42, 132, 34, 2,
+        21, 34, 23, 141, 51, 164, 207, 128, 19, 10, 91, 22, 73, 144, 125, 16, 216, 152, 143, 131, 121, 121,
+        101, 39, 98, 87, 76, 45, 42, 132, 34, 2,
     ];
 
     /// The traffic sample of the reference distribution (Crypto-PAn 1.0, `sample_trace_raw.dat` and `sample_trace_sanitized.dat`),
@@ -895,7 +935,10 @@ mod tests {
         for &(sources, auxiliary) in records {
             frame.extend([4, auxiliary]);
             frame.extend(sources.to_be_bytes());
-            frame.extend(std::iter::repeat_n(7, len * (1 + usize::from(sources)) + 4 * usize::from(auxiliary)));
+            frame.extend(std::iter::repeat_n(
+                7,
+                len * (1 + usize::from(sources)) + 4 * usize::from(auxiliary),
+            ));
         }
         let at = head.len();
         frame[at] = if len == 16 { 143 } else { 0x22 };
@@ -909,7 +952,10 @@ mod tests {
         let mut ipv4 = vec![0; 34];
         (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, IGMP);
         // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
-        for (frame, behind) in [(report(&ipv6, 16, &[(10, 4), (1, 0)]), 258), (report(&ipv4, 4, &[(40, 0), (8, 2), (3, 0)]), 258)] {
+        for (frame, behind) in [
+            (report(&ipv6, 16, &[(10, 4), (1, 0)]), 258),
+            (report(&ipv4, 4, &[(40, 0), (8, 2), (3, 0)]), 258),
+        ] {
             let mut whole = frame.clone();
             assert_eq!(anonymizer(0, 0).walk(&mut whole, None), Ok(()));
             assert_ne!(whole[behind + 4..], frame[behind + 4..], "the addresses behind are replaced");

@@ -269,7 +269,8 @@ impl<'a> Draft<'a> {
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
         let deepest = inner.l4().unwrap_or(inner.l3());
-        let is_tunnel = matches!(inner.protocol(), ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6) && !inner.is_later_fragment();
+        let is_tunnel = matches!(inner.protocol(), ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6)
+            && !inner.is_later_fragment();
         // An unentered tunnel is one whose header is not all there: Geneve options reach far.
         let longest = if is_tunnel { LONGEST_TRANSPORT + 8 + 260 } else { LONGEST_TRANSPORT };
         let is_plain_udp = inner.protocol() == ip::UDP && !has_tunnel_port(front, deepest);
@@ -282,7 +283,9 @@ impl<'a> Draft<'a> {
 fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
     use tapline_packet::headers::udp::*;
     match u16_at(bytes, at + 2) {
-        Some(port) => matches!(port, PORT_VXLAN | PORT_VXLAN_LEGACY | PORT_VXLAN_GPE | PORT_GENEVE | PORT_GTP_U),
+        Some(port) => {
+            matches!(port, PORT_VXLAN | PORT_VXLAN_LEGACY | PORT_VXLAN_GPE | PORT_GENEVE | PORT_GTP_U)
+        }
         None => true,
     }
 }
@@ -313,7 +316,9 @@ impl EditPlan {
     /// # Errors
     /// What cannot be done as written; see `EditError`.
     pub fn compile(edits: Edits) -> Result<Self, EditError> {
-        for vlan in edits.rewrite.vlan.into_iter().chain(edits.tag.map(|tag| tag.tag.vlan)).chain(edits.mark) {
+        for vlan in
+            edits.rewrite.vlan.into_iter().chain(edits.tag.map(|tag| tag.tag.vlan)).chain(edits.mark)
+        {
             if !(1..=4094).contains(&vlan) {
                 return Err(EditError::Vlan(vlan));
             }
@@ -321,7 +326,10 @@ impl EditPlan {
         if let Some(Tag { tag, .. }) = edits.tag.filter(|tag| tag.tag.priority > 7) {
             return Err(EditError::Priority(tag.priority));
         }
-        if let Some(slice) = edits.slice.filter(|slice| slice.after == Anchor::Start && usize::from(slice.keep) < LINK_HEADER_LEN) {
+        if let Some(slice) = edits
+            .slice
+            .filter(|slice| slice.after == Anchor::Start && usize::from(slice.keep) < LINK_HEADER_LEN)
+        {
             return Err(EditError::SliceTooShort(slice.keep));
         }
         if edits.masks.iter().any(|mask| mask.len == 0) {
@@ -333,7 +341,8 @@ impl EditPlan {
             return Err(EditError::Keep { prefix: keep, ipv6_prefix: keep_ipv6 });
         }
         let reach = Self::needed(&edits);
-        let anchors = || edits.masks.iter().map(|mask| mask.after).chain(edits.slice.map(|slice| slice.after));
+        let anchors =
+            || edits.masks.iter().map(|mask| mask.after).chain(edits.slice.map(|slice| slice.after));
         let anchored = if edits.payload_drop || anchors().any(|after| after == Anchor::InnerL4) {
             Some(Depth::Full)
         } else {
@@ -359,7 +368,9 @@ impl EditPlan {
             front = front.max(if mask.after == Anchor::Start { end } else { HEADERS_LEN + end });
         }
         let cuts = edits.slice.is_some() || edits.payload_drop;
-        if front > 0 && (edits.payload_drop || edits.slice.is_some_and(|slice| slice.after != Anchor::Start)) {
+        if front > 0
+            && (edits.payload_drop || edits.slice.is_some_and(|slice| slice.after != Anchor::Start))
+        {
             front = front.max(HEADERS_LEN);
         }
         match front {
@@ -388,7 +399,11 @@ impl EditPlan {
 
     /// The longest that a copy of a frame of at most `len` bytes can be.
     pub fn longest(&self, len: usize) -> usize {
-        let kept = self.edits.slice.filter(|slice| slice.after == Anchor::Start).map_or(len, |slice| len.min(slice.keep.into()));
+        let kept = self
+            .edits
+            .slice
+            .filter(|slice| slice.after == Anchor::Start)
+            .map_or(len, |slice| len.min(slice.keep.into()));
         kept + self.added_len()
     }
 
@@ -429,7 +444,12 @@ impl EditPlan {
     /// `NeedsWhole` where the draft's front does not show all headers and there is more of the packet: begin a draft with the whole
     /// packet. With a whole packet there is no error.
     #[inline]
-    pub fn apply(&self, facts: &CopyFacts, draft: &mut Draft<'_>, state: &mut EditState) -> Result<(), NeedsWhole> {
+    pub fn apply(
+        &self,
+        facts: &CopyFacts,
+        draft: &mut Draft<'_>,
+        state: &mut EditState,
+    ) -> Result<(), NeedsWhole> {
         let edits = &self.edits;
         if !edits.strip.is_empty() {
             strip::strip(edits.strip, draft)?;
@@ -495,9 +515,11 @@ impl EditPlan {
             return None;
         }
         let head = draft.front().first_chunk::<{ L4 + tcp::HEADER_LEN }>()?;
-        let is_tcp = head[12..15] == [0x08, 0x00, 0x45] && head[23] == ip::TCP && head[20] & 0x3f | head[21] == 0;
+        let is_tcp =
+            head[12..15] == [0x08, 0x00, 0x45] && head[23] == ip::TCP && head[20] & 0x3f | head[21] == 0;
         let header_len = usize::from(head[L4 + 12] >> 4) * 4;
-        (is_tcp && header_len >= tcp::HEADER_LEN && L4 + header_len <= draft.front().len()).then_some(L4 + header_len)
+        (is_tcp && header_len >= tcp::HEADER_LEN && L4 + header_len <= draft.front().len())
+            .then_some(L4 + header_len)
     }
 }
 
@@ -574,12 +596,14 @@ mod tests {
         let mut shorts = 0;
         for after in [Anchor::L4, Anchor::InnerL4] {
             let mask = Mask { offset: 1, len: 9, byte: 0xa5, after };
-            let plan = EditPlan::compile(Edits { masks: vec![mask], ..Edits::default() }).expect("it is valid");
+            let plan =
+                EditPlan::compile(Edits { masks: vec![mask], ..Edits::default() }).expect("it is valid");
             let mut state = plan.state();
             for packet in packets::mix(64, 4, 7).into_iter().chain(packets::mix(64, 4, 8)) {
                 for len in [packet.len(), packet.len().min(60), packet.len().min(53)] {
                     let packet = &packet[..len];
-                    let begin = anchor(after, packet, &layers::parse(&Frame::whole(packet), Depth::Full)) + 1;
+                    let begin =
+                        anchor(after, packet, &layers::parse(&Frame::whole(packet), Depth::Full)) + 1;
                     let mut expected = packet.to_vec();
                     expected[begin.min(len)..(begin + 9).min(len)].fill(0xa5);
                     let mut buffer = [&[0; DRAFT_HEADROOM][..], packet].concat();

@@ -71,7 +71,11 @@ fn next_step(set: LayerSet, layers: &Layers, bytes: &[u8], has_stripped_tag: boo
     }
     for (index, shell) in layers.shells().iter().enumerate() {
         let layer = match shell.kind {
-            ShellKind::Mpls if layers.shells()[..index].iter().all(|outer| outer.kind == ShellKind::Vlan) => Layer::Mpls,
+            ShellKind::Mpls
+                if layers.shells()[..index].iter().all(|outer| outer.kind == ShellKind::Vlan) =>
+            {
+                Layer::Mpls
+            }
             ShellKind::Pseudowire => Layer::Mpls,
             ShellKind::Vxlan | ShellKind::VxlanGpe => Layer::Vxlan,
             ShellKind::Geneve => Layer::Geneve,
@@ -91,9 +95,13 @@ fn next_step(set: LayerSet, layers: &Layers, bytes: &[u8], has_stripped_tag: boo
             }
             (ShellKind::Pseudowire, Carried::Ethernet) => return Some(Step::Outer { at, ethertype: None }),
             // The inside of a datagram's first fragment is not all here: such a tunnel stays.
-            _ if layers.has_fragmented_carrier() && is_carrier_fragmented(layers, index, bytes) => return None,
+            _ if layers.has_fragmented_carrier() && is_carrier_fragmented(layers, index, bytes) => {
+                return None;
+            }
             (_, Carried::Ethernet) => return Some(Step::Outer { at, ethertype: None }),
-            (_, Carried::Network(ethertype)) => return Some(Step::Outer { at, ethertype: Some(ethertype) }),
+            (_, Carried::Network(ethertype)) => {
+                return Some(Step::Outer { at, ethertype: Some(ethertype) });
+            }
         }
     }
     None
