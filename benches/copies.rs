@@ -228,7 +228,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     bench.maker.make(&bench.plan.work, &mut facts, &mut bench.copies, &bench.counters);
     drop(frames);
     let alone = bench.maker.made[0].alone();
-    let mut shared = burst.share([all, Selection(all.0 & !alone.0)].into_iter());
+    let mut shared = burst.share([all, (all - alone)].into_iter());
     shared.join(all, &mut bench.maker.made[0]).take(all, &mut queue);
     assert_eq!(queue.len(), BURST, "every copy was made");
     queue.clear();

@@ -91,7 +91,7 @@ fn samplers() {
     let mut table = Table::new("samplers, all 64 packets of each burst selected");
     table.row("none (the loop alone)", |slice| {
         for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
-            black_box(black_box(Selection(u64::MAX)).0 & burst[0]);
+            black_box(black_box(Selection::ALL).bits() & burst[0]);
         }
     });
     let specs = [
@@ -114,7 +114,7 @@ fn samplers() {
             for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
                 now_ns += 6_400;
                 let inputs = SampleInputs { hashes: burst, lens: &lens, times: Times::one(&now_ns) };
-                black_box(sampler.sample(black_box(Selection(u64::MAX)), &inputs));
+                black_box(sampler.sample(black_box(Selection::ALL), &inputs));
             }
         });
     }
@@ -182,7 +182,7 @@ fn flow_hashes() {
             7,
             burst,
             Known::all(layers),
-            Selection(u64::MAX),
+            Selection::ALL,
             &mut hashes,
         );
         hashes
@@ -402,7 +402,7 @@ fn dedups() {
                     let burst: [Frame; MAX_BURST] =
                         std::array::from_fn(|index| Frame::whole(&packets[first + index]));
                     let times_ns = [START_NS + packet_number * 200; MAX_BURST];
-                    black_box(dedup.duplicates(Selection(u64::MAX), &burst, &[0; MAX_BURST], &times_ns));
+                    black_box(dedup.duplicates(Selection::ALL, &burst, &[0; MAX_BURST], &times_ns));
                 }
             };
             // a window's worth first: a table that fills is not one that is full

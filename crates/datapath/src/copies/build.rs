@@ -207,17 +207,16 @@ impl Maker {
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
-                let is_long =
-                    |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
-                selection.indices().filter(is_long).for_each(|packet| wanted.0 |= 1 << packet);
+                let is_long = |packet: usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
+                wanted |= selection.filter(is_long);
             }
             if !wanted.is_empty() {
                 let counters = &counters.tools[index];
                 let made = self.make_for(index, wanted, plan, facts, copies, counters);
-                let lost = wanted.0 & !made.0;
-                if lost != 0 {
-                    counters.requested.add(u64::from(lost.count_ones()));
-                    copies.take_back(index, Selection(lost));
+                let lost = wanted - made;
+                if !lost.is_empty() {
+                    counters.requested.add(u64::from(lost.count()));
+                    copies.take_back(index, lost);
                 }
             }
         }
@@ -242,12 +241,12 @@ impl Maker {
         };
         let made = &mut made[index];
         let chained_lens = tool.chained_lens();
-        if (wanted.0 & copies.edited(index).0) == 0
+        if (wanted & copies.edited(index)).is_empty()
             && wanted.indices().all(|packet| chained_lens.contains(&facts.frames[packet].bytes().len()))
         {
             return put_headers(tool, pool, made, wanted, facts, counters);
         }
-        if (wanted.0 & copies.edited(index).0) == 0
+        if (wanted & copies.edited(index)).is_empty()
             && let Some(id) = tool.edits_alone()
             && plan.edits[id.0].keeps_rest()
             && wanted.indices().all(|packet| tool.takes_in_a_page(facts.frames[packet].bytes().len()))
@@ -275,8 +274,8 @@ impl Maker {
             if of_rule.is_none() && chained_lens.contains(&frame.bytes().len()) {
                 made.put(packet, page);
                 original_lens[packet] = frame.original_len() as usize;
-                done.0 |= 1 << packet;
-                fronts.0 |= 1 << packet;
+                done.insert(packet);
+                fronts.insert(packet);
                 continue;
             }
             plain.tunnel = outer.get(packet).map_or(0, OuterId::number);
@@ -301,7 +300,7 @@ impl Maker {
                     }
                     cut_bytes += drafted.cut_bytes;
                     original_lens[packet] = drafted.original_len;
-                    done.0 |= 1 << packet;
+                    done.insert(packet);
                 }
                 Err(DropReason::NoBuffer) => no_buffer += 1,
                 Err(_) => oversize += 1,
@@ -332,7 +331,7 @@ impl Maker {
             let came_cut = signs.is_cut(packet);
             sequence = sequence.wrapping_add(1);
             if let Some(mut page) = made.page(packet) {
-                if fronts.0 >> packet & 1 == 1 {
+                if fronts.contains(packet) {
                     let payload = facts.frames[packet].bytes();
                     of_copy.truncated = came_cut || payload.len() < original_lens[packet];
                     let written = tool.transport.write(&of_copy, &[payload], page.bytes());
@@ -431,7 +430,7 @@ fn put_headers_of(
         };
         tunnel.write_shape(shape, &of_copy, &[payload], page.bytes());
         made.put_front(packet, page, tunnel.header_bytes(), facts.burst);
-        done.0 |= 1 << packet;
+        done.insert(packet);
     }
     done
 }
@@ -468,7 +467,7 @@ fn put_edited(
         let range = draft.front_range();
         page.set(range);
         made.put(packet, page);
-        done.0 |= 1 << packet;
+        done.insert(packet);
     }
     done
 }

@@ -132,7 +132,7 @@ impl Line {
                 });
             }
             shared.take(part, &mut batch.packets);
-            rest.0 &= !part.0;
+            rest -= part;
             if batch.notes.len() == self.belt.batch_len {
                 self.hand_over();
             }

@@ -70,7 +70,7 @@ pub fn egress(
         burst.share(copies.tools.iter().copied())
     } else {
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
-        burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
+        burst.share(copies.tools.iter().zip(alone).map(|(&copies, alone)| copies - alone))
     };
     let mut is_due = false;
     // backwards: wires stand behind the tools, and an original goes before its copies

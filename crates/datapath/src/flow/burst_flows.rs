@@ -33,12 +33,12 @@ pub struct OuterSigns {
 impl OuterSigns {
     #[inline(always)]
     pub fn is_cut(&self, index: usize) -> bool {
-        self.cut.0 >> index & 1 == 1
+        self.cut.contains(index)
     }
 
     #[inline(always)]
     pub fn direction(&self, index: usize) -> Direction {
-        if self.egress.0 >> index & 1 == 1 { Direction::Egress } else { Direction::Ingress }
+        if self.egress.contains(index) { Direction::Egress } else { Direction::Ingress }
     }
 }
 
@@ -120,9 +120,9 @@ impl Flows {
     /// Which packets came in tunnels whose senders say that they cut the frame, and that it was leaving the mirrored port.
     pub fn outer_signs(&self) -> OuterSigns {
         let mut signs = OuterSigns::default();
-        for (index, outer) in self.outer().of(Selection(u64::MAX)) {
-            signs.cut.0 |= u64::from(outer.is_cut) << index;
-            signs.egress.0 |= u64::from(outer.is_egress) << index;
+        for (index, outer) in self.outer().of(Selection::ALL) {
+            signs.cut |= Selection::only_if(index, outer.is_cut);
+            signs.egress |= Selection::only_if(index, outer.is_egress);
         }
         signs
     }
@@ -192,7 +192,7 @@ mod tests {
         let all = Selection::first(frames.len());
         flows.take_rss(|hashes| {
             (hashes[3], hashes[9]) = (33, 99);
-            Selection(1 << 3 | 1 << 9)
+            Selection::from_bits(1 << 3 | 1 << 9)
         });
         let values = |hashes: Known<'_, u64>| hashes.of(all).map(|(_, &hash)| hash).collect::<Vec<u64>>();
         let mut expected = values(alone.hashes(HashId(1), all, &frames));

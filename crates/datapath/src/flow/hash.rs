@@ -205,7 +205,7 @@ pub fn plain_hash_burst(
             let destination = addresses << 32 >> 16 | u64::from(ports & 0xffff);
             hashes[index] = symmetric(source, destination, domain::IPV4 | u64::from(protocol), seed);
             each(hashes[index]);
-            hashed.0 |= 1 << index;
+            hashed.insert(index);
         }
     }
     hashed
@@ -494,7 +494,7 @@ mod tests {
                         1,
                         &frames,
                         Known::all(&layers),
-                        Selection(selected),
+                        Selection::from_bits(selected),
                         &mut hashes,
                     );
                     for index in 0..64 {
@@ -504,10 +504,10 @@ mod tests {
                     }
                     if (kind, depth) == (HashKind::FiveTuple, Depth::Outer) {
                         let mut plain = [0; MAX_BURST];
-                        let hashed = plain_hash_burst(1, &frames, Selection(selected), &mut plain, |_| ());
-                        assert_eq!(hashed.0 & !selected, 0);
+                        let hashed = plain_hash_burst(1, &frames, Selection::from_bits(selected), &mut plain, |_| ());
+                        assert_eq!(hashed.bits() & !selected, 0);
                         assert!(
-                            selected != u64::MAX || hashed != Selection::NONE && hashed.0 != selected,
+                            selected != u64::MAX || hashed != Selection::NONE && hashed.bits() != selected,
                             "the mix has both kinds"
                         );
                         hashed
@@ -739,7 +739,7 @@ mod tests {
         let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
-        let selected = Selection(0x8000_0000_f0f0_0001);
+        let selected = Selection::from_bits(0x8000_0000_f0f0_0001);
         for kind in [
             HashKind::Ip,
             HashKind::FiveTuple,

@@ -152,7 +152,7 @@ impl Spread {
         let hashes = self.flows.hashes(HashId(0), all, &frames);
         for (index, &hash) in hashes.of(all) {
             fault::panics_on_packet("spread", index);
-            self.selections[place(hash, self.rings.len())].0 |= 1 << index;
+            self.selections[place(hash, self.rings.len())].insert(index);
         }
     }
 }

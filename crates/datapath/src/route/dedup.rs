@@ -263,14 +263,10 @@ impl Dedup {
             }
         }
         self.load_sets(selection, &digests);
-        let mut duplicates = 0;
-        for index in selection.indices() {
-            let is_duplicate = self.see(digests[index], ports[index], times_ns[index]);
-            duplicates |= u64::from(is_duplicate) << index;
-        }
+        let duplicates = selection.filter(|index| self.see(digests[index], ports[index], times_ns[index]));
         self.tally.packets.add(u64::from(selection.count()));
-        self.tally.duplicates.add(u64::from(duplicates.count_ones()));
-        Selection(duplicates)
+        self.tally.duplicates.add(u64::from(duplicates.count()));
+        duplicates
     }
 
     /// Reads what `see` will need of each packet's set, and nothing else, so that the cache misses of a burst overlap.
@@ -589,9 +585,9 @@ mod tests {
                     _ => latest,
                 };
                 let bytes = [content; 70];
-                let found = dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[port], &[now]);
+                let found = dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[port], &[now]);
                 let earlier = last.insert(content, (now, port)).filter(|(time, _)| now.abs_diff(*time) <= window_ns);
-                prop_assert_eq!(found == Selection(1), earlier.is_some());
+                prop_assert_eq!(found == Selection::from_bits(1), earlier.is_some());
                 if let Some((time, first)) = earlier {
                     let pair = pairs.entry((first, port)).or_default();
                     *pair = (pair.0 + 1, pair.1.max(now.abs_diff(time)));
@@ -613,7 +609,7 @@ mod tests {
             let mut passed = 0u64;
             for (step, content) in packets.iter().enumerate() {
                 let bytes = [&content.to_be_bytes()[..], &[0; 68]].concat();
-                let is_duplicate = !dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[0], &[START + step as u64]).is_empty();
+                let is_duplicate = !dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[0], &[START + step as u64]).is_empty();
                 let is_original = seen.insert(*content);
                 prop_assert!(!(is_original && is_duplicate));
                 passed += u64::from(!is_original && !is_duplicate);
@@ -747,8 +743,8 @@ mod tests {
         let (first, again) = (tcp_packet(), with(tcp_packet(), &[(19, 0x35), (25, 0x93)]));
         let frames = [Frame::whole(&first), Frame::whole(&again), Frame::whole(&first)];
         let found =
-            dedup.duplicates(Selection(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
-        assert_eq!(found, Selection(0b100));
+            dedup.duplicates(Selection::from_bits(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
+        assert_eq!(found, Selection::from_bits(0b100));
     }
 
     #[test]
@@ -757,10 +753,10 @@ mod tests {
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet), Frame::whole(&packet)];
         let found =
-            dedup.duplicates(Selection(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
+            dedup.duplicates(Selection::from_bits(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
         assert_eq!(
             found,
-            Selection(0b010),
+            Selection::from_bits(0b010),
             "900 ns before are within the window, 1100 ns before the second are not"
         );
         assert_eq!(dedup.pair(0, 1).most_gap_ns, 900);
@@ -771,7 +767,7 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default()).with_clocks(&[0, 1, 0, 1]);
         let packet = tcp_packet();
         let mut is_duplicate = |port: u8| {
-            !dedup.duplicates(Selection(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty()
+            !dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty()
         };
         let found = [0, 1, 2, 3, 0].map(&mut is_duplicate);
         assert_eq!(found, [false, false, true, true, true]);
@@ -782,7 +778,7 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet)];
-        assert_eq!(dedup.duplicates(Selection(0b11), &frames, &[0; 2], &[0, 1_000]), Selection(0b10));
+        assert_eq!(dedup.duplicates(Selection::from_bits(0b11), &frames, &[0; 2], &[0, 1_000]), Selection::from_bits(0b10));
     }
 
     #[test]
@@ -790,7 +786,7 @@ mod tests {
         let mut dedup = dedup(10_000, 10_000, Ignore::default());
         for packet in 0..100_000u64 {
             let bytes = [packet.to_be_bytes(); 8].concat();
-            dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[0], &[START + packet]);
+            dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[0], &[START + packet]);
         }
         let forgotten = dedup.counters().forgotten;
         assert!(forgotten < 100, "{forgotten} of 100 000; Poisson's law gives 23");
@@ -803,8 +799,8 @@ mod tests {
         let mut dedup = dedup(10, 10, Ignore { mac: true, ..Ignore::default() });
         let frame = Frame::new(&packet, 3);
         assert_eq!(
-            dedup.duplicates(Selection(0b11), &[frame, frame], &[0, 0], &[START, START]),
-            Selection(0b10)
+            dedup.duplicates(Selection::from_bits(0b11), &[frame, frame], &[0, 0], &[START, START]),
+            Selection::from_bits(0b10)
         );
     }
 

@@ -61,10 +61,10 @@ struct CopyEdits {
 
 impl CopyEdits {
     #[inline]
-    fn choose(&mut self, id: Option<EditId>, copies: u64) {
+    fn choose(&mut self, id: Option<EditId>, copies: Selection) {
         if let Some(id) = id {
-            self.edited.0 |= copies;
-            Selection(copies).indices().for_each(|index| self.ids[index] = id);
+            self.edited |= copies;
+            copies.indices().for_each(|index| self.ids[index] = id);
         }
     }
 }
@@ -89,44 +89,44 @@ impl Copies {
     #[inline]
     pub fn by_class(&self, tool: usize) -> [Selection; 3] {
         let [high, low] = self.classed.get(tool).copied().unwrap_or_default();
-        [high, Selection(self.tools[tool].0 & !high.0 & !low.0), low]
+        [high, self.tools[tool] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
     pub fn edited(&self, tool: usize) -> Selection {
-        self.edits.get(tool).map_or(Selection::NONE, |edits| Selection(edits.edited.0 & self.tools[tool].0))
+        self.edits.get(tool).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
     #[inline]
     pub fn edits_of(&self, tool: usize, index: usize) -> Option<EditId> {
-        self.edits.get(tool).filter(|edits| edits.edited.0 >> index & 1 == 1).map(|edits| edits.ids[index])
+        self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
     pub fn take_back(&mut self, tool: usize, selection: Selection) {
-        self.tools[tool].0 &= !selection.0;
+        self.tools[tool] -= selection;
         if let Some(classed) = self.classed.get_mut(tool) {
-            classed.iter_mut().for_each(|class| class.0 &= !selection.0);
+            classed.iter_mut().for_each(|class| *class -= selection);
         }
     }
 
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
-    fn add(&mut self, tool: usize, selection: u64, step: &Step) {
-        let added = selection & !self.tools[tool].0;
-        self.tools[tool].0 |= added;
+    fn add(&mut self, tool: usize, selection: Selection, step: &Step) {
+        let added = selection - self.tools[tool];
+        self.tools[tool] |= added;
         if let Some(edits) = self.edits.get_mut(tool) {
-            let marked = added & self.marked.0;
-            edits.choose(step.edits, added & !marked);
+            let marked = added & self.marked;
+            edits.choose(step.edits, added - marked);
             edits.choose(step.duplicate_edits, marked);
         }
         match step.class {
             Class::Normal => {}
-            Class::High => self.classed[tool][0].0 |= added,
-            Class::Low => self.classed[tool][1].0 |= added,
+            Class::High => self.classed[tool][0] |= added,
+            Class::Low => self.classed[tool][1] |= added,
         }
     }
 
@@ -198,12 +198,12 @@ pub fn route(
     counters: &WorkerCounters,
 ) {
     copies.begin(input, facts.all, facts.live, counters);
-    let mut open = facts.all.0;
+    let mut open = facts.all;
     matches.drain(|step, selection| {
         fault::panics("rule");
         let step = &input.steps[step];
-        let mut matched = selection.0 & open;
-        if matched == 0 || step.is_scheduled && !facts.live.rules_on[step.rule.0] {
+        let mut matched = selection & open;
+        if matched.is_empty() || step.is_scheduled && !facts.live.rules_on[step.rule.0] {
             return;
         }
         let RuleState { dedup, sampler, limit } = &mut states[step.rule.0];
@@ -212,7 +212,7 @@ pub fn route(
             return;
         }
         let rule = &counters.rules[step.rule.0];
-        let mut kept = Selection(matched);
+        let mut kept = matched;
         copies.marked = Selection::NONE;
         if let Some(compared) = &step.dedup
             && let Some(dedup) = dedup
@@ -229,8 +229,8 @@ pub fn route(
             rule.duplicates.add(u64::from(duplicates.count()));
             match compared.action {
                 DedupAction::Drop => {
-                    kept.0 &= !duplicates.0;
-                    copies.duplicate.0 |= duplicates.0;
+                    kept -= duplicates;
+                    copies.duplicate |= duplicates;
                 }
                 DedupAction::Count => {}
                 DedupAction::Tag => copies.marked = duplicates,
@@ -239,31 +239,31 @@ pub fn route(
         if step.is_sampled
             && let Some(sampler) = sampler
         {
-            let original = kept.0;
+            let original = kept;
             let hashes =
                 step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
             let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
             kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, times: facts.times });
             sampler.report(&rule.sampler);
-            let passed_over = original & !kept.0;
-            rule.sampled_out.add(u64::from(passed_over.count_ones()));
-            copies.sampled_out.0 |= passed_over;
+            let passed_over = original - kept;
+            rule.sampled_out.add(u64::from(passed_over.count()));
+            copies.sampled_out |= passed_over;
         }
         if let Some(limit) = limit {
             // what is beyond the limit passes a rule that is off
             let allowed = limit.take(kept);
-            matched &= !(kept.0 & !allowed.0);
+            matched -= kept - allowed;
             kept = allowed;
         }
-        rule.matched.add(u64::from(matched.count_ones()));
+        rule.matched.add(u64::from(matched.count()));
         match step.verdict {
             Verdict::Drop => {
-                copies.excluded.0 |= kept.0;
-                open &= !kept.0;
+                copies.excluded |= kept;
+                open -= kept;
             }
             Verdict::Final => {
                 deliver(plan, step, kept, facts, copies, counters);
-                open &= !matched;
+                open -= matched;
             }
             Verdict::Continue => deliver(plan, step, kept, facts, copies, counters),
         }
@@ -282,12 +282,12 @@ fn deliver(
     copies: &mut Copies,
     counters: &WorkerCounters,
 ) {
-    copies.delivered.0 |= kept.0;
+    copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept.0, step),
+            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept, step),
             Target::Tool(ToolId(tool)) => {
-                copies.withheld[tool].0 |= kept.0;
+                copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
             Target::Group(id) => {
@@ -331,13 +331,13 @@ fn deliver(
                     let tools = &mut copies.tools[..];
                     hashes.of(kept).for_each(|(index, &hash)| {
                         if let Some(tool) = tool_of(index, hash) {
-                            tools[tool].0 |= 1 << index;
+                            tools[tool].insert(index);
                         }
                     });
                 } else {
                     hashes.of(kept).for_each(|(index, &hash)| {
                         if let Some(tool) = tool_of(index, hash) {
-                            copies.add(tool, 1 << index, step);
+                            copies.add(tool, Selection::only(index), step);
                         }
                     });
                 }
@@ -356,7 +356,7 @@ fn deliver(
 #[cold]
 fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
     for ((withheld, copies), tool) in copies.withheld.iter_mut().zip(&copies.tools).zip(&counters.tools) {
-        let count = u64::from((withheld.0 & !copies.0).count_ones());
+        let count = u64::from((*withheld - *copies).count());
         if count > 0 {
             tool.requested.add(count);
             tool.drop_copies(DropReason::Down, count);
@@ -385,19 +385,19 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
 #[inline]
 pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
     fault::panics("settle");
-    let mut rest = all.0;
+    let mut rest = all;
     for (disposition, selection) in [
         (Disposition::Delivered, copies.delivered),
         (Disposition::Excluded, copies.excluded),
         (Disposition::SampledOut, copies.sampled_out),
         (Disposition::Duplicate, copies.duplicate),
-        (Disposition::Unmatched, Selection(u64::MAX)),
+        (Disposition::Unmatched, Selection::ALL),
     ] {
-        let settled = rest & selection.0;
-        if settled != 0 {
-            counters.settle(disposition, u64::from(settled.count_ones()));
-            rest &= !settled;
+        let settled = rest & selection;
+        if !settled.is_empty() {
+            counters.settle(disposition, u64::from(settled.count()));
+            rest -= settled;
         }
     }
-    debug_assert!(rest == 0 && MAX_BURST == 64);
+    debug_assert!(rest.is_empty());
 }

@@ -597,7 +597,7 @@ impl Worker {
             }
             if let Some(post) = &intake.post {
                 own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
-                all.0 &= !own.0;
+                all -= own;
             }
         }
         if !is_classified {
@@ -639,7 +639,7 @@ impl Worker {
             made = &mut maker.made;
         }
         drop(frames);
-        settle(&desk.copies, Selection(desk.burst.all().0 & !own.0), &self.counters);
+        settle(&desk.copies, desk.burst.all() - own, &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
         let origin = Origin { port: intake.port, stamps };
         egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
