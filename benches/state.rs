@@ -9,14 +9,14 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline_datapath::flow::hash::{HashKind, flow_hash_burst};
+use tapline_datapath::flow::hash::{HashKind, HashSpec, flow_hash_burst};
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::flow::table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
-use tapline_datapath::work_plan::PortId;
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -177,9 +177,7 @@ fn flow_hashes() {
     let flow_hashes = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0u64; MAX_BURST];
         flow_hash_burst(
-            HashKind::FiveTuple,
-            Depth::Outer,
-            7,
+            HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 7 },
             burst,
             Known::all(layers),
             Selection::ALL,

@@ -3,6 +3,8 @@
 //! Workers see a plan only as data: numbers, tables and programs.
 #![forbid(unsafe_code)]
 
+/// What stages may ask of a burst.
+pub mod burst_view;
 /// Which packets of a burst each rule matches.
 pub mod classify;
 /// Copies as tools want them: edits, timestamps, transports.
@@ -13,6 +15,8 @@ pub mod counters;
 pub mod egress;
 /// Flows: hashes, tables, and what of a burst is found out only when asked for.
 pub mod flow;
+/// The numbers of ports, tools, groups, edits, wires and rules.
+pub mod ids;
 /// Ports -> packets: queues, replays, their clocks, tunnels and frames that end here.
 pub mod receive;
 /// Rules -> tools: samples, duplicates, limits, groups.

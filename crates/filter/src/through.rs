@@ -209,8 +209,13 @@ mod tests {
         let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
-        let selection =
-            inside_burst(LayerSet::ALL, &frames, Known::all(&layers), Selection::from_bits(!(1 << 7)), &mut split);
+        let selection = inside_burst(
+            LayerSet::ALL,
+            &frames,
+            Known::all(&layers),
+            Selection::from_bits(!(1 << 7)),
+            &mut split,
+        );
         assert_eq!(selection, Selection::from_bits(!(1 << 5 | 1 << 7)));
         for i in selection.indices() {
             let bytes = [split[i].header(), split[i].payload()].concat();

@@ -120,7 +120,9 @@ fn compare(
     name: impl Fn(usize) -> String,
 ) {
     for (program, (selection, expected)) in selections.iter().zip(expected).enumerate() {
-        if let Some(packet) = (0..MAX_BURST).find(|&packet| selection.contains(packet) != expected.contains(packet)) {
+        if let Some(packet) =
+            (0..MAX_BURST).find(|&packet| selection.contains(packet) != expected.contains(packet))
+        {
             panic!("{engine} differs from bpf_filter: {}\n on {:02x?}", name(program), burst.get(packet));
         }
     }

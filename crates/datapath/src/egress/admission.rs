@@ -183,12 +183,7 @@ mod tests {
             Limits::new(packets, bytes, thresholds).admit(fill, Class::ALL.map(of), |index| lens[index]);
         let expected = model(packets, bytes, thresholds, fill, classes, lens);
         for (index, class) in classes.iter().enumerate() {
-            prop_assert_eq!(
-                admitted[*class as usize].contains(index),
-                expected[index],
-                "copy {}",
-                index
-            );
+            prop_assert_eq!(admitted[*class as usize].contains(index), expected[index], "copy {}", index);
         }
         prop_assert_eq!(
             admitted.iter().map(|selection| selection.count()).sum::<u32>(),

@@ -3,21 +3,12 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
+use super::hash::{HashKind, HashSpec, flow_hash_burst, plain_hash_burst};
 use crate::copies::facts::Direction;
 use crate::receive::decap::OuterId;
 use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_into};
-
-/// One way to hash flows that a plan uses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HashSpec {
-    pub kind: HashKind,
-    /// Outer headers, or those inside all tunnels.
-    pub depth: Depth,
-    pub seed: u64,
-}
 
 /// A plan's [`HashSpec`], by its place in the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,12 +148,12 @@ impl Flows {
         frames: &[Frame<'_>],
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
-        let HashSpec { kind, depth, seed } = self.specs[id.0];
+        let spec = self.specs[id.0];
         let column = self.hashes[id.0].of(self.burst);
-        if kind == HashKind::FiveTuple && depth == Depth::Outer {
+        if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);
             if !missing.is_empty() {
-                column.fill(|hashes| plain_hash_burst(seed, frames, missing, hashes, each));
+                column.fill(|hashes| plain_hash_burst(spec.seed, frames, missing, hashes, each));
             }
         }
         let rest = column.missing(wanted);
@@ -171,7 +162,7 @@ impl Flows {
             let layers = self.layers.view();
             self.hashes[id.0]
                 .column
-                .write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
+                .write(rest, |hashes| flow_hash_burst(spec, frames, layers, rest, hashes));
         }
         self.hashes[id.0].column.view()
     }

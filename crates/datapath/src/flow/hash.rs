@@ -111,15 +111,22 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
     }
 }
 
+/// One way to hash flows that a plan uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashSpec {
+    pub kind: HashKind,
+    /// Outer headers, or those inside all tunnels.
+    pub depth: Depth,
+    pub seed: u64,
+}
+
 /// The hashes of the packets that are `selected`, whose layers are known: `hashes[i]` becomes that of `frames[i]`; the others are
 /// left alone.
 ///
 /// # Panics
 /// If `frames` is shorter than the highest selected index says.
 pub fn flow_hash_burst(
-    kind: HashKind,
-    depth: Depth,
-    seed: u64,
+    HashSpec { kind, depth, seed }: HashSpec,
     frames: &[Frame<'_>],
     layers: Known<'_, Layers>,
     selected: Selection,
@@ -489,9 +496,7 @@ mod tests {
                 for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
                     let mut hashes = [0; MAX_BURST];
                     flow_hash_burst(
-                        kind,
-                        depth,
-                        1,
+                        HashSpec { kind, depth, seed: 1 },
                         &frames,
                         Known::all(&layers),
                         Selection::from_bits(selected),
@@ -504,7 +509,13 @@ mod tests {
                     }
                     if (kind, depth) == (HashKind::FiveTuple, Depth::Outer) {
                         let mut plain = [0; MAX_BURST];
-                        let hashed = plain_hash_burst(1, &frames, Selection::from_bits(selected), &mut plain, |_| ());
+                        let hashed = plain_hash_burst(
+                            1,
+                            &frames,
+                            Selection::from_bits(selected),
+                            &mut plain,
+                            |_| (),
+                        );
                         assert_eq!(hashed.bits() & !selected, 0);
                         assert!(
                             selected != u64::MAX || hashed != Selection::NONE && hashed.bits() != selected,
@@ -749,7 +760,13 @@ mod tests {
             HashKind::Teid,
         ] {
             let mut hashes = [42; MAX_BURST];
-            flow_hash_burst(kind, Depth::Full, 3, &frames, Known::all(&layers), selected, &mut hashes);
+            flow_hash_burst(
+                HashSpec { kind, depth: Depth::Full, seed: 3 },
+                &frames,
+                Known::all(&layers),
+                selected,
+                &mut hashes,
+            );
             for (i, hash) in hashes.into_iter().enumerate() {
                 let is_selected = selected.indices().any(|index| index == i);
                 let expected =

@@ -172,7 +172,10 @@ mod tests {
             assert!(post.overhear(&[Frame::whole(&arp); 60], &port).is_empty());
         }
         let beat = heartbeat.frame(&[7; 16], MacAddress::BROADCAST, MacAddress([2; 6]));
-        assert_eq!(post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port), Selection::from_bits(0b10));
+        assert_eq!(
+            post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port),
+            Selection::from_bits(0b10)
+        );
         assert_eq!(std::iter::from_fn(|| post.take()).count(), MOST_LETTERS);
         // what others send cannot keep it out
         assert_eq!(std::iter::from_fn(|| post.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);

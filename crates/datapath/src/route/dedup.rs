@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::counters::Counter;
+use crate::counters::dedup::{DedupCounters, PairCounters, Tally};
 use crate::flow::table::{KeyedHash, Secret};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
@@ -46,108 +46,6 @@ impl DedupSpec {
     /// `window 50ms`: shorter than any TCP retransmission timeout in use, longer than the way through a switch or firewall.
     pub const DEFAULT_WINDOW_NS: u64 = 50_000_000;
     pub const MOST_PORTS: usize = 256;
-}
-
-/// Duplicates of packets of one port that came by another (or the same), with how long they came after.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PairCounters {
-    pub duplicates: u64,
-    pub most_gap_ns: u64,
-    /// Bucket 0 counts gaps below 1 µs, bucket `i` those from 2^(i-1) µs to below 2^i µs, the last one all above.
-    pub gaps: [u64; GAP_BUCKETS],
-}
-
-/// The last bucket begins at 2^22 µs, about 4 s.
-pub const GAP_BUCKETS: usize = 24;
-
-impl PairCounters {
-    pub const NONE: PairCounters = PairCounters { duplicates: 0, most_gap_ns: 0, gaps: [0; GAP_BUCKETS] };
-
-    /// Adds what another worker counted.
-    pub fn add(&mut self, other: &PairCounters) {
-        self.duplicates += other.duplicates;
-        self.most_gap_ns = self.most_gap_ns.max(other.most_gap_ns);
-        self.gaps.iter_mut().zip(other.gaps).for_each(|(sum, count)| *sum += count);
-    }
-
-    /// What was counted since `earlier`; the longest gap stays that of all time.
-    pub fn since(&self, earlier: &PairCounters) -> PairCounters {
-        PairCounters {
-            duplicates: self.duplicates - earlier.duplicates,
-            most_gap_ns: self.most_gap_ns,
-            gaps: std::array::from_fn(|bucket| self.gaps[bucket] - earlier.gaps[bucket]),
-        }
-    }
-}
-
-/// What dedup has done.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct DedupCounters {
-    pub packets: u64,
-    pub duplicates: u64,
-    /// Packets forgotten within the window because more came than there is room for; their duplicates pass.
-    pub forgotten: u64,
-}
-
-/// What one worker's dedup counts, for readers on other threads.
-pub struct Tally {
-    packets: Counter,
-    duplicates: Counter,
-    forgotten: Counter,
-    ports: usize,
-    /// `first port * ports + second port`.
-    pairs: Box<[PairTally]>,
-}
-
-#[derive(Default)]
-struct PairTally {
-    duplicates: Counter,
-    most_gap_ns: Counter,
-    gaps: [Counter; GAP_BUCKETS],
-}
-
-impl Tally {
-    fn new(ports: usize) -> Tally {
-        let pairs = std::iter::repeat_with(PairTally::default).take(ports * ports).collect();
-        Tally {
-            packets: Counter::default(),
-            duplicates: Counter::default(),
-            forgotten: Counter::default(),
-            ports,
-            pairs,
-        }
-    }
-
-    pub fn ports(&self) -> usize {
-        self.ports
-    }
-
-    pub fn counters(&self) -> DedupCounters {
-        DedupCounters {
-            packets: self.packets.get(),
-            duplicates: self.duplicates.get(),
-            forgotten: self.forgotten.get(),
-        }
-    }
-
-    /// Duplicates whose first packet came by `first` and that came by `second` themselves.
-    pub fn pair(&self, first: usize, second: usize) -> PairCounters {
-        let pair = &self.pairs[first * self.ports + second];
-        PairCounters {
-            duplicates: pair.duplicates.get(),
-            most_gap_ns: pair.most_gap_ns.get(),
-            gaps: std::array::from_fn(|bucket| pair.gaps[bucket].get()),
-        }
-    }
-
-    #[inline]
-    fn count(&self, first: usize, second: usize, gap_ns: u64) {
-        let pair = &self.pairs[first * self.ports + second];
-        pair.duplicates.add(1);
-        pair.most_gap_ns.peak(gap_ns);
-        let bucket = (u64::BITS - (gap_ns / 1000).leading_zeros()) as usize;
-        pair.gaps[bucket.min(GAP_BUCKETS - 1)].add(1);
-    }
 }
 
 const WAYS: usize = 15;
@@ -742,8 +640,12 @@ mod tests {
         let mut dedup = dedup(1_000_000_000, 100, all);
         let (first, again) = (tcp_packet(), with(tcp_packet(), &[(19, 0x35), (25, 0x93)]));
         let frames = [Frame::whole(&first), Frame::whole(&again), Frame::whole(&first)];
-        let found =
-            dedup.duplicates(Selection::from_bits(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
+        let found = dedup.duplicates(
+            Selection::from_bits(0b111),
+            &frames,
+            &[0; 3],
+            &[START, START + 200, START + 300],
+        );
         assert_eq!(found, Selection::from_bits(0b100));
     }
 
@@ -752,8 +654,12 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet), Frame::whole(&packet)];
-        let found =
-            dedup.duplicates(Selection::from_bits(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
+        let found = dedup.duplicates(
+            Selection::from_bits(0b111),
+            &frames,
+            &[0, 1, 1],
+            &[START, START - 900, START - 2_000],
+        );
         assert_eq!(
             found,
             Selection::from_bits(0b010),
@@ -767,7 +673,9 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default()).with_clocks(&[0, 1, 0, 1]);
         let packet = tcp_packet();
         let mut is_duplicate = |port: u8| {
-            !dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty()
+            !dedup
+                .duplicates(Selection::from_bits(1), &[Frame::whole(&packet)], &[port], &[START])
+                .is_empty()
         };
         let found = [0, 1, 2, 3, 0].map(&mut is_duplicate);
         assert_eq!(found, [false, false, true, true, true]);
@@ -778,7 +686,10 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet)];
-        assert_eq!(dedup.duplicates(Selection::from_bits(0b11), &frames, &[0; 2], &[0, 1_000]), Selection::from_bits(0b10));
+        assert_eq!(
+            dedup.duplicates(Selection::from_bits(0b11), &frames, &[0; 2], &[0, 1_000]),
+            Selection::from_bits(0b10)
+        );
     }
 
     #[test]

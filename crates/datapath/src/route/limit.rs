@@ -33,11 +33,7 @@ impl Limit {
         }
         let spend = |remaining: u64| Some(remaining.saturating_sub(wanted));
         let (Ok(had) | Err(had)) = self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-        if had >= wanted {
-            selection
-        } else {
-            selection.take(had as usize)
-        }
+        if had >= wanted { selection } else { selection.take(had as usize) }
     }
 }
 
@@ -65,8 +61,11 @@ mod tests {
     fn several_workers_take_the_limit_together_to_the_packet() {
         let limit = Limit::new(100_003);
         let taken: u64 = std::thread::scope(|scope| {
-            let worker =
-                || (0..1_000).map(|_| u64::from(limit.take(Selection::from_bits(u64::MAX >> 3)).count())).sum::<u64>();
+            let worker = || {
+                (0..1_000)
+                    .map(|_| u64::from(limit.take(Selection::from_bits(u64::MAX >> 3)).count()))
+                    .sum::<u64>()
+            };
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });

@@ -657,7 +657,10 @@ mod tests {
     fn random_sampling_of_all_keeps_all() {
         let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(1) }, &seat(3));
         for bits in [u64::MAX, 0b1011, 0] {
-            assert_eq!(sampler.sample(Selection::from_bits(bits), &inputs(&[])), Selection::from_bits(bits));
+            assert_eq!(
+                sampler.sample(Selection::from_bits(bits), &inputs(&[])),
+                Selection::from_bits(bits)
+            );
         }
     }
 
@@ -666,10 +669,7 @@ mod tests {
         let spec = SampleSpec::Random { one_in: one_in(4) };
         let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, ..seat(7) });
         let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, ..seat(7) });
-        assert_ne!(
-            first.sample(Selection::ALL, &inputs(&[])),
-            second.sample(Selection::ALL, &inputs(&[]))
-        );
+        assert_ne!(first.sample(Selection::ALL, &inputs(&[])), second.sample(Selection::ALL, &inputs(&[])));
     }
 
     /// 100 000 flows with hashes in sequence, as bad as a flow hash may be, against the binomial distribution at 3.9 sigma.
@@ -678,8 +678,9 @@ mod tests {
         for seed in 0..20 {
             for n in [2u32, 10, 100] {
                 let share = FlowShare::one_in(one_in(n), seed);
-                let kept: u32 =
-                    (0..100_000u64).map(|hash| share.sample(Selection::from_bits(1), &[hash]).count()).sum();
+                let kept: u32 = (0..100_000u64)
+                    .map(|hash| share.sample(Selection::from_bits(1), &[hash]).count())
+                    .sum();
                 let p = 1.0 / f64::from(n);
                 let sigma = (100_000.0 * p * (1.0 - p)).sqrt();
                 let off = (f64::from(kept) - 100_000.0 * p) / sigma;

@@ -438,7 +438,8 @@ impl<const R: usize> Group<R> {
             if half == 0 {
                 continue;
             }
-            let Found { hits, more, rest } = self.find(frames, Selection::from_bits(half), leaves, &mut round);
+            let Found { hits, more, rest } =
+                self.find(frames, Selection::from_bits(half), leaves, &mut round);
             // Which packets match cannot be foreseen: only their number decides a jump.
             for &hit in round.hits.as_flattened().iter().take(hits) {
                 on_row((hit & 63) as u8, hit >> 6);
