@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use tapline_packet::by_id::ById;
 
 use tapline::plan::Plan;
 use tapline_datapath::burst_view::BurstView;
@@ -14,7 +15,7 @@ use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::facts::Stamps;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::flow::burst_flows::Flows;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::Copies;
 use tapline_datapath::swap::published::Live;
@@ -128,7 +129,7 @@ impl Bench {
             offload: None,
         };
         let pools = CopyPools { ports: Some(CopyPool::new(Arc::clone(pool))), captures: None };
-        let maker = Maker::new(&plan.work, pools, vec![Some(tool)]);
+        let maker = Maker::new(&plan.work, pools, vec![Some(tool)].into());
         let (copies, flows) =
             (Copies::new(&plan.work), Flows::new(&plan.work.hashes, plan.work.parse_depth));
         Self { maker, copies, flows, counters: WorkerCounters::new(2, 1, 1, 0), plan }
@@ -223,7 +224,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     let mut frames = Frames::new();
     burst.frames(&mut linear, &mut frames);
     let stamps = Stamps::default();
-    bench.copies.tools[0] = all;
+    bench.copies.tools[ToolId(0)] = all;
     let begun = clock::tsc();
     bench.flows.clear();
     let (live, now_ns) = (Live::default(), 0);
@@ -239,13 +240,13 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
         times: Times::one(&now_ns),
         stamps: &stamps,
         live: &live,
-        uses: &[],
+        uses: &ById::default(),
     };
     bench.maker.make(&mut view, &mut bench.copies);
     drop(frames);
-    let alone = bench.maker.made[0].alone();
+    let alone = bench.maker.made[ToolId(0)].alone();
     let mut shared = burst.share([all, all - alone].into_iter());
-    shared.join(all, &mut bench.maker.made[0]).take(all, &mut queue);
+    shared.join(all, &mut bench.maker.made[ToolId(0)]).take(all, &mut queue);
     assert_eq!(queue.len(), BURST, "every copy was made");
     queue.clear();
     let ticks = clock::tsc() - begun;

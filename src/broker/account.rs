@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
 use tapline_dpdk::port::DriverStats;
 
@@ -98,7 +98,7 @@ impl Retiring {
                 .counters
                 .iter()
                 .map(|old| &old.rules[heir.from])
-                .zip(counters.iter().map(|new| &new.rules[to]))
+                .zip(counters.iter().map(|new| &new.rules[RuleId(to)]))
             {
                 sum.matched += old.matched.get();
                 sum.duplicates += old.duplicates.get();
@@ -123,8 +123,5 @@ pub(super) fn tool_counters<'a>(
     writers: Option<&'a WriterCounters>,
     tool: ToolId,
 ) -> impl Iterator<Item = &'a ToolCounters> {
-    workers
-        .iter()
-        .map(move |worker| &worker.tools[tool.0])
-        .chain(writers.map(|writers| &writers.tools[tool.0]))
+    workers.iter().map(move |worker| &worker.tools[tool]).chain(writers.map(|writers| &writers.tools[tool]))
 }

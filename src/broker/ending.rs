@@ -57,7 +57,7 @@ impl Broker {
         for recorder in &self.recorders {
             let (requested, ended) = self.account.copies_of(recorder.tool);
             let unwritten = requested.saturating_sub(ended);
-            own.tools[recorder.tool.0].drop_copies(DropReason::Congested, unwritten);
+            own.tools[recorder.tool].drop_copies(DropReason::Congested, unwritten);
             if unwritten > 0 && !recorder.is_stuck() && self.plan.is_waited_for(recorder.tool) {
                 self.unwritten.push((recorder.tool, unwritten));
             }

@@ -266,7 +266,7 @@ impl Broker {
             self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told)
         {
             let Some(longest) = Longest::of(&port.devargs) else { continue };
-            if self.account.counters.iter().all(|counters| counters.ports[index].cut.get() == 0) {
+            if self.account.counters.iter().all(|counters| counters.ports[PortId(index)].cut.get() == 0) {
                 continue;
             }
             *told = true;

@@ -60,7 +60,7 @@ struct Scribe {
     belts: Vec<Arc<Belt>>,
     state: Arc<State>,
     counters: Arc<WriterCounters>,
-    tool: usize,
+    tool: ToolId,
     /// By port of the plan.
     interfaces: Vec<Option<InterfaceId>>,
     linear: Linear,
@@ -128,7 +128,7 @@ fn out_of(mbufs: &mut usize, leaving: &mut Vec<Copy>) -> impl FnMut(Copy) {
 struct Sink {
     file: File,
     counters: Arc<WriterCounters>,
-    tool: usize,
+    tool: ToolId,
     longest_write: usize,
 }
 
@@ -217,7 +217,7 @@ impl Recorder {
             belts,
             state: Arc::clone(&state),
             counters,
-            tool: tool.0,
+            tool,
             interfaces,
             linear: Linear::default(),
             order,
@@ -439,7 +439,7 @@ impl Scribe {
     }
 
     /// Counts, unless the account has been closed. Returns whether it counted.
-    fn count(&self, add: impl FnOnce(&WriterCounters, usize)) -> bool {
+    fn count(&self, add: impl FnOnce(&WriterCounters, ToolId)) -> bool {
         let is_abandoned = self.state.is_abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_abandoned {
             add(&self.counters, self.tool);

@@ -14,7 +14,7 @@ use super::{Broker, Error};
 use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
 use tapline_datapath::egress::admission::{Limits, Thresholds};
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerSeat;
 use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
@@ -24,8 +24,8 @@ use tapline_dpdk::{LcoreId, clock};
 /// How a rule goes on that had the place `from`.
 fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
     Heir {
-        from,
-        to,
+        from: RuleId(from),
+        to: RuleId(to),
         has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
         has_sampler: before.sample.is_some() && before.sample == after.sample,
     }
@@ -107,7 +107,7 @@ impl Broker {
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
+        let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from.0)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let heirs: Vec<Heir> =
             rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
@@ -131,7 +131,7 @@ impl Broker {
             let next = Arc::new(next);
             seat.exchange.offer(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
-                states,
+                states: states.into(),
                 maker,
                 live: LiveView::new(Arc::clone(self.watch.cell())),
                 counters: Arc::clone(&next),
@@ -144,7 +144,7 @@ impl Broker {
         cell.knock();
         let places: Vec<(Option<usize>, bool)> = rules
             .iter()
-            .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
+            .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
             .collect();
         self.account.cleared = self.account.cleared.take().map(|cleared| cleared.of_rules(&places));
         self.account.past = before
@@ -201,7 +201,8 @@ mod tests {
              rule create 5 from p sample 1/6 dedup window 1ms to t\nrule create 10 from p to t\n",
         );
         let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
-        let expected = [kept(1, 0, false, true), None, kept(2, 2, true, false), None];
+        let expected =
+            [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
         assert_eq!(namesakes(&before, &after), expected);
     }
 }

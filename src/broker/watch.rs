@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
 use super::device::LinkState;
@@ -21,6 +22,7 @@ use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::token_bucket::Shape;
 use tapline_datapath::flow::sketch::FlowSketch;
+use tapline_datapath::ids::GroupId;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
 use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
@@ -103,7 +105,7 @@ impl WatchedGroup {
         let Returns::WhenIdle { idle_ns } = self.group.spec().returns else { return };
         for (port, clock) in self.clocks.iter_mut().enumerate() {
             for (worker, counters) in workers.iter().enumerate() {
-                let port = &counters.ports[port];
+                let port = &counters.ports[PortId(port)];
                 clock.look(worker, port.times_noted.get(), port.last_packet_ns.get(), now_ns, idle_ns);
             }
         }
@@ -251,7 +253,7 @@ impl Watch {
     }
 
     /// By group: where a worker notes which buckets it used.
-    pub fn uses_of(&self, worker: usize) -> Vec<Arc<BucketUse>> {
+    pub fn uses_of(&self, worker: usize) -> ById<GroupId, Arc<BucketUse>> {
         self.groups.iter().map(|group| Arc::clone(&group.uses[worker])).collect()
     }
 

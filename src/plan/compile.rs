@@ -36,7 +36,7 @@ fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
         spec: group.spec.clone(),
         hash: group.hash,
     };
-    let groups: Vec<GroupWork> = plan.groups.iter().map(group).collect();
+    let groups = plan.groups.iter().map(group).collect();
     let tools = plan.tools.len();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
@@ -51,7 +51,7 @@ fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
         is_profiled,
         panic_dump,
         tools,
-        inputs,
+        inputs: inputs.into(),
         groups,
         edits,
         hashes,

@@ -17,8 +17,8 @@ use tapline_datapath::copies::timestamp::TimestampFormat;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
 use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
-use tapline_datapath::flow::burst_flows::HashId;
 use tapline_datapath::flow::table::Timeouts;
+use tapline_datapath::ids::HashId;
 use tapline_datapath::ids::{EditId, PortId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::{GroupSpec, Returns};
@@ -544,12 +544,12 @@ impl Plan {
     pub fn wants_stamps(&self, port: PortId) -> bool {
         let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
-        self.work.inputs[port.0].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
+        self.work.inputs[port].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
     }
 
     /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port.0].needs_time
+        self.work.inputs[port].needs_time
             || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
     }
 

@@ -111,12 +111,13 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tapline_datapath::ids::PortId;
 
     #[test]
     fn a_packet_without_a_disposition_unbalances_the_ledger() {
         let workers = [WorkerCounters::new(1, 1, 1, 0), WorkerCounters::new(1, 1, 1, 0)];
-        workers[0].ports[0].packets.add(3);
-        workers[1].ports[0].packets.add(2);
+        workers[0].ports[PortId(0)].packets.add(3);
+        workers[1].ports[PortId(0)].packets.add(2);
         workers[0].settle(Disposition::Delivered, 3);
         workers[1].settle(Disposition::Unmatched, 1);
         assert!(!Packets::of(workers.iter()).is_balanced());

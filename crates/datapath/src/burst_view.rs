@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crate::copies::facts::Stamps;
 use crate::counters::WorkerCounters;
 use crate::flow::burst_flows::Flows;
-use crate::ids::PortId;
+use crate::ids::{GroupId, PortId};
 use crate::receive::times::Times;
 use crate::route::balance::BucketUse;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_packet::burst::Selection;
+use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
 
 /// A burst between its receipt and its egress, with the worker's plan and counters. What no rule of the input asks for is empty.
@@ -32,6 +33,6 @@ pub struct BurstView<'a> {
     /// What copies carry.
     pub stamps: &'a Stamps,
     pub live: &'a Live,
-    /// By group: where the use of buckets is noted.
-    pub uses: &'a [Arc<BucketUse>],
+    /// Where the use of buckets is noted.
+    pub uses: &'a ById<GroupId, Arc<BucketUse>>,
 }

@@ -1,25 +1,40 @@
 //! The numbers by which workers know ports, tools and all else that a plan names.
 
-/// A port of the plan, by its place in `Plan::ports`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub usize);
+use tapline_packet::by_id::Id;
 
-/// A tool of the plan, by its place in `Plan::tools`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ToolId(pub usize);
+macro_rules! ids {
+    ($($(#[$doc:meta])+ $name:ident;)+) => {$(
+        $(#[$doc])+
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub struct $name(pub usize);
 
-/// A group of the plan, by its place in `Plan::groups`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct GroupId(pub usize);
+        impl Id for $name {
+            #[inline(always)]
+            fn new(place: usize) -> Self {
+                Self(place)
+            }
 
-/// Edits of the plan, by their place in `WorkPlan::edits`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct EditId(pub usize);
+            #[inline(always)]
+            fn place(self) -> usize {
+                self.0
+            }
+        }
+    )+};
+}
 
-/// A wire of the plan, by its place in `Plan::wires`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct WireId(pub usize);
-
-/// A rule of the plan, by its place in `Plan::rules`, which is the order in which rules are tried.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct RuleId(pub usize);
+ids! {
+    /// A port of the plan, by its place in `Plan::ports`.
+    PortId;
+    /// A tool of the plan, by its place in `Plan::tools`.
+    ToolId;
+    /// A group of the plan, by its place in `Plan::groups`.
+    GroupId;
+    /// Edits of the plan, by their place in `WorkPlan::edits`.
+    EditId;
+    /// A wire of the plan, by its place in `Plan::wires`.
+    WireId;
+    /// A rule of the plan, by its place in `Plan::rules`, which is the order in which rules are tried.
+    RuleId;
+    /// A way to hash flows, by its place in `WorkPlan::hashes`.
+    HashId;
+}

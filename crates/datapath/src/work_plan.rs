@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
 use crate::egress::admission::Class;
-use crate::flow::burst_flows::HashId;
 use crate::flow::hash::HashSpec;
 use crate::ids::{EditId, GroupId, RuleId, ToolId};
+use crate::ids::{HashId, PortId};
 use crate::route::balance::GroupSpec;
 use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
 /// What workers do with packets.
@@ -25,14 +26,13 @@ pub struct WorkPlan {
     pub panic_dump: Option<PathBuf>,
     /// How many tools there are, the directions of wires counted.
     pub tools: usize,
-    /// What becomes of each port's packets, by port.
-    pub inputs: Vec<InputPlan>,
-    /// By group.
-    pub groups: Vec<GroupWork>,
+    /// What becomes of each port's packets.
+    pub inputs: ById<PortId, InputPlan>,
+    pub groups: ById<GroupId, GroupWork>,
     /// What rules and tools change in their copies.
-    pub edits: Vec<EditPlan>,
+    pub edits: ById<EditId, EditPlan>,
     /// The ways to hash flows that groups, samplers and tunnels use.
-    pub hashes: Vec<HashSpec>,
+    pub hashes: ById<HashId, HashSpec>,
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub parse_depth: Depth,
     /// Some rule edits its copies.

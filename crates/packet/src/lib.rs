@@ -3,6 +3,8 @@
 
 /// Sets of the packets of a burst, and what is known of some of them only.
 pub mod burst;
+/// Tables by ids.
+pub mod by_id;
 /// A packet as bytes and a length on the wire, in one piece or in two.
 pub mod frame;
 /// Packet formats, one protocol a file.

@@ -39,7 +39,7 @@ impl Fixed {
             let (id, name) = (PortId(index), &port.name);
             let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
-            } else if plan.work.inputs[index].needs_stamps && !self.has_stamps[index] {
+            } else if plan.work.inputs[id].needs_stamps && !self.has_stamps[index] {
                 "was started without receive times, which a tool asks for"
             } else if port.replay.is_some()
                 && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))

@@ -149,7 +149,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id.0].needs_time,
+        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: plan
             .tools

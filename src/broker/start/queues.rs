@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_packet::by_id::ById;
 
 use super::Site;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
@@ -170,7 +171,7 @@ pub(super) fn outlets(
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let none = || Outlets {
-        tools: Vec::new(),
+        tools: ById::default(),
         txqs: Vec::new(),
         shared: Vec::new(),
         handovers: Vec::new(),
@@ -307,7 +308,7 @@ impl Ways {
         let most = plan.tools[id.0].queue + crew.work.len() * MAX_BURST;
         let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
-        self.outlets[owner].handovers.push(Incoming::new(id.0, receiver, Arc::clone(&backlog)));
+        self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
         Ok((sender, backlog))
     }
 }

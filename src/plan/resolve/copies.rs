@@ -368,13 +368,13 @@ impl<'a> Resolver<'a> {
                 .rev()
                 .find(|option| matches!(option.value, ast::tool::ToolOption::Oversize(_)));
             let Some(said) = said else { continue };
-            let of_tool = tool.copy.edits.map(|id| &plan.work.edits[id.0]);
+            let of_tool = tool.copy.edits.map(|id| &plan.work.edits[id]);
             let too_long = plan
                 .rules
                 .iter()
                 .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index)))
                 .find_map(|rule| {
-                    let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id.0]);
+                    let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id]);
                     rule.sources.iter().find_map(|&PortId(port)| {
                         let longest = usize::from(mtu_of(&definitions.ports[port]))
                             + ethernet::HEADER_LEN

@@ -36,8 +36,8 @@ use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::copies::edit::EditPlan;
 use tapline_datapath::copies::edit::anonymize::Key;
-use tapline_datapath::flow::burst_flows::HashId;
 use tapline_datapath::flow::hash::HashSpec;
+use tapline_datapath::ids::HashId;
 use tapline_datapath::ids::{GroupId, PortId, WireId};
 use tapline_datapath::work_plan::{Target, WorkPlan};
 use tapline_dpdk::mbuf::MOST_REFERENCES;
@@ -169,8 +169,8 @@ impl<'a> Resolver<'a> {
             filters,
             rules,
             work: Arc::new(WorkPlan {
-                edits: std::mem::take(&mut self.edits),
-                hashes: std::mem::take(&mut self.hashes),
+                edits: std::mem::take(&mut self.edits).into(),
+                hashes: std::mem::take(&mut self.hashes).into(),
                 ..WorkPlan::default()
             }),
             actions: definitions.actions.clone(),

@@ -1,6 +1,7 @@
 //! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
+use tapline_datapath::ids::RuleId;
 
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -111,7 +112,7 @@ impl GroupTotals {
 
 /// The mean of the workers' shares of a rule's sampler, weighted by the packets that each had; `None` before the first packet, and
 /// where the share is fixed.
-fn varying_share(workers: &[Arc<WorkerCounters>], rule: usize) -> Option<f64> {
+fn varying_share(workers: &[Arc<WorkerCounters>], rule: RuleId) -> Option<f64> {
     let (mut sum, mut weight) = (0.0, 0.0);
     for rule in workers.iter().map(|worker| &worker.rules[rule]) {
         let share = f64::from_bits(rule.sampler.share.get());
@@ -167,14 +168,14 @@ impl Totals {
         let Some(first) = workers.first() else { return Self::default() };
         let sum =
             |get: &dyn Fn(&WorkerCounters) -> u64| workers.iter().map(|worker| get(worker)).sum::<u64>();
-        let ports = (0..first.ports.len()).map(|id| PortTotals {
+        let ports = first.ports.ids().map(|id| PortTotals {
             received: sum(&|worker| worker.ports[id].received()),
             received_bytes: sum(&|worker| worker.ports[id].received_bytes()),
             congested: sum(&|worker| worker.ports[id].congested.get()),
             cut: sum(&|worker| worker.ports[id].cut.get()),
             heartbeats: sum(&|worker| worker.ports[id].heartbeats.get()),
         });
-        let rules = (0..first.rules.len()).map(|id| RuleTotals {
+        let rules = first.rules.ids().map(|id| RuleTotals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
             duplicates: sum(&|worker| worker.rules[id].duplicates.get()),
             sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
@@ -185,7 +186,7 @@ impl Totals {
                 evicted: sum(&|worker| worker.rules[id].sampler.flows_evicted.get()),
             },
         });
-        let tools = (0..first.tools.len()).map(|id| ToolTotals {
+        let tools = first.tools.ids().map(|id| ToolTotals {
             copies: Copies {
                 requested: sum(&|worker| worker.tools[id].requested.get()),
                 sent: sum(&|worker| worker.tools[id].sent.get()),
@@ -208,7 +209,7 @@ impl Totals {
                 sum
             }),
         });
-        let groups = (0..first.groups.len()).map(|id| GroupTotals {
+        let groups = first.groups.ids().map(|id| GroupTotals {
             requested: sum(&|worker| worker.groups[id].requested.get()),
             assigned: sum(&|worker| worker.groups[id].assigned.get()),
             discarded: sum(&|worker| worker.groups[id].discarded.get()),
@@ -220,7 +221,7 @@ impl Totals {
             rules: rules.collect(),
             tools: tools.collect(),
             groups: groups.collect(),
-            dedups: (0..first.dedups.len()).map(|rule| DedupTotals::of(workers, rule)).collect(),
+            dedups: first.dedups.ids().map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
     }
 
@@ -368,7 +369,7 @@ pub struct DedupTotals {
 }
 
 impl DedupTotals {
-    fn of(workers: &[Arc<WorkerCounters>], rule: usize) -> Option<Self> {
+    fn of(workers: &[Arc<WorkerCounters>], rule: RuleId) -> Option<Self> {
         let mut sum: Option<Self> = None;
         for tally in workers.iter().filter_map(|worker| worker.dedups[rule].as_ref()) {
             let ports = tally.ports();
@@ -407,20 +408,21 @@ mod tests {
 
     use super::*;
     use tapline_datapath::counters::Disposition;
+    use tapline_datapath::ids::{GroupId, PortId, ToolId};
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
         let workers =
             [Arc::new(WorkerCounters::new(1, 1, 1, 1)), Arc::new(WorkerCounters::new(1, 1, 1, 1))];
         let is_balanced = || Totals::of(&workers).is_balanced();
-        workers[0].groups[0].requested.add(10);
-        workers[0].groups[0].assigned.add(6);
-        workers[0].groups[0].discarded.add(3);
+        workers[0].groups[GroupId(0)].requested.add(10);
+        workers[0].groups[GroupId(0)].assigned.add(6);
+        workers[0].groups[GroupId(0)].discarded.add(3);
         assert!(!is_balanced());
-        workers[1].groups[0].down.add(1);
+        workers[1].groups[GroupId(0)].down.add(1);
         assert!(is_balanced());
         assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
-        workers[1].groups[0].discarded.add(1);
+        workers[1].groups[GroupId(0)].discarded.add(1);
         assert!(!is_balanced(), "a copy counted twice");
     }
 
@@ -428,12 +430,12 @@ mod tests {
     fn what_the_writers_of_captures_end_is_part_of_the_account() {
         let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
         let writers = WriterCounters::new(2);
-        worker.tools[1].requested.add(10);
-        worker.tools[1].drop_copies(DropReason::Congested, 2);
-        writers.tools[1].sent.add(7);
-        writers.tools[1].sent_bytes.add(700);
-        writers.tools[1].drop_copies(DropReason::Down, 1);
-        writers.tools[1].late.add(3);
+        worker.tools[ToolId(1)].requested.add(10);
+        worker.tools[ToolId(1)].drop_copies(DropReason::Congested, 2);
+        writers.tools[ToolId(1)].sent.add(7);
+        writers.tools[ToolId(1)].sent_bytes.add(700);
+        writers.tools[ToolId(1)].drop_copies(DropReason::Down, 1);
+        writers.tools[ToolId(1)].late.add(3);
         let mut totals = Totals::of(&[worker]);
         assert!(!totals.is_balanced());
         totals.add_writers(&writers);
@@ -450,9 +452,9 @@ mod tests {
             let worker = Arc::new(WorkerCounters::new(2, 1, 2, 1));
             let begin = |of: &[(u64, u64)]| {
                 for (index, &(packets, copies)) in of.iter().enumerate() {
-                    worker.ports[index % 2].packets.add(packets);
-                    worker.tools[index % 2].requested.add(copies);
-                    worker.groups[0].requested.add(copies);
+                    worker.ports[PortId(index % 2)].packets.add(packets);
+                    worker.tools[ToolId(index % 2)].requested.add(copies);
+                    worker.groups[GroupId(0)].requested.add(copies);
                 }
             };
             let end = |most: u64| {
@@ -461,7 +463,7 @@ mod tests {
                 worker.tools.iter().zip(&totals.tools).for_each(|(tool, totals)| {
                     tool.sent.add(most.min(totals.copies.requested - totals.copies.ended()));
                 });
-                worker.groups[0].assigned.add(most.min(totals.groups[0].requested - totals.groups[0].ended()));
+                worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[0].requested - totals.groups[0].ended()));
             };
             begin(&begun[..2]);
             end(ends);
@@ -479,11 +481,11 @@ mod tests {
     fn the_share_of_several_workers_is_weighted_by_their_packets() {
         let workers = [0.5, 0.1, 0.0].map(|share: f64| {
             let worker = Arc::new(WorkerCounters::new(0, 1, 0, 0));
-            worker.rules[0].sampler.share.set(share.to_bits());
+            worker.rules[RuleId(0)].sampler.share.set(share.to_bits());
             worker
         });
-        workers[0].rules[0].matched.add(300);
-        workers[1].rules[0].matched.add(100);
+        workers[0].rules[RuleId(0)].matched.add(300);
+        workers[1].rules[RuleId(0)].matched.add(100);
         let share = Totals::of(&workers).rules[0].varying_share.expect("two workers say theirs");
         assert!((share - 0.4).abs() < 1e-9, "{share}");
         assert_eq!(Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[0].varying_share, None);

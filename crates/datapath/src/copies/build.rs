@@ -26,8 +26,8 @@ use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
 use crate::counters::{DropReason, ToolCounters};
-use crate::flow::burst_flows::HashId;
 use crate::ids::EditId;
+use crate::ids::{HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
@@ -38,6 +38,7 @@ use tapline_dpdk::mbuf::copy::{
 use tapline_dpdk::mbuf::prefetch;
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -103,12 +104,11 @@ pub struct Maker {
     pools: CopyPools,
     /// Tools that get copies of the second pool.
     captures: usize,
-    /// By edits of the plan.
-    states: Vec<EditState>,
-    /// By tool; `None` for those whose copies are never made.
-    tools: Vec<Option<ToolMaker>>,
-    /// By tool: what was made in this burst.
-    pub made: Vec<Made>,
+    states: ById<EditId, EditState>,
+    /// `None` for those whose copies are never made.
+    tools: ById<ToolId, Option<ToolMaker>>,
+    /// What was made in this burst.
+    pub made: ById<ToolId, Made>,
     /// For copies that are longer than a page, while they are written; kept for the next.
     desks: Vec<Vec<u8>>,
 }
@@ -146,7 +146,7 @@ enum Unfit {
 
 impl Maker {
     /// `tools` are by tool of the plan.
-    pub fn new(plan: &WorkPlan, pools: CopyPools, tools: Vec<Option<ToolMaker>>) -> Self {
+    pub fn new(plan: &WorkPlan, pools: CopyPools, tools: ById<ToolId, Option<ToolMaker>>) -> Self {
         let made = tools.iter().map(|_| Made::default()).collect();
         let states = plan.edits.iter().map(EditPlan::state).collect();
         let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
@@ -187,7 +187,7 @@ impl Maker {
     /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
     #[inline]
     pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
-        for index in 0..self.tools.len() {
+        for index in self.tools.ids() {
             let selection = copies.tools[index];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
@@ -210,7 +210,7 @@ impl Maker {
     /// Makes one tool's copies of the packets that are `wanted`; those that were made. The others are counted as dropped.
     fn make_for(
         &mut self,
-        index: usize,
+        index: ToolId,
         wanted: Selection,
         view: &mut BurstView<'_>,
         copies: &Copies,
@@ -231,10 +231,10 @@ impl Maker {
         }
         if (wanted & copies.edited(index)).is_empty()
             && let Some(id) = tool.edits_alone()
-            && edits[id.0].keeps_rest()
+            && edits[id].keeps_rest()
             && wanted.indices().all(|packet| tool.takes_in_a_page(view.frames[packet].bytes().len()))
         {
-            return put_edited((&edits[id.0], &mut states[id.0]), pool, made, wanted, view, counters);
+            return put_edited((&edits[id], &mut states[id]), pool, made, wanted, view, counters);
         }
         let mut drafts = Drafts::default();
         pool.reserve(wanted.count() as usize);
@@ -319,7 +319,7 @@ impl Bench<'_> {
         let mut plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let outer = view.flows.outer();
         let chained_lens = tool.chained_lens();
-        let of_tool = tool.edits.map(|id| (&edits[id.0], id.0));
+        let of_tool = tool.edits.map(|id| (&edits[id], id.0));
         for packet in wanted.indices() {
             fault::panics_on_packet("make", packet);
             let frame = &view.frames[packet];
@@ -338,7 +338,7 @@ impl Bench<'_> {
             }
             plain.tunnel = outer.get(packet).map_or(0, OuterId::number);
             // lent, not handed on: to copy it right after it was written waits for the stores
-            let edits = [of_rule.map(|id| (&edits[id.0], id.0)), of_tool];
+            let edits = [of_rule.map(|id| (&edits[id], id.0)), of_tool];
             let mut edit = |buffer: &mut [u8]| draft(buffer, frame, &edits, states, &plain, tool.room);
             let drafted = match edit(page.bytes()) {
                 Ok(drafted) => {

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::dedup::Tally;
 use self::latency::Histogram;
 use super::egress::admission::Class;
+use crate::ids::{GroupId, PortId, RuleId, ToolId};
+use tapline_packet::by_id::ById;
 
 /// A sum that one thread writes and others read.
 ///
@@ -132,13 +134,12 @@ impl Disposition {
     }
 }
 
-/// One worker's counters. Vectors are indexed by the plan's ids.
+/// One worker's counters.
 ///
 /// Those of rules are of one plan; the others go on when rules are exchanged ([`WorkerCounters::for_rules`]).
 pub struct WorkerCounters {
-    pub rules: Box<[RuleCounters]>,
-    /// By rule.
-    pub dedups: Box<[Option<Arc<Tally>>]>,
+    pub rules: ById<RuleId, RuleCounters>,
+    pub dedups: ById<RuleId, Option<Arc<Tally>>>,
     lasting: Arc<LastingCounters>,
 }
 
@@ -148,9 +149,9 @@ pub struct WorkerCounters {
 pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
-    pub ports: Box<[PortCounters]>,
-    pub tools: Box<[ToolCounters]>,
-    pub groups: Box<[GroupCounters]>,
+    pub ports: ById<PortId, PortCounters>,
+    pub tools: ById<ToolId, ToolCounters>,
+    pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
 
@@ -168,7 +169,7 @@ impl Deref for WorkerCounters {
 /// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
 #[repr(align(128))]
 pub struct WriterCounters {
-    pub tools: Box<[ToolCounters]>,
+    pub tools: ById<ToolId, ToolCounters>,
 }
 
 impl WriterCounters {
@@ -375,7 +376,7 @@ impl LcoreCounters {
     }
 }
 
-fn block<T: Default>(count: usize) -> Box<[T]> {
+fn block<I, T: Default>(count: usize) -> ById<I, T> {
     std::iter::repeat_with(T::default).take(count).collect()
 }
 
@@ -406,7 +407,7 @@ impl WorkerCounters {
 
     /// worker: counts `count` packets of a port that no work lcore took.
     #[cold]
-    pub fn lose(&self, port: usize, count: u64) {
+    pub fn lose(&self, port: PortId, count: u64) {
         self.ports[port].congested.add(count);
         self.settle(Disposition::Failed, count);
     }

@@ -5,6 +5,7 @@ use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{Mail, Outlets};
 use crate::counters::{DropReason, WorkerCounters};
+use crate::ids::ToolId;
 use crate::swap::published::Live;
 use tapline_fault as fault;
 
@@ -25,7 +26,8 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
         }
     }
-    for (index, (outlet, tool)) in tools.iter_mut().zip(&counters.tools).enumerate().rev() {
+    for (id, outlet) in tools.iter_mut().enumerate().rev() {
+        let (id, tool) = (ToolId(id), &counters.tools[ToolId(id)]);
         if let Outlet::Port { line, .. } = outlet
             && line.is_plain
             && line.queue.is_empty()
@@ -43,7 +45,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             // in its turn, below
             Outlet::Port { line, .. } if line.is_shared => continue,
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
-                if live.can_send[index] {
+                if live.can_send[id] {
                     flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
                 } else {
                     line.hold();
@@ -66,7 +68,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             }
             _ => 0,
         };
-        flushed.note_left(left > 0, index, *copy_tools, live);
+        flushed.note_left(left > 0, id, *copy_tools, live);
     }
     for shared in shared.iter_mut() {
         flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
@@ -100,12 +102,12 @@ pub struct Flushed {
 
 impl Flushed {
     #[inline(always)]
-    fn note_left(&mut self, is_left: bool, tool: usize, copy_tools: usize, live: &Live) {
+    fn note_left(&mut self, is_left: bool, tool: ToolId, copy_tools: usize, live: &Live) {
         if is_left {
             self.is_left = true;
             // what waits for a link may wait for ever
-            self.are_originals_left |= tool >= copy_tools && live.tools_up[tool];
-            self.are_copies_left |= tool < copy_tools && live.tools_up[tool];
+            self.are_originals_left |= tool.0 >= copy_tools && live.tools_up[tool];
+            self.are_copies_left |= tool.0 < copy_tools && live.tools_up[tool];
         }
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::admission::Fill;
 use super::backlog::Backlog;
 use crate::counters::ToolCounters;
+use crate::ids::ToolId;
 use tapline_dpdk::ring::Receiver;
 
 /// Copies for a tool that other workers hand over to the one that owns its transmit queue.
 pub struct Incoming {
-    pub(super) tool: usize,
+    pub(super) tool: ToolId,
     pub(super) ring: Receiver,
     pub(super) backlog: Arc<Backlog>,
     /// What of the owner's own queue is in the backlog.
@@ -17,7 +18,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(tool: usize, ring: Receiver, backlog: Arc<Backlog>) -> Self {
+    pub fn new(tool: ToolId, ring: Receiver, backlog: Arc<Backlog>) -> Self {
         Self { tool, ring, backlog, known: Fill::default() }
     }
 

@@ -80,6 +80,7 @@ pub fn egress(
     for (index, ((outlet, &selection), tool)) in
         tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev()
     {
+        let id = ToolId(index);
         if selection.is_empty() {
             continue;
         }
@@ -94,7 +95,7 @@ pub fn egress(
             continue;
         }
         let asked = Asked { selection, origin, polled, tool };
-        let by_class = || copies.by_class(index);
+        let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
             None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
             Some(made) => {
@@ -120,14 +121,14 @@ pub fn egress_straight(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    if let [ToolId(index)] = *tools
-        && let Outlet::Port { txq, line } = &mut outlets.tools[index]
+    if let [id] = *tools
+        && let Outlet::Port { txq, line } = &mut outlets.tools[id]
         && line.is_plain
         && line.queue.is_empty()
     {
         // the packets themselves go, with the one reference that each has
-        let (tool, packets) = (&counters.tools[index], burst.len() as u64);
-        fault::panics_on_packet("egress", index);
+        let (tool, packets) = (&counters.tools[id], burst.len() as u64);
+        fault::panics_on_packet("egress", id.0);
         let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
         line.note_sent(packets, sent, lost, polled, tool);
     } else {
@@ -146,10 +147,10 @@ fn egress_alike(
     let (all, packets) = (burst.all(), burst.len() as u64);
     let mut alike = burst.share_alike(tools.len());
     let mut is_due = false;
-    for &ToolId(index) in tools {
-        let tool = &counters.tools[index];
-        fault::panics_on_packet("egress", index);
-        match &mut outlets.tools[index] {
+    for &id in tools {
+        let tool = &counters.tools[id];
+        fault::panics_on_packet("egress", id.0);
+        match &mut outlets.tools[id] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
                 line.note_sent(packets, sent, lost, polled, tool);

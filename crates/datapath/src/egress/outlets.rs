@@ -4,16 +4,18 @@ use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
 use crate::counters::{DropReason, WorkerCounters};
+use crate::ids::ToolId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use tapline_dpdk::mbuf::{MbufQueue, RxStamp};
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Receiver;
 use tapline_packet::burst::MAX_BURST;
+use tapline_packet::by_id::ById;
 
 /// A worker's ways to all tools, by tool.
 pub struct Outlets {
-    pub tools: Vec<Outlet>,
+    pub tools: ById<ToolId, Outlet>,
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
     pub shared: Vec<SharedTxq>,
@@ -38,8 +40,7 @@ impl Outlets {
     pub fn take_turns(&mut self) {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let tools: Vec<usize> =
-                (0..self.tools.len()).filter(|&tool| sends_by(&self.tools[tool])).collect();
+            let tools: Vec<ToolId> = self.tools.ids().filter(|&tool| sends_by(&self.tools[tool])).collect();
             if tools.len() < 2 {
                 continue;
             }

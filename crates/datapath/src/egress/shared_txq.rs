@@ -2,7 +2,9 @@
 
 use super::outlet::Outlet;
 use crate::counters::WorkerCounters;
+use crate::ids::ToolId;
 use tapline_dpdk::queue::TxQueue;
+use tapline_packet::by_id::ById;
 
 /// A transmit queue that several tools send by. Where it does not take all that they have, they take turns: each may send a burst,
 /// and whose turn was cut short goes on with it.
@@ -12,7 +14,7 @@ pub struct SharedTxq {
     /// Its place in [`Outlets::txqs`].
     pub(super) txq: usize,
     /// Their places in [`Outlets::tools`].
-    pub(super) tools: Vec<usize>,
+    pub(super) tools: Vec<ToolId>,
     /// The place in `tools` of the one that may send first.
     pub(super) turn: usize,
     /// Packets that it may send in this turn; at least 1.
@@ -26,10 +28,10 @@ impl SharedTxq {
     #[cold]
     pub(super) fn serve(
         &mut self,
-        tools: &mut [Outlet],
+        tools: &mut ById<ToolId, Outlet>,
         txqs: &mut [TxQueue],
         burst: usize,
-        can_send: impl Fn(usize) -> bool,
+        can_send: impl Fn(ToolId) -> bool,
         counters: &WorkerCounters,
     ) -> bool {
         let txq = &mut txqs[self.txq];
@@ -77,7 +79,7 @@ impl SharedTxq {
 #[cold]
 pub(super) fn serve_all(
     shared: &mut [SharedTxq],
-    tools: &mut [Outlet],
+    tools: &mut ById<ToolId, Outlet>,
     txqs: &mut [TxQueue],
     limit: usize,
     counters: &WorkerCounters,

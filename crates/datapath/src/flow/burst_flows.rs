@@ -5,14 +5,12 @@
 
 use super::hash::{HashKind, HashSpec, flow_hash_burst, plain_hash_burst};
 use crate::copies::facts::Direction;
+use crate::ids::HashId;
 use crate::receive::decap::OuterId;
 use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
+use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_into};
-
-/// A plan's [`HashSpec`], by its place in the plan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HashId(pub usize);
 
 /// See [`Flows::outer_signs`].
 #[derive(Clone, Copy, Default, Debug)]
@@ -56,13 +54,13 @@ pub struct Flows {
     depth: Depth,
     specs: Vec<HashSpec>,
     layers: Column<Layers>,
-    hashes: Vec<Hashes>,
+    hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
     burst: u64,
     /// Of the tunnels that packets came in, where the port terminates them.
     outer: Column<OuterId>,
     /// The way to hash that NICs know.
-    rss: Option<usize>,
+    rss: Option<HashId>,
 }
 
 impl Flows {
@@ -77,7 +75,10 @@ impl Flows {
             hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
             outer: Column::new(OuterId::default()),
-            rss: specs.iter().position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer),
+            rss: specs
+                .iter()
+                .position(|spec| spec.kind == HashKind::Rss && spec.depth == Depth::Outer)
+                .map(HashId),
         }
     }
 
@@ -149,7 +150,7 @@ impl Flows {
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
         let spec = self.specs[id.0];
-        let column = self.hashes[id.0].of(self.burst);
+        let column = self.hashes[id].of(self.burst);
         if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);
             if !missing.is_empty() {
@@ -160,11 +161,11 @@ impl Flows {
         if !rest.is_empty() {
             self.layers(rest, frames);
             let layers = self.layers.view();
-            self.hashes[id.0]
+            self.hashes[id]
                 .column
                 .write(rest, |hashes| flow_hash_burst(spec, frames, layers, rest, hashes));
         }
-        self.hashes[id.0].column.view()
+        self.hashes[id].column.view()
     }
 }
 

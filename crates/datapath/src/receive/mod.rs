@@ -196,7 +196,7 @@ pub fn receive(
         return 0;
     }
     counters.lcore.bursts[moved.packets.ilog2() as usize].add(1);
-    let port = &counters.ports[intake.port.0];
+    let port = &counters.ports[intake.port];
     port.packets.add(moved.packets as u64);
     port.bytes.add(moved.bytes);
     if let Some(longest) = intake.longest {

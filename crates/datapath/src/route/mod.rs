@@ -20,26 +20,27 @@ use self::sample::{SampleInputs, Sampler};
 use super::classify::Matches;
 use super::counters::{Disposition, DropReason, RuleCounters, WorkerCounters};
 use super::egress::admission::Class;
-use super::flow::burst_flows::HashId;
 use super::ids::{EditId, GroupId, RuleId, ToolId};
 use super::swap::published::Live;
 use super::work_plan::{DedupAction, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
+use crate::ids::HashId;
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::by_id::ById;
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
 #[derive(Default)]
 pub struct Copies {
-    /// By tool; a tool gets at most one copy of a packet.
-    pub tools: Vec<Selection>,
-    /// By tool: what rules would send to it if it were up.
-    withheld: Vec<Selection>,
+    /// A tool gets at most one copy of a packet.
+    pub tools: ById<ToolId, Selection>,
+    /// What rules would send to it if it were up.
+    withheld: ById<ToolId, Selection>,
     is_any_withheld: bool,
-    /// By tool, of its copies those of class high and low; empty where no rule gives a class.
-    pub classed: Vec<[Selection; 2]>,
-    /// By tool: the edits of the rule that chose the tool first; empty where no rule has any.
-    edits: Vec<CopyEdits>,
+    /// Of a tool's copies those of class high and low; empty where no rule gives a class.
+    pub classed: ById<ToolId, [Selection; 2]>,
+    /// The edits of the rule that chose the tool first; empty where no rule has any.
+    edits: ById<ToolId, CopyEdits>,
     /// The duplicates of the rule that adds copies, where it marks them.
     marked: Selection,
     pub delivered: Selection,
@@ -70,13 +71,13 @@ impl Copies {
     pub fn new(plan: &WorkPlan) -> Self {
         let tools = plan.tools;
         Self {
-            tools: vec![Selection::NONE; tools],
-            withheld: vec![Selection::NONE; tools],
-            classed: vec![[Selection::NONE; 2]; if plan.has_classes { tools } else { 0 }],
+            tools: ById::filled(tools, Selection::NONE),
+            withheld: ById::filled(tools, Selection::NONE),
+            classed: ById::filled(if plan.has_classes { tools } else { 0 }, [Selection::NONE; 2]),
             edits: if plan.has_edits {
-                vec![CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] }; tools]
+                ById::filled(tools, CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] })
             } else {
-                Vec::new()
+                ById::default()
             },
             ..Self::default()
         }
@@ -84,38 +85,38 @@ impl Copies {
 
     /// A tool's copies by class.
     #[inline]
-    pub fn by_class(&self, tool: usize) -> [Selection; 3] {
-        let [high, low] = self.classed.get(tool).copied().unwrap_or_default();
+    pub fn by_class(&self, tool: ToolId) -> [Selection; 3] {
+        let [high, low] = self.classed.get(tool.0).copied().unwrap_or_default();
         [high, self.tools[tool] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
-    pub fn edited(&self, tool: usize) -> Selection {
-        self.edits.get(tool).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
+    pub fn edited(&self, tool: ToolId) -> Selection {
+        self.edits.get(tool.0).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
     #[inline]
-    pub fn edits_of(&self, tool: usize, index: usize) -> Option<EditId> {
-        self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
+    pub fn edits_of(&self, tool: ToolId, index: usize) -> Option<EditId> {
+        self.edits.get(tool.0).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
-    pub fn take_back(&mut self, tool: usize, selection: Selection) {
+    pub fn take_back(&mut self, tool: ToolId, selection: Selection) {
         self.tools[tool] -= selection;
-        if let Some(classed) = self.classed.get_mut(tool) {
+        if let Some(classed) = self.classed.get_mut(tool.0) {
             classed.iter_mut().for_each(|class| *class -= selection);
         }
     }
 
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
-    fn add(&mut self, tool: usize, selection: Selection, step: &Step) {
+    fn add(&mut self, tool: ToolId, selection: Selection, step: &Step) {
         let added = selection - self.tools[tool];
         self.tools[tool] |= added;
-        if let Some(edits) = self.edits.get_mut(tool) {
+        if let Some(edits) = self.edits.get_mut(tool.0) {
             let marked = added & self.marked;
             edits.choose(step.edits, added - marked);
             edits.choose(step.duplicate_edits, marked);
@@ -132,8 +133,8 @@ impl Copies {
     pub fn begin(&mut self, input: &InputPlan, all: Selection, live: &Live, counters: &WorkerCounters) {
         self.clear();
         match input.wire {
-            Some(ToolId(way)) if live.tools_up[way] => self.tools[way] = all,
-            Some(ToolId(way)) => {
+            Some(way) if live.tools_up[way] => self.tools[way] = all,
+            Some(way) => {
                 let count = u64::from(all.count());
                 counters.tools[way].requested.add(count);
                 counters.tools[way].drop_copies(DropReason::Down, count);
@@ -174,7 +175,7 @@ pub fn route(
     input: &InputPlan,
     matches: &mut Matches,
     view: &mut BurstView<'_>,
-    states: &mut [RuleState],
+    states: &mut ById<RuleId, RuleState>,
     copies: &mut Copies,
 ) {
     copies.begin(input, view.all, view.live, view.counters);
@@ -183,15 +184,15 @@ pub fn route(
         fault::panics("rule");
         let step = &input.steps[step];
         let mut matched = selection & open;
-        if matched.is_empty() || step.is_scheduled && !view.live.rules_on[step.rule.0] {
+        if matched.is_empty() || step.is_scheduled && !view.live.rules_on[step.rule] {
             return;
         }
-        let RuleState { dedup, sampler, limit } = &mut states[step.rule.0];
+        let RuleState { dedup, sampler, limit } = &mut states[step.rule];
         let limit = limit.as_deref().filter(|_| step.is_limited);
         if limit.is_some_and(|limit| limit.remaining() == 0) {
             return;
         }
-        let rule = &view.counters.rules[step.rule.0];
+        let rule = &view.counters.rules[step.rule];
         let mut kept = matched;
         copies.marked = Selection::NONE;
         if let Some(compared) = &step.dedup
@@ -283,8 +284,8 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
     copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) if view.live.tools_up[tool] => copies.add(tool, kept, step),
-            Target::Tool(ToolId(tool)) => {
+            Target::Tool(tool) if view.live.tools_up[tool] => copies.add(tool, kept, step),
+            Target::Tool(tool) => {
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
@@ -296,12 +297,12 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
 /// Adds copies of `kept` for the tools that a group gives them.
 #[inline(always)]
 fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
-    let group = &view.plan.groups[id.0];
-    let table = view.live.tables[id.0].open();
+    let group = &view.plan.groups[id];
+    let table = view.live.tables[id].open();
     let members = &group.members[..];
-    let uses = &*view.uses[id.0];
+    let uses = &*view.uses[id];
     let sketch = uses.flows.open();
-    let counted = &view.counters.groups[id.0];
+    let counted = &view.counters.groups[id];
     // counted once all are placed: what unwinds before has asked the group for nothing
     let (mut assigned, mut discarded, mut down) = (0, 0, 0);
     let (times, port) = (view.times, view.port);
@@ -324,14 +325,14 @@ fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, c
         let slot = table.slot(bucket);
         if let Some(member) = slot.member() {
             assigned += 1;
-            return Some(members[member].0);
+            return Some(members[member]);
         }
         *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
         None
     };
     let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
     if is_plain {
-        let tools = &mut copies.tools[..];
+        let tools = &mut copies.tools;
         hashes.of(kept).for_each(|(index, &hash)| {
             if let Some(tool) = tool_of(index, hash) {
                 tools[tool].insert(index);
@@ -369,10 +370,10 @@ fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
 /// What [`route`] and [`settle`] come to for packets that all go the same way, and what their tools are asked for.
 #[inline(always)]
 pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCounters) {
-    for &RuleId(rule) in &straight.rules {
+    for &rule in &straight.rules {
         counters.rules[rule].matched.add(packets as u64);
     }
-    for &ToolId(tool) in &straight.tools {
+    for &tool in &straight.tools {
         counters.tools[tool].requested.add(packets as u64);
     }
     let disposition =

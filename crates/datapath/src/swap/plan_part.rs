@@ -12,15 +12,16 @@ use crate::copies::build::Maker;
 use crate::counters::WorkerCounters;
 use crate::egress::admission::Limits;
 use crate::flow::burst_flows::Flows;
-use crate::ids::ToolId;
+use crate::ids::{RuleId, ToolId};
 use crate::route::{Copies, RuleState};
 use crate::work_plan::WorkPlan;
+use tapline_packet::by_id::ById;
 
 /// What a worker has that belongs to one plan.
 pub struct PlanPart {
     pub plan: Arc<WorkPlan>,
     /// By rule.
-    pub states: Vec<RuleState>,
+    pub states: ById<RuleId, RuleState>,
     pub maker: Option<Maker>,
     pub live: LiveView,
     pub counters: Arc<WorkerCounters>,
@@ -52,15 +53,15 @@ impl Rooms {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heir {
     /// Its place in the plan before.
-    pub from: usize,
-    pub to: usize,
+    pub from: RuleId,
+    pub to: RuleId,
     pub has_dedup: bool,
     pub has_sampler: bool,
 }
 
 impl PlanPart {
     /// worker: takes over what the part before remembers of rules that go on.
-    pub fn inherit(&mut self, states: &mut [RuleState], counters: &WorkerCounters) {
+    pub fn inherit(&mut self, states: &mut ById<RuleId, RuleState>, counters: &WorkerCounters) {
         for &Heir { from, to, has_dedup, has_sampler } in &self.heirs {
             if has_dedup {
                 self.states[to].dedup = states[from].dedup.take();

@@ -7,27 +7,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::egress::mtu::Fit;
+use crate::ids::{GroupId, PortId, RuleId, ToolId};
 use crate::route::balance::BucketTable;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 
-/// One state of all that changes, indexed by the plan's ids.
+/// One state of all that changes.
 #[derive(Clone, Default)]
 pub struct Live {
-    /// By rule: its schedule lets it take packets.
-    pub rules_on: Box<[bool]>,
-    /// By tool: rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
+    /// Its schedule lets it take packets.
+    pub rules_on: ById<RuleId, bool>,
+    /// Rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
     /// wire is up while the port that it leaves by has a link.
-    pub tools_up: Box<[bool]>,
-    /// By tool: what waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
-    pub can_send: Box<[bool]>,
-    /// By port: all packets go the same way, and every tool on it takes copies.
-    pub go_straight: Box<[bool]>,
-    /// By group.
-    pub tables: Box<[BucketTable]>,
-    /// By tool: the Ethernet address of a tunnel's next hop, once it is known.
-    pub next_hops: Box<[Option<MacAddress>]>,
-    /// By tool: what its port takes by its MTU, if it does not take all frames.
-    pub fits: Box<[Option<Fit>]>,
+    pub tools_up: ById<ToolId, bool>,
+    /// What waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
+    pub can_send: ById<ToolId, bool>,
+    /// All packets go the same way, and every tool on it takes copies.
+    pub go_straight: ById<PortId, bool>,
+    pub tables: ById<GroupId, BucketTable>,
+    /// The Ethernet address of a tunnel's next hop, once it is known.
+    pub next_hops: ById<ToolId, Option<MacAddress>>,
+    /// What its port takes by its MTU, if it does not take all frames.
+    pub fits: ById<ToolId, Option<Fit>>,
 }
 
 /// Where the control thread puts the state in force.
@@ -97,13 +98,13 @@ mod tests {
 
     #[test]
     fn a_view_takes_up_what_is_published_once() {
-        let live = |is_on| Live { rules_on: [is_on].into(), ..Live::default() };
+        let live = |is_on| Live { rules_on: vec![is_on].into(), ..Live::default() };
         let cell = Arc::new(LiveCell::new(live(false)));
         let mut view = LiveView::new(Arc::clone(&cell));
-        assert!(view.refresh().is_none() && !view.get().rules_on[0]);
+        assert!(view.refresh().is_none() && !view.get().rules_on[RuleId(0)]);
         cell.publish(live(true));
-        assert!(!view.get().rules_on[0]);
-        assert!(view.refresh().is_some_and(|before| !before.rules_on[0]));
-        assert!(view.refresh().is_none() && view.get().rules_on[0]);
+        assert!(!view.get().rules_on[RuleId(0)]);
+        assert!(view.refresh().is_some_and(|before| !before.rules_on[RuleId(0)]));
+        assert!(view.refresh().is_none() && view.get().rules_on[RuleId(0)]);
     }
 }

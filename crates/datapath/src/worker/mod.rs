@@ -22,7 +22,7 @@ use super::egress::merge::Held;
 use super::egress::outlets::Outlets;
 use super::egress::{egress, egress_straight};
 use super::flow::burst_flows::Flows;
-use super::ids::ToolId;
+use super::ids::{GroupId, RuleId};
 use super::receive::clock::ClockView;
 use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
@@ -37,6 +37,7 @@ use tapline_dpdk::mbuf::copy::Made;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_packet::by_id::ById;
 
 /// What all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,8 +90,7 @@ pub struct Worker {
     /// Several intakes are replays whose packets are put in order.
     pub is_in_step: bool,
     pub outlets: Outlets,
-    /// By rule.
-    pub states: Vec<RuleState>,
+    pub states: ById<RuleId, RuleState>,
     pub live: LiveView,
     /// Where its part of another plan comes from.
     pub exchange: Arc<Exchange>,
@@ -98,8 +98,8 @@ pub struct Worker {
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
     pub clock: ClockView,
-    /// By group: what it notes of the buckets that it uses.
-    pub uses: Vec<Arc<BucketUse>>,
+    /// What it notes of the buckets that it uses.
+    pub uses: ById<GroupId, Arc<BucketUse>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
     /// worker: turns so far, one after another, while paused or draining, that left nothing to send; control: reads.
@@ -397,7 +397,7 @@ impl Worker {
             swap(&mut desk.matches, &mut part.rooms.matches);
             swap(&mut desk.copies, &mut part.rooms.copies);
             swap(&mut desk.flows, &mut part.rooms.flows);
-            for (ToolId(tool), limits) in part.limits.drain(..) {
+            for (tool, limits) in part.limits.drain(..) {
                 self.outlets.tools[tool].limit(limits);
             }
             self.exchange.give_back(part);
@@ -442,7 +442,7 @@ impl Worker {
             let is_plain = intake.is_plain();
             let mut limit = plan.burst;
             if !is_plain {
-                let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port.0].needs_copies);
+                let maker = self.maker.as_mut().filter(|_| plan.inputs[intake.port].needs_copies);
                 limit = intake.room(limit, &self.outlets, &self.live, maker);
                 if limit == 0 {
                     if intake.is_flat_out() {
@@ -493,9 +493,9 @@ impl Worker {
         if intake.spread.is_some() {
             self.spread(desk, at);
         } else {
-            let input = &plan.inputs[intake.port.0];
+            let input = &plan.inputs[intake.port];
             if let Some(straight) = &input.straight
-                && self.live.get().go_straight[intake.port.0]
+                && self.live.get().go_straight[intake.port]
             {
                 // what the next poll reads first may have gone to another worker, on another queue of the port
                 if let Source::Queue { rxq, .. } = &intake.source {
@@ -525,7 +525,7 @@ impl Worker {
         let Some(spread) = &mut intake.spread else { return };
         let refused = spread.send(&mut desk.burst, &mut desk.linear, &desk.stamps);
         if refused > 0 {
-            self.counters.lose(intake.port.0, refused as u64);
+            self.counters.lose(intake.port, refused as u64);
         }
     }
 
@@ -564,7 +564,7 @@ impl Worker {
     #[inline(always)]
     fn admit(&mut self, desk: &mut Desk, at: usize) -> (Selection, bool) {
         let intake = &mut self.intakes[at];
-        let input = &self.plan.inputs[intake.port.0];
+        let input = &self.plan.inputs[intake.port];
         let is_stamped = input.needs_stamps || input.needs_time && intake.has_times();
         if is_stamped {
             intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
@@ -591,7 +591,7 @@ impl Worker {
         desk.profile.enter(&self.counters.lcore, Stage::Classify);
         let (mut all, is_stamped) = self.admit(desk, at);
         let intake = &mut self.intakes[at];
-        let input = &self.plan.inputs[intake.port.0];
+        let input = &self.plan.inputs[intake.port];
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
         let is_classified =
@@ -606,7 +606,7 @@ impl Worker {
                 desk.flows.take_outer(endpoint.outer());
             }
             if let Some(post) = &intake.post {
-                own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
+                own = post.overhear(&frames, &self.counters.ports[intake.port]);
                 all -= own;
             }
         }
@@ -622,7 +622,7 @@ impl Worker {
         let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
         let times = if are_own { Times::each(&desk.stamps.ns) } else { Times::one(&polled_ns) };
         if input.notes_time && !all.is_empty() {
-            self.counters.ports[intake.port.0].note_time(times.last_of(all));
+            self.counters.ports[intake.port].note_time(times.last_of(all));
         }
         let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
         let mut view = BurstView {
@@ -659,7 +659,7 @@ impl Worker {
     fn bypass(&mut self, desk: &mut Desk) -> bool {
         let mut is_busy = false;
         for intake in &mut self.intakes {
-            let input = &self.plan.inputs[intake.port.0];
+            let input = &self.plan.inputs[intake.port];
             let limit = self.plan.burst;
             if input.is_bypass
                 && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0
@@ -687,7 +687,7 @@ impl Worker {
         for intake in &mut self.intakes {
             if let Source::Ring { ring, .. } = &mut intake.source {
                 let lost = ring.clear() as u64;
-                self.counters.lose(intake.port.0, lost);
+                self.counters.lose(intake.port, lost);
             }
         }
         abandon(&mut self.outlets, &self.counters);
