@@ -9,6 +9,8 @@ mod copies;
 pub(super) mod definitions;
 /// Filters and lists.
 mod filter;
+/// What commands do to the things that they name.
+mod gather;
 /// Groups of tools.
 mod group;
 /// Looking names up.

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::definitions::{Definitions, Rule};
+use super::definitions::{Definitions, Rule, names_of};
 use super::group::hash_of;
-use super::names::names_of;
 use super::tool::budget;
 use super::{Resolver, RuleSource};
 use crate::plan::schedule::WeeklyHours;
