@@ -11,7 +11,7 @@ mod patience;
 pub mod run;
 pub mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,8 +42,19 @@ pub enum Status {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+// Not a doc comment: clap would say it of each command that has these arguments.
+// What `check` and `run` read.
+#[derive(clap::Args, Debug)]
+pub struct SourceArgs {
+    /// Pipeline file
+    file: PathBuf,
+    /// Define what ${NAME} expands to; wins over `let` in the file
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    sets: Vec<(String, String)>,
+}
+
 /// Splits `NAME=VALUE`.
-pub fn name_and_value(text: &str) -> Result<(String, String), String> {
+fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
@@ -68,12 +79,11 @@ fn signals() -> Result<Arc<AtomicBool>, Status> {
 /// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
 /// gives it up.
 fn load(
-    path: &Path,
-    sets: &[(String, String)],
+    source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
     is_ended: &AtomicBool,
 ) -> Result<(Parsed, Plan), Status> {
-    let (path, sets) = (path.to_owned(), sets.to_vec());
+    let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
         let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
         let plan = plan::plan_after(&mut parsed, None, progress);
