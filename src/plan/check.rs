@@ -7,7 +7,7 @@ use super::devargs::goes_by_libpcap;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
-use super::resolve::Resolved;
+use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
 use super::value::{Output, PortPlan, RulePlan, ToolPlan};
 use tapline_capture::Reader;
@@ -21,7 +21,6 @@ use tapline_filter::analyse;
 use tapline_filter::bpf::verify::Program;
 use tapline_filter::terms::{Term, VlanSet};
 use tapline_lang::Parsed;
-use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::ast::{Command, Name, NameKind};
@@ -45,7 +44,7 @@ pub(super) fn warn(
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
-    warn_of_rules(resolved, parsed, diagnostics, progress)?;
+    warn_of_rules(resolved, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
     for command in &parsed.file.commands {
@@ -165,13 +164,12 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(
     resolved: &Resolved,
-    parsed: &Parsed,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
-    let asking = asking_for_vlans(resolved, parsed);
+    let asking = asking_for_vlans(resolved);
     let snaplens: Vec<Option<u32>> =
         resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses = resolved.rules.iter().map(|source| {
@@ -330,29 +328,11 @@ impl<'a> Takers<'a> {
     }
 }
 
-/// The names of filters that ask for a VLAN.
-fn tagged_filters(parsed: &Parsed) -> HashSet<&str> {
-    let named = parsed.file.commands.iter().filter_map(|command| match &command.value {
-        Command::FilterCreate { name, filter } => match &filter.source.value {
-            FilterSource::Expression(text) if has_vlan(text) => Some(name.value.as_str()),
-            _ => None,
-        },
-        _ => None,
-    });
-    named.collect()
-}
-
 /// By port, the first two rules that say that it carries tagged packets: the first but the one that asks.
-fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
-    let filters = tagged_filters(parsed);
+fn asking_for_vlans(resolved: &Resolved) -> Vec<Vec<usize>> {
     let mut asking = vec![Vec::new(); resolved.plan.ports.len()];
-    for (index, rule) in resolved
-        .plan
-        .rules
-        .iter()
-        .enumerate()
-        .filter(|&(index, _)| asks_for_vlans(&filters, resolved, index))
-    {
+    let rules = resolved.plan.rules.iter().zip(&resolved.rules).enumerate();
+    for (index, (rule, _)) in rules.filter(|(_, (_, source))| asks_for_vlans(source)) {
         for port in &rule.sources {
             if asking[port.0].len() < 2 {
                 asking[port.0].push(index);
@@ -362,17 +342,10 @@ fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
     asking
 }
 
-fn asks_for_vlans(filters: &HashSet<&str>, resolved: &Resolved, rule: usize) -> bool {
-    let matcher = &resolved.rules[rule].matcher;
-    let words = &resolved.plan.rules[rule].words;
-    let is_named = || filters.contains(words.as_str());
-    matcher.vlans.is_some()
-        || (matcher.filters.iter().all(|filter| filter.through.is_empty())
-            && (has_vlan(words) || is_named()))
-}
-
-fn has_vlan(words: &str) -> bool {
-    words.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
+/// Returns whether a rule looks for tags itself. One that looks through layers may meet them without doing so.
+fn asks_for_vlans(source: &RuleSource) -> bool {
+    let looks_through = source.matcher.filters.iter().any(|filter| !filter.through.is_empty());
+    source.matcher.vlans.is_some() || source.names_vlans && !looks_through
 }
 
 /// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
@@ -406,4 +379,33 @@ fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a N
         | (Command::ToolCreate { name, .. }, NameKind::Tool) => (name.value == wanted).then_some(name),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::plan;
+    use tapline_lang as lang;
+
+    /// What is said of a plan with these rules.
+    fn said_of(rules: &str) -> String {
+        let head = "port attach p net_null0\ntool create t discard\n";
+        let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
+        plan(&mut parsed).expect("a plan");
+        parsed.diagnostics.render(&parsed.sources)
+    }
+
+    #[test]
+    fn a_rule_that_misses_tagged_packets_is_told_where_another_one_looks_for_them() {
+        let is_told = |other: &str| {
+            let rules =
+                format!("rule create 1 from p {other} to t\nrule create 2 from p match \"tcp\" to t\n");
+            said_of(&rules).contains("rule 2 misses tagged packets, which rule 1 says the port carries")
+        };
+        for asking in ["vlan 7", "match \"vlan 7 and udp\"", "match \"udp or (vlan and tcp)\""] {
+            assert!(is_told(asking), "{asking}");
+        }
+        for other in ["match \"udp\"", "match \"udp\" through vlan", "match \"vlan 7\" through mpls"] {
+            assert!(!is_told(other), "{other}");
+        }
+    }
 }

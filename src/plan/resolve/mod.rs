@@ -65,6 +65,8 @@ pub(super) struct RuleSource {
     pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
+    /// An expression of the rule's own has the word `vlan`.
+    pub names_vlans: bool,
 }
 
 /// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
