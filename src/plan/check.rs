@@ -9,7 +9,7 @@ use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
-use super::value::{Output, PortPlan, RulePlan, ToolPlan};
+use super::value::{PortPlan, RulePlan};
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, ToolId};
@@ -75,18 +75,13 @@ pub(super) fn warn(
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
-        // a tunnel's next hop or far end answers there, or heartbeats return
-        let is_asked = |tool: &ToolPlan| tool.copy.asks_for_next_hop() || tool.echo.is_some();
-        if plan.returns_heartbeats(port_id)
-            || plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && is_asked(tool))
-        {
+        if port.uses.returns_heartbeats || port.uses.is_answered {
             continue;
         }
-        let is_tool = plan.is_tool_port(port_id);
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !goes_by_libpcap(&port.devargs) || port.devargs.contains("rx_");
-        let message = match (is_tool, takes_any) {
+        let message = match (port.uses.is_sent_to, takes_any) {
             (true, true) if receives => {
                 format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
             }

@@ -15,11 +15,10 @@ use tapline_datapath::work_plan::{
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
-    let making: Vec<bool> = (0..plan.tools.len()).map(|tool| plan.makes_copies_for(ToolId(tool))).collect();
     progress.begin(Stage::Ports, plan.ports.len());
     let inputs = (0..plan.ports.len()).map(|port| {
         progress.step()?;
-        Ok(input(&plan, &rules, PortId(port), &making))
+        Ok(input(&plan, &rules, PortId(port)))
     });
     let inputs: Vec<InputPlan> = inputs.collect::<Result<_, _>>()?;
     finish(&mut plan, inputs);
@@ -77,8 +76,8 @@ fn give_thresholds(plan: &mut Plan) {
     }
 }
 
-/// `making`: by tool, whether some of its copies are not the packets themselves.
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
+/// What becomes of a port's packets.
+fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let taking: Vec<usize> = (0..plan.rules.len())
         .filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port))
         .collect();
@@ -104,9 +103,10 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
-    let needs_copies = tools().any(|tool| making[tool.0]);
-    let needs_stamps = tools()
-        .any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
+    let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
+    let needs_stamps = tools().any(|tool| {
+        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool.0].copy.says_time()
+    });
     let others_look = balances
         || needs_copies
         || plan.is_tunnel_port(port)

@@ -179,8 +179,6 @@ impl<'a> Resolver<'a> {
             }),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
-            uses: Vec::new(),
-            feeders: Vec::new(),
         };
         plan.note_uses();
         self.check_files(definitions);
