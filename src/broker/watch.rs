@@ -27,6 +27,7 @@ use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberSta
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
+use tapline_datapath::work_plan::GroupWork;
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
@@ -107,7 +108,7 @@ struct WatchedGroup {
 const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 impl WatchedGroup {
-    fn new(group: &GroupPlan, plan: &Plan, workers: usize, now_ns: u64) -> Self {
+    fn new(group: &GroupWork, plan: &Plan, workers: usize, now_ns: u64) -> Self {
         let made = Group::new(group.spec.clone()).expect("the planner made the same group");
         let bucket_count = made.table().bucket_count();
         let is_stamped = group.spec.returns != Returns::AtOnce;
@@ -176,7 +177,7 @@ impl Watch {
     ) -> Self {
         let tools = plan.tools.iter().map(|tool| WatchedTool::new(tool, plan, &links, now_ns)).collect();
         let groups =
-            plan.groups.iter().map(|group| WatchedGroup::new(group, plan, workers, now_ns)).collect();
+            plan.work.groups.iter().map(|group| WatchedGroup::new(group, plan, workers, now_ns)).collect();
         let mut watch = Self {
             cell: Arc::new(LiveCell::new(Live::default())),
             since_ns: vec![now_ns; plan.rules.len()],
@@ -463,20 +464,21 @@ impl Watch {
     }
 
     fn has_buckets(&self, tool: ToolId) -> bool {
-        self.plan.groups.iter().zip(&self.groups).any(|(plan, group)| {
+        self.plan.work.groups.iter().zip(&self.groups).any(|(work, group)| {
             let buckets = group.group.buckets_by_member();
-            plan.members.iter().zip(buckets).any(|(&member, buckets)| member == tool && buckets > 0)
+            work.members.iter().zip(buckets).any(|(&member, buckets)| member == tool && buckets > 0)
         })
     }
 
     /// Returns whether a bucket moved.
     fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_moved = false;
-        for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
+        let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
+        for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
             let states: Vec<MemberState> =
-                plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
+                work.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
             let before = watched.group.table().clone();
-            let idle_ns = match plan.spec.returns {
+            let idle_ns = match work.spec.returns {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
@@ -497,7 +499,7 @@ impl Watch {
                     watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
             }
-            log.extend(watched.tell(&plan.name, now_ns));
+            log.extend(watched.tell(name, now_ns));
         }
         is_moved
     }

@@ -512,8 +512,8 @@ fn describe(plan: &Plan) -> String {
             Output::Discard => out += &format!("tool {}: discard\n", tool.name),
         }
     }
-    for group in &plan.groups {
-        let members = group.members.iter().zip(&group.spec.weights);
+    for (group, work) in plan.groups.iter().zip(&plan.work.groups) {
+        let members = work.members.iter().zip(&work.spec.weights);
         let words: Vec<String> =
             members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));

@@ -2,14 +2,12 @@
 
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
-use super::value::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
+use super::value::{DedupPlan, Output, Plan, RulePlan};
 use tapline_datapath::classify::{Classifier, Matcher};
 use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{
-    GroupWork, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan,
-};
+use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
@@ -30,33 +28,23 @@ pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, G
 fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
     let (burst, idle, panic_dump) =
         (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
-    let group = |group: &GroupPlan| GroupWork {
-        members: group.members.clone(),
-        spec: group.spec.clone(),
-        hash: group.hash,
-    };
-    let groups: Vec<GroupWork> = plan.groups.iter().map(group).collect();
     let tools = plan.tools.len();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
     let parse_depth =
         inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
     let work = plan.work_mut();
-    let (edits, hashes) = (std::mem::take(&mut work.edits), std::mem::take(&mut work.hashes));
-    let is_profiled = work.is_profiled;
     *work = WorkPlan {
         burst,
         idle,
-        is_profiled,
         panic_dump,
         tools,
         inputs,
-        groups,
-        edits,
-        hashes,
         parse_depth,
         has_edits,
         has_classes,
+        // groups, edits and hashes are as they were resolved
+        ..std::mem::take(work)
     };
 }
 
@@ -65,7 +53,7 @@ fn give_thresholds(plan: &mut Plan) {
     for rule in plan.rules.iter().filter(|rule| rule.class.is_some()) {
         let tools = rule.targets.iter().flat_map(|target| match target {
             Target::Tool(tool) => std::slice::from_ref(tool),
-            Target::Group(group) => &plan.groups[group.0].members,
+            Target::Group(group) => &plan.work.groups[group.0].members,
         });
         // a capture takes what it can
         for &ToolId(tool) in

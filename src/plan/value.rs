@@ -21,7 +21,7 @@ use tapline_datapath::flow::burst_flows::HashId;
 use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::{EditId, PortId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
-use tapline_datapath::route::balance::{GroupSpec, Returns};
+use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
@@ -395,13 +395,10 @@ pub enum Output {
     Discard,
 }
 
+/// A group as people know it; what it balances over stands in [`WorkPlan::groups`].
 #[derive(Clone, Debug)]
 pub struct GroupPlan {
     pub name: String,
-    /// Active members in order, then standbys: the indices of the table's slots.
-    pub members: Vec<ToolId>,
-    pub spec: GroupSpec,
-    pub hash: HashId,
 }
 
 #[derive(Clone, Debug)]
@@ -606,7 +603,7 @@ impl Plan {
     /// Returns whether a rule's targets want to know when their buckets were used.
     pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
         targets.iter().any(|target| match target {
-            Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
+            Target::Group(group) => self.work.groups[group.0].spec.returns != Returns::AtOnce,
             Target::Tool(_) => false,
         })
     }
@@ -617,7 +614,7 @@ impl Plan {
             .iter()
             .flat_map(|target| match target {
                 Target::Tool(tool) => std::slice::from_ref(tool),
-                Target::Group(group) => self.groups[group.0].members.as_slice(),
+                Target::Group(group) => self.work.groups[group.0].members.as_slice(),
             })
             .copied()
     }

@@ -2,11 +2,11 @@
 
 use super::Resolver;
 use super::definitions::{Definitions, GroupDefinition, names_of};
-use crate::plan::value::GroupPlan;
 use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::ToolId;
 use tapline_datapath::route::balance::{Below, Group, GroupSpec, Returns};
+use tapline_datapath::work_plan::GroupWork;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast;
 use tapline_lang::ast::group::GroupOption;
@@ -86,7 +86,7 @@ impl<'a> Resolver<'a> {
         &mut self,
         group: &GroupDefinition<'a>,
         definitions: &Definitions<'a>,
-    ) -> Option<GroupPlan> {
+    ) -> Option<GroupWork> {
         let words = GroupWords::of(group);
         let members = self.members(group.name, &words, definitions);
         let weights = self.weights(group.name, &words)?;
@@ -99,7 +99,7 @@ impl<'a> Resolver<'a> {
         }
         let (kind, depth) = words.hash;
         let hash = self.hash_id(HashSpec { kind, depth, seed });
-        Some(GroupPlan { name: group.name.value.clone(), members, spec, hash })
+        Some(GroupWork { members, spec, hash })
     }
 
     /// The tools that a group balances over, and behind them its standbys; `None` where it has none or some are unknown.

@@ -41,7 +41,7 @@ use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::flow::burst_flows::HashId;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{GroupId, PortId, WireId};
-use tapline_datapath::work_plan::{Target, WorkPlan};
+use tapline_datapath::work_plan::{GroupWork, Target, WorkPlan};
 use tapline_dpdk::mbuf::MOST_REFERENCES;
 use tapline_dpdk::port::MAX_PORTS;
 use tapline_filter::bpf::verify::Program;
@@ -139,10 +139,12 @@ impl<'a> Resolver<'a> {
         let mut tools: Vec<ToolPlan> =
             definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let mut groups: Vec<GroupPlan> = Vec::new();
+        let mut group_work: Vec<GroupWork> = Vec::new();
         for definition in &definitions.groups {
-            let group = self.group(definition, definitions);
-            self.groups.push(group.is_some().then_some(GroupId(groups.len())));
-            groups.extend(group);
+            let work = self.group(definition, definitions);
+            self.groups.push(work.is_some().then_some(GroupId(groups.len())));
+            groups.extend(work.is_some().then(|| GroupPlan { name: definition.name.value.clone() }));
+            group_work.extend(work);
         }
         let mut wires: Vec<WirePlan> = Vec::new();
         for definition in &definitions.wires {
@@ -173,6 +175,7 @@ impl<'a> Resolver<'a> {
             filters,
             rules,
             work: Arc::new(WorkPlan {
+                groups: group_work,
                 edits: std::mem::take(&mut self.edits),
                 hashes: std::mem::take(&mut self.hashes),
                 ..WorkPlan::default()
