@@ -387,13 +387,19 @@ impl Graph {
         number: &mut impl FnMut(State) -> usize,
     ) -> Option<Outcome> {
         match op {
-            Op::LoadAbsolute { width, offset } => return Some(self.load_a(width, offset, state, number)),
+            Op::LoadAbsolute { width, offset } => {
+                let condition = self.load_a(width, offset, state);
+                return Some(Outcome::demand(condition, number(*state)));
+            }
             Op::LoadIndirect { width, offset } => {
-                return Some(self.load_a_at(width, offset, state, number));
+                return Some(match self.load_a_at(width, offset, state) {
+                    Some(condition) => Outcome::demand(condition, number(*state)),
+                    None => Outcome::End(NodeId::REJECT),
+                });
             }
             Op::LoadXHeaderLen { offset } => {
                 state.x = self.header_len(offset);
-                return Some(Outcome::captured(offset, Width::Byte, number(*state)));
+                return Some(Outcome::demand(captured(Width::Byte, offset), number(*state)));
             }
             Op::LoadLen => state.a = self.intern_value(Value::Len),
             Op::LoadXLen => state.x = self.intern_value(Value::Len),
@@ -436,40 +442,22 @@ impl Graph {
         }
     }
 
-    /// Loads the accumulator from a constant offset.
-    fn load_a(
-        &mut self,
-        width: Width,
-        offset: u32,
-        state: &mut State,
-        number: &mut impl FnMut(State) -> usize,
-    ) -> Outcome {
+    /// Loads the accumulator from a constant offset. Gives what must be true for that.
+    fn load_a(&mut self, width: Width, offset: u32, state: &mut State) -> Condition {
         state.a = self.load(width, offset);
-        Outcome::captured(offset, width, number(*state))
+        captured(width, offset)
     }
 
-    /// Loads the accumulator from the index register plus `offset`.
-    fn load_a_at(
-        &mut self,
-        width: Width,
-        offset: u32,
-        state: &mut State,
-        number: &mut impl FnMut(State) -> usize,
-    ) -> Outcome {
+    /// Loads the accumulator from the index register plus `offset`. Gives what must be true for that; `None` where no packet is so
+    /// long.
+    fn load_a_at(&mut self, width: Width, offset: u32, state: &mut State) -> Option<Condition> {
         let base = state.x;
         if let Some(base) = self.as_constant(base) {
-            return match base.checked_add(offset) {
-                Some(offset) => self.load_a(width, offset, state, number),
-                None => Outcome::End(NodeId::REJECT),
-            };
+            return Some(self.load_a(width, base.checked_add(offset)?, state));
         }
         state.a = self.intern_value(Value::LoadAt { width, base, offset });
         let end = u64::from(offset) + u64::from(width.bytes());
-        Outcome::Ask {
-            condition: Condition::CapturedAt { base, end },
-            then: number(*state),
-            otherwise: None,
-        }
+        Some(Condition::CapturedAt { base, end })
     }
 
     /// The length of the IP header whose first byte is at `offset`.
@@ -499,7 +487,7 @@ impl Graph {
             return None;
         }
         let condition = Condition::Compare { test: Test::Greater, a: b, b: self.constant(0) };
-        Some(Outcome::Ask { condition, then: number(*state), otherwise: None })
+        Some(Outcome::demand(condition, number(*state)))
     }
 
     /// The graph from `node` on, given that `fact` was answered `answer`: questions that this answers are gone.
@@ -713,10 +701,15 @@ fn bound(answer: bool, known: u64, asked: u64) -> Option<bool> {
     }
 }
 
+/// The condition that a number at a constant offset was captured.
+fn captured(width: Width, offset: u32) -> Condition {
+    Condition::Captured { end: u64::from(offset) + u64::from(width.bytes()) }
+}
+
 impl Outcome {
-    fn captured(offset: u32, width: Width, then: usize) -> Outcome {
-        let end = u64::from(offset) + u64::from(width.bytes());
-        Outcome::Ask { condition: Condition::Captured { end }, then, otherwise: None }
+    /// Goes on where `condition` is true, and rejects elsewhere.
+    fn demand(condition: Condition, then: usize) -> Outcome {
+        Outcome::Ask { condition, then, otherwise: None }
     }
 }
 
