@@ -47,6 +47,14 @@ pub(super) fn warn(
     warn_of_rules(resolved, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
+    warn_of_arguments(parsed, diagnostics);
+    warn_of_tools(plan, parsed, diagnostics);
+    warn_of_ports(resolved, parsed, diagnostics);
+    Ok(())
+}
+
+/// Warns of arguments that a port's driver does not take.
+fn warn_of_arguments(parsed: &Parsed, diagnostics: &mut Diagnostics) {
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
@@ -55,6 +63,10 @@ pub(super) fn warn(
             diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
         }
     }
+}
+
+/// Warns of tools that no rule sends to.
+fn warn_of_tools(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let chosen: HashSet<ToolId> = plan.rules.iter().flat_map(|rule| plan.tools_of(&rule.targets)).collect();
     for (index, tool) in plan.tools.iter().enumerate() {
         if !chosen.contains(&ToolId(index))
@@ -64,6 +76,11 @@ pub(super) fn warn(
                 .push(Diagnostic::warning(name.span, format!("no rule sends to tool `{}`", tool.name)));
         }
     }
+}
+
+/// Warns of ports whose packets no rule takes, and of tools' ports whose packets rules take unasked.
+fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+    let plan = &resolved.plan;
     for (index, port) in plan.ports.iter().enumerate() {
         let port_id = PortId(index);
         let is_named = resolved
@@ -96,7 +113,6 @@ pub(super) fn warn(
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label(label));
     }
-    Ok(())
 }
 
 /// Warns of rules that look for duplicates among ports whose times are of different clocks.
