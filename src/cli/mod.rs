@@ -116,8 +116,8 @@ fn add_eal(plan: &mut Plan, eal: Option<&str>) {
     plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
 }
 
-/// Whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for. What is missing is a
-/// mistake at its place in the file.
+/// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
+/// What is missing is told as a mistake at its place in the file.
 fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
     let Err(misplaced) = place(plan) else { return true };
     match place_of(&misplaced, parsed, plan) {

@@ -401,7 +401,7 @@ impl Prompt {
         self.ahead.take().map_or_else(|| self.lines.try_recv(), Ok)
     }
 
-    /// Whether the next line takes back the change that is planned; if so, it is done with.
+    /// Returns whether the next line takes back the change that is planned; if so, it is done with.
     fn takes_back(&self) -> bool {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.is_none() {

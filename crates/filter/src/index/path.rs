@@ -519,7 +519,7 @@ impl<'q> Known<'q> {
         true
     }
 
-    /// Whether all of `claim` is known.
+    /// Returns whether all of `claim` is known.
     fn entails(&self, claim: &[Fact]) -> bool {
         claim.iter().all(|fact| self.holds(fact) == Some(true))
     }

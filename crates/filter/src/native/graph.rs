@@ -678,7 +678,7 @@ impl Graph {
     }
 }
 
-/// Whether `bound` is a little farther than `near`, from the same base.
+/// Returns whether `bound` is a little farther than `near`, from the same base.
 fn is_farther(near: Condition, bound: Condition) -> bool {
     const REACH: u64 = 16;
     match (near, bound) {
