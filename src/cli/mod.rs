@@ -3,12 +3,19 @@
 //! Nothing here is printed but by [`output`]: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// Changes at the prompt.
 pub mod change;
+/// `tapline check`.
 pub mod check;
+/// `tapline filter`.
 pub mod filter;
+/// What a command says, and where.
 pub mod output;
+/// Waiting for plans that are made.
 mod patience;
+/// `tapline run`.
 pub mod run;
+/// `tapline version`.
 pub mod version;
 
 use std::path::PathBuf;
