@@ -64,6 +64,20 @@ impl Account {
         }
     }
 
+    /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
+    /// rules is.
+    pub fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
+        let places: Vec<(Option<usize>, bool)> = rules
+            .iter()
+            .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
+            .collect();
+        self.cleared = self.cleared.take().map(|cleared| cleared.of_rules(&places));
+        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from.0]).unwrap_or_default();
+        self.past = rules.iter().map(past_of).collect();
+        let counters = std::mem::replace(&mut self.counters, counters);
+        self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
+    }
+
     /// What was counted from the start on.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::of(&self.counters);

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::account::Retiring;
 use super::start::copies::makers;
 use super::start::fixed::refused;
 use super::start::memory::check_tables;
@@ -13,6 +12,8 @@ use super::start::rules::state_of;
 use super::{Broker, Error};
 use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
+use tapline_datapath::copies::build::Maker;
+use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::egress::admission::{Limits, Thresholds};
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
@@ -62,6 +63,17 @@ fn changed_limits(tools: &[ToolPlan], before: &[ToolPlan]) -> Vec<(ToolId, Limit
     changed.map(|(index, (tool, _))| (ToolId(index), limits(tool))).collect()
 }
 
+/// Returns whether a plan has the ports, tools, groups and wires of the one before.
+fn keeps_all_but_rules(before: &Plan, after: &Plan) -> bool {
+    let (ports, known) = (after.ports.iter(), before.ports.iter());
+    let has_ports = ports.map(|port| &port.name).eq(known.map(|port| &port.name));
+    let (tools, known) = (after.tools.iter(), before.tools.iter());
+    let has_tools = tools.map(|tool| &tool.name).eq(known.map(|tool| &tool.name));
+    let (groups, known) = (after.groups.iter(), before.groups.iter());
+    let has_groups = groups.map(|group| &group.name).eq(known.map(|group| &group.name));
+    has_ports && has_tools && has_groups && after.wires == before.wires
+}
+
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says
     /// whether all do. Gives lines for the log.
@@ -77,58 +89,61 @@ impl Broker {
                 lcore.0
             )));
         }
-        let is_same = plan.ports.iter().map(|port| &port.name).eq(self
-            .plan
-            .ports
-            .iter()
-            .map(|port| &port.name))
-            && plan.tools.iter().map(|tool| &tool.name).eq(self.plan.tools.iter().map(|tool| &tool.name))
-            && plan.groups.iter().map(|group| &group.name).eq(self
-                .plan
-                .groups
-                .iter()
-                .map(|group| &group.name))
-            && plan.wires == self.plan.wires;
-        if !is_same {
+        if !keeps_all_but_rules(&self.plan, &plan) {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
         }
         plan.settings = self.plan.settings.clone();
-        let work = self.crew.seats.iter().filter(|seat| seat.post.is_some()).count();
+        let work = self.working_seats();
         self.fixed.check(&plan, work)?;
         check_tables(&plan, work)?;
         keep_thresholds(&mut plan.tools, &self.plan.tools);
-        let limits = changed_limits(&plan.tools, &self.plan.tools);
-        let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
-        let makers = makers(&self.machine.eal, &plan, &self.machine.ports, &lcores, &mut self.press)
-            .map_err(|error| {
-                Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
-            })?;
+        let makers = self.makers_for(&plan)?;
 
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from.0)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
+        let counters = self.offer(&plan, &rules, makers);
+        cell.knock();
+        self.account.go_on(rules, counters);
+        self.plan = plan;
+        Ok(log)
+    }
+
+    /// How many workers judge packets.
+    fn working_seats(&self) -> usize {
+        self.crew.seats.iter().filter(|seat| seat.post.is_some()).count()
+    }
+
+    /// By seat: what makes a plan's copies, where the worker makes any.
+    fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
+        let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
+        makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.press).map_err(|error| {
+            Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
+        })
+    }
+
+    /// Offers each worker its part of a plan, whose rules go on from those before as `rules` says. Gives what the workers will
+    /// count in, by seat.
+    fn offer(
+        &self,
+        plan: &Arc<Plan>,
+        rules: &[Option<Heir>],
+        makers: Vec<Option<Maker>>,
+    ) -> Vec<Arc<WorkerCounters>> {
+        let limits = changed_limits(&plan.tools, &self.plan.tools);
+        let flows = plan.flows_of_a_table(self.working_seats());
         let heirs: Vec<Heir> =
             rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
         let mut counters = Vec::new();
         for ((own, seat), mut maker) in self.account.counters.iter().zip(&self.crew.seats).zip(makers) {
-            let mut next = own.for_rules(plan.rules.len());
-            let post = seat.post.clone().map(|mut post| {
-                post.flows = plan.flows_of_a_table(work);
-                post
-            });
-            let states = self.states_of(&plan, &rules, post.as_ref());
-            for ((tally, state), heir) in next.dedups.iter_mut().zip(&states).zip(&rules) {
-                *tally = match heir.filter(|heir| heir.has_dedup) {
-                    Some(heir) => own.dedups[heir.from].clone(),
-                    None => state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())),
-                };
-            }
+            let post = seat.post.clone().map(|post| WorkerSeat { flows, ..post });
+            let states = self.states_of(plan, rules, post.as_ref());
+            let next = Arc::new(counters_after(own, &states, rules));
             if let Some(maker) = &mut maker {
                 maker.send_to(self.watch.next_hops());
             }
-            let next = Arc::new(next);
             seat.exchange.offer(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
                 states: states.into(),
@@ -141,21 +156,7 @@ impl Broker {
             }));
             counters.push(next);
         }
-        cell.knock();
-        let places: Vec<(Option<usize>, bool)> = rules
-            .iter()
-            .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
-            .collect();
-        self.account.cleared = self.account.cleared.take().map(|cleared| cleared.of_rules(&places));
-        self.account.past = before
-            .iter()
-            .map(|from| from.map(|from| self.account.past[from]).unwrap_or_default())
-            .collect();
-        let counters = std::mem::replace(&mut self.account.counters, counters);
-        self.account.retiring =
-            Some(Retiring { is_over: vec![false; self.crew.seats.len()], counters, rules });
-        self.plan = plan;
-        Ok(log)
+        counters
     }
 
     /// What rules of `plan` begin with on a worker that has such a `post`; what goes on from the plan before is not made.
@@ -177,6 +178,18 @@ impl Broker {
         let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
         Some(self.crew.seats[late].lcore)
     }
+}
+
+/// What a worker counts in that counted in `own` before: a dedup that goes on keeps its tally.
+fn counters_after(own: &WorkerCounters, states: &[RuleState], rules: &[Option<Heir>]) -> WorkerCounters {
+    let mut next = own.for_rules(rules.len());
+    for ((tally, state), heir) in next.dedups.iter_mut().zip(states).zip(rules) {
+        *tally = match heir.filter(|heir| heir.has_dedup) {
+            Some(heir) => own.dedups[heir.from].clone(),
+            None => state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())),
+        };
+    }
+    next
 }
 
 #[cfg(test)]

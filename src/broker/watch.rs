@@ -12,7 +12,7 @@ use super::device::LinkState;
 use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
-use crate::plan::value::{CopyPlan, NextHopPlan, Output, RulePlan};
+use crate::plan::value::{CopyPlan, GroupPlan, NextHopPlan, Output, RulePlan, ToolPlan};
 use crate::report::snapshot::WatchState;
 use crate::report::snapshot::event::{EventEntry, Subject};
 use crate::report::snapshot::group::GroupHealth;
@@ -29,6 +29,7 @@ use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberSta
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
+use tapline_datapath::work_plan::GroupWork;
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
@@ -66,6 +67,32 @@ struct WatchedTool {
     changed_ns: u64,
 }
 
+impl WatchedTool {
+    fn new(tool: &ToolPlan, plan: &Plan, links: &[Option<LinkState>], now_ns: u64) -> Self {
+        let port = match tool.output {
+            Output::Port(port) => Some(port),
+            Output::Capture | Output::Discard => None,
+        };
+        let is_up = port.is_none_or(|port| has_link(plan, links, port));
+        let mut spec = tool.health;
+        // a queue that waits for its rate is not stuck
+        spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
+        // nor is one that holds copies on purpose
+        spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
+        let mut health = Health::new(spec, is_up);
+        if tool.is_drained {
+            health.observe(Observation::Drain, now_ns);
+            health.observe(Observation::Emptied, now_ns);
+        }
+        let reason = match (tool.is_drained, is_up) {
+            (true, _) => Some(Reason::Drain),
+            (false, false) => Some(Reason::LinkDown),
+            (false, true) => spec.needs_next_hop.then_some(Reason::Unresolved),
+        };
+        Self { health, port, accepted: 0, reason, changed_ns: now_ns }
+    }
+}
+
 struct WatchedGroup {
     group: Group,
     /// By worker.
@@ -83,6 +110,30 @@ struct WatchedGroup {
 const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 impl WatchedGroup {
+    fn new(group: &GroupWork, plan: &Plan, workers: usize, now_ns: u64) -> Self {
+        let made = Group::new(group.spec.clone()).expect("the planner made the same group");
+        let bucket_count = made.table().bucket_count();
+        let is_stamped = group.spec.returns != Returns::AtOnce;
+        let uses = (0..workers).map(|_| {
+            let stamps = is_stamped.then(|| BucketStamps::new(bucket_count));
+            Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
+        });
+        Self {
+            group: made,
+            uses: uses.collect(),
+            clocks: vec![PacketClock::default(); plan.ports.len()],
+            buckets_moved: 0,
+            flows_moved: 0,
+            buckets_pending: 0,
+            told: (0, 0, 0),
+        }
+    }
+
+    /// Forgets what moved so far, as how a plan begins is no movement.
+    fn begin(&mut self) {
+        (self.buckets_moved, self.told) = (0, (0, self.flows_moved, 0));
+    }
+
     /// A line for the log where something moved and it is time to say so.
     fn tell(&mut self, name: &str, now_ns: u64) -> Option<String> {
         let (buckets, flows, told_ns) = self.told;
@@ -126,66 +177,15 @@ impl Watch {
         workers: usize,
         now_ns: u64,
     ) -> Self {
-        let tools = plan.tools.iter().map(|tool| {
-            let port = match tool.output {
-                Output::Port(port) => Some(port),
-                Output::Capture | Output::Discard => None,
-            };
-            let is_up = port
-                .is_none_or(|port| links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped);
-            let mut spec = tool.health;
-            // a queue that waits for its rate is not stuck
-            spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
-            // nor is one that holds copies on purpose
-            spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
-            let mut watched = WatchedTool {
-                health: Health::new(spec, is_up),
-                port,
-                accepted: 0,
-                reason: None,
-                changed_ns: now_ns,
-            };
-            if !is_up {
-                watched.reason = Some(Reason::LinkDown);
-            } else if spec.needs_next_hop {
-                watched.reason = Some(Reason::Unresolved);
-            }
-            if tool.is_drained {
-                watched.health.observe(Observation::Drain, now_ns);
-                watched.health.observe(Observation::Emptied, now_ns);
-                watched.reason = Some(Reason::Drain);
-            }
-            watched
-        });
-        let groups = plan.groups.iter().map(|group| {
-            let made = Group::new(group.spec.clone()).expect("the planner made the same group");
-            let bucket_count = made.table().bucket_count();
-            let uses = (0..workers).map(|_| {
-                let stamps =
-                    (group.spec.returns != Returns::AtOnce).then(|| BucketStamps::new(bucket_count));
-                Arc::new(BucketUse { stamps, flows: FlowSketch::new(bucket_count, now_ns) })
-            });
-            WatchedGroup {
-                group: made,
-                uses: uses.collect(),
-                clocks: vec![PacketClock::default(); plan.ports.len()],
-                buckets_moved: 0,
-                flows_moved: 0,
-                buckets_pending: 0,
-                told: (0, 0, 0),
-            }
-        });
-        let (tools, groups) = (tools.collect(), groups.collect());
+        let tools = plan.tools.iter().map(|tool| WatchedTool::new(tool, plan, &links, now_ns)).collect();
+        let groups =
+            plan.work.groups.iter().map(|group| WatchedGroup::new(group, plan, workers, now_ns)).collect();
         let mut watch = Self {
             cell: Arc::new(LiveCell::new(Live::default())),
             since_ns: vec![now_ns; plan.rules.len()],
             looked_ns: 0,
             activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
-            limits: plan
-                .rules
-                .iter()
-                .map(|rule| rule.limit.map(|packets| Arc::new(Limit::new(packets))))
-                .collect(),
+            limits: plan.rules.iter().map(limit_of).collect(),
             links,
             tools,
             groups,
@@ -196,11 +196,7 @@ impl Watch {
         };
         watch.judge_schedules(now_ns, &mut Vec::new());
         watch.update_groups(now_ns, &mut Vec::new());
-        // how a plan begins is no movement
-        watch
-            .groups
-            .iter_mut()
-            .for_each(|group| (group.buckets_moved, group.told) = (0, (0, group.flows_moved, 0)));
+        watch.groups.iter_mut().for_each(WatchedGroup::begin);
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
     }
@@ -227,7 +223,7 @@ impl Watch {
         let since_ns = kept.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
         let limits = rules.map(|rule| match same(rule, |a, b| a.limit == b.limit) {
             Some(from) => self.limits[from].clone(),
-            None => plan.rules[rule].limit.map(|packets| Arc::new(Limit::new(packets))),
+            None => limit_of(&plan.rules[rule]),
         });
         let limits = limits.collect();
         (self.activities, self.since_ns, self.limits) = (activities, since_ns, limits);
@@ -459,7 +455,7 @@ impl Watch {
     }
 
     fn has_link(&self, port: PortId) -> bool {
-        self.links[port.0] == Some(LinkState::Up) && !self.plan.ports[port.0].is_stopped
+        has_link(&self.plan, &self.links, port)
     }
 
     fn note(&mut self, event: EventEntry) {
@@ -470,20 +466,21 @@ impl Watch {
     }
 
     fn has_buckets(&self, tool: ToolId) -> bool {
-        self.plan.groups.iter().zip(&self.groups).any(|(plan, group)| {
+        self.plan.work.groups.iter().zip(&self.groups).any(|(work, group)| {
             let buckets = group.group.buckets_by_member();
-            plan.members.iter().zip(buckets).any(|(&member, buckets)| member == tool && buckets > 0)
+            work.members.iter().zip(buckets).any(|(&member, buckets)| member == tool && buckets > 0)
         })
     }
 
     /// Returns whether a bucket moved.
     fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
         let mut is_moved = false;
-        for (plan, watched) in self.plan.groups.iter().zip(&mut self.groups) {
+        let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
+        for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
             let states: Vec<MemberState> =
-                plan.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
+                work.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
             let before = watched.group.table().clone();
-            let idle_ns = match plan.spec.returns {
+            let idle_ns = match work.spec.returns {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
@@ -504,7 +501,7 @@ impl Watch {
                     watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
             }
-            log.extend(watched.tell(&plan.name, now_ns));
+            log.extend(watched.tell(name, now_ns));
         }
         is_moved
     }
@@ -559,6 +556,16 @@ impl Watch {
             fits: self.tools.iter().map(|tool| self.fits[tool.port?.0]).collect(),
         }
     }
+}
+
+/// Returns whether a port that is not stopped has a link; `links` are those of all ports.
+fn has_link(plan: &Plan, links: &[Option<LinkState>], port: PortId) -> bool {
+    links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped
+}
+
+/// What is counted down of the packets that a rule may take, where it has a limit.
+fn limit_of(rule: &RulePlan) -> Option<Arc<Limit>> {
+    rule.limit.map(|packets| Arc::new(Limit::new(packets)))
 }
 
 /// The next hop's address where the plan has it.

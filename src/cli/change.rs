@@ -233,7 +233,7 @@ pub enum Progress {
 }
 
 impl Planning {
-    /// Whether nothing has changed yet: it may be given up.
+    /// Returns whether nothing has changed yet: it may be given up.
     pub fn is_planned(&self) -> bool {
         matches!(self.stage, Stage::Plans(_))
     }

@@ -1,24 +1,19 @@
 //! `tapline check FILE`: parse, resolve and plan; print errors and warnings; start nothing.
 
-use std::path::PathBuf;
-
 use super::output::print;
-use super::{Status, add_eal, has_place, load, name_and_value, signals};
+use super::{SourceArgs, Status, add_eal, has_place, load, signals};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Pipeline file
-    file: PathBuf,
-    /// Define what ${NAME} expands to; wins over `let` in the file
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
-    sets: Vec<(String, String)>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Further EAL arguments, as for `run`: they may say which lcores there are
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     eal: Option<String>,
 }
 
 pub fn run(args: &Args) -> Status {
-    match signals().and_then(|is_ended| load(&args.file, &args.sets, Vec::new(), &is_ended)) {
+    match signals().and_then(|is_ended| load(&args.source, Vec::new(), &is_ended)) {
         Ok((parsed, mut plan)) => {
             add_eal(&mut plan, args.eal.as_deref());
             if !has_place(&parsed, &plan) {
@@ -33,7 +28,7 @@ pub fn run(args: &Args) -> Status {
             };
             print(format_args!(
                 "{}: {}, {}, {}{wires}, {}\n",
-                args.file.display(),
+                args.source.file.display(),
                 count(plan.ports.len(), "port"),
                 // directions of wires have a queue each, as tools do
                 count(plan.tools.iter().filter(|tool| tool.wire.is_none()).count(), "tool"),

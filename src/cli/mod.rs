@@ -3,15 +3,22 @@
 //! Nothing here is printed but by [`output`]: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// Changes at the prompt.
 pub mod change;
+/// `tapline check`.
 pub mod check;
+/// `tapline filter`.
 pub mod filter;
+/// What a command says, and where.
 pub mod output;
+/// Waiting for plans that are made.
 mod patience;
+/// `tapline run`.
 pub mod run;
+/// `tapline version`.
 pub mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,8 +49,19 @@ pub enum Status {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+// Not a doc comment: clap would say it of each command that has these arguments.
+// What `check` and `run` read.
+#[derive(clap::Args, Debug)]
+pub struct SourceArgs {
+    /// Pipeline file
+    file: PathBuf,
+    /// Define what ${NAME} expands to; wins over `let` in the file
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    sets: Vec<(String, String)>,
+}
+
 /// Splits `NAME=VALUE`.
-pub fn name_and_value(text: &str) -> Result<(String, String), String> {
+fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
@@ -68,12 +86,11 @@ fn signals() -> Result<Arc<AtomicBool>, Status> {
 /// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
 /// gives it up.
 fn load(
-    path: &Path,
-    sets: &[(String, String)],
+    source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
     is_ended: &AtomicBool,
 ) -> Result<(Parsed, Plan), Status> {
-    let (path, sets) = (path.to_owned(), sets.to_vec());
+    let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
         let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
         let plan = plan::plan_after(&mut parsed, None, progress);
@@ -106,8 +123,8 @@ fn add_eal(plan: &mut Plan, eal: Option<&str>) {
     plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
 }
 
-/// Whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for. What is missing is a
-/// mistake at its place in the file.
+/// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
+/// What is missing is told as a mistake at its place in the file.
 fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
     let Err(misplaced) = place(plan) else { return true };
     match place_of(&misplaced, parsed, plan) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
-use super::{Status, add_eal, has_place, load, name_and_value, signals};
+use super::{SourceArgs, Status, add_eal, has_place, load, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::plan::value::{Action, Output, Plan};
@@ -22,11 +22,8 @@ use tapline_lang::ast::{Command, Show};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Pipeline file
-    file: PathBuf,
-    /// Define what ${NAME} expands to; wins over `let` in the file
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
-    sets: Vec<(String, String)>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Further EAL arguments, as DPDK's own programs take them, such as "--no-huge -m 256"
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     eal: Option<String>,
@@ -56,137 +53,114 @@ const TICK: Duration = Duration::from_millis(5);
 const CHANGE_TICK: Duration = Duration::from_micros(500);
 
 pub fn run(args: &Args) -> Status {
-    let is_ended = match signals() {
-        Ok(is_ended) => is_ended,
-        Err(status) => return status,
-    };
-    let outputs =
-        args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
-    let (parsed, mut plan) = match load(&args.file, &args.sets, outputs.collect(), &is_ended) {
-        Ok(loaded) => loaded,
-        Err(status) => return status,
-    };
-    let mut pipeline = Pipeline::new(parsed);
-    let no_stats = |error: std::io::Error| {
-        tell_line(format_args!(
-            "error: {}: {error}",
-            args.stats.as_deref().unwrap_or(Path::new("")).display()
-        ));
-        Status::Failed
-    };
-    let mut stats = match StatsOut::open(args.stats.as_deref()) {
-        Ok(stats) => stats,
-        Err(error) => return no_stats(error),
-    };
-    let prompt = match args.interactive.then(Prompt::new).transpose() {
-        Ok(prompt) => prompt,
-        Err(error) => {
+    match run_to_end(args) {
+        Ok(status) | Err(status) => status,
+    }
+}
+
+/// How a run ended, or an `Err` where there was none.
+fn run_to_end(args: &Args) -> Result<Status, Status> {
+    let is_ended = signals()?;
+    let Input { pipeline, plan, stats, prompt } = Input::take(args, &is_ended)?;
+    let broker = start(&plan)?;
+    let is_prompted = prompt.is_some();
+    let mut session =
+        Session { args, pipeline, planning: None, broker, stats, is_quit: false, is_prompted };
+    session.begin(&plan.actions)?;
+    let ending = session.watch(prompt.as_ref(), &is_ended);
+    Ok(session.end(ending))
+}
+
+/// What a run begins with.
+struct Input {
+    pipeline: Pipeline,
+    plan: Arc<Plan>,
+    stats: StatsOut,
+    prompt: Option<Prompt>,
+}
+
+impl Input {
+    /// Reads the file, opens what statistics go to, and takes what is typed before `start`. An `Err` ends the command.
+    fn take(args: &Args, is_ended: &AtomicBool) -> Result<Self, Status> {
+        let outputs =
+            args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
+        let (parsed, mut plan) = load(&args.source, outputs.collect(), is_ended)?;
+        let mut pipeline = Pipeline::new(parsed);
+        let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
+        let prompt = args.interactive.then(Prompt::new).transpose().map_err(|error| {
             tell_line(format_args!(
                 "error: standard input cannot be read beside the run: {error}; raise the limit of threads (ulimit -u)"
             ));
-            return Status::Failed;
+            Status::Failed
+        })?;
+        if let Some(prompt) = &prompt
+            && !plan.actions.contains(&Action::Start)
+        {
+            plan = prompt.until_start(&mut pipeline, plan, is_ended).ok_or(Status::Done)?;
         }
-    };
-    if let Some(prompt) = &prompt
-        && !plan.actions.contains(&Action::Start)
-    {
-        match prompt.until_start(&mut pipeline, plan, &is_ended) {
-            Some(started) => plan = started,
-            None => return Status::Done,
+        add_eal(&mut plan, args.eal.as_deref());
+        if !has_place(pipeline.parsed(), &plan) {
+            return Err(Status::Refused);
         }
+        plan.run_with(args.profile, args.interactive);
+        Ok(Self { pipeline, plan: Arc::new(plan), stats, prompt })
     }
-    add_eal(&mut plan, args.eal.as_deref());
-    if !has_place(pipeline.parsed(), &plan) {
-        return Status::Refused;
+}
+
+impl Args {
+    /// Tells why there are no statistics.
+    fn no_stats(&self, error: &std::io::Error) -> Status {
+        let path = self.stats.as_deref().unwrap_or(Path::new(""));
+        tell_line(format_args!("error: {}: {error}", path.display()));
+        Status::Failed
     }
-    plan.run_with(args.profile, args.interactive);
-    let plan = Arc::new(plan);
-    let mut broker = match broker::start(Arc::clone(&plan)) {
-        Ok(broker) => broker,
-        Err(error) => {
-            tell_line(format_args!("error: {error}"));
-            return Status::Failed;
-        }
-    };
+}
+
+/// Sets everything up, and tells what was decided on the way.
+fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
+    let broker = broker::start(Arc::clone(plan)).map_err(|error| {
+        tell_line(format_args!("error: {error}"));
+        Status::Failed
+    })?;
     for note in broker.notes() {
         tell_line(note);
     }
-    if let Err(error) = stats.begin() {
-        return no_stats(error);
-    }
-    let is_prompted = prompt.is_some();
-    let mut session = Session {
-        args,
-        broker: &mut broker,
-        stats: &mut stats,
-        is_quit: false,
-        is_prompted,
-        pipeline,
-        planning: None,
-    };
-    for action in &plan.actions {
-        session.act(*action);
-    }
-    if !plan.actions.contains(&Action::Start) {
-        session.act(Action::Start);
-    }
-    let ending = session.watch(prompt.as_ref(), &is_ended);
-    let ended = broker.stop();
-    for line in broker.last_words() {
-        tell_line(line);
-    }
-    for line in ending.map(|ending| broker.judge_replays(ending)).unwrap_or_default() {
-        tell_line(line);
-    }
-    for line in broker.log() {
-        tell_line(format_args!("dpdk: {line}"));
-    }
-    let last = broker.snapshot();
-    stats.write(&last);
-    let mut report = table::summary(&last, table::When::AtEnd);
-    if args.profile {
-        report = format!("{report}\n{}", table::profile(&last));
-    }
-    if stats.is_stdout() {
-        tell(report)
-    } else {
-        print(report)
-    }
-    if let Err(error) = &ended {
-        tell_line(format_args!("error: {error}"));
-    }
-    for failure in broker.failures() {
-        tell_line(format_args!("error: {failure}"));
-    }
-    if !last.balanced {
-        tell_line("error: the account does not balance; please report this with the statistics above");
-    }
-    if ending.is_some()
-        && ended.is_ok()
-        && broker.failures().is_empty()
-        && last.balanced
-        && stats.is_whole()
-    {
-        Status::Done
-    } else {
-        Status::Failed
-    }
+    Ok(broker)
 }
 
 /// A broker at work, and who asked for it.
 struct Session<'a> {
     args: &'a Args,
-    broker: &'a mut Broker,
-    stats: &'a mut StatsOut,
-    is_quit: bool,
-    /// Somebody may yet type `start`.
-    is_prompted: bool,
     pipeline: Pipeline,
     /// A change of the plan that is on its way.
     planning: Option<Planning>,
+    broker: Broker,
+    stats: StatsOut,
+    is_quit: bool,
+    /// Somebody may yet type `start`.
+    is_prompted: bool,
+}
+
+/// Since when no packet came.
+struct Quiet {
+    received: u64,
+    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
+    since: Duration,
 }
 
 impl Session<'_> {
+    /// Does what the file asks for once everything is set up; packets are received from then on.
+    fn begin(&mut self, actions: &[Action]) -> Result<(), Status> {
+        self.stats.begin().map_err(|error| self.args.no_stats(&error))?;
+        for action in actions {
+            self.act(*action);
+        }
+        if !actions.contains(&Action::Start) {
+            self.act(Action::Start);
+        }
+        Ok(())
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Start => self.broker.resume(),
@@ -195,7 +169,7 @@ impl Session<'_> {
                     tell_line("warning: some copies still wait for their tools");
                 }
             }
-            Action::Show(what) => self.print(&show(self.broker, what)),
+            Action::Show(what) => self.print(&show(&self.broker, what)),
             Action::ClearStats => self.broker.clear_stats(),
             Action::Quit => self.is_quit = true,
         }
@@ -216,39 +190,20 @@ impl Session<'_> {
     fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> Option<Ending> {
         let started = Instant::now();
         let mut next_stats = started + self.args.interval;
-        // a worker that gets no CPU receives nothing, and is not idle for it
-        let (mut received, mut last_packet) = (0, self.broker.worked());
+        let mut quiet = Quiet { received: 0, since: self.broker.worked() };
         while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
             let now = Instant::now();
             if self.args.duration.is_some_and(|duration| now - started >= duration) {
                 return Some(Ending::TimeUp);
             }
-            let (count, worked) = (self.broker.received(), self.broker.worked());
-            // one that is stopped waits to be started, as long as somebody can; a replay waits for files that take what they are given
-            if count != received
-                || self.is_prompted && !self.broker.is_running()
-                || self.broker.is_writing()
-            {
-                (received, last_packet) = (count, worked);
-            }
-            if self.args.exit_idle.is_some_and(|idle| worked - last_packet >= idle) {
-                if !self.broker.let_go() {
-                    return Some(Ending::Idle);
-                }
-                last_packet = worked;
+            if self.is_idle(&mut quiet) {
+                return Some(Ending::Idle);
             }
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
                 self.stats.write(&self.broker.snapshot());
             }
-            for line in self.broker.log() {
-                tell_line(format_args!("dpdk: {line}"));
-            }
-            for line in self.broker.watch() {
-                tell_line(line);
-            }
-            if let Some(lcore) = self.broker.lost_workers().first() {
-                tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
+            if !self.tell_news() {
                 return None;
             }
             if let Some(prompt) = prompt {
@@ -257,6 +212,75 @@ impl Session<'_> {
             std::thread::sleep(if self.planning.is_some() { CHANGE_TICK } else { TICK });
         }
         Some(Ending::Asked)
+    }
+
+    /// Returns whether no packet came for as long as `--exit-idle` says. Captures first write what they hold for the sake of its order.
+    fn is_idle(&mut self, quiet: &mut Quiet) -> bool {
+        let (count, worked) = (self.broker.received(), self.broker.worked());
+        // one that is stopped waits to be started, as long as somebody can; a replay waits for files that take what they are given
+        if count != quiet.received
+            || self.is_prompted && !self.broker.is_running()
+            || self.broker.is_writing()
+        {
+            *quiet = Quiet { received: count, since: worked };
+        }
+        let is_idle = self.args.exit_idle.is_some_and(|idle| worked - quiet.since >= idle);
+        if is_idle && self.broker.let_go() {
+            quiet.since = worked;
+            return false;
+        }
+        is_idle
+    }
+
+    /// Tells what DPDK said and what the broker saw. Returns whether all workers are at work.
+    fn tell_news(&mut self) -> bool {
+        for line in self.broker.log() {
+            tell_line(format_args!("dpdk: {line}"));
+        }
+        for line in self.broker.watch() {
+            tell_line(line);
+        }
+        if let Some(lcore) = self.broker.lost_workers().first() {
+            tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
+            return false;
+        }
+        true
+    }
+
+    /// Stops the broker and tells what came of the run, which ended as [`Session::watch`] says.
+    fn end(mut self, ending: Option<Ending>) -> Status {
+        let ended = self.broker.stop();
+        for line in self.broker.last_words() {
+            tell_line(line);
+        }
+        for line in ending.map(|ending| self.broker.judge_replays(ending)).unwrap_or_default() {
+            tell_line(line);
+        }
+        for line in self.broker.log() {
+            tell_line(format_args!("dpdk: {line}"));
+        }
+        let last = self.broker.snapshot();
+        self.stats.write(&last);
+        let mut report = table::summary(&last, table::When::AtEnd);
+        if self.args.profile {
+            report = format!("{report}\n{}", table::profile(&last));
+        }
+        self.print(&report);
+        if let Err(error) = &ended {
+            tell_line(format_args!("error: {error}"));
+        }
+        for failure in self.broker.failures() {
+            tell_line(format_args!("error: {failure}"));
+        }
+        if !last.balanced {
+            tell_line("error: the account does not balance; please report this with the statistics above");
+        }
+        let is_well = ending.is_some()
+            && ended.is_ok()
+            && self.broker.failures().is_empty()
+            && last.balanced
+            && self.stats.is_whole();
+        if is_well { Status::Done } else { Status::Failed }
     }
 
     fn obey(&mut self, prompt: &Prompt) {
@@ -316,7 +340,7 @@ impl Session<'_> {
     /// Gives the workers a plan that is ready, and waits for them without holding up the rest.
     fn go_on_with_change(&mut self) {
         let Some(planning) = &mut self.planning else { return };
-        match planning.advance(self.broker, &mut self.pipeline) {
+        match planning.advance(&mut self.broker, &mut self.pipeline) {
             Progress::Waits => return,
             Progress::Done(lines) => lines.iter().for_each(tell_line),
             Progress::Refused(text) => tell(text),
@@ -377,7 +401,7 @@ impl Prompt {
         self.ahead.take().map_or_else(|| self.lines.try_recv(), Ok)
     }
 
-    /// Whether the next line takes back the change that is planned; if so, it is done with.
+    /// Returns whether the next line takes back the change that is planned; if so, it is done with.
     fn takes_back(&self) -> bool {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.is_none() {
@@ -488,8 +512,8 @@ fn describe(plan: &Plan) -> String {
             Output::Discard => out += &format!("tool {}: discard\n", tool.name),
         }
     }
-    for group in &plan.groups {
-        let members = group.members.iter().zip(&group.spec.weights);
+    for (group, work) in plan.groups.iter().zip(&plan.work.groups) {
+        let members = work.members.iter().zip(&work.spec.weights);
         let words: Vec<String> =
             members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));

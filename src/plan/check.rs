@@ -7,9 +7,9 @@ use super::devargs::goes_by_libpcap;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
-use super::resolve::Resolved;
+use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
-use super::value::{Output, PortPlan, RulePlan, ToolPlan};
+use super::value::{PortPlan, RulePlan};
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, ToolId};
@@ -21,7 +21,6 @@ use tapline_filter::analyse;
 use tapline_filter::bpf::verify::Program;
 use tapline_filter::terms::{Term, VlanSet};
 use tapline_lang::Parsed;
-use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::ast::{Command, Name, NameKind};
@@ -45,9 +44,17 @@ pub(super) fn warn(
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
-    warn_of_rules(resolved, parsed, diagnostics, progress)?;
+    warn_of_rules(resolved, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
+    warn_of_arguments(parsed, diagnostics);
+    warn_of_tools(plan, parsed, diagnostics);
+    warn_of_ports(resolved, parsed, diagnostics);
+    Ok(())
+}
+
+/// Warns of arguments that a port's driver does not take.
+fn warn_of_arguments(parsed: &Parsed, diagnostics: &mut Diagnostics) {
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
@@ -56,6 +63,10 @@ pub(super) fn warn(
             diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
         }
     }
+}
+
+/// Warns of tools that no rule sends to.
+fn warn_of_tools(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let chosen: HashSet<ToolId> = plan.rules.iter().flat_map(|rule| plan.tools_of(&rule.targets)).collect();
     for (index, tool) in plan.tools.iter().enumerate() {
         if !chosen.contains(&ToolId(index))
@@ -65,6 +76,11 @@ pub(super) fn warn(
                 .push(Diagnostic::warning(name.span, format!("no rule sends to tool `{}`", tool.name)));
         }
     }
+}
+
+/// Warns of ports whose packets no rule takes, and of tools' ports whose packets rules take unasked.
+fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
+    let plan = &resolved.plan;
     for (index, port) in plan.ports.iter().enumerate() {
         let port_id = PortId(index);
         let is_named = resolved
@@ -76,18 +92,13 @@ pub(super) fn warn(
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
-        // a tunnel's next hop or far end answers there, or heartbeats return
-        let is_asked = |tool: &ToolPlan| tool.copy.asks_for_next_hop() || tool.echo.is_some();
-        if plan.returns_heartbeats(port_id)
-            || plan.tools.iter().any(|tool| tool.output == Output::Port(port_id) && is_asked(tool))
-        {
+        if port.uses.returns_heartbeats || port.uses.is_answered {
             continue;
         }
-        let is_tool = plan.is_tool_port(port_id);
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !goes_by_libpcap(&port.devargs) || port.devargs.contains("rx_");
-        let message = match (is_tool, takes_any) {
+        let message = match (port.uses.is_sent_to, takes_any) {
             (true, true) if receives => {
                 format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
             }
@@ -102,7 +113,6 @@ pub(super) fn warn(
         };
         diagnostics.push(Diagnostic::warning(name.span, message).label(label));
     }
-    Ok(())
 }
 
 /// Warns of rules that look for duplicates among ports whose times are of different clocks.
@@ -165,13 +175,12 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(
     resolved: &Resolved,
-    parsed: &Parsed,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
-    let asking = asking_for_vlans(resolved, parsed);
+    let asking = asking_for_vlans(resolved);
     let snaplens: Vec<Option<u32>> =
         resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses = resolved.rules.iter().map(|source| {
@@ -330,29 +339,11 @@ impl<'a> Takers<'a> {
     }
 }
 
-/// The names of filters that ask for a VLAN.
-fn tagged_filters(parsed: &Parsed) -> HashSet<&str> {
-    let named = parsed.file.commands.iter().filter_map(|command| match &command.value {
-        Command::FilterCreate { name, filter } => match &filter.source.value {
-            FilterSource::Expression(text) if has_vlan(text) => Some(name.value.as_str()),
-            _ => None,
-        },
-        _ => None,
-    });
-    named.collect()
-}
-
 /// By port, the first two rules that say that it carries tagged packets: the first but the one that asks.
-fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
-    let filters = tagged_filters(parsed);
+fn asking_for_vlans(resolved: &Resolved) -> Vec<Vec<usize>> {
     let mut asking = vec![Vec::new(); resolved.plan.ports.len()];
-    for (index, rule) in resolved
-        .plan
-        .rules
-        .iter()
-        .enumerate()
-        .filter(|&(index, _)| asks_for_vlans(&filters, resolved, index))
-    {
+    let rules = resolved.plan.rules.iter().zip(&resolved.rules).enumerate();
+    for (index, (rule, _)) in rules.filter(|(_, (_, source))| asks_for_vlans(source)) {
         for port in &rule.sources {
             if asking[port.0].len() < 2 {
                 asking[port.0].push(index);
@@ -362,17 +353,10 @@ fn asking_for_vlans(resolved: &Resolved, parsed: &Parsed) -> Vec<Vec<usize>> {
     asking
 }
 
-fn asks_for_vlans(filters: &HashSet<&str>, resolved: &Resolved, rule: usize) -> bool {
-    let matcher = &resolved.rules[rule].matcher;
-    let words = &resolved.plan.rules[rule].words;
-    let is_named = || filters.contains(words.as_str());
-    matcher.vlans.is_some()
-        || (matcher.filters.iter().all(|filter| filter.through.is_empty())
-            && (has_vlan(words) || is_named()))
-}
-
-fn has_vlan(words: &str) -> bool {
-    words.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
+/// Returns whether a rule looks for tags itself. One that looks through layers may meet them without doing so.
+fn asks_for_vlans(source: &RuleSource) -> bool {
+    let looks_through = source.matcher.filters.iter().any(|filter| !filter.through.is_empty());
+    source.matcher.vlans.is_some() || source.names_vlans && !looks_through
 }
 
 /// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
@@ -406,4 +390,33 @@ fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a N
         | (Command::ToolCreate { name, .. }, NameKind::Tool) => (name.value == wanted).then_some(name),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::plan;
+    use tapline_lang as lang;
+
+    /// What is said of a plan with these rules.
+    fn said_of(rules: &str) -> String {
+        let head = "port attach p net_null0\ntool create t discard\n";
+        let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
+        plan(&mut parsed).expect("a plan");
+        parsed.diagnostics.render(&parsed.sources)
+    }
+
+    #[test]
+    fn a_rule_that_misses_tagged_packets_is_told_where_another_one_looks_for_them() {
+        let is_told = |other: &str| {
+            let rules =
+                format!("rule create 1 from p {other} to t\nrule create 2 from p match \"tcp\" to t\n");
+            said_of(&rules).contains("rule 2 misses tagged packets, which rule 1 says the port carries")
+        };
+        for asking in ["vlan 7", "match \"vlan 7 and udp\"", "match \"udp or (vlan and tcp)\""] {
+            assert!(is_told(asking), "{asking}");
+        }
+        for other in ["match \"udp\"", "match \"udp\" through vlan", "match \"vlan 7\" through mpls"] {
+            assert!(!is_told(other), "{other}");
+        }
+    }
 }

@@ -2,24 +2,21 @@
 
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
-use super::value::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
+use super::value::{DedupPlan, Output, Plan, RulePlan};
 use tapline_datapath::classify::{Classifier, Matcher};
 use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{
-    GroupWork, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan,
-};
+use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
-    let making: Vec<bool> = (0..plan.tools.len()).map(|tool| plan.makes_copies_for(ToolId(tool))).collect();
     progress.begin(Stage::Ports, plan.ports.len());
     let inputs = (0..plan.ports.len()).map(|port| {
         progress.step()?;
-        Ok(input(&plan, &rules, PortId(port), &making))
+        Ok(input(&plan, &rules, PortId(port)))
     });
     let inputs: Vec<InputPlan> = inputs.collect::<Result<_, _>>()?;
     finish(&mut plan, inputs);
@@ -31,33 +28,23 @@ pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, G
 fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
     let (burst, idle, panic_dump) =
         (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
-    let group = |group: &GroupPlan| GroupWork {
-        members: group.members.clone(),
-        spec: group.spec.clone(),
-        hash: group.hash,
-    };
-    let groups = plan.groups.iter().map(group).collect();
     let tools = plan.tools.len();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
     let parse_depth =
         inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
     let work = plan.work_mut();
-    let (edits, hashes) = (std::mem::take(&mut work.edits), std::mem::take(&mut work.hashes));
-    let is_profiled = work.is_profiled;
     *work = WorkPlan {
         burst,
         idle,
-        is_profiled,
         panic_dump,
         tools,
         inputs: inputs.into(),
-        groups,
-        edits,
-        hashes,
         parse_depth,
         has_edits,
         has_classes,
+        // groups, edits and hashes are as they were resolved
+        ..std::mem::take(work)
     };
 }
 
@@ -66,7 +53,7 @@ fn give_thresholds(plan: &mut Plan) {
     for rule in plan.rules.iter().filter(|rule| rule.class.is_some()) {
         let tools = rule.targets.iter().flat_map(|target| match target {
             Target::Tool(tool) => std::slice::from_ref(tool),
-            Target::Group(group) => &plan.groups[group.0].members,
+            Target::Group(group) => &plan.work.groups[*group].members,
         });
         // a capture takes what it can
         for &ToolId(tool) in
@@ -77,8 +64,8 @@ fn give_thresholds(plan: &mut Plan) {
     }
 }
 
-/// `making`: by tool, whether some of its copies are not the packets themselves.
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> InputPlan {
+/// What becomes of a port's packets.
+fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let taking: Vec<usize> = (0..plan.rules.len())
         .filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port))
         .collect();
@@ -104,9 +91,10 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId, making: &[bool]) -> 
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
-    let needs_copies = tools().any(|tool| making[tool.0]);
-    let needs_stamps = tools()
-        .any(|tool| plan.needs_stamps(tool) || making[tool.0] && plan.tools[tool.0].copy.says_time());
+    let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
+    let needs_stamps = tools().any(|tool| {
+        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool.0].copy.says_time()
+    });
     let others_look = balances
         || needs_copies
         || plan.is_tunnel_port(port)

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::Resolver;
-use super::resolve::definitions::Definitions;
+use super::resolve::definitions::{Definitions, Port, Rule, Tool};
+use tapline_lang::Parsed;
 use tapline_lang::ast::edit::Edit;
 use tapline_lang::ast::filter::{Filter, FilterSource};
 use tapline_lang::ast::port::Device;
@@ -154,6 +155,25 @@ impl Table {
         }
         clashes
     }
+    /// Warns, once for each folder, of what cannot be made as its folder is not there.
+    fn missing_folders(&self) -> Vec<Diagnostic> {
+        let mut told = HashSet::new();
+        let mut warnings = Vec::new();
+        for entry in &self.entries {
+            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place)
+                && told.insert(folder)
+            {
+                let message = format!(
+                    "`{}` cannot be made: there is no folder `{}`",
+                    entry.path.display(),
+                    folder.display()
+                );
+                let label = format!("it {}; expected a folder that is there", entry.what);
+                warnings.push(Diagnostic::warning(span, message).label(label));
+            }
+        }
+        warnings
+    }
 }
 
 /// What is wrong with the second of two entries, at its place, with the place of the first.
@@ -184,94 +204,106 @@ fn clash(first: &Entry, second: &Entry, sources: &Sources) -> Option<Diagnostic>
 impl<'a> Resolver<'a> {
     /// Refuses files that are written and read, or written twice; warns of those whose folder is not there.
     pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) {
+        let table = Table::of(self.parsed, definitions);
         let sources = &self.parsed.sources;
-        let mut table = Table::default();
-        for (id, source) in sources.iter() {
-            let Some(path) = source.path() else { continue };
-            match source.included_from() {
-                Some(word) => table.reads(path, "is included".to_owned(), Place::Text(word)),
-                None if Some(id) == sources.first() => {
-                    table.reads(path, "is the pipeline file".to_owned(), Place::CommandLine)
-                }
-                None => {}
+        for (first, second) in table.clashes(sources) {
+            if let Some(found) = clash(first, second, sources) {
+                self.error(found);
             }
         }
-        for (flag, path) in &self.parsed.outputs {
-            table.writes(path, format!("is written by `{flag}`"), Place::CommandLine);
-        }
-        for port in &definitions.ports {
-            let (name, span) = (&port.name.value, port.device.span);
-            match &port.device.value {
-                Device::Replay { path, .. } => {
-                    table.reads(path, format!("is read by port `{name}`"), Place::Text(span))
-                }
-                Device::Devargs(devargs) => {
-                    let mut rest = span;
-                    for DeviceFile { argument, path, is_written } in device_files(devargs) {
-                        let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
-                        match is_written {
-                            true => table.writes(path, format!("is written by port `{name}`"), place),
-                            false => table.reads(path, format!("is read by port `{name}`"), place),
-                        }
-                    }
-                }
-            }
-        }
-        for tool in &definitions.tools {
-            let name = &tool.name.value;
-            if let ToolTarget::Capture(path) = &tool.target.value {
-                table.writes(&path.value, format!("is written by tool `{name}`"), Place::Text(path.span));
-            }
-            let edits = tool.options.iter().filter_map(|option| match &option.value {
-                ToolOption::Edit(edit) => Some(edit),
-                _ => None,
-            });
-            edits.for_each(|edit| table.reads_key(edit, &format!("tool `{name}`")));
-        }
-        for defined in definitions.filters.iter() {
-            table.reads_list(defined.filter, &format!("filter `{}`", defined.name.value));
-        }
-        for rule in &definitions.rules {
-            let name = format!("rule {}", rule.priority.value);
-            for clause in &rule.clauses {
-                match &clause.value {
-                    RuleClause::Edit(edit) => table.reads_key(edit, &name),
-                    RuleClause::Match(terms) => {
-                        for term in terms {
-                            if let Term::Filter(filter) = &term.value {
-                                table.reads_list(filter, &name);
-                            }
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let clashes: Vec<Diagnostic> = table
-            .clashes(sources)
-            .into_iter()
-            .filter_map(|(first, second)| clash(first, second, sources))
-            .collect();
-        clashes.into_iter().for_each(|found| self.error(found));
-        // each folder once
-        let mut told = HashSet::new();
-        for entry in &table.entries {
-            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place)
-                && told.insert(folder)
-            {
-                let message = format!(
-                    "`{}` cannot be made: there is no folder `{}`",
-                    entry.path.display(),
-                    folder.display()
-                );
-                let label = format!("it {}; expected a folder that is there", entry.what);
-                self.error(Diagnostic::warning(span, message).label(label));
-            }
+        for missing in table.missing_folders() {
+            self.error(missing);
         }
     }
 }
 
 impl Table {
+    /// All files of a pipeline file and its flags.
+    fn of(parsed: &Parsed, definitions: &Definitions<'_>) -> Self {
+        let mut table = Self::default();
+        table.add_sources(&parsed.sources);
+        for (flag, path) in &parsed.outputs {
+            table.writes(path, format!("is written by `{flag}`"), Place::CommandLine);
+        }
+        for port in &definitions.ports {
+            table.add_port(port, &parsed.sources);
+        }
+        for tool in &definitions.tools {
+            table.add_tool(tool);
+        }
+        for defined in definitions.filters.iter() {
+            table.reads_list(defined.filter, &format!("filter `{}`", defined.name.value));
+        }
+        for rule in &definitions.rules {
+            table.add_rule(rule);
+        }
+        table
+    }
+
+    /// Adds the pipeline file, and those that it includes.
+    fn add_sources(&mut self, sources: &Sources) {
+        for (id, source) in sources.iter() {
+            let Some(path) = source.path() else { continue };
+            match source.included_from() {
+                Some(word) => self.reads(path, "is included".to_owned(), Place::Text(word)),
+                None if Some(id) == sources.first() => {
+                    self.reads(path, "is the pipeline file".to_owned(), Place::CommandLine)
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Adds the capture that a port replays, or the files that its driver is told of.
+    fn add_port(&mut self, port: &Port<'_>, sources: &Sources) {
+        let (name, span) = (&port.name.value, port.device.span);
+        let devargs = match &port.device.value {
+            Device::Replay { path, .. } => {
+                return self.reads(path, format!("is read by port `{name}`"), Place::Text(span));
+            }
+            Device::Devargs(devargs) => devargs,
+        };
+        let mut rest = span;
+        for DeviceFile { argument, path, is_written } in device_files(devargs) {
+            let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
+            match is_written {
+                true => self.writes(path, format!("is written by port `{name}`"), place),
+                false => self.reads(path, format!("is read by port `{name}`"), place),
+            }
+        }
+    }
+
+    /// Adds the capture that a tool writes, and the keys of its edits.
+    fn add_tool(&mut self, tool: &Tool<'_>) {
+        let name = &tool.name.value;
+        if let ToolTarget::Capture(path) = &tool.target.value {
+            self.writes(&path.value, format!("is written by tool `{name}`"), Place::Text(path.span));
+        }
+        for option in &tool.options {
+            if let ToolOption::Edit(edit) = &option.value {
+                self.reads_key(edit, &format!("tool `{name}`"));
+            }
+        }
+    }
+
+    /// Adds the lists of a rule's filters, and the keys of its edits.
+    fn add_rule(&mut self, rule: &Rule<'_>) {
+        let name = format!("rule {}", rule.priority.value);
+        for clause in &rule.clauses {
+            match &clause.value {
+                RuleClause::Edit(edit) => self.reads_key(edit, &name),
+                RuleClause::Match(terms) => {
+                    for term in terms {
+                        if let Term::Filter(filter) = &term.value {
+                            self.reads_list(filter, &name);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn reads_key(&mut self, edit: &Edit, reader: &str) {
         if let Edit::AnonymizeIp { key_file: Some(path), .. } = edit {
             self.reads(&path.value, format!("is read by {reader}"), Place::Text(path.span));

@@ -184,12 +184,14 @@ fn most_queues(plan: &Plan, port: PortId) -> u16 {
 fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
     let tools = || (0..plan.tools.len()).filter(|&tool| is_asked_for(tool));
     let queued: u64 = tools().map(|tool| queued(plan, &plan.tools[tool])).sum();
-    let is_sent_on =
-        |port: usize| tools().any(|tool| plan.tools[tool].output == Output::Port(PortId(port)));
-    let in_rings: u64 = (0..plan.ports.len())
-        .filter(|&port| is_sent_on(port))
-        .map(|port| in_ring(plan, &plan.ports[port]))
-        .sum();
+    let mut are_sent_on = vec![false; plan.ports.len()];
+    for tool in tools() {
+        if let Output::Port(PortId(port)) = plan.tools[tool].output {
+            are_sent_on[port] = true;
+        }
+    }
+    let sent_on = plan.ports.iter().zip(are_sent_on).filter(|(_, is_sent_on)| *is_sent_on);
+    let in_rings: u64 = sent_on.map(|(port, _)| in_ring(plan, port)).sum();
     u32::try_from(queued + in_rings).unwrap_or(u32::MAX)
 }
 

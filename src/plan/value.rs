@@ -21,7 +21,7 @@ use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::HashId;
 use tapline_datapath::ids::{EditId, PortId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
-use tapline_datapath::route::balance::{GroupSpec, Returns};
+use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
@@ -50,19 +50,32 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
-    /// What tools do with each port; as many as `ports`.
-    pub(super) uses: Vec<PortUse>,
-    /// The ports whose packets rules may send to each tool, ascending; as many as `tools`.
-    pub(super) feeders: Vec<Vec<PortId>>,
 }
 
-/// What tools do with a port.
+/// What tools do with a port, from all tools and rules ([`Plan::note_uses`]).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct PortUse {
-    is_sent_to: bool,
-    is_tunnel_port: bool,
-    sends_heartbeats: bool,
-    returns_heartbeats: bool,
+pub struct PortUse {
+    /// Tools send on it.
+    pub is_sent_to: bool,
+    /// Tunnels leave by it.
+    pub is_tunnel_port: bool,
+    /// Heartbeats of tools leave by it.
+    pub sends_heartbeats: bool,
+    /// Heartbeats of tools return by it.
+    pub returns_heartbeats: bool,
+    /// A tunnel's next hop or far end answers there.
+    pub is_answered: bool,
+    /// The shortest window of the tools that put its packets in order.
+    pub order_ns: Option<u64>,
+}
+
+/// What rules do with a tool, from all rules and groups ([`Plan::note_uses`]).
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ToolUse {
+    /// The ports whose packets rules may send to it, ascending.
+    pub sources: Vec<PortId>,
+    /// Some of its copies are not the packets themselves.
+    pub has_made_copies: bool,
 }
 
 /// `filter create NAME …`: what `show filters` says of it.
@@ -176,6 +189,7 @@ pub struct PortPlan {
     pub replay: Option<ReplayPlan>,
     /// `port stop`: not polled, and what tools would send on it is dropped as `down`.
     pub is_stopped: bool,
+    pub uses: PortUse,
 }
 
 /// What clock the times of a port's packets are of. Those of different clocks are not compared.
@@ -247,6 +261,7 @@ pub struct ToolPlan {
     pub alarm: Option<AlarmPlan>,
     /// A direction of this wire: originals, not copies.
     pub wire: Option<WireId>,
+    pub uses: ToolUse,
 }
 
 impl ToolPlan {
@@ -271,6 +286,7 @@ impl ToolPlan {
             order_ns: None,
             alarm: None,
             wire: None,
+            uses: ToolUse::default(),
         }
     }
 }
@@ -379,13 +395,10 @@ pub enum Output {
     Discard,
 }
 
+/// A group as people know it; what it balances over stands in [`WorkPlan::groups`].
 #[derive(Clone, Debug)]
 pub struct GroupPlan {
     pub name: String,
-    /// Active members in order, then standbys: the indices of the table's slots.
-    pub members: Vec<ToolId>,
-    pub spec: GroupSpec,
-    pub hash: HashId,
 }
 
 #[derive(Clone, Debug)]
@@ -486,34 +499,63 @@ impl Plan {
             .map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 
-    /// Notes what tools do with ports, and which ports feed tools, once all of them and all rules are there.
+    /// Notes what tools do with ports, and rules with tools, once all of them are there.
     pub(super) fn note_uses(&mut self) {
-        let mut uses = vec![PortUse::default(); self.ports.len()];
-        for tool in &self.tools {
-            if let Output::Port(port) = tool.output {
-                let used = &mut uses[port.0];
-                used.is_sent_to = true;
-                used.is_tunnel_port |= tool.copy.tunnel.is_some();
-                used.sends_heartbeats |= tool.heartbeat.is_some();
-            }
-            if let Some(heartbeat) = tool.heartbeat {
-                uses[heartbeat.back.0].returns_heartbeats = true;
-            }
+        let tools = self.tool_uses();
+        let ports = self.port_uses(&tools);
+        for (port, uses) in self.ports.iter_mut().zip(ports) {
+            port.uses = uses;
         }
+        for (tool, uses) in self.tools.iter_mut().zip(tools) {
+            tool.uses = uses;
+        }
+    }
+
+    fn tool_uses(&self) -> Vec<ToolUse> {
         let mut feeds = vec![vec![false; self.ports.len()]; self.tools.len()];
+        let mut is_edited = vec![false; self.tools.len()];
         for rule in &self.rules {
             for tool in self.tools_of(&rule.targets) {
                 rule.sources.iter().for_each(|port| feeds[tool.0][port.0] = true);
+                is_edited[tool.0] |= rule.has_edits();
             }
         }
-        let feeders = |feeds: Vec<bool>| (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect();
-        self.feeders = feeds.into_iter().map(feeders).collect();
-        self.uses = uses;
+        let uses = self.tools.iter().zip(feeds).zip(is_edited).map(|((tool, feeds), is_edited)| ToolUse {
+            sources: (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect(),
+            has_made_copies: tool.output != Output::Discard
+                && tool.wire.is_none()
+                && (tool.copy.makes_copies() || is_edited),
+        });
+        uses.collect()
+    }
+
+    /// `uses` are those of the tools.
+    fn port_uses(&self, uses: &[ToolUse]) -> Vec<PortUse> {
+        let mut ports = vec![PortUse::default(); self.ports.len()];
+        for (tool, uses) in self.tools.iter().zip(uses) {
+            if let Output::Port(port) = tool.output {
+                let port = &mut ports[port.0];
+                port.is_sent_to = true;
+                port.is_tunnel_port |= tool.copy.tunnel.is_some();
+                port.sends_heartbeats |= tool.heartbeat.is_some();
+                port.is_answered |= tool.copy.asks_for_next_hop() || tool.echo.is_some();
+            }
+            if let Some(heartbeat) = tool.heartbeat {
+                ports[heartbeat.back.0].returns_heartbeats = true;
+            }
+            if let Some(window_ns) = tool.order_ns {
+                for port in &uses.sources {
+                    let shortest = &mut ports[port.0].order_ns;
+                    *shortest = Some(shortest.map_or(window_ns, |shortest| shortest.min(window_ns)));
+                }
+            }
+        }
+        ports
     }
 
     /// The ports whose packets rules may send to a tool, ascending.
     pub fn ports_to(&self, tool: ToolId) -> &[PortId] {
-        &self.feeders[tool.0]
+        &self.tools[tool.0].uses.sources
     }
 
     /// Returns whether a replay flat out waits for a tool, where it is behind.
@@ -555,18 +597,13 @@ impl Plan {
 
     /// The shortest window of the tools that put packets of a port in order.
     pub fn order_of(&self, port: PortId) -> Option<u64> {
-        let ordered =
-            (0..self.tools.len()).map(ToolId).filter(|&tool| self.tools[tool.0].order_ns.is_some());
-        ordered
-            .filter(|&tool| self.ports_to(tool).contains(&port))
-            .filter_map(|tool| self.tools[tool.0].order_ns)
-            .min()
+        self.ports[port.0].uses.order_ns
     }
 
     /// Returns whether a rule's targets want to know when their buckets were used.
     pub fn stamps_buckets(&self, targets: &[Target]) -> bool {
         targets.iter().any(|target| match target {
-            Target::Group(group) => self.groups[group.0].spec.returns != Returns::AtOnce,
+            Target::Group(group) => self.work.groups[*group].spec.returns != Returns::AtOnce,
             Target::Tool(_) => false,
         })
     }
@@ -577,20 +614,14 @@ impl Plan {
             .iter()
             .flat_map(|target| match target {
                 Target::Tool(tool) => std::slice::from_ref(tool),
-                Target::Group(group) => self.groups[group.0].members.as_slice(),
+                Target::Group(group) => self.work.groups[*group].members.as_slice(),
             })
             .copied()
     }
 
     /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
-        let ToolPlan { copy, output, wire, .. } = &self.tools[tool.0];
-        let is_edited = || {
-            self.rules
-                .iter()
-                .any(|rule| rule.has_edits() && self.tools_of(&rule.targets).any(|other| other == tool))
-        };
-        *output != Output::Discard && wire.is_none() && (copy.makes_copies() || is_edited())
+        self.tools[tool.0].uses.has_made_copies
     }
 
     /// The tools of the file, without the directions of wires.
@@ -607,21 +638,21 @@ impl Plan {
 
     /// Returns whether tunnels leave by a port.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
-        self.uses[port.0].is_tunnel_port
+        self.ports[port.0].uses.is_tunnel_port
     }
 
     /// Returns whether heartbeats of tools return by a port.
     pub fn returns_heartbeats(&self, port: PortId) -> bool {
-        self.uses[port.0].returns_heartbeats
+        self.ports[port.0].uses.returns_heartbeats
     }
 
     /// Returns whether heartbeats leave by a port.
     pub fn sends_heartbeats(&self, port: PortId) -> bool {
-        self.uses[port.0].sends_heartbeats
+        self.ports[port.0].uses.sends_heartbeats
     }
 
     /// Returns whether tools send on a port.
     pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.uses[port.0].is_sent_to
+        self.ports[port.0].uses.is_sent_to
     }
 }

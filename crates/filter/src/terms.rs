@@ -53,7 +53,7 @@ impl VlanSet {
         Self(words)
     }
 
-    /// Whether `id` (0 to 4095) is in the set.
+    /// Returns whether `id` (0 to 4095) is in the set.
     #[inline(always)]
     pub fn contains(&self, id: u16) -> bool {
         self.0[usize::from(id / 64 % 64)] >> (id % 64) & 1 != 0

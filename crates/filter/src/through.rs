@@ -9,7 +9,7 @@ use tapline_packet::headers::layer::{Layer, LayerSet};
 use tapline_packet::headers::{chunk, ethernet, u16_at, vlan};
 use tapline_packet::layers::{Carried, Layers, Shell, ShellKind};
 
-/// Whether `shell` is a layer to look through.
+/// Returns whether `shell` is a layer to look through.
 #[inline]
 fn takes(through: LayerSet, shell: &Shell, bytes: &[u8]) -> bool {
     match shell.kind {

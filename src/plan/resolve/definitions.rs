@@ -275,3 +275,8 @@ impl<'a> Rule<'a> {
 pub fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
     !matches!(new, RuleClause::Edit(_)) && std::mem::discriminant(old) == std::mem::discriminant(new)
 }
+
+/// The names of things of one kind, in their order.
+pub(super) fn names_of<'a, D: Defined<'a, Key = String>>(definitions: &[D]) -> Vec<&'a Name> {
+    definitions.iter().map(D::key).collect()
+}

@@ -9,6 +9,8 @@ mod copies;
 pub(super) mod definitions;
 /// Filters and lists.
 mod filter;
+/// What commands do to the things that they name.
+mod gather;
 /// Groups of tools.
 mod group;
 /// Looking names up.
@@ -39,7 +41,7 @@ use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::HashId;
 use tapline_datapath::ids::{GroupId, PortId, WireId};
-use tapline_datapath::work_plan::{Target, WorkPlan};
+use tapline_datapath::work_plan::{GroupWork, Target, WorkPlan};
 use tapline_dpdk::mbuf::MOST_REFERENCES;
 use tapline_dpdk::port::MAX_PORTS;
 use tapline_filter::bpf::verify::Program;
@@ -63,6 +65,8 @@ pub(super) struct RuleSource {
     pub span: Span,
     /// The rule takes from `any`.
     pub is_from_any: bool,
+    /// An expression of the rule's own has the word `vlan`.
+    pub names_vlans: bool,
 }
 
 /// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
@@ -135,10 +139,12 @@ impl<'a> Resolver<'a> {
         let mut tools: Vec<ToolPlan> =
             definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let mut groups: Vec<GroupPlan> = Vec::new();
+        let mut group_work: Vec<GroupWork> = Vec::new();
         for definition in &definitions.groups {
-            let group = self.group(definition, definitions);
-            self.groups.push(group.is_some().then_some(GroupId(groups.len())));
-            groups.extend(group);
+            let work = self.group(definition, definitions);
+            self.groups.push(work.is_some().then_some(GroupId(groups.len())));
+            groups.extend(work.is_some().then(|| GroupPlan { name: definition.name.value.clone() }));
+            group_work.extend(work);
         }
         let mut wires: Vec<WirePlan> = Vec::new();
         for definition in &definitions.wires {
@@ -169,14 +175,13 @@ impl<'a> Resolver<'a> {
             filters,
             rules,
             work: Arc::new(WorkPlan {
+                groups: group_work.into(),
                 edits: std::mem::take(&mut self.edits).into(),
                 hashes: std::mem::take(&mut self.hashes).into(),
                 ..WorkPlan::default()
             }),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
-            uses: Vec::new(),
-            feeders: Vec::new(),
         };
         plan.note_uses();
         self.check_files(definitions);

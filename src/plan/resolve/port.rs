@@ -6,7 +6,7 @@ use super::definitions::{Definitions, Port};
 use super::{Resolver, first_word};
 use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
 use crate::plan::files::part_of;
-use crate::plan::value::PortPlan;
+use crate::plan::value::{PortPlan, PortUse};
 use tapline_datapath::receive::replay;
 use tapline_datapath::receive::tunnel_match::{Terminator, TunnelKind};
 use tapline_datapath::work_plan::ReplayPlan;
@@ -42,6 +42,7 @@ impl<'a> Resolver<'a> {
             is_promiscuous: true,
             is_stopped: port.is_stopped,
             lcores: None,
+            uses: PortUse::default(),
         };
         for option in &port.options {
             if plan.replay.is_some()

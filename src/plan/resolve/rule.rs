@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::definitions::{Definitions, Rule};
+use super::definitions::{Definitions, Rule, names_of};
 use super::group::hash_of;
-use super::names::names_of;
 use super::tool::budget;
 use super::{Resolver, RuleSource};
 use crate::plan::schedule::WeeklyHours;
@@ -23,6 +22,7 @@ use tapline_datapath::work_plan::{DedupAction, Target, Verdict};
 use tapline_dpdk::clock::nanoseconds;
 use tapline_filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use tapline_lang::ast;
+use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::ast::rule::{RuleClause, Term};
 use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
@@ -78,6 +78,7 @@ impl<'a> Resolver<'a> {
             sample_hash: None,
             span: rule.priority.span,
             is_from_any: true,
+            names_vlans: false,
         };
         let mut said = Said::default();
         for clause in &rule.clauses {
@@ -130,6 +131,7 @@ impl<'a> Resolver<'a> {
                 source.matcher.vlans = Some(VlanSet::new(ranges.0.iter().copied()));
             }
             RuleClause::Match(terms) => {
+                source.names_vlans |= terms.iter().any(|term| names_vlans(&term.value));
                 let (filters, terms) = self.terms_of(terms, definitions);
                 source.matcher.filters.extend(filters);
                 source.matcher.terms.extend(terms);
@@ -452,6 +454,13 @@ impl<'a> Resolver<'a> {
         }
         (filters, others)
     }
+}
+
+/// Returns whether a term is an expression that has the word `vlan`.
+fn names_vlans(term: &Term) -> bool {
+    let Term::Filter(filter) = term else { return false };
+    let FilterSource::Expression(expression) = &filter.source.value else { return false };
+    expression.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
 }
 
 fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::copies::CopyWords;
-use super::definitions::{Definitions, Tool};
-use super::names::names_of;
+use super::definitions::{Definitions, Tool, names_of};
 use super::port::is_flat_out;
 use super::{Resolver, first_word};
 use crate::health::tool::HealthSpec;

@@ -1,8 +1,7 @@
 //! Wires: two ports, and the egress of each direction.
 
 use super::Resolver;
-use super::definitions::{Definitions, Port, Wire};
-use super::names::names_of;
+use super::definitions::{Definitions, Port, Wire, names_of};
 use crate::plan::value::{Output, ToolPlan, WirePlan};
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_lang::ast::port::PortOption;

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::as_map;
 use super::totals::GroupTotals;
 use crate::plan::Plan;
-use crate::plan::value::GroupPlan;
 use crate::report::ledger::Copies;
+use tapline_datapath::work_plan::GroupWork;
 
 /// Who has a group's buckets.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub struct GroupEntry {
 
 impl GroupEntry {
     /// Shows what is counted and known of `group`.
-    pub(super) fn new(plan: &Plan, group: &GroupPlan, health: GroupHealth, totals: &GroupTotals) -> Self {
+    pub(super) fn new(plan: &Plan, group: &GroupWork, health: GroupHealth, totals: &GroupTotals) -> Self {
         let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
         Self {
             buckets: names.zip(health.buckets).collect(),

@@ -123,9 +123,9 @@ impl Snapshot {
             (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health))
         });
         let wires = plan.wires.iter().map(|wire| (wire.name.clone(), WireEntry::new(plan, wire, totals)));
-        let groups = plan.groups.iter().zip(watch.groups).zip(&totals.groups);
-        let groups = groups.map(|((group, health), totals)| {
-            (group.name.clone(), GroupEntry::new(plan, group, health, totals))
+        let groups = plan.groups.iter().zip(&plan.work.groups).zip(watch.groups).zip(&totals.groups);
+        let groups = groups.map(|(((group, work), health), totals)| {
+            (group.name.clone(), GroupEntry::new(plan, work, health, totals))
         });
         let dedup = plan.rules.iter().zip(&totals.dedups).filter_map(|(rule, totals)| {
             let entry = DedupEntry::new(plan, rule.dedup.as_ref()?, totals.as_ref()?);

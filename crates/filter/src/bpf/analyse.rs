@@ -114,7 +114,7 @@ impl<'a> Search<'a> {
         self
     }
 
-    /// Whether surely no packet goes from `root` to the end.
+    /// Returns whether surely no packet goes from `root` to the end.
     fn is_barren(&mut self, root: NodeId) -> bool {
         let mut way: Vec<Place> = Vec::new();
         let mut next = Some(root);

@@ -16,12 +16,12 @@ impl Program {
         run(self.ops(), &Whole(bytes), original_len).unwrap_or(0)
     }
 
-    /// Whether the program accepts the packet.
+    /// Returns whether the program accepts the packet.
     pub fn matches(&self, frame: &Frame<'_>) -> bool {
         self.run(frame.bytes(), frame.original_len()) != 0
     }
 
-    /// Whether the program accepts the packet that `frame`'s header and payload would be if they were joined.
+    /// Returns whether the program accepts the packet that `frame`'s header and payload would be if they were joined.
     pub fn matches_split(&self, frame: &SplitFrame<'_>) -> bool {
         run(self.ops(), frame, frame.original_len()).unwrap_or(0) != 0
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::classes::{ClassTable, Classes};
 use super::field::{Field, ValueSet};
+use super::leaf_path::LeafPath;
 use super::load::{Column, Group, LANES, Load, WordLoad};
 use super::pairs::PairTable;
 use crate::native::graph::Table;
@@ -27,19 +28,6 @@ const GUARDED_BITS: u32 = 32;
 const MAX_GUARDED: usize = 8;
 /// Words that a combination of fields is read as at most.
 const MAX_WORDS: usize = 8;
-
-/// A path's remaining tests, by number of its field and of its set.
-pub(super) struct LeafPath<'b> {
-    pub row: u32,
-    pub tests: Vec<(usize, &'b ValueSet)>,
-}
-
-impl<'b> LeafPath<'b> {
-    /// The values that it accepts of a field that it tests.
-    pub fn test(&self, field: usize) -> Option<&'b ValueSet> {
-        self.tests.iter().find(|test| test.0 == field).map(|test| test.1)
-    }
-}
 
 /// The tests that remain for packets of one class of headers.
 #[derive(Default)]

@@ -6,17 +6,27 @@
 //! ask for (`Branch`), and what then remains, mostly addresses and ports, is looked up: leaf by leaf (`leaf`), or for all leaves at
 //! once where two fields tell paths apart (`pairs`).
 
+/// Value -> class: which tests of one field a value passes.
 mod classes;
+/// Fields of a packet, and sets of their values.
 mod field;
+/// What is left to test once the headers are known.
 mod leaf;
+/// The tests of a path that are left to a leaf.
+mod leaf_path;
+/// Fields read from the packets of a group.
 mod load;
+/// Two fields looked up together.
 mod pairs;
+/// Programs as conjunctions of tests on fields.
 mod path;
+/// Sets of prefixes.
 mod prefixes;
 
 use self::classes::starts;
 use self::field::{Field, Source, ValueSet};
-use self::leaf::{Leaf, LeafPath, MAX_FIELDS, Scratch};
+use self::leaf::{Leaf, MAX_FIELDS, Scratch};
+use self::leaf_path::LeafPath;
 use self::load::{Load, Word};
 use self::pairs::{PairTable, Pairs};
 pub use self::prefixes::{Direction, Prefix, PrefixError, PrefixSet};

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::Node;
 use super::classes::{Classes, Tree, Trees};
 use super::field::{Field, Source, ValueSet};
-use super::leaf::LeafPath;
+use super::leaf_path::LeafPath;
 use super::load::{Load, Word, first_chunk, header_bytes};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;

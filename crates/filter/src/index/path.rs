@@ -519,7 +519,7 @@ impl<'q> Known<'q> {
         true
     }
 
-    /// Whether all of `claim` is known.
+    /// Returns whether all of `claim` is known.
     fn entails(&self, claim: &[Fact]) -> bool {
         claim.iter().all(|fact| self.holds(fact) == Some(true))
     }
@@ -610,86 +610,132 @@ trait Purpose {
 
 /// Goes all ways on which `known` grows, each part of the graph once for the answers that matter there.
 fn search(known: &mut Known<'_>, purpose: &mut impl Purpose, steps_left: &mut usize) -> Result<(), End> {
-    let questions = known.questions;
-    let mut claims: Vec<Vec<Vec<Fact>>> = vec![Vec::new(); questions.steps.len()];
-    let mut accepted = Accepted::default();
-    let mut way: Vec<Place> = Vec::new();
-    let mut node = questions.root;
+    let mut node = known.questions.root;
+    let claims = vec![Vec::new(); known.questions.steps.len()];
+    let mut search = Search { known, claims, accepted: Accepted::default(), way: Vec::new() };
     loop {
-        // forward, to an end or to where nothing new is found
-        let mut needs = loop {
+        let needs = search.forward(node, purpose, steps_left)?;
+        match search.back(needs) {
+            Some(next) => node = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A search under way.
+struct Search<'s, 'q> {
+    known: &'s mut Known<'q>,
+    /// By number of the node: what makes it needless to go on from there, as it was gone on from there before.
+    claims: Vec<Vec<Vec<Fact>>>,
+    /// What makes it needless to come to acceptance.
+    accepted: Accepted,
+    /// From the root to where the search is.
+    way: Vec<Place>,
+}
+
+impl<'q> Search<'_, 'q> {
+    /// Goes on from `node` to an end, or to where nothing new is found. Gives the answers on the way that make it so.
+    fn forward(
+        &mut self,
+        mut node: NodeId,
+        purpose: &mut impl Purpose,
+        steps_left: &mut usize,
+    ) -> Result<Needs, End> {
+        let questions = self.known.questions;
+        loop {
             *steps_left = steps_left.checked_sub(1).ok_or(End::OutOfSteps)?;
             let step = questions.steps[node.index()].as_ref();
-            let claim = match step {
-                Some(step) if step.is_joint => {
-                    claims[node.index()].iter().rev().find(|claim| known.entails(claim))
-                }
-                Some(_) => None,
-                None => accepted.find(known).filter(|_| node == NodeId::ACCEPT),
-            };
-            if let Some(claim) = claim {
+            if let Some(claim) = self.claim_at(node, step) {
                 let mut needs = Needs::default();
-                claim.iter().for_each(|fact| known.why(fact, &mut needs));
-                break needs;
+                claim.iter().for_each(|fact| self.known.why(fact, &mut needs));
+                return Ok(needs);
             }
-            let Some(Step { yes, no, then, otherwise, .. }) = step else {
-                if node == NodeId::REJECT {
-                    purpose.reject()?;
-                    break Needs::default();
-                }
-                let (needs, beside) = purpose.accept(known, steps_left)?;
-                beside
-                    .into_iter()
-                    .chain(known.claim(needs))
-                    .for_each(|claim| accepted.add(questions, claim));
-                break needs;
-            };
-            let mut place =
-                Place { node, answers: known.answers.len(), needs: Needs::default(), then: None };
-            match (known.holds(yes), no) {
-                (Some(answer), _) => {
-                    known.why(yes, &mut place.needs);
-                    node = if answer { *then } else { *otherwise };
-                }
-                (None, None) => {
-                    purpose.need(yes);
-                    known.learn(node, yes.clone());
-                    node = *then;
-                }
-                (None, Some(no)) => {
-                    // no comes first: it tells less
-                    place.then = Some(*then);
-                    known.learn(node, no.clone());
-                    node = *otherwise;
-                }
+            let Some(step) = step else { return self.end(node, purpose, steps_left) };
+            node = self.answer(node, step, purpose);
+        }
+    }
+
+    /// What is known that makes it needless to go on from `node`.
+    fn claim_at(&self, node: NodeId, step: Option<&Step>) -> Option<&Vec<Fact>> {
+        match step {
+            Some(step) if step.is_joint => {
+                self.claims[node.index()].iter().rev().find(|claim| self.known.entails(claim))
             }
-            way.push(place);
+            Some(_) => None,
+            None => self.accepted.find(self.known).filter(|_| node == NodeId::ACCEPT),
+        }
+    }
+
+    /// Comes to an end of the program. Gives the answers for which it need not be come to again.
+    fn end(
+        &mut self,
+        node: NodeId,
+        purpose: &mut impl Purpose,
+        steps_left: &mut usize,
+    ) -> Result<Needs, End> {
+        if node == NodeId::REJECT {
+            purpose.reject()?;
+            return Ok(Needs::default());
+        }
+        let (needs, beside) = purpose.accept(self.known, steps_left)?;
+        for claim in beside.into_iter().chain(self.known.claim(needs)) {
+            self.accepted.add(self.known.questions, claim);
+        }
+        Ok(needs)
+    }
+
+    /// Answers what `node` asks, by what is known or else with no. Gives where the answer leads.
+    fn answer(&mut self, node: NodeId, step: &'q Step, purpose: &mut impl Purpose) -> NodeId {
+        let Step { yes, no, then, otherwise, .. } = step;
+        let known = &mut *self.known;
+        let mut place = Place { node, answers: known.answers.len(), needs: Needs::default(), then: None };
+        let next = match (known.holds(yes), no) {
+            (Some(answer), _) => {
+                known.why(yes, &mut place.needs);
+                if answer { *then } else { *otherwise }
+            }
+            (None, None) => {
+                purpose.need(yes);
+                known.learn(node, yes.clone());
+                *then
+            }
+            (None, Some(no)) => {
+                // no comes first: it tells less
+                place.then = Some(*then);
+                known.learn(node, no.clone());
+                *otherwise
+            }
         };
-        // back, to the last node that was not answered yes
+        self.way.push(place);
+        next
+    }
+
+    /// Goes back to the last node that was not answered yes, and gives where that answer leads; `None` where all ways were gone.
+    /// `needs` are the answers that what was found needs.
+    fn back(&mut self, mut needs: Needs) -> Option<NodeId> {
         loop {
-            let Some(place) = way.last_mut() else { return Ok(()) };
+            let place = self.way.last_mut()?;
             // its own answer is not needed: both were tried
             place.needs.add(needs.before(place.answers));
-            if known.answers.len() > place.answers {
-                known.forget();
+            if self.known.answers.len() > place.answers {
+                self.known.forget();
             }
-            let Some(Step { yes, is_joint, .. }) = &questions.steps[place.node.index()] else {
+            let Some(Step { yes, is_joint, .. }) = &self.known.questions.steps[place.node.index()] else {
                 unreachable!("ends are not on the way")
             };
             if let Some(then) = place.then.take() {
-                known.learn(place.node, yes.clone());
-                node = then;
-                break;
+                self.known.learn(place.node, yes.clone());
+                return Some(then);
             }
             needs = place.needs;
-            if *is_joint && let Some(claim) = known.claim(needs) {
-                let claims = &mut claims[place.node.index()];
+            if *is_joint && let Some(claim) = self.known.claim(needs) {
+                let claims = &mut self.claims[place.node.index()];
                 if claims.len() == MOST_CLAIMS {
                     claims.remove(0);
                 }
                 claims.push(claim);
             }
-            way.pop();
+            self.way.pop();
         }
     }
 }

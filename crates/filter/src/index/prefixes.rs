@@ -152,8 +152,9 @@ impl PrefixSet {
         }
     }
 
-    /// Whether the address at `source` or at `destination` is in the set, as the direction says. Where the source is cut off, so is
-    /// the destination behind it: that a failing load ends libpcap's program at once makes no difference.
+    /// Returns whether the address at `source` or at `destination` is in the set, as the direction says.
+    /// Where the source is cut off, so is the destination behind it: a failing load ends libpcap's program at once, and that makes no
+    /// difference.
     #[inline(always)]
     fn either(&self, source: usize, destination: usize, has: impl Fn(usize) -> bool) -> bool {
         match self.direction {

@@ -113,7 +113,7 @@ impl NativeCode {
         unsafe { self.call(frames, selections) };
     }
 
-    /// Whether all functions went through all packets.
+    /// Returns whether all functions went through all packets.
     ///
     /// # Safety
     /// `F` is the type that the functions were lowered for.

@@ -373,84 +373,121 @@ impl Graph {
             }
             let op = ops[state.at];
             state.at += 1;
-            let operand = |graph: &mut Graph, operand| match operand {
-                Operand::Constant(k) => graph.constant(k),
-                Operand::X => state.x,
-            };
-            match op {
-                Op::LoadAbsolute { width, offset } => {
-                    state.a = self.load(width, offset);
-                    return Ok(Outcome::captured(offset, width, number(state)));
-                }
-                Op::LoadIndirect { width, offset } => {
-                    if let Some(base) = self.as_constant(state.x) {
-                        let Some(offset) = base.checked_add(offset) else {
-                            return Ok(Outcome::End(NodeId::REJECT));
-                        };
-                        state.a = self.load(width, offset);
-                        return Ok(Outcome::captured(offset, width, number(state)));
-                    }
-                    let base = state.x;
-                    state.a = self.intern_value(Value::LoadAt { width, base, offset });
-                    let end = u64::from(offset) + u64::from(width.bytes());
-                    return Ok(Outcome::Ask {
-                        condition: Condition::CapturedAt { base, end },
-                        then: number(state),
-                        otherwise: None,
-                    });
-                }
-                Op::LoadXHeaderLen { offset } => {
-                    let byte = self.load(Width::Byte, offset);
-                    let (nibble, two) = (self.constant(0xf), self.constant(2));
-                    let words = self.alu(AluOperator::And, byte, nibble);
-                    state.x = self.alu(AluOperator::ShiftLeft, words, two);
-                    return Ok(Outcome::captured(offset, Width::Byte, number(state)));
-                }
-                Op::LoadLen => state.a = self.intern_value(Value::Len),
-                Op::LoadXLen => state.x = self.intern_value(Value::Len),
-                Op::LoadConstant(k) => state.a = self.constant(k),
-                Op::LoadXConstant(k) => state.x = self.constant(k),
-                Op::LoadScratch(word) => state.a = state.scratch[word],
-                Op::LoadXScratch(word) => state.x = state.scratch[word],
-                Op::Store(word) => state.scratch[word] = state.a,
-                Op::StoreX(word) => state.scratch[word] = state.x,
-                Op::CopyAToX => state.x = state.a,
-                Op::CopyXToA => state.a = state.x,
-                Op::Negate => {
-                    let zero = self.constant(0);
-                    state.a = self.alu(AluOperator::Sub, zero, state.a);
-                }
-                Op::Alu { operator, operand: second } => {
-                    let b = operand(self, second);
-                    let divides = matches!(operator, AluOperator::Div | AluOperator::Mod);
-                    match self.as_constant(b) {
-                        Some(0) if divides => return Ok(Outcome::End(NodeId::REJECT)),
-                        None if divides => {
-                            state.a = self.alu(operator, state.a, b);
-                            let condition =
-                                Condition::Compare { test: Test::Greater, a: b, b: self.constant(0) };
-                            return Ok(Outcome::Ask { condition, then: number(state), otherwise: None });
-                        }
-                        _ => state.a = self.alu(operator, state.a, b),
-                    }
-                }
-                Op::Jump { target } => state.at = target,
-                Op::Branch { test, operand: second, then, otherwise } => {
-                    let condition = Condition::Compare { test, a: state.a, b: operand(self, second) };
-                    let then = number(State { at: then, ..state });
-                    let otherwise = number(State { at: otherwise, ..state });
-                    return Ok(Outcome::Ask { condition, then, otherwise: Some(otherwise) });
-                }
-                Op::Return(k) => {
-                    return Ok(Outcome::End(if k == 0 { NodeId::REJECT } else { NodeId::ACCEPT }));
-                }
-                Op::ReturnA => {
-                    let zero = self.constant(0);
-                    let condition = Condition::Compare { test: Test::Equal, a: state.a, b: zero };
-                    return Ok(Outcome::End(self.branch(condition, NodeId::REJECT, NodeId::ACCEPT)));
-                }
+            if let Some(outcome) = self.carry_out(op, &mut state, number) {
+                return Ok(outcome);
             }
         }
+    }
+
+    /// Carries out one instruction. `None` where it asks nothing of the packet and the program goes on at `state`.
+    fn carry_out(
+        &mut self,
+        op: Op,
+        state: &mut State,
+        number: &mut impl FnMut(State) -> usize,
+    ) -> Option<Outcome> {
+        match op {
+            Op::LoadAbsolute { width, offset } => {
+                let condition = self.load_a(width, offset, state);
+                return Some(Outcome::demand(condition, number(*state)));
+            }
+            Op::LoadIndirect { width, offset } => {
+                return Some(match self.load_a_at(width, offset, state) {
+                    Some(condition) => Outcome::demand(condition, number(*state)),
+                    None => Outcome::End(NodeId::REJECT),
+                });
+            }
+            Op::LoadXHeaderLen { offset } => {
+                state.x = self.header_len(offset);
+                return Some(Outcome::demand(captured(Width::Byte, offset), number(*state)));
+            }
+            Op::LoadLen => state.a = self.intern_value(Value::Len),
+            Op::LoadXLen => state.x = self.intern_value(Value::Len),
+            Op::LoadConstant(k) => state.a = self.constant(k),
+            Op::LoadXConstant(k) => state.x = self.constant(k),
+            Op::LoadScratch(word) => state.a = state.scratch[word],
+            Op::LoadXScratch(word) => state.x = state.scratch[word],
+            Op::Store(word) => state.scratch[word] = state.a,
+            Op::StoreX(word) => state.scratch[word] = state.x,
+            Op::CopyAToX => state.x = state.a,
+            Op::CopyXToA => state.a = state.x,
+            Op::Negate => {
+                let zero = self.constant(0);
+                state.a = self.alu(AluOperator::Sub, zero, state.a);
+            }
+            Op::Alu { operator, operand } => return self.compute(operator, operand, state, number),
+            Op::Jump { target } => state.at = target,
+            Op::Branch { test, operand, then, otherwise } => {
+                let condition = Condition::Compare { test, a: state.a, b: self.operand(operand, state) };
+                let then = number(State { at: then, ..*state });
+                let otherwise = number(State { at: otherwise, ..*state });
+                return Some(Outcome::Ask { condition, then, otherwise: Some(otherwise) });
+            }
+            Op::Return(0) => return Some(Outcome::End(NodeId::REJECT)),
+            Op::Return(_) => return Some(Outcome::End(NodeId::ACCEPT)),
+            Op::ReturnA => {
+                let zero = self.constant(0);
+                let condition = Condition::Compare { test: Test::Equal, a: state.a, b: zero };
+                return Some(Outcome::End(self.branch(condition, NodeId::REJECT, NodeId::ACCEPT)));
+            }
+        }
+        None
+    }
+
+    /// What an instruction takes beside the accumulator.
+    fn operand(&mut self, operand: Operand, state: &State) -> ValueId {
+        match operand {
+            Operand::Constant(k) => self.constant(k),
+            Operand::X => state.x,
+        }
+    }
+
+    /// Loads the accumulator from a constant offset. Gives what must be true for that.
+    fn load_a(&mut self, width: Width, offset: u32, state: &mut State) -> Condition {
+        state.a = self.load(width, offset);
+        captured(width, offset)
+    }
+
+    /// Loads the accumulator from the index register plus `offset`. Gives what must be true for that; `None` where no packet is so
+    /// long.
+    fn load_a_at(&mut self, width: Width, offset: u32, state: &mut State) -> Option<Condition> {
+        let base = state.x;
+        if let Some(base) = self.as_constant(base) {
+            return Some(self.load_a(width, base.checked_add(offset)?, state));
+        }
+        state.a = self.intern_value(Value::LoadAt { width, base, offset });
+        let end = u64::from(offset) + u64::from(width.bytes());
+        Some(Condition::CapturedAt { base, end })
+    }
+
+    /// The length of the IP header whose first byte is at `offset`.
+    fn header_len(&mut self, offset: u32) -> ValueId {
+        let byte = self.load(Width::Byte, offset);
+        let (nibble, two) = (self.constant(0xf), self.constant(2));
+        let words = self.alu(AluOperator::And, byte, nibble);
+        self.alu(AluOperator::ShiftLeft, words, two)
+    }
+
+    /// Computes the accumulator anew. A division by zero rejects the packet: one by a number of the packet's asks about it first.
+    fn compute(
+        &mut self,
+        operator: AluOperator,
+        operand: Operand,
+        state: &mut State,
+        number: &mut impl FnMut(State) -> usize,
+    ) -> Option<Outcome> {
+        let b = self.operand(operand, state);
+        let divides = matches!(operator, AluOperator::Div | AluOperator::Mod);
+        let divisor = self.as_constant(b);
+        if divides && divisor == Some(0) {
+            return Some(Outcome::End(NodeId::REJECT));
+        }
+        state.a = self.alu(operator, state.a, b);
+        if !divides || divisor.is_some() {
+            return None;
+        }
+        let condition = Condition::Compare { test: Test::Greater, a: b, b: self.constant(0) };
+        Some(Outcome::demand(condition, number(*state)))
     }
 
     /// The graph from `node` on, given that `fact` was answered `answer`: questions that this answers are gone.
@@ -641,7 +678,7 @@ impl Graph {
     }
 }
 
-/// Whether `bound` is a little farther than `near`, from the same base.
+/// Returns whether `bound` is a little farther than `near`, from the same base.
 fn is_farther(near: Condition, bound: Condition) -> bool {
     const REACH: u64 = 16;
     match (near, bound) {
@@ -664,10 +701,15 @@ fn bound(answer: bool, known: u64, asked: u64) -> Option<bool> {
     }
 }
 
+/// The condition that a number at a constant offset was captured.
+fn captured(width: Width, offset: u32) -> Condition {
+    Condition::Captured { end: u64::from(offset) + u64::from(width.bytes()) }
+}
+
 impl Outcome {
-    fn captured(offset: u32, width: Width, then: usize) -> Outcome {
-        let end = u64::from(offset) + u64::from(width.bytes());
-        Outcome::Ask { condition: Condition::Captured { end }, then, otherwise: None }
+    /// Goes on where `condition` is true, and rejects elsewhere.
+    fn demand(condition: Condition, then: usize) -> Outcome {
+        Outcome::Ask { condition, then, otherwise: None }
     }
 }
 

@@ -102,7 +102,7 @@ impl Conjunction {
 }
 
 impl Window {
-    /// Whether the window now asks for these bytes too: they have to lie in it, and what it asks must not exclude them.
+    /// Returns whether the window now asks for these bytes too: they have to lie in it, and what it asks must not exclude them.
     fn add(&mut self, asked: &Bytes) -> bool {
         let Ok(at) = usize::try_from(asked.start - self.start) else { return false };
         if at + asked.width > WINDOW_BYTES {

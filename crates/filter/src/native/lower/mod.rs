@@ -7,35 +7,29 @@
 //! computed four programs at a time. A few questions that may all be asked are answered together without a branch: traffic answers
 //! them at random, and a processor that guesses wrong pays for more than all of them.
 
+/// Programs of one shape, four at a time.
+mod lanes;
+/// Where a packet's bytes stand, and how they are read.
+mod loads;
+/// Questions that are answered together.
+mod together;
+
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{I8X16, I16, I16X8, I32, I32X4, I64};
+use cranelift_codegen::ir::types::{I32, I32X4, I64};
 use cranelift_codegen::ir::{
-    self, AbiParam, Block, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature,
+    self, AbiParam, Block, ConstantData, Function, InstBuilder, MemFlagsData, Signature,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::formula::{Constants, Formula, Shape, Term};
+pub use self::loads::Layout;
+use self::loads::raw_constant;
+use super::formula::{Constants, Formula, Shape};
 use super::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 use super::merge::{Edge, Known, Merged, State};
-use super::side_by_side::{Conjunction, Equalities, Window};
-use crate::bpf::insn::{AluOperator, Test, Width};
-use tapline_dpdk::mbuf::MbufFrames;
-use tapline_packet::frame::{Frame, SplitFrame};
-
-/// What a packet looks like in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Layout {
-    /// A `Frame`.
-    Whole,
-    /// A `SplitFrame`.
-    Split,
-    /// A pointer to an mbuf, one of `MbufFrames`.
-    Mbuf,
-}
+use crate::bpf::insn::{AluOperator, Test};
 
 /// The signature of every lowered function.
 pub fn signature(call_conv: CallConv) -> Signature {
@@ -103,12 +97,7 @@ pub fn lower(
 
     let Lowering { mut builder, held, .. } = lowering;
     builder.switch_to_block(next);
-    let stride = match layout {
-        Layout::Whole => Frame::STRIDE,
-        Layout::Split => SplitFrame::STRIDE,
-        Layout::Mbuf => MbufFrames::STRIDE,
-    };
-    let stride = builder.ins().iconst(I64, stride as i64);
+    let stride = builder.ins().iconst(I64, layout.stride() as i64);
     let next_frame = builder.ins().iadd(frame, stride);
     let next_bit = builder.ins().iadd(bit, bit);
     let is_last = builder.ins().icmp(IntCC::Equal, next_frame, end);
@@ -160,20 +149,6 @@ struct Group {
     programs: Vec<(usize, Vec<Constants>)>,
 }
 
-/// Questions that are answered together.
-struct Together {
-    conjunction: Conjunction,
-    rest: Rest,
-}
-
-/// What is asked of packets for which the conjunction holds.
-enum Rest {
-    None,
-    Equalities(Equalities),
-    /// Each before those that follow it.
-    Nodes(Vec<NodeId>),
-}
-
 struct Lowering<'a> {
     builder: FunctionBuilder<'a>,
     graph: &'a Graph,
@@ -193,74 +168,19 @@ struct Lowering<'a> {
     captured: ir::Value,
 }
 
-/// Questions that are answered together, those about neighbouring bytes counted as one: beyond so many, a packet is decided sooner
-/// by asking one after another.
-const MOST_TOGETHER: usize = 12;
-/// Beyond so many there are surely more questions.
-const MOST_NODES_TOGETHER: usize = 64;
 /// Fewer programs than this of one shape are asked one by one.
 const SMALLEST_GROUP: usize = 4;
-const LANES: usize = 4;
 /// Selections that are held in registers at most.
 const MOST_HELD: usize = 4;
-const HEADER: u64 = SplitFrame::HEADER_BYTES as u64;
 
 /// Where a program's selection is.
 fn selection_offset(program: usize) -> i32 {
     i32::try_from(8 * program).expect("selections are capped far below 2^28")
 }
 
-fn packet_flags() -> MemFlagsData {
-    MemFlagsData::new().with_notrap()
-}
-
 impl Lowering<'_> {
-    fn field(&mut self, kind: ir::Type, offset: usize) -> ir::Value {
-        let offset = i32::try_from(offset).expect("a field's offset is small");
-        self.builder.ins().load(kind, MemFlagsData::trusted(), self.frame, offset)
-    }
-
-    /// A length of 32 bits, as 64.
-    fn length(&mut self, offset: usize) -> ir::Value {
-        let length = self.field(I32, offset);
-        self.builder.ins().uextend(I64, length)
-    }
-
-    /// Goes on with the packet's mbuf, if it is in one segment.
-    fn mbuf(&mut self) {
-        self.frame = self.field(I64, 0);
-        let segments = self.half(MbufFrames::NB_SEGS_OFFSET);
-        let is_one = self.builder.ins().icmp_imm_u(IntCC::Equal, segments, 1);
-        let whole = self.builder.create_block();
-        self.builder.ins().brif(is_one, whole, &[], self.given_up, &[]);
-        self.builder.switch_to_block(whole);
-        let start = self.field(I64, MbufFrames::BUF_ADDR_OFFSET as usize);
-        let offset = self.half(MbufFrames::DATA_OFF_OFFSET);
-        self.data = self.builder.ins().iadd(start, offset);
-        self.captured = self.half(MbufFrames::DATA_LEN_OFFSET);
-    }
-
-    /// A field of 16 bits, as 64.
-    fn half(&mut self, offset: u32) -> ir::Value {
-        let offset = i32::try_from(offset).expect("a field's offset is small");
-        self.builder.ins().uload16(I64, MemFlagsData::trusted(), self.frame, offset)
-    }
-
     fn packet(&mut self, merged: &Merged) {
-        match self.layout {
-            Layout::Whole => {
-                self.data = self.field(I64, Frame::DATA_OFFSET);
-                self.captured = self.length(Frame::CAPTURED_LEN_OFFSET);
-            }
-            Layout::Split => {
-                let header = self.builder.ins().iconst(I64, HEADER as i64);
-                let payload = self.field(I64, SplitFrame::PAYLOAD_OFFSET);
-                self.data = self.builder.ins().isub(payload, header);
-                let length = self.length(SplitFrame::PAYLOAD_LEN_OFFSET);
-                self.captured = self.builder.ins().iadd(length, header);
-            }
-            Layout::Mbuf => self.mbuf(),
-        }
+        self.begin_packet();
         let blocks: Vec<Block> = merged.states.iter().map(|_| self.builder.create_block()).collect();
         let mut arriving: Vec<Option<Available>> = vec![None; merged.states.len()];
         arriving[merged.entry.to] = Some(Available::default());
@@ -451,243 +371,6 @@ impl Lowering<'_> {
         decided.unwrap_or_default()
     }
 
-    /// What is asked from `node` on, if it is little, and all of it may be asked whatever the answers are.
-    fn together(&self, node: NodeId, known: &Known) -> Option<Together> {
-        let mut count = 0;
-        self.graph.in_order_while(node, |node| {
-            count += 1;
-            let Node::Branch { condition: condition @ Condition::Compare { .. }, .. } = node else {
-                return false;
-            };
-            count <= MOST_NODES_TOGETHER && known.allows_asking(condition, self.graph)
-        })?;
-        let conjunction = Conjunction::of(self.graph, node, self.readable(known));
-        let rest = match Equalities::of(self.graph, conjunction.rest) {
-            _ if conjunction.rest.is_end() => Rest::None,
-            Some(equalities) => Rest::Equalities(equalities),
-            None => Rest::Nodes(self.graph.in_order(conjunction.rest)),
-        };
-        let questions = conjunction.questions()
-            + match &rest {
-                Rest::None => 0,
-                Rest::Equalities(equalities) => equalities.against.len(),
-                Rest::Nodes(nodes) => nodes.len(),
-            };
-        (questions <= MOST_TOGETHER).then_some(Together { conjunction, rest })
-    }
-
-    /// What of a packet can be read in one piece.
-    fn readable(&self, known: &Known) -> Range<u64> {
-        let start = if self.layout == Layout::Split { HEADER } else { 0 };
-        start..known.captured()
-    }
-
-    /// Asks all of that. Gives 1 where the packet is accepted, else 0.
-    fn answer(&mut self, Together { conjunction, rest }: Together, available: &mut Available) -> ir::Value {
-        let mut answers = Vec::new();
-        for window in &conjunction.windows {
-            answers.push(self.window(window));
-        }
-        for &(condition, expected) in &conjunction.others {
-            let answer = self.ask_exactly(condition, available);
-            answers.push(if expected { answer } else { self.builder.ins().bxor_imm_u(answer, 1) });
-        }
-        match &rest {
-            Rest::None => {}
-            Rest::Equalities(equalities) => answers.push(self.equalities(equalities, available)),
-            Rest::Nodes(nodes) => answers.push(self.answer_nodes(nodes, available)),
-        }
-        let all = answers.into_iter().reduce(|all, answer| self.builder.ins().band(all, answer));
-        all.expect("a node asks something")
-    }
-
-    /// Whether the packet's bytes in the window are as they have to be.
-    fn window(&mut self, window: &Window) -> ir::Value {
-        let bytes = self.load_bytes(window.start);
-        let against = self.vector_constant(I8X16, window.against.to_vec());
-        let mask = self.vector_constant(I8X16, window.mask.to_vec());
-        let differing = self.builder.ins().bxor(bytes, against);
-        let differing = self.builder.ins().band(differing, mask);
-        let differs = self.builder.ins().vany_true(differing);
-        self.builder.ins().bxor_imm_u(differs, 1)
-    }
-
-    /// Whether one of the halves equals one of the numbers that it is compared with.
-    fn equalities(&mut self, equalities: &Equalities, available: &mut Available) -> ir::Value {
-        let width = if equalities.is_pair { Width::Word } else { Width::Half };
-        let raw = match self.graph.value(equalities.first) {
-            Value::Load { offset, .. } => self.load(width, offset),
-            Value::LoadAt { base, offset, .. } => {
-                let base = self.value(base, Form::Number, available);
-                self.load_at(width, base, offset)
-            }
-            _ => unreachable!("halves are loads"),
-        };
-        let lanes = if equalities.is_pair {
-            let words = self.builder.ins().splat(I32X4, raw);
-            self.builder.ins().bitcast(
-                I16X8,
-                MemFlagsData::new().with_endianness(Endianness::Little),
-                words,
-            )
-        } else {
-            let half = self.builder.ins().ireduce(I16, raw);
-            self.builder.ins().splat(I16X8, half)
-        };
-        let equal = equalities.against.iter().map(|against| {
-            let against = self.vector_constant(I16X8, against.concat());
-            self.builder.ins().icmp(IntCC::Equal, lanes, against)
-        });
-        let equal: Vec<ir::Value> = equal.collect();
-        let any = equal.into_iter().reduce(|any, equal| self.builder.ins().bor(any, equal));
-        self.builder.ins().vany_true(any.expect("something is asked"))
-    }
-
-    /// Asks all of `nodes`, each before those that follow it. Gives 1 where the first leads to `ACCEPT`, else 0.
-    fn answer_nodes(&mut self, nodes: &[NodeId], available: &mut Available) -> ir::Value {
-        let mut ends: Table<NodeId, ir::Value> = Table::default();
-        let mut first = None;
-        for &node in nodes.iter().rev() {
-            let Node::Branch { condition, then, otherwise } = self.graph.node(node) else {
-                unreachable!("ends are left out")
-            };
-            let yes = self.ask_exactly(condition, available);
-            let ins = self.builder.ins();
-            let end = match (then, otherwise) {
-                (NodeId::ACCEPT, NodeId::REJECT) => yes,
-                (NodeId::REJECT, NodeId::ACCEPT) => ins.bxor_imm_u(yes, 1),
-                (NodeId::ACCEPT, otherwise) => ins.bor(yes, ends[&otherwise]),
-                (then, NodeId::REJECT) => ins.band(yes, ends[&then]),
-                (NodeId::REJECT, otherwise) => {
-                    let no = ins.bxor_imm_u(yes, 1);
-                    self.builder.ins().band(no, ends[&otherwise])
-                }
-                (then, NodeId::ACCEPT) => {
-                    let no = ins.bxor_imm_u(yes, 1);
-                    self.builder.ins().bor(no, ends[&then])
-                }
-                (then, otherwise) => ins.select(yes, ends[&then], ends[&otherwise]),
-            };
-            ends.insert(node, end);
-            first = Some(end);
-        }
-        first.expect("a node that is no end")
-    }
-
-    /// Decides at most 32 programs of one shape together.
-    fn group(&mut self, shape: &Shape, programs: &[(usize, Vec<Constants>)], available: &mut Available) {
-        let mut matched = None;
-        for (index, lanes) in programs.chunks(LANES).enumerate() {
-            let lanes_match = self.four(shape, lanes, available);
-            let bits = self.builder.ins().vhigh_bits(I32, lanes_match);
-            let shift = self.builder.ins().iconst(I32, (LANES * index) as i64);
-            let bits = self.builder.ins().ishl(bits, shift);
-            matched = Some(match matched {
-                Some(matched) => self.builder.ins().bor(matched, bits),
-                None => bits,
-            });
-        }
-        let Some(mut matched) = matched else { return };
-        // The lanes beyond the last program hold copies of it.
-        if programs.len() < 32 && !programs.len().is_multiple_of(LANES) {
-            let real = self.builder.ins().iconst(I32, (1 << programs.len()) - 1);
-            matched = self.builder.ins().band(matched, real);
-        }
-        let hit = self.builder.create_block();
-        let after = self.builder.create_block();
-        self.builder.ins().brif(matched, hit, &[], after, &[]);
-        self.builder.switch_to_block(hit);
-        for (index, lanes) in programs.chunks(LANES).enumerate() {
-            let skip = self.builder.create_block();
-            if programs.len() > LANES {
-                let some = self.builder.create_block();
-                let mask = self.builder.ins().iconst(I32, i64::from(0xfu32 << (LANES * index)));
-                let bits = self.builder.ins().band(matched, mask);
-                self.builder.ins().brif(bits, some, &[], skip, &[]);
-                self.builder.switch_to_block(some);
-            }
-            let zero = self.builder.ins().iconst(I64, 0);
-            for (lane, (program, _)) in lanes.iter().enumerate() {
-                let mask = self.builder.ins().iconst(I32, i64::from(1u32 << (LANES * index + lane)));
-                let matches = self.builder.ins().band(matched, mask);
-                let bits = self.builder.ins().select(matches, self.bit, zero);
-                self.select(*program, bits);
-            }
-            self.builder.ins().jump(skip, &[]);
-            self.builder.switch_to_block(skip);
-        }
-        self.builder.ins().jump(after, &[]);
-        self.builder.switch_to_block(after);
-    }
-
-    /// Computes the formulas of at most four programs; a lane is all ones where its program's holds.
-    fn four(
-        &mut self,
-        shape: &Shape,
-        lanes: &[(usize, Vec<Constants>)],
-        available: &mut Available,
-    ) -> ir::Value {
-        let mut stack = Vec::new();
-        let mut comparison = 0;
-        for &term in &shape.0 {
-            let result = match term {
-                Term::Compare { test, value, masked } => {
-                    let raw = self.is_load(value) && matches!(test, Test::Equal | Test::AnyBit);
-                    let constants = |pick: fn(&Constants) -> u32| {
-                        std::array::from_fn::<u32, LANES, _>(|lane| {
-                            let (_, constants) = lanes.get(lane).unwrap_or(&lanes[lanes.len() - 1]);
-                            pick(&constants[comparison])
-                        })
-                    };
-                    let (masks, against) = (constants(|one| one.mask), constants(|one| one.against));
-                    comparison += 1;
-                    let order = |graph: &Graph, number: u32| {
-                        if raw { raw_constant(graph, value, number) } else { number }
-                    };
-                    let mut number =
-                        self.value(value, if raw { Form::RawSplat } else { Form::Splat }, available);
-                    if masked {
-                        let masks = self.four_constants(masks.map(|mask| order(self.graph, mask)));
-                        number = self.builder.ins().band(number, masks);
-                    }
-                    let against = self.four_constants(against.map(|number| order(self.graph, number)));
-                    match test {
-                        Test::Equal => self.builder.ins().icmp(IntCC::Equal, number, against),
-                        Test::Greater => {
-                            self.builder.ins().icmp(IntCC::UnsignedGreaterThan, number, against)
-                        }
-                        Test::GreaterOrEqual => {
-                            self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, number, against)
-                        }
-                        Test::AnyBit => {
-                            let common = self.builder.ins().band(number, against);
-                            let zero = self.four_constants([0; LANES]);
-                            self.builder.ins().icmp(IntCC::NotEqual, common, zero)
-                        }
-                    }
-                }
-                Term::Not => {
-                    let operand = pop(&mut stack);
-                    self.builder.ins().bnot(operand)
-                }
-                Term::And => {
-                    let (b, a) = (pop(&mut stack), pop(&mut stack));
-                    self.builder.ins().band(a, b)
-                }
-                Term::Or => {
-                    let (b, a) = (pop(&mut stack), pop(&mut stack));
-                    self.builder.ins().bor(a, b)
-                }
-            };
-            stack.push(result);
-        }
-        pop(&mut stack)
-    }
-
-    fn four_constants(&mut self, numbers: [u32; LANES]) -> ir::Value {
-        self.vector_constant(I32X4, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
-    }
-
     fn vector_constant(&mut self, kind: ir::Type, bytes: Vec<u8>) -> ir::Value {
         let constant = self.builder.func.dfg.constants.insert(ConstantData::from(bytes));
         self.builder.ins().vconst(kind, constant)
@@ -800,14 +483,7 @@ impl Lowering<'_> {
             },
             Form::Number => match self.graph.value(id) {
                 Value::Constant(number) => self.builder.ins().iconst(I32, i64::from(number)),
-                Value::Len => {
-                    let offset = match self.layout {
-                        Layout::Whole => Frame::ORIGINAL_LEN_OFFSET,
-                        Layout::Split => SplitFrame::ORIGINAL_LEN_OFFSET,
-                        Layout::Mbuf => MbufFrames::PKT_LEN_OFFSET as usize,
-                    };
-                    self.field(I32, offset)
-                }
+                Value::Len => self.field(I32, self.layout.original_len_offset()),
                 Value::Load { width, .. } | Value::LoadAt { width, .. } => {
                     let raw = self.value(id, Form::Raw, available);
                     self.in_host_order(width, raw)
@@ -852,111 +528,5 @@ impl Lowering<'_> {
                 self.builder.ins().select(is_short, shifted, zero)
             }
         }
-    }
-
-    fn in_host_order(&mut self, width: Width, raw: ir::Value) -> ir::Value {
-        match width {
-            Width::Byte => raw,
-            Width::Half => {
-                let half = self.builder.ins().ireduce(I16, raw);
-                let half = self.builder.ins().bswap(half);
-                self.builder.ins().uextend(I32, half)
-            }
-            Width::Word => self.builder.ins().bswap(raw),
-        }
-    }
-
-    /// Loads at a constant offset from the packet's start.
-    fn load(&mut self, width: Width, offset: u32) -> ir::Value {
-        let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(width.bytes()));
-        if self.layout != Layout::Split || start >= HEADER {
-            return self.load_from(width, self.data, start);
-        }
-        if end <= HEADER {
-            return self.load_from(width, self.frame, SplitFrame::HEADER_OFFSET as u64 + start);
-        }
-        self.join(width, |lowering, index| {
-            let at = start + index;
-            if at < HEADER {
-                lowering.load_from(Width::Byte, lowering.frame, SplitFrame::HEADER_OFFSET as u64 + at)
-            } else {
-                lowering.load_from(Width::Byte, lowering.data, at)
-            }
-        })
-    }
-
-    /// Loads at `base` plus an offset.
-    fn load_at(&mut self, width: Width, base: ir::Value, offset: u32) -> ir::Value {
-        let base = self.builder.ins().uextend(I64, base);
-        if self.layout != Layout::Split || u64::from(offset) >= HEADER {
-            let address = self.builder.ins().iadd(self.data, base);
-            return self.load_from(width, address, u64::from(offset));
-        }
-        let header = self.builder.ins().iconst(I64, SplitFrame::HEADER_OFFSET as i64);
-        let header = self.builder.ins().iadd(self.frame, header);
-        self.join(width, |lowering, index| {
-            let offset = lowering.builder.ins().iconst(I64, i64::from(offset) + index as i64);
-            let at = lowering.builder.ins().iadd(base, offset);
-            let limit = lowering.builder.ins().iconst(I64, HEADER as i64);
-            let in_header = lowering.builder.ins().icmp(IntCC::UnsignedLessThan, at, limit);
-            let part = lowering.builder.ins().select(in_header, header, lowering.data);
-            let address = lowering.builder.ins().iadd(part, at);
-            lowering.load_from(Width::Byte, address, 0)
-        })
-    }
-
-    /// Loads as many bytes as a window has, which are in one piece.
-    fn load_bytes(&mut self, start: u64) -> ir::Value {
-        let (address, offset) = self.place(self.data, start);
-        self.builder.ins().load(I8X16, packet_flags(), address, offset)
-    }
-
-    /// Puts a raw number together from single bytes.
-    fn join(&mut self, width: Width, mut byte: impl FnMut(&mut Self, u64) -> ir::Value) -> ir::Value {
-        let mut raw = byte(self, 0);
-        for index in 1..u64::from(width.bytes()) {
-            let next = byte(self, index);
-            let shift = self.builder.ins().iconst(I32, 8 * index as i64);
-            let next = self.builder.ins().ishl(next, shift);
-            raw = self.builder.ins().bor(raw, next);
-        }
-        raw
-    }
-
-    /// `address` plus `offset` as loads take it.
-    fn place(&mut self, address: ir::Value, offset: u64) -> (ir::Value, i32) {
-        match i32::try_from(offset) {
-            Ok(offset) => (address, offset),
-            Err(_) => {
-                let far = self.builder.ins().iconst(I64, offset as i64);
-                (self.builder.ins().iadd(address, far), 0)
-            }
-        }
-    }
-
-    /// Loads in the machine's byte order, extended to 32 bits.
-    fn load_from(&mut self, width: Width, address: ir::Value, offset: u64) -> ir::Value {
-        let (address, offset) = self.place(address, offset);
-        match width {
-            Width::Byte => self.builder.ins().uload8(I32, packet_flags(), address, offset),
-            Width::Half => self.builder.ins().uload16(I32, packet_flags(), address, offset),
-            Width::Word => self.builder.ins().load(I32, packet_flags(), address, offset),
-        }
-    }
-}
-
-fn pop(stack: &mut Vec<ir::Value>) -> ir::Value {
-    stack.pop().expect("formulas are well-formed")
-}
-
-/// The constant that a raw load of `load`'s width is compared with in place of `number`.
-fn raw_constant(graph: &Graph, load: ValueId, number: u32) -> u32 {
-    match graph.value(load) {
-        Value::Load { width, .. } | Value::LoadAt { width, .. } => match width {
-            Width::Byte => number & 0xff,
-            Width::Half => u32::from((number as u16).swap_bytes()),
-            Width::Word => number.swap_bytes(),
-        },
-        _ => number,
     }
 }

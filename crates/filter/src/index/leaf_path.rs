@@ -1,0 +1,16 @@
+//! What is left to test of a path once the headers are known: the same for leaves and for tables over pairs of fields.
+
+use super::field::ValueSet;
+
+/// A path's remaining tests, by number of its field and of its set.
+pub(super) struct LeafPath<'b> {
+    pub row: u32,
+    pub tests: Vec<(usize, &'b ValueSet)>,
+}
+
+impl<'b> LeafPath<'b> {
+    /// The values that it accepts of a field that it tests.
+    pub fn test(&self, field: usize) -> Option<&'b ValueSet> {
+        self.tests.iter().find(|test| test.0 == field).map(|test| test.1)
+    }
+}
