@@ -552,8 +552,11 @@ mod tests {
     proptest! {
         #[test]
         fn packets_are_due_when_their_distance_from_the_first_has_passed(
-            gaps_ns in prop::collection::vec(0u64..5_000_000, 1..50), steps in prop::collection::vec(1u64..3_000_000, 1..200),
-            thousandths in 100u64..10_000, start in 0u64..1 << 60, pauses in prop::collection::vec((0usize..200, 1u64..9_000_000), 0..5),
+            gaps_ns in prop::collection::vec(0u64..5_000_000, 1..50),
+            steps in prop::collection::vec(1u64..3_000_000, 1..200),
+            thousandths in 100u64..10_000,
+            start in 0u64..1 << 60,
+            pauses in prop::collection::vec((0usize..200, 1u64..9_000_000), 0..5),
         ) {
             // a tick is a nanosecond
             let mut pace = Pace::new(ReplaySpeed::Times { thousandths }, None, 1_000_000_000);
