@@ -157,8 +157,8 @@ pub fn tapline(pipeline: &str) -> Rates {
     // the first second is warm-up; the last line is from the end, after the drain
     let (first, last) = (&lines[1], &lines[lines.len() - 2]);
     let rate = |path: &str| {
-        let difference = last.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0)
-            - first.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0);
+        let difference = last.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or(0.0)
+            - first.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
         difference
             / (last["uptime_s"].as_f64().unwrap_or(0.0) - first["uptime_s"].as_f64().unwrap_or(0.0))
             / 1e6

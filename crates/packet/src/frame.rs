@@ -2,7 +2,7 @@
 //!
 //! Stages above the fence (filter, parse, sample, balance) see packets only as `Frame`s, so that the offline filter, explain, fuzz
 //! targets and benches run the same code with no EAL.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "generated code reads a frame's fields where they lie")]
 
 use std::marker::PhantomData;
 

@@ -1119,7 +1119,7 @@ mod tests {
     #[test]
     fn a_burst_is_parsed_as_its_packets_are() {
         let packets = packets::mix(64, 4, 40);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         for depth in [Depth::Outer, Depth::Full] {
             let mut layers = [full(&packets[0]); MAX_BURST];
             parse_burst(&frames, depth, &mut layers);

@@ -224,6 +224,10 @@ impl Maker {
     }
 
     /// Makes one tool's copies of the packets that are `wanted`; those that were made. The others are counted as dropped.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "hot path: a struct would be filled for each tool of a burst"
+    )]
     fn make_for(
         &mut self,
         index: usize,
@@ -439,6 +443,10 @@ fn put_headers_of(
 /// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The
 /// others are counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in
 /// which nothing stands between the bytes and their copy.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "hot path: a struct would be filled for each tool of a burst"
+)]
 #[inline]
 fn put_edited(
     plan: &EditPlan,

@@ -48,7 +48,7 @@ use tapline_packet::burst::Selection;
 /// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
 /// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "hot path: the caller holds them apart, and a struct would be filled once a burst"
 )]

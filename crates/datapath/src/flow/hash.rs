@@ -116,6 +116,7 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
 ///
 /// # Panics
 /// If `frames` is shorter than the highest selected index says.
+#[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
 pub fn flow_hash_burst(
     kind: HashKind,
     depth: Depth,
@@ -482,7 +483,7 @@ mod tests {
     #[test]
     fn a_burst_is_hashed_as_its_packets_are_all_of_it_or_a_part() {
         let packets = packets::mix(64, 4, 41);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         for kind in HashKind::ALL {
             for depth in [Depth::Outer, Depth::Full] {
@@ -737,7 +738,7 @@ mod tests {
     #[test]
     fn a_burst_gets_the_hashes_of_its_selected_packets_alone() {
         let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let selected = Selection(0x8000_0000_f0f0_0001);
         for kind in [

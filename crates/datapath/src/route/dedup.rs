@@ -248,7 +248,7 @@ impl Dedup {
     pub fn duplicates(
         &mut self,
         selection: Selection,
-        frames: &[Frame],
+        frames: &[Frame<'_>],
         ports: &[u8],
         times_ns: &[u64],
     ) -> Selection {
@@ -350,7 +350,7 @@ impl FrameHash {
     }
 
     #[inline]
-    fn digest(&self, frame: &Frame, ignore: &Ignore, sets: usize) -> Digest {
+    fn digest(&self, frame: &Frame<'_>, ignore: &Ignore, sets: usize) -> Digest {
         let bytes = &frame.bytes()[..frame.bytes().len().min(MOST_BYTES)];
         let cut = u64::from(frame.original_len().saturating_sub(frame.captured_len()));
         if *ignore == Ignore::default() {

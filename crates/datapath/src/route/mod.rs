@@ -187,6 +187,7 @@ pub struct BurstFacts<'a> {
 }
 
 /// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
+#[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
 #[inline]
 pub fn route(
     plan: &WorkPlan,

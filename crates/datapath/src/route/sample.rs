@@ -151,7 +151,7 @@ impl Sampler {
     /// # Panics
     /// If a slice that this sampler needs is shorter than the highest selected packet.
     #[inline]
-    pub fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    pub fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         match self {
             Sampler::Systematic(systematic) => systematic.sample(selection),
             Sampler::Random(random) => random.sample(selection),
@@ -333,7 +333,7 @@ impl First {
     }
 
     #[inline]
-    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         let kept = match self.limit {
             FirstLimit::Packets(limit) => self.keep_until(limit, selection, inputs, |_| 1),
             FirstLimit::Bytes(limit) => {
@@ -350,7 +350,7 @@ impl First {
         &mut self,
         limit: u64,
         selection: Selection,
-        inputs: &SampleInputs,
+        inputs: &SampleInputs<'_>,
         cost: impl Fn(usize) -> u64,
     ) -> Selection {
         let mut digests = [FlowDigest::default(); MAX_BURST];
@@ -412,7 +412,7 @@ impl Rate {
     }
 
     #[inline]
-    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         match inputs.times.shared() {
             Some(now_ns) => self.sample_at(now_ns, selection, inputs),
             // wherever a burst ends, each packet is judged by what was kept before it
@@ -424,7 +424,7 @@ impl Rate {
 
     /// Judges packets that all came at `now_ns`.
     #[inline]
-    fn sample_at(&mut self, now_ns: u64, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample_at(&mut self, now_ns: u64, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         let elapsed_ns = age(now_ns, self.window_start_ns, self.window_ns);
         if elapsed_ns >= self.window_ns {
             self.raise(now_ns);

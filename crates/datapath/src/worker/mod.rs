@@ -473,6 +473,7 @@ impl Worker {
     }
 
     /// Carries a burst of `received` packets to where its port's packets go.
+    #[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
     #[inline(always)]
     fn carry(
         &mut self,

@@ -3,7 +3,7 @@
 //! Code is written to pages that are writable, which then become executable and never writable again (cranelift-jit's memory:
 //! mapped read-write, `mprotect` to read-execute when definitions are finalised). All functions of a set live in one module, whose
 //! pages are unmapped when the set is dropped.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "generated code is called by its address")]
 
 use std::sync::Arc;
 

@@ -62,9 +62,8 @@ pub fn lower(
     let given_up = builder.create_block();
     builder.set_cold_block(given_up);
     builder.append_block_params_for_function_params(entry);
-    let (first, end, selections) = match *builder.block_params(entry) {
-        [first, end, selections] => (first, end, selections),
-        _ => unreachable!("the signature has three parameters"),
+    let [first, end, selections] = *builder.block_params(entry) else {
+        unreachable!("the signature has three parameters")
     };
     let frame = builder.append_block_param(packet, I64);
     let bit = builder.append_block_param(packet, I64);

@@ -20,7 +20,7 @@ pub struct Reported;
 pub type Read<T> = Result<T, Reported>;
 
 /// Reads what follows the verb of a command.
-pub type Verb = fn(&mut Line) -> Read<Command>;
+pub(super) type Verb = fn(&mut Line<'_>) -> Read<Command>;
 
 /// Whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ enum Repeats {
 pub struct Clause<T: 'static> {
     word: &'static str,
     repeats: bool,
-    read: fn(&mut Line) -> Read<T>,
+    read: fn(&mut Line<'_>) -> Read<T>,
 }
 
 impl<T> Clause<T> {
@@ -44,12 +44,12 @@ impl<T> Clause<T> {
 }
 
 /// A clause that may be given once.
-pub const fn once<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+pub(super) const fn once<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<T>) -> Clause<T> {
     Clause { word, repeats: false, read }
 }
 
 /// A clause that may be given several times.
-pub const fn many<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+pub(super) const fn many<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<T>) -> Clause<T> {
     Clause { word, repeats: true, read }
 }
 
