@@ -116,7 +116,7 @@ mod armed {
         Fault { place: place.to_owned(), packet, strikes, passed: AtomicU64::new(0) }
     }
 
-    pub fn strikes(place: &str, packet: Option<usize>) -> bool {
+    pub(crate) fn strikes(place: &str, packet: Option<usize>) -> bool {
         assert!(
             !place.starts_with("start.") || super::START.contains(&place),
             "{place} does not stand among the places of a start"

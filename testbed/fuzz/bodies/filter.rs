@@ -7,7 +7,7 @@ use tapline_packet::burst::Selection;
 use tapline_packet::frame::{Frame, SplitFrame};
 
 /// Instructions as they come: the verifier refuses them, or they run to an end and every engine agrees.
-pub fn verify(bytes: &[u8]) {
+pub(super) fn verify(bytes: &[u8]) {
     let (insns, packet) = decode(bytes);
     if let Ok(program) = Program::verify(insns) {
         agree(&program, packet);
@@ -15,7 +15,7 @@ pub fn verify(bytes: &[u8]) {
 }
 
 /// Instructions bent until the verifier takes them, so that all of the input reaches the engines.
-pub fn native(bytes: &[u8]) {
+pub(super) fn native(bytes: &[u8]) {
     let (mut insns, packet) = decode(bytes);
     let count = insns.len();
     for (at, insn) in insns.iter_mut().enumerate() {

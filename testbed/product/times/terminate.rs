@@ -15,7 +15,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
 
-pub fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
+pub(super) fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
     let outer = Outer {
         source_mac: MacAddress([2, 0, 0, 0, 0, 1]),
         destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
@@ -44,12 +44,12 @@ fn erspan3(session: u16) -> Encapsulation {
 }
 
 /// Packets that fit an outer packet of 64 KiB and are whole.
-pub fn whole_packets() -> Vec<Timed> {
+pub(super) fn whole_packets() -> Vec<Timed> {
     office().into_iter().filter(|packet| packet.bytes.len() == packet.original_len as usize).collect()
 }
 
 /// Packets as the tunnel carries them, received an hour after they were sent.
-pub fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
+pub(super) fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
     let mut header = [0; MAX_HEADER_BYTES];
     let carry = |(index, packet): (usize, &Timed)| {
         let stamp = Stamp { ns: packet.ns, ..Stamp::default() };

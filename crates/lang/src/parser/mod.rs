@@ -94,12 +94,12 @@ fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
 
 /// Whether a `--set` that no file uses is worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Unused {
+pub(crate) enum Unused {
     Warned,
     Ignored,
 }
 
-pub fn load(path: &Path, variables: Variables) -> Parsed {
+pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
     let mut parser = Parser::new(variables);
     match read_any(path, MOST_BYTES) {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
@@ -116,13 +116,13 @@ pub fn load(path: &Path, variables: Variables) -> Parsed {
     parser.finish(Unused::Warned)
 }
 
-pub fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
+pub(crate) fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
     let mut parser = Parser::new(variables);
     parser.typed(name, text.as_bytes());
     parser.finish(unused)
 }
 
-pub fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
+pub(crate) fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     let mut parser = Parser::new(accepted.variables.clone());
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
