@@ -61,10 +61,10 @@ const FOLDS: [u64; 4] =
 
 /// What keeps kinds of keys apart that could hold the same bits.
 mod domain {
-    pub const IPV4: u64 = 1 << 56;
-    pub const IPV6: u64 = 2 << 56;
-    pub const MAC: u64 = 3 << 56;
-    pub const ID: u64 = 4 << 56;
+    pub(super) const IPV4: u64 = 1 << 56;
+    pub(super) const IPV6: u64 = 2 << 56;
+    pub(super) const MAC: u64 = 3 << 56;
+    pub(super) const ID: u64 = 4 << 56;
 }
 
 /// The high half of the product, folded onto the low one.

@@ -28,7 +28,7 @@ use tapline_packet::frame::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// A `Frame`.
     Whole,
     /// A `SplitFrame`.
@@ -38,7 +38,7 @@ pub enum Layout {
 }
 
 /// The signature of every lowered function.
-pub fn signature(call_conv: CallConv) -> Signature {
+pub(crate) fn signature(call_conv: CallConv) -> Signature {
     let mut signature = Signature::new(call_conv);
     signature.params.extend([AbiParam::new(I64); 3]);
     signature.returns.push(AbiParam::new(I64));
@@ -46,7 +46,7 @@ pub fn signature(call_conv: CallConv) -> Signature {
 }
 
 /// Fills `function`, whose signature is `signature`'s.
-pub fn lower(
+pub(crate) fn lower(
     function: &mut Function,
     context: &mut FunctionBuilderContext,
     target: TargetFrontendConfig,
