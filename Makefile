@@ -67,6 +67,7 @@ compare: packages
 lint: packages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps
 
 fmt:
 	cargo fmt --all

@@ -9,6 +9,7 @@
     clippy::all,
     clippy::allow_attributes_without_reason,
     clippy::undocumented_unsafe_blocks,
+    rustdoc::all,
     reason = "bindgen writes them as C has them"
 )]
 

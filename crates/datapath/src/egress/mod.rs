@@ -1,7 +1,7 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
 //! The last stage. Copies go straight to the driver where nothing waits before them and they are enough for a call; else they
-//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`](gate::Gate): they pay for it, the
+//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a `Gate`: they pay for it, the
 //! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
 
 /// Which copies are let in where a queue fills: classes and thresholds.
