@@ -43,9 +43,7 @@ pub struct DedupSpec {
 }
 
 impl DedupSpec {
-    /// `window 50ms`: shorter than any TCP retransmission timeout in use, longer than the way through a switch or firewall.
-    pub const DEFAULT_WINDOW_NS: u64 = 50_000_000;
-    pub const MOST_PORTS: usize = 256;
+    const MOST_PORTS: usize = 256;
 }
 
 /// Duplicates of packets of one port that came by another (or the same), with how long they came after.

@@ -190,27 +190,6 @@ impl Sampler {
             Sampler::Systematic(_) | Sampler::Random(_) | Sampler::Flow(_) | Sampler::Every(_) => {}
         }
     }
-
-    /// The number that PSAMP and IPFIX call this method by, where it has one: hash-based filtering has numbers only for BOB, IPSX
-    /// and CRC hashes, and flow-state dependent selection has none.
-    /// # Source
-    /// IANA, "PSAMP selectorAlgorithm Identifiers" (RFC 5476).
-    pub fn psamp_algorithm(&self) -> Option<u16> {
-        match self {
-            Sampler::Systematic(_) => Some(1),
-            Sampler::Every(_) => Some(2),
-            Sampler::Random(_) => Some(4),
-            Sampler::Flow(_) | Sampler::First(_) | Sampler::Rate(_) => None,
-        }
-    }
-
-    /// What the sampler's flow table has done, where it has one.
-    pub fn flow_counters(&self) -> Option<FlowCounters> {
-        match self {
-            Sampler::First(first) => Some(first.flows.counters()),
-            _ => None,
-        }
-    }
 }
 
 /// Keeps one packet, skips `one_in - 1`, and so on over all bursts.
