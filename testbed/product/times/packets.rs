@@ -1,16 +1,9 @@
-//! Captures to the nanosecond: written for the tests, and read back by libpcap.
+//! Captures to the nanosecond, written for the tests.
 
 use std::path::Path;
 
 use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Writer};
-
-/// What a capture says of a packet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Timed {
-    pub ns: u64,
-    pub original_len: u32,
-    pub bytes: Vec<u8>,
-}
+pub(crate) use tapline_harness::captures::{Timed, timed as read};
 
 /// The generated office traffic at uneven times; one packet in three is cut, one in fifty is longer than an mbuf.
 pub(crate) fn office() -> Vec<Timed> {
@@ -67,19 +60,6 @@ pub(crate) fn write(path: &Path, form: Form, packets: &[Timed]) {
         writer.write(&packet).expect("a writable file");
     }
     writer.finish().expect("a writable file");
-}
-
-/// The packets of a capture, as libpcap reads them, to the nanosecond.
-pub(crate) fn read(path: &Path) -> Vec<Timed> {
-    let capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano);
-    let mut capture = capture.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut packets = Vec::new();
-    while let Ok(packet) = capture.next_packet() {
-        let ts = packet.header.ts;
-        let ns = ts.tv_sec as u64 * 1_000_000_000 + ts.tv_usec as u64;
-        packets.push(Timed { ns, original_len: packet.header.len, bytes: packet.data.to_vec() });
-    }
-    packets
 }
 
 /// Compares packets in order; a difference is told by its place.

@@ -1,7 +1,5 @@
 //! Tunnels that end at a port: the frames inside come out as they went in, with what the tunnel says of them.
 
-use std::process::Command;
-
 use tapline_capture::ByteOrder;
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
@@ -10,7 +8,7 @@ use tapline_datapath::copies::transport::{
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::Lab;
-use tapline_harness::programs::has_program;
+use tapline_harness::programs::{has_program, run_in};
 use tapline_packet::headers::ethernet::MacAddress;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
@@ -118,14 +116,7 @@ fn a_captured_tunnel_gives_what_editcap_leaves_of_it() {
     std::fs::copy(&capture, lab.path("in.cap")).expect("a readable capture");
     // Ethernet, IPv4, UDP and VXLAN
     let arguments = ["-F", "nsecpcap", "-L", "-C", "50", "in.cap", "expected.pcap"];
-    assert!(
-        Command::new("editcap")
-            .args(arguments)
-            .current_dir(lab.path(""))
-            .status()
-            .expect("editcap runs")
-            .success()
-    );
+    run_in(&lab.path(""), "editcap", &arguments);
     lab.account(&pipeline("vxlan"), &[]);
     let expected = read(&lab.path("expected.pcap"));
     assert!(!expected.is_empty());
