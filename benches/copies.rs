@@ -9,12 +9,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use tapline::plan::Plan;
-use tapline_datapath::copies::build::{CopyPools, MakeFacts, Maker, ToolMaker};
+use tapline_datapath::burst_view::BurstView;
+use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::facts::Stamps;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::flow::burst_flows::Flows;
+use tapline_datapath::ids::PortId;
+use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::Copies;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::swap::published::Live;
 use tapline_dpdk::eal::{Memory, Options};
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufQueue, burst_of};
@@ -223,12 +226,25 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     bench.copies.tools[0] = all;
     let begun = clock::tsc();
     bench.flows.clear();
-    let mut facts =
-        MakeFacts { burst, frames: &frames, flows: &mut bench.flows, stamps: &stamps, port: PortId(0) };
-    bench.maker.make(&bench.plan.work, &mut facts, &mut bench.copies, &bench.counters);
+    let (live, now_ns) = (Live::default(), 0);
+    let mut view = BurstView {
+        plan: &bench.plan.work,
+        counters: &bench.counters,
+        burst,
+        all,
+        frames: &frames,
+        flows: &mut bench.flows,
+        lens: &[],
+        port: PortId(0),
+        times: Times::one(&now_ns),
+        stamps: &stamps,
+        live: &live,
+        uses: &[],
+    };
+    bench.maker.make(&mut view, &mut bench.copies);
     drop(frames);
     let alone = bench.maker.made[0].alone();
-    let mut shared = burst.share([all, Selection(all.0 & !alone.0)].into_iter());
+    let mut shared = burst.share([all, all - alone].into_iter());
     shared.join(all, &mut bench.maker.made[0]).take(all, &mut queue);
     assert_eq!(queue.len(), BURST, "every copy was made");
     queue.clear();

@@ -60,7 +60,7 @@ fn select<P, F>(programs: &[P], burst: &[F], selections: &mut [Selection], match
             .iter()
             .enumerate()
             .fold(0, |bits, (packet, frame)| bits | u64::from(matches(program, frame)) << packet);
-        *selection = Selection(bits);
+        *selection = Selection::from_bits(bits);
     }
 }
 

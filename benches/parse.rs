@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline_datapath::flow::hash::{HashKind, flow_hash_burst};
+use tapline_datapath::flow::hash::{HashKind, HashSpec, flow_hash_burst};
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -60,9 +60,7 @@ fn stages(mix: &str, frames: &[Frame<'_>]) {
         let figures = time(frames, |burst| {
             parse_burst(burst, kind.parse_depth(depth), &mut layers);
             flow_hash_burst(
-                kind,
-                depth,
-                7,
+                HashSpec { kind, depth, seed: 7 },
                 burst,
                 Known::all(black_box(&layers)),
                 Selection::first(burst.len()),

@@ -9,14 +9,14 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline_datapath::flow::hash::{HashKind, flow_hash_burst};
+use tapline_datapath::flow::hash::{HashKind, HashSpec, flow_hash_burst};
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::flow::table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
-use tapline_datapath::work_plan::PortId;
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -91,7 +91,7 @@ fn samplers() {
     let mut table = Table::new("samplers, all 64 packets of each burst selected");
     table.row("none (the loop alone)", |slice| {
         for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
-            black_box(black_box(Selection(u64::MAX)).0 & burst[0]);
+            black_box(black_box(Selection::ALL).bits() & burst[0]);
         }
     });
     let specs = [
@@ -114,7 +114,7 @@ fn samplers() {
             for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {
                 now_ns += 6_400;
                 let inputs = SampleInputs { hashes: burst, lens: &lens, times: Times::one(&now_ns) };
-                black_box(sampler.sample(black_box(Selection(u64::MAX)), &inputs));
+                black_box(sampler.sample(black_box(Selection::ALL), &inputs));
             }
         });
     }
@@ -177,12 +177,10 @@ fn flow_hashes() {
     let flow_hashes = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0u64; MAX_BURST];
         flow_hash_burst(
-            HashKind::FiveTuple,
-            Depth::Outer,
-            7,
+            HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 7 },
             burst,
             Known::all(layers),
-            Selection(u64::MAX),
+            Selection::ALL,
             &mut hashes,
         );
         hashes
@@ -402,7 +400,7 @@ fn dedups() {
                     let burst: [Frame<'_>; MAX_BURST] =
                         std::array::from_fn(|index| Frame::whole(&packets[first + index]));
                     let times_ns = [START_NS + packet_number * 200; MAX_BURST];
-                    black_box(dedup.duplicates(Selection(u64::MAX), &burst, &[0; MAX_BURST], &times_ns));
+                    black_box(dedup.duplicates(Selection::ALL, &burst, &[0; MAX_BURST], &times_ns));
                 }
             };
             // a window's worth first: a table that fills is not one that is full

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::swap::plan_part::Heir;
-use tapline_datapath::work_plan::ToolId;
 use tapline_dpdk::port::DriverStats;
 
 /// All that is counted of a run.

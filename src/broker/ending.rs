@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
 use tapline_datapath::counters::DropReason;
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::replay::Left;
-use tapline_datapath::work_plan::ToolId;
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::clock;
 

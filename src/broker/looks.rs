@@ -11,9 +11,10 @@ use crate::plan::Plan;
 use crate::plan::value::Output;
 use tapline_datapath::counters::ToolCounters;
 use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::route::sample::Budget;
-use tapline_datapath::work_plan::{Idle, PortId, ToolId};
+use tapline_datapath::work_plan::Idle;
 use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
 use tapline_dpdk::clock;
 

@@ -7,8 +7,8 @@ use super::pcap_output::Written;
 use crate::plan::Plan;
 use crate::report::snapshot::clock::ClockState;
 use crate::report::snapshot::port::{PortState, TerminateState};
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::decap::EndpointReport;
-use tapline_datapath::work_plan::PortId;
 use tapline_dpdk::Eal;
 use tapline_dpdk::port::DriverStats;
 

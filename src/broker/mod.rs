@@ -48,7 +48,7 @@ use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
 use tapline_datapath::flow::table::Secret;
-use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;

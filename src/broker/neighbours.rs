@@ -14,8 +14,8 @@ use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Ti
 use crate::health::probe::Prober;
 use crate::health::tool::Observation;
 use crate::report::snapshot::tool::{NextHopEntry, ProbeEntry};
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::local_frames::Post;
-use tapline_datapath::work_plan::{PortId, ToolId};
 use tapline_dpdk::mbuf::MbufQueue;
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::ring::Sender;

@@ -11,7 +11,7 @@ use super::Error;
 use super::pcap_output;
 use crate::plan::Plan;
 use crate::plan::files::Target;
-use tapline_datapath::work_plan::ToolId;
+use tapline_datapath::ids::ToolId;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;

@@ -21,7 +21,7 @@ use tapline_datapath::counters::{DropReason, ToolCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::{Batch, Belt, Note};
 use tapline_datapath::egress::merge::Held;
 use tapline_datapath::egress::reorder::Order;
-use tapline_datapath::work_plan::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_dpdk::mbuf::Linear;
 use tapline_dpdk::{self as dpdk, clock};
 use tapline_fault as fault;

@@ -14,11 +14,11 @@ use super::{Broker, Error};
 use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
 use tapline_datapath::egress::admission::{Limits, Thresholds};
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerSeat;
 use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use tapline_datapath::swap::published::LiveView;
-use tapline_datapath::work_plan::ToolId;
 use tapline_dpdk::{LcoreId, clock};
 
 /// How a rule goes on that had the place `from`.

@@ -21,12 +21,12 @@ use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::token_bucket::Shape;
 use tapline_datapath::flow::sketch::FlowSketch;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
 use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
-use tapline_datapath::work_plan::{PortId, ToolId};
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.

@@ -266,9 +266,9 @@ impl Selector {
         }
         let mut selection = Selection::NONE;
         for (index, (_, judge)) in self.filters.iter_mut().enumerate() {
-            let is_its = |&packet: &usize| self.by_interface[burst.interface(packet).0 as usize] == index;
-            let its = (0..burst.len()).filter(is_its).fold(0, |bits, packet| bits | 1 << packet);
-            selection.0 |= judge.select(frames).0 & its;
+            let is_its = |packet: &usize| self.by_interface[burst.interface(*packet).0 as usize] == index;
+            let its = (0..burst.len()).filter(is_its).collect();
+            selection |= judge.select(frames) & its;
         }
         Ok(selection)
     }

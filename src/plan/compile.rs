@@ -5,9 +5,10 @@ use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, GroupPlan, Output, Plan, RulePlan};
 use tapline_datapath::classify::{Classifier, Matcher};
 use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{
-    GroupWork, InputPlan, PortId, RuleId, Step, StepDedup, Straight, Target, ToolId, Verdict, WorkPlan,
+    GroupWork, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan,
 };
 
 /// Compiles a resolved plan's rules.

@@ -19,13 +19,12 @@ use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
 use tapline_datapath::flow::burst_flows::HashId;
 use tapline_datapath::flow::table::Timeouts;
+use tapline_datapath::ids::{EditId, PortId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::{GroupSpec, Returns};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{
-    DedupAction, EditId, Idle, PortId, ReplayPlan, Target, ToolId, Verdict, WireId, WorkPlan,
-};
+use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
 use tapline_dpdk::driver::argument;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;

@@ -199,7 +199,7 @@ impl<W: Write> Writer<W> {
             self.buffer.put(&[0xff; 8])?;
             run_at = pcapng::SECTION_LEN_AT + 8;
         }
-        let dropped = Selection(!selection.0 & Selection::first(burst.len()).0);
+        let dropped = Selection::first(burst.len()) - selection;
         for index in dropped.indices() {
             let record = burst.record_range(index);
             self.buffer.put(&span[run_at..record.start])?;

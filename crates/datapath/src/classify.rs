@@ -117,7 +117,7 @@ impl Matches {
     #[inline(always)]
     fn add(&mut self, row: usize, selection: Selection) {
         if !selection.is_empty() {
-            self.selections[row].0 |= selection.0;
+            self.selections[row] |= selection;
             self.touched.mark(row);
         }
     }
@@ -310,7 +310,7 @@ fn ended(term: &Term, outer: Known<'_, OuterId>, among: Selection) -> Selection 
         Term::Teid(ids) => outer.teid.is_some_and(|teid| ids.contains(teid)),
         Term::MplsLabel(_) | Term::Bytes(_) => false,
     };
-    Selection(outer.of(among).fold(0, |bits, (index, outer)| bits | u64::from(holds(outer)) << index))
+    outer.of(among).filter(|(_, outer)| holds(outer)).map(|(index, _)| index).collect()
 }
 
 /// The part that plans without `through`, `vlan` and terms do without.
@@ -330,13 +330,13 @@ fn classify_further(
         matches.programs.resize(inner.rows.len(), Selection::NONE);
         inner.filters.select(split, &mut matches.programs);
         for (selection, program) in matches.programs.iter_mut().zip(&inner.programs) {
-            selection.0 &= is_split.0;
+            *selection &= is_split;
             // shorter than an Ethernet header: as the interpreter says of what there is
-            for (index, layers) in layers.of(Selection(all.0 & !is_split.0)) {
+            for (index, layers) in layers.of(all - is_split) {
                 if let tapline_filter::through::Inside::Whole(frame) =
                     inside(inner.through, &frames[index], layers)
                 {
-                    selection.0 |= u64::from(program.matches(&frame)) << index;
+                    *selection |= Selection::only_if(index, program.matches(&frame));
                 }
             }
         }
@@ -345,7 +345,7 @@ fn classify_further(
     for composite in &classifier.composites {
         let mut selected = all;
         for &row in &composite.rows {
-            selected.0 &= std::mem::take(&mut matches.selections[row as usize]).0;
+            selected &= std::mem::take(&mut matches.selections[row as usize]);
             // the row is no step's: who drains must not hear of it
             matches.touched.unmark(row as usize);
         }
@@ -353,7 +353,7 @@ fn classify_further(
             selected = vlans.select(frames, selected);
         }
         for term in &composite.terms {
-            selected = Selection(term.select(frames, layers, selected).0 | ended(term, outer, selected).0);
+            selected = term.select(frames, layers, selected) | ended(term, outer, selected);
         }
         matches.add(composite.step, selected);
     }

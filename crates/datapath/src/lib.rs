@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
+/// What stages may ask of a burst.
+pub mod burst_view;
 /// Which packets of a burst each rule matches.
 pub mod classify;
 /// Copies as tools want them: edits, timestamps, transports.
@@ -14,6 +16,8 @@ pub mod counters;
 pub mod egress;
 /// Flows: hashes, tables, and what of a burst is found out only when asked for.
 pub mod flow;
+/// The numbers of ports, tools, groups, edits, wires and rules.
+pub mod ids;
 /// Ports -> packets: queues, replays, their clocks, tunnels and frames that end here.
 pub mod receive;
 /// Rules -> tools: samples, duplicates, limits, groups.

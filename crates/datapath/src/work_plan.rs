@@ -6,34 +6,12 @@ use std::time::Duration;
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
 use crate::egress::admission::Class;
-use crate::flow::burst_flows::{HashId, HashSpec};
+use crate::flow::burst_flows::HashId;
+use crate::flow::hash::HashSpec;
+use crate::ids::{EditId, GroupId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
 use tapline_lang::ast::port::ReplaySpeed;
 use tapline_packet::layers::Depth;
-
-/// A port of the plan, by its place in `Plan::ports`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub usize);
-
-/// A tool of the plan, by its place in `Plan::tools`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ToolId(pub usize);
-
-/// A group of the plan, by its place in `Plan::groups`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct GroupId(pub usize);
-
-/// Edits of the plan, by their place in [`WorkPlan::edits`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct EditId(pub usize);
-
-/// A wire of the plan, by its place in `Plan::wires`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct WireId(pub usize);
-
-/// A rule of the plan, by its place in `Plan::rules`, which is the order in which rules are tried.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct RuleId(pub usize);
 
 /// What workers do with packets.
 #[derive(Default)]

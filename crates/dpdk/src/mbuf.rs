@@ -323,7 +323,7 @@ impl MbufBurst {
             *stamp = unsafe { field::<u64>(mbuf, place.offset).read_unaligned() };
             stamped |= u64::from(flags & place.flag != 0) << index;
         }
-        Selection(stamped)
+        Selection::from_bits(stamped)
     }
 
     /// Writes the NIC's RSS hash of each packet of which it says that it is TCP or UDP over IP, whole and in no tunnel; gives those
@@ -338,7 +338,7 @@ impl MbufBurst {
                 hashed |= 1 << index;
             }
         }
-        Selection(hashed)
+        Selection::from_bits(hashed)
     }
 
     /// Writes each packet's length in bytes.
@@ -400,19 +400,19 @@ impl MbufBurst {
     /// At most [`MOST_REFERENCES`] selections may name one packet.
     #[inline]
     pub fn share(&mut self, selections: impl Iterator<Item = Selection> + Clone) -> Shared<'_> {
-        let (mut any, mut several) = (0, 0);
+        let (mut any, mut several) = (Selection::NONE, Selection::NONE);
         for selection in selections.clone() {
-            several |= any & selection.0;
-            any |= selection.0;
+            several |= any & selection;
+            any |= selection;
         }
         let mut planes = Planes::default();
-        if several & self.all().0 == 0 {
-            planes.add(Selection(any & self.all().0));
+        if (several & self.all()).is_empty() {
+            planes.add(any & self.all());
         } else {
-            selections.for_each(|selection| planes.add(Selection(selection.0 & self.all().0)));
+            selections.for_each(|selection| planes.add(selection & self.all()));
             self.add_references(&planes);
         }
-        free_selected(&self.mbufs, Selection(self.all().0 & !planes.any()));
+        free_selected(&self.mbufs, self.all() - Selection::from_bits(planes.any()));
         let wire_lens = self.has_wire_lens.then_some(&self.wire_lens);
         let shared = Shared { mbufs: &self.mbufs, count: self.count, bytes: self.bytes, planes, wire_lens };
         self.count = 0;
@@ -512,7 +512,7 @@ impl Planes {
     /// Adds 1 for the packets of `selection`.
     #[inline(always)]
     fn add(&mut self, selection: Selection) {
-        let mut carry = selection.0;
+        let mut carry = selection.bits();
         let mut plane = 0;
         while carry != 0 {
             assert!(plane < self.planes.len(), "more copies of a packet than its planner allows");
@@ -528,18 +528,18 @@ impl Planes {
     #[inline(always)]
     fn take(&mut self, selection: Selection) -> Selection {
         if self.used <= 1 {
-            let taken = selection.0 & self.planes[0];
+            let taken = selection.bits() & self.planes[0];
             self.planes[0] ^= taken;
-            return Selection(taken);
+            return Selection::from_bits(taken);
         }
-        let taken = selection.0 & self.any();
+        let taken = selection.bits() & self.any();
         let mut borrow = taken;
         for plane in &mut self.planes[..self.used] {
             let difference = *plane ^ borrow;
             borrow &= !*plane;
             *plane = difference;
         }
-        Selection(taken)
+        Selection::from_bits(taken)
     }
 
     #[inline(always)]
@@ -558,7 +558,7 @@ impl Planes {
         for (index, &plane) in self.planes[..self.used].iter().enumerate() {
             match plane {
                 0 => {}
-                _ if plane == all.0 => value |= 1 << index,
+                _ if plane == all.bits() => value |= 1 << index,
                 _ => return None,
             }
         }
@@ -610,7 +610,7 @@ impl Shared<'_> {
         queue.append(|slots| {
             for (slot, index) in slots.iter_mut().zip(taken.indices().take(room)) {
                 *slot = self.mbufs[index];
-                rest.0 &= !(1 << index);
+                rest.remove(index);
             }
             room
         });
@@ -671,7 +671,7 @@ impl Shared<'_> {
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
         while self.planes.any() != 0 {
-            let rest = self.planes.take(Selection(self.planes.any()));
+            let rest = self.planes.take(Selection::from_bits(self.planes.any()));
             free_selected(self.mbufs, rest);
         }
     }
@@ -720,7 +720,7 @@ impl Drop for Alike<'_> {
 fn gather(mbufs: &[*mut rte_mbuf; MAX_BURST], selected: Selection, slots: &mut [*mut rte_mbuf]) {
     // by fours, so that the processor can foretell where it ends: what stands behind the last is nothing
     if let Some(fours) = slots.get_mut(..(selected.count() as usize).next_multiple_of(4)) {
-        let mut bits = selected.0;
+        let mut bits = selected.bits();
         for four in fours.as_chunks_mut::<4>().0 {
             for slot in four {
                 *slot = mbufs[(bits | 1 << (MAX_BURST - 1)).trailing_zeros() as usize];
@@ -1158,7 +1158,7 @@ pub(super) fn free_all(mbufs: &mut [*mut rte_mbuf]) {
 fn free_selected(mbufs: &[*mut rte_mbuf; MAX_BURST], selection: Selection) {
     if !selection.is_empty() {
         // SAFETY: callers own one reference to each selected mbuf and forget it; there is a pointer for each bit.
-        unsafe { dpdk_sys::tl_free_selected(mbufs.as_ptr(), selection.0) };
+        unsafe { dpdk_sys::tl_free_selected(mbufs.as_ptr(), selection.bits()) };
     }
 }
 
@@ -1206,19 +1206,19 @@ mod tests {
             let mut planes = Planes::default();
             let mut model = [0u8; 64];
             for &mask in &masks {
-                planes.add(Selection(mask));
+                planes.add(Selection::from_bits(mask));
                 (0..64).filter(|i| mask >> i & 1 == 1).for_each(|i| model[i] += 1);
             }
             for (index, &count) in model.iter().enumerate() {
                 prop_assert_eq!(planes.get(index), count);
             }
             let same = model.iter().all(|&count| count == model[0]).then_some(model[0]);
-            prop_assert_eq!(planes.uniform(Selection(u64::MAX)), same);
+            prop_assert_eq!(planes.uniform(Selection::ALL), same);
             for &mask in masks.iter().rev() {
-                prop_assert_eq!(planes.take(Selection(mask)), Selection(mask));
+                prop_assert_eq!(planes.take(Selection::from_bits(mask)), Selection::from_bits(mask));
             }
             prop_assert_eq!(planes.any(), 0);
-            prop_assert_eq!(planes.take(Selection(u64::MAX)), Selection::NONE);
+            prop_assert_eq!(planes.take(Selection::ALL), Selection::NONE);
         }
     }
 }

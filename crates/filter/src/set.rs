@@ -174,7 +174,7 @@ impl Set {
         assert_eq!(selections.len(), self.program_count, "one selection a program");
         for (index, program) in &self.interpreted {
             let accepted = frames.iter().enumerate().filter(|(_, frame)| matches(program, frame));
-            selections[*index] = Selection(accepted.fold(0, |bits, (packet, _)| bits | 1 << packet));
+            selections[*index] = accepted.map(|(packet, _)| packet).collect();
         }
     }
 }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_set_of_no_programs_selects_nothing_and_a_burst_of_none_too() {
         Filters::build(&[]).select(&[Frame::whole(&arp())], &mut []);
-        let mut selections = [Selection(u64::MAX)];
+        let mut selections = [Selection::ALL];
         Filters::build(&compiled(&["arp"])).select(&[], &mut selections);
         assert_eq!(selections, [Selection::NONE]);
     }
@@ -273,9 +273,9 @@ mod tests {
         let frames = [Frame::whole(&arp), Frame::whole(&long), Frame::new(&arp, 61)];
         let mut mbufs = MbufHeaders::of(&frames);
         let filters = Filters::build_for_mbufs(&compiled(&["arp", "len > 60"]));
-        let mut selections = [Selection(u64::MAX); 2];
+        let mut selections = [Selection::ALL; 2];
         assert!(filters.select_mbufs(mbufs.frames(), &mut selections));
-        assert_eq!(selections, [Selection(0b101), Selection(0b110)]);
+        assert_eq!(selections, [Selection::from_bits(0b101), Selection::from_bits(0b110)]);
         mbufs.continue_elsewhere(2);
         assert!(!filters.select_mbufs(mbufs.frames(), &mut selections));
     }
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(filters.interpreted_count(), 2);
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&arp())], &mut selections);
-        assert_eq!(selections, [Selection(1), Selection::NONE]);
+        assert_eq!(selections, [Selection::from_bits(1), Selection::NONE]);
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         );
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&arp())], &mut selections);
-        assert_eq!(selections, [Selection(1), Selection(1)]);
+        assert_eq!(selections, [Selection::from_bits(1), Selection::from_bits(1)]);
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         let mut selections = [Selection::NONE; 2];
         filters.select(&[Frame::whole(&frame), Frame::whole(&arp())], &mut selections);
         // The zeros of the second frame are matched by index 0.
-        assert_eq!(selections, [Selection(0b11); 2]);
+        assert_eq!(selections, [Selection::from_bits(0b11); 2]);
     }
 
     #[test]

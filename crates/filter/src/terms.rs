@@ -196,7 +196,7 @@ impl Term {
 
 #[inline(always)]
 fn select(among: Selection, holds: impl Fn(usize) -> bool) -> Selection {
-    Selection(among.indices().fold(0, |bits, i| bits | u64::from(holds(i)) << i))
+    among.filter(holds)
 }
 
 #[cfg(test)]
@@ -223,7 +223,7 @@ mod tests {
             layers.write(all, |layers| all.indices().for_each(|i| layers[i] = parse(&frames[i], depth)));
         }
         let selection = term.select(&frames, layers.view(), Selection::first(frames.len()));
-        (0..frames.len()).map(|i| selection.0 >> i & 1 == 1).collect()
+        (0..frames.len()).map(|i| selection.contains(i)).collect()
     }
 
     fn ids(first: u32, last: u32) -> IdRanges {
@@ -285,7 +285,7 @@ mod tests {
             [inner.clone(), tagged(0x8100, 0xe007, 0x0800, &inner[14..]), double, inner[..13].to_vec()];
         let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let select = |ranges: &[(u32, u32)], among| {
-            VlanSet::new(ranges.iter().copied()).select(&frames, Selection(among)).0
+            VlanSet::new(ranges.iter().copied()).select(&frames, Selection::from_bits(among)).bits()
         };
         assert_eq!(select(&[(7, 7)], 0b1111), 0b0010);
         assert_eq!(select(&[(100, 110), (0, 0)], 0b1111), 0b0100);

@@ -119,7 +119,7 @@ pub fn inside_burst<'a>(
         fault::panics_on_packet("classify", i);
         if let Some(inside) = inside(through, &frames[i], layers).split() {
             split[i] = inside;
-            selection.0 |= 1 << i;
+            selection.insert(i);
         }
     }
     selection
@@ -209,9 +209,14 @@ mod tests {
         let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
-        let selection =
-            inside_burst(LayerSet::ALL, &frames, Known::all(&layers), Selection(!(1 << 7)), &mut split);
-        assert_eq!(selection, Selection(!(1 << 5 | 1 << 7)));
+        let selection = inside_burst(
+            LayerSet::ALL,
+            &frames,
+            Known::all(&layers),
+            Selection::from_bits(!(1 << 7)),
+            &mut split,
+        );
+        assert_eq!(selection, Selection::from_bits(!(1 << 5 | 1 << 7)));
         for i in selection.indices() {
             let bytes = [split[i].header(), split[i].payload()].concat();
             assert_eq!(

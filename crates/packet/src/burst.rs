@@ -1,21 +1,67 @@
 //! What the stages say of a burst's packets: one bit a packet.
 
+use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not, Sub, SubAssign};
+
 /// The most packets in a burst: a `Selection` has a bit for each.
 pub const MAX_BURST: usize = 64;
 
-/// A set of packets of one burst: bit `i` stands for packet `i`.
+/// A set of packets of one burst: bit `i` stands for packet `i`. `a & b`, `a | b`, `a - b` and `!a` are those of sets.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(transparent)]
-pub struct Selection(pub u64);
+pub struct Selection(u64);
 
 impl Selection {
     pub const NONE: Selection = Selection(0);
+
+    /// Every packet that a burst can have.
+    pub const ALL: Selection = Selection(u64::MAX);
+
+    /// The packets whose bits are set.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Selection {
+        Selection(bits)
+    }
+
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Packet `index` (0..64) alone.
+    #[inline(always)]
+    pub const fn only(index: usize) -> Selection {
+        Selection(1 << index)
+    }
+
+    /// Packet `index` (0..64), or none.
+    #[inline(always)]
+    pub fn only_if(index: usize, is_in: bool) -> Selection {
+        Selection(u64::from(is_in) << index)
+    }
 
     /// The first `count` packets (`count` is 0..=64).
     #[inline(always)]
     pub fn first(count: usize) -> Selection {
         debug_assert!(count <= MAX_BURST);
         if count >= MAX_BURST { Selection(u64::MAX) } else { Selection((1 << count) - 1) }
+    }
+
+    /// Returns whether packet `index` (0..64) is selected.
+    #[inline(always)]
+    pub const fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
+    }
+
+    /// Selects packet `index` (0..64) too.
+    #[inline(always)]
+    pub fn insert(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    /// Selects packet `index` (0..64) no longer.
+    #[inline(always)]
+    pub fn remove(&mut self, index: usize) {
+        self.0 &= !(1 << index);
     }
 
     #[inline(always)]
@@ -34,7 +80,13 @@ impl Selection {
         if count >= self.count() as usize {
             return self;
         }
-        Selection(self.indices().take(count).fold(0, |bits, index| bits | 1 << index))
+        self.indices().take(count).collect()
+    }
+
+    /// The selected packets that `holds` is true for.
+    #[inline(always)]
+    pub fn filter(self, mut holds: impl FnMut(usize) -> bool) -> Selection {
+        self.indices().fold(Selection::NONE, |kept, index| kept | Selection::only_if(index, holds(index)))
     }
 
     /// The indices of the selected packets, ascending.
@@ -49,6 +101,70 @@ impl Selection {
             bits &= bits - 1;
             Some(index)
         })
+    }
+}
+
+impl FromIterator<usize> for Selection {
+    #[inline(always)]
+    fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
+        indices.into_iter().fold(Selection::NONE, |all, index| all | Selection::only(index))
+    }
+}
+
+impl BitAnd for Selection {
+    type Output = Self;
+
+    #[inline(always)]
+    fn bitand(self, other: Self) -> Self {
+        Selection(self.0 & other.0)
+    }
+}
+
+impl BitOr for Selection {
+    type Output = Self;
+
+    #[inline(always)]
+    fn bitor(self, other: Self) -> Self {
+        Selection(self.0 | other.0)
+    }
+}
+
+impl Sub for Selection {
+    type Output = Self;
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Selection(self.0 & !other.0)
+    }
+}
+
+impl Not for Selection {
+    type Output = Self;
+
+    #[inline(always)]
+    fn not(self) -> Self {
+        Selection(!self.0)
+    }
+}
+
+impl BitAndAssign for Selection {
+    #[inline(always)]
+    fn bitand_assign(&mut self, other: Self) {
+        *self = *self & other;
+    }
+}
+
+impl BitOrAssign for Selection {
+    #[inline(always)]
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
+impl SubAssign for Selection {
+    #[inline(always)]
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
     }
 }
 
@@ -76,7 +192,7 @@ impl<T> Column<T> {
     /// Those of `wanted` that are not known yet.
     #[inline(always)]
     pub fn missing(&self, wanted: Selection) -> Selection {
-        Selection(wanted.0 & !self.known.0)
+        wanted - self.known
     }
 
     /// Lets `write` fill in the values of `written`, each of them.
@@ -84,13 +200,13 @@ impl<T> Column<T> {
     pub fn write(&mut self, written: Selection, write: impl FnOnce(&mut [T; MAX_BURST])) {
         // not before they are there: `write` may unwind
         write(&mut self.values);
-        self.known.0 |= written.0;
+        self.known |= written;
     }
 
     /// Lets `write` fill in values, and say which.
     #[inline(always)]
     pub fn fill(&mut self, write: impl FnOnce(&mut [T; MAX_BURST]) -> Selection) {
-        self.known.0 |= write(&mut self.values).0;
+        self.known |= write(&mut self.values);
     }
 
     /// What is known.
@@ -125,25 +241,25 @@ impl<'a, T> Known<'a, T> {
     #[inline(always)]
     pub fn first(self, count: usize) -> Option<&'a [T]> {
         let wanted = Selection::first(count);
-        (wanted.0 & !self.known.0 == 0).then_some(&self.values[..count])
+        (wanted - self.known).is_empty().then_some(&self.values[..count])
     }
 
     /// The values by packet, if those of all packets of `wanted` are known; others are not to be read.
     #[inline(always)]
     pub fn all_of(self, wanted: Selection) -> Option<&'a [T; MAX_BURST]> {
-        (wanted.0 & !self.known.0 == 0).then_some(self.values)
+        (wanted - self.known).is_empty().then_some(self.values)
     }
 
     /// The value of one packet, if it is known.
     #[inline(always)]
     pub fn get(self, index: usize) -> Option<&'a T> {
-        self.values.get(index).filter(|_| self.known.0 >> index & 1 == 1)
+        self.values.get(index).filter(|_| self.known.contains(index))
     }
 
     /// The values of the packets of `wanted` that are known, with their indices, ascending.
     #[inline(always)]
     pub fn of(self, wanted: Selection) -> impl Iterator<Item = (usize, &'a T)> {
-        Selection(wanted.0 & self.known.0).indices().map(move |index| (index, &self.values[index]))
+        (wanted & self.known).indices().map(move |index| (index, &self.values[index]))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::plan::memory::{self, CopiesTo};
 use crate::plan::value::{Output, TunnelPlan};
 use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::transport::Sequence;
-use tapline_datapath::work_plan::ToolId;
+use tapline_datapath::ids::ToolId;
 use tapline_dpdk::mbuf::copy::{CopyPool, Offload};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::Port;

@@ -4,7 +4,7 @@ use super::queues::spread_hash;
 use crate::broker::Error;
 use crate::plan::Plan;
 use crate::plan::memory;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::ids::PortId;
 use tapline_packet::layers::Depth;
 
 /// What was set up at the start for as long as the program runs, by port.

@@ -5,7 +5,7 @@
 use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use crate::report::snapshot::lcore::Stages;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::ids::PortId;
 use tapline_dpdk::driver::argument;
 use tapline_dpdk::{LcoreId, eal};
 

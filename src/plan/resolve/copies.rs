@@ -17,9 +17,9 @@ use tapline_datapath::copies::timestamp::TimestampFormat;
 use tapline_datapath::copies::transport::{
     Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
 };
-use tapline_datapath::flow::burst_flows::HashSpec;
 use tapline_datapath::flow::hash::HashKind;
-use tapline_datapath::work_plan::{EditId, PortId, ToolId};
+use tapline_datapath::flow::hash::HashSpec;
+use tapline_datapath::ids::{EditId, PortId, ToolId};
 use tapline_lang::ast;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;

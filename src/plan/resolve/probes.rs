@@ -9,7 +9,7 @@ use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
 use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
 use tapline_datapath::copies::transport::Transport;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::tool::Probe;

@@ -4,7 +4,7 @@ use super::Resolver;
 use super::definitions::{Definitions, Port, Wire};
 use super::names::names_of;
 use crate::plan::value::{Output, ToolPlan, WirePlan};
-use tapline_datapath::work_plan::{PortId, ToolId, WireId};
+use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::ToolTarget;
 use tapline_lang::ast::wire::WireOption;

@@ -35,7 +35,7 @@ use self::wire::WireEntry;
 use super::ledger::{Copies, Packets};
 use crate::plan::Plan;
 use tapline_datapath::counters::latency::Latency;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::tsc_hz;
 
 /// The name and version of the snapshot's form.

@@ -9,10 +9,10 @@ use serde::ser::Serializer;
 use super::clock::ClockState;
 use super::totals::PortTotals;
 use crate::plan::Plan;
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_datapath::receive::tunnel_match::{Refusal, SequenceCounts};
-use tapline_datapath::work_plan::PortId;
 use tapline_dpdk::port::{DriverStats, Link};
 
 /// What the control thread reads of a port beside our counters.

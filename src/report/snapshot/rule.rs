@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::totals::{DedupTotals, RuleTotals};
 use crate::plan::Plan;
 use crate::plan::value::{DedupPlan, RulePlan};
+use tapline_datapath::counters::dedup::{DedupCounters, GAP_BUCKETS};
 use tapline_datapath::flow::table::FlowCounters;
-use tapline_datapath::route::dedup::{DedupCounters, GAP_BUCKETS};
 
 #[derive(Clone, Serialize)]
 pub struct RuleEntry {

@@ -7,11 +7,11 @@ use serde::ser::Serializer;
 
 use crate::plan::Plan;
 use crate::report::ledger::{Copies, Dropped, Packets};
+use tapline_datapath::counters::dedup::{DedupCounters, PairCounters};
 use tapline_datapath::counters::latency::Merged;
 use tapline_datapath::counters::{DropReason, WorkerCounters, WriterCounters};
 use tapline_datapath::egress::admission::Class;
 use tapline_datapath::flow::table::FlowCounters;
-use tapline_datapath::route::dedup::{DedupCounters, PairCounters};
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]

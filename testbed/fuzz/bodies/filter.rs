@@ -70,7 +70,7 @@ fn agree(program: &Program, packet: &[u8]) {
     filters.select(&frames, &mut selected);
     for (index, cut) in cuts.iter().enumerate() {
         let accepted = program.run(cut, original_len) != 0;
-        assert_eq!(selected[0].0 >> index & 1 != 0, accepted, "native code differs on {} bytes", cut.len());
+        assert_eq!(selected[0].contains(index), accepted, "native code differs on {} bytes", cut.len());
         assert!(
             !(accepted && claims.never_matches) && (accepted || !claims.always_matches),
             "a false claim"
@@ -101,7 +101,7 @@ fn agree(program: &Program, packet: &[u8]) {
             cut.len()
         );
         assert_eq!(
-            selected[0].0 >> index & 1 != 0,
+            selected[0].contains(index),
             accepted,
             "split native code differs on {} bytes",
             cut.len()

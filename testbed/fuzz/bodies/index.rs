@@ -431,7 +431,7 @@ fn judge_by_index(filters: &[Vec<Program>], frames: &[Frame<'_>], expected: &[Ve
     let mut wanted = vec![Selection::NONE; filters.len()];
     for (number, (&row, bits)) in rows.iter().zip(expected.iter().flatten()).enumerate() {
         if left_out.binary_search(&number).is_err() {
-            wanted[row as usize].0 |= bits;
+            wanted[row as usize] |= Selection::from_bits(*bits);
         }
     }
     let (mut selections, mut touched) = (vec![Selection::NONE; filters.len()], Touched::new(filters.len()));
@@ -442,9 +442,9 @@ fn judge_by_index(filters: &[Vec<Program>], frames: &[Frame<'_>], expected: &[Ve
         let mut marked = vec![false; filters.len()];
         touched.drain(|row| marked[row] = true);
         for (row, (found, wanted)) in selections.iter().zip(&wanted).enumerate() {
-            let wanted = wanted.0 & Selection::first(count).0;
+            let wanted = wanted.bits() & Selection::first(count).bits();
             assert_eq!(
-                found.0,
+                found.bits(),
                 wanted,
                 "filter {row} of {}, {count} packets: {:?}",
                 filters.len(),
@@ -468,8 +468,8 @@ fn judge_prefixes(choices: &mut Choices<'_>, pool: &Pool, frames: &[Frame<'_>]) 
         })
         .collect();
     let prefixes: Vec<Prefix> = texts.iter().map(|text| text.parse().expect("written above")).collect();
-    let among = Selection(u64::from(choices.long()) << 32 | u64::from(choices.long())).0
-        & Selection::first(frames.len()).0;
+    let among = Selection::from_bits(u64::from(choices.long()) << 32 | u64::from(choices.long())).bits()
+        & Selection::first(frames.len()).bits();
     let mut either = 0;
     let other = choices.of(&[(Direction::Source, "src "), (Direction::Destination, "dst ")]);
     for (direction, word) in [other, (Direction::Either, "")] {
@@ -479,8 +479,8 @@ fn judge_prefixes(choices: &mut Choices<'_>, pool: &Pool, frames: &[Frame<'_>]) 
         let matches = |frame: &Frame<'_>| programs.iter().any(|program| program.matches(frame));
         let accepted =
             frames.iter().enumerate().fold(0, |bits, (at, frame)| bits | u64::from(matches(frame)) << at);
-        let selected = PrefixSet::new(&prefixes, direction).select(frames, Selection(among));
-        assert_eq!(selected.0, accepted & among, "{word}net {texts:?}");
+        let selected = PrefixSet::new(&prefixes, direction).select(frames, Selection::from_bits(among));
+        assert_eq!(selected.bits(), accepted & among, "{word}net {texts:?}");
         either = accepted;
     }
     (Arc::new(PrefixSet::new(&prefixes, Direction::Either)), either)
@@ -499,7 +499,7 @@ fn judge_by_stage(
     } else {
         u64::from(choices.long()) << 32 | u64::from(choices.long())
     };
-    let all = all & Selection::first(frames.len()).0;
+    let all = all & Selection::first(frames.len()).bits();
     let mut matchers: Vec<Matcher> = Vec::new();
     let mut wanted: Vec<u64> = Vec::new();
     let joined = choices.of(&[0, 2, 7]);
@@ -529,10 +529,10 @@ fn judge_by_stage(
     let mut flows = Flows::new(&[], Depth::default());
     let mut matches = Matches::new([&classifier].into_iter());
     for count in [frames.len() / 2, frames.len()] {
-        let here = Selection::first(count).0;
-        classify(&classifier, Selection(all & here), &frames[..count], &mut flows, &mut matches);
+        let here = Selection::first(count).bits();
+        classify(&classifier, Selection::from_bits(all & here), &frames[..count], &mut flows, &mut matches);
         let mut found = vec![0; matchers.len()];
-        matches.drain(|step, selection| found[step] = selection.0);
+        matches.drain(|step, selection| found[step] = selection.bits());
         for (step, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
             // who routes keeps to the packets that are all
             assert_eq!(found & all, wanted & all & here, "step {step} of {count} packets");

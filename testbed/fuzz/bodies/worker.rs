@@ -17,7 +17,7 @@ use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
 use tapline::plan::plan;
-use tapline_datapath::work_plan::PortId;
+use tapline_datapath::ids::PortId;
 use tapline_datapath::worker::Led;
 use tapline_dpdk::eal::{Eal, Memory, Options, available_cpus};
 use tapline_dpdk::mbuf::MbufBurst;

@@ -61,11 +61,11 @@ impl Engines {
                 .map(|oracle| select(burst, |bytes, len| oracle.run(bytes, len) != 0))
                 .collect();
             for (selector, engine) in [(&self.native, "native"), (&self.interpreted, "interpreted")] {
-                let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+                let mut selections = vec![Selection::ALL; self.programs.len()];
                 selector.select(&frames, &mut selections);
                 compare(&selections, &expected, burst, engine, &name);
             }
-            let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+            let mut selections = vec![Selection::ALL; self.programs.len()];
             assert!(self.native.select_mbufs(MbufHeaders::of(&frames).frames(), &mut selections));
             compare(&selections, &expected, burst, "native over mbufs", &name);
             // Frames that have a header. Payload and header are apart: the payload alone is put where the frame ended, with other
@@ -95,7 +95,7 @@ impl Engines {
             for (selector, engine) in
                 [(&self.split, "split native"), (&self.split_interpreted, "split interpreted")]
             {
-                let mut selections = vec![Selection(u64::MAX); self.programs.len()];
+                let mut selections = vec![Selection::ALL; self.programs.len()];
                 selector.select(&frames, &mut selections);
                 compare(&selections, &expected, &burst, engine, &name);
             }
@@ -104,7 +104,7 @@ impl Engines {
 }
 
 fn select(burst: &[(&[u8], u32)], accepts: impl Fn(&[u8], u32) -> bool) -> Selection {
-    Selection(
+    Selection::from_bits(
         burst
             .iter()
             .enumerate()
@@ -120,7 +120,9 @@ fn compare(
     name: impl Fn(usize) -> String,
 ) {
     for (program, (selection, expected)) in selections.iter().zip(expected).enumerate() {
-        if let Some(packet) = Selection(selection.0 ^ expected.0).indices().next() {
+        if let Some(packet) =
+            (0..MAX_BURST).find(|&packet| selection.contains(packet) != expected.contains(packet))
+        {
             panic!("{engine} differs from bpf_filter: {}\n on {:02x?}", name(program), burst.get(packet));
         }
     }

@@ -134,7 +134,7 @@ impl Rules {
                 }
                 for (packet, &(bytes, original_len)) in burst.iter().enumerate() {
                     let expected = accepts(program, bytes, original_len);
-                    let found = selection.0 >> packet & 1 == 1;
+                    let found = selection.contains(packet);
                     matches += usize::from(found);
                     assert_eq!(
                         found,
@@ -578,7 +578,7 @@ proptest! {
         let selected = set.select(&frames, Selection::first(frames.len()));
         for (packet, bytes) in packets.iter().enumerate() {
             let expected = programs.iter().any(|program| accepts(program, bytes, bytes.len() as u32));
-            prop_assert_eq!(selected.0 >> packet & 1 == 1, expected, "{}{:?} on {:02x?}", word, &nets, bytes);
+            prop_assert_eq!(selected.contains(packet), expected, "{}{:?} on {:02x?}", word, &nets, bytes);
         }
     }
 }
@@ -814,7 +814,7 @@ fn several_programs_may_stand_for_one_rule() {
         &mut selections,
         &mut touched,
     );
-    assert_eq!(selections, [Selection(0b010), Selection(0b001)]);
+    assert_eq!(selections, [Selection::from_bits(0b010), Selection::from_bits(0b001)]);
 }
 
 #[test]
@@ -858,7 +858,7 @@ fn cut_packets_are_in_a_set_of_prefixes_as_libpcap_says() {
             for len in 0..=packet.len().min(60) {
                 let expected = accepts(&program, &packet[..len], 0);
                 matches += usize::from(expected);
-                let selected = set.select(&[Frame::whole(&packet[..len])], Selection(1));
+                let selected = set.select(&[Frame::whole(&packet[..len])], Selection::from_bits(1));
                 assert_eq!(!selected.is_empty(), expected, "{net} on {:02x?}", &packet[..len]);
             }
         }

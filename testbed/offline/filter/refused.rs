@@ -36,5 +36,5 @@ fn refuse_and_select() {
     arp[12..14].copy_from_slice(&[8, 6]);
     let mut selections = [Selection::NONE];
     filters.select(&[Frame::whole(&[0; 60]), Frame::whole(&arp)], &mut selections);
-    assert_eq!(selections, [Selection(0b10)]);
+    assert_eq!(selections, [Selection::from_bits(0b10)]);
 }

@@ -34,7 +34,7 @@ fn originals_within<'a>(
     let mut dedup = Dedup::new(spec, &Secret::from_seed(1));
     let mut is_original = |packet: &Timed| {
         let frame = Frame::new(&packet.bytes, packet.original_len);
-        dedup.duplicates(Selection(1), &[frame], &[0], &[packet.ns]).is_empty()
+        dedup.duplicates(Selection::from_bits(1), &[frame], &[0], &[packet.ns]).is_empty()
     };
     packets.enumerate().filter(|(_, packet)| is_original(packet)).map(|(index, _)| index).collect()
 }

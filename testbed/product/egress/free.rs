@@ -25,13 +25,13 @@ fn free_all() {
     let mut burst = MbufBurst::default();
     let mut queue = MbufQueue::with_capacity(MAX_BURST / 2);
     // by tool: none of them, some, all; some packets to several tools, and to queues that have no room for all
-    let halves = [Selection(0x5555_5555_5555_5555), Selection(0xffff_0000_ffff_0000)];
+    let halves = [Selection::from_bits(0x5555_5555_5555_5555), Selection::from_bits(0xffff_0000_ffff_0000)];
     let wishes: [&[Selection]; 6] = [
         &[],
-        &[Selection(0xf0f)],
+        &[Selection::from_bits(0xf0f)],
         &halves,
-        &[Selection(u64::MAX)],
-        &[Selection(u64::MAX); 3],
+        &[Selection::ALL],
+        &[Selection::ALL; 3],
         &[halves[0], halves[1], halves[1]],
     ];
     for wishes in wishes {

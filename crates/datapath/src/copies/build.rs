@@ -20,21 +20,22 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::edit::{Draft, EditPlan, EditState, Reach};
-use super::facts::{CopyFacts, Stamps};
+use super::facts::CopyFacts;
 use super::timestamp;
 use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
-use crate::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::flow::burst_flows::{Flows, HashId};
+use crate::burst_view::BurstView;
+use crate::counters::{DropReason, ToolCounters};
+use crate::flow::burst_flows::HashId;
+use crate::ids::EditId;
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
-use crate::work_plan::{EditId, PortId};
 use tapline_dpdk::mbuf::copy::{
     CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order,
 };
-use tapline_dpdk::mbuf::{MbufBurst, prefetch};
+use tapline_dpdk::mbuf::prefetch;
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
@@ -119,16 +120,6 @@ pub struct CopyPools {
     pub captures: Option<CopyPool>,
 }
 
-/// What is known of the burst.
-pub struct MakeFacts<'a> {
-    pub burst: &'a MbufBurst,
-    /// Of the burst.
-    pub frames: &'a [Frame<'a>],
-    pub flows: &'a mut Flows,
-    pub stamps: &'a Stamps,
-    pub port: PortId,
-}
-
 /// A copy that is longer than a page, on its way through the stage.
 struct Long {
     index: usize,
@@ -195,50 +186,38 @@ impl Maker {
 
     /// Makes the copies of the burst that have to be made. Those that cannot be are counted, and taken from `copies`.
     #[inline]
-    pub fn make(
-        &mut self,
-        plan: &WorkPlan,
-        facts: &mut MakeFacts<'_>,
-        copies: &mut Copies,
-        counters: &WorkerCounters,
-    ) {
+    pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
         for index in 0..self.tools.len() {
             let selection = copies.tools[index];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
                 let is_long =
-                    |&packet: &usize| facts.frames[packet].bytes().len() > room.longest_frame_bytes();
-                selection.indices().filter(is_long).for_each(|packet| wanted.0 |= 1 << packet);
+                    |packet: usize| view.frames[packet].bytes().len() > room.longest_frame_bytes();
+                wanted |= selection.filter(is_long);
             }
             if !wanted.is_empty() {
-                let counters = &counters.tools[index];
-                let made = self.make_for(index, wanted, plan, facts, copies, counters);
-                let lost = wanted.0 & !made.0;
-                if lost != 0 {
-                    counters.requested.add(u64::from(lost.count_ones()));
-                    copies.take_back(index, Selection(lost));
+                let made = self.make_for(index, wanted, view, copies);
+                let lost = wanted - made;
+                if !lost.is_empty() {
+                    view.counters.tools[index].requested.add(u64::from(lost.count()));
+                    copies.take_back(index, lost);
                 }
             }
         }
     }
 
     /// Makes one tool's copies of the packets that are `wanted`; those that were made. The others are counted as dropped.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "hot path: a struct would be filled for each tool of a burst"
-    )]
     fn make_for(
         &mut self,
         index: usize,
         wanted: Selection,
-        plan: &WorkPlan,
-        facts: &mut MakeFacts<'_>,
+        view: &mut BurstView<'_>,
         copies: &Copies,
-        counters: &ToolCounters,
     ) -> Selection {
         let Self { pools, states, tools, made, desks, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
+        let (edits, counters) = (&view.plan.edits, &view.counters.tools[index]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
         let Some(pool) = pool else {
             counters.drop_copies(DropReason::NoBuffer, wanted.count().into());
@@ -246,46 +225,120 @@ impl Maker {
         };
         let made = &mut made[index];
         let chained_lens = tool.chained_lens();
-        if (wanted.0 & copies.edited(index).0) == 0
-            && wanted.indices().all(|packet| chained_lens.contains(&facts.frames[packet].bytes().len()))
-        {
-            return put_headers(tool, pool, made, wanted, facts, counters);
+        let is_chained = |packet: usize| chained_lens.contains(&view.frames[packet].bytes().len());
+        if (wanted & copies.edited(index)).is_empty() && wanted.indices().all(is_chained) {
+            return put_headers(tool, pool, made, wanted, view, counters);
         }
-        if (wanted.0 & copies.edited(index).0) == 0
+        if (wanted & copies.edited(index)).is_empty()
             && let Some(id) = tool.edits_alone()
-            && plan.edits[id.0].keeps_rest()
-            && wanted.indices().all(|packet| tool.takes_in_a_page(facts.frames[packet].bytes().len()))
+            && edits[id.0].keeps_rest()
+            && wanted.indices().all(|packet| tool.takes_in_a_page(view.frames[packet].bytes().len()))
         {
-            return put_edited(&plan.edits[id.0], &mut states[id.0], pool, made, wanted, facts, counters);
+            return put_edited((&edits[id.0], &mut states[id.0]), pool, made, wanted, view, counters);
         }
-        let (mut oversize, mut no_buffer, mut cut_bytes) = (0, 0, 0);
-        let (mut done, mut fronts) = (Selection::NONE, Selection::NONE);
-        // of the packets, with what edits took off or put in front
-        let mut original_lens = [0; MAX_BURST];
-        let mut longs: Vec<Long> = Vec::new();
+        let mut drafts = Drafts::default();
         pool.reserve(wanted.count() as usize);
-        let mut plain = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
-        let outer = facts.flows.outer();
-        let of_tool = tool.edits.map(|id| (&plan.edits[id.0], id.0));
+        let mut bench = Bench { tool, pool, states, made, desks };
+        bench.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
+        drafts.count(counters);
+        // slices are done where they are drafted
+        if tool.stamps() || !matches!(tool.transport, Transport::Local) || !drafts.longs.is_empty() {
+            bench.finish_all(wanted, view, &mut drafts);
+            if let Some(offload) = &tool.offload {
+                made.leave_to_nic(offload);
+            }
+        }
+        drafts.done
+    }
+}
+
+/// One tool's copies of a burst, between their edits and their headers.
+struct Drafts {
+    /// Copies that were made so far, and those of them that are a header in front of the packet itself.
+    done: Selection,
+    fronts: Selection,
+    /// Lengths of the packets, with what edits took off or put in front.
+    original_lens: [usize; MAX_BURST],
+    longs: Vec<Long>,
+    oversize: u64,
+    no_buffer: u64,
+    cut_bytes: u64,
+}
+
+impl Default for Drafts {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            done: Selection::NONE,
+            fronts: Selection::NONE,
+            original_lens: [0; MAX_BURST],
+            longs: Vec::new(),
+            oversize: 0,
+            no_buffer: 0,
+            cut_bytes: 0,
+        }
+    }
+}
+
+impl Drafts {
+    #[inline(always)]
+    fn count(&self, counters: &ToolCounters) {
+        if self.oversize > 0 {
+            counters.drop_copies(DropReason::Oversize, self.oversize);
+        }
+        if self.no_buffer > 0 {
+            counters.drop_copies(DropReason::NoBuffer, self.no_buffer);
+        }
+        if self.cut_bytes > 0 {
+            counters.cut_bytes.add(self.cut_bytes);
+        }
+    }
+}
+
+/// Where one tool's copies are made.
+struct Bench<'a> {
+    tool: &'a ToolMaker,
+    pool: &'a mut CopyPool,
+    states: &'a mut [EditState],
+    made: &'a mut Made,
+    desks: &'a mut Vec<Vec<u8>>,
+}
+
+impl Bench<'_> {
+    /// Copies and edits each packet that is `wanted`, as the rule that chose it (`of_rule`) and the tool say.
+    #[inline(always)]
+    fn draft_all(
+        &mut self,
+        wanted: Selection,
+        of_rule: impl Fn(usize) -> Option<EditId>,
+        view: &BurstView<'_>,
+        drafts: &mut Drafts,
+    ) {
+        let Self { tool, pool, states, made, desks } = self;
+        let edits = &view.plan.edits;
+        let mut plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
+        let outer = view.flows.outer();
+        let chained_lens = tool.chained_lens();
+        let of_tool = tool.edits.map(|id| (&edits[id.0], id.0));
         for packet in wanted.indices() {
             fault::panics_on_packet("make", packet);
-            let frame = &facts.frames[packet];
-            load_ahead(facts.frames, packet);
+            let frame = &view.frames[packet];
+            load_ahead(view.frames, packet);
             let Some(mut page) = pool.page() else {
-                no_buffer += 1;
+                drafts.no_buffer += 1;
                 continue;
             };
-            let of_rule = copies.edits_of(index, packet);
+            let of_rule = of_rule(packet);
             if of_rule.is_none() && chained_lens.contains(&frame.bytes().len()) {
                 made.put(packet, page);
-                original_lens[packet] = frame.original_len() as usize;
-                done.0 |= 1 << packet;
-                fronts.0 |= 1 << packet;
+                drafts.original_lens[packet] = frame.original_len() as usize;
+                drafts.done.insert(packet);
+                drafts.fronts.insert(packet);
                 continue;
             }
             plain.tunnel = outer.get(packet).map_or(0, OuterId::number);
             // lent, not handed on: to copy it right after it was written waits for the stores
-            let edits = [of_rule.map(|id| (&plan.edits[id.0], id.0)), of_tool];
+            let edits = [of_rule.map(|id| (&edits[id.0], id.0)), of_tool];
             let mut edit = |buffer: &mut [u8]| draft(buffer, frame, &edits, states, &plain, tool.room);
             let drafted = match edit(page.bytes()) {
                 Ok(drafted) => {
@@ -296,68 +349,60 @@ impl Maker {
                 Err(Unfit::Path) => Err(DropReason::Oversize),
                 // one segment does not hold it
                 Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
-                Err(Unfit::Buffer) => lay_out(pool, desks, &mut longs, packet, frame.bytes().len(), edit),
+                Err(Unfit::Buffer) => {
+                    lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
+                }
             };
             match drafted {
                 Ok(drafted) => {
                     if tool.is_capture {
                         made.say_wire_len(packet, drafted.original_len as u32);
                     }
-                    cut_bytes += drafted.cut_bytes;
-                    original_lens[packet] = drafted.original_len;
-                    done.0 |= 1 << packet;
+                    drafts.cut_bytes += drafted.cut_bytes as u64;
+                    drafts.original_lens[packet] = drafted.original_len;
+                    drafts.done.insert(packet);
                 }
-                Err(DropReason::NoBuffer) => no_buffer += 1,
-                Err(_) => oversize += 1,
+                Err(DropReason::NoBuffer) => drafts.no_buffer += 1,
+                Err(_) => drafts.oversize += 1,
             }
         }
-        if oversize > 0 {
-            counters.drop_copies(DropReason::Oversize, oversize);
-        }
-        if no_buffer > 0 {
-            counters.drop_copies(DropReason::NoBuffer, no_buffer);
-        }
-        if cut_bytes > 0 {
-            counters.cut_bytes.add(cut_bytes as u64);
-        }
-        // slices are done where they are drafted
-        if !tool.stamps() && matches!(tool.transport, Transport::Local) && longs.is_empty() {
-            return done;
-        }
+    }
 
-        let signs = facts.flows.outer_signs();
-        let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
-        let mut sequence = if tool.transport.is_tunnel() { tool.sequence.claim(done.count()) } else { 0 };
-        for packet in done.indices() {
+    /// Stamps and encapsulates each copy that was drafted.
+    #[inline(always)]
+    fn finish_all(&mut self, wanted: Selection, view: &mut BurstView<'_>, drafts: &mut Drafts) {
+        let Self { tool, made, desks, .. } = self;
+        let plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
+        let signs = view.flows.outer_signs();
+        let hashes = tool.hash.map(|hash| view.flows.hashes(hash, wanted, view.frames));
+        let mut sequence =
+            if tool.transport.is_tunnel() { tool.sequence.claim(drafts.done.count()) } else { 0 };
+        for packet in drafts.done.indices() {
             let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
-            let (stamp, direction) = (facts.stamps.of(packet), signs.direction(packet));
+            let (stamp, direction) = (view.stamps.of(packet), signs.direction(packet));
             let mut of_copy =
                 CopyFacts { stamp, direction, flow_hash: (hash ^ hash >> 32) as u32, sequence, ..plain };
-            let came_cut = signs.is_cut(packet);
+            let (came_cut, original_len) = (signs.is_cut(packet), drafts.original_lens[packet]);
             sequence = sequence.wrapping_add(1);
             if let Some(mut page) = made.page(packet) {
-                if fronts.0 >> packet & 1 == 1 {
-                    let payload = facts.frames[packet].bytes();
-                    of_copy.truncated = came_cut || payload.len() < original_lens[packet];
+                if drafts.fronts.contains(packet) {
+                    let payload = view.frames[packet].bytes();
+                    of_copy.truncated = came_cut || payload.len() < original_len;
                     let written = tool.transport.write(&of_copy, &[payload], page.bytes());
-                    made.make_front(packet, 0..written.header_bytes, facts.burst);
+                    made.make_front(packet, 0..written.header_bytes, view.burst);
                 } else {
                     let range = page.range();
-                    of_copy.truncated = came_cut || range.len() < original_lens[packet];
+                    of_copy.truncated = came_cut || range.len() < original_len;
                     let range = finish(tool, &of_copy, page.bytes(), range);
                     page.set(range);
                 }
-            } else if let Some(place) = longs.iter().position(|long| long.index == packet) {
-                let Long { desk, pages, range, .. } = longs.swap_remove(place);
-                of_copy.truncated = came_cut || range.len() < original_lens[packet];
+            } else if let Some(place) = drafts.longs.iter().position(|long| long.index == packet) {
+                let Long { desk, pages, range, .. } = drafts.longs.swap_remove(place);
+                of_copy.truncated = came_cut || range.len() < original_len;
                 let range = finish(tool, &of_copy, &mut desks[desk], range);
                 made.put(packet, pages.pour(&desks[desk][range]));
             }
         }
-        if let Some(offload) = &tool.offload {
-            made.leave_to_nic(offload);
-        }
-        done
     }
 }
 
@@ -379,17 +424,17 @@ fn put_headers(
     pool: &mut CopyPool,
     made: &mut Made,
     wanted: Selection,
-    facts: &mut MakeFacts<'_>,
+    view: &mut BurstView<'_>,
     counters: &ToolCounters,
 ) -> Selection {
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
     let done = match tunnel.shape() {
-        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, facts, ready),
-        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, facts, ready),
-        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, facts, ready),
-        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, facts, ready),
-        other => put_headers_of(other, tunnel, tool, pool, made, wanted, facts, ready),
+        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, view, ready),
+        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, view, ready),
+        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, view, ready),
+        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, view, ready),
+        other => put_headers_of(other, tunnel, tool, pool, made, wanted, view, ready),
     };
     if let Some(offload) = &tool.offload {
         made.leave_to_nic(offload);
@@ -410,22 +455,22 @@ fn put_headers_of(
     pool: &mut CopyPool,
     made: &mut Made,
     wanted: Selection,
-    facts: &mut MakeFacts<'_>,
+    view: &mut BurstView<'_>,
     ready: u32,
 ) -> Selection {
-    let signs = facts.flows.outer_signs();
-    let hashes = tool.hash.map(|hash| facts.flows.hashes(hash, wanted, facts.frames));
+    let signs = view.flows.outer_signs();
+    let hashes = tool.hash.map(|hash| view.flows.hashes(hash, wanted, view.frames));
     let first = if tunnel.says_sequence() { tool.sequence.claim(ready) } else { 0 };
     let mut done = Selection::NONE;
     for (packet, place) in wanted.indices().zip(0..ready) {
         fault::panics_on_packet("make", packet);
         let Some(mut page) = pool.page() else { break };
-        let frame = &facts.frames[packet];
+        let frame = &view.frames[packet];
         let payload = frame.bytes();
         let hash = hashes.and_then(|hashes| hashes.get(packet)).copied().unwrap_or(0);
         let of_copy = CopyFacts {
-            stamp: facts.stamps.of(packet),
-            port: facts.port.0 as u16,
+            stamp: view.stamps.of(packet),
+            port: view.port.0 as u16,
             // a label of edits, of which there are none
             tunnel: 0,
             direction: signs.direction(packet),
@@ -434,8 +479,8 @@ fn put_headers_of(
             sequence: first.wrapping_add(place),
         };
         tunnel.write_shape(shape, &of_copy, &[payload], page.bytes());
-        made.put_front(packet, page, tunnel.header_bytes(), facts.burst);
-        done.0 |= 1 << packet;
+        made.put_front(packet, page, tunnel.header_bytes(), view.burst);
+        done.insert(packet);
     }
     done
 }
@@ -443,30 +488,25 @@ fn put_headers_of(
 /// Puts an edited copy of each packet that is `wanted`, whole but for what the edits change in place; those that got one. The
 /// others are counted as dropped. Of a tool that only edits so these are nearly all packets: they have a loop of their own, in
 /// which nothing stands between the bytes and their copy.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "hot path: a struct would be filled for each tool of a burst"
-)]
 #[inline]
 fn put_edited(
-    plan: &EditPlan,
-    state: &mut EditState,
+    (plan, state): (&EditPlan, &mut EditState),
     pool: &mut CopyPool,
     made: &mut Made,
     wanted: Selection,
-    facts: &MakeFacts<'_>,
+    view: &BurstView<'_>,
     counters: &ToolCounters,
 ) -> Selection {
     let ready = reserve(pool, wanted.count(), counters);
-    let mut of_copy = CopyFacts { port: facts.port.0 as u16, ..CopyFacts::default() };
-    let outer = facts.flows.outer();
+    let mut of_copy = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
+    let outer = view.flows.outer();
     let mut done = Selection::NONE;
     for packet in wanted.indices().take(ready as usize) {
         fault::panics_on_packet("make", packet);
         let Some(mut page) = pool.page() else { break };
-        let frame = &facts.frames[packet];
+        let frame = &view.frames[packet];
         let bytes = frame.bytes();
-        load_ahead(facts.frames, packet);
+        load_ahead(view.frames, packet);
         let buffer = &mut page.bytes()[..HEADROOM + bytes.len()];
         copy_in_order(&mut buffer[HEADROOM..], bytes);
         let mut draft = Draft::new(buffer, HEADROOM, 0, frame.original_len() as usize);
@@ -476,7 +516,7 @@ fn put_edited(
         let range = draft.front_range();
         page.set(range);
         made.put(packet, page);
-        done.0 |= 1 << packet;
+        done.insert(packet);
     }
     done
 }

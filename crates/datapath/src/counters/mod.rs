@@ -2,15 +2,16 @@
 //!
 //! Each worker has a block of its own on cache lines of its own; readers add the blocks up.
 
+pub mod dedup;
 pub mod latency;
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::dedup::Tally;
 use self::latency::Histogram;
 use super::egress::admission::Class;
-use super::route::dedup::Tally;
 
 /// A sum that one thread writes and others read.
 ///

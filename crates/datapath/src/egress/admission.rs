@@ -92,14 +92,14 @@ impl Limits {
         let mut admitted = by_class;
         for (class, selection) in admitted.iter_mut().enumerate() {
             let room = self.packets[class].saturating_sub(fill.packets);
-            *selection = first_of(*selection, room);
+            *selection = selection.take(room);
             if let Some(bytes) = &self.bytes {
                 for index in selection.indices() {
                     let with = fill.bytes + u64::from(len(index));
                     if with <= bytes[class] || fill.bytes == 0 {
                         fill.bytes = with;
                     } else {
-                        selection.0 &= !(1 << index);
+                        selection.remove(index);
                     }
                 }
             }
@@ -107,15 +107,6 @@ impl Limits {
         }
         admitted
     }
-}
-
-/// The first `count` packets of a selection.
-#[inline]
-fn first_of(selection: Selection, count: usize) -> Selection {
-    if count >= selection.count() as usize {
-        return selection;
-    }
-    selection.indices().take(count).fold(Selection::NONE, |first, index| Selection(first.0 | 1 << index))
 }
 
 #[cfg(test)]
@@ -186,18 +177,13 @@ mod tests {
     ) -> Result<(), TestCaseError> {
         let of = |wanted: Class| {
             let places = (0..classes.len()).filter(|&index| classes[index] == wanted);
-            places.fold(Selection::NONE, |all, index| Selection(all.0 | 1 << index))
+            places.collect()
         };
         let admitted =
             Limits::new(packets, bytes, thresholds).admit(fill, Class::ALL.map(of), |index| lens[index]);
         let expected = model(packets, bytes, thresholds, fill, classes, lens);
         for (index, class) in classes.iter().enumerate() {
-            prop_assert_eq!(
-                admitted[*class as usize].0 >> index & 1 == 1,
-                expected[index],
-                "copy {}",
-                index
-            );
+            prop_assert_eq!(admitted[*class as usize].contains(index), expected[index], "copy {}", index);
         }
         prop_assert_eq!(
             admitted.iter().map(|selection| selection.count()).sum::<u32>(),
@@ -212,13 +198,13 @@ mod tests {
         let takes = |held: usize| {
             limits.admit(
                 Fill { packets: held, bytes: 0 },
-                [Selection(1), Selection(2), Selection(4)],
+                [Selection::from_bits(1), Selection::from_bits(2), Selection::from_bits(4)],
                 |_| 64,
             )
         };
-        assert_eq!(takes(0), [Selection(1), Selection(2), Selection(4)]);
-        assert_eq!(takes(4), [Selection(1), Selection(2), Selection(0)]);
-        assert_eq!(takes(8), [Selection(1), Selection(0), Selection(0)]);
-        assert_eq!(takes(10), [Selection(0), Selection(0), Selection(0)]);
+        assert_eq!(takes(0), [Selection::from_bits(1), Selection::from_bits(2), Selection::from_bits(4)]);
+        assert_eq!(takes(4), [Selection::from_bits(1), Selection::from_bits(2), Selection::NONE]);
+        assert_eq!(takes(8), [Selection::from_bits(1), Selection::NONE, Selection::NONE]);
+        assert_eq!(takes(10), [Selection::NONE, Selection::NONE, Selection::NONE]);
     }
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
 use crate::copies::facts::Stamps;
-use crate::work_plan::PortId;
+use crate::ids::PortId;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
@@ -132,7 +132,7 @@ impl Line {
                 });
             }
             shared.take(part, &mut batch.packets);
-            rest.0 &= !part.0;
+            rest -= part;
             if batch.notes.len() == self.belt.batch_len {
                 self.hand_over();
             }

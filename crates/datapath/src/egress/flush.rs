@@ -2,7 +2,8 @@
 
 use super::incoming::Incoming;
 use super::merge::Held;
-use super::outlet::{Mail, Outlet, Outlets};
+use super::outlet::Outlet;
+use super::outlets::{Mail, Outlets};
 use crate::counters::{DropReason, WorkerCounters};
 use crate::swap::published::Live;
 use tapline_fault as fault;
@@ -78,7 +79,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
     }
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { line, .. } = &tools[incoming.tool] {
-            incoming.settle(line, &counters.tools[incoming.tool]);
+            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.tools[incoming.tool]);
         }
     }
     flushed

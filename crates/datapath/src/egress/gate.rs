@@ -38,7 +38,7 @@ impl Gate {
                 tool.drop_copies(reason, u64::from(unfit.count()));
             }
         }
-        Selection(selection.0 & !(short.0 | long.0))
+        selection - short - long
     }
 
     pub(super) fn reason(&self) -> DropReason {
@@ -61,15 +61,15 @@ impl Gate {
         tool: &ToolCounters,
     ) -> Selection {
         let fitting = self.fitting(selection, shared, tool);
-        let by_class = by_class.map(|class| Selection(class.0 & fitting.0));
+        let by_class = by_class.map(|class| class & fitting);
         let admitted = self.limits.admit(fill, by_class, |index| shared.len_of(index));
         for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
             if asked != admitted {
                 tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
             }
         }
-        let admitted = Selection(admitted.iter().fold(0, |all, selection| all | selection.0));
-        shared.discard(Selection(selection.0 & !admitted.0));
+        let admitted = admitted.into_iter().fold(Selection::NONE, |all, selection| all | selection);
+        shared.discard(selection - admitted);
         admitted
     }
 

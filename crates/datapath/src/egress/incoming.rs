@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::admission::Fill;
 use super::backlog::Backlog;
-use super::line::Line;
 use crate::counters::ToolCounters;
 use tapline_dpdk::ring::Receiver;
 
@@ -22,12 +21,11 @@ impl Incoming {
         Self { tool, ring, backlog, known: Fill::default() }
     }
 
-    /// Brings the backlog up to date with the owner's line.
-    pub(super) fn settle(&mut self, line: &Line, tool: &ToolCounters) {
-        let fill = line.fill();
+    /// Brings the backlog up to date with the owner's line, in which `fill` waits.
+    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, tool: &ToolCounters) {
         self.backlog.change(self.known, fill);
         self.known = fill;
-        self.backlog.note_held_by_rate(line.gate.as_ref().is_some_and(|gate| gate.is_held_by_rate));
+        self.backlog.note_held_by_rate(is_held_by_rate);
         let waiting = self.backlog.fill();
         tool.note_depth(waiting.packets);
         tool.queued_bytes.set(waiting.bytes);

@@ -83,6 +83,11 @@ impl Line {
         Fill { packets: self.len(), bytes: self.gate.as_ref().map_or(0, |gate| gate.bytes) }
     }
 
+    /// Returns whether the rate, not the port, held the last copies back.
+    pub(super) fn is_held_by_rate(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_held_by_rate)
+    }
+
     /// Frees what was on its way into the order, and forgets what is measured.
     #[cold]
     pub(super) fn mend(&mut self) {

@@ -24,8 +24,10 @@ pub mod line;
 pub mod merge;
 /// Frames that a port takes: its MTU.
 pub mod mtu;
-/// Leads to the tools.
+/// Leads to a tool.
 pub mod outlet;
+/// Leads to all tools.
+pub mod outlets;
 /// Copies of several lcores, in the order in which their packets came.
 pub mod reorder;
 /// Lets tools take turns at a transmit queue.
@@ -36,9 +38,10 @@ pub mod token_bucket;
 use self::capture_queue::Origin;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
+use super::ids::{PortId, ToolId};
 use super::route::Copies;
-use super::work_plan::{PortId, ToolId};
-use outlet::{Asked, Outlet, Outlets};
+use outlet::{Asked, Outlet};
+use outlets::Outlets;
 use shared_txq::serve_all;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mbuf::copy::Made;
@@ -70,7 +73,7 @@ pub fn egress(
         burst.share(copies.tools.iter().copied())
     } else {
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
-        burst.share(copies.tools.iter().zip(alone).map(|(copies, alone)| Selection(copies.0 & !alone.0)))
+        burst.share(copies.tools.iter().zip(alone).map(|(&copies, alone)| copies - alone))
     };
     let mut is_due = false;
     // backwards: wires stand behind the tools, and an original goes before its copies

@@ -84,13 +84,13 @@ impl Fit {
     /// Packets of `selection` that the port does not take.
     #[inline]
     pub fn unfit(self, selection: Selection, shared: &Shared<'_>) -> Unfit {
-        let (mut short, mut long) = (0, 0);
+        let (mut short, mut long) = (Selection::NONE, Selection::NONE);
         for index in selection.indices() {
             let len = shared.len_of(index);
-            short |= u64::from(len < self.shortest) << index;
-            long |= u64::from(self.is_long(len, || shared.ethertype_of(index))) << index;
+            short |= Selection::only_if(index, len < self.shortest);
+            long |= Selection::only_if(index, self.is_long(len, || shared.ethertype_of(index)));
         }
-        Unfit { short: Selection(short), long: Selection(long) }
+        Unfit { short, long }
     }
 }
 

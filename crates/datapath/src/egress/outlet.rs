@@ -1,4 +1,4 @@
-//! A worker's ways to the tools.
+//! A worker's way to one tool.
 
 use std::sync::Arc;
 
@@ -8,21 +8,17 @@ use super::capture_queue;
 use super::capture_queue::Origin;
 use super::count::count_lost;
 use super::gate::Gate;
-use super::incoming::Incoming;
 use super::line::Line;
 use super::mtu::Fit;
-use super::shared_txq::SharedTxq;
-use crate::counters::{DropReason, ToolCounters, WorkerCounters};
-use crate::route::Copies;
-use crate::swap::published::Live;
-use tapline_dpdk::mbuf::{MbufQueue, RxStamp, Shared};
+use crate::counters::{DropReason, ToolCounters};
+use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::queue::TxQueue;
-use tapline_dpdk::ring::{Receiver, Sender};
-use tapline_packet::burst::{MAX_BURST, Selection};
+use tapline_dpdk::ring::Sender;
+use tapline_packet::burst::Selection;
 
 /// A worker's way to one tool.
 pub enum Outlet {
-    /// Through a transmit queue of the worker's own: its place in [`Outlets::txqs`].
+    /// Through a transmit queue of the worker's own: its place in `Outlets::txqs`.
     Port { txq: usize, line: Line },
     /// Through a ring to the worker that owns the tool's transmit queue. The line gathers copies for the ring; what it admits is
     /// judged by all that waits for the tool there.
@@ -77,7 +73,7 @@ impl Outlet {
     /// Sets right what a stage that unwound left half done. Gives the copies that the outlet holds or has handed to others, and those
     /// that it took over from others.
     #[cold]
-    fn mend(&mut self) -> (u64, u64) {
+    pub(super) fn mend(&mut self) -> (u64, u64) {
         match self {
             Outlet::Port { line, .. } | Outlet::Handover { line, .. } => {
                 line.mend();
@@ -140,89 +136,4 @@ impl Outlet {
         }
         false
     }
-}
-
-/// A worker's ways to all tools, by tool.
-pub struct Outlets {
-    pub tools: Vec<Outlet>,
-    pub txqs: Vec<TxQueue>,
-    /// Those of `txqs` that several tools send by.
-    pub shared: Vec<SharedTxq>,
-    /// Copies that other workers hand over.
-    pub handovers: Vec<Incoming>,
-    /// Frames of the control thread.
-    pub mails: Vec<Mail>,
-    /// Most packets in one call of the driver.
-    pub burst: usize,
-    /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
-    pub copy_tools: usize,
-    /// Some tool is a capture.
-    pub has_captures: bool,
-    /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
-    pub time_place: Option<RxStamp>,
-    /// While a burst is handed out: so many tools, counted from the first, have not been asked yet. 0 between bursts.
-    pub left: usize,
-}
-
-impl Outlets {
-    /// Finds the transmit queues that several tools send by, so that those take turns. All tools are there.
-    pub fn take_turns(&mut self) {
-        for txq in 0..self.txqs.len() {
-            let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let tools: Vec<usize> =
-                (0..self.tools.len()).filter(|&tool| sends_by(&self.tools[tool])).collect();
-            if tools.len() < 2 {
-                continue;
-            }
-            for &tool in &tools {
-                if let Outlet::Port { line, .. } = &mut self.tools[tool] {
-                    line.is_shared = true;
-                }
-            }
-            self.shared.push(SharedTxq { txq, tools, turn: 0, left: self.burst, is_crowded: false });
-        }
-    }
-
-    /// Sets right what a stage that unwound left half done, so that every tool's account holds again: what tools were to get of the
-    /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
-    #[cold]
-    pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
-        for (tool, selection) in
-            counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left))
-        {
-            tool.requested.add(u64::from(selection.count()));
-        }
-        let mut dropped = 0;
-        for (outlet, tool) in self.tools.iter_mut().zip(&counters.tools) {
-            let (held, taken_over) = outlet.mend();
-            let ended = tool.ended() + held;
-            let asked = tool.requested.get() + taken_over;
-            if asked >= ended {
-                dropped += asked - ended;
-                tool.drop_copies(DropReason::Internal, asked - ended);
-            } else {
-                // dropped before it was counted as requested
-                tool.requested.add(ended - asked);
-            }
-        }
-        dropped
-    }
-
-    /// Packets that surely find room in every capture tool that is up.
-    #[cold]
-    pub fn capture_room(&self, live: &Live) -> usize {
-        let rooms = self.tools.iter().zip(&live.tools_up).filter_map(|(outlet, &is_up)| match outlet {
-            Outlet::Capture(line) if is_up => Some(line.room()),
-            _ => None,
-        });
-        rooms.min().unwrap_or(MAX_BURST)
-    }
-}
-
-/// Frames that the control thread sends by a port: no copies, and not counted as such.
-pub struct Mail {
-    /// Its place in [`Outlets::txqs`].
-    pub txq: usize,
-    pub ring: Receiver,
-    pub queue: MbufQueue,
 }

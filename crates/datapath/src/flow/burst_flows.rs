@@ -3,21 +3,12 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::hash::{HashKind, flow_hash_burst, plain_hash_burst};
+use super::hash::{HashKind, HashSpec, flow_hash_burst, plain_hash_burst};
 use crate::copies::facts::Direction;
 use crate::receive::decap::OuterId;
 use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_into};
-
-/// One way to hash flows that a plan uses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HashSpec {
-    pub kind: HashKind,
-    /// Outer headers, or those inside all tunnels.
-    pub depth: Depth,
-    pub seed: u64,
-}
 
 /// A plan's [`HashSpec`], by its place in the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,12 +24,12 @@ pub struct OuterSigns {
 impl OuterSigns {
     #[inline(always)]
     pub fn is_cut(&self, index: usize) -> bool {
-        self.cut.0 >> index & 1 == 1
+        self.cut.contains(index)
     }
 
     #[inline(always)]
     pub fn direction(&self, index: usize) -> Direction {
-        if self.egress.0 >> index & 1 == 1 { Direction::Egress } else { Direction::Ingress }
+        if self.egress.contains(index) { Direction::Egress } else { Direction::Ingress }
     }
 }
 
@@ -120,9 +111,9 @@ impl Flows {
     /// Which packets came in tunnels whose senders say that they cut the frame, and that it was leaving the mirrored port.
     pub fn outer_signs(&self) -> OuterSigns {
         let mut signs = OuterSigns::default();
-        for (index, outer) in self.outer().of(Selection(u64::MAX)) {
-            signs.cut.0 |= u64::from(outer.is_cut) << index;
-            signs.egress.0 |= u64::from(outer.is_egress) << index;
+        for (index, outer) in self.outer().of(Selection::ALL) {
+            signs.cut |= Selection::only_if(index, outer.is_cut);
+            signs.egress |= Selection::only_if(index, outer.is_egress);
         }
         signs
     }
@@ -157,12 +148,12 @@ impl Flows {
         frames: &[Frame<'_>],
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
-        let HashSpec { kind, depth, seed } = self.specs[id.0];
+        let spec = self.specs[id.0];
         let column = self.hashes[id.0].of(self.burst);
-        if kind == HashKind::FiveTuple && depth == Depth::Outer {
+        if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);
             if !missing.is_empty() {
-                column.fill(|hashes| plain_hash_burst(seed, frames, missing, hashes, each));
+                column.fill(|hashes| plain_hash_burst(spec.seed, frames, missing, hashes, each));
             }
         }
         let rest = column.missing(wanted);
@@ -171,7 +162,7 @@ impl Flows {
             let layers = self.layers.view();
             self.hashes[id.0]
                 .column
-                .write(rest, |hashes| flow_hash_burst(kind, depth, seed, frames, layers, rest, hashes));
+                .write(rest, |hashes| flow_hash_burst(spec, frames, layers, rest, hashes));
         }
         self.hashes[id.0].column.view()
     }
@@ -192,7 +183,7 @@ mod tests {
         let all = Selection::first(frames.len());
         flows.take_rss(|hashes| {
             (hashes[3], hashes[9]) = (33, 99);
-            Selection(1 << 3 | 1 << 9)
+            Selection::from_bits(1 << 3 | 1 << 9)
         });
         let values = |hashes: Known<'_, u64>| hashes.of(all).map(|(_, &hash)| hash).collect::<Vec<u64>>();
         let mut expected = values(alone.hashes(HashId(1), all, &frames));

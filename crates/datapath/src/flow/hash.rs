@@ -111,16 +111,22 @@ pub fn flow_hash(kind: HashKind, depth: Depth, seed: u64, frame: &Frame<'_>, lay
     }
 }
 
+/// One way to hash flows that a plan uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashSpec {
+    pub kind: HashKind,
+    /// Outer headers, or those inside all tunnels.
+    pub depth: Depth,
+    pub seed: u64,
+}
+
 /// The hashes of the packets that are `selected`, whose layers are known: `hashes[i]` becomes that of `frames[i]`; the others are
 /// left alone.
 ///
 /// # Panics
 /// If `frames` is shorter than the highest selected index says.
-#[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
 pub fn flow_hash_burst(
-    kind: HashKind,
-    depth: Depth,
-    seed: u64,
+    HashSpec { kind, depth, seed }: HashSpec,
     frames: &[Frame<'_>],
     layers: Known<'_, Layers>,
     selected: Selection,
@@ -206,7 +212,7 @@ pub fn plain_hash_burst(
             let destination = addresses << 32 >> 16 | u64::from(ports & 0xffff);
             hashes[index] = symmetric(source, destination, domain::IPV4 | u64::from(protocol), seed);
             each(hashes[index]);
-            hashed.0 |= 1 << index;
+            hashed.insert(index);
         }
     }
     hashed
@@ -490,12 +496,10 @@ mod tests {
                 for selected in [u64::MAX, 0x0123_4567_89ab_cdef, 1 << 63] {
                     let mut hashes = [0; MAX_BURST];
                     flow_hash_burst(
-                        kind,
-                        depth,
-                        1,
+                        HashSpec { kind, depth, seed: 1 },
                         &frames,
                         Known::all(&layers),
-                        Selection(selected),
+                        Selection::from_bits(selected),
                         &mut hashes,
                     );
                     for index in 0..64 {
@@ -505,10 +509,16 @@ mod tests {
                     }
                     if (kind, depth) == (HashKind::FiveTuple, Depth::Outer) {
                         let mut plain = [0; MAX_BURST];
-                        let hashed = plain_hash_burst(1, &frames, Selection(selected), &mut plain, |_| ());
-                        assert_eq!(hashed.0 & !selected, 0);
+                        let hashed = plain_hash_burst(
+                            1,
+                            &frames,
+                            Selection::from_bits(selected),
+                            &mut plain,
+                            |_| (),
+                        );
+                        assert_eq!(hashed.bits() & !selected, 0);
                         assert!(
-                            selected != u64::MAX || hashed != Selection::NONE && hashed.0 != selected,
+                            selected != u64::MAX || hashed != Selection::NONE && hashed.bits() != selected,
                             "the mix has both kinds"
                         );
                         hashed
@@ -740,7 +750,7 @@ mod tests {
         let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
         let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
-        let selected = Selection(0x8000_0000_f0f0_0001);
+        let selected = Selection::from_bits(0x8000_0000_f0f0_0001);
         for kind in [
             HashKind::Ip,
             HashKind::FiveTuple,
@@ -750,7 +760,13 @@ mod tests {
             HashKind::Teid,
         ] {
             let mut hashes = [42; MAX_BURST];
-            flow_hash_burst(kind, Depth::Full, 3, &frames, Known::all(&layers), selected, &mut hashes);
+            flow_hash_burst(
+                HashSpec { kind, depth: Depth::Full, seed: 3 },
+                &frames,
+                Known::all(&layers),
+                selected,
+                &mut hashes,
+            );
             for (i, hash) in hashes.into_iter().enumerate() {
                 let is_selected = selected.indices().any(|index| index == i);
                 let expected =

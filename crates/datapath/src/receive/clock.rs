@@ -10,7 +10,7 @@ use super::clock_fit::ClockModel;
 use crate::copies::facts::{ClockQuality, Stamps};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufBurst, RxStamp};
-use tapline_packet::burst::MAX_BURST;
+use tapline_packet::burst::{MAX_BURST, Selection};
 
 /// A counter's line to real time, and what is known of real time.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
@@ -86,12 +86,12 @@ impl RxClock {
     pub fn stamp(&mut self, burst: &MbufBurst, poll: &mut ClockView, stamps: &mut Stamps) {
         let count = burst.len();
         let stamped = match self {
-            RxClock::Poll => 0,
+            RxClock::Poll => Selection::NONE,
             RxClock::Epoch { place, unit_ns, .. } => {
                 let stamped = burst.raw_stamps(*place, &mut stamps.ns);
                 stamps.ns[..count].iter_mut().for_each(|ns| *ns = ns.wrapping_mul(*unit_ns));
                 (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
-                stamped.0
+                stamped
             }
             RxClock::Nic { place, view } => {
                 let line = view.line();
@@ -100,14 +100,14 @@ impl RxClock {
                     Some(model) => {
                         let stamped = burst.raw_stamps(*place, &mut stamps.ns);
                         stamps.ns[..count].iter_mut().for_each(|ns| *ns = model.ns(*ns));
-                        stamped.0
+                        stamped
                     }
-                    None => 0,
+                    None => Selection::NONE,
                 }
             }
         };
-        let unstamped = burst.all().0 & !stamped;
-        if unstamped != 0 {
+        let unstamped = burst.all() - stamped;
+        if !unstamped.is_empty() {
             let line = poll.line();
             // until the counter's line can be trusted, the system's clock is read itself
             let now_ns = line.sound().map_or_else(clock::now_ns, |model| model.ns(clock::tsc()));
@@ -115,9 +115,7 @@ impl RxClock {
                 (stamps.quality, stamps.degraded) = (line.quality, false);
                 stamps.ns[..count].fill(now_ns);
             } else {
-                tapline_packet::burst::Selection(unstamped)
-                    .indices()
-                    .for_each(|index| stamps.ns[index] = now_ns);
+                unstamped.indices().for_each(|index| stamps.ns[index] = now_ns);
             }
         }
     }
@@ -137,7 +135,7 @@ impl RxClock {
             RxClock::Poll | RxClock::Epoch { .. } => return polled,
         };
         let mut stamps = [0; MAX_BURST];
-        if burst.raw_stamps(place, &mut stamps).0 & 1 == 0 {
+        if !burst.raw_stamps(place, &mut stamps).contains(0) {
             return polled;
         }
         let received_ns = match self {

@@ -125,13 +125,13 @@ impl Endpoint {
                     continue;
                 }
             };
-            selection.0 |= 1 << index;
+            selection.insert(index);
             let identifier = inner.outer.identifier;
             let is_gtp = inner.outer.kind == TunnelKind::Gtp;
             let (vni, teid) = if is_gtp { (None, identifier) } else { (identifier, None) };
             let outer =
                 OuterId { vni, teid, is_cut: inner.outer.is_truncated, is_egress: inner.outer.is_egress };
-            self.outer.write(Selection(1 << index), |all| all[index] = outer);
+            self.outer.write(Selection::only(index), |all| all[index] = outer);
             self.tracker.observe(&inner.outer);
             if let (Some(time), Some(stamps)) = (inner.outer.time, stamps.as_deref_mut())
                 && let Some(ns) = time.ns(stamps.ns[index])

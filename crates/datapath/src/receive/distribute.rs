@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::copies::facts::{ClockQuality, Stamps};
-use crate::flow::burst_flows::{Flows, HashId, HashSpec};
+use crate::flow::burst_flows::{Flows, HashId};
+use crate::flow::hash::HashSpec;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
 use tapline_dpdk::ring::SoleSender;
 use tapline_fault as fault;
@@ -152,7 +153,7 @@ impl Spread {
         let hashes = self.flows.hashes(HashId(0), all, &frames);
         for (index, &hash) in hashes.of(all) {
             fault::panics_on_packet("spread", index);
-            self.selections[place(hash, self.rings.len())].0 |= 1 << index;
+            self.selections[place(hash, self.rings.len())].insert(index);
         }
     }
 }

@@ -108,7 +108,7 @@ impl Returns {
         let mut taken = Selection::NONE;
         for (index, frame) in frames.iter().enumerate() {
             if let Some(heartbeat) = Heartbeat::at(frame.bytes(), &self.key) {
-                taken.0 |= 1 << index;
+                taken.insert(index);
                 port.heartbeats.add(1);
                 port.heartbeat_bytes.add(frame.bytes().len() as u64);
                 // one that finds no room is lost
@@ -172,7 +172,10 @@ mod tests {
             assert!(post.overhear(&[Frame::whole(&arp); 60], &port).is_empty());
         }
         let beat = heartbeat.frame(&[7; 16], MacAddress::BROADCAST, MacAddress([2; 6]));
-        assert_eq!(post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port), Selection(0b10));
+        assert_eq!(
+            post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port),
+            Selection::from_bits(0b10)
+        );
         assert_eq!(std::iter::from_fn(|| post.take()).count(), MOST_LETTERS);
         // what others send cannot keep it out
         assert_eq!(std::iter::from_fn(|| post.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);
@@ -188,7 +191,7 @@ mod tests {
         let frames = [&strangers[..], &ours, &arp, &ours].map(Frame::whole);
         port.packets.add(4);
         port.bytes.add(frames.iter().map(|frame| frame.bytes().len() as u64).sum());
-        assert_eq!(post.overhear(&frames, &port), Selection(0b1010));
+        assert_eq!(post.overhear(&frames, &port), Selection::from_bits(0b1010));
         assert_eq!((port.received(), port.received_bytes()), (2, (strangers.len() + arp.len()) as u64));
         assert!(post.take().is_none(), "no tunnel leaves by the port");
     }

@@ -48,7 +48,7 @@ impl<'a> Times<'a> {
     /// The time of the selected packet that came last. 0 where none is selected.
     #[inline(always)]
     pub fn last_of(&self, selection: Selection) -> u64 {
-        selection.0.checked_ilog2().map_or(0, |index| self.of(index as usize))
+        selection.bits().checked_ilog2().map_or(0, |index| self.of(index as usize))
     }
 }
 
@@ -116,8 +116,8 @@ mod tests {
         assert_eq!((each.shared(), each.of(0), each.of(63)), (None, 0, 630));
         assert_eq!(
             (
-                each.last_of(Selection(0b1101)),
-                one.last_of(Selection(0b1101)),
+                each.last_of(Selection::from_bits(0b1101)),
+                one.last_of(Selection::from_bits(0b1101)),
                 each.last_of(Selection::NONE)
             ),
             (30, 7, 0)

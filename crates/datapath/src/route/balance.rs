@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::flow::sketch::FlowSketch;
+use crate::ids::PortId;
 use crate::receive::times::age;
-use crate::work_plan::PortId;
 use tapline_dpdk::mbuf::prefetch;
 
 /// What a bucket says: a member of the group by its index, or why there is none.

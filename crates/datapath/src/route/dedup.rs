@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::counters::Counter;
+use crate::counters::dedup::{DedupCounters, PairCounters, Tally};
 use crate::flow::table::{KeyedHash, Secret};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
@@ -44,108 +44,6 @@ pub struct DedupSpec {
 
 impl DedupSpec {
     const MOST_PORTS: usize = 256;
-}
-
-/// Duplicates of packets of one port that came by another (or the same), with how long they came after.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PairCounters {
-    pub duplicates: u64,
-    pub most_gap_ns: u64,
-    /// Bucket 0 counts gaps below 1 µs, bucket `i` those from 2^(i-1) µs to below 2^i µs, the last one all above.
-    pub gaps: [u64; GAP_BUCKETS],
-}
-
-/// The last bucket begins at 2^22 µs, about 4 s.
-pub const GAP_BUCKETS: usize = 24;
-
-impl PairCounters {
-    pub const NONE: PairCounters = PairCounters { duplicates: 0, most_gap_ns: 0, gaps: [0; GAP_BUCKETS] };
-
-    /// Adds what another worker counted.
-    pub fn add(&mut self, other: &PairCounters) {
-        self.duplicates += other.duplicates;
-        self.most_gap_ns = self.most_gap_ns.max(other.most_gap_ns);
-        self.gaps.iter_mut().zip(other.gaps).for_each(|(sum, count)| *sum += count);
-    }
-
-    /// What was counted since `earlier`; the longest gap stays that of all time.
-    pub fn since(&self, earlier: &PairCounters) -> PairCounters {
-        PairCounters {
-            duplicates: self.duplicates - earlier.duplicates,
-            most_gap_ns: self.most_gap_ns,
-            gaps: std::array::from_fn(|bucket| self.gaps[bucket] - earlier.gaps[bucket]),
-        }
-    }
-}
-
-/// What dedup has done.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct DedupCounters {
-    pub packets: u64,
-    pub duplicates: u64,
-    /// Packets forgotten within the window because more came than there is room for; their duplicates pass.
-    pub forgotten: u64,
-}
-
-/// What one worker's dedup counts, for readers on other threads.
-pub struct Tally {
-    packets: Counter,
-    duplicates: Counter,
-    forgotten: Counter,
-    ports: usize,
-    /// `first port * ports + second port`.
-    pairs: Box<[PairTally]>,
-}
-
-#[derive(Default)]
-struct PairTally {
-    duplicates: Counter,
-    most_gap_ns: Counter,
-    gaps: [Counter; GAP_BUCKETS],
-}
-
-impl Tally {
-    fn new(ports: usize) -> Tally {
-        let pairs = std::iter::repeat_with(PairTally::default).take(ports * ports).collect();
-        Tally {
-            packets: Counter::default(),
-            duplicates: Counter::default(),
-            forgotten: Counter::default(),
-            ports,
-            pairs,
-        }
-    }
-
-    pub fn ports(&self) -> usize {
-        self.ports
-    }
-
-    pub fn counters(&self) -> DedupCounters {
-        DedupCounters {
-            packets: self.packets.get(),
-            duplicates: self.duplicates.get(),
-            forgotten: self.forgotten.get(),
-        }
-    }
-
-    /// Duplicates whose first packet came by `first` and that came by `second` themselves.
-    pub fn pair(&self, first: usize, second: usize) -> PairCounters {
-        let pair = &self.pairs[first * self.ports + second];
-        PairCounters {
-            duplicates: pair.duplicates.get(),
-            most_gap_ns: pair.most_gap_ns.get(),
-            gaps: std::array::from_fn(|bucket| pair.gaps[bucket].get()),
-        }
-    }
-
-    #[inline]
-    fn count(&self, first: usize, second: usize, gap_ns: u64) {
-        let pair = &self.pairs[first * self.ports + second];
-        pair.duplicates.add(1);
-        pair.most_gap_ns.peak(gap_ns);
-        let bucket = (u64::BITS - (gap_ns / 1000).leading_zeros()) as usize;
-        pair.gaps[bucket.min(GAP_BUCKETS - 1)].add(1);
-    }
 }
 
 const WAYS: usize = 15;
@@ -261,14 +159,10 @@ impl Dedup {
             }
         }
         self.load_sets(selection, &digests);
-        let mut duplicates = 0;
-        for index in selection.indices() {
-            let is_duplicate = self.see(digests[index], ports[index], times_ns[index]);
-            duplicates |= u64::from(is_duplicate) << index;
-        }
+        let duplicates = selection.filter(|index| self.see(digests[index], ports[index], times_ns[index]));
         self.tally.packets.add(u64::from(selection.count()));
-        self.tally.duplicates.add(u64::from(duplicates.count_ones()));
-        Selection(duplicates)
+        self.tally.duplicates.add(u64::from(duplicates.count()));
+        duplicates
     }
 
     /// Reads what `see` will need of each packet's set, and nothing else, so that the cache misses of a burst overlap.
@@ -587,9 +481,9 @@ mod tests {
                     _ => latest,
                 };
                 let bytes = [content; 70];
-                let found = dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[port], &[now]);
+                let found = dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[port], &[now]);
                 let earlier = last.insert(content, (now, port)).filter(|(time, _)| now.abs_diff(*time) <= window_ns);
-                prop_assert_eq!(found == Selection(1), earlier.is_some());
+                prop_assert_eq!(found == Selection::from_bits(1), earlier.is_some());
                 if let Some((time, first)) = earlier {
                     let pair = pairs.entry((first, port)).or_default();
                     *pair = (pair.0 + 1, pair.1.max(now.abs_diff(time)));
@@ -611,7 +505,7 @@ mod tests {
             let mut passed = 0u64;
             for (step, content) in packets.iter().enumerate() {
                 let bytes = [&content.to_be_bytes()[..], &[0; 68]].concat();
-                let is_duplicate = !dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[0], &[START + step as u64]).is_empty();
+                let is_duplicate = !dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[0], &[START + step as u64]).is_empty();
                 let is_original = seen.insert(*content);
                 prop_assert!(!(is_original && is_duplicate));
                 passed += u64::from(!is_original && !is_duplicate);
@@ -744,9 +638,13 @@ mod tests {
         let mut dedup = dedup(1_000_000_000, 100, all);
         let (first, again) = (tcp_packet(), with(tcp_packet(), &[(19, 0x35), (25, 0x93)]));
         let frames = [Frame::whole(&first), Frame::whole(&again), Frame::whole(&first)];
-        let found =
-            dedup.duplicates(Selection(0b111), &frames, &[0; 3], &[START, START + 200, START + 300]);
-        assert_eq!(found, Selection(0b100));
+        let found = dedup.duplicates(
+            Selection::from_bits(0b111),
+            &frames,
+            &[0; 3],
+            &[START, START + 200, START + 300],
+        );
+        assert_eq!(found, Selection::from_bits(0b100));
     }
 
     #[test]
@@ -754,11 +652,15 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet), Frame::whole(&packet)];
-        let found =
-            dedup.duplicates(Selection(0b111), &frames, &[0, 1, 1], &[START, START - 900, START - 2_000]);
+        let found = dedup.duplicates(
+            Selection::from_bits(0b111),
+            &frames,
+            &[0, 1, 1],
+            &[START, START - 900, START - 2_000],
+        );
         assert_eq!(
             found,
-            Selection(0b010),
+            Selection::from_bits(0b010),
             "900 ns before are within the window, 1100 ns before the second are not"
         );
         assert_eq!(dedup.pair(0, 1).most_gap_ns, 900);
@@ -769,7 +671,9 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default()).with_clocks(&[0, 1, 0, 1]);
         let packet = tcp_packet();
         let mut is_duplicate = |port: u8| {
-            !dedup.duplicates(Selection(1), &[Frame::whole(&packet)], &[port], &[START]).is_empty()
+            !dedup
+                .duplicates(Selection::from_bits(1), &[Frame::whole(&packet)], &[port], &[START])
+                .is_empty()
         };
         let found = [0, 1, 2, 3, 0].map(&mut is_duplicate);
         assert_eq!(found, [false, false, true, true, true]);
@@ -780,7 +684,10 @@ mod tests {
         let mut dedup = dedup(1_000, 100, Ignore::default());
         let packet = tcp_packet();
         let frames = [Frame::whole(&packet), Frame::whole(&packet)];
-        assert_eq!(dedup.duplicates(Selection(0b11), &frames, &[0; 2], &[0, 1_000]), Selection(0b10));
+        assert_eq!(
+            dedup.duplicates(Selection::from_bits(0b11), &frames, &[0; 2], &[0, 1_000]),
+            Selection::from_bits(0b10)
+        );
     }
 
     #[test]
@@ -788,7 +695,7 @@ mod tests {
         let mut dedup = dedup(10_000, 10_000, Ignore::default());
         for packet in 0..100_000u64 {
             let bytes = [packet.to_be_bytes(); 8].concat();
-            dedup.duplicates(Selection(1), &[Frame::whole(&bytes)], &[0], &[START + packet]);
+            dedup.duplicates(Selection::from_bits(1), &[Frame::whole(&bytes)], &[0], &[START + packet]);
         }
         let forgotten = dedup.counters().forgotten;
         assert!(forgotten < 100, "{forgotten} of 100 000; Poisson's law gives 23");
@@ -801,8 +708,8 @@ mod tests {
         let mut dedup = dedup(10, 10, Ignore { mac: true, ..Ignore::default() });
         let frame = Frame::new(&packet, 3);
         assert_eq!(
-            dedup.duplicates(Selection(0b11), &[frame, frame], &[0, 0], &[START, START]),
-            Selection(0b10)
+            dedup.duplicates(Selection::from_bits(0b11), &[frame, frame], &[0, 0], &[START, START]),
+            Selection::from_bits(0b10)
         );
     }
 

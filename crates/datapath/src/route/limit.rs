@@ -33,11 +33,7 @@ impl Limit {
         }
         let spend = |remaining: u64| Some(remaining.saturating_sub(wanted));
         let (Ok(had) | Err(had)) = self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-        if had >= wanted {
-            selection
-        } else {
-            Selection(selection.indices().take(had as usize).fold(0, |bits, index| bits | 1 << index))
-        }
+        if had >= wanted { selection } else { selection.take(had as usize) }
     }
 }
 
@@ -52,9 +48,9 @@ mod tests {
             let shared = Limit::new(limit);
             let mut left = limit;
             for bits in bursts {
-                let taken = shared.take(Selection(bits));
-                let expected = Selection(bits).indices().take(left as usize).fold(0, |bits, index| bits | 1 << index);
-                prop_assert_eq!(taken.0, expected);
+                let taken = shared.take(Selection::from_bits(bits));
+                let expected = Selection::from_bits(bits).indices().take(left as usize).fold(0, |bits, index| bits | 1 << index);
+                prop_assert_eq!(taken.bits(), expected);
                 left -= u64::from(taken.count());
                 prop_assert_eq!(shared.remaining(), left);
             }
@@ -65,8 +61,11 @@ mod tests {
     fn several_workers_take_the_limit_together_to_the_packet() {
         let limit = Limit::new(100_003);
         let taken: u64 = std::thread::scope(|scope| {
-            let worker =
-                || (0..1_000).map(|_| u64::from(limit.take(Selection(u64::MAX >> 3)).count())).sum::<u64>();
+            let worker = || {
+                (0..1_000)
+                    .map(|_| u64::from(limit.take(Selection::from_bits(u64::MAX >> 3)).count()))
+                    .sum::<u64>()
+            };
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });

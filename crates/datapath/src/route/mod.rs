@@ -13,23 +13,20 @@ pub mod sample;
 
 use std::sync::Arc;
 
-use self::balance::{BucketStamp, BucketUse, Slot};
+use self::balance::{BucketStamp, Slot};
 use self::dedup::Dedup;
 use self::limit::Limit;
 use self::sample::{SampleInputs, Sampler};
 use super::classify::Matches;
-use super::counters::{Disposition, DropReason, WorkerCounters};
+use super::counters::{Disposition, DropReason, RuleCounters, WorkerCounters};
 use super::egress::admission::Class;
-use super::flow::burst_flows::Flows;
-use super::receive::times::Times;
+use super::flow::burst_flows::HashId;
+use super::ids::{EditId, GroupId, RuleId, ToolId};
 use super::swap::published::Live;
-use super::work_plan::{
-    DedupAction, EditId, InputPlan, PortId, RuleId, Step, Straight, Target, ToolId, Verdict,
-};
-use crate::work_plan::WorkPlan;
+use super::work_plan::{DedupAction, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
+use crate::burst_view::BurstView;
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
-use tapline_packet::frame::Frame;
 
 /// Which packets each tool gets a copy of, and what became of the burst's packets.
 #[derive(Default)]
@@ -61,10 +58,10 @@ struct CopyEdits {
 
 impl CopyEdits {
     #[inline]
-    fn choose(&mut self, id: Option<EditId>, copies: u64) {
+    fn choose(&mut self, id: Option<EditId>, copies: Selection) {
         if let Some(id) = id {
-            self.edited.0 |= copies;
-            Selection(copies).indices().for_each(|index| self.ids[index] = id);
+            self.edited |= copies;
+            copies.indices().for_each(|index| self.ids[index] = id);
         }
     }
 }
@@ -89,44 +86,44 @@ impl Copies {
     #[inline]
     pub fn by_class(&self, tool: usize) -> [Selection; 3] {
         let [high, low] = self.classed.get(tool).copied().unwrap_or_default();
-        [high, Selection(self.tools[tool].0 & !high.0 & !low.0), low]
+        [high, self.tools[tool] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
     pub fn edited(&self, tool: usize) -> Selection {
-        self.edits.get(tool).map_or(Selection::NONE, |edits| Selection(edits.edited.0 & self.tools[tool].0))
+        self.edits.get(tool).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
     #[inline]
     pub fn edits_of(&self, tool: usize, index: usize) -> Option<EditId> {
-        self.edits.get(tool).filter(|edits| edits.edited.0 >> index & 1 == 1).map(|edits| edits.ids[index])
+        self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
     pub fn take_back(&mut self, tool: usize, selection: Selection) {
-        self.tools[tool].0 &= !selection.0;
+        self.tools[tool] -= selection;
         if let Some(classed) = self.classed.get_mut(tool) {
-            classed.iter_mut().for_each(|class| class.0 &= !selection.0);
+            classed.iter_mut().for_each(|class| *class -= selection);
         }
     }
 
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
-    fn add(&mut self, tool: usize, selection: u64, step: &Step) {
-        let added = selection & !self.tools[tool].0;
-        self.tools[tool].0 |= added;
+    fn add(&mut self, tool: usize, selection: Selection, step: &Step) {
+        let added = selection - self.tools[tool];
+        self.tools[tool] |= added;
         if let Some(edits) = self.edits.get_mut(tool) {
-            let marked = added & self.marked.0;
-            edits.choose(step.edits, added & !marked);
+            let marked = added & self.marked;
+            edits.choose(step.edits, added - marked);
             edits.choose(step.duplicate_edits, marked);
         }
         match step.class {
             Class::Normal => {}
-            Class::High => self.classed[tool][0].0 |= added,
-            Class::Low => self.classed[tool][1].0 |= added,
+            Class::High => self.classed[tool][0] |= added,
+            Class::Low => self.classed[tool][1] |= added,
         }
     }
 
@@ -171,40 +168,22 @@ pub struct RuleState {
     pub limit: Option<Arc<Limit>>,
 }
 
-/// What rules may ask of the burst. Empty, and zero, where no rule of the input does.
-pub struct BurstFacts<'a> {
-    /// A bit for each packet.
-    pub all: Selection,
-    pub frames: &'a [Frame<'a>],
-    pub flows: &'a mut Flows,
-    pub lens: &'a [u32],
-    /// The port that received it.
-    pub port: PortId,
-    pub times: Times<'a>,
-    pub live: &'a Live,
-    /// By group: where the use of buckets is noted.
-    pub uses: &'a [Arc<BucketUse>],
-}
-
 /// Gives each tool its selection: `matches` is what each step of the input matched, `states` are the worker's own, by rule.
-#[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
 #[inline]
 pub fn route(
-    plan: &WorkPlan,
     input: &InputPlan,
     matches: &mut Matches,
-    facts: &mut BurstFacts<'_>,
+    view: &mut BurstView<'_>,
     states: &mut [RuleState],
     copies: &mut Copies,
-    counters: &WorkerCounters,
 ) {
-    copies.begin(input, facts.all, facts.live, counters);
-    let mut open = facts.all.0;
+    copies.begin(input, view.all, view.live, view.counters);
+    let mut open = view.all;
     matches.drain(|step, selection| {
         fault::panics("rule");
         let step = &input.steps[step];
-        let mut matched = selection.0 & open;
-        if matched == 0 || step.is_scheduled && !facts.live.rules_on[step.rule.0] {
+        let mut matched = selection & open;
+        if matched.is_empty() || step.is_scheduled && !view.live.rules_on[step.rule.0] {
             return;
         }
         let RuleState { dedup, sampler, limit } = &mut states[step.rule.0];
@@ -212,144 +191,164 @@ pub fn route(
         if limit.is_some_and(|limit| limit.remaining() == 0) {
             return;
         }
-        let rule = &counters.rules[step.rule.0];
-        let mut kept = Selection(matched);
+        let rule = &view.counters.rules[step.rule.0];
+        let mut kept = matched;
         copies.marked = Selection::NONE;
         if let Some(compared) = &step.dedup
             && let Some(dedup) = dedup
         {
-            let shared;
-            let times = match facts.times.shared() {
-                Some(now_ns) => {
-                    shared = [now_ns; MAX_BURST];
-                    &shared[..]
-                }
-                None => facts.times.own(),
-            };
-            let duplicates = dedup.duplicates(kept, facts.frames, &[compared.port; MAX_BURST], times);
-            rule.duplicates.add(u64::from(duplicates.count()));
-            match compared.action {
-                DedupAction::Drop => {
-                    kept.0 &= !duplicates.0;
-                    copies.duplicate.0 |= duplicates.0;
-                }
-                DedupAction::Count => {}
-                DedupAction::Tag => copies.marked = duplicates,
-            }
+            kept = compare(compared, dedup, kept, view, copies, rule);
         }
         if step.is_sampled
             && let Some(sampler) = sampler
         {
-            let original = kept.0;
-            let hashes =
-                step.sample_hash.and_then(|hash| facts.flows.hashes(hash, kept, facts.frames).all_of(kept));
-            let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
-            kept = sampler.sample(kept, &SampleInputs { hashes, lens: facts.lens, times: facts.times });
+            let sampled = sample(step.sample_hash, sampler, kept, view);
             sampler.report(&rule.sampler);
-            let passed_over = original & !kept.0;
-            rule.sampled_out.add(u64::from(passed_over.count_ones()));
-            copies.sampled_out.0 |= passed_over;
+            let passed_over = kept - sampled;
+            rule.sampled_out.add(u64::from(passed_over.count()));
+            copies.sampled_out |= passed_over;
+            kept = sampled;
         }
         if let Some(limit) = limit {
             // what is beyond the limit passes a rule that is off
             let allowed = limit.take(kept);
-            matched &= !(kept.0 & !allowed.0);
+            matched -= kept - allowed;
             kept = allowed;
         }
-        rule.matched.add(u64::from(matched.count_ones()));
+        rule.matched.add(u64::from(matched.count()));
         match step.verdict {
             Verdict::Drop => {
-                copies.excluded.0 |= kept.0;
-                open &= !kept.0;
+                copies.excluded |= kept;
+                open -= kept;
             }
             Verdict::Final => {
-                deliver(plan, step, kept, facts, copies, counters);
-                open &= !matched;
+                deliver(step, kept, view, copies);
+                open -= matched;
             }
-            Verdict::Continue => deliver(plan, step, kept, facts, copies, counters),
+            Verdict::Continue => deliver(step, kept, view, copies),
         }
     });
     if copies.is_any_withheld {
-        withhold(copies, counters);
+        withhold(copies, view.counters);
     }
 }
 
-#[inline]
-fn deliver(
-    plan: &WorkPlan,
-    step: &Step,
+/// Finds the duplicates among `kept`, counts or marks them as the rule says, and gives the packets that go on.
+#[inline(always)]
+fn compare(
+    compared: &StepDedup,
+    dedup: &mut Dedup,
     kept: Selection,
-    facts: &mut BurstFacts<'_>,
+    view: &BurstView<'_>,
     copies: &mut Copies,
-    counters: &WorkerCounters,
-) {
-    copies.delivered.0 |= kept.0;
+    rule: &RuleCounters,
+) -> Selection {
+    let shared;
+    let times = match view.times.shared() {
+        Some(now_ns) => {
+            shared = [now_ns; MAX_BURST];
+            &shared[..]
+        }
+        None => view.times.own(),
+    };
+    let duplicates = dedup.duplicates(kept, view.frames, &[compared.port; MAX_BURST], times);
+    rule.duplicates.add(u64::from(duplicates.count()));
+    match compared.action {
+        DedupAction::Drop => {
+            copies.duplicate |= duplicates;
+            return kept - duplicates;
+        }
+        DedupAction::Count => {}
+        DedupAction::Tag => copies.marked = duplicates,
+    }
+    kept
+}
+
+/// Gives those of `kept` that the rule's sampler keeps.
+#[inline(always)]
+fn sample(
+    hash: Option<HashId>,
+    sampler: &mut Sampler,
+    kept: Selection,
+    view: &mut BurstView<'_>,
+) -> Selection {
+    let hashes = hash.and_then(|hash| view.flows.hashes(hash, kept, view.frames).all_of(kept));
+    let hashes = hashes.map_or(&[][..], |hashes| &hashes[..]);
+    sampler.sample(kept, &SampleInputs { hashes, lens: view.lens, times: view.times })
+}
+
+/// Adds copies of `kept` for the rule's tools and groups.
+#[inline]
+fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
+    copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(ToolId(tool)) if facts.live.tools_up[tool] => copies.add(tool, kept.0, step),
+            Target::Tool(ToolId(tool)) if view.live.tools_up[tool] => copies.add(tool, kept, step),
             Target::Tool(ToolId(tool)) => {
-                copies.withheld[tool].0 |= kept.0;
+                copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
-            Target::Group(id) => {
-                let group = &plan.groups[id.0];
-                let table = facts.live.tables[id.0].open();
-                let members = &group.members[..];
-                let uses = &*facts.uses[id.0];
-                let sketch = uses.flows.open();
-                let counted = &counters.groups[id.0];
-                // counted once all are placed: what unwinds before has asked the group for nothing
-                let (mut assigned, mut discarded, mut down) = (0, 0, 0);
-                let (times, port) = (facts.times, facts.port);
-                let hashes = facts.flows.hashes_each(group.hash, kept, facts.frames, |hash| {
-                    let (bucket, _) = table.place(hash);
-                    sketch.load_ahead(bucket);
-                    table.load_ahead(bucket);
-                });
-                if let Some(stamps) = &uses.stamps {
-                    let shared = times.shared().map(|ns| BucketStamp::new(ns, port));
-                    for (index, &hash) in hashes.of(kept) {
-                        stamps.touch(
-                            table.place(hash).0,
-                            shared.unwrap_or_else(|| BucketStamp::new(times.of(index), port)),
-                        );
-                    }
-                }
-                let mut tool_of = |index: usize, hash: u64| {
-                    fault::panics_on_packet("route", index);
-                    let (bucket, bit) = table.place(hash);
-                    sketch.note(bucket, bit);
-                    let slot = table.slot(bucket);
-                    if let Some(member) = slot.member() {
-                        assigned += 1;
-                        return Some(members[member].0);
-                    }
-                    *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
-                    None
-                };
-                let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
-                if is_plain {
-                    let tools = &mut copies.tools[..];
-                    hashes.of(kept).for_each(|(index, &hash)| {
-                        if let Some(tool) = tool_of(index, hash) {
-                            tools[tool].0 |= 1 << index;
-                        }
-                    });
-                } else {
-                    hashes.of(kept).for_each(|(index, &hash)| {
-                        if let Some(tool) = tool_of(index, hash) {
-                            copies.add(tool, 1 << index, step);
-                        }
-                    });
-                }
-                counted.requested.add(u64::from(kept.count()));
-                counted.assigned.add(assigned);
-                if assigned < u64::from(kept.count()) {
-                    counted.discarded.add(discarded);
-                    counted.down.add(down);
-                }
-            }
+            Target::Group(id) => spread(id, step, kept, view, copies),
         }
+    }
+}
+
+/// Adds copies of `kept` for the tools that a group gives them.
+#[inline(always)]
+fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
+    let group = &view.plan.groups[id.0];
+    let table = view.live.tables[id.0].open();
+    let members = &group.members[..];
+    let uses = &*view.uses[id.0];
+    let sketch = uses.flows.open();
+    let counted = &view.counters.groups[id.0];
+    // counted once all are placed: what unwinds before has asked the group for nothing
+    let (mut assigned, mut discarded, mut down) = (0, 0, 0);
+    let (times, port) = (view.times, view.port);
+    let hashes = view.flows.hashes_each(group.hash, kept, view.frames, |hash| {
+        let (bucket, _) = table.place(hash);
+        sketch.load_ahead(bucket);
+        table.load_ahead(bucket);
+    });
+    if let Some(stamps) = &uses.stamps {
+        let shared = times.shared().map(|ns| BucketStamp::new(ns, port));
+        for (index, &hash) in hashes.of(kept) {
+            let stamp = shared.unwrap_or_else(|| BucketStamp::new(times.of(index), port));
+            stamps.touch(table.place(hash).0, stamp);
+        }
+    }
+    let mut tool_of = |index: usize, hash: u64| {
+        fault::panics_on_packet("route", index);
+        let (bucket, bit) = table.place(hash);
+        sketch.note(bucket, bit);
+        let slot = table.slot(bucket);
+        if let Some(member) = slot.member() {
+            assigned += 1;
+            return Some(members[member].0);
+        }
+        *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
+        None
+    };
+    let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
+    if is_plain {
+        let tools = &mut copies.tools[..];
+        hashes.of(kept).for_each(|(index, &hash)| {
+            if let Some(tool) = tool_of(index, hash) {
+                tools[tool].insert(index);
+            }
+        });
+    } else {
+        hashes.of(kept).for_each(|(index, &hash)| {
+            if let Some(tool) = tool_of(index, hash) {
+                copies.add(tool, Selection::only(index), step);
+            }
+        });
+    }
+    counted.requested.add(u64::from(kept.count()));
+    counted.assigned.add(assigned);
+    if assigned < u64::from(kept.count()) {
+        counted.discarded.add(discarded);
+        counted.down.add(down);
     }
 }
 
@@ -357,7 +356,7 @@ fn deliver(
 #[cold]
 fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
     for ((withheld, copies), tool) in copies.withheld.iter_mut().zip(&copies.tools).zip(&counters.tools) {
-        let count = u64::from((withheld.0 & !copies.0).count_ones());
+        let count = u64::from((*withheld - *copies).count());
         if count > 0 {
             tool.requested.add(count);
             tool.drop_copies(DropReason::Down, count);
@@ -386,19 +385,19 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
 #[inline]
 pub fn settle(copies: &Copies, all: Selection, counters: &WorkerCounters) {
     fault::panics("settle");
-    let mut rest = all.0;
+    let mut rest = all;
     for (disposition, selection) in [
         (Disposition::Delivered, copies.delivered),
         (Disposition::Excluded, copies.excluded),
         (Disposition::SampledOut, copies.sampled_out),
         (Disposition::Duplicate, copies.duplicate),
-        (Disposition::Unmatched, Selection(u64::MAX)),
+        (Disposition::Unmatched, Selection::ALL),
     ] {
-        let settled = rest & selection.0;
-        if settled != 0 {
-            counters.settle(disposition, u64::from(settled.count_ones()));
-            rest &= !settled;
+        let settled = rest & selection;
+        if !settled.is_empty() {
+            counters.settle(disposition, u64::from(settled.count()));
+            rest -= settled;
         }
     }
-    debug_assert!(rest == 0 && MAX_BURST == 64);
+    debug_assert!(rest.is_empty());
 }

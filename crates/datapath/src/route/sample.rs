@@ -210,7 +210,7 @@ impl Systematic {
             ordinal = ordinal.saturating_add(self.one_in);
         }
         self.skip = ordinal - count;
-        Selection(kept)
+        Selection::from_bits(kept)
     }
 }
 
@@ -258,7 +258,7 @@ impl Random {
             ordinal += 1 + self.draw_skip();
         }
         self.skip = ordinal - count;
-        Selection(kept)
+        Selection::from_bits(kept)
     }
 }
 
@@ -280,11 +280,7 @@ impl FlowShare {
 
     #[inline]
     fn sample(&self, selection: Selection, hashes: &[u64]) -> Selection {
-        let mut kept = 0;
-        for index in selection.indices() {
-            kept |= u64::from(mix(hashes[index], self.seed) <= self.limit) << index;
-        }
-        Selection(kept)
+        selection.filter(|index| mix(hashes[index], self.seed) <= self.limit)
     }
 }
 
@@ -337,15 +333,14 @@ impl First {
             digests[index] = self.flows.hash().digest(&[inputs.hashes[index]]);
         }
         self.flows.load(selection.indices().map(|index| digests[index]));
-        let mut kept = 0;
-        for index in selection.indices() {
+        selection.filter(|index| {
             let (had, _) = self.flows.entry(digests[index], inputs.times.of(index));
-            if *had < limit {
+            let is_kept = *had < limit;
+            if is_kept {
                 *had += cost(index);
-                kept |= 1 << index;
             }
-        }
-        Selection(kept)
+            is_kept
+        })
     }
 }
 
@@ -395,8 +390,8 @@ impl Rate {
         match inputs.times.shared() {
             Some(now_ns) => self.sample_at(now_ns, selection, inputs),
             // wherever a burst ends, each packet is judged by what was kept before it
-            None => selection.indices().fold(Selection::NONE, |kept, index| {
-                Selection(kept.0 | self.sample_at(inputs.times.of(index), Selection(1 << index), inputs).0)
+            None => selection.filter(|index| {
+                !self.sample_at(inputs.times.of(index), Selection::only(index), inputs).is_empty()
             }),
         }
     }
@@ -456,11 +451,7 @@ impl Every {
         match times.shared() {
             Some(now_ns) if is_in(now_ns) => selection,
             Some(_) => Selection::NONE,
-            None => Selection(
-                selection
-                    .indices()
-                    .fold(0, |kept, index| kept | u64::from(is_in(times.of(index))) << index),
-            ),
+            None => selection.filter(|index| is_in(times.of(index))),
         }
     }
 }
@@ -468,7 +459,7 @@ impl Every {
 /// The bit of the `ordinal`-th selected packet (from 0; there must be that many).
 #[inline]
 fn nth_packet(selection: Selection, ordinal: u32) -> u64 {
-    let bits = selection.0;
+    let bits = selection.bits();
     if bits & bits.wrapping_add(1) == 0 {
         return 1 << ordinal;
     }
@@ -528,7 +519,7 @@ mod tests {
                         seen += 1;
                     }
                 }
-                prop_assert_eq!(sampler.sample(Selection(bits), &inputs(&[])).0, expected);
+                prop_assert_eq!(sampler.sample(Selection::from_bits(bits), &inputs(&[])).bits(), expected);
             }
         }
 
@@ -550,14 +541,14 @@ mod tests {
             prop_assert_eq!(kept, second.sample(selection, &inputs(&hashes)), "two brokers with one seed agree");
             for (i, left) in hashes.iter().enumerate() {
                 for (j, right) in hashes.iter().enumerate() {
-                    prop_assert!(left != right || kept.0 >> i & 1 == kept.0 >> j & 1);
+                    prop_assert!(left != right || kept.contains(i) == kept.contains(j));
                 }
             }
         }
 
         #[test]
         fn a_smaller_flow_share_is_part_of_a_larger_one(seed in any::<u64>(), hash in any::<u64>(), n in 2u32..1000) {
-            let keeps = |n| !FlowShare::one_in(one_in(n), seed).sample(Selection(1), &[hash]).is_empty();
+            let keeps = |n| !FlowShare::one_in(one_in(n), seed).sample(Selection::from_bits(1), &[hash]).is_empty();
             prop_assert!(!keeps(n) || keeps(n - 1));
         }
 
@@ -576,7 +567,7 @@ mod tests {
                         FirstLimit::Bytes(bytes) => *had < bytes,
                     };
                     if expected { *had += if in_bytes { len.into() } else { 1 } }
-                    prop_assert_eq!(kept.0 >> index & 1 == 1, expected);
+                    prop_assert_eq!(kept.contains(index), expected);
                 }
             }
         }
@@ -594,8 +585,8 @@ mod tests {
             ] {
                 let mut sampler = Sampler::new(&spec, &seat(9));
                 for _ in 0..3 {
-                    let kept = sampler.sample(Selection(bits), &SampleInputs { hashes: &hashes, lens: &lens, times: Times::one(&now_ns) });
-                    prop_assert_eq!(kept.0 & !bits, 0);
+                    let kept = sampler.sample(Selection::from_bits(bits), &SampleInputs { hashes: &hashes, lens: &lens, times: Times::one(&now_ns) });
+                    prop_assert_eq!(kept.bits() & !bits, 0);
                 }
             }
         }
@@ -613,10 +604,10 @@ mod tests {
             let mut cells = [0u64; 10];
             let (mut gap, mut gaps) = (0u64, 0u64);
             while gaps < 20_000 {
-                let selection = Selection(0xffff_0fff_ffff_f0f1);
+                let selection = Selection::from_bits(0xffff_0fff_ffff_f0f1);
                 let kept = sampler.sample(selection, &inputs(&[]));
                 for index in selection.indices() {
-                    if kept.0 >> index & 1 == 1 {
+                    if kept.contains(index) {
                         cells[edges.iter().filter(|&&edge| gap >= edge).count()] += 1;
                         (gap, gaps) = (0, gaps + 1);
                     } else {
@@ -645,7 +636,10 @@ mod tests {
     fn random_sampling_of_all_keeps_all() {
         let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(1) }, &seat(3));
         for bits in [u64::MAX, 0b1011, 0] {
-            assert_eq!(sampler.sample(Selection(bits), &inputs(&[])), Selection(bits));
+            assert_eq!(
+                sampler.sample(Selection::from_bits(bits), &inputs(&[])),
+                Selection::from_bits(bits)
+            );
         }
     }
 
@@ -654,10 +648,7 @@ mod tests {
         let spec = SampleSpec::Random { one_in: one_in(4) };
         let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, ..seat(7) });
         let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, ..seat(7) });
-        assert_ne!(
-            first.sample(Selection(u64::MAX), &inputs(&[])),
-            second.sample(Selection(u64::MAX), &inputs(&[]))
-        );
+        assert_ne!(first.sample(Selection::ALL, &inputs(&[])), second.sample(Selection::ALL, &inputs(&[])));
     }
 
     /// 100 000 flows with hashes in sequence, as bad as a flow hash may be, against the binomial distribution at 3.9 sigma.
@@ -666,8 +657,9 @@ mod tests {
         for seed in 0..20 {
             for n in [2u32, 10, 100] {
                 let share = FlowShare::one_in(one_in(n), seed);
-                let kept: u32 =
-                    (0..100_000u64).map(|hash| share.sample(Selection(1), &[hash]).count()).sum();
+                let kept: u32 = (0..100_000u64)
+                    .map(|hash| share.sample(Selection::from_bits(1), &[hash]).count())
+                    .sum();
                 let p = 1.0 / f64::from(n);
                 let sigma = (100_000.0 * p * (1.0 - p)).sqrt();
                 let off = (f64::from(kept) - 100_000.0 * p) / sigma;
@@ -693,7 +685,7 @@ mod tests {
             .filter(|&now_ns| {
                 !sampler
                     .sample(
-                        Selection(1),
+                        Selection::from_bits(1),
                         &SampleInputs { hashes: &[], lens: &[], times: Times::one(&now_ns) },
                     )
                     .is_empty()
@@ -775,7 +767,7 @@ mod tests {
             Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
         for ms in (10_000..20_000).chain(1_000..9_000) {
             sampler.sample(
-                Selection(1),
+                Selection::from_bits(1),
                 &SampleInputs { hashes: &[7], lens: &[], times: Times::one(&(ms * 1_000_000)) },
             );
         }
@@ -815,7 +807,7 @@ mod tests {
             let inputs =
                 SampleInputs { hashes: &hashes, lens: &[100; MAX_BURST], times: Times::each(&times) };
             let selection = sampler.sample(Selection::first(burst.len()), &inputs);
-            kept.extend((0..burst.len()).map(|index| selection.0 >> index & 1 == 1));
+            kept.extend((0..burst.len()).map(|index| selection.contains(index)));
         }
         kept
     }

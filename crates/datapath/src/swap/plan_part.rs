@@ -12,8 +12,8 @@ use crate::copies::build::Maker;
 use crate::counters::WorkerCounters;
 use crate::egress::admission::Limits;
 use crate::flow::burst_flows::Flows;
+use crate::ids::ToolId;
 use crate::route::{Copies, RuleState};
-use crate::work_plan::ToolId;
 use crate::work_plan::WorkPlan;
 
 /// What a worker has that belongs to one plan.

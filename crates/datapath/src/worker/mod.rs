@@ -11,24 +11,26 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::panics::{PanicNote, Panics};
+use super::burst_view::BurstView;
 use super::classify::{Matches, classify, classify_mbufs};
-use super::copies::build::{MakeFacts, Maker};
+use super::copies::build::Maker;
 use super::copies::facts::Stamps;
 use super::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
 use super::egress::capture_queue::Origin;
 use super::egress::flush::{abandon, flush};
 use super::egress::merge::Held;
-use super::egress::outlet::Outlets;
+use super::egress::outlets::Outlets;
 use super::egress::{egress, egress_straight};
 use super::flow::burst_flows::Flows;
+use super::ids::ToolId;
 use super::receive::clock::ClockView;
 use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
 use super::route::balance::BucketUse;
-use super::route::{BurstFacts, Copies, RuleState, route, settle, settle_straight};
+use super::route::{Copies, RuleState, route, settle, settle_straight};
 use super::swap::plan_part::{Exchange, Rooms};
 use super::swap::published::LiveView;
-use super::work_plan::{Idle, ToolId};
+use super::work_plan::Idle;
 use crate::work_plan::WorkPlan;
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::copy::Made;
@@ -461,7 +463,7 @@ impl Worker {
             is_busy = true;
             let polled =
                 polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
-            self.carry(plan, counters, desk, at, received, polled);
+            self.carry(plan, counters, desk, at, polled);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
@@ -472,8 +474,7 @@ impl Worker {
         is_busy
     }
 
-    /// Carries a burst of `received` packets to where its port's packets go.
-    #[expect(clippy::too_many_arguments, reason = "hot path: the caller holds them apart")]
+    /// Carries the burst to where its port's packets go.
     #[inline(always)]
     fn carry(
         &mut self,
@@ -481,9 +482,9 @@ impl Worker {
         counters: &WorkerCounters,
         desk: &mut Desk,
         at: usize,
-        received: usize,
         polled: Option<u64>,
     ) {
+        let received = desk.burst.len();
         let intake = &self.intakes[at];
         desk.latency.received();
         if plan.panic_dump.is_some() {
@@ -540,7 +541,7 @@ impl Worker {
                 receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
             if received > 0 {
                 is_left = true;
-                self.carry(plan, counters, desk, at, received, None);
+                self.carry(plan, counters, desk, at, None);
             }
         }
         is_left
@@ -559,15 +560,12 @@ impl Worker {
         self.quiet_turns.store(turns, Ordering::Release);
     }
 
-    /// Carries a burst through the stages that look at packets.
-    // apart from `turn`, whose registers then are those of the straight way
-    #[inline(never)]
-    fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
+    /// Stamps a burst and ends its tunnels. Gives the packets that are left, and whether they have times.
+    #[inline(always)]
+    fn admit(&mut self, desk: &mut Desk, at: usize) -> (Selection, bool) {
         let intake = &mut self.intakes[at];
         let input = &self.plan.inputs[intake.port.0];
-        desk.profile.enter(&self.counters.lcore, Stage::Classify);
-        let has_times = input.needs_time && intake.has_times();
-        let is_stamped = input.needs_stamps || has_times;
+        let is_stamped = input.needs_stamps || input.needs_time && intake.has_times();
         if is_stamped {
             intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
         }
@@ -583,6 +581,17 @@ impl Worker {
                 is_stamped.then_some(&mut desk.stamps),
             );
         }
+        (all, is_stamped)
+    }
+
+    /// Carries a burst through the stages that look at packets.
+    // apart from `turn`, whose registers then are those of the straight way
+    #[inline(never)]
+    fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
+        desk.profile.enter(&self.counters.lcore, Stage::Classify);
+        let (mut all, is_stamped) = self.admit(desk, at);
+        let intake = &mut self.intakes[at];
+        let input = &self.plan.inputs[intake.port.0];
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
         let is_classified =
@@ -598,7 +607,7 @@ impl Worker {
             }
             if let Some(post) = &intake.post {
                 own = post.overhear(&frames, &self.counters.ports[intake.port.0]);
-                all.0 &= !own.0;
+                all -= own;
             }
         }
         if !is_classified {
@@ -609,38 +618,38 @@ impl Worker {
             desk.burst.lens(&mut desk.lens);
         }
         // until a clock is fitted, its times are no ones to go by
-        let are_own = has_times && !desk.stamps.degraded;
+        let are_own = input.needs_time && intake.has_times() && !desk.stamps.degraded;
         let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
         let times = if are_own { Times::each(&desk.stamps.ns) } else { Times::one(&polled_ns) };
         if input.notes_time && !all.is_empty() {
             self.counters.ports[intake.port.0].note_time(times.last_of(all));
         }
-        let (live, uses, port) = (self.live.get(), &self.uses, intake.port);
-        // those of an earlier burst are not shown
-        let lens = if input.needs_lens { &desk.lens[..] } else { &[] };
         let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
-        let mut facts =
-            BurstFacts { all, frames: &frames, flows: &mut desk.flows, lens, port, times, live, uses };
-        route(
-            &self.plan,
-            input,
-            &mut desk.matches,
-            &mut facts,
-            &mut self.states,
-            &mut desk.copies,
-            &self.counters,
-        );
+        let mut view = BurstView {
+            plan: &self.plan,
+            counters: &self.counters,
+            burst: &desk.burst,
+            all,
+            frames: &frames,
+            flows: &mut desk.flows,
+            // those of an earlier burst are not shown
+            lens: if input.needs_lens { &desk.lens[..] } else { &[] },
+            port: intake.port,
+            times,
+            stamps,
+            live: self.live.get(),
+            uses: &self.uses,
+        };
+        route(input, &mut desk.matches, &mut view, &mut self.states, &mut desk.copies);
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies
             && let Some(maker) = &mut self.maker
         {
-            let (burst, frames) = (&desk.burst, &frames[..]);
-            let mut facts = MakeFacts { burst, frames, flows: &mut desk.flows, stamps, port: intake.port };
-            maker.make(&self.plan, &mut facts, &mut desk.copies, &self.counters);
+            maker.make(&mut view, &mut desk.copies);
             made = &mut maker.made;
         }
         drop(frames);
-        settle(&desk.copies, Selection(desk.burst.all().0 & !own.0), &self.counters);
+        settle(&desk.copies, desk.burst.all() - own, &self.counters);
         desk.profile.enter(&self.counters.lcore, Stage::Egress);
         let origin = Origin { port: intake.port, stamps };
         egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);

@@ -380,17 +380,17 @@ impl Made {
     /// Packets that the tool gets without a reference of its own: their copies stand alone.
     #[inline(always)]
     pub fn alone(&self) -> Selection {
-        Selection(self.held.0 & !self.fronts.0)
+        self.held - self.fronts
     }
 
     /// Lays in the copy of packet `index` (0..64).
     #[inline(always)]
     pub fn put(&mut self, index: usize, page: Page) {
-        if self.held.0 >> index & 1 == 1 {
-            self.take_out(Selection(1 << index));
+        if self.held.contains(index) {
+            self.take_out(Selection::only(index));
         }
         self.mbufs[index] = page.into_raw();
-        self.held.0 |= 1 << index;
+        self.held.insert(index);
     }
 
     /// Writes a time to each page, for stages that see only the copy.
@@ -414,10 +414,10 @@ impl Made {
     #[inline(always)]
     pub fn make_front(&mut self, index: usize, range: Range<usize>, burst: &MbufBurst) {
         debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
-        let is_new = (self.held.0 & !self.fronts.0) >> index & 1 == 1;
+        let is_new = (self.held - self.fronts).contains(index);
         let Some(&payload) = burst.mbufs[..burst.count].get(index).filter(|_| is_new) else { return };
         chain(self.mbufs[index], range.start.min(PAGE_LEN), range.end.min(PAGE_LEN), payload);
-        self.fronts.0 |= 1 << index;
+        self.fronts.insert(index);
     }
 
     /// Lays in a page whose first `len` bytes are a header in front of packet `index` (0..64) of `burst`: [`put`](Self::put) and
@@ -425,14 +425,14 @@ impl Made {
     #[inline(always)]
     pub fn put_front(&mut self, index: usize, page: Page, len: usize, burst: &MbufBurst) {
         let Some(&payload) = burst.mbufs[..burst.count].get(index) else { return };
-        if self.held.0 >> index & 1 == 1 {
-            self.take_out(Selection(1 << index));
+        if self.held.contains(index) {
+            self.take_out(Selection::only(index));
         }
         let header = page.into_raw();
         chain(header, 0, len.min(PAGE_LEN), payload);
         self.mbufs[index] = header;
-        self.held.0 |= 1 << index;
-        self.fronts.0 |= 1 << index;
+        self.held.insert(index);
+        self.fronts.insert(index);
     }
 
     /// Asks the NIC to finish the headers of all copies here.
@@ -454,24 +454,24 @@ impl Made {
     /// Lends the page of packet `index` (0..64) again, if there is one.
     #[inline(always)]
     pub fn page(&mut self, index: usize) -> Option<Lent<'_>> {
-        let is_held = self.held.0 >> index & 1 == 1;
+        let is_held = self.held.contains(index);
         is_held.then(|| Lent { page: ManuallyDrop::new(Page(self.mbufs[index])), owner: PhantomData })
     }
 
     /// Frees all copies.
     #[cold]
     pub fn clear(&mut self) {
-        self.take_out(Selection(u64::MAX));
+        self.take_out(Selection::ALL);
     }
 
     /// Frees the copies of `selection`, if there are any.
     fn take_out(&mut self, selection: Selection) {
-        let gone = Selection(selection.0 & self.held.0);
+        let gone = selection & self.held;
         if !gone.is_empty() {
-            Selection(gone.0 & self.fronts.0).indices().for_each(|index| unchain(self.mbufs[index]));
+            (gone & self.fronts).indices().for_each(|index| unchain(self.mbufs[index]));
             free_selected(&self.mbufs, gone);
-            self.held.0 &= !gone.0;
-            self.fronts.0 &= !gone.0;
+            self.held -= gone;
+            self.fronts -= gone;
         }
     }
 }
@@ -506,18 +506,18 @@ impl Shared<'_> {
     /// One tool's copies of `selection`: those of `made`, headers chained to the packets that they stand in front of, and for the
     /// rest the packets themselves. `made` is empty afterwards.
     pub fn join<'m>(&mut self, selection: Selection, made: &'m mut Made) -> Shared<'m> {
-        made.take_out(Selection(!selection.0));
-        let taken = self.planes.take(Selection(selection.0 & !made.alone().0));
+        made.take_out(!selection);
+        let taken = self.planes.take(selection - made.alone());
         // no reference is left for these, which only a caller that asked for too few brings about
-        made.take_out(Selection(made.fronts.0 & !taken.0));
-        for index in Selection(taken.0 & !made.fronts.0).indices() {
+        made.take_out(made.fronts - taken);
+        for index in (taken - made.fronts).indices() {
             made.mbufs[index] = self.mbufs[index];
             if made.has_wire_lens {
                 made.wire_lens[index] =
                     self.wire_lens.map_or_else(|| packet_len(self.mbufs[index]), |lens| lens[index]);
             }
         }
-        let lent = Selection(made.held.0 | taken.0);
+        let lent = made.held | taken;
         let mut planes = Planes::default();
         planes.add(lent);
         (made.held, made.fronts) = (Selection::NONE, Selection::NONE);

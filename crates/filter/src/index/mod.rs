@@ -117,7 +117,7 @@ impl Index {
     pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection], touched: &mut Touched) {
         assert!(frames.len() <= MAX_BURST);
         let mut on_row = |packet: u8, row: u32| {
-            selections[row as usize].0 |= 1 << packet;
+            selections[row as usize].insert(packet.into());
             touched.mark(row as usize);
         };
         let leaves = self.find_leaves(frames);
@@ -143,7 +143,7 @@ impl Index {
         let mut scratch = Scratch::default();
         let mut at_leaf = [Selection::NONE; MAX_GROUPED];
         for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
-            at_leaf[usize::from(leaf) % MAX_GROUPED].0 |= 1 << packet;
+            at_leaf[usize::from(leaf) % MAX_GROUPED].insert(packet);
         }
         for (leaf, &packets) in self.leaves.iter().zip(&at_leaf) {
             if packets.is_empty() || leaf.is_empty() {
@@ -164,7 +164,7 @@ impl Index {
         for (packet, &leaf) in leaves.iter().enumerate().take(frames.len()) {
             self.leaves[usize::from(leaf)].matches(
                 frames,
-                Selection(1 << packet),
+                Selection::only(packet),
                 &mut scratch,
                 &mut on_row,
             );
@@ -183,7 +183,7 @@ impl Index {
         let (steps, targets) = (&self.steps[..], &self.targets[..]);
         // All packets take a step before the next one, as each of a packet's waits for the one before.
         let mut heads = [&[0; HEAD]; MAX_BURST];
-        let mut short = if self.depth > MAX_DEPTH { Selection::first(frames.len()).0 } else { 0 };
+        let mut short = if self.depth > MAX_DEPTH { Selection::first(frames.len()).bits() } else { 0 };
         for (packet, ((node, head), frame)) in nodes.iter_mut().zip(&mut heads).zip(frames).enumerate() {
             match frame.bytes().first_chunk() {
                 Some(bytes) => *head = bytes,
@@ -203,7 +203,7 @@ impl Index {
                 }
             }
         }
-        for packet in Selection(short).indices() {
+        for packet in Selection::from_bits(short).indices() {
             nodes[packet] = (self.branches.len() + self.leaf_of(&frames[packet])) as Node;
         }
         let branches = self.branches.len() as Node;

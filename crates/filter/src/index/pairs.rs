@@ -275,7 +275,7 @@ impl Lists {
             for other in &second.sets {
                 left.clear();
                 for (word, common) in (0u32..).zip(one.iter().zip(other).map(|(one, other)| one & other)) {
-                    left.extend(Selection(common).indices().map(|bit| word * 64 + bit as u32));
+                    left.extend(Selection::from_bits(common).indices().map(|bit| word * 64 + bit as u32));
                 }
                 if let Some(&list) = known.get(&left) {
                     cells.push(list);
@@ -438,12 +438,13 @@ impl<const R: usize> Group<R> {
             if half == 0 {
                 continue;
             }
-            let Found { hits, more, rest } = self.find(frames, Selection(half), leaves, &mut round);
+            let Found { hits, more, rest } =
+                self.find(frames, Selection::from_bits(half), leaves, &mut round);
             // Which packets match cannot be foreseen: only their number decides a jump.
             for &hit in round.hits.as_flattened().iter().take(hits) {
                 on_row((hit & 63) as u8, hit >> 6);
             }
-            for lane in Selection(more).indices() {
+            for lane in Selection::from_bits(more).indices() {
                 let (list, values) = (round.lists[lane], &round.others[lane]);
                 self.each_candidate(list as usize + 1, |candidate| {
                     if candidate.holds(values) {
@@ -516,7 +517,7 @@ impl<const R: usize> Group<R> {
         for (lane, &list) in lists.iter().enumerate().take(padded) {
             more |= u64::from(self.strides[list as usize].has_more()) << lane;
         }
-        more &= Selection::first(count).0;
+        more &= Selection::first(count).bits();
         let hits = hits.as_flattened_mut();
         let mut found = 0;
         for lane in 0..count.min(ROUND) {
@@ -525,7 +526,7 @@ impl<const R: usize> Group<R> {
                 found += usize::from(candidate.holds(&others[lane]));
             }
         }
-        Found { hits: found, more, rest: Selection(rest) }
+        Found { hits: found, more, rest: Selection::from_bits(rest) }
     }
 
     /// Calls `on_candidate` for the candidates of a list from one of its strides on.

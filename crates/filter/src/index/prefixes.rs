@@ -138,7 +138,7 @@ impl PrefixSet {
         for packet in among.indices() {
             selected |= u64::from(self.matches(frames[packet].bytes())) << packet;
         }
-        Selection(selected)
+        Selection::from_bits(selected)
     }
 
     #[inline(always)]
@@ -277,7 +277,7 @@ mod tests {
         for ethertype in [[8, 0], [8, 6], [0x86, 0xdd]] {
             let mut bytes = [0; 60];
             bytes[12..14].copy_from_slice(&ethertype);
-            assert!(set.select(&[Frame::whole(&bytes)], Selection(1)).is_empty());
+            assert!(set.select(&[Frame::whole(&bytes)], Selection::from_bits(1)).is_empty());
         }
     }
 }
