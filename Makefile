@@ -18,6 +18,10 @@ RUN_SOAK = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest r
 	cargo test --test soak -- --nocapture --test-threads 1 && cargo test --test offline fuzz:: -- --nocapture --test-threads 1)
 MINUTES ?= 30
 
+# deny.toml, where the program that reads it is: building cargo-deny takes longer than all of the lints.
+CHECK_TREE = $(if $(shell PATH="$(PATH)" command -v cargo-deny),cargo deny --locked check licenses bans sources,\
+	@echo "skipped: licences, doubles and sources of dependencies (deny.toml): no cargo-deny here; cargo install cargo-deny --locked")
+
 # Tests add to it what they skip and why (testbed/skip): runners show nothing of tests that pass.
 SKIPPED = $(CURDIR)/target/skipped
 
@@ -67,6 +71,8 @@ compare: packages
 lint: packages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps
+	$(CHECK_TREE)
 
 fmt:
 	cargo fmt --all

@@ -26,13 +26,13 @@ fn main() {
     for (mix, tunnels) in [("plain", 0), ("25 % tunnels", 25)] {
         for count in [256, 4096] {
             let packets = packets::mix(count, 1, tunnels);
-            let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+            let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
             stages(mix, &frames);
         }
     }
 }
 
-fn stages(mix: &str, frames: &[Frame]) {
+fn stages(mix: &str, frames: &[Frame<'_>]) {
     let report = |stage: &str, (min, median): (f64, f64)| {
         println!("{stage:<34} {:>8} {mix:>22} {min:>8.2} {median:>8.2}", frames.len())
     };
@@ -84,7 +84,7 @@ fn clock() -> f64 {
 }
 
 /// Least and median ns per packet of `stage` over bursts of `frames`.
-fn time(frames: &[Frame], mut stage: impl FnMut(&[Frame]) -> u32) -> (f64, f64) {
+fn time(frames: &[Frame<'_>], mut stage: impl FnMut(&[Frame<'_>]) -> u32) -> (f64, f64) {
     let rounds = PACKETS_A_REPETITION / frames.len();
     let mut figures: Vec<f64> = (0..REPETITIONS)
         .map(|_| {

@@ -138,7 +138,7 @@ fn plain_packets() -> Vec<Vec<u8>> {
 }
 
 /// IPv4 addresses and ports as DPDK's Toeplitz hashes want them: words in host order.
-fn words(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u32; 3]; MAX_BURST] {
+fn words(burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]) -> [[u32; 3]; MAX_BURST] {
     std::array::from_fn(|index| {
         let (bytes, outer) = (burst[index].bytes(), &layers[index].outer);
         let word = |at: usize| {
@@ -149,7 +149,7 @@ fn words(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u32; 3]; MAX_BURST]
 }
 
 /// The same as bytes in network order.
-fn tuples(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u8; 12]; MAX_BURST] {
+fn tuples(burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]) -> [[u8; 12]; MAX_BURST] {
     std::array::from_fn(|index| {
         let (bytes, outer) = (burst[index].bytes(), &layers[index].outer);
         let (l3, l4) = (outer.l3(), outer.l4().unwrap_or(0));
@@ -166,7 +166,7 @@ fn tuples(burst: &[Frame], layers: &[Layers; MAX_BURST]) -> [[u8; 12]; MAX_BURST
 /// slice by slice, so that their differences hold on a machine whose speed changes.
 fn flow_hashes() {
     let packets = plain_packets();
-    let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+    let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
     let buckets = Group::new(GroupSpec::equal(8)).expect("equal members are a group").table().clone();
     let sketch = FlowSketch::new(buckets.bucket_count(), 0);
     let soft = SoftRss::new(MICROSOFT_KEY);
@@ -174,7 +174,7 @@ fn flow_hashes() {
     let look_up = |hashes: &[u32; MAX_BURST]| {
         hashes.iter().filter(|&&hash| buckets.lookup(hash.into()).member() == Some(3)).count()
     };
-    let flow_hashes = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let flow_hashes = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0u64; MAX_BURST];
         flow_hash_burst(
             HashSpec { kind: HashKind::FiveTuple, depth: Depth::Outer, seed: 7 },
@@ -186,10 +186,10 @@ fn flow_hashes() {
         hashes
     };
     let third = |slot: Slot| slot.member() == Some(3);
-    let ours = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let ours = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         flow_hashes(burst, layers).iter().filter(|&&hash| third(buckets.lookup(hash))).count()
     };
-    let noted = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let noted = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let open = sketch.open();
         let note = |hash: u64| {
             let (bucket, bit) = buckets.open().place(hash);
@@ -198,25 +198,25 @@ fn flow_hashes() {
         };
         flow_hashes(burst, layers).iter().filter(|&&hash| third(note(hash))).count()
     };
-    let soft_rss = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let soft_rss = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0; MAX_BURST];
         soft.hash(&mut words(burst, layers), &mut hashes);
         look_up(&hashes)
     };
-    let soft_rss_be = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let soft_rss_be = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0; MAX_BURST];
         soft.hash_be(&mut words(burst, layers), &mut hashes);
         look_up(&hashes)
     };
-    let gfni_bulk = |burst: &[Frame], layers: &[Layers; MAX_BURST]| {
+    let gfni_bulk = |burst: &[Frame<'_>], layers: &[Layers; MAX_BURST]| {
         let mut hashes = [0; MAX_BURST];
         if let Some(gfni) = &gfni {
             gfni.hash(&mut tuples(burst, layers), &mut hashes);
         }
         look_up(&hashes)
     };
-    type Stage<'a> = &'a dyn Fn(&[Frame], &[Layers; MAX_BURST]) -> usize;
-    let mut stages: Vec<(&str, Stage)> = vec![
+    type Stage<'a> = &'a dyn Fn(&[Frame<'_>], &[Layers; MAX_BURST]) -> usize;
+    let mut stages: Vec<(&str, Stage<'_>)> = vec![
         ("parse alone", &|_, layers| layers[0].outer.l3()),
         ("flow hash 5-tuple, lookup", &ours),
         ("flow hash 5-tuple, lookup, its flow noted", &noted),
@@ -397,7 +397,7 @@ fn dedups() {
                             packet[30..38].copy_from_slice(&packet_number.to_le_bytes());
                         }
                     }
-                    let burst: [Frame; MAX_BURST] =
+                    let burst: [Frame<'_>; MAX_BURST] =
                         std::array::from_fn(|index| Frame::whole(&packets[first + index]));
                     let times_ns = [START_NS + packet_number * 200; MAX_BURST];
                     black_box(dedup.duplicates(Selection::ALL, &burst, &[0; MAX_BURST], &times_ns));

@@ -8,23 +8,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Seconds that each measurement lasts, after a second of warm-up. `BENCH_SECONDS` changes it.
-pub fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
 }
 
 /// Pairs of measurements; the median of their ratios is what counts. `BENCH_PAIRS` changes it.
-pub fn pairs() -> usize {
+pub(crate) fn pairs() -> usize {
     std::env::var("BENCH_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-pub fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
 /// Whether huge pages are there, which both programs then use.
-pub fn memory_args() -> Vec<&'static str> {
+pub(crate) fn memory_args() -> Vec<&'static str> {
     let free: u64 = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
         .ok()
         .and_then(|text| text.trim().parse().ok())
@@ -32,7 +32,7 @@ pub fn memory_args() -> Vec<&'static str> {
     if free >= 200 { vec!["--in-memory", "-m", "384"] } else { vec!["--no-huge", "-m", "512"] }
 }
 
-pub fn has_testpmd() -> bool {
+pub(crate) fn has_testpmd() -> bool {
     Command::new("dpdk-testpmd")
         .arg("--version")
         .stdout(Stdio::null())
@@ -71,7 +71,7 @@ impl WorkerTime {
 }
 
 /// Million packets that testpmd sends in all in a second of its worker's time, in io mode on one lcore over these devices.
-pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
+pub(crate) fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
     let mut command = Command::new("dpdk-testpmd");
     command.args(["-l", "0,1", "--main-lcore", "0", "--no-pci", "--log-level", "3"]);
     command.args(memory_args()).args(["--file-prefix", "tapline-bench"]);
@@ -114,7 +114,7 @@ pub fn testpmd(vdevs: &[&str], burst: usize) -> f64 {
 }
 
 /// Million packets that testpmd sent in a second between the two looks at all ports' statistics that are in its output.
-pub fn sent_a_second(output: &str) -> f64 {
+pub(crate) fn sent_a_second(output: &str) -> f64 {
     // of each port's two figures the second counts
     let rates: Vec<f64> = output
         .lines()
@@ -124,7 +124,7 @@ pub fn sent_a_second(output: &str) -> f64 {
 }
 
 /// What a run of tapline did in its steady part, in a second of its worker's time.
-pub struct Rates {
+pub(crate) struct Rates {
     /// Million packets received.
     pub packets: f64,
     /// Million copies sent.
@@ -132,7 +132,7 @@ pub struct Rates {
 }
 
 /// Runs a pipeline on one worker lcore and takes the rates between the first and the last regular line of its statistics.
-pub fn tapline(pipeline: &str) -> Rates {
+pub(crate) fn tapline(pipeline: &str) -> Rates {
     let dir = std::env::temp_dir().join(format!("tapline-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary folder can be made");
     let (file, stats): (PathBuf, PathBuf) = (dir.join("bench.pipe"), dir.join("stats.json"));
@@ -157,8 +157,8 @@ pub fn tapline(pipeline: &str) -> Rates {
     // the first second is warm-up; the last line is from the end, after the drain
     let (first, last) = (&lines[1], &lines[lines.len() - 2]);
     let rate = |path: &str| {
-        let difference = last.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0)
-            - first.pointer(path).and_then(|v| v.as_f64()).unwrap_or(0.0);
+        let difference = last.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or(0.0)
+            - first.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
         difference
             / (last["uptime_s"].as_f64().unwrap_or(0.0) - first["uptime_s"].as_f64().unwrap_or(0.0))
             / 1e6

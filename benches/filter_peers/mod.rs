@@ -38,14 +38,14 @@ fn insns(program: &Program) -> Vec<BpfInsn> {
 }
 
 /// A program for libpcap's interpreter.
-pub struct BpfFilter(Vec<BpfInsn>);
+pub(crate) struct BpfFilter(Vec<BpfInsn>);
 
 impl BpfFilter {
-    pub fn new(program: &Program) -> BpfFilter {
+    pub(crate) fn new(program: &Program) -> BpfFilter {
         BpfFilter(insns(program))
     }
 
-    pub fn matches(&self, frame: &Frame<'_>) -> bool {
+    pub(crate) fn matches(&self, frame: &Frame<'_>) -> bool {
         // SAFETY: the program was verified; the frame holds `captured_len` bytes.
         unsafe {
             bpf_filter(self.0.as_ptr(), frame.bytes().as_ptr(), frame.original_len(), frame.captured_len())
@@ -55,7 +55,7 @@ impl BpfFilter {
 }
 
 /// librte_bpf, opened.
-pub struct RteBpfLibrary {
+pub(crate) struct RteBpfLibrary {
     convert: unsafe extern "C" fn(*const BpfProgram) -> *mut c_void,
     load: unsafe extern "C" fn(*const c_void) -> *mut c_void,
     get_jit: unsafe extern "C" fn(*const c_void, *mut Jit) -> i32,
@@ -69,10 +69,10 @@ struct Jit {
 }
 
 /// A program that rte_bpf compiled. It is never unloaded.
-pub struct RteBpf(unsafe extern "C" fn(*const Mbuf) -> u64);
+pub(crate) struct RteBpf(unsafe extern "C" fn(*const Mbuf) -> u64);
 
 /// Opens librte_bpf of the DPDK releases that Tapline knows, and starts its EAL without huge pages.
-pub fn rte_bpf() -> Option<RteBpfLibrary> {
+pub(crate) fn rte_bpf() -> Option<RteBpfLibrary> {
     let names = [c"librte_bpf.so.23", c"librte_bpf.so.24", c"librte_bpf.so.25", c"librte_bpf.so"];
     // SAFETY: the library is DPDK's, whose initialisers only register things.
     let library = names
@@ -126,7 +126,7 @@ pub fn rte_bpf() -> Option<RteBpfLibrary> {
 
 impl RteBpfLibrary {
     /// `None` where rte_bpf refuses the program, or would crash on it.
-    pub fn load(&self, program: &Program) -> Option<RteBpf> {
+    pub(crate) fn load(&self, program: &Program) -> Option<RteBpf> {
         // The JIT of DPDK 22.11 encodes JSET with a signed-byte constant wrongly; running it crashes.
         if program.insns().iter().any(|insn| insn.code == 0x45 && (insn.k < 0x80 || insn.k >= 0xffff_ff80))
         {
@@ -152,7 +152,7 @@ impl RteBpfLibrary {
 }
 
 impl RteBpf {
-    pub fn matches(&self, mbuf: &Mbuf) -> bool {
+    pub(crate) fn matches(&self, mbuf: &Mbuf) -> bool {
         // SAFETY: the function was compiled for mbufs, of which it reads the fields that `Mbuf` has, and bytes below `data_len`.
         unsafe { (self.0)(mbuf) != 0 }
     }

@@ -3,14 +3,14 @@
 use tapline_packet::frame::Frame;
 
 /// Packets in one allocation each, and an mbuf for each, with the fields that rte_bpf reads.
-pub struct Packets {
+pub(crate) struct Packets {
     pub bytes: Vec<Box<[u8]>>,
     pub mbufs: Vec<Mbuf>,
 }
 
 /// The first fields of `struct rte_mbuf` that filters read.
 #[repr(C, align(128))]
-pub struct Mbuf {
+pub(crate) struct Mbuf {
     buf_addr: *const u8,
     iova: u64,
     data_off: u16,
@@ -46,14 +46,14 @@ impl Random {
 }
 
 impl Packets {
-    pub fn generate(seed: u64, count: usize) -> Packets {
+    pub(crate) fn generate(seed: u64, count: usize) -> Packets {
         let mut random = Random(seed);
         let bytes: Vec<Box<[u8]>> = (0..count).map(|_| packet(&mut random).into()).collect();
         let mbufs = bytes.iter().map(|bytes| Mbuf::new(bytes)).collect();
         Packets { bytes, mbufs }
     }
 
-    pub fn frames(&self) -> Vec<Frame<'_>> {
+    pub(crate) fn frames(&self) -> Vec<Frame<'_>> {
         self.bytes.iter().map(|bytes| Frame::whole(bytes)).collect()
     }
 }
@@ -137,7 +137,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
 }
 
 /// Asks for the first line of each packet, as a receive stage does.
-pub fn prefetch(burst: &[Frame<'_>]) {
+pub(crate) fn prefetch(burst: &[Frame<'_>]) {
     #[cfg(target_arch = "x86_64")]
     for frame in burst {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

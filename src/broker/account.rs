@@ -28,30 +28,30 @@ pub(super) struct Account {
 
 impl Account {
     /// Begins the account of a plan that has so many rules.
-    pub fn new(rules: usize) -> Self {
+    pub(super) fn new(rules: usize) -> Self {
         Self { past: vec![RuleTotals::default(); rules], ..Self::default() }
     }
 
     /// Packets received so far.
-    pub fn received(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.counters.iter().map(|counters| counters.received()).sum()
     }
 
     /// All that count a tool's copies: the workers and, behind them, the writers of captures.
-    pub fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &ToolCounters> {
+    pub(super) fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &ToolCounters> {
         tool_counters(&self.counters, self.writers.as_deref(), tool)
     }
 
     /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
     /// waiting.
-    pub fn copies_of(&self, tool: ToolId) -> (u64, u64) {
+    pub(super) fn copies_of(&self, tool: ToolId) -> (u64, u64) {
         let counters = || self.of_tool(tool);
         let ended = counters().map(ToolCounters::ended).sum();
         (counters().map(|counters| counters.requested.get()).sum(), ended)
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub fn collect(&mut self, seats: &[Seat]) {
+    pub(super) fn collect(&mut self, seats: &[Seat]) {
         let Some(retiring) = &mut self.retiring else { return };
         for (seat, is_over) in seats.iter().zip(&mut retiring.is_over) {
             *is_over |= seat.exchange.collect().is_some();
@@ -66,7 +66,7 @@ impl Account {
 
     /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
     /// rules is.
-    pub fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
+    pub(super) fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
         let places: Vec<(Option<usize>, bool)> = rules
             .iter()
             .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
@@ -79,7 +79,7 @@ impl Account {
     }
 
     /// What was counted from the start on.
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::of(&self.counters);
         if let Some(writers) = &self.writers {
             totals.add_writers(writers);

@@ -1,6 +1,6 @@
 //! Bench: a broker whose workers are on no lcore and make a turn when they are told to, all in one thread.
 //!
-//! Everything on it is what [`start`](super::start()) puts on lcores: ports, pools, rings, workers, counters. Only who makes the
+//! Everything on it is what `broker::start` puts on lcores: ports, pools, rings, workers, counters. Only who makes the
 //! turns differs, so that fuzz targets find a fault at the packet that makes it, and find it again. EAL is the caller's, and stays.
 
 use std::sync::Arc;

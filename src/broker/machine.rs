@@ -30,7 +30,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// What statistics show of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
-    pub fn states(&self, plan: &Plan, cleared: &[DriverStats]) -> Vec<PortState> {
+    pub(super) fn states(&self, plan: &Plan, cleared: &[DriverStats]) -> Vec<PortState> {
         let states = self.ports.iter().enumerate().map(|(index, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// What a port's driver counts, and what of it is missing in the file that it wrote.
-    pub fn driver_stats(&self, port: usize) -> DriverStats {
+    pub(super) fn driver_stats(&self, port: usize) -> DriverStats {
         let stats = self.ports[port].stats();
         let missing = self.written[port].as_ref().map_or(0, Written::missing);
         DriverStats { tx_errors: stats.tx_errors + missing, ..stats }

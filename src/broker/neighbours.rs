@@ -1,7 +1,7 @@
 //! Neighbours: keeps the next hops of tunnels resolved, answers for the addresses that tunnels are sent from, and probes tools by
 //! heartbeats and echoes.
 //!
-//! Run by the control thread. Workers hand it what ports receive for it ([`Post`]); what it sends goes over a ring to the worker
+//! Run by the control thread. Workers hand it what ports receive for it (`Post`); what it sends goes over a ring to the worker
 //! that owns a transmit queue of the port. It tells the watch which next hops and probes are answered, and the watch takes tools
 //! down and up.
 

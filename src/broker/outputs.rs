@@ -100,7 +100,7 @@ impl Outputs {
     ///
     /// # Errors
     /// With the first that cannot be had.
-    pub fn take(plan: &Plan) -> Result<Self, Error> {
+    pub(super) fn take(plan: &Plan) -> Result<Self, Error> {
         let taken = |owner: String, path: &Path| {
             Locked::take(path)
                 .map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
@@ -120,12 +120,12 @@ impl Outputs {
     }
 
     /// The drivers have begun their files.
-    pub fn keep_drivers(&mut self) {
+    pub(super) fn keep_drivers(&mut self) {
         self.drivers.iter_mut().for_each(|locked| locked.is_new = false);
     }
 
     /// The file of a capture tool, if it is a regular one.
-    pub fn capture(&mut self, tool: ToolId) -> Option<Locked> {
+    pub(super) fn capture(&mut self, tool: ToolId) -> Option<Locked> {
         self.captures.get_mut(tool.0)?.take()
     }
 }

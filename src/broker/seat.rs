@@ -56,12 +56,12 @@ pub(super) struct RunningCrew {
 
 impl RunningCrew {
     /// Begins with no worker, in the phase in which they wait.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { seats: Vec::new(), returned: Vec::new(), phase: Arc::new(PhaseCell::new(Phase::Waiting)) }
     }
 
     /// Workers that returned without being asked to: their lcores.
-    pub fn lost(&self) -> Vec<LcoreId> {
+    pub(super) fn lost(&self) -> Vec<LcoreId> {
         self.seats
             .iter()
             .filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished))
@@ -71,7 +71,7 @@ impl RunningCrew {
 
     /// Sets the phase and waits until nothing is on its way, at most `limit` besides the time in which workers wait for their CPUs.
     /// Returns whether all came to rest.
-    pub fn rest(&self, phase: Phase, limit: Duration) -> bool {
+    pub(super) fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
         let mut graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
         // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
@@ -90,7 +90,7 @@ impl RunningCrew {
     ///
     /// # Errors
     /// If a worker did not end well.
-    pub fn end(&mut self, counters: &[Arc<WorkerCounters>]) -> Result<(), Error> {
+    pub(super) fn end(&mut self, counters: &[Arc<WorkerCounters>]) -> Result<(), Error> {
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
         let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();

@@ -1,7 +1,7 @@
 //! The watch over a running plan: schedules, tool health and groups, judged by the control thread and published to the workers.
 //!
-//! `look` is called every few milliseconds. It reads links and counters, feeds each tool's [`Health`], brings the groups' tables up
-//! to date, asks the schedules, and publishes a [`Live`] if anything came out differently.
+//! `look` is called every few milliseconds. It reads links and counters, feeds each tool's `Health`, brings the groups' tables up
+//! to date, asks the schedules, and publishes a `Live` if anything came out differently.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         result.and_then(|()| selector().compile(LinkType::ETHERNET).map(drop))
     };
     let Selected { output, progress, .. } = sink;
-    let is_refused = result.as_ref().is_err_and(|error| error.is::<UsageError>());
+    let is_refused = result.as_ref().is_err_and(anyhow::Error::is::<UsageError>);
     let result = if is_refused && output.open.is_none() {
         result
     } else {

@@ -1,6 +1,6 @@
 //! One file a subcommand: what its words mean, and what it prints.
 //!
-//! Nothing here is printed but by [`output`]: the macros of the standard library end the program where their reader is gone.
+//! Nothing here is printed but by `output`: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 /// Changes at the prompt.

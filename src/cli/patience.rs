@@ -10,7 +10,7 @@ use super::output::tell_line;
 use crate::plan::progress::Progress;
 
 /// A plan on its way.
-pub struct Work<T> {
+pub(super) struct Work<T> {
     progress: Progress,
     /// `None` once it was taken.
     thread: Option<JoinHandle<T>>,
@@ -31,7 +31,7 @@ impl<T: Send + 'static> Work<T> {
     /// Begins `work`, which says to the `Progress` how far it is.
     /// # Errors
     /// If there is no further thread.
-    pub fn begin(work: impl FnOnce(&Progress) -> T + Send + 'static) -> std::io::Result<Self> {
+    pub(super) fn begin(work: impl FnOnce(&Progress) -> T + Send + 'static) -> std::io::Result<Self> {
         let progress = Progress::default();
         let theirs = progress.clone();
         let thread = std::thread::Builder::new()
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Work<T> {
     }
 
     /// What it came to, if it is done; if it takes long, it is said how far it is. An error is a panic of its thread.
-    pub fn look(&mut self) -> Option<std::thread::Result<T>> {
+    pub(super) fn look(&mut self) -> Option<std::thread::Result<T>> {
         let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) else {
             let now = Instant::now();
             if now >= self.next_word {
@@ -56,7 +56,7 @@ impl<T: Send + 'static> Work<T> {
     }
 
     /// Waits until it is done; `None` if `is_given_up` comes first.
-    pub fn wait(mut self, mut is_given_up: impl FnMut() -> bool) -> Option<T> {
+    pub(super) fn wait(mut self, mut is_given_up: impl FnMut() -> bool) -> Option<T> {
         loop {
             match self.look() {
                 Some(Ok(result)) => return Some(result),

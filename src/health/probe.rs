@@ -1,7 +1,7 @@
 //! Probes: questions that are asked again and again, and how long an answer is waited for.
 //!
 //! Without clock, thread or device: the time goes in, and what is due, answered or lost comes out. Heartbeats and echoes share it;
-//! what a row of lost ones means is for [`Health`](super::tool::Health) to judge.
+//! what a row of lost ones means is for `health::tool` to judge.
 
 use std::collections::VecDeque;
 

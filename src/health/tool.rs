@@ -589,7 +589,7 @@ mod tests {
     fn a_file_that_a_replay_waits_for_is_stalled_after_a_minute_and_not_tried_before_it_takes_something() {
         let mut health = Health::new(HealthSpec::WAITED_FOR, true);
         let look = |health: &mut Health, second: u64, accepted: u64| {
-            health.observe(Observation::Transmit { accepted, waiting: 64 }, second * SECOND_NS);
+            health.observe(Transmit { accepted, waiting: 64 }, second * SECOND_NS);
             health.state()
         };
         // one write in 59 s is slow

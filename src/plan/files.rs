@@ -1,7 +1,7 @@
 //! What a plan, its devargs and the command line read and write, in one table, so that nothing is written that something else of the
 //! same run reads or writes.
 //!
-//! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to ([`Target`]), not by their text.
+//! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to (`Target`), not by their text.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 //!
 //! A tool that takes nothing keeps its queue and its port's transmit ring full for as long as it likes. Each pool therefore has room
 //! for all of that at once, besides what its ports receive into; then no tool can cost another one a packet. Less than that is the
-//! user's own choice (`set mempool`), of which [`super::check`] warns.
+//! user's own choice (`set mempool`), of which `plan::check` warns.
 
 use super::Plan;
 use super::devargs::copies_packets;

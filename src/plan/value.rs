@@ -311,7 +311,7 @@ pub struct CopyPlan {
 
 impl CopyPlan {
     /// Returns whether copies are made even where no rule edits them.
-    pub fn makes_copies(&self) -> bool {
+    fn makes_copies(&self) -> bool {
         self.makes_every_copy() || self.room.is_some()
     }
 

@@ -2,7 +2,7 @@
 //! (testbed/fuzz/crashes/TARGET/). `TAPLINE_FILTER_CASES` (3000) changes how many inputs they get.
 
 #[path = "../fuzz/bodies/capture.rs"]
-pub mod capture;
+pub(crate) mod capture;
 #[path = "../fuzz/bodies/copies.rs"]
 mod copies;
 #[path = "../fuzz/bodies/filter.rs"]
@@ -12,7 +12,7 @@ mod index;
 #[path = "../fuzz/bodies/lang.rs"]
 mod lang;
 #[path = "../fuzz/bodies/layers.rs"]
-pub mod layers;
+pub(crate) mod layers;
 
 use std::path::Path;
 

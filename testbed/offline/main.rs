@@ -12,5 +12,7 @@ mod filter;
 mod fuzz;
 /// Diagnostics of pipeline files, by golden texts; files of thousands of filters and rules.
 mod lang;
+/// Paths and headings that documents and comments name.
+mod references;
 /// Dedup and groups, by editcap and models.
 mod state;

@@ -66,8 +66,8 @@ impl Acl {
             return None;
         }
         // SAFETY: no arguments; the EAL is initialised.
-        let mut acl =
-            Acl { contexts: [std::ptr::null_mut(); 2], algorithm: unsafe { tapline_acl_algorithm() } };
+        let algorithm = unsafe { tapline_acl_algorithm() };
+        let mut acl = Acl { contexts: [std::ptr::null_mut(); 2], algorithm };
         for (is_v6, context) in acl.contexts.iter_mut().enumerate() {
             if rules.iter().any(|rule| usize::from(rule.is_v6) == is_v6) {
                 let name = CString::new(format!("v{is_v6}-{:p}", rules)).ok()?;

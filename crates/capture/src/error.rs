@@ -13,11 +13,6 @@ impl Error {
     pub(super) fn new(offset: u64, kind: ErrorKind) -> Self {
         Self { offset, kind }
     }
-
-    /// Whether the file, rather than reading it, is what failed.
-    pub fn is_damage(&self) -> bool {
-        !matches!(self.kind, ErrorKind::Io(_))
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

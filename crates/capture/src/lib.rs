@@ -11,6 +11,7 @@
 //! # Source
 //! draft-ietf-opsawg-pcap (pcap), draft-ietf-opsawg-pcapng (pcapng); where they leave room, what libpcap's savefile reader does.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 mod bytes;
 mod error;

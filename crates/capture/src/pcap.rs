@@ -48,7 +48,11 @@ pub(super) fn magic(bytes: [u8; 4]) -> Option<(ByteOrder, u32)> {
 
 impl Header {
     /// Reads the header and the one interface that it describes.
-    pub fn parse(raw: [u8; HEADER_LEN], order: ByteOrder, magic: u32) -> Result<(Self, Interface), Error> {
+    pub(crate) fn parse(
+        raw: [u8; HEADER_LEN],
+        order: ByteOrder,
+        magic: u32,
+    ) -> Result<(Self, Interface), Error> {
         let (major, minor) = (order.u16(&raw, 4), order.u16(&raw, 6));
         let len_order = match (major, minor) {
             (2, 0..=2) | (543, 0) => LenOrder::OriginalFirst,
@@ -77,7 +81,7 @@ impl Header {
 
     /// The captured and the original length of the record whose header begins `record`.
     #[inline(always)]
-    pub fn lengths(&self, record: &[u8]) -> (u32, u32) {
+    pub(crate) fn lengths(&self, record: &[u8]) -> (u32, u32) {
         let (first, second) = (self.order.u32(record, 8), self.order.u32(record, 12));
         match self.len_order {
             LenOrder::CapturedFirst => (first, second),
@@ -88,14 +92,14 @@ impl Header {
 
     /// The record's time in nanoseconds since the Unix epoch.
     #[inline(always)]
-    pub fn time_ns(&self, record: &[u8]) -> u64 {
+    pub(crate) fn time_ns(&self, record: &[u8]) -> u64 {
         let (seconds, fraction) =
             (u64::from(self.order.u32(record, 0)), u64::from(self.order.u32(record, 4)));
         seconds * 1_000_000_000 + if self.is_ns { fraction } else { fraction * 1000 }
     }
 
     /// Whether this is version 2.4 in its common form, as every program writes it.
-    pub fn is_common(&self) -> bool {
+    pub(crate) fn is_common(&self) -> bool {
         self.record_header_len == RECORD_HEADER_LEN && self.len_order == LenOrder::CapturedFirst
     }
 }

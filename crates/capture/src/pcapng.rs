@@ -66,10 +66,10 @@ enum Resolution {
 }
 
 impl Clock {
-    pub const NANOSECONDS: Clock = Clock { resolution: Resolution::NsPerTick(1), offset_s: 0 };
-    pub const MICROSECONDS: Clock = Clock { resolution: Resolution::NsPerTick(1000), offset_s: 0 };
+    pub(crate) const NANOSECONDS: Clock = Clock { resolution: Resolution::NsPerTick(1), offset_s: 0 };
+    pub(crate) const MICROSECONDS: Clock = Clock { resolution: Resolution::NsPerTick(1000), offset_s: 0 };
 
-    pub fn is_finer_than_us(self) -> bool {
+    pub(crate) fn is_finer_than_us(self) -> bool {
         match self.resolution {
             Resolution::NsPerTick(ns) => ns < 1000,
             Resolution::TicksPerNs(_) | Resolution::Binary(_) => true,
@@ -78,7 +78,7 @@ impl Clock {
 
     /// Nanoseconds since the Unix epoch, held to what 64 bits can say (to the year 2554).
     #[inline(always)]
-    pub fn time_ns(self, ticks: u64) -> u64 {
+    pub(crate) fn time_ns(self, ticks: u64) -> u64 {
         let ns = match self.resolution {
             Resolution::NsPerTick(1) => ticks,
             Resolution::NsPerTick(ns) => ticks.saturating_mul(ns),
@@ -115,7 +115,7 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    pub fn new(bytes: &'a [u8], order: ByteOrder) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], order: ByteOrder) -> Self {
         Self { bytes, order, is_damaged: false }
     }
 }

@@ -244,7 +244,7 @@ struct Span {
 
 impl ReadPart {
     /// The bursts, in order.
-    pub fn bursts(&self) -> impl Iterator<Item = Burst<'_>> {
+    pub(crate) fn bursts(&self) -> impl Iterator<Item = Burst<'_>> {
         self.spans.iter().map(|span| Burst {
             entries: &self.entries[span.entries.clone()],
             span: &self.bytes[span.bytes.clone()],
@@ -256,7 +256,7 @@ impl ReadPart {
     }
 
     /// The buffer, for another part.
-    pub fn take_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 }

@@ -41,42 +41,42 @@ enum Source {
 }
 
 impl Input {
-    pub fn stream(stream: Box<dyn Read + Send>) -> Self {
+    pub(crate) fn stream(stream: Box<dyn Read + Send>) -> Self {
         Self::new(Source::Stream(stream))
     }
 
     /// Reads `file`, which must be a regular one, from its beginning, with a thread that reads ahead.
-    pub fn read_ahead(file: File) -> io::Result<Self> {
+    pub(crate) fn read_ahead(file: File) -> io::Result<Self> {
         Ok(Self::new(Source::ReadAhead(ReadAhead::start(file)?)))
     }
 
     /// A window on a file whose parts are attached one after another.
-    pub fn of_parts(first: Part) -> Self {
+    pub(crate) fn of_parts(first: Part) -> Self {
         let mut input = Self::new(Source::Part { is_last: false });
         input.attach(first);
         input
     }
 
     /// Puts a part behind what is unread.
-    pub fn attach(&mut self, part: Part) {
+    pub(crate) fn attach(&mut self, part: Part) {
         self.source = Source::Part { is_last: part.is_last() };
         self.put_behind(part.0);
     }
 
     /// Gives away the bytes, of which what is unread is kept.
-    pub fn detach(&mut self) -> Vec<u8> {
+    pub(crate) fn detach(&mut self) -> Vec<u8> {
         let unread = self.available().to_vec();
         (self.start, self.end) = (0, unread.len());
         std::mem::replace(&mut self.bytes, unread)
     }
 
     /// Whether nothing comes behind what is available once [`fill`](Self::fill) could not get more.
-    pub fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         !matches!(self.source, Source::Part { is_last: false })
     }
 
     /// Where the available bytes lie in what [`detach`](Self::detach) gives.
-    pub fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.start
     }
 
@@ -86,23 +86,23 @@ impl Input {
 
     /// The bytes that were read and not consumed.
     #[inline(always)]
-    pub fn available(&self) -> &[u8] {
+    pub(crate) fn available(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// Where in the file the available bytes begin.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    pub fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         debug_assert!(len <= self.end - self.start);
         self.start += len;
         self.offset += len as u64;
     }
 
     /// Reads until `len` bytes are available; fewer are only at the end of the file.
-    pub fn fill(&mut self, len: usize) -> io::Result<()> {
+    pub(crate) fn fill(&mut self, len: usize) -> io::Result<()> {
         while self.end - self.start < len {
             let is_end = match &mut self.source {
                 Source::Stream(_) => self.read_stream(len)?,
@@ -173,7 +173,7 @@ pub(super) struct Part(Chunk);
 
 impl Part {
     /// Reads part `index` of `file` into `bytes`, a buffer that [`Input::detach`] gave or an empty one.
-    pub fn read(file: &File, index: u64, mut bytes: Vec<u8>) -> io::Result<Self> {
+    pub(crate) fn read(file: &File, index: u64, mut bytes: Vec<u8>) -> io::Result<Self> {
         bytes.resize(HEADROOM_LEN + PART_LEN, 0);
         let len = read_chunk(file, index, &mut bytes)?;
         Ok(Self(Chunk { bytes, len }))

@@ -124,7 +124,7 @@ impl Matches {
 }
 
 /// Programs of one input from which on the index serves: below, one native function decides them all faster
-/// (`benches/classify.rs`).
+/// (`benches/filter.rs` has the one, `benches/index.rs` the other).
 pub const INDEX_FROM: usize = 24;
 
 impl Classifier {

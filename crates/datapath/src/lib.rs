@@ -2,6 +2,7 @@
 //!
 //! Workers see a plan only as data: numbers, tables and programs.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 /// What stages may ask of a burst.
 pub mod burst_view;

@@ -18,7 +18,7 @@ use super::driver::{Driver, KernelCounter, kernel_interface};
 const PACKET_STATISTICS: libc::c_int = 6; // linux/if_packet.h
 
 /// What the kernel says of a port's losses.
-pub struct Missed {
+pub(crate) struct Missed {
     counter: Counter,
     /// Of the driver, and kept open beside it, so that no other file comes to their numbers.
     sockets: Mutex<Vec<OwnedFd>>,

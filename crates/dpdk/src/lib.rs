@@ -1,4 +1,5 @@
 //! The fence: safe owners of DPDK things, one file each. Raw pointers, raw integers and C results stop here.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 pub mod clock;
 pub mod driver;

@@ -28,14 +28,14 @@ unsafe impl Sync for Pool {}
 
 impl Pool {
     /// Mbufs that are with a driver, a queue or a worker.
-    pub fn in_use(&self) -> u32 {
+    pub(crate) fn in_use(&self) -> u32 {
         // SAFETY: only `free` ends the pool, and takes this value.
         unsafe { dpdk_sys::rte_mempool_in_use_count(self.0) }
     }
 
     /// # Safety
     /// All mbufs are back, and nobody will take one.
-    pub unsafe fn free(self) {
+    pub(crate) unsafe fn free(self) {
         // SAFETY: nothing points into the pool.
         unsafe { dpdk_sys::rte_mempool_free(self.0) };
     }

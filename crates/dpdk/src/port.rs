@@ -337,11 +337,8 @@ impl Port {
             check(what(), "rte_eth_tx_queue_setup", result)?;
         }
         // SAFETY: the port is configured and its queues are set up.
-        check(
-            what(),
-            "rte_eth_dev_start",
-            or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) }),
-        )?;
+        let result = or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) });
+        check(what(), "rte_eth_dev_start", result)?;
         self.0.missed.watch_sockets(&sockets_before);
         self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
@@ -467,36 +464,6 @@ impl Port {
             .then(|| (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
     }
 
-    /// The driver's extended statistics, by its own names.
-    ///
-    /// # Errors
-    /// If the driver refuses.
-    pub fn xstats(&self) -> Result<Vec<(String, u64)>, Error> {
-        let id = self.0.id.0;
-        let what = || format!("port {}", self.0.name);
-        // SAFETY: a null array of size 0 asks for the number of statistics.
-        let count = check(what(), "rte_eth_xstats_get_names", unsafe {
-            dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0)
-        })?;
-        let mut names = vec![dpdk_sys::rte_eth_xstat_name::default(); count as usize];
-        let mut values = vec![dpdk_sys::rte_eth_xstat::default(); count as usize];
-        // SAFETY: the array has room for `count` names.
-        let named = check(what(), "rte_eth_xstats_get_names", unsafe {
-            dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count as u32)
-        })?;
-        // SAFETY: the array has room for `count` values.
-        let valued = check(what(), "rte_eth_xstats_get", unsafe {
-            dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count as u32)
-        })?;
-        let pairs = values.iter().take(valued.min(count) as usize).filter_map(|value| {
-            let name = names.get(value.id as usize).filter(|_| value.id < named as u64)?;
-            // SAFETY: DPDK terminates names within their array.
-            let text = unsafe { CStr::from_ptr(name.name.as_ptr()) };
-            Some((text.to_string_lossy().into_owned(), value.value))
-        });
-        Ok(pairs.collect())
-    }
-
     /// The MTU in force, in bytes.
     pub fn mtu(&self) -> Option<u16> {
         let mut mtu = 0;
@@ -617,15 +584,12 @@ fn udp_checksum() -> u64 {
 fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
-    check(
-        what,
-        "rte_eth_dev_info_get",
-        or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) }),
-    )?;
-    // SAFETY: the driver's name is a static string; null is checked first.
+    let result = or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) });
+    check(what, "rte_eth_dev_info_get", result)?;
     let driver = if raw.driver.is_null() {
         "".into()
     } else {
+        // SAFETY: the driver's name is a static string, and not null.
         unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
     };
     // SAFETY: reads the device's NUMA node.

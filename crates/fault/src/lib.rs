@@ -5,6 +5,7 @@
 //! `PLACE@3-5` (the third to the fifth), `PLACE@3-` (from the third on). A place that is passed by packets is named with the packet's
 //! index in its burst, `make:31@2`: the second time that packet 31 passes.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 /// Where a start can fail, in the order in which it comes by. A test makes each fail, at each time that it is passed; a place of a
 /// start that does not stand here panics.
@@ -115,7 +116,7 @@ mod armed {
         Fault { place: place.to_owned(), packet, strikes, passed: AtomicU64::new(0) }
     }
 
-    pub fn strikes(place: &str, packet: Option<usize>) -> bool {
+    pub(crate) fn strikes(place: &str, packet: Option<usize>) -> bool {
         assert!(
             !place.starts_with("start.") || super::START.contains(&place),
             "{place} does not stand among the places of a start"

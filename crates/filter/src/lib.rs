@@ -5,6 +5,7 @@
 //! questions about neighbouring bytes `side_by_side`; what is left with `formula`s of one shape, four programs at a time) -> `code`
 //! (machine code, and its call). `bpf::interpret` is the model of all that.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 /// Expression -> verified program.
 pub mod bpf;

@@ -215,7 +215,7 @@ mod tests {
 
     /// Whether the term holds for each packet.
     fn holds(term: &Term, packets: &[Vec<u8>]) -> Vec<bool> {
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let depth = term.parse_depth();
         let mut layers = Column::new(Layers::EMPTY);
         if let Some(depth) = depth {
@@ -283,7 +283,7 @@ mod tests {
         let double = tagged(0x88a8, 100, 0x8100, &packets::tag(7, 0x0800, &inner[14..]));
         let packets =
             [inner.clone(), tagged(0x8100, 0xe007, 0x0800, &inner[14..]), double, inner[..13].to_vec()];
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let select = |ranges: &[(u32, u32)], among| {
             VlanSet::new(ranges.iter().copied()).select(&frames, Selection::from_bits(among)).bits()
         };

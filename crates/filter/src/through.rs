@@ -206,7 +206,7 @@ mod tests {
     fn a_burst_gives_what_its_packets_give_and_leaves_out_short_ones() {
         let mut packets = mix(64, 8, 50);
         packets[5].truncate(13);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let mut split = [SplitFrame::new([0; 14], &[], 0); MAX_BURST];
         let selection = inside_burst(

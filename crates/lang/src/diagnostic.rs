@@ -118,7 +118,7 @@ impl Diagnostic {
     }
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments) {
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes any text");
 }
 

@@ -19,7 +19,7 @@ use super::suggest::nearest;
 
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Misread {
+pub(crate) struct Misread {
     /// What would have been right.
     pub expected: String,
     /// The bytes of the text that are wrong, if not all of them.
@@ -28,7 +28,7 @@ pub struct Misread {
 }
 
 impl Misread {
-    pub fn expected(expected: impl Into<String>) -> Misread {
+    pub(crate) fn expected(expected: impl Into<String>) -> Misread {
         Misread { expected: expected.into(), part: None, help: None }
     }
 
@@ -52,10 +52,10 @@ impl Misread {
     }
 }
 
-pub type Value<T> = Result<T, Misread>;
+pub(crate) type Value<T> = Result<T, Misread>;
 
 /// A number without a unit.
-pub fn number<T: TryFrom<u64> + PartialOrd + Display + Copy>(
+pub(crate) fn number<T: TryFrom<u64> + PartialOrd + Display + Copy>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Value<T> {
     move |text| {
@@ -95,7 +95,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// A count of things: `4096`, `1M`.
-pub fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Value<u64> {
+pub(crate) fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Value<u64> {
     move |text| {
         let read = scaled(text, &DECIMAL).filter(|n| range.contains(n));
         let (least, most) = (range.start(), range.end());
@@ -108,13 +108,13 @@ pub fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Value<u64> {
 }
 
 /// Bytes: `1500`, `64k`, `1G` (powers of 1000), `64Ki`, `1Gi` (powers of 1024).
-pub fn bytes(text: &str) -> Value<u64> {
+pub(crate) fn bytes(text: &str) -> Value<u64> {
     let read = scaled(text, &DECIMAL).or_else(|| scaled(text, &BINARY)).filter(|&n| n > 0);
     read.ok_or_else(|| Misread::expected("a size in bytes, such as 1500, 64k, 1G or 1Gi"))
 }
 
 /// A duration with its unit.
-pub fn duration(text: &str) -> Value<Duration> {
+pub(crate) fn duration(text: &str) -> Value<Duration> {
     const UNITS: [(&str, u64); 8] = [
         ("ns", 1),
         ("us", 1_000),
@@ -137,7 +137,7 @@ pub fn duration(text: &str) -> Value<Duration> {
 }
 
 /// `5gbit`, `100kpps`.
-pub fn rate(text: &str) -> Value<Rate> {
+pub(crate) fn rate(text: &str) -> Value<Rate> {
     const BITS: [(&str, u64); 5] = [
         ("bit", 1),
         ("kbit", 1000),
@@ -156,26 +156,26 @@ pub fn rate(text: &str) -> Value<Rate> {
 }
 
 /// A size or a time.
-pub fn rotate(text: &str) -> Value<Rotate> {
+pub(crate) fn rotate(text: &str) -> Value<Rotate> {
     let size = bytes(text).map(Rotate::Bytes);
     let read = size.or_else(|_| duration(text).map(Rotate::Every));
     read.map_err(|_| Misread::expected("a size such as 1G, or a duration such as 60s"))
 }
 
 /// N of `1/N`.
-pub fn one_in(text: &str) -> Value<u32> {
+pub(crate) fn one_in(text: &str) -> Value<u32> {
     let read = text.strip_prefix("1/").and_then(|n| number(1..=u32::MAX)(n).ok());
     read.ok_or_else(|| Misread::expected(format!("1/N, with N from 1 to {}", u32::MAX)))
 }
 
 /// `80%`.
-pub fn percent(text: &str) -> Value<u8> {
+pub(crate) fn percent(text: &str) -> Value<u8> {
     let read = text.strip_suffix('%').and_then(|n| number(1..=99)(n).ok());
     read.ok_or_else(|| Misread::expected("a share from 1% to 99%"))
 }
 
 /// `50%,80%`, ascending.
-pub fn thresholds(text: &str) -> Value<(u8, u8)> {
+pub(crate) fn thresholds(text: &str) -> Value<(u8, u8)> {
     let read =
         text.split_once(',').and_then(|(low, normal)| Some((percent(low).ok()?, percent(normal).ok()?)));
     read.filter(|(low, normal)| low <= normal).ok_or_else(|| {
@@ -183,11 +183,11 @@ pub fn thresholds(text: &str) -> Value<(u8, u8)> {
     })
 }
 
-pub fn ip(text: &str) -> Value<IpAddr> {
+pub(crate) fn ip(text: &str) -> Value<IpAddr> {
     text.parse().map_err(|_| Misread::expected("an IPv4 or IPv6 address"))
 }
 
-pub fn mac(text: &str) -> Value<Mac> {
+pub(crate) fn mac(text: &str) -> Value<Mac> {
     let mut octets = [0; 6];
     let parts: Vec<&str> = text.split([':', '-']).collect();
     let is_octet =
@@ -201,18 +201,18 @@ pub fn mac(text: &str) -> Value<Mac> {
     Ok(Mac(octets))
 }
 
-pub fn next_hop(text: &str) -> Value<NextHop> {
+pub(crate) fn next_hop(text: &str) -> Value<NextHop> {
     let read = ip(text).map(NextHop::Ip).or_else(|_| mac(text).map(NextHop::Mac));
     read.map_err(|_| Misread::expected("an IPv4, IPv6 or MAC address"))
 }
 
 /// Any text but none; `expected` names it.
-pub fn text(expected: &'static str) -> impl Fn(&str) -> Value<String> {
+pub(crate) fn text(expected: &'static str) -> impl Fn(&str) -> Value<String> {
     move |text| if text.is_empty() { Err(Misread::expected(expected)) } else { Ok(text.into()) }
 }
 
 /// The name of a thing that a command defines.
-pub fn new_name(text: &str) -> Value<String> {
+pub(crate) fn new_name(text: &str) -> Value<String> {
     // They follow names in the grammar: a forgotten name is recognised by them.
     const RESERVED: [&str; 29] = [
         "any",
@@ -261,7 +261,7 @@ pub fn new_name(text: &str) -> Value<String> {
 }
 
 /// `7`, `100-110`, `1,5-9`: numbers up to `most`.
-pub fn ranges(most: u32) -> impl Fn(&str) -> Value<Ranges> {
+pub(crate) fn ranges(most: u32) -> impl Fn(&str) -> Value<Ranges> {
     move |text| {
         let one = number(0..=most);
         let mut found = Vec::new();
@@ -287,7 +287,7 @@ pub fn ranges(most: u32) -> impl Fn(&str) -> Value<Ranges> {
 }
 
 /// The lcores of `1-3,5`, each once, as written.
-pub fn lcores(text: &str) -> Value<Vec<u32>> {
+pub(crate) fn lcores(text: &str) -> Value<Vec<u32>> {
     // RTE_MAX_LCORE is 128 in distributions and never above this in DPDK's own configurations.
     const MOST: u32 = 1023;
     let ranges = ranges(MOST)(text)?;
@@ -305,7 +305,7 @@ pub fn lcores(text: &str) -> Value<Vec<u32>> {
 }
 
 /// The items of a comma list with their byte ranges.
-pub fn items(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+pub(crate) fn items(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut at = 0;
     text.split(',').map(move |item| {
         let start = at;
@@ -315,7 +315,7 @@ pub fn items(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
 }
 
 /// The device of a port.
-pub fn device(text: &str) -> Value<Device> {
+pub(crate) fn device(text: &str) -> Value<Device> {
     let Some(replay) = text.strip_prefix("replay:") else {
         return match text {
             "" => Err(Misread::expected(
@@ -370,7 +370,7 @@ fn replay_speed(text: &str) -> Value<ReplaySpeed> {
 }
 
 /// A port, a wire, a wire's direction or `any`.
-pub fn rule_source(text: &str) -> Value<RuleSource> {
+pub(crate) fn rule_source(text: &str) -> Value<RuleSource> {
     match text.split_once(':') {
         _ if text.is_empty() => {
             Err(Misread::expected("a port, a wire, a wire's direction such as w0:a-to-b, or any"))
@@ -392,7 +392,7 @@ pub fn rule_source(text: &str) -> Value<RuleSource> {
 }
 
 /// Whether the text can only be an expression: no filter has such a name.
-pub fn filter_source(text: &str, quoted: bool) -> FilterSource {
+pub(crate) fn filter_source(text: &str, quoted: bool) -> FilterSource {
     if quoted || new_name(text).is_err() {
         FilterSource::Expression(text.into())
     } else {
@@ -401,13 +401,13 @@ pub fn filter_source(text: &str, quoted: bool) -> FilterSource {
 }
 
 /// The two names of `A,B`.
-pub fn pair(names: Vec<Name>) -> Option<(Name, Name)> {
+pub(crate) fn pair(names: Vec<Name>) -> Option<(Name, Name)> {
     let [a, b]: [Name; 2] = names.try_into().ok()?;
     Some((a, b))
 }
 
 /// `HEX[/MASK]`: value and mask of one length.
-pub fn hex_mask(text: &str) -> Value<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn hex_mask(text: &str) -> Value<(Vec<u8>, Vec<u8>)> {
     const EXPECTED: &str = "HEX or HEX/MASK, such as 0x4745 or 0x80/0xf0";
     let (value, mask) = text.split_once('/').map_or((text, None), |(value, mask)| (value, Some(mask)));
     let mask_part = value.len() + 1..text.len();
@@ -438,7 +438,7 @@ fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// `0xNN`.
-pub fn byte(text: &str) -> Value<u8> {
+pub(crate) fn byte(text: &str) -> Value<u8> {
     let read = text
         .strip_prefix("0x")
         .filter(|digits| digits.len() == 2)
@@ -447,7 +447,7 @@ pub fn byte(text: &str) -> Value<u8> {
 }
 
 /// `16/48`: leading bits kept of IPv4 and of IPv6 addresses.
-pub fn keep_prefix(text: &str) -> Value<KeepPrefix> {
+pub(crate) fn keep_prefix(text: &str) -> Value<KeepPrefix> {
     let read = text.split_once('/').and_then(|(ipv4, ipv6)| {
         Some(KeepPrefix { ipv4: number(0..=32)(ipv4).ok()?, ipv6: number(0..=128)(ipv6).ok()? })
     });
@@ -455,7 +455,7 @@ pub fn keep_prefix(text: &str) -> Value<KeepPrefix> {
 }
 
 /// `2026-12-01T00:00:00Z`, in nanoseconds since the Unix epoch (RFC 3339; years 1970 to 2553, so that they fit).
-pub fn timestamp(text: &str) -> Value<u64> {
+pub(crate) fn timestamp(text: &str) -> Value<u64> {
     rfc3339(text).ok_or_else(|| {
         Misread::expected("a time such as 2026-12-01T00:00:00Z or 2026-12-01T01:00:00.5+01:00")
     })
@@ -512,7 +512,7 @@ fn rfc3339(text: &str) -> Option<u64> {
 }
 
 /// The windows of `active`: `Mon-Fri 08:00-18:00; Sat,Sun 10:00-12:00`.
-pub fn windows(text: &str) -> Value<Vec<Window>> {
+pub(crate) fn windows(text: &str) -> Value<Vec<Window>> {
     let mut found = Vec::new();
     let mut at = 0;
     for piece in text.split(';') {

@@ -2,7 +2,7 @@
 //!
 //! Stages above the fence (filter, parse, sample, balance) see packets only as `Frame`s, so that the offline filter, explain, fuzz
 //! targets and benches run the same code with no EAL.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "generated code reads a frame's fields where they lie")]
 
 use std::marker::PhantomData;
 
@@ -102,7 +102,7 @@ impl<'a> SplitFrame<'a> {
     /// Bytes from one `SplitFrame` of a slice to the next, for generated code.
     pub const STRIDE: usize = size_of::<SplitFrame<'static>>();
     /// The longest payload: header and payload together have a 32-bit length.
-    pub const MAX_PAYLOAD_BYTES: usize = u32::MAX as usize - Self::HEADER_BYTES;
+    const MAX_PAYLOAD_BYTES: usize = u32::MAX as usize - Self::HEADER_BYTES;
 
     /// Views `header` and `payload` as one frame that had `original_len` bytes, header included, on the wire.
     ///

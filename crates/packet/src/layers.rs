@@ -33,9 +33,9 @@ use super::headers::{icmp, ip, mpls, sctp, u16_at, u32_at, vlan};
 /// The most encapsulations that are gone into; a run of VLAN tags, or a label stack, counts as one.
 pub const MAX_SHELLS: usize = 8;
 /// The most VLAN tags in a row that are stepped over.
-pub const MAX_TAGS: u8 = 8;
+const MAX_TAGS: u8 = 8;
 /// The most MPLS labels in a stack that are stepped over.
-pub const MAX_LABELS: u8 = 16;
+const MAX_LABELS: u8 = 16;
 /// The most IPv6 extension headers that are stepped over.
 const MAX_EXTENSIONS: usize = 8;
 /// Headers are looked for in the first so many bytes, because offsets are 16 bits.
@@ -1119,7 +1119,7 @@ mod tests {
     #[test]
     fn a_burst_is_parsed_as_its_packets_are() {
         let packets = packets::mix(64, 4, 40);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         for depth in [Depth::Outer, Depth::Full] {
             let mut layers = [full(&packets[0]); MAX_BURST];
             parse_burst(&frames, depth, &mut layers);

@@ -1,5 +1,6 @@
 //! A packet's bytes: what stands where, and sets of packets. It needs no DPDK; `unsafe` stands in `simd` only.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 /// Sets of the packets of a burst, and what is known of some of them only.
 pub mod burst;

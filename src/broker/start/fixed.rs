@@ -20,7 +20,7 @@ pub(in crate::broker) struct Fixed {
 }
 
 impl Fixed {
-    pub fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         let ports = || (0..plan.ports.len()).map(PortId);
         Self {
             mbufs: ports()
@@ -34,7 +34,7 @@ impl Fixed {
 
     /// # Errors
     /// What rules of `plan` need of a port that it did not get at the start.
-    pub fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
         for (index, port) in plan.ports.iter().enumerate() {
             let (id, name) = (PortId(index), &port.name);
             let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {

@@ -160,7 +160,7 @@ impl Pools {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn get(&mut self, site: &Site<'_>, id: PortId, port: &Port) -> Result<Arc<Mempool>, Error> {
+    pub(super) fn get(&mut self, site: &Site<'_>, id: PortId, port: &Port) -> Result<Arc<Mempool>, Error> {
         let Site { eal, plan, .. } = *site;
         let socket = port.info().socket;
         if !shares_pool(plan, id) {

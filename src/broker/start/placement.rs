@@ -88,7 +88,7 @@ impl Crew {
     }
 }
 
-/// Lcores where the plan says; else as many workers as it asks for where [`choose`] puts them. The main thread has what is left.
+/// Lcores where the plan says; else as many workers as it asks for where `choose` puts them. The main thread has what is left.
 ///
 /// # Errors
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of

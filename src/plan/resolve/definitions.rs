@@ -17,7 +17,7 @@ use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::source::{Span, Spanned};
 
 /// What is there once all commands were carried out.
-pub struct Definitions<'a> {
+pub(crate) struct Definitions<'a> {
     pub settings: Settings,
     pub ports: Vec<Port<'a>>,
     pub tools: Vec<Tool<'a>>,
@@ -32,7 +32,7 @@ pub struct Definitions<'a> {
 
 impl Definitions<'_> {
     /// The wire that has a port for a side.
-    pub fn wire_of(&self, port: &str) -> Option<&str> {
+    pub(crate) fn wire_of(&self, port: &str) -> Option<&str> {
         let wire = self.wires.iter().find(|wire| wire.sides.iter().any(|side| side.value == port));
         wire.map(|wire| wire.name.value.as_str())
     }
@@ -40,7 +40,7 @@ impl Definitions<'_> {
 
 /// What is there while commands are carried out.
 #[derive(Default)]
-pub struct Tables<'a> {
+pub(crate) struct Tables<'a> {
     pub settings: Settings,
     /// Where the first of `set lcores` and `set workers` stands.
     pub placement: Option<(Span, &'static str)>,
@@ -55,7 +55,7 @@ pub struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     /// Ends the gathering.
-    pub fn finish(self) -> Definitions<'a> {
+    pub(crate) fn finish(self) -> Definitions<'a> {
         let mut rules = self.rules.into_vec();
         rules.sort_by_key(|rule| rule.priority.value);
         Definitions {
@@ -78,7 +78,7 @@ impl<'a> Tables<'a> {
 }
 
 /// Things of one kind, by what they are known by.
-pub struct Table<'a, D: Defined<'a>> {
+pub(crate) struct Table<'a, D: Defined<'a>> {
     /// In the order in which they were created; `None`: destroyed.
     entries: Vec<Option<D>>,
     places: HashMap<&'a D::Key, usize>,
@@ -91,30 +91,30 @@ impl<'a, D: Defined<'a>> Default for Table<'a, D> {
 }
 
 impl<'a, D: Defined<'a>> Table<'a, D> {
-    pub fn get(&self, key: &D::Key) -> Option<&D> {
+    pub(crate) fn get(&self, key: &D::Key) -> Option<&D> {
         self.entries[*self.places.get(key)?].as_ref()
     }
 
-    pub fn get_mut(&mut self, key: &D::Key) -> Option<&mut D> {
+    pub(crate) fn get_mut(&mut self, key: &D::Key) -> Option<&mut D> {
         self.entries[*self.places.get(key)?].as_mut()
     }
 
     /// Adds a thing that no other has the key of.
-    pub fn create(&mut self, definition: D) {
+    pub(crate) fn create(&mut self, definition: D) {
         self.places.insert(&definition.key().value, self.entries.len());
         self.entries.push(Some(definition));
     }
 
     /// Returns whether there was one.
-    pub fn destroy(&mut self, key: &D::Key) -> bool {
+    pub(crate) fn destroy(&mut self, key: &D::Key) -> bool {
         self.places.remove(key).is_some_and(|place| self.entries[place].take().is_some())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &D> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &D> {
         self.entries.iter().flatten()
     }
 
-    pub fn keys(&self) -> Vec<&'a Spanned<D::Key>> {
+    pub(crate) fn keys(&self) -> Vec<&'a Spanned<D::Key>> {
         self.iter().map(D::key).collect()
     }
 
@@ -124,7 +124,7 @@ impl<'a, D: Defined<'a>> Table<'a, D> {
 }
 
 /// A kind of thing that commands create, modify and destroy.
-pub trait Defined<'a>: Sized {
+pub(crate) trait Defined<'a>: Sized {
     /// What one is known by: its name, or a rule's priority.
     type Key: Key + 'a;
     const KIND: NameKind;
@@ -140,7 +140,7 @@ pub trait Defined<'a>: Sized {
     }
 }
 
-pub struct Port<'a> {
+pub(crate) struct Port<'a> {
     pub name: &'a Name,
     pub device: &'a Spanned<Device>,
     pub options: Vec<&'a Spanned<PortOption>>,
@@ -160,7 +160,7 @@ impl<'a> Defined<'a> for Port<'a> {
     }
 }
 
-pub struct Tool<'a> {
+pub(crate) struct Tool<'a> {
     pub name: &'a Name,
     pub target: &'a Spanned<ToolTarget>,
     pub options: Vec<&'a Spanned<ToolOption>>,
@@ -184,7 +184,7 @@ impl<'a> Defined<'a> for Tool<'a> {
     }
 }
 
-pub struct GroupDefinition<'a> {
+pub(crate) struct GroupDefinition<'a> {
     pub name: &'a Name,
     pub options: Vec<&'a Spanned<GroupOption>>,
 }
@@ -206,7 +206,7 @@ impl<'a> Defined<'a> for GroupDefinition<'a> {
     }
 }
 
-pub struct Wire<'a> {
+pub(crate) struct Wire<'a> {
     pub name: &'a Name,
     /// Side A and side B.
     pub sides: [&'a Name; 2],
@@ -226,7 +226,7 @@ impl<'a> Defined<'a> for Wire<'a> {
     }
 }
 
-pub struct NamedFilter<'a> {
+pub(crate) struct NamedFilter<'a> {
     pub name: &'a Name,
     pub filter: &'a Filter,
 }
@@ -244,7 +244,7 @@ impl<'a> Defined<'a> for NamedFilter<'a> {
     }
 }
 
-pub struct Rule<'a> {
+pub(crate) struct Rule<'a> {
     pub priority: &'a Spanned<u32>,
     pub clauses: Vec<&'a Spanned<RuleClause>>,
     pub is_enabled: bool,
@@ -265,14 +265,14 @@ impl<'a> Defined<'a> for Rule<'a> {
 
 impl<'a> Rule<'a> {
     /// Carries out `rule modify`: a clause that is said again takes the place of the one before.
-    pub fn modify(&mut self, clauses: &'a [Spanned<RuleClause>]) {
+    pub(crate) fn modify(&mut self, clauses: &'a [Spanned<RuleClause>]) {
         self.clauses.retain(|old| !clauses.iter().any(|new| is_same_clause(&old.value, &new.value)));
         self.clauses.extend(clauses);
     }
 }
 
 /// Returns whether a clause of `rule modify` takes the other's place. Edits and terms add up.
-pub fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
+pub(crate) fn is_same_clause(old: &RuleClause, new: &RuleClause) -> bool {
     !matches!(new, RuleClause::Edit(_)) && std::mem::discriminant(old) == std::mem::discriminant(new)
 }
 

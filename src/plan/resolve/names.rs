@@ -13,7 +13,7 @@ use tapline_lang::suggest::nearest;
 const MOST_LISTED: usize = 12;
 
 /// What things are known by: names, and the priorities of rules.
-pub trait Key: Eq + Hash + Display + Sized {
+pub(crate) trait Key: Eq + Hash + Display + Sized {
     /// What each thing must have for itself.
     const NOUN: &'static str;
 

@@ -39,7 +39,7 @@ use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::tsc_hz;
 
 /// The name and version of the snapshot's form.
-pub const SCHEMA: &str = "tapline.stats/1";
+const SCHEMA: &str = "tapline.stats/1";
 
 /// Everything that is shown of a running broker at one moment.
 #[derive(Clone, Serialize)]

@@ -26,7 +26,10 @@ impl RuleEntry {
     /// Shows what is known of `rule`.
     pub(super) fn new(rule: &RulePlan, totals: RuleTotals, activity: RuleActivity) -> Self {
         let sample_share = rule.sample.map(|spec| spec.share().or(totals.varying_share).unwrap_or(1.0));
-        let flows = rule.sample.filter(|spec| spec.has_flow_table()).map(|_| totals.flows);
+        let flows = rule
+            .sample
+            .filter(tapline_datapath::route::sample::SampleSpec::has_flow_table)
+            .map(|_| totals.flows);
         Self { totals, sample_share, flows, activity }
     }
 }

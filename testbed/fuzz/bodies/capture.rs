@@ -23,7 +23,7 @@ impl Read for Trickle {
 
 /// Reads `bytes` as a capture file: at once and in small pieces, which must give the same packets and the same error; all spans
 /// together are the file as far as it was read; every packet can be written again.
-pub fn read_anything(bytes: &[u8]) {
+pub(crate) fn read_anything(bytes: &[u8]) {
     let whole = read(bytes, usize::MAX);
     let trickled = read(bytes, 1 + bytes.len() % 7);
     assert_eq!(whole, trickled);

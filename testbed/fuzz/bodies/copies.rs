@@ -56,7 +56,7 @@ const KINDS: [TunnelKind; 6] = [
 ];
 
 /// The first 48 bytes choose, the rest is the packet.
-pub fn copies(bytes: &[u8]) {
+pub(super) fn copies(bytes: &[u8]) {
     let (chosen, packet) = bytes.split_at(bytes.len().min(48));
     let mut choices = Choices(chosen);
     let facts = facts(&mut choices);

@@ -7,7 +7,7 @@ use tapline_packet::burst::Selection;
 use tapline_packet::frame::{Frame, SplitFrame};
 
 /// Instructions as they come: the verifier refuses them, or they run to an end and every engine agrees.
-pub fn verify(bytes: &[u8]) {
+pub(super) fn verify(bytes: &[u8]) {
     let (insns, packet) = decode(bytes);
     if let Ok(program) = Program::verify(insns) {
         agree(&program, packet);
@@ -15,7 +15,7 @@ pub fn verify(bytes: &[u8]) {
 }
 
 /// Instructions bent until the verifier takes them, so that all of the input reaches the engines.
-pub fn native(bytes: &[u8]) {
+pub(super) fn native(bytes: &[u8]) {
     let (mut insns, packet) = decode(bytes);
     let count = insns.len();
     for (at, insn) in insns.iter_mut().enumerate() {
@@ -63,7 +63,7 @@ fn agree(program: &Program, packet: &[u8]) {
     let original_len = u32::try_from(packet.len()).expect("a fuzzer's input is short");
     let cuts: Vec<&[u8]> =
         (0..64.min(packet.len() + 1)).map(|less| &packet[..packet.len() - less]).collect();
-    let frames: Vec<Frame> = cuts.iter().map(|cut| Frame::new(cut, original_len)).collect();
+    let frames: Vec<Frame<'_>> = cuts.iter().map(|cut| Frame::new(cut, original_len)).collect();
     let programs = [program.clone()];
     let mut selected = [Selection::NONE];
     let filters = Filters::build_for_mbufs(&programs);
@@ -85,7 +85,7 @@ fn agree(program: &Program, packet: &[u8]) {
     assert_eq!(selected, accepted, "native code over mbufs differs");
     let split = |cut: &&&[u8]| cut.len() >= SplitFrame::HEADER_BYTES;
     let cuts: Vec<&[u8]> = cuts.iter().filter(split).copied().collect();
-    let frames: Vec<SplitFrame> = cuts
+    let frames: Vec<SplitFrame<'_>> = cuts
         .iter()
         .filter_map(|cut| {
             cut.split_first_chunk().map(|(header, payload)| SplitFrame::new(*header, payload, original_len))

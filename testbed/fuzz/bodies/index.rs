@@ -395,7 +395,7 @@ fn packet(choices: &mut Choices<'_>, pool: &Pool) -> (Vec<u8>, u32) {
 }
 
 /// The number of packets, whether the classify stage judges them too, then what filters and packets are made of.
-pub fn judge(bytes: &[u8]) {
+pub(super) fn judge(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let head: [u8; 2] = std::array::from_fn(|_| choices.byte());
     let pool = Pool::new(&mut choices);

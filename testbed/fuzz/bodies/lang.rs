@@ -4,7 +4,7 @@ use tapline::plan::plan;
 use tapline_lang::{parse_command, parse_text};
 
 /// Parses bytes as a file and as a command, and plans what the file says.
-pub fn parse_anything(bytes: &[u8]) {
+pub(super) fn parse_anything(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     // files are not looked for: what a name in the bytes may stand for is not the parser's business
     if text.contains("include") || text.contains("file") {

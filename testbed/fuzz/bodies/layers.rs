@@ -8,7 +8,7 @@ use tapline_packet::headers::layer::{Layer, LayerSet};
 use tapline_packet::layers::{Depth, Layers, ShellKind, Stack, parse};
 
 /// Checks one packet.
-pub fn layers(bytes: &[u8]) {
+pub(crate) fn layers(bytes: &[u8]) {
     let frame = Frame::whole(bytes);
     let layers = parse(&frame, Depth::Full);
     let outer = parse(&frame, Depth::Outer);
@@ -53,7 +53,7 @@ pub fn layers(bytes: &[u8]) {
 }
 
 /// Checks that `longer` bytes of a packet show all that `shorter` ones do.
-pub fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
+pub(crate) fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
     let [less, more]: [Layers; 2] = [shorter, longer].map(|bytes| parse(&Frame::whole(bytes), Depth::Full));
     assert!(less.shells().len() <= more.shells().len(), "{less:?} {more:?}");
     for (a, b) in less.shells().iter().zip(more.shells()) {

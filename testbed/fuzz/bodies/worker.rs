@@ -5,9 +5,9 @@
 //! and every mbuf is back in its pool.
 
 #[path = "worker/frames.rs"]
-pub mod frames;
+pub(super) mod frames;
 #[path = "worker/pipeline.rs"]
-pub mod pipeline;
+pub(super) mod pipeline;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,33 +26,33 @@ use tapline_lang::parse_text;
 use tapline_packet::frame::Frame;
 
 /// Numbers out of the input's bytes; zeros behind its end.
-pub struct Choices<'a>(pub &'a [u8]);
+pub(super) struct Choices<'a>(pub &'a [u8]);
 
 impl<'a> Choices<'a> {
-    pub fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         let Some((&byte, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         byte
     }
 
-    pub fn word(&mut self) -> u16 {
+    pub(super) fn word(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::from(if limit > 256 { self.word() } else { self.byte().into() }) % limit.max(1)
     }
 
     /// True once in so many.
-    pub fn one_in(&mut self, n: usize) -> bool {
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == n - 1
     }
 
-    pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 
-    pub fn take(&mut self, count: usize) -> &'a [u8] {
+    pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
@@ -61,7 +61,7 @@ impl<'a> Choices<'a> {
 
 /// What became of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// So many packets went through, and stages panicked so often.
     Ran { packets: u64, panics: u64 },
     /// The pipeline has a mistake.
@@ -71,7 +71,7 @@ pub enum Outcome {
 }
 
 /// Bytes that choose the pipeline; the packets are chosen by the rest.
-pub const PIPELINE_BYTES: usize = 256;
+pub(super) const PIPELINE_BYTES: usize = 256;
 
 /// EAL, and a pool for packets that are put into rings: once a process.
 struct Hall {
@@ -101,25 +101,25 @@ fn hall() -> &'static Hall {
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Removes what runs left in the file system.
-pub fn clean_up() {
+pub(super) fn clean_up() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = std::fs::remove_dir_all(&hall().folder);
 }
 
 /// The pipeline that an input chooses.
-pub fn text_of(bytes: &[u8]) -> String {
+pub(super) fn text_of(bytes: &[u8]) -> String {
     let (chosen, _) = bytes.split_at(bytes.len().min(PIPELINE_BYTES));
     pipeline(&mut Choices(chosen), &hall().folder).0
 }
 
 /// Runs one input.
-pub fn worker(bytes: &[u8]) -> Outcome {
+pub(super) fn worker(bytes: &[u8]) -> Outcome {
     run(bytes, None)
 }
 
 /// Runs one input in which a stage panics, as [`tapline_fault`] is told by `fault`: what the burst held is accounted for all the same.
 #[allow(dead_code, reason = "builds without debug assertions have no faults")]
-pub fn broken(bytes: &[u8], fault: &str) -> Outcome {
+pub(super) fn broken(bytes: &[u8], fault: &str) -> Outcome {
     run(bytes, Some(fault))
 }
 

@@ -103,7 +103,7 @@ impl Bench {
             if self.lines().iter().any(|line| number(line, "packets/received") > 0) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

@@ -90,6 +90,27 @@ pub fn packets(file: &Path) -> Vec<Packet> {
     packets
 }
 
+/// What a capture says of a packet, to the nanosecond.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Timed {
+    pub ns: u64,
+    pub original_len: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// The packets of a capture with their times, as libpcap reads them, up to its end or to where it is damaged.
+pub fn timed(path: &Path) -> Vec<Timed> {
+    let capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano);
+    let mut capture = capture.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut packets = Vec::new();
+    while let Ok(packet) = capture.next_packet() {
+        let ts = packet.header.ts;
+        let ns = ts.tv_sec as u64 * 1_000_000_000 + ts.tv_usec as u64;
+        packets.push(Timed { ns, original_len: packet.header.len, bytes: packet.data.to_vec() });
+    }
+    packets
+}
+
 /// All captures in one file `merged.pcap` under `to`, in the order of their names; `None`, after saying so, where there are none.
 pub fn merged(to: &Path) -> Option<PathBuf> {
     let folder = folder()?;

@@ -49,8 +49,13 @@ pub fn has_programs(names: &[&str]) -> bool {
 
 /// Runs a program that must succeed; what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output =
-        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    run_in(Path::new("."), program, arguments)
+}
+
+/// The same in a folder.
+pub fn run_in(folder: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(folder).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",

@@ -41,6 +41,10 @@ pub const STRICT: [&str; 32] = [
     "tcp.analyze_sequence_numbers:FALSE",
 ];
 
+/// Nothing is reassembled, so each packet stands for itself.
+pub const EACH_ALONE: [&str; 6] =
+    ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE"];
+
 /// tshark's fields, one row a packet; several values of one field are joined by `;`.
 pub fn fields(path: &Path, extra: &[&str], names: &[&str]) -> Vec<Vec<String>> {
     let mut arguments =
@@ -121,14 +125,7 @@ pub fn columns(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
         "-E",
         "aggregator=,",
     ]);
-    command.args([
-        "-o",
-        "ip.defragment:FALSE",
-        "-o",
-        "ipv6.defragment:FALSE",
-        "-o",
-        "tcp.desegment_tcp_streams:FALSE",
-    ]);
+    command.args(EACH_ALONE);
     for field in fields {
         command.args(["-e", field]);
     }

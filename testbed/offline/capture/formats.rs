@@ -190,7 +190,7 @@ fn pcapng_files_that_we_write_are_read_by_tshark_with_times_names_and_comments()
         let mut reader = Reader::open(&path).expect("our file");
         let mut index = 0;
         while let Some(record) = reader.next_record().expect("our file") {
-            let comments: Vec<String> = record.comments().map(|comment| comment.into_owned()).collect();
+            let comments: Vec<String> = record.comments().map(std::borrow::Cow::into_owned).collect();
             assert_eq!(comments.len(), index % 3);
             assert_eq!(record.interface, interfaces[index % 2]);
             index += 1;

@@ -10,26 +10,26 @@ use tapline_harness::captures;
 
 /// One packet, whoever read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PlainPacket {
+pub(super) struct PlainPacket {
     pub time_ns: u64,
     pub original_len: u32,
     pub bytes: Vec<u8>,
 }
 
 /// All captures for tests, sorted; empty, and said so, where there are none.
-pub fn captures() -> Vec<PathBuf> {
+pub(super) fn captures() -> Vec<PathBuf> {
     captures::captures(&["pcap", "pcapng", "cap"])
 }
 
 /// Runs a program and returns its standard output, whatever its exit status.
-pub fn output(program: &str, args: &[&str]) -> String {
+pub(super) fn output(program: &str, args: &[&str]) -> String {
     let output =
         Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What libpcap reads, up to its end or the first error.
-pub fn libpcap_packets(path: &Path) -> Option<Vec<PlainPacket>> {
+pub(super) fn libpcap_packets(path: &Path) -> Option<Vec<PlainPacket>> {
     let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano).ok()?;
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
@@ -44,7 +44,7 @@ pub fn libpcap_packets(path: &Path) -> Option<Vec<PlainPacket>> {
 }
 
 /// What our reader reads, up to its end or the first error.
-pub fn our_packets(mut reader: Reader) -> Vec<PlainPacket> {
+pub(super) fn our_packets(mut reader: Reader) -> Vec<PlainPacket> {
     let mut packets = Vec::new();
     while let Ok(Some(burst)) = reader.next_burst() {
         packets.extend(burst.iter().map(|record| PlainPacket {
@@ -63,11 +63,11 @@ struct Cli {
 }
 
 /// `tapline filter ARGS` in this process.
-pub fn tapline_filter(args: &[&str]) -> anyhow::Result<std::process::ExitCode> {
+pub(super) fn tapline_filter(args: &[&str]) -> anyhow::Result<std::process::ExitCode> {
     let words = ["filter", "--quiet"].iter().chain(args);
     filter::run(&Cli::parse_from(words).args)
 }
 
-pub fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }

@@ -157,7 +157,7 @@ const EXPRESSIONS: [&str; 12] = [
     "arp",
 ];
 
-fn matches(program: &Program, inside: &Inside) -> bool {
+fn matches(program: &Program, inside: &Inside<'_>) -> bool {
     match inside {
         Inside::Whole(frame) => program.matches(frame),
         Inside::Split(frame) => program.matches_split(frame),

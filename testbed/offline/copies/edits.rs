@@ -18,7 +18,7 @@ use tapline_harness::frames::{
 };
 use tapline_harness::pcap_files::{read_pcap, write_frames, write_pcap};
 use tapline_harness::programs::{has_program, run};
-use tapline_harness::tshark::{checksum_statuses, fields};
+use tapline_harness::tshark::{EACH_ALONE, checksum_statuses, fields};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -277,15 +277,7 @@ fn strip_all_leaves_the_innermost_layers_that_tshark_sees() {
     write_pcap(&output, &stripped);
     let names = ["frame.protocols", "ip.flags.mf", "ipv6.fraghdr.more"];
     // Reassembly would join what is in several packets.
-    let options = [
-        "-o",
-        "ip.defragment:FALSE",
-        "-o",
-        "tcp.desegment_tcp_streams:FALSE",
-        "-o",
-        "ipv6.defragment:FALSE",
-    ];
-    let (before, after) = (fields(&input, &options, &names), fields(&output, &options, &names));
+    let (before, after) = (fields(&input, &EACH_ALONE, &names), fields(&output, &EACH_ALONE, &names));
     assert_eq!(before.len(), after.len());
     let mut changed = 0;
     // A tunnel packet that is itself fragmented stays as it is.
@@ -451,15 +443,7 @@ fn anonymized_captures_show_the_replacement_wherever_tshark_saw_an_address() {
     let checksums = statuses.iter().map(String::as_str);
     let names: Vec<_> =
         ["frame.protocols"].into_iter().chain(addresses.iter().copied()).chain(checksums).collect();
-    let options = [
-        "-o",
-        "ip.defragment:FALSE",
-        "-o",
-        "ipv6.defragment:FALSE",
-        "-o",
-        "tcp.desegment_tcp_streams:FALSE",
-    ];
-    let (before, after) = (fields(&input, &options, &names), fields(&output, &options, &names));
+    let (before, after) = (fields(&input, &EACH_ALONE, &names), fields(&output, &EACH_ALONE, &names));
     assert_eq!(before.len(), after.len());
     let mut anonymizer = Anonymizer::new(&anonymize());
     let (mut compared, mut wiped) = (0, 0);

@@ -54,7 +54,7 @@ impl Engines {
         let mut memory = self.memory.borrow_mut();
         for burst in packets.chunks(MAX_BURST) {
             let burst = &memory.place(burst)[..];
-            let frames: Vec<Frame> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();
+            let frames: Vec<Frame<'_>> = burst.iter().map(|&(bytes, len)| Frame::new(bytes, len)).collect();
             let expected: Vec<Selection> = self
                 .oracles
                 .iter()
@@ -82,7 +82,7 @@ impl Engines {
             let payloads: Vec<(&[u8], u32)> = payloads.iter().map(|bytes| (bytes.as_slice(), 0)).collect();
             let payloads = memory.place(&payloads);
             let header = |bytes: &[u8]| *bytes.first_chunk().expect("checked above");
-            let frames: Vec<SplitFrame> = burst
+            let frames: Vec<SplitFrame<'_>> = burst
                 .iter()
                 .zip(&payloads)
                 .map(|(&(bytes, len), &(payload, _))| SplitFrame::new(header(bytes), &payload[14..], len))

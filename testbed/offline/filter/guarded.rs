@@ -3,7 +3,7 @@
 use std::ptr::null_mut;
 
 /// A mapping of so many slots, each a readable page before an unreadable one.
-pub struct Guarded {
+pub(super) struct Guarded {
     start: *mut u8,
     slots: usize,
 }
@@ -11,7 +11,7 @@ pub struct Guarded {
 const PAGE: usize = 4096;
 
 impl Guarded {
-    pub fn new(slots: usize) -> Guarded {
+    pub(super) fn new(slots: usize) -> Guarded {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: an anonymous mapping of a fresh range.
         let start = unsafe {
@@ -29,7 +29,7 @@ impl Guarded {
     }
 
     /// Copies `packets`, each to the end of a slot's readable page. Longer ones than a page are left as they are.
-    pub fn place<'a>(&'a mut self, packets: &[(&'a [u8], u32)]) -> Vec<(&'a [u8], u32)> {
+    pub(super) fn place<'a>(&'a mut self, packets: &[(&'a [u8], u32)]) -> Vec<(&'a [u8], u32)> {
         assert!(packets.len() <= self.slots, "a slot for each packet");
         let place = |(slot, &(bytes, len)): (usize, &(&'a [u8], u32))| {
             if bytes.len() > PAGE {

@@ -19,11 +19,11 @@ unsafe extern "C" {
 }
 
 /// A program that `bpf_validate` accepts.
-pub struct Oracle(Vec<BpfInsn>);
+pub(super) struct Oracle(Vec<BpfInsn>);
 
 impl Oracle {
     /// `None` where libpcap finds the program invalid.
-    pub fn new(insns: &[Insn]) -> Option<Oracle> {
+    pub(super) fn new(insns: &[Insn]) -> Option<Oracle> {
         // Keeps the pcap crate, and with it libpcap, linked.
         let _ = pcap::Linktype::ETHERNET;
         let insns: Vec<_> =
@@ -34,7 +34,7 @@ impl Oracle {
         is_valid.then_some(Oracle(insns))
     }
 
-    pub fn run(&self, bytes: &[u8], original_len: u32) -> u32 {
+    pub(super) fn run(&self, bytes: &[u8], original_len: u32) -> u32 {
         let captured_len = u32::try_from(bytes.len()).expect("a short packet");
         // SAFETY: `bpf_validate` accepted the program; `bytes` holds `captured_len` bytes.
         unsafe { bpf_filter(self.0.as_ptr(), bytes.as_ptr(), original_len, captured_len) }

@@ -6,7 +6,7 @@ use tapline_filter::Insn;
 
 /// Programs of up to `most` instructions that every verifier accepts. They start by writing all of scratch memory, which
 /// libpcap 1.10 leaves uninitialised; offsets are small so that loads often hit.
-pub fn programs(most: usize) -> impl Strategy<Value = Vec<Insn>> {
+pub(super) fn programs(most: usize) -> impl Strategy<Value = Vec<Insn>> {
     vec((op(), any::<u8>(), any::<u8>()), 1..most).prop_map(|parts| {
         let mut insns: Vec<Insn> = (0..16)
             .map(|word| Insn { code: 0x02 | (word & 1), jt: 0, jf: 0, k: u32::from(word) })
@@ -57,7 +57,7 @@ fn number() -> impl Strategy<Value = u32> {
 }
 
 /// Packets with a small alphabet, so that tests on them often hold; the length on the wire is the captured one or more.
-pub fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
+pub(super) fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
     let byte = prop_oneof![4 => 0u8..8, 1 => any::<u8>()];
     let packet = (vec(byte, 0..90), prop_oneof![Just(0u32), 0u32..100]).prop_map(|(bytes, more)| {
         let len = u32::try_from(bytes.len()).expect("below 90");
@@ -68,7 +68,7 @@ pub fn packets() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
 
 /// Programs in the manner of libpcap, over so few offsets and numbers that answers bear on each other: load, perhaps mask or
 /// divide, compare, and go on.
-pub fn questions(most: usize) -> impl Strategy<Value = Vec<Insn>> {
+pub(super) fn questions(most: usize) -> impl Strategy<Value = Vec<Insn>> {
     let insn = |code, k| Insn { code, jt: 0, jf: 0, k };
     let small = || 0u32..5;
     let load = (
@@ -121,7 +121,7 @@ pub fn questions(most: usize) -> impl Strategy<Value = Vec<Insn>> {
 }
 
 /// Several programs that ask much alike: one, and copies of it with other constants here and there.
-pub fn alike() -> impl Strategy<Value = Vec<Vec<Insn>>> {
+pub(super) fn alike() -> impl Strategy<Value = Vec<Vec<Insn>>> {
     (questions(8), vec((any::<prop::sample::Index>(), 0u32..5), 1..12)).prop_map(|(base, changes)| {
         let copies = changes.into_iter().map(|(at, k)| {
             let mut copy = base.clone();
@@ -137,7 +137,7 @@ pub fn alike() -> impl Strategy<Value = Vec<Vec<Insn>>> {
 }
 
 /// A packet of few different bytes, cut at every length.
-pub fn cuts() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
+pub(super) fn cuts() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
     let byte = prop_oneof![8 => 0u8..5, 1 => any::<u8>()];
     vec(byte, 20..70).prop_map(|bytes| {
         let len = u32::try_from(bytes.len()).expect("below 70");
@@ -146,7 +146,7 @@ pub fn cuts() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
 }
 
 /// Packets of few different bytes.
-pub fn few_bytes() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
+pub(super) fn few_bytes() -> impl Strategy<Value = Vec<(Vec<u8>, u32)>> {
     vec(vec(0u8..5, 14..70), 32..=64).prop_map(|packets| {
         let original = |bytes: Vec<u8>| {
             let len = u32::try_from(bytes.len()).expect("below 70");

@@ -46,7 +46,7 @@ fn captures_filtered_by_tcpdump_hold_what_we_select() {
     let mut selected: Vec<Vec<&captures::Packet>> = vec![Vec::new(); programs.len()];
     let mut selections = vec![Selection::NONE; programs.len()];
     for burst in packets.chunks(MAX_BURST) {
-        let frames: Vec<Frame> =
+        let frames: Vec<Frame<'_>> =
             burst.iter().map(|packet| Frame::new(&packet.bytes, packet.original_len)).collect();
         filters.select(&frames, &mut selections);
         for (selected, selection) in selected.iter_mut().zip(&selections) {

@@ -5,18 +5,12 @@ use std::process::Command;
 
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use tapline_harness::captures;
+use tapline_harness::captures::{self, Timed, timed};
 use tapline_harness::programs::has_program;
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::Frame;
 
 const WINDOW_NS: u64 = 50_000_000;
-
-struct Packet {
-    time_ns: u64,
-    original_len: u32,
-    bytes: Vec<u8>,
-}
 
 fn captures() -> Option<PathBuf> {
     let folder = captures::place().join("zeek");
@@ -27,32 +21,20 @@ fn captures() -> Option<PathBuf> {
     is_there.then_some(folder)
 }
 
-fn read(path: &Path) -> Vec<Packet> {
-    let mut capture =
-        pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano).expect("the capture opens");
-    let mut packets = Vec::new();
-    while let Ok(packet) = capture.next_packet() {
-        let time = packet.header.ts;
-        let time_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64;
-        packets.push(Packet { time_ns, original_len: packet.header.len, bytes: packet.data.to_vec() });
-    }
-    packets
-}
-
-fn originals<'a>(packets: impl Iterator<Item = &'a Packet>, ignore: Ignore) -> Vec<usize> {
+fn originals<'a>(packets: impl Iterator<Item = &'a Timed>, ignore: Ignore) -> Vec<usize> {
     originals_within(WINDOW_NS, packets, ignore)
 }
 
 fn originals_within<'a>(
     window_ns: u64,
-    packets: impl Iterator<Item = &'a Packet>,
+    packets: impl Iterator<Item = &'a Timed>,
     ignore: Ignore,
 ) -> Vec<usize> {
     let spec = DedupSpec { window_ns, ignore, packets: 100_000, ports: 1 };
     let mut dedup = Dedup::new(spec, &Secret::from_seed(1));
-    let mut is_original = |packet: &Packet| {
+    let mut is_original = |packet: &Timed| {
         let frame = Frame::new(&packet.bytes, packet.original_len);
-        dedup.duplicates(Selection::from_bits(1), &[frame], &[0], &[packet.time_ns]).is_empty()
+        dedup.duplicates(Selection::from_bits(1), &[frame], &[0], &[packet.ns]).is_empty()
     };
     packets.enumerate().filter(|(_, packet)| is_original(packet)).map(|(index, _)| index).collect()
 }
@@ -72,7 +54,7 @@ fn captures_in_order(folder: &Path) -> Vec<PathBuf> {
     paths.retain(|path| {
         std::fs::metadata(path).is_ok_and(|metadata| metadata.len() < 2_000_000)
             && pcap::Capture::from_file(path).is_ok()
-            && read(path).is_sorted_by_key(|packet| packet.time_ns)
+            && timed(path).is_sorted_by_key(|packet| packet.ns)
     });
     paths
 }
@@ -96,14 +78,14 @@ fn editcap_removes_the_same_packets_within_the_window() {
         {
             continue;
         }
-        let packets = read(Path::new(&merged));
-        let expected = read(Path::new(&kept));
-        let ours: Vec<&Packet> =
+        let packets = timed(Path::new(&merged));
+        let expected = timed(Path::new(&kept));
+        let ours: Vec<&Timed> =
             originals(packets.iter(), Ignore::default()).into_iter().map(|index| &packets[index]).collect();
         assert_eq!(ours.len(), expected.len(), "{capture}: packets kept of {}", packets.len());
         for (number, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
             assert!(
-                ours.time_ns == expected.time_ns && ours.bytes == expected.bytes,
+                ours.ns == expected.ns && ours.bytes == expected.bytes,
                 "{capture}: packet {number} of those kept"
             );
         }
@@ -129,8 +111,8 @@ fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
             continue;
         }
         let [name, out] = [&capture, &kept].map(|path| path.to_str().expect("its name is text"));
-        let packets = read(&capture);
-        let is_in_order = packets.is_sorted_by_key(|packet| packet.time_ns);
+        let packets = timed(&capture);
+        let is_in_order = packets.is_sorted_by_key(|packet| packet.ns);
         let windows = [("1", 1_000_000_000), ("0.05", WINDOW_NS)];
         // most are in order, and starting editcap takes most of the time
         for &(window, window_ns) in &windows[..if is_in_order { 1 } else { 2 }] {
@@ -138,7 +120,7 @@ fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
             if !run("editcap", &["-F", "nsecpcap", "-w", window, name, out]) {
                 continue;
             }
-            let expected = read(&kept);
+            let expected = timed(&kept);
             let ours = originals_within(window_ns, packets.iter(), Ignore::default());
             assert_eq!(
                 ours.len(),
@@ -149,7 +131,7 @@ fn editcap_leaves_the_same_of_captures_as_they_are_in_order_or_not() {
             for (&ours, expected) in ours.iter().zip(&expected) {
                 let ours = &packets[ours];
                 assert!(
-                    ours.time_ns == expected.time_ns && ours.bytes == expected.bytes,
+                    ours.ns == expected.ns && ours.bytes == expected.bytes,
                     "{name}: a packet kept within {window} s"
                 );
             }
@@ -196,7 +178,7 @@ fn copies_that_tcprewrite_changed_are_found_when_the_change_is_ignored() {
         if !capture.is_file() {
             continue;
         }
-        let packets = read(&capture);
+        let packets = timed(&capture);
         for (change, (options, ignore)) in changes.iter().enumerate() {
             let (infile, outfile) =
                 (format!("--infile={}", capture.display()), format!("--outfile={}", changed.display()));
@@ -205,7 +187,7 @@ fn copies_that_tcprewrite_changed_are_found_when_the_change_is_ignored() {
             if !run("tcprewrite", &arguments) {
                 continue;
             }
-            for (original, copy) in packets.iter().zip(&read(&changed)) {
+            for (original, copy) in packets.iter().zip(&timed(&changed)) {
                 if original.bytes == copy.bytes || original.bytes.len() < original.original_len as usize {
                     continue;
                 }

@@ -57,12 +57,12 @@ fn group(stats: &Value, key: &str) -> u64 {
 }
 
 /// Waits until packets flow, and the group has seen nearly all flows.
-fn wait_for_flows(prompt: &mut Prompt) -> Value {
+fn wait_for_flows(prompt: &mut Prompt<'_>) -> Value {
     prompt.wait("all flows are seen", |stats| group(stats, "flows") >= u64::from(FLOWS) * 98 / 100)
 }
 
 /// Waits until the tool is down, and says how long that took.
-fn wait_for_move(prompt: &mut Prompt, tool: &str, since: f64) -> Value {
+fn wait_for_move(prompt: &mut Prompt<'_>, tool: &str, since: f64) -> Value {
     let stats = prompt.wait_for_state(tool, "down");
     let event = stats["events"].as_array().expect("events").last().expect("the change is one").clone();
     let (time, moved) = (event["time"].as_f64().expect("a time"), group(&stats, "buckets_moved"));

@@ -95,7 +95,7 @@ fn buckets(stats: &Value) -> [u64; 3] {
 }
 
 /// Waits until the tool is down for `reason`, and prints how long that took.
-fn wait_for_loss(prompt: &mut Prompt, tool: &str, reason: &str, since: f64) -> Value {
+fn wait_for_loss(prompt: &mut Prompt<'_>, tool: &str, reason: &str, since: f64) -> Value {
     let stats = prompt.wait_for_state(tool, "down");
     assert_eq!(stats["tools"][tool]["reason"], reason, "{stats}");
     let event = stats["events"].as_array().and_then(|events| events.last()).expect("the change is one");

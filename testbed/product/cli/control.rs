@@ -333,28 +333,24 @@ fn the_prompt_starts_stops_shows_clears_and_quits() {
     assert!(account.number("packets/received") <= whole.len() as u64);
 }
 
+/// `tapline run -i` with an end by a flag, whose standard input ends behind what was typed.
+fn scripted(lab: &Lab, end: [&str; 2], typed: &[u8]) -> Account {
+    let arguments = ["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"];
+    let mut command = lab.tapline(&[&arguments[..], &end].concat());
+    let mut started = lab.start(command.stdin(Stdio::piped()));
+    let mut input = started.child.stdin.take().expect("a pipe");
+    input.write_all(typed).expect("an open pipe");
+    drop(input);
+    lab.end(started).done()
+}
+
 #[test]
 fn bytes_that_are_no_text_are_a_mistake_in_their_line_alone() {
     let lab = Lab::new();
     for pipeline in [PIPELINE.to_owned(), format!("{PIPELINE}start\n")] {
         office(&lab);
         lab.write("test.pipe", &pipeline);
-        let mut command = lab.tapline(&[
-            "run",
-            "test.pipe",
-            "--interactive",
-            "--eal",
-            EAL,
-            "--stats",
-            "stats.json",
-            "--duration",
-            "2s",
-        ]);
-        let mut started = lab.start(command.stdin(Stdio::piped()));
-        let mut input = started.child.stdin.take().expect("a pipe");
-        input.write_all(b"show \xff\xfe\nstart\nshow tools\n").expect("an open pipe");
-        drop(input);
-        let account = lab.end(started).done();
+        let account = scripted(&lab, ["--duration", "2s"], b"show \xff\xfe\nstart\nshow tools\n");
         assert!(account.number("packets/received") > 0, "`start` was heard");
         let said = &account.stderr;
         assert!(
@@ -403,22 +399,7 @@ fn a_script_that_ends_leaves_the_run_to_its_flags() {
         "test.pipe",
         "port attach in net_pcap0,rx_pcap=in.pcap\ntool create t discard\nrule create 1 from in sample 1/2 to t\n",
     );
-    let mut command = lab.tapline(&[
-        "run",
-        "test.pipe",
-        "--interactive",
-        "--eal",
-        EAL,
-        "--stats",
-        "stats.json",
-        "--exit-idle",
-        "1s",
-    ]);
-    let mut started = lab.start(command.stdin(Stdio::piped()));
-    let mut input = started.child.stdin.take().expect("a pipe");
-    input.write_all(b"show plan\nstart\n").expect("an open pipe");
-    drop(input);
-    let account = lab.end(started).done();
+    let account = scripted(&lab, ["--exit-idle", "1s"], b"show plan\nstart\n");
     assert_eq!(account.number("packets/received"), whole.len() as u64);
     assert!(account.stdout.contains("rule 1 from in sample 1/2 to t\n"), "{}", account.stdout);
 }

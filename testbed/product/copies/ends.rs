@@ -95,7 +95,7 @@ fn captured_gtp_ends_at_a_port_and_gives_the_packets_that_tshark_sees_inside() {
         let refused =
             account.last()["ports"]["in"]["terminate"]["refused"].as_object().expect("by reason").clone();
         assert_eq!(
-            refused.values().filter_map(|n| n.as_u64()).sum::<u64>() + terminated,
+            refused.values().filter_map(serde_json::Value::as_u64).sum::<u64>() + terminated,
             outer.len() as u64,
             "{name}"
         );

@@ -20,7 +20,7 @@ fn free_all() {
     let pool = Mempool::create(&eal, "free", 1023, None).expect("a pool");
     // one segment, and chains of two and three mbufs
     let bytes = [vec![1; 60], vec![2; 3000], vec![3; 1514], vec![4; 5000]];
-    let frames: Vec<Frame> =
+    let frames: Vec<Frame<'_>> =
         (0..MAX_BURST).map(|index| Frame::whole(&bytes[index % bytes.len()])).collect();
     let mut burst = MbufBurst::default();
     let mut queue = MbufQueue::with_capacity(MAX_BURST / 2);

@@ -44,7 +44,7 @@ fn send_and_receive() {
                 .take(count)
                 .map(|number| std::array::from_fn(|at| (number >> (at % 4 * 8)) as u8))
                 .collect();
-            let frames: Vec<Frame> = bytes.iter().map(|bytes| Frame::whole(bytes)).collect();
+            let frames: Vec<Frame<'_>> = bytes.iter().map(|bytes| Frame::whole(bytes)).collect();
             assert_eq!(burst.copy_of(&pool, &frames).packets, count);
             let all = burst.all();
             burst.share([all].into_iter()).take(all, &mut staged);

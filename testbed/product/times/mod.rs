@@ -5,7 +5,7 @@ mod capture;
 /// Copies of several ports in the order of their times.
 mod order;
 /// Packets with times, written and read back.
-pub mod packets;
+pub(crate) mod packets;
 /// Captures as ports.
 mod replay;
 /// Mirrors from one Tapline to another.

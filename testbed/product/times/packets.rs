@@ -1,19 +1,12 @@
-//! Captures to the nanosecond: written for the tests, and read back by libpcap.
+//! Captures to the nanosecond, written for the tests.
 
 use std::path::Path;
 
 use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Writer};
-
-/// What a capture says of a packet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Timed {
-    pub ns: u64,
-    pub original_len: u32,
-    pub bytes: Vec<u8>,
-}
+pub(crate) use tapline_harness::captures::{Timed, timed as read};
 
 /// The generated office traffic at uneven times; one packet in three is cut, one in fifty is longer than an mbuf.
-pub fn office() -> Vec<Timed> {
+pub(crate) fn office() -> Vec<Timed> {
     let mut ns = 1_700_000_000_123_456_789;
     let packets = tapline_traffic::office().packets.into_iter().enumerate();
     packets
@@ -34,13 +27,13 @@ pub fn office() -> Vec<Timed> {
 
 /// A file format, and whether it has nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub enum Form {
+pub(crate) enum Form {
     PcapUs(ByteOrder),
     PcapNs(ByteOrder),
     Pcapng(ByteOrder),
 }
 
-pub fn write(path: &Path, form: Form, packets: &[Timed]) {
+pub(crate) fn write(path: &Path, form: Form, packets: &[Timed]) {
     let file = std::fs::File::create(path).expect("a writable folder");
     let mut writer = match form {
         Form::PcapUs(order) => Writer::pcap(file, order, false, LinkType::ETHERNET, 0),
@@ -69,21 +62,8 @@ pub fn write(path: &Path, form: Form, packets: &[Timed]) {
     writer.finish().expect("a writable file");
 }
 
-/// The packets of a capture, as libpcap reads them, to the nanosecond.
-pub fn read(path: &Path) -> Vec<Timed> {
-    let capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano);
-    let mut capture = capture.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut packets = Vec::new();
-    while let Ok(packet) = capture.next_packet() {
-        let ts = packet.header.ts;
-        let ns = ts.tv_sec as u64 * 1_000_000_000 + ts.tv_usec as u64;
-        packets.push(Timed { ns, original_len: packet.header.len, bytes: packet.data.to_vec() });
-    }
-    packets
-}
-
 /// Compares packets in order; a difference is told by its place.
-pub fn assert_same(what: &str, got: &[Timed], expected: &[Timed]) {
+pub(crate) fn assert_same(what: &str, got: &[Timed], expected: &[Timed]) {
     if let Some(place) = got.iter().zip(expected).position(|(got, expected)| got != expected) {
         let (got, expected) = (&got[place], &expected[place]);
         panic!(

@@ -10,7 +10,7 @@ use tapline_datapath::copies::transport::Encapsulation;
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Lab};
 use tapline_harness::links::ip;
-use tapline_harness::programs::has_program;
+use tapline_harness::programs::{has_program, run_in};
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
 use super::terminate::{carried, tunnel, whole_packets};
@@ -178,14 +178,7 @@ fn a_slice_into_a_capture_keeps_time_and_original_length_as_editcap_does() {
                     tool create r capture of-rule.pcapng\nrule create 10 from in to t\nrule create 20 from in slice 64 to r\n";
     lab.account(pipeline, &[]);
     let arguments = ["-F", "nsecpcap", "-s", "64", "in.cap", "expected.pcap"];
-    assert!(
-        Command::new("editcap")
-            .args(arguments)
-            .current_dir(lab.path(""))
-            .status()
-            .expect("editcap runs")
-            .success()
-    );
+    run_in(&lab.path(""), "editcap", &arguments);
     let expected = read(&lab.path("expected.pcap"));
     assert!(expected.iter().any(|packet| packet.bytes.len() == 64 && packet.original_len > 5000));
     assert_same("slice of the tool", &read(&lab.path("of-tool.pcapng")), &expected);

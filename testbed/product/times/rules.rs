@@ -1,10 +1,8 @@
 //! Rules that go by time: on captures they go by the packets' times, at any speed, and dedup as editcap does.
 
-use std::process::Command;
-
 use tapline_capture::ByteOrder;
 use tapline_harness::lab::{EAL, Lab};
-use tapline_harness::programs::has_program;
+use tapline_harness::programs::{has_program, run_in};
 
 use super::packets::{Form, Timed, office, read, write};
 
@@ -143,14 +141,7 @@ fn a_capture_in_any_order_is_left_by_dedup_as_editcap_leaves_it() {
     packets[half..].iter_mut().for_each(|packet| packet.ns -= 40 * SECOND);
     write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
     let arguments = ["-F", "nsecpcap", "-w", "0.05", "in.cap", "expected.pcap"];
-    assert!(
-        Command::new("editcap")
-            .args(arguments)
-            .current_dir(lab.path(""))
-            .status()
-            .expect("editcap runs")
-            .success()
-    );
+    run_in(&lab.path(""), "editcap", &arguments);
     let pipeline = "port attach in replay:in.cap,speed=max\ntool create t capture out.pcapng\nrule create 10 from in dedup window 50ms to t\n";
     lab.account(pipeline, &[]);
     let (ours, expected) = (read(&lab.path("out.pcapng")), read(&lab.path("expected.pcap")));

@@ -1,7 +1,5 @@
 //! Tunnels that end at a port: the frames inside come out as they went in, with what the tunnel says of them.
 
-use std::process::Command;
-
 use tapline_capture::ByteOrder;
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
@@ -10,12 +8,12 @@ use tapline_datapath::copies::transport::{
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::Lab;
-use tapline_harness::programs::has_program;
+use tapline_harness::programs::{has_program, run_in};
 use tapline_packet::headers::ethernet::MacAddress;
 
 use super::packets::{Form, Timed, assert_same, office, read, write};
 
-pub fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
+pub(super) fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transport {
     let outer = Outer {
         source_mac: MacAddress([2, 0, 0, 0, 0, 1]),
         destination_mac: MacAddress([2, 0, 0, 0, 0, 9]),
@@ -44,12 +42,12 @@ fn erspan3(session: u16) -> Encapsulation {
 }
 
 /// Packets that fit an outer packet of 64 KiB and are whole.
-pub fn whole_packets() -> Vec<Timed> {
+pub(super) fn whole_packets() -> Vec<Timed> {
     office().into_iter().filter(|packet| packet.bytes.len() == packet.original_len as usize).collect()
 }
 
 /// Packets as the tunnel carries them, received an hour after they were sent.
-pub fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
+pub(super) fn carried(transport: &Transport, packets: &[Timed]) -> Vec<Timed> {
     let mut header = [0; MAX_HEADER_BYTES];
     let carry = |(index, packet): (usize, &Timed)| {
         let stamp = Stamp { ns: packet.ns, ..Stamp::default() };
@@ -118,14 +116,7 @@ fn a_captured_tunnel_gives_what_editcap_leaves_of_it() {
     std::fs::copy(&capture, lab.path("in.cap")).expect("a readable capture");
     // Ethernet, IPv4, UDP and VXLAN
     let arguments = ["-F", "nsecpcap", "-L", "-C", "50", "in.cap", "expected.pcap"];
-    assert!(
-        Command::new("editcap")
-            .args(arguments)
-            .current_dir(lab.path(""))
-            .status()
-            .expect("editcap runs")
-            .success()
-    );
+    run_in(&lab.path(""), "editcap", &arguments);
     lab.account(&pipeline("vxlan"), &[]);
     let expected = read(&lab.path("expected.pcap"));
     assert!(!expected.is_empty());

@@ -48,8 +48,12 @@ fn copies_of_a_packet_from_two_taps_reach_the_tool_once() {
     for pair in dedup["pairs"].as_array().expect("pairs are listed") {
         assert_ne!(pair["first"], pair["duplicate"]);
         counted += pair["duplicates"].as_u64().expect("a number");
-        let gaps: u64 =
-            pair["gaps"].as_array().expect("a histogram").iter().filter_map(|count| count.as_u64()).sum();
+        let gaps: u64 = pair["gaps"]
+            .as_array()
+            .expect("a histogram")
+            .iter()
+            .filter_map(serde_json::Value::as_u64)
+            .sum();
         assert_eq!(pair["duplicates"], gaps);
     }
     assert_eq!(counted, 100);

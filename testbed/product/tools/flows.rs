@@ -190,7 +190,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     let is_whole = |packet: &Vec<u8>| packet.len() <= 16128;
     let kept: Vec<usize> = (0..packets.len()).filter(|&at| is_whole(&packets[at])).collect();
     let input: Vec<Vec<u8>> = kept.iter().map(|&at| packets[at].clone()).collect();
-    let rows: Vec<Row> = kept
+    let rows: Vec<Row<'_>> = kept
         .iter()
         .map(|&at| {
             let (columns, marks) = rows[at].split_at(FIELDS.len());
@@ -212,7 +212,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
         assert!(places.iter().all(Option::is_some), "every packet went to a member");
         places
     };
-    let side = |row: &Row| {
+    let side = |row: &Row<'_>| {
         let ports: Vec<&str> = ["ip.src", "ipv6.src", "tcp.srcport", "udp.srcport"]
             .into_iter()
             .flat_map(|field| row.all(field))
@@ -229,7 +229,7 @@ fn balancing_and_flow_sampling_split_no_flow_of_the_captures() {
     assert!(assert_whole("5-tuple, outer streams", streams(false, placed(0))) > 500);
     assert!(assert_whole("5-tuple inner, inner streams", streams(true, placed(1))) > 500);
     assert!(assert_whole("rss, outer streams", streams(false, placed(3))) > 500);
-    let tunnelled = |row: &&Row| {
+    let tunnelled = |row: &&Row<'_>| {
         row.stream(true).is_some()
             && row.layers().iter().filter(|name| ["ip", "ipv6"].contains(name)).count() > 1
     };

@@ -86,7 +86,7 @@ impl Path {
 pub struct Noise(pub u64);
 
 impl Noise {
-    #[allow(clippy::should_implement_trait, reason = "it never ends")]
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

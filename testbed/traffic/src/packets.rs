@@ -146,7 +146,7 @@ fn one_of_mix(random: &mut Random, tunnels: u64) -> Vec<u8> {
 pub struct Random(pub u64);
 
 impl Random {
-    #[allow(clippy::should_implement_trait, reason = "it never ends")]
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -4,14 +4,14 @@
 //! others,
 //!
 //! - a header in front of an otherwise unchanged packet is an mbuf of its own, chained to the packet, where the tool's port sends
-//!   several segments and the packet is not among the shortest ([`CHAINED_FROM`]);
+//!   several segments and the packet is not among the shortest (`CHAINED_FROM`);
 //! - everything else is a private copy in one mbuf, of the bytes that are left after the edits: a slice copies what it keeps. A
 //!   front of its own before an indirect mbuf for the rest was rejected: to attach and detach one costs 17 ns more than a plain
 //!   reference, as much as copying 700 bytes, and the NIC pays for a second descriptor. A copy of 1500 bytes with a rewritten
 //!   address or a mask in its headers costs 0.84 times `rte_pktmbuf_copy`, with a tag 0.89, anonymized 0.94, sliced to 128 bytes
 //!   0.58 (the figures of this module: Xeon model 207, November 2026, `benches/copies.rs` on ordinary pages).
 //!
-//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of [`super::edit`]),
+//! The order of what is done to a copy is fixed: the edits of the rule, those of the tool (each in the order of `copies::edit`),
 //! what the path's MTU leaves, the timestamp, the transport. Copies that cannot be made are dropped here, and counted.
 
 use std::ops::Range;
@@ -46,7 +46,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 /// Packets from this length on get their header as an mbuf of its own. A VXLAN header that is chained takes 41 ns, a private copy
 /// with it 51 ns at 64 bytes and more beyond (as above); only for the shortest packets is the driver's second segment taken to
 /// outweigh that.
-pub const CHAINED_FROM: usize = 128;
+const CHAINED_FROM: usize = 128;
 
 /// Free bytes in front of a copy: for the tags of rule and tool, the mark of a duplicate, the timestamp's header and the
 /// transport's.

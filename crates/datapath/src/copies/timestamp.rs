@@ -78,11 +78,6 @@ impl TimestampFormat {
         self == Self::Arista
     }
 
-    /// Whether `write_trailer` reads all of the frame: for an FCS.
-    pub fn reads_frame(self) -> bool {
-        matches!(self, Self::Metamako { .. })
-    }
-
     /// Writes what stands behind the addresses, with the addresses before it: the frame goes on behind its own.
     /// Nothing for other formats and for frames that are shorter than their header.
     ///

@@ -47,7 +47,7 @@ impl Gate {
 
     /// Chooses those of `selection` that the port takes and a queue that is filled so far admits; frees the others and counts them.
     #[inline]
-    #[allow(
+    #[expect(
         clippy::too_many_arguments,
         reason = "hot path: what differs by tool; a struct would be filled for each tool of a burst"
     )]

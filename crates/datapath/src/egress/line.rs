@@ -104,7 +104,7 @@ impl Line {
 
     /// Takes copies for a plain line: to the driver, into the queue, or to their end.
     #[inline(always)]
-    #[allow(
+    #[expect(
         clippy::too_many_arguments,
         reason = "hot path: what differs by tool; a struct would be filled for each tool of a burst"
     )]
@@ -173,7 +173,7 @@ impl Line {
 
     /// Queues what is admitted of `selection`, frees the rest and counts it.
     #[inline]
-    #[allow(
+    #[expect(
         clippy::too_many_arguments,
         reason = "hot path: what differs by tool; a struct would be filled for each tool of a burst"
     )]

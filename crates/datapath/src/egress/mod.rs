@@ -1,7 +1,7 @@
 //! Egress: a bounded queue for each tool, transmit, and the reason for every copy that is not sent.
 //!
 //! The last stage. Copies go straight to the driver where nothing waits before them and they are enough for a call; else they
-//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a [`Gate`](gate::Gate): they pay for it, the
+//! queue. Tools with classes, a limit in bytes or a rate, and those on kernel interfaces, have a `Gate`: they pay for it, the
 //! others do not. Tools that send by the same transmit queue take turns where it does not take all that they have.
 
 /// Which copies are let in where a queue fills: classes and thresholds.
@@ -51,7 +51,7 @@ use tapline_packet::burst::Selection;
 /// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
 /// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
 #[inline]
-#[allow(
+#[expect(
     clippy::too_many_arguments,
     reason = "hot path: the caller holds them apart, and a struct would be filled once a burst"
 )]

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn packets_that_the_nic_hashed_are_not_hashed_again_and_the_others_are() {
         let packets = packets::mix(64, 4, 7);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let spec = |kind| HashSpec { kind, depth: Depth::Outer, seed: 0 };
         let specs = [spec(HashKind::FiveTuple), spec(HashKind::Rss)];
         let (mut flows, mut alone) = (Flows::new(&specs, Depth::Outer), Flows::new(&specs, Depth::Outer));

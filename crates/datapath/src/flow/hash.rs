@@ -61,10 +61,10 @@ const FOLDS: [u64; 4] =
 
 /// What keeps kinds of keys apart that could hold the same bits.
 mod domain {
-    pub const IPV4: u64 = 1 << 56;
-    pub const IPV6: u64 = 2 << 56;
-    pub const MAC: u64 = 3 << 56;
-    pub const ID: u64 = 4 << 56;
+    pub(super) const IPV4: u64 = 1 << 56;
+    pub(super) const IPV6: u64 = 2 << 56;
+    pub(super) const MAC: u64 = 3 << 56;
+    pub(super) const ID: u64 = 4 << 56;
 }
 
 /// The high half of the product, folded onto the low one.
@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn a_burst_is_hashed_as_its_packets_are_all_of_it_or_a_part() {
         let packets = packets::mix(64, 4, 41);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         for kind in HashKind::ALL {
             for depth in [Depth::Outer, Depth::Full] {
@@ -748,7 +748,7 @@ mod tests {
     #[test]
     fn a_burst_gets_the_hashes_of_its_selected_packets_alone() {
         let packets: Vec<Vec<u8>> = packets::mix(64, 2, 30);
-        let frames: Vec<Frame> = packets.iter().map(|packet| Frame::whole(packet)).collect();
+        let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let layers: [Layers; MAX_BURST] = std::array::from_fn(|i| parse(&frames[i], Depth::Full));
         let selected = Selection::from_bits(0x8000_0000_f0f0_0001);
         for kind in [

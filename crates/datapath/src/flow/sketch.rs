@@ -12,7 +12,7 @@ use tapline_dpdk::mbuf::prefetch;
 const BITS: u32 = u64::BITS;
 
 /// How long one generation of bits lasts; flows are remembered for one to two of these.
-pub const SKETCH_PERIOD_NS: u64 = 30_000_000_000;
+const SKETCH_PERIOD_NS: u64 = 30_000_000_000;
 
 /// The flows that one worker saw in each bucket of one group, lately.
 ///

@@ -68,7 +68,7 @@ impl FlowDigest {
 
 impl KeyedHash {
     /// The longest flow key, in words.
-    pub const MOST_WORDS: usize = 8;
+    const MOST_WORDS: usize = 8;
 
     /// Takes words 0..22 of the secret.
     pub fn new(secret: &Secret) -> KeyedHash {

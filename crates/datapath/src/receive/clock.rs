@@ -1,7 +1,7 @@
 //! Where the receive times of packets come from: the NIC, the driver's file, or the poll.
 //!
 //! Stands behind receive, for inputs whose tools ask for times. The control thread fits counters to the system's clock and
-//! publishes the lines ([`ClockCell`]); workers turn ticks into time with them.
+//! publishes the lines (`ClockCell`); workers turn ticks into time with them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -198,7 +198,7 @@ impl Pace {
 
     /// The latest time of packets that are due at `now` ticks, where `first_ns` is the time of the next packet.
     #[inline]
-    pub fn horizon_ns(&mut self, first_ns: u64, now: u64) -> u64 {
+    fn horizon_ns(&mut self, first_ns: u64, now: u64) -> u64 {
         let thousandths = match self.speed {
             ReplaySpeed::Max => return u64::MAX,
             ReplaySpeed::Original => 1000,

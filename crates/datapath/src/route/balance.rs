@@ -26,7 +26,7 @@ impl Slot {
     /// The bucket belongs to the discard share.
     pub const DISCARD: Slot = Slot(u16::MAX);
     /// No member is up, or fewer than `min-up` with `below drop`: copies are dropped as `down`.
-    pub const NO_MEMBER: Slot = Slot(u16::MAX - 1);
+    const NO_MEMBER: Slot = Slot(u16::MAX - 1);
 
     fn of(member: usize) -> Slot {
         debug_assert!(member < GroupSpec::MOST_MEMBERS);
@@ -241,10 +241,10 @@ pub enum GroupError {
 }
 
 impl GroupSpec {
-    pub const MOST_MEMBERS: usize = 1024;
+    const MOST_MEMBERS: usize = 1024;
     /// Above 99 times the sum of 1024 weights of 1000, which a discard share of 99 % may weigh.
-    pub const MOST_WEIGHT: u32 = 1 << 27;
-    pub const MOST_BUCKETS: usize = 1 << 16;
+    const MOST_WEIGHT: u32 = 1 << 27;
+    const MOST_BUCKETS: usize = 1 << 16;
     const LEAST_BUCKETS: usize = 1 << 12;
     /// The largest default table: 64 KiB, so that it stays in a core's second-level cache.
     const MOST_BUCKETS_BY_ITSELF: usize = 1 << 15;

@@ -43,9 +43,7 @@ pub struct DedupSpec {
 }
 
 impl DedupSpec {
-    /// `window 50ms`: shorter than any TCP retransmission timeout in use, longer than the way through a switch or firewall.
-    pub const DEFAULT_WINDOW_NS: u64 = 50_000_000;
-    pub const MOST_PORTS: usize = 256;
+    const MOST_PORTS: usize = 256;
 }
 
 const WAYS: usize = 15;
@@ -146,7 +144,7 @@ impl Dedup {
     pub fn duplicates(
         &mut self,
         selection: Selection,
-        frames: &[Frame],
+        frames: &[Frame<'_>],
         ports: &[u8],
         times_ns: &[u64],
     ) -> Selection {
@@ -244,7 +242,7 @@ impl FrameHash {
     }
 
     #[inline]
-    fn digest(&self, frame: &Frame, ignore: &Ignore, sets: usize) -> Digest {
+    fn digest(&self, frame: &Frame<'_>, ignore: &Ignore, sets: usize) -> Digest {
         let bytes = &frame.bytes()[..frame.bytes().len().min(MOST_BYTES)];
         let cut = u64::from(frame.original_len().saturating_sub(frame.captured_len()));
         if *ignore == Ignore::default() {

@@ -151,7 +151,7 @@ impl Sampler {
     /// # Panics
     /// If a slice that this sampler needs is shorter than the highest selected packet.
     #[inline]
-    pub fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    pub fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         match self {
             Sampler::Systematic(systematic) => systematic.sample(selection),
             Sampler::Random(random) => random.sample(selection),
@@ -188,27 +188,6 @@ impl Sampler {
             }
             Sampler::Rate(rate) => counters.share.set(rate.flows.share().to_bits()),
             Sampler::Systematic(_) | Sampler::Random(_) | Sampler::Flow(_) | Sampler::Every(_) => {}
-        }
-    }
-
-    /// The number that PSAMP and IPFIX call this method by, where it has one: hash-based filtering has numbers only for BOB, IPSX
-    /// and CRC hashes, and flow-state dependent selection has none.
-    /// # Source
-    /// IANA, "PSAMP selectorAlgorithm Identifiers" (RFC 5476).
-    pub fn psamp_algorithm(&self) -> Option<u16> {
-        match self {
-            Sampler::Systematic(_) => Some(1),
-            Sampler::Every(_) => Some(2),
-            Sampler::Random(_) => Some(4),
-            Sampler::Flow(_) | Sampler::First(_) | Sampler::Rate(_) => None,
-        }
-    }
-
-    /// What the sampler's flow table has done, where it has one.
-    pub fn flow_counters(&self) -> Option<FlowCounters> {
-        match self {
-            Sampler::First(first) => Some(first.flows.counters()),
-            _ => None,
         }
     }
 }
@@ -329,7 +308,7 @@ impl First {
     }
 
     #[inline]
-    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         let kept = match self.limit {
             FirstLimit::Packets(limit) => self.keep_until(limit, selection, inputs, |_| 1),
             FirstLimit::Bytes(limit) => {
@@ -346,7 +325,7 @@ impl First {
         &mut self,
         limit: u64,
         selection: Selection,
-        inputs: &SampleInputs,
+        inputs: &SampleInputs<'_>,
         cost: impl Fn(usize) -> u64,
     ) -> Selection {
         let mut digests = [FlowDigest::default(); MAX_BURST];
@@ -407,7 +386,7 @@ impl Rate {
     }
 
     #[inline]
-    fn sample(&mut self, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample(&mut self, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         match inputs.times.shared() {
             Some(now_ns) => self.sample_at(now_ns, selection, inputs),
             // wherever a burst ends, each packet is judged by what was kept before it
@@ -419,7 +398,7 @@ impl Rate {
 
     /// Judges packets that all came at `now_ns`.
     #[inline]
-    fn sample_at(&mut self, now_ns: u64, selection: Selection, inputs: &SampleInputs) -> Selection {
+    fn sample_at(&mut self, now_ns: u64, selection: Selection, inputs: &SampleInputs<'_>) -> Selection {
         let elapsed_ns = age(now_ns, self.window_start_ns, self.window_ns);
         if elapsed_ns >= self.window_ns {
             self.raise(now_ns);

@@ -1,7 +1,7 @@
 //! Exchange: hands a worker its part of another plan, and takes back its part of the one before.
 //!
-//! The control thread prepares a [`PlanPart`] for each worker and leaves it in the worker's [`Exchange`]; a worker that is told
-//! that something changed ([`super::published`]) looks there between two turns, trades the parts, and leaves the old one to be dropped
+//! The control thread prepares a `PlanPart` for each worker and leaves it in the worker's `Exchange`; a worker that is told
+//! that something changed (`swap::published`) looks there between two turns, trades the parts, and leaves the old one to be dropped
 //! by the control thread. No burst is judged by half of a plan, and no worker allocates or frees much.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! What changes while a plan runs: which rules are on, which tools take copies, and which member of a group has which bucket.
 //!
-//! The control thread publishes a fresh immutable [`Live`]; a worker takes it up between two bursts, so that no burst is judged by
+//! The control thread publishes a fresh immutable `Live`; a worker takes it up between two bursts, so that no burst is judged by
 //! half of a change. A worker pays one load a turn, and takes the lock only after a change.
 
 use std::sync::atomic::{AtomicU64, Ordering};

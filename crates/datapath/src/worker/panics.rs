@@ -25,7 +25,7 @@ use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 pub const MOST_PANICS: usize = 3;
 pub const PANIC_WINDOW: Duration = Duration::from_secs(10);
 /// Files that `set panic-dump` writes into its folder.
-pub const MOST_DUMPS: usize = 16;
+const MOST_DUMPS: usize = 16;
 /// Panics that wait to be told; what is beyond is counted alone.
 const MOST_NOTES: usize = 64;
 

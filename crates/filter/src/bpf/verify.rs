@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::insn::{AluOperator, Insn, Op, Operand, SCRATCH_WORDS, Test, Width};
 
 /// The most instructions that a program may have; an OR of a hundred hosts takes about 1500.
-pub const MAX_INSNS: usize = 1 << 20;
+const MAX_INSNS: usize = 1 << 20;
 
 /// A verified program: every jump goes forward and stays inside, every path ends with a return, every operation is known.
 ///

@@ -30,7 +30,7 @@ pub(super) struct Classes {
 
 impl Classes {
     /// `tested` are the paths, of `path_count`, that test the field, with the sets that they accept; its values are `0..=max`.
-    pub fn new(tested: &[(usize, &ValueSet)], path_count: usize, max: u32) -> Self {
+    pub(super) fn new(tested: &[(usize, &ValueSet)], path_count: usize, max: u32) -> Self {
         let starts = starts(tested.iter().map(|test| test.1), max);
         let part = |value: u32| starts.partition_point(|&start| start <= value) - 1;
         // For each part, the paths whose sets begin or end there.
@@ -66,7 +66,7 @@ impl Classes {
     }
 
     /// How many paths a class has on average.
-    pub fn paths_per_class(&self) -> u64 {
+    pub(super) fn paths_per_class(&self) -> u64 {
         let paths: u64 = self.sets.iter().flatten().map(|word| u64::from(word.count_ones())).sum();
         paths / self.sets.len() as u64
     }
@@ -102,7 +102,7 @@ const FURTHER: u32 = 1 << 31;
 
 impl ClassTable {
     /// Maps each value of `0..=max` to the class of the last of `starts` (ascending from 0) that is not above it.
-    pub fn new(starts: &[u32], classes: &[u32], max: u32) -> Self {
+    pub(super) fn new(starts: &[u32], classes: &[u32], max: u32) -> Self {
         if starts.len() <= FEW {
             let mut few = [0; FEW];
             few[..classes.len()].copy_from_slice(classes);
@@ -125,7 +125,7 @@ impl ClassTable {
 
     /// Replaces each of the first `count` values by its class, and values that the field cannot have by any.
     #[inline(always)]
-    pub fn classify<const N: usize>(&self, values: &mut [u32; N], count: usize) {
+    pub(super) fn classify<const N: usize>(&self, values: &mut [u32; N], count: usize) {
         match self {
             ClassTable::Few { starts, classes } => {
                 for values in values.as_chunks_mut::<8>().0.iter_mut().take(count.div_ceil(8)) {
@@ -155,7 +155,7 @@ impl ClassTable {
 
 impl Tree {
     /// As [`ClassTable::new`], for classes below `class_count` and those of `classes`: some may be of no value.
-    pub fn new(starts: &[u32], classes: &[u32], class_count: u32) -> Self {
+    pub(super) fn new(starts: &[u32], classes: &[u32], class_count: u32) -> Self {
         let class_count = classes.iter().max().map_or(0, |&class| class + 1).max(class_count);
         let first = class_count as usize;
         let mut tree = Self { entries: (0..class_count).collect(), first };
@@ -239,7 +239,7 @@ pub(super) struct Trees {
 }
 
 impl Trees {
-    pub fn new<'t>(trees: impl Iterator<Item = &'t Tree> + Clone) -> Self {
+    pub(super) fn new<'t>(trees: impl Iterator<Item = &'t Tree> + Clone) -> Self {
         let class_count = trees.clone().map(|tree| tree.first).max().unwrap_or(0);
         let number =
             |at: usize| u32::try_from(at).ok().filter(|&at| at < FURTHER).expect("fewer than 2^31 entries");
@@ -257,13 +257,13 @@ impl Trees {
     }
 
     /// Where each tree begins.
-    pub fn begins(&self) -> &[u32] {
+    pub(super) fn begins(&self) -> &[u32] {
         &self.begins
     }
 
     /// The class of `value`, of a tree whose first entry for it is at `begin`. A class as `begin` is found itself.
     #[inline(always)]
-    pub fn class(&self, begin: u32, value: u32) -> u32 {
+    pub(super) fn class(&self, begin: u32, value: u32) -> u32 {
         class(&self.entries, begin as usize, value)
     }
 }

@@ -18,7 +18,7 @@ pub(super) enum Source {
 
 impl Source {
     /// The largest value that it can have.
-    pub fn max(self) -> u32 {
+    pub(super) fn max(self) -> u32 {
         match self {
             Source::Absolute { width, .. } | Source::Indirect { width, .. } => {
                 u32::MAX >> (32 - 8 * u32::from(width))
@@ -28,7 +28,7 @@ impl Source {
     }
 
     /// Whether a packet that has `self` surely has `other` too: it reaches as far.
-    pub fn implies(self, other: Source) -> bool {
+    pub(super) fn implies(self, other: Source) -> bool {
         let end = |offset: u32, width: u8| u64::from(offset) + u64::from(width);
         match (self, other) {
             (_, Source::Len) => true,
@@ -64,26 +64,26 @@ pub(super) struct Field {
 pub(super) struct ValueSet(Rc<[(u32, u32)]>);
 
 impl ValueSet {
-    pub fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self(Rc::default())
     }
 
     /// `low..=high`; empty where `low` is above `high`.
-    pub fn range(low: u32, high: u32) -> Self {
+    pub(super) fn range(low: u32, high: u32) -> Self {
         if low <= high { Self(Rc::new([(low, high)])) } else { Self::empty() }
     }
 
-    pub fn ranges(&self) -> &[(u32, u32)] {
+    pub(super) fn ranges(&self) -> &[(u32, u32)] {
         &self.0
     }
 
     /// How many values it holds.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|&(low, high)| u64::from(high - low) + 1).sum()
     }
 
     /// The value of a set that has just one.
-    pub fn single(&self) -> Option<u32> {
+    pub(super) fn single(&self) -> Option<u32> {
         match self.0[..] {
             [(low, high)] if low == high => Some(low),
             _ => None,
@@ -92,7 +92,7 @@ impl ValueSet {
 
     /// Whether all of its values are in the ranges of `other`, which are as a set's (true), or none is (false). Nothing is said of
     /// the empty set.
-    pub fn lies_in(&self, other: &[(u32, u32)]) -> Option<bool> {
+    pub(super) fn lies_in(&self, other: &[(u32, u32)]) -> Option<bool> {
         let (&(first, _), &(_, last)) = (self.0.first()?, self.0.last()?);
         if first == last {
             return Some(other.iter().any(|&(low, high)| low <= first && first <= high));
@@ -109,12 +109,12 @@ impl ValueSet {
     }
 
     /// Whether it is `0..=max`.
-    pub fn is_full(&self, max: u32) -> bool {
+    pub(super) fn is_full(&self, max: u32) -> bool {
         self.0[..] == [(0, max)]
     }
 
     /// What of `0..=max` is not in it.
-    pub fn complement(&self, max: u32) -> Self {
+    pub(super) fn complement(&self, max: u32) -> Self {
         let mut ranges = Vec::with_capacity(self.0.len() + 1);
         let mut from = Some(0u32);
         for &(low, high) in self.0.iter() {
@@ -133,16 +133,16 @@ impl ValueSet {
         Self(ranges.into())
     }
 
-    pub fn intersection(&self, other: &Self) -> Self {
+    pub(super) fn intersection(&self, other: &Self) -> Self {
         Self(intersection(&self.0, &other.0).into())
     }
 
-    pub fn union(&self, other: &Self) -> Self {
+    pub(super) fn union(&self, other: &Self) -> Self {
         Self::from_ranges(self.0.iter().chain(other.0.iter()).copied().collect())
     }
 
     /// The union of any ranges.
-    pub fn from_ranges(mut all: Vec<(u32, u32)>) -> Self {
+    pub(super) fn from_ranges(mut all: Vec<(u32, u32)>) -> Self {
         all.sort_unstable();
         let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(all.len());
         for (low, high) in all {

@@ -41,7 +41,11 @@ pub(super) struct Leaf {
 
 impl Leaf {
     /// Gives also the table over pairs of fields for the paths that are looked up there, if `may_pair`.
-    pub fn new(paths: &[LeafPath<'_>], fields: &[Field], may_pair: bool) -> (Self, Option<PairTable>) {
+    pub(super) fn new(
+        paths: &[LeafPath<'_>],
+        fields: &[Field],
+        may_pair: bool,
+    ) -> (Self, Option<PairTable>) {
         let mut always: Vec<u32> = Vec::new();
         let mut by_shape: Table<Vec<usize>, Vec<&LeafPath<'_>>> = Table::default();
         let mut ranged: Vec<&LeafPath<'_>> = Vec::new();
@@ -78,13 +82,13 @@ impl Leaf {
 
     /// Whether nothing is looked up here.
     #[inline(always)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
     }
 
     /// Calls `on_row` for each packet of `packets`, which are of `frames`, and each row that it matches, perhaps more than once.
     #[inline(always)]
-    pub fn matches(
+    pub(super) fn matches(
         &self,
         frames: &[Frame<'_>],
         packets: Selection,

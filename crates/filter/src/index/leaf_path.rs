@@ -10,7 +10,7 @@ pub(super) struct LeafPath<'b> {
 
 impl<'b> LeafPath<'b> {
     /// The values that it accepts of a field that it tests.
-    pub fn test(&self, field: usize) -> Option<&'b ValueSet> {
+    pub(super) fn test(&self, field: usize) -> Option<&'b ValueSet> {
         self.tests.iter().find(|test| test.0 == field).map(|test| test.1)
     }
 }

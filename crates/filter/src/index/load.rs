@@ -19,7 +19,11 @@ pub(super) struct Group<'a> {
 impl<'a> Group<'a> {
     /// `members` are at most `LANES` of `frames`; `bytes` is where theirs are put.
     #[inline(always)]
-    pub fn new(frames: &'a [Frame<'a>], members: &'a [u8], bytes: &'a mut [&'a [u8]; LANES]) -> Self {
+    pub(super) fn new(
+        frames: &'a [Frame<'a>],
+        members: &'a [u8],
+        bytes: &'a mut [&'a [u8]; LANES],
+    ) -> Self {
         let bytes = &mut bytes[..members.len()];
         bytes
             .iter_mut()
@@ -28,12 +32,12 @@ impl<'a> Group<'a> {
         Self { frames, members, bytes }
     }
 
-    pub fn members(&self) -> &'a [u8] {
+    pub(super) fn members(&self) -> &'a [u8] {
         self.members
     }
 
     /// The packet of a lane.
-    pub fn frame(&self, lane: usize) -> &'a Frame<'a> {
+    pub(super) fn frame(&self, lane: usize) -> &'a Frame<'a> {
         &self.frames[usize::from(self.members[lane])]
     }
 
@@ -69,9 +73,9 @@ enum Base {
 
 impl Load {
     /// Reads nothing of use.
-    pub const NONE: Load = Load { base: Base::Frame, width: 1, offset: 0, mask: 0 };
+    pub(super) const NONE: Load = Load { base: Base::Frame, width: 1, offset: 0, mask: 0 };
 
-    pub fn new(field: Field) -> Self {
+    pub(super) fn new(field: Field) -> Self {
         let (base, offset, width) = match field.source {
             Source::Len => (Base::Len, 0, 4),
             Source::Absolute { offset, width } => (Base::Frame, offset, width),
@@ -82,7 +86,7 @@ impl Load {
 
     /// The field's value, if the captured bytes reach that far.
     #[inline(always)]
-    pub fn load(self, frame: &Frame<'_>) -> Option<u32> {
+    pub(super) fn load(self, frame: &Frame<'_>) -> Option<u32> {
         let bytes = frame.bytes();
         let base = match self.base {
             Base::Frame => 0,
@@ -100,7 +104,7 @@ impl Load {
 
     /// Reads the field of all members, 0 for those that do not have it. Gives the latter, bit by bit.
     #[inline(always)]
-    pub fn load_all(self, group: &Group<'_>, values: &mut Column<u32>) -> u32 {
+    pub(super) fn load_all(self, group: &Group<'_>, values: &mut Column<u32>) -> u32 {
         let mask = self.mask;
         let Load { base, offset, .. } = self;
         match self.width {
@@ -129,18 +133,18 @@ pub(super) struct Word {
 
 impl Word {
     /// Reads 0.
-    pub const NONE: Word = Word { start: 0, mask: 0 };
+    pub(super) const NONE: Word = Word { start: 0, mask: 0 };
 
     /// For a field in the packet's bytes, not its length on the wire. `None` for one among the first bytes, before which the four
     /// would begin: that saves all others a shift.
-    pub fn new(load: Load) -> Option<Self> {
+    pub(super) fn new(load: Load) -> Option<Self> {
         let start = load.offset.checked_add(load.width.into())?.checked_sub(4)?;
         Some(Word { start, mask: load.mask })
     }
 
     /// The field's value, counting from `base`; `None` where fewer than four bytes can be read, though the field may be there.
     #[inline(always)]
-    pub fn read(self, bytes: &[u8], base: usize) -> Option<u32> {
+    pub(super) fn read(self, bytes: &[u8], base: usize) -> Option<u32> {
         first_chunk(bytes, base + self.start as usize).map(|word| u32::from_be_bytes(word) & self.mask)
     }
 }
@@ -157,7 +161,7 @@ pub(super) struct WordLoad {
 
 impl WordLoad {
     /// The loads for `fields`. Gives also for each field the number of its word and how far left its value stands there.
-    pub fn join(fields: &[Field]) -> (Vec<WordLoad>, Vec<(usize, u32)>) {
+    pub(super) fn join(fields: &[Field]) -> (Vec<WordLoad>, Vec<(usize, u32)>) {
         let mut order: Vec<usize> = (0..fields.len()).collect();
         let load = |field: usize| Load::new(fields[field]);
         order.sort_by_key(|&field| (load(field).base, load(field).offset));
@@ -190,7 +194,7 @@ impl WordLoad {
 
     /// Calls `on_word` with the word of each member, 0 for those that do not have it. Gives the latter, bit by bit.
     #[inline(always)]
-    pub fn load_each(self, group: &Group<'_>, mut on_word: impl FnMut(usize, u64)) -> u32 {
+    pub(super) fn load_each(self, group: &Group<'_>, mut on_word: impl FnMut(usize, u64)) -> u32 {
         let mask = self.mask;
         let WordLoad { base, offset, .. } = self;
         match self.width {

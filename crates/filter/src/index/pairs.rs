@@ -200,7 +200,7 @@ impl<const R: usize> Stride<R> {
 
 impl PairTable {
     /// `None` where the paths are of another kind: more fields, or no two of them that leave few paths.
-    pub fn new(paths: &[&LeafPath<'_>], fields: &[Field]) -> Option<Self> {
+    pub(super) fn new(paths: &[&LeafPath<'_>], fields: &[Field]) -> Option<Self> {
         let mut by_field: BTreeMap<usize, Vec<(usize, &ValueSet)>> = BTreeMap::new();
         for (at, path) in paths.iter().enumerate() {
             path.tests.iter().for_each(|&(field, set)| by_field.entry(field).or_default().push((at, set)));
@@ -317,7 +317,7 @@ pub(super) struct Pairs {
 
 impl Pairs {
     /// `tables` are those of the leaves, in their order.
-    pub fn new(tables: &[Option<PairTable>]) -> Self {
+    pub(super) fn new(tables: &[Option<PairTable>]) -> Self {
         Pairs {
             up_to_2: Group::new(tables, 0..=2),
             up_to_4: Group::new(tables, 3..=4),
@@ -328,7 +328,7 @@ impl Pairs {
     /// Calls `on_row` for each packet and each row that it matches, perhaps more than once; `leaves` are those that the packets
     /// came to.
     #[inline(always)]
-    pub fn matches(
+    pub(super) fn matches(
         &self,
         frames: &[Frame<'_>],
         leaves: &[Node; MAX_BURST],

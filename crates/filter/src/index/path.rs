@@ -958,7 +958,7 @@ mod tests {
                 text.replace("%h", &format!("10.0.0.{index}")).replace("%p", &(index + 1).to_string())
             };
             let text: Vec<String> = (0..count).map(one).collect();
-            super::paths(&compile(&text.join(" or ")).expect("a valid expression")).map(|paths| paths.len())
+            paths(&compile(&text.join(" or ")).expect("a valid expression")).map(|paths| paths.len())
         };
         for count in [1, 4, 16, 64] {
             assert_eq!(paths("(src host %h and tcp dst port %p)", count), Ok(count), "of {count}");
@@ -972,9 +972,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_not_dropped() {
-        let of = |text: &str| {
-            super::paths(&compile(text).expect("a valid expression")).expect("tests on fields")
-        };
+        let of = |text: &str| paths(&compile(text).expect("a valid expression")).expect("tests on fields");
         let type_field = Field { source: Source::Absolute { offset: 12, width: 2 }, mask: 0xffff };
         let not_ip = ValueSet::range(0x800, 0x800).complement(0xffff);
         assert_eq!(of("not ip"), [Path { tests: vec![(type_field, not_ip)] }]);

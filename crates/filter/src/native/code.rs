@@ -3,7 +3,7 @@
 //! Code is written to pages that are writable, which then become executable and never writable again (cranelift-jit's memory:
 //! mapped read-write, `mprotect` to read-execute when definitions are finalised). All functions of a set live in one module, whose
 //! pages are unmapped when the set is dropped.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "generated code is called by its address")]
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ type Lowered<F> = unsafe extern "C" fn(frames: *const F, end: *const F, selectio
 /// Why there is no native code, in the words of the code generator or of the system.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoNativeCode(String);
+pub(crate) struct NoNativeCode(String);
 
 impl NoNativeCode {
     fn because(error: impl std::fmt::Display) -> Self {
@@ -36,7 +36,7 @@ impl NoNativeCode {
 }
 
 /// Functions that decide programs over a burst.
-pub struct NativeCode {
+pub(crate) struct NativeCode {
     layout: Layout,
     functions: Vec<*const u8>,
     /// Words that the functions write: selections have to be as many.
@@ -57,7 +57,7 @@ impl NativeCode {
     /// Every program index in `parts` has to be below `program_count`.
     /// # Errors
     /// What the code generator or the system said: an unknown processor, no memory, no executable pages.
-    pub fn generate(
+    pub(crate) fn generate(
         layout: Layout,
         parts: &[(Graph, Merged)],
         program_count: usize,
@@ -93,21 +93,21 @@ impl NativeCode {
     }
 
     /// Sets bit `i` of `selections[program]` where the program accepts `frames[i]`; other bits stay.
-    pub fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection]) {
+    pub(crate) fn select(&self, frames: &[Frame<'_>], selections: &mut [Selection]) {
         assert!(self.layout == Layout::Whole);
         // SAFETY: the layout was checked, so the functions read `Frame`s.
         unsafe { self.call(frames, selections) };
     }
 
     /// The same for packets in mbufs. Whether it could: not where one is in several segments, and then selections say nothing.
-    pub fn select_mbufs(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
+    pub(crate) fn select_mbufs(&self, frames: MbufFrames<'_>, selections: &mut [Selection]) -> bool {
         assert!(self.layout == Layout::Mbuf);
         // SAFETY: the layout was checked, so the functions read pointers to mbufs, and the bytes of those in one segment.
         unsafe { self.call(frames.mbufs(), selections) }
     }
 
     /// The same for frames in two pieces.
-    pub fn select_split(&self, frames: &[SplitFrame<'_>], selections: &mut [Selection]) {
+    pub(crate) fn select_split(&self, frames: &[SplitFrame<'_>], selections: &mut [Selection]) {
         assert!(self.layout == Layout::Split);
         // SAFETY: the layout was checked, so the functions read `SplitFrame`s.
         unsafe { self.call(frames, selections) };

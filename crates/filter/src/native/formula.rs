@@ -9,10 +9,10 @@ use crate::bpf::insn::{AluOperator, Test};
 
 /// A formula with its constants taken out, in postfix order.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Shape(pub Vec<Term>);
+pub(super) struct Shape(pub Vec<Term>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Term {
+pub(super) enum Term {
     /// Compares `value`, masked by a constant of each program's own if so said, with a constant of each program's own.
     Compare {
         test: Test,
@@ -26,13 +26,13 @@ pub enum Term {
 
 /// The constants of one `Term::Compare`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Constants {
+pub(super) struct Constants {
     pub mask: u32,
     pub against: u32,
 }
 
 /// A program's formula: the shape, and the constants of its comparisons in the order of the shape.
-pub struct Formula {
+pub(super) struct Formula {
     pub shape: Shape,
     pub constants: Vec<Constants>,
 }
@@ -42,7 +42,7 @@ const MAX_COMPARISONS: usize = 8;
 
 impl Formula {
     /// The formula of the graph from `node` on; `None` where not everything in it may be computed at once, or it is long.
-    pub fn of(graph: &Graph, node: NodeId, known: &Known) -> Option<Formula> {
+    pub(super) fn of(graph: &Graph, node: NodeId, known: &Known) -> Option<Formula> {
         let mut builder =
             Builder { graph, known, formula: Formula { shape: Shape(Vec::new()), constants: Vec::new() } };
         builder.node(node)?;

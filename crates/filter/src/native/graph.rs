@@ -15,29 +15,29 @@ use crate::bpf::verify::Program;
 
 /// A number computed from a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ValueId(u32);
+pub(crate) struct ValueId(u32);
 
 /// A place in a decision graph.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NodeId(u32);
+pub(crate) struct NodeId(u32);
 
 impl NodeId {
-    pub const REJECT: NodeId = NodeId(0);
-    pub const ACCEPT: NodeId = NodeId(1);
+    pub(crate) const REJECT: NodeId = NodeId(0);
+    pub(crate) const ACCEPT: NodeId = NodeId(1);
 
-    pub fn is_end(self) -> bool {
+    pub(crate) fn is_end(self) -> bool {
         self <= NodeId::ACCEPT
     }
 
     /// Its number, below the graph's `node_count`.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 /// How a number is computed. All are 32-bit and unsigned.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     Constant(u32),
     /// The length on the wire.
     Len,
@@ -61,7 +61,7 @@ pub enum Value {
 
 /// A question about a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// At least `end` bytes were captured.
     Captured { end: u64 },
     /// At least `base + end` bytes were captured.
@@ -71,16 +71,16 @@ pub enum Condition {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Node {
+pub(crate) enum Node {
     Reject,
     Accept,
     Branch { condition: Condition, then: NodeId, otherwise: NodeId },
 }
 
 /// A table whose keys are a few numbers of a program's: nobody outside chooses them, and SipHash took most of the compiler's time.
-pub type Table<K, V> = HashMap<K, V, FxBuildHasher>;
+pub(crate) type Table<K, V> = HashMap<K, V, FxBuildHasher>;
 /// The same without values.
-pub type Set<K> = HashSet<K, FxBuildHasher>;
+pub(crate) type Set<K> = HashSet<K, FxBuildHasher>;
 
 /// A table that gives equal things equal numbers.
 struct Interner<T> {
@@ -102,7 +102,7 @@ impl<T: Copy + Eq + Hash> Interner<T> {
 }
 
 /// The values and nodes of a set of programs.
-pub struct Graph {
+pub(crate) struct Graph {
     values: Interner<Value>,
     /// Operations between each value and the packet, so that walks over a value may recurse.
     depths: Vec<u32>,
@@ -117,7 +117,7 @@ pub struct Graph {
 
 /// The program has more symbolic states, or longer arithmetic, than is worth compiling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooComplex;
+pub(crate) struct TooComplex;
 
 /// A symbolic state: where the program stands, and what is in the registers that it will still read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,7 +144,7 @@ impl Graph {
     /// Operations on one number in a row; libpcap's longest, for Geneve options, has about a dozen.
     const MAX_DEPTH: u32 = 64;
 
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut graph = Self {
             values: Interner::new(),
             depths: Vec::new(),
@@ -158,36 +158,36 @@ impl Graph {
         graph
     }
 
-    pub fn value(&self, id: ValueId) -> Value {
+    pub(crate) fn value(&self, id: ValueId) -> Value {
         self.values.items[id.0 as usize]
     }
 
-    pub fn node(&self, id: NodeId) -> Node {
+    pub(crate) fn node(&self, id: NodeId) -> Node {
         self.nodes.items[id.0 as usize]
     }
 
     /// Nodes of all programs, the two ends counted.
-    pub fn node_count(&self) -> usize {
+    pub(crate) fn node_count(&self) -> usize {
         self.nodes.items.len()
     }
 
     /// What was made and looked at so far.
     #[cfg(test)]
-    pub fn work(&self) -> usize {
+    pub(crate) fn work(&self) -> usize {
         self.nodes.items.len() + self.restricted.len() + self.visits.get()
     }
 
-    pub fn constant(&mut self, number: u32) -> ValueId {
+    pub(crate) fn constant(&mut self, number: u32) -> ValueId {
         self.intern_value(Value::Constant(number))
     }
 
     /// The number at a constant offset.
-    pub fn load(&mut self, width: Width, offset: u32) -> ValueId {
+    pub(crate) fn load(&mut self, width: Width, offset: u32) -> ValueId {
         self.intern_value(Value::Load { width, offset })
     }
 
     /// The number, where it does not depend on the packet.
-    pub fn as_constant(&self, id: ValueId) -> Option<u32> {
+    pub(crate) fn as_constant(&self, id: ValueId) -> Option<u32> {
         match self.value(id) {
             Value::Constant(number) => Some(number),
             _ => None,
@@ -208,7 +208,7 @@ impl Graph {
     }
 
     /// The largest number that a value can be.
-    pub fn maximum(&self, id: ValueId) -> u32 {
+    pub(crate) fn maximum(&self, id: ValueId) -> u32 {
         match self.value(id) {
             Value::Constant(number) => number,
             Value::Load { width, .. } | Value::LoadAt { width, .. } => width.maximum(),
@@ -271,7 +271,7 @@ impl Graph {
     }
 
     /// A node that asks `condition`, or what follows where the answer is known or does not matter.
-    pub fn branch(&mut self, condition: Condition, then: NodeId, otherwise: NodeId) -> NodeId {
+    pub(crate) fn branch(&mut self, condition: Condition, then: NodeId, otherwise: NodeId) -> NodeId {
         if then == otherwise {
             return then;
         }
@@ -322,7 +322,7 @@ impl Graph {
     /// The decision graph of a program: what it accepts, this accepts.
     /// # Errors
     /// Where registers hold so many different things at one place that the graph would outgrow the program by far.
-    pub fn add(&mut self, program: &Program) -> Result<NodeId, TooComplex> {
+    pub(crate) fn add(&mut self, program: &Program) -> Result<NodeId, TooComplex> {
         let ops = program.ops();
         let live = liveness(ops);
         let zero = self.constant(0);
@@ -493,7 +493,7 @@ impl Graph {
     /// The graph from `node` on, given that `fact` was answered `answer`: questions that this answers are gone.
     ///
     /// It descends by recursion: for graphs of bounded size only.
-    pub fn restrict(&mut self, node: NodeId, fact: Condition, answer: bool) -> NodeId {
+    pub(crate) fn restrict(&mut self, node: NodeId, fact: Condition, answer: bool) -> NodeId {
         let Node::Branch { condition, then, otherwise } = self.node(node) else { return node };
         if let Some(&known) = self.restricted.get(&(node, fact, answer)) {
             return known;
@@ -516,7 +516,7 @@ impl Graph {
     /// asked first and the nearer one only where it fails. Packets cut between the two are rare.
     ///
     /// It descends by recursion: for graphs of bounded size only.
-    pub fn ask_bounds_once(&mut self, root: NodeId) -> NodeId {
+    pub(crate) fn ask_bounds_once(&mut self, root: NodeId) -> NodeId {
         let mut done: Table<NodeId, NodeId> = Table::default();
         let mut bounds = Table::default();
         for &node in self.in_order(root).iter().rev() {
@@ -568,7 +568,7 @@ impl Graph {
     }
 
     /// What `question`'s answer must be where `fact` was answered `answer`, if that can be told.
-    pub fn implied(&self, fact: Condition, answer: bool, question: Condition) -> Option<bool> {
+    pub(crate) fn implied(&self, fact: Condition, answer: bool, question: Condition) -> Option<bool> {
         if fact == question {
             return Some(answer);
         }
@@ -646,12 +646,12 @@ impl Graph {
     }
 
     /// The nodes that can be reached from `root`, each before those that follow it; ends are left out.
-    pub fn in_order(&self, root: NodeId) -> Vec<NodeId> {
+    pub(crate) fn in_order(&self, root: NodeId) -> Vec<NodeId> {
         self.in_order_while(root, |_| true).expect("no node ends the walk")
     }
 
     /// The same, or `None` as soon as it comes to a node that `may_go_on` does not hold for, which is asked once for each.
-    pub fn in_order_while(
+    pub(crate) fn in_order_while(
         &self,
         root: NodeId,
         mut may_go_on: impl FnMut(Node) -> bool,

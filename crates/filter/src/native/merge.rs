@@ -10,27 +10,27 @@ use super::graph::{Condition, Graph, Node, NodeId, Set, Table, Value, ValueId};
 use crate::bpf::insn::{AluOperator, Test};
 
 /// States, and what is known on the way in.
-pub struct Merged {
+pub(crate) struct Merged {
     pub entry: Edge,
     pub states: Vec<State>,
 }
 
 /// The way into a state: the programs that accept on it, each by its index.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub(crate) struct Edge {
     pub accepts: Vec<usize>,
     pub to: usize,
 }
 
 #[derive(Debug)]
-pub enum State {
+pub(crate) enum State {
     Ask { condition: Condition, then: Edge, otherwise: Edge },
     Open { programs: Vec<(usize, NodeId)>, known: Known },
 }
 
 /// What the questions so far allow to be read without asking again.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     captured: u64,
     captured_at: Vec<(ValueId, u64)>,
     nonzero: Vec<ValueId>,
@@ -72,12 +72,12 @@ impl Known {
     }
 
     /// Bytes that are surely captured.
-    pub fn captured(&self) -> u64 {
+    pub(crate) fn captured(&self) -> u64 {
         self.captured
     }
 
     /// Whether `value` can be computed from what is known to be captured.
-    pub fn allows(&self, value: ValueId, graph: &Graph) -> bool {
+    pub(crate) fn allows(&self, value: ValueId, graph: &Graph) -> bool {
         match graph.value(value) {
             Value::Constant(_) | Value::Len => true,
             Value::Load { width, offset } => u64::from(offset) + u64::from(width.bytes()) <= self.captured,
@@ -96,7 +96,7 @@ impl Known {
     }
 
     /// Whether `condition` can be asked.
-    pub fn allows_asking(&self, condition: Condition, graph: &Graph) -> bool {
+    pub(crate) fn allows_asking(&self, condition: Condition, graph: &Graph) -> bool {
         match condition {
             Condition::Captured { .. } => true,
             Condition::CapturedAt { base, .. } => self.allows(base, graph),
@@ -107,7 +107,7 @@ impl Known {
 
 impl Merged {
     /// Merges programs given by index and root. Their graphs are small: `Graph::restrict` descends into them.
-    pub fn new(graph: &mut Graph, programs: Vec<(usize, NodeId)>) -> Merged {
+    pub(crate) fn new(graph: &mut Graph, programs: Vec<(usize, NodeId)>) -> Merged {
         let mut merger =
             Merger { graph, numbers: Table::default(), waiting: Vec::new(), conditions: Table::default() };
         let entry = merger.arrive(programs, Known::default());
@@ -132,13 +132,13 @@ impl Merged {
     }
 
     /// One program, asked for itself from its root on.
-    pub fn alone(program: usize, root: NodeId) -> Merged {
+    pub(crate) fn alone(program: usize, root: NodeId) -> Merged {
         let states = vec![State::Open { programs: vec![(program, root)], known: Known::default() }];
         Merged { entry: Edge { accepts: Vec::new(), to: 0 }, states }
     }
 
     /// Every program that some state decides, with repetitions.
-    pub fn programs(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn programs(&self) -> impl Iterator<Item = usize> {
         let edges = self.states.iter().flat_map(|state| match state {
             State::Ask { then, otherwise, .. } => [Some(then), Some(otherwise)],
             State::Open { .. } => [None, None],
@@ -152,7 +152,7 @@ impl Merged {
     }
 
     /// The states, each before those that follow it.
-    pub fn in_order(&self) -> Vec<usize> {
+    pub(crate) fn in_order(&self) -> Vec<usize> {
         fn visit(merged: &Merged, state: usize, seen: &mut [bool], finished: &mut Vec<usize>) {
             if std::mem::replace(&mut seen[state], true) {
                 return;

@@ -1,14 +1,14 @@
 //! Programs -> code for this processor, over a whole burst.
 
 /// Code in memory, and its call.
-pub mod code;
+pub(crate) mod code;
 /// Questions of one shape, four programs at a time.
 mod formula;
 /// Programs as decision graphs.
-pub mod graph;
+pub(crate) mod graph;
 /// Graph -> Cranelift IR.
-pub mod lower;
+pub(crate) mod lower;
 /// What several programs ask alike, once.
-pub mod merge;
+pub(crate) mod merge;
 /// Questions about neighbouring bytes, at once.
 mod side_by_side;

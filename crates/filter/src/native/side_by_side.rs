@@ -10,9 +10,9 @@ use super::graph::{Condition, Graph, Node, NodeId, Value, ValueId};
 use crate::bpf::insn::{AluOperator, Test, Width};
 
 /// Bytes that are compared at once.
-pub const WINDOW_BYTES: usize = 16;
+pub(super) const WINDOW_BYTES: usize = 16;
 /// Numbers of two bytes that are compared at once.
-pub const LANES: usize = WINDOW_BYTES / 2;
+pub(super) const LANES: usize = WINDOW_BYTES / 2;
 /// A window for a single question saves nothing.
 const FEWEST_IN_WINDOW: usize = 2;
 /// The same for the numbers that halves are compared with.
@@ -20,7 +20,7 @@ const FEWEST_EQUALITIES: usize = 3;
 
 /// Bytes of the packet that all have to be as they are: `(bytes & mask) == against`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Window {
+pub(super) struct Window {
     pub start: u64,
     pub mask: [u8; WINDOW_BYTES],
     pub against: [u8; WINDOW_BYTES],
@@ -28,7 +28,7 @@ pub struct Window {
 
 /// What has to hold, all of it, and then what follows.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Conjunction {
+pub(super) struct Conjunction {
     pub windows: Vec<Window>,
     /// Further questions, each with the answer that it has to have.
     pub others: Vec<(Condition, bool)>,
@@ -38,7 +38,7 @@ pub struct Conjunction {
 
 /// Whether one of two neighbouring numbers of two bytes, or a single one, equals one of some numbers.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Equalities {
+pub(super) struct Equalities {
     /// The first of them, a load of two bytes.
     pub first: ValueId,
     /// There is one behind it.
@@ -58,7 +58,7 @@ struct Bytes {
 
 impl Conjunction {
     /// What has to hold from `node` on, which is no end. Windows lie within `readable`.
-    pub fn of(graph: &Graph, node: NodeId, readable: Range<u64>) -> Self {
+    pub(super) fn of(graph: &Graph, node: NodeId, readable: Range<u64>) -> Self {
         let (mut bytes, mut others, mut rest) = (Vec::new(), Vec::new(), node);
         while let Node::Branch { condition, then, otherwise } = graph.node(rest) {
             let answer = match (then, otherwise) {
@@ -96,7 +96,7 @@ impl Conjunction {
     }
 
     /// Questions that are left where windows are one each.
-    pub fn questions(&self) -> usize {
+    pub(super) fn questions(&self) -> usize {
         self.windows.len() + self.others.len()
     }
 }
@@ -158,7 +158,7 @@ impl Bytes {
 
 impl Equalities {
     /// All that is asked from `node` on, if it is whether numbers of two bytes that are neighbours equal one of some numbers.
-    pub fn of(graph: &Graph, mut node: NodeId) -> Option<Self> {
+    pub(super) fn of(graph: &Graph, mut node: NodeId) -> Option<Self> {
         let mut asked: Vec<(ValueId, u16)> = Vec::new();
         while node != NodeId::REJECT {
             let Node::Branch {

@@ -11,7 +11,7 @@ const ANCHORS: &[(&str, Anchor)] =
     &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
 
 /// `LIST` of layers, or the word that stands for all of them.
-fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<LayerSet> {
+fn layers(line: &mut Line<'_>, key: &str, all: &'static str) -> Read<LayerSet> {
     if line.accept(all).is_some() {
         return Ok(LayerSet::ALL);
     }
@@ -27,24 +27,24 @@ fn layers(line: &mut Line, key: &str, all: &'static str) -> Read<LayerSet> {
 }
 
 /// `[through LAYERS|any]`.
-pub fn through(line: &mut Line) -> Read<Option<Spanned<LayerSet>>> {
+pub(super) fn through(line: &mut Line<'_>) -> Read<Option<Spanned<LayerSet>>> {
     let Some(word) = line.accept("through") else { return Ok(None) };
     let through = layers(line, "through", "any")?;
     Ok(Some(Spanned::new(through, line.since(word))))
 }
 
 /// `[after l2|l3|l4|inner-l4]`.
-pub fn after(line: &mut Line) -> Read<Option<Spanned<Anchor>>> {
+pub(super) fn after(line: &mut Line<'_>) -> Read<Option<Spanned<Anchor>>> {
     line.optional("after", |line| line.choice("after", ANCHORS))
 }
 
 /// `strip LAYERS|all`.
-pub fn strip(line: &mut Line) -> Read<Edit> {
+pub(super) fn strip(line: &mut Line<'_>) -> Read<Edit> {
     Ok(Edit::Strip(layers(line, "strip", "all")?))
 }
 
 /// `tag vlan ID [from-port|from-tunnel]`.
-pub fn tag(line: &mut Line) -> Read<Edit> {
+pub(super) fn tag(line: &mut Line<'_>) -> Read<Edit> {
     line.expect("vlan")?;
     let vlan = line.value("tag vlan", number(1..=4094))?.value;
     let label = if line.accept("from-port").is_some() {
@@ -56,7 +56,7 @@ pub fn tag(line: &mut Line) -> Read<Edit> {
 }
 
 /// `rewrite dst-mac MAC`, `rewrite src-mac MAC`, `rewrite vlan ID`.
-pub fn rewrite(line: &mut Line) -> Read<Edit> {
+pub(super) fn rewrite(line: &mut Line<'_>) -> Read<Edit> {
     #[derive(Clone, Copy)]
     enum Field {
         DstMac,
@@ -79,7 +79,7 @@ pub fn rewrite(line: &mut Line) -> Read<Edit> {
 }
 
 /// `slice BYTES [after l2|l3|l4|inner-l4]`; without `after`, at least the Ethernet header stays.
-pub fn slice(line: &mut Line) -> Read<Edit> {
+pub(super) fn slice(line: &mut Line<'_>) -> Read<Edit> {
     let keep = line.value("slice", number(0..=u16::MAX))?;
     let after = after(line)?;
     if after.is_none() && keep.value < 14 {
@@ -95,7 +95,7 @@ pub fn slice(line: &mut Line) -> Read<Edit> {
 }
 
 /// `mask OFFSET LENGTH [byte 0xNN] [after l2|l3|l4|inner-l4]`.
-pub fn mask(line: &mut Line) -> Read<Edit> {
+pub(super) fn mask(line: &mut Line<'_>) -> Read<Edit> {
     let offset = line.value("mask", number(0..=u16::MAX))?.value;
     let length = line.value("mask", number(1..=u16::MAX))?.value;
     let (mut fill, mut anchor) = (None, None);
@@ -111,7 +111,7 @@ pub fn mask(line: &mut Line) -> Read<Edit> {
 }
 
 /// `anonymize ip [prefix-preserving key FILE] [keep V4/V6] [inner]`.
-pub fn anonymize(line: &mut Line) -> Read<Edit> {
+pub(super) fn anonymize(line: &mut Line<'_>) -> Read<Edit> {
     line.expect("ip")?;
     let (mut key_file, mut keep, mut inner) = (None, None, false);
     loop {
@@ -129,7 +129,7 @@ pub fn anonymize(line: &mut Line) -> Read<Edit> {
 }
 
 /// `payload drop`.
-pub fn payload(line: &mut Line) -> Read<Edit> {
+pub(super) fn payload(line: &mut Line<'_>) -> Read<Edit> {
     line.expect("drop")?;
     Ok(Edit::PayloadDrop)
 }

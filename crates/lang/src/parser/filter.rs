@@ -20,12 +20,12 @@ const VERBS: &[(&str, Verb)] = &[
     ("destroy", |line| Ok(Command::FilterDestroy(line.name(NameKind::Filter)?))),
 ];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("filter command", VERBS)?(line)
 }
 
 /// `"EXPR" [through LIST]` or `file PATH [through LIST]`.
-fn definition(line: &mut Line, key: &str) -> Read<Filter> {
+fn definition(line: &mut Line<'_>, key: &str) -> Read<Filter> {
     let source = match list(line)? {
         Some(list) => list,
         None => {
@@ -41,14 +41,14 @@ fn definition(line: &mut Line, key: &str) -> Read<Filter> {
 }
 
 /// `file PATH`, if it comes here.
-pub fn list(line: &mut Line) -> Read<Option<Spanned<FilterSource>>> {
+pub(super) fn list(line: &mut Line<'_>) -> Read<Option<Spanned<FilterSource>>> {
     let Some(word) = line.accept("file") else { return Ok(None) };
     let path = line.free_text("file", "the path of a list of prefixes or expressions")?;
     Ok(Some(Spanned::new(FilterSource::File(path.value), word.to(path.span))))
 }
 
 /// Reports `tcp port 80` where `"tcp port 80"` was meant.
-pub fn unquoted_expression(line: &mut Line, span: Span) -> Reported {
+pub(super) fn unquoted_expression(line: &mut Line<'_>, span: Span) -> Reported {
     let error = Diagnostic::error(span, "the filter expression is not in quotes")
         .label("expected double quotes around it");
     let reported = line.report(error.help(format!("write \"{}\"", line.words_within(span))));

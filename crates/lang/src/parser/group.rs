@@ -61,19 +61,19 @@ const HASH_KINDS: &[(&str, HashKind)] = &[
 ];
 
 /// `KIND [inner|outer]`, behind `hash`.
-pub(super) fn hash(line: &mut Line) -> Read<Hash> {
+pub(super) fn hash(line: &mut Line<'_>) -> Read<Hash> {
     let kind = line.choice("hash", HASH_KINDS)?;
     let inner = line.accept("inner").map(|span| Spanned::new(HashLayers::Inner, span));
     let layers = inner.or_else(|| line.accept("outer").map(|span| Spanned::new(HashLayers::Outer, span)));
     Ok(Hash { kind, layers })
 }
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("group command", VERBS)?(line)
 }
 
 /// Each tool has a weight, or none has.
-fn check_weights(line: &mut Line, options: &[Spanned<GroupOption>]) {
+fn check_weights(line: &mut Line<'_>, options: &[Spanned<GroupOption>]) {
     let tools = options.iter().find_map(|option| match &option.value {
         GroupOption::Tools(tools) => Some(tools.len()),
         _ => None,

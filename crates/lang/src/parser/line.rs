@@ -15,12 +15,12 @@ use super::super::value::{self, Misread, Value, items};
 
 /// The mistake has been reported.
 #[derive(Clone, Copy, Debug)]
-pub struct Reported;
+pub(super) struct Reported;
 
-pub type Read<T> = Result<T, Reported>;
+pub(super) type Read<T> = Result<T, Reported>;
 
 /// Reads what follows the verb of a command.
-pub type Verb = fn(&mut Line) -> Read<Command>;
+pub(super) type Verb = fn(&mut Line<'_>) -> Read<Command>;
 
 /// Whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,30 +30,30 @@ enum Repeats {
 }
 
 /// One row of a table of clauses.
-pub struct Clause<T: 'static> {
+pub(super) struct Clause<T: 'static> {
     word: &'static str,
     repeats: bool,
-    read: fn(&mut Line) -> Read<T>,
+    read: fn(&mut Line<'_>) -> Read<T>,
 }
 
 impl<T> Clause<T> {
     /// The word that begins the clause.
-    pub fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         self.word
     }
 }
 
 /// A clause that may be given once.
-pub const fn once<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+pub(super) const fn once<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<T>) -> Clause<T> {
     Clause { word, repeats: false, read }
 }
 
 /// A clause that may be given several times.
-pub const fn many<T>(word: &'static str, read: fn(&mut Line) -> Read<T>) -> Clause<T> {
+pub(super) const fn many<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<T>) -> Clause<T> {
     Clause { word, repeats: true, read }
 }
 
-pub struct Line<'a> {
+pub(super) struct Line<'a> {
     words: &'a [Word],
     end: Span,
     next: usize,
@@ -71,7 +71,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    pub fn new(line: &'a WordLine, diagnostics: &'a mut Diagnostics) -> Line<'a> {
+    pub(super) fn new(line: &'a WordLine, diagnostics: &'a mut Diagnostics) -> Line<'a> {
         Line {
             words: &line.words,
             end: line.end,
@@ -88,40 +88,40 @@ impl<'a> Line<'a> {
     }
 
     /// Returns whether a mistake in this line was reported.
-    pub fn is_flawed(&self) -> bool {
+    pub(super) fn is_flawed(&self) -> bool {
         self.flawed
     }
 
     /// The name that this line defines, as far as it was read.
-    pub fn defined(self) -> Option<(NameKind, String)> {
+    pub(super) fn defined(self) -> Option<(NameKind, String)> {
         self.defined
     }
 
-    pub fn peek(&self) -> Option<&'a Word> {
+    pub(super) fn peek(&self) -> Option<&'a Word> {
         self.words.get(self.next)
     }
 
-    pub fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.next += 1;
         self.tried.clear();
     }
 
     /// The place of the word read last.
-    pub fn last_span(&self) -> Span {
+    pub(super) fn last_span(&self) -> Span {
         self.next.checked_sub(1).and_then(|last| self.words.get(last)).map_or(self.end, |word| word.span)
     }
 
     /// The places from that of `first` to the word read last.
-    pub fn since(&self, first: Span) -> Span {
+    pub(super) fn since(&self, first: Span) -> Span {
         first.to(self.last_span())
     }
 
     /// The place behind the last word, where something is missing.
-    pub fn end(&self) -> Span {
+    pub(super) fn end(&self) -> Span {
         self.end
     }
 
-    pub fn report(&mut self, diagnostic: Diagnostic) -> Reported {
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) -> Reported {
         self.flawed = true;
         self.muted |= self.guessing;
         if !self.muted {
@@ -144,25 +144,25 @@ impl<'a> Line<'a> {
     }
 
     /// Reports nothing more in this line: what follows may be a consequence of what was reported.
-    pub fn mute(&mut self) {
+    pub(super) fn mute(&mut self) {
         self.muted = true;
     }
 
     /// The words of these clauses end the clause before them; they are no values.
-    pub fn stop_at<T>(&mut self, clauses: &[Clause<T>]) {
+    pub(super) fn stop_at<T>(&mut self, clauses: &[Clause<T>]) {
         self.stop_at_words(clauses.iter().map(|clause| clause.word));
     }
 
-    pub fn stop_at_words(&mut self, words: impl Iterator<Item = &'static str>) {
+    pub(super) fn stop_at_words(&mut self, words: impl Iterator<Item = &'static str>) {
         self.stops = words.collect();
     }
 
-    pub fn is_stop(&self, word: &Word) -> bool {
+    pub(super) fn is_stop(&self, word: &Word) -> bool {
         self.stops.iter().any(|stop| word.is(stop))
     }
 
     /// Reads the next word if it is the keyword `word`.
-    pub fn accept(&mut self, word: &'static str) -> Option<Span> {
+    pub(super) fn accept(&mut self, word: &'static str) -> Option<Span> {
         match self.peek() {
             Some(next) if next.is(word) => {
                 self.advance();
@@ -176,7 +176,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the keyword `word`, which must come here. A misspelt one is taken for what it was meant to be.
-    pub fn expect(&mut self, word: &'static str) -> Read<()> {
+    pub(super) fn expect(&mut self, word: &'static str) -> Read<()> {
         let Some(next) = self.peek() else {
             let error = Diagnostic::error(self.end, format!("`{word}` is missing"));
             return Err(self.report(error.label(format!("expected `{word}`"))));
@@ -191,7 +191,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the next word if it is the keyword `word`, and then what `read` reads.
-    pub fn optional<T>(
+    pub(super) fn optional<T>(
         &mut self,
         word: &'static str,
         read: impl FnOnce(&mut Self) -> Read<T>,
@@ -200,30 +200,30 @@ impl<'a> Line<'a> {
     }
 
     /// Reads `on` or `off`; nothing means on.
-    pub fn switch(&mut self) -> bool {
+    pub(super) fn switch(&mut self) -> bool {
         let on = self.accept("on").is_some();
         on || self.accept("off").is_none()
     }
 
     /// Reads the name of a thing that this line defines.
-    pub fn new_name(&mut self, kind: NameKind) -> Read<Name> {
+    pub(super) fn new_name(&mut self, kind: NameKind) -> Read<Name> {
         self.defines_next(kind);
         self.identity(kind, "name", value::new_name)
     }
 
     /// Reads the name of a thing that another line defines.
-    pub fn name(&mut self, kind: NameKind) -> Read<Name> {
+    pub(super) fn name(&mut self, kind: NameKind) -> Read<Name> {
         self.identity(kind, "name", value::text("its name"))
     }
 
     /// Reads the name of a thing that another line defines, where clauses of `table` follow.
-    pub fn name_before<T>(&mut self, kind: NameKind, table: &[Clause<T>]) -> Read<Name> {
+    pub(super) fn name_before<T>(&mut self, kind: NameKind, table: &[Clause<T>]) -> Read<Name> {
         self.stop_at(table);
         self.name(kind)
     }
 
     /// Reads the priority that names a rule.
-    pub fn priority(&mut self) -> Read<Spanned<u32>> {
+    pub(super) fn priority(&mut self) -> Read<Spanned<u32>> {
         self.identity(NameKind::Rule, "priority", value::number(0..=u32::MAX))
     }
 
@@ -257,20 +257,20 @@ impl<'a> Line<'a> {
     }
 
     /// The next word names what this line defines.
-    pub fn defines_next(&mut self, kind: NameKind) {
+    pub(super) fn defines_next(&mut self, kind: NameKind) {
         if let Some(word) = self.peek().filter(|word| !word.poisoned) {
             self.defined = Some((kind, word.text.clone()));
         }
     }
 
     /// The words within `span` with single blanks between them.
-    pub fn words_within(&self, span: Span) -> String {
+    pub(super) fn words_within(&self, span: Span) -> String {
         let within = |word: &&Word| span.start <= word.span.start && word.span.end <= span.end;
         self.words.iter().filter(within).map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
     }
 
     /// Reads the value of `key`.
-    pub fn value<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
+    pub(super) fn value<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Spanned<T>> {
         let word = self.required(key, || expectation(&read))?;
         match read(&word.text) {
             Ok(value) => {
@@ -286,12 +286,16 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the comma list of `key`, in which nothing stands twice. Every item that is wrong is reported.
-    pub fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Vec<Spanned<T>>> {
+    pub(super) fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Vec<Spanned<T>>> {
         self.comma_list(key, read, Repeats::Refused)
     }
 
     /// Reads the comma list of `key`, in which one value may stand several times.
-    pub fn numbers<T>(&mut self, key: &str, read: impl Fn(&str) -> Value<T>) -> Read<Vec<Spanned<T>>> {
+    pub(super) fn numbers<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Value<T>,
+    ) -> Read<Vec<Spanned<T>>> {
         self.comma_list(key, read, Repeats::Allowed)
     }
 
@@ -329,13 +333,13 @@ impl<'a> Line<'a> {
     }
 
     /// Reads a value that may be any text: a path, or the name of a thing that another command defines.
-    pub fn free_text(&mut self, key: &str, expected: &'static str) -> Read<Spanned<String>> {
+    pub(super) fn free_text(&mut self, key: &str, expected: &'static str) -> Read<Spanned<String>> {
         self.refuse_stop(key, || expected.into())?;
         self.value(key, value::text(expected))
     }
 
     /// Any text is a value of `key`, but where the next clause begins, it was forgotten.
-    pub fn refuse_stop(&mut self, key: &str, expected: impl Fn() -> String) -> Read<()> {
+    pub(super) fn refuse_stop(&mut self, key: &str, expected: impl Fn() -> String) -> Read<()> {
         match self.peek() {
             Some(word) if self.is_stop(word) => Err(self.lacks_value(key, word.span, &expected())),
             _ => Ok(()),
@@ -343,13 +347,13 @@ impl<'a> Line<'a> {
     }
 
     /// Reads the names of things that other commands define; `expected` says of what kind.
-    pub fn names(&mut self, key: &str, expected: &'static str) -> Read<Vec<Name>> {
+    pub(super) fn names(&mut self, key: &str, expected: &'static str) -> Read<Vec<Name>> {
         self.refuse_stop(key, || format!("{expected}, or several with commas between them"))?;
         self.list(key, value::text(expected))
     }
 
     /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
-    pub fn choice<T: Clone>(
+    pub(super) fn choice<T: Clone>(
         &mut self,
         key: &str,
         choices: &'static [(&'static str, T)],
@@ -373,7 +377,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reads a comma list of `choices`.
-    pub fn choices<T: Clone>(
+    pub(super) fn choices<T: Clone>(
         &mut self,
         key: &str,
         choices: &'static [(&'static str, T)],
@@ -391,7 +395,7 @@ impl<'a> Line<'a> {
 
     /// Reads a word that must come here and says what follows, such as a command's verb. A misspelt one is taken for what it was
     /// meant to be.
-    pub fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
+    pub(super) fn keyword<T: Copy>(&mut self, what: &str, table: &'static [(&'static str, T)]) -> Read<T> {
         let words: Vec<&str> = table.iter().map(|(word, _)| *word).collect();
         let Some(word) = self.peek() else {
             let error = Diagnostic::error(self.end, format!("the {what} is missing"));
@@ -412,7 +416,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reads clauses of `table` in any order up to the end of the line.
-    pub fn clauses<T>(&mut self, table: &'static [Clause<T>]) -> Vec<Spanned<T>> {
+    pub(super) fn clauses<T>(&mut self, table: &'static [Clause<T>]) -> Vec<Spanned<T>> {
         self.stop_at(table);
         let mut found = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
@@ -445,7 +449,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reports that the line should have ended here.
-    pub fn expect_end(&mut self) {
+    pub(super) fn expect_end(&mut self) {
         let Some(word) = self.peek() else { return };
         if word.poisoned {
             return;
@@ -461,7 +465,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reports that `what` must be given, at the end of the line. A line with another mistake may only seem to lack it.
-    pub fn lacks(&mut self, what: &str, key: &str, expected: &str) {
+    pub(super) fn lacks(&mut self, what: &str, key: &str, expected: &str) {
         if !self.flawed {
             let error = Diagnostic::error(self.end, format!("{what} lacks `{key}`"));
             self.report(error.label(format!("expected {expected}")));

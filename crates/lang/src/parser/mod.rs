@@ -43,7 +43,7 @@ enum Statement {
     Let { name: Name, value: Option<(String, bool)> },
 }
 
-type Reader = fn(&mut Line) -> Read<Statement>;
+type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
 /// Every command by its first word.
 const STATEMENTS: &[(&str, Reader)] = &[
@@ -76,7 +76,7 @@ const SHOW: &[(&str, Show)] = &[
 ];
 
 /// `let NAME VALUE`.
-fn let_variable(line: &mut Line) -> Read<Statement> {
+fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
     let name = line.value("let", |text| match is_variable_name(text) {
         true => Ok(text.to_string()),
         false => Err(value::Misread::expected(
@@ -94,12 +94,12 @@ fn let_variable(line: &mut Line) -> Read<Statement> {
 
 /// Whether a `--set` that no file uses is worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Unused {
+pub(crate) enum Unused {
     Warned,
     Ignored,
 }
 
-pub fn load(path: &Path, variables: Variables) -> Parsed {
+pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
     let mut parser = Parser::new(variables);
     match read_any(path, MOST_BYTES) {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
@@ -116,13 +116,13 @@ pub fn load(path: &Path, variables: Variables) -> Parsed {
     parser.finish(Unused::Warned)
 }
 
-pub fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
+pub(crate) fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
     let mut parser = Parser::new(variables);
     parser.typed(name, text.as_bytes());
     parser.finish(unused)
 }
 
-pub fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
+pub(crate) fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
     let mut parser = Parser::new(accepted.variables.clone());
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
@@ -546,7 +546,7 @@ mod tests {
 
     fn assert_places_are_sound(parsed: &Parsed) -> Result<(), TestCaseError> {
         let commands = parsed.file.commands.iter().chain(&parsed.file.partial).map(|command| command.span);
-        let mistakes = parsed.diagnostics.iter().map(|diagnostic| diagnostic.span());
+        let mistakes = parsed.diagnostics.iter().map(Diagnostic::span);
         for span in commands.chain(mistakes) {
             let text = parsed.sources.get(span.source).text();
             prop_assert!(text.get(span.start..span.end).is_some(), "{span:?} is no part of {text:?}");
@@ -591,14 +591,14 @@ mod tests {
         for line in right_lines() {
             for word in 0..line.len() {
                 for slip in 0..line[word].len() {
-                    let mut words: Vec<String> = line.iter().map(|word| word.to_string()).collect();
+                    let mut words: Vec<String> = line.iter().map(ToString::to_string).collect();
                     words[word].insert(slip, 'q');
                     assert_at_most_one_mistake(&words);
                     words[word].remove(slip);
                     words[word].replace_range(slip..=slip, "");
                     assert_at_most_one_mistake(&words);
                 }
-                let mut words: Vec<String> = line.iter().map(|word| word.to_string()).collect();
+                let mut words: Vec<String> = line.iter().map(ToString::to_string).collect();
                 words[word] = "nonsense".into();
                 assert_at_most_one_mistake(&words);
             }
@@ -609,10 +609,10 @@ mod tests {
     fn a_word_too_few_gives_at_most_one_mistake() {
         for line in right_lines() {
             for word in 0..line.len() {
-                let mut words: Vec<String> = line.iter().map(|word| word.to_string()).collect();
+                let mut words: Vec<String> = line.iter().map(ToString::to_string).collect();
                 words.truncate(word);
                 assert_at_most_one_mistake(&words);
-                let mut words: Vec<String> = line.iter().map(|word| word.to_string()).collect();
+                let mut words: Vec<String> = line.iter().map(ToString::to_string).collect();
                 words.remove(word);
                 assert_at_most_one_mistake(&words);
             }

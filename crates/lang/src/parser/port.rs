@@ -34,15 +34,15 @@ const TUNNELS: &[(&str, TunnelIn)] = &[
     ("rspan", TunnelIn::Rspan),
 ];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("port command", VERBS)?(line)
 }
 
-fn port(line: &mut Line) -> Read<Name> {
+fn port(line: &mut Line<'_>) -> Read<Name> {
     line.name_before(NameKind::Port, OPTIONS)
 }
 
-fn attach(line: &mut Line) -> Read<Command> {
+fn attach(line: &mut Line<'_>) -> Read<Command> {
     line.stop_at(OPTIONS);
     let name = line.new_name(NameKind::Port)?;
     line.refuse_stop("port attach", || {
@@ -54,7 +54,7 @@ fn attach(line: &mut Line) -> Read<Command> {
 }
 
 /// `terminate TUNNEL [to ADDRESS] [vni|key|session|teid|vlan LIST] [udp-port N]`.
-fn terminate(line: &mut Line) -> Read<Terminate> {
+fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
     let tunnel = line.choice("terminate", TUNNELS)?;
     // The word for a tunnel's own number, its greatest value, and whether it travels in UDP.
     let (id, most, in_udp) = match tunnel.value {

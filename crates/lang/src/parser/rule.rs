@@ -69,16 +69,16 @@ const CLAUSES: &[Clause<RuleClause>] = &[
 
 const CLASSES: &[(&str, Class)] = &[("high", Class::High), ("normal", Class::Normal), ("low", Class::Low)];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("rule command", VERBS)?(line)
 }
 
-fn priority(line: &mut Line) -> Read<Spanned<u32>> {
+fn priority(line: &mut Line<'_>) -> Read<Spanned<u32>> {
     line.stop_at(CLAUSES);
     line.priority()
 }
 
-fn create(line: &mut Line) -> Read<Command> {
+fn create(line: &mut Line<'_>) -> Read<Command> {
     line.defines_next(NameKind::Rule);
     let priority = priority(line);
     let clauses = line.clauses(CLAUSES);
@@ -93,7 +93,7 @@ fn create(line: &mut Line) -> Read<Command> {
 }
 
 /// A packet is delivered or excluded.
-fn check_outcome(line: &mut Line, clauses: &[Spanned<RuleClause>]) {
+fn check_outcome(line: &mut Line<'_>, clauses: &[Spanned<RuleClause>]) {
     let has_to = clauses.iter().any(|clause| matches!(clause.value, RuleClause::To(_)));
     if let Some(drop) =
         clauses.iter().find(|clause| matches!(clause.value, RuleClause::Drop)).filter(|_| has_to)
@@ -104,7 +104,7 @@ fn check_outcome(line: &mut Line, clauses: &[Spanned<RuleClause>]) {
     }
 }
 
-fn from(line: &mut Line) -> Read<Vec<Spanned<RuleSource>>> {
+fn from(line: &mut Line<'_>) -> Read<Vec<Spanned<RuleSource>>> {
     line.refuse_stop("from", || "a port, a wire, a wire's direction such as w0:a-to-b, or any".into())?;
     let sources = line.list("from", rule_source)?;
     if sources.len() > 1
@@ -116,27 +116,27 @@ fn from(line: &mut Line) -> Read<Vec<Spanned<RuleSource>>> {
     Ok(sources)
 }
 
-fn vni(line: &mut Line) -> Read<Ranges> {
+fn vni(line: &mut Line<'_>) -> Read<Ranges> {
     Ok(line.value("vni", ranges(0xff_ffff))?.value)
 }
 
-fn teid(line: &mut Line) -> Read<Ranges> {
+fn teid(line: &mut Line<'_>) -> Read<Ranges> {
     Ok(line.value("teid", ranges(u32::MAX))?.value)
 }
 
-fn mpls_label(line: &mut Line) -> Read<Ranges> {
+fn mpls_label(line: &mut Line<'_>) -> Read<Ranges> {
     Ok(line.value("mpls-label", ranges(0xf_ffff))?.value)
 }
 
 /// `OFFSET HEX[/MASK] [after l2|l3|l4|inner-l4]`.
-fn payload_bytes(line: &mut Line) -> Read<Term> {
+fn payload_bytes(line: &mut Line<'_>) -> Read<Term> {
     let offset = line.value("bytes", number(0..=u16::MAX))?.value;
     let (value, mask) = line.value("bytes", hex_mask)?.value;
     Ok(Term::Bytes { offset, value, mask, after: edit::after(line)? })
 }
 
 /// A term that needs no `match` before it, and those that follow it.
-fn first_term(line: &mut Line, read: fn(&mut Line) -> Read<Term>) -> Read<RuleClause> {
+fn first_term(line: &mut Line<'_>, read: fn(&mut Line<'_>) -> Read<Term>) -> Read<RuleClause> {
     let word = line.last_span();
     let term = read(line)?;
     let mut terms = vec![Spanned::new(term, line.since(word))];
@@ -145,21 +145,21 @@ fn first_term(line: &mut Line, read: fn(&mut Line) -> Read<Term>) -> Read<RuleCl
 }
 
 /// `TERM [and TERM]…`.
-fn terms(line: &mut Line) -> Read<Vec<Spanned<Term>>> {
+fn terms(line: &mut Line<'_>) -> Read<Vec<Spanned<Term>>> {
     let mut terms = vec![term(line)?];
     more_terms(line, &mut terms)?;
     Ok(terms)
 }
 
-fn more_terms(line: &mut Line, terms: &mut Vec<Spanned<Term>>) -> Read<()> {
+fn more_terms(line: &mut Line<'_>, terms: &mut Vec<Spanned<Term>>) -> Read<()> {
     while line.accept("and").is_some() {
         terms.push(term(line)?);
     }
     Ok(())
 }
 
-fn term(line: &mut Line) -> Read<Spanned<Term>> {
-    type Reader = fn(&mut Line) -> Read<Term>;
+fn term(line: &mut Line<'_>) -> Read<Spanned<Term>> {
+    type Reader = fn(&mut Line<'_>) -> Read<Term>;
     const TERMS: [(&str, Reader); 4] = [
         ("vni", |line| Ok(Term::Vni(vni(line)?))),
         ("teid", |line| Ok(Term::Teid(teid(line)?))),
@@ -178,7 +178,7 @@ fn term(line: &mut Line) -> Read<Spanned<Term>> {
 }
 
 /// `NAME`, `"EXPR"` or `file PATH`, then `[through LIST]`.
-fn written_filter(line: &mut Line) -> Read<Filter> {
+fn written_filter(line: &mut Line<'_>) -> Read<Filter> {
     if let Some(source) = filter::list(line)? {
         return Ok(Filter { source, through: edit::through(line)? });
     }
@@ -195,7 +195,7 @@ fn written_filter(line: &mut Line) -> Read<Filter> {
 }
 
 /// The end of the words that belong to an expression, if words follow that can only be parts of one.
-fn unquoted_end(line: &mut Line) -> Option<Span> {
+fn unquoted_end(line: &mut Line<'_>) -> Option<Span> {
     let next = line.peek().filter(|word| !word.quoted && !word.poisoned)?;
     let clause_words = || CLAUSES.iter().map(Clause::word).chain(["and", "through"]);
     if clause_words().any(|word| next.text == word) || nearest(&next.text, clause_words()).is_some() {
@@ -210,8 +210,8 @@ fn unquoted_end(line: &mut Line) -> Option<Span> {
 }
 
 /// The forms of `sample`.
-fn sample(line: &mut Line) -> Read<Sample> {
-    type Reader = fn(&mut Line) -> Read<Sample>;
+fn sample(line: &mut Line<'_>) -> Read<Sample> {
+    type Reader = fn(&mut Line<'_>) -> Read<Sample>;
     const FORMS: &[(&str, Reader)] = &[
         // What stands here in the list of what was expected; a word with a `/` never gets this far.
         ("1/N", |line| Ok(Sample::Count { one_in: line.value("sample", one_in)?.value })),
@@ -257,7 +257,7 @@ fn sample(line: &mut Line) -> Read<Sample> {
 }
 
 /// The words of `sample` that begin clauses of their own elsewhere must not be taken for those behind a value that was wrong.
-fn after_wrong_value(line: &mut Line) -> Reported {
+fn after_wrong_value(line: &mut Line<'_>) -> Reported {
     let is_hash_kind =
         line.peek().is_some_and(|word| ["vlan", "vni", "teid"].contains(&word.text.as_ref()));
     if is_hash_kind || line.accept("bytes").is_some() || line.accept("for").is_some() {
@@ -267,7 +267,7 @@ fn after_wrong_value(line: &mut Line) -> Reported {
 }
 
 /// `first N packets` or `first SIZE bytes`, each with an optional `per flow` and `hash KIND [inner|outer]`.
-fn sample_first(line: &mut Line) -> Read<Sample> {
+fn sample_first(line: &mut Line<'_>) -> Read<Sample> {
     let amount = line.value("sample first", |text| {
         let read = count(1..=u64::MAX)(text).or_else(|_| bytes(text));
         read.map_err(|_| {
@@ -288,7 +288,7 @@ fn sample_first(line: &mut Line) -> Read<Sample> {
 }
 
 /// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
-fn dedup(line: &mut Line) -> Read<Dedup> {
+fn dedup(line: &mut Line<'_>) -> Read<Dedup> {
     const IGNORE: &[(&str, DedupIgnore)] = &[
         ("ttl", DedupIgnore::Ttl),
         ("tos", DedupIgnore::Tos),

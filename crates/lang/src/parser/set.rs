@@ -7,7 +7,7 @@ use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text};
 use super::line::{Line, Read};
 
-type Key = fn(&mut Line) -> Read<Setting>;
+type Key = fn(&mut Line<'_>) -> Read<Setting>;
 
 const KEYS: &[(&str, Key)] = &[
     ("burst", |line| Ok(Setting::Burst(line.value("burst", number(1..=64))?))),
@@ -43,14 +43,14 @@ const KEYS: &[(&str, Key)] = &[
 const REFERENCES: &[(&str, Reference)] =
     &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)
 }
 
 const STAGES: [&str; 3] = ["receive", "work", "transmit"];
 
 /// `1-3`, or `[receive LIST] [work LIST] [transmit LIST]` in this order.
-fn placement(line: &mut Line) -> Read<Spanned<Lcores>> {
+fn placement(line: &mut Line<'_>) -> Read<Spanned<Lcores>> {
     let mut stages: [Vec<u32>; 3] = Default::default();
     let mut first = None;
     for (stage, word) in stages.iter_mut().zip(STAGES) {

@@ -26,7 +26,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("enable", |line| Ok(Command::ToolEnable(tool(line)?))),
 ];
 
-type Target = fn(&mut Line) -> Read<ToolTarget>;
+type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
 
 const TARGETS: &[(&str, Target)] = &[
     ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
@@ -186,7 +186,7 @@ impl Grammar {
     }
 }
 
-const fn transport(word: &'static str, read: fn(&mut Line) -> Read<Item>) -> Clause<Item> {
+const fn transport(word: &'static str, read: fn(&mut Line<'_>) -> Read<Item>) -> Clause<Item> {
     once(word, read)
 }
 
@@ -293,15 +293,15 @@ const GRANULARITIES: &[(&str, Granularity)] = &[
     ("1588", Granularity::Ieee1588),
 ];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("tool command", VERBS)?(line)
 }
 
-fn tool(line: &mut Line) -> Read<Name> {
+fn tool(line: &mut Line<'_>) -> Read<Name> {
     line.name_before(NameKind::Tool, OPTIONS)
 }
 
-fn create(line: &mut Line) -> Read<Command> {
+fn create(line: &mut Line<'_>) -> Read<Command> {
     // `discard` and `capture` may be names; `port` shows that the name was forgotten.
     line.stop_at_words(["port"].into_iter());
     let name = line.new_name(NameKind::Tool);
@@ -320,7 +320,7 @@ fn create(line: &mut Line) -> Read<Command> {
 }
 
 /// `every 100ms [timeout 300ms] [retries 3]`.
-fn probe(line: &mut Line) -> Read<Probe> {
+fn probe(line: &mut Line<'_>) -> Read<Probe> {
     line.expect("every")?;
     let every = line.value("every", duration)?;
     let timeout = line.optional("timeout", |line| line.value("timeout", duration))?;
@@ -328,7 +328,7 @@ fn probe(line: &mut Line) -> Read<Probe> {
     Ok(Probe { every, timeout, retries })
 }
 
-fn options(line: &mut Line, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned<ToolOption>> {
+fn options(line: &mut Line<'_>, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned<ToolOption>> {
     let mut options = Vec::new();
     let (mut kinds, mut keys) = (Vec::new(), Vec::new());
     for item in line.clauses(OPTIONS) {
@@ -348,7 +348,7 @@ fn options(line: &mut Line, target: Option<&Spanned<ToolTarget>>) -> Vec<Spanned
 }
 
 /// Captures have files, ports have frames on a cable.
-fn check_target(line: &mut Line, target: &ToolTarget, options: &[Spanned<ToolOption>]) {
+fn check_target(line: &mut Line<'_>, target: &ToolTarget, options: &[Spanned<ToolOption>]) {
     for option in options {
         let (what, place, fits) = match &option.value {
             ToolOption::Rotate(_) => {
@@ -371,7 +371,7 @@ fn check_target(line: &mut Line, target: &ToolTarget, options: &[Spanned<ToolOpt
 
 /// Puts a transport together from its word and its keys.
 fn assemble(
-    line: &mut Line,
+    line: &mut Line<'_>,
     kinds: &[Spanned<Kind>],
     keys: Vec<Spanned<Key>>,
 ) -> Read<Option<Spanned<ToolOption>>> {
@@ -491,7 +491,7 @@ impl Keys {
 
     /// # Errors
     /// `Reported` when a required key is absent, which only a line with another mistake lets through.
-    fn transport(mut self, line: &mut Line, kind: Kind) -> Read<Transport> {
+    fn transport(mut self, line: &mut Line<'_>, kind: Kind) -> Read<Transport> {
         let version = match kind {
             Kind::Local => return Ok(Transport::Local),
             Kind::Rspan => {
@@ -534,7 +534,7 @@ impl Keys {
         }))
     }
 
-    fn outer(self, line: &mut Line) -> Read<Outer> {
+    fn outer(self, line: &mut Line<'_>) -> Read<Outer> {
         let (src, dst) = (self.src.ok_or(Reported)?, self.dst.ok_or(Reported)?);
         let next_hop_ip = self.next_hop.as_ref().and_then(|next_hop| match next_hop.value {
             NextHop::Ip(ip) => Some((ip, next_hop.span)),

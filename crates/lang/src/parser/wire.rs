@@ -20,12 +20,12 @@ const OPTIONS: &[Clause<WireOption>] = &[
     once("propagate-link", |line| Ok(WireOption::PropagateLink(line.switch()))),
 ];
 
-pub fn command(line: &mut Line) -> Read<Command> {
+pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("wire command", VERBS)?(line)
 }
 
 /// `wire create NAME ports A,B [bypass] [propagate-link]`.
-fn create(line: &mut Line) -> Read<Command> {
+fn create(line: &mut Line<'_>) -> Read<Command> {
     line.stop_at_words(["ports"].into_iter());
     let name = line.new_name(NameKind::Wire);
     if name.is_err() && line.peek().is_none() {

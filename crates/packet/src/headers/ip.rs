@@ -17,17 +17,12 @@ pub const ROUTING: u8 = 43;
 /// IPv6 fragment header (RFC 8200, 4.5).
 pub const FRAGMENT: u8 = 44;
 pub const GRE: u8 = 47;
-pub const ESP: u8 = 50;
 /// Authentication header (RFC 4302).
 pub const AH: u8 = 51;
 pub const ICMPV6: u8 = 58;
-/// Nothing follows (RFC 8200, 4.7).
-pub const NO_NEXT_HEADER: u8 = 59;
 /// IPv6 destination options (RFC 8200, 4.6).
 pub const DESTINATION_OPTIONS: u8 = 60;
 pub const SCTP: u8 = 132;
-/// Mobility header (RFC 6275, 6.1).
-pub const MOBILITY: u8 = 135;
 pub const UDP_LITE: u8 = 136;
 /// Host Identity Protocol (RFC 7401, 5.1).
 pub const HIP: u8 = 139;

@@ -11,7 +11,7 @@ use super::pipeline::Input;
 
 /// One packet on its way in.
 #[derive(Clone)]
-pub struct Shot {
+pub(crate) struct Shot {
     /// Its place among the inputs.
     pub input: usize,
     pub bytes: Vec<u8>,
@@ -281,10 +281,10 @@ fn bend(c: &mut Choices<'_>, frame: &mut Vec<u8>) {
 }
 
 /// Says that a frame's length and bytes follow.
-pub const AS_IT_IS: u8 = 4;
+pub(crate) const AS_IT_IS: u8 = 4;
 
 /// The bursts that an input asks for.
-pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
+pub(crate) fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
     const MOST_PACKETS: usize = 600;
     let mut bursts = vec![Vec::new()];
     let mut last: Vec<u8> = library()[0].clone();
@@ -379,7 +379,7 @@ pub fn shots(c: &mut Choices<'_>, inputs: &[Input]) -> Vec<Vec<Shot>> {
 }
 
 /// So many packets for a capture: those given and the library's, nested, cut and bent.
-pub fn mutated(c: &mut Choices<'_>, given: &[Vec<u8>], count: usize) -> Vec<Shot> {
+pub(crate) fn mutated(c: &mut Choices<'_>, given: &[Vec<u8>], count: usize) -> Vec<Shot> {
     let mut ns = 1_700_000_000_000_000_000u64;
     let mut shots: Vec<Shot> = Vec::new();
     for _ in 0..count {
@@ -424,7 +424,7 @@ fn library_short() -> &'static [&'static [u8]] {
 }
 
 /// A pcap file with nanosecond times.
-pub fn pcap(packets: &[&Shot]) -> Vec<u8> {
+pub(crate) fn pcap(packets: &[&Shot]) -> Vec<u8> {
     let mut out = Vec::new();
     for word in [0xa1b2_3c4d, 4 << 16 | 2, 0, 0, 262_144, 1] {
         out.extend(u32::to_le_bytes(word));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Choices;
 
 /// Where packets come in.
-pub enum Input {
+pub(crate) enum Input {
     /// A `net_ring`, which receives what is sent by it; the port's place in the plan.
     Ring { port: usize },
     /// A capture that a port reads.
@@ -14,11 +14,11 @@ pub enum Input {
 }
 
 /// The name and content of a list of prefixes that pipelines name.
-pub const LIST: &str = "list.txt";
-pub const PREFIXES: &str = "10.0.0.0/8\n2001:db8::/32\n192.168.7.7\n";
+pub(crate) const LIST: &str = "list.txt";
+pub(crate) const PREFIXES: &str = "10.0.0.0/8\n2001:db8::/32\n192.168.7.7\n";
 
 /// Expressions that ask for something at every depth of a packet.
-pub const EXPRESSIONS: [&str; 36] = [
+pub(crate) const EXPRESSIONS: [&str; 36] = [
     "tcp",
     "udp",
     "ip",
@@ -63,7 +63,7 @@ const HASHES: [&str; 8] = ["symmetric", "ip", "ip-port", "5-tuple", "mac", "vlan
 const DEPTHS: [&str; 3] = ["", " inner", " outer"];
 
 /// The text and where packets come in, for workers that one thread leads.
-pub fn pipeline(c: &mut Choices<'_>, folder: &Path) -> (String, Vec<Input>) {
+pub(crate) fn pipeline(c: &mut Choices<'_>, folder: &Path) -> (String, Vec<Input>) {
     let mut out = String::new();
     let has_wire = c.one_in(6);
     settings(c, &mut out, has_wire);
@@ -104,7 +104,7 @@ pub fn pipeline(c: &mut Choices<'_>, folder: &Path) -> (String, Vec<Input>) {
 }
 
 /// A pipeline for the program itself: `in.pcap` is replayed, and read by net_pcap too where that is chosen.
-pub fn of_captures(c: &mut Choices<'_>, folder: &Path) -> String {
+pub(crate) fn of_captures(c: &mut Choices<'_>, folder: &Path) -> String {
     let mut out =
         String::from(c.of(&["set lcores 1\n", "set lcores 1\n", "set lcores receive 0 work 1\n"]));
     let _ = writeln!(out, "set mempool 12000\nset flows {}", c.of(&["64", "64 idle 1us max-age 1ms"]));

@@ -15,7 +15,7 @@ use tapline_packet::frame::{Frame, SplitFrame};
 
 /// What a packet looks like in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// A `Frame`.
     Whole,
     /// A `SplitFrame`.

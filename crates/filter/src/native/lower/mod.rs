@@ -24,7 +24,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-pub use self::loads::Layout;
+pub(crate) use self::loads::Layout;
 use self::loads::raw_constant;
 use super::formula::{Constants, Formula, Shape};
 use super::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
@@ -32,7 +32,7 @@ use super::merge::{Edge, Known, Merged, State};
 use crate::bpf::insn::{AluOperator, Test};
 
 /// The signature of every lowered function.
-pub fn signature(call_conv: CallConv) -> Signature {
+pub(crate) fn signature(call_conv: CallConv) -> Signature {
     let mut signature = Signature::new(call_conv);
     signature.params.extend([AbiParam::new(I64); 3]);
     signature.returns.push(AbiParam::new(I64));
@@ -40,7 +40,7 @@ pub fn signature(call_conv: CallConv) -> Signature {
 }
 
 /// Fills `function`, whose signature is `signature`'s.
-pub fn lower(
+pub(crate) fn lower(
     function: &mut Function,
     context: &mut FunctionBuilderContext,
     target: TargetFrontendConfig,
@@ -56,9 +56,8 @@ pub fn lower(
     let given_up = builder.create_block();
     builder.set_cold_block(given_up);
     builder.append_block_params_for_function_params(entry);
-    let (first, end, selections) = match *builder.block_params(entry) {
-        [first, end, selections] => (first, end, selections),
-        _ => unreachable!("the signature has three parameters"),
+    let [first, end, selections] = *builder.block_params(entry) else {
+        unreachable!("the signature has three parameters")
     };
     let frame = builder.append_block_param(packet, I64);
     let bit = builder.append_block_param(packet, I64);
