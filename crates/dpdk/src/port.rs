@@ -337,11 +337,8 @@ impl Port {
             check(what(), "rte_eth_tx_queue_setup", result)?;
         }
         // SAFETY: the port is configured and its queues are set up.
-        check(
-            what(),
-            "rte_eth_dev_start",
-            or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) }),
-        )?;
+        let result = or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) });
+        check(what(), "rte_eth_dev_start", result)?;
         self.0.missed.watch_sockets(&sockets_before);
         self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
@@ -617,15 +614,12 @@ fn udp_checksum() -> u64 {
 fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
     let mut raw = dpdk_sys::tl_eth_info::default();
     // SAFETY: `raw` is written during the call only.
-    check(
-        what,
-        "rte_eth_dev_info_get",
-        or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) }),
-    )?;
-    // SAFETY: the driver's name is a static string; null is checked first.
+    let result = or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) });
+    check(what, "rte_eth_dev_info_get", result)?;
     let driver = if raw.driver.is_null() {
         "".into()
     } else {
+        // SAFETY: the driver's name is a static string, and not null.
         unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
     };
     // SAFETY: reads the device's NUMA node.
