@@ -6,7 +6,6 @@ pub mod eal;
 pub mod error;
 mod kernel_drops;
 pub mod lcore;
-pub mod limits;
 pub mod mbuf;
 pub mod mempool;
 pub mod port;

@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::sync::Arc;
 
 use super::error::{Error, or_fault};
-use super::limits::Descriptors;
 use super::{Eal, SocketId, raw_socket};
+use tapline_kernel::limits::Descriptors;
 
 /// Bytes of packet that one mbuf holds (DPDK's default): longer packets arrive as chains.
 pub const DATA_ROOM: u16 = 2048;
