@@ -23,10 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{has_testpmd, median, memory_args, pairs, seconds, sent_a_second};
-use tapline_dpdk::eal::{Memory, Options, available_cpus, free_huge_mib};
+use tapline_dpdk::eal::{Memory, Options, free_huge_mib};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::{Eal, LcoreId, lcore};
+use tapline_kernel::machine::available_cpus;
 
 /// Tapline's own, and the longest.
 const BURSTS: [usize; 2] = [32, 64];

@@ -6,7 +6,7 @@ use tapline_capture::{LinkType, Reader};
 use tapline_datapath::receive::replay;
 use tapline_dpdk::driver::{Driver, argument};
 use tapline_dpdk::mempool::DATA_ROOM;
-use tapline_dpdk::port::hardware_type;
+use tapline_kernel::interface::hardware_type;
 use tapline_lang::suggest::nearest;
 
 /// Returns whether the device's driver goes by libpcap.

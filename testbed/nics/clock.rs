@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tapline_datapath::receive::clock_fit::{ClockFit, Limits, Reading};
-use tapline_dpdk::eal::{Memory, Options, available_cpus};
+use tapline_dpdk::eal::{Memory, Options};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::{Eal, Error, clock};
+use tapline_kernel::machine::available_cpus;
 
 /// Readings, and the time between two: as many as a line is fitted to, in 3 seconds.
 const READINGS: u32 = 48;

@@ -1,16 +1,17 @@
 //! Ethdev ports: attach by devargs, ask what they can do, start with queues, read link and statistics.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::driver::{Driver, kernel_interface};
 use super::error::{Error, check, or_fault};
-use super::kernel_drops;
 use super::kernel_drops::Missed;
 use super::mempool::{DATA_ROOM, Mempool};
 use super::queue::{RxQueue, TxQueue};
 use super::{Eal, EthdevId, QueueId, SocketId};
+use tapline_kernel::interface;
+use tapline_kernel::socket::OpenSockets;
 
 /// The most ethdevs that the linked DPDK can hold.
 pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
@@ -26,8 +27,8 @@ struct Attached {
     info: PortInfo,
     /// Once set it stays: what the driver holds is bound to what is gone.
     removed: Arc<AtomicBool>,
-    /// The kernel's interface behind it, by its index: what is made anew under its name is another one.
-    interface: Option<libc::c_uint>,
+    /// The kernel's interface behind it.
+    interface: Option<interface::Index>,
     /// What the kernel loses and the driver does not say.
     missed: Missed,
     /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
@@ -175,7 +176,7 @@ impl Port {
         let c_devargs = CString::new(devargs)
             .map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
         super::error::take_log();
-        let sockets_before = kernel_drops::sockets();
+        let sockets_before = OpenSockets::now();
         let before = ports_of(&c_devargs);
         if before.is_empty() {
             // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
@@ -219,7 +220,7 @@ impl Port {
             )
         };
         // libpcap knows names that are none of the kernel's, such as `any`
-        let interface = kernel_interface(devargs).and_then(interface_index);
+        let interface = kernel_interface(devargs).and_then(interface::Index::of);
         let missed = Missed::of(devargs);
         missed.watch_sockets(&sockets_before);
         let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
@@ -256,7 +257,7 @@ impl Port {
         let what = || format!("port {}", self.0.name);
         let id = self.0.id.0;
         let info = &self.0.info;
-        let sockets_before = kernel_drops::sockets();
+        let sockets_before = OpenSockets::now();
         for (asked, offered, word, call) in [
             (config.rx_queues, info.max_rx_queues, "rxq", "rte_eth_rx_queue_setup"),
             (config.tx_queues, info.max_tx_queues, "txq", "rte_eth_tx_queue_setup"),
@@ -395,14 +396,11 @@ impl Port {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
-        let is_running = match self.0.interface.map(interface_flags) {
-            None => true,
-            Some(Some(flags)) => flags & RUNNING == RUNNING,
-            Some(None) => {
-                self.0.removed.store(true, Ordering::Relaxed);
-                false
-            }
-        };
+        let state = self.0.interface.map_or(interface::State::Running, interface::Index::state);
+        if state == interface::State::Gone {
+            self.0.removed.store(true, Ordering::Relaxed);
+        }
+        let is_running = state == interface::State::Running;
         Link {
             is_up: result == 0 && link.up != 0 && is_running && !self.is_removed(),
             speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
@@ -530,72 +528,10 @@ impl Drop for Attached {
     }
 }
 
-extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
+extern "C" fn mark_removed(_port: u16, argument: *mut c_void) {
     // SAFETY: `attach` passed a pointer from `Arc::into_raw` that is never released.
     let removed = unsafe { &*argument.cast::<AtomicBool>() };
     removed.store(true, Ordering::Relaxed);
-}
-
-/// The index of the kernel's interface that has this name, if one does.
-fn interface_index(name: &str) -> Option<libc::c_uint> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: the string is NUL-terminated and read during the call only.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
-}
-
-/// The hardware type (`ARPHRD_…`) of the kernel's interface that has this name, if one does.
-/// # Source
-/// netdevice(7): SIOCGIFHWADDR. It asks the network namespace that Tapline is in; /sys/class/net may show another one's.
-pub fn hardware_type(name: &str) -> Option<u16> {
-    let bytes = name.as_bytes();
-    // SAFETY: all bytes zero are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if bytes.len() >= request.ifr_name.len() {
-        return None;
-    }
-    for (place, &byte) in request.ifr_name.iter_mut().zip(bytes) {
-        *place = byte as libc::c_char;
-    }
-    // SAFETY: a socket is made, asked and closed; the request, whose name ends in a zero, lives through the call, which fills in its
-    // hardware address.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return None;
-        }
-        let result = libc::ioctl(socket, libc::SIOCGIFHWADDR, &mut request);
-        libc::close(socket);
-        (result == 0).then_some(request.ifr_ifru.ifru_hwaddr.sa_family)
-    }
-}
-
-/// Of an interface that is up and has a carrier.
-const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
-
-/// The flags of the kernel's interface that has this index, whatever it is called by now; `None` where there is none. Where the
-/// kernel cannot be asked nothing is known against it.
-/// # Source
-/// netdevice(7), if_indextoname(3).
-fn interface_flags(index: libc::c_uint) -> Option<libc::c_int> {
-    // SAFETY: all bytes zero are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // SAFETY: `ifr_name` has room for IF_NAMESIZE bytes, which is as many as are written.
-    if unsafe { libc::if_indextoname(index, request.ifr_name.as_mut_ptr()) }.is_null() {
-        let is_gone = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO);
-        return (!is_gone).then_some(RUNNING);
-    }
-    // SAFETY: a socket is made, asked and closed; the request lives through the call, which fills in its flags.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return Some(RUNNING);
-        }
-        let result = libc::ioctl(socket, libc::SIOCGIFFLAGS, &mut request);
-        libc::close(socket);
-        // one that went, or was renamed, between the two calls is told of by the next
-        Some(if result < 0 { 0 } else { libc::c_int::from(request.ifr_ifru.ifru_flags) })
-    }
 }
 
 fn ports_of(devargs: &CStr) -> Vec<EthdevId> {

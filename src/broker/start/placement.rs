@@ -8,6 +8,7 @@ use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::driver::argument;
 use tapline_dpdk::{LcoreId, eal};
+use tapline_kernel::machine::available_cpus;
 
 /// Who works where.
 pub struct Placement {
@@ -94,7 +95,7 @@ impl Crew {
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
 /// its kind.
 pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
-    let cpus = eal::available_cpus();
+    let cpus = available_cpus();
     let is_users = eal::says_lcores(&plan.settings.eal);
     let wanted = plan.settings.workers;
     let nodes: Vec<Option<u32>> = plan.ports.iter().map(device_node).collect();
