@@ -1,6 +1,7 @@
 //! The fence: safe owners of DPDK things, one file each. Raw pointers, raw integers and C results stop here.
 
 pub mod clock;
+mod device;
 pub mod driver;
 pub mod eal;
 pub mod error;

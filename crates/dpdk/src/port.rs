@@ -1,66 +1,19 @@
-//! Ethdev ports: attach by devargs, ask what they can do, start with queues, read link and statistics.
+//! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
-use std::ffi::{CStr, CString, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ffi::CStr;
+use std::sync::{Arc, PoisonError};
 
-use super::driver::{Driver, kernel_interface};
+use super::device::{Attached, Started, udp_checksum};
+pub use super::device::{MAX_PORTS, PortInfo};
 use super::error::{Error, check, or_fault};
-use super::kernel_drops::Missed;
 use super::mempool::{DATA_ROOM, Mempool};
 use super::queue::{RxQueue, TxQueue};
-use super::{Eal, EthdevId, QueueId, SocketId};
-use tapline_kernel::interface;
+use super::{Eal, EthdevId, QueueId};
 use tapline_kernel::socket::OpenSockets;
-
-/// The most ethdevs that the linked DPDK can hold.
-pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
 
 /// An attached port. Cloning shares it; the device is closed and removed when the last clone and the last queue are gone.
 #[derive(Clone)]
 pub struct Port(Arc<Attached>);
-
-struct Attached {
-    id: EthdevId,
-    /// The pipeline file's name for it.
-    name: String,
-    info: PortInfo,
-    /// Once set it stays: what the driver holds is bound to what is gone.
-    removed: Arc<AtomicBool>,
-    /// The kernel's interface behind it.
-    interface: Option<interface::Index>,
-    /// What the kernel loses and the driver does not say.
-    missed: Missed,
-    /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
-    pools: Mutex<Vec<Arc<Mempool>>>,
-    /// Dropped last.
-    _eal: Eal,
-}
-
-/// A started port: alive as long as one of its queues is, then stopped.
-pub struct Started {
-    port: Arc<Attached>,
-}
-
-/// What a port can do, as its driver says.
-#[derive(Clone, Debug)]
-pub struct PortInfo {
-    pub driver: String,
-    pub socket: SocketId,
-    pub max_rx_queues: u16,
-    pub max_tx_queues: u16,
-    pub min_mtu: u16,
-    pub max_mtu: u16,
-    /// Entries of the RSS indirection table; 0: the driver does not spread packets over receive queues.
-    pub reta_size: u16,
-    pub rss_types: u64,
-    pub rx_timestamps: bool,
-    pub multi_segment_tx: bool,
-    /// Computes UDP checksums of what it sends.
-    pub udp_checksum_tx: bool,
-    rx_offloads: u64,
-    tx_offloads: u64,
-}
 
 /// How a port is started.
 #[derive(Clone, Copy, Debug)]
@@ -172,59 +125,7 @@ impl Port {
     /// # Errors
     /// If no driver takes the device or it brings no port; with what the driver logged.
     pub fn attach(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
-        let what = format!("port {name}");
-        let c_devargs = CString::new(devargs)
-            .map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
-        super::error::take_log();
-        let sockets_before = OpenSockets::now();
-        let before = ports_of(&c_devargs);
-        if before.is_empty() {
-            // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
-            let result =
-                or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
-            check(&what, "rte_dev_probe", result).map_err(|error| {
-                // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the
-                // same number
-                let is_taken = error.to_string().contains("PACKET_FANOUT");
-                let remedy = format!("check the devargs `{devargs}`");
-                error.remedy(if is_taken {
-                    "another process has the same fanout number by chance: start again".to_owned()
-                } else {
-                    remedy
-                })
-            })?;
-        } else if !devargs.contains(':') {
-            return Err(Error::refused(
-                &what,
-                "rte_dev_probe",
-                format!("the device of `{devargs}` is attached already"),
-            )
-            .remedy("give each port a device of its own, such as net_null0, net_null1"));
-        }
-        let Some(&id) = ports_of(&c_devargs).first() else {
-            return Err(Error::refused(
-                &what,
-                "rte_dev_probe",
-                "the driver took the device but made no port",
-            )
-            .remedy(format!("check the devargs `{devargs}`")));
-        };
-        let info = port_info(id, &what)?;
-        let removed = Arc::new(AtomicBool::new(false));
-        // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
-        unsafe {
-            dpdk_sys::tl_eth_on_removal(
-                id.0,
-                Some(mark_removed),
-                Arc::into_raw(Arc::clone(&removed)).cast_mut().cast(),
-            )
-        };
-        // libpcap knows names that are none of the kernel's, such as `any`
-        let interface = kernel_interface(devargs).and_then(interface::Index::of);
-        let missed = Missed::of(devargs);
-        missed.watch_sockets(&sockets_before);
-        let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
-        Ok(Self(Arc::new(Attached { id, name, info, removed, interface, missed, pools, _eal: eal })))
+        Attached::new(eal, name, devargs).map(|attached| Self(Arc::new(attached)))
     }
 
     pub fn id(&self) -> EthdevId {
@@ -242,7 +143,7 @@ impl Port {
     /// Whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
     /// kernel's interface behind it, which [`link`](Self::link) notices.
     pub fn is_removed(&self) -> bool {
-        self.0.removed.load(Ordering::Relaxed)
+        self.0.is_removed()
     }
 
     /// Configures the queues and starts the port; every queue is given out here, once.
@@ -337,9 +238,7 @@ impl Port {
             });
             check(what(), "rte_eth_tx_queue_setup", result)?;
         }
-        // SAFETY: the port is configured and its queues are set up.
-        let result = or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) });
-        check(what(), "rte_eth_dev_start", result)?;
+        let started = Arc::new(Started::new(Arc::clone(&self.0))?);
         self.0.missed.watch_sockets(&sockets_before);
         self.0.missed.set_receiving(config.rx_queues > 0);
         if config.rx_queues > 0 && config.is_promiscuous {
@@ -347,7 +246,6 @@ impl Port {
             // SAFETY: the port is started.
             unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
         }
-        let started = Arc::new(Started { port: Arc::clone(&self.0) });
         let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
         let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
         let txqs =
@@ -396,11 +294,7 @@ impl Port {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
-        let state = self.0.interface.map_or(interface::State::Running, interface::Index::state);
-        if state == interface::State::Gone {
-            self.0.removed.store(true, Ordering::Relaxed);
-        }
-        let is_running = state == interface::State::Running;
+        let is_running = self.0.is_interface_running();
         Link {
             is_up: result == 0 && link.up != 0 && is_running && !self.is_removed(),
             speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
@@ -506,78 +400,4 @@ impl Port {
         (unsafe { dpdk_sys::rte_eth_macaddr_get(self.0.id.0, &mut address) } == 0)
             .then_some(address.addr_bytes)
     }
-}
-
-impl Started {
-    pub(super) fn id(&self) -> EthdevId {
-        self.port.id
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // SAFETY: the last queue is gone, so no lcore polls the port.
-        unsafe { dpdk_sys::rte_eth_dev_stop(self.port.id.0) };
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // SAFETY: no queue and no handle is left; the port was stopped when the last queue went.
-        unsafe { dpdk_sys::tl_eth_remove(self.id.0) };
-    }
-}
-
-extern "C" fn mark_removed(_port: u16, argument: *mut c_void) {
-    // SAFETY: `attach` passed a pointer from `Arc::into_raw` that is never released.
-    let removed = unsafe { &*argument.cast::<AtomicBool>() };
-    removed.store(true, Ordering::Relaxed);
-}
-
-fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
-    let mut found = [0u16; MAX_PORTS];
-    // SAFETY: the string is NUL-terminated; the shim writes at most MAX_PORTS numbers.
-    let count =
-        unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
-    found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
-}
-
-fn udp_checksum() -> u64 {
-    // SAFETY: this reads a constant.
-    unsafe { dpdk_sys::tl_tx_offload_udp_cksum() }
-}
-
-fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
-    let mut raw = dpdk_sys::tl_eth_info::default();
-    // SAFETY: `raw` is written during the call only.
-    let result = or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) });
-    check(what, "rte_eth_dev_info_get", result)?;
-    let driver = if raw.driver.is_null() {
-        "".into()
-    } else {
-        // SAFETY: the driver's name is a static string, and not null.
-        unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
-    };
-    // SAFETY: reads the device's NUMA node.
-    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
-    // SAFETY: these read constants.
-    let (timestamp, multi_segs) =
-        unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
-    let multi_segment_tx = raw.tx_offloads & multi_segs != 0
-        || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
-    Ok(PortInfo {
-        driver: driver.into_owned(),
-        socket: u32::try_from(socket).ok(),
-        max_rx_queues: raw.max_rx_queues,
-        max_tx_queues: raw.max_tx_queues,
-        min_mtu: raw.min_mtu,
-        max_mtu: raw.max_mtu,
-        reta_size: raw.reta_size,
-        rss_types: raw.rss_types,
-        rx_timestamps: raw.rx_offloads & timestamp != 0,
-        multi_segment_tx,
-        udp_checksum_tx: raw.tx_offloads & udp_checksum() != 0,
-        rx_offloads: raw.rx_offloads,
-        tx_offloads: raw.tx_offloads,
-    })
 }
