@@ -155,24 +155,51 @@ impl Port {
         config: &PortConfig,
         pool: Option<&Arc<Mempool>>,
     ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
-        let what = || format!("port {}", self.0.name);
-        let id = self.0.id.0;
-        let info = &self.0.info;
         let sockets_before = OpenSockets::now();
+        self.check_offer(config)?;
+        self.configure(config)?;
+        self.set_up_queues(config, pool)?;
+        let started = Arc::new(Started::new(Arc::clone(&self.0))?);
+        self.0.missed.watch_sockets(&sockets_before);
+        self.0.missed.set_receiving(config.rx_queues > 0);
+        if config.rx_queues > 0 && config.is_promiscuous {
+            // A driver without the notion receives everything anyway.
+            // SAFETY: the port is started.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.0.id.0) };
+        }
+        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
+        let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;
+        let txqs =
+            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
+        Ok((rxqs.collect(), txqs.collect()))
+    }
+
+    /// What errors are of.
+    fn what(&self) -> String {
+        format!("port {}", self.0.name)
+    }
+
+    /// Refuses more queues than the driver offers.
+    fn check_offer(&self, config: &PortConfig) -> Result<(), Error> {
+        let info = &self.0.info;
         for (asked, offered, word, call) in [
             (config.rx_queues, info.max_rx_queues, "rxq", "rte_eth_rx_queue_setup"),
             (config.tx_queues, info.max_tx_queues, "txq", "rte_eth_tx_queue_setup"),
         ] {
             if asked > offered {
                 let queues = if offered == 1 { "queue" } else { "queues" };
-                return Err(Error::refused(
-                    what(),
-                    call,
-                    format!("driver offers {offered} {queues}, {asked} asked"),
-                )
-                .remedy(format!("use {word} {offered}")));
+                let reason = format!("driver offers {offered} {queues}, {asked} asked");
+                return Err(
+                    Error::refused(self.what(), call, reason).remedy(format!("use {word} {offered}"))
+                );
             }
         }
+        Ok(())
+    }
+
+    /// Tells the driver the numbers of queues, and which offloads are wanted of those that it has.
+    fn configure(&self, config: &PortConfig) -> Result<(), Error> {
+        let (id, info) = (self.0.id.0, &self.0.info);
         // SAFETY: these read constants.
         let (scatter, multi_segs) =
             unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
@@ -181,19 +208,17 @@ impl Port {
         // SAFETY: as above.
         let rss_hash = unsafe { dpdk_sys::tl_rx_offload_rss_hash() };
         let long_packets = config.mtu.is_some_and(|mtu| mtu > DATA_ROOM - 18);
+        let if_wanted = |is_wanted: bool, offload: u64| if is_wanted { offload } else { 0 };
         let raw = dpdk_sys::tl_eth_config {
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             mtu: config.mtu.unwrap_or(0),
-            rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
-                | (if config.wants_rss_hashes && config.rx_queues > 1 {
-                    info.rx_offloads & rss_hash
-                } else {
-                    0
-                })
-                | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
+            rx_offloads: info.rx_offloads
+                & (if_wanted(long_packets, scatter)
+                    | if_wanted(config.wants_rss_hashes && config.rx_queues > 1, rss_hash)
+                    | if_wanted(config.wants_rx_timestamps, timestamp)),
             tx_offloads: info.tx_offloads
-                & (multi_segs | if config.wants_udp_checksums { udp_checksum() } else { 0 }),
+                & (multi_segs | if_wanted(config.wants_udp_checksums, udp_checksum())),
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
             rss_key_len: SYMMETRIC_RSS_KEY.len() as u8,
@@ -207,50 +232,39 @@ impl Port {
             // SAFETY: as above.
             result = unsafe { dpdk_sys::tl_eth_configure(id, &plain) };
         }
-        check(what(), "rte_eth_dev_configure", result)?;
+        check(self.what(), "rte_eth_dev_configure", result).map(drop)
+    }
 
+    /// Sets up every queue of a configured port; receive queues take their mbufs of `pool`.
+    fn set_up_queues(&self, config: &PortConfig, pool: Option<&Arc<Mempool>>) -> Result<(), Error> {
+        let id = self.0.id.0;
         let (mut rx_descriptors, mut tx_descriptors) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: both numbers are read and written during the call only.
         let result = or_fault("start.queue_sizes", || unsafe {
             dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
         });
-        check(what(), "rte_eth_dev_adjust_nb_rx_tx_desc", result)?;
-        let socket = super::raw_socket(info.socket);
+        check(self.what(), "rte_eth_dev_adjust_nb_rx_tx_desc", result)?;
+        let socket = super::raw_socket(self.0.info.socket);
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).extend(pool.cloned());
         for queue in 0..config.rx_queues {
             let Some(pool) = pool else {
-                return Err(Error::refused(
-                    what(),
-                    "rte_eth_rx_queue_setup",
-                    "a receive queue needs a mempool",
-                ));
+                let reason = "a receive queue needs a mempool";
+                return Err(Error::refused(self.what(), "rte_eth_rx_queue_setup", reason));
             };
             // SAFETY: the pool lives until the port is closed (`Attached::pools`).
             let result = or_fault("start.rx_queue", || unsafe {
                 dpdk_sys::tl_eth_rx_queue_setup(id, queue, rx_descriptors, socket, pool.raw())
             });
-            check(what(), "rte_eth_rx_queue_setup", result)?;
+            check(self.what(), "rte_eth_rx_queue_setup", result)?;
         }
         for queue in 0..config.tx_queues {
             // SAFETY: plain numbers, checked by DPDK.
             let result = or_fault("start.tx_queue", || unsafe {
                 dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket)
             });
-            check(what(), "rte_eth_tx_queue_setup", result)?;
+            check(self.what(), "rte_eth_tx_queue_setup", result)?;
         }
-        let started = Arc::new(Started::new(Arc::clone(&self.0))?);
-        self.0.missed.watch_sockets(&sockets_before);
-        self.0.missed.set_receiving(config.rx_queues > 0);
-        if config.rx_queues > 0 && config.is_promiscuous {
-            // A driver without the notion receives everything anyway.
-            // SAFETY: the port is started.
-            unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
-        }
-        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
-        let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
-        let txqs =
-            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
-        Ok((rxqs.collect(), txqs.collect()))
+        Ok(())
     }
 
     /// How the started port spreads packets over its receive queues, as the driver says.
