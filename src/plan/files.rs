@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::Resolver;
 use super::resolve::definitions::Definitions;
+use tapline_dpdk::driver::Devargs;
 use tapline_lang::ast::edit::Edit;
 use tapline_lang::ast::filter::{Filter, FilterSource};
 use tapline_lang::ast::port::Device;
@@ -206,8 +207,8 @@ impl<'a> Resolver<'a> {
                     table.reads(path, format!("is read by port `{name}`"), Place::Text(span))
                 }
                 Device::Devargs(devargs) => {
-                    let mut rest = span;
-                    for DeviceFile { argument, path, is_written } in device_files(devargs) {
+                    let (mut rest, devargs) = (span, Devargs::new(devargs));
+                    for DeviceFile { argument, path, is_written } in device_files(&devargs) {
                         let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
                         match is_written {
                             true => table.writes(path, format!("is written by port `{name}`"), place),

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::driver::{Driver, kernel_interface};
+use super::driver::{Devargs, Driver};
 use super::error::{Error, check, or_fault, take_log};
 use super::kernel_drops::Missed;
 use super::mempool::Mempool;
@@ -60,7 +60,7 @@ pub struct PortInfo {
 
 impl Attached {
     /// Attaches the device that `devargs` names, or takes over a further port of one that is attached.
-    pub fn new(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
+    pub fn new(eal: &Eal, name: &str, devargs: &Devargs) -> Result<Self, Error> {
         let what = format!("port {name}");
         let sockets_before = OpenSockets::now();
         let id = probe(&what, devargs)?;
@@ -75,7 +75,7 @@ impl Attached {
             )
         };
         // libpcap knows names that are none of the kernel's, such as `any`
-        let interface = kernel_interface(devargs).and_then(interface::Index::of);
+        let interface = devargs.kernel_interface().and_then(interface::Index::of);
         let missed = Missed::of(devargs);
         missed.watch_sockets(&sockets_before);
         let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
@@ -132,8 +132,8 @@ extern "C" fn mark_removed(_port: u16, argument: *mut c_void) {
 }
 
 /// Has DPDK take the device, unless it did for another port of the same; gives the first ethdev of the device.
-fn probe(what: &str, devargs: &str) -> Result<EthdevId, Error> {
-    let c_devargs = CString::new(devargs)
+fn probe(what: &str, devargs: &Devargs) -> Result<EthdevId, Error> {
+    let c_devargs = CString::new(devargs.text())
         .map_err(|_| Error::refused(what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
     take_log();
     if ports_of(&c_devargs).is_empty() {
@@ -150,7 +150,7 @@ fn probe(what: &str, devargs: &str) -> Result<EthdevId, Error> {
                 remedy
             })
         })?;
-    } else if !devargs.contains(':') {
+    } else if !devargs.text().contains(':') {
         let reason = format!("the device of `{devargs}` is attached already");
         return Err(Error::refused(what, "rte_dev_probe", reason)
             .remedy("give each port a device of its own, such as net_null0, net_null1"));

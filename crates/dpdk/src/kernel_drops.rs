@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::driver::{Driver, KernelCounter, kernel_interface};
+use super::driver::{Devargs, KernelCounter};
 use tapline_kernel::socket::{Family, OpenSockets, take_packet_drops, xdp_ring_full};
 
 /// What the kernel says of a port's losses.
@@ -38,10 +38,10 @@ enum Counter {
 }
 
 impl Missed {
-    pub(super) fn of(devargs: &str) -> Self {
-        let interface = || kernel_interface(devargs).filter(|name| !name.contains('/'));
+    pub(super) fn of(devargs: &Devargs) -> Self {
+        let interface = || devargs.kernel_interface().filter(|name| !name.contains('/'));
         let counter = match (
-            Driver::of(devargs).map_or(KernelCounter::None, |driver| driver.kernel_counter),
+            devargs.driver().map_or(KernelCounter::None, |driver| driver.kernel_counter),
             interface(),
         ) {
             (KernelCounter::PacketSockets, _) => Counter::Packet,

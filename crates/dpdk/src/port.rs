@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::device::{Attached, Started, udp_checksum};
 pub use super::device::{MAX_PORTS, PortInfo};
+use super::driver::Devargs;
 use super::error::{Error, check, or_fault};
 use super::mempool::{DATA_ROOM, Mempool};
 use super::queue::{RxQueue, TxQueue};
@@ -120,11 +121,11 @@ impl Spreading {
 }
 
 impl Port {
-    /// Attaches the device that `devargs` names, as testpmd takes them: `net_pcap0,rx_pcap=a.pcap`, `0000:03:00.0`.
+    /// Attaches the device that `devargs` names.
     ///
     /// # Errors
     /// If no driver takes the device or it brings no port; with what the driver logged.
-    pub fn attach(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
+    pub fn attach(eal: &Eal, name: &str, devargs: &Devargs) -> Result<Self, Error> {
         Attached::new(eal, name, devargs).map(|attached| Self(Arc::new(attached)))
     }
 

@@ -6,7 +6,6 @@ use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
-use tapline_dpdk::driver::argument;
 use tapline_dpdk::{LcoreId, eal};
 use tapline_kernel::machine::available_cpus;
 
@@ -215,8 +214,8 @@ pub(super) fn device_node(port: &PortPlan) -> Option<u32> {
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
-    let address = port.devargs.split(',').next()?;
-    let interface = argument(&port.devargs, "iface");
+    let address = port.devargs.written_device();
+    let interface = port.devargs.argument("iface");
     let paths = [
         format!("/sys/bus/pci/devices/{address}/numa_node"),
         format!("/sys/bus/pci/devices/0000:{address}/numa_node"),
