@@ -139,7 +139,7 @@ impl Bench {
 fn main() {
     let eal = Eal::start(&Options {
         workers: Vec::new(),
-        main_cpus: tapline_dpdk::eal::available_cpus(),
+        main_cpus: tapline_kernel::machine::available_cpus(),
         memory: if std::env::var_os("BENCH_HUGE_PAGES").is_some() {
             Memory::HugePages
         } else {

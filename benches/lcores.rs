@@ -23,10 +23,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{has_testpmd, median, memory_args, pairs, seconds, sent_a_second};
-use tapline_dpdk::eal::{Memory, Options, available_cpus, free_huge_mib};
+use tapline_dpdk::driver::Devargs;
+use tapline_dpdk::eal::{Memory, Options, free_huge_mib};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::{Eal, LcoreId, lcore};
+use tapline_kernel::machine::available_cpus;
 
 /// Tapline's own, and the longest.
 const BURSTS: [usize; 2] = [32, 64];
@@ -328,8 +330,8 @@ fn bare() {
         wants_rss_hashes: false,
         wants_udp_checksums: false,
     };
-    let from = Port::attach(&eal, "a", "net_null0").expect("a port");
-    let to = Port::attach(&eal, "b", "net_null1,no-rx=1").expect("a port");
+    let from = Port::attach(&eal, "a", &Devargs::new("net_null0")).expect("a port");
+    let to = Port::attach(&eal, "b", &Devargs::new("net_null1,no-rx=1")).expect("a port");
     let _queues = from.start(&config(1, 0), Some(&pool)).expect("the port starts");
     let _others = to.start(&config(0, 1), None).expect("the port starts");
     // SAFETY: EAL runs; the name is terminated and no other ring has it; the flags are those of one producer and one consumer.

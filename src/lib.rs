@@ -2,6 +2,7 @@
 //!
 //! What a user writes becomes a plan, a plan becomes a running broker. What carries packets, and what reads files, stands below, in
 //! `crates/`; `CONTRIBUTING.md` shows all floors.
+#![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

@@ -30,7 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    tapline_dpdk::limits::let_writes_fail();
+    tapline_kernel::limits::let_writes_fail();
     let status: Status = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),

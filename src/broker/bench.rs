@@ -98,7 +98,7 @@ impl Bench {
             // a ring ends, other devices make packets as long as they are asked
             if self.broker.machine.ports[intake.port.0].driver().is_some_and(|driver| driver.is_loop) {
                 let mut burst = MbufBurst::default();
-                while rxq.receive(&mut burst, 64).packets > 0 {
+                while burst.receive(rxq, 64).packets > 0 {
                     burst.clear();
                 }
             }

@@ -120,7 +120,8 @@ impl Clocks {
             return Vec::new();
         }
         self.next = now + INTERVAL;
-        self.quality = if clock::is_disciplined() { self.reference } else { ClockQuality::Free };
+        self.quality =
+            if tapline_kernel::clock::is_disciplined() { self.reference } else { ClockQuality::Free };
         let mut log = Vec::new();
         if let Some(FitEvent::Stepped { by_ns }) = self.tsc.observe(self.quality, || Some(clock::tsc())) {
             log.push(format!(

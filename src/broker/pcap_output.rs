@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::plan::devargs::device_files;
 use crate::plan::value::PortPlan;
+use tapline_dpdk::driver::Devargs;
 use tapline_dpdk::port::DriverStats;
 
 /// Bytes of a pcap file before its first packet, and before each packet.
@@ -37,7 +38,7 @@ pub struct Written {
 
 impl Written {
     /// Of a started port, if it writes regular files. What becomes of writes to anything else is not known.
-    pub fn of(devargs: &str) -> Option<Self> {
+    pub fn of(devargs: &Devargs) -> Option<Self> {
         let paths = paths(devargs).filter(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
         let files: Vec<(String, File)> =
             paths.filter_map(|path| Some((path.to_owned(), File::open(path).ok()?))).collect();
@@ -97,7 +98,7 @@ impl Written {
 }
 
 /// The paths that net_pcap writes to.
-pub(super) fn paths(devargs: &str) -> impl Iterator<Item = &str> {
+pub(super) fn paths(devargs: &Devargs) -> impl Iterator<Item = &str> {
     device_files(devargs).filter(|file| file.is_written).map(|file| file.path)
 }
 
@@ -156,8 +157,8 @@ mod tests {
         }
         bytes.truncate(len as usize);
         fs::write(&path, bytes).expect("a file");
-        let written = Written::of(&format!("net_pcap0,rx_pcap=in.pcap,tx_pcap={}", path.display()))
-            .expect("a regular file");
+        let devargs = Devargs::new(format!("net_pcap0,rx_pcap=in.pcap,tx_pcap={}", path.display()));
+        let written = Written::of(&devargs).expect("a regular file");
         (folder, written)
     }
 
@@ -215,7 +216,7 @@ mod tests {
             "net_null0",
             "net_pcap0,tx_pcap=/no/such/file",
         ] {
-            assert!(Written::of(devargs).is_none(), "{devargs}");
+            assert!(Written::of(&Devargs::new(devargs)).is_none(), "{devargs}");
         }
     }
 }

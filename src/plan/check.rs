@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Plan;
-use super::devargs::goes_by_libpcap;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
@@ -15,7 +14,7 @@ use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::work_plan::Verdict;
 use tapline_dpdk::clock;
-use tapline_dpdk::driver::Driver;
+use tapline_dpdk::driver::{Devargs, Driver};
 use tapline_filter::Analysis;
 use tapline_filter::analyse;
 use tapline_filter::bpf::verify::Program;
@@ -58,7 +57,7 @@ fn warn_of_arguments(parsed: &Parsed, diagnostics: &mut Diagnostics) {
     for command in &parsed.file.commands {
         let Command::PortAttach { device, .. } = &command.value else { continue };
         let Device::Devargs(devargs) = &device.value else { continue };
-        for (driver, name, advice) in unknown_arguments(devargs) {
+        for (driver, name, advice) in unknown_arguments(&Devargs::new(devargs)) {
             let message = format!("{driver} takes no argument `{name}`");
             diagnostics.push(Diagnostic::warning(device.span, message).help(advice));
         }
@@ -97,7 +96,7 @@ fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         }
         let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
-        let receives = !goes_by_libpcap(&port.devargs) || port.devargs.contains("rx_");
+        let receives = !port.devargs.goes_by_libpcap() || port.devargs.text().contains("rx_");
         let message = match (port.uses.is_sent_to, takes_any) {
             (true, true) if receives => {
                 format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
@@ -106,7 +105,7 @@ fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
             (false, false) => format!("no rule takes from port `{}`", port.name),
             _ => continue,
         };
-        let label = if let Some(Driver { name, pairs_queues: true, .. }) = Driver::of(&port.devargs) {
+        let label = if let Some(Driver { name, pairs_queues: true, .. }) = port.devargs.driver() {
             format!("{name} cannot only send; a rule `from {} drop` excludes what comes", port.name)
         } else {
             "`rxq 0` makes it a port that only sends".to_owned()
@@ -121,10 +120,11 @@ fn warn_of_clocks(resolved: &Resolved, diagnostics: &mut Diagnostics) {
     for (rule, source) in plan.rules.iter().zip(&resolved.rules).filter(|(rule, _)| rule.is_enabled) {
         let Some(dedup) = &rule.dedup else { continue };
         // net_pcap receives nothing unless it is told from where
-        let is_told =
-            |port: &&PortPlan| ["rx_", "iface="].iter().any(|argument| port.devargs.contains(argument));
+        let is_told = |port: &&PortPlan| {
+            ["rx_", "iface="].iter().any(|argument| port.devargs.text().contains(argument))
+        };
         let receives =
-            |port: &&PortPlan| port.rxq != Some(0) && (!goes_by_libpcap(&port.devargs) || is_told(port));
+            |port: &&PortPlan| port.rxq != Some(0) && (!port.devargs.goes_by_libpcap() || is_told(port));
         let ports = dedup.scope.iter().map(|port| &plan.ports[port.0]).filter(receives);
         let timed: Vec<_> = ports.map(|port| (&port.name, port.time_base())).collect();
         let Some((first, base)) = timed.first() else { continue };
@@ -373,8 +373,8 @@ fn snapped(
 }
 
 /// Where the packets of a capture that a port reads are cut.
-fn snaplen(devargs: &str) -> Option<u32> {
-    let path = devargs.split(',').find_map(|arg| arg.strip_prefix("rx_pcap="))?;
+fn snaplen(devargs: &Devargs) -> Option<u32> {
+    let path = devargs.argument("rx_pcap")?;
     let path = std::path::Path::new(path);
     // what is read of a pipe is lost to the driver
     if !path.is_file() {

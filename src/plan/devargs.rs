@@ -4,20 +4,10 @@ use std::path::Path;
 
 use tapline_capture::{LinkType, Reader};
 use tapline_datapath::receive::replay;
-use tapline_dpdk::driver::{Driver, argument};
+use tapline_dpdk::driver::{Argument, Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
-use tapline_dpdk::port::hardware_type;
+use tapline_kernel::interface::hardware_type;
 use tapline_lang::suggest::nearest;
-
-/// Returns whether the device's driver goes by libpcap.
-pub(super) fn goes_by_libpcap(devargs: &str) -> bool {
-    Driver::of(devargs).is_some_and(|driver| driver.by_libpcap)
-}
-
-/// Returns whether the device's driver copies packets while it is called.
-pub fn copies_packets(devargs: &str) -> bool {
-    Driver::of(devargs).is_some_and(|driver| driver.copies_packets)
-}
 
 /// A file that a device's arguments name.
 pub struct DeviceFile<'a> {
@@ -28,28 +18,19 @@ pub struct DeviceFile<'a> {
 }
 
 /// The files that a device reads and writes, in the order of its arguments.
-pub fn device_files(devargs: &str) -> impl Iterator<Item = DeviceFile<'_>> {
-    let of_driver = Driver::of(devargs).map_or(&[][..], |driver| driver.files);
-    arguments(devargs).filter_map(|(argument, name, path)| {
+pub fn device_files(devargs: &Devargs) -> impl Iterator<Item = DeviceFile<'_>> {
+    let of_driver = devargs.driver().map_or(&[][..], |driver| driver.files);
+    devargs.arguments().filter_map(|Argument { word, name, value }| {
         let &(_, is_written) = of_driver.iter().find(|file| file.0 == name)?;
-        Some(DeviceFile { argument, path, is_written })
+        Some(DeviceFile { argument: word, path: value, is_written })
     })
 }
 
 /// The kernel's interfaces that a device's packets come from and go to, and that are there before it, each with its argument.
-fn interfaces(devargs: &str) -> impl Iterator<Item = (&str, &str)> {
-    let of_driver = Driver::of(devargs).map_or(&[][..], |driver| driver.interfaces);
-    arguments(devargs)
-        .filter(|(_, name, _)| of_driver.contains(name))
-        .map(|(argument, _, value)| (argument, value))
-}
-
-/// A device's arguments: each with its name and its value.
-fn arguments(devargs: &str) -> impl Iterator<Item = (&str, &str, &str)> {
-    devargs
-        .split(',')
-        .skip(1)
-        .filter_map(|argument| argument.split_once('=').map(|(name, value)| (argument, name, value)))
+fn interfaces(devargs: &Devargs) -> impl Iterator<Item = (&str, &str)> {
+    let of_driver = devargs.driver().map_or(&[][..], |driver| driver.interfaces);
+    let named = devargs.arguments().filter(|argument| of_driver.contains(&argument.name));
+    named.map(|argument| (argument.word, argument.value))
 }
 
 /// What a device would receive or send as Ethernet frames although it is something else.
@@ -63,7 +44,7 @@ pub(super) struct ForeignFrames<'a> {
 
 /// The first file or interface of a device whose packets are no Ethernet frames. Drivers do not look: they hand packets on as
 /// frames, whatever their first bytes are.
-pub(super) fn foreign_frames(devargs: &str) -> Option<ForeignFrames<'_>> {
+pub(super) fn foreign_frames(devargs: &Devargs) -> Option<ForeignFrames<'_>> {
     let captures =
         device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
     let files = captures.filter_map(|DeviceFile { argument, path, .. }| {
@@ -75,7 +56,7 @@ pub(super) fn foreign_frames(devargs: &str) -> Option<ForeignFrames<'_>> {
         })
     });
     let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
-        let fact = foreign_interface(name, Driver::of(devargs).is_some_and(|driver| driver.by_libpcap))?;
+        let fact = foreign_interface(name, devargs.goes_by_libpcap())?;
         let message = format!("interface `{name}` {fact}");
         Some(ForeignFrames {
             argument,
@@ -134,9 +115,9 @@ fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
 /// is closed.
-pub(super) fn resident_packets(devargs: &str) -> u32 {
+pub(super) fn resident_packets(devargs: &Devargs) -> u32 {
     let is_infinite =
-        argument(devargs, "infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
+        devargs.argument("infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
     if !is_infinite {
         return 0;
     }
@@ -156,13 +137,12 @@ fn packets_in(file: &Path) -> u32 {
 
 /// What is wrong with the arguments of a virtual device: each unknown one as its driver, its name and what was meant or may stand
 /// there.
-pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, String)> {
-    let Some(Driver { name: driver, arguments: known, .. }) = Driver::of(devargs) else {
+pub(super) fn unknown_arguments(devargs: &Devargs) -> Vec<(&'static str, &str, String)> {
+    let Some(Driver { name: driver, arguments: known, .. }) = devargs.driver() else {
         return Vec::new();
     };
-    let words = devargs.split(',').skip(1);
     // a value may hold commas in brackets or parentheses: only words that look like an argument of their own are judged
-    let names = words.filter_map(|word| word.split_once('=')).map(|(name, _)| name);
+    let names = devargs.arguments().map(|argument| argument.name);
     let is_name = |name: &str| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
@@ -175,25 +155,25 @@ pub(super) fn unknown_arguments(devargs: &str) -> Vec<(&'static str, &str, Strin
 }
 
 /// Why net_null would write or read beyond an mbuf: it makes packets of `size` bytes in one, however many that are.
-pub(super) fn oversized_packets(devargs: &str) -> Option<String> {
-    let Driver { name, .. } = Driver::of(devargs).filter(|driver| driver.makes_packets)?;
+pub(super) fn oversized_packets(devargs: &Devargs) -> Option<String> {
+    let Driver { name, .. } = devargs.driver().filter(|driver| driver.makes_packets)?;
     let fits = |size: &str| size.parse().is_ok_and(|size: u16| (1..=DATA_ROOM).contains(&size));
     // the driver takes the last of several
-    let mut sizes = devargs.split(',').skip(1).filter_map(|word| word.strip_prefix("size="));
+    let mut sizes = devargs.words().filter_map(|word| word.strip_prefix("size="));
     let size = sizes.find(|size| !fits(size))?;
     Some(format!("{name} cannot make packets of size `{size}`"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{device_files, interfaces, oversized_packets, unknown_arguments};
+    use super::{Devargs, device_files, interfaces, oversized_packets, unknown_arguments};
 
     #[test]
     fn net_null_makes_packets_that_fit_an_mbuf() {
         for devargs in
             ["net_null0", "net_null0,size=2048,copy=1", "net_pcap0,size=9000", "net_null0,copy=1"]
         {
-            assert_eq!(oversized_packets(devargs), None, "{devargs}");
+            assert_eq!(oversized_packets(&Devargs::new(devargs)), None, "{devargs}");
         }
         for devargs in [
             "net_null0,size=2049",
@@ -201,22 +181,28 @@ mod tests {
             "net_null0,size=64,size=-1",
             "net_null0,size=0x1000",
         ] {
-            assert!(oversized_packets(devargs).is_some(), "{devargs}");
+            assert!(oversized_packets(&Devargs::new(devargs)).is_some(), "{devargs}");
         }
     }
 
     #[test]
     fn files_and_interfaces_of_devices_are_found_in_their_order() {
-        let files =
-            |devargs| device_files(devargs).map(|file| (file.path, file.is_written)).collect::<Vec<_>>();
+        let files = |text: &str| {
+            let devargs = Devargs::new(text);
+            let files = device_files(&devargs).map(|file| (file.path.to_owned(), file.is_written));
+            files.collect::<Vec<_>>()
+        };
+        let file = |path: &str, is_written| (path.to_owned(), is_written);
         assert_eq!(
             files("net_pcap0,tx_pcap=a,rx_pcap=b=c,iface=d,tx_pcap=a"),
-            [("a", true), ("b=c", false), ("a", true)]
+            [file("a", true), file("b=c", false), file("a", true)]
         );
-        assert_eq!(files("vdev:net_pcap0,rx_pcap=a"), [("a", false)]);
-        assert_eq!(files("net_af_xdp0,iface=a,xdp_prog=b.o"), [("b.o", false)]);
+        assert_eq!(files("vdev:net_pcap0,rx_pcap=a"), [file("a", false)]);
+        assert_eq!(files("net_af_xdp0,iface=a,xdp_prog=b.o"), [file("b.o", false)]);
         assert_eq!(files("net_null0,tx_pcap=a"), []);
-        let names = |devargs| interfaces(devargs).map(|(_, name)| name).collect::<Vec<_>>();
+        let names = |text: &str| {
+            interfaces(&Devargs::new(text)).map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(names("net_pcap0,rx_iface=a,rx_iface_in=b,tx_iface=c,rx_pcap=d"), ["a", "b", "c"]);
         assert_eq!(names("net_tap0,iface=new,remote=old"), ["old"]);
         assert_eq!(names("net_af_packet0,iface=a,qpairs=2"), ["a"]);
@@ -224,12 +210,13 @@ mod tests {
 
     #[test]
     fn a_misspelt_argument_is_told_with_the_one_that_was_meant() {
-        let [(driver, name, advice)] = &unknown_arguments("net_pcap0,rx_pcp=a.pcap,tx_pcap=b=c.pcap")[..]
-        else {
-            panic!()
-        };
+        let devargs = Devargs::new("net_pcap0,rx_pcp=a.pcap,tx_pcap=b=c.pcap");
+        let [(driver, name, advice)] = &unknown_arguments(&devargs)[..] else { panic!() };
         assert_eq!((*driver, *name, advice.as_str()), ("net_pcap", "rx_pcp", "did you mean `rx_pcap`?"));
-        assert_eq!(unknown_arguments("net_null0,speed=1")[0].2, "it takes size, copy, no-rx");
+        assert_eq!(
+            unknown_arguments(&Devargs::new("net_null0,speed=1"))[0].2,
+            "it takes size, copy, no-rx"
+        );
     }
 
     #[test]
@@ -241,7 +228,7 @@ mod tests {
             "net_null0",
             "vdev:net_pcap9,iface=lo",
         ] {
-            assert!(unknown_arguments(devargs).is_empty(), "{devargs}");
+            assert!(unknown_arguments(&Devargs::new(devargs)).is_empty(), "{devargs}");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::devargs::{DeviceFile, device_files};
 use super::resolve::Resolver;
 use super::resolve::definitions::{Definitions, Port, Rule, Tool};
+use tapline_dpdk::driver::Devargs;
 use tapline_lang::Parsed;
 use tapline_lang::ast::edit::Edit;
 use tapline_lang::ast::filter::{Filter, FilterSource};
@@ -261,10 +262,10 @@ impl Table {
             Device::Replay { path, .. } => {
                 return self.reads(path, format!("is read by port `{name}`"), Place::Text(span));
             }
-            Device::Devargs(devargs) => devargs,
+            Device::Devargs(devargs) => Devargs::new(devargs),
         };
         let mut rest = span;
-        for DeviceFile { argument, path, is_written } in device_files(devargs) {
+        for DeviceFile { argument, path, is_written } in device_files(&devargs) {
             let place = Place::Text(part_of(&mut rest, argument, sources).unwrap_or(span));
             match is_written {
                 true => self.writes(path, format!("is written by port `{name}`"), place),

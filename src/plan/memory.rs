@@ -5,13 +5,11 @@
 //! user's own choice (`set mempool`), of which `plan::check` warns.
 
 use super::Plan;
-use super::devargs::copies_packets;
 use super::value::{Output, PortPlan, Settings, ToolPlan};
 use tapline_datapath::copies::build::MOST_MBUFS;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::distribute;
 use tapline_datapath::work_plan::ReplayPlan;
-use tapline_dpdk::driver::Driver;
 use tapline_dpdk::mempool;
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::headers::{ethernet, vlan};
@@ -203,7 +201,7 @@ fn segments(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs in a port's transmit rings; several tools share them.
 fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
-    if copies_packets(&port.devargs) {
+    if port.devargs.copies_packets() {
         return 0;
     }
     let transmit = lcores(&plan.settings).1.len();
@@ -213,7 +211,7 @@ fn in_ring(plan: &Plan, port: &PortPlan) -> u64 {
 
 /// What the port's driver keeps of its own accord: in a transmit queue, and in a receive queue.
 fn rings_of(port: &PortPlan) -> (u32, u32) {
-    Driver::of(&port.devargs).and_then(|driver| driver.own_rings).unwrap_or_default()
+    port.devargs.driver().and_then(|driver| driver.own_rings).unwrap_or_default()
 }
 
 /// Copies that may wait for a tool, in all workers.

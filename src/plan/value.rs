@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::devargs::goes_by_libpcap;
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
@@ -25,7 +24,7 @@ use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
-use tapline_dpdk::driver::argument;
+use tapline_dpdk::driver::Devargs;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -52,7 +51,7 @@ pub struct Plan {
     pub random_key: Option<Key>,
 }
 
-/// What tools do with a port, from all tools and rules ([`Plan::note_uses`]).
+/// What tools do with a port, from all tools and rules (`Plan::note_uses`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PortUse {
     /// Tools send on it.
@@ -69,7 +68,7 @@ pub struct PortUse {
     pub order_ns: Option<u64>,
 }
 
-/// What rules do with a tool, from all rules and groups ([`Plan::note_uses`]).
+/// What rules do with a tool, from all rules and groups (`Plan::note_uses`).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct ToolUse {
     /// The ports whose packets rules may send to it, ascending.
@@ -166,8 +165,7 @@ impl Stages {
 #[derive(Clone, PartialEq, Debug)]
 pub struct PortPlan {
     pub name: String,
-    /// As testpmd takes them.
-    pub devargs: String,
+    pub devargs: Devargs,
     /// Receive queues; `None`: one for each worker where the driver spreads packets over queues, else one.
     pub rxq: Option<u16>,
     /// Transmit queues; `None`: one for each worker, as far as the driver has them.
@@ -220,8 +218,8 @@ impl PortPlan {
     pub fn reads_capture(&self) -> bool {
         self.replay.is_some()
             || self.resident == 0
-                && goes_by_libpcap(&self.devargs)
-                && argument(&self.devargs, "rx_pcap").is_some()
+                && self.devargs.goes_by_libpcap()
+                && self.devargs.argument("rx_pcap").is_some()
     }
 
     pub fn time_base(&self) -> TimeBase {

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tapline_datapath::receive::clock_fit::{ClockFit, Limits, Reading};
-use tapline_dpdk::eal::{Memory, Options, available_cpus};
+use tapline_dpdk::driver::Devargs;
+use tapline_dpdk::eal::{Memory, Options};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::{Eal, Error, clock};
+use tapline_kernel::machine::available_cpus;
 
 /// Readings, and the time between two: as many as a line is fitted to, in 3 seconds.
 const READINGS: u32 = 48;
@@ -50,7 +52,7 @@ fn measure(address: &str) -> Result<Result<String, String>, Error> {
         pci_devices: vec![address.to_owned()],
         extra: Vec::new(),
     })?;
-    let port = Port::attach(&eal, "nic", address)?;
+    let port = Port::attach(&eal, "nic", &Devargs::new(address))?;
     let pool = Mempool::create(&eal, "nic", 2047, None)?;
     let config = PortConfig {
         rx_queues: 1,

@@ -10,6 +10,7 @@
 //! both maintained, were looked at: they hand out one parsed record at a time, and pcap-file copies options into vectors).
 //! # Source
 //! draft-ietf-opsawg-pcap (pcap), draft-ietf-opsawg-pcapng (pcapng); where they leave room, what libpcap's savefile reader does.
+#![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

@@ -1,6 +1,7 @@
 //! The way of a packet, in order: receive, classify, route, copies, egress; a worker goes it burst by burst.
 //!
 //! Workers see a plan only as data: numbers, tables and programs.
+#![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

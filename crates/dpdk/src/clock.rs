@@ -13,17 +13,6 @@ pub fn tsc_hz() -> u64 {
     unsafe { dpdk_sys::rte_get_tsc_hz() }
 }
 
-/// Whether a daemon disciplines the system's clock, as the kernel sees it.
-/// # Source
-/// adjtimex(2): the status bit STA_UNSYNC.
-pub fn is_disciplined() -> bool {
-    // SAFETY: all bytes zero are a valid `timex` that asks and changes nothing.
-    let mut state: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel fills in the struct during the call.
-    let result = unsafe { libc::adjtimex(&mut state) };
-    result >= 0 && state.status & libc::STA_UNSYNC == 0
-}
-
 /// Nanoseconds of the time-stamp counter, from some moment on.
 #[inline]
 pub fn monotonic_ns() -> u64 {

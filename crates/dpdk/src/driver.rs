@@ -1,6 +1,7 @@
 //! What Tapline knows of drivers of virtual devices: one row each. NICs say of themselves what they can do.
 
 use std::borrow::Cow;
+use std::fmt;
 
 /// A driver of virtual devices.
 #[derive(Debug)]
@@ -210,45 +211,124 @@ pub static DRIVERS: [Driver; 7] = [
 ];
 
 impl Driver {
-    /// The driver of a device, if it is a virtual one that is known. DPDK takes its name behind the bus `vdev:`, too.
-    pub fn of(devargs: &str) -> Option<&'static Driver> {
-        let device = device(devargs);
+    /// Finds the driver of a device, if it is a virtual one that is known.
+    fn of(device: &str) -> Option<&'static Driver> {
         DRIVERS.iter().find(|driver| device.starts_with(driver.name))
     }
 
-    /// Returns whether a device makes packets when it is asked, and so can be asked later without a loss.
-    pub fn can_wait(&self, devargs: &str) -> bool {
-        self.makes_packets || self.by_libpcap && devargs.contains("rx_pcap=")
-    }
-
-    /// The driver that calls itself so.
+    /// Finds the driver that calls itself so.
     pub fn named(name: &str) -> Option<&'static Driver> {
         DRIVERS.iter().find(|driver| driver.name == name)
     }
 }
 
-/// What begins with the device's name, which begins with that of its driver where it is a virtual one.
-pub fn device(devargs: &str) -> &str {
-    devargs.strip_prefix("vdev:").unwrap_or(devargs)
+/// A device and its arguments, as testpmd takes them: `net_pcap0,rx_pcap=a.pcap`, `0000:03:00.0`.
+#[derive(Clone, Debug)]
+pub struct Devargs {
+    text: String,
+    driver: Option<&'static Driver>,
 }
 
-/// The value that devargs give a device's argument, the first where there are several.
-pub fn argument<'a>(devargs: &'a str, name: &str) -> Option<&'a str> {
-    devargs.split(',').skip(1).find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+/// One argument of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Argument<'a> {
+    /// All of it: `NAME=VALUE`.
+    pub word: &'a str,
+    pub name: &'a str,
+    pub value: &'a str,
 }
 
-/// Devargs with what Tapline adds to them.
-pub fn with_added(devargs: &str) -> Cow<'_, str> {
-    let added = Driver::of(devargs).map_or(&[][..], |driver| driver.added);
-    let missing = added.iter().filter(|(name, _)| argument(devargs, name).is_none());
-    missing.fold(devargs.into(), |devargs: Cow<'_, str>, (name, value)| {
-        format!("{devargs},{name}={value}").into()
-    })
+impl Devargs {
+    /// Reads devargs, and looks their driver up.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { driver: Driver::of(without_bus(&text)), text }
+    }
+
+    /// Gives them as they were written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Gives the driver, if it is one of virtual devices that is known.
+    pub fn driver(&self) -> Option<&'static Driver> {
+        self.driver
+    }
+
+    /// Gives the device's name as it was written.
+    pub fn written_device(&self) -> &str {
+        self.text.split(',').next().unwrap_or_default()
+    }
+
+    /// Gives the device's name, which begins with that of its driver where it is a virtual one. DPDK takes it behind the bus `vdev:`,
+    /// too.
+    pub fn device(&self) -> &str {
+        without_bus(self.written_device())
+    }
+
+    /// Gives what stands behind the device, between commas.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split(',').skip(1)
+    }
+
+    /// Gives the arguments that have a value, in their order.
+    pub fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
+        self.words()
+            .filter_map(|word| word.split_once('=').map(|(name, value)| Argument { word, name, value }))
+    }
+
+    /// Gives the value of an argument, the first where there are several.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.arguments().find(|argument| argument.name == name).map(|argument| argument.value)
+    }
+
+    /// Gives the interface of the kernel whose link and MTU are the device's, if it is one of those.
+    pub fn kernel_interface(&self) -> Option<&str> {
+        self.driver?.links.iter().find_map(|name| self.argument(name))
+    }
+
+    /// Returns whether the driver goes by libpcap.
+    pub fn goes_by_libpcap(&self) -> bool {
+        self.driver.is_some_and(|driver| driver.by_libpcap)
+    }
+
+    /// Returns whether the driver copies packets while it is called.
+    pub fn copies_packets(&self) -> bool {
+        self.driver.is_some_and(|driver| driver.copies_packets)
+    }
+
+    /// Returns whether the device makes packets when it is asked, and so can be asked later without a loss.
+    pub fn can_wait(&self) -> bool {
+        self.driver.is_some_and(|driver| {
+            driver.makes_packets || driver.by_libpcap && self.text.contains("rx_pcap=")
+        })
+    }
+
+    /// Gives them with what Tapline adds to them.
+    pub fn with_added(&self) -> Cow<'_, Self> {
+        let added = self.driver.map_or(&[][..], |driver| driver.added);
+        let missing = added.iter().filter(|(name, _)| self.argument(name).is_none());
+        missing.fold(Cow::Borrowed(self), |devargs, (name, value)| {
+            Cow::Owned(Self::new(format!("{},{name}={value}", devargs.text)))
+        })
+    }
 }
 
-/// The interface of the kernel whose link and MTU are a device's, if it is one of those.
-pub fn kernel_interface(devargs: &str) -> Option<&str> {
-    Driver::of(devargs)?.links.iter().find_map(|name| argument(devargs, name))
+/// The table has a driver but once.
+impl PartialEq for Devargs {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Display for Devargs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn without_bus(device: &str) -> &str {
+    device.strip_prefix("vdev:").unwrap_or(device)
 }
 
 #[cfg(test)]
@@ -259,17 +339,19 @@ mod tests {
     fn a_device_has_its_driver_by_either_spelling() {
         for driver in &DRIVERS {
             for bus in ["", "vdev:"] {
-                let found =
-                    Driver::of(&format!("{bus}{}7,iface=eth0", driver.name)).map(|driver| driver.name);
-                assert_eq!(found, Some(driver.name));
+                let devargs = Devargs::new(format!("{bus}{}7,iface=eth0", driver.name));
+                assert_eq!(devargs.driver().map(|driver| driver.name), Some(driver.name));
+                assert_eq!(devargs.device(), format!("{}7", driver.name));
             }
             assert_eq!(Driver::named(driver.name).map(|found| found.name), Some(driver.name));
         }
-        assert!(Driver::of("0000:03:00.0").is_none() && Driver::of("net_bonding0").is_none());
+        let is_unknown = |text: &str| Devargs::new(text).driver().is_none();
+        assert!(is_unknown("0000:03:00.0") && is_unknown("net_bonding0"));
     }
 
     #[test]
     fn memif_has_long_buffers_unless_it_says_how_long() {
+        let with_added = |text: &str| Devargs::new(text).with_added().to_string();
         assert_eq!(with_added("vdev:net_memif0,role=client"), "vdev:net_memif0,role=client,bsize=9216");
         for same in ["net_memif0,bsize=4096", "net_pcap0,iface=eth0", "0000:01:00.0"] {
             assert_eq!(with_added(same), same);
@@ -287,8 +369,12 @@ mod tests {
 
     #[test]
     fn the_interface_of_a_device_is_the_one_that_it_sends_to() {
-        assert_eq!(kernel_interface("vdev:net_af_packet0,iface=eth0"), Some("eth0"));
-        assert_eq!(kernel_interface("net_pcap0,rx_iface=in,tx_iface=out"), Some("out"));
-        assert_eq!(kernel_interface("net_pcap0,rx_pcap=a.pcap"), None);
+        for (text, interface) in [
+            ("vdev:net_af_packet0,iface=eth0", Some("eth0")),
+            ("net_pcap0,rx_iface=in,tx_iface=out", Some("out")),
+            ("net_pcap0,rx_pcap=a.pcap", None),
+        ] {
+            assert_eq!(Devargs::new(text).kernel_interface(), interface);
+        }
     }
 }

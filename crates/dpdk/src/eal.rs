@@ -1,6 +1,6 @@
 //! EAL: started once a process, with arguments chosen from what the plan needs and what the machine has.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -131,7 +131,7 @@ impl Eal {
                     .map_err(|_| Error::refused("EAL", "rte_eal_init", "an argument contains a NUL byte"))
             })
             .collect::<Result<_, _>>()?;
-        let mut pointers: Vec<*mut libc::c_char> = args.iter().map(|arg| arg.as_ptr().cast_mut()).collect();
+        let mut pointers: Vec<*mut c_char> = args.iter().map(|arg| arg.as_ptr().cast_mut()).collect();
         // EAL permutes and keeps pointers to its arguments: they live as long as the process.
         std::mem::forget(args);
         let count = pointers.len() as i32;
@@ -230,19 +230,6 @@ pub fn says_lcores(arguments: &[String]) -> bool {
         let is_long = argument.split('=').next() == Some("--lcores");
         is_long || !argument.starts_with("--") && (argument.starts_with("-l") || argument.starts_with("-c"))
     })
-}
-
-/// CPUs that this process may run on, ascending.
-pub fn available_cpus() -> Vec<u32> {
-    // SAFETY: `cpu_set_t` is plain bits; all zeroes is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes at most the given size to `set`.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
-    if result != 0 {
-        return vec![0];
-    }
-    // SAFETY: `CPU_ISSET` reads a bit below CPU_SETSIZE of a valid set.
-    (0..libc::CPU_SETSIZE as u32).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu as usize, &set) }).collect()
 }
 
 #[cfg(test)]

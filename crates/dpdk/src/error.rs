@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::limits::Descriptors;
 use tapline_fault as fault;
+use tapline_kernel::limits::Descriptors;
 
 /// A DPDK call that failed.
 #[derive(Debug, Clone)]

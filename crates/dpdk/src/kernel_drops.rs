@@ -4,18 +4,16 @@
 //! those that came into being while the port was attached and started.
 //!
 //! # Source
-//! packet(7), `PACKET_STATISTICS`, which is set back when it is read. Linux, include/uapi/linux/if_xdp.h: `rx_ring_full` is beside
-//! `rx_dropped`, which is all that DPDK's `eth_stats_get` (af_xdp) adds to `imissed`; drivers/net/tun.c, `tun_net_xmit`.
+//! Linux, include/uapi/linux/if_xdp.h: `rx_ring_full` is beside `rx_dropped`, which is all that DPDK's `eth_stats_get` (af_xdp) adds
+//! to `imissed`; drivers/net/tun.c, `tun_net_xmit`.
+#![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::driver::{Driver, KernelCounter, kernel_interface};
-
-/// Asks how many packets a packet socket has lost.
-const PACKET_STATISTICS: libc::c_int = 6; // linux/if_packet.h
+use super::driver::{Devargs, KernelCounter};
+use tapline_kernel::socket::{Family, OpenSockets, take_packet_drops, xdp_ring_full};
 
 /// What the kernel says of a port's losses.
 pub(crate) struct Missed {
@@ -39,21 +37,11 @@ enum Counter {
     None,
 }
 
-/// The open sockets of this process.
-pub(super) fn sockets() -> BTreeSet<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
-    let is_socket = |path: &std::path::Path| {
-        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
-    };
-    let sockets = entries.flatten().filter(|entry| is_socket(&entry.path()));
-    sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
 impl Missed {
-    pub(super) fn of(devargs: &str) -> Self {
-        let interface = || kernel_interface(devargs).filter(|name| !name.contains('/'));
+    pub(super) fn of(devargs: &Devargs) -> Self {
+        let interface = || devargs.kernel_interface().filter(|name| !name.contains('/'));
         let counter = match (
-            Driver::of(devargs).map_or(KernelCounter::None, |driver| driver.kernel_counter),
+            devargs.driver().map_or(KernelCounter::None, |driver| driver.kernel_counter),
             interface(),
         ) {
             (KernelCounter::PacketSockets, _) => Counter::Packet,
@@ -73,20 +61,13 @@ impl Missed {
     }
 
     /// Notes the driver's sockets: those that were not there `before`.
-    pub(super) fn watch_sockets(&self, before: &BTreeSet<RawFd>) {
+    pub(super) fn watch_sockets(&self, before: &OpenSockets) {
         let family = match self.counter {
-            Counter::Packet => libc::AF_PACKET,
-            Counter::Xdp => libc::AF_XDP,
+            Counter::Packet => Family::Packet,
+            Counter::Xdp => Family::Xdp,
             Counter::Interface { .. } | Counter::None => return,
         };
-        let mut watched = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        for &fd in sockets().difference(before) {
-            let mut domain: libc::c_int = 0;
-            if socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, &mut domain) && domain == family {
-                // SAFETY: it was open a moment ago, and drivers close sockets on this thread only; it is borrowed for this call.
-                watched.extend(unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned());
-            }
-        }
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).extend(before.opened_since(family));
     }
 
     pub(super) fn set_receiving(&self, is_receiving: bool) {
@@ -102,24 +83,10 @@ impl Missed {
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.counter {
             Counter::Packet => {
-                let lost = sockets.iter().map(|socket| {
-                    // tpacket_stats: packets, drops
-                    let mut stats = [0u32; 2];
-                    socket_option(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_STATISTICS, &mut stats);
-                    u64::from(stats[1])
-                });
-                let lost: u64 = lost.sum();
+                let lost: u64 = sockets.iter().map(|socket| take_packet_drops(socket.as_fd())).sum();
                 self.packets.fetch_add(lost, Ordering::Relaxed) + lost
             }
-            Counter::Xdp => {
-                let lost = sockets.iter().map(|socket| {
-                    // xdp_statistics: rx_dropped, rx_invalid_descs, tx_invalid_descs, rx_ring_full, and two more
-                    let mut stats = [0u64; 6];
-                    socket_option(socket.as_raw_fd(), libc::SOL_XDP, libc::XDP_STATISTICS, &mut stats);
-                    stats[3]
-                });
-                lost.sum()
-            }
+            Counter::Xdp => sockets.iter().map(|socket| xdp_ring_full(socket.as_fd())).sum(),
             Counter::Interface { path, before } => read_count(path).saturating_sub(*before),
             Counter::None => 0,
         }
@@ -129,34 +96,4 @@ impl Missed {
 /// A number in a file; 0 where there is none.
 fn read_count(path: &str) -> u64 {
     std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Reads a plain option of a socket; whether the kernel has it. One that is shorter than `value` leaves the rest as it is.
-fn socket_option<T: Plain>(socket: RawFd, level: libc::c_int, name: libc::c_int, value: &mut T) -> bool {
-    let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, for which any bytes are valid (`Plain`).
-    unsafe { libc::getsockopt(socket, level, name, std::ptr::from_mut(value).cast(), &mut len) == 0 }
-}
-
-/// Numbers, and arrays of them.
-trait Plain {}
-impl Plain for libc::c_int {}
-impl Plain for [u32; 2] {}
-impl Plain for [u64; 6] {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_that_comes_is_told_from_files_and_from_those_that_were_there() {
-        let before = sockets();
-        let _file = std::fs::File::open("/proc/self/stat").expect("procfs");
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let fd = socket.as_raw_fd();
-        assert!(!before.contains(&fd) && sockets().contains(&fd));
-        let mut domain = 0;
-        assert!(socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, &mut domain));
-        assert_eq!(domain, libc::AF_INET);
-    }
 }

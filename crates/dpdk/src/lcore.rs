@@ -1,6 +1,7 @@
 //! Running a function on an lcore.
 
 use std::any::Any;
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::error::{Error, check, or_fault};
 use super::{Eal, LcoreId, SocketId};
 use tapline_fault as fault;
+use tapline_kernel::machine::thread_number;
 
 type Outcome<T> = Arc<Mutex<Option<Result<T, String>>>>;
 
@@ -46,8 +48,7 @@ pub fn launch<T: Send + 'static>(
     let thread = Arc::new(AtomicI32::new(0));
     let its_number = Arc::clone(&thread);
     let job: Job = Box::new(move || {
-        // SAFETY: asks for the calling thread's number, and cannot fail.
-        its_number.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+        its_number.store(thread_number(), Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()));
         *theirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
     });
@@ -88,7 +89,7 @@ pub fn check_worker(_eal: &Eal, lcore: LcoreId) -> Result<(), Error> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-unsafe extern "C" fn run_job(argument: *mut libc::c_void) -> i32 {
+unsafe extern "C" fn run_job(argument: *mut c_void) -> i32 {
     // SAFETY: `launch` made `argument` from a `Box<Job>` and gave it away.
     let job = unsafe { Box::from_raw(argument.cast::<Job>()) };
     job();

@@ -1,13 +1,14 @@
 //! The fence: safe owners of DPDK things, one file each. Raw pointers, raw integers and C results stop here.
+#![warn(clippy::too_many_lines)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 pub mod clock;
+mod device;
 pub mod driver;
 pub mod eal;
 pub mod error;
 mod kernel_drops;
 pub mod lcore;
-pub mod limits;
 pub mod mbuf;
 pub mod mempool;
 pub mod port;

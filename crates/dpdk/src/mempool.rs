@@ -4,8 +4,9 @@ use std::ffi::CString;
 use std::sync::Arc;
 
 use super::error::{Error, or_fault};
-use super::limits::Descriptors;
 use super::{Eal, SocketId, raw_socket};
+use tapline_kernel::limits::Descriptors;
+use tapline_kernel::machine::page_bytes;
 
 /// Bytes of packet that one mbuf holds (DPDK's default): longer packets arrive as chains.
 pub const DATA_ROOM: u16 = 2048;
@@ -164,13 +165,6 @@ pub fn mebibytes(count: u32, pages: Pages) -> u32 {
         }
     };
     u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
-}
-
-/// 4 KiB or more, on every machine that DPDK runs on.
-fn page_bytes() -> u64 {
-    // SAFETY: it only reads a constant of the system.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(bytes).map_or(4096, |bytes| bytes.max(4096))
 }
 
 #[cfg(test)]

@@ -1,65 +1,19 @@
-//! Ethdev ports: attach by devargs, ask what they can do, start with queues, read link and statistics.
+//! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
-use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::driver::{Driver, kernel_interface};
+use super::device::{Attached, Started, udp_checksum};
+pub use super::device::{MAX_PORTS, PortInfo};
+use super::driver::Devargs;
 use super::error::{Error, check, or_fault};
-use super::kernel_drops;
-use super::kernel_drops::Missed;
 use super::mempool::{DATA_ROOM, Mempool};
 use super::queue::{RxQueue, TxQueue};
-use super::{Eal, EthdevId, QueueId, SocketId};
-
-/// The most ethdevs that the linked DPDK can hold.
-pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
+use super::{Eal, EthdevId, QueueId};
+use tapline_kernel::socket::OpenSockets;
 
 /// An attached port. Cloning shares it; the device is closed and removed when the last clone and the last queue are gone.
 #[derive(Clone)]
 pub struct Port(Arc<Attached>);
-
-struct Attached {
-    id: EthdevId,
-    /// The pipeline file's name for it.
-    name: String,
-    info: PortInfo,
-    /// Once set it stays: what the driver holds is bound to what is gone.
-    removed: Arc<AtomicBool>,
-    /// The kernel's interface behind it, by its index: what is made anew under its name is another one.
-    interface: Option<libc::c_uint>,
-    /// What the kernel loses and the driver does not say.
-    missed: Missed,
-    /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
-    pools: Mutex<Vec<Arc<Mempool>>>,
-    /// Dropped last.
-    _eal: Eal,
-}
-
-/// A started port: alive as long as one of its queues is, then stopped.
-pub struct Started {
-    port: Arc<Attached>,
-}
-
-/// What a port can do, as its driver says.
-#[derive(Clone, Debug)]
-pub struct PortInfo {
-    pub driver: String,
-    pub socket: SocketId,
-    pub max_rx_queues: u16,
-    pub max_tx_queues: u16,
-    pub min_mtu: u16,
-    pub max_mtu: u16,
-    /// Entries of the RSS indirection table; 0: the driver does not spread packets over receive queues.
-    pub reta_size: u16,
-    pub rss_types: u64,
-    pub rx_timestamps: bool,
-    pub multi_segment_tx: bool,
-    /// Computes UDP checksums of what it sends.
-    pub udp_checksum_tx: bool,
-    rx_offloads: u64,
-    tx_offloads: u64,
-}
 
 /// How a port is started.
 #[derive(Clone, Copy, Debug)]
@@ -166,64 +120,12 @@ impl Spreading {
 }
 
 impl Port {
-    /// Attaches the device that `devargs` names, as testpmd takes them: `net_pcap0,rx_pcap=a.pcap`, `0000:03:00.0`.
+    /// Attaches the device that `devargs` names.
     ///
     /// # Errors
     /// If no driver takes the device or it brings no port; with what the driver logged.
-    pub fn attach(eal: &Eal, name: &str, devargs: &str) -> Result<Self, Error> {
-        let what = format!("port {name}");
-        let c_devargs = CString::new(devargs)
-            .map_err(|_| Error::refused(&what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
-        super::error::take_log();
-        let sockets_before = kernel_drops::sockets();
-        let before = ports_of(&c_devargs);
-        if before.is_empty() {
-            // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
-            let result =
-                or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
-            check(&what, "rte_dev_probe", result).map_err(|error| {
-                // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the
-                // same number
-                let is_taken = error.to_string().contains("PACKET_FANOUT");
-                let remedy = format!("check the devargs `{devargs}`");
-                error.remedy(if is_taken {
-                    "another process has the same fanout number by chance: start again".to_owned()
-                } else {
-                    remedy
-                })
-            })?;
-        } else if !devargs.contains(':') {
-            return Err(Error::refused(
-                &what,
-                "rte_dev_probe",
-                format!("the device of `{devargs}` is attached already"),
-            )
-            .remedy("give each port a device of its own, such as net_null0, net_null1"));
-        }
-        let Some(&id) = ports_of(&c_devargs).first() else {
-            return Err(Error::refused(
-                &what,
-                "rte_dev_probe",
-                "the driver took the device but made no port",
-            )
-            .remedy(format!("check the devargs `{devargs}`")));
-        };
-        let info = port_info(id, &what)?;
-        let removed = Arc::new(AtomicBool::new(false));
-        // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
-        unsafe {
-            dpdk_sys::tl_eth_on_removal(
-                id.0,
-                Some(mark_removed),
-                Arc::into_raw(Arc::clone(&removed)).cast_mut().cast(),
-            )
-        };
-        // libpcap knows names that are none of the kernel's, such as `any`
-        let interface = kernel_interface(devargs).and_then(interface_index);
-        let missed = Missed::of(devargs);
-        missed.watch_sockets(&sockets_before);
-        let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
-        Ok(Self(Arc::new(Attached { id, name, info, removed, interface, missed, pools, _eal: eal })))
+    pub fn attach(eal: &Eal, name: &str, devargs: &Devargs) -> Result<Self, Error> {
+        Attached::new(eal, name, devargs).map(|attached| Self(Arc::new(attached)))
     }
 
     pub fn id(&self) -> EthdevId {
@@ -241,7 +143,7 @@ impl Port {
     /// Whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
     /// kernel's interface behind it, which [`link`](Self::link) notices.
     pub fn is_removed(&self) -> bool {
-        self.0.removed.load(Ordering::Relaxed)
+        self.0.is_removed()
     }
 
     /// Configures the queues and starts the port; every queue is given out here, once.
@@ -253,24 +155,51 @@ impl Port {
         config: &PortConfig,
         pool: Option<&Arc<Mempool>>,
     ) -> Result<(Vec<RxQueue>, Vec<TxQueue>), Error> {
-        let what = || format!("port {}", self.0.name);
-        let id = self.0.id.0;
+        let sockets_before = OpenSockets::now();
+        self.check_offer(config)?;
+        self.configure(config)?;
+        self.set_up_queues(config, pool)?;
+        let started = Arc::new(Started::new(Arc::clone(&self.0))?);
+        self.0.missed.watch_sockets(&sockets_before);
+        self.0.missed.set_receiving(config.rx_queues > 0);
+        if config.rx_queues > 0 && config.is_promiscuous {
+            // A driver without the notion receives everything anyway.
+            // SAFETY: the port is started.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.0.id.0) };
+        }
+        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
+        let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;
+        let txqs =
+            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
+        Ok((rxqs.collect(), txqs.collect()))
+    }
+
+    /// What errors are of.
+    fn what(&self) -> String {
+        format!("port {}", self.0.name)
+    }
+
+    /// Refuses more queues than the driver offers.
+    fn check_offer(&self, config: &PortConfig) -> Result<(), Error> {
         let info = &self.0.info;
-        let sockets_before = kernel_drops::sockets();
         for (asked, offered, word, call) in [
             (config.rx_queues, info.max_rx_queues, "rxq", "rte_eth_rx_queue_setup"),
             (config.tx_queues, info.max_tx_queues, "txq", "rte_eth_tx_queue_setup"),
         ] {
             if asked > offered {
                 let queues = if offered == 1 { "queue" } else { "queues" };
-                return Err(Error::refused(
-                    what(),
-                    call,
-                    format!("driver offers {offered} {queues}, {asked} asked"),
-                )
-                .remedy(format!("use {word} {offered}")));
+                let reason = format!("driver offers {offered} {queues}, {asked} asked");
+                return Err(
+                    Error::refused(self.what(), call, reason).remedy(format!("use {word} {offered}"))
+                );
             }
         }
+        Ok(())
+    }
+
+    /// Tells the driver the numbers of queues, and which offloads are wanted of those that it has.
+    fn configure(&self, config: &PortConfig) -> Result<(), Error> {
+        let (id, info) = (self.0.id.0, &self.0.info);
         // SAFETY: these read constants.
         let (scatter, multi_segs) =
             unsafe { (dpdk_sys::tl_rx_offload_scatter(), dpdk_sys::tl_tx_offload_multi_segs()) };
@@ -279,19 +208,17 @@ impl Port {
         // SAFETY: as above.
         let rss_hash = unsafe { dpdk_sys::tl_rx_offload_rss_hash() };
         let long_packets = config.mtu.is_some_and(|mtu| mtu > DATA_ROOM - 18);
+        let if_wanted = |is_wanted: bool, offload: u64| if is_wanted { offload } else { 0 };
         let raw = dpdk_sys::tl_eth_config {
             rx_queues: config.rx_queues,
             tx_queues: config.tx_queues,
             mtu: config.mtu.unwrap_or(0),
-            rx_offloads: (if long_packets { info.rx_offloads & scatter } else { 0 })
-                | (if config.wants_rss_hashes && config.rx_queues > 1 {
-                    info.rx_offloads & rss_hash
-                } else {
-                    0
-                })
-                | (if config.wants_rx_timestamps { info.rx_offloads & timestamp } else { 0 }),
+            rx_offloads: info.rx_offloads
+                & (if_wanted(long_packets, scatter)
+                    | if_wanted(config.wants_rss_hashes && config.rx_queues > 1, rss_hash)
+                    | if_wanted(config.wants_rx_timestamps, timestamp)),
             tx_offloads: info.tx_offloads
-                & (multi_segs | if config.wants_udp_checksums { udp_checksum() } else { 0 }),
+                & (multi_segs | if_wanted(config.wants_udp_checksums, udp_checksum())),
             rss_types: info.rss_types,
             rss_key: SYMMETRIC_RSS_KEY.as_ptr(),
             rss_key_len: SYMMETRIC_RSS_KEY.len() as u8,
@@ -305,53 +232,39 @@ impl Port {
             // SAFETY: as above.
             result = unsafe { dpdk_sys::tl_eth_configure(id, &plain) };
         }
-        check(what(), "rte_eth_dev_configure", result)?;
+        check(self.what(), "rte_eth_dev_configure", result).map(drop)
+    }
 
+    /// Sets up every queue of a configured port; receive queues take their mbufs of `pool`.
+    fn set_up_queues(&self, config: &PortConfig, pool: Option<&Arc<Mempool>>) -> Result<(), Error> {
+        let id = self.0.id.0;
         let (mut rx_descriptors, mut tx_descriptors) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: both numbers are read and written during the call only.
         let result = or_fault("start.queue_sizes", || unsafe {
             dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
         });
-        check(what(), "rte_eth_dev_adjust_nb_rx_tx_desc", result)?;
-        let socket = super::raw_socket(info.socket);
+        check(self.what(), "rte_eth_dev_adjust_nb_rx_tx_desc", result)?;
+        let socket = super::raw_socket(self.0.info.socket);
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner).extend(pool.cloned());
         for queue in 0..config.rx_queues {
             let Some(pool) = pool else {
-                return Err(Error::refused(
-                    what(),
-                    "rte_eth_rx_queue_setup",
-                    "a receive queue needs a mempool",
-                ));
+                let reason = "a receive queue needs a mempool";
+                return Err(Error::refused(self.what(), "rte_eth_rx_queue_setup", reason));
             };
             // SAFETY: the pool lives until the port is closed (`Attached::pools`).
             let result = or_fault("start.rx_queue", || unsafe {
                 dpdk_sys::tl_eth_rx_queue_setup(id, queue, rx_descriptors, socket, pool.raw())
             });
-            check(what(), "rte_eth_rx_queue_setup", result)?;
+            check(self.what(), "rte_eth_rx_queue_setup", result)?;
         }
         for queue in 0..config.tx_queues {
             // SAFETY: plain numbers, checked by DPDK.
             let result = or_fault("start.tx_queue", || unsafe {
                 dpdk_sys::tl_eth_tx_queue_setup(id, queue, tx_descriptors, socket)
             });
-            check(what(), "rte_eth_tx_queue_setup", result)?;
+            check(self.what(), "rte_eth_tx_queue_setup", result)?;
         }
-        // SAFETY: the port is configured and its queues are set up.
-        let result = or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(id) });
-        check(what(), "rte_eth_dev_start", result)?;
-        self.0.missed.watch_sockets(&sockets_before);
-        self.0.missed.set_receiving(config.rx_queues > 0);
-        if config.rx_queues > 0 && config.is_promiscuous {
-            // A driver without the notion receives everything anyway.
-            // SAFETY: the port is started.
-            unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
-        }
-        let started = Arc::new(Started { port: Arc::clone(&self.0) });
-        let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
-        let prepares = config.wants_udp_checksums && info.udp_checksum_tx;
-        let txqs =
-            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
-        Ok((rxqs.collect(), txqs.collect()))
+        Ok(())
     }
 
     /// How the started port spreads packets over its receive queues, as the driver says.
@@ -395,14 +308,7 @@ impl Port {
         let mut link = dpdk_sys::tl_eth_link::default();
         // SAFETY: `link` is written during the call only.
         let result = unsafe { dpdk_sys::tl_eth_link(self.0.id.0, &mut link) };
-        let is_running = match self.0.interface.map(interface_flags) {
-            None => true,
-            Some(Some(flags)) => flags & RUNNING == RUNNING,
-            Some(None) => {
-                self.0.removed.store(true, Ordering::Relaxed);
-                false
-            }
-        };
+        let is_running = self.0.is_interface_running();
         Link {
             is_up: result == 0 && link.up != 0 && is_running && !self.is_removed(),
             speed_mbps: (link.speed_mbps != u32::MAX && link.speed_mbps != 0).then_some(link.speed_mbps),
@@ -478,140 +384,4 @@ impl Port {
         (unsafe { dpdk_sys::rte_eth_macaddr_get(self.0.id.0, &mut address) } == 0)
             .then_some(address.addr_bytes)
     }
-}
-
-impl Started {
-    pub(super) fn id(&self) -> EthdevId {
-        self.port.id
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // SAFETY: the last queue is gone, so no lcore polls the port.
-        unsafe { dpdk_sys::rte_eth_dev_stop(self.port.id.0) };
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // SAFETY: no queue and no handle is left; the port was stopped when the last queue went.
-        unsafe { dpdk_sys::tl_eth_remove(self.id.0) };
-    }
-}
-
-extern "C" fn mark_removed(_port: u16, argument: *mut libc::c_void) {
-    // SAFETY: `attach` passed a pointer from `Arc::into_raw` that is never released.
-    let removed = unsafe { &*argument.cast::<AtomicBool>() };
-    removed.store(true, Ordering::Relaxed);
-}
-
-/// The index of the kernel's interface that has this name, if one does.
-fn interface_index(name: &str) -> Option<libc::c_uint> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: the string is NUL-terminated and read during the call only.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
-}
-
-/// The hardware type (`ARPHRD_…`) of the kernel's interface that has this name, if one does.
-/// # Source
-/// netdevice(7): SIOCGIFHWADDR. It asks the network namespace that Tapline is in; /sys/class/net may show another one's.
-pub fn hardware_type(name: &str) -> Option<u16> {
-    let bytes = name.as_bytes();
-    // SAFETY: all bytes zero are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if bytes.len() >= request.ifr_name.len() {
-        return None;
-    }
-    for (place, &byte) in request.ifr_name.iter_mut().zip(bytes) {
-        *place = byte as libc::c_char;
-    }
-    // SAFETY: a socket is made, asked and closed; the request, whose name ends in a zero, lives through the call, which fills in its
-    // hardware address.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return None;
-        }
-        let result = libc::ioctl(socket, libc::SIOCGIFHWADDR, &mut request);
-        libc::close(socket);
-        (result == 0).then_some(request.ifr_ifru.ifru_hwaddr.sa_family)
-    }
-}
-
-/// Of an interface that is up and has a carrier.
-const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
-
-/// The flags of the kernel's interface that has this index, whatever it is called by now; `None` where there is none. Where the
-/// kernel cannot be asked nothing is known against it.
-/// # Source
-/// netdevice(7), if_indextoname(3).
-fn interface_flags(index: libc::c_uint) -> Option<libc::c_int> {
-    // SAFETY: all bytes zero are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // SAFETY: `ifr_name` has room for IF_NAMESIZE bytes, which is as many as are written.
-    if unsafe { libc::if_indextoname(index, request.ifr_name.as_mut_ptr()) }.is_null() {
-        let is_gone = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO);
-        return (!is_gone).then_some(RUNNING);
-    }
-    // SAFETY: a socket is made, asked and closed; the request lives through the call, which fills in its flags.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket < 0 {
-            return Some(RUNNING);
-        }
-        let result = libc::ioctl(socket, libc::SIOCGIFFLAGS, &mut request);
-        libc::close(socket);
-        // one that went, or was renamed, between the two calls is told of by the next
-        Some(if result < 0 { 0 } else { libc::c_int::from(request.ifr_ifru.ifru_flags) })
-    }
-}
-
-fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
-    let mut found = [0u16; MAX_PORTS];
-    // SAFETY: the string is NUL-terminated; the shim writes at most MAX_PORTS numbers.
-    let count =
-        unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
-    found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
-}
-
-fn udp_checksum() -> u64 {
-    // SAFETY: this reads a constant.
-    unsafe { dpdk_sys::tl_tx_offload_udp_cksum() }
-}
-
-fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
-    let mut raw = dpdk_sys::tl_eth_info::default();
-    // SAFETY: `raw` is written during the call only.
-    let result = or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) });
-    check(what, "rte_eth_dev_info_get", result)?;
-    let driver = if raw.driver.is_null() {
-        "".into()
-    } else {
-        // SAFETY: the driver's name is a static string, and not null.
-        unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
-    };
-    // SAFETY: reads the device's NUMA node.
-    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
-    // SAFETY: these read constants.
-    let (timestamp, multi_segs) =
-        unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
-    let multi_segment_tx = raw.tx_offloads & multi_segs != 0
-        || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
-    Ok(PortInfo {
-        driver: driver.into_owned(),
-        socket: u32::try_from(socket).ok(),
-        max_rx_queues: raw.max_rx_queues,
-        max_tx_queues: raw.max_tx_queues,
-        min_mtu: raw.min_mtu,
-        max_mtu: raw.max_mtu,
-        reta_size: raw.reta_size,
-        rss_types: raw.rss_types,
-        rx_timestamps: raw.rx_offloads & timestamp != 0,
-        multi_segment_tx,
-        udp_checksum_tx: raw.tx_offloads & udp_checksum() != 0,
-        rx_offloads: raw.rx_offloads,
-        tx_offloads: raw.tx_offloads,
-    })
 }

@@ -1,12 +1,13 @@
-//! Receive and transmit queues: each a value given out once, used through `&mut` by one lcore.
+//! Receive and transmit queues: each a value given out once, used through `&mut` by one lcore. They know pointers only; whose
+//! packets those are, [`super::mbuf`] knows.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 
 use dpdk_sys::rte_mbuf;
 
-use super::mbuf::{MbufBurst, bytes_of, prefetch_line};
-use super::port::Started;
+use super::device::Started;
+use super::mbuf::field::{bytes_of, prefetch_line};
 use super::{EthdevId, QueueId};
 
 /// What went through a queue in one call.
@@ -51,23 +52,21 @@ impl RxQueue {
         }
     }
 
-    /// Polls the queue once into an empty burst, for at most `limit` packets (1..=64).
-    #[inline]
-    pub fn receive(&mut self, burst: &mut MbufBurst, limit: usize) -> Moved {
+    /// Polls the queue once for as many packets as there are `slots`; the number of those that were filled, each with a reference
+    /// that the caller owns from then on.
+    #[inline(always)]
+    pub(super) fn receive(&mut self, slots: &mut [*mut rte_mbuf]) -> usize {
         let (port, queue) = (self.port.0, self.queue.0);
-        let packets = burst.fill(limit, |slots| {
-            let (mbufs, count) = (slots.as_mut_ptr(), slots.len() as u16);
-            // SAFETY: the queue was set up and the port started (`Started`).
-            let packets = match unsafe { rx_function(port, queue) } {
-                // SAFETY: the driver's own function and queue; only this value polls it, through `&mut`, and at most `count`
-                // pointers are written.
-                Some((receive, queue)) => unsafe { receive(queue, mbufs, count) },
-                // SAFETY: as above.
-                None => unsafe { dpdk_sys::tl_rx_burst(port, queue, mbufs, count) },
-            };
-            usize::from(packets)
-        });
-        Moved { packets, bytes: burst.bytes() }
+        let (mbufs, count) = (slots.as_mut_ptr(), slots.len() as u16);
+        // SAFETY: the queue was set up and the port started (`Started`).
+        let packets = match unsafe { rx_function(port, queue) } {
+            // SAFETY: the driver's own function and queue; only this value polls it, through `&mut`, and at most `count` pointers
+            // are written.
+            Some((receive, queue)) => unsafe { receive(queue, mbufs, count) },
+            // SAFETY: as above.
+            None => unsafe { dpdk_sys::tl_rx_burst(port, queue, mbufs, count) },
+        };
+        usize::from(packets)
     }
 }
 

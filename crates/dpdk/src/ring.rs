@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::{Error, check, or_fault};
-use super::mbuf::{MbufBurst, MbufQueue, free_all, prefetch_mbuf};
+use super::mbuf::field::{free_all, prefetch_mbuf};
+use super::mbuf::{MbufBurst, MbufQueue};
 use super::{Eal, SocketId, raw_socket};
 use tapline_packet::burst::MAX_BURST;
 

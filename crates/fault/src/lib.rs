@@ -4,6 +4,7 @@
 //! `TAPLINE_FAULT` arms places, separated by commas: `PLACE` (the first time that it is passed), `PLACE@3` (the third),
 //! `PLACE@3-5` (the third to the fifth), `PLACE@3-` (from the third on). A place that is passed by packets is named with the packet's
 //! index in its burst, `make:31@2`: the second time that packet 31 passes.
+#![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

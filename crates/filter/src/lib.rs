@@ -4,6 +4,7 @@
 //! classify stage calls: `graph` (what each asks of a packet) -> `merge` (what they ask alike, once) -> `lower` (Cranelift IR;
 //! questions about neighbouring bytes `side_by_side`; what is left with `formula`s of one shape, four programs at a time) -> `code`
 //! (machine code, and its call). `bpf::interpret` is the model of all that.
+#![warn(clippy::too_many_lines)]
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

@@ -2,6 +2,7 @@
 //!
 //! `load` reads a file and what it includes, `parse_text` a text, `parse_command` what was typed at the prompt or came over the
 //! control socket. None of them looks a name up: that is the planner's work, which adds to the same `Diagnostics`.
+#![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

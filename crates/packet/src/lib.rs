@@ -1,4 +1,5 @@
 //! A packet's bytes: what stands where, and sets of packets. It needs no DPDK; `unsafe` stands in `simd` only.
+#![warn(clippy::too_many_lines)]
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 

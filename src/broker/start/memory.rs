@@ -14,10 +14,10 @@ use tapline_datapath::ids::PortId;
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_dpdk::SocketId;
 use tapline_dpdk::eal::{self, Memory};
-use tapline_dpdk::limits::{self, Available, Descriptors};
 use tapline_dpdk::mempool::{self, Mempool, Pages};
 use tapline_dpdk::port::Port;
 use tapline_fault as fault;
+use tapline_kernel::limits::{self, Available, Descriptors};
 
 /// Memory for EAL itself, rings, queues and drivers, in MiB.
 const BASE_MIB: u32 = 64;

@@ -6,8 +6,8 @@ use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
-use tapline_dpdk::driver::argument;
 use tapline_dpdk::{LcoreId, eal};
+use tapline_kernel::machine::available_cpus;
 
 /// Who works where.
 pub struct Placement {
@@ -94,7 +94,7 @@ impl Crew {
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
 /// its kind.
 pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
-    let cpus = eal::available_cpus();
+    let cpus = available_cpus();
     let is_users = eal::says_lcores(&plan.settings.eal);
     let wanted = plan.settings.workers;
     let nodes: Vec<Option<u32>> = plan.ports.iter().map(device_node).collect();
@@ -214,8 +214,8 @@ pub(super) fn device_node(port: &PortPlan) -> Option<u32> {
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
-    let address = port.devargs.split(',').next()?;
-    let interface = argument(&port.devargs, "iface");
+    let address = port.devargs.written_device();
+    let interface = port.devargs.argument("iface");
     let paths = [
         format!("/sys/bus/pci/devices/{address}/numa_node"),
         format!("/sys/bus/pci/devices/0000:{address}/numa_node"),

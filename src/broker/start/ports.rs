@@ -19,7 +19,7 @@ use tapline_datapath::receive::clock::{ClockView, RxClock};
 use tapline_datapath::receive::replay::{Progress, Replay};
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::Eal;
-use tapline_dpdk::driver::{Driver, Takes, argument, with_added};
+use tapline_dpdk::driver::{Devargs, Driver, Takes};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
@@ -38,7 +38,7 @@ pub(super) struct StartedPort {
 
 pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
     match port.replay {
-        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &with_added(&port.devargs))?)),
+        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
         Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
     }
 }
@@ -233,7 +233,7 @@ fn rx_clock(
     let info = port.info();
     let is_pcap = Driver::named(&info.driver).is_some_and(|driver| driver.by_libpcap);
     let is_live =
-        ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| argument(&plan.devargs, name).is_some());
+        ["iface", "rx_iface", "rx_iface_in"].iter().any(|name| plan.devargs.argument(name).is_some());
     // net_pcap notes times in any case, and latency begins at the kernel's
     let is_noted = is_pcap && (is_wanted || may_be_wanted && plan.reads_capture() || is_live);
     if plan.resident > 0 || !(is_noted || is_wanted && info.rx_timestamps) {
@@ -266,12 +266,12 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
-    let interface = argument(&port.devargs, "iface")?;
+    let interface = port.devargs.argument("iface")?;
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
     let mtu = mtu_of(interface)?;
-    let Driver { name: driver, most_mtu, .. } = Driver::of(&port.devargs)?;
+    let Driver { name: driver, most_mtu, .. } = port.devargs.driver()?;
     let (most, fate) = match (Longest::of(&port.devargs), *most_mtu) {
         (Some(longest), _) => {
             (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
@@ -344,10 +344,11 @@ pub(super) fn wait_for_links(plan: &Plan, ports: &[Device]) {
 pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
     // what is made anew under its name is another interface
     let port = device.ethdev().filter(|port| !port.is_removed())?;
-    let interface = argument(&plan.devargs, "iface").or_else(|| argument(&plan.devargs, "tx_iface"));
+    let interface = plan.devargs.argument("iface").or_else(|| plan.devargs.argument("tx_iface"));
     // net_pcap and others do not know their interface's
     let makes_interface = || {
-        Driver::of(&plan.devargs)
+        plan.devargs
+            .driver()
             .is_some_and(|driver| matches!(driver.takes, Takes::Kernel { makes_interface: true, .. }))
     };
     interface.and_then(mtu_of).or_else(|| makes_interface().then(|| port.mtu()).flatten().map(u32::from))
@@ -362,11 +363,11 @@ fn mtu_of(interface: &str) -> Option<u32> {
 }
 
 /// The address if the devargs name a PCI device: `0000:03:00.0` or `03:00.0`.
-pub(super) fn pci_address(devargs: &str) -> Option<String> {
-    let device = devargs.split(',').next()?;
+pub(super) fn pci_address(devargs: &Devargs) -> Option<String> {
+    let device = devargs.written_device();
     let parts: Vec<&str> = device.split([':', '.']).collect();
     let is_hex = parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit()));
-    (matches!(parts.len(), 3 | 4) && device.contains('.') && is_hex).then(|| devargs.to_owned())
+    (matches!(parts.len(), 3 | 4) && device.contains('.') && is_hex).then(|| devargs.text().to_owned())
 }
 
 #[cfg(test)]
@@ -375,6 +376,7 @@ mod tests {
 
     #[test]
     fn pci_addresses_are_told_from_virtual_devices() {
+        let pci_address = |text: &str| pci_address(&Devargs::new(text));
         assert_eq!(pci_address("0000:03:00.0"), Some("0000:03:00.0".to_owned()));
         assert_eq!(pci_address("03:00.1,mprq_en=1"), Some("03:00.1,mprq_en=1".to_owned()));
         assert_eq!(pci_address("net_pcap0,rx_pcap=a:b.c"), None);

@@ -7,7 +7,6 @@ use super::Site;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
 use crate::broker::Error;
 use crate::plan::Plan;
-use crate::plan::devargs::copies_packets;
 use crate::plan::value::{Output, PortPlan, ToolPlan};
 use tapline_datapath::egress::admission::{Limits, Thresholds};
 use tapline_datapath::egress::backlog::Backlog;
@@ -31,7 +30,6 @@ use tapline_datapath::receive::distribute;
 use tapline_datapath::receive::distribute::{Spread, Times};
 use tapline_datapath::receive::local_frames::Post;
 use tapline_datapath::receive::{Intake, Source};
-use tapline_dpdk::driver::Driver;
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::{self, Sender, SoleSender};
@@ -68,9 +66,7 @@ pub(super) fn intakes(
         let (id, port_plan) = (PortId(index), &plan.ports[index]);
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
-        let can_wait = site.ports[index].ethdev().is_some_and(|port| {
-            Driver::named(&port.info().driver).is_some_and(|driver| driver.can_wait(&port_plan.devargs))
-        });
+        let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
         let mut pollers = crew.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
             pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
@@ -91,7 +87,7 @@ pub(super) fn intakes(
             taken[poller] += 1;
             intakes[poller].push(Intake {
                 port: id,
-                is_cold: matches!(source, Source::Queue { .. }) && !copies_packets(&port_plan.devargs),
+                is_cold: matches!(source, Source::Queue { .. }) && !port_plan.devargs.copies_packets(),
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
                 endpoint,
@@ -274,7 +270,7 @@ impl Ways {
                     outlets.txqs.len() - 1
                 });
                 // with no descriptors to fill and no doorbell to ring
-                let has_cheap_calls = copies_packets(&port_plan.devargs);
+                let has_cheap_calls = port_plan.devargs.copies_packets();
                 outlets.tools.push(Outlet::Port {
                     txq,
                     line: line(tool, bucket.clone(), place, fit, has_cheap_calls),

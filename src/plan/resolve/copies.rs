@@ -8,7 +8,6 @@ use std::path::Path;
 
 use super::Resolver;
 use super::definitions::{Definitions, Port};
-use crate::plan::devargs::goes_by_libpcap;
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
 use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use tapline_datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
@@ -20,6 +19,7 @@ use tapline_datapath::copies::transport::{
 use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{EditId, PortId, ToolId};
+use tapline_dpdk::driver::Devargs;
 use tapline_lang::ast;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;
@@ -431,9 +431,13 @@ fn mtu_of(port: &Port<'_>) -> u16 {
 /// Returns whether a device writes a capture file and receives nothing.
 pub(super) fn only_writes_a_file(device: &Device) -> bool {
     let Device::Devargs(devargs) = device else { return false };
-    goes_by_libpcap(devargs)
-        && devargs.contains(",tx_pcap=")
-        && !devargs.split(',').any(|argument| argument.starts_with("rx_") || argument.contains("iface="))
+    let devargs = Devargs::new(devargs);
+    devargs.goes_by_libpcap()
+        && devargs.text().contains(",tx_pcap=")
+        && !devargs
+            .text()
+            .split(',')
+            .any(|argument| argument.starts_with("rx_") || argument.contains("iface="))
 }
 
 fn outer_of(said: &ast::tool::Transport) -> Option<&ast::tool::Outer> {

@@ -11,7 +11,7 @@ use tapline_datapath::receive::replay;
 use tapline_datapath::receive::tunnel_match::{Terminator, TunnelKind};
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::clock::nanoseconds;
-use tapline_dpdk::driver::Driver;
+use tapline_dpdk::driver::{Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
 use tapline_lang::ast;
 use tapline_lang::ast::Name;
@@ -21,10 +21,10 @@ use tapline_lang::diagnostic::Diagnostic;
 impl<'a> Resolver<'a> {
     pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
         let (devargs, replay) = match &port.device.value {
-            Device::Devargs(devargs) => (devargs.clone(), None),
+            Device::Devargs(devargs) => (Devargs::new(devargs), None),
             Device::Replay { path, speed, loops, max_gap } => {
                 let replay = self.replay(port, path, *speed, *loops, *max_gap);
-                (self.sources().text(port.device.span).trim_matches('"').to_owned(), Some(replay))
+                (Devargs::new(self.sources().text(port.device.span).trim_matches('"')), Some(replay))
             }
         };
         self.check_device(port, &devargs, definitions);
@@ -72,8 +72,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// Refuses a device that another port has, and one whose frames would not be what the pipeline takes them for.
-    fn check_device(&mut self, port: &Port<'a>, devargs: &str, definitions: &Definitions<'a>) {
-        let device = devargs.split(',').next().unwrap_or("");
+    fn check_device(&mut self, port: &Port<'a>, devargs: &Devargs, definitions: &Definitions<'a>) {
+        let device = devargs.written_device();
         let twin =
             definitions.ports.iter().take_while(|other| other.name.span != port.name.span).find(|other| {
                 match &other.device.value {
@@ -116,7 +116,7 @@ impl<'a> Resolver<'a> {
                     .label("expected on a port that receives: `lcores` names who polls it"),
             );
         }
-        if let Some(Driver { name, pairs_queues: true, .. }) = Driver::of(&plan.devargs) {
+        if let Some(Driver { name, pairs_queues: true, .. }) = plan.devargs.driver() {
             let rxq = said(|option| matches!(option, PortOption::Rxq(_))).zip(plan.rxq);
             let txq = said(|option| matches!(option, PortOption::Txq(_))).zip(plan.txq);
             // what is not said is chosen, and never 0

@@ -62,7 +62,7 @@ impl PortEntry {
             totals,
             heartbeats: plan.returns_heartbeats(id).then_some(totals.heartbeats),
             cut: Longest::of(&port.devargs).map(|_| totals.cut),
-            device: port.devargs.clone(),
+            device: port.devargs.to_string(),
             driver_name: state.driver_name,
             link_up: state.link.is_up,
             speed_mbps: state.link.speed_mbps,

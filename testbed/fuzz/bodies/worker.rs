@@ -19,9 +19,10 @@ use tapline::broker::bench::Bench;
 use tapline::plan::plan;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::worker::Led;
-use tapline_dpdk::eal::{Eal, Memory, Options, available_cpus};
+use tapline_dpdk::eal::{Eal, Memory, Options};
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
+use tapline_kernel::machine::available_cpus;
 use tapline_lang::parse_text;
 use tapline_packet::frame::Frame;
 

@@ -3,7 +3,8 @@
 //! One process has one: a test that starts it does its work inside of [`crate::programs::alone`].
 
 use tapline_dpdk::Eal;
-use tapline_dpdk::eal::{Memory, Options, available_cpus};
+use tapline_dpdk::eal::{Memory, Options};
+use tapline_kernel::machine::available_cpus;
 
 pub fn eal() -> Eal {
     Eal::start(&Options {

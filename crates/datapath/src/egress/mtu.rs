@@ -13,7 +13,7 @@
 //! `af_xdp_tx_zc`, `eth_memif_tx`.
 
 use crate::receive::af_packet_cut::slot;
-use tapline_dpdk::driver::{Driver, Takes, argument, device};
+use tapline_dpdk::driver::{Devargs, Takes};
 use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::mempool::DATA_ROOM;
 use tapline_packet::burst::Selection;
@@ -43,7 +43,7 @@ const BEFORE_SENT: u32 = 32;
 impl Fit {
     /// Of a port by the device that it is, the MTU of its interface, if that is known, and the one that the pipeline file says, if it
     /// does; `None` for those that take all. A NIC knows its MTU.
-    pub fn of(devargs: &str, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
+    pub fn of(devargs: &Devargs, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
         let with = |mtu: Option<u32>, room: u32| mtu.map_or(u32::MAX, |mtu| mtu.saturating_add(room));
         let said = said_mtu.map(u32::from);
         let as_said = |shortest| Self {
@@ -51,14 +51,14 @@ impl Fit {
             longest: with(said, SHORTEST),
             longest_tagged: with(said, SHORTEST + TAG),
         };
-        let sends_to_interface = ["iface", "tx_iface"].iter().any(|name| argument(devargs, name).is_some());
-        let (room, one_mbuf) = match Driver::of(devargs).map_or(Takes::All, |driver| driver.takes) {
+        let sends_to_interface = ["iface", "tx_iface"].iter().any(|name| devargs.argument(name).is_some());
+        let (room, one_mbuf) = match devargs.driver().map_or(Takes::All, |driver| driver.takes) {
             Takes::NotEmpty => return Some(as_said(1)),
             Takes::Kernel { makes_interface, room, one_mbuf } if makes_interface || sends_to_interface => {
                 (room, one_mbuf)
             }
             Takes::All | Takes::Kernel { .. } => {
-                return (said.is_some() && device(devargs).starts_with("net_")).then(|| as_said(0));
+                return (said.is_some() && devargs.device().starts_with("net_")).then(|| as_said(0));
             }
         };
         let most = match slot(devargs) {
@@ -100,8 +100,9 @@ mod tests {
 
     #[test]
     fn ports_that_are_interfaces_take_what_their_mtu_says() {
-        let fit =
-            |devargs: &str, mtu| Fit::of(devargs, mtu, None).map(|fit| (fit.longest, fit.longest_tagged));
+        let fit = |text: &str, mtu| {
+            Fit::of(&Devargs::new(text), mtu, None).map(|fit| (fit.longest, fit.longest_tagged))
+        };
         assert_eq!(fit("net_pcap0,iface=eth0", Some(1500)), Some((1514, 1518)));
         assert_eq!(fit("net_pcap0,rx_pcap=a.pcap,tx_iface=eth0", Some(9000)), Some((9014, 9018)));
         assert_eq!(fit("net_af_packet1,iface=eth0", Some(1500)), Some((1514, 1518)));
@@ -119,8 +120,8 @@ mod tests {
 
     #[test]
     fn virtual_devices_take_what_the_file_says_and_no_more_than_their_interface_does() {
-        let fit = |devargs: &str, mtu, said| {
-            Fit::of(devargs, mtu, Some(said)).map(|fit| (fit.longest, fit.longest_tagged))
+        let fit = |text: &str, mtu, said| {
+            Fit::of(&Devargs::new(text), mtu, Some(said)).map(|fit| (fit.longest, fit.longest_tagged))
         };
         for devargs in ["net_pcap0,tx_pcap=out.pcap", "net_null0", "net_ring0", "net_memif0,role=client"] {
             assert_eq!(fit(devargs, None, 68), Some((82, 86)), "{devargs}");

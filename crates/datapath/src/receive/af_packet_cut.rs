@@ -8,7 +8,7 @@
 //! Linux, `tpacket_rcv` in net/packet/af_packet.c: a slot has 66 bytes before the frame (version 2, Ethernet). DPDK,
 //! drivers/net/af_packet: `framesz` is the slot, 2048 unless it is said, and a VLAN tag is put back afterwards.
 
-use tapline_dpdk::driver::{Driver, argument};
+use tapline_dpdk::driver::Devargs;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::headers::ipv4::Ipv4;
@@ -19,9 +19,9 @@ use tapline_packet::headers::{ethernet, vlan};
 const BEFORE_FRAME: u32 = 66;
 
 /// The slots of net_af_packet's rings, in bytes; of devices of other drivers `None`.
-pub fn slot(devargs: &str) -> Option<u32> {
-    let slot = Driver::of(devargs)?.slot?;
-    Some(argument(devargs, "framesz").and_then(|size| size.parse().ok()).unwrap_or(slot))
+pub fn slot(devargs: &Devargs) -> Option<u32> {
+    let slot = devargs.driver()?.slot?;
+    Some(devargs.argument("framesz").and_then(|size| size.parse().ok()).unwrap_or(slot))
 }
 
 /// The longest frame that comes whole, in bytes from the Ethernet header on, without a VLAN tag.
@@ -30,7 +30,7 @@ pub struct Longest(pub u32);
 
 impl Longest {
     /// By the device that a port is; `None` for those that do not cut.
-    pub fn of(devargs: &str) -> Option<Self> {
+    pub fn of(devargs: &Devargs) -> Option<Self> {
         Some(Self(slot(devargs)?.saturating_sub(BEFORE_FRAME)))
     }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_the_longest_length_is_cut_if_its_ip_header_says_more() {
-        let longest = Longest::of("net_af_packet0,iface=eth0").expect("it cuts");
+        let longest = Longest::of(&Devargs::new("net_af_packet0,iface=eth0")).expect("it cuts");
         assert_eq!(longest, Longest(1982));
         let (tag, ipv4, ipv6) = ([0x81, 0, 0, 5], [8, 0], [0x86, 0xdd]);
         for kind in [ipv4, ipv6] {
@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_length_is_that_of_the_drivers_slots() {
-        assert_eq!(Longest::of("net_af_packet3,iface=eth0,framesz=1024,blocksz=4096"), Some(Longest(958)));
-        assert_eq!(Longest::of("net_pcap0,iface=eth0"), None);
+        let longest = |text: &str| Longest::of(&Devargs::new(text));
+        assert_eq!(longest("net_af_packet3,iface=eth0,framesz=1024,blocksz=4096"), Some(Longest(958)));
+        assert_eq!(longest("net_pcap0,iface=eth0"), None);
     }
 }

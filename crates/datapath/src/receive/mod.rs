@@ -187,7 +187,7 @@ pub fn receive(
     counters: &WorkerCounters,
 ) -> usize {
     let moved = match &mut intake.source {
-        Source::Queue { rxq, .. } => rxq.receive(burst, limit),
+        Source::Queue { rxq, .. } => burst.receive(rxq, limit),
         Source::Replay(replay) => replay.receive(burst, limit, stamps),
         Source::Ring { ring, .. } => return receive_from(ring, limit, burst, counters),
     };

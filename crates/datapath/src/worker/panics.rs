@@ -132,7 +132,7 @@ impl Panics {
 /// Writes the frames of a burst into a new file of `folder`, which only its owner may read.
 ///
 /// # Errors
-/// With the path: the folder takes no file, or has [`MOST_DUMPS`] already.
+/// With the path: the folder takes no file, or has `MOST_DUMPS` already.
 pub fn dump(folder: &Path, burst: &MbufBurst, stamps: &Stamps) -> Result<PathBuf, String> {
     let (path, file) = new_file(folder)?;
     let said = |error: io::Error| format!("{}: {error}", path.display());

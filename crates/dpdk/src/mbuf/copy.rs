@@ -14,12 +14,12 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
 
-use super::{
-    MbufBurst, MbufQueue, Mempool, Planes, RxStamp, Selection, Shared, field, free_all, free_selected,
-    packet_len, segments,
-};
-use crate::mempool::DATA_ROOM;
-use tapline_packet::burst::MAX_BURST;
+use super::burst::MbufBurst;
+use super::field::{self, RxStamp, field, free_all, free_selected, packet_len, segments};
+use super::queue::MbufQueue;
+use super::share::{Planes, Shared};
+use crate::mempool::{DATA_ROOM, Mempool};
+use tapline_packet::burst::{MAX_BURST, Selection};
 
 /// Bytes of a page.
 pub const PAGE_LEN: usize = DATA_ROOM as usize + dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
@@ -137,8 +137,7 @@ impl CopyPool {
             let copy = unsafe { dpdk_sys::rte_pktmbuf_copy(mbuf, self.pool.raw(), 0, u32::MAX) };
             (!copy.is_null()).then(|| Page(copy))
         };
-        let copies: ArrayVec<Page, MAX_BURST> =
-            burst.mbufs[..burst.count].iter().filter_map(copy).collect();
+        let copies: ArrayVec<Page, MAX_BURST> = burst.mbufs().iter().filter_map(copy).collect();
         copies.len()
     }
 }
@@ -415,7 +414,7 @@ impl Made {
     pub fn make_front(&mut self, index: usize, range: Range<usize>, burst: &MbufBurst) {
         debug_assert!(range.start <= range.end && range.end <= PAGE_LEN);
         let is_new = (self.held - self.fronts).contains(index);
-        let Some(&payload) = burst.mbufs[..burst.count].get(index).filter(|_| is_new) else { return };
+        let Some(&payload) = burst.mbufs().get(index).filter(|_| is_new) else { return };
         chain(self.mbufs[index], range.start.min(PAGE_LEN), range.end.min(PAGE_LEN), payload);
         self.fronts.insert(index);
     }
@@ -424,7 +423,7 @@ impl Made {
     /// [`make_front`](Self::make_front) in one.
     #[inline(always)]
     pub fn put_front(&mut self, index: usize, page: Page, len: usize, burst: &MbufBurst) {
-        let Some(&payload) = burst.mbufs[..burst.count].get(index) else { return };
+        let Some(&payload) = burst.mbufs().get(index) else { return };
         if self.held.contains(index) {
             self.take_out(Selection::only(index));
         }
@@ -523,7 +522,7 @@ impl Shared<'_> {
         (made.held, made.fronts) = (Selection::NONE, Selection::NONE);
         // the sum is of use only where all packets go together; the slots of others hold nothing
         let bytes = if lent == Selection::first(self.count) {
-            super::bytes_of(&made.mbufs[..self.count])
+            field::bytes_of(&made.mbufs[..self.count])
         } else {
             0
         };

@@ -9,6 +9,9 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 /// Memory that this process can have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Available {
@@ -143,15 +146,10 @@ impl Descriptors {
 
     /// `None` where the kernel does not say.
     pub fn now() -> Option<Self> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: the kernel writes to `limit` during the call only.
-        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-            return None;
-        }
-        let most = limit.rlim_cur;
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let entries = match fs::read_dir("/proc/self/fd") {
             Ok(entries) => entries,
-            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
                 return Some(Self { open: most, most });
             }
             Err(_) => return None,
@@ -181,7 +179,7 @@ impl fmt::Display for Descriptors {
 /// # Source
 /// setrlimit(2), RLIMIT_FSIZE.
 pub fn let_writes_fail() {
-    // SAFETY: ignoring a signal runs no code of ours.
+    // SAFETY: SIGXFSZ may be ignored (signal(7)), and a signal that is ignored runs no code.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 

@@ -1,0 +1,211 @@
+//! Attached devices: what stays as long as a port or one of its queues is there.
+
+use std::ffi::{CStr, CString, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::driver::{Devargs, Driver};
+use super::error::{Error, check, or_fault, take_log};
+use super::kernel_drops::Missed;
+use super::mempool::Mempool;
+use super::{Eal, EthdevId, SocketId};
+use tapline_kernel::interface;
+use tapline_kernel::socket::OpenSockets;
+
+/// The most ethdevs that the linked DPDK can hold.
+pub const MAX_PORTS: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
+
+/// A device that was attached: closed and removed when the last of its owners goes.
+pub(super) struct Attached {
+    pub id: EthdevId,
+    /// The pipeline file's name for it.
+    pub name: String,
+    pub info: PortInfo,
+    /// Once set it stays: what the driver holds is bound to what is gone.
+    removed: Arc<AtomicBool>,
+    /// The kernel's interface behind it.
+    interface: Option<interface::Index>,
+    /// What the kernel loses and the driver does not say.
+    pub missed: Missed,
+    /// What receive queues were set up with: the driver has mbufs of them until the port is closed.
+    pub pools: Mutex<Vec<Arc<Mempool>>>,
+    /// Dropped last.
+    _eal: Eal,
+}
+
+/// A started port: alive as long as one of its queues is, then stopped.
+pub(super) struct Started {
+    port: Arc<Attached>,
+}
+
+/// What a port can do, as its driver says.
+#[derive(Clone, Debug)]
+pub struct PortInfo {
+    pub driver: String,
+    pub socket: SocketId,
+    pub max_rx_queues: u16,
+    pub max_tx_queues: u16,
+    pub min_mtu: u16,
+    pub max_mtu: u16,
+    /// Entries of the RSS indirection table; 0: the driver does not spread packets over receive queues.
+    pub reta_size: u16,
+    pub rss_types: u64,
+    pub rx_timestamps: bool,
+    pub multi_segment_tx: bool,
+    /// Computes UDP checksums of what it sends.
+    pub udp_checksum_tx: bool,
+    pub(super) rx_offloads: u64,
+    pub(super) tx_offloads: u64,
+}
+
+impl Attached {
+    /// Attaches the device that `devargs` names, or takes over a further port of one that is attached.
+    pub(crate) fn new(eal: &Eal, name: &str, devargs: &Devargs) -> Result<Self, Error> {
+        let what = format!("port {name}");
+        let sockets_before = OpenSockets::now();
+        let id = probe(&what, devargs)?;
+        let info = port_info(id, &what)?;
+        let removed = Arc::new(AtomicBool::new(false));
+        // SAFETY: the callback gets the leaked clone of `removed` as long as the process lives.
+        unsafe {
+            dpdk_sys::tl_eth_on_removal(
+                id.0,
+                Some(mark_removed),
+                Arc::into_raw(Arc::clone(&removed)).cast_mut().cast(),
+            )
+        };
+        // libpcap knows names that are none of the kernel's, such as `any`
+        let interface = devargs.kernel_interface().and_then(interface::Index::of);
+        let missed = Missed::of(devargs);
+        missed.watch_sockets(&sockets_before);
+        let (name, pools, eal) = (name.to_owned(), Mutex::default(), eal.clone());
+        Ok(Self { id, name, info, removed, interface, missed, pools, _eal: eal })
+    }
+
+    /// Returns whether the device was taken away for good.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the kernel's interface behind the device, if it has one, is running; notes where that is gone.
+    pub(crate) fn is_interface_running(&self) -> bool {
+        let state = self.interface.map_or(interface::State::Running, interface::Index::state);
+        if state == interface::State::Gone {
+            self.removed.store(true, Ordering::Relaxed);
+        }
+        state == interface::State::Running
+    }
+}
+
+impl Started {
+    /// Starts a device whose queues are set up.
+    pub(crate) fn new(port: Arc<Attached>) -> Result<Self, Error> {
+        // SAFETY: the port is configured and its queues are set up.
+        let result = or_fault("start.port", || unsafe { dpdk_sys::rte_eth_dev_start(port.id.0) });
+        check(format!("port {}", port.name), "rte_eth_dev_start", result)?;
+        Ok(Self { port })
+    }
+
+    pub(crate) fn id(&self) -> EthdevId {
+        self.port.id
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // SAFETY: the last queue is gone, so no lcore polls the port.
+        unsafe { dpdk_sys::rte_eth_dev_stop(self.port.id.0) };
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // SAFETY: no queue and no handle is left; the port was stopped when the last queue went.
+        unsafe { dpdk_sys::tl_eth_remove(self.id.0) };
+    }
+}
+
+extern "C" fn mark_removed(_port: u16, argument: *mut c_void) {
+    // SAFETY: `attach` passed a pointer from `Arc::into_raw` that is never released.
+    let removed = unsafe { &*argument.cast::<AtomicBool>() };
+    removed.store(true, Ordering::Relaxed);
+}
+
+/// Has DPDK take the device, unless it did for another port of the same; gives the first ethdev of the device.
+fn probe(what: &str, devargs: &Devargs) -> Result<EthdevId, Error> {
+    let c_devargs = CString::new(devargs.text())
+        .map_err(|_| Error::refused(what, "rte_dev_probe", "the devargs contain a NUL byte"))?;
+    take_log();
+    if ports_of(&c_devargs).is_empty() {
+        // SAFETY: EAL is running; the string is NUL-terminated and copied by DPDK.
+        let result = or_fault("start.attach", || unsafe { dpdk_sys::rte_dev_probe(c_devargs.as_ptr()) });
+        check(what, "rte_dev_probe", result).map_err(|error| {
+            // net_af_packet numbers its fanout group by the process and the interface, and another process may have come to the same
+            // number
+            let is_taken = error.to_string().contains("PACKET_FANOUT");
+            let remedy = format!("check the devargs `{devargs}`");
+            error.remedy(if is_taken {
+                "another process has the same fanout number by chance: start again".to_owned()
+            } else {
+                remedy
+            })
+        })?;
+    } else if !devargs.text().contains(':') {
+        let reason = format!("the device of `{devargs}` is attached already");
+        return Err(Error::refused(what, "rte_dev_probe", reason)
+            .remedy("give each port a device of its own, such as net_null0, net_null1"));
+    }
+    ports_of(&c_devargs).first().copied().ok_or_else(|| {
+        Error::refused(what, "rte_dev_probe", "the driver took the device but made no port")
+            .remedy(format!("check the devargs `{devargs}`"))
+    })
+}
+
+fn ports_of(devargs: &CStr) -> Vec<EthdevId> {
+    let mut found = [0u16; MAX_PORTS];
+    // SAFETY: the string is NUL-terminated; the shim writes at most MAX_PORTS numbers.
+    let count =
+        unsafe { dpdk_sys::tl_eth_ports_of(devargs.as_ptr(), found.as_mut_ptr(), MAX_PORTS as u32) };
+    found[..count as usize].iter().map(|&id| EthdevId(id)).collect()
+}
+
+/// The offload by which a NIC computes UDP checksums of what it sends.
+pub(super) fn udp_checksum() -> u64 {
+    // SAFETY: this reads a constant.
+    unsafe { dpdk_sys::tl_tx_offload_udp_cksum() }
+}
+
+fn port_info(id: EthdevId, what: &str) -> Result<PortInfo, Error> {
+    let mut raw = dpdk_sys::tl_eth_info::default();
+    // SAFETY: `raw` is written during the call only.
+    let result = or_fault("start.info", || unsafe { dpdk_sys::tl_eth_info(id.0, &mut raw) });
+    check(what, "rte_eth_dev_info_get", result)?;
+    let driver = if raw.driver.is_null() {
+        "".into()
+    } else {
+        // SAFETY: the driver's name is a static string, and not null.
+        unsafe { CStr::from_ptr(raw.driver) }.to_string_lossy()
+    };
+    // SAFETY: reads the device's NUMA node.
+    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) };
+    // SAFETY: these read constants.
+    let (timestamp, multi_segs) =
+        unsafe { (dpdk_sys::tl_rx_offload_timestamp(), dpdk_sys::tl_tx_offload_multi_segs()) };
+    let multi_segment_tx = raw.tx_offloads & multi_segs != 0
+        || Driver::named(&driver).is_some_and(|driver| driver.joins_segments);
+    Ok(PortInfo {
+        driver: driver.into_owned(),
+        socket: u32::try_from(socket).ok(),
+        max_rx_queues: raw.max_rx_queues,
+        max_tx_queues: raw.max_tx_queues,
+        min_mtu: raw.min_mtu,
+        max_mtu: raw.max_mtu,
+        reta_size: raw.reta_size,
+        rss_types: raw.rss_types,
+        rx_timestamps: raw.rx_offloads & timestamp != 0,
+        multi_segment_tx,
+        udp_checksum_tx: raw.tx_offloads & udp_checksum() != 0,
+        rx_offloads: raw.rx_offloads,
+        tx_offloads: raw.tx_offloads,
+    })
+}

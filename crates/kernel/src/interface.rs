@@ -1,0 +1,101 @@
+//! Interfaces of the kernel. It is asked of the network namespace that Tapline is in; /sys/class/net may show another one's.
+//! # Source
+//! netdevice(7): SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice};
+
+/// An interface by its number, which stays when it is renamed: what is made anew under its name is another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Index(u32);
+
+/// What is known of an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It is up and has a carrier, or the kernel cannot be asked.
+    Running,
+    /// It is down, or has no carrier.
+    Down,
+    /// There is none of this index.
+    Gone,
+}
+
+impl Index {
+    /// Finds the interface that has this name, if one does.
+    pub fn of(name: &str) -> Option<Self> {
+        netdevice::name_to_index(any_socket()?, name).ok().map(Self)
+    }
+
+    /// Gives the state of the interface, whatever it is called by now.
+    pub fn state(self) -> State {
+        const RUNNING: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
+        let Some(socket) = any_socket() else { return State::Running };
+        let name = match netdevice::index_to_name(&socket, self.0) {
+            Ok(name) => name,
+            Err(Errno::NODEV | Errno::NXIO) => return State::Gone,
+            Err(_) => return State::Running,
+        };
+        let answer = request_for(&name).and_then(|request| ask(&socket, libc::SIOCGIFFLAGS, request));
+        // SAFETY: the kernel answers SIOCGIFFLAGS in `ifru_flags`; it is a number, for which any bytes are valid.
+        let flags = answer.map(|answer| libc::c_int::from(unsafe { answer.ifr_ifru.ifru_flags }));
+        // one that went, or was renamed, between the two calls is told of by the next
+        if flags.is_some_and(|flags| flags & RUNNING == RUNNING) { State::Running } else { State::Down }
+    }
+}
+
+/// Gives the hardware type (`ARPHRD_…`) of the interface that has this name, if one does.
+pub fn hardware_type(name: &str) -> Option<u16> {
+    let answer = ask(&any_socket()?, libc::SIOCGIFHWADDR, request_for(name)?)?;
+    // SAFETY: the kernel answers SIOCGIFHWADDR in `ifru_hwaddr`; it is numbers, for which any bytes are valid.
+    Some(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
+/// Opens a socket to ask by: any takes requests for interfaces.
+fn any_socket() -> Option<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
+}
+
+/// Makes a request that names an interface; `None` where the name is longer than any.
+fn request_for(name: &str) -> Option<libc::ifreq> {
+    // SAFETY: `ifreq` is numbers, addresses and a null pointer, for all of which zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // its last byte stays zero
+    if name.len() >= request.ifr_name.len() {
+        return None;
+    }
+    for (place, &byte) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+        *place = byte as libc::c_char;
+    }
+    Some(request)
+}
+
+/// Asks the kernel by `call`, one of netdevice(7) that only reads; `None` where it refuses.
+fn ask(socket: &OwnedFd, call: libc::c_ulong, mut request: libc::ifreq) -> Option<libc::ifreq> {
+    debug_assert!([libc::SIOCGIFFLAGS, libc::SIOCGIFHWADDR].contains(&call));
+    // SAFETY: `socket` is open while it is borrowed; these calls read and write one `ifreq`, whose name ends in a zero, during the
+    // call only, and follow no pointer in it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), call, &mut request) };
+    (result == 0).then_some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_found_by_its_name_and_asked_by_its_index() {
+        let index = Index::of("lo").expect("every namespace has a loopback");
+        assert!([State::Running, State::Down].contains(&index.state()));
+        assert_eq!(hardware_type("lo"), Some(libc::ARPHRD_LOOPBACK));
+    }
+
+    #[test]
+    fn what_is_not_there_is_none_or_gone() {
+        for name in ["", "no-such-if", "a-name-longer-than-any"] {
+            assert_eq!((Index::of(name), hardware_type(name)), (None, None), "{name}");
+        }
+        assert_eq!(Index(0x7fff_fff0).state(), State::Gone);
+    }
+}

@@ -1,0 +1,13 @@
+//! The second fence: what Tapline asks the kernel itself, as safe functions. It needs no DPDK.
+#![warn(clippy::too_many_lines)]
+
+/// The system's clock: who keeps it.
+pub mod clock;
+/// Interfaces of the kernel: their indices, flags and hardware types.
+pub mod interface;
+/// Memory, open files, and files of a size: what the kernel lets this process have.
+pub mod limits;
+/// CPUs, pages and threads, as this process finds them.
+pub mod machine;
+/// Sockets that this process has open, and what the kernel counts of each.
+pub mod socket;
