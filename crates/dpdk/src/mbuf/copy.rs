@@ -1,8 +1,8 @@
 //! Copies that are not the packets themselves: mbufs of a copy pool, written through slices of bytes, and headers chained in front
 //! of a packet that stays shared.
 //!
-//! A [`CopyPool`] gives empty [`Page`]s, one call of DPDK for all copies of a tool in a burst. A written page is laid into the
-//! tool's [`Made`], by the packet that it is a copy of; [`Shared::join`] puts them among the packets that the tool gets unchanged.
+//! A `CopyPool` gives empty `Page`s, one call of DPDK for all copies of a tool in a burst. A written page is laid into the
+//! tool's `Made`, by the packet that it is a copy of; [`Shared::join`] puts them among the packets that the tool gets unchanged.
 //! As everywhere here a pointer stands for one reference: a page that is dropped frees its mbuf, and a header that was chained owns
 //! the reference to its payload, since freeing a chain frees one reference to each of its mbufs (`rte_pktmbuf_free`).
 
