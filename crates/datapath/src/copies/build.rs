@@ -26,8 +26,7 @@ use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
 use crate::counters::{DropReason, ToolCounters};
-use crate::ids::EditId;
-use crate::ids::{HashId, ToolId};
+use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
@@ -226,10 +225,11 @@ impl Maker {
         let made = &mut made[index];
         let chained_lens = tool.chained_lens();
         let is_chained = |packet: usize| chained_lens.contains(&view.frames[packet].bytes().len());
-        if (wanted & copies.edited(index)).is_empty() && wanted.indices().all(is_chained) {
+        let is_edited = !(wanted & copies.edited(index)).is_empty();
+        if !is_edited && wanted.indices().all(is_chained) {
             return put_headers(tool, pool, made, wanted, view, counters);
         }
-        if (wanted & copies.edited(index)).is_empty()
+        if !is_edited
             && let Some(id) = tool.edits_alone()
             && edits[id].keeps_rest()
             && wanted.indices().all(|packet| tool.takes_in_a_page(view.frames[packet].bytes().len()))
@@ -238,7 +238,7 @@ impl Maker {
         }
         let mut drafts = Drafts::default();
         pool.reserve(wanted.count() as usize);
-        let mut bench = Bench { tool, pool, states, made, desks };
+        let mut bench = Bench { tool, chained_lens, pool, states, made, desks };
         bench.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
         drafts.count(counters);
         // slices are done where they are drafted
@@ -298,6 +298,8 @@ impl Drafts {
 /// Where one tool's copies are made.
 struct Bench<'a> {
     tool: &'a ToolMaker,
+    /// Of the tool.
+    chained_lens: Range<usize>,
     pool: &'a mut CopyPool,
     states: &'a mut [EditState],
     made: &'a mut Made,
@@ -314,11 +316,10 @@ impl Bench<'_> {
         view: &BurstView<'_>,
         drafts: &mut Drafts,
     ) {
-        let Self { tool, pool, states, made, desks } = self;
+        let Self { tool, chained_lens, pool, states, made, desks } = self;
         let edits = &view.plan.edits;
         let mut plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let outer = view.flows.outer();
-        let chained_lens = tool.chained_lens();
         let of_tool = tool.edits.map(|id| (&edits[id], id.0));
         for packet in wanted.indices() {
             fault::panics_on_packet("make", packet);
