@@ -9,6 +9,7 @@ use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
 use super::value::{PortPlan, RulePlan};
+use tapline_api::words::NameKind;
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, ToolId};
@@ -22,7 +23,7 @@ use tapline_filter::terms::{Term, VlanSet};
 use tapline_lang::Parsed;
 use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
-use tapline_lang::ast::{Command, Name, NameKind};
+use tapline_lang::ast::{Command, Name};
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
 use tapline_packet::headers::layer::LayerSet;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
-use crate::egress::admission::Class;
 use crate::flow::hash::HashSpec;
 use crate::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
-use tapline_lang::ast::port::ReplaySpeed;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::{Class, DedupAction};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
@@ -77,17 +77,6 @@ impl ReplayPlan {
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }
-}
-
-/// What becomes of a duplicate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupAction {
-    /// The rule does not take it.
-    Drop,
-    /// It is counted, and goes where its original went.
-    Count,
-    /// The same, with a mark (`RulePlan::duplicate_edits`).
-    Tag,
 }
 
 /// Where a rule's packets go.

@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
 use super::Site;
@@ -20,7 +21,6 @@ use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::egress::token_bucket::TokenBucket;
-use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::af_packet_cut::Longest;

@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use tapline_datapath::copies::facts::{CopyFacts, Direction, Stamp};
-use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
-};
-use tapline_datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
+use tapline_api::words::{Direction, Granularity, Refusal, RspanTag, TunnelKind};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
+use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, frames, tcp4};
 use tapline_harness::pcap_files::read_pcap;

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline_api::words::{ClockQuality, Direction, Granularity, Oversize, RspanTag};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence,
-    Subheader, Transport, TransportError,
+    Encapsulation, Fit, MAX_HEADER_BYTES, Outer, PathRoom, Sequence, Subheader, Transport, TransportError,
 };
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tagged, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};

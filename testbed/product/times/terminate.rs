@@ -1,10 +1,9 @@
 //! Tunnels that end at a port: the frames inside come out as they went in, with what the tunnel says of them.
 
+use tapline_api::words::Granularity;
 use tapline_capture::ByteOrder;
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
-use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport,
-};
+use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Subheader, Transport};
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
 use tapline_harness::lab::Lab;

@@ -22,15 +22,17 @@ use arrayvec::ArrayVec;
 use super::edit::{Draft, EditPlan, EditState, Reach};
 use super::facts::CopyFacts;
 use super::timestamp;
-use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
+use super::timestamp::MAX_TRAILER_LEN;
+use super::timestamp::Timestamp;
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::ToolCounters;
 use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::copy::{
     CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order,
 };
@@ -62,7 +64,7 @@ const HEADERS_LEN: usize = 256;
 /// How one worker makes the copies of one tool.
 pub struct ToolMaker {
     pub edits: Option<EditId>,
-    pub timestamp: TimestampFormat,
+    pub timestamp: Timestamp,
     pub transport: Transport,
     pub room: Option<PathRoom>,
     /// Where the transport says the flow.

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 
-use super::facts::{CopyFacts, Direction};
+use super::facts::CopyFacts;
+use tapline_api::words::{Direction, Granularity, Oversize, RspanTag};
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -42,16 +43,6 @@ pub struct Outer {
     /// Time to live or hop limit, 1..=255.
     pub ttl: u8,
     pub dont_fragment: bool,
-}
-
-/// The unit of ERSPAN III timestamps.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Granularity {
-    #[default]
-    HundredMicroseconds,
-    HundredNanoseconds,
-    /// Nanoseconds of the second; the subheader `Seconds` adds the rest.
-    Ieee1588,
 }
 
 /// The platform subheader of ERSPAN III.
@@ -102,16 +93,6 @@ pub enum Encapsulation {
     Gre {
         key: Option<u32>,
     },
-}
-
-/// How an RSPAN VLAN meets frames that carry a tag already.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum RspanTag {
-    /// It goes in front of the frame's own.
-    #[default]
-    Push,
-    /// It takes the place of the frame's outermost tag.
-    Replace,
 }
 
 /// A transport that cannot be as described.
@@ -688,19 +669,6 @@ fn mirrored(session: u16, cos: Option<u8>, facts: &CopyFacts, payload: &[&[u8]])
         cos: cos.or(tag.map(|tag| tag.priority)).unwrap_or(0),
         truncated: facts.truncated,
     }
-}
-
-/// What becomes of a copy that its tool's path cannot carry.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Oversize {
-    /// It is cut to what fits; the transport signals the truncation where it can, and the bytes cut are counted.
-    Slice,
-    /// It is dropped, reason `oversize`.
-    #[default]
-    Drop,
-    /// The plan is refused when a full frame of a source port cannot fit; one that comes nevertheless is dropped, reason
-    /// `oversize`.
-    FragmentNever,
 }
 
 /// What `Oversize` decides for one copy.

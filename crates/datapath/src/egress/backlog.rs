@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::admission::Fill;
-use crate::counters::DropReason;
+use tapline_api::words::DropReason;
 
 /// What makers and the owner of a tool's queue share, on a cache line of its own.
 ///

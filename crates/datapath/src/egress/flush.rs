@@ -4,9 +4,10 @@ use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{Mail, Outlets};
-use crate::counters::{DropReason, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::ids::ToolId;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.

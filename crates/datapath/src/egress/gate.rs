@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::admission::{Class, Fill, Limits};
+use super::admission::{Fill, Limits};
 use super::mtu::{Fit, Unfit};
 use super::token_bucket::{Allowance, TokenBucket};
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::ToolCounters;
+use tapline_api::words::{Class, DropReason};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};

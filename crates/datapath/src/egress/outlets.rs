@@ -3,10 +3,11 @@
 use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
-use crate::counters::{DropReason, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::ids::ToolId;
 use crate::route::Copies;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::{MbufQueue, RxStamp};
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Receiver;

@@ -15,15 +15,16 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use crate::copies::facts::{ClockQuality, Stamps};
+use crate::copies::facts::Stamps;
 use crate::counters::Counter;
 use crate::work_plan::ReplayPlan;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::ClockQuality;
 use tapline_capture::{LinkType, Reader};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::queue::Moved;
-use tapline_lang::ast::port::ReplaySpeed;
 use tapline_packet::burst::MAX_BURST;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::copies::facts::Stamps;
-use crate::counters::Stage;
+use tapline_api::words::Stage;
 use tapline_capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};

@@ -21,13 +21,14 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-use super::ast::{Command, Name, NameKind, PipelineFile, Show};
+use super::ast::{Command, Name, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use super::file::{may_be_shown, read_any, read_regular};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
 use line::{Line, Read};
+use tapline_api::words::NameKind;
 
 /// Files within files.
 const MOST_NESTED: usize = 16;
@@ -396,7 +397,7 @@ mod tests {
         let Term::Bytes { offset: 2, value, mask, after: Some(after) } = &terms[2].value else { panic!() };
         assert_eq!(
             (value.as_slice(), mask.as_slice(), after.value),
-            (&[0x47][..], &[0xf7][..], Anchor::L4)
+            (&[0x47][..], &[0xf7][..], tapline_api::words::Anchor::L4)
         );
     }
 

@@ -1,10 +1,8 @@
 //! `rule create|modify|enable|disable|destroy`.
 
 use super::super::ast::filter::Filter;
-use super::super::ast::rule::{
-    Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term,
-};
-use super::super::ast::{Command, NameKind, Ranges};
+use super::super::ast::rule::{Dedup, RuleClause, RuleSource, Sample, Schedule, Term};
+use super::super::ast::{Command, Ranges};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
@@ -14,6 +12,7 @@ use super::super::value::{
 };
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 use super::{edit, filter, group};
+use tapline_api::words::{DedupAction, NameKind};
 
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
@@ -64,10 +63,8 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     once("to", |line| Ok(RuleClause::To(line.names("to", "a tool's or group's name")?))),
     once("final", |_| Ok(RuleClause::Final)),
     once("drop", |_| Ok(RuleClause::Drop)),
-    once("class", |line| Ok(RuleClause::Class(line.choice("class", CLASSES)?.value))),
+    once("class", |line| Ok(RuleClause::Class(line.word_of("class")?.value))),
 ];
-
-const CLASSES: &[(&str, Class)] = &[("high", Class::High), ("normal", Class::Normal), ("low", Class::Low)];
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("rule command", VERBS)?(line)
@@ -289,27 +286,18 @@ fn sample_first(line: &mut Line<'_>) -> Read<Sample> {
 
 /// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
 fn dedup(line: &mut Line<'_>) -> Read<Dedup> {
-    const IGNORE: &[(&str, DedupIgnore)] = &[
-        ("ttl", DedupIgnore::Ttl),
-        ("tos", DedupIgnore::Tos),
-        ("vlan", DedupIgnore::Vlan),
-        ("mac", DedupIgnore::Mac),
-        ("tcp-seq", DedupIgnore::TcpSeq),
-    ];
-    const ACTIONS: &[(&str, DedupAction)] =
-        &[("drop", DedupAction::Drop), ("count", DedupAction::Count), ("tag", DedupAction::Tag)];
     line.expect("window")?;
     let window = line.value("dedup window", duration)?;
     let mut dedup =
         Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None, tag_vlan: None };
     loop {
         if dedup.ignore.is_empty() && line.accept("ignore").is_some() {
-            dedup.ignore = line.choices("ignore", IGNORE)?;
+            dedup.ignore = line.words_of("ignore")?;
         } else if dedup.scope.is_empty() && line.accept("scope").is_some() {
             line.expect("ports")?;
             dedup.scope = line.names("scope ports", "a port's name")?;
         } else if dedup.action.is_none() && line.accept("action").is_some() {
-            let action = line.choice("action", ACTIONS)?;
+            let action = line.word_of("action")?;
             let is_numbered =
                 line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
             if action.value == DedupAction::Tag && is_numbered {

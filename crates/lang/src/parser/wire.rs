@@ -1,10 +1,11 @@
 //! `wire create|modify|destroy`.
 
+use super::super::ast::Command;
 use super::super::ast::wire::WireOption;
-use super::super::ast::{Command, NameKind};
 use super::super::diagnostic::Diagnostic;
 use super::super::value;
 use super::line::{Clause, Line, Read, Reported, Verb, once};
+use tapline_api::words::NameKind;
 
 const VERBS: &[(&str, Verb)] = &[
     ("create", create),
