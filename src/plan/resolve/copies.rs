@@ -14,7 +14,7 @@ use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
 use tapline_datapath::copies::edit::{Anonymize, EditPlan, Edits, Mask, Slice, Tag};
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{
-    Encapsulation, Outer, PathRoom, Subheader, Transport, TransportError,
+    Encapsulation, Erspan2, Erspan3, Outer, PathRoom, Subheader, Transport, TransportError,
 };
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{EditId, PortId, ToolId};
@@ -227,8 +227,8 @@ impl<'a> Resolver<'a> {
         }
         match erspan.version {
             1 => Encapsulation::Erspan1,
-            2 => Encapsulation::Erspan2 { session, cos, index: value_of(&erspan.index) },
-            _ => Encapsulation::Erspan3 {
+            2 => Encapsulation::Erspan2(Erspan2 { session, cos, index: value_of(&erspan.index) }),
+            _ => Encapsulation::Erspan3(Erspan3 {
                 session,
                 cos,
                 direction: value_of(&erspan.direction),
@@ -236,7 +236,7 @@ impl<'a> Resolver<'a> {
                 hardware: erspan.hw_id.as_ref().map(|hardware| hardware.value),
                 granularity: if stamped { Granularity::Ieee1588 } else { granularity.unwrap_or_default() },
                 subheader: if stamped { Subheader::Seconds { switch: 0 } } else { Subheader::None },
-            },
+            }),
         }
     }
 

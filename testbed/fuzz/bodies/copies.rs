@@ -10,7 +10,9 @@ use tapline_datapath::copies::edit::{
 };
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, Timestamp};
-use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+};
 use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -151,18 +153,20 @@ fn transport(choices: &mut Choices<'_>) -> Transport {
     };
     let session = choices.word() % 1024;
     let udp_checksum = choices.bit().then(|| choices.bit());
-    let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
-        session,
-        cos: None,
-        direction: None,
-        security_group_tag: 1,
-        hardware: None,
-        granularity,
-        subheader,
+    let erspan3 = |granularity, subheader| {
+        Encapsulation::Erspan3(Erspan3 {
+            session,
+            cos: None,
+            direction: None,
+            security_group_tag: 1,
+            hardware: None,
+            granularity,
+            subheader,
+        })
     };
     let tunnels = [
         Encapsulation::Erspan1,
-        Encapsulation::Erspan2 { session, cos: None, index: None },
+        Encapsulation::Erspan2(Erspan2 { session, cos: None, index: None }),
         erspan3(Granularity::HundredMicroseconds, Subheader::None),
         erspan3(Granularity::HundredNanoseconds, Subheader::UpperBits),
         erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 }),

@@ -10,7 +10,9 @@ use tapline_datapath::copies::edit::{
     Tag,
 };
 use tapline_datapath::copies::facts::CopyFacts;
-use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Subheader, Transport};
+use tapline_datapath::copies::transport::{
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{
     OUTER_DESTINATION, OUTER_SOURCE, arp, ethernet, frames, ipv6, payload, tagged, tcp4, tcp6, udp4,
@@ -159,18 +161,20 @@ fn strip_vlan_takes_one_tag_and_strip_qinq_all() {
 
 /// Every tunnel that Tapline sends, over both families, tagged and not.
 fn tunnels() -> Vec<(Layer, Transport)> {
-    let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
-        session: 7,
-        cos: None,
-        direction: None,
-        security_group_tag: 1,
-        hardware: None,
-        granularity,
-        subheader,
+    let erspan3 = |granularity, subheader| {
+        Encapsulation::Erspan3(Erspan3 {
+            session: 7,
+            cos: None,
+            direction: None,
+            security_group_tag: 1,
+            hardware: None,
+            granularity,
+            subheader,
+        })
     };
     let kinds = [
         (Layer::Erspan, Encapsulation::Erspan1),
-        (Layer::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
+        (Layer::Erspan, Encapsulation::Erspan2(Erspan2 { session: 9, cos: None, index: None })),
         (Layer::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
         (Layer::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
         (Layer::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: Some(true) }),

@@ -56,28 +56,37 @@ pub enum Subheader {
     Seconds { switch: u16 },
 }
 
+/// What an ERSPAN II header says.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Erspan2 {
+    pub session: u16,
+    /// Class of service; the frame's own where none is given.
+    pub cos: Option<u8>,
+    /// 20 bits; the source port's index where none is given.
+    pub index: Option<u32>,
+}
+
+/// What an ERSPAN III header says.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Erspan3 {
+    pub session: u16,
+    /// Class of service; the frame's own where none is given.
+    pub cos: Option<u8>,
+    /// The copy's own where none is given.
+    pub direction: Option<Direction>,
+    pub security_group_tag: u16,
+    /// 6 bits; the source port's index modulo 64 where none is given.
+    pub hardware: Option<u8>,
+    pub granularity: Granularity,
+    pub subheader: Subheader,
+}
+
 /// What carries the frame inside the outer IP datagram.
 #[derive(Clone, Debug)]
 pub enum Encapsulation {
     Erspan1,
-    /// `cos`: class of service; the frame's own where none is given. `index`: 20 bits; the source port's index where none is given.
-    Erspan2 {
-        session: u16,
-        cos: Option<u8>,
-        index: Option<u32>,
-    },
-    Erspan3 {
-        session: u16,
-        /// Class of service; the frame's own where none is given.
-        cos: Option<u8>,
-        /// The copy's own where none is given.
-        direction: Option<Direction>,
-        security_group_tag: u16,
-        /// 6 bits; the source port's index modulo 64 where none is given.
-        hardware: Option<u8>,
-        granularity: Granularity,
-        subheader: Subheader,
-    },
+    Erspan2(Erspan2),
+    Erspan3(Erspan3),
     /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: whether one is sent; over IPv6 alone if it
     /// is not said (RFC 8200, section 8.1; without one is for tunnels whose ends agree on it: RFC 6935).
     Vxlan {
@@ -171,23 +180,9 @@ pub struct Tunnel {
 #[derive(Clone, Debug)]
 enum Fields {
     Gre,
-    Erspan2 {
-        session: u16,
-        cos: Option<u8>,
-        index: Option<u32>,
-    },
-    Erspan3 {
-        session: u16,
-        cos: Option<u8>,
-        direction: Option<Direction>,
-        base: erspan::Type3,
-        hardware: Option<u8>,
-        granularity: Granularity,
-        subheader: Subheader,
-    },
-    Udp {
-        checksum: UdpChecksum,
-    },
+    Erspan2(Erspan2),
+    Erspan3 { said: Erspan3, base: erspan::Type3 },
+    Udp { checksum: UdpChecksum },
 }
 
 /// What stands in the UDP header's checksum.
@@ -470,22 +465,17 @@ impl Tunnel {
         };
         Ok(match *encapsulation {
             Encapsulation::Erspan1 => (Fields::Gre, gre::write(out, gre::TYPE_ERSPAN, None, None)),
-            Encapsulation::Erspan2 { session, cos, index } => {
+            Encapsulation::Erspan2(said) => {
+                let Erspan2 { session, cos, index } = said;
                 at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("index", index.unwrap_or(0), 0xf_ffff)?;
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN, None, Some(0));
-                (Fields::Erspan2 { session, cos, index }, gre_bytes + erspan::HEADER2_LEN)
+                (Fields::Erspan2(said), gre_bytes + erspan::HEADER2_LEN)
             }
-            Encapsulation::Erspan3 {
-                session,
-                cos,
-                direction,
-                security_group_tag,
-                hardware,
-                granularity,
-                subheader,
-            } => {
+            Encapsulation::Erspan3(said) => {
+                let Erspan3 { session, cos, security_group_tag, hardware, granularity, subheader, .. } =
+                    said;
                 at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("hardware id", hardware.unwrap_or(0).into(), 63)?;
@@ -502,9 +492,7 @@ impl Tunnel {
                     ..Default::default()
                 };
                 let subheader_bytes = if subheader == Subheader::None { 0 } else { erspan::SUBHEADER_LEN };
-                let fields =
-                    Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader };
-                (fields, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
+                (Fields::Erspan3 { said, base }, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
             }
             Encapsulation::Vxlan { vni, udp_port, udp_checksum } => {
                 at_most("vni", vni, 0xff_ffff)?;
@@ -527,7 +515,7 @@ impl Tunnel {
     /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
     #[inline(always)]
     pub fn says_sequence(&self) -> bool {
-        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. })
+        matches!(self.fields, Fields::Erspan2(_) | Fields::Erspan3 { .. })
             || !self.is_ipv6 && !self.dont_fragment
     }
 
@@ -535,7 +523,7 @@ impl Tunnel {
     pub fn shape(&self) -> Shape {
         let kind = match self.fields {
             Fields::Gre => Kind::Gre,
-            Fields::Erspan2 { .. } => Kind::Erspan2,
+            Fields::Erspan2(_) => Kind::Erspan2,
             Fields::Erspan3 { .. } => Kind::Erspan3,
             Fields::Udp { checksum: UdpChecksum::Zero } => Kind::Udp,
             Fields::Udp { .. } => Kind::UdpChecked,
@@ -563,7 +551,7 @@ impl Tunnel {
         let payload_bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let datagram_bytes = (self.header_bytes - self.transport_offset + payload_bytes) as u16;
         match (shape.kind, &self.fields) {
-            (Kind::Erspan2, Fields::Erspan2 { session, cos, index }) => {
+            (Kind::Erspan2, Fields::Erspan2(Erspan2 { session, cos, index })) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let header = erspan::type2(
@@ -572,10 +560,8 @@ impl Tunnel {
                 );
                 out[at + 4..at + 12].copy_from_slice(&header);
             }
-            (
-                Kind::Erspan3,
-                Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader },
-            ) => {
+            (Kind::Erspan3, Fields::Erspan3 { said, base }) => {
+                let Erspan3 { session, cos, direction, hardware, granularity, subheader, .. } = said;
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let ticks = match granularity {
