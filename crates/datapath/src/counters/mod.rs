@@ -450,3 +450,34 @@ impl ToolCounters {
         self.queue_peak.peak(depth as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_disposition_and_every_reason_has_its_row_in_the_reference() {
+        let reference = include_str!("../../../../docs/statistics.md");
+        let dispositions = Disposition::ALL.map(Disposition::name);
+        for name in dispositions.into_iter().chain(DropReason::ALL.map(DropReason::name)) {
+            let rows = reference.lines().filter(|line| line.starts_with(&format!("| `{name}` | "))).count();
+            assert_eq!(rows, 1, "{name}");
+        }
+        // the example shows all reasons, for a tool and for all copies
+        let shown = DropReason::ALL.map(|reason| format!("\"{}\": 0", reason.name())).join(", ");
+        assert_eq!(reference.matches(&format!("\"dropped\": {{ {shown} }}")).count(), 2);
+    }
+
+    #[test]
+    fn a_counter_is_found_by_its_place_in_the_list() {
+        for (place, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+        for (place, disposition) in Disposition::ALL.into_iter().enumerate() {
+            assert_eq!(disposition as usize, place);
+        }
+        for (place, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, place);
+        }
+    }
+}
