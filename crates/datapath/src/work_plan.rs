@@ -73,7 +73,7 @@ pub struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    /// Returns whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }
@@ -86,7 +86,7 @@ pub enum DedupAction {
     Drop,
     /// It is counted, and goes where its original went.
     Count,
-    /// The same, with a mark (`RulePlan::duplicate_edits`).
+    /// The same, with a mark ([`Step::duplicate_edits`]).
     Tag,
 }
 

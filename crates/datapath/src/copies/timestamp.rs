@@ -68,12 +68,12 @@ impl TimestampFormat {
         }
     }
 
-    /// Whether `write_trailer` writes anything.
+    /// Returns whether `write_trailer` writes anything.
     pub fn has_trailer(self) -> bool {
         matches!(self, Self::Ixia | Self::Metamako { .. } | Self::Vss | Self::Gigamon)
     }
 
-    /// Whether `write_header` writes anything.
+    /// Returns whether `write_header` writes anything.
     pub fn has_header(self) -> bool {
         self == Self::Arista
     }
