@@ -271,8 +271,9 @@ impl Broker {
             }
             *told = true;
             let (name, bytes) = (&port.name, longest.0);
+            let driver = port.devargs.driver().map_or("", |driver| driver.name);
             lines.push(format!(
-                "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
+                "warning: port {name}: the driver {driver} cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
                  what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
             ));
         }

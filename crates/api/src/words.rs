@@ -454,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn every_disposition_and_every_reason_has_its_row_in_the_reference() {
+        let reference = include_str!("../../../docs/statistics.md");
+        for word in Disposition::WORDS.iter().chain(DropReason::WORDS) {
+            let rows = reference.lines().filter(|line| line.starts_with(&format!("| `{word}` | "))).count();
+            assert_eq!(rows, 1, "{word}");
+        }
+        // the example shows all reasons, for a tool and for all copies
+        let shown = DropReason::ALL.map(|reason| format!("\"{reason}\": 0")).join(", ");
+        assert_eq!(reference.matches(&format!("\"dropped\": {{ {shown} }}")).count(), 2);
+    }
+
+    #[test]
     fn no_word_stands_for_two_values() {
         fn check<T: Vocabulary>() {
             let words: HashSet<_> = T::VALUES.iter().map(|value| value.word()).collect();

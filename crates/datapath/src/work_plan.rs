@@ -73,7 +73,7 @@ pub struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    /// Returns whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }

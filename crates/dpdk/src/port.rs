@@ -110,7 +110,7 @@ impl Port {
         &self.0.info
     }
 
-    /// Whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
+    /// Returns whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
     /// kernel's interface behind it, which [`link`](Self::link) notices.
     pub fn is_removed(&self) -> bool {
         self.0.is_removed()
@@ -242,7 +242,7 @@ impl Port {
         self.rss().0
     }
 
-    /// Whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses
+    /// Returns whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses
     /// and ports of TCP and UDP: several receive queues, and `wants_rss_hashes`, are the conditions on our side.
     pub fn gives_rss_hashes(&self) -> bool {
         // SAFETY: these read constants.

@@ -20,6 +20,7 @@ use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{EditId, PortId, ToolId};
 use tapline_dpdk::driver::Devargs;
 use tapline_lang::ast;
+use tapline_lang::ast::edit::Edit as Word;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::file::read_regular;
@@ -60,21 +61,21 @@ impl<'a> Resolver<'a> {
     }
 
     /// The edits of a rule or tool. Where an edit that can be done once is said again, the last one counts.
-    pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::edit::Edit>]) -> Option<EditId> {
+    pub(super) fn edits_of(&mut self, list: &[Spanned<&Word>]) -> Option<EditId> {
         let mut edits = Edits::default();
         for edit in list {
             match edit.value {
-                ast::edit::Edit::Strip(layers) => edits.strip = edits.strip.union(*layers),
-                ast::edit::Edit::TagVlan { vlan, label } => {
+                Word::Strip(layers) => edits.strip = edits.strip.union(*layers),
+                Word::TagVlan { vlan, label } => {
                     edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, label: *label });
                 }
-                ast::edit::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(*mac),
-                ast::edit::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(*mac),
-                ast::edit::Edit::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
-                ast::edit::Edit::Slice { keep_bytes, after } => {
+                Word::RewriteDstMac(mac) => edits.rewrite.destination = Some(*mac),
+                Word::RewriteSrcMac(mac) => edits.rewrite.source = Some(*mac),
+                Word::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
+                Word::Slice { keep_bytes, after } => {
                     edits.slice = Some(Slice { keep: *keep_bytes, after: value_of(after) });
                 }
-                ast::edit::Edit::Mask { offset, length, byte, after } => {
+                Word::Mask { offset, length, byte, after } => {
                     edits.masks.push(Mask {
                         offset: *offset,
                         len: *length,
@@ -82,7 +83,7 @@ impl<'a> Resolver<'a> {
                         after: value_of(after),
                     });
                 }
-                ast::edit::Edit::AnonymizeIp { key_file, keep, inner } => {
+                Word::AnonymizeIp { key_file, keep, inner } => {
                     let key = match key_file {
                         Some(path) => self.key_of(path),
                         None => self.random_key(edit.span),
@@ -91,7 +92,7 @@ impl<'a> Resolver<'a> {
                         keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
                     edits.anonymize = Some(Anonymize { key: key?, keep, keep_ipv6, inner: *inner });
                 }
-                ast::edit::Edit::PayloadDrop => edits.payload_drop = true,
+                Word::PayloadDrop => edits.payload_drop = true,
             }
         }
         self.edit_id(edits, list.first()?.span)

@@ -137,12 +137,18 @@ struct Drafted {
     cut_bytes: usize,
 }
 
-/// Why a copy was not.
+/// Why a copy was not drafted.
 enum Unfit {
     /// The tool's path does not carry it.
     Path,
     /// The buffer does not hold it.
     Buffer,
+}
+
+/// Why a copy is dropped here: one reason of [`DropReason`] each.
+enum Unmade {
+    Oversize,
+    NoBuffer,
 }
 
 impl Maker {
@@ -349,9 +355,9 @@ impl Bench<'_> {
                     made.put(packet, page);
                     Ok(drafted)
                 }
-                Err(Unfit::Path) => Err(DropReason::Oversize),
+                Err(Unfit::Path) => Err(Unmade::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
                 Err(Unfit::Buffer) => {
                     lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
@@ -365,8 +371,8 @@ impl Bench<'_> {
                     drafts.original_lens[packet] = drafted.original_len;
                     drafts.done.insert(packet);
                 }
-                Err(DropReason::NoBuffer) => drafts.no_buffer += 1,
-                Err(_) => drafts.oversize += 1,
+                Err(Unmade::NoBuffer) => drafts.no_buffer += 1,
+                Err(Unmade::Oversize) => drafts.oversize += 1,
             }
         }
     }
@@ -553,18 +559,18 @@ fn lay_out(
     index: usize,
     len: usize,
     mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
-) -> Result<Drafted, DropReason> {
+) -> Result<Drafted, Unmade> {
     let desk = longs.len();
     if desk == desks.len() {
         desks.push(Vec::new());
     }
     desks[desk].resize(desk_len(len), 0);
-    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let drafted = edit(&mut desks[desk]).map_err(|_| Unmade::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
-        return Err(DropReason::Oversize);
+        return Err(Unmade::Oversize);
     }
-    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    let pages = pool.pages(most).ok_or(Unmade::NoBuffer)?;
     longs.push(Long { index, desk, pages, range: drafted.range.clone() });
     Ok(drafted)
 }
@@ -577,7 +583,7 @@ impl ToolMaker {
         self.edits.filter(|_| is_alone)
     }
 
-    /// Whether a packet of `len` bytes fits a page and the tool's path.
+    /// Returns whether a packet of `len` bytes fits a page and the tool's path.
     #[inline(always)]
     fn takes_in_a_page(&self, len: usize) -> bool {
         HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN

@@ -277,7 +277,7 @@ impl Transport {
         }
     }
 
-    /// Whether a checksum covers the payload: what a NIC can be asked to compute.
+    /// Returns whether a checksum covers the payload: what a NIC can be asked to compute.
     pub fn sums_payload(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum } if checksum != UdpChecksum::Zero))
     }
@@ -297,18 +297,18 @@ impl Transport {
         }
     }
 
-    /// Whether copies travel inside IP.
+    /// Returns whether copies travel inside IP.
     #[inline(always)]
     pub fn is_tunnel(&self) -> bool {
         matches!(self, Self::Tunnel(_))
     }
 
-    /// Whether the header says the flow inside: as a source port or a flow label.
+    /// Returns whether the header says the flow inside: as a source port or a flow label.
     pub fn says_flow(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if tunnel.is_ipv6 || matches!(tunnel.fields, Fields::Udp { .. }))
     }
 
-    /// Whether the header says when the packet was received.
+    /// Returns whether the header says when the packet was received.
     pub fn says_time(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Erspan3 { .. }))
     }
@@ -333,7 +333,7 @@ impl Transport {
         }
     }
 
-    /// Whether `write` reads all of the payload, for a checksum.
+    /// Returns whether `write` reads all of the payload, for a checksum.
     pub fn reads_payload(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Computed }))
     }
@@ -512,7 +512,7 @@ impl Tunnel {
         self.header_bytes
     }
 
-    /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
+    /// Returns whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
     #[inline(always)]
     pub fn says_sequence(&self) -> bool {
         matches!(self.fields, Fields::Erspan2(_) | Fields::Erspan3 { .. })

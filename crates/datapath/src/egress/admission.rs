@@ -53,7 +53,7 @@ impl Limits {
         self.bytes.is_some()
     }
 
-    /// Whether `bytes` leave no room for any class.
+    /// Returns whether `bytes` leave no room for any class.
     pub fn is_full(&self, bytes: u64) -> bool {
         self.bytes.is_some_and(|limits| bytes >= limits[Class::High as usize])
     }

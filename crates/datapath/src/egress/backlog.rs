@@ -18,7 +18,7 @@ use tapline_api::words::DropReason;
 pub struct Backlog {
     /// makers: add; owner: brings up to date.
     packets: AtomicUsize,
-    /// Likewise; only where the tool has a limit in bytes.
+    /// As `packets`; only where the tool has a limit in bytes.
     bytes: AtomicU64,
     /// owner: writes; makers: read.
     is_held_by_rate: AtomicBool,

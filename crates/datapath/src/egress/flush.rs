@@ -67,7 +67,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
                 tool.queue_depth.set(line.depth() as u64);
                 usize::from(is_left)
             }
-            _ => 0,
+            Outlet::Handover { .. } | Outlet::Discard | Outlet::Down => 0,
         };
         flushed.note_left(left > 0, id, *copy_tools, live);
     }

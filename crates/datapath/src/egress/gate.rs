@@ -1,4 +1,5 @@
-//! What a tool's queue admits, and how fast it may be emptied.
+//! What a tool's queue admits (limits, classes, the port's MTU), and how fast it may be emptied (the rate). Both name the reason of
+//! every copy that they drop.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A worker's way to one tool.
+//! A worker's way to one tool: here the kind of tool is told apart, once a burst, and copies go on to a transmit queue, another
+//! worker, a capture's writer, or their end.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A worker's ways to all tools.
+//! A worker's ways to all tools, and the transmit queues that they share.
 
 use super::incoming::Incoming;
 use super::outlet::Outlet;

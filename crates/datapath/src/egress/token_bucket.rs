@@ -147,7 +147,7 @@ mod tests {
 
     const HZ: u64 = 2_000_000_000;
 
-    /// Whether a packet of `len` bytes got its tokens.
+    /// Returns whether a packet of `len` bytes got its tokens.
     fn takes(bucket: &TokenBucket, now: u64, len: u32) -> bool {
         let one = |allowance: &mut Allowance<'_>| {
             if allowance.lets_go(len) { Moved { packets: 1, bytes: len.into() } } else { Moved::default() }

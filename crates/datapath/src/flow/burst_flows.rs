@@ -144,7 +144,7 @@ impl Flows {
         self.hashes_each(id, wanted, frames, |_| ())
     }
 
-    /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
+    /// As [`hashes`](Self::hashes); `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
     #[inline]
     pub fn hashes_each(
         &mut self,

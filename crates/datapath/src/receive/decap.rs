@@ -86,7 +86,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether tunnels may say when their packets were received.
+    /// Returns whether tunnels may say when their packets were received.
     pub fn says_times(&self) -> bool {
         self.terminators.iter().any(Terminator::says_times)
     }

@@ -48,12 +48,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether no more packets will come.
+    /// Returns whether no more packets will come.
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
     }
 
-    /// Whether packets are due for which there is no mbuf.
+    /// Returns whether packets are due for which there is no mbuf.
     pub fn is_starved(&self) -> bool {
         self.is_starved.load(Ordering::Relaxed) && !self.is_ended()
     }
@@ -286,7 +286,7 @@ impl Timeline {
         file_ns.wrapping_add(self.shift_ns)
     }
 
-    /// A pass has ended: the next one begins behind its last packet, at the mean distance of its packets. Whether it had any.
+    /// A pass has ended: the next one begins behind its last packet, at the mean distance of its packets. Returns whether it had any.
     fn next_pass(&mut self) -> bool {
         let Some(first_ns) = self.first_ns.take() else { return false };
         let span_ns = self.last_ns.saturating_sub(first_ns);
@@ -355,7 +355,7 @@ impl Replay {
         self.limit_ns = self.step_ns.map_or(u64::MAX, |step_ns| next_ns.saturating_add(step_ns));
     }
 
-    /// Whether there were more packets that were due when it was polled last.
+    /// Returns whether there were more packets that were due when it was polled last.
     #[inline(always)]
     pub fn is_behind(&self) -> bool {
         self.is_behind
@@ -370,7 +370,7 @@ impl Replay {
         self.pace.speed
     }
 
-    /// Whether packets are due as fast as they can be taken.
+    /// Returns whether packets are due as fast as they can be taken.
     #[inline(always)]
     pub fn is_flat_out(&self) -> bool {
         self.pace.speed == ReplaySpeed::Max

@@ -48,7 +48,7 @@ pub struct ErspanTime {
 }
 
 impl ErspanTime {
-    /// Whether the header says all of the time, so that nothing is taken from the time of arrival.
+    /// Returns whether the header says all of the time, so that nothing is taken from the time of arrival.
     pub fn is_full(&self) -> bool {
         self.upper.is_some() || self.granularity == 2 && self.seconds.is_some()
     }
@@ -122,7 +122,7 @@ pub struct Inner {
 }
 
 impl Terminator {
-    /// Whether the tunnel may say when its packets were received: ERSPAN III does.
+    /// Returns whether the tunnel may say when its packets were received: ERSPAN III does.
     pub fn says_times(&self) -> bool {
         self.kind == TunnelKind::Erspan
     }

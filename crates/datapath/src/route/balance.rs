@@ -162,7 +162,7 @@ impl BucketStamps {
         self.seen[bucket].store(stamp.0, Ordering::Relaxed);
     }
 
-    /// Whether no packet of `bucket` passed for `idle_ns` or longer. `now_ns` gives the time of a port's packets at this moment.
+    /// Returns whether no packet of `bucket` passed for `idle_ns` or longer. `now_ns` gives the time of a port's packets at this moment.
     pub fn is_idle(&self, bucket: usize, now_ns: impl Fn(PortId) -> u64, idle_ns: u64) -> bool {
         let seen = self.seen[bucket].load(Ordering::Relaxed);
         if seen == BucketStamp::NEVER {

@@ -76,17 +76,17 @@ impl SampleSpec {
         }
     }
 
-    /// Whether its samplers remember flows.
+    /// Returns whether its samplers remember flows.
     pub fn has_flow_table(&self) -> bool {
         matches!(self, SampleSpec::First { .. })
     }
 
-    /// Whether its samplers read `SampleInputs::hashes`.
+    /// Returns whether its samplers read `SampleInputs::hashes`.
     pub fn needs_hashes(&self) -> bool {
         matches!(self, SampleSpec::Flow { .. } | SampleSpec::First { .. } | SampleSpec::Rate { .. })
     }
 
-    /// Whether its samplers read `SampleInputs::lens`.
+    /// Returns whether its samplers read `SampleInputs::lens`.
     pub fn needs_lens(&self) -> bool {
         matches!(
             self,
@@ -95,7 +95,7 @@ impl SampleSpec {
         )
     }
 
-    /// Whether its samplers read `SampleInputs::times`.
+    /// Returns whether its samplers read `SampleInputs::times`.
     pub fn needs_time(&self) -> bool {
         matches!(self, SampleSpec::Rate { .. } | SampleSpec::First { .. } | SampleSpec::Every { .. })
     }

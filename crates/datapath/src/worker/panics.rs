@@ -109,7 +109,7 @@ impl Panics {
         self.is_retired
     }
 
-    /// Notes a panic at `now`. Whether the worker can go on at all: not where it panics as often while it only sends.
+    /// Notes a panic at `now`. Returns whether the worker can go on at all: not where it panics as often while it only sends.
     #[must_use]
     pub fn note(&mut self, now: Instant, panic: &(dyn Any + Send), note: PanicNote) -> bool {
         let text = LAST.take();

@@ -8,6 +8,24 @@ use super::line::{Line, Read};
 use tapline_api::words::{Anchor, TagLabel};
 use tapline_packet::headers::layer::{Layer, LayerSet};
 
+/// A table of clauses that has those of edits between others: `$edit` makes a clause out of an edit.
+macro_rules! with_edits {
+    ($edit:expr; [$($before:expr),* $(,)?] [$($after:expr),* $(,)?]) => {
+        &[
+            $($before,)*
+            many("strip", |line| edit::strip(line).map($edit)),
+            many("tag", |line| edit::tag(line).map($edit)),
+            many("rewrite", |line| edit::rewrite(line).map($edit)),
+            once("slice", |line| edit::slice(line).map($edit)),
+            many("mask", |line| edit::mask(line).map($edit)),
+            once("anonymize", |line| edit::anonymize(line).map($edit)),
+            once("payload", |line| edit::payload(line).map($edit)),
+            $($after,)*
+        ]
+    };
+}
+pub(super) use with_edits;
+
 /// `LIST` of layers, or the word that stands for all of them.
 fn layers(line: &mut Line<'_>, key: &str, all: &'static str) -> Read<LayerSet> {
     if line.accept(all).is_some() {

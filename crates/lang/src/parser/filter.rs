@@ -9,7 +9,7 @@ use super::edit::through;
 use super::line::{Line, Read, Reported, Verb};
 use tapline_api::words::NameKind;
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
         let name = line.new_name(NameKind::Filter)?;
         Ok(Command::FilterCreate { name, filter: definition(line, "filter create")? })

@@ -8,7 +8,7 @@ use super::super::value::{duration, number, percent};
 use super::line::{Clause, Line, Read, Verb, named, once};
 use tapline_api::words::{HashKind, NameKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
         line.stop_at(OPTIONS);
         let name = line.new_name(NameKind::Group);
@@ -28,7 +28,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("destroy", |line| Ok(Command::GroupDestroy(line.name_before(NameKind::Group, OPTIONS)?))),
 ];
 
-const OPTIONS: &[Clause<GroupOption>] = &[
+pub(super) const OPTIONS: &[Clause<GroupOption>] = &[
     once("tools", |line| Ok(GroupOption::Tools(line.names("tools", "a tool's name")?))),
     once("weights", |line| Ok(GroupOption::Weights(line.numbers("weights", number(1..=1000))?))),
     once("hash", |line| Ok(GroupOption::Hash(hash(line)?))),

@@ -7,7 +7,7 @@ use super::super::value::{device, ip, lcores, number, ranges};
 use super::line::{Clause, Line, Read, Verb, many, once};
 use tapline_api::words::{NameKind, TunnelKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("attach", attach),
     ("detach", |line| Ok(Command::PortDetach(port(line)?))),
     ("start", |line| Ok(Command::PortStart(port(line)?))),
@@ -15,7 +15,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("config", |line| Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })),
 ];
 
-const OPTIONS: &[Clause<PortOption>] = &[
+pub(super) const OPTIONS: &[Clause<PortOption>] = &[
     once("rxq", |line| Ok(PortOption::Rxq(line.value("rxq", number(0..=1024))?.value))),
     once("txq", |line| Ok(PortOption::Txq(line.value("txq", number(0..=1024))?.value))),
     once("rxd", |line| Ok(PortOption::Rxd(line.value("rxd", number(1..=u16::MAX))?.value))),

@@ -10,11 +10,12 @@ use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source,
     timestamp, windows,
 };
+use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 use super::{edit, filter, group};
 use tapline_api::words::{DedupAction, NameKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
         let priority = priority(line);
@@ -30,7 +31,7 @@ const VERBS: &[(&str, Verb)] = &[
     }),
 ];
 
-const CLAUSES: &[Clause<RuleClause>] = &[
+pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; [
     once("from", |line| Ok(RuleClause::From(from(line)?))),
     once("vlan", |line| Ok(RuleClause::Vlan(line.value("vlan", ranges(4095))?.value))),
     once("match", |line| Ok(RuleClause::Match(terms(line)?))),
@@ -40,13 +41,7 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     many("bytes", |line| first_term(line, payload_bytes)),
     once("sample", |line| Ok(RuleClause::Sample(sample(line)?))),
     once("dedup", |line| Ok(RuleClause::Dedup(dedup(line)?))),
-    many("strip", |line| edit::strip(line).map(RuleClause::Edit)),
-    many("tag", |line| edit::tag(line).map(RuleClause::Edit)),
-    many("rewrite", |line| edit::rewrite(line).map(RuleClause::Edit)),
-    once("slice", |line| edit::slice(line).map(RuleClause::Edit)),
-    many("mask", |line| edit::mask(line).map(RuleClause::Edit)),
-    once("anonymize", |line| edit::anonymize(line).map(RuleClause::Edit)),
-    once("payload", |line| edit::payload(line).map(RuleClause::Edit)),
+] [
     once("active", |line| {
         let windows = line.value("active", windows)?.value;
         let zone = line
@@ -64,7 +59,7 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     once("final", |_| Ok(RuleClause::Final)),
     once("drop", |_| Ok(RuleClause::Drop)),
     once("class", |line| Ok(RuleClause::Class(line.word_of("class")?.value))),
-];
+]);
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("rule command", VERBS)?(line)

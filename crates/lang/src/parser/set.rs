@@ -8,9 +8,9 @@ use super::super::value::{Misread, Value, count, duration, lcores, number, text}
 use super::line::{Line, Read};
 use tapline_api::words::ClockQuality;
 
-type Key = fn(&mut Line<'_>) -> Read<Setting>;
+pub(super) type Key = fn(&mut Line<'_>) -> Read<Setting>;
 
-const KEYS: &[(&str, Key)] = &[
+pub(super) const KEYS: &[(&str, Key)] = &[
     ("burst", |line| Ok(Setting::Burst(line.value("burst", number(1..=64))?))),
     ("lcores", |line| Ok(Setting::Lcores(placement(line)?))),
     ("workers", |line| Ok(Setting::Workers(line.value("workers", number(1..=1023))?))),

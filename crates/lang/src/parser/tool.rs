@@ -10,10 +10,11 @@ use super::super::diagnostic::{Diagnostic, any_of};
 use super::super::source::{Span, Spanned};
 use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
+use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 use tapline_api::words::{Direction, Granularity, NameKind, RspanTag};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
         let name = tool(line)?;
@@ -24,9 +25,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("enable", |line| Ok(Command::ToolEnable(tool(line)?))),
 ];
 
-type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
+pub(super) type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
 
-const TARGETS: &[(&str, Target)] = &[
+pub(super) const TARGETS: &[(&str, Target)] = &[
     ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
     ("discard", |_| Ok(ToolTarget::Discard)),
     ("capture", |line| {
@@ -35,7 +36,7 @@ const TARGETS: &[(&str, Target)] = &[
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Local,
     Rspan,
     Erspan1,
@@ -47,13 +48,13 @@ enum Kind {
 }
 
 /// One clause of a tool command.
-enum Item {
+pub(super) enum Item {
     Option(ToolOption),
     Kind(Kind),
     Key(Key),
 }
 
-enum Key {
+pub(super) enum Key {
     Src(Spanned<IpAddr>),
     Dst(Spanned<IpAddr>),
     NextHop(Spanned<NextHop>),
@@ -187,7 +188,7 @@ const fn transport(word: &'static str, read: fn(&mut Line<'_>) -> Read<Item>) ->
     once(word, read)
 }
 
-const OPTIONS: &[Clause<Item>] = &[
+pub(super) const OPTIONS: &[Clause<Item>] = with_edits!(|edit| Item::Option(ToolOption::Edit(edit)); [
     transport("local", |_| Ok(Item::Kind(Kind::Local))),
     transport("rspan", |_| Ok(Item::Kind(Kind::Rspan))),
     transport("erspan1", |_| Ok(Item::Kind(Kind::Erspan1))),
@@ -255,14 +256,7 @@ const OPTIONS: &[Clause<Item>] = &[
         let hold = line.optional("hold", |line| line.value("hold", duration))?;
         Ok(Item::Option(ToolOption::Alarm { percent, hold }))
     }),
-    many("strip", |line| edit::strip(line).map(ToolOption::Edit).map(Item::Option)),
-    many("tag", |line| edit::tag(line).map(ToolOption::Edit).map(Item::Option)),
-    many("rewrite", |line| edit::rewrite(line).map(ToolOption::Edit).map(Item::Option)),
-    once("slice", |line| edit::slice(line).map(ToolOption::Edit).map(Item::Option)),
-    many("mask", |line| edit::mask(line).map(ToolOption::Edit).map(Item::Option)),
-    once("anonymize", |line| edit::anonymize(line).map(ToolOption::Edit).map(Item::Option)),
-    once("payload", |line| edit::payload(line).map(ToolOption::Edit).map(Item::Option)),
-];
+] []);
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("tool command", VERBS)?(line)

@@ -81,7 +81,8 @@ pub struct Tag {
     pub label: Option<TagLabel>,
 }
 
-/// The clauses of a rule or tool, resolved.
+/// The clauses of a rule or tool, resolved: a field for each step of the module's table. A further edit is carried out in
+/// [`EditPlan::apply`], is known to `EditPlan::needed`, and to `keeps_rest` where it moves or cuts what lies behind the headers.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
     /// What is taken off.
@@ -253,7 +254,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether the UDP header at `at` names a tunnel that parse knows, or is not there.
+/// Returns whether the UDP header at `at` names a tunnel that parse knows, or is not there.
 fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
     use tapline_packet::headers::udp::*;
     match u16_at(bytes, at + 2) {
@@ -328,20 +329,23 @@ impl EditPlan {
         Ok(Self { edits, reach, anchored, masks_payload, only_anonymizes })
     }
 
+    /// Finds how much of a copy the edits need. Each edit has its say: one that were left out would not be done to copies that a
+    /// slice cuts, whose front is then empty.
     fn needed(edits: &Edits) -> Reach {
+        let Edits { strip, anonymize, masks, payload_drop, slice, rewrite, tag, mark } = edits;
         let mut front = 0;
-        if edits.tag.is_some() || edits.mark.is_some() || edits.rewrite != Rewrite::default() {
+        if tag.is_some() || mark.is_some() || *rewrite != Rewrite::default() {
             front = LINK_LEN;
         }
-        if !edits.strip.is_empty() || edits.anonymize.is_some() {
+        if !strip.is_empty() || anonymize.is_some() {
             front = HEADERS_LEN;
         }
-        for mask in &edits.masks {
+        for mask in masks {
             let end = usize::from(mask.offset) + usize::from(mask.len);
             front = front.max(if mask.after.is_none() { end } else { HEADERS_LEN + end });
         }
-        let cuts = edits.slice.is_some() || edits.payload_drop;
-        if front > 0 && (edits.payload_drop || edits.slice.is_some_and(|slice| slice.after.is_some())) {
+        let cuts = slice.is_some() || *payload_drop;
+        if front > 0 && (*payload_drop || slice.is_some_and(|slice| slice.after.is_some())) {
             front = front.max(HEADERS_LEN);
         }
         match front {
@@ -399,13 +403,13 @@ impl EditPlan {
         keep
     }
 
-    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing
+    /// Returns whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing
     /// cut.
     pub fn keeps_rest(&self) -> bool {
         self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
     }
 
-    /// Whether `keep_len` looks at the layers.
+    /// Returns whether `keep_len` looks at the layers.
     pub fn needs_layers(&self) -> bool {
         self.edits.payload_drop || self.edits.slice.is_some_and(|slice| slice.after.is_some())
     }
