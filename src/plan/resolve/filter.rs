@@ -9,6 +9,7 @@ use crate::plan::progress::Progress;
 use tapline_api::words::NameKind;
 use tapline_datapath::classify::FilterTerm;
 use tapline_filter::bpf::compile;
+use tapline_filter::bpf::compile::CompileError;
 use tapline_filter::bpf::verify::Program;
 use tapline_filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use tapline_lang::ast;
@@ -76,7 +77,11 @@ impl<'a> Resolver<'a> {
             Ok(program) => Some(program),
             Err(error) => {
                 let message = "this expression is not a filter".to_owned();
-                self.error(Diagnostic::error(span, message).label(format!("libpcap: {error}")));
+                let mut diagnostic = Diagnostic::error(span, message).label(format!("libpcap: {error}"));
+                if matches!(error, CompileError::AsksTheKernel(_)) {
+                    diagnostic = diagnostic.help("`from PORT` says where a rule's packets come from");
+                }
+                self.error(diagnostic);
                 None
             }
         };
