@@ -113,7 +113,7 @@ struct Bench {
 impl Bench {
     fn new(words: &str, pool: &Arc<Mempool>) -> Self {
         let plan = plan(words);
-        let copy = &plan.tools[0].copy;
+        let copy = &plan.tools[ToolId(0)].copy;
         let mut transport = copy.transport.clone();
         transport.set_source(MacAddress([2, 0, 0, 0, 0, 8]));
         transport.set_next_hop(MacAddress([2, 0, 0, 0, 0, 9]));

@@ -8,6 +8,7 @@ use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
 use tapline_dpdk::port::DriverStats;
+use tapline_packet::by_id::ById;
 
 /// All that is counted of a run.
 #[derive(Default)]
@@ -21,7 +22,7 @@ pub(super) struct Account {
     /// By port: what the drivers had counted then.
     pub cleared_drivers: Vec<DriverStats>,
     /// By rule: what it counted under plans before.
-    pub past: Vec<RuleTotals>,
+    pub past: ById<RuleId, RuleTotals>,
     /// The plan before, while workers may still have it.
     pub retiring: Option<Retiring>,
 }
@@ -29,7 +30,7 @@ pub(super) struct Account {
 impl Account {
     /// Begins the account of a plan that has so many rules.
     pub(super) fn new(rules: usize) -> Self {
-        Self { past: vec![RuleTotals::default(); rules], ..Self::default() }
+        Self { past: ById::filled(rules, RuleTotals::default()), ..Self::default() }
     }
 
     /// Packets received so far.
@@ -67,12 +68,12 @@ impl Account {
     /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
     /// rules is.
     pub(super) fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
-        let places: Vec<(Option<usize>, bool)> = rules
+        let places: Vec<(Option<RuleId>, bool)> = rules
             .iter()
-            .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
+            .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
             .collect();
         self.cleared = self.cleared.take().map(|cleared| cleared.of_rules(&places));
-        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from.0]).unwrap_or_default();
+        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from]).unwrap_or_default();
         self.past = rules.iter().map(past_of).collect();
         let counters = std::mem::replace(&mut self.counters, counters);
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });

@@ -18,13 +18,14 @@ use tapline_datapath::worker::{Led, Phase};
 use tapline_dpdk::Eal;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::queue::TxQueue;
+use tapline_packet::by_id::ById;
 
 /// A broker and the workers that its caller leads.
 // fields are dropped in their order: workers before ports
 pub struct Bench {
     workers: Vec<Led>,
     /// By port.
-    spare: Vec<Option<TxQueue>>,
+    spare: ById<PortId, Option<TxQueue>>,
     broker: Broker,
 }
 
@@ -72,7 +73,7 @@ impl Bench {
     }
 
     /// Takes a tool out of service, or back.
-    pub fn set_drained(&mut self, tool: usize, is_drained: bool) {
+    pub fn set_drained(&mut self, tool: ToolId, is_drained: bool) {
         let name = self.broker.plan.tools[tool].name.clone();
         // a wire's directions are no tools of a user's
         let _ = self.broker.set_drained(&name, is_drained);
@@ -96,15 +97,14 @@ impl Bench {
         for intake in self.broker.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Queue { rxq, .. } = &mut intake.source else { continue };
             // a ring ends, other devices make packets as long as they are asked
-            if self.broker.machine.ports[intake.port.0].driver().is_some_and(|driver| driver.is_loop) {
+            if self.broker.machine.ports[intake.port].driver().is_some_and(|driver| driver.is_loop) {
                 let mut burst = MbufBurst::default();
                 while burst.receive(rxq, 64).packets > 0 {
                     burst.clear();
                 }
             }
         }
-        let copies =
-            (0..self.broker.plan.tools.len()).map(|tool| self.broker.account.copies_of(ToolId(tool)));
+        let copies = self.broker.plan.tools.ids().map(|tool| self.broker.account.copies_of(tool));
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

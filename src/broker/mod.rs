@@ -176,7 +176,7 @@ impl Broker {
     pub fn clear_stats(&mut self) {
         self.account.cleared = Some(self.account.totals().at_rest());
         self.account.cleared_drivers =
-            (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
+            self.machine.ports.ids().map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
@@ -242,7 +242,7 @@ impl Broker {
 
 /// What is wrong with a replay whose packets find no mbuf.
 fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port.0].name, memory::port_pool(plan, port));
+    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

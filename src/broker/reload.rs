@@ -21,6 +21,7 @@ use tapline_datapath::route::sample::WorkerSeat;
 use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
+use tapline_packet::by_id::ById;
 
 /// How a rule goes on that had the place `from`.
 fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
@@ -44,23 +45,23 @@ fn namesakes(before: &[RulePlan], after: &[RulePlan]) -> Vec<Option<Heir>> {
 }
 
 /// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
-fn keep_thresholds(tools: &mut [ToolPlan], before: &[ToolPlan]) {
+fn keep_thresholds(tools: &mut ById<ToolId, ToolPlan>, before: &ById<ToolId, ToolPlan>) {
     for (tool, before) in tools.iter_mut().zip(before) {
         tool.thresholds = tool.thresholds.or(before.thresholds);
     }
 }
 
 /// What the queues of tools admit whose thresholds are others than before.
-fn changed_limits(tools: &[ToolPlan], before: &[ToolPlan]) -> Vec<(ToolId, Limits)> {
-    let changed = tools
-        .iter()
-        .zip(before)
-        .enumerate()
-        .filter(|(_, (tool, before))| tool.thresholds != before.thresholds);
+fn changed_limits(
+    tools: &ById<ToolId, ToolPlan>,
+    before: &ById<ToolId, ToolPlan>,
+) -> Vec<(ToolId, Limits)> {
+    let changed =
+        tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
     let limits = |tool: &ToolPlan| {
         Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
     };
-    changed.map(|(index, (tool, _))| (ToolId(index), limits(tool))).collect()
+    changed.map(|((id, tool), _)| (id, limits(tool))).collect()
 }
 
 /// Returns whether a plan has the ports, tools, groups and wires of the one before.
@@ -102,7 +103,7 @@ impl Broker {
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from.0)).collect();
+        let before = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let counters = self.offer(&plan, &rules, makers);
         cell.knock();
@@ -198,7 +199,7 @@ mod tests {
     use crate::plan::plan;
     use tapline_lang as lang;
 
-    fn rules(text: &str) -> Vec<RulePlan> {
+    fn rules(text: &str) -> ById<RuleId, RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";
         plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
     }

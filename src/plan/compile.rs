@@ -8,24 +8,25 @@ use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
+use tapline_packet::by_id::ById;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
     progress.begin(Stage::Ports, plan.ports.len());
-    let inputs = (0..plan.ports.len()).map(|port| {
+    let inputs = plan.ports.ids().map(|port| {
         progress.step()?;
-        Ok(input(&plan, &rules, PortId(port)))
+        Ok(input(&plan, &rules, port))
     });
-    let inputs: Vec<InputPlan> = inputs.collect::<Result<_, _>>()?;
+    let inputs: ById<PortId, InputPlan> = inputs.collect::<Result<_, _>>()?;
     finish(&mut plan, inputs);
     progress.go_on()?;
     Ok(plan)
 }
 
 /// Tells workers what else they need.
-fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
+fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
     let (burst, idle, panic_dump) =
         (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
     let tools = plan.tools.len();
@@ -39,7 +40,7 @@ fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
         idle,
         panic_dump,
         tools,
-        inputs: inputs.into(),
+        inputs,
         parse_depth,
         has_edits,
         has_classes,
@@ -56,24 +57,27 @@ fn give_thresholds(plan: &mut Plan) {
             Target::Group(group) => &plan.work.groups[*group].members,
         });
         // a capture takes what it can
-        for &ToolId(tool) in
-            tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>()
-        {
+        for &tool in tools {
+            if plan.tools[tool].output == Output::Capture {
+                continue;
+            }
             plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
         }
     }
 }
 
 /// What becomes of a port's packets.
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
-    let taking: Vec<usize> = (0..plan.rules.len())
+fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> InputPlan {
+    let taking: Vec<RuleId> = plan
+        .rules
+        .ids()
         .filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port))
         .collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
     let steps: Vec<Step> = taking
         .iter()
         .map(|&rule| Step {
-            rule: RuleId(rule),
+            rule,
             dedup: plan.rules[rule].dedup.as_ref().and_then(|dedup| step_dedup(dedup, port)),
             is_scheduled: plan.rules[rule].schedule.is_some(),
             is_limited: plan.rules[rule].limit.is_some(),
@@ -93,7 +97,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
     let needs_stamps = tools().any(|tool| {
-        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool.0].copy.says_time()
+        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool].copy.says_time()
     });
     let others_look = balances
         || needs_copies
@@ -102,7 +106,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
     let classifier = if others_look { Classifier::new(&matchers) } else { Classifier::alone(&matchers) };
     let needs_frames = classifier.needs_frames() || others_look;
-    let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
+    let is_looked_at = needs_frames || needs_stamps || !plan.ports[port].terminators.is_empty();
     InputPlan {
         straight: if is_looked_at {
             None

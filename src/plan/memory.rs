@@ -12,6 +12,7 @@ use tapline_datapath::receive::distribute;
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::mempool;
 use tapline_packet::burst::MAX_BURST;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -34,7 +35,7 @@ const LEAST_BETWEEN_LCORES: u32 = 32_767;
 /// Mbufs of a pool of the port's own: what the user said, else what it needs.
 pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
     match plan.settings.mempool {
-        _ if plan.ports[port.0].rxq == Some(0) => 0,
+        _ if plan.ports[port].rxq == Some(0) => 0,
         Some(said) => said,
         None => port_need(plan, port).max(least(plan, 1)),
     }
@@ -43,7 +44,7 @@ pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
 /// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
 pub fn shared_pool(plan: &Plan, ports: impl Iterator<Item = PortId>) -> u32 {
     let (mut own, mut waiting, mut count) = (0u32, 0, 0);
-    for port in ports.filter(|port| plan.ports[port.0].rxq != Some(0)) {
+    for port in ports.filter(|&port| plan.ports[port].rxq != Some(0)) {
         own = own.saturating_add(received(plan, port));
         waiting = waiting.max(waiting_from(plan, port));
         count += 1;
@@ -58,7 +59,7 @@ pub fn port_need(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs that a port needs to receive at all, with so many receive queues.
 pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
-    let of_port = &plan.ports[port.0];
+    let of_port = &plan.ports[port];
     let workers = workers(&plan.settings) as u32;
     if of_port.replay.is_some() {
         return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
@@ -76,7 +77,7 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
 
 /// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
 pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
-    if plan.ports[port.0].rxq == Some(0) {
+    if plan.ports[port].rxq == Some(0) {
         return 0;
     }
     let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
@@ -118,18 +119,17 @@ pub fn copy_pool(plan: &Plan, to: CopiesTo) -> u32 {
 
 /// Mbufs that such copies must have, so that all tools that get them may have full queues.
 pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
-    let makes = |tool: usize| plan.makes_copies_for(ToolId(tool));
-    if !(0..plan.tools.len()).any(makes) {
+    if !plan.tools.ids().any(|tool| plan.makes_copies_for(tool)) {
         return 0;
     }
-    let may_make = |tool: usize| may_make(plan, to, tool);
-    if !(0..plan.tools.len()).any(may_make) {
+    let may_make = |tool: ToolId| may_make(plan, to, tool);
+    if !plan.tools.ids().any(may_make) {
         return 0;
     }
     let a_worker = if to == CopiesTo::Captures { CAPTURED_A_WORKER } else { MBUFS_A_WORKER };
     let full = waiting(plan, may_make).saturating_add(workers(&plan.settings) as u32 * a_worker);
     // what is held for its order is not written before more comes
-    let held = (0..plan.tools.len()).filter(|&tool| may_make(tool) && plan.tools[tool].order_ns.is_some());
+    let held = plan.tools.ids().filter(|&tool| may_make(tool) && plan.tools[tool].order_ns.is_some());
     let held: usize = held.map(|tool| plan.tools[tool].queue).sum();
     full.max(copies_at_once(plan, to).saturating_add(u32::try_from(held).unwrap_or(u32::MAX)))
 }
@@ -146,23 +146,21 @@ fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
 }
 
 /// Returns whether a tool may hold the packets themselves. A capture whose every copy is made holds none.
-fn holds_packets(plan: &Plan, tool: usize) -> bool {
+fn holds_packets(plan: &Plan, tool: ToolId) -> bool {
     let tool = &plan.tools[tool];
     tool.output != Output::Capture || !tool.copy.makes_every_copy()
 }
 
 /// Mbufs that a worker takes out of the pool for captures at once, at the most.
 pub fn copies_in_hand(plan: &Plan) -> usize {
-    (0..plan.tools.len()).filter(|&tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
+    plan.tools.ids().filter(|&tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
 }
 
 /// Returns whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan
 /// runs, for any tool.
-fn may_make(plan: &Plan, to: CopiesTo, tool: usize) -> bool {
+fn may_make(plan: &Plan, to: CopiesTo, tool: ToolId) -> bool {
     let is_to = (plan.tools[tool].output == Output::Capture) == (to == CopiesTo::Captures);
-    is_to
-        && (plan.makes_copies_for(ToolId(tool))
-            || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
+    is_to && (plan.makes_copies_for(tool) || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
 }
 
 fn received(plan: &Plan, port: PortId) -> u32 {
@@ -175,16 +173,16 @@ fn most_queues(plan: &Plan, port: PortId) -> u16 {
         Some(stages) => stages.receive.len(),
         None => workers(&plan.settings),
     };
-    plan.ports[port.0].rxq.unwrap_or(u16::try_from(pollers).unwrap_or(u16::MAX))
+    plan.ports[port].rxq.unwrap_or(u16::try_from(pollers).unwrap_or(u16::MAX))
 }
 
 /// Mbufs that tools may hold, those that are asked for: in queues, on the way to them, and in their ports' transmit rings.
-fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
-    let tools = || (0..plan.tools.len()).filter(|&tool| is_asked_for(tool));
+fn waiting(plan: &Plan, is_asked_for: impl Fn(ToolId) -> bool) -> u32 {
+    let tools = || plan.tools.ids().filter(|&tool| is_asked_for(tool));
     let queued: u64 = tools().map(|tool| queued(plan, &plan.tools[tool])).sum();
-    let mut are_sent_on = vec![false; plan.ports.len()];
+    let mut are_sent_on = ById::filled(plan.ports.len(), false);
     for tool in tools() {
-        if let Output::Port(PortId(port)) = plan.tools[tool].output {
+        if let Output::Port(port) = plan.tools[tool].output {
             are_sent_on[port] = true;
         }
     }
@@ -196,7 +194,7 @@ fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
 /// Mbufs that the longest frame of a port takes, if it is said how long that may be.
 fn segments(plan: &Plan, port: PortId) -> u32 {
     let frame_bytes = |mtu: u16| u32::from(mtu) + (ethernet::HEADER_LEN + 2 * vlan::TAG_LEN) as u32;
-    plan.ports[port.0].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
+    plan.ports[port].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
 }
 
 /// Mbufs in a port's transmit rings; several tools share them.
@@ -227,7 +225,7 @@ fn queued(plan: &Plan, tool: &ToolPlan) -> u64 {
         }
         Output::Port(port) => {
             // how many transmit queues the driver has is known later
-            let counts = match plan.ports[port.0].txq {
+            let counts = match plan.ports[port].txq {
                 // what is put in order passes one place
                 _ if tool.order_ns.is_some() => 1..=1,
                 Some(queues) => {

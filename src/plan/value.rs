@@ -17,7 +17,7 @@ use tapline_datapath::copies::transport::{PathRoom, Transport};
 use tapline_datapath::egress::admission::{Class, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
 use tapline_datapath::flow::table::Timeouts;
-use tapline_datapath::ids::{EditId, HashId, PortId, ToolId, WireId};
+use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
@@ -26,6 +26,7 @@ use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict
 use tapline_dpdk::driver::Devargs;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
 
@@ -33,15 +34,15 @@ use tapline_packet::headers::vlan::VlanTag;
 #[derive(Default)]
 pub struct Plan {
     pub settings: Settings,
-    pub ports: Vec<PortPlan>,
+    pub ports: ById<PortId, PortPlan>,
     /// What the file calls tools, and behind them the directions of wires, which are egress of the same kind.
-    pub tools: Vec<ToolPlan>,
-    pub wires: Vec<WirePlan>,
-    pub groups: Vec<GroupPlan>,
+    pub tools: ById<ToolId, ToolPlan>,
+    pub wires: ById<WireId, WirePlan>,
+    pub groups: ById<GroupId, GroupPlan>,
     /// Those with names, in the order in which they were created; rules have their own.
     pub filters: Vec<FilterPlan>,
     /// Ascending by priority.
-    pub rules: Vec<RulePlan>,
+    pub rules: ById<RuleId, RulePlan>,
     /// All that workers are told.
     pub work: Arc<WorkPlan>,
     /// What the file asks for once everything is set up, in its order.
@@ -509,16 +510,17 @@ impl Plan {
     }
 
     fn tool_uses(&self) -> Vec<ToolUse> {
-        let mut feeds = vec![vec![false; self.ports.len()]; self.tools.len()];
-        let mut is_edited = vec![false; self.tools.len()];
+        let no_port: ById<PortId, bool> = ById::filled(self.ports.len(), false);
+        let mut feeds: ById<ToolId, _> = ById::filled(self.tools.len(), no_port);
+        let mut is_edited: ById<ToolId, bool> = ById::filled(self.tools.len(), false);
         for rule in &self.rules {
             for tool in self.tools_of(&rule.targets) {
-                rule.sources.iter().for_each(|port| feeds[tool.0][port.0] = true);
-                is_edited[tool.0] |= rule.has_edits();
+                rule.sources.iter().for_each(|&port| feeds[tool][port] = true);
+                is_edited[tool] |= rule.has_edits();
             }
         }
         let uses = self.tools.iter().zip(feeds).zip(is_edited).map(|((tool, feeds), is_edited)| ToolUse {
-            sources: (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect(),
+            sources: feeds.ids().filter(|&port| feeds[port]).collect(),
             has_made_copies: tool.output != Output::Discard
                 && tool.wire.is_none()
                 && (tool.copy.makes_copies() || is_edited),
@@ -527,22 +529,22 @@ impl Plan {
     }
 
     /// `uses` are those of the tools.
-    fn port_uses(&self, uses: &[ToolUse]) -> Vec<PortUse> {
-        let mut ports = vec![PortUse::default(); self.ports.len()];
+    fn port_uses(&self, uses: &[ToolUse]) -> ById<PortId, PortUse> {
+        let mut ports = ById::filled(self.ports.len(), PortUse::default());
         for (tool, uses) in self.tools.iter().zip(uses) {
             if let Output::Port(port) = tool.output {
-                let port = &mut ports[port.0];
+                let port = &mut ports[port];
                 port.is_sent_to = true;
                 port.is_tunnel_port |= tool.copy.tunnel.is_some();
                 port.sends_heartbeats |= tool.heartbeat.is_some();
                 port.is_answered |= tool.copy.asks_for_next_hop() || tool.echo.is_some();
             }
             if let Some(heartbeat) = tool.heartbeat {
-                ports[heartbeat.back.0].returns_heartbeats = true;
+                ports[heartbeat.back].returns_heartbeats = true;
             }
             if let Some(window_ns) = tool.order_ns {
-                for port in &uses.sources {
-                    let shortest = &mut ports[port.0].order_ns;
+                for &port in &uses.sources {
+                    let shortest = &mut ports[port].order_ns;
                     *shortest = Some(shortest.map_or(window_ns, |shortest| shortest.min(window_ns)));
                 }
             }
@@ -552,19 +554,19 @@ impl Plan {
 
     /// The ports whose packets rules may send to a tool, ascending.
     pub fn ports_to(&self, tool: ToolId) -> &[PortId] {
-        &self.tools[tool.0].uses.sources
+        &self.tools[tool].uses.sources
     }
 
     /// Returns whether a replay flat out waits for a tool, where it is behind.
     pub fn is_waited_for(&self, tool: ToolId) -> bool {
         let is_flat_out =
-            |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
-        self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
+            |port: &PortId| self.ports[*port].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
+        self.tools[tool].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
     /// Returns whether a tool asks for the packets' own times.
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
-        let tool = &self.tools[tool.0];
+        let tool = &self.tools[tool];
         tool.output == Output::Capture || tool.order_ns.is_some()
     }
 
@@ -573,7 +575,7 @@ impl Plan {
     /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels
     /// end.
     pub fn is_spread(&self, port: PortId) -> bool {
-        let plan = &self.ports[port.0];
+        let plan = &self.ports[port];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
@@ -581,20 +583,19 @@ impl Plan {
     /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
     /// for them, or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
-        let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
-        let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
-        self.work.inputs[port].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
+        let asks = |tool: ToolId| self.needs_stamps(tool) || self.tools[tool].copy.says_time();
+        let may_go_anywhere = self.settings.is_changeable && self.ports[port].rxq != Some(0);
+        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools.ids().any(asks)
     }
 
     /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port].needs_time
-            || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
+        self.work.inputs[port].needs_time || self.settings.is_changeable && self.ports[port].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.
     pub fn order_of(&self, port: PortId) -> Option<u64> {
-        self.ports[port.0].uses.order_ns
+        self.ports[port].uses.order_ns
     }
 
     /// Returns whether a rule's targets want to know when their buckets were used.
@@ -618,7 +619,7 @@ impl Plan {
 
     /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
-        self.tools[tool.0].uses.has_made_copies
+        self.tools[tool].uses.has_made_copies
     }
 
     /// The tools of the file, without the directions of wires.
@@ -635,21 +636,21 @@ impl Plan {
 
     /// Returns whether tunnels leave by a port.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.is_tunnel_port
+        self.ports[port].uses.is_tunnel_port
     }
 
     /// Returns whether heartbeats of tools return by a port.
     pub fn returns_heartbeats(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.returns_heartbeats
+        self.ports[port].uses.returns_heartbeats
     }
 
     /// Returns whether heartbeats leave by a port.
     pub fn sends_heartbeats(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.sends_heartbeats
+        self.ports[port].uses.sends_heartbeats
     }
 
     /// Returns whether tools send on a port.
     pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.is_sent_to
+        self.ports[port].uses.is_sent_to
     }
 }

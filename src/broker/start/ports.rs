@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
 use tapline_datapath::flow::hash::HashKind;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{PortId, WireId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::{ClockView, RxClock};
@@ -25,6 +25,7 @@ use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::queue::TxQueue;
 use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
 pub(super) struct StartedPort {
@@ -47,10 +48,12 @@ pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
 ///
 /// # Errors
 /// The first thing that failed.
-pub(super) fn start_ports(site: &Site<'_>, clocks: &mut Clocks) -> Result<Vec<StartedPort>, Error> {
-    let (mut started, mut pools) = (Vec::new(), Pools::default());
-    for (index, (device, port_plan)) in site.ports.iter().zip(&site.plan.ports).enumerate() {
-        let id = PortId(index);
+pub(super) fn start_ports(
+    site: &Site<'_>,
+    clocks: &mut Clocks,
+) -> Result<ById<PortId, StartedPort>, Error> {
+    let (mut started, mut pools) = (ById::default(), Pools::default());
+    for ((id, device), port_plan) in site.ports.entries().zip(&site.plan.ports) {
         started.push(match (device, &port_plan.replay) {
             (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
             (Device::Replay { progress, .. }, replay) => {
@@ -72,7 +75,7 @@ fn start_replay(
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
     let Site { eal, plan, crew, .. } = *site;
-    let (port_plan, workers) = (&plan.ports[id.0], crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], crew.lcores.len());
     let count = memory::port_pool(plan, id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
@@ -103,14 +106,14 @@ fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
     };
     let wanted =
         if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
-    plan.ports[port.0].txq.unwrap_or(wanted)
+    plan.ports[port].txq.unwrap_or(wanted)
 }
 
 /// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
 pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     let (wire, side) = site.plan.wire_at(id)?;
     let other = wire.ports[1 - side];
-    let offered = site.ports[other.0].ethdev()?.info().max_tx_queues;
+    let offered = site.ports[other].ethdev()?.info().max_tx_queues;
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
@@ -122,7 +125,7 @@ fn start_port(
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
     let Site { eal, plan, crew, .. } = *site;
-    let port_plan = &plan.ports[id.0];
+    let port_plan = &plan.ports[id];
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
     let pollers = crew.pollers(plan, id).len();
@@ -190,7 +193,7 @@ fn start_port(
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
 fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
-    let (port_plan, workers) = (&plan.ports[id.0], site.crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], site.crew.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
     let count = memory::port_pool(plan, id);
@@ -255,8 +258,8 @@ fn rx_clock(
 pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
     let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
         let Output::Port(port) = tool.output else { return None };
-        let mtu = site.ports[port.0].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
-        let (name, port, counted) = (&tool.name, site.ports[port.0].name(), tool.copy.mtu);
+        let mtu = site.ports[port].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
+        let (name, port, counted) = (&tool.name, site.ports[port].name(), tool.copy.mtu);
         Some(format!(
             "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
         ))
@@ -316,9 +319,13 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 
 /// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
 /// when one fails.
-pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
+pub(super) fn untied_wires(
+    plan: &Plan,
+    ports: &ById<PortId, Device>,
+    notes: &mut Vec<String>,
+) -> ById<WireId, bool> {
     let is_untied = plan.wires.iter().map(|wire| {
-        let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
+        let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
         let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
         notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
         true
@@ -327,13 +334,13 @@ pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
-pub(super) fn wait_for_links(plan: &Plan, ports: &[Device]) {
+pub(super) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
     let tools = plan
         .tools
         .iter()
         .filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
-    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port.0]).collect();
+    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port]).collect();
     let begun = Instant::now();
     while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
         std::thread::sleep(Duration::from_millis(1));

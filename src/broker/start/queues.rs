@@ -41,7 +41,7 @@ pub(super) struct Intakes {
     /// By seat.
     pub of_seats: Vec<Vec<Intake>>,
     /// By port, and by receive queue: what is counted where tunnels end.
-    pub reports: Vec<Vec<EndpointReport>>,
+    pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
 /// Gives each worker its receive queues, whose workers put into `posts` what is for Tapline itself.
@@ -54,16 +54,15 @@ pub(super) struct Intakes {
 /// If there is no memory for the rings.
 pub(super) fn intakes(
     site: &Site<'_>,
-    started: &mut [StartedPort],
-    posts: &[Option<Arc<Post>>],
+    started: &mut ById<PortId, StartedPort>,
+    posts: &ById<PortId, Option<Arc<Post>>>,
 ) -> Result<Intakes, Error> {
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut reports = vec![Vec::new(); plan.ports.len()];
-    for (index, port) in started.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped)
-    {
-        let (id, port_plan) = (PortId(index), &plan.ports[index]);
+    let mut reports = ById::filled(plan.ports.len(), Vec::new());
+    for (id, port) in started.entries_mut().filter(|&(id, _)| !plan.ports[id].is_stopped) {
+        let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
         let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
@@ -76,11 +75,11 @@ pub(super) fn intakes(
         for source in port.sources.drain(..) {
             let mut spread = None;
             if is_spread {
-                let rings = lead_to_work(site, id, &times, &posts[index], &mut intakes)?;
+                let rings = lead_to_work(site, id, &times, &posts[id], &mut intakes)?;
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
-            let endpoint = endpoint(port_plan, &mut reports[index]);
-            let post = posts[index].clone().filter(|_| !is_spread);
+            let endpoint = endpoint(port_plan, &mut reports[id]);
+            let post = posts[id].clone().filter(|_| !is_spread);
             let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
             let poller =
                 pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
@@ -148,7 +147,7 @@ pub(super) struct Ways {
     /// By seat.
     pub outlets: Vec<Outlets>,
     /// By seat, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
-    pub owned: Vec<Vec<Option<usize>>>,
+    pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Of capture tools, from each worker.
     pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
 }
@@ -161,7 +160,7 @@ pub(super) struct Ways {
 /// If there is no memory for the rings.
 pub(super) fn outlets(
     site: &Site<'_>,
-    started: &mut [StartedPort],
+    started: &mut ById<PortId, StartedPort>,
     intakes: &Intakes,
 ) -> Result<Ways, Error> {
     let Site { plan, crew, .. } = *site;
@@ -179,20 +178,21 @@ pub(super) fn outlets(
         has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
     };
     let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
-    let mut ways = Ways { outlets, owned: vec![vec![None; started.len()]; workers], belts: Vec::new() };
-    for (index, tool) in plan.tools.iter().enumerate() {
+    let mut ways =
+        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], belts: Vec::new() };
+    for (id, tool) in plan.tools.entries() {
         match tool.output {
-            Output::Capture => ways.lead_to_writer(ToolId(index), tool),
+            Output::Capture => ways.lead_to_writer(id, tool),
             Output::Discard => {
                 ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard))
             }
-            Output::Port(port) if plan.ports[port.0].is_stopped => {
+            Output::Port(port) if plan.ports[port].is_stopped => {
                 ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
             }
             Output::Port(port) => {
-                let txqs = &mut started[port.0].txqs;
+                let txqs = &mut started[port].txqs;
                 let senders = Senders::of(site, tool, port, txqs.len(), intakes);
-                ways.lead_to_port(site, ToolId(index), port, txqs, &senders)?;
+                ways.lead_to_port(site, id, port, txqs, &senders)?;
             }
         }
     }
@@ -256,8 +256,8 @@ impl Ways {
         txqs: &mut [Option<TxQueue>],
         senders: &Senders,
     ) -> Result<(), Error> {
-        let (tool, port_plan) = (&site.plan.tools[id.0], &site.plan.ports[port.0]);
-        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port.0]), port_plan.mtu);
+        let (tool, port_plan) = (&site.plan.tools[id], &site.plan.ports[port]);
+        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
         let place = tool.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
         let bucket =
             tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
@@ -265,7 +265,7 @@ impl Ways {
         for worker in 0..self.outlets.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
                 let outlets = &mut self.outlets[worker];
-                let txq = *self.owned[worker][port.0].get_or_insert_with(|| {
+                let txq = *self.owned[worker][port].get_or_insert_with(|| {
                     outlets.txqs.extend(txqs[queue].take());
                     outlets.txqs.len() - 1
                 });
@@ -301,7 +301,7 @@ impl Ways {
     ) -> Result<(Sender, Arc<Backlog>), Error> {
         let Site { eal, plan, crew, .. } = *site;
         // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
-        let most = plan.tools[id.0].queue + crew.work.len() * MAX_BURST;
+        let most = plan.tools[id].queue + crew.work.len() * MAX_BURST;
         let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
         self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
@@ -316,8 +316,7 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
         return None;
     }
     let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports: Vec<&str> =
-            intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
+        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port].name.as_str()).collect();
         format!(
             "lcore {} polls {}",
             lcore.0,

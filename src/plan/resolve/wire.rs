@@ -3,13 +3,14 @@
 use super::Resolver;
 use super::definitions::{Definitions, Port, Wire, names_of};
 use crate::plan::value::{Output, ToolPlan, WirePlan};
-use tapline_datapath::ids::{PortId, ToolId, WireId};
+use tapline_datapath::ids::{ToolId, WireId};
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::ToolTarget;
 use tapline_lang::ast::wire::WireOption;
 use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
+use tapline_packet::by_id::ById;
 
 impl<'a> Resolver<'a> {
     /// A wire, which is to be `id`, and whose two directions are added to `tools`.
@@ -18,7 +19,7 @@ impl<'a> Resolver<'a> {
         wire: &Wire<'a>,
         id: WireId,
         definitions: &Definitions<'a>,
-        tools: &mut Vec<ToolPlan>,
+        tools: &mut ById<ToolId, ToolPlan>,
     ) -> Option<WirePlan> {
         let known = names_of(&definitions.ports);
         if let Some(port) = known.iter().find(|port| port.value == wire.name.value) {
@@ -29,10 +30,10 @@ impl<'a> Resolver<'a> {
         }
         let mut ports = Vec::new();
         for &side in &wire.sides {
-            let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
-            self.check_side(side, &definitions.ports[index]);
+            let Some(port) = self.look_up(NameKind::Port, side, &known) else { continue };
+            self.check_side(side, &definitions.ports[port]);
             self.check_only_use(wire, side, definitions);
-            ports.push(PortId(index));
+            ports.push(port);
         }
         let &[a, b] = ports.as_slice() else { return None };
         let mut plan = WirePlan {

@@ -42,7 +42,7 @@ pub struct GroupEntry {
 impl GroupEntry {
     /// Shows what is counted and known of `group`.
     pub(super) fn new(plan: &Plan, group: &GroupWork, health: GroupHealth, totals: &GroupTotals) -> Self {
-        let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
+        let names = group.members.iter().map(|&tool| plan.tools[tool].name.clone());
         Self {
             buckets: names.zip(health.buckets).collect(),
             buckets_moved: health.buckets_moved,

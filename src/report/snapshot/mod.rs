@@ -35,7 +35,6 @@ use self::wire::WireEntry;
 use super::ledger::{Copies, Packets};
 use crate::plan::Plan;
 use tapline_datapath::counters::latency::Latency;
-use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::tsc_hz;
 
 /// The name and version of the snapshot's form.
@@ -104,11 +103,10 @@ impl Snapshot {
     pub fn new(report: Report<'_>) -> Self {
         let Report { plan, totals, ports, lcores, watch, uptime, is_balanced } = report;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ports = plan.ports.iter().zip(ports).zip(&totals.ports).enumerate().map(
-            |(index, ((port, state), &totals))| {
-                (port.name.clone(), PortEntry::new(plan, PortId(index), state, totals))
-            },
-        );
+        let ports = plan.ports.entries().zip(ports).zip(&totals.ports);
+        let ports = ports.map(|(((id, port), state), &totals)| {
+            (port.name.clone(), PortEntry::new(plan, id, state, totals))
+        });
         let rules =
             plan.rules.iter().zip(&totals.rules).zip(watch.rules).map(|((rule, &totals), activity)| {
                 (rule.priority.to_string(), RuleEntry::new(rule, totals, activity))

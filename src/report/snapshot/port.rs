@@ -57,7 +57,7 @@ pub struct PortEntry {
 impl PortEntry {
     /// Shows what is known of port `id` of `plan`.
     pub(super) fn new(plan: &Plan, id: PortId, state: PortState, totals: PortTotals) -> Self {
-        let port = &plan.ports[id.0];
+        let port = &plan.ports[id];
         Self {
             totals,
             heartbeats: plan.returns_heartbeats(id).then_some(totals.heartbeats),

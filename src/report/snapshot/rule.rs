@@ -70,7 +70,7 @@ pub struct PairEntry {
 impl DedupEntry {
     /// Shows what the dedup of one rule of `plan` found.
     pub(super) fn new(plan: &Plan, dedup: &DedupPlan, totals: &DedupTotals) -> Self {
-        let name = |place: usize| plan.ports[dedup.scope[place].0].name.clone();
+        let name = |place: usize| plan.ports[dedup.scope[place]].name.clone();
         let ports = dedup.scope.len();
         let pairs = totals.pairs.iter().enumerate().filter(|(_, pair)| pair.duplicates > 0);
         let pairs = pairs.map(|(place, pair)| PairEntry {

@@ -1,7 +1,7 @@
 //! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
-use tapline_datapath::ids::RuleId;
+use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
 
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -13,17 +13,18 @@ use tapline_datapath::counters::latency::Merged;
 use tapline_datapath::counters::{DropReason, WorkerCounters, WriterCounters};
 use tapline_datapath::egress::admission::Class;
 use tapline_datapath::flow::table::FlowCounters;
+use tapline_packet::by_id::ById;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
 pub struct Totals {
     pub packets: Packets,
-    pub ports: Vec<PortTotals>,
-    pub rules: Vec<RuleTotals>,
-    pub tools: Vec<ToolTotals>,
-    pub groups: Vec<GroupTotals>,
+    pub ports: ById<PortId, PortTotals>,
+    pub rules: ById<RuleId, RuleTotals>,
+    pub tools: ById<ToolId, ToolTotals>,
+    pub groups: ById<GroupId, GroupTotals>,
     /// By rule; `None` where it does not look for duplicates.
-    pub dedups: Vec<Option<DedupTotals>>,
+    pub dedups: ById<RuleId, Option<DedupTotals>>,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -247,12 +248,12 @@ impl Totals {
 
     /// The totals of the same rules where they stand in another plan: `before` has for each of its rules the place that it had, and
     /// whether it looks for duplicates as before.
-    pub fn of_rules(mut self, before: &[(Option<usize>, bool)]) -> Self {
+    pub fn of_rules(mut self, before: &[(Option<RuleId>, bool)]) -> Self {
         let rule =
-            |&(from, _): &(Option<usize>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
+            |&(from, _): &(Option<RuleId>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
         let rules = before.iter().map(rule).collect();
         let dedup =
-            |&(from, has_dedup): &(Option<usize>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
+            |&(from, has_dedup): &(Option<RuleId>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
         let dedups = before.iter().map(dedup).collect();
         (self.rules, self.dedups) = (rules, dedups);
         self
@@ -408,7 +409,6 @@ mod tests {
 
     use super::*;
     use tapline_datapath::counters::Disposition;
-    use tapline_datapath::ids::{GroupId, PortId, ToolId};
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
@@ -421,7 +421,7 @@ mod tests {
         assert!(!is_balanced());
         workers[1].groups[GroupId(0)].down.add(1);
         assert!(is_balanced());
-        assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
+        assert_eq!(Totals::of(&workers).groups[GroupId(0)].unassigned().requested, 4);
         workers[1].groups[GroupId(0)].discarded.add(1);
         assert!(!is_balanced(), "a copy counted twice");
     }
@@ -440,7 +440,7 @@ mod tests {
         assert!(!totals.is_balanced());
         totals.add_writers(&writers);
         assert!(totals.is_balanced());
-        let tool = &totals.tools[1];
+        let tool = &totals.tools[ToolId(1)];
         assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
     }
 
@@ -463,7 +463,7 @@ mod tests {
                 worker.tools.iter().zip(&totals.tools).for_each(|(tool, totals)| {
                     tool.sent.add(most.min(totals.copies.requested - totals.copies.ended()));
                 });
-                worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[0].requested - totals.groups[0].ended()));
+                worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[GroupId(0)].requested - totals.groups[GroupId(0)].ended()));
             };
             begin(&begun[..2]);
             end(ends);
@@ -486,8 +486,11 @@ mod tests {
         });
         workers[0].rules[RuleId(0)].matched.add(300);
         workers[1].rules[RuleId(0)].matched.add(100);
-        let share = Totals::of(&workers).rules[0].varying_share.expect("two workers say theirs");
+        let share = Totals::of(&workers).rules[RuleId(0)].varying_share.expect("two workers say theirs");
         assert!((share - 0.4).abs() < 1e-9, "{share}");
-        assert_eq!(Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[0].varying_share, None);
+        assert_eq!(
+            Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[RuleId(0)].varying_share,
+            None
+        );
     }
 }

@@ -21,8 +21,8 @@ pub struct WireEntry {
 impl WireEntry {
     /// Shows what is counted of `wire`.
     pub(super) fn new(plan: &Plan, wire: &WirePlan, totals: &Totals) -> Self {
-        let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.clone());
-        let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.tools[way.0]));
+        let [a, b] = wire.ports.map(|port| plan.ports[port].name.clone());
+        let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.tools[way]));
         Self { a, b, a_to_b, b_to_a }
     }
 }

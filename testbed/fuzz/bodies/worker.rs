@@ -17,7 +17,7 @@ use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
 use tapline::plan::plan;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Led;
 use tapline_dpdk::eal::{Eal, Memory, Options};
 use tapline_dpdk::mbuf::MbufBurst;
@@ -186,7 +186,7 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
             }),
             kind @ (2 | 3) => {
                 let tools = bench.plan().tools.len();
-                bench.set_drained(order.below(tools), kind == 2);
+                bench.set_drained(ToolId(order.below(tools)), kind == 2);
             }
             _ => {}
         }
