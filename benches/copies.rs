@@ -224,7 +224,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     let mut frames = Frames::new();
     burst.frames(&mut linear, &mut frames);
     let stamps = Stamps::default();
-    bench.copies.tools[ToolId(0)] = all;
+    bench.copies.egresses[ToolId(0)] = all;
     let begun = clock::tsc();
     bench.flows.clear();
     let (live, now_ns) = (Live::default(), 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
-use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
 use tapline_dpdk::port::DriverStats;
@@ -39,7 +39,7 @@ impl Account {
     }
 
     /// All that count a tool's copies: the workers and, behind them, the writers of captures.
-    pub(super) fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &ToolCounters> {
+    pub(super) fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &EgressCounters> {
         tool_counters(&self.counters, self.writers.as_deref(), tool)
     }
 
@@ -47,7 +47,7 @@ impl Account {
     /// waiting.
     pub(super) fn copies_of(&self, tool: ToolId) -> (u64, u64) {
         let counters = || self.of_tool(tool);
-        let ended = counters().map(ToolCounters::ended).sum();
+        let ended = counters().map(EgressCounters::ended).sum();
         (counters().map(|counters| counters.requested.get()).sum(), ended)
     }
 
@@ -137,6 +137,9 @@ pub(super) fn tool_counters<'a>(
     workers: &'a [Arc<WorkerCounters>],
     writers: Option<&'a WriterCounters>,
     tool: ToolId,
-) -> impl Iterator<Item = &'a ToolCounters> {
-    workers.iter().map(move |worker| &worker.tools[tool]).chain(writers.map(|writers| &writers.tools[tool]))
+) -> impl Iterator<Item = &'a EgressCounters> {
+    workers
+        .iter()
+        .map(move |worker| &worker.egresses[tool])
+        .chain(writers.map(|writers| &writers.tools[tool]))
 }

@@ -9,7 +9,7 @@ use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::Plan;
 use crate::plan::value::Output;
-use tapline_datapath::counters::ToolCounters;
+use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
@@ -195,14 +195,14 @@ impl Broker {
         for (id, tool) in self.plan.tools.entries() {
             let Some(spec) = tool.alarm else { continue };
             let workers = || self.account.of_tool(id);
-            let fill = |worker: &ToolCounters| {
+            let fill = |worker: &EgressCounters| {
                 let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
                 let bytes =
                     tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
                 packets.max(bytes)
             };
             let fullest = workers().map(fill).fold(0.0, f64::max);
-            let sum = |get: fn(&ToolCounters) -> u64| workers().map(get).sum();
+            let sum = |get: fn(&EgressCounters) -> u64| workers().map(get).sum();
             let sent = Sent {
                 at: now,
                 packets: sum(|tool| tool.sent.get()),

@@ -17,7 +17,7 @@ use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
 use crate::plan::value::Plan;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use tapline_datapath::counters::{DropReason, ToolCounters, WriterCounters};
+use tapline_datapath::counters::{DropReason, EgressCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::{Batch, Belt, Note};
 use tapline_datapath::egress::merge::Held;
 use tapline_datapath::egress::reorder::Order;
@@ -88,7 +88,7 @@ impl Holding {
     }
 
     /// Takes in a batch's packets; what may leave goes to `leaving`.
-    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &ToolCounters) {
+    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &EgressCounters) {
         let now_ns = clock::monotonic_ns();
         for note in batch.notes.drain(..) {
             let Some(packet) = batch.packets.pop() else { break };

@@ -537,7 +537,7 @@ impl Watch {
         };
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
-            tools_up: self.tools.ids().map(is_up).collect(),
+            egress_up: self.tools.ids().map(is_up).collect(),
             can_send: self
                 .tools
                 .ids()
@@ -554,7 +554,7 @@ impl Watch {
                     input
                         .straight
                         .as_ref()
-                        .is_some_and(|straight| straight.tools.iter().copied().all(is_up))
+                        .is_some_and(|straight| straight.egresses.iter().copied().all(is_up))
                 })
                 .collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),

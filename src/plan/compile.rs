@@ -39,7 +39,7 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
         burst,
         idle,
         panic_dump,
-        tools,
+        egresses: tools,
         inputs,
         parse_depth,
         has_edits,
@@ -164,7 +164,7 @@ fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
             tools.push(*tool);
         }
     }
-    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), tools })
+    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), egresses: tools })
 }
 
 /// Ports outside the scope are not compared.

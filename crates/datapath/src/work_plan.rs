@@ -24,7 +24,7 @@ pub struct WorkPlan {
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
     /// How many tools there are, the directions of wires counted.
-    pub tools: usize,
+    pub egresses: usize,
     /// What becomes of each port's packets.
     pub inputs: ById<PortId, InputPlan>,
     pub groups: ById<GroupId, GroupWork>,
@@ -139,7 +139,7 @@ pub struct InputPlan {
 pub struct Straight {
     pub rules: Vec<RuleId>,
     /// In the order that copies are sent: originals on a wire go first.
-    pub tools: Vec<ToolId>,
+    pub egresses: Vec<ToolId>,
 }
 
 /// A rule as the data path carries it out.

@@ -166,7 +166,7 @@ pub(super) fn outlets(
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let none = || Outlets {
-        tools: ById::default(),
+        egresses: ById::default(),
         txqs: Vec::new(),
         shared: Vec::new(),
         handovers: Vec::new(),
@@ -184,10 +184,10 @@ pub(super) fn outlets(
         match tool.output {
             Output::Capture => ways.lead_to_writer(id, tool),
             Output::Discard => {
-                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard))
+                ways.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Discard))
             }
             Output::Port(port) if plan.ports[port].is_stopped => {
-                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
+                ways.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Down));
             }
             Output::Port(port) => {
                 let txqs = &mut started[port].txqs;
@@ -242,7 +242,7 @@ impl Ways {
     fn lead_to_writer(&mut self, id: ToolId, tool: &ToolPlan) {
         let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(tool.queue)).collect();
         for (outlets, belt) in self.outlets.iter_mut().zip(&own) {
-            outlets.tools.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
+            outlets.egresses.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
         }
         self.belts.push((id, own));
     }
@@ -271,13 +271,13 @@ impl Ways {
                 });
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = port_plan.devargs.copies_packets();
-                outlets.tools.push(Outlet::Port {
+                outlets.egresses.push(Outlet::Port {
                     txq,
                     line: line(tool, bucket.clone(), place, fit, has_cheap_calls),
                 });
             } else if !senders.givers.contains(&worker) {
                 // it has none
-                self.outlets[worker].tools.push(Outlet::Discard);
+                self.outlets[worker].egresses.push(Outlet::Discard);
             } else {
                 let owner = senders.owner_of(worker);
                 if rings[owner].is_none() {
@@ -285,7 +285,7 @@ impl Ways {
                 }
                 let (ring, backlog) = rings[owner].clone().expect("made just above");
                 let outlets = &mut self.outlets[worker];
-                outlets.tools.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
+                outlets.egresses.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
                 outlets.time_place = outlets.time_place.or(place);
             }
         }

@@ -114,7 +114,7 @@ impl Snapshot {
         let tools = plan
             .tools
             .iter()
-            .zip(&totals.tools)
+            .zip(&totals.egresses)
             .zip(watch.tools)
             .filter(|((tool, _), _)| tool.wire.is_none());
         let tools = tools.map(|((tool, totals), health)| {

@@ -21,7 +21,7 @@ pub struct Totals {
     pub packets: Packets,
     pub ports: ById<PortId, PortTotals>,
     pub rules: ById<RuleId, RuleTotals>,
-    pub tools: ById<ToolId, ToolTotals>,
+    pub egresses: ById<ToolId, ToolTotals>,
     pub groups: ById<GroupId, GroupTotals>,
     /// By rule; `None` where it does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
@@ -187,26 +187,30 @@ impl Totals {
                 evicted: sum(&|worker| worker.rules[id].sampler.flows_evicted.get()),
             },
         });
-        let tools = first.tools.ids().map(|id| ToolTotals {
+        let egresses = first.egresses.ids().map(|id| ToolTotals {
             copies: Copies {
-                requested: sum(&|worker| worker.tools[id].requested.get()),
-                sent: sum(&|worker| worker.tools[id].sent.get()),
+                requested: sum(&|worker| worker.egresses[id].requested.get()),
+                sent: sum(&|worker| worker.egresses[id].sent.get()),
                 dropped: Dropped(std::array::from_fn(|reason| {
-                    sum(&|worker| worker.tools[id].dropped[reason].get())
+                    sum(&|worker| worker.egresses[id].dropped[reason].get())
                 })),
             },
-            sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
-            cut_bytes: sum(&|worker| worker.tools[id].cut_bytes.get()),
+            sent_bytes: sum(&|worker| worker.egresses[id].sent_bytes.get()),
+            cut_bytes: sum(&|worker| worker.egresses[id].cut_bytes.get()),
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| {
-                    sum(&|worker| worker.tools[id].refused[class][reason].get())
+                    sum(&|worker| worker.egresses[id].refused[class][reason].get())
                 }))
             })),
-            late: sum(&|worker| worker.tools[id].late.get()),
-            queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
-            queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
+            late: sum(&|worker| worker.egresses[id].late.get()),
+            queue_depth: sum(&|worker| worker.egresses[id].queue_depth.get()),
+            queue_peak: workers
+                .iter()
+                .map(|worker| worker.egresses[id].queue_peak.get())
+                .max()
+                .unwrap_or(0),
             latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
-                sum.add(&worker.tools[id].latency);
+                sum.add(&worker.egresses[id].latency);
                 sum
             }),
         });
@@ -220,7 +224,7 @@ impl Totals {
             packets: Packets::of(workers.iter().map(AsRef::as_ref)),
             ports: ports.collect(),
             rules: rules.collect(),
-            tools: tools.collect(),
+            egresses: egresses.collect(),
             groups: groups.collect(),
             dedups: first.dedups.ids().map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
@@ -228,7 +232,7 @@ impl Totals {
 
     /// Adds what became of copies in the hands of capture writers: all that writers count.
     pub fn add_writers(&mut self, writers: &WriterCounters) {
-        for (sum, tool) in self.tools.iter_mut().zip(&writers.tools) {
+        for (sum, tool) in self.egresses.iter_mut().zip(&writers.tools) {
             sum.copies.sent += tool.sent.get();
             sum.sent_bytes += tool.sent_bytes.get();
             sum.copies
@@ -273,7 +277,11 @@ impl Totals {
 
     /// The tools of the file, without the directions of wires.
     fn of_copies(&self, plan: &Plan) -> impl Iterator<Item = &ToolTotals> {
-        self.tools.iter().zip(&plan.tools).filter(|(_, tool)| tool.wire.is_none()).map(|(totals, _)| totals)
+        self.egresses
+            .iter()
+            .zip(&plan.tools)
+            .filter(|(_, tool)| tool.wire.is_none())
+            .map(|(totals, _)| totals)
     }
 
     /// Latency over all tools.
@@ -286,7 +294,7 @@ impl Totals {
 
     /// Returns whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
-        let are_tools_balanced = self.tools.iter().all(|tool| tool.copies.is_balanced());
+        let are_tools_balanced = self.egresses.iter().all(|tool| tool.copies.is_balanced());
         self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
@@ -302,7 +310,7 @@ impl Totals {
             port.received -= packets;
             on_the_way -= packets;
         }
-        self.tools.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
+        self.egresses.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
         self.groups.iter_mut().for_each(|group| group.requested = group.ended());
         self
     }
@@ -328,7 +336,7 @@ impl Totals {
             Some(b) => Some(a.as_ref()?.since(b)),
             None => a.clone(),
         });
-        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
+        let egresses = self.egresses.iter().zip(&earlier.egresses).map(|(a, b)| ToolTotals {
             copies: a.copies.since(&b.copies),
             sent_bytes: a.sent_bytes - b.sent_bytes,
             cut_bytes: a.cut_bytes - b.cut_bytes,
@@ -354,7 +362,7 @@ impl Totals {
             },
             ports: ports.collect(),
             rules: rules.collect(),
-            tools: tools.collect(),
+            egresses: egresses.collect(),
             groups: self.groups.iter().zip(&earlier.groups).map(|(a, b)| a.since(b)).collect(),
             dedups: dedups.collect(),
         }
@@ -430,8 +438,8 @@ mod tests {
     fn what_the_writers_of_captures_end_is_part_of_the_account() {
         let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
         let writers = WriterCounters::new(2);
-        worker.tools[ToolId(1)].requested.add(10);
-        worker.tools[ToolId(1)].drop_copies(DropReason::Congested, 2);
+        worker.egresses[ToolId(1)].requested.add(10);
+        worker.egresses[ToolId(1)].drop_copies(DropReason::Congested, 2);
         writers.tools[ToolId(1)].sent.add(7);
         writers.tools[ToolId(1)].sent_bytes.add(700);
         writers.tools[ToolId(1)].drop_copies(DropReason::Down, 1);
@@ -440,7 +448,7 @@ mod tests {
         assert!(!totals.is_balanced());
         totals.add_writers(&writers);
         assert!(totals.is_balanced());
-        let tool = &totals.tools[ToolId(1)];
+        let tool = &totals.egresses[ToolId(1)];
         assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
     }
 
@@ -453,14 +461,14 @@ mod tests {
             let begin = |of: &[(u64, u64)]| {
                 for (index, &(packets, copies)) in of.iter().enumerate() {
                     worker.ports[PortId(index % 2)].packets.add(packets);
-                    worker.tools[ToolId(index % 2)].requested.add(copies);
+                    worker.egresses[ToolId(index % 2)].requested.add(copies);
                     worker.groups[GroupId(0)].requested.add(copies);
                 }
             };
             let end = |most: u64| {
                 let totals = Totals::of(std::slice::from_ref(&worker));
                 worker.settle(Disposition::Delivered, most.min(totals.packets.received - totals.packets.ended()));
-                worker.tools.iter().zip(&totals.tools).for_each(|(tool, totals)| {
+                worker.egresses.iter().zip(&totals.egresses).for_each(|(tool, totals)| {
                     tool.sent.add(most.min(totals.copies.requested - totals.copies.ended()));
                 });
                 worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[GroupId(0)].requested - totals.groups[GroupId(0)].ended()));

@@ -22,7 +22,7 @@ impl WireEntry {
     /// Shows what is counted of `wire`.
     pub(super) fn new(plan: &Plan, wire: &WirePlan, totals: &Totals) -> Self {
         let [a, b] = wire.ports.map(|port| plan.ports[port].name.clone());
-        let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.tools[way]));
+        let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.egresses[way]));
         Self { a, b, a_to_b, b_to_a }
     }
 }

@@ -150,7 +150,7 @@ pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: ById<PortId, PortCounters>,
-    pub tools: ById<ToolId, ToolCounters>,
+    pub egresses: ById<ToolId, EgressCounters>,
     pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
@@ -169,7 +169,7 @@ impl Deref for WorkerCounters {
 /// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
 #[repr(align(128))]
 pub struct WriterCounters {
-    pub tools: ById<ToolId, ToolCounters>,
+    pub tools: ById<ToolId, EgressCounters>,
 }
 
 impl WriterCounters {
@@ -254,7 +254,7 @@ impl SamplerCounters {
 
 /// What became of a tool's copies.
 #[derive(Default)]
-pub struct ToolCounters {
+pub struct EgressCounters {
     pub requested: Counter,
     pub sent: Counter,
     pub sent_bytes: Counter,
@@ -381,10 +381,10 @@ fn block<I, T: Default>(count: usize) -> ById<I, T> {
 }
 
 impl WorkerCounters {
-    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
+    pub fn new(ports: usize, rules: usize, egresses: usize, groups: usize) -> Self {
         let lasting = LastingCounters {
             ports: block(ports),
-            tools: block(tools),
+            egresses: block(egresses),
             groups: block(groups),
             ..LastingCounters::default()
         };
@@ -419,7 +419,7 @@ impl WorkerCounters {
     }
 }
 
-impl ToolCounters {
+impl EgressCounters {
     /// Copies that were dropped, for whatever reason.
     pub fn all_dropped(&self) -> u64 {
         self.dropped.iter().map(Counter::get).sum()

@@ -11,7 +11,7 @@ use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
@@ -21,13 +21,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &mut tools[incoming.tool] {
-            flushed.has_moved |= line.take_over(incoming, &counters.tools[incoming.tool]);
+        if let Outlet::Port { line, .. } = &mut egresses[incoming.tool] {
+            flushed.has_moved |= line.take_over(incoming, &counters.egresses[incoming.tool]);
             flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
         }
     }
-    for (id, outlet) in tools.iter_mut().enumerate().rev() {
-        let (id, tool) = (ToolId(id), &counters.tools[ToolId(id)]);
+    for (id, outlet) in egresses.iter_mut().enumerate().rev() {
+        let (id, tool) = (ToolId(id), &counters.egresses[ToolId(id)]);
         if let Outlet::Port { line, .. } = outlet
             && line.is_plain
             && line.queue.is_empty()
@@ -71,17 +71,17 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         flushed.note_left(left > 0, id, *copy_tools, live);
     }
     for shared in shared.iter_mut() {
-        flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
-        for &tool in &shared.tools {
-            if let Outlet::Port { line, .. } = &tools[tool] {
-                line.note_gate(&counters.tools[tool]);
+        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |tool| live.can_send[tool], counters);
+        for &tool in &shared.egresses {
+            if let Outlet::Port { line, .. } = &egresses[tool] {
+                line.note_gate(&counters.egresses[tool]);
                 flushed.note_left(line.len() > 0, tool, *copy_tools, live);
             }
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &tools[incoming.tool] {
-            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.tools[incoming.tool]);
+        if let Outlet::Port { line, .. } = &egresses[incoming.tool] {
+            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.egresses[incoming.tool]);
         }
     }
     flushed
@@ -106,8 +106,8 @@ impl Flushed {
         if is_left {
             self.is_left = true;
             // what waits for a link may wait for ever
-            self.are_originals_left |= tool.0 >= copy_tools && live.tools_up[tool];
-            self.are_copies_left |= tool.0 < copy_tools && live.tools_up[tool];
+            self.are_originals_left |= tool.0 >= copy_tools && live.egress_up[tool];
+            self.are_copies_left |= tool.0 < copy_tools && live.egress_up[tool];
         }
     }
 }
@@ -115,7 +115,7 @@ impl Flushed {
 /// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no
 /// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
-    for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
+    for (outlet, tool) in outlets.egresses.iter_mut().zip(&counters.egresses) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
             if let Some(merge) = &mut line.merge {
                 merge.release(Held::Leave, &mut line.queue, tool);
@@ -130,6 +130,6 @@ pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
         }
     }
     for Incoming { tool, ring, backlog, .. } in &mut outlets.handovers {
-        counters.tools[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
+        counters.egresses[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
     }
 }

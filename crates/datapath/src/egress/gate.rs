@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::{Class, Fill, Limits};
 use super::mtu::{Fit, Unfit};
 use super::token_bucket::{Allowance, TokenBucket};
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::{DropReason, EgressCounters};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};
@@ -30,7 +30,7 @@ impl Gate {
     }
 
     /// Those of `selection` that the port takes; the others are counted.
-    fn fitting(&self, selection: Selection, shared: &Shared<'_>, tool: &ToolCounters) -> Selection {
+    fn fitting(&self, selection: Selection, shared: &Shared<'_>, tool: &EgressCounters) -> Selection {
         let Some(fit) = self.fit else { return selection };
         let Unfit { short, long } = fit.unfit(selection, shared);
         for (unfit, reason) in [(short, DropReason::Undersize), (long, DropReason::Oversize)] {
@@ -58,7 +58,7 @@ impl Gate {
         shared: &mut Shared<'_>,
         selection: Selection,
         by_class: [Selection; 3],
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) -> Selection {
         let fitting = self.fitting(selection, shared, tool);
         let by_class = by_class.map(|class| class & fitting);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admission::Fill;
 use super::backlog::Backlog;
-use crate::counters::ToolCounters;
+use crate::counters::EgressCounters;
 use crate::ids::ToolId;
 use tapline_dpdk::ring::Receiver;
 
@@ -23,7 +23,7 @@ impl Incoming {
     }
 
     /// Brings the backlog up to date with the owner's line, in which `fill` waits.
-    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, tool: &ToolCounters) {
+    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, tool: &EgressCounters) {
         self.backlog.change(self.known, fill);
         self.known = fill;
         self.backlog.note_held_by_rate(is_held_by_rate);

@@ -8,7 +8,7 @@ use super::incoming::Incoming;
 use super::merge::Merge;
 use super::mtu::Fit;
 use crate::copies::facts::Stamps;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::{DropReason, EgressCounters};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};
@@ -115,7 +115,7 @@ impl Line {
         shared: &mut Shared<'_>,
         selection: Selection,
         polled: Option<u64>,
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) {
         let requested = u64::from(selection.count());
         let is_enough = || {
@@ -154,7 +154,7 @@ impl Line {
         sent: Moved,
         lost: usize,
         polled: Option<u64>,
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) {
         count_sent(tool, sent);
         if let Some(polled) = polled.filter(|_| sent.packets > 0) {
@@ -166,7 +166,7 @@ impl Line {
     }
 
     #[cold]
-    fn note_rest(&self, lost: usize, tool: &ToolCounters) {
+    fn note_rest(&self, lost: usize, tool: &EgressCounters) {
         tool.note_depth(self.queue.len());
         count_lost(tool, lost as u64);
     }
@@ -184,7 +184,7 @@ impl Line {
         stamps: &Stamps,
         by_class: impl FnOnce() -> [Selection; 3],
         polled: Option<u64>,
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) {
         let fill = self.fill();
         let before = self.queue.len();
@@ -223,7 +223,7 @@ impl Line {
         shared: &mut Shared<'_>,
         selection: Selection,
         by_class: impl FnOnce() -> [Selection; 3],
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) {
         let Some(gate) = &mut self.gate else { return shared.discard(selection) };
         let (fill, before) = (backlog.fill(), self.queue.len());
@@ -239,7 +239,7 @@ impl Line {
 
     /// Sends what the port takes and the rate allows. Returns whether anything went.
     #[inline]
-    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, tool: &ToolCounters) -> bool {
+    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, tool: &EgressCounters) -> bool {
         let sent = match &mut self.gate {
             None => self.queue.transmit(txq, limit),
             Some(gate) => gate.transmit(&mut self.queue, txq, limit),
@@ -254,7 +254,7 @@ impl Line {
         &mut self,
         txq: &mut TxQueue,
         most: usize,
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) -> (usize, usize) {
         let (sent, offered) = match &mut self.gate {
             None => (self.queue.transmit_some(txq, most), most),
@@ -265,7 +265,7 @@ impl Line {
     }
 
     #[inline(always)]
-    fn note_transmitted(&mut self, sent: Moved, tool: &ToolCounters) {
+    fn note_transmitted(&mut self, sent: Moved, tool: &EgressCounters) {
         if sent.packets == 0 {
             self.look_why(tool);
         }
@@ -282,7 +282,7 @@ impl Line {
     }
 
     /// Says what alarms go by.
-    pub(super) fn note_gate(&self, tool: &ToolCounters) {
+    pub(super) fn note_gate(&self, tool: &EgressCounters) {
         if let Some(gate) = &self.gate {
             tool.queued_bytes.set(gate.bytes);
             tool.is_held_by_rate.set(u64::from(gate.is_held_by_rate));
@@ -300,7 +300,7 @@ impl Line {
     /// The port took nothing: a frame that another worker handed over, or that was held to leave in order, when the MTU was
     /// lowered may stand at the front, and would for ever.
     #[cold]
-    fn look_why(&mut self, tool: &ToolCounters) {
+    fn look_why(&mut self, tool: &EgressCounters) {
         if let Some(fit) = self.gate.as_ref().and_then(|gate| gate.fit)
             && self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype))
         {
@@ -310,7 +310,7 @@ impl Line {
 
     /// Drops what waits and is too long for the port.
     #[cold]
-    pub(super) fn sift(&mut self, fit: Fit, tool: &ToolCounters) {
+    pub(super) fn sift(&mut self, fit: Fit, tool: &EgressCounters) {
         let mut long = 0;
         for _ in 0..self.queue.len() {
             let is_long = self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));
@@ -350,7 +350,7 @@ impl Line {
     }
 
     /// Takes what other workers hand over, as far as there is room.
-    pub(super) fn take_over(&mut self, incoming: &mut Incoming, tool: &ToolCounters) -> bool {
+    pub(super) fn take_over(&mut self, incoming: &mut Incoming, tool: &EgressCounters) -> bool {
         let Incoming { ring, known, .. } = incoming;
         let Self { queue, gate, merge, taken_over, .. } = self;
         let mut gate = gate.as_mut().filter(|gate| gate.limits.has_bytes());

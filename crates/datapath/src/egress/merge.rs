@@ -3,7 +3,7 @@
 use super::count::count_lost;
 use super::reorder::Order;
 use crate::copies::facts::Stamps;
-use crate::counters::ToolCounters;
+use crate::counters::EgressCounters;
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Packet, RxStamp};
 use tapline_fault as fault;
@@ -42,7 +42,7 @@ impl Merge {
         &mut self,
         stamps: Option<(Selection, &Stamps)>,
         queue: &mut MbufQueue,
-        tool: &ToolCounters,
+        tool: &EgressCounters,
     ) {
         let now_ns = clock::monotonic_ns();
         let (mut late, mut lost) = (0, 0);
@@ -59,7 +59,7 @@ impl Merge {
         count_lost(tool, lost);
     }
 
-    pub(super) fn release(&mut self, held: Held, queue: &mut MbufQueue, tool: &ToolCounters) {
+    pub(super) fn release(&mut self, held: Held, queue: &mut MbufQueue, tool: &EgressCounters) {
         if self.order.is_empty() {
             return;
         }

@@ -64,21 +64,21 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { tools, txqs, shared, burst: limit, time_place, left, .. } = outlets;
-    *left = tools.len();
+    let Outlets { egresses, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    *left = egresses.len();
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
     }
     let mut of_burst = if made.is_empty() {
-        burst.share(copies.tools.iter().copied())
+        burst.share(copies.egresses.iter().copied())
     } else {
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
-        burst.share(copies.tools.iter().zip(alone).map(|(&copies, alone)| copies - alone))
+        burst.share(copies.egresses.iter().zip(alone).map(|(&copies, alone)| copies - alone))
     };
     let mut is_due = false;
     // backwards: wires stand behind the tools, and an original goes before its copies
     for (index, ((outlet, &selection), tool)) in
-        tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev()
+        egresses.iter_mut().zip(&copies.egresses).zip(&counters.egresses).enumerate().rev()
     {
         let id = ToolId(index);
         if selection.is_empty() {
@@ -108,7 +108,7 @@ pub fn egress(
     }
     *left = 0;
     if is_due {
-        serve_all(shared, tools, txqs, *limit, counters);
+        serve_all(shared, egresses, txqs, *limit, counters);
     }
 }
 
@@ -116,41 +116,41 @@ pub fn egress(
 #[inline(always)]
 pub fn egress_straight(
     outlets: &mut Outlets,
-    tools: &[ToolId],
+    egresses: &[ToolId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    if let [id] = *tools
-        && let Outlet::Port { txq, line } = &mut outlets.tools[id]
+    if let [id] = *egresses
+        && let Outlet::Port { txq, line } = &mut outlets.egresses[id]
         && line.is_plain
         && line.queue.is_empty()
     {
         // the packets themselves go, with the one reference that each has
-        let (tool, packets) = (&counters.tools[id], burst.len() as u64);
+        let (tool, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
         let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
         line.note_sent(packets, sent, lost, polled, tool);
     } else {
-        egress_alike(outlets, tools, burst, polled, counters);
+        egress_alike(outlets, egresses, burst, polled, counters);
     }
 }
 
 #[inline(never)]
 fn egress_alike(
     outlets: &mut Outlets,
-    tools: &[ToolId],
+    egresses: &[ToolId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
     let (all, packets) = (burst.all(), burst.len() as u64);
-    let mut alike = burst.share_alike(tools.len());
+    let mut alike = burst.share_alike(egresses.len());
     let mut is_due = false;
-    for &id in tools {
-        let tool = &counters.tools[id];
+    for &id in egresses {
+        let tool = &counters.egresses[id];
         fault::panics_on_packet("egress", id.0);
-        match &mut outlets.tools[id] {
+        match &mut outlets.egresses[id] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
                 line.note_sent(packets, sent, lost, polled, tool);
@@ -165,6 +165,6 @@ fn egress_alike(
         }
     }
     if is_due {
-        serve_all(&mut outlets.shared, &mut outlets.tools, &mut outlets.txqs, outlets.burst, counters);
+        serve_all(&mut outlets.shared, &mut outlets.egresses, &mut outlets.txqs, outlets.burst, counters);
     }
 }

@@ -10,7 +10,7 @@ use super::count::count_lost;
 use super::gate::Gate;
 use super::line::Line;
 use super::mtu::Fit;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::{DropReason, EgressCounters};
 use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Sender;
@@ -36,7 +36,7 @@ pub(super) struct Asked<'a> {
     pub(super) selection: Selection,
     pub(super) origin: Origin<'a>,
     pub(super) polled: Option<u64>,
-    pub(super) tool: &'a ToolCounters,
+    pub(super) tool: &'a EgressCounters,
 }
 
 impl Outlet {
@@ -54,7 +54,7 @@ impl Outlet {
 
     /// From now on the tool's port takes what `fit` says, where it does not take all frames.
     #[cold]
-    pub fn refit(&mut self, fit: Fit, tool: &ToolCounters) {
+    pub fn refit(&mut self, fit: Fit, tool: &EgressCounters) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self
             && let Some(known) = line.gate.as_mut().and_then(|gate| gate.fit.as_mut())
             && *known != fit

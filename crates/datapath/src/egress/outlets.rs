@@ -15,7 +15,7 @@ use tapline_packet::by_id::ById;
 
 /// A worker's ways to all tools, by tool.
 pub struct Outlets {
-    pub tools: ById<ToolId, Outlet>,
+    pub egresses: ById<ToolId, Outlet>,
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
     pub shared: Vec<SharedTxq>,
@@ -40,16 +40,17 @@ impl Outlets {
     pub fn take_turns(&mut self) {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let tools: Vec<ToolId> = self.tools.ids().filter(|&tool| sends_by(&self.tools[tool])).collect();
-            if tools.len() < 2 {
+            let egresses: Vec<ToolId> =
+                self.egresses.ids().filter(|&tool| sends_by(&self.egresses[tool])).collect();
+            if egresses.len() < 2 {
                 continue;
             }
-            for &tool in &tools {
-                if let Outlet::Port { line, .. } = &mut self.tools[tool] {
+            for &tool in &egresses {
+                if let Outlet::Port { line, .. } = &mut self.egresses[tool] {
                     line.is_shared = true;
                 }
             }
-            self.shared.push(SharedTxq { txq, tools, turn: 0, left: self.burst, is_crowded: false });
+            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.burst, is_crowded: false });
         }
     }
 
@@ -58,12 +59,12 @@ impl Outlets {
     #[cold]
     pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
         for (tool, selection) in
-            counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left))
+            counters.egresses.iter().zip(&copies.egresses).take(std::mem::take(&mut self.left))
         {
             tool.requested.add(u64::from(selection.count()));
         }
         let mut dropped = 0;
-        for (outlet, tool) in self.tools.iter_mut().zip(&counters.tools) {
+        for (outlet, tool) in self.egresses.iter_mut().zip(&counters.egresses) {
             let (held, taken_over) = outlet.mend();
             let ended = tool.ended() + held;
             let asked = tool.requested.get() + taken_over;
@@ -81,7 +82,7 @@ impl Outlets {
     /// Packets that surely find room in every capture tool that is up.
     #[cold]
     pub fn capture_room(&self, live: &Live) -> usize {
-        let rooms = self.tools.iter().zip(&live.tools_up).filter_map(|(outlet, &is_up)| match outlet {
+        let rooms = self.egresses.iter().zip(&live.egress_up).filter_map(|(outlet, &is_up)| match outlet {
             Outlet::Capture(line) if is_up => Some(line.room()),
             _ => None,
         });

@@ -32,7 +32,7 @@ use tapline_packet::by_id::ById;
 #[derive(Default)]
 pub struct Copies {
     /// A tool gets at most one copy of a packet.
-    pub tools: ById<ToolId, Selection>,
+    pub egresses: ById<ToolId, Selection>,
     /// What rules would send to it if it were up.
     withheld: ById<ToolId, Selection>,
     is_any_withheld: bool,
@@ -68,9 +68,9 @@ impl CopyEdits {
 
 impl Copies {
     pub fn new(plan: &WorkPlan) -> Self {
-        let tools = plan.tools;
+        let tools = plan.egresses;
         Self {
-            tools: ById::filled(tools, Selection::NONE),
+            egresses: ById::filled(tools, Selection::NONE),
             withheld: ById::filled(tools, Selection::NONE),
             classed: ById::filled(if plan.has_classes { tools } else { 0 }, [Selection::NONE; 2]),
             edits: if plan.has_edits {
@@ -86,13 +86,13 @@ impl Copies {
     #[inline]
     pub fn by_class(&self, tool: ToolId) -> [Selection; 3] {
         let [high, low] = self.classed.get(tool.0).copied().unwrap_or_default();
-        [high, self.tools[tool] - high - low, low]
+        [high, self.egresses[tool] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
     pub fn edited(&self, tool: ToolId) -> Selection {
-        self.edits.get(tool.0).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
+        self.edits.get(tool.0).map_or(Selection::NONE, |edits| edits.edited & self.egresses[tool])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
@@ -104,7 +104,7 @@ impl Copies {
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
     pub fn take_back(&mut self, tool: ToolId, selection: Selection) {
-        self.tools[tool] -= selection;
+        self.egresses[tool] -= selection;
         if let Some(classed) = self.classed.get_mut(tool.0) {
             classed.iter_mut().for_each(|class| *class -= selection);
         }
@@ -113,8 +113,8 @@ impl Copies {
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
     fn add(&mut self, tool: ToolId, selection: Selection, step: &Step) {
-        let added = selection - self.tools[tool];
-        self.tools[tool] |= added;
+        let added = selection - self.egresses[tool];
+        self.egresses[tool] |= added;
         if let Some(edits) = self.edits.get_mut(tool.0) {
             let marked = added & self.marked;
             edits.choose(step.edits, added - marked);
@@ -132,11 +132,11 @@ impl Copies {
     pub fn begin(&mut self, input: &InputPlan, all: Selection, live: &Live, counters: &WorkerCounters) {
         self.clear();
         match input.wire {
-            Some(way) if live.tools_up[way] => self.tools[way] = all,
+            Some(way) if live.egress_up[way] => self.egresses[way] = all,
             Some(way) => {
                 let count = u64::from(all.count());
-                counters.tools[way].requested.add(count);
-                counters.tools[way].drop_copies(DropReason::Down, count);
+                counters.egresses[way].requested.add(count);
+                counters.egresses[way].drop_copies(DropReason::Down, count);
             }
             None => {}
         }
@@ -151,7 +151,7 @@ impl Copies {
     }
 
     fn clear(&mut self) {
-        self.tools.fill(Selection::NONE);
+        self.egresses.fill(Selection::NONE);
         self.classed.fill([Selection::NONE; 2]);
         self.edits.iter_mut().for_each(|edits| edits.edited = Selection::NONE);
         (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
@@ -283,7 +283,7 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
     copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(tool) if view.live.tools_up[tool] => copies.add(tool, kept, step),
+            Target::Tool(tool) if view.live.egress_up[tool] => copies.add(tool, kept, step),
             Target::Tool(tool) => {
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
@@ -331,7 +331,7 @@ fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, c
     };
     let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
     if is_plain {
-        let tools = &mut copies.tools;
+        let tools = &mut copies.egresses;
         hashes.of(kept).for_each(|(index, &hash)| {
             if let Some(tool) = tool_of(index, hash) {
                 tools[tool].insert(index);
@@ -355,7 +355,9 @@ fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, c
 /// Counts what tools that are not up would have got. A copy that a group gives a draining tool is not withheld.
 #[cold]
 fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
-    for ((withheld, copies), tool) in copies.withheld.iter_mut().zip(&copies.tools).zip(&counters.tools) {
+    for ((withheld, copies), tool) in
+        copies.withheld.iter_mut().zip(&copies.egresses).zip(&counters.egresses)
+    {
         let count = u64::from((*withheld - *copies).count());
         if count > 0 {
             tool.requested.add(count);
@@ -372,8 +374,8 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
     for &rule in &straight.rules {
         counters.rules[rule].matched.add(packets as u64);
     }
-    for &tool in &straight.tools {
-        counters.tools[tool].requested.add(packets as u64);
+    for &tool in &straight.egresses {
+        counters.egresses[tool].requested.add(packets as u64);
     }
     let disposition =
         if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };

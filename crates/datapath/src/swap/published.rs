@@ -19,7 +19,7 @@ pub struct Live {
     pub rules_on: ById<RuleId, bool>,
     /// Rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
     /// wire is up while the port that it leaves by has a link.
-    pub tools_up: ById<ToolId, bool>,
+    pub egress_up: ById<ToolId, bool>,
     /// What waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
     pub can_send: ById<ToolId, bool>,
     /// All packets go the same way, and every tool on it takes copies.
