@@ -15,7 +15,7 @@ use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::facts::Stamps;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::flow::burst_flows::Flows;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{EgressId, PortId, ToolId};
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::Copies;
 use tapline_datapath::swap::published::Live;
@@ -224,7 +224,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     let mut frames = Frames::new();
     burst.frames(&mut linear, &mut frames);
     let stamps = Stamps::default();
-    bench.copies.egresses[ToolId(0)] = all;
+    bench.copies.egresses[EgressId(0)] = all;
     let begun = clock::tsc();
     bench.flows.clear();
     let (live, now_ns) = (Live::default(), 0);

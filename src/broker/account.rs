@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
-use tapline_datapath::ids::{RuleId, ToolId};
+use tapline_datapath::ids::{EgressId, RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
 use tapline_dpdk::port::DriverStats;
 use tapline_packet::by_id::ById;
@@ -46,9 +46,12 @@ impl Account {
     /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
     /// waiting.
     pub(super) fn copies_of(&self, tool: ToolId) -> (u64, u64) {
-        let counters = || self.of_tool(tool);
-        let ended = counters().map(EgressCounters::ended).sum();
-        (counters().map(|counters| counters.requested.get()).sum(), ended)
+        requested_and_ended(|| self.of_tool(tool))
+    }
+
+    /// As [`copies_of`](Self::copies_of), of the originals that were to leave by a direction of a wire.
+    pub(super) fn originals_of(&self, way: EgressId) -> (u64, u64) {
+        requested_and_ended(|| self.counters.iter().map(|worker| &worker.egresses[way]))
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
@@ -133,6 +136,11 @@ impl Retiring {
 }
 
 /// All that count a tool's copies: the workers and, behind them, the writers of captures.
+fn requested_and_ended<'a, C: Iterator<Item = &'a EgressCounters>>(counters: impl Fn() -> C) -> (u64, u64) {
+    let ended = counters().map(EgressCounters::ended).sum();
+    (counters().map(|counters| counters.requested.get()).sum(), ended)
+}
+
 pub(super) fn tool_counters<'a>(
     workers: &'a [Arc<WorkerCounters>],
     writers: Option<&'a WriterCounters>,
@@ -140,6 +148,6 @@ pub(super) fn tool_counters<'a>(
 ) -> impl Iterator<Item = &'a EgressCounters> {
     workers
         .iter()
-        .map(move |worker| &worker.egresses[tool])
+        .map(move |worker| &worker.egresses[tool.egress()])
         .chain(writers.map(|writers| &writers.tools[tool]))
 }

@@ -12,6 +12,7 @@ use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::plan::Plan;
 use crate::report::snapshot::Snapshot;
+use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::worker::{Led, Phase};
@@ -75,12 +76,11 @@ impl Bench {
     /// Takes a tool out of service, or back.
     pub fn set_drained(&mut self, tool: ToolId, is_drained: bool) {
         let name = self.broker.plan.tools[tool].name.clone();
-        // a wire's directions are no tools of a user's
         let _ = self.broker.set_drained(&name, is_drained);
     }
 
-    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted: in all, and by tool of the plan
-    /// the copies that were requested and those that ended. Packets that ports have and nobody received are freed.
+    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted: in all, and by egress of the
+    /// plan what was requested and what ended. Packets that ports have and nobody received are freed.
     ///
     /// # Errors
     /// If the broker did not end well.
@@ -104,7 +104,11 @@ impl Bench {
                 }
             }
         }
-        let copies = self.broker.plan.tools.ids().map(|tool| self.broker.account.copies_of(tool));
+        let account = &self.broker.account;
+        let copies = self.broker.plan.egresses().all().map(|(id, egress)| match egress {
+            Egress::Tool(tool) => account.copies_of(tool),
+            Egress::Wire(..) => account.originals_of(id),
+        });
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

@@ -7,7 +7,6 @@ use super::start::ports::interface_mtu;
 use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
-use crate::plan::Plan;
 use crate::plan::value::Output;
 use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::mtu::Fit;
@@ -114,7 +113,7 @@ impl Broker {
             written.look(&device.stats());
             let Some(failure) = written.failure() else { continue };
             failures.push(format!("port {}: {failure}", device.name()));
-            for tool in tools_on(&self.plan, port) {
+            for &tool in &self.plan.ports[port].uses.tools {
                 log.extend(self.watch.observe(tool, Observation::WriteFailed, now_ns));
             }
         }
@@ -330,13 +329,4 @@ impl Broker {
             }
         }
     }
-}
-
-/// The tools that send copies by a port.
-fn tools_on(plan: &Plan, port: PortId) -> impl Iterator<Item = ToolId> {
-    let tools = plan
-        .tools
-        .entries()
-        .filter(move |(_, tool)| tool.wire.is_none() && tool.output == Output::Port(port));
-    tools.map(|(id, _)| id)
 }

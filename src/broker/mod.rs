@@ -166,8 +166,8 @@ impl Broker {
     /// # Errors
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
-        let place = self.plan.tools.iter().position(|tool| tool.name == name && tool.wire.is_none());
-        let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
+        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }
@@ -200,11 +200,10 @@ impl Broker {
             uptime: self.started.elapsed(),
             is_balanced,
         });
-        let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
-        for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
-            entry.next_hop = self.neighbours.entry(ToolId(index));
-            entry.heartbeat = self.neighbours.heartbeats(ToolId(index));
-            entry.echo = self.neighbours.echoes(ToolId(index));
+        for ((_, entry), tool) in snapshot.tools.iter_mut().zip(self.plan.tools.ids()) {
+            entry.next_hop = self.neighbours.entry(tool);
+            entry.heartbeat = self.neighbours.heartbeats(tool);
+            entry.echo = self.neighbours.echoes(tool);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms = ALARM_NAMES

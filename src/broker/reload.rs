@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WorkerCounters;
-use tapline_datapath::egress::admission::{Limits, Thresholds};
+use tapline_datapath::egress::admission::Limits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerSeat;
@@ -58,10 +58,7 @@ fn changed_limits(
 ) -> Vec<(ToolId, Limits)> {
     let changed =
         tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
-    let limits = |tool: &ToolPlan| {
-        Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
-    };
-    changed.map(|((id, tool), _)| (id, limits(tool))).collect()
+    changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()
 }
 
 /// Returns whether a plan has the ports, tools, groups and wires of the one before.

@@ -21,6 +21,7 @@ use crate::report::snapshot::tool::ToolHealth;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
@@ -28,7 +29,7 @@ use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberSta
 use tapline_datapath::route::limit::Limit;
 use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
-use tapline_datapath::work_plan::GroupWork;
+use tapline_datapath::work_plan::{GroupWork, Straight};
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
@@ -302,10 +303,6 @@ impl Watch {
             }
         }
         for (id, &(accepted, waiting)) in progress.entries() {
-            // nothing but its link keeps the originals of a wire
-            if self.plan.tools[id].wire.is_some() {
-                continue;
-            }
             let tool = &self.tools[id];
             // a port that takes other tools' copies is not stuck: this one's turn will come
             let accepted = tool.port.map_or(accepted, |port| accepted_by[port]);
@@ -529,37 +526,34 @@ impl Watch {
     }
 
     fn live(&self) -> Live {
-        // a direction of a wire has no health but its link
-        let way = |tool: ToolId| self.plan.tools[tool].wire.and(self.tools[tool].port);
-        let is_up = |tool: ToolId| match way(tool) {
-            Some(port) => self.has_link(port),
-            None => self.tools[tool].health.state() == ToolState::Up,
+        let up_and_sending = |(_, egress)| match egress {
+            Egress::Tool(tool) => {
+                let health = &self.tools[tool].health;
+                (health.state() == ToolState::Up, health.can_send())
+            }
+            // a direction of a wire has no health but its link
+            Egress::Wire(wire, from) => {
+                let has_link = self.has_link(self.plan.wires[wire].port(from.other()));
+                (has_link, has_link)
+            }
         };
+        let (egress_up, can_send): (Vec<bool>, Vec<bool>) =
+            self.plan.egresses().all().map(up_and_sending).unzip();
+        let egress_up = ById::from(egress_up);
+        let is_all_up = |straight: &Straight| straight.egresses.iter().all(|&id| egress_up[id]);
+        let fit_of = |(_, egress)| match self.plan.egress(egress).output {
+            Output::Port(port) => self.fits[port],
+            Output::Capture | Output::Discard => None,
+        };
+        let inputs = self.plan.work.inputs.iter();
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
-            egress_up: self.tools.ids().map(is_up).collect(),
-            can_send: self
-                .tools
-                .ids()
-                .map(|tool| {
-                    way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port))
-                })
-                .collect(),
-            go_straight: self
-                .plan
-                .work
-                .inputs
-                .iter()
-                .map(|input| {
-                    input
-                        .straight
-                        .as_ref()
-                        .is_some_and(|straight| straight.egresses.iter().copied().all(is_up))
-                })
-                .collect(),
+            go_straight: inputs.map(|input| input.straight.as_ref().is_some_and(is_all_up)).collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
             next_hops: self.next_hops.clone(),
-            fits: self.tools.iter().map(|tool| self.fits[tool.port?]).collect(),
+            fits: self.plan.egresses().all().map(fit_of).collect(),
+            can_send: can_send.into(),
+            egress_up,
         }
     }
 }

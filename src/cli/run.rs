@@ -499,7 +499,7 @@ fn describe(plan: &Plan) -> String {
         let link = if wire.propagates_link { " propagate-link" } else { "" };
         out += &format!("wire {}: ports {a},{b}{bypass}{link}\n", wire.name);
     }
-    for tool in plan.copy_tools() {
+    for tool in &plan.tools {
         match tool.output {
             Output::Port(port) => {
                 out +=

@@ -81,23 +81,22 @@ fn warn_of_tools(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
 /// Warns of ports whose packets no rule takes, and of tools' ports whose packets rules take unasked.
 fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let plan = &resolved.plan;
+    let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
+    let mut are_named = ById::filled(plan.ports.len(), false);
+    for (_, rule) in resolved.rules.iter().zip(&plan.rules).filter(|(source, _)| !source.is_from_any) {
+        rule.sources.iter().for_each(|&port| are_named[port] = true);
+    }
     for (port_id, port) in plan.ports.entries() {
-        let is_named = resolved
-            .rules
-            .iter()
-            .zip(&plan.rules)
-            .any(|(source, rule)| !source.is_from_any && rule.sources.contains(&port_id));
-        if port.rxq == Some(0) || is_named || plan.wire_at(port_id).is_some() {
+        if port.rxq == Some(0) || are_named[port_id] || plan.wire_at(port_id).is_some() {
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
         if port.uses.returns_heartbeats || port.uses.is_answered {
             continue;
         }
-        let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !port.devargs.goes_by_libpcap() || port.devargs.text().contains("rx_");
-        let message = match (port.uses.is_sent_to, takes_any) {
+        let message = match (port.uses.is_sent_to(), takes_any) {
             (true, true) if receives => {
                 format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
             }

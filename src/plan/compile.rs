@@ -5,7 +5,7 @@ use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, Output, Plan, RulePlan};
 use tapline_datapath::classify::{Classifier, Matcher};
 use tapline_datapath::egress::admission::{Class, Thresholds};
-use tapline_datapath::ids::{PortId, RuleId, ToolId};
+use tapline_datapath::ids::{EgressId, PortId, RuleId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use tapline_packet::by_id::ById;
@@ -29,7 +29,7 @@ pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, G
 fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
     let (burst, idle, panic_dump) =
         (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
-    let tools = plan.tools.len();
+    let egresses = plan.egresses();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
     let parse_depth =
@@ -39,7 +39,7 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
         burst,
         idle,
         panic_dump,
-        egresses: tools,
+        egresses,
         inputs,
         parse_depth,
         has_edits,
@@ -94,6 +94,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
         steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
+    let way = wire.map(|(wire, side)| plan.egresses().of_wire(wire, side));
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
     let needs_stamps = tools().any(|tool| {
@@ -108,14 +109,10 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
     let needs_frames = classifier.needs_frames() || others_look;
     let is_looked_at = needs_frames || needs_stamps || !plan.ports[port].terminators.is_empty();
     InputPlan {
-        straight: if is_looked_at {
-            None
-        } else {
-            straight(&steps, wire.map(|(wire, side)| wire.ways[side]))
-        },
+        straight: if is_looked_at { None } else { straight(&steps, way) },
         needs_copies,
-        wire: wire.map(|(wire, side)| wire.ways[side]),
-        is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
+        wire: way,
+        is_bypass: wire.is_some_and(|(wire, _)| plan.wires[wire].is_bypass),
         needs_frames,
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
@@ -128,7 +125,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
 }
 
 /// The one way that all packets of an input go, if they do. No stage of it looks at them.
-fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
+fn straight(steps: &[Step], wire: Option<EgressId>) -> Option<Straight> {
     let is_straight = |step: &Step| {
         let Step {
             rule: _,
@@ -156,15 +153,15 @@ fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
     let last =
         steps.iter().position(|step| step.verdict == Verdict::Final).map_or(steps.len(), |at| at + 1);
     let steps = &steps[..last];
-    let mut tools: Vec<ToolId> = wire.into_iter().collect();
+    let mut egresses: Vec<EgressId> = wire.into_iter().collect();
     for target in steps.iter().flat_map(|step| &step.targets) {
         if let Target::Tool(tool) = target
-            && !tools.contains(tool)
+            && !egresses.contains(&tool.egress())
         {
-            tools.push(*tool);
+            egresses.push(tool.egress());
         }
     }
-    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), egresses: tools })
+    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), egresses })
 }
 
 /// Ports outside the scope are not compared.

@@ -14,8 +14,9 @@ use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::facts::ClockQuality;
 use tapline_datapath::copies::timestamp::TimestampFormat;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::egress::admission::{Class, Limits, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
@@ -35,7 +36,6 @@ use tapline_packet::headers::vlan::VlanTag;
 pub struct Plan {
     pub settings: Settings,
     pub ports: ById<PortId, PortPlan>,
-    /// What the file calls tools, and behind them the directions of wires, which are egress of the same kind.
     pub tools: ById<ToolId, ToolPlan>,
     pub wires: ById<WireId, WirePlan>,
     pub groups: ById<GroupId, GroupPlan>,
@@ -49,13 +49,19 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
+    /// Some tool asks for the packets' own times, or its copies say them.
+    pub tools_want_stamps: bool,
 }
 
-/// What tools do with a port, from all tools and rules (`Plan::note_uses`).
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+/// What tools, wires and rules do with a port, from all of them (`Plan::note_uses`).
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct PortUse {
-    /// Tools send on it.
-    pub is_sent_to: bool,
+    /// The tools that send on it, ascending.
+    pub tools: Vec<ToolId>,
+    /// The wire that it is a side of, and which.
+    pub wire: Option<(WireId, Side)>,
+    /// Some rule takes from it.
+    pub is_taken_from: bool,
     /// Tunnels leave by it.
     pub is_tunnel_port: bool,
     /// Heartbeats of tools leave by it.
@@ -66,6 +72,13 @@ pub struct PortUse {
     pub is_answered: bool,
     /// The shortest window of the tools that put its packets in order.
     pub order_ns: Option<u64>,
+}
+
+impl PortUse {
+    /// Returns whether a tool sends on it, or a wire.
+    pub fn is_sent_to(&self) -> bool {
+        !self.tools.is_empty() || self.wire.is_some()
+    }
 }
 
 /// What rules do with a tool, from all rules and groups (`Plan::note_uses`).
@@ -257,15 +270,10 @@ pub struct ToolPlan {
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
     pub alarm: Option<AlarmPlan>,
-    /// A direction of this wire: originals, not copies.
-    pub wire: Option<WireId>,
     pub uses: ToolUse,
 }
 
 impl ToolPlan {
-    /// Packets that may wait for a tool where its `queue` does not say.
-    const DEFAULT_QUEUE: usize = 4096;
-
     /// A tool of which nothing is said but where its copies go.
     pub fn new(name: String, output: Output) -> Self {
         Self {
@@ -273,7 +281,7 @@ impl ToolPlan {
             output,
             capture: None,
             copy: CopyPlan::default(),
-            queue: Self::DEFAULT_QUEUE,
+            queue: EgressPlan::DEFAULT_QUEUE,
             health: HealthSpec::LOCAL,
             heartbeat: None,
             echo: None,
@@ -283,9 +291,43 @@ impl ToolPlan {
             shape: None,
             order_ns: None,
             alarm: None,
-            wire: None,
             uses: ToolUse::default(),
         }
+    }
+
+    /// Its egress.
+    pub fn egress(&self) -> EgressPlan {
+        EgressPlan {
+            output: self.output,
+            queue: self.queue,
+            queue_bytes: self.queue_bytes,
+            thresholds: self.thresholds,
+            shape: self.shape,
+            order_ns: self.order_ns,
+        }
+    }
+}
+
+/// What tools and the directions of wires have alike: a queue, and where it leads.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressPlan {
+    pub output: Output,
+    /// Packets that may wait, a worker.
+    pub queue: usize,
+    /// Bytes that may wait, a worker.
+    pub queue_bytes: Option<u64>,
+    pub thresholds: Option<Thresholds>,
+    pub shape: Option<Shape>,
+    pub order_ns: Option<u64>,
+}
+
+impl EgressPlan {
+    /// Packets that may wait for a tool whose `queue` does not say, and for a direction of a wire.
+    const DEFAULT_QUEUE: usize = 4096;
+
+    /// What its queue admits.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
 }
 
@@ -375,12 +417,28 @@ pub struct WirePlan {
     pub name: String,
     /// Side A and side B.
     pub ports: [PortId; 2],
-    /// The egress from A to B and from B to A.
-    pub ways: [ToolId; 2],
     /// Forwards while rules do not run.
     pub is_bypass: bool,
     /// Takes one side's link down with the other's.
     pub propagates_link: bool,
+}
+
+impl WirePlan {
+    pub fn port(&self, side: Side) -> PortId {
+        self.ports[side as usize]
+    }
+
+    /// The egress of the direction that comes from side `from`. Originals wait only for the link.
+    pub fn egress(&self, from: Side) -> EgressPlan {
+        EgressPlan {
+            output: Output::Port(self.port(from.other())),
+            queue: EgressPlan::DEFAULT_QUEUE,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+            order_ns: None,
+        }
+    }
 }
 
 /// Where a tool's copies go.
@@ -507,6 +565,8 @@ impl Plan {
         for (tool, uses) in self.tools.iter_mut().zip(tools) {
             tool.uses = uses;
         }
+        self.tools_want_stamps =
+            self.tools.entries().any(|(id, tool)| self.needs_stamps(id) || tool.copy.says_time());
     }
 
     fn tool_uses(&self) -> Vec<ToolUse> {
@@ -521,9 +581,7 @@ impl Plan {
         }
         let uses = self.tools.iter().zip(feeds).zip(is_edited).map(|((tool, feeds), is_edited)| ToolUse {
             sources: feeds.ids().filter(|&port| feeds[port]).collect(),
-            has_made_copies: tool.output != Output::Discard
-                && tool.wire.is_none()
-                && (tool.copy.makes_copies() || is_edited),
+            has_made_copies: tool.output != Output::Discard && (tool.copy.makes_copies() || is_edited),
         });
         uses.collect()
     }
@@ -531,10 +589,18 @@ impl Plan {
     /// `uses` are those of the tools.
     fn port_uses(&self, uses: &[ToolUse]) -> ById<PortId, PortUse> {
         let mut ports = ById::filled(self.ports.len(), PortUse::default());
-        for (tool, uses) in self.tools.iter().zip(uses) {
+        for (id, wire) in self.wires.entries() {
+            for side in Side::ALL {
+                ports[wire.port(side)].wire = Some((id, side));
+            }
+        }
+        for &port in self.rules.iter().flat_map(|rule| &rule.sources) {
+            ports[port].is_taken_from = true;
+        }
+        for ((id, tool), uses) in self.tools.entries().zip(uses) {
             if let Output::Port(port) = tool.output {
                 let port = &mut ports[port];
-                port.is_sent_to = true;
+                port.tools.push(id);
                 port.is_tunnel_port |= tool.copy.tunnel.is_some();
                 port.sends_heartbeats |= tool.heartbeat.is_some();
                 port.is_answered |= tool.copy.asks_for_next_hop() || tool.echo.is_some();
@@ -583,9 +649,8 @@ impl Plan {
     /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
     /// for them, or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
-        let asks = |tool: ToolId| self.needs_stamps(tool) || self.tools[tool].copy.says_time();
         let may_go_anywhere = self.settings.is_changeable && self.ports[port].rxq != Some(0);
-        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools.ids().any(asks)
+        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools_want_stamps
     }
 
     /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
@@ -622,16 +687,27 @@ impl Plan {
         self.tools[tool].uses.has_made_copies
     }
 
-    /// The tools of the file, without the directions of wires.
-    pub fn copy_tools(&self) -> impl Iterator<Item = &ToolPlan> {
-        self.tools.iter().filter(|tool| tool.wire.is_none())
+    /// The tools and the directions of wires, which workers send by.
+    pub fn egresses(&self) -> Egresses {
+        Egresses::new(self.tools.len(), self.wires.len())
     }
 
-    /// The wire that a port is a side of, and which: 0 is A, 1 is B.
-    pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
-        self.wires
-            .iter()
-            .find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
+    /// What a tool and a direction of a wire have alike.
+    pub fn egress(&self, egress: Egress) -> EgressPlan {
+        match egress {
+            Egress::Tool(tool) => self.tools[tool].egress(),
+            Egress::Wire(wire, from) => self.wires[wire].egress(from),
+        }
+    }
+
+    /// The wire that a port is a side of, and which.
+    pub fn wire_at(&self, port: PortId) -> Option<(WireId, Side)> {
+        self.ports[port].uses.wire
+    }
+
+    /// The port on the other side of the wire that a port is a side of.
+    pub fn port_beyond(&self, port: PortId) -> Option<PortId> {
+        self.wire_at(port).map(|(wire, side)| self.wires[wire].port(side.other()))
     }
 
     /// Returns whether tunnels leave by a port.
@@ -649,8 +725,8 @@ impl Plan {
         self.ports[port].uses.sends_heartbeats
     }
 
-    /// Returns whether tools send on a port.
-    pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.ports[port].uses.is_sent_to
+    /// Returns whether a tool sends on a port, or a wire.
+    pub fn is_sent_to(&self, port: PortId) -> bool {
+        self.ports[port].uses.is_sent_to()
     }
 }

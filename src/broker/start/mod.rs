@@ -244,8 +244,12 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             .collect();
         let tallies =
             states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
-        let mut counters =
-            WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+        let mut counters = WorkerCounters::new(
+            plan.ports.len(),
+            plan.rules.len(),
+            plan.egresses().count(),
+            plan.groups.len(),
+        );
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
         let exchange = Arc::<Exchange>::default();

@@ -99,20 +99,19 @@ fn start_replay(
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
 fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
     let Site { plan, crew, .. } = *site;
-    let senders = match plan.wire_at(port) {
+    let senders = match plan.port_beyond(port) {
         // a wire's originals are sent by who polls them
-        Some((wire, side)) => crew.pollers(plan, wire.ports[1 - side]).len(),
+        Some(beyond) => crew.pollers(plan, beyond).len(),
         None => crew.transmit.len(),
     };
     let wanted =
-        if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
+        if plan.is_sent_to(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
     plan.ports[port].txq.unwrap_or(wanted)
 }
 
 /// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
 pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
-    let (wire, side) = site.plan.wire_at(id)?;
-    let other = wire.ports[1 - side];
+    let other = site.plan.port_beyond(id)?;
     let offered = site.ports[other].ethdev()?.info().max_tx_queues;
     Some(usize::from(tx_queues(site, other, offered)))
 }
@@ -135,7 +134,7 @@ fn start_port(
     } else {
         1
     });
-    let is_tool = plan.is_tool_port(id);
+    let is_tool = plan.is_sent_to(id);
     let tx_queues = tx_queues(site, id, info.max_tx_queues);
     if is_tool && tx_queues == 0 {
         return Err(Error::Refused(format!(
@@ -154,10 +153,11 @@ fn start_port(
         is_promiscuous: port_plan.is_promiscuous,
         wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
-        wants_udp_checksums: plan
+        wants_udp_checksums: port_plan
+            .uses
             .tools
             .iter()
-            .any(|tool| tool.output == Output::Port(id) && tool.copy.transport.sums_payload()),
+            .any(|&tool| plan.tools[tool].copy.transport.sums_payload()),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();

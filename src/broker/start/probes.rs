@@ -36,11 +36,8 @@ pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<
 fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
     let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
     let is_listening = has_answers && plan.ports[port].rxq != Some(0) && !plan.ports[port].is_stopped;
-    let tunnels = plan
-        .tools
-        .iter()
-        .filter(|tool| tool.output == Output::Port(port))
-        .filter_map(|tool| tool.copy.tunnel.as_ref());
+    let tunnels =
+        plan.ports[port].uses.tools.iter().filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref());
     let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
     is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
@@ -133,9 +130,9 @@ fn neighbourhood(
     outbox: Option<Outbox>,
 ) -> Neighbourhood {
     let mac = MacAddress(port.mac().unwrap_or_default());
-    let tunnels = plan.tools.entries().filter(|(_, tool)| tool.output == Output::Port(id));
-    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
-        .filter_map(|(id, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (id, tunnel)))
+    let tools = plan.ports[id].uses.tools.iter();
+    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tools
+        .filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref().map(|tunnel| (tool, tunnel)))
         .map(|(tool, tunnel)| {
             (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan })
         })

@@ -136,7 +136,7 @@ impl<'a> Resolver<'a> {
                     .label(format!("the DPDK linked here takes at most {MAX_PORTS}")),
             );
         }
-        let mut tools: ById<ToolId, ToolPlan> =
+        let tools: ById<ToolId, ToolPlan> =
             definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
         let mut groups: ById<GroupId, GroupPlan> = ById::default();
         let mut group_work: ById<GroupId, GroupWork> = ById::default();
@@ -148,12 +148,8 @@ impl<'a> Resolver<'a> {
                 group_work.push(work);
             }
         }
-        let mut wires: ById<WireId, WirePlan> = ById::default();
-        for definition in &definitions.wires {
-            if let Some(wire) = self.wire(definition, WireId(wires.len()), definitions, &mut tools) {
-                wires.push(wire);
-            }
-        }
+        let wires: ById<WireId, WirePlan> =
+            definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions)).collect();
         let progress = self.progress;
         progress.begin(Stage::Filters, definitions.rules.len());
         // where nobody waits any more, no plan is made of them
@@ -186,6 +182,7 @@ impl<'a> Resolver<'a> {
             }),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
+            tools_want_stamps: false,
         };
         plan.note_uses();
         self.check_files(definitions);

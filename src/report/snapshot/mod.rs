@@ -111,16 +111,12 @@ impl Snapshot {
             plan.rules.iter().zip(&totals.rules).zip(watch.rules).map(|((rule, &totals), activity)| {
                 (rule.priority.to_string(), RuleEntry::new(rule, totals, activity))
             });
-        let tools = plan
-            .tools
-            .iter()
-            .zip(&totals.egresses)
-            .zip(watch.tools)
-            .filter(|((tool, _), _)| tool.wire.is_none());
-        let tools = tools.map(|((tool, totals), health)| {
+        let tools = plan.tools.entries().zip(watch.tools).map(|((id, tool), health)| {
+            let totals = &totals.egresses[id.egress()];
             (tool.name.clone(), ToolEntry::of(totals, tool.order_ns.is_some(), health))
         });
-        let wires = plan.wires.iter().map(|wire| (wire.name.clone(), WireEntry::new(plan, wire, totals)));
+        let wires =
+            plan.wires.entries().map(|(id, wire)| (wire.name.clone(), WireEntry::new(plan, id, totals)));
         let groups = plan.groups.iter().zip(&plan.work.groups).zip(watch.groups).zip(&totals.groups);
         let groups = groups.map(|(((group, work), health), totals)| {
             (group.name.clone(), GroupEntry::new(plan, work, health, totals))

@@ -1,7 +1,7 @@
 //! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
-use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
+use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId};
 
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -21,7 +21,7 @@ pub struct Totals {
     pub packets: Packets,
     pub ports: ById<PortId, PortTotals>,
     pub rules: ById<RuleId, RuleTotals>,
-    pub egresses: ById<ToolId, ToolTotals>,
+    pub egresses: ById<EgressId, ToolTotals>,
     pub groups: ById<GroupId, GroupTotals>,
     /// By rule; `None` where it does not look for duplicates.
     pub dedups: ById<RuleId, Option<DedupTotals>>,
@@ -232,7 +232,8 @@ impl Totals {
 
     /// Adds what became of copies in the hands of capture writers: all that writers count.
     pub fn add_writers(&mut self, writers: &WriterCounters) {
-        for (sum, tool) in self.egresses.iter_mut().zip(&writers.tools) {
+        for (id, tool) in writers.tools.entries() {
+            let sum = &mut self.egresses[id.egress()];
             sum.copies.sent += tool.sent.get();
             sum.sent_bytes += tool.sent_bytes.get();
             sum.copies
@@ -275,13 +276,10 @@ impl Totals {
         )
     }
 
-    /// The tools of the file, without the directions of wires.
+    /// Those of tools, without the directions of wires.
     fn of_copies(&self, plan: &Plan) -> impl Iterator<Item = &ToolTotals> {
-        self.egresses
-            .iter()
-            .zip(&plan.tools)
-            .filter(|(_, tool)| tool.wire.is_none())
-            .map(|(totals, _)| totals)
+        let egresses = plan.egresses();
+        self.egresses.entries().filter(move |&(id, _)| egresses.is_tool(id)).map(|(_, totals)| totals)
     }
 
     /// Latency over all tools.
@@ -417,6 +415,7 @@ mod tests {
 
     use super::*;
     use tapline_datapath::counters::Disposition;
+    use tapline_datapath::ids::ToolId;
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
@@ -438,8 +437,8 @@ mod tests {
     fn what_the_writers_of_captures_end_is_part_of_the_account() {
         let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
         let writers = WriterCounters::new(2);
-        worker.egresses[ToolId(1)].requested.add(10);
-        worker.egresses[ToolId(1)].drop_copies(DropReason::Congested, 2);
+        worker.egresses[EgressId(1)].requested.add(10);
+        worker.egresses[EgressId(1)].drop_copies(DropReason::Congested, 2);
         writers.tools[ToolId(1)].sent.add(7);
         writers.tools[ToolId(1)].sent_bytes.add(700);
         writers.tools[ToolId(1)].drop_copies(DropReason::Down, 1);
@@ -448,7 +447,7 @@ mod tests {
         assert!(!totals.is_balanced());
         totals.add_writers(&writers);
         assert!(totals.is_balanced());
-        let tool = &totals.egresses[ToolId(1)];
+        let tool = &totals.egresses[EgressId(1)];
         assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
     }
 
@@ -461,7 +460,7 @@ mod tests {
             let begin = |of: &[(u64, u64)]| {
                 for (index, &(packets, copies)) in of.iter().enumerate() {
                     worker.ports[PortId(index % 2)].packets.add(packets);
-                    worker.egresses[ToolId(index % 2)].requested.add(copies);
+                    worker.egresses[EgressId(index % 2)].requested.add(copies);
                     worker.groups[GroupId(0)].requested.add(copies);
                 }
             };

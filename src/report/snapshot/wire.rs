@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::totals::{ToolTotals, Totals};
 use crate::plan::Plan;
-use crate::plan::value::WirePlan;
 use crate::report::ledger::Dropped;
 use tapline_datapath::counters::latency::Latency;
+use tapline_datapath::egresses::Side;
+use tapline_datapath::ids::WireId;
 use tapline_dpdk::clock;
 
 /// A wire in a snapshot.
@@ -19,10 +20,11 @@ pub struct WireEntry {
 }
 
 impl WireEntry {
-    /// Shows what is counted of `wire`.
-    pub(super) fn new(plan: &Plan, wire: &WirePlan, totals: &Totals) -> Self {
-        let [a, b] = wire.ports.map(|port| plan.ports[port].name.clone());
-        let [a_to_b, b_to_a] = wire.ways.map(|way| WayEntry::of(&totals.egresses[way]));
+    /// Shows what is counted of wire `id`.
+    pub(super) fn new(plan: &Plan, id: WireId, totals: &Totals) -> Self {
+        let [a, b] = plan.wires[id].ports.map(|port| plan.ports[port].name.clone());
+        let way = |from| WayEntry::of(&totals.egresses[plan.egresses().of_wire(id, from)]);
+        let [a_to_b, b_to_a] = Side::ALL.map(way);
         Self { a, b, a_to_b, b_to_a }
     }
 }

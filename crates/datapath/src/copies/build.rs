@@ -187,7 +187,7 @@ impl Maker {
     #[inline]
     pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
         for index in self.tools.ids() {
-            let selection = copies.egresses[index];
+            let selection = copies.egresses[index.egress()];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
@@ -199,7 +199,7 @@ impl Maker {
                 let made = self.make_for(index, wanted, view, copies);
                 let lost = wanted - made;
                 if !lost.is_empty() {
-                    view.counters.egresses[index].requested.add(u64::from(lost.count()));
+                    view.counters.egresses[index.egress()].requested.add(u64::from(lost.count()));
                     copies.take_back(index, lost);
                 }
             }
@@ -216,7 +216,7 @@ impl Maker {
     ) -> Selection {
         let Self { pools, states, tools, made, desks, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
-        let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index]);
+        let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index.egress()]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
         let Some(pool) = pool else {
             counters.drop_copies(DropReason::NoBuffer, wanted.count().into());

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::dedup::Tally;
 use self::latency::Histogram;
 use super::egress::admission::Class;
-use crate::ids::{GroupId, PortId, RuleId, ToolId};
+use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use tapline_packet::by_id::ById;
 
 /// A sum that one thread writes and others read.
@@ -150,7 +150,7 @@ pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: ById<PortId, PortCounters>,
-    pub egresses: ById<ToolId, EgressCounters>,
+    pub egresses: ById<EgressId, EgressCounters>,
     pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
@@ -252,7 +252,7 @@ impl SamplerCounters {
     }
 }
 
-/// What became of a tool's copies.
+/// What became of a tool's copies, or of the originals that leave by a direction of a wire.
 #[derive(Default)]
 pub struct EgressCounters {
     pub requested: Counter,

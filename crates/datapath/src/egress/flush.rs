@@ -5,13 +5,14 @@ use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{Mail, Outlets};
 use crate::counters::{DropReason, WorkerCounters};
-use crate::ids::ToolId;
+use crate::egresses::Egresses;
+use crate::ids::EgressId;
 use crate::swap::published::Live;
 use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, kinds, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
@@ -21,13 +22,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &mut egresses[incoming.tool] {
-            flushed.has_moved |= line.take_over(incoming, &counters.egresses[incoming.tool]);
-            flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
+        if let Outlet::Port { line, .. } = &mut egresses[incoming.egress] {
+            flushed.has_moved |= line.take_over(incoming, &counters.egresses[incoming.egress]);
+            flushed.note_left(incoming.ring.count() > 0, incoming.egress, *kinds, live);
         }
     }
-    for (id, outlet) in egresses.iter_mut().enumerate().rev() {
-        let (id, tool) = (ToolId(id), &counters.egresses[ToolId(id)]);
+    for (id, outlet) in egresses.entries_mut().rev() {
+        let tool = &counters.egresses[id];
         if let Outlet::Port { line, .. } = outlet
             && line.is_plain
             && line.queue.is_empty()
@@ -68,20 +69,20 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             }
             _ => 0,
         };
-        flushed.note_left(left > 0, id, *copy_tools, live);
+        flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
         flushed.has_moved |= shared.serve(egresses, txqs, *limit, |tool| live.can_send[tool], counters);
         for &tool in &shared.egresses {
             if let Outlet::Port { line, .. } = &egresses[tool] {
                 line.note_gate(&counters.egresses[tool]);
-                flushed.note_left(line.len() > 0, tool, *copy_tools, live);
+                flushed.note_left(line.len() > 0, tool, *kinds, live);
             }
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &egresses[incoming.tool] {
-            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.egresses[incoming.tool]);
+        if let Outlet::Port { line, .. } = &egresses[incoming.egress] {
+            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.egresses[incoming.egress]);
         }
     }
     flushed
@@ -102,12 +103,13 @@ pub struct Flushed {
 
 impl Flushed {
     #[inline(always)]
-    fn note_left(&mut self, is_left: bool, tool: ToolId, copy_tools: usize, live: &Live) {
+    fn note_left(&mut self, is_left: bool, id: EgressId, kinds: Egresses, live: &Live) {
         if is_left {
             self.is_left = true;
+            let is_up = live.egress_up[id];
             // what waits for a link may wait for ever
-            self.are_originals_left |= tool.0 >= copy_tools && live.egress_up[tool];
-            self.are_copies_left |= tool.0 < copy_tools && live.egress_up[tool];
+            self.are_originals_left |= is_up && !kinds.is_tool(id);
+            self.are_copies_left |= is_up && kinds.is_tool(id);
         }
     }
 }
@@ -129,7 +131,7 @@ pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
             tool.queue_depth.set(0);
         }
     }
-    for Incoming { tool, ring, backlog, .. } in &mut outlets.handovers {
-        counters.egresses[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
+    for Incoming { egress, ring, backlog, .. } in &mut outlets.handovers {
+        counters.egresses[*egress].drop_copies(backlog.reason(), ring.clear() as u64);
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::admission::Fill;
 use super::backlog::Backlog;
 use crate::counters::EgressCounters;
-use crate::ids::ToolId;
+use crate::ids::EgressId;
 use tapline_dpdk::ring::Receiver;
 
 /// Copies for a tool that other workers hand over to the one that owns its transmit queue.
 pub struct Incoming {
-    pub(super) tool: ToolId,
+    pub(super) egress: EgressId,
     pub(super) ring: Receiver,
     pub(super) backlog: Arc<Backlog>,
     /// What of the owner's own queue is in the backlog.
@@ -18,8 +18,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(tool: ToolId, ring: Receiver, backlog: Arc<Backlog>) -> Self {
-        Self { tool, ring, backlog, known: Fill::default() }
+    pub fn new(egress: EgressId, ring: Receiver, backlog: Arc<Backlog>) -> Self {
+        Self { egress, ring, backlog, known: Fill::default() }
     }
 
     /// Brings the backlog up to date with the owner's line, in which `fill` waits.

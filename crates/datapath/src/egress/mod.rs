@@ -38,7 +38,7 @@ pub mod token_bucket;
 use self::capture_queue::Origin;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
-use super::ids::{PortId, ToolId};
+use super::ids::{EgressId, PortId};
 use super::route::Copies;
 use outlet::{Asked, Outlet};
 use outlets::Outlets;
@@ -48,8 +48,8 @@ use tapline_dpdk::mbuf::copy::Made;
 use tapline_fault as fault;
 use tapline_packet::burst::Selection;
 
-/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
-/// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
+/// Hands every egress its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
+/// by tool, or nothing where none is: tools are the first of the egresses. `polled` is when the burst was polled, if it is timed.
 #[inline]
 #[expect(
     clippy::too_many_arguments,
@@ -76,11 +76,11 @@ pub fn egress(
         burst.share(copies.egresses.iter().zip(alone).map(|(&copies, alone)| copies - alone))
     };
     let mut is_due = false;
-    // backwards: wires stand behind the tools, and an original goes before its copies
+    // backwards: an original goes before its copies (`egresses`)
     for (index, ((outlet, &selection), tool)) in
         egresses.iter_mut().zip(&copies.egresses).zip(&counters.egresses).enumerate().rev()
     {
-        let id = ToolId(index);
+        let id = EgressId(index);
         if selection.is_empty() {
             continue;
         }
@@ -116,7 +116,7 @@ pub fn egress(
 #[inline(always)]
 pub fn egress_straight(
     outlets: &mut Outlets,
-    egresses: &[ToolId],
+    egresses: &[EgressId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,
@@ -139,7 +139,7 @@ pub fn egress_straight(
 #[inline(never)]
 fn egress_alike(
     outlets: &mut Outlets,
-    egresses: &[ToolId],
+    egresses: &[EgressId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,

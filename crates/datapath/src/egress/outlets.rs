@@ -1,10 +1,11 @@
-//! A worker's ways to all tools.
+//! A worker's ways to all tools, and out of the wires that it polls.
 
 use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
 use crate::counters::{DropReason, WorkerCounters};
-use crate::ids::ToolId;
+use crate::egresses::Egresses;
+use crate::ids::EgressId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use tapline_dpdk::mbuf::{MbufQueue, RxStamp};
@@ -13,9 +14,9 @@ use tapline_dpdk::ring::Receiver;
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::by_id::ById;
 
-/// A worker's ways to all tools, by tool.
+/// A worker's ways to all tools and out of wires.
 pub struct Outlets {
-    pub egresses: ById<ToolId, Outlet>,
+    pub egresses: ById<EgressId, Outlet>,
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
     pub shared: Vec<SharedTxq>,
@@ -25,13 +26,13 @@ pub struct Outlets {
     pub mails: Vec<Mail>,
     /// Most packets in one call of the driver.
     pub burst: usize,
-    /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
-    pub copy_tools: usize,
+    /// Which of `egresses` are tools.
+    pub kinds: Egresses,
     /// Some tool is a capture.
     pub has_captures: bool,
     /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
     pub time_place: Option<RxStamp>,
-    /// While a burst is handed out: so many tools, counted from the first, have not been asked yet. 0 between bursts.
+    /// While a burst is handed out: so many egresses, counted from the first, have not been asked yet. 0 between bursts.
     pub left: usize,
 }
 
@@ -40,7 +41,7 @@ impl Outlets {
     pub fn take_turns(&mut self) {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let egresses: Vec<ToolId> =
+            let egresses: Vec<EgressId> =
                 self.egresses.ids().filter(|&tool| sends_by(&self.egresses[tool])).collect();
             if egresses.len() < 2 {
                 continue;

@@ -2,7 +2,7 @@
 
 use super::outlet::Outlet;
 use crate::counters::WorkerCounters;
-use crate::ids::ToolId;
+use crate::ids::EgressId;
 use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
@@ -13,8 +13,8 @@ use tapline_packet::by_id::ById;
 pub struct SharedTxq {
     /// Its place in [`Outlets::txqs`].
     pub(super) txq: usize,
-    /// Their places in [`Outlets::tools`].
-    pub(super) egresses: Vec<ToolId>,
+    /// Those of the tools.
+    pub(super) egresses: Vec<EgressId>,
     /// The place in `tools` of the one that may send first.
     pub(super) turn: usize,
     /// Packets that it may send in this turn; at least 1.
@@ -28,10 +28,10 @@ impl SharedTxq {
     #[cold]
     pub(super) fn serve(
         &mut self,
-        egresses: &mut ById<ToolId, Outlet>,
+        egresses: &mut ById<EgressId, Outlet>,
         txqs: &mut [TxQueue],
         burst: usize,
-        can_send: impl Fn(ToolId) -> bool,
+        can_send: impl Fn(EgressId) -> bool,
         counters: &WorkerCounters,
     ) -> bool {
         let txq = &mut txqs[self.txq];
@@ -79,7 +79,7 @@ impl SharedTxq {
 #[cold]
 pub(super) fn serve_all(
     shared: &mut [SharedTxq],
-    egresses: &mut ById<ToolId, Outlet>,
+    egresses: &mut ById<EgressId, Outlet>,
     txqs: &mut [TxQueue],
     limit: usize,
     counters: &WorkerCounters,

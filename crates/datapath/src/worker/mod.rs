@@ -398,7 +398,7 @@ impl Worker {
             swap(&mut desk.copies, &mut part.rooms.copies);
             swap(&mut desk.flows, &mut part.rooms.flows);
             for (tool, limits) in part.limits.drain(..) {
-                self.outlets.egresses[tool].limit(limits);
+                self.outlets.egresses[tool.egress()].limit(limits);
             }
             self.exchange.give_back(part);
         }
@@ -410,10 +410,10 @@ impl Worker {
 
     /// Tools take the frames that their ports' MTUs allow by the state in force.
     fn refit(&mut self) {
-        let tools = self.outlets.egresses.iter_mut().zip(&self.counters.egresses);
-        for ((outlet, tool), fit) in tools.zip(&self.live.get().fits) {
+        let egresses = self.outlets.egresses.iter_mut().zip(&self.counters.egresses);
+        for ((outlet, counters), fit) in egresses.zip(&self.live.get().fits) {
             if let Some(fit) = *fit {
-                outlet.refit(fit, tool);
+                outlet.refit(fit, counters);
             }
         }
     }
