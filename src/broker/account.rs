@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
-use tapline_datapath::ids::{EgressId, RuleId, ToolId};
+use tapline_datapath::ids::{EgressId, PortId, RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
 use tapline_dpdk::port::DriverStats;
 use tapline_packet::by_id::ById;
@@ -20,7 +20,7 @@ pub(super) struct Account {
     /// Totals at the last `clear stats`.
     pub cleared: Option<Totals>,
     /// By port: what the drivers had counted then.
-    pub cleared_drivers: Vec<DriverStats>,
+    pub cleared_drivers: ById<PortId, DriverStats>,
     /// By rule: what it counted under plans before.
     pub past: ById<RuleId, RuleTotals>,
     /// The plan before, while workers may still have it.
@@ -70,7 +70,7 @@ impl Account {
 
     /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
     /// rules is.
-    pub(super) fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
+    pub(super) fn go_on(&mut self, rules: ById<RuleId, Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
         let places: Vec<(Option<RuleId>, bool)> = rules
             .iter()
             .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
@@ -103,20 +103,20 @@ pub(super) struct Retiring {
     /// What the workers counted under it, by seat.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// By rule of the new plan: its place in the one before, and which parts of its state go on.
-    pub rules: Vec<Option<Heir>>,
+    pub rules: ById<RuleId, Option<Heir>>,
 }
 
 impl Retiring {
     /// By rule of the new plan: what it counted under the one before and no longer counts itself.
     fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
-        let of_rule = |(to, heir): (usize, &Option<Heir>)| {
+        let of_rule = |(to, heir): (RuleId, &Option<Heir>)| {
             let Some(heir) = heir else { return RuleTotals::default() };
             let mut sum = RuleTotals::default();
             for (old, new) in self
                 .counters
                 .iter()
                 .map(|old| &old.rules[heir.from])
-                .zip(counters.iter().map(|new| &new.rules[RuleId(to)]))
+                .zip(counters.iter().map(|new| &new.rules[to]))
             {
                 sum.matched += old.matched.get();
                 sum.duplicates += old.duplicates.get();
@@ -131,16 +131,16 @@ impl Retiring {
             }
             sum
         };
-        self.rules.iter().enumerate().map(of_rule).collect()
+        self.rules.entries().map(of_rule).collect()
     }
 }
 
-/// All that count a tool's copies: the workers and, behind them, the writers of captures.
 fn requested_and_ended<'a, C: Iterator<Item = &'a EgressCounters>>(counters: impl Fn() -> C) -> (u64, u64) {
     let ended = counters().map(EgressCounters::ended).sum();
     (counters().map(|counters| counters.requested.get()).sum(), ended)
 }
 
+/// All that count a tool's copies: the workers and, behind them, the writers of captures.
 pub(super) fn tool_counters<'a>(
     workers: &'a [Arc<WorkerCounters>],
     writers: Option<&'a WriterCounters>,

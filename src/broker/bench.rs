@@ -61,7 +61,7 @@ impl Bench {
     /// Sends packets by a transmit queue of a port that no worker has; of a `net_ring`, the port then receives them. The number that
     /// the port took; the others are freed.
     pub fn put(&mut self, port: PortId, burst: &mut MbufBurst) -> usize {
-        let Some(Some(txq)) = self.spare.get_mut(port.0) else {
+        let Some(Some(txq)) = self.spare.get_mut(port) else {
             burst.clear();
             return 0;
         };

@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::device::Device;
 use crate::report::snapshot::clock::ClockState;
 use tapline_datapath::copies::facts::ClockQuality;
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::clock::{ClockCell, Line};
 use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
 use tapline_dpdk::clock;
 use tapline_dpdk::port::Port;
+use tapline_packet::by_id::ById;
 
 /// Time between two readings: eight, over a second, are the least that a line is trusted after.
 const INTERVAL: Duration = Duration::from_millis(140);
@@ -86,7 +88,7 @@ impl NicClock {
 pub struct Clocks {
     tsc: Tracked,
     /// By port.
-    ports: Vec<PortClock>,
+    ports: ById<PortId, PortClock>,
     /// What the system's clock follows, where it is kept.
     reference: ClockQuality,
     quality: ClockQuality,
@@ -97,7 +99,7 @@ impl Clocks {
     pub fn new(reference: ClockQuality) -> Self {
         Self {
             tsc: Tracked::new(),
-            ports: Vec::new(),
+            ports: ById::default(),
             reference,
             quality: ClockQuality::Free,
             next: Duration::ZERO,
@@ -148,7 +150,7 @@ impl Clocks {
     }
 
     /// What statistics show of a port's clock.
-    pub fn state(&self, port: usize) -> ClockState {
+    pub fn state(&self, port: PortId) -> ClockState {
         match self.ports.get(port) {
             Some(PortClock::Nic(nic)) => nic.tracked.state("nic", self.quality, true),
             Some(PortClock::Given(source)) => {

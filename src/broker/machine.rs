@@ -31,11 +31,11 @@ pub(super) struct Machine {
 
 impl Machine {
     /// What statistics show of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
-    pub(super) fn states(&self, plan: &Plan, cleared: &[DriverStats]) -> Vec<PortState> {
+    pub(super) fn states(&self, plan: &Plan, cleared: &ById<PortId, DriverStats>) -> Vec<PortState> {
         let states = self.ports.entries().map(|(id, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: self.driver_stats(id).since(&cleared.get(id.0).copied().unwrap_or_default()),
+            driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(plan, id),
             terminate: TerminateState::of(&self.reports[id]),
@@ -45,7 +45,7 @@ impl Machine {
     }
 
     fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {
-        let state = self.clocks.state(port.0);
+        let state = self.clocks.state(port);
         // what receive lcores hand over is timed from there on
         if plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
     }

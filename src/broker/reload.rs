@@ -24,24 +24,27 @@ use tapline_dpdk::{LcoreId, clock};
 use tapline_packet::by_id::ById;
 
 /// How a rule goes on that had the place `from`.
-fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
+fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
     Heir {
-        from: RuleId(from),
-        to: RuleId(to),
+        from,
+        to,
         has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
         has_sampler: before.sample.is_some() && before.sample == after.sample,
     }
 }
 
 /// By rule of `after`: its namesake in `before`. Both are ascending.
-fn namesakes(before: &[RulePlan], after: &[RulePlan]) -> Vec<Option<Heir>> {
-    let mut rest = before.iter().enumerate().peekable();
-    let heir_of = |(to, rule): (usize, &RulePlan)| {
+fn namesakes(
+    before: &ById<RuleId, RulePlan>,
+    after: &ById<RuleId, RulePlan>,
+) -> ById<RuleId, Option<Heir>> {
+    let mut rest = before.entries().peekable();
+    let heir_of = |(to, rule): (RuleId, &RulePlan)| {
         while rest.next_if(|(_, known)| known.priority < rule.priority).is_some() {}
         let (from, known) = rest.next_if(|(_, known)| known.priority == rule.priority)?;
         Some(heir(known, rule, from, to))
     };
-    after.iter().enumerate().map(heir_of).collect()
+    after.entries().map(heir_of).collect()
 }
 
 /// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
@@ -127,7 +130,7 @@ impl Broker {
     fn offer(
         &self,
         plan: &Arc<Plan>,
-        rules: &[Option<Heir>],
+        rules: &ById<RuleId, Option<Heir>>,
         makers: Vec<Option<Maker>>,
     ) -> Vec<Arc<WorkerCounters>> {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
@@ -214,6 +217,6 @@ mod tests {
         let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
         let expected =
             [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
-        assert_eq!(namesakes(&before, &after), expected);
+        assert_eq!(*namesakes(&before, &after), expected);
     }
 }

@@ -30,6 +30,18 @@ impl<I: Id, T> ById<I, T> {
         self.values.push(value);
     }
 
+    /// The value of an id, if it has one.
+    #[inline(always)]
+    pub fn get(&self, id: I) -> Option<&T> {
+        self.values.get(id.place())
+    }
+
+    /// The value of an id, if it has one.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
+        self.values.get_mut(id.place())
+    }
+
     /// The ids that have a value.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = I> + ExactSizeIterator + use<I, T> {
         (0..self.values.len()).map(I::new)

@@ -132,17 +132,17 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
     if plan.settings.lcores.is_none() {
         crew.near = near(&crew.lcores, &nodes, &Topology).into();
     }
-    for (index, port) in plan.ports.iter().enumerate() {
-        let pollers = crew.pollers(plan, PortId(index)).len();
+    for (id, port) in plan.ports.entries() {
+        let pollers = crew.pollers(plan, id).len();
         if let Some(wanted) = port.lcores.as_ref().filter(|wanted| pollers < wanted.len()) {
-            let able = if plan.is_spread(PortId(index)) { &crew.receive } else { &crew.work };
+            let able = if plan.is_spread(id) { &crew.receive } else { &crew.work };
             let able: Vec<u32> = able.iter().map(|&seat| crew.lcores[seat].0).collect();
             let (name, wanted) = (&port.name, list(wanted));
             let message =
                 format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
             let expected =
                 "expected some of those: the lcores that `set lcores` gives to the stage".to_owned();
-            return Err(Misplaced { culprit: Culprit::Port(PortId(index)), message, expected });
+            return Err(Misplaced { culprit: Culprit::Port(id), message, expected });
         }
     }
     let notes = vec![describe(plan, &crew, &main_cpus, is_users, &why)];

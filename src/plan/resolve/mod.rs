@@ -129,7 +129,7 @@ impl<'a> Resolver<'a> {
     fn finish(&mut self, definitions: &Definitions<'a>) -> Resolved {
         let ports: ById<PortId, PortPlan> =
             definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
-        if let Some(port) = definitions.ports.get(MAX_PORTS) {
+        if let Some(port) = definitions.ports.get(PortId(MAX_PORTS)) {
             let message = format!("{} ports are too many", definitions.ports.len());
             self.error(
                 Diagnostic::error(port.name.span, message)

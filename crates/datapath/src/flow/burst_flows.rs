@@ -52,7 +52,7 @@ impl Hashes {
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
     depth: Depth,
-    specs: Vec<HashSpec>,
+    specs: ById<HashId, HashSpec>,
     layers: Column<Layers>,
     hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
@@ -70,7 +70,7 @@ impl Flows {
             specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
         Self {
             depth,
-            specs: specs.to_vec(),
+            specs: specs.to_vec().into(),
             layers: Column::new(Layers::EMPTY),
             hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
@@ -149,7 +149,7 @@ impl Flows {
         frames: &[Frame<'_>],
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
-        let spec = self.specs[id.0];
+        let spec = self.specs[id];
         let column = self.hashes[id].of(self.burst);
         if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);

@@ -85,20 +85,20 @@ impl Copies {
     /// An egress's copies by class; originals have none.
     #[inline]
     pub fn by_class(&self, id: EgressId) -> [Selection; 3] {
-        let [high, low] = self.classed.get(id.0).copied().unwrap_or_default();
+        let [high, low] = self.classed.get(id).copied().unwrap_or_default();
         [high, self.egresses[id] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
     pub fn edited(&self, tool: ToolId) -> Selection {
-        self.edits.get(tool.0).map_or(Selection::NONE, |edits| edits.edited & self.egresses[tool.egress()])
+        self.edits.get(tool).map_or(Selection::NONE, |edits| edits.edited & self.egresses[tool.egress()])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
     #[inline]
     pub fn edits_of(&self, tool: ToolId, index: usize) -> Option<EditId> {
-        self.edits.get(tool.0).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
+        self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
     /// Takes copies from a tool that cannot be made. The caller counts them.
@@ -106,7 +106,7 @@ impl Copies {
     pub fn take_back(&mut self, tool: ToolId, selection: Selection) {
         let id = tool.egress();
         self.egresses[id] -= selection;
-        if let Some(classed) = self.classed.get_mut(id.0) {
+        if let Some(classed) = self.classed.get_mut(id) {
             classed.iter_mut().for_each(|class| *class -= selection);
         }
     }
@@ -117,7 +117,7 @@ impl Copies {
         let id = tool.egress();
         let added = selection - self.egresses[id];
         self.egresses[id] |= added;
-        if let Some(edits) = self.edits.get_mut(tool.0) {
+        if let Some(edits) = self.edits.get_mut(tool) {
             let marked = added & self.marked;
             edits.choose(step.edits, added - marked);
             edits.choose(step.duplicate_edits, marked);
