@@ -28,7 +28,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     for (id, outlet) in egresses.entries_mut().rev() {
-        let tool = &counters.egresses[id];
+        let counted = &counters.egresses[id];
         if let Outlet::Port { line, .. } = outlet
             && line.is_plain
             && line.queue.is_empty()
@@ -39,23 +39,23 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         if let Outlet::Port { line, .. } = outlet
             && let Some(merge) = &mut line.merge
         {
-            merge.release(held, &mut line.queue, tool);
-            tool.note_depth(line.len());
+            merge.release(held, &mut line.queue, counted);
+            counted.note_depth(line.len());
         }
         let left = match outlet {
             // in its turn, below
             Outlet::Port { line, .. } if line.is_shared => continue,
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
                 if live.can_send[id] {
-                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, counted);
                 } else {
                     line.hold();
                 }
-                line.note_gate(tool);
+                line.note_gate(counted);
                 line.len()
             }
             Outlet::Port { line, .. } => {
-                line.note_gate(tool);
+                line.note_gate(counted);
                 line.len()
             }
             Outlet::Handover { ring, line, .. } if !line.queue.is_empty() => {
@@ -64,7 +64,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             }
             Outlet::Capture(line) => {
                 let is_left = line.flush(held == Held::Stay);
-                tool.queue_depth.set(line.depth() as u64);
+                counted.queue_depth.set(line.depth() as u64);
                 usize::from(is_left)
             }
             _ => 0,
@@ -72,11 +72,11 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
-        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |tool| live.can_send[tool], counters);
-        for &tool in &shared.egresses {
-            if let Outlet::Port { line, .. } = &egresses[tool] {
-                line.note_gate(&counters.egresses[tool]);
-                flushed.note_left(line.len() > 0, tool, *kinds, live);
+        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |id| live.can_send[id], counters);
+        for &id in &shared.egresses {
+            if let Outlet::Port { line, .. } = &egresses[id] {
+                line.note_gate(&counters.egresses[id]);
+                flushed.note_left(line.len() > 0, id, *kinds, live);
             }
         }
     }
@@ -117,18 +117,18 @@ impl Flushed {
 /// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no
 /// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
-    for (outlet, tool) in outlets.egresses.iter_mut().zip(&counters.egresses) {
+    for (outlet, counted) in outlets.egresses.iter_mut().zip(&counters.egresses) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
             if let Some(merge) = &mut line.merge {
-                merge.release(Held::Leave, &mut line.queue, tool);
+                merge.release(Held::Leave, &mut line.queue, counted);
             }
             let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
-            tool.drop_copies(reason, line.queue.clear() as u64);
-            tool.queue_depth.set(0);
+            counted.drop_copies(reason, line.queue.clear() as u64);
+            counted.queue_depth.set(0);
         }
         if let Outlet::Capture(line) = outlet {
-            tool.drop_copies(DropReason::Congested, line.abandon() as u64);
-            tool.queue_depth.set(0);
+            counted.drop_copies(DropReason::Congested, line.abandon() as u64);
+            counted.queue_depth.set(0);
         }
     }
     for Incoming { egress, ring, backlog, .. } in &mut outlets.handovers {

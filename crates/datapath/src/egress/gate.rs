@@ -30,12 +30,12 @@ impl Gate {
     }
 
     /// Those of `selection` that the port takes; the others are counted.
-    fn fitting(&self, selection: Selection, shared: &Shared<'_>, tool: &EgressCounters) -> Selection {
+    fn fitting(&self, selection: Selection, shared: &Shared<'_>, counted: &EgressCounters) -> Selection {
         let Some(fit) = self.fit else { return selection };
         let Unfit { short, long } = fit.unfit(selection, shared);
         for (unfit, reason) in [(short, DropReason::Undersize), (long, DropReason::Oversize)] {
             if !unfit.is_empty() {
-                tool.drop_copies(reason, u64::from(unfit.count()));
+                counted.drop_copies(reason, u64::from(unfit.count()));
             }
         }
         selection - short - long
@@ -58,14 +58,14 @@ impl Gate {
         shared: &mut Shared<'_>,
         selection: Selection,
         by_class: [Selection; 3],
-        tool: &EgressCounters,
+        counted: &EgressCounters,
     ) -> Selection {
-        let fitting = self.fitting(selection, shared, tool);
+        let fitting = self.fitting(selection, shared, counted);
         let by_class = by_class.map(|class| class & fitting);
         let admitted = self.limits.admit(fill, by_class, |index| shared.len_of(index));
         for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
             if asked != admitted {
-                tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
+                counted.refuse(class, reason, u64::from(asked.count() - admitted.count()));
             }
         }
         let admitted = admitted.into_iter().fold(Selection::NONE, |all, selection| all | selection);

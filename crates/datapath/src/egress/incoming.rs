@@ -23,12 +23,12 @@ impl Incoming {
     }
 
     /// Brings the backlog up to date with the owner's line, in which `fill` waits.
-    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, tool: &EgressCounters) {
+    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, counted: &EgressCounters) {
         self.backlog.change(self.known, fill);
         self.known = fill;
         self.backlog.note_held_by_rate(is_held_by_rate);
         let waiting = self.backlog.fill();
-        tool.note_depth(waiting.packets);
-        tool.queued_bytes.set(waiting.bytes);
+        counted.note_depth(waiting.packets);
+        counted.queued_bytes.set(waiting.bytes);
     }
 }

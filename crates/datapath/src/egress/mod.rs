@@ -77,7 +77,7 @@ pub fn egress(
     };
     let mut is_due = false;
     // backwards: an original goes before its copies (`egresses`)
-    for (index, ((outlet, &selection), tool)) in
+    for (index, ((outlet, &selection), counted)) in
         egresses.iter_mut().zip(&copies.egresses).zip(&counters.egresses).enumerate().rev()
     {
         let id = EgressId(index);
@@ -85,16 +85,16 @@ pub fn egress(
             continue;
         }
         *left = index;
-        tool.requested.add(u64::from(selection.count()));
+        counted.requested.add(u64::from(selection.count()));
         fault::panics_on_packet("egress", index);
         if let Outlet::Port { txq, line } = outlet
             && line.is_plain
             && made.is_empty()
         {
-            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, tool);
+            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
             continue;
         }
-        let asked = Asked { selection, origin, polled, tool };
+        let asked = Asked { selection, origin, polled, counted };
         let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
             None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
@@ -127,10 +127,10 @@ pub fn egress_straight(
         && line.queue.is_empty()
     {
         // the packets themselves go, with the one reference that each has
-        let (tool, packets) = (&counters.egresses[id], burst.len() as u64);
+        let (counted, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
         let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
-        line.note_sent(packets, sent, lost, polled, tool);
+        line.note_sent(packets, sent, lost, polled, counted);
     } else {
         egress_alike(outlets, egresses, burst, polled, counters);
     }
@@ -148,18 +148,18 @@ fn egress_alike(
     let mut alike = burst.share_alike(egresses.len());
     let mut is_due = false;
     for &id in egresses {
-        let tool = &counters.egresses[id];
+        let counted = &counters.egresses[id];
         fault::panics_on_packet("egress", id.0);
         match &mut outlets.egresses[id] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
-                line.note_sent(packets, sent, lost, polled, tool);
+                line.note_sent(packets, sent, lost, polled, counted);
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
-                let asked = Asked { selection: all, origin, polled, tool };
+                let asked = Asked { selection: all, origin, polled, counted };
                 is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }
         }

@@ -1,4 +1,4 @@
-//! A worker's ways to all tools, and out of the wires that it polls.
+//! A worker's ways to all tools and out of all wires.
 
 use super::incoming::Incoming;
 use super::outlet::Outlet;
@@ -14,7 +14,7 @@ use tapline_dpdk::ring::Receiver;
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::by_id::ById;
 
-/// A worker's ways to all tools and out of wires.
+/// A worker's ways to all tools and out of all wires.
 pub struct Outlets {
     pub egresses: ById<EgressId, Outlet>,
     pub txqs: Vec<TxQueue>,
@@ -42,12 +42,12 @@ impl Outlets {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
             let egresses: Vec<EgressId> =
-                self.egresses.ids().filter(|&tool| sends_by(&self.egresses[tool])).collect();
+                self.egresses.ids().filter(|&id| sends_by(&self.egresses[id])).collect();
             if egresses.len() < 2 {
                 continue;
             }
-            for &tool in &egresses {
-                if let Outlet::Port { line, .. } = &mut self.egresses[tool] {
+            for &id in &egresses {
+                if let Outlet::Port { line, .. } = &mut self.egresses[id] {
                     line.is_shared = true;
                 }
             }
@@ -59,22 +59,22 @@ impl Outlets {
     /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
     #[cold]
     pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
-        for (tool, selection) in
+        for (counted, selection) in
             counters.egresses.iter().zip(&copies.egresses).take(std::mem::take(&mut self.left))
         {
-            tool.requested.add(u64::from(selection.count()));
+            counted.requested.add(u64::from(selection.count()));
         }
         let mut dropped = 0;
-        for (outlet, tool) in self.egresses.iter_mut().zip(&counters.egresses) {
+        for (outlet, counted) in self.egresses.iter_mut().zip(&counters.egresses) {
             let (held, taken_over) = outlet.mend();
-            let ended = tool.ended() + held;
-            let asked = tool.requested.get() + taken_over;
+            let ended = counted.ended() + held;
+            let asked = counted.requested.get() + taken_over;
             if asked >= ended {
                 dropped += asked - ended;
-                tool.drop_copies(DropReason::Internal, asked - ended);
+                counted.drop_copies(DropReason::Internal, asked - ended);
             } else {
                 // dropped before it was counted as requested
-                tool.requested.add(ended - asked);
+                counted.requested.add(ended - asked);
             }
         }
         dropped

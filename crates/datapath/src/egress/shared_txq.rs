@@ -13,9 +13,9 @@ use tapline_packet::by_id::ById;
 pub struct SharedTxq {
     /// Its place in [`Outlets::txqs`].
     pub(super) txq: usize,
-    /// Those of the tools.
+    /// Those that send by it.
     pub(super) egresses: Vec<EgressId>,
-    /// The place in `tools` of the one that may send first.
+    /// The place in `egresses` of the one that may send first.
     pub(super) turn: usize,
     /// Packets that it may send in this turn; at least 1.
     pub(super) left: usize,
@@ -40,14 +40,14 @@ impl SharedTxq {
         // tools in a row that had nothing more to send, or could not
         let mut at_rest = 0;
         while at_rest < self.egresses.len() {
-            let tool = self.egresses[turn];
+            let id = self.egresses[turn];
             at_rest += 1;
-            if let Outlet::Port { line, .. } = &mut egresses[tool]
+            if let Outlet::Port { line, .. } = &mut egresses[id]
                 && !line.queue.is_empty()
             {
-                if can_send(tool) {
+                if can_send(id) {
                     let wanted = line.queue.len().min(left);
-                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.egresses[tool]);
+                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.egresses[id]);
                     has_moved |= sent > 0;
                     if sent == wanted {
                         at_rest = 0;
@@ -64,8 +64,8 @@ impl SharedTxq {
         let is_crowded = cut_short.is_some();
         (self.turn, self.left) = cut_short.unwrap_or((turn, left));
         if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
-            for &tool in &self.egresses {
-                if let Outlet::Port { line, .. } = &mut egresses[tool] {
+            for &id in &self.egresses {
+                if let Outlet::Port { line, .. } = &mut egresses[id] {
                     line.is_crowded = is_crowded;
                     line.judge_plain();
                 }
