@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
+use tapline_api::snapshot::DriverStats;
 use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
 use tapline_datapath::ids::{EgressId, PortId, RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
-use tapline_dpdk::port::DriverStats;
 use tapline_packet::by_id::ById;
 
 /// All that is counted of a run.

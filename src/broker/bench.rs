@@ -11,7 +11,7 @@ use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::plan::Plan;
-use crate::report::snapshot::Snapshot;
+use tapline_api::snapshot::Snapshot;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Source;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
-use tapline_datapath::counters::DropReason;
+use tapline_api::words::DropReason;
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::replay::Left;
 use tapline_datapath::worker::Phase;

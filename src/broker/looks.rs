@@ -8,11 +8,12 @@ use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
 use crate::plan::value::Output;
+use tapline_api::values::Rate;
+use tapline_api::words::AlarmKind;
 use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
-use tapline_datapath::route::sample::Budget;
 use tapline_datapath::work_plan::Idle;
 use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
 use tapline_dpdk::clock;
@@ -40,7 +41,6 @@ pub(super) struct Guards {
 
 /// Time between two looks at links and alarms.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-pub(super) const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
@@ -140,7 +140,7 @@ impl Broker {
             let lcore = seat.lcore.0;
             match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
-                    let stage = counters.lcore.stage().name();
+                    let stage = counters.lcore.stage();
                     lines.push(format!(
                         "warning: lcore {lcore}: the worker has been in stage {stage} for {} ms",
                         quiet.as_millis()
@@ -159,8 +159,7 @@ impl Broker {
         for seat in &self.crew.seats {
             let lcore = seat.lcore.0;
             for note in seat.panics.take() {
-                let (stage, text, failed, dropped) =
-                    (note.stage.name(), note.text, note.failed, note.dropped);
+                let (stage, text, failed, dropped) = (note.stage, note.text, note.failed, note.dropped);
                 lines.push(format!(
                     "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
                 ));
@@ -214,7 +213,7 @@ impl Broker {
             let rate = match (tool.shape, tool.output) {
                 (Some(shape), _) => Some(shape.rate),
                 (None, Output::Port(port)) => {
-                    link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond)
+                    link_speed(port).filter(|&bits| bits > 0).map(Rate::BitsPerSecond)
                 }
                 (None, Output::Capture | Output::Discard) => None,
             };
@@ -222,7 +221,8 @@ impl Broker {
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
-            for ((alarm, value), name) in self.guards.alarms[id].iter_mut().zip(values).zip(ALARM_NAMES) {
+            for ((alarm, value), name) in self.guards.alarms[id].iter_mut().zip(values).zip(AlarmKind::ALL)
+            {
                 if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
                     let (word, side) =
                         if is_raised { ("raised", "above") } else { ("cleared", "not above") };
@@ -268,8 +268,9 @@ impl Broker {
             }
             *told = true;
             let (name, bytes) = (&port.name, longest.0);
+            let driver = port.devargs.driver().map_or("", |driver| driver.name);
             lines.push(format!(
-                "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
+                "warning: port {name}: the driver {driver} cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
                  what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
             ));
         }

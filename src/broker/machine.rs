@@ -5,12 +5,12 @@ use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
 use crate::plan::Plan;
-use crate::report::snapshot::clock::ClockState;
-use crate::report::snapshot::port::{PortState, TerminateState};
+use crate::report::snapshot::port::{PortState, terminate_of};
+use tapline_api::snapshot::{ClockState, DriverStats};
+use tapline_api::words::TimeSource;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
-use tapline_dpdk::port::DriverStats;
 use tapline_packet::by_id::ById;
 
 /// What a plan runs on.
@@ -38,7 +38,7 @@ impl Machine {
             driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
             clock: self.clock_of(plan, id),
-            terminate: TerminateState::of(&self.reports[id]),
+            terminate: terminate_of(&self.reports[id]),
             mtu: self.mtus[id],
         });
         states.collect()
@@ -47,7 +47,7 @@ impl Machine {
     fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {
         let state = self.clocks.state(port);
         // what receive lcores hand over is timed from there on
-        if plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
+        if plan.is_spread(port) { ClockState { latency_from: TimeSource::Ring, ..state } } else { state }
     }
 
     /// What a port's driver counts, and what of it is missing in the file that it wrote.

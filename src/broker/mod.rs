@@ -37,16 +37,18 @@ use std::time::{Duration, Instant};
 use crate::health::tool::Observation;
 use crate::plan::Plan;
 use crate::plan::memory;
-use crate::report::snapshot::lcore::LcoreState;
-use crate::report::snapshot::{Report, Snapshot};
+use crate::report::snapshot;
+use crate::report::snapshot::{Report, lcore};
 use account::Account;
-use looks::{ALARM_NAMES, Guards};
+use looks::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
 use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
+use tapline_api::snapshot::Snapshot;
+use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
@@ -67,7 +69,7 @@ pub enum Error {
     #[error(
         "lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for"
     )]
-    Stuck { lcore: u32, stage: &'static str },
+    Stuck { lcore: u32, stage: Stage },
     #[error("lcore {lcore}: worker stopped: {panic}")]
     Worker { lcore: u32, panic: String },
 }
@@ -188,10 +190,10 @@ impl Broker {
         let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
             |(index, (seat, counters))| {
                 let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
+                (seat.lcore, lcore::entry(seat.stages, counters, dog.is_stalled(), dog.stalls))
             },
         );
-        let mut snapshot = Snapshot::new(Report {
+        let mut snapshot = snapshot::snapshot(Report {
             plan: &self.plan,
             totals: &totals,
             ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
@@ -206,7 +208,7 @@ impl Broker {
             entry.echo = self.neighbours.echoes(tool);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
-            tool.alarms = ALARM_NAMES
+            tool.alarms = AlarmKind::ALL
                 .into_iter()
                 .zip(alarms)
                 .filter(|(_, alarm)| alarm.is_raised())

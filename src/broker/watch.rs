@@ -5,19 +5,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tapline_api::values::Rate;
+use tapline_api::words::{LinkState, Reason, ToolState};
 use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
-use super::device::LinkState;
-use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
+use crate::health::tool::{Event, Health, Observation};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, GroupPlan, NextHopPlan, Output, RulePlan, ToolPlan};
 use crate::report::snapshot::WatchState;
-use crate::report::snapshot::event::{EventEntry, Subject};
 use crate::report::snapshot::group::GroupHealth;
-use crate::report::snapshot::rule::RuleActivity;
-use crate::report::snapshot::tool::ToolHealth;
+use tapline_api::snapshot::{Change, EventEntry, RuleActivity, ToolHealth};
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::token_bucket::Shape;
@@ -27,7 +26,6 @@ use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
 use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use tapline_datapath::route::limit::Limit;
-use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
 use tapline_datapath::work_plan::{GroupWork, Straight};
 use tapline_packet::headers::ethernet::MacAddress;
@@ -384,8 +382,8 @@ impl Watch {
             },
         );
         let tools = self.tools.iter().map(|tool| ToolHealth {
-            state: tool.health.state().name(),
-            reason: tool.reason.map(Reason::name),
+            state: tool.health.state(),
+            reason: tool.reason,
             since: seconds(tool.changed_ns),
         });
         let groups = self.groups.iter().map(|group| GroupHealth {
@@ -412,15 +410,9 @@ impl Watch {
         };
         (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
         let name = &self.plan.tools[id].name;
-        log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
-        let subject = Subject::Tool(name.clone());
-        self.note(EventEntry {
-            time: seconds(now_ns),
-            subject,
-            from: from.name(),
-            to: to.name(),
-            reason: Some(reason.name()),
-        });
+        log.push(format!("tool {name}: {from} -> {to} ({reason})"));
+        let change = Change::Tool { tool: name.clone(), from, to, reason };
+        self.note(EventEntry { time: seconds(now_ns), change });
         true
     }
 
@@ -438,15 +430,9 @@ impl Watch {
             if from != to {
                 is_changed = true;
                 let name = &self.plan.ports[id].name;
-                let (from, to) = (from.name(), to.name());
                 log.push(format!("port {name}: {from} -> {to}"));
-                self.note(EventEntry {
-                    time: seconds(now_ns),
-                    subject: Subject::Port(name.clone()),
-                    from,
-                    to,
-                    reason: None,
-                });
+                let change = Change::Port { port: name.clone(), from, to };
+                self.note(EventEntry { time: seconds(now_ns), change });
             }
         }
         is_changed
@@ -579,8 +565,8 @@ fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
 /// How long a tool may wait for its rate after the largest packet, in ns.
 fn longest_wait_ns(shape: Shape) -> u64 {
     let (cost, rate) = match shape.rate {
-        Budget::PacketsPerSecond(rate) => (1, rate),
-        Budget::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
+        Rate::PacketsPerSecond(rate) => (1, rate),
+        Rate::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
     };
     let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)

@@ -584,7 +584,7 @@ impl StatsOut {
         self.is_whole
     }
 
-    fn write(&mut self, snapshot: &crate::report::snapshot::Snapshot) {
+    fn write(&mut self, snapshot: &tapline_api::snapshot::Snapshot) {
         let Some(out) = &mut self.out else { return };
         let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
             out.write_all(format!("{line}\n").as_bytes())?;

@@ -3,8 +3,9 @@
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, Output, Plan, RulePlan};
+use tapline_api::words::Class;
 use tapline_datapath::classify::{Classifier, Matcher};
-use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::egress::admission::Thresholds;
 use tapline_datapath::ids::{EgressId, PortId, RuleId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};

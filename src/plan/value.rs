@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
+use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::Key;
-use tapline_datapath::copies::facts::ClockQuality;
-use tapline_datapath::copies::timestamp::TimestampFormat;
+use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Class, Limits, Thresholds};
+use tapline_datapath::egress::admission::{Limits, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
@@ -23,7 +23,7 @@ use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
+use tapline_datapath::work_plan::{Idle, ReplayPlan, Target, Verdict, WorkPlan};
 use tapline_dpdk::driver::Devargs;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;
@@ -336,7 +336,7 @@ impl EgressPlan {
 pub struct CopyPlan {
     /// Done after those of the rule.
     pub edits: Option<EditId>,
-    pub timestamp: TimestampFormat,
+    pub timestamp: Timestamp,
     /// A tunnel's MAC addresses are not settled yet.
     pub transport: Transport,
     /// Where the transport is a tunnel.
@@ -368,7 +368,7 @@ impl CopyPlan {
 
     /// Returns whether copies say when the packet was received.
     pub fn says_time(&self) -> bool {
-        self.timestamp != TimestampFormat::None || self.transport.says_time()
+        self.timestamp.format != TimestampFormat::None || self.transport.says_time()
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
-use crate::egress::admission::Class;
 use crate::egresses::Egresses;
 use crate::flow::hash::HashSpec;
 use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
-use tapline_lang::ast::port::ReplaySpeed;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::{Class, DedupAction};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
@@ -73,21 +73,10 @@ pub struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    /// Returns whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }
-}
-
-/// What becomes of a duplicate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupAction {
-    /// The rule does not take it.
-    Drop,
-    /// It is counted, and goes where its original went.
-    Count,
-    /// The same, with a mark (`RulePlan::duplicate_edits`).
-    Tag,
 }
 
 /// Where a rule's packets go.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use super::Site;
 use super::memory::Pools;
 use crate::broker::Error;
-use crate::broker::clocks::{Clocks, KERNEL, NicClock, PortClock};
+use crate::broker::clocks::{Clocks, NicClock, PortClock};
 use crate::broker::device::Device;
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
-use tapline_datapath::flow::hash::HashKind;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::{HashKind, TimeSource};
 use tapline_datapath::ids::{PortId, WireId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::af_packet_cut::Longest;
@@ -24,7 +25,6 @@ use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::queue::TxQueue;
-use tapline_lang::ast::port::ReplaySpeed;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
@@ -57,7 +57,7 @@ pub(super) fn start_ports(
         started.push(match (device, &port_plan.replay) {
             (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
             (Device::Replay { progress, .. }, replay) => {
-                clocks.add(PortClock::Given("file"));
+                clocks.add(PortClock::Given(TimeSource::File));
                 start_replay(site, id, replay.as_ref(), progress)?
             }
         });
@@ -165,9 +165,11 @@ fn start_port(
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
-            ChosenClock::Epoch { place, unit_ns, source } => {
-                RxClock::Epoch { place: *place, unit_ns: *unit_ns, is_systems: *source == KERNEL }
-            }
+            ChosenClock::Epoch { place, unit_ns, source } => RxClock::Epoch {
+                place: *place,
+                unit_ns: *unit_ns,
+                is_systems: *source == TimeSource::Kernel,
+            },
             ChosenClock::Nic { place, nic } => {
                 RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) }
             }
@@ -216,7 +218,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
-    Epoch { place: RxStamp, unit_ns: u64, source: &'static str },
+    Epoch { place: RxStamp, unit_ns: u64, source: TimeSource },
     Nic { place: RxStamp, nic: NicClock },
 }
 
@@ -244,7 +246,7 @@ fn rx_clock(
     }
     let place = RxStamp::register(eal)?;
     if is_pcap {
-        let source = if is_live { KERNEL } else { "file" };
+        let source = if is_live { TimeSource::Kernel } else { TimeSource::File };
         return Ok(ChosenClock::Epoch {
             place,
             unit_ns: if info.rx_timestamps { 1 } else { 1000 },

@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
 use super::Site;
@@ -21,7 +22,6 @@ use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::egress::token_bucket::TokenBucket;
 use tapline_datapath::egresses::Egress;
-use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::{EgressId, PortId, ToolId};
 use tapline_datapath::receive::af_packet_cut::Longest;

@@ -7,14 +7,15 @@ use std::collections::HashMap;
 
 use super::names::Key;
 use crate::plan::value::{Action, Settings};
+use tapline_api::words::NameKind;
 use tapline_datapath::ids::{PortId, WireId};
+use tapline_lang::ast::Name;
 use tapline_lang::ast::filter::Filter;
 use tapline_lang::ast::group::GroupOption;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::ast::tool::{ToolOption, ToolTarget};
 use tapline_lang::ast::wire::WireOption;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::by_id::ById;
 

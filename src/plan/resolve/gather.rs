@@ -6,11 +6,12 @@ use super::definitions::{
 };
 use super::names::Key;
 use crate::plan::value::Action;
+use tapline_api::words::NameKind;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_lang::ast;
+use tapline_lang::ast::Command;
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::ast::tool::ToolTarget;
-use tapline_lang::ast::{Command, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use super::Resolver;
-use tapline_lang::ast::{Name, NameKind};
+use tapline_api::words::NameKind;
+use tapline_lang::ast::Name;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 use tapline_lang::suggest::nearest;

@@ -8,12 +8,13 @@ use super::definitions::{Definitions, Port};
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
 use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
+use tapline_api::words::NameKind;
 use tapline_datapath::copies::transport::Transport;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::nanoseconds;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::tool::Probe;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 

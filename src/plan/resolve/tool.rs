@@ -8,14 +8,13 @@ use super::port::is_flat_out;
 use super::{Resolver, first_word};
 use crate::health::tool::HealthSpec;
 use crate::plan::value::{AlarmPlan, Output, ToolPlan};
+use tapline_api::words::NameKind;
 use tapline_datapath::egress::admission::Thresholds;
 use tapline_datapath::egress::token_bucket::Shape;
-use tapline_datapath::route::sample::Budget;
 use tapline_dpdk::clock::nanoseconds;
-use tapline_lang::ast;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::{Probe, ToolOption, ToolTarget};
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 
@@ -137,7 +136,7 @@ impl<'a> Resolver<'a> {
             }
             ToolOption::Rate { rate, burst } => {
                 let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
-                plan.shape = Some(Shape { rate: budget(rate.value), burst });
+                plan.shape = Some(Shape { rate: rate.value, burst });
             }
             ToolOption::Rotate(_) | ToolOption::Keep(_) => {
                 let word = first_word(self.sources().text(option.span)).to_owned();
@@ -174,12 +173,5 @@ impl<'a> Resolver<'a> {
     /// Refuses a word of the grammar whose feature this version does not have.
     fn unavailable(&mut self, span: Span, what: &str) {
         self.error(Diagnostic::error(span, format!("{what}: not available in this version")));
-    }
-}
-
-pub(super) fn budget(rate: ast::Rate) -> Budget {
-    match rate {
-        ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(bits),
-        ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(packets),
     }
 }

@@ -3,10 +3,11 @@
 use super::Resolver;
 use super::definitions::{Definitions, Port, Wire, names_of};
 use crate::plan::value::WirePlan;
+use tapline_api::words::NameKind;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::ToolTarget;
 use tapline_lang::ast::wire::WireOption;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 

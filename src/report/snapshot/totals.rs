@@ -1,18 +1,15 @@
 //! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
+use tapline_api::words::DropReason;
 use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId};
 
-use serde::Serialize;
-use serde::ser::Serializer;
-
 use crate::plan::Plan;
-use crate::report::ledger::{Copies, Dropped, Packets};
+use crate::report::ledger::packets_of;
+use tapline_api::snapshot::{Copies, Dropped, FlowCounters, Packets, Refused};
 use tapline_datapath::counters::dedup::{DedupCounters, PairCounters};
 use tapline_datapath::counters::latency::Merged;
-use tapline_datapath::counters::{DropReason, WorkerCounters, WriterCounters};
-use tapline_datapath::egress::admission::Class;
-use tapline_datapath::flow::table::FlowCounters;
+use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_packet::by_id::ById;
 
 /// What the workers counted, added up; indexed by the plan's ids.
@@ -27,7 +24,7 @@ pub struct Totals {
     pub dedups: ById<RuleId, Option<DedupTotals>>,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct PortTotals {
     /// Packets that the driver handed over, without Tapline's own heartbeats.
     pub received: u64,
@@ -35,14 +32,12 @@ pub struct PortTotals {
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
     /// Of those, frames that the driver cut without a word.
-    #[serde(skip)]
     pub cut: u64,
     /// Heartbeats of tools that returned here, which are not among them.
-    #[serde(skip)]
     pub heartbeats: u64,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct RuleTotals {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
@@ -52,10 +47,8 @@ pub struct RuleTotals {
     pub sampled_out: u64,
     /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their
     /// packets.
-    #[serde(skip)]
     pub varying_share: Option<f64>,
     /// Of its sampler's flow tables, from the start on.
-    #[serde(skip)]
     pub flows: FlowCounters,
 }
 
@@ -141,28 +134,6 @@ pub struct ToolTotals {
     pub latency: Merged,
 }
 
-/// Copies that a tool's queue refused, by class and reason.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Refused(pub [Dropped; Class::ALL.len()]);
-
-impl Serialize for Refused {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Reasons {
-            congested: u64,
-            rate_limited: u64,
-        }
-        serializer.collect_map(Class::ALL.iter().map(|&class| {
-            let dropped = &self.0[class as usize];
-            let reasons = Reasons {
-                congested: dropped.get(DropReason::Congested),
-                rate_limited: dropped.get(DropReason::RateLimited),
-            };
-            (class.name(), reasons)
-        }))
-    }
-}
-
 impl Totals {
     /// Adds up the workers' counters.
     pub fn of(workers: &[Arc<WorkerCounters>]) -> Self {
@@ -221,7 +192,7 @@ impl Totals {
             down: sum(&|worker| worker.groups[id].down.get()),
         });
         Self {
-            packets: Packets::of(workers.iter().map(AsRef::as_ref)),
+            packets: packets_of(workers.iter().map(AsRef::as_ref)),
             ports: ports.collect(),
             rules: rules.collect(),
             egresses: egresses.collect(),
@@ -414,7 +385,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use tapline_datapath::counters::Disposition;
+    use tapline_api::words::Disposition;
     use tapline_datapath::ids::ToolId;
 
     #[test]

@@ -208,7 +208,7 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
     let (snapshot, copies) = bench.end().unwrap_or_else(|error| panic!("{error}\n{text}"));
     let packets = snapshot.packets;
     assert!(packets.is_balanced(), "{packets:?}\n{text}");
-    let received: u64 = snapshot.ports.iter().map(|(_, port)| port.totals.received).sum();
+    let received: u64 = snapshot.ports.iter().map(|(_, port)| port.received).sum();
     assert_eq!(received, packets.received, "by port, and in all\n{text}");
     for (egress, (requested, ended)) in copies.into_iter().enumerate() {
         assert_eq!(requested, ended, "egress {egress}: requested, and ended\n{text}");

@@ -22,15 +22,17 @@ use arrayvec::ArrayVec;
 use super::edit::{Draft, EditPlan, EditState, Reach};
 use super::facts::CopyFacts;
 use super::timestamp;
-use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
+use super::timestamp::MAX_TRAILER_LEN;
+use super::timestamp::Timestamp;
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
-use crate::counters::{DropReason, EgressCounters};
+use crate::counters::EgressCounters;
 use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::copy::{
     CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order,
 };
@@ -62,7 +64,7 @@ const HEADERS_LEN: usize = 256;
 /// How one worker makes the copies of one tool.
 pub struct ToolMaker {
     pub edits: Option<EditId>,
-    pub timestamp: TimestampFormat,
+    pub timestamp: Timestamp,
     pub transport: Transport,
     pub room: Option<PathRoom>,
     /// Where the transport says the flow.
@@ -135,12 +137,18 @@ struct Drafted {
     cut_bytes: usize,
 }
 
-/// Why a copy was not.
+/// Why a copy was not drafted.
 enum Unfit {
     /// The tool's path does not carry it.
     Path,
     /// The buffer does not hold it.
     Buffer,
+}
+
+/// Why a copy is dropped here: one reason of [`DropReason`] each.
+enum Unmade {
+    Oversize,
+    NoBuffer,
 }
 
 impl Maker {
@@ -347,9 +355,9 @@ impl Bench<'_> {
                     made.put(packet, page);
                     Ok(drafted)
                 }
-                Err(Unfit::Path) => Err(DropReason::Oversize),
+                Err(Unfit::Path) => Err(Unmade::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
                 Err(Unfit::Buffer) => {
                     lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
@@ -363,8 +371,8 @@ impl Bench<'_> {
                     drafts.original_lens[packet] = drafted.original_len;
                     drafts.done.insert(packet);
                 }
-                Err(DropReason::NoBuffer) => drafts.no_buffer += 1,
-                Err(_) => drafts.oversize += 1,
+                Err(Unmade::NoBuffer) => drafts.no_buffer += 1,
+                Err(Unmade::Oversize) => drafts.oversize += 1,
             }
         }
     }
@@ -551,18 +559,18 @@ fn lay_out(
     index: usize,
     len: usize,
     mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
-) -> Result<Drafted, DropReason> {
+) -> Result<Drafted, Unmade> {
     let desk = longs.len();
     if desk == desks.len() {
         desks.push(Vec::new());
     }
     desks[desk].resize(desk_len(len), 0);
-    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let drafted = edit(&mut desks[desk]).map_err(|_| Unmade::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
-        return Err(DropReason::Oversize);
+        return Err(Unmade::Oversize);
     }
-    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    let pages = pool.pages(most).ok_or(Unmade::NoBuffer)?;
     longs.push(Long { index, desk, pages, range: drafted.range.clone() });
     Ok(drafted)
 }
@@ -575,7 +583,7 @@ impl ToolMaker {
         self.edits.filter(|_| is_alone)
     }
 
-    /// Whether a packet of `len` bytes fits a page and the tool's path.
+    /// Returns whether a packet of `len` bytes fits a page and the tool's path.
     #[inline(always)]
     fn takes_in_a_page(&self, len: usize) -> bool {
         HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN

@@ -1,7 +1,7 @@
 //! What becomes of copies on their way to a tool, in the tool's counters.
 
-use super::admission::Class;
-use crate::counters::{DropReason, EgressCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::{Class, DropReason};
 use tapline_dpdk::clock;
 use tapline_dpdk::queue::Moved;
 

@@ -4,10 +4,11 @@ use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{Mail, Outlets};
-use crate::counters::{DropReason, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::egresses::Egresses;
 use crate::ids::EgressId;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
@@ -67,7 +68,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
                 counted.queue_depth.set(line.depth() as u64);
                 usize::from(is_left)
             }
-            _ => 0,
+            Outlet::Handover { .. } | Outlet::Discard | Outlet::Down => 0,
         };
         flushed.note_left(left > 0, id, *kinds, live);
     }

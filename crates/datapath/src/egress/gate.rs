@@ -1,11 +1,13 @@
-//! What a tool's queue admits, and how fast it may be emptied.
+//! What a tool's queue admits (limits, classes, the port's MTU), and how fast it may be emptied (the rate). Both name the reason of
+//! every copy that they drop.
 
 use std::sync::Arc;
 
-use super::admission::{Class, Fill, Limits};
+use super::admission::{Fill, Limits};
 use super::mtu::{Fit, Unfit};
 use super::token_bucket::{Allowance, TokenBucket};
-use crate::counters::{DropReason, EgressCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::{Class, DropReason};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};

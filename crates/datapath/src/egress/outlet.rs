@@ -1,4 +1,5 @@
-//! A worker's way to one tool, or out of a wire.
+//! A worker's way to one tool, or out of a wire: here the kind of tool is told apart, once a burst, and copies go on to a transmit
+//! queue, another worker, a capture's writer, or their end.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use super::count::count_lost;
 use super::gate::Gate;
 use super::line::Line;
 use super::mtu::Fit;
-use crate::counters::{DropReason, EgressCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Sender;

@@ -1,13 +1,14 @@
-//! A worker's ways to all tools and out of all wires.
+//! A worker's ways to all tools and out of all wires, and the transmit queues that they share.
 
 use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
-use crate::counters::{DropReason, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::egresses::Egresses;
 use crate::ids::EgressId;
 use crate::route::Copies;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::{MbufQueue, RxStamp};
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Receiver;

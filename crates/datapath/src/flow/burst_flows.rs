@@ -3,10 +3,10 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::hash::{HashKind, HashSpec, flow_hash_burst, plain_hash_burst};
-use crate::copies::facts::Direction;
+use super::hash::{HashSpec, flow_hash_burst, parse_depth, plain_hash_burst};
 use crate::ids::HashId;
 use crate::receive::decap::OuterId;
+use tapline_api::words::{Direction, HashKind};
 use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
@@ -66,8 +66,12 @@ pub struct Flows {
 impl Flows {
     /// For a plan that uses these ways to hash, and otherwise needs packets parsed to `depth`.
     pub fn new(specs: &[HashSpec], depth: Depth) -> Self {
-        let depth =
-            specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
+        let depth = specs
+            .iter()
+            .map(|spec| parse_depth(spec.kind, spec.depth))
+            .max()
+            .unwrap_or_default()
+            .max(depth);
         Self {
             depth,
             specs: specs.to_vec().into(),
@@ -140,7 +144,7 @@ impl Flows {
         self.hashes_each(id, wanted, frames, |_| ())
     }
 
-    /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
+    /// As [`hashes`](Self::hashes); `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
     #[inline]
     pub fn hashes_each(
         &mut self,

@@ -18,12 +18,12 @@ use self::dedup::Dedup;
 use self::limit::Limit;
 use self::sample::{SampleInputs, Sampler};
 use super::classify::Matches;
-use super::counters::{Disposition, DropReason, RuleCounters, WorkerCounters};
-use super::egress::admission::Class;
+use super::counters::{RuleCounters, WorkerCounters};
 use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, ToolId};
 use super::swap::published::Live;
-use super::work_plan::{DedupAction, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
+use super::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
+use tapline_api::words::{Class, DedupAction, Disposition, DropReason};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
@@ -129,8 +129,8 @@ impl Copies {
         }
     }
 
-    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say. Where that side has no
-    /// link it ends here.
+    /// Begins a burst: forgets the last one's copies, and sends originals over a wire, which comes before any copy and whatever the
+    /// rules say. Originals for a side that has no link end here.
     pub fn begin(&mut self, input: &InputPlan, all: Selection, live: &Live, counters: &WorkerCounters) {
         self.clear();
         match input.wire {
@@ -290,14 +290,20 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
-            Target::Group(id) => spread(id, step, kept, view, copies),
+            Target::Group(id) => deliver_to_group(id, step, kept, view, copies),
         }
     }
 }
 
 /// Adds copies of `kept` for the tools that a group gives them.
 #[inline(always)]
-fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
+fn deliver_to_group(
+    id: GroupId,
+    step: &Step,
+    kept: Selection,
+    view: &mut BurstView<'_>,
+    copies: &mut Copies,
+) {
     let group = &view.plan.groups[id];
     let table = view.live.tables[id].open();
     let members = &group.members[..];
