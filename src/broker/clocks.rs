@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::device::Device;
 use tapline_api::snapshot::ClockState;
 use tapline_api::words::{ClockQuality, TimeSource};
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::clock::{ClockCell, Line};
 use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
 use tapline_dpdk::clock;
 use tapline_dpdk::port::Port;
+use tapline_packet::by_id::ById;
 
 /// Time between two readings: eight, over a second, are the least that a line is trusted after.
 const INTERVAL: Duration = Duration::from_millis(140);
@@ -87,7 +89,7 @@ impl NicClock {
 pub struct Clocks {
     tsc: Tracked,
     /// By port.
-    ports: Vec<PortClock>,
+    ports: ById<PortId, PortClock>,
     /// What the system's clock follows, where it is kept.
     reference: ClockQuality,
     quality: ClockQuality,
@@ -98,7 +100,7 @@ impl Clocks {
     pub fn new(reference: ClockQuality) -> Self {
         Self {
             tsc: Tracked::new(),
-            ports: Vec::new(),
+            ports: ById::default(),
             reference,
             quality: ClockQuality::Free,
             next: Duration::ZERO,
@@ -149,7 +151,7 @@ impl Clocks {
     }
 
     /// What statistics show of a port's clock.
-    pub fn state(&self, port: usize) -> ClockState {
+    pub fn state(&self, port: PortId) -> ClockState {
         match self.ports.get(port) {
             Some(PortClock::Nic(nic)) => nic.tracked.state(TimeSource::Nic, self.quality, true),
             Some(PortClock::Given(source)) => {

@@ -168,8 +168,8 @@ impl Broker {
     /// # Errors
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
-        let place = self.plan.tools.iter().position(|tool| tool.name == name && tool.wire.is_none());
-        let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
+        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }
@@ -178,7 +178,7 @@ impl Broker {
     pub fn clear_stats(&mut self) {
         self.account.cleared = Some(self.account.totals().at_rest());
         self.account.cleared_drivers =
-            (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
+            self.machine.ports.ids().map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
@@ -202,11 +202,10 @@ impl Broker {
             uptime: self.started.elapsed(),
             is_balanced,
         });
-        let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
-        for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
-            entry.next_hop = self.neighbours.entry(ToolId(index));
-            entry.heartbeat = self.neighbours.heartbeats(ToolId(index));
-            entry.echo = self.neighbours.echoes(ToolId(index));
+        for ((_, entry), tool) in snapshot.tools.iter_mut().zip(self.plan.tools.ids()) {
+            entry.next_hop = self.neighbours.entry(tool);
+            entry.heartbeat = self.neighbours.heartbeats(tool);
+            entry.echo = self.neighbours.echoes(tool);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
             tool.alarms = AlarmKind::ALL
@@ -244,7 +243,7 @@ impl Broker {
 
 /// What is wrong with a replay whose packets find no mbuf.
 fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port.0].name, memory::port_pool(plan, port));
+    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
+use crate::egresses::Egresses;
 use crate::flow::hash::HashSpec;
-use crate::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId};
+use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{Class, DedupAction};
@@ -23,8 +24,7 @@ pub struct WorkPlan {
     pub is_profiled: bool,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
-    /// How many tools there are, the directions of wires counted.
-    pub tools: usize,
+    pub egresses: Egresses,
     /// What becomes of each port's packets.
     pub inputs: ById<PortId, InputPlan>,
     pub groups: ById<GroupId, GroupWork>,
@@ -106,7 +106,7 @@ pub struct InputPlan {
     /// Set where all packets go the same way, whatever is in them.
     pub straight: Option<Straight>,
     /// Where the originals go if the port is a side of a wire.
-    pub wire: Option<ToolId>,
+    pub wire: Option<EgressId>,
     /// They do even while rules do not run.
     pub is_bypass: bool,
     /// Some stage looks at the packets' bytes.
@@ -123,12 +123,12 @@ pub struct InputPlan {
     pub needs_stamps: bool,
 }
 
-/// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
+/// The way of packets that no stage has to look at: every rule takes all of them, and every egress gets a copy of each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Straight {
     pub rules: Vec<RuleId>,
     /// In the order that copies are sent: originals on a wire go first.
-    pub tools: Vec<ToolId>,
+    pub egresses: Vec<EgressId>,
 }
 
 /// A rule as the data path carries it out.

@@ -17,7 +17,7 @@ use tapline_datapath::copies::transport::{
     Encapsulation, Erspan2, Erspan3, Outer, PathRoom, Subheader, Transport, TransportError,
 };
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{EditId, PortId, ToolId};
+use tapline_datapath::ids::EditId;
 use tapline_dpdk::driver::Devargs;
 use tapline_lang::ast;
 use tapline_lang::ast::edit::Edit as Word;
@@ -326,7 +326,7 @@ impl<'a> Resolver<'a> {
 
     /// Refuses tools that say `oversize fragment-never` and may get frames that do not fit.
     pub(super) fn check_paths(&mut self, plan: &Plan, definitions: &Definitions<'a>) {
-        for (index, (tool, definition)) in plan.tools.iter().zip(&definitions.tools).enumerate() {
+        for ((id, tool), definition) in plan.tools.entries().zip(&definitions.tools) {
             let Some(room) = tool.copy.room else { continue };
             let said = definition
                 .options
@@ -338,10 +338,10 @@ impl<'a> Resolver<'a> {
             let too_long = plan
                 .rules
                 .iter()
-                .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index)))
+                .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == id))
                 .find_map(|rule| {
                     let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id]);
-                    rule.sources.iter().find_map(|&PortId(port)| {
+                    rule.sources.iter().find_map(|&port| {
                         let longest = usize::from(mtu_of(&definitions.ports[port]))
                             + ethernet::HEADER_LEN
                             + vlan::TAG_LEN;

@@ -116,7 +116,7 @@ impl<'a> Resolver<'a> {
                     format!("tool `{}` is in this group already", name.value),
                 ));
             }
-            tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
+            tools.extend(self.look_up::<ToolId>(NameKind::Tool, name, &known));
         }
         if words.members.is_empty() {
             let message = format!("group `{}` has no tools", group.value);

@@ -14,7 +14,7 @@ use tapline_api::words::DedupIgnore;
 use tapline_api::words::{DedupAction, HashKind, NameKind};
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::route::dedup::Ignore;
 use tapline_datapath::route::sample::{FirstLimit, SampleSpec};
 use tapline_datapath::work_plan::{Target, Verdict};
@@ -248,15 +248,15 @@ impl<'a> Resolver<'a> {
         let known = names_of(&definitions.ports);
         let mut scope = Vec::new();
         for name in &dedup.scope {
-            let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
-            if !sources.contains(&PortId(index)) {
+            let Some(port) = self.look_up(NameKind::Port, name, &known) else { continue };
+            if !sources.contains(&port) {
                 let message = format!("the rule takes nothing from port `{}`", name.value);
                 self.error(
                     Diagnostic::error(name.span, message).label("expected a port that stands in `from`"),
                 );
             }
-            if !scope.contains(&PortId(index)) {
-                scope.push(PortId(index));
+            if !scope.contains(&port) {
+                scope.push(port);
             }
         }
         let action = dedup.action.as_ref().map(|action| action.value).unwrap_or_default();
@@ -338,7 +338,8 @@ impl<'a> Resolver<'a> {
         let ports = names_of(&definitions.ports);
         let wires = names_of(&definitions.wires);
         let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
-        let sides = |wire: usize| definitions.wires[wire].sides.map(|side| port(&side.value));
+        let wire_of = |name: &str| wires.iter().position(|known| known.value == name).map(WireId);
+        let sides = |wire: WireId| definitions.wires[wire].sides.map(|side| port(&side.value));
         let mut sources = Vec::new();
         for from in list {
             let named = match &from.value {
@@ -346,7 +347,7 @@ impl<'a> Resolver<'a> {
                 ast::rule::RuleSource::Named(name) => {
                     if let Some(port) = port(name) {
                         vec![port]
-                    } else if let Some(wire) = wires.iter().position(|known| known.value == *name) {
+                    } else if let Some(wire) = wire_of(name) {
                         sides(wire).into_iter().flatten().collect()
                     } else {
                         let file = &self.parsed.file;
@@ -365,18 +366,18 @@ impl<'a> Resolver<'a> {
                     }
                 }
                 ast::rule::RuleSource::WireDirection { wire, direction } => {
-                    let Some(index) = wires.iter().position(|known| known.value == *wire) else {
+                    let Some(id) = wire_of(wire) else {
                         if !self.parsed.file.is_excused(NameKind::Wire, wire) {
                             self.unknown("wire", "a wire", wire, from.span, &wires);
                         }
                         continue;
                     };
-                    sides(index)[*direction as usize].into_iter().collect()
+                    sides(id)[*direction as usize].into_iter().collect()
                 }
             };
             for port in named {
                 if sources.contains(&port) {
-                    let name = &definitions.ports[port.0].name.value;
+                    let name = &definitions.ports[port].name.value;
                     self.error(Diagnostic::error(from.span, format!("port `{name}` is named twice")));
                 }
                 sources.push(port);
@@ -442,5 +443,5 @@ fn names_vlans(term: &Term) -> bool {
 }
 
 fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {
-    (0..definitions.ports.len()).map(PortId).collect()
+    definitions.ports.ids().collect()
 }

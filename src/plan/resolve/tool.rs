@@ -11,7 +11,6 @@ use crate::plan::value::{AlarmPlan, Output, ToolPlan};
 use tapline_api::words::NameKind;
 use tapline_datapath::egress::admission::Thresholds;
 use tapline_datapath::egress::token_bucket::Shape;
-use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
@@ -56,7 +55,7 @@ impl<'a> Resolver<'a> {
             }
         }
         let port = match output {
-            Output::Port(PortId(port)) => Some(&definitions.ports[port]),
+            Output::Port(port) => Some(&definitions.ports[port]),
             Output::Discard | Output::Capture => None,
         };
         plan.copy = self.copy_plan(&words.copy, port);
@@ -77,16 +76,16 @@ impl<'a> Resolver<'a> {
             ToolTarget::Discard => return Output::Discard,
             ToolTarget::Capture(_) => return Output::Capture,
         };
-        let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else {
+        let Some(port) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else {
             return Output::Discard;
         };
-        let port = &definitions.ports[index];
-        self.refuse_replay(name, port);
-        if port.options.iter().any(|option| option.value == PortOption::Txq(0)) {
+        let definition = &definitions.ports[port];
+        self.refuse_replay(name, definition);
+        if definition.options.iter().any(|option| option.value == PortOption::Txq(0)) {
             let message = format!("port `{}` has no transmit queue", name.value);
             self.error(Diagnostic::error(name.span, message).label("expected a port with txq 1 or more"));
         }
-        Output::Port(PortId(index))
+        Output::Port(port)
     }
 
     /// Carries out an option, or adds it to the words that are put together once all options are read.

@@ -27,7 +27,7 @@ pub(super) fn entry(
     health: GroupHealth,
     totals: &GroupTotals,
 ) -> GroupEntry {
-    let names = group.members.iter().map(|tool| plan.tools[tool.0].name.clone());
+    let names = group.members.iter().map(|&tool| plan.tools[tool].name.clone());
     GroupEntry {
         buckets: names.zip(health.buckets).collect(),
         buckets_moved: health.buckets_moved,

@@ -22,7 +22,6 @@ use self::port::PortState;
 use self::totals::Totals;
 use crate::plan::Plan;
 use tapline_api::snapshot::{EventEntry, LcoreEntry, RuleActivity, SCHEMA, Snapshot, ToolHealth};
-use tapline_datapath::ids::PortId;
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::clock::tsc_hz;
 
@@ -51,20 +50,17 @@ pub struct Report<'a> {
 pub fn snapshot(report: Report<'_>) -> Snapshot {
     let Report { plan, totals, ports, lcores, watch, uptime, is_balanced } = report;
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ports = plan.ports.iter().zip(ports).zip(&totals.ports).enumerate().map(
-        |(index, ((port, state), &totals))| {
-            (port.name.clone(), port::entry(plan, PortId(index), state, totals))
-        },
-    );
+    let ports = plan.ports.entries().zip(ports).zip(&totals.ports);
+    let ports = ports
+        .map(|(((id, port), state), &totals)| (port.name.clone(), port::entry(plan, id, state, totals)));
     let rules = plan.rules.iter().zip(&totals.rules).zip(watch.rules).map(|((plan, &totals), activity)| {
         (plan.priority.to_string(), rule::entry(plan, totals, activity))
     });
-    let tools =
-        plan.tools.iter().zip(&totals.tools).zip(watch.tools).filter(|((tool, _), _)| tool.wire.is_none());
-    let tools = tools.map(|((tool, totals), health)| {
+    let tools = plan.tools.entries().zip(watch.tools).map(|((id, tool), health)| {
+        let totals = &totals.egresses[id.egress()];
         (tool.name.clone(), tool::entry(totals, tool.order_ns.is_some(), health))
     });
-    let wires = plan.wires.iter().map(|wire| (wire.name.clone(), wire::entry(plan, wire, totals)));
+    let wires = plan.wires.entries().map(|(id, wire)| (wire.name.clone(), wire::entry(plan, id, totals)));
     let groups = plan.groups.iter().zip(&plan.work.groups).zip(watch.groups).zip(&totals.groups);
     let groups = groups.map(|(((group, work), health), totals)| {
         (group.name.clone(), group::entry(plan, work, health, totals))

@@ -27,7 +27,7 @@ pub struct PortState {
 
 /// Shows what is known of port `id` of `plan`.
 pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotals) -> PortEntry {
-    let port = &plan.ports[id.0];
+    let port = &plan.ports[id];
     PortEntry {
         received: totals.received,
         received_bytes: totals.received_bytes,

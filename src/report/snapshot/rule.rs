@@ -21,7 +21,7 @@ pub(super) fn entry(rule: &RulePlan, totals: RuleTotals, activity: RuleActivity)
 
 /// Shows what the dedup of one rule of `plan` found.
 pub(super) fn dedup_entry(plan: &Plan, dedup: &DedupPlan, totals: &DedupTotals) -> DedupEntry {
-    let name = |place: usize| plan.ports[dedup.scope[place].0].name.clone();
+    let name = |place: usize| plan.ports[dedup.scope[place]].name.clone();
     let ports = dedup.scope.len();
     let pairs = totals.pairs.iter().enumerate().filter(|(_, pair)| pair.duplicates > 0);
     let pairs = pairs.map(|(place, pair)| PairEntry {

@@ -2,14 +2,16 @@
 
 use super::totals::{ToolTotals, Totals};
 use crate::plan::Plan;
-use crate::plan::value::WirePlan;
 use tapline_api::snapshot::{WayEntry, WireEntry};
+use tapline_datapath::egresses::Side;
+use tapline_datapath::ids::WireId;
 use tapline_dpdk::clock;
 
-/// Shows what is counted of `wire`.
-pub(super) fn entry(plan: &Plan, wire: &WirePlan, totals: &Totals) -> WireEntry {
-    let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.clone());
-    let [a_to_b, b_to_a] = wire.ways.map(|way| way_entry(&totals.tools[way.0]));
+/// Shows what is counted of wire `id`.
+pub(super) fn entry(plan: &Plan, id: WireId, totals: &Totals) -> WireEntry {
+    let [a, b] = plan.wires[id].ports.map(|port| plan.ports[port].name.clone());
+    let way = |from| way_entry(&totals.egresses[plan.egresses().of_wire(id, from)]);
+    let [a_to_b, b_to_a] = Side::ALL.map(way);
     WireEntry { a, b, a_to_b, b_to_a }
 }
 

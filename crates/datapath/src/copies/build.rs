@@ -26,7 +26,7 @@ use super::timestamp::MAX_TRAILER_LEN;
 use super::timestamp::Timestamp;
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
-use crate::counters::ToolCounters;
+use crate::counters::EgressCounters;
 use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
@@ -195,7 +195,7 @@ impl Maker {
     #[inline]
     pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
         for index in self.tools.ids() {
-            let selection = copies.tools[index];
+            let selection = copies.egresses[index.egress()];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
@@ -207,7 +207,7 @@ impl Maker {
                 let made = self.make_for(index, wanted, view, copies);
                 let lost = wanted - made;
                 if !lost.is_empty() {
-                    view.counters.tools[index].requested.add(u64::from(lost.count()));
+                    view.counters.egresses[index.egress()].requested.add(u64::from(lost.count()));
                     copies.take_back(index, lost);
                 }
             }
@@ -224,7 +224,7 @@ impl Maker {
     ) -> Selection {
         let Self { pools, states, tools, made, desks, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
-        let (edits, counters) = (&view.plan.edits, &view.counters.tools[index]);
+        let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index.egress()]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
         let Some(pool) = pool else {
             counters.drop_copies(DropReason::NoBuffer, wanted.count().into());
@@ -290,7 +290,7 @@ impl Default for Drafts {
 
 impl Drafts {
     #[inline(always)]
-    fn count(&self, counters: &ToolCounters) {
+    fn count(&self, counters: &EgressCounters) {
         if self.oversize > 0 {
             counters.drop_copies(DropReason::Oversize, self.oversize);
         }
@@ -417,7 +417,7 @@ impl Bench<'_> {
 
 /// Makes mbufs ready for so many copies, as many as there are; copies beyond these are counted as dropped.
 #[inline(always)]
-fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
+fn reserve(pool: &mut CopyPool, count: u32, counters: &EgressCounters) -> u32 {
     let ready = pool.reserve(count as usize) as u32;
     if ready < count {
         counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
@@ -434,7 +434,7 @@ fn put_headers(
     made: &mut Made,
     wanted: Selection,
     view: &mut BurstView<'_>,
-    counters: &ToolCounters,
+    counters: &EgressCounters,
 ) -> Selection {
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
@@ -504,7 +504,7 @@ fn put_edited(
     made: &mut Made,
     wanted: Selection,
     view: &BurstView<'_>,
-    counters: &ToolCounters,
+    counters: &EgressCounters,
 ) -> Selection {
     let ready = reserve(pool, wanted.count(), counters);
     let mut of_copy = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };

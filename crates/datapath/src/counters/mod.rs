@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::dedup::Tally;
 use self::latency::Histogram;
-use crate::ids::{GroupId, PortId, RuleId, ToolId};
+use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use tapline_api::words::{BurstSize, Class, Disposition, DropReason, Stage};
 use tapline_packet::by_id::ById;
 
@@ -65,7 +65,7 @@ pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: ById<PortId, PortCounters>,
-    pub tools: ById<ToolId, ToolCounters>,
+    pub egresses: ById<EgressId, EgressCounters>,
     pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
@@ -84,7 +84,7 @@ impl Deref for WorkerCounters {
 /// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
 #[repr(align(128))]
 pub struct WriterCounters {
-    pub tools: ById<ToolId, ToolCounters>,
+    pub tools: ById<ToolId, EgressCounters>,
 }
 
 impl WriterCounters {
@@ -167,9 +167,9 @@ impl SamplerCounters {
     }
 }
 
-/// What became of a tool's copies.
+/// What became of a tool's copies, or of the originals that leave by a direction of a wire.
 #[derive(Default)]
-pub struct ToolCounters {
+pub struct EgressCounters {
     pub requested: Counter,
     pub sent: Counter,
     pub sent_bytes: Counter,
@@ -259,10 +259,10 @@ fn block<I, T: Default>(count: usize) -> ById<I, T> {
 }
 
 impl WorkerCounters {
-    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
+    pub fn new(ports: usize, rules: usize, egresses: usize, groups: usize) -> Self {
         let lasting = LastingCounters {
             ports: block(ports),
-            tools: block(tools),
+            egresses: block(egresses),
             groups: block(groups),
             ..LastingCounters::default()
         };
@@ -297,7 +297,7 @@ impl WorkerCounters {
     }
 }
 
-impl ToolCounters {
+impl EgressCounters {
     /// Copies that were dropped, for whatever reason.
     pub fn all_dropped(&self) -> u64 {
         self.dropped.iter().map(Counter::get).sum()

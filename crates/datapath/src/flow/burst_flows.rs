@@ -52,7 +52,7 @@ impl Hashes {
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
     depth: Depth,
-    specs: Vec<HashSpec>,
+    specs: ById<HashId, HashSpec>,
     layers: Column<Layers>,
     hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
@@ -74,7 +74,7 @@ impl Flows {
             .max(depth);
         Self {
             depth,
-            specs: specs.to_vec(),
+            specs: specs.to_vec().into(),
             layers: Column::new(Layers::EMPTY),
             hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
@@ -153,7 +153,7 @@ impl Flows {
         frames: &[Frame<'_>],
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
-        let spec = self.specs[id.0];
+        let spec = self.specs[id];
         let column = self.hashes[id].of(self.burst);
         if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);

@@ -416,7 +416,7 @@ impl Worker {
             swap(&mut desk.copies, &mut part.rooms.copies);
             swap(&mut desk.flows, &mut part.rooms.flows);
             for (tool, limits) in part.limits.drain(..) {
-                self.outlets.tools[tool].limit(limits);
+                self.outlets.egresses[tool.egress()].limit(limits);
             }
             self.exchange.give_back(part);
         }
@@ -428,10 +428,10 @@ impl Worker {
 
     /// Tools take the frames that their ports' MTUs allow by the state in force.
     fn refit(&mut self) {
-        let tools = self.outlets.tools.iter_mut().zip(&self.counters.tools);
-        for ((outlet, tool), fit) in tools.zip(&self.live.get().fits) {
+        let egresses = self.outlets.egresses.iter_mut().zip(&self.counters.egresses);
+        for ((outlet, counters), fit) in egresses.zip(&self.live.get().fits) {
             if let Some(fit) = *fit {
-                outlet.refit(fit, tool);
+                outlet.refit(fit, counters);
             }
         }
     }
@@ -521,7 +521,7 @@ impl Worker {
                 }
                 settle_straight(straight, received, counters);
                 desk.profile.enter(&counters.lcore, Stage::Egress);
-                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, counters);
+                egress_straight(&mut self.outlets, &straight.egresses, &mut desk.burst, polled, counters);
             } else {
                 self.judge(desk, at, polled);
             }
