@@ -91,6 +91,7 @@ impl Device {
         Some(ReplayState {
             ended: progress.is_ended(),
             passes: progress.passes.get(),
+            passed_over: progress.passed_over.get(),
             error: progress.failure().map(str::to_owned),
         })
     }

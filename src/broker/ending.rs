@@ -83,18 +83,24 @@ impl Broker {
         for intake in self.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Replay(replay) = &mut intake.source else { continue };
             let left = replay.left(counted_until);
+            let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);
+            let (name, path) = (&port.name, port.replay.as_ref().map_or("", |replay| replay.path.as_str()));
+            let passed_over = device.replay().map_or(0, |state| state.passed_over);
+            if passed_over > 0 {
+                lines.push(format!(
+                    "warning: port {name}: packets of {path} that are no Ethernet frames, and that none can be made of, were passed over: {passed_over}"
+                ));
+            }
             let is_long_enough = left.is_endless && ending != Ending::Idle;
             if left.packets == 0 && !left.is_endless || is_long_enough {
                 continue;
             }
-            let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);
             let read = device.stats().rx_packets;
             let rest = match left {
                 Left { is_endless: true, .. } => "without end".to_owned(),
                 Left { packets, is_counted: true, .. } => packets.to_string(),
                 Left { packets, .. } => format!("more than {packets}"),
             };
-            let (name, path) = (&port.name, port.replay.as_ref().map_or("", |replay| replay.path.as_str()));
             let fact =
                 format!("port {name}: {path} was not read to its end (packets read: {read}, left: {rest})");
             match (ending, left.wait) {

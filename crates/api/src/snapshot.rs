@@ -210,6 +210,8 @@ pub struct ReplayState {
     pub ended: bool,
     /// Passes through the file that came to its end.
     pub passes: u64,
+    /// Packets of the file that no Ethernet frames are made of, of all passes.
+    pub passed_over: u64,
     /// Why the file could not be read to its end.
     pub error: Option<String>,
 }

@@ -21,11 +21,13 @@ mod pcapng;
 mod reader;
 pub mod scan;
 mod source;
+mod to_ethernet;
 mod writer;
 
 pub use bytes::ByteOrder;
 pub use error::{Error, ErrorKind};
 pub use reader::{Burst, FileHeader, Reader, Record};
+pub use to_ethernet::to_ethernet;
 pub use writer::{Packet, Writer};
 
 /// The most bytes of one packet that readers take, but of some link types: libpcap's `MAXIMUM_SNAPLEN`.

@@ -2,6 +2,8 @@
 
 /// Captures as tools.
 mod capture;
+/// Captures of other link layers as ports.
+mod links;
 /// Copies of several ports in the order of their times.
 mod order;
 /// Packets with times, written and read back.

@@ -108,7 +108,7 @@ fn what_came_before_damage_is_delivered_and_the_place_is_told() {
 #[test]
 fn a_capture_that_is_not_of_ethernet_is_refused_before_the_start() {
     let lab = Lab::new();
-    let dead = pcap::Capture::dead(pcap::Linktype(12)).expect("raw IP");
+    let dead = pcap::Capture::dead(pcap::Linktype(105)).expect("IEEE 802.11");
     dead.savefile(lab.path("in.cap")).expect("a writable folder").flush().expect("a writable folder");
     let error = lab.run(WHOLE, &[]).failed(2);
     assert!(error.contains("only Ethernet (1) can be replayed"), "{error}");
@@ -121,7 +121,7 @@ fn a_capture_that_is_not_of_ethernet_is_refused_before_the_start() {
 }
 
 #[test]
-fn packets_of_an_interface_that_is_not_ethernet_end_a_replay() {
+fn packets_that_ethernet_could_not_carry_are_passed_over_and_counted() {
     if !has_program("mergecap") || !has_program("editcap") {
         return;
     }
@@ -129,17 +129,34 @@ fn packets_of_an_interface_that_is_not_ethernet_end_a_replay() {
     let packets = office();
     write(&lab.path("a.cap"), Form::PcapNs(ByteOrder::Little), &packets[..50]);
     write(&lab.path("b.cap"), Form::PcapNs(ByteOrder::Little), &packets[50..60]);
+    write(&lab.path("c.cap"), Form::PcapNs(ByteOrder::Little), &packets[60..200]);
     let tool = |program: &str, arguments: &[&str]| {
         let status =
             Command::new(program).args(arguments).current_dir(lab.path("")).status().expect("it runs");
         assert!(status.success(), "{program}");
     };
-    tool("editcap", &["-F", "pcapng", "-T", "rawip", "b.cap", "raw.cap"]);
-    tool("mergecap", &["-F", "pcapng", "-a", "-I", "none", "-w", "in.cap", "a.cap", "raw.cap"]);
-    let ended = lab.run(WHOLE, &[]);
-    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("only Ethernet (1) can be replayed"), "{}", ended.stderr);
-    assert_same("before the other interface", &read(&lab.path("out.pcapng")), &packets[..50]);
+    tool("editcap", &["-F", "pcapng", "-T", "ieee-802-11", "b.cap", "wlan.cap"]);
+    tool("mergecap", &["-F", "pcapng", "-a", "-I", "none", "-w", "in.cap", "a.cap", "wlan.cap", "c.cap"]);
+    let expected: Vec<Timed> = packets[..50].iter().chain(&packets[60..200]).cloned().collect();
+    for (passes, speed) in [(1, "max"), (1, "100x"), (3, "max")] {
+        let pipeline = WHOLE.replace("speed=max", &format!("speed={speed},loop={passes}"));
+        let ended = lab.run(&pipeline, &[]);
+        assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+        let said = format!("that none can be made of, were passed over: {}", 10 * passes);
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+        let last = ended.stats.last().expect("statistics");
+        judges::assert_balanced(last);
+        assert_eq!(number(last, "ports/in/replay/passed_over"), 10 * passes);
+        assert_eq!(number(last, "ports/in/received"), 190 * passes);
+        assert_same("around them", &read(&lab.path("out.pcapng"))[..190], &expected);
+    }
+    // what is left of the file counts without them
+    let slow = WHOLE.replace("speed=max", "speed=0.01x");
+    let ended = lab.run(&slow, &["--duration", "400ms"]);
+    let last = ended.stats.last().expect("statistics");
+    let left = 190 - number(last, "ports/in/received");
+    assert!(left > 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("left: {left})")), "{}", ended.stderr);
 }
 
 #[test]

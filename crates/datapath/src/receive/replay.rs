@@ -1,13 +1,15 @@
 //! Replay: a port that is a capture file. Packets keep their times, to the nanosecond, and their lengths on the wire.
 //!
 //! Stands where a receive queue does. The file is read ahead by a thread of its own; the worker copies packets that are due into
-//! mbufs of the port's pool. Where the pool runs empty the packets come later, and are counted as having waited: nothing is lost
+//! mbufs of the port's pool. Packets of other link layers become Ethernet frames on the way, where Ethernet could carry them; the
+//! others are passed over, and counted. Where the pool runs empty the packets come later, and are counted as having waited: nothing is lost
 //! between the file and the rules. What is left of the file when the run ends is counted, so that no end is taken for the file's.
 //! # Source
 //! draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng (see `tapline_capture`).
 
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,12 +22,13 @@ use crate::counters::Counter;
 use crate::work_plan::ReplayPlan;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::ClockQuality;
-use tapline_capture::{LinkType, Reader};
+use tapline_capture::{Burst, Error, LinkType, Reader, to_ethernet};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::queue::Moved;
 use tapline_packet::burst::MAX_BURST;
+use tapline_packet::frame::Frame;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
 const MOST_KEPT_BYTES: u64 = 64 << 20;
@@ -40,6 +43,8 @@ pub struct Progress {
     pub passes: Counter,
     /// Packets that had to wait for an mbuf.
     pub no_mbuf: Counter,
+    /// Packets of the file that no Ethernet frames are made of.
+    pub passed_over: Counter,
     /// worker: sets; control: reads. A packet is due, and there is no mbuf for it. Relaxed suffices: it says nothing of other memory.
     is_starved: AtomicBool,
     /// worker: sets once, with release; control: reads.
@@ -75,7 +80,7 @@ impl Progress {
 /// Looks whether a file can be replayed, as far as its beginning says.
 ///
 /// # Errors
-/// It cannot be opened, is not a regular file, is no capture, or its packets are not Ethernet frames.
+/// It cannot be opened, is not a regular file, is no capture, or no Ethernet frames can be made of its packets.
 pub fn probe(path: &Path) -> Result<(), String> {
     let mut reader = Reader::from_stream(Box::new(open(path)?)).map_err(|error| error.to_string())?;
     // damage further on is for the replay to report, after what came before it
@@ -93,31 +98,42 @@ fn open(path: &Path) -> Result<File, String> {
     }
 }
 
-/// A pcap file has one link type; of a pcapng file's interfaces one at least must be Ethernet.
+/// A pcap file has one link type; of a pcapng file's interfaces one at least must give Ethernet frames.
 fn check_link_types(reader: &Reader) -> Result<(), String> {
     let interfaces = reader.interfaces();
     match interfaces
         .iter()
-        .all(|interface| interface.link_type != LinkType::ETHERNET)
+        .all(|interface| !interface.link_type.can_be_ethernet())
         .then(|| interfaces.first())
         .flatten()
     {
-        Some(interface) => Err(foreign(interface.link_type)),
+        Some(interface) => Err(format!(
+            "{}; only Ethernet (1) can be replayed, and what frames are made of: BSD loopback (0, 108), PPP (9, 50, 51), raw IP \
+             (12, 14, 101, 228, 229), Linux cooked (113, 276)",
+            fact(interface.link_type)
+        )),
         None => Ok(()),
     }
 }
 
-/// Why packets of a link type cannot be judged.
+/// Why a driver that takes all packets for Ethernet frames cannot read those of a link type.
 pub fn foreign(link_type: LinkType) -> String {
+    let advice =
+        if link_type.can_be_ethernet() { "; `replay:FILE` makes Ethernet frames of them" } else { "" };
+    format!("{}; only Ethernet (1) can be replayed so{advice}", fact(link_type))
+}
+
+fn fact(link_type: LinkType) -> String {
     let name = match link_type.0 {
-        0 => " (BSD loopback)",
-        101 | 228 | 229 => " (raw IP)",
+        0 | 108 => " (BSD loopback)",
+        9 | 50 | 51 => " (PPP)",
+        12 | 14 | 101 | 228 | 229 => " (raw IP)",
         113 => " (Linux cooked)",
         276 => " (Linux cooked v2)",
         105 | 127 => " (IEEE 802.11)",
         _ => "",
     };
-    format!("its packets are of link type {}{name}; only Ethernet (1) can be replayed", link_type.0)
+    format!("its packets are of link type {}{name}", link_type.0)
 }
 
 /// When packets are due: as the file's times say, some times faster, or at once.
@@ -230,17 +246,131 @@ impl Pace {
     }
 }
 
+/// A capture file that is read as Ethernet frames.
+struct FrameReader {
+    reader: Reader,
+    /// The packets of the reader's burst, where some of its section have another link layer.
+    made: Option<MadeBurst>,
+    /// A buffer for the next.
+    spare: MadeBurst,
+}
+
+/// Ethernet frames that were made of packets of other link layers, and those between them.
+#[derive(Default)]
+struct MadeBurst {
+    bytes: Vec<u8>,
+    frames: Vec<MadeFrame>,
+}
+
+struct MadeFrame {
+    time_ns: u64,
+    range: Range<usize>,
+    original_len: u32,
+}
+
+impl MadeBurst {
+    /// Makes frames of all packets that Ethernet could carry, in order.
+    fn fill(&mut self, burst: &Burst<'_>) {
+        self.bytes.clear();
+        self.frames.clear();
+        for record in burst.iter() {
+            let link_type = burst.interfaces()[record.interface.0 as usize].link_type;
+            let begin = self.bytes.len();
+            let original_len = if link_type == LinkType::ETHERNET {
+                self.bytes.extend_from_slice(record.bytes);
+                record.original_len
+            } else {
+                let Some(frame) = to_ethernet(link_type, record.bytes, record.original_len) else {
+                    continue;
+                };
+                self.bytes.extend_from_slice(frame.header());
+                self.bytes.extend_from_slice(frame.payload());
+                frame.original_len()
+            };
+            let range = begin..self.bytes.len();
+            self.frames.push(MadeFrame { time_ns: record.time_ns, range, original_len });
+        }
+    }
+}
+
+/// Packets that were read, as frames.
+#[derive(Clone, Copy)]
+enum Waiting<'a> {
+    Read(Burst<'a>),
+    Made(&'a MadeBurst),
+}
+
+impl<'a> Waiting<'a> {
+    #[inline(always)]
+    fn len(self) -> usize {
+        match self {
+            Waiting::Read(burst) => burst.len(),
+            Waiting::Made(made) => made.frames.len(),
+        }
+    }
+
+    #[inline(always)]
+    fn get(self, index: usize) -> (u64, Frame<'a>) {
+        match self {
+            Waiting::Read(burst) => {
+                let record = burst.get(index);
+                (record.time_ns, record.frame())
+            }
+            Waiting::Made(made) => {
+                let frame = &made.frames[index];
+                (frame.time_ns, Frame::new(&made.bytes[frame.range.clone()], frame.original_len))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn time_ns(self, index: usize) -> u64 {
+        match self {
+            Waiting::Read(burst) => burst.get(index).time_ns,
+            Waiting::Made(made) => made.frames[index].time_ns,
+        }
+    }
+}
+
+impl FrameReader {
+    fn new(reader: Reader) -> Self {
+        Self { reader, made: None, spare: MadeBurst::default() }
+    }
+
+    #[inline(always)]
+    fn waiting(&self) -> Waiting<'_> {
+        match &self.made {
+            None => Waiting::Read(self.reader.burst()),
+            Some(made) => Waiting::Made(made),
+        }
+    }
+
+    /// Reads the next packets; how many were passed over since they are none that Ethernet could carry, or `None` at the end of the file.
+    fn next_burst(&mut self) -> Result<Option<usize>, Error> {
+        if let Some(made) = self.made.take() {
+            self.spare = made;
+        }
+        let Some(burst) = self.reader.next_burst()? else { return Ok(None) };
+        if burst.interfaces().iter().all(|interface| interface.link_type == LinkType::ETHERNET) {
+            return Ok(Some(0));
+        }
+        let mut made = std::mem::take(&mut self.spare);
+        made.fill(&burst);
+        let passed_over = burst.len() - made.frames.len();
+        self.made = Some(made);
+        Ok(Some(passed_over))
+    }
+}
+
 /// A capture file as a worker's intake.
 pub struct Replay {
     path: PathBuf,
     /// The file's bytes, where it is read more than once and is small enough.
     kept: Option<Arc<[u8]>>,
     /// `None` when no more packets will come.
-    reader: Option<Reader>,
-    /// Packets of the reader's burst that were taken.
+    reader: Option<FrameReader>,
+    /// Frames of the reader's burst that were taken.
     taken: usize,
-    /// The burst has packets of interfaces that are not Ethernet.
-    has_foreign: bool,
     pool: Arc<Mempool>,
     pace: Pace,
     /// Passes after this one; `None`: for ever.
@@ -323,7 +453,6 @@ impl Replay {
             kept,
             reader: None,
             taken: 0,
-            has_foreign: false,
             pool,
             pace: Pace::new(plan.speed, plan.max_gap_ns, clock::tsc_hz()),
             passes_left: plan.passes.map(|passes| passes.saturating_sub(1)),
@@ -338,12 +467,12 @@ impl Replay {
         Ok(replay)
     }
 
-    fn open_again(&self) -> Result<Reader, String> {
+    fn open_again(&self) -> Result<FrameReader, String> {
         let reader = match &self.kept {
             Some(bytes) => Reader::from_stream(Box::new(Cursor::new(Arc::clone(bytes)))),
             None => Reader::read_ahead(open(&self.path)?),
         };
-        reader.map_err(|error| error.to_string())
+        reader.map(FrameReader::new).map_err(|error| error.to_string())
     }
 
     pub fn step_ns(&self) -> Option<u64> {
@@ -392,60 +521,46 @@ impl Replay {
         let due_ns = self.pace.horizon_ns(first_ns, if self.is_flat_out() { 0 } else { clock::tsc() });
         let horizon_ns = due_ns.min(self.limit_ns);
         let shift_ns = self.timeline.shift_ns;
-        let waiting = reader.burst();
+        let waiting = reader.waiting();
         let last = waiting.len().min(self.taken + limit.min(MAX_BURST));
         let mut frames: ArrayVec<_, MAX_BURST> = ArrayVec::new();
         for index in self.taken..last {
-            let record = waiting.get(index);
-            if record.time_ns.wrapping_add(shift_ns) > horizon_ns {
+            let (time_ns, frame) = waiting.get(index);
+            if time_ns.wrapping_add(shift_ns) > horizon_ns {
                 break;
             }
-            stamps.ns[frames.len()] = record.time_ns;
-            frames.push(record.frame());
+            stamps.ns[frames.len()] = time_ns;
+            frames.push(frame);
         }
         let due = frames.len();
         // what waits for the pace is not behind
-        let next = waiting
-            .len()
-            .checked_sub(self.taken + due)
-            .filter(|&left| left > 0)
-            .map(|left| waiting.len() - left);
-        self.is_behind = next.is_none_or(|next| waiting.get(next).time_ns.wrapping_add(shift_ns) <= due_ns);
-        let sound = if self.has_foreign { self.count_ethernet(due) } else { due };
-        frames.truncate(sound);
+        let next = Some(self.taken + due).filter(|&next| next < waiting.len());
+        self.is_behind = next.is_none_or(|next| waiting.time_ns(next).wrapping_add(shift_ns) <= due_ns);
         let moved = burst.copy_of(&self.pool, &frames);
         (stamps.quality, stamps.degraded) = (ClockQuality::Free, false);
         stamps.ns[..moved.packets].iter_mut().for_each(|ns| *ns = self.timeline.place(*ns));
         if let Some(last) = moved.packets.checked_sub(1) {
             self.pace.give(stamps.ns[last]);
         }
-        let failure = (sound < due && moved.packets == sound).then(|| {
-            let record = waiting.get(self.taken + sound);
-            let interface = &waiting.interfaces()[record.interface.0 as usize];
-            format!("interface {}: {}", record.interface.0, foreign(interface.link_type))
-        });
         drop(frames);
-        if moved.packets < sound || self.starved > 0 {
-            self.note_starved(sound - moved.packets, moved.packets);
+        if moved.packets < due || self.starved > 0 {
+            self.note_starved(due - moved.packets, moved.packets);
         }
         self.taken += moved.packets;
         self.progress.packets.add(moved.packets as u64);
         self.progress.bytes.add(moved.bytes);
-        if failure.is_some() {
-            self.end(failure);
-        }
         moved
     }
 
     /// The lengths of packets that may be asked for next, at most `most` (1..=64); none if there are none any more.
     pub fn next_lens(&mut self, most: usize) -> impl Iterator<Item = usize> {
         let is_there = self.next_time().is_some();
-        let waiting = self.reader.as_ref().filter(|_| is_there).map(Reader::burst);
+        let waiting = self.reader.as_ref().filter(|_| is_there).map(FrameReader::waiting);
         let taken = self.taken;
         let next = waiting
             .into_iter()
             .flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
-        next.take(most).map(|record| record.frame().bytes().len())
+        next.take(most).map(|(_, frame)| frame.bytes().len())
     }
 
     /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
@@ -455,10 +570,10 @@ impl Replay {
         let next_ns = self.next_time_there();
         let Some(reader) = &mut self.reader else { return left };
         left.wait = next_ns.and_then(|next_ns| self.pace.wait(next_ns, clock::tsc()));
-        left.packets = (reader.burst().len() - self.taken) as u64;
+        left.packets = (reader.waiting().len() - self.taken) as u64;
         // damage ends the file there
-        while let Ok(Some(burst)) = reader.next_burst() {
-            left.packets += burst.len() as u64;
+        while let Ok(Some(_)) = reader.next_burst() {
+            left.packets += reader.waiting().len() as u64;
             if Instant::now() >= deadline {
                 left.is_counted = false;
                 break;
@@ -475,9 +590,9 @@ impl Replay {
 
     /// The next packet's time, as far as it was read already.
     fn next_time_there(&self) -> Option<u64> {
-        let burst = self.reader.as_ref()?.burst();
-        (self.taken < burst.len())
-            .then(|| burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns))
+        let waiting = self.reader.as_ref()?.waiting();
+        (self.taken < waiting.len())
+            .then(|| waiting.time_ns(self.taken).wrapping_add(self.timeline.shift_ns))
     }
 
     /// So many packets found no mbuf, behind `given` that did. Each counts once, however often it is tried again.
@@ -489,22 +604,13 @@ impl Replay {
         self.starved = starved;
     }
 
-    /// Packets before the first that is no Ethernet frame, of the `due` that come next.
-    #[cold]
-    fn count_ethernet(&self, due: usize) -> usize {
-        let Some(reader) = &self.reader else { return 0 };
-        let (burst, interfaces) = (reader.burst(), reader.burst().interfaces());
-        let link_type = |index| interfaces[burst.get(index).interface.0 as usize].link_type;
-        (0..due).take_while(|index| link_type(self.taken + index) == LinkType::ETHERNET).count()
-    }
-
     /// The next packet's time; `None` when there is none, for ever.
     #[inline]
     pub fn next_time(&mut self) -> Option<u64> {
         loop {
-            let burst = self.reader.as_ref()?.burst();
-            if self.taken < burst.len() {
-                return Some(burst.get(self.taken).time_ns.wrapping_add(self.timeline.shift_ns));
+            let waiting = self.reader.as_ref()?.waiting();
+            if self.taken < waiting.len() {
+                return Some(waiting.time_ns(self.taken).wrapping_add(self.timeline.shift_ns));
             }
             self.read_on();
         }
@@ -515,10 +621,7 @@ impl Replay {
         self.taken = 0;
         let Some(reader) = &mut self.reader else { return };
         match reader.next_burst() {
-            Ok(Some(burst)) => {
-                self.has_foreign =
-                    burst.interfaces().iter().any(|interface| interface.link_type != LinkType::ETHERNET);
-            }
+            Ok(Some(passed_over)) => self.progress.passed_over.add(passed_over as u64),
             Ok(None) => self.end_pass(),
             Err(error) => self.end(Some(error.to_string())),
         }
