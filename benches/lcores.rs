@@ -329,6 +329,7 @@ fn bare() {
         wants_rx_timestamps: false,
         wants_rss_hashes: false,
         wants_udp_checksums: false,
+        written_len: None,
     };
     let from = Port::attach(&eal, "a", &Devargs::new("net_null0")).expect("a port");
     let to = Port::attach(&eal, "b", &Devargs::new("net_null1,no-rx=1")).expect("a port");

@@ -64,6 +64,7 @@ fn measure(address: &str) -> Result<Result<String, String>, Error> {
         wants_rx_timestamps: false,
         wants_rss_hashes: false,
         wants_udp_checksums: false,
+        written_len: None,
     };
     let queues = port.start(&config, Some(&pool))?;
     let outcome =

@@ -43,6 +43,8 @@ pub struct Driver {
     pub makes_packets: bool,
     /// What is sent into its device comes out of it.
     pub is_loop: bool,
+    /// Bytes of a packet of several mbufs that it writes to its `files`: it cuts longer ones there, and keeps their length.
+    pub written_len: Option<u32>,
     /// The longest MTU that it receives at.
     pub most_mtu: Option<u32>,
     /// Arguments that Tapline adds where they are not said.
@@ -96,6 +98,7 @@ const PLAIN: Driver = Driver {
     pairs_queues: false,
     makes_packets: false,
     is_loop: false,
+    written_len: None,
     most_mtu: None,
     added: &[],
 };
@@ -125,6 +128,8 @@ pub static DRIVERS: [Driver; 7] = [
         joins_segments: true,
         takes: KERNEL,
         by_libpcap: true,
+        // `RTE_ETH_PCAP_SNAPLEN` in drivers/net/pcap/pcap_ethdev.c of DPDK 22.11, as long as a jumbo frame of ethdev's
+        written_len: Some(0x3f00),
         ..PLAIN
     },
     Driver {
@@ -299,6 +304,14 @@ impl Devargs {
     /// Returns whether the driver copies packets while it is called.
     pub fn copies_packets(&self) -> bool {
         self.driver.is_some_and(|driver| driver.copies_packets)
+    }
+
+    /// Gives the most bytes of a packet that the device writes to its file, if it writes one and cuts what is longer.
+    pub fn written_len(&self) -> Option<u32> {
+        let driver = self.driver?;
+        let is_written =
+            |name: &str| driver.files.iter().any(|&(file, is_written)| is_written && file == name);
+        driver.written_len.filter(|_| self.arguments().any(|argument| is_written(argument.name)))
     }
 
     /// Returns whether the device makes packets when it is asked, and so can be asked later without a loss.

@@ -35,6 +35,8 @@ pub struct PortConfig {
     pub wants_rss_hashes: bool,
     /// The NIC is to compute UDP checksums of packets that ask for it, if it can.
     pub wants_udp_checksums: bool,
+    /// Bytes of a packet that the driver writes, where it cuts longer ones.
+    pub written_len: Option<u32>,
 }
 
 /// State of a port's link.
@@ -139,8 +141,8 @@ impl Port {
         }
         let rxqs = (0..config.rx_queues).map(|queue| RxQueue::new(Arc::clone(&started), QueueId(queue)));
         let prepares = config.wants_udp_checksums && self.0.info.udp_checksum_tx;
-        let txqs =
-            (0..config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares));
+        let txqs = (0..config.tx_queues)
+            .map(|queue| TxQueue::new(Arc::clone(&started), QueueId(queue), prepares, config.written_len));
         Ok((rxqs.collect(), txqs.collect()))
     }
 

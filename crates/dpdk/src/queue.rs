@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dpdk_sys::rte_mbuf;
 
 use super::device::Started;
-use super::mbuf::field::{bytes_of, prefetch_line};
+use super::mbuf::field::{bytes_of, packet_len, prefetch_line};
 use super::{EthdevId, QueueId};
 
 /// What went through a queue in one call.
@@ -30,6 +30,12 @@ pub struct TxQueue {
     queue: QueueId,
     /// Packets may ask for checksums, which drivers prepare.
     prepares: bool,
+    /// Bytes of a packet that the driver writes, where it cuts longer ones.
+    written_len: Option<u32>,
+    /// One of these is so.
+    is_special: bool,
+    /// Bytes that the driver cut and nobody has counted.
+    cut_bytes: u64,
     _started: Arc<Started>,
 }
 
@@ -71,9 +77,30 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    /// A queue that was set up on a port that was started since; `prepares` where packets may ask the NIC for checksums.
-    pub(super) fn new(started: Arc<Started>, queue: QueueId, prepares: bool) -> Self {
-        Self { port: started.id(), queue, prepares, _started: started }
+    /// A queue that was set up on a port that was started since; `prepares` where packets may ask the NIC for checksums. The driver
+    /// cuts packets to `written_len`.
+    pub(super) fn new(
+        started: Arc<Started>,
+        queue: QueueId,
+        prepares: bool,
+        written_len: Option<u32>,
+    ) -> Self {
+        let is_special = prepares || written_len.is_some();
+        Self {
+            port: started.id(),
+            queue,
+            prepares,
+            written_len,
+            is_special,
+            cut_bytes: 0,
+            _started: started,
+        }
+    }
+
+    /// Bytes that the driver cut off packets since they were asked for last.
+    #[inline(always)]
+    pub fn take_cut_bytes(&mut self) -> u64 {
+        if self.cut_bytes == 0 { 0 } else { std::mem::take(&mut self.cut_bytes) }
     }
 
     pub fn port(&self) -> EthdevId {
@@ -89,8 +116,8 @@ impl TxQueue {
         let sent = match unsafe { tx_function(self.port.0, self.queue.0) } {
             // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
             // reference to each mbuf.
-            Some((send, queue)) if !self.prepares => unsafe { send(queue, pointers, count) },
-            _ => self.send_otherwise(pointers, count),
+            Some((send, queue)) if !self.is_special => unsafe { send(queue, pointers, count) },
+            _ => self.send_otherwise(mbufs),
         };
         let packets = usize::from(sent);
         if packets >= mbufs.len() {
@@ -102,8 +129,27 @@ impl TxQueue {
 
     /// For mbufs as in [`send`](Self::send).
     #[inline(never)]
-    fn send_otherwise(&mut self, pointers: *mut *mut rte_mbuf, count: u16) -> u16 {
+    fn send_otherwise(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
+        let Some(written_len) = self.written_len else { return self.send_all(mbufs) };
+        let cut_bytes = |mbuf| packet_len(mbuf).saturating_sub(written_len);
+        if mbufs.iter().all(|&mbuf| cut_bytes(mbuf) == 0) {
+            return self.send_all(mbufs);
+        }
+        // one by one, since those that were taken cannot be looked at any more
+        for (sent, mbuf) in (0..).zip(mbufs) {
+            let cut_bytes = cut_bytes(*mbuf);
+            if self.send_all(std::slice::from_ref(mbuf)) == 0 {
+                return sent;
+            }
+            self.cut_bytes += u64::from(cut_bytes);
+        }
+        mbufs.len() as u16
+    }
+
+    /// For mbufs as in [`send`](Self::send).
+    fn send_all(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
         let (port, queue) = (self.port.0, self.queue.0);
+        let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
         if self.prepares {
             // SAFETY: as in `send`; what asks for a checksum is a header of its own copy, which may be written to.
             unsafe { dpdk_sys::tl_tx_burst_prepared(port, queue, pointers, count) }

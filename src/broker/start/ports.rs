@@ -158,6 +158,7 @@ fn start_port(
             .tools
             .iter()
             .any(|&tool| plan.tools[tool].copy.transport.sums_payload()),
+        written_len: port_plan.devargs.written_len(),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();

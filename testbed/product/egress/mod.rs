@@ -3,6 +3,8 @@
 //!
 //! Needs: nothing; EAL runs on ordinary memory, without privileges. Every run ends by checking both identities.
 
+/// Packets that a driver cuts.
+mod cut;
 /// Packets that no tool gets go back to their pool.
 mod free;
 /// Copies that one worker makes and another sends.

@@ -3,12 +3,23 @@
 use crate::counters::EgressCounters;
 use tapline_api::words::{Class, DropReason};
 use tapline_dpdk::clock;
-use tapline_dpdk::queue::Moved;
+use tapline_dpdk::queue::{Moved, TxQueue};
 
 #[inline(always)]
 pub(super) fn count_sent(counted: &EgressCounters, sent: Moved) {
     counted.sent.add(sent.packets as u64);
     counted.sent_bytes.add(sent.bytes);
+}
+
+/// What was sent by a queue, less the bytes that its driver cut off, which are counted.
+#[inline(always)]
+pub(super) fn less_cut(sent: Moved, txq: &mut TxQueue, counted: &EgressCounters) -> Moved {
+    let cut_bytes = txq.take_cut_bytes();
+    if cut_bytes == 0 {
+        return sent;
+    }
+    counted.cut_bytes.add(cut_bytes);
+    Moved { bytes: sent.bytes.saturating_sub(cut_bytes), ..sent }
 }
 
 /// A timed packet goes.

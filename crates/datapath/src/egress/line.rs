@@ -2,7 +2,7 @@
 
 use super::admission::Fill;
 use super::backlog::Backlog;
-use super::count::{count_lost, count_sent, note_latency};
+use super::count::{count_lost, count_sent, less_cut, note_latency};
 use super::gate::Gate;
 use super::incoming::Incoming;
 use super::merge::Merge;
@@ -124,6 +124,7 @@ impl Line {
         };
         if self.queue.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
+            let sent = less_cut(sent, txq, counted);
             return self.note_sent(requested, sent, lost, polled, counted);
         }
         let before = self.queue.len();
@@ -245,7 +246,7 @@ impl Line {
             None => self.queue.transmit(txq, limit),
             Some(gate) => gate.transmit(&mut self.queue, txq, limit),
         };
-        self.note_transmitted(sent, counted);
+        self.note_transmitted(less_cut(sent, txq, counted), counted);
         sent.packets > 0
     }
 
@@ -261,7 +262,7 @@ impl Line {
             None => (self.queue.transmit_some(txq, most), most),
             Some(gate) => gate.transmit_some(&mut self.queue, txq, most),
         };
-        self.note_transmitted(sent, counted);
+        self.note_transmitted(less_cut(sent, txq, counted), counted);
         (sent.packets, offered)
     }
 

@@ -36,6 +36,7 @@ pub mod shared_txq;
 pub mod token_bucket;
 
 use self::capture_queue::Origin;
+use self::count::less_cut;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
 use super::ids::{EgressId, PortId};
@@ -129,7 +130,9 @@ pub fn egress_straight(
         // the packets themselves go, with the one reference that each has
         let (counted, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
-        let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+        let txq = &mut outlets.txqs[*txq];
+        let (sent, lost) = burst.transmit(txq, &mut line.queue);
+        let sent = less_cut(sent, txq, counted);
         line.note_sent(packets, sent, lost, polled, counted);
     } else {
         egress_alike(outlets, egresses, burst, polled, counters);
@@ -152,7 +155,9 @@ fn egress_alike(
         fault::panics_on_packet("egress", id.0);
         match &mut outlets.egresses[id] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
-                let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
+                let txq = &mut outlets.txqs[*txq];
+                let (sent, lost) = alike.transmit(txq, &mut line.queue);
+                let sent = less_cut(sent, txq, counted);
                 line.note_sent(packets, sent, lost, polled, counted);
             }
             outlet => {

@@ -39,7 +39,7 @@ pub(super) unsafe fn field<T>(mbuf: *mut rte_mbuf, offset: u32) -> *mut T {
 }
 
 #[inline(always)]
-pub(super) fn packet_len(mbuf: *mut rte_mbuf) -> u32 {
+pub(crate) fn packet_len(mbuf: *mut rte_mbuf) -> u32 {
     // SAFETY: callers pass mbufs that a burst or queue owns; the offset is that of `pkt_len` (shim.h).
     unsafe { field::<u32>(mbuf, dpdk_sys::tl_mbuf_offset_TL_MBUF_PKT_LEN).read() }
 }
