@@ -21,6 +21,7 @@ use crate::plan::files::Target;
 use tapline_capture::scan::{Scan, Sink, Stop};
 use tapline_capture::{
     Burst, ByteOrder, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer,
+    compression,
 };
 use tapline_datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
 use tapline_datapath::flow::burst_flows::Flows;
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         });
         (reader, sink, result)
     } else {
-        let mut reader = Reader::from_stream(Box::new(file)).with_context(context)?;
+        let mut reader = Reader::decompressing(Box::new(file)).with_context(context)?;
         let mut selector = selector();
         selector.learn(reader.interfaces(), reader.byte_order())?;
         let mut sink = sink(reader.header());
@@ -185,10 +186,14 @@ fn open(path: &Path) -> Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// How many threads read and judge: several for a long file on several cores.
+/// How many threads read and judge: several for a long file on several cores. A compressed one has no parts that can be read alone.
 fn threads(mut file: &File, metadata: &Metadata) -> usize {
     let is_long = metadata.is_file() && metadata.len() >= SCAN_MIN_LEN;
-    if !is_long || !file.stream_position().is_ok_and(|position| position == 0) {
+    let mut has_parts = || {
+        file.stream_position().is_ok_and(|position| position == 0)
+            && compression(file).is_ok_and(|compression| compression.is_none())
+    };
+    if !is_long || !has_parts() {
         return 1;
     }
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS))

@@ -1,8 +1,9 @@
 //! The arguments that virtual devices take, so that a misspelt one is found before a driver refuses it without saying which.
 
+use std::fs::File;
 use std::path::Path;
 
-use tapline_capture::{LinkType, Reader};
+use tapline_capture::{LinkType, Reader, compression};
 use tapline_datapath::receive::replay;
 use tapline_dpdk::driver::{Argument, Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
@@ -48,12 +49,8 @@ pub(super) fn foreign_frames(devargs: &Devargs) -> Option<ForeignFrames<'_>> {
     let captures =
         device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
     let files = captures.filter_map(|DeviceFile { argument, path, .. }| {
-        let link_type = foreign_file(Path::new(path))?;
-        Some(ForeignFrames {
-            argument,
-            message: format!("`{path}` cannot be replayed"),
-            reason: replay::foreign(link_type),
-        })
+        let reason = foreign_file(Path::new(path))?;
+        Some(ForeignFrames { argument, message: format!("`{path}` cannot be replayed"), reason })
     });
     let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
         let fact = foreign_interface(name, devargs.goes_by_libpcap())?;
@@ -67,11 +64,17 @@ pub(super) fn foreign_frames(devargs: &Devargs) -> Option<ForeignFrames<'_>> {
     files.chain(interfaces).next()
 }
 
-/// The link type of a file that is not all Ethernet, as far as its beginning says. libpcap, which net_pcap reads by, gives what
-/// the first interface of a pcapng file is, and ends where another one is of another link type.
-fn foreign_file(path: &Path) -> Option<LinkType> {
+/// What is wrong with a file that is compressed or not all Ethernet, as far as its beginning says. libpcap, which net_pcap reads by,
+/// gives what the first interface of a pcapng file is, and ends where another one is of another link type.
+fn foreign_file(path: &Path) -> Option<String> {
     // a pipe would lose what is read of it
-    let mut reader = path.is_file().then(|| Reader::open(path).ok()).flatten()?;
+    let file = path.is_file().then(|| File::open(path).ok()).flatten()?;
+    if let Ok(Some(compression)) = compression(&file) {
+        return Some(format!(
+            "it is compressed by {compression}, which net_pcap does not read; `replay:FILE` does"
+        ));
+    }
+    let mut reader = Reader::from_stream(Box::new(file)).ok()?;
     // damage is for the driver to refuse
     let _ = reader.next_record();
     reader
@@ -79,6 +82,7 @@ fn foreign_file(path: &Path) -> Option<LinkType> {
         .iter()
         .map(|interface| interface.link_type)
         .find(|link_type| *link_type != LinkType::ETHERNET)
+        .map(replay::foreign)
 }
 
 /// What libpcap knows besides the kernel's interfaces: none has Ethernet frames.

@@ -1,17 +1,43 @@
 //! What can be wrong with a capture file, and where.
 
+use super::compressed::{Compression, Damage};
+
 /// A capture file could not be read on: what is wrong with it, and at which byte.
 #[derive(Debug, thiserror::Error)]
-#[error("at byte {offset}: {kind}")]
+#[error("at byte {offset}{}: {kind}", of_what(.is_decompressed))]
 pub struct Error {
     /// Where the record or block begins that is damaged, in bytes from the start of the file.
     pub offset: u64,
+    /// The byte is one of what a compressed file gives, not of the file.
+    pub is_decompressed: bool,
     pub kind: ErrorKind,
+}
+
+fn of_what(is_decompressed: &bool) -> &'static str {
+    if *is_decompressed { " of what was compressed" } else { "" }
 }
 
 impl Error {
     pub(super) fn new(offset: u64, kind: ErrorKind) -> Self {
-        Self { offset, kind }
+        Self { offset, is_decompressed: false, kind }
+    }
+
+    /// Reading failed at a byte, or is over at another since the compressed data is damaged there.
+    pub(super) fn of_read(offset: u64, error: std::io::Error, compression: Option<Compression>) -> Self {
+        let Some(compression) = compression else { return Self::new(offset, ErrorKind::Io(error)) };
+        match error.downcast::<Damage>() {
+            Ok(Damage { offset, what: Some(what) }) => {
+                Self::new(offset, ErrorKind::Compressed { compression, what })
+            }
+            Ok(Damage { offset, what: None }) => Self::new(offset, ErrorKind::CompressedEnds(compression)),
+            Err(error) => Self { offset, is_decompressed: true, kind: ErrorKind::Io(error) },
+        }
+    }
+
+    /// The same of what a compressed file gives.
+    pub(super) fn of_decompressed(self) -> Self {
+        let is_of_file = matches!(self.kind, ErrorKind::Compressed { .. } | ErrorKind::CompressedEnds(_));
+        Self { is_decompressed: !is_of_file, ..self }
     }
 }
 
@@ -47,4 +73,8 @@ pub enum ErrorKind {
     TooManyInterfaces(usize),
     #[error("the interface's options are damaged: {0}")]
     InterfaceOptions(&'static str),
+    #[error("the {compression} data is damaged: {what}")]
+    Compressed { compression: Compression, what: String },
+    #[error("the file ends inside its {0} data")]
+    CompressedEnds(Compression),
 }

@@ -3,7 +3,7 @@
 //! The offline filter, replay ports and capture tools stand on this module; it needs no EAL. [`Reader`] hands out packets in bursts
 //! that are borrowed from its buffer, so a packet costs no allocation and no copy; [`Writer`] gathers records into large writes,
 //! and carries records over byte for byte where input and output have one format; [`scan`] judges a long file's packets with
-//! several threads.
+//! several threads. What gzip, zstd or lz4 compressed is read as the capture that it was.
 //!
 //! It is our own and not a crate's because replay puts it in the packet path, because a damaged file must yield everything before
 //! the damage and the byte offset of it, and because records are carried over whole (pcap-parser 0.17 and pcap-file 3.0.0-rc.3,
@@ -15,6 +15,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
 
 mod bytes;
+mod compressed;
 mod error;
 mod pcap;
 mod pcapng;
@@ -25,8 +26,9 @@ mod to_ethernet;
 mod writer;
 
 pub use bytes::ByteOrder;
+pub use compressed::Compression;
 pub use error::{Error, ErrorKind};
-pub use reader::{Burst, FileHeader, Reader, Record};
+pub use reader::{Burst, FileHeader, Reader, Record, compression};
 pub use to_ethernet::to_ethernet;
 pub use writer::{Packet, Writer};
 

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::bytes::ByteOrder;
+use super::compressed::Compression;
 use super::error::{Error, ErrorKind};
 use super::pcapng;
 use super::source::{Input, Part};
@@ -14,9 +16,10 @@ use super::{Format, Interface, InterfaceId, LinkType, pcap};
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::frame::Frame;
 
-/// Reads a pcap or pcapng file, of either byte order, packet by packet or in bursts.
+/// Reads a pcap or pcapng file, of either byte order, packet by packet or in bursts; also what gzip, zstd or lz4 compressed.
 ///
-/// Memory stays at a few hundred kilobytes, or the largest block of the file (at most 16 MiB for Ethernet).
+/// Memory stays at a few hundred kilobytes, or the largest block of the file (at most 16 MiB for Ethernet), besides what its
+/// [`Compression`] takes.
 pub struct Reader {
     input: Input,
     layout: Layout,
@@ -275,18 +278,27 @@ impl Reader {
 
     /// Reads a capture from a stream.
     pub fn from_stream(stream: Box<dyn Read + Send>) -> Result<Self, Error> {
-        Self::from_input(Input::stream(stream))
+        Self::from_input(Input::stream(stream), false)
     }
 
-    /// Reads a capture from a regular file, from its beginning, with a second thread that reads ahead: worth it where the reader is
-    /// kept busy and a second core is free.
+    /// Reads a capture from a stream, with a second thread that decompresses where it is compressed.
+    pub fn decompressing(stream: Box<dyn Read + Send>) -> Result<Self, Error> {
+        Self::from_input(Input::stream(stream), true)
+    }
+
+    /// Reads a capture from a regular file, from its beginning, with a second thread that reads ahead, and decompresses: worth it where
+    /// the reader is kept busy and a second core is free.
     pub fn read_ahead(file: File) -> Result<Self, Error> {
-        Self::from_input(Input::read_ahead(file).map_err(|error| Error::new(0, ErrorKind::Io(error)))?)
+        let failed = |error| Error::new(0, ErrorKind::Io(error));
+        if compression(&file).map_err(failed)?.is_some() {
+            return Self::decompressing(Box::new(file));
+        }
+        Self::from_input(Input::read_ahead(file).map_err(failed)?, true)
     }
 
     /// Begins a capture whose first part is this.
     pub(super) fn of_parts(first: Part) -> Result<Self, Error> {
-        Self::from_input(Input::of_parts(first))
+        Self::from_input(Input::of_parts(first), false)
     }
 
     /// Finds the packets of the part in hand, and of the next one if it is given. `spare` is a part that is done with.
@@ -301,7 +313,7 @@ impl Reader {
         std::mem::swap(&mut self.entries, &mut spare.entries);
         spare.damage = loop {
             let first = self.entries.len();
-            match self.parse(first, MAX_BURST) {
+            match self.find(first, MAX_BURST) {
                 Ok(true) => {}
                 Ok(false) => break None,
                 Err(damage) => break Some(damage),
@@ -327,8 +339,21 @@ impl Reader {
         spare
     }
 
-    fn from_input(mut input: Input) -> Result<Self, Error> {
-        input.fill(4).map_err(|error| Error::new(0, ErrorKind::Io(error)))?;
+    fn from_input(mut input: Input, decompresses_ahead: bool) -> Result<Self, Error> {
+        let of_read = |input: &Input, error| {
+            Error::of_read(input.taken().unwrap_or_default(), error, input.compression())
+        };
+        input.fill(4).map_err(|error| of_read(&input, error))?;
+        let Some(compression) = input.available().first_chunk().copied().and_then(Compression::of) else {
+            return Self::begin(input);
+        };
+        input.decompress(compression, decompresses_ahead).map_err(|error| of_read(&input, error))?;
+        input.fill(4).map_err(|error| of_read(&input, error))?;
+        Self::begin(input).map_err(Error::of_decompressed)
+    }
+
+    /// Reads the file's header, of which the first four bytes are there.
+    fn begin(input: Input) -> Result<Self, Error> {
         let Some(&first) = input.available().first_chunk::<4>() else {
             let kind = match input.available().len() {
                 0 => ErrorKind::Empty,
@@ -389,9 +414,9 @@ impl Reader {
         &self.interfaces
     }
 
-    /// Bytes of the file that the bursts so far have covered.
+    /// Bytes of the file that the bursts so far have covered; of a compressed file those that were taken for them, and more.
     pub fn offset(&self) -> u64 {
-        self.input.offset() + self.span_len as u64
+        self.input.taken().unwrap_or_else(|| self.input.offset() + self.span_len as u64)
     }
 
     /// Whether the next burst needs bytes that were not read yet, so that asking for it may wait.
@@ -405,7 +430,7 @@ impl Reader {
     /// ended.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
         loop {
-            if !self.parse(0, 1)? {
+            if !self.find(0, 1)? {
                 return Ok(None);
             }
             if !self.entries.is_empty() {
@@ -418,7 +443,7 @@ impl Reader {
     /// # Errors
     /// As `next_record`.
     pub fn next_burst(&mut self) -> Result<Option<Burst<'_>>, Error> {
-        Ok(self.parse(0, MAX_BURST)?.then(|| self.burst()))
+        Ok(self.find(0, MAX_BURST)?.then(|| self.burst()))
     }
 
     /// The burst that `next_burst` gave last; empty before the first and behind the last one.
@@ -431,6 +456,15 @@ impl Reader {
             begins_section: self.begins_section,
             has_cut: self.has_cut,
         }
+    }
+
+    /// As `parse`, and says of damage whether its place is one of what was compressed.
+    #[inline(always)]
+    fn find(&mut self, kept: usize, max: usize) -> Result<bool, Error> {
+        self.parse(kept, max).map_err(|error| match self.input.compression() {
+            Some(_) => error.of_decompressed(),
+            None => error,
+        })
     }
 
     /// Finds the next packets, up to `max`, or other blocks, and keeps the first `kept` of those found before. Returns whether
@@ -600,7 +634,7 @@ impl Reader {
         result.map_err(|error| {
             self.is_ended = true;
             let read_to = self.input.offset() + self.input.available().len() as u64;
-            Error::new(read_to, ErrorKind::Io(error))
+            Error::of_read(read_to, error, self.input.compression())
         })
     }
 
@@ -617,6 +651,22 @@ impl Reader {
         };
         self.truncated(what, needed)
     }
+}
+
+/// What a regular file is compressed by.
+/// # Errors
+/// It cannot be read.
+pub fn compression(file: &File) -> io::Result<Option<Compression>> {
+    let (mut first, mut len) = ([0; 4], 0);
+    while len < first.len() {
+        match file.read_at(&mut first[len..], len as u64) {
+            Ok(0) => return Ok(None),
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Compression::of(first))
 }
 
 /// The byte order that a section header at `offset` of the file declares.

@@ -1,12 +1,17 @@
-//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead, or the parts of a file that several
-//! threads take turns with.
+//! Where a reader's bytes come from: any stream, a file that a second thread reads ahead or decompresses, or the parts of a file that
+//! several threads take turns with.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use super::compressed::{Compression, Decompressor};
+use tapline_kernel::machine::run_beside_main;
 
 /// Bytes of one read: large enough that the system call costs little, small enough to stay in a core's second-level cache
 /// until its packets are judged.
@@ -29,11 +34,14 @@ pub(super) struct Input {
     start: usize,
     end: usize,
     offset: u64,
+    /// What the file is compressed by, and how many of its bytes were taken.
+    compressed: Option<(Compression, Arc<AtomicU64>)>,
 }
 
 enum Source {
     Stream(Box<dyn Read + Send>),
     ReadAhead(ReadAhead),
+    Decompressed(DecompressAhead),
     /// What was attached, and whether the file ends with it.
     Part {
         is_last: bool,
@@ -48,6 +56,35 @@ impl Input {
     /// Reads `file`, which must be a regular one, from its beginning, with a thread that reads ahead.
     pub(crate) fn read_ahead(file: File) -> io::Result<Self> {
         Ok(Self::new(Source::ReadAhead(ReadAhead::start(file)?)))
+    }
+
+    /// Decompresses from here on what comes of a stream, of which nothing was consumed, by a thread of its own if that `is_ahead`.
+    pub(crate) fn decompress(&mut self, compression: Compression, is_ahead: bool) -> io::Result<()> {
+        let begun = std::mem::replace(&mut self.bytes, chunk());
+        let begun = &begun[self.start..self.end];
+        (self.start, self.end) = (HEADROOM_LEN, HEADROOM_LEN);
+        let Source::Stream(stream) = std::mem::replace(&mut self.source, Source::Part { is_last: true })
+        else {
+            return Err(io::Error::other("a part of a compressed file cannot be read alone"));
+        };
+        let decompressor = Decompressor::new(compression, begun, stream)?;
+        self.compressed = Some((compression, decompressor.taken()));
+        self.source = if is_ahead {
+            Source::Decompressed(DecompressAhead::start(decompressor)?)
+        } else {
+            Source::Stream(Box::new(decompressor))
+        };
+        Ok(())
+    }
+
+    /// What the file is compressed by.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.compressed.as_ref().map(|(compression, _)| *compression)
+    }
+
+    /// Bytes that were taken of a compressed file.
+    pub(crate) fn taken(&self) -> Option<u64> {
+        self.compressed.as_ref().map(|(_, taken)| taken.load(Ordering::Relaxed))
     }
 
     /// A window on a file whose parts are attached one after another.
@@ -81,7 +118,7 @@ impl Input {
     }
 
     fn new(source: Source) -> Self {
-        Self { source, bytes: chunk(), start: HEADROOM_LEN, end: HEADROOM_LEN, offset: 0 }
+        Self { source, bytes: chunk(), start: HEADROOM_LEN, end: HEADROOM_LEN, offset: 0, compressed: None }
     }
 
     /// The bytes that were read and not consumed.
@@ -106,7 +143,7 @@ impl Input {
         while self.end - self.start < len {
             let is_end = match &mut self.source {
                 Source::Stream(_) => self.read_stream(len)?,
-                Source::ReadAhead(_) => self.next_chunk()?,
+                Source::ReadAhead(_) | Source::Decompressed(_) => self.next_chunk()?,
                 Source::Part { .. } => true,
             };
             if is_end {
@@ -141,11 +178,18 @@ impl Input {
     }
 
     fn next_chunk(&mut self) -> io::Result<bool> {
-        let Source::ReadAhead(ahead) = &mut self.source else { return Ok(true) };
-        let Some(next) = ahead.next()? else { return Ok(true) };
-        let spare = self.put_behind(next);
-        if let Source::ReadAhead(ahead) = &self.source {
-            ahead.give_back(spare);
+        let next = match &mut self.source {
+            Source::ReadAhead(ahead) => ahead.next()?,
+            Source::Decompressed(ahead) => ahead.next()?,
+            Source::Stream(_) | Source::Part { .. } => None,
+        };
+        let Some(next) = next else { return Ok(true) };
+        let mut spare = self.put_behind(next);
+        spare.resize(HEADROOM_LEN + CHUNK_LEN, 0);
+        match &self.source {
+            Source::ReadAhead(ahead) => ahead.give_back(spare),
+            Source::Decompressed(ahead) => ahead.give_back(spare),
+            Source::Stream(_) | Source::Part { .. } => {}
         }
         Ok(false)
     }
@@ -245,7 +289,10 @@ impl ReadAhead {
         let shared = Arc::new(Shared { file, state: Mutex::new(state), changed: Condvar::new() });
         let thread = std::thread::Builder::new().name("read-ahead".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.read_ahead()
+            move || {
+                run_beside_main();
+                shared.read_ahead();
+            }
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -266,8 +313,7 @@ impl ReadAhead {
         Ok((chunk.len != 0).then_some(chunk))
     }
 
-    fn give_back(&self, mut bytes: Vec<u8>) {
-        bytes.resize(HEADROOM_LEN + CHUNK_LEN, 0);
+    fn give_back(&self, bytes: Vec<u8>) {
         let mut state = self.shared.lock();
         state.free.push(bytes);
         if state.free.len() >= WAKE_AT {
@@ -326,6 +372,54 @@ impl Drop for ReadAhead {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// What a thread of its own decompresses, [`CHUNKS`] at most before they are asked for.
+struct DecompressAhead {
+    /// An empty one is the end.
+    chunks: Receiver<io::Result<Chunk>>,
+    free: Sender<Vec<u8>>,
+    is_ended: bool,
+}
+
+impl DecompressAhead {
+    /// The thread ends with the data, or when nobody wants it any more: one that waits for a pipe hears of that when something comes.
+    fn start(mut decompressor: Decompressor) -> io::Result<Self> {
+        let (sender, chunks) = channel();
+        let (free, frees) = channel::<Vec<u8>>();
+        for _ in 0..CHUNKS {
+            // the other end is held below
+            let _ = free.send(chunk());
+        }
+        std::thread::Builder::new().name("decompress".into()).spawn(move || {
+            run_beside_main();
+            while let Ok(mut bytes) = frees.recv() {
+                let chunk = decompressor.read(&mut bytes[HEADROOM_LEN..]).map(|len| Chunk { bytes, len });
+                let is_last = chunk.as_ref().map_or(true, |chunk| chunk.len == 0);
+                if sender.send(chunk).is_err() || is_last {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { chunks, free, is_ended: false })
+    }
+
+    /// The next chunk; `None` at the end of the file.
+    fn next(&mut self) -> io::Result<Option<Chunk>> {
+        if self.is_ended {
+            return Ok(None);
+        }
+        let chunk = self.chunks.recv().unwrap_or_else(|_| {
+            Err(io::Error::other("the thread that decompresses it panicked, as it should for no file"))
+        });
+        self.is_ended = chunk.as_ref().map_or(true, |chunk| chunk.len == 0);
+        chunk.map(|chunk| (chunk.len > 0).then_some(chunk))
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        // it may have ended already
+        let _ = self.free.send(bytes);
     }
 }
 

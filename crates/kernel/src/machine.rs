@@ -18,9 +18,35 @@ pub fn thread_number() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
+/// Lets the calling thread run where the program's first one may. A thread that a worker starts would share the worker's CPU, which is
+/// never idle. Where the kernel refuses, it stays there.
+pub fn run_beside_main() {
+    if let Ok(cpus) = rustix::thread::sched_getaffinity(Some(rustix::process::getpid())) {
+        let _ = rustix::thread::sched_setaffinity(None, &cpus);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_of_a_pinned_thread_runs_beside_main() {
+        let cpus = available_cpus();
+        let pinned = std::thread::spawn(move || {
+            let mut one = CpuSet::new();
+            one.set(*cpus.last().expect("a CPU") as usize);
+            rustix::thread::sched_setaffinity(None, &one).expect("it is allowed");
+            let freed = std::thread::spawn(|| {
+                let before = available_cpus();
+                run_beside_main();
+                (before, available_cpus())
+            });
+            (cpus, freed.join().expect("it ends"))
+        });
+        let (cpus, (before, after)) = pinned.join().expect("it ends");
+        assert_eq!((before.as_slice(), after.as_slice()), (&cpus[cpus.len() - 1..], cpus.as_slice()));
+    }
 
     #[test]
     fn cpus_are_those_that_the_kernel_writes_of_this_thread() {

@@ -1,5 +1,7 @@
 //! Capture files and `tapline filter`, against libpcap, tcpdump and Wireshark's tools.
 
+/// Compressed files, by gzip, zstd and lz4.
+mod compressed;
 /// Damaged and random files.
 mod damage;
 /// `tapline filter`, by tcpdump.

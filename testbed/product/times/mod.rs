@@ -2,6 +2,8 @@
 
 /// Captures as tools.
 mod capture;
+/// Compressed captures as ports.
+mod compressed;
 /// Captures of other link layers as ports.
 mod links;
 /// Copies of several ports in the order of their times.

@@ -469,7 +469,7 @@ impl Replay {
 
     fn open_again(&self) -> Result<FrameReader, String> {
         let reader = match &self.kept {
-            Some(bytes) => Reader::from_stream(Box::new(Cursor::new(Arc::clone(bytes)))),
+            Some(bytes) => Reader::decompressing(Box::new(Cursor::new(Arc::clone(bytes)))),
             None => Reader::read_ahead(open(&self.path)?),
         };
         reader.map(FrameReader::new).map_err(|error| error.to_string())
