@@ -32,8 +32,9 @@ use tapline_packet::headers::layer::LayerSet;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
-/// Reads pcap and pcapng, micro- and nanosecond, of either byte order. The output has the input's format, or that of its name's
-/// ending (.pcap, .pcapng). In the input's format packets keep every byte of their record: times, lengths, options, comments.
+/// Reads pcap and pcapng, micro- and nanosecond, of either byte order, also compressed by gzip, zstd or lz4. The output has the
+/// input's format, or that of its name's ending (.pcap, .pcapng). In the input's format packets keep every byte of their record:
+/// times, lengths, options, comments.
 ///
 /// A damaged file yields the packets before the damage, and exit status 1.
 #[derive(clap::Args, Debug)]

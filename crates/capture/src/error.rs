@@ -13,6 +13,16 @@ pub struct Error {
     pub kind: ErrorKind,
 }
 
+/// What other programs compressed, and is not read: it has to be decompressed by them.
+fn as_others_do(first: &[u8; 4]) -> &'static str {
+    match first {
+        [0xfd, b'7', b'z', b'X'] => ", as xz writes; xz -dc FILE | tapline filter -r -",
+        [b'B', b'Z', b'h', _] => ", as bzip2 writes; bzip2 -dc FILE | tapline filter -r -",
+        [0x02, 0x21, 0x4c, 0x18] => ", as lz4 -l writes; lz4 -dc FILE | tapline filter -r -",
+        _ => "",
+    }
+}
+
 fn of_what(is_decompressed: &bool) -> &'static str {
     if *is_decompressed { " of what was compressed" } else { "" }
 }
@@ -47,7 +57,7 @@ pub enum ErrorKind {
     Io(std::io::Error),
     #[error("the file is empty; expected a pcap or pcapng file")]
     Empty,
-    #[error("neither a pcap nor a pcapng file: it begins with {0:02x?}")]
+    #[error("neither a pcap nor a pcapng file: it begins with {first:02x?}{note}", first = .0, note = as_others_do(.0))]
     UnknownFormat([u8; 4]),
     #[error("{format} version {major}.{minor} is not supported")]
     UnsupportedVersion { format: &'static str, major: u16, minor: u16 },

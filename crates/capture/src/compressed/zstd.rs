@@ -6,6 +6,7 @@ use std::io;
 
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
+use super::Damage;
 use super::source::Source;
 
 pub(super) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -18,15 +19,17 @@ pub(super) struct Zstd {
     source: Source,
     decoder: Decoder<'static>,
     is_in_frame: bool,
-    /// Bytes that the decoder asks for.
-    wanted: usize,
+    /// Where in the file begins what the decoder is given: a block, or a header. Damage is told there, however it comes in pieces.
+    begin: u64,
+    /// Bytes of it that the decoder lacks.
+    left: usize,
 }
 
 impl Zstd {
     pub(super) fn new(source: Source) -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
-        Ok(Self { source, decoder, is_in_frame: false, wanted: 0 })
+        Ok(Self { source, decoder, is_in_frame: false, begin: 0, left: 0 })
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -57,8 +60,15 @@ impl Zstd {
             Some(_) => return Err(self.source.damaged("what follows is no frame")),
         }
         self.decoder.reinit()?;
-        (self.is_in_frame, self.wanted) = (true, MAGIC.len());
+        self.is_in_frame = true;
+        self.want(MAGIC.len());
         Ok(true)
+    }
+
+    /// The decoder asks for so many bytes, with which it asks for the header of the next block.
+    fn want(&mut self, bytes: usize) {
+        self.begin = self.source.offset();
+        self.left = bytes.checked_sub(BLOCK_HEADER_LEN).filter(|&left| left > 0).unwrap_or(bytes);
     }
 
     /// Decodes one block at the most, since of several before a damage the decoder gives none.
@@ -67,19 +77,19 @@ impl Zstd {
         if there.is_empty() {
             return Err(self.source.truncated());
         }
-        // what it asks for has the next block's header in it
-        let wanted =
-            self.wanted.checked_sub(BLOCK_HEADER_LEN).filter(|&wanted| wanted > 0).unwrap_or(self.wanted);
-        let status = self.decoder.run_on_buffers(&there[..wanted.clamp(1, there.len())], out);
+        let status = self.decoder.run_on_buffers(&there[..self.left.clamp(1, there.len())], out);
         let status = status.map_err(|error| {
             let mut what = error.to_string();
             if what.contains("too much memory") {
                 what += &format!(": more than {} MiB; use zstd -dc --long=31", 1 << (WINDOW_LOG_MAX - 20));
             }
-            self.source.damaged(what)
+            io::Error::other(Damage { offset: self.begin, what: Some(what) })
         })?;
         self.source.consume(status.bytes_read);
-        self.wanted = status.remaining;
+        self.left = self.left.saturating_sub(status.bytes_read);
+        if self.left == 0 {
+            self.want(status.remaining);
+        }
         self.is_in_frame = status.remaining > 0;
         Ok(status.bytes_written)
     }
