@@ -269,6 +269,10 @@ struct MadeFrame {
 }
 
 impl MadeBurst {
+    fn frame(&self, made: &MadeFrame) -> Frame<'_> {
+        Frame::new(&self.bytes[made.range.clone()], made.original_len)
+    }
+
     /// Makes frames of all packets that Ethernet could carry, in order.
     fn fill(&mut self, burst: &Burst<'_>) {
         self.bytes.clear();
@@ -309,17 +313,32 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// Hands out packets in order, with their times, up to the first that is not due.
     #[inline(always)]
-    fn get(self, index: usize) -> (u64, Frame<'a>) {
+    fn take_due(
+        self,
+        places: Range<usize>,
+        is_due: impl Fn(u64) -> bool,
+        mut take: impl FnMut(u64, Frame<'a>),
+    ) {
         match self {
             Waiting::Read(burst) => {
-                let record = burst.get(index);
-                (record.time_ns, record.frame())
+                let records =
+                    places.map(|index| burst.get(index)).take_while(|record| is_due(record.time_ns));
+                records.for_each(|record| take(record.time_ns, record.frame()));
             }
             Waiting::Made(made) => {
-                let frame = &made.frames[index];
-                (frame.time_ns, Frame::new(&made.bytes[frame.range.clone()], frame.original_len))
+                let frames = made.frames[places].iter().take_while(|frame| is_due(frame.time_ns));
+                frames.for_each(|frame| take(frame.time_ns, made.frame(frame)));
             }
+        }
+    }
+
+    /// The length of a packet in bytes.
+    fn captured_len(self, index: usize) -> usize {
+        match self {
+            Waiting::Read(burst) => burst.get(index).bytes.len(),
+            Waiting::Made(made) => made.frames[index].range.len(),
         }
     }
 
@@ -524,14 +543,11 @@ impl Replay {
         let waiting = reader.waiting();
         let last = waiting.len().min(self.taken + limit.min(MAX_BURST));
         let mut frames: ArrayVec<_, MAX_BURST> = ArrayVec::new();
-        for index in self.taken..last {
-            let (time_ns, frame) = waiting.get(index);
-            if time_ns.wrapping_add(shift_ns) > horizon_ns {
-                break;
-            }
+        let is_due = |time_ns: u64| time_ns.wrapping_add(shift_ns) <= horizon_ns;
+        waiting.take_due(self.taken..last, is_due, |time_ns, frame| {
             stamps.ns[frames.len()] = time_ns;
             frames.push(frame);
-        }
+        });
         let due = frames.len();
         // what waits for the pace is not behind
         let next = Some(self.taken + due).filter(|&next| next < waiting.len());
@@ -559,8 +575,8 @@ impl Replay {
         let taken = self.taken;
         let next = waiting
             .into_iter()
-            .flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.get(index)));
-        next.take(most).map(|(_, frame)| frame.bytes().len())
+            .flat_map(move |waiting| (taken..waiting.len()).map(move |index| waiting.captured_len(index)));
+        next.take(most)
     }
 
     /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
