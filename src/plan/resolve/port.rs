@@ -176,6 +176,7 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
         ast::port::TunnelIn::Gre => TunnelKind::Gre,
         ast::port::TunnelIn::Erspan => TunnelKind::Erspan,
         ast::port::TunnelIn::Gtp => TunnelKind::Gtp,
+        ast::port::TunnelIn::Tzsp => TunnelKind::Tzsp,
         ast::port::TunnelIn::Rspan => TunnelKind::Rspan,
     };
     Terminator {

@@ -46,12 +46,13 @@ impl Choices<'_> {
 }
 
 const ANCHORS: [Anchor; 5] = [Anchor::Start, Anchor::L2, Anchor::L3, Anchor::L4, Anchor::InnerL4];
-const KINDS: [TunnelKind; 6] = [
+const KINDS: [TunnelKind; 7] = [
     TunnelKind::Vxlan,
     TunnelKind::Geneve,
     TunnelKind::Gre,
     TunnelKind::Erspan,
     TunnelKind::Gtp,
+    TunnelKind::Tzsp,
     TunnelKind::Rspan,
 ];
 

@@ -145,7 +145,7 @@ fn our_facts(bytes: &[u8], layers: &Layers) -> Facts {
             _ => {}
         }
         // Tags, labels and PPPoE belong to the stack that they stand in.
-        if matches!(shell.kind, ShellKind::Vlan | ShellKind::Mpls | ShellKind::Pppoe) {
+        if shell.kind.is_of_link() {
             continue;
         }
         let at = shell.payload();

@@ -1,6 +1,9 @@
 //! One stack: from the link header to the transport header.
 
-use super::walk::{ip_ethertype, ppp_ethertype};
+use super::inside;
+use super::inside::Inside;
+use super::table::Header;
+use super::walk::{is_carrier_type, tag_kind};
 use super::{MAX_EXTENSIONS, MAX_LABELS, MAX_TAGS, Stack};
 use crate::headers::arp::Arp;
 use crate::headers::ethernet;
@@ -8,6 +11,7 @@ use crate::headers::ethernet::Ethernet;
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6;
 use crate::headers::ipv6::Ipv6;
+use crate::headers::ppp::Ppp;
 use crate::headers::pppoe;
 use crate::headers::pppoe::Pppoe;
 use crate::headers::{ip, mpls, u16_at, u32_at, vlan};
@@ -30,18 +34,40 @@ pub fn network_stack(bytes: &[u8], at: usize, ethertype: u16) -> Stack {
     network(bytes, at, ethertype, Stack::at_link(Stack::NO_ETHERNET))
 }
 
-/// Steps over the VLAN tags at `at`.
+/// Steps over the tags at `at`.
 #[inline(always)]
 fn link(bytes: &[u8], mut at: usize, mut ethertype: u16, mut stack: Stack) -> Stack {
-    while vlan::is_tpid(ethertype) && stack.vlans() < MAX_TAGS {
+    while vlan::is_tpid(ethertype) && stack.vlans() + stack.other_tags() < MAX_TAGS {
         let Some(next) = u16_at(bytes, at + 2) else {
             return stack.with(Stack::CUT).carrying(ethertype, at);
         };
         ethertype = next;
         at += vlan::TAG_LEN;
         stack = stack.with_vlan();
+        // Most often nothing else follows.
+        if ethertype == ethernet::TYPE_IPV4 {
+            return ipv4(bytes, at, stack);
+        }
     }
-    network(bytes, at, ethertype, stack)
+    if tag_kind(ethertype).is_some() {
+        other_tag(bytes, at, ethertype, stack)
+    } else {
+        network(bytes, at, ethertype, stack)
+    }
+}
+
+/// Steps over a tag that is none of a VLAN, and over those that follow it.
+#[inline(never)]
+fn other_tag(bytes: &[u8], at: usize, ethertype: u16, stack: Stack) -> Stack {
+    let header = tag_kind(ethertype).map_or(Header::Absent, |kind| kind.read(bytes, at, ethertype));
+    match header {
+        Header::Absent => stack.carrying(ethertype, at),
+        Header::Open { len, .. } if stack.vlans() + stack.other_tags() < MAX_TAGS => {
+            let Some(next) = u16_at(bytes, at + len - 2) else { return stack.carrying(ethertype, at) };
+            link(bytes, at + len, next, stack.with_other_tag())
+        }
+        Header::Closed | Header::Open { .. } => stack.with(Stack::CUT).carrying(ethertype, at),
+    }
 }
 
 /// Describes the packet of type `ethertype` at `at`.
@@ -52,6 +78,7 @@ fn network(bytes: &[u8], at: usize, ethertype: u16, stack: Stack) -> Stack {
         ethernet::TYPE_IPV6 => ipv6(bytes, at, stack),
         ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST => labels(bytes, at, ethertype, stack),
         ethernet::TYPE_PPPOE_SESSION => pppoe(bytes, at, stack),
+        ethertype if is_carrier_type(ethertype) => stack.carrying(ethertype, at).with_carrier_type(),
         _ => {
             let is_arp = ethertype == ethernet::TYPE_ARP
                 && Arp::at(bytes, at).is_some_and(|arp| arp.is_ipv4_over_ethernet());
@@ -129,8 +156,8 @@ fn flag(holds: bool, bits: u8) -> u8 {
     u8::from(holds) * bits
 }
 
-/// Steps over the MPLS label stack at `at`. What it carries is not said in the packet: IP is told by its version (RFC 4928, 3),
-/// Ethernet by a type that is known where an Ethernet header would have it, behind a control word or without one (RFC 4448, 4.1).
+/// Steps over the MPLS label stack at `at`. What it carries is not said in the packet: see [`inside`]. Ethernet may stand behind a
+/// control word (RFC 4448, 4.1).
 #[inline(never)]
 fn labels(bytes: &[u8], mut at: usize, ethertype: u16, mut stack: Stack) -> Stack {
     let mut is_bottom = false;
@@ -143,46 +170,34 @@ fn labels(bytes: &[u8], mut at: usize, ethertype: u16, mut stack: Stack) -> Stac
     if !is_bottom {
         return stack.with(Stack::CUT).carrying(ethertype, at);
     }
-    match ip_ethertype(bytes, at) {
-        Some(ethernet::TYPE_IPV4) => return ipv4(bytes, at, stack),
-        Some(_) => return ipv6(bytes, at, stack),
-        None => {}
-    }
+    // A frame may stand behind a control word, whose first bits are zero; no IP begins so.
     let behind_control_word = at + mpls::CONTROL_WORD_LEN;
-    if bytes.get(at).is_some_and(|first| first >> 4 == 0) && is_frame(bytes, behind_control_word) {
-        stack.carrying(ethernet::TYPE_TEB, behind_control_word)
-    } else if is_frame(bytes, at) {
-        stack.carrying(ethernet::TYPE_TEB, at)
-    } else {
-        stack.carrying(ethertype, at)
+    if bytes.get(at).is_some_and(|first| first >> 4 == 0)
+        && inside::has_known_type(bytes, behind_control_word)
+    {
+        return stack.carrying(ethernet::TYPE_TEB, behind_control_word);
     }
-}
-
-/// Whether an Ethernet header whose type is known seems to stand at `at`.
-fn is_frame(bytes: &[u8], at: usize) -> bool {
-    let is_known = |ethertype| {
-        vlan::is_tpid(ethertype)
-            || matches!(
-                ethertype,
-                ethernet::TYPE_IPV4
-                    | ethernet::TYPE_IPV6
-                    | ethernet::TYPE_ARP
-                    | ethernet::TYPE_MPLS
-                    | ethernet::TYPE_PPPOE_SESSION
-            )
-    };
-    Ethernet::at(bytes, at).is_some_and(|header| is_known(header.ethertype()))
+    match inside::inside(bytes, at) {
+        Inside::Ipv4 => ipv4(bytes, at, stack),
+        Inside::Ipv6 => ipv6(bytes, at, stack),
+        Inside::Frame => stack.carrying(ethernet::TYPE_TEB, at),
+        Inside::Cut => stack.with(Stack::CUT).carrying(ethertype, at),
+        Inside::Unknown => stack.carrying(ethertype, at),
+    }
 }
 
 #[inline(never)]
 fn pppoe(bytes: &[u8], at: usize, stack: Stack) -> Stack {
-    let Some(header) = Pppoe::at(bytes, at) else {
+    let headers = Pppoe::at(bytes, at).zip(Ppp::at(bytes, at + pppoe::HEADER_LEN));
+    let Some((header, ppp)) = headers else {
         return stack.with(Stack::CUT).carrying(ethernet::TYPE_PPPOE_SESSION, at);
     };
-    let l3 = at + pppoe::HEADER_LEN;
-    match ppp_ethertype(header.ppp_protocol()).filter(|_| header.is_session()) {
-        Some(ethernet::TYPE_IPV4) => ipv4(bytes, l3, stack.with(Stack::PPPOE)),
-        Some(_) => ipv6(bytes, l3, stack.with(Stack::PPPOE)),
+    let l3 = at + pppoe::HEADER_LEN + ppp.len;
+    let stack_inside = stack.with(Stack::PPPOE);
+    match ppp.ethertype().filter(|_| header.is_session()) {
+        Some(ethernet::TYPE_IPV4) => ipv4(bytes, l3, stack_inside),
+        Some(ethernet::TYPE_IPV6) => ipv6(bytes, l3, stack_inside),
+        Some(ethertype) => labels(bytes, l3, ethertype, stack_inside),
         None => stack.carrying(ethernet::TYPE_PPPOE_SESSION, at),
     }
 }

@@ -1,46 +1,15 @@
 //! A shell: one encapsulation, and what it carries.
 
-use super::walk::{carried, ip_ethertype, ppp_ethertype};
-use crate::headers::erspan;
-use crate::headers::erspan::{Erspan, Erspan3};
+use super::ShellKind;
+use super::table::Cargo;
+use crate::headers::erspan::Erspan;
 use crate::headers::ethernet;
 use crate::headers::geneve::Geneve;
 use crate::headers::gre::Gre;
 use crate::headers::gtp::Gtp;
 use crate::headers::pppoe::Pppoe;
-use crate::headers::vxlan;
 use crate::headers::vxlan::Vxlan;
 use crate::headers::{mpls, u16_at, u32_at, vlan};
-
-/// What wraps a frame or packet.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-#[repr(u8)]
-pub enum ShellKind {
-    /// One or more VLAN tags in a row.
-    #[default]
-    Vlan,
-    /// PPPoE with PPP.
-    Pppoe,
-    /// An MPLS label stack with IP behind it, or something unknown.
-    Mpls,
-    /// An MPLS label stack with Ethernet behind it, and a control word between them where the packet has one.
-    Pseudowire,
-    /// IPv4 or IPv6 in IPv4 or IPv6, with no header of its own.
-    Ipip,
-    /// GRE, NVGRE among it.
-    Gre,
-    /// ERSPAN I, with its GRE header.
-    Erspan1,
-    /// ERSPAN II, with its GRE header.
-    Erspan2,
-    /// ERSPAN III, with its GRE header.
-    Erspan3,
-    Vxlan,
-    VxlanGpe,
-    Geneve,
-    /// GTP-U that carries user data.
-    Gtp,
-}
 
 /// What a shell carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,22 +24,26 @@ pub enum Carried {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Shell {
     pub kind: ShellKind,
-    pub(super) words: u8,
-    /// Where the header begins; that of VLAN tags behind the TPID of the first.
+    cargo: Cargo,
+    /// Where the header begins; that of tags behind the type of the first.
     pub offset: u16,
+    len: u16,
 }
 
 impl Shell {
+    /// Nothing: what arrays of shells begin with.
+    pub(super) const EMPTY: Shell =
+        Shell { kind: ShellKind::Vlan, cargo: Cargo::Unknown, offset: 0, len: 0 };
+
     #[inline(always)]
-    pub(super) fn new(kind: ShellKind, offset: usize, header_len: usize) -> Self {
-        debug_assert!(header_len.is_multiple_of(4));
-        Self { kind, words: (header_len / 4) as u8, offset: offset as u16 }
+    pub(super) fn new(kind: ShellKind, offset: usize, header_len: usize, cargo: Cargo) -> Self {
+        Self { kind, cargo, offset: offset as u16, len: header_len as u16 }
     }
 
-    /// Bytes of the header, a multiple of 4. All of it was captured.
+    /// Bytes of the header. All of it was captured.
     #[inline(always)]
     pub fn header_len(&self) -> usize {
-        usize::from(self.words) * 4
+        usize::from(self.len)
     }
 
     /// Where what it carries begins. At most the captured length.
@@ -80,36 +53,20 @@ impl Shell {
     }
 
     /// What it carries; `None` where that cannot be known. `bytes` are those of the packet that was parsed.
+    #[inline]
     pub fn carries(&self, bytes: &[u8]) -> Option<Carried> {
-        let offset = usize::from(self.offset);
-        match self.kind {
-            ShellKind::Vlan => u16_at(bytes, self.payload() - 2).map(Carried::Network),
-            ShellKind::Pppoe => {
-                ppp_ethertype(Pppoe::at(bytes, offset)?.ppp_protocol()).map(Carried::Network)
-            }
-            ShellKind::Mpls if !mpls::is_bottom(u32_at(bytes, self.payload() - mpls::LABEL_LEN)?) => None,
-            ShellKind::Mpls | ShellKind::Ipip | ShellKind::Gtp => {
-                ip_ethertype(bytes, self.payload()).map(Carried::Network)
-            }
-            ShellKind::Pseudowire | ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Vxlan => {
-                Some(Carried::Ethernet)
-            }
-            ShellKind::Gre => Some(carried(Gre::at(bytes, offset)?.protocol())),
-            ShellKind::Geneve => Some(carried(Geneve::at(bytes, offset)?.protocol())),
-            ShellKind::Erspan3 => {
-                let header = Erspan3::at(bytes, offset + Gre::at(bytes, offset)?.header_len())?;
-                match header.frame_type() {
-                    erspan::FRAME_IP => ip_ethertype(bytes, self.payload()).map(Carried::Network),
-                    _ => Some(Carried::Ethernet),
-                }
-            }
-            ShellKind::VxlanGpe => match Vxlan::at(bytes, offset)?.next_protocol() {
-                vxlan::NEXT_IPV4 => Some(Carried::Network(ethernet::TYPE_IPV4)),
-                vxlan::NEXT_IPV6 => Some(Carried::Network(ethernet::TYPE_IPV6)),
-                vxlan::NEXT_ETHERNET => Some(Carried::Ethernet),
-                _ => None,
-            },
-        }
+        let ethertype = match self.cargo {
+            Cargo::Unknown => return None,
+            Cargo::Ethernet => return Some(Carried::Ethernet),
+            Cargo::Ipv4 => ethernet::TYPE_IPV4,
+            Cargo::Ipv6 => ethernet::TYPE_IPV6,
+            Cargo::Mpls => ethernet::TYPE_MPLS,
+            Cargo::MplsMulticast => ethernet::TYPE_MPLS_MULTICAST,
+            Cargo::Nsh => ethernet::TYPE_NSH,
+            Cargo::TypeAtEnd => u16_at(bytes, self.payload() - 2)?,
+            Cargo::TypeAtTwo => u16_at(bytes, usize::from(self.offset) + 2)?,
+        };
+        Some(Carried::Network(ethertype))
     }
 
     /// The virtual network id (24 bits) of VXLAN, VXLAN-GPE, GENEVE and NVGRE.
@@ -134,7 +91,10 @@ impl Shell {
 
     /// The key of GRE.
     pub fn gre_key(&self, bytes: &[u8]) -> Option<u32> {
-        if self.kind == ShellKind::Gre { Gre::at(bytes, usize::from(self.offset))?.key() } else { None }
+        match self.kind {
+            ShellKind::Gre | ShellKind::GreMellanox => Gre::at(bytes, usize::from(self.offset))?.key(),
+            _ => None,
+        }
     }
 
     /// The session of ERSPAN II and III, or of PPPoE.

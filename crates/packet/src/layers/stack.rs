@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::table::Header;
+use super::walk::tag_kind;
 use crate::headers::tcp::Tcp;
 use crate::headers::{ethernet, icmp, ip, sctp, u16_at, u32_at, udp, vlan};
 
@@ -13,9 +15,10 @@ use crate::headers::{ethernet, icmp, ip, sctp, u16_at, u32_at, udp, vlan};
 #[repr(C, packed(4))]
 pub struct Stack {
     /// From the low end, 16 bits each: `ethernet`, `ethertype`, `l3`, `l4`.
-    pub(super) places: u64,
-    /// From the low end, 8 bits each: `protocol`, flags, `vlans`, `labels`.
-    pub(super) kinds: u32,
+    places: u64,
+    /// From the low end: `protocol` and flags of 8 bits, `vlans` of 4 bits, `other_tags` of 3, whether the type names a carrier,
+    /// and `labels` of 8 bits.
+    kinds: u32,
 }
 
 impl Stack {
@@ -27,6 +30,8 @@ impl Stack {
     pub(super) const PORTS: u8 = 1 << 5;
     pub(super) const PPPOE: u8 = 1 << 6;
     pub(super) const CUT: u8 = 1 << 7;
+
+    pub(super) const EMPTY: Stack = Stack { places: 0, kinds: 0 };
 
     pub(super) const NO_ETHERNET: u16 = u16::MAX;
 
@@ -48,6 +53,17 @@ impl Stack {
     #[inline(always)]
     pub(super) fn with_vlan(self) -> Self {
         Self { kinds: self.kinds + (1 << 16), ..self }
+    }
+
+    #[inline(always)]
+    pub(super) fn with_other_tag(self) -> Self {
+        Self { kinds: self.kinds + (1 << 20), ..self }
+    }
+
+    /// Notes that the type is that of an encapsulation.
+    #[inline(always)]
+    pub(super) fn with_carrier_type(self) -> Self {
+        Self { kinds: self.kinds | 1 << 23, ..self }
     }
 
     #[inline(always)]
@@ -100,7 +116,9 @@ impl Stack {
     #[inline(always)]
     pub fn network(&self) -> Option<usize> {
         let is_label = matches!(self.ethertype(), ethernet::TYPE_MPLS | ethernet::TYPE_MPLS_MULTICAST);
-        let is_inside_link = vlan::is_tpid(self.ethertype()) || is_label && self.is_cut();
+        let is_tag =
+            vlan::is_tpid(self.ethertype()) || tag_kind(self.ethertype()).is_some() && self.is_cut();
+        let is_inside_link = is_tag || is_label && self.is_cut();
         if self.l3() == 0 || is_inside_link { None } else { Some(self.l3()) }
     }
 
@@ -127,7 +145,31 @@ impl Stack {
     /// Number of VLAN tags, 0 to `MAX_TAGS`.
     #[inline(always)]
     pub fn vlans(&self) -> u8 {
-        (self.kinds >> 16) as u8
+        (self.kinds >> 16) as u8 & 0xf
+    }
+
+    /// Number of tags beside those of VLANs: VN-Tags, E-Tags and the like.
+    #[inline(always)]
+    pub fn other_tags(&self) -> u8 {
+        (self.kinds >> 20) as u8 & 0x7
+    }
+
+    /// VLAN tags are all that stands in the link header.
+    #[inline(always)]
+    pub(super) fn has_vlans_alone(&self) -> bool {
+        self.vlans() != 0 && self.kinds >> 20 == 0 && !self.is_pppoe()
+    }
+
+    /// Labels are followed by an Ethernet frame.
+    #[inline(always)]
+    pub(super) fn is_pseudowire(&self) -> bool {
+        self.labels() != 0 && self.ethertype() == ethernet::TYPE_TEB
+    }
+
+    /// Tags, labels or PPPoE stand in the link header, or its type is that of an encapsulation.
+    #[inline(always)]
+    pub(super) fn has_link_shells(&self) -> bool {
+        self.kinds >> 16 != 0 || self.is_pppoe()
     }
 
     /// Number of MPLS labels, 0 to `MAX_LABELS`.
@@ -209,10 +251,13 @@ impl Stack {
     /// The id of the outermost VLAN tag; `None` where untagged.
     #[inline(always)]
     pub fn vlan(&self, bytes: &[u8]) -> Option<u16> {
+        let behind_first_type = usize::from(self.places as u16) + ethernet::HEADER_LEN;
         if self.vlans() == 0 {
             None
+        } else if self.other_tags() == 0 {
+            u16_at(bytes, behind_first_type).map(vlan::id)
         } else {
-            u16_at(bytes, usize::from(self.places as u16) + ethernet::HEADER_LEN).map(vlan::id)
+            vlan_among_tags(bytes, behind_first_type)
         }
     }
 
@@ -247,5 +292,20 @@ impl fmt::Debug for Stack {
             .field("l4", &self.l4())
             .field("flags", &format_args!("{:#04x}", (self.kinds >> 8) as u8))
             .finish()
+    }
+}
+
+/// The id of the first VLAN tag of those that begin at `at`.
+#[cold]
+fn vlan_among_tags(bytes: &[u8], mut at: usize) -> Option<u16> {
+    loop {
+        let ethertype = u16_at(bytes, at - 2)?;
+        if vlan::is_tpid(ethertype) {
+            return u16_at(bytes, at).map(vlan::id);
+        }
+        match tag_kind(ethertype)?.read(bytes, at, ethertype) {
+            Header::Open { len, .. } => at += len,
+            _ => return None,
+        }
     }
 }
