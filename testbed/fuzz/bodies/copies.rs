@@ -10,7 +10,7 @@ use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, Timestamp
 use tapline_datapath::copies::transport::{
     Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
 };
-use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
+use tapline_datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::layer::{Layer, LayerSet};
@@ -95,7 +95,8 @@ fn facts(choices: &mut Choices<'_>) -> CopyFacts {
 }
 
 fn edits(choices: &mut Choices<'_>) -> Edits {
-    let strips = choices.word();
+    let word = choices.word();
+    let strips = u32::from(word) | u32::from(word.reverse_bits()) << 16;
     let strip: LayerSet = Layer::ALL
         .into_iter()
         .enumerate()
@@ -306,6 +307,13 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
     }
     // an outer tag of the tunnel is a VLAN that could end here too
     let of_tunnel = found.iter().find(|(kind, _)| *kind != TunnelKind::Rspan);
+    if frame.is_empty() {
+        // a tunnel with nothing in it is refused by the one that it is of
+        assert!(of_tunnel.is_none());
+        let refused = |kind| terminator(kind).recognise(&outer) == Err(Refusal::Malformed);
+        assert!(KINDS.into_iter().any(refused));
+        return outer;
+    }
     let (kind, inner) =
         of_tunnel.unwrap_or_else(|| panic!("the tunnel with {} bytes ends here", frame.len()));
     assert_eq!(inside(inner, &outer), frame);
@@ -316,8 +324,9 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
             assert_eq!((part.offset, part.original_len), (inner.offset, inner.original_len));
             assert_eq!(inside(&part, cut), &frame[..part.len]);
             assert_eq!(part.offset + part.len, cut.len());
+            assert!(part.len > 0);
         }
-        Err(_) => assert!(cut.len() < inner.offset),
+        Err(_) => assert!(cut.len() <= inner.offset),
     }
     outer
 }

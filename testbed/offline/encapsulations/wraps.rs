@@ -245,13 +245,8 @@ fn gre(kind: ShellKind, payload: Payload, inside: &Inside<'_>) -> Vec<Vec<u8>> {
     let Some((ethertype, bytes)) = inside.typed(payload) else { return Vec::new() };
     match kind {
         ShellKind::Gre => {
-            let tagged = packets::tag(100, inside.ethertype, inside.packet);
             let more = if payload == Payload::Typed {
-                let labelled = packets::mpls(&[16], inside.packet);
-                vec![
-                    packets::gre(0x8100, None, None, &tagged),
-                    packets::gre(0x8847, None, Some(1), &labelled),
-                ]
+                vec![packets::gre(0x8847, None, Some(1), &packets::mpls(&[16], inside.packet))]
             } else {
                 Vec::new()
             };

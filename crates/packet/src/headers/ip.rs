@@ -46,8 +46,9 @@ pub const SHIM6: u8 = 140;
 pub const ETHERNET: u8 = 143;
 
 const PORTS: u8 = 1;
-const KNOWN: u8 = 1 << 2;
 const EXTENSION: u8 = 1 << 1;
+const USUAL4: u8 = 1 << 2;
+const USUAL6: u8 = 1 << 3;
 
 /// What kind of protocol each number is: a load where comparisons would be several jumps that are hard to predict.
 const CLASSES: [u8; 256] = {
@@ -59,12 +60,14 @@ const CLASSES: [u8; 256] = {
         }
         classes
     }
-    let classes = mark([0; 256], PORTS, &[TCP, UDP, DCCP, SCTP, UDP_LITE]);
-    let extensions = &[HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION_OPTIONS, HIP, SHIM6];
-    let classes = mark(mark(classes, EXTENSION, extensions), KNOWN, extensions);
-    let carriers = &[IPV4, IPV6, GRE, ESP, ETHERIP, MPLS, ETHERNET, NO_NEXT_HEADER];
-    let classes = mark(mark(classes, KNOWN, carriers), KNOWN, &[TCP, UDP, DCCP, SCTP, UDP_LITE]);
-    mark(classes, KNOWN, &[ICMPV6, EIGRP, OSPF, PIM, VRRP])
+    const PORTED: &[u8] = &[TCP, UDP, DCCP, SCTP, UDP_LITE];
+    const EXTENSIONS: &[u8] = &[HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION_OPTIONS, HIP, SHIM6];
+    const CARRIERS: &[u8] = &[IPV4, IPV6, GRE, ESP, ETHERIP, MPLS, ETHERNET];
+    const ROUTERS: &[u8] = &[EIGRP, OSPF, PIM, VRRP];
+    let classes = mark(mark([0; 256], PORTS, PORTED), EXTENSION, EXTENSIONS);
+    let classes = mark(mark(classes, USUAL4 | USUAL6, CARRIERS), USUAL4 | USUAL6, ROUTERS);
+    let classes = mark(mark(classes, USUAL4 | USUAL6, PORTED), USUAL4, &[ICMP, IGMP, AH]);
+    mark(mark(classes, USUAL6, EXTENSIONS), USUAL6, &[ICMPV6, NO_NEXT_HEADER])
 };
 
 /// Whether the protocol's header begins with a 16-bit source and a 16-bit destination port.
@@ -79,7 +82,12 @@ pub fn is_extension(protocol: u8) -> bool {
     CLASSES[usize::from(protocol)] & EXTENSION != 0
 }
 
-/// Whether the number is one that is met behind IPv6 headers: a guess at IPv6 is worth more with it.
-pub fn is_known_over_ipv6(protocol: u8) -> bool {
-    CLASSES[usize::from(protocol)] & KNOWN != 0
+/// Whether the number is one that is met behind IPv4 headers: a guess at IPv4 is worth more with it.
+pub fn is_usual_over_ipv4(protocol: u8) -> bool {
+    CLASSES[usize::from(protocol)] & USUAL4 != 0
+}
+
+/// Whether the number is one that is met behind IPv6 headers.
+pub fn is_usual_over_ipv6(protocol: u8) -> bool {
+    CLASSES[usize::from(protocol)] & USUAL6 != 0
 }

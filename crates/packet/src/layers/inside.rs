@@ -6,6 +6,7 @@
 use crate::headers::checksum::Sum;
 use crate::headers::ethernet;
 use crate::headers::ethernet::Ethernet;
+use crate::headers::ipv4;
 use crate::headers::ipv4::Ipv4;
 use crate::headers::ipv6;
 use crate::headers::ipv6::Ipv6;
@@ -52,6 +53,15 @@ fn ipv4_or_frame(bytes: &[u8], at: usize) -> Inside {
     }
 }
 
+/// Whether nothing in an IPv4 header is unusual: no options, reserved bits, or protocols that are seldom met.
+fn is_usual(header: &Ipv4<'_>) -> bool {
+    header.header_len() == ipv4::HEADER_LEN
+        && usize::from(header.total_len()) >= ipv4::HEADER_LEN
+        && header.ttl() > 0
+        && !header.has_reserved_flag()
+        && ip::is_usual_over_ipv4(header.protocol())
+}
+
 fn ipv6_or_frame(bytes: &[u8], at: usize) -> Inside {
     match (is_frame(bytes, at), Ipv6::at(bytes, at)) {
         (Some(true), _) => Inside::Frame,
@@ -60,7 +70,7 @@ fn ipv6_or_frame(bytes: &[u8], at: usize) -> Inside {
         (_, Some(header)) => {
             let end = at + ipv6::HEADER_LEN + usize::from(header.payload_len());
             let is_all_here = end <= bytes.len();
-            if is_all_here || is_known_over_ipv6(bytes, at, header.next_header()) {
+            if is_all_here || is_usual_over_ipv6(bytes, at, header.next_header()) {
                 Inside::Ipv6
             } else {
                 Inside::Unknown
@@ -70,10 +80,10 @@ fn ipv6_or_frame(bytes: &[u8], at: usize) -> Inside {
 }
 
 /// Whether what follows an IPv6 header at `at` is met in networks: of an extension header what follows that has to be, too.
-fn is_known_over_ipv6(bytes: &[u8], at: usize, next_header: u8) -> bool {
+fn is_usual_over_ipv6(bytes: &[u8], at: usize, next_header: u8) -> bool {
     let behind = bytes.get(at + ipv6::HEADER_LEN);
-    ip::is_known_over_ipv6(next_header)
-        && (!ip::is_extension(next_header) || behind.is_some_and(|next| ip::is_known_over_ipv6(*next)))
+    ip::is_usual_over_ipv6(next_header)
+        && (!ip::is_extension(next_header) || behind.is_some_and(|next| ip::is_usual_over_ipv6(*next)))
 }
 
 /// Whether an Ethernet header whose type is known seems to stand at `at`.
