@@ -230,7 +230,7 @@ impl Terminator {
         }
         let is_ours = |kind: ShellKind| kind.row().word.ok() == self.kind.layer();
         let shell = match self.look(bytes, &stack) {
-            Look::Shell(shell) if is_ours(shell.kind) => Some(shell),
+            Look::Shell(shell) | Look::Uncaptured(shell) if is_ours(shell.kind) => Some(shell),
             // There is no frame in it.
             Look::Empty(kind) if is_ours(kind) => None,
             _ => return Err(Refusal::OtherTraffic),

@@ -44,20 +44,20 @@ fn ipv4_or_frame(bytes: &[u8], at: usize) -> Inside {
     match (is_sound, is_frame(bytes, at)) {
         (Some(true), _) => Inside::Ipv4,
         (Some(false), Some(true)) => Inside::Frame,
-        // A checksum that is wrong, or was not yet computed: then the length has to be right.
+        // A checksum that is wrong, or was not yet computed: then the length has to be right, or where the capture is cut the rest.
         (Some(false), Some(false)) if total_len >= header_len && at + total_len <= bytes.len() => {
             Inside::Ipv4
         }
-        (Some(false), Some(false)) => Inside::Unknown,
-        (None, _) | (_, None) => Inside::Cut,
+        (_, Some(false)) if is_usual(&header) => Inside::Ipv4,
+        (_, Some(false)) => Inside::Unknown,
+        (None, Some(true)) | (_, None) => Inside::Cut,
     }
 }
 
-/// Whether nothing in an IPv4 header is unusual: no options, reserved bits, or protocols that are seldom met.
+/// Whether nothing in the fixed part of an IPv4 header is unusual: its length, a flag that is reserved, a protocol that is seldom
+/// met.
 fn is_usual(header: &Ipv4<'_>) -> bool {
-    header.header_len() == ipv4::HEADER_LEN
-        && usize::from(header.total_len()) >= ipv4::HEADER_LEN
-        && header.ttl() > 0
+    !(1..ipv4::HEADER_LEN as u16).contains(&header.total_len())
         && !header.has_reserved_flag()
         && ip::is_usual_over_ipv4(header.protocol())
 }
@@ -70,20 +70,13 @@ fn ipv6_or_frame(bytes: &[u8], at: usize) -> Inside {
         (_, Some(header)) => {
             let end = at + ipv6::HEADER_LEN + usize::from(header.payload_len());
             let is_all_here = end <= bytes.len();
-            if is_all_here || is_usual_over_ipv6(bytes, at, header.next_header()) {
+            if is_all_here || ip::is_usual_over_ipv6(header.next_header()) {
                 Inside::Ipv6
             } else {
                 Inside::Unknown
             }
         }
     }
-}
-
-/// Whether what follows an IPv6 header at `at` is met in networks: of an extension header what follows that has to be, too.
-fn is_usual_over_ipv6(bytes: &[u8], at: usize, next_header: u8) -> bool {
-    let behind = bytes.get(at + ipv6::HEADER_LEN);
-    ip::is_usual_over_ipv6(next_header)
-        && (!ip::is_extension(next_header) || behind.is_some_and(|next| ip::is_usual_over_ipv6(*next)))
 }
 
 /// Whether an Ethernet header whose type is known seems to stand at `at`.

@@ -41,7 +41,7 @@ fn is_transport_unread(bytes: &[u8], stack: &Stack) -> bool {
         ip::ICMP | ip::IGMP => !stack.is_ipv4(),
         ip::ICMPV6 => !stack.is_ipv6(),
         ip::SCTP => !stack.is_later_fragment() && is_sctp_unread(bytes, at),
-        ip::UDP => matches!(look(bytes, stack), Look::Closed | Look::Shell(_)),
+        ip::UDP => !matches!(look(bytes, stack), Look::Nothing | Look::Empty(_)),
         _ => !matches!(look(bytes, stack), Look::Empty(_)),
     }
 }

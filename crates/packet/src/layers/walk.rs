@@ -164,8 +164,10 @@ pub fn may_go_on(bytes: &[u8], stack: &Stack) -> bool {
 pub enum Look {
     /// No encapsulation.
     Nothing,
-    /// One that holds nothing, or of whose payload nothing was captured: it is no layer.
+    /// One that holds nothing: it is no layer.
     Empty(ShellKind),
+    /// One of whose payload nothing was captured: it is no layer either.
+    Uncaptured(Shell),
     /// One whose header is cut, or holds no packet that can be followed.
     Closed,
     Shell(Shell),
@@ -176,7 +178,7 @@ pub enum Look {
 pub fn tunnel(bytes: &[u8], stack: &Stack) -> Option<Shell> {
     match look(bytes, stack) {
         Look::Shell(shell) => Some(shell),
-        Look::Nothing | Look::Empty(_) | Look::Closed => None,
+        Look::Nothing | Look::Empty(_) | Look::Uncaptured(_) | Look::Closed => None,
     }
 }
 
@@ -202,12 +204,9 @@ pub fn look_as(port: u16, bytes: &[u8], stack: &Stack) -> Look {
 
 fn settled(found: Look, bytes: &[u8], stack: &Stack) -> Look {
     match found {
-        Look::Shell(shell) => {
-            let payload = shell.payload();
-            let is_empty = payload >= bytes.len() || ends_by_its_length(bytes, stack, payload);
-            if is_empty { Look::Empty(shell.kind) } else { found }
-        }
-        _ => found,
+        Look::Shell(shell) if ends_by_its_length(bytes, stack, shell.payload()) => Look::Empty(shell.kind),
+        Look::Shell(shell) if shell.payload() >= bytes.len() => Look::Uncaptured(shell),
+        found => found,
     }
 }
 
