@@ -10,6 +10,7 @@ use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use tapline_datapath::copies::facts::CopyFacts;
 use tapline_datapath::flow::hash::{HashKind, flow_hash};
+use tapline_datapath::receive::tunnel_match::{Refusal, Terminator, TunnelKind};
 use tapline_filter::through::{Inside, inside};
 use tapline_harness::frames;
 use tapline_harness::pcap_files::write_frames;
@@ -18,6 +19,7 @@ use tapline_harness::tshark;
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::layers::{Depth, Encapsulation, Payload, ShellKind, TABLE, parse};
+use tapline_traffic::packets;
 use wraps::{LABEL_WITH_CONTROL_WORD, LABEL_WITHOUT, wraps};
 
 const KEY: [u8; 32] = *b"any thirty-two bytes will do it.";
@@ -318,5 +320,84 @@ fn what_is_read_of_each_row_is_not_called_unparsed_and_what_is_left_out_says_why
     let carries_wlan = |row: &&Encapsulation| row.carries.contains(&Payload::Wlan);
     for row in TABLE.iter().filter(carries_wlan) {
         assert!(row.left_out.contains("802.11"), "{:?}", row.kind);
+    }
+}
+
+const TUNNELS: [TunnelKind; 6] = [
+    TunnelKind::Vxlan,
+    TunnelKind::Geneve,
+    TunnelKind::Gre,
+    TunnelKind::Erspan,
+    TunnelKind::Gtp,
+    TunnelKind::Tzsp,
+];
+
+fn terminator(kind: TunnelKind) -> Terminator {
+    Terminator { kind, to: None, identifiers: Vec::new(), udp_port: None }
+}
+
+#[test]
+fn tunnels_end_with_the_frame_that_is_in_them_and_others_are_other_traffic() {
+    let mut ended = 0;
+    for case in cases() {
+        // Labels inside are no frame that could become the packet.
+        let carries_labels = parse(&Frame::whole(&case.bytes), Depth::Full).shells().len() > 1;
+        for kind in TUNNELS {
+            let found = terminator(kind).recognise(&case.bytes);
+            if case.row.word.ok() != kind.layer() {
+                assert_eq!(found, Err(Refusal::OtherTraffic), "{kind:?} of {:?}", case.row.kind);
+            } else if carries_labels {
+                assert_eq!(found, Err(Refusal::Malformed), "{kind:?} of {:?}", case.row.kind);
+            } else {
+                let inner = found.unwrap_or_else(|why| panic!("{:?}: {why:?}", case.row.kind));
+                let carried = &case.bytes[inner.offset..inner.offset + inner.len];
+                let from = if inner.link.is_some() { 14 } else { 0 };
+                assert_eq!(carried, &case.inner[from..], "{:?}", case.row.kind);
+                ended += 1;
+            }
+        }
+    }
+    assert!(ended > 60, "{ended}");
+}
+
+#[test]
+fn a_tunnel_with_nothing_inside_is_left_alone_by_all_and_ends_nowhere() {
+    let udp = |port, payload: &[u8]| wraps::in_ipv4(17, &packets::udp(49_152, port, payload));
+    let empty = [
+        (TunnelKind::Vxlan, udp(4789, &packets::vxlan(7, &[]))),
+        (TunnelKind::Geneve, udp(6081, &packets::geneve(7, 0x6558, &[0, 1, 2, 1, 0, 0, 0, 0], &[]))),
+        (TunnelKind::Gre, wraps::in_ipv4(47, &packets::gre(0x0800, None, None, &[]))),
+        (TunnelKind::Gre, wraps::in_ipv4(47, &packets::gre(0, None, Some(1), &[]))),
+        (TunnelKind::Erspan, wraps::in_ipv4(47, &packets::gre(0x88be, None, None, &[]))),
+        (TunnelKind::Gtp, udp(2152, &packets::gtp(7, &[]))),
+        (TunnelKind::Tzsp, udp(37008, &[1, 0, 0, 1, 1])),
+    ];
+    let strip = plan(Edits { strip: LayerSet::ALL, ..Default::default() });
+    for (kind, bytes) in empty {
+        let mut padded = bytes.clone();
+        padded.resize(60.max(bytes.len()), 0);
+        for bytes in [bytes, padded] {
+            assert_eq!(seen_through(LayerSet::ALL, &bytes), bytes, "{kind:?}");
+            assert_eq!(edited(&strip, &bytes), bytes, "{kind:?}");
+            assert_eq!(terminator(kind).recognise(&bytes), Err(Refusal::Malformed), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn addresses_in_a_pseudowire_to_an_address_that_begins_as_ip_are_replaced() {
+    let edit = plan(Edits {
+        anonymize: Some(Anonymize { key: Key::new(KEY), keep: 0, keep_ipv6: 0, inner: true }),
+        ..Default::default()
+    });
+    let strip = plan(Edits { strip: LayerSet::ALL, ..Default::default() });
+    for address in [[0x4c, 0x76, 0x25, 1, 2, 3], [0x64, 0x00, 0xf1, 1, 2, 3]] {
+        let mut frame = frames::tcp4(100);
+        frame[..6].copy_from_slice(&address);
+        let bytes = packets::ethernet([2; 6], [4; 6], 0x8847, &packets::mpls(&[16], &frame));
+        assert_eq!(edited(&strip, &bytes), frame);
+        let (anonymized, alone) = (edited(&edit, &bytes), edited(&edit, &frame));
+        assert_eq!(anonymized[18..], alone);
+        assert_ne!(alone, frame);
     }
 }
