@@ -22,8 +22,11 @@ pub(crate) fn layers(bytes: &[u8]) {
         assert!(!stack.has_ports() || stack.l4().is_some_and(|l4| l4 + 4 <= bytes.len()));
         assert!(stack.vlans() == 0 || stack.vlan(bytes).is_some());
     }
+    // a packet of which nothing is known is one that is not read
+    assert!(layers.is_unparsed(bytes) || layers.inner.network().is_some());
     let mut end = 0;
     for shell in layers.shells() {
+        assert_eq!(shell.kind.row().kind, shell.kind);
         assert!(usize::from(shell.offset) >= end, "shells overlap");
         end = shell.payload();
         assert!(end <= bytes.len());

@@ -6,6 +6,8 @@ mod wraps;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use tapline_datapath::copies::facts::CopyFacts;
@@ -20,6 +22,8 @@ use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::layers::{Depth, Encapsulation, Payload, ShellKind, TABLE, parse};
 use tapline_traffic::packets;
+
+use crate::fuzz::layers;
 use wraps::{LABEL_WITH_CONTROL_WORD, LABEL_WITHOUT, wraps};
 
 const KEY: [u8; 32] = *b"any thirty-two bytes will do it.";
@@ -400,4 +404,51 @@ fn addresses_in_a_pseudowire_to_an_address_that_begins_as_ip_are_replaced() {
         assert_eq!(anonymized[18..], alone);
         assert_ne!(alone, frame);
     }
+}
+
+proptest! {
+    #![proptest_config(crate::fuzz::cases())]
+
+    #[test]
+    fn no_damage_to_a_row_breaks_what_reads_it(
+        which: Index,
+        outer: Index,
+        cut in 0.0..1.0,
+        changes in proptest::collection::vec((0.0..1.0, any::<u8>()), 0..4),
+    ) {
+        let cases = made();
+        let mut bytes = cases[which.index(cases.len())].bytes.clone();
+        let around = &cases[outer.index(cases.len())];
+        // Half of them in another row: what carried a frame carries this one.
+        if around.bytes.ends_with(&around.inner) {
+            bytes = [&around.bytes[..around.bytes.len() - around.inner.len()], &bytes].concat();
+        }
+        for (at, byte) in changes {
+            let at = (at * bytes.len() as f64) as usize;
+            bytes[at] = byte;
+        }
+        let shorter = &bytes[..(cut * bytes.len() as f64) as usize];
+        layers::layers(&bytes);
+        layers::layers(shorter);
+        layers::longer_shows_more(shorter, &bytes);
+        for edits in [
+            Edits { strip: LayerSet::ALL, ..Default::default() },
+            Edits { anonymize: Some(Anonymize { key: Key::new(KEY), keep: 0, keep_ipv6: 0, inner: true }), ..Default::default() },
+        ] {
+            let plan = plan(edits);
+            for bytes in [&bytes[..], shorter] {
+                prop_assert!(edited(&plan, bytes).len() <= bytes.len());
+            }
+        }
+        for kind in TUNNELS {
+            if let Ok(inner) = terminator(kind).recognise(&bytes) {
+                prop_assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
+            }
+        }
+    }
+}
+
+fn made() -> &'static [Case] {
+    static CASES: std::sync::OnceLock<Vec<Case>> = std::sync::OnceLock::new();
+    CASES.get_or_init(cases)
 }

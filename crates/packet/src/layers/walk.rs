@@ -294,15 +294,24 @@ fn gre(bytes: &[u8], at: usize) -> Look {
     }
     let (kind, header) = match protocol {
         gre::TYPE_ERSPAN | gre::TYPE_ERSPAN3 => erspan(bytes, at, &header),
-        ethernet::TYPE_MELLANOX if inside::has_known_type(bytes, at + len + gre::MELLANOX_LEN) => {
-            let len = len + gre::MELLANOX_LEN;
-            (ShellKind::GreMellanox, Header::Open { len, cargo: Cargo::Ethernet })
-        }
+        ethernet::TYPE_MELLANOX => mellanox(bytes, at, len),
         ethernet::TYPE_PPP => (ShellKind::Gre, ppp_behind(bytes, at, len)),
         ethernet::TYPE_TEB => (ShellKind::Gre, Header::Open { len, cargo: Cargo::Ethernet }),
         _ => (ShellKind::Gre, Header::Open { len, cargo: Cargo::TypeAtTwo }),
     };
     shell_of(kind, header, bytes, at)
+}
+
+/// The frame of a Mellanox switch, confirmed by its type: what the bytes in front of it mean is not published.
+fn mellanox(bytes: &[u8], at: usize, gre_len: usize) -> (ShellKind, Header) {
+    let len = gre_len + gre::MELLANOX_LEN;
+    if inside::has_known_type(bytes, at + len) {
+        (ShellKind::GreMellanox, Header::Open { len, cargo: Cargo::Ethernet })
+    } else if at + len + ethernet::HEADER_LEN > bytes.len() {
+        (ShellKind::GreMellanox, Header::Closed)
+    } else {
+        (ShellKind::Gre, Header::Open { len: gre_len, cargo: Cargo::TypeAtTwo })
+    }
 }
 
 /// PPTP; its acknowledgments carry nothing.
