@@ -58,7 +58,11 @@ pub(crate) fn layers(bytes: &[u8]) {
 /// Checks that `longer` bytes of a packet show all that `shorter` ones do.
 pub(crate) fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
     let [less, more]: [Layers; 2] = [shorter, longer].map(|bytes| parse(&Frame::whole(bytes), Depth::Full));
-    assert!(less.shells().len() <= more.shells().len(), "{less:?} {more:?}");
+    assert!(
+        less.shells().len() <= more.shells().len(),
+        "{less:?} {more:?} {longer:02x?} {}",
+        shorter.len()
+    );
     for (a, b) in less.shells().iter().zip(more.shells()) {
         // Labels are known to be those of a pseudowire when what follows them is there.
         let is_decided_later = a.kind == ShellKind::Mpls && b.kind == ShellKind::Pseudowire;

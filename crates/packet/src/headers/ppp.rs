@@ -18,8 +18,12 @@ pub struct Ppp {
 impl Ppp {
     /// The fields at `offset`; `None` where they are cut.
     pub fn at(bytes: &[u8], offset: usize) -> Option<Self> {
-        let has_address = u16_at(bytes, offset).is_some_and(|fields| fields == ADDRESS_CONTROL);
-        let skipped = if has_address { 2 } else { 0 };
+        let skipped = match (bytes.get(offset)?, u16_at(bytes, offset)) {
+            (_, Some(ADDRESS_CONTROL)) => 2,
+            // It may be half of them.
+            (0xff, None) => return None,
+            _ => 0,
+        };
         let first = *bytes.get(offset + skipped)?;
         // The last byte of a protocol number is odd and the others are even: an odd first byte is the last.
         if first & 1 == 1 {

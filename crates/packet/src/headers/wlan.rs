@@ -11,6 +11,9 @@ const HT_CONTROL_LEN: usize = 4;
 /// LLC and SNAP for a type of Ethernet.
 const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
 
+/// The most bytes up to the packet.
+pub const LONGEST_LEN: usize = BASE_LEN + ADDRESS4_LEN + QOS_LEN + HT_CONTROL_LEN + SNAP.len() + 2;
+
 /// Bytes from `offset` up to the packet, whose ethertype stands in the last two of them, where a data frame begins there that is
 /// neither encrypted nor an aggregate of several. Access points of Cisco's send the two bytes of the frame control field the other
 /// way round in CAPWAP, so both ways are tried; SNAP at its place is what confirms one.

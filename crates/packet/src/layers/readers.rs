@@ -176,6 +176,7 @@ pub(super) fn tzsp(bytes: &[u8], at: usize, _: u16) -> Header {
 fn wlan_behind(bytes: &[u8], at: usize, len: usize) -> Header {
     match wlan::header_len(bytes, at + len) {
         Some(wlan_len) => Header::Open { len: len + wlan_len, cargo: Cargo::TypeAtEnd },
+        None if at + len + wlan::LONGEST_LEN > bytes.len() => Header::Closed,
         None => Header::Open { len, cargo: Cargo::Unknown },
     }
 }

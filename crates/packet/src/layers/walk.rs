@@ -204,6 +204,8 @@ pub fn look_as(port: u16, bytes: &[u8], stack: &Stack) -> Look {
 
 fn settled(found: Look, bytes: &[u8], stack: &Stack) -> Look {
     match found {
+        // Tags are layers of their own, as they are in a link header.
+        Look::Shell(shell) if shell.kind.is_tag() => found,
         Look::Shell(shell) if ends_by_its_length(bytes, stack, shell.payload()) => Look::Empty(shell.kind),
         Look::Shell(shell) if shell.payload() >= bytes.len() => Look::Uncaptured(shell),
         found => found,
