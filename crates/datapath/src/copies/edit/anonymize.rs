@@ -23,7 +23,7 @@ use tapline_packet::headers::ipv4;
 use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::{arp, ethernet, gre, icmp, ip, u16_at, udp};
+use tapline_packet::headers::{arp, ethernet, gre, icmp, ip, teredo, u16_at, u32_at};
 use tapline_packet::layers;
 use tapline_packet::layers::{Carried, ShellKind, Stack};
 
@@ -385,6 +385,7 @@ impl Walk<'_> {
             // Tags or labels that are cut, or more than are stepped over: what they carry cannot be told.
             _ if stack.is_cut() || stack.network().is_none() => self.wipe(l3),
             length if length < ethernet::TYPE_MIN && stack.ethernet().is_some() => self.llc(l3, depth),
+            _ if self.anonymizer.inner => self.tunnel(&stack, depth),
             _ => Ok(()),
         }
     }
@@ -577,10 +578,10 @@ impl Walk<'_> {
             ip::UDP | ip::UDP_LITE => self.push_cover(l4 + 6, l4, true, old, new)?,
             ip::DCCP => self.push_cover(l4 + 6, l4, false, old, new)?,
             ip::ICMPV6 if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
-            PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
-            ip::ICMP | IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
+            ip::OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
+            ip::PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
+            ip::VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
+            ip::ICMP | ip::IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
             ip::GRE if self.bytes.get(l4).is_some_and(|flags| flags & 0x80 != 0) => {
                 self.push_cover(l4 + gre::HEADER_LEN, l4, false, none, none)?
             }
@@ -589,7 +590,7 @@ impl Walk<'_> {
         match stack.protocol() {
             ip::ICMP if stack.is_ipv4() => self.icmp(l4, depth)?,
             ip::ICMPV6 if stack.is_ipv6() => self.icmpv6(l4, depth)?,
-            IGMP if stack.is_ipv4() => self.igmp(l4)?,
+            ip::IGMP if stack.is_ipv4() => self.igmp(l4)?,
             _ if self.anonymizer.inner => self.tunnel(stack, depth)?,
             _ => {}
         }
@@ -601,16 +602,26 @@ impl Walk<'_> {
 
     fn tunnel(&mut self, stack: &Stack, depth: usize) -> Step {
         let Some(shell) = layers::tunnel(self.bytes, stack) else { return Ok(()) };
-        let is_transport_covered = !matches!(shell.kind, ShellKind::Ipip);
-        debug_assert!(!is_transport_covered || shell.payload() > udp::HEADER_LEN);
+        let (header, payload) = (usize::from(shell.offset), shell.payload());
+        if shell.kind == ShellKind::Teredo
+            && let Some(at) = teredo::origin_address(self.bytes, header, payload)
+        {
+            self.inverted_ipv4_address(at);
+        }
         let inner = match shell.carries(self.bytes) {
-            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => {
-                layers::network_stack(self.bytes, shell.payload(), ethertype)
-            }
+            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, payload),
+            Some(Carried::Network(ethertype)) => layers::network_stack(self.bytes, payload, ethertype),
             None => return Ok(()),
         };
         self.stack(inner, depth - 1)
+    }
+
+    /// Replaces an address that stands with all its bits inverted (RFC 4380, 5.1.1).
+    fn inverted_ipv4_address(&mut self, at: usize) {
+        if let Some(inverted) = u32_at(self.bytes, at) {
+            let replacement = !self.anonymizer.ipv4(!inverted);
+            self.replace(at, &replacement.to_be_bytes());
+        }
     }
 
     /// The packet that an error quotes, as far as it goes.
@@ -775,13 +786,6 @@ impl Walk<'_> {
         Ok(())
     }
 }
-
-/// IP protocol number of IGMP.
-const IGMP: u8 = 2;
-/// Routing protocols whose checksums cover the pseudo header of IPv6: RFC 5340, 7761, 9568.
-const OSPF: u8 = 89;
-const PIM: u8 = 103;
-const VRRP: u8 = 112;
 
 #[cfg(test)]
 mod tests {
@@ -950,7 +954,7 @@ mod tests {
         let mut ipv6 = vec![0; 54];
         (ipv6[12], ipv6[13], ipv6[14], ipv6[20]) = (0x86, 0xdd, 0x60, ip::ICMPV6);
         let mut ipv4 = vec![0; 34];
-        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, IGMP);
+        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, ip::IGMP);
         // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
         for (frame, behind) in [
             (report(&ipv6, 16, &[(10, 4), (1, 0)]), 258),
