@@ -205,6 +205,20 @@ fn warn_of_rules(
             );
             continue;
         }
+        let by_tools =
+            || resolved.plan.tools_of(&rule.targets).any(|tool| resolved.plan.anonymizes(tool).is_some());
+        let by_rule = || rule.edits.is_some_and(|id| resolved.plan.work.edits[id].anonymizes().is_some());
+        if rule.unread.is_none() && (by_rule() || by_tools()) {
+            diagnostics.push(
+                warning(format!(
+                    "rule {} drops copies that cannot be read to be anonymised",
+                    rule.priority
+                ))
+                .help(
+                    "`unread drop` says that this is meant; `unread pass` lets them pass, and counts them",
+                ),
+            );
+        }
         if source.matcher.vlans.is_some() && misses_its_tags(&source.matcher, mine) {
             diagnostics.push(
                 warning(format!("rule {} can never match", rule.priority))

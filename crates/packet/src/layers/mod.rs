@@ -91,7 +91,13 @@ impl Layers {
     /// `docs/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
     pub fn is_unparsed(&self, bytes: &[u8]) -> bool {
         self.flags & UNREAD != 0
-            || unread::is_unread(&bytes[..bytes.len().min(MAX_PARSED_BYTES)], &self.inner)
+            || unread::is_unread(&bytes[..bytes.len().min(MAX_PARSED_BYTES)], &self.inner, Depth::Full)
+    }
+
+    /// Returns whether the outermost headers have a layer that could hold addresses and is not read; what a tunnel carries is not
+    /// asked for. `bytes` are those of the packet that was parsed, to whatever depth.
+    pub fn is_outer_unparsed(&self, bytes: &[u8]) -> bool {
+        unread::is_outer_unread(&bytes[..bytes.len().min(MAX_PARSED_BYTES)], &self.outer)
     }
 
     /// Notes an encapsulation; false where there is no room for more.

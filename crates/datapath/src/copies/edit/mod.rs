@@ -395,6 +395,12 @@ impl EditPlan {
         self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
     }
 
+    /// Returns how deep addresses are replaced, if they are.
+    pub fn anonymizes(&self) -> Option<Depth> {
+        let anonymize = self.edits.anonymize.as_ref()?;
+        Some(if anonymize.inner { Depth::Full } else { Depth::Outer })
+    }
+
     /// Returns whether `keep_len` looks at the layers.
     pub fn needs_layers(&self) -> bool {
         self.edits.payload_drop || self.edits.slice.is_some_and(|slice| slice.after.is_some())
