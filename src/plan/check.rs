@@ -193,39 +193,16 @@ fn warn_of_rules(
         rules.entries().zip(&resolved.rules).filter(|((_, rule), _)| rule.is_enabled)
     {
         let warning = |text: String| Diagnostic::warning(source.span, text);
-        if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
-            diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
-            continue;
-        }
         let mine = &analyses[id];
-        if mine.iter().any(|analysis| analysis.never_matches) {
-            diagnostics.push(
-                warning(format!("rule {} can never match", rule.priority))
-                    .label("no packet is what its filter asks for"),
-            );
+        if let Some(never) = never_of_itself(rule, source, mine, now_ns) {
+            diagnostics.push(never);
             continue;
         }
-        let by_tools =
-            || resolved.plan.tools_of(&rule.targets).any(|tool| resolved.plan.anonymizes(tool).is_some());
-        let by_rule = || rule.edits.is_some_and(|id| resolved.plan.work.edits[id].anonymizes().is_some());
-        if rule.unread.is_none() && (by_rule() || by_tools()) {
-            diagnostics.push(
-                warning(format!(
-                    "rule {} drops copies that cannot be read to be anonymised",
-                    rule.priority
-                ))
-                .help(
-                    "`unread drop` says that this is meant; `unread pass` lets them pass, and counts them",
-                ),
-            );
-        }
-        if source.matcher.vlans.is_some() && misses_its_tags(&source.matcher, mine) {
-            diagnostics.push(
-                warning(format!("rule {} can never match", rule.priority))
-                    .label("`vlan` asks for a tag, and its filter for packets that have another type in the tag's place")
-                    .help("`through vlan` after the filter looks behind the tags"),
-            );
-            continue;
+        if rule.unread.is_none() && anonymizes(&resolved.plan, rule) {
+            let text = format!("rule {} drops copies that cannot be read to be anonymised", rule.priority);
+            let help =
+                "`unread drop` says that this is meant; `unread pass` lets them pass, and counts them";
+            diagnostics.push(warning(text).help(help));
         }
         let shadow = takers.before(rule, &source.matcher, rules);
         if shadow.is_none() && takes_for_good(rule) {
@@ -269,6 +246,34 @@ fn warn_of_rules(
         }
     }
     Ok(())
+}
+
+/// Says why a rule can take no packet, whatever the other rules are, if it cannot.
+fn never_of_itself(
+    rule: &RulePlan,
+    source: &RuleSource,
+    analyses: &[Analysis],
+    now_ns: u64,
+) -> Option<Diagnostic> {
+    if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
+        let text = format!("rule {} is never on", rule.priority);
+        return Some(Diagnostic::warning(source.span, text).label(reason));
+    }
+    let never = || Diagnostic::warning(source.span, format!("rule {} can never match", rule.priority));
+    if analyses.iter().any(|analysis| analysis.never_matches) {
+        return Some(never().label("no packet is what its filter asks for"));
+    }
+    (source.matcher.vlans.is_some() && misses_its_tags(&source.matcher, analyses)).then(|| {
+        never()
+            .label("`vlan` asks for a tag, and its filter for packets that have another type in the tag's place")
+            .help("`through vlan` after the filter looks behind the tags")
+    })
+}
+
+/// Returns whether copies of a rule are to be anonymised, by itself or by its tools.
+fn anonymizes(plan: &Plan, rule: &RulePlan) -> bool {
+    let by_rule = || rule.edits.is_some_and(|id| plan.work.edits[id].anonymizes().is_some());
+    by_rule() || plan.tools_of(&rule.targets).any(|tool| plan.anonymizes(tool).is_some())
 }
 
 /// Why a rule that starts at `now_ns` is off for good, if it is.

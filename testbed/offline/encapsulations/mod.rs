@@ -8,10 +8,11 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tapline_api::words::{HashKind, Refusal, TunnelKind};
+use tapline_api::words::{HashKind, Refusal, TimestampFormat, TunnelKind};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use tapline_datapath::copies::facts::CopyFacts;
+use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::flow::hash::flow_hash;
 use tapline_datapath::receive::tunnel_match::{Terminator, layer_of};
 use tapline_filter::through::{Inside, inside};
@@ -386,6 +387,22 @@ fn a_tunnel_with_nothing_inside_is_left_alone_by_all_and_ends_nowhere() {
             assert_eq!(edited(&strip, &bytes), bytes, "{kind:?}");
             assert_eq!(terminator(kind).recognise(&bytes), Err(Refusal::Malformed), "{kind:?}");
         }
+    }
+}
+
+#[test]
+fn the_time_header_that_tapline_writes_is_read() {
+    let facts = CopyFacts::default();
+    let anonymize = Anonymize { key: Key::new(KEY), keep: 0, keep_ipv6: 0, inner: false };
+    let edit = plan(Edits { anonymize: Some(anonymize), ..Default::default() });
+    for frame in [frames::tcp4(100), frames::udp4(61), frames::tcp6(90)] {
+        let mut header = [0; 64];
+        let written = Timestamp::from(TimestampFormat::Arista).write_header(&facts, &frame, &mut header);
+        let stamped = [&header[..written.header_bytes], &frame[written.replaced_bytes..]].concat();
+        assert_eq!(seen_through(LayerSet::ALL, &stamped), frame);
+        let anonymized = edited(&edit, &stamped);
+        assert_eq!(anonymized[written.header_bytes..], edited(&edit, &frame)[written.replaced_bytes..]);
+        assert_ne!(anonymized, stamped);
     }
 }
 

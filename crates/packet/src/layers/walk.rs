@@ -10,8 +10,6 @@ use crate::headers::erspan;
 use crate::headers::erspan::{Erspan, Erspan3};
 use crate::headers::gre;
 use crate::headers::gre::Gre;
-use crate::headers::ipv4::Ipv4;
-use crate::headers::ipv6::Ipv6;
 use crate::headers::ppp::Ppp;
 use crate::headers::udp::Udp;
 use crate::headers::{ethernet, ip, ipv6, pppoe, u16_at, u32_at, udp, vlan};
@@ -32,32 +30,36 @@ pub(super) enum Fragments {
     Stop,
 }
 
-/// Where the tags, labels or PPPoE of a stack begin, and their type, which stands in front of them.
+/// Where the tags, labels or PPPoE of a stack begin, and their type; `None` where it stands in front of them.
 #[derive(Clone, Copy)]
 struct Link {
     at: usize,
-    ethertype: u16,
+    ethertype: Option<u16>,
 }
 
 impl Link {
     /// That of the frame at `ethernet`.
-    fn of_frame(bytes: &[u8], ethernet: usize) -> Self {
-        let at = ethernet + ethernet::HEADER_LEN;
-        Self { at, ethertype: u16_at(bytes, at - 2).unwrap_or(0) }
+    #[inline(always)]
+    fn of_frame(ethernet: usize) -> Self {
+        Self { at: ethernet + ethernet::HEADER_LEN, ethertype: None }
+    }
+
+    fn ethertype(&self, bytes: &[u8]) -> u16 {
+        self.ethertype.or_else(|| u16_at(bytes, self.at - 2)).unwrap_or(0)
     }
 }
 
 /// Follows the encapsulations from `layers.outer` inwards.
 #[inline(never)]
 pub(super) fn walk(bytes: &[u8], layers: &mut Layers, fragments: Fragments) {
-    let mut link = Link::of_frame(bytes, 0);
+    let mut link = Link::of_frame(0);
     loop {
         let stack = layers.inner;
         if !push_link_shells(bytes, link, &stack, layers) {
             return layers.note_unread();
         }
         if stack.is_pseudowire() {
-            link = Link::of_frame(bytes, stack.l3());
+            link = Link::of_frame(stack.l3());
             layers.inner = ethernet_stack(bytes, stack.l3());
             continue;
         }
@@ -73,8 +75,10 @@ pub(super) fn walk(bytes: &[u8], layers: &mut Layers, fragments: Fragments) {
         layers.note_carrier(&stack);
         let at = shell.payload();
         (link, layers.inner) = match carried {
-            Carried::Ethernet => (Link::of_frame(bytes, at), ethernet_stack(bytes, at)),
-            Carried::Network(ethertype) => (Link { at, ethertype }, network_stack(bytes, at, ethertype)),
+            Carried::Ethernet => (Link::of_frame(at), ethernet_stack(bytes, at)),
+            Carried::Network(ethertype) => {
+                (Link { at, ethertype: Some(ethertype) }, network_stack(bytes, at, ethertype))
+            }
         };
     }
 }
@@ -94,7 +98,7 @@ fn push_link_shells(bytes: &[u8], link: Link, stack: &Stack, layers: &mut Layers
 /// Likewise, where there is more than VLAN tags.
 #[inline(never)]
 fn push_mixed_link_shells(bytes: &[u8], link: Link, stack: &Stack, layers: &mut Layers) -> bool {
-    let Link { mut at, mut ethertype } = link;
+    let (mut at, mut ethertype) = (link.at, link.ethertype(bytes));
     let mut others = stack.other_tags();
     let mut vlans = usize::from(stack.vlans());
     while vlans > 0 || others > 0 {
@@ -214,17 +218,19 @@ fn settled(found: Look, bytes: &[u8], stack: &Stack) -> Look {
 
 /// Whether the packet of a stack, or the UDP datagram in it, says itself that it ends where a header in it ends, at `payload`:
 /// what follows is padding then.
+#[inline(always)]
 fn ends_by_its_length(bytes: &[u8], stack: &Stack, payload: usize) -> bool {
+    const IPV4_TOTAL_LEN: usize = 2;
+    const IPV6_PAYLOAD_LEN: usize = 4;
+    const UDP_LEN: usize = 4;
     let (l3, Some(l4)) = (stack.l3(), stack.l4()) else { return false };
-    let packet_end = if stack.is_ipv4() {
-        Ipv4::at(bytes, l3).map(|header| l3 + usize::from(header.total_len()))
+    let (field, begin) = if stack.is_ipv4() {
+        (l3 + IPV4_TOTAL_LEN, l3)
     } else {
-        Ipv6::at(bytes, l3).map(|header| l3 + ipv6::HEADER_LEN + usize::from(header.payload_len()))
+        (l3 + IPV6_PAYLOAD_LEN, l3 + ipv6::HEADER_LEN)
     };
-    let datagram_end = (stack.protocol() == ip::UDP)
-        .then(|| Udp::at(bytes, l4).map(|header| l4 + usize::from(header.len())))
-        .flatten();
-    [packet_end, datagram_end].into_iter().flatten().any(|end| end == payload)
+    let ends = |field, begin| u16_at(bytes, field).is_some_and(|len| begin + usize::from(len) == payload);
+    ends(field, begin) || stack.protocol() == ip::UDP && ends(l4 + UDP_LEN, l4)
 }
 
 /// An encapsulation that a stack's type names: one that is not stepped over as tags are.
