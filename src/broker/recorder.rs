@@ -478,7 +478,7 @@ fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &[Option<InterfaceId>])
         interface: interfaces[note.port.0].unwrap_or(InterfaceId(0)),
         time_ns: note.time_ns,
         bytes,
-        original_len: note.original_len.max(bytes.len() as u32),
+        original_len: note.original_len,
         comments: &[],
     }
 }

@@ -9,11 +9,11 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+use tapline_packet::extent;
 use tapline_packet::headers::erspan;
 use tapline_packet::headers::erspan::{Erspan, Erspan3};
 use tapline_packet::headers::gre::Gre;
 use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::headers::udp;
 use tapline_packet::headers::udp::Udp;
@@ -182,6 +182,8 @@ pub struct Inner {
     pub len: usize,
     /// Bytes that it had when the tunnel's packet was sent, `link` not among them.
     pub original_len: usize,
+    /// No outer header says where it ends: it goes on to the end of the received frame, captured or not.
+    pub ends_with_frame: bool,
     /// The Ethernet header of an IP packet that came without one; it is to be written to the bytes just before `offset`.
     pub link: Option<[u8; ethernet::HEADER_LEN]>,
     pub outer: OuterFacts,
@@ -208,7 +210,7 @@ impl Terminator {
         if !is_candidate || stack.l4().is_none() {
             return Err(Refusal::OtherTraffic);
         }
-        let (source, destination, end) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
+        let (source, destination) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
         let is_here = self.to.is_none_or(|to| to == destination);
         if stack.is_later_fragment() {
             return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
@@ -225,10 +227,8 @@ impl Terminator {
         }
         let outer = outer_facts(self.kind, source, bytes, &shell);
         self.check_identifier(outer.identifier)?;
-        let (end, offset) = (end.min(datagram_end(bytes, &stack)), shell.payload());
-        if end < offset {
-            return Err(Refusal::Malformed);
-        }
+        let offset = shell.payload();
+        let said = tunnel_end(bytes, &stack, offset);
         let link = match shell.carries(bytes) {
             Some(Carried::Ethernet) => None,
             Some(Carried::Network(ethertype @ (ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6))) => {
@@ -241,7 +241,9 @@ impl Terminator {
             }
             _ => return Err(Refusal::Malformed),
         };
-        Ok(Inner { offset, len: end.min(bytes.len()) - offset, original_len: end - offset, link, outer })
+        let len = said.unwrap_or(usize::MAX).min(bytes.len()) - offset;
+        let original_len = said.map_or(len, |end| end - offset);
+        Ok(Inner { offset, len, original_len, ends_with_frame: said.is_none(), link, outer })
     }
 
     fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
@@ -290,7 +292,7 @@ impl Terminator {
             vlan: None,
             index: None,
         };
-        Ok(Inner { offset, len, original_len: len, link: Some(link), outer })
+        Ok(Inner { offset, len, original_len: len, ends_with_frame: true, link: Some(link), outer })
     }
 }
 
@@ -307,28 +309,23 @@ fn kind(shell: ShellKind) -> Option<TunnelKind> {
     }
 }
 
-/// The outer addresses, and where the outer packet ends by its own length: Ethernet padding is not part of what it carries.
-fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
-    let l3 = stack.l3();
+/// The outer addresses.
+fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr)> {
     if stack.is_ipv4() {
-        let header = Ipv4::at(bytes, l3)?;
-        let (source, destination) = (Ipv4Addr::from(header.source()), Ipv4Addr::from(header.destination()));
-        return Some((source.into(), destination.into(), l3 + usize::from(header.total_len())));
+        let header = Ipv4::at(bytes, stack.l3())?;
+        return Some((Ipv4Addr::from(header.source()).into(), Ipv4Addr::from(header.destination()).into()));
     }
-    let header = Ipv6::at(bytes, l3).filter(|_| stack.is_ipv6())?;
-    let (source, destination) = (Ipv6Addr::from(header.source()), Ipv6Addr::from(header.destination()));
-    Some((source.into(), destination.into(), l3 + ipv6::HEADER_LEN + usize::from(header.payload_len())))
+    let header = Ipv6::at(bytes, stack.l3()).filter(|_| stack.is_ipv6())?;
+    Some((Ipv6Addr::from(header.source()).into(), Ipv6Addr::from(header.destination()).into()))
 }
 
-/// Where the UDP datagram ends by its own length.
-fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
-    let l4 = stack.l4().unwrap_or_default();
-    match Udp::at(bytes, l4)
-        .filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN)
-    {
-        Some(header) => l4 + usize::from(header.len()),
-        None => usize::MAX,
-    }
+/// Where the tunnel's packet ends by its own lengths, that of UDP among them: Ethernet padding is no part of what it carries. A
+/// length that does not reach what is carried, from `inner` on, says nothing.
+fn tunnel_end(bytes: &[u8], stack: &Stack, inner: usize) -> Option<usize> {
+    let datagram = stack.l4().filter(|_| stack.protocol() == ip::UDP);
+    let datagram_end = datagram.and_then(|l4| Some(l4 + usize::from(Udp::at(bytes, l4)?.len())));
+    let ends = [extent::stated_end(bytes, stack), datagram_end];
+    ends.into_iter().flatten().filter(|end| *end >= inner).min()
 }
 
 fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) -> OuterFacts {

@@ -21,6 +21,8 @@ pub const MIN_FRAME_LEN: usize = 60;
 pub const TYPE_IPV4: u16 = 0x0800;
 /// ARP (RFC 826).
 pub const TYPE_ARP: u16 = 0x0806;
+/// RARP (RFC 903).
+pub const TYPE_RARP: u16 = 0x8035;
 /// A whole Ethernet frame (Transparent Ethernet Bridging), as GRE, GENEVE and NVGRE name it (RFC 1701, RFC 7637).
 pub const TYPE_TEB: u16 = 0x6558;
 /// IPv6 (RFC 2464).
@@ -29,6 +31,8 @@ pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_MPLS: u16 = 0x8847;
 /// MPLS label stack, upstream-assigned or multicast (RFC 5332, 4).
 pub const TYPE_MPLS_MULTICAST: u16 = 0x8848;
+/// PPPoE, discovery stage (RFC 2516, 4).
+pub const TYPE_PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPPoE, session stage (RFC 2516, 4).
 pub const TYPE_PPPOE_SESSION: u16 = 0x8864;
 /// Smaller values in the type field are an 802.3 length, not a type.

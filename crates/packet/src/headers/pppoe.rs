@@ -7,6 +7,9 @@ use super::{be16, chunk};
 /// Bytes of the PPPoE header and of the PPP protocol number behind it.
 pub const HEADER_LEN: usize = 8;
 
+/// Where the PPPoE header says how many bytes follow it.
+pub const LENGTH_OFFSET: usize = 4;
+
 /// PPP protocol number of IPv4 (RFC 1332).
 pub const PPP_IPV4: u16 = 0x0021;
 /// PPP protocol number of IPv6 (RFC 5072).
