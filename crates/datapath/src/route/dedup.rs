@@ -419,6 +419,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
+    use tapline_packet::headers::checksum::Sum;
+    use tapline_traffic::packets;
 
     const START: u64 = 1_700_000_000_000_000_000;
 
@@ -454,6 +456,103 @@ mod tests {
             .extend([0x03, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0xab, 0xcd, 0, 0]);
         packet.extend(b"hello");
         packet
+    }
+
+    /// What stands in front of a TCP packet's IP header.
+    #[derive(Clone, Debug)]
+    struct Around {
+        tpids: Vec<u16>,
+        labels: usize,
+        is_pppoe: bool,
+        is_ipv6: bool,
+        /// Bytes of options of IPv4, or words of 8 bytes of extension headers of IPv6.
+        options: usize,
+    }
+
+    impl Around {
+        /// A copy of the packet with other fields where `differs` says so; of VLAN tags it has one more.
+        fn copy(&self, differs: Ignore) -> Vec<u8> {
+            let mut tcp = packets::tcp(1000, 80, b"hello");
+            if differs.tcp_seq {
+                (tcp[4], tcp[11], tcp[16]) = (1, 2, 3);
+            }
+            let (ethertype, packet) = if self.is_ipv6 {
+                (0x86dd, self.ipv6(differs, &tcp))
+            } else {
+                (0x0800, self.ipv4(differs, &tcp))
+            };
+            let (mut ethertype, mut packet) = match (self.is_pppoe, self.labels) {
+                (true, _) => {
+                    let protocol = if self.is_ipv6 { 0x57 } else { 0x21 };
+                    let length = (packet.len() + 2) as u16;
+                    let head = [&[0x11, 0, 0, 9][..], &length.to_be_bytes(), &[0, protocol]].concat();
+                    (0x8864, [head, packet].concat())
+                }
+                (false, 0) => (ethertype, packet),
+                (false, labels) => (0x8847, packets::mpls(&vec![77; labels], &packet)),
+            };
+            for &tpid in &self.tpids {
+                (ethertype, packet) = (tpid, packets::tag(5, ethertype, &packet));
+            }
+            if differs.vlan {
+                (ethertype, packet) = (0x8100, packets::tag(6, ethertype, &packet));
+            }
+            let source = if differs.mac { packets::MAC_B } else { packets::MAC_A };
+            packets::ethernet(packets::MAC_B, source, ethertype, &packet)
+        }
+
+        fn ipv4(&self, differs: Ignore, tcp: &[u8]) -> Vec<u8> {
+            let options = self.options.min(40) / 4 * 4;
+            let mut packet = packets::ipv4(1, 2, ip::TCP, 0, &[&vec![1; options], tcp].concat());
+            packet[0] += (options / 4) as u8;
+            if differs.ttl {
+                packet[8] -= 1;
+            }
+            if differs.tos {
+                packet[1] = 0xb8;
+            }
+            packet[10..12].fill(0);
+            let checksum = Sum::default().bytes(&packet[..20 + options]).checksum();
+            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+            packet
+        }
+
+        fn ipv6(&self, differs: Ignore, tcp: &[u8]) -> Vec<u8> {
+            let extensions = (0..self.options / 8).fold((ip::TCP, tcp.to_vec()), |(next, inner), _| {
+                (ip::DESTINATION_OPTIONS, packets::options(next, &inner))
+            });
+            let mut packet = packets::ipv6(1, 2, extensions.0, &extensions.1);
+            if differs.ttl {
+                packet[7] -= 1;
+            }
+            if differs.tos {
+                (packet[0], packet[1]) = (0x6b, packet[1] | 0x80);
+            }
+            packet
+        }
+    }
+
+    fn any_around() -> impl Strategy<Value = Around> {
+        let tpids = prop::sample::select(vec![0x8100u16, 0x88a8, 0x9100, 0x9200]);
+        (prop::collection::vec(tpids, 0..7), 0usize..16, any::<bool>(), any::<bool>(), 0usize..64).prop_map(
+            |(tpids, labels, is_pppoe, is_ipv6, options)| Around {
+                tpids,
+                labels,
+                is_pppoe,
+                is_ipv6,
+                options,
+            },
+        )
+    }
+
+    fn any_ignore() -> impl Strategy<Value = Ignore> {
+        any::<[bool; 5]>().prop_map(|[ttl, tos, vlan, mac, tcp_seq]| Ignore {
+            ttl,
+            tos,
+            vlan,
+            mac,
+            tcp_seq,
+        })
     }
 
     fn with(mut packet: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
@@ -512,13 +611,35 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_strange_to_digest(bytes in prop::collection::vec(any::<u8>(), 0..200), ethertype in 0usize..5, flags in 0u8..32) {
-            let ignore = Ignore { ttl: flags & 1 > 0, tos: flags & 2 > 0, vlan: flags & 4 > 0, mac: flags & 8 > 0, tcp_seq: flags & 16 > 0 };
+        fn no_bytes_are_too_strange_to_digest(bytes in prop::collection::vec(any::<u8>(), 0..400), ethertype in 0usize..8, ignore in any_ignore()) {
+            const TYPES: [[u8; 2]; 8] =
+                [[8, 0], [0x86, 0xdd], [0x81, 0], [0x88, 0xa8], [8, 6], [0x92, 0], [0x88, 0x47], [0x88, 0x64]];
             let mut bytes = bytes;
             if bytes.len() > 14 {
-                bytes[12..14].copy_from_slice(&[[8, 0], [0x86, 0xdd], [0x81, 0], [0x88, 0xa8], [8, 6]][ethertype]);
+                bytes[12..14].copy_from_slice(&TYPES[ethertype]);
             }
             prop_assert_eq!(digest(&bytes, ignore), digest(&bytes.clone(), ignore));
+        }
+
+        /// Copies are one packet if they differ in nothing but what is ignored, whatever stands in front of their IP header.
+        #[test]
+        fn ignored_fields_are_found_behind_whatever_the_parser_steps_over(
+            around in any_around(), differs in any_ignore(), has_padding: bool, ignore in any_ignore(),
+        ) {
+            let (one, mut other) = (around.copy(Ignore::default()), around.copy(differs));
+            if has_padding {
+                other.resize(other.len() + 11, 0);
+            }
+            let is_trimmed = ignore.mac || ignore.vlan;
+            let pairs = [
+                (differs.ttl, ignore.ttl), (differs.tos, ignore.tos), (differs.vlan, ignore.vlan), (differs.mac, ignore.mac),
+                (differs.tcp_seq, ignore.tcp_seq), (has_padding, is_trimmed),
+            ];
+            let is_one = pairs.into_iter().all(|(differs, is_ignored)| is_ignored || !differs);
+            prop_assert_eq!(digest(&one, ignore) == digest(&other, ignore), is_one);
+            let mut payload = one.clone();
+            *payload.last_mut().unwrap() ^= 1;
+            prop_assert_ne!(digest(&one, ignore), digest(&payload, ignore));
         }
 
         #[test]
@@ -628,6 +749,47 @@ mod tests {
         let mut other_payload = tagged.clone();
         *other_payload.last_mut().unwrap() ^= 1;
         assert_ne!(digest(&plain, ignore), digest(&other_payload, ignore));
+    }
+
+    #[test]
+    fn packets_whose_length_is_not_said_are_compared_whole() {
+        // IPv6 with a payload length of 0, and IPv4 with a total length of 0 or of its header alone: segments not yet cut up
+        let long = |packet: Vec<u8>| [packet, vec![7; 900]].concat();
+        let of_ipv4 = |length| with(long(tcp_packet()), &[(16, 0), (17, length)]);
+        for packet in [with(long(tcp6_packet()), &[(18, 0), (19, 0)]), of_ipv4(0), of_ipv4(20), of_ipv4(39)]
+        {
+            let other = with(packet.clone(), &[(packet.len() - 1, 8)]);
+            let ignores =
+                [Ignore { mac: true, ..Ignore::default() }, Ignore { vlan: true, ..Ignore::default() }];
+            for ignore in ignores {
+                assert_ne!(digest(&packet, ignore), digest(&other, ignore));
+                assert_eq!(digest(&packet, ignore), digest(&packet.clone(), ignore));
+            }
+        }
+    }
+
+    #[test]
+    fn tagged_and_untagged_copies_padded_to_60_bytes_are_one_packet_without_ip_too() {
+        let ignore = Ignore { vlan: true, ..Ignore::default() };
+        let padded = |mut frame: Vec<u8>| {
+            frame.resize(frame.len().max(60), 0);
+            frame
+        };
+        // an ARP request; a BPDU of spanning tree behind LLC; an LCP echo request in PPPoE
+        let bpdu = [&[0x42, 0x42, 3][..], &[0; 35]].concat();
+        let lcp = [&[0x11, 0, 0, 0x11, 0, 10, 0xc0, 0x21, 9, 1, 0, 8][..], &[0; 4]].concat();
+        for (ethertype, packet) in [(0x0806, packets::arp(1, 1, 2)), (38, bpdu), (0x8864, lcp)] {
+            let plain = padded(packets::ethernet(packets::MAC_A, packets::MAC_B, ethertype, &packet));
+            for tpid in [0x8100, 0x9200] {
+                let tagged = packets::tag(5, ethertype, &packet);
+                let tagged = padded(packets::ethernet(packets::MAC_A, packets::MAC_B, tpid, &tagged));
+                assert_eq!(digest(&plain, ignore), digest(&tagged, ignore), "{ethertype:x}");
+                assert_ne!(digest(&plain, Ignore::default()), digest(&tagged, Ignore::default()));
+            }
+            let mut other = plain.clone();
+            other[13 + packet.len()] ^= 1;
+            assert_ne!(digest(&plain, ignore), digest(&other, ignore), "{ethertype:x}");
+        }
     }
 
     #[test]
