@@ -15,7 +15,7 @@ use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::facts::Stamps;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::flow::burst_flows::Flows;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{EgressId, PortId, ToolId};
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::Copies;
 use tapline_datapath::swap::published::Live;
@@ -113,7 +113,7 @@ struct Bench {
 impl Bench {
     fn new(words: &str, pool: &Arc<Mempool>) -> Self {
         let plan = plan(words);
-        let copy = &plan.tools[0].copy;
+        let copy = &plan.tools[ToolId(0)].copy;
         let mut transport = copy.transport.clone();
         transport.set_source(MacAddress([2, 0, 0, 0, 0, 8]));
         transport.set_next_hop(MacAddress([2, 0, 0, 0, 0, 9]));
@@ -224,7 +224,7 @@ fn made(bench: &mut Bench, burst: &mut tapline_dpdk::mbuf::MbufBurst, originals:
     let mut frames = Frames::new();
     burst.frames(&mut linear, &mut frames);
     let stamps = Stamps::default();
-    bench.copies.tools[ToolId(0)] = all;
+    bench.copies.egresses[EgressId(0)] = all;
     let begun = clock::tsc();
     bench.flows.clear();
     let (live, now_ns) = (Live::default(), 0);

@@ -5,7 +5,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use tapline_datapath::flow::hash::{HashKind, HashSpec, flow_hash_burst};
+use tapline_api::words::HashKind;
+use tapline_datapath::flow::hash::{HashSpec, flow_hash_burst, parse_depth};
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -58,7 +59,7 @@ fn stages(mix: &str, frames: &[Frame<'_>]) {
         (HashKind::Vni, Depth::Outer),
     ] {
         let figures = time(frames, |burst| {
-            parse_burst(burst, kind.parse_depth(depth), &mut layers);
+            parse_burst(burst, parse_depth(kind, depth), &mut layers);
             flow_hash_burst(
                 HashSpec { kind, depth, seed: 7 },
                 burst,

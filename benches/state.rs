@@ -9,14 +9,16 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use tapline_datapath::flow::hash::{HashKind, HashSpec, flow_hash_burst};
+use tapline_api::values::Rate;
+use tapline_api::words::HashKind;
+use tapline_datapath::flow::hash::{HashSpec, flow_hash_burst};
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::flow::table::{FlowDigest, FlowTable, KeyedHash, Secret, Timeouts};
 use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use tapline_datapath::route::sample::{Budget, FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
+use tapline_datapath::route::sample::{FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -103,8 +105,8 @@ fn samplers() {
         ("flow 1/10", SampleSpec::Flow { one_in: one_in(10), seed: 1 }),
         ("first 10 packets, 10 000 flows", SampleSpec::First { limit: FirstLimit::Packets(10) }),
         ("first 4000 bytes, 10 000 flows", SampleSpec::First { limit: FirstLimit::Bytes(4000) }),
-        ("rate 100kpps", SampleSpec::Rate { budget: Budget::PacketsPerSecond(100_000), seed: 1 }),
-        ("rate 1gbit", SampleSpec::Rate { budget: Budget::BitsPerSecond(1_000_000_000), seed: 1 }),
+        ("rate 100kpps", SampleSpec::Rate { budget: Rate::PacketsPerSecond(100_000), seed: 1 }),
+        ("rate 1gbit", SampleSpec::Rate { budget: Rate::BitsPerSecond(1_000_000_000), seed: 1 }),
         ("every 10s for 1s", SampleSpec::Every { period_ns: 10_000_000_000, length_ns: 1_000_000_000 }),
     ];
     for (name, spec) in specs {

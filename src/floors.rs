@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Crates and, above them, modules of the product, from the ground up; those of one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["fault", "kernel", "packet"],
+    &["api", "fault", "kernel", "packet"],
     &["capture", "dpdk", "lang"],
     &["filter"],
     &["datapath"],

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::seat::Seat;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
-use tapline_datapath::counters::{ToolCounters, WorkerCounters, WriterCounters};
-use tapline_datapath::ids::{RuleId, ToolId};
+use tapline_api::snapshot::DriverStats;
+use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
+use tapline_datapath::ids::{EgressId, PortId, RuleId, ToolId};
 use tapline_datapath::swap::plan_part::Heir;
-use tapline_dpdk::port::DriverStats;
+use tapline_packet::by_id::ById;
 
 /// All that is counted of a run.
 #[derive(Default)]
@@ -19,9 +20,9 @@ pub(super) struct Account {
     /// Totals at the last `clear stats`.
     pub cleared: Option<Totals>,
     /// By port: what the drivers had counted then.
-    pub cleared_drivers: Vec<DriverStats>,
+    pub cleared_drivers: ById<PortId, DriverStats>,
     /// By rule: what it counted under plans before.
-    pub past: Vec<RuleTotals>,
+    pub past: ById<RuleId, RuleTotals>,
     /// The plan before, while workers may still have it.
     pub retiring: Option<Retiring>,
 }
@@ -29,7 +30,7 @@ pub(super) struct Account {
 impl Account {
     /// Begins the account of a plan that has so many rules.
     pub(super) fn new(rules: usize) -> Self {
-        Self { past: vec![RuleTotals::default(); rules], ..Self::default() }
+        Self { past: ById::filled(rules, RuleTotals::default()), ..Self::default() }
     }
 
     /// Packets received so far.
@@ -38,16 +39,19 @@ impl Account {
     }
 
     /// All that count a tool's copies: the workers and, behind them, the writers of captures.
-    pub(super) fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &ToolCounters> {
+    pub(super) fn of_tool(&self, tool: ToolId) -> impl Iterator<Item = &EgressCounters> {
         tool_counters(&self.counters, self.writers.as_deref(), tool)
     }
 
     /// Copies that were requested of a tool, and those of them that ended. What ends is read first: a copy on its way counts as
     /// waiting.
     pub(super) fn copies_of(&self, tool: ToolId) -> (u64, u64) {
-        let counters = || self.of_tool(tool);
-        let ended = counters().map(ToolCounters::ended).sum();
-        (counters().map(|counters| counters.requested.get()).sum(), ended)
+        requested_and_ended(|| self.of_tool(tool))
+    }
+
+    /// As [`copies_of`](Self::copies_of), of the originals that were to leave by a direction of a wire.
+    pub(super) fn originals_of(&self, way: EgressId) -> (u64, u64) {
+        requested_and_ended(|| self.counters.iter().map(|worker| &worker.egresses[way]))
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
@@ -66,13 +70,13 @@ impl Account {
 
     /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
     /// rules is.
-    pub(super) fn go_on(&mut self, rules: Vec<Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
-        let places: Vec<(Option<usize>, bool)> = rules
+    pub(super) fn go_on(&mut self, rules: ById<RuleId, Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
+        let places: Vec<(Option<RuleId>, bool)> = rules
             .iter()
-            .map(|heir| (heir.map(|heir| heir.from.0), heir.is_some_and(|heir| heir.has_dedup)))
+            .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
             .collect();
         self.cleared = self.cleared.take().map(|cleared| cleared.of_rules(&places));
-        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from.0]).unwrap_or_default();
+        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from]).unwrap_or_default();
         self.past = rules.iter().map(past_of).collect();
         let counters = std::mem::replace(&mut self.counters, counters);
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
@@ -99,20 +103,20 @@ pub(super) struct Retiring {
     /// What the workers counted under it, by seat.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// By rule of the new plan: its place in the one before, and which parts of its state go on.
-    pub rules: Vec<Option<Heir>>,
+    pub rules: ById<RuleId, Option<Heir>>,
 }
 
 impl Retiring {
     /// By rule of the new plan: what it counted under the one before and no longer counts itself.
     fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
-        let of_rule = |(to, heir): (usize, &Option<Heir>)| {
+        let of_rule = |(to, heir): (RuleId, &Option<Heir>)| {
             let Some(heir) = heir else { return RuleTotals::default() };
             let mut sum = RuleTotals::default();
             for (old, new) in self
                 .counters
                 .iter()
                 .map(|old| &old.rules[heir.from])
-                .zip(counters.iter().map(|new| &new.rules[RuleId(to)]))
+                .zip(counters.iter().map(|new| &new.rules[to]))
             {
                 sum.matched += old.matched.get();
                 sum.duplicates += old.duplicates.get();
@@ -127,8 +131,13 @@ impl Retiring {
             }
             sum
         };
-        self.rules.iter().enumerate().map(of_rule).collect()
+        self.rules.entries().map(of_rule).collect()
     }
+}
+
+fn requested_and_ended<'a, C: Iterator<Item = &'a EgressCounters>>(counters: impl Fn() -> C) -> (u64, u64) {
+    let ended = counters().map(EgressCounters::ended).sum();
+    (counters().map(|counters| counters.requested.get()).sum(), ended)
 }
 
 /// All that count a tool's copies: the workers and, behind them, the writers of captures.
@@ -136,6 +145,9 @@ pub(super) fn tool_counters<'a>(
     workers: &'a [Arc<WorkerCounters>],
     writers: Option<&'a WriterCounters>,
     tool: ToolId,
-) -> impl Iterator<Item = &'a ToolCounters> {
-    workers.iter().map(move |worker| &worker.tools[tool]).chain(writers.map(|writers| &writers.tools[tool]))
+) -> impl Iterator<Item = &'a EgressCounters> {
+    workers
+        .iter()
+        .map(move |worker| &worker.egresses[tool.egress()])
+        .chain(writers.map(|writers| &writers.tools[tool]))
 }

@@ -11,20 +11,22 @@ use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::plan::Plan;
-use crate::report::snapshot::Snapshot;
+use tapline_api::snapshot::Snapshot;
+use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::worker::{Led, Phase};
 use tapline_dpdk::Eal;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::queue::TxQueue;
+use tapline_packet::by_id::ById;
 
 /// A broker and the workers that its caller leads.
 // fields are dropped in their order: workers before ports
 pub struct Bench {
     workers: Vec<Led>,
     /// By port.
-    spare: Vec<Option<TxQueue>>,
+    spare: ById<PortId, Option<TxQueue>>,
     broker: Broker,
 }
 
@@ -59,7 +61,7 @@ impl Bench {
     /// Sends packets by a transmit queue of a port that no worker has; of a `net_ring`, the port then receives them. The number that
     /// the port took; the others are freed.
     pub fn put(&mut self, port: PortId, burst: &mut MbufBurst) -> usize {
-        let Some(Some(txq)) = self.spare.get_mut(port.0) else {
+        let Some(Some(txq)) = self.spare.get_mut(port) else {
             burst.clear();
             return 0;
         };
@@ -72,14 +74,13 @@ impl Bench {
     }
 
     /// Takes a tool out of service, or back.
-    pub fn set_drained(&mut self, tool: usize, is_drained: bool) {
+    pub fn set_drained(&mut self, tool: ToolId, is_drained: bool) {
         let name = self.broker.plan.tools[tool].name.clone();
-        // a wire's directions are no tools of a user's
         let _ = self.broker.set_drained(&name, is_drained);
     }
 
-    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted: in all, and by tool of the plan
-    /// the copies that were requested and those that ended. Packets that ports have and nobody received are freed.
+    /// Drains the workers as far as their tools take what waits, ends them, and gives what was counted: in all, and by egress of the
+    /// plan what was requested and what ended. Packets that ports have and nobody received are freed.
     ///
     /// # Errors
     /// If the broker did not end well.
@@ -96,15 +97,18 @@ impl Bench {
         for intake in self.broker.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Queue { rxq, .. } = &mut intake.source else { continue };
             // a ring ends, other devices make packets as long as they are asked
-            if self.broker.machine.ports[intake.port.0].driver().is_some_and(|driver| driver.is_loop) {
+            if self.broker.machine.ports[intake.port].driver().is_some_and(|driver| driver.is_loop) {
                 let mut burst = MbufBurst::default();
                 while burst.receive(rxq, 64).packets > 0 {
                     burst.clear();
                 }
             }
         }
-        let copies =
-            (0..self.broker.plan.tools.len()).map(|tool| self.broker.account.copies_of(ToolId(tool)));
+        let account = &self.broker.account;
+        let copies = self.broker.plan.egresses().all().map(|(id, egress)| match egress {
+            Egress::Tool(tool) => account.copies_of(tool),
+            Egress::Wire(..) => account.originals_of(id),
+        });
         Ok((self.broker.snapshot(), copies.collect()))
     }
 

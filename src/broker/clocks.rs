@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::Device;
-use crate::report::snapshot::clock::ClockState;
-use tapline_datapath::copies::facts::ClockQuality;
+use tapline_api::snapshot::ClockState;
+use tapline_api::words::{ClockQuality, TimeSource};
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::clock::{ClockCell, Line};
 use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
 use tapline_dpdk::clock;
 use tapline_dpdk::port::Port;
+use tapline_packet::by_id::ById;
 
 /// Time between two readings: eight, over a second, are the least that a line is trusted after.
 const INTERVAL: Duration = Duration::from_millis(140);
@@ -35,12 +37,16 @@ impl Tracked {
         event
     }
 
-    fn state(&self, source: &'static str, quality: ClockQuality, is_counter_degraded: bool) -> ClockState {
+    fn state(&self, source: TimeSource, quality: ClockQuality, is_counter_degraded: bool) -> ClockState {
         let model = self.fit.model();
         ClockState {
             source,
-            latency_from: if model.is_some_and(|model| !model.is_degraded()) { source } else { "poll" },
-            quality: quality.name(),
+            latency_from: if model.is_some_and(|model| !model.is_degraded()) {
+                source
+            } else {
+                TimeSource::Poll
+            },
+            quality,
             degraded: is_counter_degraded && model.is_none_or(|model| model.is_degraded()),
             offset_ns: model.map(|model| model.ns(0) as i64),
             ns_per_tick: model.map(|model| model.ns_per_tick()),
@@ -52,14 +58,11 @@ impl Tracked {
     }
 }
 
-/// The name of times that the kernel gives, in statistics.
-pub const KERNEL: &str = "kernel";
-
 /// What times a port's packets have.
 pub enum PortClock {
     Poll,
     /// Of the capture, or of the kernel that captures: by its name in statistics.
-    Given(&'static str),
+    Given(TimeSource),
     Nic(NicClock),
 }
 
@@ -86,7 +89,7 @@ impl NicClock {
 pub struct Clocks {
     tsc: Tracked,
     /// By port.
-    ports: Vec<PortClock>,
+    ports: ById<PortId, PortClock>,
     /// What the system's clock follows, where it is kept.
     reference: ClockQuality,
     quality: ClockQuality,
@@ -97,7 +100,7 @@ impl Clocks {
     pub fn new(reference: ClockQuality) -> Self {
         Self {
             tsc: Tracked::new(),
-            ports: Vec::new(),
+            ports: ById::default(),
             reference,
             quality: ClockQuality::Free,
             next: Duration::ZERO,
@@ -148,20 +151,26 @@ impl Clocks {
     }
 
     /// What statistics show of a port's clock.
-    pub fn state(&self, port: usize) -> ClockState {
+    pub fn state(&self, port: PortId) -> ClockState {
         match self.ports.get(port) {
-            Some(PortClock::Nic(nic)) => nic.tracked.state("nic", self.quality, true),
+            Some(PortClock::Nic(nic)) => nic.tracked.state(TimeSource::Nic, self.quality, true),
             Some(PortClock::Given(source)) => {
                 let is_fitted = self.tsc.fit.model().is_some_and(|model| !model.is_degraded());
-                let latency_from = if *source == KERNEL && is_fitted { KERNEL } else { "poll" };
+                let is_comparable = *source == TimeSource::Kernel && is_fitted;
                 ClockState {
-                    source,
-                    latency_from,
-                    quality: ClockQuality::Free.name(),
-                    ..ClockState::default()
+                    source: *source,
+                    latency_from: if is_comparable { *source } else { TimeSource::Poll },
+                    quality: ClockQuality::Free,
+                    degraded: false,
+                    offset_ns: None,
+                    ns_per_tick: None,
+                    error_ns: None,
+                    readings: 0,
+                    rejected: 0,
+                    steps: 0,
                 }
             }
-            Some(PortClock::Poll) | None => self.tsc.state("poll", self.quality, false),
+            Some(PortClock::Poll) | None => self.tsc.state(TimeSource::Poll, self.quality, false),
         }
     }
 }

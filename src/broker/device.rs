@@ -2,30 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::report::snapshot::port::ReplayState;
+use tapline_api::snapshot::{DriverStats, ReplayState};
+use tapline_api::words::LinkState;
 use tapline_datapath::receive::replay::Progress;
 use tapline_dpdk::Error;
 use tapline_dpdk::driver::Driver;
-use tapline_dpdk::port::{DriverStats, Link, Port};
-
-/// What the log and the statistics' events say of a port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LinkState {
-    Up,
-    Down,
-    /// The device, or the kernel's interface behind it, is gone for good.
-    Removed,
-}
-
-impl LinkState {
-    pub fn name(self) -> &'static str {
-        match self {
-            LinkState::Up => "up",
-            LinkState::Down => "down",
-            LinkState::Removed => "removed",
-        }
-    }
-}
+use tapline_dpdk::port::{Link, Port};
 
 /// A port's device, as the control thread sees it.
 pub enum Device {

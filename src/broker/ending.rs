@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
-use tapline_datapath::counters::DropReason;
-use tapline_datapath::ids::ToolId;
+use tapline_api::words::DropReason;
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::replay::Left;
 use tapline_datapath::worker::Phase;
@@ -48,7 +47,7 @@ impl Broker {
         for recorder in &mut self.recorders {
             recorder.close(DRAIN_LIMIT);
             if recorder.is_stuck() {
-                let name = &self.plan.tools[recorder.tool.0].name;
+                let name = &self.plan.tools[recorder.tool].name;
                 self.failures
                     .push(format!("tool {name}: its file takes nothing; what waited for it was dropped"));
             }
@@ -69,7 +68,7 @@ impl Broker {
     /// somebody ended it or the replay goes on for ever. Gives lines for the log. Every worker has stopped.
     pub fn judge_replays(&mut self, ending: Ending) -> Vec<String> {
         let mut lines = Vec::new();
-        for (ToolId(tool), copies) in self.unwritten.drain(..) {
+        for (tool, copies) in self.unwritten.drain(..) {
             let fact = format!(
                 "tool {}: its file did not take {copies} copies within {} s after the end; they are counted as `congested`",
                 self.plan.tools[tool].name,
@@ -88,7 +87,7 @@ impl Broker {
             if left.packets == 0 && !left.is_endless || is_long_enough {
                 continue;
             }
-            let (port, device) = (&self.plan.ports[intake.port.0], &self.machine.ports[intake.port.0]);
+            let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);
             let read = device.stats().rx_packets;
             let rest = match left {
                 Left { is_endless: true, .. } => "without end".to_owned(),

@@ -7,16 +7,17 @@ use super::start::ports::interface_mtu;
 use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
-use crate::plan::Plan;
 use crate::plan::value::Output;
-use tapline_datapath::counters::ToolCounters;
+use tapline_api::values::Rate;
+use tapline_api::words::AlarmKind;
+use tapline_datapath::counters::EgressCounters;
 use tapline_datapath::egress::mtu::Fit;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
-use tapline_datapath::route::sample::Budget;
 use tapline_datapath::work_plan::Idle;
 use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
 use tapline_dpdk::clock;
+use tapline_packet::by_id::ById;
 
 /// What the control thread watches, by seat, tool and wire.
 #[derive(Default)]
@@ -24,23 +25,22 @@ pub(super) struct Guards {
     pub(super) next: Duration,
     pub(super) dogs: Vec<Watchdog>,
     /// Of the queue and of the utilisation.
-    pub(super) alarms: Vec<[Alarm; 2]>,
+    pub(super) alarms: ById<ToolId, [Alarm; 2]>,
     /// By tool: what it was sent of late.
-    pub(super) usage: Vec<Usage>,
+    pub(super) usage: ById<ToolId, Usage>,
     /// The time that tools are judged by.
     pub(super) pace: Pace,
-    pub(super) ties: Vec<LinkTie>,
+    pub(super) ties: ById<WireId, LinkTie>,
     /// Wires whose driver cannot set the link.
-    pub(super) untied: Vec<bool>,
+    pub(super) untied: ById<WireId, bool>,
     /// Ports whose driver was seen to cut frames.
-    pub(super) cut: Vec<bool>,
+    pub(super) cut: ById<PortId, bool>,
     /// By port: what a replay without mbufs had read at the last look, and whether that was said.
-    pub(super) starved: Vec<(Option<u64>, bool)>,
+    pub(super) starved: ById<PortId, (Option<u64>, bool)>,
 }
 
 /// Time between two looks at links and alarms.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-pub(super) const ALARM_NAMES: [&str; 2] = ["queue", "utilisation"];
 
 impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
@@ -92,7 +92,7 @@ impl Broker {
             Some(format!("port {}: {path}: {}", plan.name, port.failure()?))
         });
         let captures = self.recorders.iter().filter_map(|recorder| {
-            let tool = &self.plan.tools[recorder.tool.0];
+            let tool = &self.plan.tools[recorder.tool];
             if self.watch.is_stalled(recorder.tool) && self.plan.is_waited_for(recorder.tool) {
                 let span = in_words(Duration::from_nanos(tool.health.stall_ns));
                 return Some(format!(
@@ -106,16 +106,14 @@ impl Broker {
             Some(format!("tool {}: {failure}", tool.name))
         });
         let mut failures: Vec<String> = replays.chain(captures).collect();
-        for (index, (written, device)) in
-            self.machine.written.iter_mut().zip(&self.machine.ports).enumerate()
-        {
+        for ((port, written), device) in self.machine.written.entries_mut().zip(&self.machine.ports) {
             let Some(written) = written.as_mut().filter(|written| written.failure().is_none()) else {
                 continue;
             };
             written.look(&device.stats());
             let Some(failure) = written.failure() else { continue };
             failures.push(format!("port {}: {failure}", device.name()));
-            for tool in tools_on(&self.plan, PortId(index)) {
+            for &tool in &self.plan.ports[port].uses.tools {
                 log.extend(self.watch.observe(tool, Observation::WriteFailed, now_ns));
             }
         }
@@ -142,7 +140,7 @@ impl Broker {
             let lcore = seat.lcore.0;
             match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
-                    let stage = counters.lcore.stage().name();
+                    let stage = counters.lcore.stage();
                     lines.push(format!(
                         "warning: lcore {lcore}: the worker has been in stage {stage} for {} ms",
                         quiet.as_millis()
@@ -161,8 +159,7 @@ impl Broker {
         for seat in &self.crew.seats {
             let lcore = seat.lcore.0;
             for note in seat.panics.take() {
-                let (stage, text, failed, dropped) =
-                    (note.stage.name(), note.text, note.failed, note.dropped);
+                let (stage, text, failed, dropped) = (note.stage, note.text, note.failed, note.dropped);
                 lines.push(format!(
                     "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
                 ));
@@ -193,30 +190,30 @@ impl Broker {
         }
         self.guards.alarms.resize(self.plan.tools.len(), Default::default());
         self.guards.usage.resize(self.plan.tools.len(), Usage::default());
-        for (index, tool) in self.plan.tools.iter().enumerate() {
+        for (id, tool) in self.plan.tools.entries() {
             let Some(spec) = tool.alarm else { continue };
-            let workers = || self.account.of_tool(ToolId(index));
-            let fill = |worker: &ToolCounters| {
+            let workers = || self.account.of_tool(id);
+            let fill = |worker: &EgressCounters| {
                 let packets = worker.queue_depth.get() as f64 / tool.queue as f64;
                 let bytes =
                     tool.queue_bytes.map_or(0.0, |limit| worker.queued_bytes.get() as f64 / limit as f64);
                 packets.max(bytes)
             };
             let fullest = workers().map(fill).fold(0.0, f64::max);
-            let sum = |get: fn(&ToolCounters) -> u64| workers().map(get).sum();
+            let sum = |get: fn(&EgressCounters) -> u64| workers().map(get).sum();
             let sent = Sent {
                 at: now,
                 packets: sum(|tool| tool.sent.get()),
                 bits: 8 * sum(|tool| tool.sent_bytes.get()),
             };
-            let sent = self.guards.usage[index].look(sent);
+            let sent = self.guards.usage[id].look(sent);
             let link_speed = |port: PortId| {
-                self.machine.ports[port.0].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
+                self.machine.ports[port].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
             };
             let rate = match (tool.shape, tool.output) {
                 (Some(shape), _) => Some(shape.rate),
                 (None, Output::Port(port)) => {
-                    link_speed(port).filter(|&bits| bits > 0).map(Budget::BitsPerSecond)
+                    link_speed(port).filter(|&bits| bits > 0).map(Rate::BitsPerSecond)
                 }
                 (None, Output::Capture | Output::Discard) => None,
             };
@@ -224,7 +221,7 @@ impl Broker {
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
-            for ((alarm, value), name) in self.guards.alarms[index].iter_mut().zip(values).zip(ALARM_NAMES)
+            for ((alarm, value), name) in self.guards.alarms[id].iter_mut().zip(values).zip(AlarmKind::ALL)
             {
                 if let Some(is_raised) = alarm.look(value > threshold, now, spec.hold) {
                     let (word, side) =
@@ -249,12 +246,12 @@ impl Broker {
 
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.
     fn watch_mtus(&mut self, lines: &mut Vec<String>) {
-        for (index, (port, device)) in self.plan.ports.iter().zip(&self.machine.ports).enumerate() {
+        for ((id, port), device) in self.plan.ports.entries().zip(&self.machine.ports) {
             let Some(mtu) = interface_mtu(port, device) else { continue };
-            let Some(before) = self.machine.mtus[index].replace(mtu).filter(|&before| before != mtu) else {
+            let Some(before) = self.machine.mtus[id].replace(mtu).filter(|&before| before != mtu) else {
                 continue;
             };
-            self.watch.set_fit(PortId(index), Fit::of(&port.devargs, Some(mtu), port.mtu));
+            self.watch.set_fit(id, Fit::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
     }
@@ -262,17 +259,18 @@ impl Broker {
     /// Says once of each port that its driver cuts frames.
     fn watch_cuts(&mut self, lines: &mut Vec<String>) {
         self.guards.cut.resize(self.plan.ports.len(), false);
-        for (index, (port, told)) in
-            self.plan.ports.iter().zip(&mut self.guards.cut).enumerate().filter(|(_, (_, told))| !**told)
+        for ((id, port), told) in
+            self.plan.ports.entries().zip(&mut self.guards.cut).filter(|(_, told)| !**told)
         {
             let Some(longest) = Longest::of(&port.devargs) else { continue };
-            if self.account.counters.iter().all(|counters| counters.ports[PortId(index)].cut.get() == 0) {
+            if self.account.counters.iter().all(|counters| counters.ports[id].cut.get() == 0) {
                 continue;
             }
             *told = true;
             let (name, bytes) = (&port.name, longest.0);
+            let driver = port.devargs.driver().map_or("", |driver| driver.name);
             lines.push(format!(
-                "warning: port {name}: the driver net_af_packet cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
+                "warning: port {name}: the driver {driver} cuts frames to {bytes} bytes without a word: lower the interface's MTU, switch off \
                  what joins segments (ethtool -K IFACE gro off lro off; on a veth's other end tso off), or attach it by net_pcap"
             ));
         }
@@ -283,9 +281,7 @@ impl Broker {
         // what a writer holds comes back
         let is_writing = self.is_writing();
         self.guards.starved.resize(self.machine.ports.len(), (None, false));
-        for (index, (device, (before, told))) in
-            self.machine.ports.iter().zip(&mut self.guards.starved).enumerate()
-        {
+        for ((id, device), (before, told)) in self.machine.ports.entries().zip(&mut self.guards.starved) {
             let starved = device.starved();
             let is_as_before = std::mem::replace(before, starved) == starved;
             let stands = starved.is_some() && is_as_before && !is_writing;
@@ -294,7 +290,7 @@ impl Broker {
                 let word = if stands { "raised" } else { "cleared" };
                 lines.push(format!(
                     "alarm {word}: {}",
-                    starvation(&self.plan, PortId(index), device.stats().rx_packets)
+                    starvation(&self.plan, id, device.stats().rx_packets)
                 ));
             }
         }
@@ -303,13 +299,13 @@ impl Broker {
     fn watch_wires(&mut self, now: Duration, lines: &mut Vec<String>) {
         self.guards.ties.resize(self.plan.wires.len(), LinkTie::default());
         self.guards.untied.resize(self.plan.wires.len(), false);
-        for (index, wire) in self.plan.wires.iter().enumerate() {
-            if !wire.propagates_link || self.guards.untied[index] {
+        for (id, wire) in self.plan.wires.entries() {
+            if !wire.propagates_link || self.guards.untied[id] {
                 continue;
             }
-            let is_up = wire.ports.map(|port| self.machine.ports[port.0].link().is_up);
-            let Some((side, is_up)) = self.guards.ties[index].look(is_up, now) else { continue };
-            let port = &self.machine.ports[wire.ports[side].0];
+            let is_up = wire.ports.map(|port| self.machine.ports[port].link().is_up);
+            let Some((side, is_up)) = self.guards.ties[id].look(is_up, now) else { continue };
+            let port = &self.machine.ports[wire.ports[side]];
             let word = if is_up { "up" } else { "down" };
             match port.set_link(is_up) {
                 Ok(()) => lines.push(format!(
@@ -318,7 +314,7 @@ impl Broker {
                     port.name()
                 )),
                 Err(error) => {
-                    self.guards.untied[index] = true;
+                    self.guards.untied[id] = true;
                     lines.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
                 }
             }
@@ -330,18 +326,8 @@ impl Broker {
         for (wire, tie) in self.plan.wires.iter().zip(&mut self.guards.ties) {
             if let Some(side) = std::mem::take(tie).forced() {
                 // the port is about to be stopped in any case
-                let _ = self.machine.ports[wire.ports[side].0].set_link(true);
+                let _ = self.machine.ports[wire.ports[side]].set_link(true);
             }
         }
     }
-}
-
-/// The tools that send copies by a port.
-fn tools_on(plan: &Plan, port: PortId) -> impl Iterator<Item = ToolId> {
-    let tools = plan
-        .tools
-        .iter()
-        .enumerate()
-        .filter(move |(_, tool)| tool.wire.is_none() && tool.output == Output::Port(port));
-    tools.map(|(index, _)| ToolId(index))
 }

@@ -5,24 +5,25 @@ use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
 use crate::plan::Plan;
-use crate::report::snapshot::clock::ClockState;
-use crate::report::snapshot::port::{PortState, TerminateState};
+use crate::report::snapshot::port::{PortState, terminate_of};
+use tapline_api::snapshot::{ClockState, DriverStats};
+use tapline_api::words::TimeSource;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
-use tapline_dpdk::port::DriverStats;
+use tapline_packet::by_id::ById;
 
 /// What a plan runs on.
 pub(super) struct Machine {
     /// By port of the plan, as all lists that follow.
-    pub ports: Vec<Device>,
+    pub ports: ById<PortId, Device>,
     pub clocks: Clocks,
     /// The MTU that its frames are judged by, where it is a kernel interface.
-    pub mtus: Vec<Option<u32>>,
+    pub mtus: ById<PortId, Option<u32>>,
     /// The files that net_pcap writes.
-    pub written: Vec<Option<Written>>,
+    pub written: ById<PortId, Option<Written>>,
     /// By receive queue: what was counted where tunnels end.
-    pub reports: Vec<Vec<EndpointReport>>,
+    pub reports: ById<PortId, Vec<EndpointReport>>,
     pub eal: Eal,
     /// What the plan's tools and ports write.
     pub outputs: Outputs,
@@ -30,27 +31,27 @@ pub(super) struct Machine {
 
 impl Machine {
     /// What statistics show of the ports; `cleared` is what their drivers had counted at the last `clear stats`.
-    pub(super) fn states(&self, plan: &Plan, cleared: &[DriverStats]) -> Vec<PortState> {
-        let states = self.ports.iter().enumerate().map(|(index, port)| PortState {
+    pub(super) fn states(&self, plan: &Plan, cleared: &ById<PortId, DriverStats>) -> Vec<PortState> {
+        let states = self.ports.entries().map(|(id, port)| PortState {
             driver_name: port.driver_name().to_owned(),
             link: port.link(),
-            driver: self.driver_stats(index).since(&cleared.get(index).copied().unwrap_or_default()),
+            driver: self.driver_stats(id).since(&cleared.get(id).copied().unwrap_or_default()),
             replay: port.replay(),
-            clock: self.clock_of(plan, PortId(index)),
-            terminate: TerminateState::of(&self.reports[index]),
-            mtu: self.mtus[index],
+            clock: self.clock_of(plan, id),
+            terminate: terminate_of(&self.reports[id]),
+            mtu: self.mtus[id],
         });
         states.collect()
     }
 
     fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {
-        let state = self.clocks.state(port.0);
+        let state = self.clocks.state(port);
         // what receive lcores hand over is timed from there on
-        if plan.is_spread(port) { ClockState { latency_from: "ring", ..state } } else { state }
+        if plan.is_spread(port) { ClockState { latency_from: TimeSource::Ring, ..state } } else { state }
     }
 
     /// What a port's driver counts, and what of it is missing in the file that it wrote.
-    pub(super) fn driver_stats(&self, port: usize) -> DriverStats {
+    pub(super) fn driver_stats(&self, port: PortId) -> DriverStats {
         let stats = self.ports[port].stats();
         let missing = self.written[port].as_ref().map_or(0, Written::missing);
         DriverStats { tx_errors: stats.tx_errors + missing, ..stats }

@@ -37,16 +37,18 @@ use std::time::{Duration, Instant};
 use crate::health::tool::Observation;
 use crate::plan::Plan;
 use crate::plan::memory;
-use crate::report::snapshot::lcore::LcoreState;
-use crate::report::snapshot::{Report, Snapshot};
+use crate::report::snapshot;
+use crate::report::snapshot::{Report, lcore};
 use account::Account;
-use looks::{ALARM_NAMES, Guards};
+use looks::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
 use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
+use tapline_api::snapshot::Snapshot;
+use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
@@ -67,7 +69,7 @@ pub enum Error {
     #[error(
         "lcore {lcore}: worker did not return; it is stuck in stage {stage}, and what it holds cannot be accounted for"
     )]
-    Stuck { lcore: u32, stage: &'static str },
+    Stuck { lcore: u32, stage: Stage },
     #[error("lcore {lcore}: worker stopped: {panic}")]
     Worker { lcore: u32, panic: String },
 }
@@ -166,8 +168,8 @@ impl Broker {
     /// # Errors
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
-        let place = self.plan.tools.iter().position(|tool| tool.name == name && tool.wire.is_none());
-        let tool = place.map(ToolId).ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
+        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }
@@ -176,7 +178,7 @@ impl Broker {
     pub fn clear_stats(&mut self) {
         self.account.cleared = Some(self.account.totals().at_rest());
         self.account.cleared_drivers =
-            (0..self.machine.ports.len()).map(|port| self.machine.driver_stats(port)).collect();
+            self.machine.ports.ids().map(|port| self.machine.driver_stats(port)).collect();
         self.neighbours.clear_counts();
     }
 
@@ -188,10 +190,10 @@ impl Broker {
         let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
             |(index, (seat, counters))| {
                 let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                LcoreState::of(seat.lcore, seat.stages, counters, dog.is_stalled(), dog.stalls)
+                (seat.lcore, lcore::entry(seat.stages, counters, dog.is_stalled(), dog.stalls))
             },
         );
-        let mut snapshot = Snapshot::new(Report {
+        let mut snapshot = snapshot::snapshot(Report {
             plan: &self.plan,
             totals: &totals,
             ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
@@ -200,14 +202,13 @@ impl Broker {
             uptime: self.started.elapsed(),
             is_balanced,
         });
-        let copy_tools = self.plan.tools.iter().enumerate().filter(|(_, tool)| tool.wire.is_none());
-        for ((_, entry), (index, _)) in snapshot.tools.iter_mut().zip(copy_tools) {
-            entry.next_hop = self.neighbours.entry(ToolId(index));
-            entry.heartbeat = self.neighbours.heartbeats(ToolId(index));
-            entry.echo = self.neighbours.echoes(ToolId(index));
+        for ((_, entry), tool) in snapshot.tools.iter_mut().zip(self.plan.tools.ids()) {
+            entry.next_hop = self.neighbours.entry(tool);
+            entry.heartbeat = self.neighbours.heartbeats(tool);
+            entry.echo = self.neighbours.echoes(tool);
         }
         for ((_, tool), alarms) in snapshot.tools.iter_mut().zip(&self.guards.alarms) {
-            tool.alarms = ALARM_NAMES
+            tool.alarms = AlarmKind::ALL
                 .into_iter()
                 .zip(alarms)
                 .filter(|(_, alarm)| alarm.is_raised())
@@ -242,7 +243,7 @@ impl Broker {
 
 /// What is wrong with a replay whose packets find no mbuf.
 fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port.0].name, memory::port_pool(plan, port));
+    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

@@ -13,7 +13,8 @@ use crate::health::echo::Echo;
 use crate::health::next_hop::{NextHop, NextHopEvent, NextHopState, Responder, Timing, TunnelAddress};
 use crate::health::probe::Prober;
 use crate::health::tool::Observation;
-use crate::report::snapshot::tool::{NextHopEntry, ProbeEntry};
+use tapline_api::snapshot::{NextHopEntry, ProbeEntry};
+use tapline_api::words;
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::local_frames::Post;
 use tapline_dpdk::mbuf::MbufQueue;
@@ -254,9 +255,9 @@ impl Neighbours {
     pub fn entry(&self, tool: ToolId) -> Option<NextHopEntry> {
         let hop = self.ports.iter().flat_map(|port| &port.hops).find(|hop| hop.tools.contains(&tool))?;
         let state = match hop.state.state() {
-            NextHopState::Resolving => "resolving",
-            NextHopState::Up { .. } => "up",
-            NextHopState::Down => "down",
+            NextHopState::Resolving => words::NextHopState::Resolving,
+            NextHopState::Up { .. } => words::NextHopState::Up,
+            NextHopState::Down => words::NextHopState::Down,
         };
         Some(NextHopEntry {
             address: hop.target.to_string(),

@@ -12,6 +12,7 @@ use super::pcap_output;
 use crate::plan::Plan;
 use crate::plan::files::Target;
 use tapline_datapath::ids::ToolId;
+use tapline_packet::by_id::ById;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
 const MOST_TRIES: usize = 10;
@@ -90,7 +91,7 @@ impl Drop for Locked {
 /// What a plan writes.
 pub(super) struct Outputs {
     /// By tool of the plan.
-    captures: Vec<Option<Locked>>,
+    captures: ById<ToolId, Option<Locked>>,
     /// Held beside the drivers that write them.
     drivers: Vec<Locked>,
 }
@@ -126,7 +127,7 @@ impl Outputs {
 
     /// The file of a capture tool, if it is a regular one.
     pub(super) fn capture(&mut self, tool: ToolId) -> Option<Locked> {
-        self.captures.get_mut(tool.0)?.take()
+        self.captures.get_mut(tool)?.take()
     }
 }
 

@@ -13,8 +13,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::plan::devargs::device_files;
 use crate::plan::value::PortPlan;
+use tapline_api::snapshot::DriverStats;
 use tapline_dpdk::driver::Devargs;
-use tapline_dpdk::port::DriverStats;
 
 /// Bytes of a pcap file before its first packet, and before each packet.
 const FILE_HEADER: u64 = 24;

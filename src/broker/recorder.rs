@@ -16,8 +16,9 @@ use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
 use crate::plan::value::Plan;
+use tapline_api::words::DropReason;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
-use tapline_datapath::counters::{DropReason, ToolCounters, WriterCounters};
+use tapline_datapath::counters::{EgressCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::{Batch, Belt, Note};
 use tapline_datapath::egress::merge::Held;
 use tapline_datapath::egress::reorder::Order;
@@ -25,6 +26,7 @@ use tapline_datapath::ids::{PortId, ToolId};
 use tapline_dpdk::mbuf::Linear;
 use tapline_dpdk::{self as dpdk, clock};
 use tapline_fault as fault;
+use tapline_packet::by_id::ById;
 
 /// How long a writer without work sleeps: longer from time to time, so that it hardly costs anything where little comes.
 const REST: Duration = Duration::from_micros(50);
@@ -62,7 +64,7 @@ struct Scribe {
     counters: Arc<WriterCounters>,
     tool: ToolId,
     /// By port of the plan.
-    interfaces: Vec<Option<InterfaceId>>,
+    interfaces: ById<PortId, Option<InterfaceId>>,
     linear: Linear,
     /// Where copies are written in the order of their times.
     order: Option<Holding>,
@@ -87,7 +89,7 @@ impl Holding {
     }
 
     /// Takes in a batch's packets; what may leave goes to `leaving`.
-    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &ToolCounters) {
+    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &EgressCounters) {
         let now_ns = clock::monotonic_ns();
         for note in batch.notes.drain(..) {
             let Some(packet) = batch.packets.pop() else { break };
@@ -194,7 +196,7 @@ impl Recorder {
         belts: Vec<Arc<Belt>>,
         counters: Arc<WriterCounters>,
     ) -> Result<Self, Error> {
-        let plan_tool = &plan.tools[tool.0];
+        let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| {
             Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()))
@@ -202,13 +204,13 @@ impl Recorder {
         let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool).to_vec();
         if plan.settings.is_changeable {
-            let is_other = |port: &PortId| plan.ports[port.0].rxq != Some(0) && !ports.contains(port);
-            let others: Vec<PortId> = (0..plan.ports.len()).map(PortId).filter(is_other).collect();
+            let is_other = |port: &PortId| plan.ports[*port].rxq != Some(0) && !ports.contains(port);
+            let others: Vec<PortId> = plan.ports.ids().filter(is_other).collect();
             ports.extend(others);
         }
-        let names = ports.iter().map(|port| plan.ports[port.0].name.clone()).collect();
-        let mut interfaces = vec![None; plan.ports.len()];
-        for (index, PortId(port)) in ports.into_iter().enumerate() {
+        let names = ports.iter().map(|&port| plan.ports[port].name.clone()).collect();
+        let mut interfaces = ById::filled(plan.ports.len(), None);
+        for (index, port) in ports.into_iter().enumerate() {
             interfaces[port] = Some(InterfaceId(index as u32));
         }
         let order = plan_tool.order_ns.map(|window_ns| Holding::new(window_ns, plan_tool.queue));
@@ -450,7 +452,7 @@ impl Scribe {
 
 fn write_batch<W: Write>(
     batch: &Batch,
-    interfaces: &[Option<InterfaceId>],
+    interfaces: &ById<PortId, Option<InterfaceId>>,
     linear: &mut Linear,
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
@@ -463,7 +465,7 @@ fn write_batch<W: Write>(
 fn write<W: Write>(
     note: &Note,
     bytes: &[u8],
-    interfaces: &[Option<InterfaceId>],
+    interfaces: &ById<PortId, Option<InterfaceId>>,
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
 ) -> io::Result<()> {
@@ -472,10 +474,10 @@ fn write<W: Write>(
 }
 
 /// What the file has of a packet.
-fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &[Option<InterfaceId>]) -> Packet<'a> {
+fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &ById<PortId, Option<InterfaceId>>) -> Packet<'a> {
     Packet {
         // rules send packets of these ports alone
-        interface: interfaces[note.port.0].unwrap_or(InterfaceId(0)),
+        interface: interfaces[note.port].unwrap_or(InterfaceId(0)),
         time_ns: note.time_ns,
         bytes,
         original_len: note.original_len,

@@ -14,53 +14,54 @@ use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WorkerCounters;
-use tapline_datapath::egress::admission::{Limits, Thresholds};
+use tapline_datapath::egress::admission::Limits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerSeat;
 use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
+use tapline_packet::by_id::ById;
 
 /// How a rule goes on that had the place `from`.
-fn heir(before: &RulePlan, after: &RulePlan, from: usize, to: usize) -> Heir {
+fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
     Heir {
-        from: RuleId(from),
-        to: RuleId(to),
+        from,
+        to,
         has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
         has_sampler: before.sample.is_some() && before.sample == after.sample,
     }
 }
 
 /// By rule of `after`: its namesake in `before`. Both are ascending.
-fn namesakes(before: &[RulePlan], after: &[RulePlan]) -> Vec<Option<Heir>> {
-    let mut rest = before.iter().enumerate().peekable();
-    let heir_of = |(to, rule): (usize, &RulePlan)| {
+fn namesakes(
+    before: &ById<RuleId, RulePlan>,
+    after: &ById<RuleId, RulePlan>,
+) -> ById<RuleId, Option<Heir>> {
+    let mut rest = before.entries().peekable();
+    let heir_of = |(to, rule): (RuleId, &RulePlan)| {
         while rest.next_if(|(_, known)| known.priority < rule.priority).is_some() {}
         let (from, known) = rest.next_if(|(_, known)| known.priority == rule.priority)?;
         Some(heir(known, rule, from, to))
     };
-    after.iter().enumerate().map(heir_of).collect()
+    after.entries().map(heir_of).collect()
 }
 
 /// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
-fn keep_thresholds(tools: &mut [ToolPlan], before: &[ToolPlan]) {
+fn keep_thresholds(tools: &mut ById<ToolId, ToolPlan>, before: &ById<ToolId, ToolPlan>) {
     for (tool, before) in tools.iter_mut().zip(before) {
         tool.thresholds = tool.thresholds.or(before.thresholds);
     }
 }
 
 /// What the queues of tools admit whose thresholds are others than before.
-fn changed_limits(tools: &[ToolPlan], before: &[ToolPlan]) -> Vec<(ToolId, Limits)> {
-    let changed = tools
-        .iter()
-        .zip(before)
-        .enumerate()
-        .filter(|(_, (tool, before))| tool.thresholds != before.thresholds);
-    let limits = |tool: &ToolPlan| {
-        Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
-    };
-    changed.map(|(index, (tool, _))| (ToolId(index), limits(tool))).collect()
+fn changed_limits(
+    tools: &ById<ToolId, ToolPlan>,
+    before: &ById<ToolId, ToolPlan>,
+) -> Vec<(ToolId, Limits)> {
+    let changed =
+        tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
+    changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()
 }
 
 /// Returns whether a plan has the ports, tools, groups and wires of the one before.
@@ -102,7 +103,7 @@ impl Broker {
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before: Vec<Option<usize>> = rules.iter().map(|heir| heir.map(|heir| heir.from.0)).collect();
+        let before = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let counters = self.offer(&plan, &rules, makers);
         cell.knock();
@@ -129,7 +130,7 @@ impl Broker {
     fn offer(
         &self,
         plan: &Arc<Plan>,
-        rules: &[Option<Heir>],
+        rules: &ById<RuleId, Option<Heir>>,
         makers: Vec<Option<Maker>>,
     ) -> Vec<Arc<WorkerCounters>> {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
@@ -198,7 +199,7 @@ mod tests {
     use crate::plan::plan;
     use tapline_lang as lang;
 
-    fn rules(text: &str) -> Vec<RulePlan> {
+    fn rules(text: &str) -> ById<RuleId, RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";
         plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
     }
@@ -216,6 +217,6 @@ mod tests {
         let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
         let expected =
             [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
-        assert_eq!(namesakes(&before, &after), expected);
+        assert_eq!(*namesakes(&before, &after), expected);
     }
 }

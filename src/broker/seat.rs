@@ -101,7 +101,7 @@ impl RunningCrew {
                 }
                 if !running.is_finished() {
                     seat.running = Some(running);
-                    let stage = counters.lcore.stage().name();
+                    let stage = counters.lcore.stage();
                     failed = Err(Error::Stuck { lcore: seat.lcore.0, stage });
                     continue;
                 }

@@ -5,30 +5,29 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tapline_api::values::Rate;
+use tapline_api::words::{LinkState, Reason, ToolState};
 use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
-use super::device::LinkState;
-use crate::health::tool::{Event, Health, Observation, Reason, ToolState};
+use crate::health::tool::{Event, Health, Observation};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, GroupPlan, NextHopPlan, Output, RulePlan, ToolPlan};
 use crate::report::snapshot::WatchState;
-use crate::report::snapshot::event::{EventEntry, Subject};
 use crate::report::snapshot::group::GroupHealth;
-use crate::report::snapshot::rule::RuleActivity;
-use crate::report::snapshot::tool::ToolHealth;
+use tapline_api::snapshot::{Change, EventEntry, RuleActivity, ToolHealth};
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::sketch::FlowSketch;
-use tapline_datapath::ids::{GroupId, PortId, ToolId};
+use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
 use tapline_datapath::receive::times::PacketClock;
 use tapline_datapath::route::balance::{BucketStamps, BucketUse, Group, MemberState, Returns};
 use tapline_datapath::route::limit::Limit;
-use tapline_datapath::route::sample::Budget;
 use tapline_datapath::swap::published::{Live, LiveCell};
-use tapline_datapath::work_plan::GroupWork;
+use tapline_datapath::work_plan::{GroupWork, Straight};
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
@@ -41,20 +40,20 @@ pub struct Watch {
     plan: Arc<Plan>,
     cell: Arc<LiveCell>,
     /// By rule: when it came into force, in ns since the Unix epoch.
-    since_ns: Vec<u64>,
+    since_ns: ById<RuleId, u64>,
     looked_ns: u64,
-    activities: Vec<Activity>,
+    activities: ById<RuleId, Activity>,
     /// By rule.
-    limits: Vec<Option<Arc<Limit>>>,
+    limits: ById<RuleId, Option<Arc<Limit>>>,
     /// By port, as of the last look; `None` for a replay.
-    links: Vec<Option<LinkState>>,
-    tools: Vec<WatchedTool>,
-    groups: Vec<WatchedGroup>,
+    links: ById<PortId, Option<LinkState>>,
+    tools: ById<ToolId, WatchedTool>,
+    groups: ById<GroupId, WatchedGroup>,
     events: VecDeque<EventEntry>,
     /// By tool.
-    next_hops: Vec<Option<MacAddress>>,
+    next_hops: ById<ToolId, Option<MacAddress>>,
     /// By port.
-    fits: Vec<Option<Fit>>,
+    fits: ById<PortId, Option<Fit>>,
 }
 
 struct WatchedTool {
@@ -67,7 +66,7 @@ struct WatchedTool {
 }
 
 impl WatchedTool {
-    fn new(tool: &ToolPlan, plan: &Plan, links: &[Option<LinkState>], now_ns: u64) -> Self {
+    fn new(tool: &ToolPlan, plan: &Plan, links: &ById<PortId, Option<LinkState>>, now_ns: u64) -> Self {
         let port = match tool.output {
             Output::Port(port) => Some(port),
             Output::Capture | Output::Discard => None,
@@ -97,7 +96,7 @@ struct WatchedGroup {
     /// By worker.
     uses: Vec<Arc<BucketUse>>,
     /// Of flows that return when idle: how far the packets of each port have come in time, by port.
-    clocks: Vec<PacketClock>,
+    clocks: ById<PortId, PacketClock>,
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
@@ -120,7 +119,7 @@ impl WatchedGroup {
         Self {
             group: made,
             uses: uses.collect(),
-            clocks: vec![PacketClock::default(); plan.ports.len()],
+            clocks: ById::filled(plan.ports.len(), PacketClock::default()),
             buckets_moved: 0,
             flows_moved: 0,
             buckets_pending: 0,
@@ -153,9 +152,9 @@ impl WatchedGroup {
     /// Reads what workers noted of their packets' times.
     fn keep_time(&mut self, now_ns: u64, workers: &[Arc<WorkerCounters>]) {
         let Returns::WhenIdle { idle_ns } = self.group.spec().returns else { return };
-        for (port, clock) in self.clocks.iter_mut().enumerate() {
+        for (port, clock) in self.clocks.entries_mut() {
             for (worker, counters) in workers.iter().enumerate() {
-                let port = &counters.ports[PortId(port)];
+                let port = &counters.ports[port];
                 clock.look(worker, port.times_noted.get(), port.last_packet_ns.get(), now_ns, idle_ns);
             }
         }
@@ -171,8 +170,8 @@ impl Watch {
     /// Begins the watch over ports whose links are `links`, and which take what `fits` says. Times are in ns since the Unix epoch.
     pub fn new(
         plan: &Arc<Plan>,
-        links: Vec<Option<LinkState>>,
-        fits: Vec<Option<Fit>>,
+        links: ById<PortId, Option<LinkState>>,
+        fits: ById<PortId, Option<Fit>>,
         workers: usize,
         now_ns: u64,
     ) -> Self {
@@ -181,9 +180,9 @@ impl Watch {
             plan.work.groups.iter().map(|group| WatchedGroup::new(group, plan, workers, now_ns)).collect();
         let mut watch = Self {
             cell: Arc::new(LiveCell::new(Live::default())),
-            since_ns: vec![now_ns; plan.rules.len()],
+            since_ns: ById::filled(plan.rules.len(), now_ns),
             looked_ns: 0,
-            activities: vec![Activity { is_on: true, next_change_ns: None }; plan.rules.len()],
+            activities: ById::filled(plan.rules.len(), Activity { is_on: true, next_change_ns: None }),
             limits: plan.rules.iter().map(limit_of).collect(),
             links,
             tools,
@@ -206,21 +205,21 @@ impl Watch {
     pub fn change(
         &mut self,
         plan: &Arc<Plan>,
-        before: &[Option<usize>],
+        before: &ById<RuleId, Option<RuleId>>,
         now_ns: u64,
     ) -> (Arc<LiveCell>, Vec<String>) {
-        let same = |rule: usize, is_same: fn(&RulePlan, &RulePlan) -> bool| {
+        let same = |rule: RuleId, is_same: fn(&RulePlan, &RulePlan) -> bool| {
             before[rule].filter(|&from| is_same(&plan.rules[rule], &self.plan.rules[from]))
         };
         let is_same_schedule =
             |a: &RulePlan, b: &RulePlan| a.schedule == b.schedule && a.is_enabled == b.is_enabled;
         let unscheduled = Activity { is_on: true, next_change_ns: None };
-        let rules = 0..plan.rules.len();
-        let kept: Vec<Option<usize>> = rules.clone().map(|rule| same(rule, is_same_schedule)).collect();
+        let rules = || plan.rules.ids();
+        let kept: Vec<Option<RuleId>> = rules().map(|rule| same(rule, is_same_schedule)).collect();
         let activities =
             kept.iter().map(|from| from.map_or(unscheduled, |from| self.activities[from])).collect();
         let since_ns = kept.iter().map(|from| from.map_or(now_ns, |from| self.since_ns[from])).collect();
-        let limits = rules.map(|rule| match same(rule, |a, b| a.limit == b.limit) {
+        let limits = rules().map(|rule| match same(rule, |a, b| a.limit == b.limit) {
             Some(from) => self.limits[from].clone(),
             None => limit_of(&plan.rules[rule]),
         });
@@ -239,7 +238,7 @@ impl Watch {
     }
 
     /// By tool: where tunnels' frames are sent first, as far as it is known.
-    pub fn next_hops(&self) -> &[Option<MacAddress>] {
+    pub fn next_hops(&self) -> &ById<ToolId, Option<MacAddress>> {
         &self.next_hops
     }
 
@@ -272,7 +271,7 @@ impl Watch {
         &mut self,
         now_ns: u64,
         excused_ns: u64,
-        links: Vec<Option<LinkState>>,
+        links: ById<PortId, Option<LinkState>>,
         counters: &[Arc<WorkerCounters>],
         writers: Option<&WriterCounters>,
     ) -> Vec<String> {
@@ -282,12 +281,12 @@ impl Watch {
         let mut log = Vec::new();
         let mut is_changed = false;
         is_changed |= self.judge_links(links, now_ns, &mut log);
-        let mut progress = vec![(0, 0); self.tools.len()];
+        let mut progress = ById::filled(self.tools.len(), (0, 0));
         // by port: what all its tools sent together
-        let mut accepted_by = vec![0; self.plan.ports.len()];
-        for (index, tool) in self.tools.iter_mut().enumerate() {
+        let mut accepted_by = ById::filled(self.plan.ports.len(), 0);
+        for (id, tool) in self.tools.entries_mut() {
             let (mut requested, mut sent, mut dropped, mut writes) = (0, 0, 0, 0);
-            for worker in tool_counters(counters, writers, ToolId(index)) {
+            for worker in tool_counters(counters, writers, id) {
                 // what ends is read before what begins: a copy on its way counts as waiting, never as less than nothing
                 sent += worker.sent.get();
                 dropped += worker.all_dropped();
@@ -296,33 +295,26 @@ impl Watch {
             }
             let accepted =
                 (sent + writes).saturating_sub(std::mem::replace(&mut tool.accepted, sent + writes));
-            progress[index] = (accepted, requested.saturating_sub(sent + dropped));
+            progress[id] = (accepted, requested.saturating_sub(sent + dropped));
             if let Some(port) = tool.port {
-                accepted_by[port.0] += accepted;
+                accepted_by[port] += accepted;
             }
         }
-        for (index, (accepted, waiting)) in progress.into_iter().enumerate() {
-            // nothing but its link keeps the originals of a wire
-            if self.plan.tools[index].wire.is_some() {
-                continue;
-            }
-            let tool = &self.tools[index];
+        for (id, &(accepted, waiting)) in progress.entries() {
+            let tool = &self.tools[id];
             // a port that takes other tools' copies is not stuck: this one's turn will come
-            let accepted = tool.port.map_or(accepted, |port| accepted_by[port.0]);
+            let accepted = tool.port.map_or(accepted, |port| accepted_by[port]);
             let mut observations = Vec::with_capacity(3);
             if let Some(port) = tool.port {
                 observations.push(Observation::Link { is_up: self.has_link(port) });
             }
             observations.push(Observation::Transmit { accepted, waiting });
-            if tool.health.state() == ToolState::Draining
-                && waiting == 0
-                && !self.has_buckets(ToolId(index))
-            {
+            if tool.health.state() == ToolState::Draining && waiting == 0 && !self.has_buckets(id) {
                 observations.push(Observation::Emptied);
             }
-            self.tools[index].health.excuse(excused_ns, now_ns);
+            self.tools[id].health.excuse(excused_ns, now_ns);
             for observation in observations {
-                is_changed |= self.judge(ToolId(index), observation, now_ns, &mut log);
+                is_changed |= self.judge(id, observation, now_ns, &mut log);
             }
         }
         if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0))
@@ -351,7 +343,7 @@ impl Watch {
     pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, now_ns: u64) -> Vec<String> {
         let mut log = Vec::new();
         // of one that is gone the last address stays: what is on its way to it may still arrive
-        self.next_hops[tool.0] = mac.or(self.next_hops[tool.0]);
+        self.next_hops[tool] = mac.or(self.next_hops[tool]);
         if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
             self.update_groups(now_ns, &mut log);
         }
@@ -361,20 +353,20 @@ impl Watch {
 
     /// A port's MTU changed, and with it the frames that it takes.
     pub fn set_fit(&mut self, port: PortId, fit: Option<Fit>) {
-        if std::mem::replace(&mut self.fits[port.0], fit) != fit {
+        if std::mem::replace(&mut self.fits[port], fit) != fit {
             self.cell.publish(self.live());
         }
     }
 
     /// Returns whether a tool is down because nothing was taken from it for too long.
     pub fn is_stalled(&self, tool: ToolId) -> bool {
-        let tool = &self.tools[tool.0];
+        let tool = &self.tools[tool];
         tool.health.state() == ToolState::Down && tool.reason == Some(Reason::Stalled)
     }
 
     /// Returns whether a tool is down, for whatever reason.
     pub fn is_down(&self, tool: ToolId) -> bool {
-        self.tools[tool.0].health.state() == ToolState::Down
+        self.tools[tool].health.state() == ToolState::Down
     }
 
     /// What statistics show of all this.
@@ -390,8 +382,8 @@ impl Watch {
             },
         );
         let tools = self.tools.iter().map(|tool| ToolHealth {
-            state: tool.health.state().name(),
-            reason: tool.reason.map(Reason::name),
+            state: tool.health.state(),
+            reason: tool.reason,
             since: seconds(tool.changed_ns),
         });
         let groups = self.groups.iter().map(|group| GroupHealth {
@@ -411,43 +403,36 @@ impl Watch {
 
     /// Returns whether the tool's state changed, or what becomes of copies that wait for it.
     fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
-        let tool = &mut self.tools[id.0];
+        let tool = &mut self.tools[id];
         let could_send = tool.health.can_send();
         let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else {
             return tool.health.can_send() != could_send;
         };
         (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
-        let name = &self.plan.tools[id.0].name;
-        log.push(format!("tool {name}: {} -> {} ({})", from.name(), to.name(), reason.name()));
-        let subject = Subject::Tool(name.clone());
-        self.note(EventEntry {
-            time: seconds(now_ns),
-            subject,
-            from: from.name(),
-            to: to.name(),
-            reason: Some(reason.name()),
-        });
+        let name = &self.plan.tools[id].name;
+        log.push(format!("tool {name}: {from} -> {to} ({reason})"));
+        let change = Change::Tool { tool: name.clone(), from, to, reason };
+        self.note(EventEntry { time: seconds(now_ns), change });
         true
     }
 
     /// Tells of ports whose links are not as they were. Returns whether there are such.
-    fn judge_links(&mut self, links: Vec<Option<LinkState>>, now_ns: u64, log: &mut Vec<String>) -> bool {
+    fn judge_links(
+        &mut self,
+        links: ById<PortId, Option<LinkState>>,
+        now_ns: u64,
+        log: &mut Vec<String>,
+    ) -> bool {
         let mut is_changed = false;
         let before = std::mem::replace(&mut self.links, links);
-        for (index, from) in before.into_iter().enumerate() {
-            let (Some(from), Some(to)) = (from, self.links[index]) else { continue };
+        for (id, &from) in before.entries() {
+            let (Some(from), Some(to)) = (from, self.links[id]) else { continue };
             if from != to {
                 is_changed = true;
-                let name = &self.plan.ports[index].name;
-                let (from, to) = (from.name(), to.name());
+                let name = &self.plan.ports[id].name;
                 log.push(format!("port {name}: {from} -> {to}"));
-                self.note(EventEntry {
-                    time: seconds(now_ns),
-                    subject: Subject::Port(name.clone()),
-                    from,
-                    to,
-                    reason: None,
-                });
+                let change = Change::Port { port: name.clone(), from, to };
+                self.note(EventEntry { time: seconds(now_ns), change });
             }
         }
         is_changed
@@ -477,14 +462,14 @@ impl Watch {
         let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
         for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
             let states: Vec<MemberState> =
-                work.members.iter().map(|tool| self.tools[tool.0].health.member_state()).collect();
+                work.members.iter().map(|&tool| self.tools[tool].health.member_state()).collect();
             let before = watched.group.table().clone();
             let idle_ns = match work.spec.returns {
                 Returns::AtOnce => 0,
                 Returns::WhenIdle { idle_ns } => idle_ns,
             };
             let (uses, clocks) = (&watched.uses, &watched.clocks);
-            let now_of = |PortId(port): PortId| clocks[port].at(now_ns);
+            let now_of = |port: PortId| clocks[port].at(now_ns);
             let is_idle = |bucket| {
                 uses.iter()
                     .filter_map(|uses| uses.stamps.as_ref())
@@ -527,39 +512,41 @@ impl Watch {
     }
 
     fn live(&self) -> Live {
-        // a direction of a wire has no health but its link
-        let way = |tool: usize| self.plan.tools[tool].wire.and(self.tools[tool].port);
-        let is_up = |tool: &ToolId| match way(tool.0) {
-            Some(port) => self.has_link(port),
-            None => self.tools[tool.0].health.state() == ToolState::Up,
+        let up_and_sending = |(_, egress)| match egress {
+            Egress::Tool(tool) => {
+                let health = &self.tools[tool].health;
+                (health.state() == ToolState::Up, health.can_send())
+            }
+            // a direction of a wire has no health but its link
+            Egress::Wire(wire, from) => {
+                let has_link = self.has_link(self.plan.wires[wire].port(from.other()));
+                (has_link, has_link)
+            }
         };
+        let (egress_up, can_send): (Vec<bool>, Vec<bool>) =
+            self.plan.egresses().all().map(up_and_sending).unzip();
+        let egress_up = ById::from(egress_up);
+        let is_all_up = |straight: &Straight| straight.egresses.iter().all(|&id| egress_up[id]);
+        let fit_of = |(_, egress)| match self.plan.egress(egress).output {
+            Output::Port(port) => self.fits[port],
+            Output::Capture | Output::Discard => None,
+        };
+        let inputs = self.plan.work.inputs.iter();
         Live {
             rules_on: self.activities.iter().map(|activity| activity.is_on).collect(),
-            tools_up: (0..self.tools.len()).map(|tool| is_up(&ToolId(tool))).collect(),
-            can_send: (0..self.tools.len())
-                .map(|tool| {
-                    way(tool).map_or_else(|| self.tools[tool].health.can_send(), |port| self.has_link(port))
-                })
-                .collect(),
-            go_straight: self
-                .plan
-                .work
-                .inputs
-                .iter()
-                .map(|input| {
-                    input.straight.as_ref().is_some_and(|straight| straight.tools.iter().all(is_up))
-                })
-                .collect(),
+            go_straight: inputs.map(|input| input.straight.as_ref().is_some_and(is_all_up)).collect(),
             tables: self.groups.iter().map(|group| group.group.table().clone()).collect(),
-            next_hops: self.next_hops.clone().into(),
-            fits: self.tools.iter().map(|tool| self.fits[tool.port?.0]).collect(),
+            next_hops: self.next_hops.clone(),
+            fits: self.plan.egresses().all().map(fit_of).collect(),
+            can_send: can_send.into(),
+            egress_up,
         }
     }
 }
 
 /// Returns whether a port that is not stopped has a link; `links` are those of all ports.
-fn has_link(plan: &Plan, links: &[Option<LinkState>], port: PortId) -> bool {
-    links[port.0] == Some(LinkState::Up) && !plan.ports[port.0].is_stopped
+fn has_link(plan: &Plan, links: &ById<PortId, Option<LinkState>>, port: PortId) -> bool {
+    links[port] == Some(LinkState::Up) && !plan.ports[port].is_stopped
 }
 
 /// What is counted down of the packets that a rule may take, where it has a limit.
@@ -578,8 +565,8 @@ fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
 /// How long a tool may wait for its rate after the largest packet, in ns.
 fn longest_wait_ns(shape: Shape) -> u64 {
     let (cost, rate) = match shape.rate {
-        Budget::PacketsPerSecond(rate) => (1, rate),
-        Budget::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
+        Rate::PacketsPerSecond(rate) => (1, rate),
+        Rate::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
     };
     let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)

@@ -30,8 +30,7 @@ pub fn run(args: &Args) -> Status {
                 "{}: {}, {}, {}{wires}, {}\n",
                 args.source.file.display(),
                 count(plan.ports.len(), "port"),
-                // directions of wires have a queue each, as tools do
-                count(plan.tools.iter().filter(|tool| tool.wire.is_none()).count(), "tool"),
+                count(plan.tools.len(), "tool"),
                 count(plan.groups.len(), "group"),
                 count(plan.rules.len(), "rule")
             ));

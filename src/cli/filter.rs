@@ -20,11 +20,11 @@ use crate::broker::outputs::Locked;
 use crate::plan::files::Target;
 use tapline_capture::scan::{Scan, Sink, Stop};
 use tapline_capture::{
-    self as capture, Burst, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer,
+    Burst, ByteOrder, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer,
 };
 use tapline_datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
 use tapline_datapath::flow::burst_flows::Flows;
-use tapline_filter::compile_for;
+use tapline_filter::{LinkLayer, compile_for};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (reader, mut sink, result) = if threads > 1 {
         let scan = Scan::begin(file).with_context(context)?;
         // a mistake in the expression is told before anything is written
-        selector().learn(scan.reader().interfaces())?;
+        selector().learn(scan.reader().interfaces(), scan.reader().byte_order())?;
         let sink = sink(scan.reader().header());
         let judge = || {
             let mut selector = selector();
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let mut reader = Reader::from_stream(Box::new(file)).with_context(context)?;
         let mut selector = selector();
-        selector.learn(reader.interfaces())?;
+        selector.learn(reader.interfaces(), reader.byte_order())?;
         let mut sink = sink(reader.header());
         let result = select_alone(&mut reader, &mut selector, &mut sink, context);
         (reader, sink, result)
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let result = if sink.has_interfaces {
         result
     } else {
-        result.and_then(|()| selector().compile(LinkType::ETHERNET).map(drop))
+        result.and_then(|()| Ok(selector().compile(LinkLayer::ETHERNET).map(drop)?))
     };
     let Selected { output, progress, .. } = sink;
     let is_refused = result.as_ref().is_err_and(anyhow::Error::is::<UsageError>);
@@ -203,13 +203,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The expression, compiled for each link type that the capture has.
+/// The expression, compiled for each link layer that the capture has.
 struct Selector {
     expression: String,
     through: LayerSet,
-    filters: Vec<(LinkType, Judge)>,
+    filters: Vec<(LinkLayer, Filter)>,
     /// The filter of each interface of the current section.
     by_interface: Vec<usize>,
+}
+
+/// What the expression is for a link layer, or why it is nothing: that is told when a packet of it comes.
+enum Filter {
+    Judge(Box<Judge>),
+    Unfit(String),
 }
 
 impl Selector {
@@ -217,38 +223,45 @@ impl Selector {
         Self { expression, through, filters: Vec::new(), by_interface: Vec::new() }
     }
 
-    /// Compiles for link types that were not seen before.
-    fn learn(&mut self, interfaces: &[Interface]) -> Result<()> {
+    /// Compiles for link layers that were not seen before.
+    /// # Errors
+    /// A mistake in the expression: that of the first link layer where there is none that it fits, not even Ethernet.
+    fn learn(&mut self, interfaces: &[Interface], byte_order: ByteOrder) -> Result<()> {
         self.by_interface.clear();
         for interface in interfaces {
-            let known = self.filters.iter().position(|(link_type, _)| *link_type == interface.link_type);
-            let index = match known {
-                Some(index) => index,
-                None => {
-                    let filter = self.compile(interface.link_type)?;
-                    self.filters.push((interface.link_type, filter));
-                    self.filters.len() - 1
-                }
-            };
+            let link_layer =
+                LinkLayer { link_type: interface.link_type.0, is_swapped: byte_order != ByteOrder::NATIVE };
+            let known = self.filters.iter().position(|(known, _)| *known == link_layer);
+            let index = known.unwrap_or_else(|| {
+                let filter = match self.compile(link_layer) {
+                    Ok(judge) => Filter::Judge(Box::new(judge)),
+                    Err(UsageError(message)) => Filter::Unfit(message),
+                };
+                self.filters.push((link_layer, filter));
+                self.filters.len() - 1
+            });
             self.by_interface.push(index);
+        }
+        let is_unfit = self.filters.iter().all(|(_, filter)| matches!(filter, Filter::Unfit(_)));
+        if let [(_, Filter::Unfit(message)), ..] = self.filters.as_slice()
+            && is_unfit
+            && self.compile(LinkLayer::ETHERNET).is_err()
+        {
+            return Err(UsageError(message.clone()).into());
         }
         Ok(())
     }
 
-    fn compile(&self, link_type: LinkType) -> Result<Judge> {
-        if !self.through.is_empty() && link_type != LinkType::ETHERNET {
+    fn compile(&self, link_layer: LinkLayer) -> Result<Judge, UsageError> {
+        let LinkLayer { link_type, .. } = link_layer;
+        let is_ethernet = link_type == LinkType::ETHERNET.0;
+        if !self.through.is_empty() && !is_ethernet {
             return Err(UsageError(format!(
-                "`through` looks into Ethernet frames; this capture has link type {}",
-                link_type.0
-            ))
-            .into());
+                "`through` looks into Ethernet frames; this capture has link type {link_type}"
+            )));
         }
-        let program = compile_for(&self.expression, link_type.dlt()).map_err(|error| {
-            let place = if link_type == LinkType::ETHERNET {
-                String::new()
-            } else {
-                format!(" (for link type {})", link_type.0)
-            };
+        let program = compile_for(&self.expression, link_layer).map_err(|error| {
+            let place = if is_ethernet { String::new() } else { format!(" (for link type {link_type})") };
             UsageError(format!("expression `{}`{place}: {error}", self.expression))
         })?;
         Ok(Judge::new(FilterTerm { programs: vec![program], prefixes: None, through: self.through }))
@@ -257,18 +270,24 @@ impl Selector {
     /// `is_afresh` where the burst before this one was judged by another selector.
     fn select(&mut self, burst: &Burst<'_>, is_afresh: bool) -> Result<Selection> {
         if is_afresh || burst.begins_section() || burst.interfaces().len() != self.by_interface.len() {
-            self.learn(burst.interfaces())?;
+            self.learn(burst.interfaces(), burst.byte_order())?;
         }
         let mut frames = [Frame::whole(&[]); MAX_BURST];
         let frames = burst.frames(&mut frames);
-        if let [(_, judge)] = self.filters.as_mut_slice() {
+        if let [(_, Filter::Judge(judge))] = self.filters.as_mut_slice() {
             return Ok(judge.select(frames));
         }
         let mut selection = Selection::NONE;
-        for (index, (_, judge)) in self.filters.iter_mut().enumerate() {
+        for (index, (_, filter)) in self.filters.iter_mut().enumerate() {
             let is_its = |packet: &usize| self.by_interface[burst.interface(*packet).0 as usize] == index;
-            let its = (0..burst.len()).filter(is_its).collect();
-            selection |= judge.select(frames) & its;
+            let its: Selection = (0..burst.len()).filter(is_its).collect();
+            if its.is_empty() {
+                continue;
+            }
+            match filter {
+                Filter::Judge(judge) => selection |= judge.select(frames) & its,
+                Filter::Unfit(message) => return Err(UsageError(message.clone()).into()),
+            }
         }
         Ok(selection)
     }
@@ -383,7 +402,7 @@ impl Output<'_> {
         self.format(interfaces) == self.header.format() && self.header.is_carried()
     }
 
-    fn open(&mut self, interfaces: &[Interface], order: capture::ByteOrder) -> Result<&mut OpenOutput> {
+    fn open(&mut self, interfaces: &[Interface], order: ByteOrder) -> Result<&mut OpenOutput> {
         if self.open.is_none() {
             let format = self.format(interfaces);
             let is_carried = self.is_carried(interfaces);
@@ -457,7 +476,7 @@ impl Output<'_> {
 
     /// Writes what is left, and the header if there was nothing else to write.
     fn finish(mut self, interfaces: &[Interface]) -> Result<()> {
-        self.open(interfaces, capture::ByteOrder::NATIVE)?;
+        self.open(interfaces, ByteOrder::NATIVE)?;
         self.flush()
     }
 }

@@ -153,7 +153,7 @@ fn place_of(misplaced: &Misplaced, parsed: &Parsed, plan: &Plan) -> Option<Span>
         (
             Command::PortAttach { name, options, .. } | Command::PortConfig { name, options },
             Culprit::Port(port),
-        ) if name.value == plan.ports[port.0].name => lcores_of(options),
+        ) if name.value == plan.ports[port].name => lcores_of(options),
         _ => None,
     })
 }

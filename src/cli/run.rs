@@ -494,16 +494,16 @@ fn describe(plan: &Plan) -> String {
         out += &format!("port {}: {}\n", port.name, port.devargs);
     }
     for wire in &plan.wires {
-        let [a, b] = wire.ports.map(|port| plan.ports[port.0].name.as_str());
+        let [a, b] = wire.ports.map(|port| plan.ports[port].name.as_str());
         let bypass = if wire.is_bypass { " bypass" } else { "" };
         let link = if wire.propagates_link { " propagate-link" } else { "" };
         out += &format!("wire {}: ports {a},{b}{bypass}{link}\n", wire.name);
     }
-    for tool in plan.copy_tools() {
+    for tool in &plan.tools {
         match tool.output {
             Output::Port(port) => {
                 out +=
-                    &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port.0].name, tool.queue)
+                    &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port].name, tool.queue)
             }
             Output::Capture => {
                 let path = tool.capture.as_deref().unwrap_or(Path::new("")).display();
@@ -515,17 +515,17 @@ fn describe(plan: &Plan) -> String {
     for (group, work) in plan.groups.iter().zip(&plan.work.groups) {
         let members = work.members.iter().zip(&work.spec.weights);
         let words: Vec<String> =
-            members.map(|(tool, weight)| format!("{} ({weight})", plan.tools[tool.0].name)).collect();
+            members.map(|(&tool, weight)| format!("{} ({weight})", plan.tools[tool].name)).collect();
         out += &format!("group {}: {}\n", group.name, words.join(", "));
     }
     if !plan.filters.is_empty() {
         out += &describe_filters(plan);
     }
     for rule in &plan.rules {
-        let sources: Vec<&str> = rule.sources.iter().map(|port| plan.ports[port.0].name.as_str()).collect();
-        let targets = rule.targets.iter().map(|target| match target {
-            Target::Tool(tool) => plan.tools[tool.0].name.as_str(),
-            Target::Group(group) => plan.groups[group.0].name.as_str(),
+        let sources: Vec<&str> = rule.sources.iter().map(|&port| plan.ports[port].name.as_str()).collect();
+        let targets = rule.targets.iter().map(|&target| match target {
+            Target::Tool(tool) => plan.tools[tool].name.as_str(),
+            Target::Group(group) => plan.groups[group].name.as_str(),
         });
         let words = if rule.words.is_empty() { String::new() } else { format!(" {}", rule.words) };
         let end = match rule.verdict {
@@ -584,7 +584,7 @@ impl StatsOut {
         self.is_whole
     }
 
-    fn write(&mut self, snapshot: &crate::report::snapshot::Snapshot) {
+    fn write(&mut self, snapshot: &tapline_api::snapshot::Snapshot) {
         let Some(out) = &mut self.out else { return };
         let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
             out.write_all(format!("{line}\n").as_bytes())?;

@@ -6,6 +6,7 @@
 //! damping with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the
 //! cutoff the tool stays down until the figure is below the reuse threshold.
 
+use tapline_api::words::{Reason, ToolState};
 use tapline_datapath::route::balance::MemberState;
 
 /// What a tool is checked by, and the thresholds. Times are in ns.
@@ -82,87 +83,6 @@ impl Damping {
         half_life_ns: 15 * SECOND_NS,
         most_ns: 120 * SECOND_NS,
     };
-}
-
-/// Whether a tool gets copies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ToolState {
-    Up,
-    /// On its way out by command: it still sends what it holds, and gets no flow anew.
-    Draining,
-    /// Out by command, and empty.
-    Drained,
-    Down,
-}
-
-impl ToolState {
-    pub fn name(self) -> &'static str {
-        match self {
-            ToolState::Up => "up",
-            ToolState::Draining => "draining",
-            ToolState::Drained => "drained",
-            ToolState::Down => "down",
-        }
-    }
-}
-
-/// Why a tool's state changed; the same words in log, statistics and metrics.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Reason {
-    /// The port has no link, or is gone.
-    LinkDown,
-    /// The file could not be written.
-    WriteError,
-    /// The port accepts no packets though some are waiting.
-    Stalled,
-    /// No answer by ARP or ND for the next hop.
-    Unresolved,
-    /// ICMP echoes to the tunnel's far end are not answered.
-    EchoLost,
-    /// Heartbeat frames do not come back through the tool.
-    HeartbeatLost,
-    /// It failed too often; held down until it is calm.
-    Flapping,
-    /// `tool drain`.
-    Drain,
-    /// The last packet of a draining tool is sent.
-    Emptied,
-    /// `tool enable`.
-    Enable,
-    /// All checks have been good for long enough.
-    Recovered,
-}
-
-impl Reason {
-    pub const ALL: [Reason; 11] = [
-        Reason::LinkDown,
-        Reason::WriteError,
-        Reason::Stalled,
-        Reason::Unresolved,
-        Reason::EchoLost,
-        Reason::HeartbeatLost,
-        Reason::Flapping,
-        Reason::Drain,
-        Reason::Emptied,
-        Reason::Enable,
-        Reason::Recovered,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::LinkDown => "link_down",
-            Reason::WriteError => "write_error",
-            Reason::Stalled => "stalled",
-            Reason::Unresolved => "unresolved",
-            Reason::EchoLost => "echo_lost",
-            Reason::HeartbeatLost => "heartbeat_lost",
-            Reason::Flapping => "flapping",
-            Reason::Drain => "drain",
-            Reason::Emptied => "emptied",
-            Reason::Enable => "enable",
-            Reason::Recovered => "recovered",
-        }
-    }
 }
 
 /// What the broker learns of a tool.
@@ -442,7 +362,7 @@ mod tests {
     ) -> Vec<(u64, ToolState, &'static str)> {
         let events =
             observations.iter().filter_map(|&(time, observation)| health.observe(observation, time * S));
-        events.map(|event| (event.time_ns / S, event.to, event.reason.name())).collect()
+        events.map(|event| (event.time_ns / S, event.to, event.reason.word())).collect()
     }
 
     #[test]

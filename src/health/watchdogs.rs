@@ -4,8 +4,7 @@
 
 use std::collections::VecDeque;
 use std::time::Duration;
-
-use tapline_datapath::route::sample::Budget;
+use tapline_api::values::Rate;
 
 /// A worker that has not finished a turn for this long, besides the longest time that it may sleep, is stalled.
 pub const STALL_LIMIT: Duration = Duration::from_millis(500);
@@ -144,11 +143,11 @@ impl Usage {
 impl Sent {
     /// The share of a rate that this is of. A tool that its rate holds back uses all of it: what was left over is less than a
     /// packet.
-    pub fn share_of(&self, rate: Budget, is_held: bool) -> f64 {
+    pub fn share_of(&self, rate: Rate, is_held: bool) -> f64 {
         let packets = self.packets + u64::from(is_held);
         let used = match rate {
-            Budget::PacketsPerSecond(rate) => packets as f64 / rate as f64,
-            Budget::BitsPerSecond(rate) => {
+            Rate::PacketsPerSecond(rate) => packets as f64 / rate as f64,
+            Rate::BitsPerSecond(rate) => {
                 self.bits as f64 * packets as f64 / self.packets.max(1) as f64 / rate as f64
             }
         };
@@ -304,7 +303,7 @@ mod tests {
                 usage.look(Sent { at: ms(100 * look), packets, bits: 800 * packets })
             });
             let shares: Vec<f64> =
-                shares.map(|sent| sent.share_of(Budget::BitsPerSecond(800 * rate), is_held)).collect();
+                shares.map(|sent| sent.share_of(Rate::BitsPerSecond(800 * rate), is_held)).collect();
             shares[45..].iter().fold((f64::MAX, 0.0), |(least, most): (f64, f64), &share| {
                 (least.min(share), most.max(share))
             })

@@ -9,9 +9,10 @@ use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
 use super::value::{PortPlan, RulePlan};
+use tapline_api::words::NameKind;
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::work_plan::Verdict;
 use tapline_dpdk::clock;
 use tapline_dpdk::driver::{Devargs, Driver};
@@ -22,8 +23,9 @@ use tapline_filter::terms::{Term, VlanSet};
 use tapline_lang::Parsed;
 use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
-use tapline_lang::ast::{Command, Name, NameKind};
+use tapline_lang::ast::{Command, Name};
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::layer::LayerSet;
 
 /// Adds the warnings of a plan that has no errors.
@@ -67,8 +69,8 @@ fn warn_of_arguments(parsed: &Parsed, diagnostics: &mut Diagnostics) {
 /// Warns of tools that no rule sends to.
 fn warn_of_tools(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let chosen: HashSet<ToolId> = plan.rules.iter().flat_map(|rule| plan.tools_of(&rule.targets)).collect();
-    for (index, tool) in plan.tools.iter().enumerate() {
-        if !chosen.contains(&ToolId(index))
+    for (id, tool) in plan.tools.entries() {
+        if !chosen.contains(&id)
             && let Some(name) = defined(parsed, NameKind::Tool, &tool.name)
         {
             diagnostics
@@ -80,24 +82,22 @@ fn warn_of_tools(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) {
 /// Warns of ports whose packets no rule takes, and of tools' ports whose packets rules take unasked.
 fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnostics) {
     let plan = &resolved.plan;
-    for (index, port) in plan.ports.iter().enumerate() {
-        let port_id = PortId(index);
-        let is_named = resolved
-            .rules
-            .iter()
-            .zip(&plan.rules)
-            .any(|(source, rule)| !source.is_from_any && rule.sources.contains(&port_id));
-        if port.rxq == Some(0) || is_named || plan.wire_at(port_id).is_some() {
+    let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
+    let mut are_named = ById::filled(plan.ports.len(), false);
+    for (_, rule) in resolved.rules.iter().zip(&plan.rules).filter(|(source, _)| !source.is_from_any) {
+        rule.sources.iter().for_each(|&port| are_named[port] = true);
+    }
+    for (port_id, port) in plan.ports.entries() {
+        if port.rxq == Some(0) || are_named[port_id] || plan.wire_at(port_id).is_some() {
             continue;
         }
         let Some(name) = defined(parsed, NameKind::Port, &port.name) else { continue };
         if port.uses.returns_heartbeats || port.uses.is_answered {
             continue;
         }
-        let takes_any = resolved.rules.iter().any(|source| source.is_from_any);
         // net_pcap receives nothing unless it is told from where
         let receives = !port.devargs.goes_by_libpcap() || port.devargs.text().contains("rx_");
-        let message = match (port.uses.is_sent_to, takes_any) {
+        let message = match (port.uses.is_sent_to(), takes_any) {
             (true, true) if receives => {
                 format!("tools send on port `{}`, and rules `from any` take what it receives", port.name)
             }
@@ -125,7 +125,7 @@ fn warn_of_clocks(resolved: &Resolved, diagnostics: &mut Diagnostics) {
         };
         let receives =
             |port: &&PortPlan| port.rxq != Some(0) && (!port.devargs.goes_by_libpcap() || is_told(port));
-        let ports = dedup.scope.iter().map(|port| &plan.ports[port.0]).filter(receives);
+        let ports = dedup.scope.iter().map(|&port| &plan.ports[port]).filter(receives);
         let timed: Vec<_> = ports.map(|port| (&port.name, port.time_base())).collect();
         let Some((first, base)) = timed.first() else { continue };
         let Some((other, other_base)) = timed.iter().find(|(_, other)| other != base) else { continue };
@@ -150,9 +150,9 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
         _ => None,
     });
     let Some(said) = said else { return };
-    let receiving = (0..plan.ports.len()).map(PortId).filter(|port| plan.ports[port.0].rxq != Some(0));
-    let of_ports = receiving
-        .map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port.0].name)));
+    let receiving = plan.ports.ids().filter(|&port| plan.ports[port].rxq != Some(0));
+    let of_ports =
+        receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port].name)));
     let of_copies =
         CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
@@ -181,23 +181,23 @@ fn warn_of_rules(
     let rules = &resolved.plan.rules;
     let now_ns = clock::now_ns();
     let asking = asking_for_vlans(resolved);
-    let snaplens: Vec<Option<u32>> =
+    let snaplens: ById<PortId, Option<u32>> =
         resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
     let analyses = resolved.rules.iter().map(|source| {
         progress.step()?;
         Ok(analyse_all(&source.matcher))
     });
-    let analyses: Vec<Vec<Analysis>> = analyses.collect::<Result<_, _>>()?;
+    let analyses: ById<RuleId, Vec<Analysis>> = analyses.collect::<Result<_, _>>()?;
     let mut takers = Takers::default();
-    for (index, (rule, source)) in
-        rules.iter().zip(&resolved.rules).enumerate().filter(|(_, (rule, _))| rule.is_enabled)
+    for ((id, rule), source) in
+        rules.entries().zip(&resolved.rules).filter(|((_, rule), _)| rule.is_enabled)
     {
         let warning = |text: String| Diagnostic::warning(source.span, text);
         if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
             diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
             continue;
         }
-        let mine = &analyses[index];
+        let mine = &analyses[id];
         if mine.iter().any(|analysis| analysis.never_matches) {
             diagnostics.push(
                 warning(format!("rule {} can never match", rule.priority))
@@ -207,7 +207,7 @@ fn warn_of_rules(
         }
         let shadow = takers.before(rule, &source.matcher, rules);
         if shadow.is_none() && takes_for_good(rule) {
-            takers.add(index, &source.matcher, takes_all(&source.matcher, mine));
+            takers.add(id, &source.matcher, takes_all(&source.matcher, mine));
         }
         if let Some(shadow) = shadow {
             let word = if rules[shadow].verdict == Verdict::Drop { "drop" } else { "final" };
@@ -221,12 +221,12 @@ fn warn_of_rules(
         if let Some((port, snaplen)) = snapped(
             resolved,
             &snaplens,
-            index,
+            id,
             mine.iter().map(|analysis| analysis.least_captured_bytes).max().unwrap_or(0),
         ) {
             let text = format!(
                 "rule {} can never match packets of port `{}`",
-                rule.priority, resolved.plan.ports[port.0].name
+                rule.priority, resolved.plan.ports[port].name
             );
             diagnostics.push(warning(text).label(format!(
                 "its filter looks beyond the {snaplen} bytes that the capture keeps of a packet"
@@ -235,8 +235,8 @@ fn warn_of_rules(
         let looks_plain = source.matcher.vlans.is_none()
             && source.matcher.filters.iter().all(|filter| filter.through.is_empty());
         if looks_plain && mine.iter().any(|analysis| analysis.misses_tagged) {
-            let others = rule.sources.iter().flat_map(|port| &asking[port.0]).copied();
-            if let Some(other) = others.filter(|&other| other != index).min() {
+            let others = rule.sources.iter().flat_map(|&port| &asking[port]).copied();
+            if let Some(other) = others.filter(|&other| other != id).min() {
                 let text = format!(
                     "rule {} misses tagged packets, which rule {} says the port carries",
                     rule.priority, rules[other].priority
@@ -312,13 +312,13 @@ fn takes_for_good(rule: &RulePlan) -> bool {
 #[derive(Default)]
 struct Takers<'a> {
     /// Those that take every packet of their ports.
-    all: Vec<usize>,
-    by_matcher: HashMap<MatcherKey<'a>, Vec<usize>>,
+    all: Vec<RuleId>,
+    by_matcher: HashMap<MatcherKey<'a>, Vec<RuleId>>,
 }
 
 impl<'a> Takers<'a> {
     /// Rules are added in their order.
-    fn add(&mut self, rule: usize, matcher: &'a Matcher, takes_all: bool) {
+    fn add(&mut self, rule: RuleId, matcher: &'a Matcher, takes_all: bool) {
         if takes_all {
             self.all.push(rule);
         }
@@ -328,11 +328,11 @@ impl<'a> Takers<'a> {
     }
 
     /// The first that takes all packets of a rule.
-    fn before(&self, rule: &RulePlan, matcher: &Matcher, rules: &[RulePlan]) -> Option<usize> {
+    fn before(&self, rule: &RulePlan, matcher: &Matcher, rules: &ById<RuleId, RulePlan>) -> Option<RuleId> {
         let alike = key_of(matcher).and_then(|key| self.by_matcher.get(&key));
-        let first = |takers: &[usize]| {
+        let first = |takers: &[RuleId]| {
             let has_all =
-                |taker: &usize| rule.sources.iter().all(|port| rules[*taker].sources.contains(port));
+                |taker: &RuleId| rule.sources.iter().all(|port| rules[*taker].sources.contains(port));
             takers.iter().copied().find(has_all)
         };
         first(&self.all).into_iter().chain(first(alike.map_or(&[], Vec::as_slice))).min()
@@ -340,13 +340,13 @@ impl<'a> Takers<'a> {
 }
 
 /// By port, the first two rules that say that it carries tagged packets: the first but the one that asks.
-fn asking_for_vlans(resolved: &Resolved) -> Vec<Vec<usize>> {
-    let mut asking = vec![Vec::new(); resolved.plan.ports.len()];
-    let rules = resolved.plan.rules.iter().zip(&resolved.rules).enumerate();
-    for (index, (rule, _)) in rules.filter(|(_, (_, source))| asks_for_vlans(source)) {
-        for port in &rule.sources {
-            if asking[port.0].len() < 2 {
-                asking[port.0].push(index);
+fn asking_for_vlans(resolved: &Resolved) -> ById<PortId, Vec<RuleId>> {
+    let mut asking = ById::filled(resolved.plan.ports.len(), Vec::new());
+    let rules = resolved.plan.rules.entries().zip(&resolved.rules);
+    for ((id, rule), _) in rules.filter(|(_, source)| asks_for_vlans(source)) {
+        for &port in &rule.sources {
+            if asking[port].len() < 2 {
+                asking[port].push(id);
             }
         }
     }
@@ -362,12 +362,12 @@ fn asks_for_vlans(source: &RuleSource) -> bool {
 /// The port of a rule that reads a capture whose packets are cut before the byte that the rule needs, and where they are cut.
 fn snapped(
     resolved: &Resolved,
-    snaplens: &[Option<u32>],
-    rule: usize,
+    snaplens: &ById<PortId, Option<u32>>,
+    rule: RuleId,
     least_captured_bytes: u64,
 ) -> Option<(PortId, u32)> {
     resolved.plan.rules[rule].sources.iter().find_map(|&port| {
-        let snaplen = snaplens[port.0]?;
+        let snaplen = snaplens[port]?;
         (snaplen > 0 && u64::from(snaplen) < least_captured_bytes).then_some((port, snaplen))
     })
 }

@@ -3,32 +3,34 @@
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, Output, Plan, RulePlan};
+use tapline_api::words::Class;
 use tapline_datapath::classify::{Classifier, Matcher};
-use tapline_datapath::egress::admission::{Class, Thresholds};
-use tapline_datapath::ids::{PortId, RuleId, ToolId};
+use tapline_datapath::egress::admission::Thresholds;
+use tapline_datapath::ids::{EgressId, PortId, RuleId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
+use tapline_packet::by_id::ById;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
     progress.begin(Stage::Ports, plan.ports.len());
-    let inputs = (0..plan.ports.len()).map(|port| {
+    let inputs = plan.ports.ids().map(|port| {
         progress.step()?;
-        Ok(input(&plan, &rules, PortId(port)))
+        Ok(input(&plan, &rules, port))
     });
-    let inputs: Vec<InputPlan> = inputs.collect::<Result<_, _>>()?;
+    let inputs: ById<PortId, InputPlan> = inputs.collect::<Result<_, _>>()?;
     finish(&mut plan, inputs);
     progress.go_on()?;
     Ok(plan)
 }
 
 /// Tells workers what else they need.
-fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
+fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
     let (burst, idle, panic_dump) =
         (plan.settings.burst, plan.settings.idle, plan.settings.panic_dump.clone());
-    let tools = plan.tools.len();
+    let egresses = plan.egresses();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
     let parse_depth =
@@ -38,8 +40,8 @@ fn finish(plan: &mut Plan, inputs: Vec<InputPlan>) {
         burst,
         idle,
         panic_dump,
-        tools,
-        inputs: inputs.into(),
+        egresses,
+        inputs,
         parse_depth,
         has_edits,
         has_classes,
@@ -56,24 +58,27 @@ fn give_thresholds(plan: &mut Plan) {
             Target::Group(group) => &plan.work.groups[*group].members,
         });
         // a capture takes what it can
-        for &ToolId(tool) in
-            tools.filter(|tool| plan.tools[tool.0].output != Output::Capture).collect::<Vec<_>>()
-        {
+        for &tool in tools {
+            if plan.tools[tool].output == Output::Capture {
+                continue;
+            }
             plan.tools[tool].thresholds.get_or_insert(Thresholds::DEFAULT);
         }
     }
 }
 
 /// What becomes of a port's packets.
-fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
-    let taking: Vec<usize> = (0..plan.rules.len())
+fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> InputPlan {
+    let taking: Vec<RuleId> = plan
+        .rules
+        .ids()
         .filter(|&rule| plan.rules[rule].is_enabled && plan.rules[rule].sources.contains(&port))
         .collect();
     let matchers: Vec<Matcher> = taking.iter().map(|&rule| sources[rule].matcher.clone()).collect();
     let steps: Vec<Step> = taking
         .iter()
         .map(|&rule| Step {
-            rule: RuleId(rule),
+            rule,
             dedup: plan.rules[rule].dedup.as_ref().and_then(|dedup| step_dedup(dedup, port)),
             is_scheduled: plan.rules[rule].schedule.is_some(),
             is_limited: plan.rules[rule].limit.is_some(),
@@ -90,10 +95,11 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         steps.iter().any(|step| step.targets.iter().any(|target| matches!(target, Target::Group(_))));
     let samplers = || taking.iter().filter_map(|&rule| plan.rules[rule].sample.as_ref());
     let wire = plan.wire_at(port);
+    let way = wire.map(|(wire, side)| plan.egresses().of_wire(wire, side));
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
     let needs_stamps = tools().any(|tool| {
-        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool.0].copy.says_time()
+        plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool].copy.says_time()
     });
     let others_look = balances
         || needs_copies
@@ -102,16 +108,12 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());
     let classifier = if others_look { Classifier::new(&matchers) } else { Classifier::alone(&matchers) };
     let needs_frames = classifier.needs_frames() || others_look;
-    let is_looked_at = needs_frames || needs_stamps || !plan.ports[port.0].terminators.is_empty();
+    let is_looked_at = needs_frames || needs_stamps || !plan.ports[port].terminators.is_empty();
     InputPlan {
-        straight: if is_looked_at {
-            None
-        } else {
-            straight(&steps, wire.map(|(wire, side)| wire.ways[side]))
-        },
+        straight: if is_looked_at { None } else { straight(&steps, way) },
         needs_copies,
-        wire: wire.map(|(wire, side)| wire.ways[side]),
-        is_bypass: wire.is_some_and(|(wire, _)| wire.is_bypass),
+        wire: way,
+        is_bypass: wire.is_some_and(|(wire, _)| plan.wires[wire].is_bypass),
         needs_frames,
         needs_lens: samplers().any(SampleSpec::needs_lens),
         needs_time: samplers().any(SampleSpec::needs_time)
@@ -124,7 +126,7 @@ fn input(plan: &Plan, sources: &[RuleSource], port: PortId) -> InputPlan {
 }
 
 /// The one way that all packets of an input go, if they do. No stage of it looks at them.
-fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
+fn straight(steps: &[Step], wire: Option<EgressId>) -> Option<Straight> {
     let is_straight = |step: &Step| {
         let Step {
             rule: _,
@@ -152,15 +154,15 @@ fn straight(steps: &[Step], wire: Option<ToolId>) -> Option<Straight> {
     let last =
         steps.iter().position(|step| step.verdict == Verdict::Final).map_or(steps.len(), |at| at + 1);
     let steps = &steps[..last];
-    let mut tools: Vec<ToolId> = wire.into_iter().collect();
+    let mut egresses: Vec<EgressId> = wire.into_iter().collect();
     for target in steps.iter().flat_map(|step| &step.targets) {
         if let Target::Tool(tool) = target
-            && !tools.contains(tool)
+            && !egresses.contains(&tool.egress())
         {
-            tools.push(*tool);
+            egresses.push(tool.egress());
         }
     }
-    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), tools })
+    Some(Straight { rules: steps.iter().map(|step| step.rule).collect(), egresses })
 }
 
 /// Ports outside the scope are not compared.

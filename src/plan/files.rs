@@ -306,8 +306,19 @@ impl Table {
     }
 
     fn reads_key(&mut self, edit: &Edit, reader: &str) {
-        if let Edit::AnonymizeIp { key_file: Some(path), .. } = edit {
-            self.reads(&path.value, format!("is read by {reader}"), Place::Text(path.span));
+        match edit {
+            Edit::AnonymizeIp { key_file: Some(path), .. } => {
+                self.reads(&path.value, format!("is read by {reader}"), Place::Text(path.span));
+            }
+            Edit::AnonymizeIp { key_file: None, .. }
+            | Edit::Strip(_)
+            | Edit::TagVlan { .. }
+            | Edit::RewriteDstMac(_)
+            | Edit::RewriteSrcMac(_)
+            | Edit::RewriteVlan(_)
+            | Edit::Slice { .. }
+            | Edit::Mask { .. }
+            | Edit::PayloadDrop => {}
         }
     }
 

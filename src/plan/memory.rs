@@ -5,13 +5,15 @@
 //! user's own choice (`set mempool`), of which `plan::check` warns.
 
 use super::Plan;
-use super::value::{Output, PortPlan, Settings, ToolPlan};
+use super::value::{EgressPlan, Output, PortPlan, Settings, ToolPlan};
 use tapline_datapath::copies::build::MOST_MBUFS;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::egresses::Egress;
+use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::distribute;
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::mempool;
 use tapline_packet::burst::MAX_BURST;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::{ethernet, vlan};
 
 /// Mbufs that a worker's cache and hands may hold: DPDK's largest cache and half as much again before it is flushed, and a burst.
@@ -34,7 +36,7 @@ const LEAST_BETWEEN_LCORES: u32 = 32_767;
 /// Mbufs of a pool of the port's own: what the user said, else what it needs.
 pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
     match plan.settings.mempool {
-        _ if plan.ports[port.0].rxq == Some(0) => 0,
+        _ if plan.ports[port].rxq == Some(0) => 0,
         Some(said) => said,
         None => port_need(plan, port).max(least(plan, 1)),
     }
@@ -43,7 +45,7 @@ pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
 /// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
 pub fn shared_pool(plan: &Plan, ports: impl Iterator<Item = PortId>) -> u32 {
     let (mut own, mut waiting, mut count) = (0u32, 0, 0);
-    for port in ports.filter(|port| plan.ports[port.0].rxq != Some(0)) {
+    for port in ports.filter(|&port| plan.ports[port].rxq != Some(0)) {
         own = own.saturating_add(received(plan, port));
         waiting = waiting.max(waiting_from(plan, port));
         count += 1;
@@ -58,7 +60,7 @@ pub fn port_need(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs that a port needs to receive at all, with so many receive queues.
 pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
-    let of_port = &plan.ports[port.0];
+    let of_port = &plan.ports[port];
     let workers = workers(&plan.settings) as u32;
     if of_port.replay.is_some() {
         return workers * MBUFS_A_WORKER + LONGEST_CHAIN;
@@ -76,14 +78,13 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
 
 /// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
 pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
-    if plan.ports[port.0].rxq == Some(0) {
+    if plan.ports[port].rxq == Some(0) {
         return 0;
     }
-    let is_input = || plan.wire_at(port).is_some() || !plan.is_tool_port(port);
-    let gives_copies = plan.rules.iter().any(|rule| rule.sources.contains(&port))
-        || plan.settings.is_changeable && is_input();
-    if gives_copies || plan.wire_at(port).is_some() {
-        waiting(plan, |tool| holds_packets(plan, tool)).saturating_mul(segments(plan, port))
+    let uses = &plan.ports[port].uses;
+    let may_give_copies = uses.is_taken_from || plan.settings.is_changeable && uses.tools.is_empty();
+    if may_give_copies || uses.wire.is_some() {
+        waiting(plan, holding(plan)).saturating_mul(segments(plan, port))
     } else {
         0
     }
@@ -91,7 +92,7 @@ pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
 
 /// Mbufs that copies may hold while a wire's port needs others for its originals.
 pub fn wire_reserve(plan: &Plan, port: PortId) -> u32 {
-    if plan.wire_at(port).is_some() { waiting(plan, |tool| holds_packets(plan, tool)) } else { 0 }
+    if plan.wire_at(port).is_some() { waiting(plan, holding(plan)) } else { 0 }
 }
 
 /// Which copies that are not the packets themselves a pool is for.
@@ -118,19 +119,18 @@ pub fn copy_pool(plan: &Plan, to: CopiesTo) -> u32 {
 
 /// Mbufs that such copies must have, so that all tools that get them may have full queues.
 pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
-    let makes = |tool: usize| plan.makes_copies_for(ToolId(tool));
-    if !(0..plan.tools.len()).any(makes) {
+    if !plan.tools.iter().any(|tool| tool.uses.has_made_copies) {
         return 0;
     }
-    let may_make = |tool: usize| may_make(plan, to, tool);
-    if !(0..plan.tools.len()).any(may_make) {
+    let tools: Vec<&ToolPlan> = plan.tools.iter().filter(|tool| may_make(plan, to, tool)).collect();
+    if tools.is_empty() {
         return 0;
     }
     let a_worker = if to == CopiesTo::Captures { CAPTURED_A_WORKER } else { MBUFS_A_WORKER };
-    let full = waiting(plan, may_make).saturating_add(workers(&plan.settings) as u32 * a_worker);
+    let egresses = tools.iter().map(|tool| tool.egress());
+    let full = waiting(plan, egresses).saturating_add(workers(&plan.settings) as u32 * a_worker);
     // what is held for its order is not written before more comes
-    let held = (0..plan.tools.len()).filter(|&tool| may_make(tool) && plan.tools[tool].order_ns.is_some());
-    let held: usize = held.map(|tool| plan.tools[tool].queue).sum();
+    let held: usize = tools.iter().filter(|tool| tool.order_ns.is_some()).map(|tool| tool.queue).sum();
     full.max(copies_at_once(plan, to).saturating_add(u32::try_from(held).unwrap_or(u32::MAX)))
 }
 
@@ -145,24 +145,25 @@ fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
     u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
 }
 
-/// Returns whether a tool may hold the packets themselves. A capture whose every copy is made holds none.
-fn holds_packets(plan: &Plan, tool: usize) -> bool {
-    let tool = &plan.tools[tool];
-    tool.output != Output::Capture || !tool.copy.makes_every_copy()
+/// What may hold the packets themselves. A capture whose every copy is made holds none.
+fn holding(plan: &Plan) -> impl Iterator<Item = EgressPlan> {
+    let holds = |tool: &ToolPlan| tool.output != Output::Capture || !tool.copy.makes_every_copy();
+    plan.egresses().all().filter_map(move |(_, egress)| match egress {
+        Egress::Tool(tool) if !holds(&plan.tools[tool]) => None,
+        Egress::Tool(_) | Egress::Wire(..) => Some(plan.egress(egress)),
+    })
 }
 
 /// Mbufs that a worker takes out of the pool for captures at once, at the most.
 pub fn copies_in_hand(plan: &Plan) -> usize {
-    (0..plan.tools.len()).filter(|&tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
+    plan.tools.iter().filter(|tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
 }
 
 /// Returns whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan
 /// runs, for any tool.
-fn may_make(plan: &Plan, to: CopiesTo, tool: usize) -> bool {
-    let is_to = (plan.tools[tool].output == Output::Capture) == (to == CopiesTo::Captures);
-    is_to
-        && (plan.makes_copies_for(ToolId(tool))
-            || plan.settings.is_changeable && plan.tools[tool].wire.is_none())
+fn may_make(plan: &Plan, to: CopiesTo, tool: &ToolPlan) -> bool {
+    let is_to = (tool.output == Output::Capture) == (to == CopiesTo::Captures);
+    is_to && (tool.uses.has_made_copies || plan.settings.is_changeable)
 }
 
 fn received(plan: &Plan, port: PortId) -> u32 {
@@ -175,16 +176,16 @@ fn most_queues(plan: &Plan, port: PortId) -> u16 {
         Some(stages) => stages.receive.len(),
         None => workers(&plan.settings),
     };
-    plan.ports[port.0].rxq.unwrap_or(u16::try_from(pollers).unwrap_or(u16::MAX))
+    plan.ports[port].rxq.unwrap_or(u16::try_from(pollers).unwrap_or(u16::MAX))
 }
 
-/// Mbufs that tools may hold, those that are asked for: in queues, on the way to them, and in their ports' transmit rings.
-fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
-    let tools = || (0..plan.tools.len()).filter(|&tool| is_asked_for(tool));
-    let queued: u64 = tools().map(|tool| queued(plan, &plan.tools[tool])).sum();
-    let mut are_sent_on = vec![false; plan.ports.len()];
-    for tool in tools() {
-        if let Output::Port(PortId(port)) = plan.tools[tool].output {
+/// Mbufs that tools and wires may hold: in queues, on the way to them, and in their ports' transmit rings.
+fn waiting(plan: &Plan, egresses: impl Iterator<Item = EgressPlan>) -> u32 {
+    let mut queued = 0;
+    let mut are_sent_on = ById::filled(plan.ports.len(), false);
+    for egress in egresses {
+        queued += waiting_for(plan, &egress);
+        if let Output::Port(port) = egress.output {
             are_sent_on[port] = true;
         }
     }
@@ -196,7 +197,7 @@ fn waiting(plan: &Plan, is_asked_for: impl Fn(usize) -> bool) -> u32 {
 /// Mbufs that the longest frame of a port takes, if it is said how long that may be.
 fn segments(plan: &Plan, port: PortId) -> u32 {
     let frame_bytes = |mtu: u16| u32::from(mtu) + (ethernet::HEADER_LEN + 2 * vlan::TAG_LEN) as u32;
-    plan.ports[port.0].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
+    plan.ports[port].mtu.map_or(1, |mtu| frame_bytes(mtu).div_ceil(mempool::DATA_ROOM.into()))
 }
 
 /// Mbufs in a port's transmit rings; several tools share them.
@@ -214,22 +215,22 @@ fn rings_of(port: &PortPlan) -> (u32, u32) {
     port.devargs.driver().and_then(|driver| driver.own_rings).unwrap_or_default()
 }
 
-/// Copies that may wait for a tool, in all workers.
-fn queued(plan: &Plan, tool: &ToolPlan) -> u64 {
+/// Packets that may wait for a tool, or on a wire, in all workers.
+fn waiting_for(plan: &Plan, egress: &EgressPlan) -> u64 {
     let (work, transmit) = lcores(&plan.settings);
-    let of_workers = |count: usize| tool.queue as u64 * count as u64;
-    match tool.output {
+    let of_workers = |count: usize| egress.queue as u64 * count as u64;
+    match egress.output {
         Output::Discard => 0,
         // a worker's go in batches of a burst; those that are put in order wait once more, in the writer
         Output::Capture => {
-            let batches = work.len() as u64 * (tool.queue.next_multiple_of(MAX_BURST)) as u64;
-            batches + if tool.order_ns.is_some() { of_workers(1) + MAX_BURST as u64 } else { 0 }
+            let batches = work.len() as u64 * (egress.queue.next_multiple_of(MAX_BURST)) as u64;
+            batches + if egress.order_ns.is_some() { of_workers(1) + MAX_BURST as u64 } else { 0 }
         }
         Output::Port(port) => {
             // how many transmit queues the driver has is known later
-            let counts = match plan.ports[port.0].txq {
+            let counts = match plan.ports[port].txq {
                 // what is put in order passes one place
-                _ if tool.order_ns.is_some() => 1..=1,
+                _ if egress.order_ns.is_some() => 1..=1,
                 Some(queues) => {
                     let queues = usize::from(queues).clamp(1, transmit.len());
                     queues..=queues

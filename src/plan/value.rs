@@ -10,22 +10,24 @@ use std::time::Duration;
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
+use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::Key;
-use tapline_datapath::copies::facts::ClockQuality;
-use tapline_datapath::copies::timestamp::TimestampFormat;
+use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Class, Thresholds};
+use tapline_datapath::egress::admission::{Limits, Thresholds};
 use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
-use tapline_datapath::ids::{EditId, HashId, PortId, ToolId, WireId};
+use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::route::balance::Returns;
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
 use tapline_datapath::route::sample::SampleSpec;
-use tapline_datapath::work_plan::{DedupAction, Idle, ReplayPlan, Target, Verdict, WorkPlan};
+use tapline_datapath::work_plan::{Idle, ReplayPlan, Target, Verdict, WorkPlan};
 use tapline_dpdk::driver::Devargs;
 use tapline_filter::Engine;
 use tapline_lang::ast::Show;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
 
@@ -33,28 +35,33 @@ use tapline_packet::headers::vlan::VlanTag;
 #[derive(Default)]
 pub struct Plan {
     pub settings: Settings,
-    pub ports: Vec<PortPlan>,
-    /// What the file calls tools, and behind them the directions of wires, which are egress of the same kind.
-    pub tools: Vec<ToolPlan>,
-    pub wires: Vec<WirePlan>,
-    pub groups: Vec<GroupPlan>,
+    pub ports: ById<PortId, PortPlan>,
+    pub tools: ById<ToolId, ToolPlan>,
+    pub wires: ById<WireId, WirePlan>,
+    pub groups: ById<GroupId, GroupPlan>,
     /// Those with names, in the order in which they were created; rules have their own.
     pub filters: Vec<FilterPlan>,
     /// Ascending by priority.
-    pub rules: Vec<RulePlan>,
+    pub rules: ById<RuleId, RulePlan>,
     /// All that workers are told.
     pub work: Arc<WorkPlan>,
     /// What the file asks for once everything is set up, in its order.
     pub actions: Vec<Action>,
     /// What `anonymize ip` without a key file goes by, where some edits have it.
     pub random_key: Option<Key>,
+    /// Some tool asks for the packets' own times, or its copies say them.
+    pub tools_want_stamps: bool,
 }
 
-/// What tools do with a port, from all tools and rules (`Plan::note_uses`).
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+/// What tools, wires and rules do with a port, from all of them (`Plan::note_uses`).
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct PortUse {
-    /// Tools send on it.
-    pub is_sent_to: bool,
+    /// The tools that send on it, ascending.
+    pub tools: Vec<ToolId>,
+    /// The wire that it is a side of, and which.
+    pub wire: Option<(WireId, Side)>,
+    /// Some rule takes from it.
+    pub is_taken_from: bool,
     /// Tunnels leave by it.
     pub is_tunnel_port: bool,
     /// Heartbeats of tools leave by it.
@@ -65,6 +72,13 @@ pub struct PortUse {
     pub is_answered: bool,
     /// The shortest window of the tools that put its packets in order.
     pub order_ns: Option<u64>,
+}
+
+impl PortUse {
+    /// Returns whether a tool sends on it, or a wire.
+    pub fn is_sent_to(&self) -> bool {
+        !self.tools.is_empty() || self.wire.is_some()
+    }
 }
 
 /// What rules do with a tool, from all rules and groups (`Plan::note_uses`).
@@ -256,15 +270,10 @@ pub struct ToolPlan {
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
     pub alarm: Option<AlarmPlan>,
-    /// A direction of this wire: originals, not copies.
-    pub wire: Option<WireId>,
     pub uses: ToolUse,
 }
 
 impl ToolPlan {
-    /// Packets that may wait for a tool where its `queue` does not say.
-    const DEFAULT_QUEUE: usize = 4096;
-
     /// A tool of which nothing is said but where its copies go.
     pub fn new(name: String, output: Output) -> Self {
         Self {
@@ -272,7 +281,7 @@ impl ToolPlan {
             output,
             capture: None,
             copy: CopyPlan::default(),
-            queue: Self::DEFAULT_QUEUE,
+            queue: EgressPlan::DEFAULT_QUEUE,
             health: HealthSpec::LOCAL,
             heartbeat: None,
             echo: None,
@@ -282,9 +291,43 @@ impl ToolPlan {
             shape: None,
             order_ns: None,
             alarm: None,
-            wire: None,
             uses: ToolUse::default(),
         }
+    }
+
+    /// Its egress.
+    pub fn egress(&self) -> EgressPlan {
+        EgressPlan {
+            output: self.output,
+            queue: self.queue,
+            queue_bytes: self.queue_bytes,
+            thresholds: self.thresholds,
+            shape: self.shape,
+            order_ns: self.order_ns,
+        }
+    }
+}
+
+/// What tools and the directions of wires have alike: a queue, and where it leads.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressPlan {
+    pub output: Output,
+    /// Packets that may wait, a worker.
+    pub queue: usize,
+    /// Bytes that may wait, a worker.
+    pub queue_bytes: Option<u64>,
+    pub thresholds: Option<Thresholds>,
+    pub shape: Option<Shape>,
+    pub order_ns: Option<u64>,
+}
+
+impl EgressPlan {
+    /// Packets that may wait for a tool whose `queue` does not say, and for a direction of a wire.
+    const DEFAULT_QUEUE: usize = 4096;
+
+    /// What its queue admits.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
 }
 
@@ -293,7 +336,7 @@ impl ToolPlan {
 pub struct CopyPlan {
     /// Done after those of the rule.
     pub edits: Option<EditId>,
-    pub timestamp: TimestampFormat,
+    pub timestamp: Timestamp,
     /// A tunnel's MAC addresses are not settled yet.
     pub transport: Transport,
     /// Where the transport is a tunnel.
@@ -325,7 +368,7 @@ impl CopyPlan {
 
     /// Returns whether copies say when the packet was received.
     pub fn says_time(&self) -> bool {
-        self.timestamp != TimestampFormat::None || self.transport.says_time()
+        self.timestamp.format != TimestampFormat::None || self.transport.says_time()
     }
 }
 
@@ -374,12 +417,28 @@ pub struct WirePlan {
     pub name: String,
     /// Side A and side B.
     pub ports: [PortId; 2],
-    /// The egress from A to B and from B to A.
-    pub ways: [ToolId; 2],
     /// Forwards while rules do not run.
     pub is_bypass: bool,
     /// Takes one side's link down with the other's.
     pub propagates_link: bool,
+}
+
+impl WirePlan {
+    pub fn port(&self, side: Side) -> PortId {
+        self.ports[side as usize]
+    }
+
+    /// The egress of the direction that comes from side `from`. Originals wait only for the link.
+    pub fn egress(&self, from: Side) -> EgressPlan {
+        EgressPlan {
+            output: Output::Port(self.port(from.other())),
+            queue: EgressPlan::DEFAULT_QUEUE,
+            queue_bytes: None,
+            thresholds: None,
+            shape: None,
+            order_ns: None,
+        }
+    }
 }
 
 /// Where a tool's copies go.
@@ -506,43 +565,52 @@ impl Plan {
         for (tool, uses) in self.tools.iter_mut().zip(tools) {
             tool.uses = uses;
         }
+        self.tools_want_stamps =
+            self.tools.entries().any(|(id, tool)| self.needs_stamps(id) || tool.copy.says_time());
     }
 
     fn tool_uses(&self) -> Vec<ToolUse> {
-        let mut feeds = vec![vec![false; self.ports.len()]; self.tools.len()];
-        let mut is_edited = vec![false; self.tools.len()];
+        let no_port: ById<PortId, bool> = ById::filled(self.ports.len(), false);
+        let mut feeds: ById<ToolId, _> = ById::filled(self.tools.len(), no_port);
+        let mut is_edited: ById<ToolId, bool> = ById::filled(self.tools.len(), false);
         for rule in &self.rules {
             for tool in self.tools_of(&rule.targets) {
-                rule.sources.iter().for_each(|port| feeds[tool.0][port.0] = true);
-                is_edited[tool.0] |= rule.has_edits();
+                rule.sources.iter().for_each(|&port| feeds[tool][port] = true);
+                is_edited[tool] |= rule.has_edits();
             }
         }
         let uses = self.tools.iter().zip(feeds).zip(is_edited).map(|((tool, feeds), is_edited)| ToolUse {
-            sources: (0..feeds.len()).filter(|&port| feeds[port]).map(PortId).collect(),
-            has_made_copies: tool.output != Output::Discard
-                && tool.wire.is_none()
-                && (tool.copy.makes_copies() || is_edited),
+            sources: feeds.ids().filter(|&port| feeds[port]).collect(),
+            has_made_copies: tool.output != Output::Discard && (tool.copy.makes_copies() || is_edited),
         });
         uses.collect()
     }
 
     /// `uses` are those of the tools.
-    fn port_uses(&self, uses: &[ToolUse]) -> Vec<PortUse> {
-        let mut ports = vec![PortUse::default(); self.ports.len()];
-        for (tool, uses) in self.tools.iter().zip(uses) {
+    fn port_uses(&self, uses: &[ToolUse]) -> ById<PortId, PortUse> {
+        let mut ports = ById::filled(self.ports.len(), PortUse::default());
+        for (id, wire) in self.wires.entries() {
+            for side in Side::ALL {
+                ports[wire.port(side)].wire = Some((id, side));
+            }
+        }
+        for &port in self.rules.iter().flat_map(|rule| &rule.sources) {
+            ports[port].is_taken_from = true;
+        }
+        for ((id, tool), uses) in self.tools.entries().zip(uses) {
             if let Output::Port(port) = tool.output {
-                let port = &mut ports[port.0];
-                port.is_sent_to = true;
+                let port = &mut ports[port];
+                port.tools.push(id);
                 port.is_tunnel_port |= tool.copy.tunnel.is_some();
                 port.sends_heartbeats |= tool.heartbeat.is_some();
                 port.is_answered |= tool.copy.asks_for_next_hop() || tool.echo.is_some();
             }
             if let Some(heartbeat) = tool.heartbeat {
-                ports[heartbeat.back.0].returns_heartbeats = true;
+                ports[heartbeat.back].returns_heartbeats = true;
             }
             if let Some(window_ns) = tool.order_ns {
-                for port in &uses.sources {
-                    let shortest = &mut ports[port.0].order_ns;
+                for &port in &uses.sources {
+                    let shortest = &mut ports[port].order_ns;
                     *shortest = Some(shortest.map_or(window_ns, |shortest| shortest.min(window_ns)));
                 }
             }
@@ -552,19 +620,19 @@ impl Plan {
 
     /// The ports whose packets rules may send to a tool, ascending.
     pub fn ports_to(&self, tool: ToolId) -> &[PortId] {
-        &self.tools[tool.0].uses.sources
+        &self.tools[tool].uses.sources
     }
 
     /// Returns whether a replay flat out waits for a tool, where it is behind.
     pub fn is_waited_for(&self, tool: ToolId) -> bool {
         let is_flat_out =
-            |port: &PortId| self.ports[port.0].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
-        self.tools[tool.0].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
+            |port: &PortId| self.ports[*port].replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
+        self.tools[tool].output == Output::Capture && self.ports_to(tool).iter().any(is_flat_out)
     }
 
     /// Returns whether a tool asks for the packets' own times.
     pub fn needs_stamps(&self, tool: ToolId) -> bool {
-        let tool = &self.tools[tool.0];
+        let tool = &self.tools[tool];
         tool.output == Output::Capture || tool.order_ns.is_some()
     }
 
@@ -573,7 +641,7 @@ impl Plan {
     /// Work lcores poll themselves what must not be lost or told apart on the way: ports of wires, replays, and ports where tunnels
     /// end.
     pub fn is_spread(&self, port: PortId) -> bool {
-        let plan = &self.ports[port.0];
+        let plan = &self.ports[port];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
     }
@@ -581,20 +649,18 @@ impl Plan {
     /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
     /// for them, or may do so with other rules.
     pub fn wants_stamps(&self, port: PortId) -> bool {
-        let asks = |tool: usize| self.needs_stamps(ToolId(tool)) || self.tools[tool].copy.says_time();
-        let may_go_anywhere = self.settings.is_changeable && self.ports[port.0].rxq != Some(0);
-        self.work.inputs[port].needs_stamps || may_go_anywhere && (0..self.tools.len()).any(asks)
+        let may_go_anywhere = self.settings.is_changeable && self.ports[port].rxq != Some(0);
+        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools_want_stamps
     }
 
     /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
     pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port].needs_time
-            || self.settings.is_changeable && self.ports[port.0].rxq != Some(0)
+        self.work.inputs[port].needs_time || self.settings.is_changeable && self.ports[port].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.
     pub fn order_of(&self, port: PortId) -> Option<u64> {
-        self.ports[port.0].uses.order_ns
+        self.ports[port].uses.order_ns
     }
 
     /// Returns whether a rule's targets want to know when their buckets were used.
@@ -618,38 +684,49 @@ impl Plan {
 
     /// Returns whether some copies of a tool are not the packets themselves.
     pub fn makes_copies_for(&self, tool: ToolId) -> bool {
-        self.tools[tool.0].uses.has_made_copies
+        self.tools[tool].uses.has_made_copies
     }
 
-    /// The tools of the file, without the directions of wires.
-    pub fn copy_tools(&self) -> impl Iterator<Item = &ToolPlan> {
-        self.tools.iter().filter(|tool| tool.wire.is_none())
+    /// The tools and the directions of wires, which workers send by.
+    pub fn egresses(&self) -> Egresses {
+        Egresses::new(self.tools.len(), self.wires.len())
     }
 
-    /// The wire that a port is a side of, and which: 0 is A, 1 is B.
-    pub fn wire_at(&self, port: PortId) -> Option<(&WirePlan, usize)> {
-        self.wires
-            .iter()
-            .find_map(|wire| wire.ports.iter().position(|&side| side == port).map(|side| (wire, side)))
+    /// What a tool and a direction of a wire have alike.
+    pub fn egress(&self, egress: Egress) -> EgressPlan {
+        match egress {
+            Egress::Tool(tool) => self.tools[tool].egress(),
+            Egress::Wire(wire, from) => self.wires[wire].egress(from),
+        }
+    }
+
+    /// The wire that a port is a side of, and which.
+    pub fn wire_at(&self, port: PortId) -> Option<(WireId, Side)> {
+        self.ports[port].uses.wire
+    }
+
+    /// The port on the other side of the wire that a port is a side of.
+    pub fn port_beyond(&self, port: PortId) -> Option<PortId> {
+        self.wire_at(port).map(|(wire, side)| self.wires[wire].port(side.other()))
     }
 
     /// Returns whether tunnels leave by a port.
     pub fn is_tunnel_port(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.is_tunnel_port
+        self.ports[port].uses.is_tunnel_port
     }
 
     /// Returns whether heartbeats of tools return by a port.
     pub fn returns_heartbeats(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.returns_heartbeats
+        self.ports[port].uses.returns_heartbeats
     }
 
     /// Returns whether heartbeats leave by a port.
     pub fn sends_heartbeats(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.sends_heartbeats
+        self.ports[port].uses.sends_heartbeats
     }
 
-    /// Returns whether tools send on a port.
-    pub fn is_tool_port(&self, port: PortId) -> bool {
-        self.ports[port.0].uses.is_sent_to
+    /// Returns whether a tool sends on a port, or a wire.
+    pub fn is_sent_to(&self, port: PortId) -> bool {
+        self.ports[port].uses.is_sent_to()
     }
 }

@@ -2,13 +2,9 @@
 
 use std::fmt::Write;
 
-use super::ledger::Dropped;
-use super::snapshot::Snapshot;
-use super::snapshot::lcore::{BurstSizes, Stages};
-use super::snapshot::tool::ToolHealth;
-use tapline_datapath::counters::DropReason;
-use tapline_datapath::counters::latency::Latency;
-use tapline_datapath::egress::admission::Class;
+use tapline_api::snapshot::{Dropped, Latency, Snapshot, ToolHealth};
+use tapline_api::words::{BurstSize, LcoreRole};
+use tapline_api::words::{Class, DropReason};
 
 /// Columns of text; numbers are set to the right.
 struct Table {
@@ -36,7 +32,7 @@ impl Table {
     fn reasons<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped> + Clone) {
         for reason in DropReason::ALL {
             self.column(
-                reason.name(),
+                reason.word(),
                 dropped.clone().map(|dropped| grouped(dropped.get(reason))).collect(),
             );
         }
@@ -121,8 +117,8 @@ pub fn ports(snapshot: &Snapshot) -> String {
             name.clone(),
             port.device.clone(),
             if port.link_up { "up" } else { "down" }.to_owned(),
-            grouped(port.totals.received),
-            grouped(port.totals.received_bytes),
+            grouped(port.received),
+            grouped(port.received_bytes),
             grouped(driver.rx_packets),
             grouped(driver.tx_packets),
             grouped(driver.missed),
@@ -131,7 +127,7 @@ pub fn ports(snapshot: &Snapshot) -> String {
         ]);
     }
     let ports = snapshot.ports.iter().map(|(_, port)| port);
-    table.column("congested", ports.clone().map(|port| grouped(port.totals.congested)).collect());
+    table.column("congested", ports.clone().map(|port| grouped(port.congested)).collect());
     table.column("cut", ports.map(|port| grouped(port.cut.unwrap_or(0))).collect());
     titled("ports", &table)
 }
@@ -141,7 +137,7 @@ pub fn rules(snapshot: &Snapshot) -> String {
     let mut table =
         Table::new(&["rule", "matched", "duplicates", "sampled out", "share", "state", "next change"]);
     for (name, rule) in &snapshot.rules {
-        let totals = &rule.totals;
+        let totals = rule;
         let state = match (rule.activity.on, rule.activity.limit_remaining) {
             (true, None) => "on".to_owned(),
             (true, Some(packets)) => format!("on, {} left", grouped(packets)),
@@ -173,7 +169,7 @@ pub fn tools(snapshot: &Snapshot) -> String {
     }
     let entries = snapshot.tools.iter().map(|(_, tool)| tool);
     table.reasons(entries.clone().map(|tool| &tool.copies.dropped));
-    table.column("alarms", entries.map(|tool| tool.alarms.join(", ")).collect());
+    table.column("alarms", entries.map(|tool| words(&tool.alarms, ", ")).collect());
     let queues = snapshot.tools.iter().map(|(name, tool)| Queue {
         name: name.clone(),
         depth: tool.queue_depth,
@@ -225,17 +221,22 @@ fn refused(snapshot: &Snapshot) -> String {
     }
     let mut table = Table::new(&["tool", "class", "dropped"]);
     for (name, class, dropped) in &rows {
-        table.row(vec![(*name).clone(), class.name().to_owned(), grouped(dropped.total())]);
+        table.row(vec![(*name).clone(), class.to_string(), grouped(dropped.total())]);
     }
     table.reasons(rows.iter().map(|row| row.2));
     titled("classes", &table)
+}
+
+/// Words, with something between them.
+fn words<T: ToString>(words: &[T], between: &str) -> String {
+    words.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 /// `down (link_down)`
 fn state_of(health: &ToolHealth) -> String {
     match health.reason {
         Some(reason) => format!("{} ({reason})", health.state),
-        None => health.state.to_owned(),
+        None => health.state.to_string(),
     }
 }
 
@@ -322,17 +323,17 @@ pub fn lcores(snapshot: &Snapshot) -> String {
         "stalls",
         "stage",
     ];
-    head.extend(BurstSizes::NAMES);
+    head.extend(BurstSize::ALL.map(BurstSize::word));
     let mut table = Table::new(&head);
     for (name, lcore) in &snapshot.lcores {
         let stages =
-            if lcore.stages == Stages::ALL { "all".to_owned() } else { lcore.stages.names().join("+") };
+            if lcore.stages == LcoreRole::ALL { "all".to_owned() } else { words(&lcore.stages, "+") };
         let busy = ((lcore.busy * 100.0).round() as u64).to_string();
         let mut row = vec![name.clone(), stages, grouped(lcore.received), grouped(lcore.from_rings), busy];
         let counts =
             [lcore.turns, lcore.idle_turns, lcore.polls, lcore.empty_polls, lcore.sleeps, lcore.stalls];
         row.extend(counts.map(grouped));
-        row.push(lcore.stage.to_owned());
+        row.push(lcore.stage.to_string());
         row.extend(lcore.bursts.0.map(grouped));
         table.row(row);
     }
@@ -376,7 +377,7 @@ pub fn account(snapshot: &Snapshot, when: When) -> String {
     let mut out = format!("packets  received {} =", grouped(packets.received));
     out.push_str(&sum_of(terms.into_iter()));
     let copies = &snapshot.copies;
-    let drops = DropReason::ALL.into_iter().map(|reason| (reason.name(), copies.dropped.get(reason)));
+    let drops = DropReason::ALL.into_iter().map(|reason| (reason.word(), copies.dropped.get(reason)));
     write!(out, "\ncopies   requested {} =", grouped(copies.requested)).expect("writing to a string");
     out.push_str(&sum_of(std::iter::once(("sent", copies.sent)).chain(drops)));
     let verdict = match when {

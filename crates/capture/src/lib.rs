@@ -40,20 +40,6 @@ pub struct LinkType(pub u32);
 impl LinkType {
     pub const ETHERNET: LinkType = LinkType(1);
 
-    /// The number that libpcap's compiler has for this link type on Linux (`DLT_*`): the same but for a few historical ones.
-    /// # Source
-    /// The table in libpcap's `pcap-common.c`.
-    pub fn dlt(self) -> i32 {
-        match self.0 {
-            100 => 11,
-            101 => 12,
-            102 => 15,
-            103 => 16,
-            106 => 19,
-            number => i32::try_from(number).unwrap_or(i32::MAX),
-        }
-    }
-
     /// The most bytes of one packet that a sane file of this link type holds; a record that says more is damage.
     /// # Source
     /// `MAXIMUM_SNAPLEN` and `max_snaplen_for_dlt` of libpcap.

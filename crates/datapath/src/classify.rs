@@ -193,7 +193,7 @@ impl Classifier {
         }
     }
 
-    /// Whether any rule looks at the packets.
+    /// Returns whether any rule looks at the packets.
     pub fn needs_frames(&self) -> bool {
         self.always.len() < self.steps
     }
@@ -211,7 +211,7 @@ impl Classifier {
         engines.find(|engine| **engine != Engine::Native).or(first)
     }
 
-    /// Whether an index serves, since there are many filters.
+    /// Returns whether an index serves, since there are many filters.
     pub fn is_indexed(&self) -> bool {
         self.plain.index.is_some()
     }
@@ -273,7 +273,7 @@ pub fn classify(
     }
 }
 
-/// As [`classify`], of packets in their mbufs. Whether it could: not where some rule has to see frames, or a packet is in several
+/// As [`classify`], of packets in their mbufs. Returns whether it could: not where some rule has to see frames, or a packet is in several
 /// segments.
 #[inline]
 pub fn classify_mbufs(

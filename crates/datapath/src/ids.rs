@@ -27,6 +27,8 @@ ids! {
     PortId;
     /// A tool of the plan, by its place in `Plan::tools`.
     ToolId;
+    /// What copies or originals leave by: a tool, or a direction of a wire. [`Egresses`](crate::egresses::Egresses) says which.
+    EgressId;
     /// A group of the plan, by its place in `Plan::groups`.
     GroupId;
     /// Edits of the plan, by their place in `WorkPlan::edits`.

@@ -15,9 +15,11 @@ pub mod copies;
 pub mod counters;
 /// Copies -> transmit queues and captures.
 pub mod egress;
+/// Tools and the directions of wires, which have an egress each.
+pub mod egresses;
 /// Flows: hashes, tables, and what of a burst is found out only when asked for.
 pub mod flow;
-/// The numbers of ports, tools, groups, edits, wires and rules.
+/// The numbers of ports, tools, egresses, groups, edits, wires and rules.
 pub mod ids;
 #[cfg(test)]
 mod packet_ends;

@@ -1,6 +1,7 @@
 //! Where a packet ends, in every place that asks: each takes what its headers say, or the whole frame, by one model.
 
 use proptest::prelude::*;
+use tapline_api::words::{TimestampFormat, TunnelKind};
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ip;
@@ -11,10 +12,10 @@ use tapline_traffic::packets::{MAC_A, MAC_B};
 use crate::copies::edit::anonymize::Key;
 use crate::copies::edit::{Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use crate::copies::facts::CopyFacts;
-use crate::copies::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
+use crate::copies::timestamp::{MAX_TRAILER_LEN, Timestamp};
 use crate::flow::table::Secret;
 use crate::receive::af_packet_cut::Longest;
-use crate::receive::tunnel_match::{Terminator, TunnelKind};
+use crate::receive::tunnel_match::Terminator;
 use crate::route::dedup::{Dedup, DedupSpec, Ignore};
 
 /// The end that an IP header at `l3` says with its length field, or the frame's where that is 0, below `least` or beyond the frame.
@@ -97,7 +98,7 @@ proptest! {
 
         let mut out = [0; MAX_TRAILER_LEN];
         for format in [TimestampFormat::Ixia, TimestampFormat::Vss] {
-            let trailer = format.write_trailer(&CopyFacts::default(), &[&frame], 0, &mut out);
+            let trailer = Timestamp::from(format).write_trailer(&CopyFacts::default(), &[&frame], 0, &mut out);
             prop_assert_eq!(trailer.keep_len, expected);
         }
 

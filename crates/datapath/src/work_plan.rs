@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::classify::Classifier;
 use crate::copies::edit::EditPlan;
-use crate::egress::admission::Class;
+use crate::egresses::Egresses;
 use crate::flow::hash::HashSpec;
-use crate::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId};
+use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
-use tapline_lang::ast::port::ReplaySpeed;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::{Class, DedupAction};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
@@ -23,8 +24,7 @@ pub struct WorkPlan {
     pub is_profiled: bool,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
-    /// How many tools there are, the directions of wires counted.
-    pub tools: usize,
+    pub egresses: Egresses,
     /// What becomes of each port's packets.
     pub inputs: ById<PortId, InputPlan>,
     pub groups: ById<GroupId, GroupWork>,
@@ -73,21 +73,10 @@ pub struct ReplayPlan {
 }
 
 impl ReplayPlan {
-    /// Whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
+    /// Returns whether packets are due as fast as they can be taken, so that the replay can wait for tools that want every packet.
     pub fn is_flat_out(&self) -> bool {
         self.speed == ReplaySpeed::Max
     }
-}
-
-/// What becomes of a duplicate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupAction {
-    /// The rule does not take it.
-    Drop,
-    /// It is counted, and goes where its original went.
-    Count,
-    /// The same, with a mark (`RulePlan::duplicate_edits`).
-    Tag,
 }
 
 /// Where a rule's packets go.
@@ -117,7 +106,7 @@ pub struct InputPlan {
     /// Set where all packets go the same way, whatever is in them.
     pub straight: Option<Straight>,
     /// Where the originals go if the port is a side of a wire.
-    pub wire: Option<ToolId>,
+    pub wire: Option<EgressId>,
     /// They do even while rules do not run.
     pub is_bypass: bool,
     /// Some stage looks at the packets' bytes.
@@ -134,12 +123,12 @@ pub struct InputPlan {
     pub needs_stamps: bool,
 }
 
-/// The way of packets that no stage has to look at: every rule takes all of them, and every tool gets a copy of each.
+/// The way of packets that no stage has to look at: every rule takes all of them, and every egress gets a copy of each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Straight {
     pub rules: Vec<RuleId>,
     /// In the order that copies are sent: originals on a wire go first.
-    pub tools: Vec<ToolId>,
+    pub egresses: Vec<EgressId>,
 }
 
 /// A rule as the data path carries it out.

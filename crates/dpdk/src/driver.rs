@@ -29,8 +29,10 @@ pub struct Driver {
     pub own_rings: Option<(u32, u32)>,
     /// The frames that it takes.
     pub takes: Takes,
-    /// Bytes of a slot of its ring with the kernel, unless `framesz` says other.
-    pub slot: Option<u32>,
+    /// Bytes of a slot of its rings with the kernel (packet_mmap, version 2), unless `framesz` says other. Longer frames are cut when
+    /// they are received, and are not sent; what fits is less by the headers of a slot, which `receive::af_packet_cut` and
+    /// `egress::mtu` of the data path know. A driver that cuts frames by another rule needs a field of its own.
+    pub tpacket_slot: Option<u32>,
     /// Where the kernel counts what the driver lost without a word.
     pub kernel_counter: KernelCounter,
     /// It goes by libpcap: it receives nothing unless it is told from where, and takes names of interfaces that libpcap alone knows.
@@ -77,6 +79,7 @@ pub enum KernelCounter {
     Interface,
 }
 
+/// A driver of which nothing is to be known.
 const PLAIN: Driver = Driver {
     name: "",
     arguments: &[],
@@ -87,7 +90,7 @@ const PLAIN: Driver = Driver {
     joins_segments: false,
     own_rings: None,
     takes: Takes::All,
-    slot: None,
+    tpacket_slot: None,
     kernel_counter: KernelCounter::None,
     by_libpcap: false,
     pairs_queues: false,
@@ -99,7 +102,8 @@ const PLAIN: Driver = Driver {
 
 const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mbuf: false };
 
-/// The drivers that Tapline knows.
+/// The drivers that Tapline knows. A row says how its driver differs from `PLAIN`; a virtual device of a driver that has none is
+/// attached all the same, and taken for one that differs in nothing.
 pub static DRIVERS: [Driver; 7] = [
     Driver {
         name: "net_pcap",
@@ -145,7 +149,7 @@ pub static DRIVERS: [Driver; 7] = [
         links: &["iface"],
         copies_packets: true,
         takes: KERNEL,
-        slot: Some(2048),
+        tpacket_slot: Some(2048),
         kernel_counter: KernelCounter::PacketSockets,
         ..PLAIN
     },

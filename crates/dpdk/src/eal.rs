@@ -206,7 +206,7 @@ pub fn free_huge_mib() -> u64 {
         .sum()
 }
 
-/// Whether EAL arguments of the user say where memory comes from.
+/// Returns whether EAL arguments of the user say where memory comes from.
 pub fn says_memory(arguments: &[String]) -> bool {
     const KINDS: [&str; 8] = [
         "--in-memory",
@@ -224,7 +224,7 @@ pub fn says_memory(arguments: &[String]) -> bool {
     })
 }
 
-/// Whether EAL arguments of the user say which lcores there are.
+/// Returns whether EAL arguments of the user say which lcores there are.
 pub fn says_lcores(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| {
         let is_long = argument.split('=').next() == Some("--lcores");

@@ -103,7 +103,7 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 impl<T> Running<T> {
-    /// Whether the function has returned.
+    /// Returns whether the function has returned.
     pub fn is_finished(&self) -> bool {
         self.outcome.lock().is_ok_and(|outcome| outcome.is_some())
     }

@@ -1,6 +1,7 @@
 //! Ethdev ports: attach by devargs, start with queues, read link and statistics.
 
 use std::sync::{Arc, PoisonError};
+use tapline_api::snapshot::DriverStats;
 
 use super::device::{Attached, Started, udp_checksum};
 pub use super::device::{MAX_PORTS, PortInfo};
@@ -42,37 +43,6 @@ pub struct Link {
     pub is_up: bool,
     /// `None` where the driver does not know.
     pub speed_mbps: Option<u32>,
-}
-
-/// What the driver and the NIC count.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, serde::Serialize)]
-pub struct DriverStats {
-    pub rx_packets: u64,
-    pub tx_packets: u64,
-    pub rx_bytes: u64,
-    pub tx_bytes: u64,
-    /// Packets that the NIC, or the kernel, dropped because no descriptor, or place in a ring, was free.
-    pub missed: u64,
-    pub rx_errors: u64,
-    pub tx_errors: u64,
-    /// Packets that could not be received for want of mbufs.
-    pub no_mbuf: u64,
-}
-
-impl DriverStats {
-    /// What was counted since `earlier`; 0 where the driver has begun anew in between.
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            rx_packets: self.rx_packets.saturating_sub(earlier.rx_packets),
-            tx_packets: self.tx_packets.saturating_sub(earlier.tx_packets),
-            rx_bytes: self.rx_bytes.saturating_sub(earlier.rx_bytes),
-            tx_bytes: self.tx_bytes.saturating_sub(earlier.tx_bytes),
-            missed: self.missed.saturating_sub(earlier.missed),
-            rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
-            tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
-            no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
-        }
-    }
 }
 
 /// What the symmetric key repeats.
@@ -140,7 +110,7 @@ impl Port {
         &self.0.info
     }
 
-    /// Whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
+    /// Returns whether the device was taken away under the running port, for good: a hot unplug that the driver noticed, or the end of the
     /// kernel's interface behind it, which [`link`](Self::link) notices.
     pub fn is_removed(&self) -> bool {
         self.0.is_removed()
@@ -272,7 +242,7 @@ impl Port {
         self.rss().0
     }
 
-    /// Whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses
+    /// Returns whether the started port says of each packet the hash that it spread it by, and that is [`RSS_KEY_WORD`]'s over addresses
     /// and ports of TCP and UDP: several receive queues, and `wants_rss_hashes`, are the conditions on our side.
     pub fn gives_rss_hashes(&self) -> bool {
         // SAFETY: these read constants.

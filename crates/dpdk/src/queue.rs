@@ -144,7 +144,7 @@ unsafe fn rx_function(port: u16, queue: u16) -> Option<(BurstFunction, *mut c_vo
     }
 }
 
-/// Likewise of `rte_eth_tx_burst`.
+/// What `rte_eth_tx_burst` calls, where nobody has put a callback in between.
 ///
 /// # Safety
 /// As of [`rx_function`].

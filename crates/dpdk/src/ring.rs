@@ -155,7 +155,7 @@ impl SoleSender {
         moved
     }
 
-    /// Whether `count` packets fit. The receiver's end, which is on a cache line that its lcore writes, is looked at only where the
+    /// Returns whether `count` packets fit. The receiver's end, which is on a cache line that its lcore writes, is looked at only where the
     /// room that was left at the last look is used up.
     #[inline]
     pub fn has_room(&mut self, count: usize) -> bool {

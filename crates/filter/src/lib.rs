@@ -22,7 +22,7 @@ pub mod terms;
 pub mod through;
 
 pub use self::bpf::analyse::{Analysis, analyse};
-pub use self::bpf::compile::{CompileError, compile, compile_for, libpcap_version};
+pub use self::bpf::compile::{CompileError, LinkLayer, compile, compile_for, libpcap_version};
 pub use self::bpf::insn::Insn;
 pub use self::bpf::verify::{Program, VerifyError};
 pub use self::set::{Engine, Filters, SplitFilters};

@@ -2,6 +2,7 @@
 //!
 //! Each takes a burst and gives a selection, so that they combine with filters by `and` of 64 bits.
 
+use tapline_api::words::Anchor;
 use tapline_packet::burst::{Known, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::{ethernet, u16_at, vlan};
@@ -74,49 +75,22 @@ fn outer_vlan(bytes: &[u8]) -> Option<u16> {
     }
 }
 
-/// Where an offset begins to count.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub enum Anchor {
-    /// At the first byte of the packet.
-    #[default]
-    Frame,
-    /// Behind the outermost Ethernet header, its tags and labels (`after l2`).
-    L2,
-    /// Behind the outermost IP header, its options or extension headers (`after l3`).
-    L3,
-    /// Behind the outermost TCP, UDP, SCTP or ICMP header (`after l4`).
-    L4,
-    /// Behind the innermost one (`after inner-l4`).
-    InnerL4,
-}
-
-impl Anchor {
-    /// How deep packets must have been parsed; `None` where not at all.
-    pub fn parse_depth(self) -> Option<Depth> {
-        match self {
-            Anchor::Frame => None,
-            Anchor::L2 | Anchor::L3 | Anchor::L4 => Some(Depth::Outer),
-            Anchor::InnerL4 => Some(Depth::Full),
-        }
-    }
-
-    /// The place in a packet; `None` where it has no such header, or that is cut.
-    #[inline(always)]
-    fn place(self, bytes: &[u8], layers: &Layers) -> Option<usize> {
-        match self {
-            Anchor::Frame => Some(0),
-            Anchor::L2 => layers.outer.network(),
-            Anchor::L3 => layers.outer.l4(),
-            Anchor::L4 => layers.outer.payload(bytes),
-            Anchor::InnerL4 => layers.inner.payload(bytes),
-        }
+/// Returns the place behind a header of a packet; `None` where it has no such header, or that is cut.
+#[inline(always)]
+fn place(anchor: Option<Anchor>, bytes: &[u8], layers: &Layers) -> Option<usize> {
+    match anchor {
+        None => Some(0),
+        Some(Anchor::L2) => layers.outer.network(),
+        Some(Anchor::L3) => layers.outer.l4(),
+        Some(Anchor::L4) => layers.outer.payload(bytes),
+        Some(Anchor::InnerL4) => layers.inner.payload(bytes),
     }
 }
 
 /// Bytes at a place: `bytes OFFSET HEX[/MASK] [after …]`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BytesTerm {
-    anchor: Anchor,
+    anchor: Option<Anchor>,
     offset: usize,
     /// Value and mask of each byte; no value has a bit outside its mask.
     bytes: Vec<(u8, u8)>,
@@ -125,16 +99,14 @@ pub struct BytesTerm {
 impl BytesTerm {
     /// The bytes of `value`, where the bits of `mask` are set; the longer of the two is cut to the shorter. Bits of the value
     /// outside the mask do not count.
-    pub fn new(anchor: Anchor, offset: u16, value: &[u8], mask: &[u8]) -> Self {
+    pub fn new(anchor: Option<Anchor>, offset: u16, value: &[u8], mask: &[u8]) -> Self {
         let bytes = value.iter().zip(mask).map(|(value, mask)| (value & mask, *mask)).collect();
         Self { anchor, offset: usize::from(offset), bytes }
     }
 
     #[inline]
     fn matches(&self, frame: &Frame<'_>, layers: &Layers) -> bool {
-        let place = self
-            .anchor
-            .place(frame.bytes(), layers)
+        let place = place(self.anchor, frame.bytes(), layers)
             .and_then(|place| frame.bytes().get(place + self.offset..));
         place.is_some_and(|there| {
             there.len() >= self.bytes.len()
@@ -160,7 +132,10 @@ impl Term {
     pub fn parse_depth(&self) -> Option<Depth> {
         match self {
             Term::Vni(_) | Term::Teid(_) | Term::MplsLabel(_) => Some(Depth::Full),
-            Term::Bytes(term) => term.anchor.parse_depth(),
+            Term::Bytes(term) => match term.anchor? {
+                Anchor::L2 | Anchor::L3 | Anchor::L4 => Some(Depth::Outer),
+                Anchor::InnerL4 => Some(Depth::Full),
+            },
         }
     }
 
@@ -184,7 +159,7 @@ impl Term {
                 shells(i).iter().any(|shell| shell.labels(bytes).any(|label| ids.contains(label)))
             }),
             // a term that counts from the frame needs no layers, and a plan without others has none
-            Term::Bytes(term) if term.anchor == Anchor::Frame => {
+            Term::Bytes(term) if term.anchor.is_none() => {
                 select(among, |i| term.matches(&frames[i], &Layers::EMPTY))
             }
             Term::Bytes(term) => {
@@ -264,14 +239,14 @@ mod tests {
             Term::Bytes(BytesTerm::new(anchor, offset, value, mask))
         };
         let all = |len| vec![0xff; len];
-        assert_eq!(holds(&term(Anchor::L4, 0, b"GET", &all(3)), &packets), [true, true, false]);
-        assert_eq!(holds(&term(Anchor::L4, 4, b"/", &all(1)), &packets), [true, true, false]);
-        assert_eq!(holds(&term(Anchor::L4, 0, b"get", &[0xdf; 3]), &packets), [true, true, false]);
-        assert_eq!(holds(&term(Anchor::L3, 0, &[0, 1, 0, 2], &all(4)), &packets), [true; 3]);
-        assert_eq!(holds(&term(Anchor::L2, 0, &[0x45], &[0xf0]), &packets), [true; 3]);
-        assert_eq!(holds(&term(Anchor::L2, 0, &[0x55], &[0xf0]), &packets), [false; 3]);
-        assert_eq!(holds(&term(Anchor::Frame, 12, &[0x81, 0], &all(2)), &packets), [false, true, false]);
-        assert_eq!(holds(&term(Anchor::Frame, u16::MAX, &[0], &[0]), &packets), [false; 3]);
+        assert_eq!(holds(&term(Some(Anchor::L4), 0, b"GET", &all(3)), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Some(Anchor::L4), 4, b"/", &all(1)), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Some(Anchor::L4), 0, b"get", &[0xdf; 3]), &packets), [true, true, false]);
+        assert_eq!(holds(&term(Some(Anchor::L3), 0, &[0, 1, 0, 2], &all(4)), &packets), [true; 3]);
+        assert_eq!(holds(&term(Some(Anchor::L2), 0, &[0x45], &[0xf0]), &packets), [true; 3]);
+        assert_eq!(holds(&term(Some(Anchor::L2), 0, &[0x55], &[0xf0]), &packets), [false; 3]);
+        assert_eq!(holds(&term(None, 12, &[0x81, 0], &all(2)), &packets), [false, true, false]);
+        assert_eq!(holds(&term(None, u16::MAX, &[0], &[0]), &packets), [false; 3]);
     }
 
     #[test]

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use super::ast::edit::KeepPrefix;
 use super::ast::filter::FilterSource;
-use super::ast::port::{Device, Loops, ReplaySpeed};
+use super::ast::port::{Device, Loops};
 use super::ast::rule::{RuleSource, Window};
 use super::ast::tool::{NextHop, Rotate};
-use super::ast::wire::WireDirection;
-use super::ast::{Mac, Name, Ranges, Rate};
+use super::ast::{Name, Ranges};
 use super::suggest::nearest;
+use tapline_api::values::{Rate, ReplaySpeed};
+use tapline_api::words::{Vocabulary, WireDirection};
+use tapline_packet::headers::ethernet::MacAddress;
 
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -187,7 +189,7 @@ pub(crate) fn ip(text: &str) -> Value<IpAddr> {
     text.parse().map_err(|_| Misread::expected("an IPv4 or IPv6 address"))
 }
 
-pub(crate) fn mac(text: &str) -> Value<Mac> {
+pub(crate) fn mac(text: &str) -> Value<MacAddress> {
     let mut octets = [0; 6];
     let parts: Vec<&str> = text.split([':', '-']).collect();
     let is_octet =
@@ -198,7 +200,7 @@ pub(crate) fn mac(text: &str) -> Value<Mac> {
     for (octet, part) in octets.iter_mut().zip(parts) {
         *octet = u8::from_str_radix(part, 16).unwrap_or_default();
     }
-    Ok(Mac(octets))
+    Ok(MacAddress(octets))
 }
 
 pub(crate) fn next_hop(text: &str) -> Value<NextHop> {
@@ -378,14 +380,11 @@ pub(crate) fn rule_source(text: &str) -> Value<RuleSource> {
         None if text == "any" => Ok(RuleSource::Any),
         None => Ok(RuleSource::Named(text.into())),
         Some((wire, direction)) => {
-            let direction = match direction {
-                "a-to-b" => WireDirection::AToB,
-                "b-to-a" => WireDirection::BToA,
-                _ => {
-                    return Err(Misread::expected("a-to-b or b-to-a behind a wire's name")
-                        .at(wire.len() + 1..text.len()));
-                }
-            };
+            let direction = WireDirection::of_word(direction).ok_or_else(|| {
+                let [one, other] = WireDirection::ALL;
+                Misread::expected(format!("{one} or {other} behind a wire's name"))
+                    .at(wire.len() + 1..text.len())
+            })?;
             Ok(RuleSource::WireDirection { wire: wire.into(), direction })
         }
     }

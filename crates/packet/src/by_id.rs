@@ -30,9 +30,39 @@ impl<I: Id, T> ById<I, T> {
         self.values.push(value);
     }
 
+    /// The value of an id, if it has one.
+    #[inline(always)]
+    pub fn get(&self, id: I) -> Option<&T> {
+        self.values.get(id.place())
+    }
+
+    /// The value of an id, if it has one.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
+        self.values.get_mut(id.place())
+    }
+
     /// The ids that have a value.
-    pub fn ids(&self) -> impl Iterator<Item = I> + use<I, T> {
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = I> + ExactSizeIterator + use<I, T> {
         (0..self.values.len()).map(I::new)
+    }
+
+    /// The ids, each with its value.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (I, &T)> + ExactSizeIterator {
+        self.values.iter().enumerate().map(|(place, value)| (I::new(place), value))
+    }
+
+    /// The ids, each with its value.
+    pub fn entries_mut(&mut self) -> impl DoubleEndedIterator<Item = (I, &mut T)> + ExactSizeIterator {
+        self.values.iter_mut().enumerate().map(|(place, value)| (I::new(place), value))
+    }
+
+    /// As many values as `count`; those that it lacks are as `value`.
+    pub fn resize(&mut self, count: usize, value: T)
+    where
+        T: Clone,
+    {
+        self.values.resize(count, value);
     }
 }
 
@@ -45,6 +75,12 @@ impl<I, T> Default for ById<I, T> {
 impl<I, T: Clone> Clone for ById<I, T> {
     fn clone(&self) -> Self {
         Self { values: self.values.clone(), ids: PhantomData }
+    }
+}
+
+impl<I, T: PartialEq> PartialEq for ById<I, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
     }
 }
 
@@ -95,6 +131,15 @@ impl<I: Id, T> IndexMut<I> for ById<I, T> {
     #[inline(always)]
     fn index_mut(&mut self, id: I) -> &mut T {
         &mut self.values[id.place()]
+    }
+}
+
+impl<I, T> IntoIterator for ById<I, T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.values.into_iter()
     }
 }
 

@@ -9,11 +9,12 @@ use crate::plan::memory::{self, CopiesTo};
 use crate::plan::value::{Output, TunnelPlan};
 use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::transport::Sequence;
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_dpdk::mbuf::copy::{CopyPool, Offload};
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::Port;
 use tapline_dpdk::{Eal, LcoreId, lcore};
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 
 /// What makers share, from the first plan that makes copies to the end.
@@ -22,7 +23,7 @@ pub(in crate::broker) struct Press {
     /// Of copies to ports, and to captures.
     pools: [Option<Arc<Mempool>>; 2],
     /// By tool.
-    sequences: Vec<Arc<Sequence>>,
+    sequences: ById<ToolId, Arc<Sequence>>,
 }
 
 /// Each worker's means to make copies, or `None` where the plan makes none. The pools are made for the first plan that needs them.
@@ -32,7 +33,7 @@ pub(in crate::broker) struct Press {
 pub(in crate::broker) fn makers(
     eal: &Eal,
     plan: &Plan,
-    ports: &[Device],
+    ports: &ById<PortId, Device>,
     lcores: &[LcoreId],
     press: &mut Press,
 ) -> Result<Vec<Option<Maker>>, Error> {
@@ -55,12 +56,12 @@ pub(in crate::broker) fn makers(
         press.sequences = sequences(plan);
     }
     let maker = || {
-        let tools = plan.tools.iter().zip(&press.sequences).enumerate().map(|(index, (tool, sequence))| {
-            if !plan.makes_copies_for(ToolId(index)) {
+        let tools = plan.tools.entries().zip(&press.sequences).map(|((id, tool), sequence)| {
+            if !plan.makes_copies_for(id) {
                 return None;
             }
             let port = match tool.output {
-                Output::Port(port) => ports[port.0].ethdev(),
+                Output::Port(port) => ports[port].ethdev(),
                 Output::Capture | Output::Discard => None,
             };
             let mut transport = tool.copy.transport.clone();
@@ -90,7 +91,7 @@ pub(in crate::broker) fn makers(
 }
 
 /// By tool: the numbers of what it sends, which tools of one session share.
-fn sequences(plan: &Plan) -> Vec<Arc<Sequence>> {
+fn sequences(plan: &Plan) -> ById<ToolId, Arc<Sequence>> {
     let mut sequences: Vec<(&TunnelPlan, Arc<Sequence>)> = Vec::new();
     let of_tool = plan.tools.iter().map(|tool| {
         let Some(tunnel) = &tool.copy.tunnel else { return Arc::default() };

@@ -5,23 +5,24 @@ use crate::broker::Error;
 use crate::plan::Plan;
 use crate::plan::memory;
 use tapline_datapath::ids::PortId;
+use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
 /// What was set up at the start for as long as the program runs, by port.
 pub(in crate::broker) struct Fixed {
     /// Mbufs that it was given for packets that wait for tools; nothing where the user said how many it has.
-    mbufs: Vec<Option<u32>>,
+    mbufs: ById<PortId, Option<u32>>,
     /// Its driver was asked for the packets' times.
-    has_stamps: Vec<bool>,
+    has_stamps: ById<PortId, bool>,
     /// The window that a replay keeps in step for.
-    step_ns: Vec<Option<u64>>,
+    step_ns: ById<PortId, Option<u64>>,
     /// How deep packets are looked into when they are spread over work lcores.
     spread_depth: Depth,
 }
 
 impl Fixed {
     pub(crate) fn of(plan: &Plan) -> Self {
-        let ports = || (0..plan.ports.len()).map(PortId);
+        let ports = || plan.ports.ids();
         Self {
             mbufs: ports()
                 .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port)))
@@ -35,14 +36,14 @@ impl Fixed {
     /// # Errors
     /// What rules of `plan` need of a port that it did not get at the start.
     pub(crate) fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
-        for (index, port) in plan.ports.iter().enumerate() {
-            let (id, name) = (PortId(index), &port.name);
-            let lack = if self.mbufs[index].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
+        for (id, port) in plan.ports.entries() {
+            let name = &port.name;
+            let lack = if self.mbufs[id].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
                 "was started without mbufs for packets that wait for tools, since no rule took from it"
-            } else if plan.work.inputs[id].needs_stamps && !self.has_stamps[index] {
+            } else if plan.work.inputs[id].needs_stamps && !self.has_stamps[id] {
                 "was started without receive times, which a tool asks for"
             } else if port.replay.is_some()
-                && plan.order_of(id).is_some_and(|ns| self.step_ns[index].is_none_or(|step| ns < step))
+                && plan.order_of(id).is_some_and(|ns| self.step_ns[id].is_none_or(|step| ns < step))
             {
                 "is replayed without regard to the tool that puts packets in order"
             } else {
@@ -52,7 +53,7 @@ impl Fixed {
                 plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
             return Err(refused(&format!("rule {rule} takes from port `{name}`, which {lack}")));
         }
-        let is_spread = work > 1 && (0..plan.ports.len()).any(|port| plan.is_spread(PortId(port)));
+        let is_spread = work > 1 && plan.ports.ids().any(|port| plan.is_spread(port));
         if is_spread && spread_hash(plan).depth > self.spread_depth {
             return Err(refused(
                 "a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels",

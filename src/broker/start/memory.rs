@@ -128,8 +128,8 @@ const FILES_OF_A_WORKER: u64 = 4;
 /// not say the NUMA node are on one.
 fn pool_sizes(plan: &Plan) -> Vec<u32> {
     let (shared, own): (Vec<PortId>, Vec<PortId>) =
-        (0..plan.ports.len()).map(PortId).partition(|&port| shares_pool(plan, port));
-    let nodes: Vec<Option<u32>> = shared.iter().map(|port| device_node(&plan.ports[port.0])).collect();
+        plan.ports.ids().partition(|&port| shares_pool(plan, port));
+    let nodes: Vec<Option<u32>> = shared.iter().map(|&port| device_node(&plan.ports[port])).collect();
     let mut known: Vec<Option<u32>> = nodes.clone();
     known.sort();
     known.dedup();
@@ -152,7 +152,7 @@ pub(super) struct Pools {
 
 /// Returns whether a port receives into a pool with others of its socket.
 fn shares_pool(plan: &Plan, port: PortId) -> bool {
-    plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port.0].replay.is_none()
+    plan.settings.mempool.is_none() && plan.wire_at(port).is_none() && plan.ports[port].replay.is_none()
 }
 
 impl Pools {
@@ -171,12 +171,7 @@ impl Pools {
             return Ok(Arc::clone(pool));
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
-        let here = site
-            .ports
-            .iter()
-            .enumerate()
-            .filter(|(_, device)| is_here(device))
-            .map(|(index, _)| PortId(index));
+        let here = site.ports.entries().filter(|(_, device)| is_here(device)).map(|(id, _)| id);
         let count = memory::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));

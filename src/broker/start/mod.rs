@@ -52,7 +52,7 @@ use tapline_datapath::egress::capture_queue::Belt;
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::flow::table::{KeyedHash, Secret};
-use tapline_datapath::ids::ToolId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
@@ -66,6 +66,7 @@ use tapline_dpdk::eal::Options;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::{Eal, clock, lcore};
 use tapline_fault as fault;
+use tapline_packet::by_id::ById;
 
 /// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
 ///
@@ -120,7 +121,7 @@ struct Site<'a> {
     plan: &'a Arc<Plan>,
     crew: &'a Crew,
     /// By port of the plan: what was attached for it.
-    ports: &'a [Device],
+    ports: &'a ById<PortId, Device>,
 }
 
 /// A broker whose workers are on no lcore yet.
@@ -131,7 +132,7 @@ pub(super) struct Assembled {
     /// Of capture tools, whose writers have not begun.
     pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
     /// By port: a transmit queue that nobody sends on, where there is one.
-    pub spare: Vec<Option<TxQueue>>,
+    pub spare: ById<PortId, Option<TxQueue>>,
 }
 
 /// Attaches and starts the ports, and makes the workers that the plan asks for. `outputs` are the files that it writes.
@@ -145,7 +146,7 @@ pub(super) fn assemble(
     mut outputs: Outputs,
     mut notes: Vec<String>,
 ) -> Result<Assembled, Error> {
-    let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<Vec<_>, _>>()?;
+    let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
     let site = Site { eal, plan: &plan, crew, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
@@ -202,10 +203,10 @@ pub(super) fn assemble(
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.
-fn watch_ports(site: &Site<'_>) -> (Watch, Vec<Option<u32>>) {
+fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     let links = site.ports.iter().map(Device::link_state).collect();
     let ports = || site.plan.ports.iter();
-    let mtus: Vec<Option<u32>> =
+    let mtus: ById<PortId, Option<u32>> =
         ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
     (Watch::new(site.plan, links, fits, site.crew.lcores.len(), clock::now_ns()), mtus)
@@ -243,8 +244,12 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             .collect();
         let tallies =
             states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
-        let mut counters =
-            WorkerCounters::new(plan.ports.len(), plan.rules.len(), plan.tools.len(), plan.groups.len());
+        let mut counters = WorkerCounters::new(
+            plan.ports.len(),
+            plan.rules.len(),
+            plan.egresses().count(),
+            plan.groups.len(),
+        );
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
         let exchange = Arc::<Exchange>::default();

@@ -8,6 +8,7 @@ use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
 use tapline_kernel::machine::available_cpus;
+use tapline_packet::by_id::ById;
 
 /// Who works where.
 pub struct Placement {
@@ -47,7 +48,7 @@ pub struct Crew {
     pub work: Vec<usize>,
     pub transmit: Vec<usize>,
     /// By port: the seats on its NUMA node, where Tapline chose them and there are such.
-    near: Vec<Option<Vec<usize>>>,
+    near: ById<PortId, Option<Vec<usize>>>,
 }
 
 impl Crew {
@@ -65,7 +66,7 @@ impl Crew {
             work,
             transmit,
             lcores: lcores.into_iter().map(LcoreId).collect(),
-            near: vec![None; plan.ports.len()],
+            near: ById::filled(plan.ports.len(), None),
         }
     }
 
@@ -73,7 +74,7 @@ impl Crew {
     /// kind.
     pub fn pollers(&self, plan: &Plan, port: PortId) -> Vec<usize> {
         let able = if plan.is_spread(port) { &self.receive } else { &self.work };
-        let is_wanted = |seat: usize| match (&plan.ports[port.0].lcores, &self.near[port.0]) {
+        let is_wanted = |seat: usize| match (&plan.ports[port].lcores, &self.near[port]) {
             (Some(wanted), _) => wanted.contains(&self.lcores[seat].0),
             (None, Some(near)) => near.contains(&seat),
             (None, None) => true,
@@ -129,19 +130,19 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
     let main_cpus = left_for_main(&cpus, &workers, &Topology);
     let mut crew = Crew::of(plan, workers);
     if plan.settings.lcores.is_none() {
-        crew.near = near(&crew.lcores, &nodes, &Topology);
+        crew.near = near(&crew.lcores, &nodes, &Topology).into();
     }
-    for (index, port) in plan.ports.iter().enumerate() {
-        let pollers = crew.pollers(plan, PortId(index)).len();
+    for (id, port) in plan.ports.entries() {
+        let pollers = crew.pollers(plan, id).len();
         if let Some(wanted) = port.lcores.as_ref().filter(|wanted| pollers < wanted.len()) {
-            let able = if plan.is_spread(PortId(index)) { &crew.receive } else { &crew.work };
+            let able = if plan.is_spread(id) { &crew.receive } else { &crew.work };
             let able: Vec<u32> = able.iter().map(|&seat| crew.lcores[seat].0).collect();
             let (name, wanted) = (&port.name, list(wanted));
             let message =
                 format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
             let expected =
                 "expected some of those: the lcores that `set lcores` gives to the stage".to_owned();
-            return Err(Misplaced { culprit: Culprit::Port(PortId(index)), message, expected });
+            return Err(Misplaced { culprit: Culprit::Port(id), message, expected });
         }
     }
     let notes = vec![describe(plan, &crew, &main_cpus, is_users, &why)];

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use super::Site;
 use super::memory::Pools;
 use crate::broker::Error;
-use crate::broker::clocks::{Clocks, KERNEL, NicClock, PortClock};
+use crate::broker::clocks::{Clocks, NicClock, PortClock};
 use crate::broker::device::Device;
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
-use tapline_datapath::flow::hash::HashKind;
-use tapline_datapath::ids::PortId;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::{HashKind, TimeSource};
+use tapline_datapath::ids::{PortId, WireId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::{ClockView, RxClock};
@@ -24,7 +25,7 @@ use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
 use tapline_dpdk::queue::TxQueue;
-use tapline_lang::ast::port::ReplaySpeed;
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
 pub(super) struct StartedPort {
@@ -47,14 +48,16 @@ pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
 ///
 /// # Errors
 /// The first thing that failed.
-pub(super) fn start_ports(site: &Site<'_>, clocks: &mut Clocks) -> Result<Vec<StartedPort>, Error> {
-    let (mut started, mut pools) = (Vec::new(), Pools::default());
-    for (index, (device, port_plan)) in site.ports.iter().zip(&site.plan.ports).enumerate() {
-        let id = PortId(index);
+pub(super) fn start_ports(
+    site: &Site<'_>,
+    clocks: &mut Clocks,
+) -> Result<ById<PortId, StartedPort>, Error> {
+    let (mut started, mut pools) = (ById::default(), Pools::default());
+    for ((id, device), port_plan) in site.ports.entries().zip(&site.plan.ports) {
         started.push(match (device, &port_plan.replay) {
             (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
             (Device::Replay { progress, .. }, replay) => {
-                clocks.add(PortClock::Given("file"));
+                clocks.add(PortClock::Given(TimeSource::File));
                 start_replay(site, id, replay.as_ref(), progress)?
             }
         });
@@ -72,7 +75,7 @@ fn start_replay(
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
     let Site { eal, plan, crew, .. } = *site;
-    let (port_plan, workers) = (&plan.ports[id.0], crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], crew.lcores.len());
     let count = memory::port_pool(plan, id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
@@ -96,21 +99,20 @@ fn start_replay(
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
 fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
     let Site { plan, crew, .. } = *site;
-    let senders = match plan.wire_at(port) {
+    let senders = match plan.port_beyond(port) {
         // a wire's originals are sent by who polls them
-        Some((wire, side)) => crew.pollers(plan, wire.ports[1 - side]).len(),
+        Some(beyond) => crew.pollers(plan, beyond).len(),
         None => crew.transmit.len(),
     };
     let wanted =
-        if plan.is_tool_port(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
-    plan.ports[port.0].txq.unwrap_or(wanted)
+        if plan.is_sent_to(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
+    plan.ports[port].txq.unwrap_or(wanted)
 }
 
 /// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
 pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
-    let (wire, side) = site.plan.wire_at(id)?;
-    let other = wire.ports[1 - side];
-    let offered = site.ports[other.0].ethdev()?.info().max_tx_queues;
+    let other = site.plan.port_beyond(id)?;
+    let offered = site.ports[other].ethdev()?.info().max_tx_queues;
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
@@ -122,7 +124,7 @@ fn start_port(
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
     let Site { eal, plan, crew, .. } = *site;
-    let port_plan = &plan.ports[id.0];
+    let port_plan = &plan.ports[id];
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
     let pollers = crew.pollers(plan, id).len();
@@ -132,7 +134,7 @@ fn start_port(
     } else {
         1
     });
-    let is_tool = plan.is_tool_port(id);
+    let is_tool = plan.is_sent_to(id);
     let tx_queues = tx_queues(site, id, info.max_tx_queues);
     if is_tool && tx_queues == 0 {
         return Err(Error::Refused(format!(
@@ -151,10 +153,11 @@ fn start_port(
         is_promiscuous: port_plan.is_promiscuous,
         wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
-        wants_udp_checksums: plan
+        wants_udp_checksums: port_plan
+            .uses
             .tools
             .iter()
-            .any(|tool| tool.output == Output::Port(id) && tool.copy.transport.sums_payload()),
+            .any(|&tool| plan.tools[tool].copy.transport.sums_payload()),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
@@ -162,9 +165,11 @@ fn start_port(
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
-            ChosenClock::Epoch { place, unit_ns, source } => {
-                RxClock::Epoch { place: *place, unit_ns: *unit_ns, is_systems: *source == KERNEL }
-            }
+            ChosenClock::Epoch { place, unit_ns, source } => RxClock::Epoch {
+                place: *place,
+                unit_ns: *unit_ns,
+                is_systems: *source == TimeSource::Kernel,
+            },
             ChosenClock::Nic { place, nic } => {
                 RxClock::Nic { place: *place, view: ClockView::new(nic.cell()) }
             }
@@ -190,7 +195,7 @@ fn start_port(
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
 fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
-    let (port_plan, workers) = (&plan.ports[id.0], site.crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], site.crew.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
     let count = memory::port_pool(plan, id);
@@ -213,7 +218,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
 /// What a port's packets are timed by.
 enum ChosenClock {
     Poll,
-    Epoch { place: RxStamp, unit_ns: u64, source: &'static str },
+    Epoch { place: RxStamp, unit_ns: u64, source: TimeSource },
     Nic { place: RxStamp, nic: NicClock },
 }
 
@@ -241,7 +246,7 @@ fn rx_clock(
     }
     let place = RxStamp::register(eal)?;
     if is_pcap {
-        let source = if is_live { KERNEL } else { "file" };
+        let source = if is_live { TimeSource::Kernel } else { TimeSource::File };
         return Ok(ChosenClock::Epoch {
             place,
             unit_ns: if info.rx_timestamps { 1 } else { 1000 },
@@ -255,8 +260,8 @@ fn rx_clock(
 pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
     let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
         let Output::Port(port) = tool.output else { return None };
-        let mtu = site.ports[port.0].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
-        let (name, port, counted) = (&tool.name, site.ports[port.0].name(), tool.copy.mtu);
+        let mtu = site.ports[port].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
+        let (name, port, counted) = (&tool.name, site.ports[port].name(), tool.copy.mtu);
         Some(format!(
             "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
         ))
@@ -316,9 +321,13 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 
 /// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
 /// when one fails.
-pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String>) -> Vec<bool> {
+pub(super) fn untied_wires(
+    plan: &Plan,
+    ports: &ById<PortId, Device>,
+    notes: &mut Vec<String>,
+) -> ById<WireId, bool> {
     let is_untied = plan.wires.iter().map(|wire| {
-        let failed = || wire.ports.iter().find_map(|port| ports[port.0].set_link(true).err());
+        let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
         let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
         notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
         true
@@ -327,13 +336,13 @@ pub(super) fn untied_wires(plan: &Plan, ports: &[Device], notes: &mut Vec<String
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
-pub(super) fn wait_for_links(plan: &Plan, ports: &[Device]) {
+pub(super) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
     let tools = plan
         .tools
         .iter()
         .filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
-    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port.0]).collect();
+    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port]).collect();
     let begun = Instant::now();
     while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
         std::thread::sleep(Duration::from_millis(1));

@@ -20,6 +20,7 @@ use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::Port;
 use tapline_dpdk::{lcore, ring};
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::heartbeat::Key;
 
@@ -27,19 +28,16 @@ use tapline_packet::headers::heartbeat::Key;
 const MOST_LETTERS: u32 = 64;
 
 /// By port: where workers put what it receives for Tapline itself.
-pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> Vec<Option<Arc<Post>>> {
-    (0..plan.ports.len()).map(|port| post_of(plan, PortId(port), heartbeat_key)).collect()
+pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<Post>>> {
+    plan.ports.ids().map(|port| post_of(plan, port, heartbeat_key)).collect()
 }
 
 /// Where workers put what a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
 fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
     let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
-    let is_listening = has_answers && plan.ports[port.0].rxq != Some(0) && !plan.ports[port.0].is_stopped;
-    let tunnels = plan
-        .tools
-        .iter()
-        .filter(|tool| tool.output == Output::Port(port))
-        .filter_map(|tool| tool.copy.tunnel.as_ref());
+    let is_listening = has_answers && plan.ports[port].rxq != Some(0) && !plan.ports[port].is_stopped;
+    let tunnels =
+        plan.ports[port].uses.tools.iter().filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref());
     let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
     is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
@@ -60,23 +58,18 @@ const PROBE_WORDS: u64 = 2 << 32;
 /// The heartbeats and echoes of all tools whose ports are not stopped.
 pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Vec<Probe> {
     let Site { plan, ports, .. } = *site;
-    let mac_of = |port: PortId| MacAddress(ports[port.0].ethdev().and_then(Port::mac).unwrap_or_default());
+    let mac_of = |port: PortId| MacAddress(ports[port].ethdev().and_then(Port::mac).unwrap_or_default());
     let mut probes = Vec::new();
-    for (index, tool) in plan.tools.iter().enumerate() {
+    for (id, tool) in plan.tools.entries() {
         let Output::Port(port) = tool.output else { continue };
-        let word = secret.word(PROBE_WORDS + index as u64);
+        let word = secret.word(PROBE_WORDS + id.0 as u64);
         if let Some(heartbeat) = tool.heartbeat {
             // an address of the tool's own, locally administered: no bridge may take a port of ours for being elsewhere
             let [a, b, c, ..] = word.to_be_bytes();
             let source = MacAddress([0x02, b'T', b'L', a, b, c]);
             let (destination, back) = (mac_of(heartbeat.back), heartbeat.back);
             let question = Question::Heartbeat { key: heartbeat_key, source, destination, back };
-            probes.push(Probe {
-                tool: ToolId(index),
-                port,
-                question,
-                prober: Prober::new(heartbeat.timing),
-            });
+            probes.push(Probe { tool: id, port, question, prober: Prober::new(heartbeat.timing) });
         }
         if let (Some(timing), Some(tunnel)) = (tool.echo, &tool.copy.tunnel) {
             let own = TunnelAddress { mac: mac_of(port), address: tunnel.source, vlan: tunnel.vlan };
@@ -86,7 +79,7 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
             };
             let question =
                 Question::Echo { echo: Echo { own, target: tunnel.session.1, key: word }, next_hop };
-            probes.push(Probe { tool: ToolId(index), port, question, prober: Prober::new(timing) });
+            probes.push(Probe { tool: id, port, question, prober: Prober::new(timing) });
         }
     }
     probes
@@ -98,13 +91,12 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
 /// If there is no memory for what the control thread sends.
 pub(super) fn neighbourhoods(
     site: &Site<'_>,
-    posts: Vec<Option<Arc<Post>>>,
+    posts: ById<PortId, Option<Arc<Post>>>,
     ways: &mut Ways,
 ) -> Result<Vec<Neighbourhood>, Error> {
     let mut neighbourhoods = Vec::new();
-    for (index, post) in posts.into_iter().enumerate() {
-        let id = PortId(index);
-        let Some(port) = site.ports[index].ethdev() else { continue };
+    for (id, post) in site.plan.ports.ids().zip(posts) {
+        let Some(port) = site.ports[id].ethdev() else { continue };
         let has_letters = site.plan.is_tunnel_port(id) && post.is_some() || site.plan.sends_heartbeats(id);
         let outbox = if has_letters { outbox(site, id, ways)? } else { None };
         if post.is_some() || outbox.is_some() {
@@ -118,7 +110,7 @@ pub(super) fn neighbourhoods(
 fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
     // the first lcore that transmits owns the first queue of every port that a tool sends on
     let first = site.crew.transmit[0];
-    let Some(txq) = ways.owned[first][id.0] else { return Ok(None) };
+    let Some(txq) = ways.owned[first][id] else { return Ok(None) };
     let socket = lcore::socket_of(site.eal, site.crew.lcores[first]);
     let (sender, ring) = ring::create(site.eal, MOST_LETTERS, socket)?;
     ways.outlets[first].mails.push(Mail {
@@ -138,9 +130,9 @@ fn neighbourhood(
     outbox: Option<Outbox>,
 ) -> Neighbourhood {
     let mac = MacAddress(port.mac().unwrap_or_default());
-    let tunnels = plan.tools.iter().enumerate().filter(|(_, tool)| tool.output == Output::Port(id));
-    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tunnels
-        .filter_map(|(index, tool)| tool.copy.tunnel.as_ref().map(|tunnel| (ToolId(index), tunnel)))
+    let tools = plan.ports[id].uses.tools.iter();
+    let tunnels: Vec<(ToolId, &TunnelPlan, TunnelAddress)> = tools
+        .filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref().map(|tunnel| (tool, tunnel)))
         .map(|(tool, tunnel)| {
             (tool, tunnel, TunnelAddress { mac, address: tunnel.source, vlan: tunnel.vlan })
         })

@@ -1,14 +1,15 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
 use super::Site;
+use super::placement::Crew;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
 use crate::broker::Error;
 use crate::plan::Plan;
-use crate::plan::value::{Output, PortPlan, ToolPlan};
-use tapline_datapath::egress::admission::{Limits, Thresholds};
+use crate::plan::value::{EgressPlan, Output, PortPlan};
 use tapline_datapath::egress::backlog::Backlog;
 use tapline_datapath::egress::capture_queue;
 use tapline_datapath::egress::capture_queue::Belt;
@@ -20,9 +21,9 @@ use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::egress::token_bucket::TokenBucket;
-use tapline_datapath::flow::hash::HashKind;
+use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{EgressId, PortId, ToolId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::RxClock;
 use tapline_datapath::receive::decap::{Endpoint, EndpointReport};
@@ -41,7 +42,7 @@ pub(super) struct Intakes {
     /// By seat.
     pub of_seats: Vec<Vec<Intake>>,
     /// By port, and by receive queue: what is counted where tunnels end.
-    pub reports: Vec<Vec<EndpointReport>>,
+    pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
 /// Gives each worker its receive queues, whose workers put into `posts` what is for Tapline itself.
@@ -54,16 +55,15 @@ pub(super) struct Intakes {
 /// If there is no memory for the rings.
 pub(super) fn intakes(
     site: &Site<'_>,
-    started: &mut [StartedPort],
-    posts: &[Option<Arc<Post>>],
+    started: &mut ById<PortId, StartedPort>,
+    posts: &ById<PortId, Option<Arc<Post>>>,
 ) -> Result<Intakes, Error> {
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut reports = vec![Vec::new(); plan.ports.len()];
-    for (index, port) in started.iter_mut().enumerate().filter(|&(index, _)| !plan.ports[index].is_stopped)
-    {
-        let (id, port_plan) = (PortId(index), &plan.ports[index]);
+    let mut reports = ById::filled(plan.ports.len(), Vec::new());
+    for (id, port) in started.entries_mut().filter(|&(id, _)| !plan.ports[id].is_stopped) {
+        let port_plan = &plan.ports[id];
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
         let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
@@ -76,11 +76,11 @@ pub(super) fn intakes(
         for source in port.sources.drain(..) {
             let mut spread = None;
             if is_spread {
-                let rings = lead_to_work(site, id, &times, &posts[index], &mut intakes)?;
+                let rings = lead_to_work(site, id, &times, &posts[id], &mut intakes)?;
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
-            let endpoint = endpoint(port_plan, &mut reports[index]);
-            let post = posts[index].clone().filter(|_| !is_spread);
+            let endpoint = endpoint(port_plan, &mut reports[id]);
+            let post = posts[id].clone().filter(|_| !is_spread);
             let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
             let poller =
                 pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
@@ -148,7 +148,7 @@ pub(super) struct Ways {
     /// By seat.
     pub outlets: Vec<Outlets>,
     /// By seat, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
-    pub owned: Vec<Vec<Option<usize>>>,
+    pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Of capture tools, from each worker.
     pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
 }
@@ -161,38 +161,46 @@ pub(super) struct Ways {
 /// If there is no memory for the rings.
 pub(super) fn outlets(
     site: &Site<'_>,
-    started: &mut [StartedPort],
+    started: &mut ById<PortId, StartedPort>,
     intakes: &Intakes,
 ) -> Result<Ways, Error> {
     let Site { plan, crew, .. } = *site;
     let workers = crew.lcores.len();
     let none = || Outlets {
-        tools: ById::default(),
+        egresses: ById::default(),
         txqs: Vec::new(),
         shared: Vec::new(),
         handovers: Vec::new(),
         mails: Vec::new(),
         burst: plan.settings.burst,
-        copy_tools: plan.copy_tools().count(),
+        kinds: plan.egresses(),
         time_place: None,
         left: 0,
         has_captures: plan.tools.iter().any(|tool| tool.output == Output::Capture),
     };
     let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
-    let mut ways = Ways { outlets, owned: vec![vec![None; started.len()]; workers], belts: Vec::new() };
-    for (index, tool) in plan.tools.iter().enumerate() {
-        match tool.output {
-            Output::Capture => ways.lead_to_writer(ToolId(index), tool),
-            Output::Discard => {
-                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Discard))
-            }
-            Output::Port(port) if plan.ports[port.0].is_stopped => {
-                ways.outlets.iter_mut().for_each(|outlets| outlets.tools.push(Outlet::Down));
-            }
-            Output::Port(port) => {
-                let txqs = &mut started[port.0].txqs;
-                let senders = Senders::of(site, tool, port, txqs.len(), intakes);
-                ways.lead_to_port(site, ToolId(index), port, txqs, &senders)?;
+    let mut ways =
+        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], belts: Vec::new() };
+    for (id, egress) in plan.egresses().all() {
+        let own = plan.egress(egress);
+        match egress {
+            Egress::Tool(tool) => match own.output {
+                Output::Capture => ways.lead_to_writer(tool, own.queue),
+                Output::Discard => {
+                    ways.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Discard))
+                }
+                Output::Port(port) => {
+                    let txqs = &mut started[port].txqs;
+                    let senders = Senders::of_copies(site, &own, txqs.len());
+                    ways.lead_to_port(site, (id, &own), port, txqs, &senders)?;
+                }
+            },
+            Egress::Wire(wire, side) => {
+                let wire = &plan.wires[wire];
+                let (from, to) = (wire.port(side), wire.port(side.other()));
+                let txqs = &mut started[to].txqs;
+                let senders = Senders::of_originals(intakes, from, txqs.len());
+                ways.lead_to_port(site, (id, &own), to, txqs, &senders)?;
             }
         }
     }
@@ -200,29 +208,29 @@ pub(super) fn outlets(
     Ok(ways)
 }
 
-/// Who has copies for a tool, and who sends them; by seat.
+/// Who has copies for a tool, or originals for a wire, and who sends them; by seat.
 struct Senders {
-    /// Of a wire: who has the original, since they poll it.
     givers: Vec<usize>,
     /// Each owns the transmit queue of its place.
     owners: Vec<usize>,
 }
 
 impl Senders {
-    fn of(site: &Site<'_>, tool: &ToolPlan, port: PortId, txqs: usize, intakes: &Intakes) -> Self {
-        let polls =
-            |seat: usize, port: PortId| intakes.of_seats[seat].iter().any(|intake| intake.port == port);
-        let givers: Vec<usize> = match site.plan.wire_at(port) {
-            Some((wire, side)) => {
-                (0..site.crew.lcores.len()).filter(|&seat| polls(seat, wire.ports[1 - side])).collect()
-            }
-            None => site.crew.work.clone(),
-        };
+    /// Of a tool, whose port has so many transmit queues.
+    fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
-        let owners = if tool.wire.is_some() { &givers } else { &site.crew.transmit };
-        let owners = owners[..queues.min(owners.len())].to_vec();
-        Self { givers, owners }
+        let Crew { work, transmit, .. } = site.crew;
+        Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
+    }
+
+    /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
+    fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
+        let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
+        let seats = intakes.of_seats.iter().enumerate();
+        let givers: Vec<usize> =
+            seats.filter(|(_, intakes)| polls(intakes)).map(|(seat, _)| seat).collect();
+        Self { owners: givers[..txqs.min(givers.len())].to_vec(), givers }
     }
 
     /// Who sends the copies of a seat that has some.
@@ -239,69 +247,77 @@ impl Senders {
 
 impl Ways {
     /// Leads to the thread that writes the tool's file.
-    fn lead_to_writer(&mut self, id: ToolId, tool: &ToolPlan) {
-        let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(tool.queue)).collect();
+    fn lead_to_writer(&mut self, tool: ToolId, queue: usize) {
+        let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(queue)).collect();
         for (outlets, belt) in self.outlets.iter_mut().zip(&own) {
-            outlets.tools.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
+            outlets.egresses.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
         }
-        self.belts.push((id, own));
+        self.belts.push((tool, own));
     }
 
-    /// Leads to the tool's port: of the owners of `txqs` straight, of all others that have copies over an owner.
+    /// Leads an egress to its port: of the owners of `txqs` straight, of all others that have copies over an owner.
     fn lead_to_port(
         &mut self,
         site: &Site<'_>,
-        id: ToolId,
+        (id, egress): (EgressId, &EgressPlan),
         port: PortId,
         txqs: &mut [Option<TxQueue>],
         senders: &Senders,
     ) -> Result<(), Error> {
-        let (tool, port_plan) = (&site.plan.tools[id.0], &site.plan.ports[port.0]);
-        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port.0]), port_plan.mtu);
-        let place = tool.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
+        let port_plan = &site.plan.ports[port];
+        if port_plan.is_stopped {
+            self.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Down));
+            return Ok(());
+        }
+        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
+        let place = egress.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
         let bucket =
-            tool.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
+            egress.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
         let mut rings = vec![None; self.outlets.len()];
         for worker in 0..self.outlets.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
                 let outlets = &mut self.outlets[worker];
-                let txq = *self.owned[worker][port.0].get_or_insert_with(|| {
+                let txq = *self.owned[worker][port].get_or_insert_with(|| {
                     outlets.txqs.extend(txqs[queue].take());
                     outlets.txqs.len() - 1
                 });
                 // with no descriptors to fill and no doorbell to ring
                 let has_cheap_calls = port_plan.devargs.copies_packets();
-                outlets.tools.push(Outlet::Port {
+                outlets.egresses.push(Outlet::Port {
                     txq,
-                    line: line(tool, bucket.clone(), place, fit, has_cheap_calls),
+                    line: line(egress, bucket.clone(), place, fit, has_cheap_calls),
                 });
             } else if !senders.givers.contains(&worker) {
                 // it has none
-                self.outlets[worker].tools.push(Outlet::Discard);
+                self.outlets[worker].egresses.push(Outlet::Discard);
             } else {
                 let owner = senders.owner_of(worker);
                 if rings[owner].is_none() {
-                    rings[owner] = Some(self.handover(site, id, owner)?);
+                    rings[owner] = Some(self.handover(site, (id, egress), owner)?);
                 }
                 let (ring, backlog) = rings[owner].clone().expect("made just above");
                 let outlets = &mut self.outlets[worker];
-                outlets.tools.push(Outlet::Handover { ring, backlog, line: gathering_line(tool, fit) });
+                outlets.egresses.push(Outlet::Handover {
+                    ring,
+                    backlog,
+                    line: gathering_line(egress, fit),
+                });
                 outlets.time_place = outlets.time_place.or(place);
             }
         }
         Ok(())
     }
 
-    /// Makes the ring by which others hand copies for a tool to `owner`.
+    /// Makes the ring by which others hand to `owner` what is for an egress.
     fn handover(
         &mut self,
         site: &Site<'_>,
-        id: ToolId,
+        (id, egress): (EgressId, &EgressPlan),
         owner: usize,
     ) -> Result<(Sender, Arc<Backlog>), Error> {
-        let Site { eal, plan, crew, .. } = *site;
-        // what the tool's queue admits finds room, and a burst of each maker that goes beyond it
-        let most = plan.tools[id.0].queue + crew.work.len() * MAX_BURST;
+        let Site { eal, crew, .. } = *site;
+        // what the queue admits finds room, and a burst of each maker that goes beyond it
+        let most = egress.queue + crew.work.len() * MAX_BURST;
         let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
         self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
@@ -316,8 +332,7 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
         return None;
     }
     let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports: Vec<&str> =
-            intakes.iter().map(|intake| plan.ports[intake.port.0].name.as_str()).collect();
+        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port].name.as_str()).collect();
         format!(
             "lcore {} polls {}",
             lcore.0,
@@ -352,28 +367,25 @@ fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<En
 
 /// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
 fn line(
-    tool: &ToolPlan,
+    egress: &EgressPlan,
     bucket: Option<Arc<TokenBucket>>,
     place: Option<RxStamp>,
     fit: Option<Fit>,
     has_cheap_calls: bool,
 ) -> Line {
-    let merge = tool.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, tool.queue, place));
+    let merge =
+        egress.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, egress.queue, place));
     // copies that are held to leave in order are of the queue too, which a gate sees to
-    let is_gated = tool.queue_bytes.is_some()
-        || tool.thresholds.is_some()
+    let is_gated = egress.queue_bytes.is_some()
+        || egress.thresholds.is_some()
         || bucket.is_some()
         || fit.is_some()
         || merge.is_some();
-    let gate = is_gated.then(|| Gate::new(limits(tool), bucket, fit));
-    Line::new(tool.queue, gate, merge, has_cheap_calls)
+    let gate = is_gated.then(|| Gate::new(egress.limits(), bucket, fit));
+    Line::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
 /// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
-fn gathering_line(tool: &ToolPlan, fit: Option<Fit>) -> Line {
-    Line::new(2 * MAX_BURST, Some(Gate::new(limits(tool), None, fit)), None, false)
-}
-
-fn limits(tool: &ToolPlan) -> Limits {
-    Limits::new(tool.queue, tool.queue_bytes, tool.thresholds.unwrap_or(Thresholds::NONE))
+fn gathering_line(egress: &EgressPlan, fit: Option<Fit>) -> Line {
+    Line::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

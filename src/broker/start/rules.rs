@@ -20,7 +20,7 @@ pub(in crate::broker) fn state_of(
 ) -> RuleState {
     let Some(post) = post else { return RuleState::default() };
     let dedup = |dedup: &DedupPlan| {
-        let clocks: Vec<u8> = dedup.scope.iter().map(|port| plan.ports[port.0].time_base() as u8).collect();
+        let clocks: Vec<u8> = dedup.scope.iter().map(|&port| plan.ports[port].time_base() as u8).collect();
         Dedup::new(dedup.spec(post.workers.get() as usize), secret).with_clocks(&clocks)
     };
     RuleState {

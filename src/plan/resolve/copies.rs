@@ -9,18 +9,18 @@ use std::path::Path;
 use super::Resolver;
 use super::definitions::{Definitions, Port};
 use crate::plan::value::{CopyPlan, NextHopPlan, Plan, TunnelPlan};
+use tapline_api::words::{Granularity, HashKind, Oversize, TimestampFormat};
 use tapline_datapath::copies::edit::anonymize::{KEY_LEN, Key};
-use tapline_datapath::copies::edit::{Anchor, Anonymize, EditPlan, Edits, Label, Mask, Slice, Tag};
-use tapline_datapath::copies::facts::Direction;
-use tapline_datapath::copies::timestamp::TimestampFormat;
+use tapline_datapath::copies::edit::{Anonymize, EditPlan, Edits, Mask, Slice, Tag};
+use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, Outer, Oversize, PathRoom, RspanTag, Subheader, Transport, TransportError,
+    Encapsulation, Erspan2, Erspan3, Outer, PathRoom, Subheader, Transport, TransportError,
 };
-use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{EditId, PortId, ToolId};
+use tapline_datapath::ids::EditId;
 use tapline_dpdk::driver::Devargs;
 use tapline_lang::ast;
+use tapline_lang::ast::edit::Edit as Word;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::file::read_regular;
@@ -42,9 +42,9 @@ const DEFAULT_TTL: u8 = 64;
 #[derive(Default)]
 pub(super) struct CopyWords<'a> {
     pub transport: Option<Spanned<&'a ast::tool::Transport>>,
-    pub timestamp: Option<Spanned<ast::tool::TimestampFormat>>,
+    pub timestamp: Option<Spanned<TimestampFormat>>,
     pub mtu: Option<Spanned<u16>>,
-    pub oversize: Option<Spanned<ast::tool::Oversize>>,
+    pub oversize: Option<Spanned<Oversize>>,
     pub edits: Vec<Spanned<&'a ast::edit::Edit>>,
 }
 
@@ -61,34 +61,29 @@ impl<'a> Resolver<'a> {
     }
 
     /// The edits of a rule or tool. Where an edit that can be done once is said again, the last one counts.
-    pub(super) fn edits_of(&mut self, list: &[Spanned<&ast::edit::Edit>]) -> Option<EditId> {
+    pub(super) fn edits_of(&mut self, list: &[Spanned<&Word>]) -> Option<EditId> {
         let mut edits = Edits::default();
         for edit in list {
             match edit.value {
-                ast::edit::Edit::Strip(layers) => edits.strip = edits.strip.union(*layers),
-                ast::edit::Edit::TagVlan { vlan, label } => {
-                    let label = match label {
-                        None => Label::Fixed,
-                        Some(ast::edit::TagLabel::FromPort) => Label::FromPort,
-                        Some(ast::edit::TagLabel::FromTunnel) => Label::FromTunnel,
-                    };
-                    edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, label });
+                Word::Strip(layers) => edits.strip = edits.strip.union(*layers),
+                Word::TagVlan { vlan, label } => {
+                    edits.tag = Some(Tag { tag: VlanTag { vlan: *vlan, priority: 0 }, label: *label });
                 }
-                ast::edit::Edit::RewriteDstMac(mac) => edits.rewrite.destination = Some(MacAddress(mac.0)),
-                ast::edit::Edit::RewriteSrcMac(mac) => edits.rewrite.source = Some(MacAddress(mac.0)),
-                ast::edit::Edit::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
-                ast::edit::Edit::Slice { keep_bytes, after } => {
-                    edits.slice = Some(Slice { keep: *keep_bytes, after: anchor_of(after.as_ref()) });
+                Word::RewriteDstMac(mac) => edits.rewrite.destination = Some(*mac),
+                Word::RewriteSrcMac(mac) => edits.rewrite.source = Some(*mac),
+                Word::RewriteVlan(vlan) => edits.rewrite.vlan = Some(*vlan),
+                Word::Slice { keep_bytes, after } => {
+                    edits.slice = Some(Slice { keep: *keep_bytes, after: value_of(after) });
                 }
-                ast::edit::Edit::Mask { offset, length, byte, after } => {
+                Word::Mask { offset, length, byte, after } => {
                     edits.masks.push(Mask {
                         offset: *offset,
                         len: *length,
                         byte: *byte,
-                        after: anchor_of(after.as_ref()),
+                        after: value_of(after),
                     });
                 }
-                ast::edit::Edit::AnonymizeIp { key_file, keep, inner } => {
+                Word::AnonymizeIp { key_file, keep, inner } => {
                     let key = match key_file {
                         Some(path) => self.key_of(path),
                         None => self.random_key(edit.span),
@@ -97,7 +92,7 @@ impl<'a> Resolver<'a> {
                         keep.as_ref().map_or((0, 0), |keep| (keep.value.ipv4, keep.value.ipv6));
                     edits.anonymize = Some(Anonymize { key: key?, keep, keep_ipv6, inner: *inner });
                 }
-                ast::edit::Edit::PayloadDrop => edits.payload_drop = true,
+                Word::PayloadDrop => edits.payload_drop = true,
             }
         }
         self.edit_id(edits, list.first()?.span)
@@ -151,18 +146,11 @@ impl<'a> Resolver<'a> {
 
     /// How a tool's copies differ from the packets. `port` is where they leave.
     pub(super) fn copy_plan(&mut self, words: &CopyWords<'a>, port: Option<&Port<'a>>) -> CopyPlan {
-        let timestamp = match words.timestamp.as_ref().map(|word| word.value) {
-            None | Some(ast::tool::TimestampFormat::None) => TimestampFormat::None,
-            Some(ast::tool::TimestampFormat::Ixia) => TimestampFormat::Ixia,
-            Some(ast::tool::TimestampFormat::Metamako) => TimestampFormat::Metamako { device: 0 },
-            Some(ast::tool::TimestampFormat::Vss) => TimestampFormat::Vss,
-            Some(ast::tool::TimestampFormat::Arista) => TimestampFormat::Arista,
-            Some(ast::tool::TimestampFormat::Gigamon) => TimestampFormat::Gigamon,
-            Some(ast::tool::TimestampFormat::Erspan3) => TimestampFormat::Erspan3,
-        };
+        let format = words.timestamp.as_ref().map_or(TimestampFormat::None, |word| word.value);
+        let timestamp = Timestamp::from(format);
         let local = ast::tool::Transport::Local;
         let said = words.transport.as_ref().map_or(&local, |transport| transport.value);
-        if let Some(word) = words.timestamp.as_ref().filter(|_| timestamp == TimestampFormat::Erspan3)
+        if let Some(word) = words.timestamp.as_ref().filter(|_| format == TimestampFormat::Erspan3)
             && !matches!(said, ast::tool::Transport::Erspan(ast::tool::Erspan { version: 3, .. }))
         {
             let message = "`timestamp erspan3` stands in the ERSPAN III header, and the tool has none";
@@ -192,36 +180,29 @@ impl<'a> Resolver<'a> {
     fn transport(
         &mut self,
         said: &ast::tool::Transport,
-        timestamp: TimestampFormat,
+        timestamp: Timestamp,
     ) -> Result<Transport, TransportError> {
-        let value = |number: &Option<Spanned<u16>>| number.as_ref().map(|number| number.value);
         let encapsulation = match said {
             ast::tool::Transport::Local => return Ok(Transport::Local),
             ast::tool::Transport::Rspan { vlan, priority, tag } => {
-                let mode = match tag.as_ref().map(|tag| tag.value) {
-                    Some(ast::tool::RspanTag::Replace) => RspanTag::Replace,
-                    Some(ast::tool::RspanTag::Push) | None => RspanTag::Push,
-                };
                 return Transport::rspan(
                     vlan.value,
-                    priority.as_ref().map_or(0, |priority| priority.value),
-                    mode,
+                    value_of(priority).unwrap_or_default(),
+                    value_of(tag).unwrap_or_default(),
                 );
             }
             ast::tool::Transport::Vxlan { vni, udp_port, udp_checksum, .. } => Encapsulation::Vxlan {
                 vni: vni.value,
-                udp_port: value(udp_port),
+                udp_port: value_of(udp_port),
                 udp_checksum: *udp_checksum,
             },
             ast::tool::Transport::Geneve { vni, udp_port, udp_checksum, .. } => Encapsulation::Geneve {
                 vni: vni.value,
-                udp_port: value(udp_port),
+                udp_port: value_of(udp_port),
                 udp_checksum: *udp_checksum,
             },
-            ast::tool::Transport::Gre { key, .. } => {
-                Encapsulation::Gre { key: key.as_ref().map(|key| key.value) }
-            }
-            ast::tool::Transport::Erspan(erspan) => self.erspan(erspan, timestamp),
+            ast::tool::Transport::Gre { key, .. } => Encapsulation::Gre { key: value_of(key) },
+            ast::tool::Transport::Erspan(erspan) => self.erspan(erspan, timestamp.format),
         };
         match outer_of(said) {
             Some(outer) => Transport::tunnel(&outer_header(outer), &encapsulation),
@@ -231,13 +212,9 @@ impl<'a> Resolver<'a> {
 
     fn erspan(&mut self, erspan: &ast::tool::Erspan, timestamp: TimestampFormat) -> Encapsulation {
         let session = erspan.session.value;
-        let cos = erspan.cos.as_ref().map(|cos| cos.value);
+        let cos = value_of(&erspan.cos);
         let stamped = timestamp == TimestampFormat::Erspan3;
-        let granularity = erspan.granularity.as_ref().map(|granularity| match granularity.value {
-            ast::tool::Granularity::HundredMicroseconds => Granularity::HundredMicroseconds,
-            ast::tool::Granularity::HundredNanoseconds => Granularity::HundredNanoseconds,
-            ast::tool::Granularity::Ieee1588 => Granularity::Ieee1588,
-        });
+        let granularity = value_of(&erspan.granularity);
         if let (true, Some(said), Some(word)) = (stamped, granularity, &erspan.granularity)
             && said != Granularity::Ieee1588
         {
@@ -251,23 +228,16 @@ impl<'a> Resolver<'a> {
         }
         match erspan.version {
             1 => Encapsulation::Erspan1,
-            2 => Encapsulation::Erspan2 {
+            2 => Encapsulation::Erspan2(Erspan2 { session, cos, index: value_of(&erspan.index) }),
+            _ => Encapsulation::Erspan3(Erspan3 {
                 session,
                 cos,
-                index: erspan.index.as_ref().map(|index| index.value),
-            },
-            _ => Encapsulation::Erspan3 {
-                session,
-                cos,
-                direction: erspan.direction.as_ref().map(|direction| match direction.value {
-                    ast::tool::Direction::Ingress => Direction::Ingress,
-                    ast::tool::Direction::Egress => Direction::Egress,
-                }),
+                direction: value_of(&erspan.direction),
                 security_group_tag: erspan.sgt.as_ref().map_or(0, |sgt| sgt.value),
                 hardware: erspan.hw_id.as_ref().map(|hardware| hardware.value),
                 granularity: if stamped { Granularity::Ieee1588 } else { granularity.unwrap_or_default() },
                 subheader: if stamped { Subheader::Seconds { switch: 0 } } else { Subheader::None },
-            },
+            }),
         }
     }
 
@@ -279,7 +249,7 @@ impl<'a> Resolver<'a> {
         port: Option<&Port<'a>>,
     ) -> TunnelPlan {
         let next_hop = match outer.next_hop.as_ref().map(|next_hop| next_hop.value) {
-            Some(ast::tool::NextHop::Mac(mac)) => NextHopPlan::Mac(MacAddress(mac.0)),
+            Some(ast::tool::NextHop::Mac(mac)) => NextHopPlan::Mac(mac),
             Some(ast::tool::NextHop::Ip(address)) => self.asked(address, span, port),
             None => self.asked(outer.dst.value, span, port),
         };
@@ -326,17 +296,13 @@ impl<'a> Resolver<'a> {
         &mut self,
         words: &CopyWords<'a>,
         transport: &Transport,
-        timestamp: TimestampFormat,
+        timestamp: Timestamp,
         mtu: u16,
     ) -> Option<PathRoom> {
         if !transport.is_tunnel() && words.mtu.is_none() && words.oversize.is_none() {
             return None;
         }
-        let oversize = match words.oversize.as_ref().map(|oversize| oversize.value) {
-            Some(ast::tool::Oversize::Slice) => Oversize::Slice,
-            Some(ast::tool::Oversize::FragmentNever) => Oversize::FragmentNever,
-            Some(ast::tool::Oversize::Drop) | None => Oversize::Drop,
-        };
+        let oversize = value_of(&words.oversize).unwrap_or_default();
         let room = PathRoom::new(mtu.into(), transport, timestamp.added_len(), oversize);
         if room.longest_frame_bytes() < ethernet::MIN_FRAME_LEN {
             let span = words
@@ -360,7 +326,7 @@ impl<'a> Resolver<'a> {
 
     /// Refuses tools that say `oversize fragment-never` and may get frames that do not fit.
     pub(super) fn check_paths(&mut self, plan: &Plan, definitions: &Definitions<'a>) {
-        for (index, (tool, definition)) in plan.tools.iter().zip(&definitions.tools).enumerate() {
+        for ((id, tool), definition) in plan.tools.entries().zip(&definitions.tools) {
             let Some(room) = tool.copy.room else { continue };
             let said = definition
                 .options
@@ -372,10 +338,10 @@ impl<'a> Resolver<'a> {
             let too_long = plan
                 .rules
                 .iter()
-                .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == ToolId(index)))
+                .filter(|rule| plan.tools_of(&rule.targets).any(|target| target == id))
                 .find_map(|rule| {
                     let of_rule = rule.duplicate_edits.or(rule.edits).map(|id| &plan.work.edits[id]);
-                    rule.sources.iter().find_map(|&PortId(port)| {
+                    rule.sources.iter().find_map(|&port| {
                         let longest = usize::from(mtu_of(&definitions.ports[port]))
                             + ethernet::HEADER_LEN
                             + vlan::TAG_LEN;
@@ -469,12 +435,7 @@ fn outer_header(outer: &ast::tool::Outer) -> Outer {
     }
 }
 
-fn anchor_of(after: Option<&Spanned<ast::edit::Anchor>>) -> Anchor {
-    match after.map(|after| after.value) {
-        None => Anchor::Start,
-        Some(ast::edit::Anchor::L2) => Anchor::L2,
-        Some(ast::edit::Anchor::L3) => Anchor::L3,
-        Some(ast::edit::Anchor::L4) => Anchor::L4,
-        Some(ast::edit::Anchor::InnerL4) => Anchor::InnerL4,
-    }
+/// Returns what was said, without its place.
+fn value_of<T: Copy>(said: &Option<Spanned<T>>) -> Option<T> {
+    said.as_ref().map(|said| said.value)
 }

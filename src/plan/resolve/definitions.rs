@@ -7,22 +7,25 @@ use std::collections::HashMap;
 
 use super::names::Key;
 use crate::plan::value::{Action, Settings};
+use tapline_api::words::NameKind;
+use tapline_datapath::ids::{PortId, WireId};
+use tapline_lang::ast::Name;
 use tapline_lang::ast::filter::Filter;
 use tapline_lang::ast::group::GroupOption;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::ast::tool::{ToolOption, ToolTarget};
 use tapline_lang::ast::wire::WireOption;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::source::{Span, Spanned};
+use tapline_packet::by_id::ById;
 
 /// What is there once all commands were carried out.
 pub(crate) struct Definitions<'a> {
     pub settings: Settings,
-    pub ports: Vec<Port<'a>>,
+    pub ports: ById<PortId, Port<'a>>,
     pub tools: Vec<Tool<'a>>,
     pub groups: Vec<GroupDefinition<'a>>,
-    pub wires: Vec<Wire<'a>>,
+    pub wires: ById<WireId, Wire<'a>>,
     /// There may be thousands, and as many rules that name them.
     pub filters: Table<'a, NamedFilter<'a>>,
     /// By priority, ascending.
@@ -60,10 +63,10 @@ impl<'a> Tables<'a> {
         rules.sort_by_key(|rule| rule.priority.value);
         Definitions {
             settings: self.settings,
-            ports: self.ports.into_vec(),
+            ports: self.ports.into_vec().into(),
             tools: self.tools.into_vec(),
             groups: self.groups.into_vec(),
-            wires: self.wires.into_vec(),
+            wires: self.wires.into_vec().into(),
             filters: self.filters,
             rules,
             actions: self.actions,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::Resolver;
 use super::definitions::Definitions;
 use crate::plan::progress::Progress;
+use tapline_api::words::NameKind;
 use tapline_datapath::classify::FilterTerm;
 use tapline_filter::bpf::compile;
+use tapline_filter::bpf::compile::CompileError;
 use tapline_filter::bpf::verify::Program;
 use tapline_filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use tapline_lang::ast;
-use tapline_lang::ast::NameKind;
 use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::file::read_regular;
@@ -76,7 +77,11 @@ impl<'a> Resolver<'a> {
             Ok(program) => Some(program),
             Err(error) => {
                 let message = "this expression is not a filter".to_owned();
-                self.error(Diagnostic::error(span, message).label(format!("libpcap: {error}")));
+                let mut diagnostic = Diagnostic::error(span, message).label(format!("libpcap: {error}"));
+                if matches!(error, CompileError::AsksTheKernel(_)) {
+                    diagnostic = diagnostic.help("`from PORT` says where a rule's packets come from");
+                }
+                self.error(diagnostic);
                 None
             }
         };

@@ -6,10 +6,12 @@ use super::definitions::{
 };
 use super::names::Key;
 use crate::plan::value::Action;
+use tapline_api::words::NameKind;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_lang::ast;
+use tapline_lang::ast::Command;
 use tapline_lang::ast::rule::RuleClause;
 use tapline_lang::ast::tool::ToolTarget;
-use tapline_lang::ast::{Command, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 
@@ -127,7 +129,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn look_up_partial(&mut self, command: &'a Command, definitions: &Definitions<'a>) {
         match command {
             Command::ToolCreate { target: Spanned { value: ToolTarget::Port(port), .. }, .. } => {
-                self.look_up(NameKind::Port, port, &names_of(&definitions.ports));
+                self.look_up::<PortId>(NameKind::Port, port, &names_of(&definitions.ports));
             }
             Command::GroupCreate { options, .. } | Command::GroupModify { options, .. } => {
                 for option in options {
@@ -135,7 +137,7 @@ impl<'a> Resolver<'a> {
                         &option.value
                     {
                         for tool in tools {
-                            self.look_up(NameKind::Tool, tool, &names_of(&definitions.tools));
+                            self.look_up::<ToolId>(NameKind::Tool, tool, &names_of(&definitions.tools));
                         }
                     }
                 }

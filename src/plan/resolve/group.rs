@@ -2,15 +2,15 @@
 
 use super::Resolver;
 use super::definitions::{Definitions, GroupDefinition, names_of};
-use tapline_datapath::flow::hash::HashKind;
+use tapline_api::words::{Below, HashKind, NameKind};
 use tapline_datapath::flow::hash::HashSpec;
 use tapline_datapath::ids::ToolId;
-use tapline_datapath::route::balance::{Below, Group, GroupSpec, Returns};
+use tapline_datapath::route::balance::{Group, GroupSpec, Returns};
 use tapline_datapath::work_plan::GroupWork;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::group::GroupOption;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 use tapline_packet::layers::Depth;
@@ -49,10 +49,7 @@ impl<'a> GroupWords<'a> {
                 GroupOption::Standby(tools) => words.standbys = tools,
                 GroupOption::MinUp { count, below } => {
                     words.min_up = *count as usize;
-                    words.below = match below.as_ref().map(|below| below.value) {
-                        Some(ast::group::Below::Drop) => Below::Drop,
-                        Some(ast::group::Below::Spread) | None => Below::Spread,
-                    };
+                    words.below = below.as_ref().map(|below| below.value).unwrap_or_default();
                 }
                 GroupOption::Return(ast::group::Return::Now) => words.returns = Returns::AtOnce,
                 GroupOption::Return(ast::group::Return::Idle(duration)) => {
@@ -119,7 +116,7 @@ impl<'a> Resolver<'a> {
                     format!("tool `{}` is in this group already", name.value),
                 ));
             }
-            tools.extend(self.look_up(NameKind::Tool, name, &known).map(ToolId));
+            tools.extend(self.look_up::<ToolId>(NameKind::Tool, name, &known));
         }
         if words.members.is_empty() {
             let message = format!("group `{}` has no tools", group.value);
@@ -148,15 +145,5 @@ pub(super) fn hash_of(hash: &ast::group::Hash) -> (HashKind, Depth) {
         Some(ast::group::HashLayers::Inner) => Depth::Full,
         Some(ast::group::HashLayers::Outer) | None => Depth::Outer,
     };
-    let kind = match hash.kind.value {
-        ast::group::HashKind::Symmetric | ast::group::HashKind::FiveTuple => HashKind::FiveTuple,
-        ast::group::HashKind::Ip => HashKind::Ip,
-        ast::group::HashKind::IpPort => HashKind::IpPort,
-        ast::group::HashKind::Mac => HashKind::Mac,
-        ast::group::HashKind::Vlan => HashKind::Vlan,
-        ast::group::HashKind::Vni => HashKind::Vni,
-        ast::group::HashKind::Teid => HashKind::Teid,
-        ast::group::HashKind::Rss => HashKind::Rss,
-    };
-    (kind, depth)
+    (hash.kind.value, depth)
 }

@@ -39,7 +39,7 @@ use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::copies::edit::EditPlan;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{GroupId, HashId, PortId, WireId};
+use tapline_datapath::ids::{GroupId, HashId, PortId, RuleId, ToolId, WireId};
 use tapline_datapath::work_plan::{GroupWork, Target, WorkPlan};
 use tapline_dpdk::mbuf::MOST_REFERENCES;
 use tapline_dpdk::port::MAX_PORTS;
@@ -47,13 +47,14 @@ use tapline_filter::bpf::verify::Program;
 use tapline_lang::Parsed;
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
 use tapline_lang::source::{Sources, Span};
+use tapline_packet::by_id::ById;
 use tapline_packet::headers::layer::LayerSet;
 
 /// A plan without its compiled inputs, and what they are compiled from.
 pub(super) struct Resolved {
     pub plan: Plan,
     /// By rule of the plan.
-    pub rules: Vec<RuleSource>,
+    pub rules: ById<RuleId, RuleSource>,
 }
 
 /// What a rule of the plan was made from.
@@ -126,29 +127,29 @@ impl<'a> Resolver<'a> {
     }
 
     fn finish(&mut self, definitions: &Definitions<'a>) -> Resolved {
-        let ports: Vec<PortPlan> =
+        let ports: ById<PortId, PortPlan> =
             definitions.ports.iter().map(|port| self.port(port, definitions)).collect();
-        if let Some(port) = definitions.ports.get(MAX_PORTS) {
+        if let Some(port) = definitions.ports.get(PortId(MAX_PORTS)) {
             let message = format!("{} ports are too many", definitions.ports.len());
             self.error(
                 Diagnostic::error(port.name.span, message)
                     .label(format!("the DPDK linked here takes at most {MAX_PORTS}")),
             );
         }
-        let mut tools: Vec<ToolPlan> =
+        let tools: ById<ToolId, ToolPlan> =
             definitions.tools.iter().map(|tool| self.tool(tool, definitions)).collect();
-        let mut groups: Vec<GroupPlan> = Vec::new();
-        let mut group_work: Vec<GroupWork> = Vec::new();
+        let mut groups: ById<GroupId, GroupPlan> = ById::default();
+        let mut group_work: ById<GroupId, GroupWork> = ById::default();
         for definition in &definitions.groups {
             let work = self.group(definition, definitions);
             self.groups.push(work.is_some().then_some(GroupId(groups.len())));
-            groups.extend(work.is_some().then(|| GroupPlan { name: definition.name.value.clone() }));
-            group_work.extend(work);
+            if let Some(work) = work {
+                groups.push(GroupPlan { name: definition.name.value.clone() });
+                group_work.push(work);
+            }
         }
-        let mut wires: Vec<WirePlan> = Vec::new();
-        for definition in &definitions.wires {
-            wires.extend(self.wire(definition, WireId(wires.len()), definitions, &mut tools));
-        }
+        let wires: ById<WireId, WirePlan> =
+            definitions.wires.iter().filter_map(|wire| self.wire(wire, definitions)).collect();
         let progress = self.progress;
         progress.begin(Stage::Filters, definitions.rules.len());
         // where nobody waits any more, no plan is made of them
@@ -172,31 +173,32 @@ impl<'a> Resolver<'a> {
             wires,
             groups,
             filters,
-            rules,
+            rules: rules.into(),
             work: Arc::new(WorkPlan {
-                groups: group_work.into(),
+                groups: group_work,
                 edits: std::mem::take(&mut self.edits).into(),
                 hashes: std::mem::take(&mut self.hashes).into(),
                 ..WorkPlan::default()
             }),
             actions: definitions.actions.clone(),
             random_key: self.random_key.clone(),
+            tools_want_stamps: false,
         };
         plan.note_uses();
         self.check_files(definitions);
         self.check_paths(&plan, definitions);
         self.check_fan_out(&plan, &sources);
-        Resolved { plan, rules: sources }
+        Resolved { plan, rules: sources.into() }
     }
 
     /// A packet can go to so many tools and no more: its mbuf counts its references.
     fn check_fan_out(&mut self, plan: &Plan, sources: &[RuleSource]) {
-        for (index, port) in plan.ports.iter().enumerate() {
+        for (id, port) in plan.ports.entries() {
             let mut targets: Vec<Target> = Vec::new();
             // the original on a wire is one of them
-            let room = MOST_REFERENCES - usize::from(plan.wire_at(PortId(index)).is_some());
+            let room = MOST_REFERENCES - usize::from(plan.wire_at(id).is_some());
             for (rule, source) in
-                plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&PortId(index)))
+                plan.rules.iter().zip(sources).filter(|(rule, _)| rule.sources.contains(&id))
             {
                 for &target in &rule.targets {
                     if !targets.contains(&target) {

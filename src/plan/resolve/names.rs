@@ -4,10 +4,12 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use super::Resolver;
-use tapline_lang::ast::{Name, NameKind};
+use tapline_api::words::NameKind;
+use tapline_lang::ast::Name;
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 use tapline_lang::suggest::nearest;
+use tapline_packet::by_id::Id;
 
 /// Names that an error lists.
 const MOST_LISTED: usize = 12;
@@ -69,12 +71,12 @@ impl Key for u32 {
 
 impl<'a> Resolver<'a> {
     /// The place of a name among those defined, or a diagnostic.
-    pub(super) fn look_up(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<usize> {
+    pub(super) fn look_up<I: Id>(&mut self, kind: NameKind, name: &Name, known: &[&Name]) -> Option<I> {
         let found = known.iter().position(|known| known.value == name.value);
         if found.is_none() {
             self.unknown_key(kind, name, known);
         }
-        found
+        found.map(I::new)
     }
 
     /// Reports a key that is not among those defined, unless that follows from another mistake.

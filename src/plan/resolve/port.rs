@@ -7,8 +7,9 @@ use super::{Resolver, first_word};
 use crate::plan::devargs::{foreign_frames, oversized_packets, resident_packets};
 use crate::plan::files::part_of;
 use crate::plan::value::{PortPlan, PortUse};
+use tapline_api::values::ReplaySpeed;
 use tapline_datapath::receive::replay;
-use tapline_datapath::receive::tunnel_match::{Terminator, TunnelKind};
+use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_dpdk::driver::{Devargs, Driver};
@@ -141,7 +142,7 @@ impl<'a> Resolver<'a> {
         &mut self,
         port: &Port<'a>,
         path: &str,
-        speed: ast::port::ReplaySpeed,
+        speed: ReplaySpeed,
         loops: ast::port::Loops,
         max_gap: Option<Duration>,
     ) -> ReplayPlan {
@@ -170,16 +171,8 @@ impl<'a> Resolver<'a> {
 }
 
 fn terminator(terminate: &ast::port::Terminate) -> Terminator {
-    let kind = match terminate.tunnel.value {
-        ast::port::TunnelIn::Vxlan => TunnelKind::Vxlan,
-        ast::port::TunnelIn::Geneve => TunnelKind::Geneve,
-        ast::port::TunnelIn::Gre => TunnelKind::Gre,
-        ast::port::TunnelIn::Erspan => TunnelKind::Erspan,
-        ast::port::TunnelIn::Gtp => TunnelKind::Gtp,
-        ast::port::TunnelIn::Rspan => TunnelKind::Rspan,
-    };
     Terminator {
-        kind,
+        kind: terminate.tunnel.value,
         to: terminate.to.as_ref().map(|to| to.value),
         identifiers: terminate
             .ids
@@ -193,5 +186,5 @@ fn terminator(terminate: &ast::port::Terminate) -> Terminator {
 
 /// Returns whether a port is a replay that waits for captures.
 pub(super) fn is_flat_out(port: &Port<'_>) -> bool {
-    matches!(port.device.value, Device::Replay { speed: ast::port::ReplaySpeed::Max, .. })
+    matches!(port.device.value, Device::Replay { speed: ReplaySpeed::Max, .. })
 }

@@ -8,12 +8,13 @@ use super::definitions::{Definitions, Port};
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::ProbeSpec;
 use crate::plan::value::{HeartbeatPlan, Output, ToolPlan};
+use tapline_api::words::NameKind;
 use tapline_datapath::copies::transport::Transport;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::clock::nanoseconds;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::ast::tool::Probe;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 
@@ -33,7 +34,7 @@ impl<'a> Resolver<'a> {
         back: Option<&'a Name>,
         definitions: &Definitions<'a>,
     ) {
-        let Output::Port(PortId(port)) = plan.output else {
+        let Output::Port(port) = plan.output else {
             return self.misplaced(
                 "heartbeat",
                 probe.span,
@@ -70,7 +71,7 @@ impl<'a> Resolver<'a> {
         }
         let Some(timing) = self.timing(probe) else { return };
         plan.health.heartbeat = Some(spec(probe.value));
-        plan.heartbeat = Some(HeartbeatPlan { timing, back: PortId(back) });
+        plan.heartbeat = Some(HeartbeatPlan { timing, back });
     }
 
     /// `echo` of a tool: it needs a tunnel whose far end can answer.
@@ -80,7 +81,7 @@ impl<'a> Resolver<'a> {
         probe: &Spanned<&Probe>,
         definitions: &Definitions<'a>,
     ) {
-        let (Output::Port(PortId(port)), Some(_)) = (plan.output, &plan.copy.tunnel) else {
+        let (Output::Port(port), Some(_)) = (plan.output, &plan.copy.tunnel) else {
             let expected = "expected on a tool that sends through a tunnel: erspan1, erspan2, erspan3, vxlan, geneve or gre";
             return self.misplaced("echo", probe.span, plan, expected);
         };
@@ -102,7 +103,7 @@ impl<'a> Resolver<'a> {
         self.error(Diagnostic::error(span, message).label(expected.to_owned()));
     }
 
-    fn look_up_port(&mut self, name: &Name, definitions: &Definitions<'a>) -> Option<usize> {
+    fn look_up_port(&mut self, name: &Name, definitions: &Definitions<'a>) -> Option<PortId> {
         let known: Vec<&Name> = definitions.ports.iter().map(|port| port.name).collect();
         self.look_up(NameKind::Port, name, &known)
     }

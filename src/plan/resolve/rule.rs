@@ -7,24 +7,23 @@ use jiff::tz::TimeZone;
 
 use super::definitions::{Definitions, Rule, names_of};
 use super::group::hash_of;
-use super::tool::budget;
 use super::{Resolver, RuleSource};
 use crate::plan::schedule::WeeklyHours;
 use crate::plan::value::{DedupPlan, RulePlan};
+use tapline_api::words::DedupIgnore;
+use tapline_api::words::{DedupAction, HashKind, NameKind};
 use tapline_datapath::classify::{FilterTerm, Matcher};
-use tapline_datapath::egress::admission::Class;
-use tapline_datapath::flow::hash::HashKind;
 use tapline_datapath::flow::hash::HashSpec;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::route::dedup::Ignore;
 use tapline_datapath::route::sample::{FirstLimit, SampleSpec};
-use tapline_datapath::work_plan::{DedupAction, Target, Verdict};
+use tapline_datapath::work_plan::{Target, Verdict};
 use tapline_dpdk::clock::nanoseconds;
 use tapline_filter::terms::{self, BytesTerm, IdRanges, VlanSet};
 use tapline_lang::ast;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::ast::rule::{RuleClause, Term};
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::layers::Depth;
@@ -90,7 +89,7 @@ impl<'a> Resolver<'a> {
         self.check_drop(&said);
         if let Some((span, dedup)) = said.dedup {
             plan.dedup = Some(self.dedup(dedup, &plan.sources, definitions));
-            if dedup.action.as_ref().is_some_and(|action| action.value == ast::rule::DedupAction::Tag) {
+            if dedup.action.as_ref().is_some_and(|action| action.value == DedupAction::Tag) {
                 let vlan = dedup.tag_vlan.as_ref().map_or(DUPLICATE_VLAN, |vlan| vlan.value);
                 plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
             }
@@ -158,11 +157,7 @@ impl<'a> Resolver<'a> {
                 plan.verdict = Verdict::Drop;
             }
             RuleClause::Class(class) => {
-                plan.class = Some(match class {
-                    ast::rule::Class::High => Class::High,
-                    ast::rule::Class::Normal => Class::Normal,
-                    ast::rule::Class::Low => Class::Low,
-                });
+                plan.class = Some(*class);
             }
             RuleClause::Dedup(dedup) => said.dedup = Some((clause.span, dedup)),
             RuleClause::Active(active) => {
@@ -253,25 +248,18 @@ impl<'a> Resolver<'a> {
         let known = names_of(&definitions.ports);
         let mut scope = Vec::new();
         for name in &dedup.scope {
-            let Some(index) = self.look_up(NameKind::Port, name, &known) else { continue };
-            if !sources.contains(&PortId(index)) {
+            let Some(port) = self.look_up(NameKind::Port, name, &known) else { continue };
+            if !sources.contains(&port) {
                 let message = format!("the rule takes nothing from port `{}`", name.value);
                 self.error(
                     Diagnostic::error(name.span, message).label("expected a port that stands in `from`"),
                 );
             }
-            if !scope.contains(&PortId(index)) {
-                scope.push(PortId(index));
+            if !scope.contains(&port) {
+                scope.push(port);
             }
         }
-        let action = match &dedup.action {
-            None => DedupAction::Drop,
-            Some(action) => match action.value {
-                ast::rule::DedupAction::Drop => DedupAction::Drop,
-                ast::rule::DedupAction::Count => DedupAction::Count,
-                ast::rule::DedupAction::Tag => DedupAction::Tag,
-            },
-        };
+        let action = dedup.action.as_ref().map(|action| action.value).unwrap_or_default();
         if let Some(memory) = &dedup.memory
             && !(LEAST_DEDUP_MEMORY..=MOST_DEDUP_MEMORY).contains(&memory.value)
         {
@@ -289,11 +277,11 @@ impl<'a> Resolver<'a> {
         DedupPlan {
             window_ns: nanoseconds(dedup.window.value),
             ignore: Ignore {
-                ttl: has(ast::rule::DedupIgnore::Ttl),
-                tos: has(ast::rule::DedupIgnore::Tos),
-                vlan: has(ast::rule::DedupIgnore::Vlan),
-                mac: has(ast::rule::DedupIgnore::Mac),
-                tcp_seq: has(ast::rule::DedupIgnore::TcpSeq),
+                ttl: has(DedupIgnore::Ttl),
+                tos: has(DedupIgnore::Tos),
+                vlan: has(DedupIgnore::Vlan),
+                mac: has(DedupIgnore::Mac),
+                tcp_seq: has(DedupIgnore::TcpSeq),
             },
             scope: if scope.is_empty() { sources.to_vec() } else { scope },
             action,
@@ -313,7 +301,7 @@ impl<'a> Resolver<'a> {
             | ast::rule::Sample::Every { .. } => None,
         };
         let Some(hash) = hash else { return (HashKind::FiveTuple, Depth::Outer) };
-        if hash.kind.value == ast::group::HashKind::Rss {
+        if hash.kind.value == HashKind::Rss {
             let message = "no sampler uses the NIC's hash".to_owned();
             let label = "expected another kind: this one has 65536 values, on which many flows meet";
             self.error(Diagnostic::error(hash.kind.span, message).label(label));
@@ -329,7 +317,7 @@ impl<'a> Resolver<'a> {
             ast::rule::Sample::Flow { one_in: n, seed: own, .. } => {
                 SampleSpec::Flow { one_in: one_in(*n), seed: own.as_ref().map_or(seed, |seed| seed.value) }
             }
-            ast::rule::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: budget(*rate), seed },
+            ast::rule::Sample::Rate { rate, .. } => SampleSpec::Rate { budget: *rate, seed },
             ast::rule::Sample::Every { period, length } => {
                 SampleSpec::Every { period_ns: nanoseconds(*period), length_ns: nanoseconds(*length) }
             }
@@ -350,7 +338,8 @@ impl<'a> Resolver<'a> {
         let ports = names_of(&definitions.ports);
         let wires = names_of(&definitions.wires);
         let port = |name: &str| ports.iter().position(|known| known.value == name).map(PortId);
-        let sides = |wire: usize| definitions.wires[wire].sides.map(|side| port(&side.value));
+        let wire_of = |name: &str| wires.iter().position(|known| known.value == name).map(WireId);
+        let sides = |wire: WireId| definitions.wires[wire].sides.map(|side| port(&side.value));
         let mut sources = Vec::new();
         for from in list {
             let named = match &from.value {
@@ -358,7 +347,7 @@ impl<'a> Resolver<'a> {
                 ast::rule::RuleSource::Named(name) => {
                     if let Some(port) = port(name) {
                         vec![port]
-                    } else if let Some(wire) = wires.iter().position(|known| known.value == *name) {
+                    } else if let Some(wire) = wire_of(name) {
                         sides(wire).into_iter().flatten().collect()
                     } else {
                         let file = &self.parsed.file;
@@ -377,22 +366,18 @@ impl<'a> Resolver<'a> {
                     }
                 }
                 ast::rule::RuleSource::WireDirection { wire, direction } => {
-                    let Some(index) = wires.iter().position(|known| known.value == *wire) else {
+                    let Some(id) = wire_of(wire) else {
                         if !self.parsed.file.is_excused(NameKind::Wire, wire) {
                             self.unknown("wire", "a wire", wire, from.span, &wires);
                         }
                         continue;
                     };
-                    let side = match direction {
-                        ast::wire::WireDirection::AToB => 0,
-                        ast::wire::WireDirection::BToA => 1,
-                    };
-                    sides(index)[side].into_iter().collect()
+                    sides(id)[*direction as usize].into_iter().collect()
                 }
             };
             for port in named {
                 if sources.contains(&port) {
-                    let name = &definitions.ports[port.0].name.value;
+                    let name = &definitions.ports[port].name.value;
                     self.error(Diagnostic::error(from.span, format!("port `{name}` is named twice")));
                 }
                 sources.push(port);
@@ -441,13 +426,7 @@ impl<'a> Resolver<'a> {
                     others.push(terms::Term::MplsLabel(IdRanges::new(ids.0.iter().copied())))
                 }
                 Term::Bytes { offset, value, mask, after } => {
-                    let anchor = match after.as_ref().map(|after| after.value) {
-                        None => terms::Anchor::Frame,
-                        Some(ast::edit::Anchor::L2) => terms::Anchor::L2,
-                        Some(ast::edit::Anchor::L3) => terms::Anchor::L3,
-                        Some(ast::edit::Anchor::L4) => terms::Anchor::L4,
-                        Some(ast::edit::Anchor::InnerL4) => terms::Anchor::InnerL4,
-                    };
+                    let anchor = after.as_ref().map(|after| after.value);
                     others.push(terms::Term::Bytes(BytesTerm::new(anchor, *offset, value, mask)));
                 }
             }
@@ -464,5 +443,5 @@ fn names_vlans(term: &Term) -> bool {
 }
 
 fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {
-    (0..definitions.ports.len()).map(PortId).collect()
+    definitions.ports.ids().collect()
 }

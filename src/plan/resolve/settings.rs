@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Resolver;
 use super::definitions::Tables;
 use crate::plan::value::Stages;
-use tapline_datapath::copies::facts::ClockQuality;
 use tapline_datapath::work_plan::Idle;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast;
@@ -87,13 +86,7 @@ impl<'a> Resolver<'a> {
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
             Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
-            Setting::Clock(reference) => {
-                settings.clock = match reference.value {
-                    ast::set::Reference::Ntp => ClockQuality::Ntp,
-                    ast::set::Reference::Gps => ClockQuality::Gps,
-                    ast::set::Reference::Ptp => ClockQuality::Ptp,
-                };
-            }
+            Setting::Clock(reference) => settings.clock = reference.value,
         }
     }
 }

@@ -8,15 +8,13 @@ use super::port::is_flat_out;
 use super::{Resolver, first_word};
 use crate::health::tool::HealthSpec;
 use crate::plan::value::{AlarmPlan, Output, ToolPlan};
+use tapline_api::words::NameKind;
 use tapline_datapath::egress::admission::Thresholds;
 use tapline_datapath::egress::token_bucket::Shape;
-use tapline_datapath::ids::PortId;
-use tapline_datapath::route::sample::Budget;
 use tapline_dpdk::clock::nanoseconds;
-use tapline_lang::ast;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::{Probe, ToolOption, ToolTarget};
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::{Span, Spanned};
 
@@ -57,7 +55,7 @@ impl<'a> Resolver<'a> {
             }
         }
         let port = match output {
-            Output::Port(PortId(port)) => Some(&definitions.ports[port]),
+            Output::Port(port) => Some(&definitions.ports[port]),
             Output::Discard | Output::Capture => None,
         };
         plan.copy = self.copy_plan(&words.copy, port);
@@ -78,16 +76,16 @@ impl<'a> Resolver<'a> {
             ToolTarget::Discard => return Output::Discard,
             ToolTarget::Capture(_) => return Output::Capture,
         };
-        let Some(index) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else {
+        let Some(port) = self.look_up(NameKind::Port, name, &names_of(&definitions.ports)) else {
             return Output::Discard;
         };
-        let port = &definitions.ports[index];
-        self.refuse_replay(name, port);
-        if port.options.iter().any(|option| option.value == PortOption::Txq(0)) {
+        let definition = &definitions.ports[port];
+        self.refuse_replay(name, definition);
+        if definition.options.iter().any(|option| option.value == PortOption::Txq(0)) {
             let message = format!("port `{}` has no transmit queue", name.value);
             self.error(Diagnostic::error(name.span, message).label("expected a port with txq 1 or more"));
         }
-        Output::Port(PortId(index))
+        Output::Port(port)
     }
 
     /// Carries out an option, or adds it to the words that are put together once all options are read.
@@ -138,7 +136,7 @@ impl<'a> Resolver<'a> {
             }
             ToolOption::Rate { rate, burst } => {
                 let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
-                plan.shape = Some(Shape { rate: budget(rate.value), burst });
+                plan.shape = Some(Shape { rate: rate.value, burst });
             }
             ToolOption::Rotate(_) | ToolOption::Keep(_) => {
                 let word = first_word(self.sources().text(option.span)).to_owned();
@@ -175,12 +173,5 @@ impl<'a> Resolver<'a> {
     /// Refuses a word of the grammar whose feature this version does not have.
     fn unavailable(&mut self, span: Span, what: &str) {
         self.error(Diagnostic::error(span, format!("{what}: not available in this version")));
-    }
-}
-
-pub(super) fn budget(rate: ast::Rate) -> Budget {
-    match rate {
-        ast::Rate::BitsPerSecond(bits) => Budget::BitsPerSecond(bits),
-        ast::Rate::PacketsPerSecond(packets) => Budget::PacketsPerSecond(packets),
     }
 }

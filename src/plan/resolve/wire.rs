@@ -1,25 +1,18 @@
-//! Wires: two ports, and the egress of each direction.
+//! Wires: two ports that are joined inline.
 
 use super::Resolver;
 use super::definitions::{Definitions, Port, Wire, names_of};
-use crate::plan::value::{Output, ToolPlan, WirePlan};
-use tapline_datapath::ids::{PortId, ToolId, WireId};
+use crate::plan::value::WirePlan;
+use tapline_api::words::NameKind;
+use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::tool::ToolTarget;
 use tapline_lang::ast::wire::WireOption;
-use tapline_lang::ast::{Name, NameKind};
 use tapline_lang::diagnostic::Diagnostic;
 use tapline_lang::source::Spanned;
 
 impl<'a> Resolver<'a> {
-    /// A wire, which is to be `id`, and whose two directions are added to `tools`.
-    pub(super) fn wire(
-        &mut self,
-        wire: &Wire<'a>,
-        id: WireId,
-        definitions: &Definitions<'a>,
-        tools: &mut Vec<ToolPlan>,
-    ) -> Option<WirePlan> {
+    pub(super) fn wire(&mut self, wire: &Wire<'a>, definitions: &Definitions<'a>) -> Option<WirePlan> {
         let known = names_of(&definitions.ports);
         if let Some(port) = known.iter().find(|port| port.value == wire.name.value) {
             let line = self.sources().position(port.span).line;
@@ -29,16 +22,15 @@ impl<'a> Resolver<'a> {
         }
         let mut ports = Vec::new();
         for &side in &wire.sides {
-            let Some(index) = self.look_up(NameKind::Port, side, &known) else { continue };
-            self.check_side(side, &definitions.ports[index]);
+            let Some(port) = self.look_up(NameKind::Port, side, &known) else { continue };
+            self.check_side(side, &definitions.ports[port]);
             self.check_only_use(wire, side, definitions);
-            ports.push(PortId(index));
+            ports.push(port);
         }
         let &[a, b] = ports.as_slice() else { return None };
         let mut plan = WirePlan {
             name: wire.name.value.clone(),
             ports: [a, b],
-            ways: [ToolId(tools.len()), ToolId(tools.len() + 1)],
             is_bypass: false,
             propagates_link: false,
         };
@@ -47,10 +39,6 @@ impl<'a> Resolver<'a> {
                 WireOption::Bypass(is_on) => plan.is_bypass = is_on,
                 WireOption::PropagateLink(is_on) => plan.propagates_link = is_on,
             }
-        }
-        for (direction, to) in [("a-to-b", b), ("b-to-a", a)] {
-            let name = format!("{}:{direction}", wire.name.value);
-            tools.push(ToolPlan { wire: Some(id), ..ToolPlan::new(name, Output::Port(to)) });
         }
         Some(plan)
     }

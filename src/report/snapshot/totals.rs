@@ -1,32 +1,30 @@
 //! What the workers counted, added up, and the two identities of the ledger that the sums are judged by.
 
 use std::sync::Arc;
-use tapline_datapath::ids::RuleId;
-
-use serde::Serialize;
-use serde::ser::Serializer;
+use tapline_api::words::DropReason;
+use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId};
 
 use crate::plan::Plan;
-use crate::report::ledger::{Copies, Dropped, Packets};
+use crate::report::ledger::packets_of;
+use tapline_api::snapshot::{Copies, Dropped, FlowCounters, Packets, Refused};
 use tapline_datapath::counters::dedup::{DedupCounters, PairCounters};
 use tapline_datapath::counters::latency::Merged;
-use tapline_datapath::counters::{DropReason, WorkerCounters, WriterCounters};
-use tapline_datapath::egress::admission::Class;
-use tapline_datapath::flow::table::FlowCounters;
+use tapline_datapath::counters::{WorkerCounters, WriterCounters};
+use tapline_packet::by_id::ById;
 
 /// What the workers counted, added up; indexed by the plan's ids.
 #[derive(Clone, Default, Debug)]
 pub struct Totals {
     pub packets: Packets,
-    pub ports: Vec<PortTotals>,
-    pub rules: Vec<RuleTotals>,
-    pub tools: Vec<ToolTotals>,
-    pub groups: Vec<GroupTotals>,
+    pub ports: ById<PortId, PortTotals>,
+    pub rules: ById<RuleId, RuleTotals>,
+    pub egresses: ById<EgressId, ToolTotals>,
+    pub groups: ById<GroupId, GroupTotals>,
     /// By rule; `None` where it does not look for duplicates.
-    pub dedups: Vec<Option<DedupTotals>>,
+    pub dedups: ById<RuleId, Option<DedupTotals>>,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct PortTotals {
     /// Packets that the driver handed over, without Tapline's own heartbeats.
     pub received: u64,
@@ -34,14 +32,12 @@ pub struct PortTotals {
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
     /// Of those, frames that the driver cut without a word.
-    #[serde(skip)]
     pub cut: u64,
     /// Heartbeats of tools that returned here, which are not among them.
-    #[serde(skip)]
     pub heartbeats: u64,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct RuleTotals {
     /// Packets that reached the rule and matched it.
     pub matched: u64,
@@ -51,10 +47,8 @@ pub struct RuleTotals {
     pub sampled_out: u64,
     /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their
     /// packets.
-    #[serde(skip)]
     pub varying_share: Option<f64>,
     /// Of its sampler's flow tables, from the start on.
-    #[serde(skip)]
     pub flows: FlowCounters,
 }
 
@@ -140,28 +134,6 @@ pub struct ToolTotals {
     pub latency: Merged,
 }
 
-/// Copies that a tool's queue refused, by class and reason.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Refused(pub [Dropped; Class::ALL.len()]);
-
-impl Serialize for Refused {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Reasons {
-            congested: u64,
-            rate_limited: u64,
-        }
-        serializer.collect_map(Class::ALL.iter().map(|&class| {
-            let dropped = &self.0[class as usize];
-            let reasons = Reasons {
-                congested: dropped.get(DropReason::Congested),
-                rate_limited: dropped.get(DropReason::RateLimited),
-            };
-            (class.name(), reasons)
-        }))
-    }
-}
-
 impl Totals {
     /// Adds up the workers' counters.
     pub fn of(workers: &[Arc<WorkerCounters>]) -> Self {
@@ -186,26 +158,30 @@ impl Totals {
                 evicted: sum(&|worker| worker.rules[id].sampler.flows_evicted.get()),
             },
         });
-        let tools = first.tools.ids().map(|id| ToolTotals {
+        let egresses = first.egresses.ids().map(|id| ToolTotals {
             copies: Copies {
-                requested: sum(&|worker| worker.tools[id].requested.get()),
-                sent: sum(&|worker| worker.tools[id].sent.get()),
+                requested: sum(&|worker| worker.egresses[id].requested.get()),
+                sent: sum(&|worker| worker.egresses[id].sent.get()),
                 dropped: Dropped(std::array::from_fn(|reason| {
-                    sum(&|worker| worker.tools[id].dropped[reason].get())
+                    sum(&|worker| worker.egresses[id].dropped[reason].get())
                 })),
             },
-            sent_bytes: sum(&|worker| worker.tools[id].sent_bytes.get()),
-            cut_bytes: sum(&|worker| worker.tools[id].cut_bytes.get()),
+            sent_bytes: sum(&|worker| worker.egresses[id].sent_bytes.get()),
+            cut_bytes: sum(&|worker| worker.egresses[id].cut_bytes.get()),
             refused: Refused(std::array::from_fn(|class| {
                 Dropped(std::array::from_fn(|reason| {
-                    sum(&|worker| worker.tools[id].refused[class][reason].get())
+                    sum(&|worker| worker.egresses[id].refused[class][reason].get())
                 }))
             })),
-            late: sum(&|worker| worker.tools[id].late.get()),
-            queue_depth: sum(&|worker| worker.tools[id].queue_depth.get()),
-            queue_peak: workers.iter().map(|worker| worker.tools[id].queue_peak.get()).max().unwrap_or(0),
+            late: sum(&|worker| worker.egresses[id].late.get()),
+            queue_depth: sum(&|worker| worker.egresses[id].queue_depth.get()),
+            queue_peak: workers
+                .iter()
+                .map(|worker| worker.egresses[id].queue_peak.get())
+                .max()
+                .unwrap_or(0),
             latency: workers.iter().fold(Merged::default(), |mut sum, worker| {
-                sum.add(&worker.tools[id].latency);
+                sum.add(&worker.egresses[id].latency);
                 sum
             }),
         });
@@ -216,10 +192,10 @@ impl Totals {
             down: sum(&|worker| worker.groups[id].down.get()),
         });
         Self {
-            packets: Packets::of(workers.iter().map(AsRef::as_ref)),
+            packets: packets_of(workers.iter().map(AsRef::as_ref)),
             ports: ports.collect(),
             rules: rules.collect(),
-            tools: tools.collect(),
+            egresses: egresses.collect(),
             groups: groups.collect(),
             dedups: first.dedups.ids().map(|rule| DedupTotals::of(workers, rule)).collect(),
         }
@@ -227,7 +203,8 @@ impl Totals {
 
     /// Adds what became of copies in the hands of capture writers: all that writers count.
     pub fn add_writers(&mut self, writers: &WriterCounters) {
-        for (sum, tool) in self.tools.iter_mut().zip(&writers.tools) {
+        for (id, tool) in writers.tools.entries() {
+            let sum = &mut self.egresses[id.egress()];
             sum.copies.sent += tool.sent.get();
             sum.sent_bytes += tool.sent_bytes.get();
             sum.copies
@@ -247,12 +224,12 @@ impl Totals {
 
     /// The totals of the same rules where they stand in another plan: `before` has for each of its rules the place that it had, and
     /// whether it looks for duplicates as before.
-    pub fn of_rules(mut self, before: &[(Option<usize>, bool)]) -> Self {
+    pub fn of_rules(mut self, before: &[(Option<RuleId>, bool)]) -> Self {
         let rule =
-            |&(from, _): &(Option<usize>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
+            |&(from, _): &(Option<RuleId>, bool)| from.map(|from| self.rules[from]).unwrap_or_default();
         let rules = before.iter().map(rule).collect();
         let dedup =
-            |&(from, has_dedup): &(Option<usize>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
+            |&(from, has_dedup): &(Option<RuleId>, bool)| self.dedups[from.filter(|_| has_dedup)?].clone();
         let dedups = before.iter().map(dedup).collect();
         (self.rules, self.dedups) = (rules, dedups);
         self
@@ -270,9 +247,10 @@ impl Totals {
         )
     }
 
-    /// The tools of the file, without the directions of wires.
+    /// Those of tools, without the directions of wires.
     fn of_copies(&self, plan: &Plan) -> impl Iterator<Item = &ToolTotals> {
-        self.tools.iter().zip(&plan.tools).filter(|(_, tool)| tool.wire.is_none()).map(|(totals, _)| totals)
+        let egresses = plan.egresses();
+        self.egresses.entries().filter(move |&(id, _)| egresses.is_tool(id)).map(|(_, totals)| totals)
     }
 
     /// Latency over all tools.
@@ -285,7 +263,7 @@ impl Totals {
 
     /// Returns whether both identities of the ledger hold, the second for each tool and for each group.
     pub fn is_balanced(&self) -> bool {
-        let are_tools_balanced = self.tools.iter().all(|tool| tool.copies.is_balanced());
+        let are_tools_balanced = self.egresses.iter().all(|tool| tool.copies.is_balanced());
         self.packets.is_balanced() && are_tools_balanced && self.groups.iter().all(GroupTotals::is_balanced)
     }
 
@@ -301,7 +279,7 @@ impl Totals {
             port.received -= packets;
             on_the_way -= packets;
         }
-        self.tools.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
+        self.egresses.iter_mut().for_each(|tool| tool.copies.requested = tool.copies.ended());
         self.groups.iter_mut().for_each(|group| group.requested = group.ended());
         self
     }
@@ -327,7 +305,7 @@ impl Totals {
             Some(b) => Some(a.as_ref()?.since(b)),
             None => a.clone(),
         });
-        let tools = self.tools.iter().zip(&earlier.tools).map(|(a, b)| ToolTotals {
+        let egresses = self.egresses.iter().zip(&earlier.egresses).map(|(a, b)| ToolTotals {
             copies: a.copies.since(&b.copies),
             sent_bytes: a.sent_bytes - b.sent_bytes,
             cut_bytes: a.cut_bytes - b.cut_bytes,
@@ -353,7 +331,7 @@ impl Totals {
             },
             ports: ports.collect(),
             rules: rules.collect(),
-            tools: tools.collect(),
+            egresses: egresses.collect(),
             groups: self.groups.iter().zip(&earlier.groups).map(|(a, b)| a.since(b)).collect(),
             dedups: dedups.collect(),
         }
@@ -407,8 +385,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use tapline_datapath::counters::Disposition;
-    use tapline_datapath::ids::{GroupId, PortId, ToolId};
+    use tapline_api::words::Disposition;
+    use tapline_datapath::ids::ToolId;
 
     #[test]
     fn a_copy_that_a_group_lost_unbalances_the_account() {
@@ -421,7 +399,7 @@ mod tests {
         assert!(!is_balanced());
         workers[1].groups[GroupId(0)].down.add(1);
         assert!(is_balanced());
-        assert_eq!(Totals::of(&workers).groups[0].unassigned().requested, 4);
+        assert_eq!(Totals::of(&workers).groups[GroupId(0)].unassigned().requested, 4);
         workers[1].groups[GroupId(0)].discarded.add(1);
         assert!(!is_balanced(), "a copy counted twice");
     }
@@ -430,8 +408,8 @@ mod tests {
     fn what_the_writers_of_captures_end_is_part_of_the_account() {
         let worker = Arc::new(WorkerCounters::new(1, 1, 2, 0));
         let writers = WriterCounters::new(2);
-        worker.tools[ToolId(1)].requested.add(10);
-        worker.tools[ToolId(1)].drop_copies(DropReason::Congested, 2);
+        worker.egresses[EgressId(1)].requested.add(10);
+        worker.egresses[EgressId(1)].drop_copies(DropReason::Congested, 2);
         writers.tools[ToolId(1)].sent.add(7);
         writers.tools[ToolId(1)].sent_bytes.add(700);
         writers.tools[ToolId(1)].drop_copies(DropReason::Down, 1);
@@ -440,7 +418,7 @@ mod tests {
         assert!(!totals.is_balanced());
         totals.add_writers(&writers);
         assert!(totals.is_balanced());
-        let tool = &totals.tools[1];
+        let tool = &totals.egresses[EgressId(1)];
         assert_eq!((tool.copies.sent, tool.sent_bytes, tool.late, tool.copies.ended()), (7, 700, 3, 10));
     }
 
@@ -453,17 +431,17 @@ mod tests {
             let begin = |of: &[(u64, u64)]| {
                 for (index, &(packets, copies)) in of.iter().enumerate() {
                     worker.ports[PortId(index % 2)].packets.add(packets);
-                    worker.tools[ToolId(index % 2)].requested.add(copies);
+                    worker.egresses[EgressId(index % 2)].requested.add(copies);
                     worker.groups[GroupId(0)].requested.add(copies);
                 }
             };
             let end = |most: u64| {
                 let totals = Totals::of(std::slice::from_ref(&worker));
                 worker.settle(Disposition::Delivered, most.min(totals.packets.received - totals.packets.ended()));
-                worker.tools.iter().zip(&totals.tools).for_each(|(tool, totals)| {
+                worker.egresses.iter().zip(&totals.egresses).for_each(|(tool, totals)| {
                     tool.sent.add(most.min(totals.copies.requested - totals.copies.ended()));
                 });
-                worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[0].requested - totals.groups[0].ended()));
+                worker.groups[GroupId(0)].assigned.add(most.min(totals.groups[GroupId(0)].requested - totals.groups[GroupId(0)].ended()));
             };
             begin(&begun[..2]);
             end(ends);
@@ -486,8 +464,11 @@ mod tests {
         });
         workers[0].rules[RuleId(0)].matched.add(300);
         workers[1].rules[RuleId(0)].matched.add(100);
-        let share = Totals::of(&workers).rules[0].varying_share.expect("two workers say theirs");
+        let share = Totals::of(&workers).rules[RuleId(0)].varying_share.expect("two workers say theirs");
         assert!((share - 0.4).abs() < 1e-9, "{share}");
-        assert_eq!(Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[0].varying_share, None);
+        assert_eq!(
+            Totals::of(&[Arc::new(WorkerCounters::new(0, 1, 0, 0))]).rules[RuleId(0)].varying_share,
+            None
+        );
     }
 }

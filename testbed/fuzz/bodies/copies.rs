@@ -1,16 +1,19 @@
 //! Fuzz body for edits, timestamps, transports and their ends: whatever the packet and the clauses are, nothing panics, nothing of
 //! what lies around the packet in its buffer shows, and a frame comes out of a tunnel as it went in.
 
+use tapline_api::words::{
+    Anchor, ClockQuality, Direction, Granularity, RspanTag, TagLabel, TimestampFormat, TunnelKind,
+};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{
-    Anchor, Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Label, Mask, Reach, Rewrite, Slice, Tag,
+    Anonymize, DRAFT_HEADROOM, Draft, EditPlan, Edits, Mask, Reach, Rewrite, Slice, Tag,
 };
-use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
-use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
+use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, Timestamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
 };
-use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator, TunnelKind};
+use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::layer::{Layer, LayerSet};
@@ -45,7 +48,8 @@ impl Choices<'_> {
     }
 }
 
-const ANCHORS: [Anchor; 5] = [Anchor::Start, Anchor::L2, Anchor::L3, Anchor::L4, Anchor::InnerL4];
+const ANCHORS: [Option<Anchor>; 5] =
+    [None, Some(Anchor::L2), Some(Anchor::L3), Some(Anchor::L4), Some(Anchor::InnerL4)];
 const KINDS: [TunnelKind; 6] = [
     TunnelKind::Vxlan,
     TunnelKind::Geneve,
@@ -119,7 +123,7 @@ fn edits(choices: &mut Choices<'_>) -> Edits {
     };
     let tag = Tag {
         tag: choices.vlan_tag(),
-        label: choices.of(&[Label::Fixed, Label::FromPort, Label::FromTunnel]),
+        label: choices.of(&[None, Some(TagLabel::FromPort), Some(TagLabel::FromTunnel)]),
     };
     Edits {
         strip,
@@ -149,18 +153,20 @@ fn transport(choices: &mut Choices<'_>) -> Transport {
     };
     let session = choices.word() % 1024;
     let udp_checksum = choices.bit().then(|| choices.bit());
-    let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
-        session,
-        cos: None,
-        direction: None,
-        security_group_tag: 1,
-        hardware: None,
-        granularity,
-        subheader,
+    let erspan3 = |granularity, subheader| {
+        Encapsulation::Erspan3(Erspan3 {
+            session,
+            cos: None,
+            direction: None,
+            security_group_tag: 1,
+            hardware: None,
+            granularity,
+            subheader,
+        })
     };
     let tunnels = [
         Encapsulation::Erspan1,
-        Encapsulation::Erspan2 { session, cos: None, index: None },
+        Encapsulation::Erspan2(Erspan2 { session, cos: None, index: None }),
         erspan3(Granularity::HundredMicroseconds, Subheader::None),
         erspan3(Granularity::HundredNanoseconds, Subheader::UpperBits),
         erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 }),
@@ -231,8 +237,7 @@ fn edit(plan: &EditPlan, facts: &CopyFacts, packet: &[u8], original_len: usize) 
 
 /// Stamps the frame in every format: it stays whole but for its padding.
 fn stamp(facts: &CopyFacts, frame: &[u8]) {
-    use TimestampFormat::*;
-    for format in [None, Ixia, Metamako { device: 7 }, Vss, Arista, Gigamon, Erspan3] {
+    for format in TimestampFormat::ALL.map(|format| Timestamp { format, device: 7 }) {
         let mut out = [0; MAX_TRAILER_LEN];
         for min_len in [0, 60] {
             let trailer = format.write_trailer(facts, &[frame], min_len, &mut out);

@@ -1,7 +1,8 @@
 //! Fuzz body for the layer parser and what builds on it: whatever the bytes are, nothing panics, nothing points behind them, and
 //! what a shorter capture of a packet shows, a longer one shows too.
 
-use tapline_datapath::flow::hash::{HashKind, flow_hash};
+use tapline_api::words::HashKind;
+use tapline_datapath::flow::hash::flow_hash;
 use tapline_filter::through::{Inside, inside};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::{Layer, LayerSet};

@@ -17,7 +17,7 @@ use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
 use tapline::plan::plan;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Led;
 use tapline_dpdk::eal::{Eal, Memory, Options};
 use tapline_dpdk::mbuf::MbufBurst;
@@ -185,8 +185,11 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
                 worker.bypass();
             }),
             kind @ (2 | 3) => {
-                let tools = bench.plan().tools.len();
-                bench.set_drained(order.below(tools), kind == 2);
+                let egresses = bench.plan().egresses();
+                let place = order.below(egresses.count());
+                if place < egresses.tool_count() {
+                    bench.set_drained(ToolId(place), kind == 2);
+                }
             }
             _ => {}
         }
@@ -205,10 +208,10 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
     let (snapshot, copies) = bench.end().unwrap_or_else(|error| panic!("{error}\n{text}"));
     let packets = snapshot.packets;
     assert!(packets.is_balanced(), "{packets:?}\n{text}");
-    let received: u64 = snapshot.ports.iter().map(|(_, port)| port.totals.received).sum();
+    let received: u64 = snapshot.ports.iter().map(|(_, port)| port.received).sum();
     assert_eq!(received, packets.received, "by port, and in all\n{text}");
-    for (tool, (requested, ended)) in copies.into_iter().enumerate() {
-        assert_eq!(requested, ended, "copies of tool {tool}: requested, and ended\n{text}");
+    for (egress, (requested, ended)) in copies.into_iter().enumerate() {
+        assert_eq!(requested, ended, "egress {egress}: requested, and ended\n{text}");
     }
     assert!(snapshot.copies.is_balanced(), "{:?}\n{text}", snapshot.copies);
     assert!(snapshot.balanced, "groups and wires\n{text}");

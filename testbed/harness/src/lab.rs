@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tapline_api::snapshot::Snapshot;
 
 use crate::judges::{assert_balanced, assert_no_panics, number};
 use crate::programs::tapline;
@@ -153,10 +154,14 @@ impl Drop for Started {
     }
 }
 
+/// Reads statistics, a line each, and sees that the types that clients read them by leave nothing out.
 pub fn json_lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}")))
-        .collect()
+    let read = |line: &str| -> serde_json::Result<Value> {
+        let snapshot: Snapshot = serde_json::from_str(line)?;
+        assert_eq!(serde_json::to_string(&snapshot)?, line, "what a client reads is what was written");
+        serde_json::from_str(line)
+    };
+    text.lines().map(|line| read(line).unwrap_or_else(|error| panic!("{error} in: {line}"))).collect()
 }
 
 /// How a program ended.

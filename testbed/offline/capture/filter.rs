@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tapline_capture::{ByteOrder, Interface, LinkType, Packet, Writer};
 use tapline_harness::programs::{has_programs, run};
+use tapline_traffic::packets;
 
 use super::support::{captures, libpcap_packets, output, tapline_filter, text};
 
-const EXPRESSIONS: [&str; 34] = [
+const EXPRESSIONS: [&str; 37] = [
     "",
     "ip",
     "ip6",
@@ -42,6 +44,9 @@ const EXPRESSIONS: [&str; 34] = [
     "ip[2:2] - ((ip[0] & 0xf) << 2) > 500",
     "not ip and not arp and not ip6",
     "ether[len - 4:4] != 0 or proto 47",
+    "ip6 protochain 58",
+    "ip protochain 6 and port 80",
+    "protochain 17 or vlan",
 ];
 
 /// Runs both over `input` and compares the files that they write. Returns whether tcpdump took the expression.
@@ -240,4 +245,128 @@ fn through_vlan_selects_what_tcpdump_selects_without_the_tags() {
         selected += times(&ours).len();
     }
     assert!(selected > 0, "the expressions select something");
+}
+
+/// A classic pcap of `link_type` in the byte order of `of`, with `frames`.
+fn pcap_of(link_type: u32, is_big_endian: bool, frames: &[Vec<u8>]) -> Vec<u8> {
+    let of_u32 = |number: u32| if is_big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+    let version = if is_big_endian { [0, 2, 0, 4] } else { [2, 0, 4, 0] };
+    let mut file = [of_u32(0xa1b2_c3d4), version].concat();
+    file.extend([0, 0, 262_144, link_type].map(of_u32).as_flattened());
+    for frame in frames {
+        let len = frame.len() as u32;
+        file.extend([1_700_000_000, 0, len, len].map(of_u32).as_flattened());
+        file.extend(frame);
+    }
+    file
+}
+
+/// BSD loopback, its OpenBSD form, ENC, raw IP and Linux cooked: what stands in a file's own byte order, or in that of its writer.
+#[test]
+fn files_of_other_link_types_and_byte_orders_are_selected_from_as_tcpdump_does() {
+    if !has_programs(&["tcpdump"]) {
+        return;
+    }
+    const NULL: u32 = 0;
+    const RAW: u32 = 101;
+    const LOOP: u32 = 108;
+    const ENC: u32 = 109;
+    const SLL: u32 = 113;
+    const SLL2: u32 = 276;
+    let tcp = packets::tcp(1024, 80, b"GET /");
+    let ipv4 = packets::ipv4(0x0a00_0001, 0x0a00_0002, 6, 0, &tcp);
+    let ipv6 = packets::ipv6(1, 2, 6, &tcp);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, theirs, ours) =
+        ["in.pcap", "theirs.pcap", "ours.pcap"].map(|name| folder.path().join(name)).into();
+    let mut compared = 0;
+    for is_big_endian in [false, true] {
+        let host = |number: u32| if is_big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+        let loopback = |family: [u8; 4], packet: &[u8]| [&family[..], packet].concat();
+        let cooked = |ethertype: u16, packet: &[u8]| {
+            [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0][..], &ethertype.to_be_bytes(), packet].concat()
+        };
+        let cooked2 = |ethertype: u16, packet: &[u8]| {
+            let rest = [0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0];
+            [&ethertype.to_be_bytes()[..], &rest, packet].concat()
+        };
+        let enc = |family: u32, packet: &[u8]| [&host(family)[..], &[0; 8], packet].concat();
+        let of_families = |header: &dyn Fn(u32) -> [u8; 4]| -> Vec<Vec<u8>> {
+            let ipv6s = [10, 24, 28, 30].map(|family| loopback(header(family), &ipv6));
+            std::iter::once(loopback(header(2), &ipv4)).chain(ipv6s).collect()
+        };
+        let files = [
+            (NULL, of_families(&host)),
+            (LOOP, of_families(&u32::to_be_bytes)),
+            (ENC, vec![enc(2, &ipv4), enc(24, &ipv6), enc(28, &ipv6), enc(30, &ipv6)]),
+            (RAW, vec![ipv4.clone(), ipv6.clone()]),
+            (SLL, vec![cooked(0x0800, &ipv4), cooked(0x86dd, &ipv6)]),
+            (SLL2, vec![cooked2(0x0800, &ipv4), cooked2(0x86dd, &ipv6)]),
+        ];
+        for (link_type, frames) in files {
+            std::fs::write(&input, pcap_of(link_type, is_big_endian, &frames)).expect("a file");
+            for expression in
+                ["ip", "ip6", "tcp port 80", "not ip", "arp", "inbound", "ether host 1:2:3:4:5:6"]
+            {
+                let _ = std::fs::remove_file(&theirs);
+                let run = Command::new("tcpdump")
+                    .args(["-Z", "root", "-r", text(&input), "-w", text(&theirs), expression])
+                    .output()
+                    .expect("tcpdump runs");
+                let result = tapline_filter(&["-r", text(&input), "-w", text(&ours), expression]);
+                let place = format!("link type {link_type}, big-endian {is_big_endian}, `{expression}`");
+                let words = String::from_utf8_lossy(&run.stderr);
+                if words.contains("rejects all packets") {
+                    result.expect(&place);
+                    assert_eq!(libpcap_packets(&ours).expect(&place), [], "{place}");
+                    continue;
+                }
+                assert_eq!(result.is_ok(), run.status.success(), "{place}: {result:?}, {words}");
+                if result.is_ok() {
+                    assert_eq!(libpcap_packets(&ours), libpcap_packets(&theirs), "{place}");
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 40, "{compared} comparisons");
+}
+
+/// libpcap cannot filter 802.3br mPackets: that is told when one comes, not before.
+#[test]
+fn an_interface_without_packets_refuses_no_file() {
+    const MPACKET: LinkType = LinkType(274);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, ours) = (folder.path().join("in.pcapng"), folder.path().join("ours.pcapng"));
+    for with_packet in [false, true] {
+        let mut writer = Writer::pcapng(Vec::new(), ByteOrder::NATIVE).expect("a section");
+        let other = writer.add_interface(&Interface::new(MPACKET, 0, None)).expect("an interface");
+        let ethernet =
+            writer.add_interface(&Interface::new(LinkType::ETHERNET, 0, None)).expect("an interface");
+        let frame = packets::ethernet(packets::MAC_A, packets::MAC_B, 0x0806, &packets::arp(1, 1, 2));
+        let mut write = |interface| {
+            let packet = Packet {
+                interface,
+                time_ns: 1,
+                bytes: &frame,
+                original_len: frame.len() as u32,
+                comments: &[],
+            };
+            writer.write(&packet).expect("a packet");
+        };
+        write(ethernet);
+        if with_packet {
+            write(other);
+        }
+        std::fs::write(&input, writer.finish().expect("a file")).expect("a file");
+        let result = tapline_filter(&["-r", text(&input), "-w", text(&ours), "arp"]);
+        assert_eq!(result.is_err(), with_packet, "{result:?}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains("link type 274"), "{error}");
+        }
+    }
+    // a mistake is one for every link type
+    let error =
+        tapline_filter(&["-r", text(&input), "-w", text(&ours), "tcp prot 80"]).expect_err("a mistake");
+    assert!(error.to_string().contains("syntax error"), "{error}");
 }

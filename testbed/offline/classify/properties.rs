@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use tapline_datapath::flow::hash::{HashKind, flow_hash};
+use tapline_api::words::HashKind;
+use tapline_datapath::flow::hash::flow_hash;
 use tapline_filter::Program;
 use tapline_filter::compile;
 use tapline_filter::through::{Inside, inside};

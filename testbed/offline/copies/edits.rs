@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
+use tapline_api::words::{Anchor, Granularity, TagLabel};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{
-    Anchor, Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Label, Mask, Reach,
-    Rewrite, Slice, Tag,
+    Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditError, EditPlan, Edits, Mask, Reach, Rewrite, Slice,
+    Tag,
 };
 use tapline_datapath::copies::facts::CopyFacts;
 use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
 };
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{
@@ -96,7 +97,7 @@ fn a_slice_keeps_the_bytes_that_editcap_keeps_and_the_original_length() {
                 output.to_str().expect("utf-8"),
             ],
         );
-        let plan = plan(Edits { slice: Some(Slice { keep, after: Anchor::Start }), ..Default::default() });
+        let plan = plan(Edits { slice: Some(Slice { keep, after: None }), ..Default::default() });
         assert_eq!(plan.reach(), Reach::Length);
         for (frame, (_, expected, original_len)) in frames.iter().zip(read_pcap(&output).expect("a pcap")) {
             assert_eq!(edited(&plan, frame), expected);
@@ -128,11 +129,11 @@ fn tags_go_on_and_come_off_as_with_tcprewrite() {
     let [from, to] = arguments(&tagged_file, &stripped_file);
     run("tcprewrite", &[&from, &to, "--enet-vlan=del"]);
     let tag = plan(Edits {
-        tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, label: Label::Fixed }),
+        tag: Some(Tag { tag: VlanTag { vlan: 900, priority: 3 }, label: None }),
         ..Default::default()
     });
     let from_port = plan(Edits {
-        tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, label: Label::FromPort }),
+        tag: Some(Tag { tag: VlanTag { vlan: 895, priority: 3 }, label: Some(TagLabel::FromPort) }),
         ..Default::default()
     });
     for (frame, (_, expected, _)) in frames.iter().zip(read_pcap(&tagged_file).expect("a pcap")) {
@@ -160,18 +161,20 @@ fn strip_vlan_takes_one_tag_and_strip_qinq_all() {
 
 /// Every tunnel that Tapline sends, over both families, tagged and not.
 fn tunnels() -> Vec<(Layer, Transport)> {
-    let erspan3 = |granularity, subheader| Encapsulation::Erspan3 {
-        session: 7,
-        cos: None,
-        direction: None,
-        security_group_tag: 1,
-        hardware: None,
-        granularity,
-        subheader,
+    let erspan3 = |granularity, subheader| {
+        Encapsulation::Erspan3(Erspan3 {
+            session: 7,
+            cos: None,
+            direction: None,
+            security_group_tag: 1,
+            hardware: None,
+            granularity,
+            subheader,
+        })
     };
     let kinds = [
         (Layer::Erspan, Encapsulation::Erspan1),
-        (Layer::Erspan, Encapsulation::Erspan2 { session: 9, cos: None, index: None }),
+        (Layer::Erspan, Encapsulation::Erspan2(Erspan2 { session: 9, cos: None, index: None })),
         (Layer::Erspan, erspan3(Granularity::HundredMicroseconds, Subheader::None)),
         (Layer::Erspan, erspan3(Granularity::Ieee1588, Subheader::Seconds { switch: 1 })),
         (Layer::Vxlan, Encapsulation::Vxlan { vni: 4242, udp_port: None, udp_checksum: Some(true) }),
@@ -310,14 +313,14 @@ fn anchors_count_from_the_layer_they_name() {
         edited(&plan(Edits { slice: Some(Slice { keep, after }), ..Default::default() }), frame).len()
     };
     // Ethernet 14, IPv4 20, UDP 8, VXLAN 8, Ethernet 14, IPv6 40, TCP 20.
-    assert_eq!(sliced(&outside, Anchor::L2, 0), 14);
-    assert_eq!(sliced(&outside, Anchor::L3, 0), 34);
-    assert_eq!(sliced(&outside, Anchor::L4, 3), 45);
-    assert_eq!(sliced(&outside, Anchor::InnerL4, 16), 50 + 14 + 40 + 20 + 16);
-    assert_eq!(sliced(&outside, Anchor::InnerL4, 9000), outside.len());
+    assert_eq!(sliced(&outside, Some(Anchor::L2), 0), 14);
+    assert_eq!(sliced(&outside, Some(Anchor::L3), 0), 34);
+    assert_eq!(sliced(&outside, Some(Anchor::L4), 3), 45);
+    assert_eq!(sliced(&outside, Some(Anchor::InnerL4), 16), 50 + 14 + 40 + 20 + 16);
+    assert_eq!(sliced(&outside, Some(Anchor::InnerL4), 9000), outside.len());
     // Where a layer is missing, the deepest before it counts.
-    assert_eq!(sliced(&arp(), Anchor::L4, 0), 42);
-    assert_eq!(sliced(&ethernet(0x9999, &payload(50)), Anchor::InnerL4, 2), 16);
+    assert_eq!(sliced(&arp(), Some(Anchor::L4), 0), 42);
+    assert_eq!(sliced(&ethernet(0x9999, &payload(50)), Some(Anchor::InnerL4), 2), 16);
     let payload_drop = plan(Edits { payload_drop: true, ..Default::default() });
     assert_eq!(payload_drop.reach(), Reach::Length);
     assert_eq!(edited(&payload_drop, &tcp4(99)), tcp4(99)[..54]);
@@ -328,10 +331,10 @@ fn anchors_count_from_the_layer_they_name() {
 fn a_mask_overwrites_its_bytes_and_no_others() {
     let frame = tcp4(300);
     for (mask, at) in [
-        (Mask { offset: 0, len: 6, byte: 0xaa, after: Anchor::Start }, 0..6),
-        (Mask { offset: 10, len: 5, byte: 0, after: Anchor::L4 }, 64..69),
-        (Mask { offset: 200, len: 5000, byte: 0xff, after: Anchor::L3 }, 234..frame.len()),
-        (Mask { offset: 5000, len: 5, byte: 0xff, after: Anchor::Start }, 0..0),
+        (Mask { offset: 0, len: 6, byte: 0xaa, after: None }, 0..6),
+        (Mask { offset: 10, len: 5, byte: 0, after: Some(Anchor::L4) }, 64..69),
+        (Mask { offset: 200, len: 5000, byte: 0xff, after: Some(Anchor::L3) }, 234..frame.len()),
+        (Mask { offset: 5000, len: 5, byte: 0xff, after: None }, 0..0),
     ] {
         let mut expected = frame.clone();
         expected[at].fill(mask.byte);
@@ -360,17 +363,15 @@ fn rewrite_changes_the_link_header_alone() {
 #[test]
 fn edits_that_cannot_be_done_are_refused_with_the_reason() {
     let tag = |vlan, priority| Edits {
-        tag: Some(Tag { tag: VlanTag { vlan, priority }, label: Label::Fixed }),
+        tag: Some(Tag { tag: VlanTag { vlan, priority }, label: None }),
         ..Default::default()
     };
     assert_eq!(EditPlan::compile(tag(4095, 0)).err(), Some(EditError::Vlan(4095)));
     assert_eq!(EditPlan::compile(tag(1, 8)).err(), Some(EditError::Priority(8)));
-    let slice = Edits { slice: Some(Slice { keep: 13, after: Anchor::Start }), ..Default::default() };
+    let slice = Edits { slice: Some(Slice { keep: 13, after: None }), ..Default::default() };
     assert_eq!(EditPlan::compile(slice).err(), Some(EditError::SliceTooShort(13)));
-    let mask = Edits {
-        masks: vec![Mask { offset: 1, len: 0, byte: 0, after: Anchor::Start }],
-        ..Default::default()
-    };
+    let mask =
+        Edits { masks: vec![Mask { offset: 1, len: 0, byte: 0, after: None }], ..Default::default() };
     assert_eq!(EditPlan::compile(mask).err(), Some(EditError::EmptyMask));
     let keep = Edits { anonymize: Some(Anonymize { keep: 33, ..anonymize() }), ..Default::default() };
     assert_eq!(EditPlan::compile(keep).err(), Some(EditError::Keep { prefix: 33, ipv6_prefix: 0 }));
@@ -550,7 +551,7 @@ fn checksums_of_routing_protocols_over_ipv6_stay_good() {
 #[test]
 fn a_label_tells_the_tunnels_apart_and_stays_a_vlan() {
     let label = |vlan, tunnel| {
-        let tag = Tag { tag: VlanTag { vlan, priority: 0 }, label: Label::FromTunnel };
+        let tag = Tag { tag: VlanTag { vlan, priority: 0 }, label: Some(TagLabel::FromTunnel) };
         let facts = CopyFacts { port: 5, tunnel, ..Default::default() };
         let (out, _) = edited_front(
             &plan(Edits { tag: Some(tag), ..Default::default() }),
@@ -573,11 +574,11 @@ fn a_label_tells_the_tunnels_apart_and_stays_a_vlan() {
 fn any_edits() -> impl Strategy<Value = Edits> {
     let anchor = || {
         prop_oneof![
-            Just(Anchor::Start),
-            Just(Anchor::L2),
-            Just(Anchor::L3),
-            Just(Anchor::L4),
-            Just(Anchor::InnerL4)
+            Just(None),
+            Just(Some(Anchor::L2)),
+            Just(Some(Anchor::L3)),
+            Just(Some(Anchor::L4)),
+            Just(Some(Anchor::InnerL4))
         ]
     };
     let strip = proptest::collection::vec(proptest::sample::select(Layer::ALL.to_vec()), 0..5);
@@ -588,7 +589,7 @@ fn any_edits() -> impl Strategy<Value = Edits> {
         after,
     });
     let slice = (14u16..300, anchor()).prop_map(|(keep, after)| Slice { keep, after });
-    let labels = proptest::sample::select(vec![Label::Fixed, Label::FromPort, Label::FromTunnel]);
+    let labels = proptest::sample::select(vec![None, Some(TagLabel::FromPort), Some(TagLabel::FromTunnel)]);
     let tag = (1u16..4095, 0u8..8, labels)
         .prop_map(|(vlan, priority, label)| Tag { tag: VlanTag { vlan, priority }, label });
     let rewrite = (any::<Option<[u8; 6]>>(), proptest::option::of(1u16..4095))

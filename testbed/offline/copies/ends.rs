@@ -1,11 +1,12 @@
 //! Where packets end: bytes behind a packet are no part of it, and lengths that cannot be true cut nothing.
 
+use tapline_api::words::{TimestampFormat, TunnelKind};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use tapline_datapath::copies::facts::CopyFacts;
-use tapline_datapath::copies::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
-use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
-use tapline_datapath::receive::tunnel_match::{Terminator, TunnelKind};
+use tapline_datapath::copies::timestamp::{MAX_TRAILER_LEN, Timestamp};
+use tapline_datapath::copies::transport::{Encapsulation, Erspan2, MAX_HEADER_BYTES, Outer, Transport};
+use tapline_datapath::receive::tunnel_match::Terminator;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, ethernet, ipv4, ipv6, tcp4, tcp6};
 use tapline_harness::pcap_files::write_frames;
 use tapline_harness::programs::has_program;
@@ -53,7 +54,8 @@ fn segments_that_were_not_yet_cut_up_are_stamped_behind_their_last_byte() {
     for frame in segments {
         for (format, len) in [(TimestampFormat::Ixia, 15), (TimestampFormat::Vss, 9)] {
             let mut out = [0; MAX_TRAILER_LEN];
-            let trailer = format.write_trailer(&CopyFacts::default(), &[&frame], 60, &mut out);
+            let trailer =
+                Timestamp::from(format).write_trailer(&CopyFacts::default(), &[&frame], 60, &mut out);
             assert_eq!((trailer.keep_len, trailer.len), (frame.len(), len));
         }
     }
@@ -73,7 +75,11 @@ fn tunnels_that_were_not_yet_cut_up_end_with_their_frame() {
             Encapsulation::Geneve { vni: 7, udp_port: None, udp_checksum: None },
         ),
         (TunnelKind::Gre, Layer::Gre, Encapsulation::Gre { key: Some(9) }),
-        (TunnelKind::Erspan, Layer::Erspan, Encapsulation::Erspan2 { session: 7, cos: None, index: None }),
+        (
+            TunnelKind::Erspan,
+            Layer::Erspan,
+            Encapsulation::Erspan2(Erspan2 { session: 7, cos: None, index: None }),
+        ),
     ];
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tunnels.pcap");

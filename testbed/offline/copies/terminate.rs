@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use tapline_datapath::copies::facts::{CopyFacts, Direction, Stamp};
+use tapline_api::words::{Direction, Granularity, Refusal, RspanTag, TunnelKind};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, RspanTag, Subheader, Transport,
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
 };
-use tapline_datapath::receive::tunnel_match::{Inner, Refusal, SequenceTracker, Terminator, TunnelKind};
+use tapline_datapath::receive::tunnel_match::{Inner, SequenceTracker, Terminator};
 use tapline_harness::captures::captures;
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, frames, tcp4};
 use tapline_harness::pcap_files::read_pcap;
@@ -46,7 +47,7 @@ fn carried(transport: &Transport, facts: &CopyFacts, frame: &[u8]) -> Vec<u8> {
 }
 
 fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
-    let erspan3 = Encapsulation::Erspan3 {
+    let erspan3 = Encapsulation::Erspan3(Erspan3 {
         session: 77,
         cos: None,
         direction: None,
@@ -54,10 +55,14 @@ fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
         hardware: Some(43),
         granularity: Granularity::Ieee1588,
         subheader: Subheader::Seconds { switch: 3 },
-    };
+    });
     vec![
         (TunnelKind::Erspan, Encapsulation::Erspan1, None),
-        (TunnelKind::Erspan, Encapsulation::Erspan2 { session: 77, cos: None, index: Some(43) }, Some(77)),
+        (
+            TunnelKind::Erspan,
+            Encapsulation::Erspan2(Erspan2 { session: 77, cos: None, index: Some(43) }),
+            Some(77),
+        ),
         (TunnelKind::Erspan, erspan3, Some(77)),
         (
             TunnelKind::Vxlan,
@@ -97,7 +102,7 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                     (inner.outer.identifier, inner.outer.source),
                     (identifier, source.parse().expect("an address"))
                 );
-                if let Encapsulation::Erspan3 { .. } = encapsulation {
+                if let Encapsulation::Erspan3(_) = encapsulation {
                     assert_eq!(inner.outer.time.and_then(|time| time.ns(0)), Some(TIME_NS));
                     assert!(inner.outer.is_egress && inner.outer.index == Some(43));
                 }
@@ -126,7 +131,7 @@ fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
                 assert_eq!(any(kind).recognise(frame), Err(Refusal::OtherTraffic));
             }
             let has_sequence =
-                matches!(encapsulation, Encapsulation::Erspan2 { .. } | Encapsulation::Erspan3 { .. });
+                matches!(encapsulation, Encapsulation::Erspan2(_) | Encapsulation::Erspan3(_));
             let received: Vec<_> = tracker
                 .sessions()
                 .map(|(_, counts)| (counts.received, counts.lost, counts.duplicate))

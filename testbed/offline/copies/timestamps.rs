@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Stamp};
-use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, TimestampFormat};
+use tapline_api::words::{ClockQuality, TimestampFormat};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
+use tapline_datapath::copies::timestamp::{HEADER_LEN, MAX_TRAILER_LEN, Timestamp};
 use tapline_datapath::copies::transport::{Encapsulation, MAX_HEADER_BYTES, Outer, Transport};
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};
@@ -16,7 +17,7 @@ fn facts(quality: ClockQuality) -> CopyFacts {
 }
 
 /// The copy with its stamp, the frame given in two pieces.
-fn stamped(format: TimestampFormat, facts: &CopyFacts, frame: &[u8], min_len: usize) -> Vec<u8> {
+fn stamped(format: Timestamp, facts: &CopyFacts, frame: &[u8], min_len: usize) -> Vec<u8> {
     let (mut header, mut trailer) = ([0; HEADER_LEN], [0; MAX_TRAILER_LEN]);
     let written = format.write_header(facts, frame, &mut header);
     let (first, second) = frame.split_at(frame.len().min(101));
@@ -27,19 +28,23 @@ fn stamped(format: TimestampFormat, facts: &CopyFacts, frame: &[u8], min_len: us
     out
 }
 
-const FORMATS: [TimestampFormat; 5] = [
-    TimestampFormat::Ixia,
-    TimestampFormat::Metamako { device: 513 },
-    TimestampFormat::Vss,
-    TimestampFormat::Arista,
-    TimestampFormat::Gigamon,
+const fn at(format: TimestampFormat) -> Timestamp {
+    Timestamp { format, device: 513 }
+}
+
+const FORMATS: [Timestamp; 5] = [
+    at(TimestampFormat::Ixia),
+    at(TimestampFormat::Metamako),
+    at(TimestampFormat::Vss),
+    at(TimestampFormat::Arista),
+    at(TimestampFormat::Gigamon),
 ];
 
 const QUALITIES: [ClockQuality; 5] =
     [ClockQuality::Free, ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp, ClockQuality::Holdover];
 
 /// The frames with each quality of clock in turn, stamped and written to a file.
-fn file(format: TimestampFormat) -> (tempfile::TempDir, PathBuf) {
+fn file(format: Timestamp) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("stamped.pcap");
     let packets: Vec<_> = QUALITIES
@@ -55,7 +60,7 @@ const METAMAKO: [&str; 4] =
     ["--enable-heuristic", "metamako_eth", "--disable-heuristic", "vssmonitoring_eth"];
 
 fn check(
-    format: TimestampFormat,
+    format: Timestamp,
     options: &[&str],
     names: &[&str],
     expected: impl Fn(ClockQuality) -> Vec<&'static str>,
@@ -79,11 +84,11 @@ const TIME: &str = "Nov 14, 2023 22:13:20.123456789 UTC";
 
 #[test]
 fn ixia_trailers_say_time_and_source() {
-    check(TimestampFormat::Ixia, &[], &["ixiatrailer.timestamp"], |_| vec![TIME]);
+    check(at(TimestampFormat::Ixia), &[], &["ixiatrailer.timestamp"], |_| vec![TIME]);
     if !has_program("tshark") {
         return;
     }
-    let (_folder, path) = file(TimestampFormat::Ixia);
+    let (_folder, path) = file(at(TimestampFormat::Ixia));
     let text = run("tshark", &["-n", "-r", path.to_str().expect("utf-8"), "-O", "ixiatrailer"]);
     for source in ["Local", "NTP", "GPS", "PTP", "Holdover"] {
         let said = text
@@ -97,7 +102,7 @@ fn ixia_trailers_say_time_and_source() {
 #[test]
 fn vss_trailers_say_time_clock_and_port() {
     check(
-        TimestampFormat::Vss,
+        at(TimestampFormat::Vss),
         &[],
         &["vssmonitoring.time", "vssmonitoring.clksrc", "vssmonitoring.srcport"],
         |quality| {
@@ -121,11 +126,9 @@ fn metamako_trailers_say_time_device_and_port_and_keep_the_fcs() {
         "metamako.flags",
         "metamako.flags.orig_fcs_vld",
     ];
-    check(TimestampFormat::Metamako { device: 513 }, &METAMAKO, &names, |_| {
-        vec![TIME, "513", "9", "0x01", "1"]
-    });
+    check(at(TimestampFormat::Metamako), &METAMAKO, &names, |_| vec![TIME, "513", "9", "0x01", "1"]);
     // The check value of CRC-32 (ITU-T V.42): cbf43926 for the nine digits; an FCS goes out low byte first.
-    let format = TimestampFormat::Metamako { device: 0 };
+    let format = Timestamp::from(TimestampFormat::Metamako);
     let out = stamped(format, &facts(ClockQuality::Free), b"123456789", 0);
     assert_eq!(out[9..13], [0x26, 0x39, 0xf4, 0xcb]);
     let cut = CopyFacts { truncated: true, ..facts(ClockQuality::Free) };
@@ -144,7 +147,7 @@ fn a_degraded_time_names_no_reference_in_formats_that_cannot_say_so() {
         let frame = udp4(61);
         stamped(format, &CopyFacts { stamp, ..facts(quality) }, &frame, 0)
     };
-    for format in [TimestampFormat::Ixia, TimestampFormat::Vss, TimestampFormat::Gigamon] {
+    for format in [at(TimestampFormat::Ixia), at(TimestampFormat::Vss), at(TimestampFormat::Gigamon)] {
         assert_eq!(
             of(format, ClockQuality::Ptp, true),
             of(format, ClockQuality::Free, false),
@@ -161,11 +164,11 @@ fn a_degraded_time_names_no_reference_in_formats_that_cannot_say_so() {
 #[test]
 fn arista_headers_say_time_and_the_frame_goes_on() {
     let names = ["avsp.ver", "avsp.64sec", "avsp.64ns", "eth.src"];
-    check(TimestampFormat::Arista, &[], &names, |_| {
+    check(at(TimestampFormat::Arista), &[], &names, |_| {
         vec!["0x0110", "1700000000", "123456789", "02:00:00:00:00:01"]
     });
     for frame in frames() {
-        let out = stamped(TimestampFormat::Arista, &facts(ClockQuality::Ptp), &frame, 60);
+        let out = stamped(at(TimestampFormat::Arista), &facts(ClockQuality::Ptp), &frame, 60);
         assert_eq!((&out[..12], &out[26..]), (&frame[..12], &frame[12..]));
     }
 }
@@ -175,7 +178,7 @@ fn gigamon_trailers_say_time_port_and_size() {
     if !has_program("tshark") {
         return;
     }
-    let (_folder, path) = file(TimestampFormat::Gigamon);
+    let (_folder, path) = file(at(TimestampFormat::Gigamon));
     assert_sound(&path, &[]);
     let names = ["gmhdr.timestamp", "gmhdr.pktsize", "gmhdr.srcport_g_pid"];
     let rows = fields(&path, &[], &names);
@@ -204,14 +207,14 @@ fn the_formats_equal_a_writer_of_another_hand() {
     run("python3", &[script, folder.path().to_str().expect("utf-8")]);
     // The frame of that writer carries 60 bytes of UDP, 102 in all; its port and source differ from file to file.
     for (name, format, quality, port) in [
-        ("ixia", TimestampFormat::Ixia, ClockQuality::Ptp, 0),
-        ("vss9", TimestampFormat::Vss, ClockQuality::Gps, 7),
-        ("metamako", TimestampFormat::Metamako { device: 513 }, ClockQuality::Free, 9),
-        ("arista64", TimestampFormat::Arista, ClockQuality::Free, 0),
+        ("ixia", at(TimestampFormat::Ixia), ClockQuality::Ptp, 0),
+        ("vss9", at(TimestampFormat::Vss), ClockQuality::Gps, 7),
+        ("metamako", at(TimestampFormat::Metamako), ClockQuality::Free, 9),
+        ("arista64", at(TimestampFormat::Arista), ClockQuality::Free, 0),
     ] {
         let packets = read_pcap(&folder.path().join(format!("{name}.pcap"))).expect("it writes pcap");
         let expected = &packets[0].1;
-        let frame = match format {
+        let frame = match format.format {
             TimestampFormat::Arista => [&expected[..12], &expected[26..]].concat(),
             _ => expected[..102].to_vec(),
         };
@@ -235,12 +238,16 @@ fn padding_goes_before_a_trailer_that_must_follow_the_packet() {
     let frames = [padded(tcp4(0)), padded(arp()), padded(udp4(1))];
     write_frames(
         &path,
-        &frames.clone().map(|frame| stamped(TimestampFormat::Ixia, &facts(ClockQuality::Ptp), &frame, 0)),
+        &frames
+            .clone()
+            .map(|frame| stamped(at(TimestampFormat::Ixia), &facts(ClockQuality::Ptp), &frame, 0)),
     );
     assert_eq!(fields(&path, &[], &["ixiatrailer.timestamp"]), [[TIME], [TIME], [TIME]]);
     write_frames(
         &path,
-        &frames.clone().map(|frame| stamped(TimestampFormat::Vss, &facts(ClockQuality::Ptp), &frame, 0)),
+        &frames
+            .clone()
+            .map(|frame| stamped(at(TimestampFormat::Vss), &facts(ClockQuality::Ptp), &frame, 0)),
     );
     assert_eq!(fields(&path, &[], &["vssmonitoring.time"]), [[TIME], [TIME], [TIME]]);
     // To a local port no frame gets so short that the wire would pad it behind the trailer.
@@ -275,7 +282,7 @@ fn a_stamped_frame_goes_through_a_tunnel() {
     for frame in frames() {
         let facts = facts(ClockQuality::Ptp);
         let (mut header, mut trailer) = ([0; MAX_HEADER_BYTES], [0; MAX_TRAILER_LEN]);
-        let end = TimestampFormat::Ixia.write_trailer(&facts, &[&frame], 0, &mut trailer);
+        let end = at(TimestampFormat::Ixia).write_trailer(&facts, &[&frame], 0, &mut trailer);
         let written = transport.write(&facts, &[&frame[..end.keep_len], &trailer[..end.len]], &mut header);
         packets
             .push([&header[..written.header_bytes], &frame[..end.keep_len], &trailer[..end.len]].concat());

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use tapline_datapath::copies::facts::{ClockQuality, CopyFacts, Direction, Stamp};
+use tapline_api::words::{ClockQuality, Direction, Granularity, Oversize, RspanTag};
+use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Fit, Granularity, MAX_HEADER_BYTES, Outer, Oversize, PathRoom, RspanTag, Sequence,
-    Subheader, Transport, TransportError,
+    Encapsulation, Erspan2, Erspan3, Fit, MAX_HEADER_BYTES, Outer, PathRoom, Sequence, Subheader,
+    Transport, TransportError,
 };
 use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, TIME_NS, arp, frames, tagged, tcp4, udp4};
 use tapline_harness::pcap_files::{read_pcap, write_frames};
@@ -163,7 +164,7 @@ fn erspan_1_is_gre_and_the_frame_alone() {
 fn erspan_2_numbers_its_copies_and_says_vlan_and_index() {
     over_all_outers(
         "erspan2",
-        Encapsulation::Erspan2 { session: 1023, cos: None, index: Some(0x12345) },
+        Encapsulation::Erspan2(Erspan2 { session: 1023, cos: None, index: Some(0x12345) }),
         |path| {
             let names = [
                 "gre.proto",
@@ -197,7 +198,7 @@ fn erspan_2_numbers_its_copies_and_says_vlan_and_index() {
 }
 
 fn erspan3(granularity: Granularity, subheader: Subheader) -> Encapsulation {
-    Encapsulation::Erspan3 {
+    Encapsulation::Erspan3(Erspan3 {
         session: 7,
         cos: None,
         direction: None,
@@ -205,7 +206,7 @@ fn erspan3(granularity: Granularity, subheader: Subheader) -> Encapsulation {
         hardware: Some(43),
         granularity,
         subheader,
-    }
+    })
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn a_truncated_copy_says_so_in_erspan_2_and_3() {
         return;
     }
     for encapsulation in [
-        Encapsulation::Erspan2 { session: 1, cos: None, index: None },
+        Encapsulation::Erspan2(Erspan2 { session: 1, cos: None, index: None }),
         erspan3(Granularity::default(), Subheader::None),
     ] {
         let transport = Transport::tunnel(&outer(false, false), &encapsulation).expect("it is valid");
@@ -307,7 +308,7 @@ fn what_a_tool_says_of_its_copies_goes_before_what_is_known_of_them() {
     if !has_program("tshark") {
         return;
     }
-    let said = Encapsulation::Erspan3 {
+    let said = Encapsulation::Erspan3(Erspan3 {
         session: 7,
         cos: Some(6),
         direction: Some(Direction::Ingress),
@@ -315,8 +316,8 @@ fn what_a_tool_says_of_its_copies_goes_before_what_is_known_of_them() {
         hardware: None,
         granularity: Granularity::default(),
         subheader: Subheader::None,
-    };
-    let transports = [said, Encapsulation::Erspan2 { session: 7, cos: Some(6), index: None }]
+    });
+    let transports = [said, Encapsulation::Erspan2(Erspan2 { session: 7, cos: Some(6), index: None })]
         .map(|encapsulation| Transport::tunnel(&outer(false, false), &encapsulation).expect("it is valid"));
     let path = carried("said", &transports);
     let rows = fields(&path, &[], &["erspan.cos", "erspan.direction", "erspan.hw", "erspan.index"]);
@@ -462,7 +463,7 @@ fn what_does_not_fit_its_field_is_refused_with_the_reason() {
     assert_eq!(
         refused(
             &outer(true, true),
-            &Encapsulation::Erspan2 { session: 1023, cos: Some(7), index: Some(0xf_ffff) }
+            &Encapsulation::Erspan2(Erspan2 { session: 1023, cos: Some(7), index: Some(0xf_ffff) })
         ),
         None
     );

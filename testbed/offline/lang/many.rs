@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 use tapline::plan::{Plan, plan};
+use tapline_datapath::ids::RuleId;
 use tapline_lang::{self as lang, Parsed};
 
 const HEAD: &str =
@@ -51,7 +52,7 @@ fn thousands_of_named_filters_are_accepted_whatever_becomes_of_them() {
     let (plan, parsed) = planned(&text);
     assert!(parsed.diagnostics.is_empty(), "{}", parsed.diagnostics.render(&parsed.sources));
     let plan = plan.expect("a file without mistakes");
-    assert_eq!((plan.rules.len(), plan.rules[7].words.as_str()), (COUNT - 1, "match f7"));
+    assert_eq!((plan.rules.len(), plan.rules[RuleId(7)].words.as_str()), (COUNT - 1, "match f7"));
 }
 
 #[test]

@@ -224,6 +224,15 @@ fn words_that_would_do_nothing_are_refused() {
 }
 
 #[test]
+fn filters_that_ask_what_only_a_kernel_knows_are_refused_at_their_places() {
+    for expression in ["inbound and tcp port 80", "not outbound", "ifindex 3"] {
+        let said = check_refuses(&PIPELINE.replace("from in", &format!("from in match \"{expression}\"")));
+        assert!(said.contains("test.pipe:3:") && said.contains("not supported on Ethernet"), "{said}");
+        assert!(said.contains("`from PORT` says where a rule's packets come from"), "{said}");
+    }
+}
+
+#[test]
 fn net_af_xdp_is_not_told_to_do_without_a_receive_queue() {
     let lab = Lab::new();
     let pipeline = |queues: &str, rule: &str| {

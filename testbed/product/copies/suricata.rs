@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tapline_harness::frames;
-use tapline_harness::lab::{Lab, json_lines};
+use tapline_harness::lab::Lab;
 use tapline_harness::pcap_files::{packets, write_frames};
 use tapline_harness::programs::has_program;
 
@@ -49,7 +49,8 @@ fn flows(lab: &Lab, file: &Path) -> BTreeMap<Flow, u64> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let eve = std::fs::read_to_string(folder.join("eve.json")).expect("suricata writes eve.json");
     let mut flows = BTreeMap::new();
-    for line in json_lines(&eve) {
+    for line in eve.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("suricata writes JSON");
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
         let port = |key: &str| line[key].as_u64().unwrap_or_default();
         if !["TCP", "UDP"].contains(&text("proto").as_str()) {

@@ -1,9 +1,10 @@
 //! Tunnels that end at a port: the frames inside come out as they went in, with what the tunnel says of them.
 
+use tapline_api::words::Granularity;
 use tapline_capture::ByteOrder;
 use tapline_datapath::copies::facts::{CopyFacts, Stamp};
 use tapline_datapath::copies::transport::{
-    Encapsulation, Granularity, MAX_HEADER_BYTES, Outer, Subheader, Transport,
+    Encapsulation, Erspan2, Erspan3, MAX_HEADER_BYTES, Outer, Subheader, Transport,
 };
 use tapline_harness::captures;
 use tapline_harness::judges::{self, number};
@@ -30,7 +31,7 @@ pub(super) fn tunnel(destination: &str, encapsulation: Encapsulation) -> Transpo
 }
 
 fn erspan3(session: u16) -> Encapsulation {
-    Encapsulation::Erspan3 {
+    Encapsulation::Erspan3(Erspan3 {
         session,
         cos: None,
         direction: None,
@@ -38,7 +39,7 @@ fn erspan3(session: u16) -> Encapsulation {
         hardware: None,
         granularity: Granularity::Ieee1588,
         subheader: Subheader::Seconds { switch: 0 },
-    }
+    })
 }
 
 /// Packets that fit an outer packet of 64 KiB and are whole.
@@ -73,7 +74,7 @@ fn frames_come_out_of_every_tunnel_as_they_went_in() {
         ("geneve", Encapsulation::Geneve { vni, udp_port: None, udp_checksum: Some(true) }),
         ("gre", Encapsulation::Gre { key: Some(7) }),
         ("erspan", Encapsulation::Erspan1),
-        ("erspan", Encapsulation::Erspan2 { session: 77, cos: None, index: None }),
+        ("erspan", Encapsulation::Erspan2(Erspan2 { session: 77, cos: None, index: None })),
         ("erspan", erspan3(77)),
     ] {
         for destination in ["198.18.0.9", "2001:db8::9"] {
@@ -82,7 +83,7 @@ fn frames_come_out_of_every_tunnel_as_they_went_in() {
             let outer = carried(&tunnel(destination, encapsulation.clone()), &packets);
             write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &outer);
             let account = lab.account(&pipeline(&format!("{word} to {destination}")), &[]);
-            let has_time = matches!(encapsulation, Encapsulation::Erspan3 { .. });
+            let has_time = matches!(encapsulation, Encapsulation::Erspan3(_));
             let time = |(packet, outer): (&Timed, &Timed)| Timed {
                 ns: if has_time { packet.ns } else { outer.ns },
                 ..packet.clone()
@@ -129,7 +130,7 @@ fn what_was_lost_upstream_is_counted_by_session() {
     let packets = whole_packets();
     let mut outer = carried(&tunnel("198.18.0.9", erspan3(1)), &packets);
     let other = carried(
-        &tunnel("198.18.0.9", Encapsulation::Erspan2 { session: 2, cos: None, index: None }),
+        &tunnel("198.18.0.9", Encapsulation::Erspan2(Erspan2 { session: 2, cos: None, index: None })),
         &packets[..100],
     );
     outer.truncate(500);

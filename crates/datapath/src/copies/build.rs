@@ -22,15 +22,17 @@ use arrayvec::ArrayVec;
 use super::edit::{Draft, EditPlan, EditState, Reach};
 use super::facts::CopyFacts;
 use super::timestamp;
-use super::timestamp::{MAX_TRAILER_LEN, TimestampFormat};
+use super::timestamp::MAX_TRAILER_LEN;
+use super::timestamp::Timestamp;
 use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
 use crate::burst_view::BurstView;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::EgressCounters;
 use crate::ids::{EditId, HashId, ToolId};
 use crate::receive::decap::OuterId;
 use crate::route::Copies;
 use crate::swap::published::Live;
 use crate::work_plan::WorkPlan;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::copy::{
     CopyPool, LONGEST_COPY, MOST_PAGES, Made, Offload, PAGE_LEN, Pages, copy_in_order,
 };
@@ -62,7 +64,7 @@ const HEADERS_LEN: usize = 256;
 /// How one worker makes the copies of one tool.
 pub struct ToolMaker {
     pub edits: Option<EditId>,
-    pub timestamp: TimestampFormat,
+    pub timestamp: Timestamp,
     pub transport: Transport,
     pub room: Option<PathRoom>,
     /// Where the transport says the flow.
@@ -135,12 +137,18 @@ struct Drafted {
     cut_bytes: usize,
 }
 
-/// Why a copy was not.
+/// Why a copy was not drafted.
 enum Unfit {
     /// The tool's path does not carry it.
     Path,
     /// The buffer does not hold it.
     Buffer,
+}
+
+/// Why a copy is dropped here: one reason of [`DropReason`] each.
+enum Unmade {
+    Oversize,
+    NoBuffer,
 }
 
 impl Maker {
@@ -187,7 +195,7 @@ impl Maker {
     #[inline]
     pub fn make(&mut self, view: &mut BurstView<'_>, copies: &mut Copies) {
         for index in self.tools.ids() {
-            let selection = copies.tools[index];
+            let selection = copies.egresses[index.egress()];
             let Some(tool) = self.tools[index].as_ref().filter(|_| !selection.is_empty()) else { continue };
             let mut wanted = if tool.makes_all() { selection } else { copies.edited(index) };
             if let Some(room) = tool.room.filter(|_| wanted != selection) {
@@ -199,7 +207,7 @@ impl Maker {
                 let made = self.make_for(index, wanted, view, copies);
                 let lost = wanted - made;
                 if !lost.is_empty() {
-                    view.counters.tools[index].requested.add(u64::from(lost.count()));
+                    view.counters.egresses[index.egress()].requested.add(u64::from(lost.count()));
                     copies.take_back(index, lost);
                 }
             }
@@ -216,7 +224,7 @@ impl Maker {
     ) -> Selection {
         let Self { pools, states, tools, made, desks, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
-        let (edits, counters) = (&view.plan.edits, &view.counters.tools[index]);
+        let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index.egress()]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
         let Some(pool) = pool else {
             counters.drop_copies(DropReason::NoBuffer, wanted.count().into());
@@ -282,7 +290,7 @@ impl Default for Drafts {
 
 impl Drafts {
     #[inline(always)]
-    fn count(&self, counters: &ToolCounters) {
+    fn count(&self, counters: &EgressCounters) {
         if self.oversize > 0 {
             counters.drop_copies(DropReason::Oversize, self.oversize);
         }
@@ -347,9 +355,9 @@ impl Bench<'_> {
                     made.put(packet, page);
                     Ok(drafted)
                 }
-                Err(Unfit::Path) => Err(DropReason::Oversize),
+                Err(Unfit::Path) => Err(Unmade::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => Err(DropReason::Oversize),
+                Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
                 Err(Unfit::Buffer) => {
                     lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
@@ -363,8 +371,8 @@ impl Bench<'_> {
                     drafts.original_lens[packet] = drafted.original_len;
                     drafts.done.insert(packet);
                 }
-                Err(DropReason::NoBuffer) => drafts.no_buffer += 1,
-                Err(_) => drafts.oversize += 1,
+                Err(Unmade::NoBuffer) => drafts.no_buffer += 1,
+                Err(Unmade::Oversize) => drafts.oversize += 1,
             }
         }
     }
@@ -425,7 +433,7 @@ fn grown(original_len: usize, drafted_len: usize, len: usize) -> u32 {
 
 /// Makes mbufs ready for so many copies, as many as there are; copies beyond these are counted as dropped.
 #[inline(always)]
-fn reserve(pool: &mut CopyPool, count: u32, counters: &ToolCounters) -> u32 {
+fn reserve(pool: &mut CopyPool, count: u32, counters: &EgressCounters) -> u32 {
     let ready = pool.reserve(count as usize) as u32;
     if ready < count {
         counters.drop_copies(DropReason::NoBuffer, u64::from(count - ready));
@@ -442,7 +450,7 @@ fn put_headers(
     made: &mut Made,
     wanted: Selection,
     view: &mut BurstView<'_>,
-    counters: &ToolCounters,
+    counters: &EgressCounters,
 ) -> Selection {
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
@@ -512,7 +520,7 @@ fn put_edited(
     made: &mut Made,
     wanted: Selection,
     view: &BurstView<'_>,
-    counters: &ToolCounters,
+    counters: &EgressCounters,
 ) -> Selection {
     let ready = reserve(pool, wanted.count(), counters);
     let mut of_copy = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
@@ -567,18 +575,18 @@ fn lay_out(
     index: usize,
     len: usize,
     mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
-) -> Result<Drafted, DropReason> {
+) -> Result<Drafted, Unmade> {
     let desk = longs.len();
     if desk == desks.len() {
         desks.push(Vec::new());
     }
     desks[desk].resize(desk_len(len), 0);
-    let drafted = edit(&mut desks[desk]).map_err(|_| DropReason::Oversize)?;
+    let drafted = edit(&mut desks[desk]).map_err(|_| Unmade::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
-        return Err(DropReason::Oversize);
+        return Err(Unmade::Oversize);
     }
-    let pages = pool.pages(most).ok_or(DropReason::NoBuffer)?;
+    let pages = pool.pages(most).ok_or(Unmade::NoBuffer)?;
     longs.push(Long { index, desk, pages, range: drafted.range.clone() });
     Ok(drafted)
 }
@@ -591,7 +599,7 @@ impl ToolMaker {
         self.edits.filter(|_| is_alone)
     }
 
-    /// Whether a packet of `len` bytes fits a page and the tool's path.
+    /// Returns whether a packet of `len` bytes fits a page and the tool's path.
     #[inline(always)]
     fn takes_in_a_page(&self, len: usize) -> bool {
         HEADROOM + len + MAX_TRAILER_LEN <= PAGE_LEN

@@ -1,32 +1,7 @@
 //! What is known of one copy when it is edited, stamped and encapsulated.
 
+use tapline_api::words::{ClockQuality, Direction};
 use tapline_packet::burst::MAX_BURST;
-
-/// How well the clock behind a timestamp is disciplined.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum ClockQuality {
-    /// It runs freely.
-    #[default]
-    Free,
-    Ntp,
-    Gps,
-    Ptp,
-    /// Its reference was lost and it coasts.
-    Holdover,
-}
-
-impl ClockQuality {
-    /// The word of the statistics.
-    pub fn name(self) -> &'static str {
-        match self {
-            ClockQuality::Free => "free",
-            ClockQuality::Ntp => "ntp",
-            ClockQuality::Gps => "gps",
-            ClockQuality::Ptp => "ptp",
-            ClockQuality::Holdover => "holdover",
-        }
-    }
-}
 
 /// When a packet was received.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -83,14 +58,6 @@ impl Stamps {
     pub fn of(&self, index: usize) -> Stamp {
         Stamp { ns: self.ns[index], quality: self.quality, degraded: self.degraded }
     }
-}
-
-/// Which way a frame went through the port that it was copied at.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Direction {
-    #[default]
-    Ingress,
-    Egress,
 }
 
 /// What a transport or a timestamp format says of the copy that it carries.

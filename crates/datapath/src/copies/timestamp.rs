@@ -5,8 +5,9 @@
 //! # Source
 //! The layouts as Wireshark's dissectors read them: ixiatrailer, metamako, vssmonitoring, avsp, gmtrailer.
 
-use super::facts::{ClockQuality, CopyFacts};
+use super::facts::CopyFacts;
 use super::transport::Written;
+use tapline_api::words::{ClockQuality, TimestampFormat};
 use tapline_packet::extent;
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet;
@@ -14,7 +15,7 @@ use tapline_packet::layers;
 
 /// The most bytes that `TimestampFormat::write_trailer` writes.
 pub const MAX_TRAILER_LEN: usize = 24;
-/// Bytes that `TimestampFormat::write_header` writes: both MAC addresses and the Arista header.
+/// Bytes that `Timestamp::write_header` writes: both MAC addresses and the Arista header.
 pub const HEADER_LEN: usize = ethernet::ADDRESSES_LEN + ARISTA_LEN;
 
 const IXIA_LEN: usize = 15;
@@ -22,26 +23,6 @@ const METAMAKO_LEN: usize = 16;
 const VSS_LEN: usize = 9;
 const GIGAMON_LEN: usize = 24;
 const ARISTA_LEN: usize = 14;
-
-/// How a tool's copies say when they were received.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum TimestampFormat {
-    #[default]
-    None,
-    /// Keysight (Ixia) trailer, 15 bytes: source of the time, seconds, nanoseconds, checksum.
-    Ixia,
-    /// Metamako and Arista 7130 trailer, 16 bytes: the frame's FCS, seconds, nanoseconds, flags, `device` and port.
-    Metamako { device: u16 },
-    /// VSS Monitoring trailer, 9 bytes: seconds, nanoseconds with the clock's source, port.
-    Vss,
-    /// Arista 7280 header behind the addresses, 14 bytes: ethertype 0xd28b, UTC seconds and nanoseconds; the frame's own type
-    /// follows.
-    Arista,
-    /// Gigamon trailer, 24 bytes: original size, port, seconds, nanoseconds with the clock's source, checksum.
-    Gigamon,
-    /// In the ERSPAN III header: granularity IEEE 1588 and full seconds in subheader 5. The transport writes it.
-    Erspan3,
-}
 
 /// What a trailer did to its frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -52,27 +33,47 @@ pub struct Trailer {
     pub len: usize,
 }
 
-impl TimestampFormat {
+/// How a tool's copies say when they were received.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Timestamp {
+    pub format: TimestampFormat,
+    /// The number that a Metamako trailer names this device by.
+    pub device: u16,
+}
+
+impl From<TimestampFormat> for Timestamp {
+    fn from(format: TimestampFormat) -> Self {
+        Self { format, device: 0 }
+    }
+}
+
+impl Timestamp {
     /// Bytes that a frame grows by, in front or behind.
     pub fn added_len(self) -> usize {
-        match self {
-            Self::None | Self::Erspan3 => 0,
-            Self::Ixia => IXIA_LEN,
-            Self::Metamako { .. } => METAMAKO_LEN,
-            Self::Vss => VSS_LEN,
-            Self::Arista => ARISTA_LEN,
-            Self::Gigamon => GIGAMON_LEN,
+        match self.format {
+            TimestampFormat::None | TimestampFormat::Erspan3 => 0,
+            TimestampFormat::Ixia => IXIA_LEN,
+            TimestampFormat::Metamako => METAMAKO_LEN,
+            TimestampFormat::Vss => VSS_LEN,
+            TimestampFormat::Arista => ARISTA_LEN,
+            TimestampFormat::Gigamon => GIGAMON_LEN,
         }
     }
 
-    /// Whether `write_trailer` writes anything.
+    /// Returns whether `write_trailer` writes anything.
     pub fn has_trailer(self) -> bool {
-        matches!(self, Self::Ixia | Self::Metamako { .. } | Self::Vss | Self::Gigamon)
+        matches!(
+            self.format,
+            TimestampFormat::Ixia
+                | TimestampFormat::Metamako
+                | TimestampFormat::Vss
+                | TimestampFormat::Gigamon
+        )
     }
 
-    /// Whether `write_header` writes anything.
+    /// Returns whether `write_header` writes anything.
     pub fn has_header(self) -> bool {
-        self == Self::Arista
+        self.format == TimestampFormat::Arista
     }
 
     /// Writes what stands behind the addresses, with the addresses before it: the frame goes on behind its own.
@@ -114,19 +115,19 @@ impl TimestampFormat {
         let frame_len: usize = frame.iter().map(|piece| piece.len()).sum();
         let len = if self.has_trailer() { self.added_len() } else { 0 };
         let out = &mut out[..len];
-        let keep_len = match self {
-            Self::Ixia | Self::Vss => {
+        let keep_len = match self.format {
+            TimestampFormat::Ixia | TimestampFormat::Vss => {
                 let unpadded = unpadded_len(frame.first().copied().unwrap_or_default(), frame_len);
                 unpadded.max(frame_len.min(min_len.saturating_sub(len)))
             }
             _ => frame_len,
         };
-        match self {
-            Self::Ixia => ixia(facts, out),
-            Self::Metamako { device } => metamako(facts, device, frame, out),
-            Self::Vss => vss(facts, out),
-            Self::Gigamon => gigamon(facts, frame_len, out),
-            Self::None | Self::Arista | Self::Erspan3 => {}
+        match self.format {
+            TimestampFormat::Ixia => ixia(facts, out),
+            TimestampFormat::Metamako => metamako(facts, self.device, frame, out),
+            TimestampFormat::Vss => vss(facts, out),
+            TimestampFormat::Gigamon => gigamon(facts, frame_len, out),
+            TimestampFormat::None | TimestampFormat::Arista | TimestampFormat::Erspan3 => {}
         }
         Trailer { keep_len, len }
     }

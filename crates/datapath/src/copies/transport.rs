@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 
-use super::facts::{CopyFacts, Direction};
+use super::facts::CopyFacts;
+use tapline_api::words::{Direction, Granularity, Oversize, RspanTag};
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -44,16 +45,6 @@ pub struct Outer {
     pub dont_fragment: bool,
 }
 
-/// The unit of ERSPAN III timestamps.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Granularity {
-    #[default]
-    HundredMicroseconds,
-    HundredNanoseconds,
-    /// Nanoseconds of the second; the subheader `Seconds` adds the rest.
-    Ieee1588,
-}
-
 /// The platform subheader of ERSPAN III.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Subheader {
@@ -65,28 +56,37 @@ pub enum Subheader {
     Seconds { switch: u16 },
 }
 
+/// What an ERSPAN II header says.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Erspan2 {
+    pub session: u16,
+    /// Class of service; the frame's own where none is given.
+    pub cos: Option<u8>,
+    /// 20 bits; the source port's index where none is given.
+    pub index: Option<u32>,
+}
+
+/// What an ERSPAN III header says.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Erspan3 {
+    pub session: u16,
+    /// Class of service; the frame's own where none is given.
+    pub cos: Option<u8>,
+    /// The copy's own where none is given.
+    pub direction: Option<Direction>,
+    pub security_group_tag: u16,
+    /// 6 bits; the source port's index modulo 64 where none is given.
+    pub hardware: Option<u8>,
+    pub granularity: Granularity,
+    pub subheader: Subheader,
+}
+
 /// What carries the frame inside the outer IP datagram.
 #[derive(Clone, Debug)]
 pub enum Encapsulation {
     Erspan1,
-    /// `cos`: class of service; the frame's own where none is given. `index`: 20 bits; the source port's index where none is given.
-    Erspan2 {
-        session: u16,
-        cos: Option<u8>,
-        index: Option<u32>,
-    },
-    Erspan3 {
-        session: u16,
-        /// Class of service; the frame's own where none is given.
-        cos: Option<u8>,
-        /// The copy's own where none is given.
-        direction: Option<Direction>,
-        security_group_tag: u16,
-        /// 6 bits; the source port's index modulo 64 where none is given.
-        hardware: Option<u8>,
-        granularity: Granularity,
-        subheader: Subheader,
-    },
+    Erspan2(Erspan2),
+    Erspan3(Erspan3),
     /// `udp_port`: destination port; the standard's where none is given. `udp_checksum`: whether one is sent; over IPv6 alone if it
     /// is not said (RFC 8200, section 8.1; without one is for tunnels whose ends agree on it: RFC 6935).
     Vxlan {
@@ -102,16 +102,6 @@ pub enum Encapsulation {
     Gre {
         key: Option<u32>,
     },
-}
-
-/// How an RSPAN VLAN meets frames that carry a tag already.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum RspanTag {
-    /// It goes in front of the frame's own.
-    #[default]
-    Push,
-    /// It takes the place of the frame's outermost tag.
-    Replace,
 }
 
 /// A transport that cannot be as described.
@@ -190,23 +180,9 @@ pub struct Tunnel {
 #[derive(Clone, Debug)]
 enum Fields {
     Gre,
-    Erspan2 {
-        session: u16,
-        cos: Option<u8>,
-        index: Option<u32>,
-    },
-    Erspan3 {
-        session: u16,
-        cos: Option<u8>,
-        direction: Option<Direction>,
-        base: erspan::Type3,
-        hardware: Option<u8>,
-        granularity: Granularity,
-        subheader: Subheader,
-    },
-    Udp {
-        checksum: UdpChecksum,
-    },
+    Erspan2(Erspan2),
+    Erspan3 { said: Erspan3, base: erspan::Type3 },
+    Udp { checksum: UdpChecksum },
 }
 
 /// What stands in the UDP header's checksum.
@@ -301,7 +277,7 @@ impl Transport {
         }
     }
 
-    /// Whether a checksum covers the payload: what a NIC can be asked to compute.
+    /// Returns whether a checksum covers the payload: what a NIC can be asked to compute.
     pub fn sums_payload(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum } if checksum != UdpChecksum::Zero))
     }
@@ -321,18 +297,18 @@ impl Transport {
         }
     }
 
-    /// Whether copies travel inside IP.
+    /// Returns whether copies travel inside IP.
     #[inline(always)]
     pub fn is_tunnel(&self) -> bool {
         matches!(self, Self::Tunnel(_))
     }
 
-    /// Whether the header says the flow inside: as a source port or a flow label.
+    /// Returns whether the header says the flow inside: as a source port or a flow label.
     pub fn says_flow(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if tunnel.is_ipv6 || matches!(tunnel.fields, Fields::Udp { .. }))
     }
 
-    /// Whether the header says when the packet was received.
+    /// Returns whether the header says when the packet was received.
     pub fn says_time(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Erspan3 { .. }))
     }
@@ -357,7 +333,7 @@ impl Transport {
         }
     }
 
-    /// Whether `write` reads all of the payload, for a checksum.
+    /// Returns whether `write` reads all of the payload, for a checksum.
     pub fn reads_payload(&self) -> bool {
         matches!(self, Self::Tunnel(tunnel) if matches!(tunnel.fields, Fields::Udp { checksum: UdpChecksum::Computed }))
     }
@@ -489,22 +465,17 @@ impl Tunnel {
         };
         Ok(match *encapsulation {
             Encapsulation::Erspan1 => (Fields::Gre, gre::write(out, gre::TYPE_ERSPAN, None, None)),
-            Encapsulation::Erspan2 { session, cos, index } => {
+            Encapsulation::Erspan2(said) => {
+                let Erspan2 { session, cos, index } = said;
                 at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("index", index.unwrap_or(0), 0xf_ffff)?;
                 let gre_bytes = gre::write(out, gre::TYPE_ERSPAN, None, Some(0));
-                (Fields::Erspan2 { session, cos, index }, gre_bytes + erspan::HEADER2_LEN)
+                (Fields::Erspan2(said), gre_bytes + erspan::HEADER2_LEN)
             }
-            Encapsulation::Erspan3 {
-                session,
-                cos,
-                direction,
-                security_group_tag,
-                hardware,
-                granularity,
-                subheader,
-            } => {
+            Encapsulation::Erspan3(said) => {
+                let Erspan3 { session, cos, security_group_tag, hardware, granularity, subheader, .. } =
+                    said;
                 at_most("class of service", cos.unwrap_or(0).into(), 7)?;
                 at_most("session", session.into(), erspan::MAX_SESSION.into())?;
                 at_most("hardware id", hardware.unwrap_or(0).into(), 63)?;
@@ -521,9 +492,7 @@ impl Tunnel {
                     ..Default::default()
                 };
                 let subheader_bytes = if subheader == Subheader::None { 0 } else { erspan::SUBHEADER_LEN };
-                let fields =
-                    Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader };
-                (fields, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
+                (Fields::Erspan3 { said, base }, gre_bytes + erspan::HEADER3_LEN + subheader_bytes)
             }
             Encapsulation::Vxlan { vni, udp_port, udp_checksum } => {
                 at_most("vni", vni, 0xff_ffff)?;
@@ -543,10 +512,10 @@ impl Tunnel {
         self.header_bytes
     }
 
-    /// Whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
+    /// Returns whether `CopyFacts::sequence` is written: as such, or as the identification of datagrams that may be fragmented.
     #[inline(always)]
     pub fn says_sequence(&self) -> bool {
-        matches!(self.fields, Fields::Erspan2 { .. } | Fields::Erspan3 { .. })
+        matches!(self.fields, Fields::Erspan2(_) | Fields::Erspan3 { .. })
             || !self.is_ipv6 && !self.dont_fragment
     }
 
@@ -554,7 +523,7 @@ impl Tunnel {
     pub fn shape(&self) -> Shape {
         let kind = match self.fields {
             Fields::Gre => Kind::Gre,
-            Fields::Erspan2 { .. } => Kind::Erspan2,
+            Fields::Erspan2(_) => Kind::Erspan2,
             Fields::Erspan3 { .. } => Kind::Erspan3,
             Fields::Udp { checksum: UdpChecksum::Zero } => Kind::Udp,
             Fields::Udp { .. } => Kind::UdpChecked,
@@ -582,7 +551,7 @@ impl Tunnel {
         let payload_bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         let datagram_bytes = (self.header_bytes - self.transport_offset + payload_bytes) as u16;
         match (shape.kind, &self.fields) {
-            (Kind::Erspan2, Fields::Erspan2 { session, cos, index }) => {
+            (Kind::Erspan2, Fields::Erspan2(Erspan2 { session, cos, index })) => {
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let header = erspan::type2(
@@ -591,10 +560,8 @@ impl Tunnel {
                 );
                 out[at + 4..at + 12].copy_from_slice(&header);
             }
-            (
-                Kind::Erspan3,
-                Fields::Erspan3 { session, cos, direction, base, hardware, granularity, subheader },
-            ) => {
+            (Kind::Erspan3, Fields::Erspan3 { said, base }) => {
+                let Erspan3 { session, cos, direction, hardware, granularity, subheader, .. } = said;
                 let at = self.transport_offset + 4;
                 out[at..at + 4].copy_from_slice(&facts.sequence.to_be_bytes());
                 let ticks = match granularity {
@@ -688,19 +655,6 @@ fn mirrored(session: u16, cos: Option<u8>, facts: &CopyFacts, payload: &[&[u8]])
         cos: cos.or(tag.map(|tag| tag.priority)).unwrap_or(0),
         truncated: facts.truncated,
     }
-}
-
-/// What becomes of a copy that its tool's path cannot carry.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Oversize {
-    /// It is cut to what fits; the transport signals the truncation where it can, and the bytes cut are counted.
-    Slice,
-    /// It is dropped, reason `oversize`.
-    #[default]
-    Drop,
-    /// The plan is refused when a full frame of a source port cannot fit; one that comes nevertheless is dropped, reason
-    /// `oversize`.
-    FragmentNever,
 }
 
 /// What `Oversize` decides for one copy.

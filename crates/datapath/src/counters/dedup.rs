@@ -1,6 +1,7 @@
 //! What dedup counts: packets, duplicates, and by which ports those came.
 
 use super::Counter;
+use tapline_api::snapshot::GAP_BUCKETS;
 
 /// Duplicates of packets of one port that came by another (or the same), with how long they came after.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,9 +11,6 @@ pub struct PairCounters {
     /// Bucket 0 counts gaps below 1 µs, bucket `i` those from 2^(i-1) µs to below 2^i µs, the last one all above.
     pub gaps: [u64; GAP_BUCKETS],
 }
-
-/// The last bucket begins at 2^22 µs, about 4 s.
-pub const GAP_BUCKETS: usize = 24;
 
 impl PairCounters {
     pub const NONE: PairCounters = PairCounters { duplicates: 0, most_gap_ns: 0, gaps: [0; GAP_BUCKETS] };

@@ -3,9 +3,8 @@
 //! A histogram of fixed size with logarithmic buckets, each cut into 32 equal parts: a value is known to within 1/32 of itself.
 //! Workers write, in ticks of the time-stamp counter; the control thread adds the workers' up and turns ticks into nanoseconds.
 
-use serde::Serialize;
-
 use super::Counter;
+use tapline_api::snapshot::Latency;
 
 /// Parts of an octave, as a power of two.
 const PART_BITS: u32 = 5;
@@ -59,17 +58,6 @@ impl Histogram {
 pub struct Merged {
     buckets: Vec<u64>,
     max: u64,
-}
-
-/// Time from receive to transmit, in nanoseconds, of the packets that were sampled; null where none was.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
-pub struct Latency {
-    pub p50: Option<u64>,
-    pub p99: Option<u64>,
-    pub p999: Option<u64>,
-    pub max: Option<u64>,
-    /// How many values these are of.
-    pub samples: u64,
 }
 
 impl Merged {

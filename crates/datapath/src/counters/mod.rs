@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::dedup::Tally;
 use self::latency::Histogram;
-use super::egress::admission::Class;
-use crate::ids::{GroupId, PortId, RuleId, ToolId};
+use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
+use tapline_api::words::{BurstSize, Class, Disposition, DropReason, Stage};
 use tapline_packet::by_id::ById;
 
 /// A sum that one thread writes and others read.
@@ -49,91 +49,6 @@ impl Counter {
     }
 }
 
-/// Why a copy was not sent. The names are those of the statistics and the metrics.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum DropReason {
-    /// The tool's queue was full, or the tool had not taken the copy when the drain ended.
-    Congested,
-    /// The tool was down.
-    Down,
-    /// The copy did not fit the tool's MTU.
-    Oversize,
-    /// No mbuf was free for an edited copy.
-    NoBuffer,
-    /// The tool's rate was used up.
-    RateLimited,
-    /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and it
-    /// is net_memif.
-    Undersize,
-    /// The worker panicked before the tool's queue had the copy: a fault of Tapline.
-    Internal,
-}
-
-impl DropReason {
-    pub const ALL: [DropReason; 7] = [
-        DropReason::Congested,
-        DropReason::Down,
-        DropReason::Oversize,
-        DropReason::NoBuffer,
-        DropReason::RateLimited,
-        DropReason::Undersize,
-        DropReason::Internal,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            DropReason::Congested => "congested",
-            DropReason::Down => "down",
-            DropReason::Oversize => "oversize",
-            DropReason::NoBuffer => "no_buffer",
-            DropReason::RateLimited => "rate_limited",
-            DropReason::Undersize => "undersize",
-            DropReason::Internal => "internal",
-        }
-    }
-}
-
-/// What became of a received packet. Every packet ends with exactly one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Disposition {
-    /// At least one copy of it was requested.
-    Delivered,
-    /// No rule took it.
-    Unmatched,
-    /// A `drop` rule took it before any tool was chosen.
-    Excluded,
-    /// Rules took it, but their samplers passed it over.
-    SampledOut,
-    /// A copy of it was seen a moment before.
-    Duplicate,
-    /// Tapline could not judge it.
-    Failed,
-}
-
-impl Disposition {
-    pub const ALL: [Disposition; 6] = [
-        Disposition::Delivered,
-        Disposition::Unmatched,
-        Disposition::Excluded,
-        Disposition::SampledOut,
-        Disposition::Duplicate,
-        Disposition::Failed,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Disposition::Delivered => "delivered",
-            Disposition::Unmatched => "unmatched",
-            Disposition::Excluded => "excluded",
-            Disposition::SampledOut => "sampled_out",
-            Disposition::Duplicate => "duplicate",
-            Disposition::Failed => "failed",
-        }
-    }
-}
-
 /// One worker's counters.
 ///
 /// Those of rules are of one plan; the others go on when rules are exchanged ([`WorkerCounters::for_rules`]).
@@ -150,7 +65,7 @@ pub struct LastingCounters {
     /// By [`Disposition`].
     pub dispositions: [Counter; Disposition::ALL.len()],
     pub ports: ById<PortId, PortCounters>,
-    pub tools: ById<ToolId, ToolCounters>,
+    pub egresses: ById<EgressId, EgressCounters>,
     pub groups: ById<GroupId, GroupCounters>,
     pub lcore: LcoreCounters,
 }
@@ -169,7 +84,7 @@ impl Deref for WorkerCounters {
 /// Writers are no workers: they take no turns, and nothing that looks after workers may wait for theirs. So there are none here.
 #[repr(align(128))]
 pub struct WriterCounters {
-    pub tools: ById<ToolId, ToolCounters>,
+    pub tools: ById<ToolId, EgressCounters>,
 }
 
 impl WriterCounters {
@@ -252,9 +167,9 @@ impl SamplerCounters {
     }
 }
 
-/// What became of a tool's copies.
+/// What became of a tool's copies, or of the originals that leave by a direction of a wire.
 #[derive(Default)]
-pub struct ToolCounters {
+pub struct EgressCounters {
     pub requested: Counter,
     pub sent: Counter,
     pub sent_bytes: Counter,
@@ -305,7 +220,7 @@ pub struct LcoreCounters {
     /// Polls that gave no packet.
     pub empty_polls: Counter,
     /// Bursts by size: of 1, 2-3, 4-7, … 64 packets.
-    pub bursts: [Counter; BURST_SIZES],
+    pub bursts: [Counter; BurstSize::ALL.len()],
     /// Ticks of the time-stamp counter, and of those the ticks of turns with something to do.
     pub ticks: Counter,
     pub busy_ticks: Counter,
@@ -319,43 +234,6 @@ pub struct LcoreCounters {
     pub stage_ticks: [Counter; Stage::ALL.len()],
     /// With `--profile`: packets of timed bursts.
     pub timed_packets: Counter,
-}
-
-/// Sizes of bursts that are told apart, by powers of two up to [`MAX_BURST`](tapline_packet::burst::MAX_BURST).
-pub const BURST_SIZES: usize = 7;
-
-/// What a worker is doing. The watchdog and the profile tell these apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Stage {
-    /// Between turns, or waiting for work.
-    Idle,
-    /// In a driver's receive call.
-    Receive,
-    /// Packets are looked at and matched.
-    Classify,
-    /// Rules, samplers and groups choose tools.
-    Route,
-    /// Copies are queued and handed to drivers.
-    Egress,
-    /// What waited is handed to drivers.
-    Flush,
-}
-
-impl Stage {
-    pub const ALL: [Stage; 6] =
-        [Stage::Idle, Stage::Receive, Stage::Classify, Stage::Route, Stage::Egress, Stage::Flush];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Idle => "idle",
-            Stage::Receive => "receive",
-            Stage::Classify => "classify",
-            Stage::Route => "route",
-            Stage::Egress => "egress",
-            Stage::Flush => "flush",
-        }
-    }
 }
 
 impl LcoreCounters {
@@ -381,10 +259,10 @@ fn block<I, T: Default>(count: usize) -> ById<I, T> {
 }
 
 impl WorkerCounters {
-    pub fn new(ports: usize, rules: usize, tools: usize, groups: usize) -> Self {
+    pub fn new(ports: usize, rules: usize, egresses: usize, groups: usize) -> Self {
         let lasting = LastingCounters {
             ports: block(ports),
-            tools: block(tools),
+            egresses: block(egresses),
             groups: block(groups),
             ..LastingCounters::default()
         };
@@ -419,7 +297,7 @@ impl WorkerCounters {
     }
 }
 
-impl ToolCounters {
+impl EgressCounters {
     /// Copies that were dropped, for whatever reason.
     pub fn all_dropped(&self) -> u64 {
         self.dropped.iter().map(Counter::get).sum()

@@ -4,30 +4,8 @@
 //! Copies have a class from the rule that first chose the tool; each class may fill the queue up to a limit of its own, so that
 //! under congestion low goes first and high last. Copies that were taken keep their order, whatever their class.
 
+use tapline_api::words::Class;
 use tapline_packet::burst::Selection;
-
-/// How much a copy matters. The names are those of the pipeline language and the statistics.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-#[repr(usize)]
-pub enum Class {
-    High,
-    #[default]
-    Normal,
-    Low,
-}
-
-impl Class {
-    /// In the order in which a burst's copies are admitted.
-    pub const ALL: [Class; 3] = [Class::High, Class::Normal, Class::Low];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::High => "high",
-            Class::Normal => "normal",
-            Class::Low => "low",
-        }
-    }
-}
 
 /// The fill of a queue, in percent, above which copies of a class are refused. High copies are taken until it is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +53,7 @@ impl Limits {
         self.bytes.is_some()
     }
 
-    /// Whether `bytes` leave no room for any class.
+    /// Returns whether `bytes` leave no room for any class.
     pub fn is_full(&self, bytes: u64) -> bool {
         self.bytes.is_some_and(|limits| bytes >= limits[Class::High as usize])
     }

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::admission::Fill;
-use crate::counters::DropReason;
+use tapline_api::words::DropReason;
 
 /// What makers and the owner of a tool's queue share, on a cache line of its own.
 ///
@@ -18,7 +18,7 @@ use crate::counters::DropReason;
 pub struct Backlog {
     /// makers: add; owner: brings up to date.
     packets: AtomicUsize,
-    /// Likewise; only where the tool has a limit in bytes.
+    /// As `packets`; only where the tool has a limit in bytes.
     bytes: AtomicU64,
     /// owner: writes; makers: read.
     is_held_by_rate: AtomicBool,

@@ -141,7 +141,7 @@ impl Line {
         (selection.count() - rest.count()) as usize
     }
 
-    /// Hands over what was gathered, unless the writer has enough to do. Whether something waits. `is_behind` says that earlier
+    /// Hands over what was gathered, unless the writer has enough to do. Returns whether something waits. `is_behind` says that earlier
     /// packets may be about to come.
     pub fn flush(&mut self, is_behind: bool) -> bool {
         self.belt.is_behind.store(is_behind, Ordering::Relaxed);

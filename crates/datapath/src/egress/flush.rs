@@ -4,14 +4,16 @@ use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
 use super::outlets::{Mail, Outlets};
-use crate::counters::{DropReason, WorkerCounters};
-use crate::ids::ToolId;
+use crate::counters::WorkerCounters;
+use crate::egresses::Egresses;
+use crate::ids::EgressId;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { tools, txqs, shared, handovers, mails, burst: limit, copy_tools, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, kinds, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
     for Mail { txq, ring, queue } in mails.iter_mut() {
@@ -21,13 +23,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &mut tools[incoming.tool] {
-            flushed.has_moved |= line.take_over(incoming, &counters.tools[incoming.tool]);
-            flushed.note_left(incoming.ring.count() > 0, incoming.tool, *copy_tools, live);
+        if let Outlet::Port { line, .. } = &mut egresses[incoming.egress] {
+            flushed.has_moved |= line.take_over(incoming, &counters.egresses[incoming.egress]);
+            flushed.note_left(incoming.ring.count() > 0, incoming.egress, *kinds, live);
         }
     }
-    for (id, outlet) in tools.iter_mut().enumerate().rev() {
-        let (id, tool) = (ToolId(id), &counters.tools[ToolId(id)]);
+    for (id, outlet) in egresses.entries_mut().rev() {
+        let counted = &counters.egresses[id];
         if let Outlet::Port { line, .. } = outlet
             && line.is_plain
             && line.queue.is_empty()
@@ -38,23 +40,23 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         if let Outlet::Port { line, .. } = outlet
             && let Some(merge) = &mut line.merge
         {
-            merge.release(held, &mut line.queue, tool);
-            tool.note_depth(line.len());
+            merge.release(held, &mut line.queue, counted);
+            counted.note_depth(line.len());
         }
         let left = match outlet {
             // in its turn, below
             Outlet::Port { line, .. } if line.is_shared => continue,
             Outlet::Port { txq, line } if !line.queue.is_empty() => {
                 if live.can_send[id] {
-                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, tool);
+                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, counted);
                 } else {
                     line.hold();
                 }
-                line.note_gate(tool);
+                line.note_gate(counted);
                 line.len()
             }
             Outlet::Port { line, .. } => {
-                line.note_gate(tool);
+                line.note_gate(counted);
                 line.len()
             }
             Outlet::Handover { ring, line, .. } if !line.queue.is_empty() => {
@@ -63,25 +65,25 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             }
             Outlet::Capture(line) => {
                 let is_left = line.flush(held == Held::Stay);
-                tool.queue_depth.set(line.depth() as u64);
+                counted.queue_depth.set(line.depth() as u64);
                 usize::from(is_left)
             }
-            _ => 0,
+            Outlet::Handover { .. } | Outlet::Discard | Outlet::Down => 0,
         };
-        flushed.note_left(left > 0, id, *copy_tools, live);
+        flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
-        flushed.has_moved |= shared.serve(tools, txqs, *limit, |tool| live.can_send[tool], counters);
-        for &tool in &shared.tools {
-            if let Outlet::Port { line, .. } = &tools[tool] {
-                line.note_gate(&counters.tools[tool]);
-                flushed.note_left(line.len() > 0, tool, *copy_tools, live);
+        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |id| live.can_send[id], counters);
+        for &id in &shared.egresses {
+            if let Outlet::Port { line, .. } = &egresses[id] {
+                line.note_gate(&counters.egresses[id]);
+                flushed.note_left(line.len() > 0, id, *kinds, live);
             }
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &tools[incoming.tool] {
-            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.tools[incoming.tool]);
+        if let Outlet::Port { line, .. } = &egresses[incoming.egress] {
+            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.egresses[incoming.egress]);
         }
     }
     flushed
@@ -102,12 +104,13 @@ pub struct Flushed {
 
 impl Flushed {
     #[inline(always)]
-    fn note_left(&mut self, is_left: bool, tool: ToolId, copy_tools: usize, live: &Live) {
+    fn note_left(&mut self, is_left: bool, id: EgressId, kinds: Egresses, live: &Live) {
         if is_left {
             self.is_left = true;
+            let is_up = live.egress_up[id];
             // what waits for a link may wait for ever
-            self.are_originals_left |= tool.0 >= copy_tools && live.tools_up[tool];
-            self.are_copies_left |= tool.0 < copy_tools && live.tools_up[tool];
+            self.are_originals_left |= is_up && !kinds.is_tool(id);
+            self.are_copies_left |= is_up && kinds.is_tool(id);
         }
     }
 }
@@ -115,21 +118,21 @@ impl Flushed {
 /// Frees what was not sent in time and counts it: the end of a drain. Every worker has stopped. What waited has a reason but no
 /// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
-    for (outlet, tool) in outlets.tools.iter_mut().zip(&counters.tools) {
+    for (outlet, counted) in outlets.egresses.iter_mut().zip(&counters.egresses) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
             if let Some(merge) = &mut line.merge {
-                merge.release(Held::Leave, &mut line.queue, tool);
+                merge.release(Held::Leave, &mut line.queue, counted);
             }
             let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
-            tool.drop_copies(reason, line.queue.clear() as u64);
-            tool.queue_depth.set(0);
+            counted.drop_copies(reason, line.queue.clear() as u64);
+            counted.queue_depth.set(0);
         }
         if let Outlet::Capture(line) = outlet {
-            tool.drop_copies(DropReason::Congested, line.abandon() as u64);
-            tool.queue_depth.set(0);
+            counted.drop_copies(DropReason::Congested, line.abandon() as u64);
+            counted.queue_depth.set(0);
         }
     }
-    for Incoming { tool, ring, backlog, .. } in &mut outlets.handovers {
-        counters.tools[*tool].drop_copies(backlog.reason(), ring.clear() as u64);
+    for Incoming { egress, ring, backlog, .. } in &mut outlets.handovers {
+        counters.egresses[*egress].drop_copies(backlog.reason(), ring.clear() as u64);
     }
 }

@@ -1,11 +1,13 @@
-//! What a tool's queue admits, and how fast it may be emptied.
+//! What a tool's queue admits (limits, classes, the port's MTU), and how fast it may be emptied (the rate). Both name the reason of
+//! every copy that they drop.
 
 use std::sync::Arc;
 
-use super::admission::{Class, Fill, Limits};
+use super::admission::{Fill, Limits};
 use super::mtu::{Fit, Unfit};
 use super::token_bucket::{Allowance, TokenBucket};
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::{Class, DropReason};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};
@@ -30,12 +32,12 @@ impl Gate {
     }
 
     /// Those of `selection` that the port takes; the others are counted.
-    fn fitting(&self, selection: Selection, shared: &Shared<'_>, tool: &ToolCounters) -> Selection {
+    fn fitting(&self, selection: Selection, shared: &Shared<'_>, counted: &EgressCounters) -> Selection {
         let Some(fit) = self.fit else { return selection };
         let Unfit { short, long } = fit.unfit(selection, shared);
         for (unfit, reason) in [(short, DropReason::Undersize), (long, DropReason::Oversize)] {
             if !unfit.is_empty() {
-                tool.drop_copies(reason, u64::from(unfit.count()));
+                counted.drop_copies(reason, u64::from(unfit.count()));
             }
         }
         selection - short - long
@@ -58,14 +60,14 @@ impl Gate {
         shared: &mut Shared<'_>,
         selection: Selection,
         by_class: [Selection; 3],
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) -> Selection {
-        let fitting = self.fitting(selection, shared, tool);
+        let fitting = self.fitting(selection, shared, counted);
         let by_class = by_class.map(|class| class & fitting);
         let admitted = self.limits.admit(fill, by_class, |index| shared.len_of(index));
         for ((class, asked), admitted) in Class::ALL.into_iter().zip(by_class).zip(admitted) {
             if asked != admitted {
-                tool.refuse(class, reason, u64::from(asked.count() - admitted.count()));
+                counted.refuse(class, reason, u64::from(asked.count() - admitted.count()));
             }
         }
         let admitted = admitted.into_iter().fold(Selection::NONE, |all, selection| all | selection);

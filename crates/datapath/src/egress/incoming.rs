@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::admission::Fill;
 use super::backlog::Backlog;
-use crate::counters::ToolCounters;
-use crate::ids::ToolId;
+use crate::counters::EgressCounters;
+use crate::ids::EgressId;
 use tapline_dpdk::ring::Receiver;
 
 /// Copies for a tool that other workers hand over to the one that owns its transmit queue.
 pub struct Incoming {
-    pub(super) tool: ToolId,
+    pub(super) egress: EgressId,
     pub(super) ring: Receiver,
     pub(super) backlog: Arc<Backlog>,
     /// What of the owner's own queue is in the backlog.
@@ -18,17 +18,17 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(tool: ToolId, ring: Receiver, backlog: Arc<Backlog>) -> Self {
-        Self { tool, ring, backlog, known: Fill::default() }
+    pub fn new(egress: EgressId, ring: Receiver, backlog: Arc<Backlog>) -> Self {
+        Self { egress, ring, backlog, known: Fill::default() }
     }
 
     /// Brings the backlog up to date with the owner's line, in which `fill` waits.
-    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, tool: &ToolCounters) {
+    pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, counted: &EgressCounters) {
         self.backlog.change(self.known, fill);
         self.known = fill;
         self.backlog.note_held_by_rate(is_held_by_rate);
         let waiting = self.backlog.fill();
-        tool.note_depth(waiting.packets);
-        tool.queued_bytes.set(waiting.bytes);
+        counted.note_depth(waiting.packets);
+        counted.queued_bytes.set(waiting.bytes);
     }
 }

@@ -8,7 +8,8 @@ use super::incoming::Incoming;
 use super::merge::Merge;
 use super::mtu::Fit;
 use crate::copies::facts::Stamps;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::DropReason;
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Shared};
 use tapline_dpdk::queue::{Moved, TxQueue};
@@ -115,7 +116,7 @@ impl Line {
         shared: &mut Shared<'_>,
         selection: Selection,
         polled: Option<u64>,
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) {
         let requested = u64::from(selection.count());
         let is_enough = || {
@@ -123,15 +124,15 @@ impl Line {
         };
         if self.queue.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
-            return self.note_sent(requested, sent, lost, polled, tool);
+            return self.note_sent(requested, sent, lost, polled, counted);
         }
         let before = self.queue.len();
         let kept = shared.take(selection, &mut self.queue) as u64;
-        count_lost(tool, requested - kept);
+        count_lost(counted, requested - kept);
         self.mark(before, polled);
-        tool.note_depth(self.queue.len());
+        counted.note_depth(self.queue.len());
         if self.queue.len() >= limit {
-            self.transmit(txq, limit, tool);
+            self.transmit(txq, limit, counted);
         }
     }
 
@@ -154,21 +155,21 @@ impl Line {
         sent: Moved,
         lost: usize,
         polled: Option<u64>,
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) {
-        count_sent(tool, sent);
+        count_sent(counted, sent);
         if let Some(polled) = polled.filter(|_| sent.packets > 0) {
-            note_latency(tool, polled);
+            note_latency(counted, polled);
         }
         if sent.packets as u64 != requested {
-            self.note_rest(lost, tool);
+            self.note_rest(lost, counted);
         }
     }
 
     #[cold]
-    fn note_rest(&self, lost: usize, tool: &ToolCounters) {
-        tool.note_depth(self.queue.len());
-        count_lost(tool, lost as u64);
+    fn note_rest(&self, lost: usize, counted: &EgressCounters) {
+        counted.note_depth(self.queue.len());
+        count_lost(counted, lost as u64);
     }
 
     /// Queues what is admitted of `selection`, frees the rest and counts it.
@@ -184,7 +185,7 @@ impl Line {
         stamps: &Stamps,
         by_class: impl FnOnce() -> [Selection; 3],
         polled: Option<u64>,
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) {
         let fill = self.fill();
         let before = self.queue.len();
@@ -196,10 +197,10 @@ impl Line {
         match &mut self.gate {
             None => {
                 let kept = shared.take(selection, queue) as u64;
-                count_lost(tool, u64::from(selection.count()) - kept);
+                count_lost(counted, u64::from(selection.count()) - kept);
             }
             Some(gate) => {
-                admitted = gate.admit(fill, gate.reason(), shared, selection, by_class(), tool);
+                admitted = gate.admit(fill, gate.reason(), shared, selection, by_class(), counted);
                 // the limit of class high is the queue's capacity, so all of these fit
                 shared.take(admitted, queue);
                 if gate.limits.has_bytes() {
@@ -208,11 +209,11 @@ impl Line {
             }
         }
         if let Some(merge) = &mut self.merge {
-            merge.take_in(Some((admitted, stamps)), &mut self.queue, tool);
-            return tool.note_depth(self.len());
+            merge.take_in(Some((admitted, stamps)), &mut self.queue, counted);
+            return counted.note_depth(self.len());
         }
         self.mark(before, polled);
-        tool.note_depth(self.queue.len());
+        counted.note_depth(self.queue.len());
     }
 
     /// Gathers what is admitted of `selection` for the ring, frees the rest and counts it.
@@ -223,28 +224,28 @@ impl Line {
         shared: &mut Shared<'_>,
         selection: Selection,
         by_class: impl FnOnce() -> [Selection; 3],
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) {
         let Some(gate) = &mut self.gate else { return shared.discard(selection) };
         let (fill, before) = (backlog.fill(), self.queue.len());
-        let admitted = gate.admit(fill, backlog.reason(), shared, selection, by_class(), tool);
+        let admitted = gate.admit(fill, backlog.reason(), shared, selection, by_class(), counted);
         // what is gathered goes at the latest when it is a burst, and the line holds two
         let packets = shared.take(admitted, &mut self.queue);
         let bytes = if gate.limits.has_bytes() { self.queue.bytes_behind(before) } else { 0 };
         gate.bytes += bytes;
         backlog.change(Fill::default(), Fill { packets, bytes });
         // the owner says what waits
-        tool.queue_peak.peak((fill.packets + packets) as u64);
+        counted.queue_peak.peak((fill.packets + packets) as u64);
     }
 
     /// Sends what the port takes and the rate allows. Returns whether anything went.
     #[inline]
-    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, tool: &ToolCounters) -> bool {
+    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, counted: &EgressCounters) -> bool {
         let sent = match &mut self.gate {
             None => self.queue.transmit(txq, limit),
             Some(gate) => gate.transmit(&mut self.queue, txq, limit),
         };
-        self.note_transmitted(sent, tool);
+        self.note_transmitted(sent, counted);
         sent.packets > 0
     }
 
@@ -254,26 +255,26 @@ impl Line {
         &mut self,
         txq: &mut TxQueue,
         most: usize,
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) -> (usize, usize) {
         let (sent, offered) = match &mut self.gate {
             None => (self.queue.transmit_some(txq, most), most),
             Some(gate) => gate.transmit_some(&mut self.queue, txq, most),
         };
-        self.note_transmitted(sent, tool);
+        self.note_transmitted(sent, counted);
         (sent.packets, offered)
     }
 
     #[inline(always)]
-    fn note_transmitted(&mut self, sent: Moved, tool: &ToolCounters) {
+    fn note_transmitted(&mut self, sent: Moved, counted: &EgressCounters) {
         if sent.packets == 0 {
-            self.look_why(tool);
+            self.look_why(counted);
         }
-        count_sent(tool, sent);
-        tool.note_depth(self.queue.len());
+        count_sent(counted, sent);
+        counted.note_depth(self.queue.len());
         if let Some(marker) = &mut self.marker {
             if marker.ahead < sent.packets {
-                tool.latency.record(clock::tsc().wrapping_sub(marker.polled));
+                counted.latency.record(clock::tsc().wrapping_sub(marker.polled));
                 self.marker = None;
             } else {
                 marker.ahead -= sent.packets;
@@ -282,10 +283,10 @@ impl Line {
     }
 
     /// Says what alarms go by.
-    pub(super) fn note_gate(&self, tool: &ToolCounters) {
+    pub(super) fn note_gate(&self, counted: &EgressCounters) {
         if let Some(gate) = &self.gate {
-            tool.queued_bytes.set(gate.bytes);
-            tool.is_held_by_rate.set(u64::from(gate.is_held_by_rate));
+            counted.queued_bytes.set(gate.bytes);
+            counted.is_held_by_rate.set(u64::from(gate.is_held_by_rate));
         }
     }
 
@@ -300,17 +301,17 @@ impl Line {
     /// The port took nothing: a frame that another worker handed over, or that was held to leave in order, when the MTU was
     /// lowered may stand at the front, and would for ever.
     #[cold]
-    fn look_why(&mut self, tool: &ToolCounters) {
+    fn look_why(&mut self, counted: &EgressCounters) {
         if let Some(fit) = self.gate.as_ref().and_then(|gate| gate.fit)
             && self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype))
         {
-            self.sift(fit, tool);
+            self.sift(fit, counted);
         }
     }
 
     /// Drops what waits and is too long for the port.
     #[cold]
-    pub(super) fn sift(&mut self, fit: Fit, tool: &ToolCounters) {
+    pub(super) fn sift(&mut self, fit: Fit, counted: &EgressCounters) {
         let mut long = 0;
         for _ in 0..self.queue.len() {
             let is_long = self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));
@@ -325,7 +326,7 @@ impl Line {
         if long == 0 {
             return;
         }
-        tool.drop_copies(DropReason::Oversize, long);
+        counted.drop_copies(DropReason::Oversize, long);
         // what it counts is not before it any more
         self.marker = None;
         if let Some(gate) = &mut self.gate
@@ -333,7 +334,7 @@ impl Line {
         {
             gate.bytes = self.queue.bytes();
         }
-        tool.note_depth(self.len());
+        counted.note_depth(self.len());
     }
 
     /// Moves copies to the ring, as many as fit. Returns whether any did.
@@ -350,7 +351,7 @@ impl Line {
     }
 
     /// Takes what other workers hand over, as far as there is room.
-    pub(super) fn take_over(&mut self, incoming: &mut Incoming, tool: &ToolCounters) -> bool {
+    pub(super) fn take_over(&mut self, incoming: &mut Incoming, counted: &EgressCounters) -> bool {
         let Incoming { ring, known, .. } = incoming;
         let Self { queue, gate, merge, taken_over, .. } = self;
         let mut gate = gate.as_mut().filter(|gate| gate.limits.has_bytes());
@@ -378,7 +379,7 @@ impl Line {
                 return has_taken;
             }
             note(packets, &|| merge.staged.bytes());
-            merge.take_in(None, queue, tool);
+            merge.take_in(None, queue, counted);
             has_taken = true;
         }
     }

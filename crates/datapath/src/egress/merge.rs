@@ -3,7 +3,7 @@
 use super::count::count_lost;
 use super::reorder::Order;
 use crate::copies::facts::Stamps;
-use crate::counters::ToolCounters;
+use crate::counters::EgressCounters;
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufQueue, Packet, RxStamp};
 use tapline_fault as fault;
@@ -42,7 +42,7 @@ impl Merge {
         &mut self,
         stamps: Option<(Selection, &Stamps)>,
         queue: &mut MbufQueue,
-        tool: &ToolCounters,
+        counted: &EgressCounters,
     ) {
         let now_ns = clock::monotonic_ns();
         let (mut late, mut lost) = (0, 0);
@@ -55,11 +55,11 @@ impl Merge {
             late += u64::from(self.order.push(ns, now_ns, packet, &mut out));
         }
         self.order.release(None, &mut out);
-        tool.late.add(late);
-        count_lost(tool, lost);
+        counted.late.add(late);
+        count_lost(counted, lost);
     }
 
-    pub(super) fn release(&mut self, held: Held, queue: &mut MbufQueue, tool: &ToolCounters) {
+    pub(super) fn release(&mut self, held: Held, queue: &mut MbufQueue, counted: &EgressCounters) {
         if self.order.is_empty() {
             return;
         }
@@ -70,6 +70,6 @@ impl Merge {
             Held::Expire => self.order.release(Some(clock::monotonic_ns()), &mut out),
             Held::Leave => self.order.release_all(&mut out),
         }
-        count_lost(tool, lost);
+        count_lost(counted, lost);
     }
 }

@@ -38,7 +38,7 @@ pub mod token_bucket;
 use self::capture_queue::Origin;
 use super::copies::facts::Stamps;
 use super::counters::WorkerCounters;
-use super::ids::{PortId, ToolId};
+use super::ids::{EgressId, PortId};
 use super::route::Copies;
 use outlet::{Asked, Outlet};
 use outlets::Outlets;
@@ -48,8 +48,8 @@ use tapline_dpdk::mbuf::copy::Made;
 use tapline_fault as fault;
 use tapline_packet::burst::Selection;
 
-/// Hands every tool its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
-/// by tool, or nothing where none is. `polled` is when the burst was polled, if it is timed.
+/// Hands every egress its copies of the burst, which is empty afterwards. `made` are the copies that are not the packets themselves,
+/// by tool, or nothing where none is: tools are the first of the egresses. `polled` is when the burst was polled, if it is timed.
 #[inline]
 #[expect(
     clippy::too_many_arguments,
@@ -64,37 +64,37 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { tools, txqs, shared, burst: limit, time_place, left, .. } = outlets;
-    *left = tools.len();
+    let Outlets { egresses, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    *left = egresses.len();
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
     }
     let mut of_burst = if made.is_empty() {
-        burst.share(copies.tools.iter().copied())
+        burst.share(copies.egresses.iter().copied())
     } else {
         let alone = made.iter().map(Made::alone).chain(std::iter::repeat(Selection::NONE));
-        burst.share(copies.tools.iter().zip(alone).map(|(&copies, alone)| copies - alone))
+        burst.share(copies.egresses.iter().zip(alone).map(|(&copies, alone)| copies - alone))
     };
     let mut is_due = false;
-    // backwards: wires stand behind the tools, and an original goes before its copies
-    for (index, ((outlet, &selection), tool)) in
-        tools.iter_mut().zip(&copies.tools).zip(&counters.tools).enumerate().rev()
+    // backwards: an original goes before its copies (`egresses`)
+    for (index, ((outlet, &selection), counted)) in
+        egresses.iter_mut().zip(&copies.egresses).zip(&counters.egresses).enumerate().rev()
     {
-        let id = ToolId(index);
+        let id = EgressId(index);
         if selection.is_empty() {
             continue;
         }
         *left = index;
-        tool.requested.add(u64::from(selection.count()));
+        counted.requested.add(u64::from(selection.count()));
         fault::panics_on_packet("egress", index);
         if let Outlet::Port { txq, line } = outlet
             && line.is_plain
             && made.is_empty()
         {
-            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, tool);
+            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
             continue;
         }
-        let asked = Asked { selection, origin, polled, tool };
+        let asked = Asked { selection, origin, polled, counted };
         let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
             None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
@@ -108,7 +108,7 @@ pub fn egress(
     }
     *left = 0;
     if is_due {
-        serve_all(shared, tools, txqs, *limit, counters);
+        serve_all(shared, egresses, txqs, *limit, counters);
     }
 }
 
@@ -116,55 +116,55 @@ pub fn egress(
 #[inline(always)]
 pub fn egress_straight(
     outlets: &mut Outlets,
-    tools: &[ToolId],
+    egresses: &[EgressId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    if let [id] = *tools
-        && let Outlet::Port { txq, line } = &mut outlets.tools[id]
+    if let [id] = *egresses
+        && let Outlet::Port { txq, line } = &mut outlets.egresses[id]
         && line.is_plain
         && line.queue.is_empty()
     {
         // the packets themselves go, with the one reference that each has
-        let (tool, packets) = (&counters.tools[id], burst.len() as u64);
+        let (counted, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
         let (sent, lost) = burst.transmit(&mut outlets.txqs[*txq], &mut line.queue);
-        line.note_sent(packets, sent, lost, polled, tool);
+        line.note_sent(packets, sent, lost, polled, counted);
     } else {
-        egress_alike(outlets, tools, burst, polled, counters);
+        egress_alike(outlets, egresses, burst, polled, counters);
     }
 }
 
 #[inline(never)]
 fn egress_alike(
     outlets: &mut Outlets,
-    tools: &[ToolId],
+    egresses: &[EgressId],
     burst: &mut MbufBurst,
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
     let (all, packets) = (burst.all(), burst.len() as u64);
-    let mut alike = burst.share_alike(tools.len());
+    let mut alike = burst.share_alike(egresses.len());
     let mut is_due = false;
-    for &id in tools {
-        let tool = &counters.tools[id];
+    for &id in egresses {
+        let counted = &counters.egresses[id];
         fault::panics_on_packet("egress", id.0);
-        match &mut outlets.tools[id] {
+        match &mut outlets.egresses[id] {
             Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
                 let (sent, lost) = alike.transmit(&mut outlets.txqs[*txq], &mut line.queue);
-                line.note_sent(packets, sent, lost, polled, tool);
+                line.note_sent(packets, sent, lost, polled, counted);
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
-                let asked = Asked { selection: all, origin, polled, tool };
+                let asked = Asked { selection: all, origin, polled, counted };
                 is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
             }
         }
     }
     if is_due {
-        serve_all(&mut outlets.shared, &mut outlets.tools, &mut outlets.txqs, outlets.burst, counters);
+        serve_all(&mut outlets.shared, &mut outlets.egresses, &mut outlets.txqs, outlets.burst, counters);
     }
 }

@@ -75,7 +75,7 @@ impl Fit {
         })
     }
 
-    /// Whether a frame of so many bytes is too long. `ethertype` gives its first two bytes behind the MAC addresses.
+    /// Returns whether a frame of so many bytes is too long. `ethertype` gives its first two bytes behind the MAC addresses.
     #[inline(always)]
     pub fn is_long(self, len: u32, ethertype: impl FnOnce() -> Option<u16>) -> bool {
         len > self.longest && (len > self.longest_tagged || ethertype() != Some(vlan::TPID_8021Q))

@@ -1,4 +1,5 @@
-//! A worker's way to one tool.
+//! A worker's way to one tool, or out of a wire: here the kind of tool is told apart, once a burst, and copies go on to a transmit
+//! queue, another worker, a capture's writer, or their end.
 
 use std::sync::Arc;
 
@@ -10,13 +11,14 @@ use super::count::count_lost;
 use super::gate::Gate;
 use super::line::Line;
 use super::mtu::Fit;
-use crate::counters::{DropReason, ToolCounters};
+use crate::counters::EgressCounters;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::Shared;
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Sender;
 use tapline_packet::burst::Selection;
 
-/// A worker's way to one tool.
+/// A worker's way to one tool, or out of a wire.
 pub enum Outlet {
     /// Through a transmit queue of the worker's own: its place in `Outlets::txqs`.
     Port { txq: usize, line: Line },
@@ -31,12 +33,12 @@ pub enum Outlet {
     Down,
 }
 
-/// What a tool is to get of a burst.
+/// What an egress is to get of a burst.
 pub(super) struct Asked<'a> {
     pub(super) selection: Selection,
     pub(super) origin: Origin<'a>,
     pub(super) polled: Option<u64>,
-    pub(super) tool: &'a ToolCounters,
+    pub(super) counted: &'a EgressCounters,
 }
 
 impl Outlet {
@@ -54,18 +56,18 @@ impl Outlet {
 
     /// From now on the tool's port takes what `fit` says, where it does not take all frames.
     #[cold]
-    pub fn refit(&mut self, fit: Fit, tool: &ToolCounters) {
+    pub fn refit(&mut self, fit: Fit, counted: &EgressCounters) {
         if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self
             && let Some(known) = line.gate.as_mut().and_then(|gate| gate.fit.as_mut())
             && *known != fit
         {
             *known = fit;
             let before = line.fill();
-            line.sift(fit, tool);
+            line.sift(fit, counted);
             if let Outlet::Handover { backlog, line, .. } = self {
                 backlog.change(before, line.fill());
                 // the owner says what waits
-                tool.queue_depth.set(0);
+                counted.queue_depth.set(0);
             }
         }
     }
@@ -98,40 +100,40 @@ impl Outlet {
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
     ) -> bool {
-        let &Asked { selection, origin, polled, tool } = asked;
+        let &Asked { selection, origin, polled, counted } = asked;
         let requested = u64::from(selection.count());
         match self {
             Outlet::Port { txq, line } if line.is_plain => {
-                line.give(&mut txqs[*txq], limit, shared, selection, polled, tool);
+                line.give(&mut txqs[*txq], limit, shared, selection, polled, counted);
             }
             Outlet::Port { txq, line } => {
                 let txq = &mut txqs[*txq];
-                line.enter(shared, selection, origin.stamps, by_class, polled, tool);
+                line.enter(shared, selection, origin.stamps, by_class, polled, counted);
                 if line.queue.len() >= limit {
                     if line.is_crowded {
                         return true;
                     }
-                    line.transmit(txq, limit, tool);
+                    line.transmit(txq, limit, counted);
                 }
             }
             Outlet::Handover { ring, backlog, line } => {
-                line.enter_backlog(backlog, shared, selection, by_class, tool);
+                line.enter_backlog(backlog, shared, selection, by_class, counted);
                 if line.queue.len() >= limit {
                     line.hand_over(ring);
                 }
             }
             Outlet::Capture(line) => {
                 let taken = line.enter(shared, selection, origin) as u64;
-                tool.note_depth(line.depth());
-                count_lost(tool, requested - taken);
+                counted.note_depth(line.depth());
+                count_lost(counted, requested - taken);
             }
             Outlet::Discard => {
                 shared.discard(selection);
-                tool.sent.add(requested);
+                counted.sent.add(requested);
             }
             Outlet::Down => {
                 shared.discard(selection);
-                tool.drop_copies(DropReason::Down, requested);
+                counted.drop_copies(DropReason::Down, requested);
             }
         }
         false

@@ -1,21 +1,23 @@
-//! A worker's ways to all tools.
+//! A worker's ways to all tools and out of all wires, and the transmit queues that they share.
 
 use super::incoming::Incoming;
 use super::outlet::Outlet;
 use super::shared_txq::SharedTxq;
-use crate::counters::{DropReason, WorkerCounters};
-use crate::ids::ToolId;
+use crate::counters::WorkerCounters;
+use crate::egresses::Egresses;
+use crate::ids::EgressId;
 use crate::route::Copies;
 use crate::swap::published::Live;
+use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::{MbufQueue, RxStamp};
 use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::ring::Receiver;
 use tapline_packet::burst::MAX_BURST;
 use tapline_packet::by_id::ById;
 
-/// A worker's ways to all tools, by tool.
+/// A worker's ways to all tools and out of all wires.
 pub struct Outlets {
-    pub tools: ById<ToolId, Outlet>,
+    pub egresses: ById<EgressId, Outlet>,
     pub txqs: Vec<TxQueue>,
     /// Those of `txqs` that several tools send by.
     pub shared: Vec<SharedTxq>,
@@ -25,13 +27,13 @@ pub struct Outlets {
     pub mails: Vec<Mail>,
     /// Most packets in one call of the driver.
     pub burst: usize,
-    /// How many of `tools`, counted from the first, take copies; those behind them are the directions of wires.
-    pub copy_tools: usize,
+    /// Which of `egresses` are tools.
+    pub kinds: Egresses,
     /// Some tool is a capture.
     pub has_captures: bool,
     /// Where copies that are handed over carry their times, if some tool of another worker's orders them.
     pub time_place: Option<RxStamp>,
-    /// While a burst is handed out: so many tools, counted from the first, have not been asked yet. 0 between bursts.
+    /// While a burst is handed out: so many egresses, counted from the first, have not been asked yet. 0 between bursts.
     pub left: usize,
 }
 
@@ -40,16 +42,17 @@ impl Outlets {
     pub fn take_turns(&mut self) {
         for txq in 0..self.txqs.len() {
             let sends_by = |outlet: &Outlet| matches!(outlet, Outlet::Port { txq: own, .. } if *own == txq);
-            let tools: Vec<ToolId> = self.tools.ids().filter(|&tool| sends_by(&self.tools[tool])).collect();
-            if tools.len() < 2 {
+            let egresses: Vec<EgressId> =
+                self.egresses.ids().filter(|&id| sends_by(&self.egresses[id])).collect();
+            if egresses.len() < 2 {
                 continue;
             }
-            for &tool in &tools {
-                if let Outlet::Port { line, .. } = &mut self.tools[tool] {
+            for &id in &egresses {
+                if let Outlet::Port { line, .. } = &mut self.egresses[id] {
                     line.is_shared = true;
                 }
             }
-            self.shared.push(SharedTxq { txq, tools, turn: 0, left: self.burst, is_crowded: false });
+            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.burst, is_crowded: false });
         }
     }
 
@@ -57,22 +60,22 @@ impl Outlets {
     /// burst's `copies` is requested of them, and what is requested and in no queue is dropped. The number dropped.
     #[cold]
     pub fn mend(&mut self, copies: &Copies, counters: &WorkerCounters) -> u64 {
-        for (tool, selection) in
-            counters.tools.iter().zip(&copies.tools).take(std::mem::take(&mut self.left))
+        for (counted, selection) in
+            counters.egresses.iter().zip(&copies.egresses).take(std::mem::take(&mut self.left))
         {
-            tool.requested.add(u64::from(selection.count()));
+            counted.requested.add(u64::from(selection.count()));
         }
         let mut dropped = 0;
-        for (outlet, tool) in self.tools.iter_mut().zip(&counters.tools) {
+        for (outlet, counted) in self.egresses.iter_mut().zip(&counters.egresses) {
             let (held, taken_over) = outlet.mend();
-            let ended = tool.ended() + held;
-            let asked = tool.requested.get() + taken_over;
+            let ended = counted.ended() + held;
+            let asked = counted.requested.get() + taken_over;
             if asked >= ended {
                 dropped += asked - ended;
-                tool.drop_copies(DropReason::Internal, asked - ended);
+                counted.drop_copies(DropReason::Internal, asked - ended);
             } else {
                 // dropped before it was counted as requested
-                tool.requested.add(ended - asked);
+                counted.requested.add(ended - asked);
             }
         }
         dropped
@@ -81,7 +84,7 @@ impl Outlets {
     /// Packets that surely find room in every capture tool that is up.
     #[cold]
     pub fn capture_room(&self, live: &Live) -> usize {
-        let rooms = self.tools.iter().zip(&live.tools_up).filter_map(|(outlet, &is_up)| match outlet {
+        let rooms = self.egresses.iter().zip(&live.egress_up).filter_map(|(outlet, &is_up)| match outlet {
             Outlet::Capture(line) if is_up => Some(line.room()),
             _ => None,
         });

@@ -2,7 +2,7 @@
 
 use super::outlet::Outlet;
 use crate::counters::WorkerCounters;
-use crate::ids::ToolId;
+use crate::ids::EgressId;
 use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
@@ -13,9 +13,9 @@ use tapline_packet::by_id::ById;
 pub struct SharedTxq {
     /// Its place in [`Outlets::txqs`].
     pub(super) txq: usize,
-    /// Their places in [`Outlets::tools`].
-    pub(super) tools: Vec<ToolId>,
-    /// The place in `tools` of the one that may send first.
+    /// Those that send by it.
+    pub(super) egresses: Vec<EgressId>,
+    /// The place in `egresses` of the one that may send first.
     pub(super) turn: usize,
     /// Packets that it may send in this turn; at least 1.
     pub(super) left: usize,
@@ -28,10 +28,10 @@ impl SharedTxq {
     #[cold]
     pub(super) fn serve(
         &mut self,
-        tools: &mut ById<ToolId, Outlet>,
+        egresses: &mut ById<EgressId, Outlet>,
         txqs: &mut [TxQueue],
         burst: usize,
-        can_send: impl Fn(ToolId) -> bool,
+        can_send: impl Fn(EgressId) -> bool,
         counters: &WorkerCounters,
     ) -> bool {
         let txq = &mut txqs[self.txq];
@@ -39,15 +39,15 @@ impl SharedTxq {
         let (mut has_moved, mut cut_short) = (false, None);
         // tools in a row that had nothing more to send, or could not
         let mut at_rest = 0;
-        while at_rest < self.tools.len() {
-            let tool = self.tools[turn];
+        while at_rest < self.egresses.len() {
+            let id = self.egresses[turn];
             at_rest += 1;
-            if let Outlet::Port { line, .. } = &mut tools[tool]
+            if let Outlet::Port { line, .. } = &mut egresses[id]
                 && !line.queue.is_empty()
             {
-                if can_send(tool) {
+                if can_send(id) {
                     let wanted = line.queue.len().min(left);
-                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.tools[tool]);
+                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.egresses[id]);
                     has_moved |= sent > 0;
                     if sent == wanted {
                         at_rest = 0;
@@ -59,13 +59,13 @@ impl SharedTxq {
                     line.hold();
                 }
             }
-            (turn, left) = ((turn + 1) % self.tools.len(), burst);
+            (turn, left) = ((turn + 1) % self.egresses.len(), burst);
         }
         let is_crowded = cut_short.is_some();
         (self.turn, self.left) = cut_short.unwrap_or((turn, left));
         if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
-            for &tool in &self.tools {
-                if let Outlet::Port { line, .. } = &mut tools[tool] {
+            for &id in &self.egresses {
+                if let Outlet::Port { line, .. } = &mut egresses[id] {
                     line.is_crowded = is_crowded;
                     line.judge_plain();
                 }
@@ -79,13 +79,13 @@ impl SharedTxq {
 #[cold]
 pub(super) fn serve_all(
     shared: &mut [SharedTxq],
-    tools: &mut ById<ToolId, Outlet>,
+    egresses: &mut ById<EgressId, Outlet>,
     txqs: &mut [TxQueue],
     limit: usize,
     counters: &WorkerCounters,
 ) {
     for shared in shared {
         // a tool of the port was just given copies, so the port can send
-        shared.serve(tools, txqs, limit, |_| true, counters);
+        shared.serve(egresses, txqs, limit, |_| true, counters);
     }
 }

@@ -6,14 +6,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::route::sample::Budget;
+use tapline_api::values::Rate;
 use tapline_dpdk::queue::Moved;
 
 /// `rate RATE [burst DURATION]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
     /// Bits are those of frames from the Ethernet header on, without FCS, preamble and gap.
-    pub rate: Budget,
+    pub rate: Rate,
     /// How long a pause of the tool's traffic can be made up for.
     pub burst: Duration,
 }
@@ -77,8 +77,8 @@ impl TokenBucket {
     /// A full bucket at `now`; `hz` is ticks a second.
     pub fn new(shape: Shape, hz: u64, now: u64) -> Self {
         let (rate, counts_packets) = match shape.rate {
-            Budget::PacketsPerSecond(packets) => (packets, true),
-            Budget::BitsPerSecond(bits) => (bits, false),
+            Rate::PacketsPerSecond(packets) => (packets, true),
+            Rate::BitsPerSecond(bits) => (bits, false),
         };
         let rate = rate.clamp(1, Self::MOST_RATE);
         let grains = (Self::LEAST_RATE / rate).clamp(1, Self::MOST_GRAINS);
@@ -147,7 +147,7 @@ mod tests {
 
     const HZ: u64 = 2_000_000_000;
 
-    /// Whether a packet of `len` bytes got its tokens.
+    /// Returns whether a packet of `len` bytes got its tokens.
     fn takes(bucket: &TokenBucket, now: u64, len: u32) -> bool {
         let one = |allowance: &mut Allowance<'_>| {
             if allowance.lets_go(len) { Moved { packets: 1, bytes: len.into() } } else { Moved::default() }
@@ -192,7 +192,7 @@ mod tests {
             mbit in 1u64..100_000, burst_us in 1u64..5000, refused in 2usize..5,
             offers in prop::collection::vec((0u64..200_000, 60u32..1515), 1..200),
         ) {
-            let shape = Shape { rate: Budget::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
+            let shape = Shape { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
             let sent = run(shape, refused, &offers);
             for from in 0..sent.len() {
                 let mut bits = 0u128;
@@ -211,7 +211,7 @@ mod tests {
         fn as_many_go_as_in_floating_point(
             mbit in 1u64..10_000, burst_us in 10u64..2000, offers in prop::collection::vec((0u64..100_000, 60u32..1515), 1..300),
         ) {
-            let shape = Shape { rate: Budget::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
+            let shape = Shape { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
             let exact = run(shape, usize::MAX, &offers).len() as i64;
             let float = model(mbit as f64 * 1e6, burst_us as f64 / 1e6, &offers) as i64;
             prop_assert!((exact - float).abs() <= 1, "{} {}", exact, float);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn packets_a_second_are_counted_whatever_their_length() {
-        let shape = Shape { rate: Budget::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
+        let shape = Shape { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
         // 100 us apart for a second: ten times the rate
         let offers: Vec<(u64, u32)> = (0..10_000u32).map(|n| (HZ / 10_000, 60 + n % 1400)).collect();
         let sent = run(shape, usize::MAX, &offers).len();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_gives_nothing_and_takes_nothing() {
-        let shape = Shape { rate: Budget::PacketsPerSecond(1), burst: Duration::from_secs(1) };
+        let shape = Shape { rate: Rate::PacketsPerSecond(1), burst: Duration::from_secs(1) };
         let bucket = TokenBucket::new(shape, HZ, 500_000 * HZ);
         assert!(takes(&bucket, 500_000 * HZ, 64) && !takes(&bucket, 500_000 * HZ, 64));
         assert!(!takes(&bucket, 5 * HZ, 64));
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_looked_at_the_clock_before_others_gives_itself_nothing() {
-        let shape = Shape { rate: Budget::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
+        let shape = Shape { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
         let bucket = TokenBucket::new(shape, HZ, 7 * HZ);
         assert_eq!((0..100).filter(|_| takes(&bucket, 8 * HZ, 64)).count(), 10);
         assert!(!takes(&bucket, 7 * HZ, 64));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn workers_share_the_tokens_and_leave_none() {
-        let shape = Shape { rate: Budget::PacketsPerSecond(1_000_000), burst: Duration::from_millis(50) };
+        let shape = Shape { rate: Rate::PacketsPerSecond(1_000_000), burst: Duration::from_millis(50) };
         let bucket = TokenBucket::new(shape, HZ, 7 * HZ);
         let work = || (0..40_000).filter(|_| takes(&bucket, 7 * HZ, 64)).count();
         let sent = std::thread::scope(|scope| {

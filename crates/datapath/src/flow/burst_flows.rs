@@ -3,10 +3,10 @@
 //! Most packets of a filtered burst go nowhere: only those that reach a group or a flow sampler are parsed and hashed, and each
 //! only once.
 
-use super::hash::{HashKind, HashSpec, flow_hash_burst, plain_hash_burst};
-use crate::copies::facts::Direction;
+use super::hash::{HashSpec, flow_hash_burst, parse_depth, plain_hash_burst};
 use crate::ids::HashId;
 use crate::receive::decap::OuterId;
+use tapline_api::words::{Direction, HashKind};
 use tapline_packet::burst::{Column, Known, MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 use tapline_packet::frame::Frame;
@@ -52,7 +52,7 @@ impl Hashes {
 /// What is known of the flows of one burst; a worker's own.
 pub struct Flows {
     depth: Depth,
-    specs: Vec<HashSpec>,
+    specs: ById<HashId, HashSpec>,
     layers: Column<Layers>,
     hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
@@ -66,11 +66,15 @@ pub struct Flows {
 impl Flows {
     /// For a plan that uses these ways to hash, and otherwise needs packets parsed to `depth`.
     pub fn new(specs: &[HashSpec], depth: Depth) -> Self {
-        let depth =
-            specs.iter().map(|spec| spec.kind.parse_depth(spec.depth)).max().unwrap_or_default().max(depth);
+        let depth = specs
+            .iter()
+            .map(|spec| parse_depth(spec.kind, spec.depth))
+            .max()
+            .unwrap_or_default()
+            .max(depth);
         Self {
             depth,
-            specs: specs.to_vec(),
+            specs: specs.to_vec().into(),
             layers: Column::new(Layers::EMPTY),
             hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
@@ -140,7 +144,7 @@ impl Flows {
         self.hashes_each(id, wanted, frames, |_| ())
     }
 
-    /// Likewise; `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
+    /// As [`hashes`](Self::hashes); `each` may be shown hashes as soon as they are known, so that what they lead to is loaded while the others are found.
     #[inline]
     pub fn hashes_each(
         &mut self,
@@ -149,7 +153,7 @@ impl Flows {
         frames: &[Frame<'_>],
         each: impl Fn(u64),
     ) -> Known<'_, u64> {
-        let spec = self.specs[id.0];
+        let spec = self.specs[id];
         let column = self.hashes[id].of(self.burst);
         if spec.kind == HashKind::FiveTuple && spec.depth == Depth::Outer {
             let missing = column.missing(wanted);

@@ -4,6 +4,7 @@
 //! alone, the same on every machine and in every version, so that two brokers with one seed choose the same flows.
 //! `docs/flow-hash.md` says what is hashed for each kind.
 
+use tapline_api::words::HashKind;
 use tapline_dpdk::port::RSS_KEY_WORD;
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
@@ -15,44 +16,9 @@ use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::layers::{Depth, Layers, Stack, innermost_unfragmented};
 
-/// What of a packet is hashed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub enum HashKind {
-    /// IP addresses (`hash ip`).
-    Ip,
-    /// IP addresses and ports (`hash ip-port`).
-    IpPort,
-    /// IP addresses, protocol and ports (`hash 5-tuple`).
-    #[default]
-    FiveTuple,
-    /// MAC addresses (`hash mac`).
-    Mac,
-    /// VLAN id of the outermost tag; 0 where untagged (`hash vlan`).
-    Vlan,
-    /// Virtual network id of VXLAN, GENEVE or NVGRE; without one as `FiveTuple` (`hash vni`).
-    Vni,
-    /// Tunnel endpoint id of GTP-U; without one as `FiveTuple` (`hash teid`).
-    Teid,
-    /// IP addresses, and ports of TCP and UDP, as NICs hash them with the symmetric key (`hash rss`).
-    Rss,
-}
-
-impl HashKind {
-    pub const ALL: [HashKind; 8] = [
-        HashKind::Ip,
-        HashKind::IpPort,
-        HashKind::FiveTuple,
-        HashKind::Mac,
-        HashKind::Vlan,
-        HashKind::Vni,
-        HashKind::Teid,
-        HashKind::Rss,
-    ];
-
-    /// How deep packets must have been parsed for this kind at `depth`.
-    pub fn parse_depth(self, depth: Depth) -> Depth {
-        if matches!(self, HashKind::Vni | HashKind::Teid) { Depth::Full } else { depth }
-    }
+/// Returns how deep packets must have been parsed for a hash of `kind` at `depth`.
+pub fn parse_depth(kind: HashKind, depth: Depth) -> Depth {
+    if matches!(kind, HashKind::Vni | HashKind::Teid) { Depth::Full } else { depth }
 }
 
 /// Multipliers of wyhash (public domain): odd, with 32 bits set each.
@@ -87,7 +53,7 @@ fn identifier(id: u64, seed: u64) -> u64 {
     symmetric(id, id, domain::ID, seed)
 }
 
-/// The hash of one packet. `layers` are those that `parse` gave for `frame`, at least as deep as `kind.parse_depth(depth)`.
+/// The hash of one packet. `layers` are those that `parse` gave for `frame`, at least as deep as `parse_depth(kind, depth)`.
 /// All 64 bits are of use; those who need 32 take the low half.
 // always: left to judge, the compiler calls it for each packet and asks for the kind there, which takes twice the time
 #[inline(always)]

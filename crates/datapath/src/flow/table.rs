@@ -11,6 +11,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use crate::receive::times::age;
+use tapline_api::snapshot::FlowCounters;
 
 /// Where keyed hashes take their keys from: words that nobody else can know or guess.
 pub struct Secret(SecretSource);
@@ -116,17 +117,6 @@ pub struct Timeouts {
 impl Timeouts {
     /// 60 s without a packet, no limit of age.
     pub const DEFAULT: Timeouts = Timeouts { idle_ns: 60_000_000_000, absolute_ns: u64::MAX };
-}
-
-/// What a table has done. `begun = over + evicted + occupied slots`, always.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize)]
-pub struct FlowCounters {
-    /// Flows that got a slot.
-    pub begun: u64,
-    /// Flows whose slot was used again after they had timed out.
-    pub over: u64,
-    /// Flows that lost their slot while they were alive.
-    pub evicted: u64,
 }
 
 /// Whether a flow was known.

@@ -17,9 +17,9 @@ use tapline_packet::layers;
 
 const BEFORE_FRAME: u32 = 66;
 
-/// The slots of net_af_packet's rings, in bytes; of devices of other drivers `None`.
+/// Gives the slots of a device's rings with the kernel, in bytes; `None` where its driver has no such rings.
 pub fn slot(devargs: &Devargs) -> Option<u32> {
-    let slot = devargs.driver()?.slot?;
+    let slot = devargs.driver()?.tpacket_slot?;
     Some(devargs.argument("framesz").and_then(|size| size.parse().ok()).unwrap_or(slot))
 }
 

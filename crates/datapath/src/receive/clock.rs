@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock_fit::ClockModel;
-use crate::copies::facts::{ClockQuality, Stamps};
+use crate::copies::facts::Stamps;
+use tapline_api::words::ClockQuality;
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{MbufBurst, RxStamp};
 use tapline_packet::burst::{MAX_BURST, Selection};

@@ -13,7 +13,8 @@
 
 use std::collections::VecDeque;
 
-use crate::copies::facts::{ClockQuality, Stamp};
+use crate::copies::facts::Stamp;
+use tapline_api::words::ClockQuality;
 
 /// Readings that are kept.
 const WINDOW: usize = 48;

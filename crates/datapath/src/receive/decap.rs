@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
-use super::tunnel_match::{
-    Inner, Refusal, SequenceCounts, SequenceTracker, SessionKey, Terminator, TunnelKind,
-};
+use super::tunnel_match::{Inner, SequenceTracker, SessionKey, Terminator};
 use crate::copies::facts::Stamps;
+use tapline_api::snapshot::SequenceCounts;
+use tapline_api::words::{Refusal, TunnelKind};
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, Place};
 use tapline_fault as fault;
 use tapline_packet::burst::{Column, MAX_BURST, Selection};
@@ -86,7 +86,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether tunnels may say when their packets were received.
+    /// Returns whether tunnels may say when their packets were received.
     pub fn says_times(&self) -> bool {
         self.terminators.iter().any(Terminator::says_times)
     }

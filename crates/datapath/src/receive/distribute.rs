@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::copies::facts::{ClockQuality, Stamps};
+use crate::copies::facts::Stamps;
 use crate::flow::burst_flows::Flows;
 use crate::flow::hash::HashSpec;
 use crate::ids::HashId;
+use tapline_api::words::ClockQuality;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst, MbufQueue, RxStamp};
 use tapline_dpdk::ring::SoleSender;
 use tapline_fault as fault;

@@ -94,7 +94,7 @@ impl Intake {
         }
     }
 
-    /// Whether packets have times of their own, which [`stamp`](Self::stamp) writes: those of a file, of a NIC or of their tunnel.
+    /// Returns whether packets have times of their own, which [`stamp`](Self::stamp) writes: those of a file, of a NIC or of their tunnel.
     #[inline]
     pub fn has_times(&self) -> bool {
         match &self.source {
@@ -205,7 +205,7 @@ pub fn receive(
     moved.packets
 }
 
-/// Likewise of a ring: the receive lcore has counted the packets for the port.
+/// As [`receive`], from a ring: the receive lcore has counted the packets for the port.
 #[inline(never)]
 fn receive_from(
     ring: &mut BurstReceiver,

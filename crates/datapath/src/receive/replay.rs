@@ -15,15 +15,16 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use crate::copies::facts::{ClockQuality, Stamps};
+use crate::copies::facts::Stamps;
 use crate::counters::Counter;
 use crate::work_plan::ReplayPlan;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::ClockQuality;
 use tapline_capture::{LinkType, Reader};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::MbufBurst;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::queue::Moved;
-use tapline_lang::ast::port::ReplaySpeed;
 use tapline_packet::burst::MAX_BURST;
 
 /// Files up to this size are kept in memory where they are replayed more than once: opening one anew costs more than its packets.
@@ -47,12 +48,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether no more packets will come.
+    /// Returns whether no more packets will come.
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
     }
 
-    /// Whether packets are due for which there is no mbuf.
+    /// Returns whether packets are due for which there is no mbuf.
     pub fn is_starved(&self) -> bool {
         self.is_starved.load(Ordering::Relaxed) && !self.is_ended()
     }
@@ -285,7 +286,7 @@ impl Timeline {
         file_ns.wrapping_add(self.shift_ns)
     }
 
-    /// A pass has ended: the next one begins behind its last packet, at the mean distance of its packets. Whether it had any.
+    /// A pass has ended: the next one begins behind its last packet, at the mean distance of its packets. Returns whether it had any.
     fn next_pass(&mut self) -> bool {
         let Some(first_ns) = self.first_ns.take() else { return false };
         let span_ns = self.last_ns.saturating_sub(first_ns);
@@ -354,7 +355,7 @@ impl Replay {
         self.limit_ns = self.step_ns.map_or(u64::MAX, |step_ns| next_ns.saturating_add(step_ns));
     }
 
-    /// Whether there were more packets that were due when it was polled last.
+    /// Returns whether there were more packets that were due when it was polled last.
     #[inline(always)]
     pub fn is_behind(&self) -> bool {
         self.is_behind
@@ -369,7 +370,7 @@ impl Replay {
         self.pace.speed
     }
 
-    /// Whether packets are due as fast as they can be taken.
+    /// Returns whether packets are due as fast as they can be taken.
     #[inline(always)]
     pub fn is_flat_out(&self) -> bool {
         self.pace.speed == ReplaySpeed::Max

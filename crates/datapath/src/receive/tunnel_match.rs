@@ -7,8 +7,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use tapline_api::snapshot::SequenceCounts;
 
+use tapline_api::words::{Refusal, TunnelKind};
 use tapline_packet::extent;
 use tapline_packet::headers::erspan;
 use tapline_packet::headers::erspan::{Erspan, Erspan3};
@@ -21,22 +22,6 @@ use tapline_packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
 use tapline_packet::layers;
 use tapline_packet::layers::{Carried, Shell, ShellKind, Stack};
 
-/// What a port terminates.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum TunnelKind {
-    /// VXLAN and VXLAN-GPE.
-    Vxlan,
-    Geneve,
-    /// GRE that carries Ethernet or IP; not ERSPAN.
-    Gre,
-    /// ERSPAN I, II and III.
-    Erspan,
-    /// GTP-U.
-    Gtp,
-    /// Frames in an RSPAN VLAN, whose tag is taken off.
-    Rspan,
-}
-
 /// One `terminate` clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Terminator {
@@ -48,57 +33,6 @@ pub struct Terminator {
     pub identifiers: Vec<RangeInclusive<u32>>,
     /// The UDP port of VXLAN, Geneve and GTP where it is not the standard's.
     pub udp_port: Option<u16>,
-}
-
-/// Why a frame is not a packet of the tunnel; the later ones know more of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(usize)]
-pub enum Refusal {
-    /// It is something else.
-    OtherTraffic,
-    /// The tunnel ends at another address.
-    OtherAddress,
-    /// The identifier is not among those asked for.
-    OtherIdentifier,
-    /// A fragment of the tunnel's packet: the inner frame is not all here.
-    Fragment,
-    /// Headers are cut or contradict each other, or carry neither Ethernet nor IP.
-    Malformed,
-}
-
-impl Refusal {
-    pub const ALL: [Refusal; 5] = [
-        Refusal::OtherTraffic,
-        Refusal::OtherAddress,
-        Refusal::OtherIdentifier,
-        Refusal::Fragment,
-        Refusal::Malformed,
-    ];
-
-    /// The word of the statistics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Refusal::OtherTraffic => "other_traffic",
-            Refusal::OtherAddress => "other_address",
-            Refusal::OtherIdentifier => "other_identifier",
-            Refusal::Fragment => "fragment",
-            Refusal::Malformed => "malformed",
-        }
-    }
-}
-
-impl TunnelKind {
-    /// The word of the language.
-    pub fn name(self) -> &'static str {
-        match self {
-            TunnelKind::Vxlan => "vxlan",
-            TunnelKind::Geneve => "geneve",
-            TunnelKind::Gre => "gre",
-            TunnelKind::Erspan => "erspan",
-            TunnelKind::Gtp => "gtp",
-            TunnelKind::Rspan => "rspan",
-        }
-    }
 }
 
 /// When an ERSPAN III sender saw a frame.
@@ -114,7 +48,7 @@ pub struct ErspanTime {
 }
 
 impl ErspanTime {
-    /// Whether the header says all of the time, so that nothing is taken from the time of arrival.
+    /// Returns whether the header says all of the time, so that nothing is taken from the time of arrival.
     pub fn is_full(&self) -> bool {
         self.upper.is_some() || self.granularity == 2 && self.seconds.is_some()
     }
@@ -190,7 +124,7 @@ pub struct Inner {
 }
 
 impl Terminator {
-    /// Whether the tunnel may say when its packets were received: ERSPAN III does.
+    /// Returns whether the tunnel may say when its packets were received: ERSPAN III does.
     pub fn says_times(&self) -> bool {
         self.kind == TunnelKind::Erspan
     }
@@ -397,22 +331,6 @@ impl OuterFacts {
     pub fn session(&self) -> SessionKey {
         SessionKey { kind: self.kind, source: self.source, identifier: self.identifier.unwrap_or(0) }
     }
-}
-
-/// What became of a session's copies on their way here.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
-pub struct SequenceCounts {
-    pub received: u64,
-    /// Numbers that were skipped and did not come later: lost upstream.
-    pub lost: u64,
-    /// Came after a higher number.
-    pub reordered: u64,
-    /// Came again.
-    pub duplicate: u64,
-    /// Came so late that nothing is known of its number.
-    pub late: u64,
-    /// The sender began anew.
-    pub restarts: u64,
 }
 
 /// One session's numbers: the next one, and which of the 64 before it came.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::flow::sketch::FlowSketch;
 use crate::ids::PortId;
 use crate::receive::times::age;
+use tapline_api::words::Below;
 use tapline_dpdk::mbuf::prefetch;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
@@ -161,7 +162,7 @@ impl BucketStamps {
         self.seen[bucket].store(stamp.0, Ordering::Relaxed);
     }
 
-    /// Whether no packet of `bucket` passed for `idle_ns` or longer. `now_ns` gives the time of a port's packets at this moment.
+    /// Returns whether no packet of `bucket` passed for `idle_ns` or longer. `now_ns` gives the time of a port's packets at this moment.
     pub fn is_idle(&self, bucket: usize, now_ns: impl Fn(PortId) -> u64, idle_ns: u64) -> bool {
         let seen = self.seen[bucket].load(Ordering::Relaxed);
         if seen == BucketStamp::NEVER {
@@ -193,15 +194,6 @@ pub struct GroupSpec {
     pub bucket_count: Option<usize>,
     /// Brokers in series need different seeds, else the second sees only some of its buckets used.
     pub seed: u64,
-}
-
-/// `below drop|spread`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Below {
-    /// The members that are left get everything.
-    Spread,
-    /// Nobody gets anything, so that the members that are left are not overrun; counted as `down`.
-    Drop,
 }
 
 /// `return at-once|idle 30s`.

@@ -18,26 +18,26 @@ use self::dedup::Dedup;
 use self::limit::Limit;
 use self::sample::{SampleInputs, Sampler};
 use super::classify::Matches;
-use super::counters::{Disposition, DropReason, RuleCounters, WorkerCounters};
-use super::egress::admission::Class;
-use super::ids::{EditId, GroupId, HashId, RuleId, ToolId};
+use super::counters::{RuleCounters, WorkerCounters};
+use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, ToolId};
 use super::swap::published::Live;
-use super::work_plan::{DedupAction, InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
+use super::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
+use tapline_api::words::{Class, DedupAction, Disposition, DropReason};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 
-/// Which packets each tool gets a copy of, and what became of the burst's packets.
+/// Which packets leave by each egress, and what became of the burst's packets.
 #[derive(Default)]
 pub struct Copies {
     /// A tool gets at most one copy of a packet.
-    pub tools: ById<ToolId, Selection>,
-    /// What rules would send to it if it were up.
+    pub egresses: ById<EgressId, Selection>,
+    /// What rules would send to a tool if it were up.
     withheld: ById<ToolId, Selection>,
     is_any_withheld: bool,
     /// Of a tool's copies those of class high and low; empty where no rule gives a class.
-    pub classed: ById<ToolId, [Selection; 2]>,
+    pub classed: ById<EgressId, [Selection; 2]>,
     /// The edits of the rule that chose the tool first; empty where no rule has any.
     edits: ById<ToolId, CopyEdits>,
     /// The duplicates of the rule that adds copies, where it marks them.
@@ -68,11 +68,11 @@ impl CopyEdits {
 
 impl Copies {
     pub fn new(plan: &WorkPlan) -> Self {
-        let tools = plan.tools;
+        let (egresses, tools) = (plan.egresses.count(), plan.egresses.tool_count());
         Self {
-            tools: ById::filled(tools, Selection::NONE),
+            egresses: ById::filled(egresses, Selection::NONE),
             withheld: ById::filled(tools, Selection::NONE),
-            classed: ById::filled(if plan.has_classes { tools } else { 0 }, [Selection::NONE; 2]),
+            classed: ById::filled(if plan.has_classes { egresses } else { 0 }, [Selection::NONE; 2]),
             edits: if plan.has_edits {
                 ById::filled(tools, CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] })
             } else {
@@ -82,30 +82,31 @@ impl Copies {
         }
     }
 
-    /// A tool's copies by class.
+    /// An egress's copies by class; originals have none.
     #[inline]
-    pub fn by_class(&self, tool: ToolId) -> [Selection; 3] {
-        let [high, low] = self.classed.get(tool.0).copied().unwrap_or_default();
-        [high, self.tools[tool] - high - low, low]
+    pub fn by_class(&self, id: EgressId) -> [Selection; 3] {
+        let [high, low] = self.classed.get(id).copied().unwrap_or_default();
+        [high, self.egresses[id] - high - low, low]
     }
 
     /// A tool's copies that a rule edits.
     #[inline]
     pub fn edited(&self, tool: ToolId) -> Selection {
-        self.edits.get(tool.0).map_or(Selection::NONE, |edits| edits.edited & self.tools[tool])
+        self.edits.get(tool).map_or(Selection::NONE, |edits| edits.edited & self.egresses[tool.egress()])
     }
 
     /// How a rule edits a tool's copy of packet `index` (0..64).
     #[inline]
     pub fn edits_of(&self, tool: ToolId, index: usize) -> Option<EditId> {
-        self.edits.get(tool.0).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
+        self.edits.get(tool).filter(|edits| edits.edited.contains(index)).map(|edits| edits.ids[index])
     }
 
     /// Takes copies from a tool that cannot be made. The caller counts them.
     #[cold]
     pub fn take_back(&mut self, tool: ToolId, selection: Selection) {
-        self.tools[tool] -= selection;
-        if let Some(classed) = self.classed.get_mut(tool.0) {
+        let id = tool.egress();
+        self.egresses[id] -= selection;
+        if let Some(classed) = self.classed.get_mut(id) {
             classed.iter_mut().for_each(|class| *class -= selection);
         }
     }
@@ -113,30 +114,31 @@ impl Copies {
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
     fn add(&mut self, tool: ToolId, selection: Selection, step: &Step) {
-        let added = selection - self.tools[tool];
-        self.tools[tool] |= added;
-        if let Some(edits) = self.edits.get_mut(tool.0) {
+        let id = tool.egress();
+        let added = selection - self.egresses[id];
+        self.egresses[id] |= added;
+        if let Some(edits) = self.edits.get_mut(tool) {
             let marked = added & self.marked;
             edits.choose(step.edits, added - marked);
             edits.choose(step.duplicate_edits, marked);
         }
         match step.class {
             Class::Normal => {}
-            Class::High => self.classed[tool][0] |= added,
-            Class::Low => self.classed[tool][1] |= added,
+            Class::High => self.classed[id][0] |= added,
+            Class::Low => self.classed[id][1] |= added,
         }
     }
 
-    /// Nothing but the original's way over a wire, which comes before any copy and whatever the rules say. Where that side has no
-    /// link it ends here.
+    /// Begins a burst: forgets the last one's copies, and sends originals over a wire, which comes before any copy and whatever the
+    /// rules say. Originals for a side that has no link end here.
     pub fn begin(&mut self, input: &InputPlan, all: Selection, live: &Live, counters: &WorkerCounters) {
         self.clear();
         match input.wire {
-            Some(way) if live.tools_up[way] => self.tools[way] = all,
+            Some(way) if live.egress_up[way] => self.egresses[way] = all,
             Some(way) => {
                 let count = u64::from(all.count());
-                counters.tools[way].requested.add(count);
-                counters.tools[way].drop_copies(DropReason::Down, count);
+                counters.egresses[way].requested.add(count);
+                counters.egresses[way].drop_copies(DropReason::Down, count);
             }
             None => {}
         }
@@ -151,7 +153,7 @@ impl Copies {
     }
 
     fn clear(&mut self) {
-        self.tools.fill(Selection::NONE);
+        self.egresses.fill(Selection::NONE);
         self.classed.fill([Selection::NONE; 2]);
         self.edits.iter_mut().for_each(|edits| edits.edited = Selection::NONE);
         (self.delivered, self.excluded) = (Selection::NONE, Selection::NONE);
@@ -283,19 +285,25 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
     copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(tool) if view.live.tools_up[tool] => copies.add(tool, kept, step),
+            Target::Tool(tool) if view.live.egress_up[tool.egress()] => copies.add(tool, kept, step),
             Target::Tool(tool) => {
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
             }
-            Target::Group(id) => spread(id, step, kept, view, copies),
+            Target::Group(id) => deliver_to_group(id, step, kept, view, copies),
         }
     }
 }
 
 /// Adds copies of `kept` for the tools that a group gives them.
 #[inline(always)]
-fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut Copies) {
+fn deliver_to_group(
+    id: GroupId,
+    step: &Step,
+    kept: Selection,
+    view: &mut BurstView<'_>,
+    copies: &mut Copies,
+) {
     let group = &view.plan.groups[id];
     let table = view.live.tables[id].open();
     let members = &group.members[..];
@@ -331,10 +339,10 @@ fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, c
     };
     let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
     if is_plain {
-        let tools = &mut copies.tools;
+        let egresses = &mut copies.egresses;
         hashes.of(kept).for_each(|(index, &hash)| {
             if let Some(tool) = tool_of(index, hash) {
-                tools[tool].insert(index);
+                egresses[tool.egress()].insert(index);
             }
         });
     } else {
@@ -355,11 +363,12 @@ fn spread(id: GroupId, step: &Step, kept: Selection, view: &mut BurstView<'_>, c
 /// Counts what tools that are not up would have got. A copy that a group gives a draining tool is not withheld.
 #[cold]
 fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
-    for ((withheld, copies), tool) in copies.withheld.iter_mut().zip(&copies.tools).zip(&counters.tools) {
-        let count = u64::from((*withheld - *copies).count());
+    for (tool, withheld) in copies.withheld.entries_mut() {
+        let id = tool.egress();
+        let count = u64::from((*withheld - copies.egresses[id]).count());
         if count > 0 {
-            tool.requested.add(count);
-            tool.drop_copies(DropReason::Down, count);
+            counters.egresses[id].requested.add(count);
+            counters.egresses[id].drop_copies(DropReason::Down, count);
         }
         *withheld = Selection::NONE;
     }
@@ -372,8 +381,8 @@ pub fn settle_straight(straight: &Straight, packets: usize, counters: &WorkerCou
     for &rule in &straight.rules {
         counters.rules[rule].matched.add(packets as u64);
     }
-    for &tool in &straight.tools {
-        counters.tools[tool].requested.add(packets as u64);
+    for &id in &straight.egresses {
+        counters.egresses[id].requested.add(packets as u64);
     }
     let disposition =
         if straight.rules.is_empty() { Disposition::Unmatched } else { Disposition::Delivered };

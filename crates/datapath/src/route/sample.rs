@@ -12,8 +12,10 @@
 use std::num::NonZeroU32;
 
 use crate::counters::SamplerCounters;
-use crate::flow::table::{FlowCounters, FlowDigest, FlowTable, KeyedHash, Timeouts};
+use crate::flow::table::{FlowDigest, FlowTable, KeyedHash, Timeouts};
 use crate::receive::times::{Times, age};
+use tapline_api::snapshot::FlowCounters;
+use tapline_api::values;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::mix::{SplitMix64, mix};
 
@@ -30,7 +32,7 @@ pub enum SampleSpec {
     /// words.
     First { limit: FirstLimit },
     /// `sample rate 100kpps|1gbit`: a share of the flows, adapted so that what is kept stays within the budget.
-    Rate { budget: Budget, seed: u64 },
+    Rate { budget: values::Rate, seed: u64 },
     /// `sample every 10s for 1s`: packets whose times are in the first `length_ns` of each `period_ns` since the Unix epoch.
     /// RFC 5475 section 5.1, systematic time-based.
     Every { period_ns: u64, length_ns: u64 },
@@ -42,14 +44,6 @@ pub enum FirstLimit {
     Packets(u64),
     /// Bytes on the wire, from the Ethernet header on. The packet that reaches the limit is kept whole.
     Bytes(u64),
-}
-
-/// What `sample rate` may keep in one second, by all workers together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Budget {
-    PacketsPerSecond(u64),
-    /// Bits of frames from the Ethernet header on, without FCS, preamble and gap.
-    BitsPerSecond(u64),
 }
 
 /// Which of the workers a sampler is made for, what its random choices start from, and the memory that it may take.
@@ -82,26 +76,26 @@ impl SampleSpec {
         }
     }
 
-    /// Whether its samplers remember flows.
+    /// Returns whether its samplers remember flows.
     pub fn has_flow_table(&self) -> bool {
         matches!(self, SampleSpec::First { .. })
     }
 
-    /// Whether its samplers read `SampleInputs::hashes`.
+    /// Returns whether its samplers read `SampleInputs::hashes`.
     pub fn needs_hashes(&self) -> bool {
         matches!(self, SampleSpec::Flow { .. } | SampleSpec::First { .. } | SampleSpec::Rate { .. })
     }
 
-    /// Whether its samplers read `SampleInputs::lens`.
+    /// Returns whether its samplers read `SampleInputs::lens`.
     pub fn needs_lens(&self) -> bool {
         matches!(
             self,
-            SampleSpec::Rate { budget: Budget::BitsPerSecond(_), .. }
+            SampleSpec::Rate { budget: values::Rate::BitsPerSecond(_), .. }
                 | SampleSpec::First { limit: FirstLimit::Bytes(_) }
         )
     }
 
-    /// Whether its samplers read `SampleInputs::times`.
+    /// Returns whether its samplers read `SampleInputs::times`.
     pub fn needs_time(&self) -> bool {
         matches!(self, SampleSpec::Rate { .. } | SampleSpec::First { .. } | SampleSpec::Every { .. })
     }
@@ -367,10 +361,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    fn new(budget: Budget, seed: u64, workers: NonZeroU32) -> Rate {
+    fn new(budget: values::Rate, seed: u64, workers: NonZeroU32) -> Rate {
         let (bits, per_second, packet) = match budget {
-            Budget::PacketsPerSecond(packets) => (false, packets, 1),
-            Budget::BitsPerSecond(bits) => (true, bits, RATE_PACKET_BITS),
+            values::Rate::PacketsPerSecond(packets) => (false, packets, 1),
+            values::Rate::BitsPerSecond(bits) => (true, bits, RATE_PACKET_BITS),
         };
         let ns_per_unit = 1e9 * f64::from(workers.get()) / per_second.max(1) as f64;
         let window_ns = RATE_WINDOW_NS.max((packet as f64 * ns_per_unit).ceil() as u64);
@@ -580,7 +574,7 @@ mod tests {
                 SampleSpec::Random { one_in: one_in(3) },
                 SampleSpec::Flow { one_in: one_in(3), seed: 1 },
                 SampleSpec::First { limit: FirstLimit::Bytes(150) },
-                SampleSpec::Rate { budget: Budget::BitsPerSecond(1_000), seed: 1 },
+                SampleSpec::Rate { budget: values::Rate::BitsPerSecond(1_000), seed: 1 },
                 SampleSpec::Every { period_ns: 10, length_ns: 5 },
             ] {
                 let mut sampler = Sampler::new(&spec, &seat(9));
@@ -698,7 +692,7 @@ mod tests {
     /// 10 000 flows of one packet each a millisecond are 10 Mpps; the budget is 100 kpps.
     #[test]
     fn rate_sampling_settles_below_its_budget_and_comes_back_when_traffic_falls() {
-        let spec = SampleSpec::Rate { budget: Budget::PacketsPerSecond(100_000), seed: 5 };
+        let spec = SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(100_000), seed: 5 };
         let mut sampler = Sampler::new(&spec, &seat(0));
         let mut rng = SplitMix64(1);
         let hashes: Vec<u64> = (0..10_048).map(|_| rng.next()).collect();
@@ -734,11 +728,11 @@ mod tests {
         let mut rng = SplitMix64(2);
         let hashes: Vec<u64> = (0..20_000).map(|_| rng.next()).collect();
         for (budget, least, most) in [
-            (Budget::PacketsPerSecond(2), 0.2, 1.05),
-            (Budget::PacketsPerSecond(14), 1.4, 7.2),
-            (Budget::PacketsPerSecond(400), 100.0, 200.0),
-            (Budget::BitsPerSecond(20_000), 0.2, 1.05),
-            (Budget::BitsPerSecond(2_000_000), 40.0, 100.0),
+            (values::Rate::PacketsPerSecond(2), 0.2, 1.05),
+            (values::Rate::PacketsPerSecond(14), 1.4, 7.2),
+            (values::Rate::PacketsPerSecond(400), 100.0, 200.0),
+            (values::Rate::BitsPerSecond(20_000), 0.2, 1.05),
+            (values::Rate::BitsPerSecond(2_000_000), 40.0, 100.0),
         ] {
             let mut sampler = Sampler::new(
                 &SampleSpec::Rate { budget, seed: 5 },
@@ -763,8 +757,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_does_not_change_the_share() {
-        let mut sampler =
-            Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        let mut sampler = Sampler::new(
+            &SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(1_000), seed: 5 },
+            &seat(0),
+        );
         for ms in (10_000..20_000).chain(1_000..9_000) {
             sampler.sample(
                 Selection::from_bits(1),
@@ -838,7 +834,7 @@ mod tests {
             });
             prop_assert_eq!(in_bursts(&first), model.collect::<Vec<bool>>());
 
-            let rate = SampleSpec::Rate { budget: Budget::PacketsPerSecond(50), seed: 5 };
+            let rate = SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(50), seed: 5 };
             let (window, budget, mut start, mut kept, mut limit) = (100_000_000u64, 5, 0u64, 0u64, u64::MAX);
             let model = packets.iter().map(|&(time, flow, _)| {
                 let elapsed = if time >= start { time - start } else if start - time > window { window } else { 0 };
@@ -861,8 +857,10 @@ mod tests {
     #[test]
     fn one_wild_time_does_not_stop_the_share_from_being_adapted() {
         const WILD: u64 = u32::MAX as u64 * 1_000_000_000;
-        let mut sampler =
-            Sampler::new(&SampleSpec::Rate { budget: Budget::PacketsPerSecond(1_000), seed: 5 }, &seat(0));
+        let mut sampler = Sampler::new(
+            &SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(1_000), seed: 5 },
+            &seat(0),
+        );
         let mut sample = |now_ns: u64| {
             sampler
                 .sample(

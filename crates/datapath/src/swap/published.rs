@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::egress::mtu::Fit;
-use crate::ids::{GroupId, PortId, RuleId, ToolId};
+use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use crate::route::balance::BucketTable;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -19,16 +19,16 @@ pub struct Live {
     pub rules_on: ById<RuleId, bool>,
     /// Rules that name it send to it. A tool that is draining still gets what a group's table gives it. A direction of a
     /// wire is up while the port that it leaves by has a link.
-    pub tools_up: ById<ToolId, bool>,
+    pub egress_up: ById<EgressId, bool>,
     /// What waits for it is offered to its port, up or not. A driver may take all for a link that is down, and lose it.
-    pub can_send: ById<ToolId, bool>,
+    pub can_send: ById<EgressId, bool>,
     /// All packets go the same way, and every tool on it takes copies.
     pub go_straight: ById<PortId, bool>,
     pub tables: ById<GroupId, BucketTable>,
     /// The Ethernet address of a tunnel's next hop, once it is known.
     pub next_hops: ById<ToolId, Option<MacAddress>>,
     /// What its port takes by its MTU, if it does not take all frames.
-    pub fits: ById<ToolId, Option<Fit>>,
+    pub fits: ById<EgressId, Option<Fit>>,
 }
 
 /// Where the control thread puts the state in force.

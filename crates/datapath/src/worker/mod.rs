@@ -1,4 +1,22 @@
 //! The worker loop: what one lcore does with packets, in the order that they travel.
+//!
+//! The way of a burst, from a driver's receive function to a driver's transmit function. Methods without a path are `Worker`'s:
+//!
+//! | step | called by | function | which ends in |
+//! | --- | --- | --- | --- |
+//! | poll | `turn` | `receive::receive` | `RxQueue::receive` |
+//! | choose one of three ways: straight, judged, spread | `turn` | `carry` | |
+//! | straight, where no stage has to look at packets (`work_plan::Straight`) | `carry` | `route::settle_straight`, `egress::egress_straight` | `TxQueue::send` |
+//! | judged: stamps, ends of tunnels | `judge` | `admit` | times, and the packets that are left |
+//! | judged: which rules match | `judge` | `classify::classify` | `Matches` |
+//! | judged: which tools get which packets | `judge` | `route::route`, which samples and balances | `Copies` |
+//! | judged: copies that differ from the packet | `judge` | `copies::build::Maker::make`, which edits, stamps and encapsulates | `Made` |
+//! | judged: what became of each packet | `judge` | `route::settle` | a disposition |
+//! | judged: copies to their tools | `judge` | `egress::egress`, `Outlet::give` | `TxQueue::send`, or the tool's queue |
+//! | spread, where another lcore does the work | `carry` | `spread`, `receive::distribute` | a ring: that lcore polls it, and carries on |
+//! | send what waits in queues | `turn` | `egress::flush::flush`, `Line::transmit` | `TxQueue::send` |
+//!
+//! `RxQueue::receive` and `TxQueue::send` (`crates/dpdk/src/queue.rs`) call the drivers.
 
 /// What is done when a stage unwinds.
 pub mod panics;
@@ -15,7 +33,7 @@ use super::burst_view::BurstView;
 use super::classify::{Matches, classify, classify_mbufs};
 use super::copies::build::Maker;
 use super::copies::facts::Stamps;
-use super::counters::{Counter, Disposition, LcoreCounters, Stage, WorkerCounters};
+use super::counters::{Counter, LcoreCounters, WorkerCounters};
 use super::egress::capture_queue::Origin;
 use super::egress::flush::{abandon, flush};
 use super::egress::merge::Held;
@@ -30,8 +48,8 @@ use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
 use super::swap::plan_part::{Exchange, Rooms};
 use super::swap::published::LiveView;
-use super::work_plan::Idle;
-use crate::work_plan::WorkPlan;
+use super::work_plan::{Idle, WorkPlan};
+use tapline_api::words::{Disposition, Stage};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::copy::Made;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
@@ -119,7 +137,7 @@ const TIMED_BURSTS: u32 = 64;
 struct LatencySampler(u32);
 
 impl LatencySampler {
-    /// The time of the poll that comes, if its burst is to be timed.
+    /// Gives the time of the poll that comes, if its burst is to be timed.
     #[inline(always)]
     fn poll(&self) -> Option<u64> {
         self.0.is_multiple_of(TIMED_BURSTS).then(clock::tsc)
@@ -349,7 +367,7 @@ impl Worker {
     }
 
     /// Sets right what a stage that unwound left half done: every mbuf of the burst is freed, every packet has a disposition, every
-    /// copy an end, and nothing of the burst is seen by the next. Whether the worker can go on.
+    /// copy an end, and nothing of the burst is seen by the next. Returns whether the worker can go on.
     #[cold]
     #[inline(never)]
     fn recover(&mut self, desk: &mut Desk, panic: &(dyn Any + Send)) -> bool {
@@ -398,7 +416,7 @@ impl Worker {
             swap(&mut desk.copies, &mut part.rooms.copies);
             swap(&mut desk.flows, &mut part.rooms.flows);
             for (tool, limits) in part.limits.drain(..) {
-                self.outlets.tools[tool].limit(limits);
+                self.outlets.egresses[tool.egress()].limit(limits);
             }
             self.exchange.give_back(part);
         }
@@ -410,16 +428,16 @@ impl Worker {
 
     /// Tools take the frames that their ports' MTUs allow by the state in force.
     fn refit(&mut self) {
-        let tools = self.outlets.tools.iter_mut().zip(&self.counters.tools);
-        for ((outlet, tool), fit) in tools.zip(&self.live.get().fits) {
+        let egresses = self.outlets.egresses.iter_mut().zip(&self.counters.egresses);
+        for ((outlet, counters), fit) in egresses.zip(&self.live.get().fits) {
             if let Some(fit) = *fit {
-                outlet.refit(fit, tool);
+                outlet.refit(fit, counters);
             }
         }
     }
 
-    /// Polls every receive queue once and carries what came to the tools. Whether there was anything to do. `plan` and `counters`
-    /// are the worker's own.
+    /// Polls every receive queue once and carries what came to the tools. Returns whether there was anything to do. `plan` and
+    /// `counters` are the worker's own.
     #[inline(always)]
     fn turn(
         &mut self,
@@ -503,7 +521,7 @@ impl Worker {
                 }
                 settle_straight(straight, received, counters);
                 desk.profile.enter(&counters.lcore, Stage::Egress);
-                egress_straight(&mut self.outlets, &straight.tools, &mut desk.burst, polled, counters);
+                egress_straight(&mut self.outlets, &straight.egresses, &mut desk.burst, polled, counters);
             } else {
                 self.judge(desk, at, polled);
             }
@@ -529,7 +547,7 @@ impl Worker {
         }
     }
 
-    /// Carries what receive lcores have handed over, a burst of each ring. Whether there was anything.
+    /// Carries what receive lcores have handed over, a burst of each ring. Returns whether there was anything.
     fn empty_rings(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
         let mut is_left = false;
         for at in 0..self.intakes.len() {
@@ -655,7 +673,7 @@ impl Worker {
         egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
     }
 
-    /// Forwards what comes on wires with a bypass, while rules do not run. Whether anything came.
+    /// Forwards what comes on wires with a bypass, while rules do not run. Returns whether anything came.
     fn bypass(&mut self, desk: &mut Desk) -> bool {
         let mut is_busy = false;
         for intake in &mut self.intakes {
@@ -707,7 +725,7 @@ impl Led {
         Self { desk: Desk::new(&worker.plan), worker, unflushed_turns: 0 }
     }
 
-    /// A turn in the phase `Running`. Whether there was anything to do.
+    /// A turn in the phase `Running`. Returns whether there was anything to do.
     pub fn turn(&mut self) -> bool {
         if self.worker.live.refresh().is_some() {
             self.worker.take_up(&mut self.desk);
@@ -716,7 +734,7 @@ impl Led {
         self.worker.turn(&plan, &counters, &mut self.desk, &mut self.unflushed_turns)
     }
 
-    /// As [`turn`](Self::turn); a stage that panics costs the burst that it worked on. Whether the worker can go on.
+    /// As [`turn`](Self::turn); a stage that panics costs the burst that it worked on. Returns whether the worker can go on.
     pub fn survive(&mut self) -> bool {
         match catch_unwind(AssertUnwindSafe(|| self.turn())) {
             Ok(_) => true,
@@ -724,12 +742,12 @@ impl Led {
         }
     }
 
-    /// A turn in the phase `Paused`, of a plan that has a bypass. Whether there was anything to do.
+    /// A turn in the phase `Paused`, of a plan that has a bypass. Returns whether there was anything to do.
     pub fn bypass(&mut self) -> bool {
         self.worker.bypass(&mut self.desk) | self.drain()
     }
 
-    /// A turn in the phase `Draining`. Whether there was anything to do.
+    /// A turn in the phase `Draining`. Returns whether there was anything to do.
     pub fn drain(&mut self) -> bool {
         let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
         let is_left = self.worker.empty_rings(&plan, &counters, &mut self.desk);

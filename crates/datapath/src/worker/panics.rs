@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::copies::facts::Stamps;
-use crate::counters::Stage;
+use tapline_api::words::Stage;
 use tapline_capture::{ByteOrder, InterfaceId, LinkType, Packet, Writer};
 use tapline_dpdk::clock;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
@@ -109,7 +109,7 @@ impl Panics {
         self.is_retired
     }
 
-    /// Notes a panic at `now`. Whether the worker can go on at all: not where it panics as often while it only sends.
+    /// Notes a panic at `now`. Returns whether the worker can go on at all: not where it panics as often while it only sends.
     #[must_use]
     pub fn note(&mut self, now: Instant, panic: &(dyn Any + Send), note: PanicNote) -> bool {
         let text = LAST.take();

@@ -123,7 +123,7 @@ impl MbufBurst {
     }
 
     /// Moves what a packet has in its first segment behind the first `keep` bytes to a segment of its own, as drivers do that split
-    /// packets behind their headers: for tests and fuzz targets. Whether it could: there are bytes to move, and the pool has an mbuf.
+    /// packets behind their headers: for tests and fuzz targets. Returns whether it could: there are bytes to move, and the pool has an mbuf.
     pub fn split(&mut self, pool: &Mempool, index: usize, keep: u16) -> bool {
         use dpdk_sys::*;
         let Some(&packet) = self.mbufs[..self.count].get(index) else { return false };
@@ -170,7 +170,7 @@ impl MbufBurst {
         }
     }
 
-    /// Makes a part of packet `index` the whole packet. Whether it could: the first segment must hold what goes in front.
+    /// Makes a part of packet `index` the whole packet. Returns whether it could: the first segment must hold what goes in front.
     pub fn enter(&mut self, index: usize, place: &Place<'_>) -> bool {
         let (Some(&mbuf), Ok(offset), Ok(len)) =
             (self.mbufs[..self.count].get(index), u32::try_from(place.offset), u32::try_from(place.len))

@@ -1,8 +1,9 @@
 //! Packets in mbufs: a burst as it was received, the references that its copies share, and the queues in front of tools.
 //!
-//! Every pointer in these types stands for one reference that the type owns. References are made by [`MbufBurst::share`] only,
-//! taken by [`Shared::take`], and given up to the driver, to a ring, or freed: none is lost and none is used twice, whatever the
-//! caller does. None is freed after its pool: a pool whose owner goes while mbufs are out stays, and with it EAL ([`crate::Eal`]).
+//! Every pointer in these types stands for one reference that the type owns. A poll gives a burst one to each packet. Further ones
+//! are made by [`MbufBurst::share`] and [`MbufBurst::share_alike`], which lend them to the tools as [`Shared`] and [`Alike`], and by
+//! [`MbufBurst::again`]. They are taken to a queue, given up to the driver or to a ring, or freed: none is lost and none is used
+//! twice, whatever the caller does. None is freed after its pool: a pool whose owner goes while mbufs are out stays, and with it EAL ([`crate::Eal`]).
 
 /// Packets as one poll received them.
 mod burst;

@@ -128,7 +128,7 @@ impl Shared<'_> {
         room
     }
 
-    /// Whether every packet of the burst is selected.
+    /// Returns whether every packet of the burst is selected.
     #[inline(always)]
     pub fn is_whole(&self, selection: Selection) -> bool {
         selection == Selection::first(self.count)

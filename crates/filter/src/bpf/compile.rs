@@ -1,6 +1,13 @@
 //! Filter expression -> classic BPF, by libpcap: its compiler is the only judge of what an expression means.
 
-use pcap::{Capture, Linktype};
+#![expect(unsafe_code, reason = "libpcap takes a capture file's descriptor into its hands")]
+
+use std::cell::RefCell;
+use std::io;
+use std::io::Write;
+use std::os::fd::IntoRawFd;
+
+use pcap::{Capture, Offline};
 
 use super::insn::Insn;
 use super::verify::{Program, VerifyError};
@@ -11,8 +18,14 @@ pub enum CompileError {
     /// libpcap refused it; the message is libpcap's.
     #[error("{0}")]
     Expression(String),
+    /// It asks what only the kernel that captured a packet knew. The message is libpcap's.
+    #[error("{0}: a captured packet does not say it")]
+    AsksTheKernel(String),
     #[error("the expression contains a NUL character")]
     Nul,
+    /// No compiler for the link layer could be had.
+    #[error("libpcap gives no compiler: {0}")]
+    Handle(String),
     /// libpcap compiled it to a program that Tapline does not run.
     #[error("the compiled program cannot be used: {0}")]
     Program(#[from] VerifyError),
@@ -21,29 +34,51 @@ pub enum CompileError {
 /// What libpcap says of an expression that no packet can match; `compile` turns that into the program that says so.
 const REJECTS_ALL: &str = "expression rejects all packets";
 
+/// What libpcap says of primitives whose answer only a kernel knows (`inbound`, `ifindex`).
+const ASKS_THE_KERNEL: &str = "when reading savefiles";
+
+/// What frames begin with, and in which order their numbers are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LinkLayer {
+    /// The link type as capture files number it (`LINKTYPE_*`).
+    /// # Source
+    /// <https://www.tcpdump.org/linktypes.html>
+    pub link_type: u32,
+    /// Whether the file was written on a machine of the other byte order: some link types (`LINKTYPE_NULL`) have numbers in it.
+    pub is_swapped: bool,
+}
+
+impl LinkLayer {
+    /// What ports give.
+    pub const ETHERNET: LinkLayer = LinkLayer { link_type: 1, is_swapped: false };
+}
+
 /// Compiles a pcap-filter expression for Ethernet frames, optimised, with netmask 0 as `tcpdump -r` does.
 ///
 /// An expression that no packet can match (`1 = 0`), which tcpdump refuses, gives the program that rejects everything, so that a
 /// pipeline file can be warned about it instead.
 /// # Errors
-/// libpcap's message, or the reason why its program cannot be run (`protochain` loops).
+/// libpcap's message, or the reason why its program cannot be run.
 pub fn compile(expression: &str) -> Result<Program, CompileError> {
-    compile_for(expression, Linktype::ETHERNET.0)
+    compile_for(expression, LinkLayer::ETHERNET)
 }
 
-/// Compiles a pcap-filter expression, as `compile` does, for frames of another link type, numbered as libpcap's `DLT_*`.
+/// Compiles a pcap-filter expression, as `compile` does, for a capture file of another link layer.
 /// # Errors
 /// Those of `compile`; what the link type lacks (`vlan` on raw IP) is refused by libpcap.
-pub fn compile_for(expression: &str, dlt: i32) -> Result<Program, CompileError> {
+pub fn compile_for(expression: &str, link_layer: LinkLayer) -> Result<Program, CompileError> {
     if expression.contains('\0') {
         return Err(CompileError::Nul);
     }
     let refused = |error: pcap::Error| match error {
+        pcap::Error::PcapError(message) if message.contains(ASKS_THE_KERNEL) => {
+            CompileError::AsksTheKernel(message)
+        }
         pcap::Error::PcapError(message) => CompileError::Expression(message),
         other => CompileError::Expression(other.to_string()),
     };
-    let compiler = Capture::dead(Linktype(dlt)).map_err(refused)?;
-    match compiler.compile(expression, true).map_err(refused) {
+    let compiled = with_handle(link_layer, |handle| handle.compile(expression, true).map_err(refused))?;
+    match compiled {
         Ok(program) => {
             let insns = program
                 .get_instructions()
@@ -57,6 +92,55 @@ pub fn compile_for(expression: &str, dlt: i32) -> Result<Program, CompileError> 
         }
         Err(error) => Err(error),
     }
+}
+
+thread_local! {
+    /// The handles that this thread compiles for: they are asked for each expression of a plan.
+    static HANDLES: RefCell<Vec<(LinkLayer, Capture<Offline>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `compile` with libpcap's handle for a capture file of this link layer.
+///
+/// The compiler asks its handle whether it is a file and of which byte order. A handle that stands for nothing
+/// (`pcap_open_dead`) answers as a live capture of this machine: `ip6` in a file of another system would be compiled for this
+/// one's number of IPv6, and `inbound` to loads of what only a kernel has.
+fn with_handle<T>(
+    link_layer: LinkLayer,
+    compile: impl FnOnce(&Capture<Offline>) -> T,
+) -> Result<T, CompileError> {
+    HANDLES.with_borrow_mut(|handles| {
+        let known = handles.iter().position(|(known, _)| *known == link_layer);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                handles.push((link_layer, open(link_layer)?));
+                handles.len() - 1
+            }
+        };
+        Ok(compile(&handles[place].1))
+    })
+}
+
+/// Opens an empty capture file of this link layer, which no disk holds: its header comes by a pipe.
+fn open(link_layer: LinkLayer) -> Result<Capture<Offline>, CompileError> {
+    /// Magic, version 2.4, two fields of zeros, snapshot length; the link type follows.
+    /// # Source
+    /// draft-ietf-opsawg-pcap, section 4
+    const HEADER: [u32; 5] = [0xa1b2_c3d4, 0, 0, 0, 262_144];
+    let LinkLayer { link_type, is_swapped } = link_layer;
+    let of_u16 = |number: u16| if is_swapped { number.swap_bytes() } else { number }.to_ne_bytes();
+    let of_u32 = |number: u32| if is_swapped { number.swap_bytes() } else { number }.to_ne_bytes();
+    let [magic, _, zone, digits, snaplen] = HEADER.map(of_u32);
+    let [major, minor] = [2, 4].map(of_u16);
+    let version = [major[0], major[1], minor[0], minor[1]];
+    let header = [magic, version, zone, digits, snaplen, of_u32(link_type)].concat();
+    let failed = |error: io::Error| CompileError::Handle(error.to_string());
+    let (reader, mut writer) = io::pipe().map_err(failed)?;
+    writer.write_all(&header).map_err(failed)?;
+    drop(writer);
+    // SAFETY: `into_raw_fd` gives the only handle of the descriptor away, so that libpcap owns it alone, and closes it.
+    let opened = unsafe { Capture::from_raw_fd(reader.into_raw_fd()) };
+    opened.map_err(|error| CompileError::Handle(error.to_string()))
 }
 
 /// The pcap crate shows an instruction's fields only as text, in the form of `tcpdump -ddd`.
@@ -103,10 +187,26 @@ mod tests {
     }
 
     #[test]
-    fn protochain_is_refused_for_its_loop() {
-        let error = compile("ip protochain 6").expect_err("a loop");
-        assert!(matches!(error, CompileError::Program(VerifyError::BackwardJump { .. })), "{error}");
-        assert!(error.to_string().contains("protochain"), "{error}");
+    fn what_only_a_kernel_knows_is_refused() {
+        for expression in ["inbound", "not inbound", "outbound and tcp", "ifindex 3"] {
+            let error = compile(expression).expect_err("nothing that a packet says");
+            assert!(matches!(error, CompileError::AsksTheKernel(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_file_is_judged_by_the_numbers_of_the_system_that_wrote_it() {
+        const LINKTYPE_NULL: u32 = 0;
+        for is_swapped in [false, true] {
+            let program =
+                compile_for("ip6", LinkLayer { link_type: LINKTYPE_NULL, is_swapped }).expect("a program");
+            // AF_INET6 of NetBSD and OpenBSD, FreeBSD, macOS; AF_INET of all
+            for (family, expected) in [(24u32, true), (28, true), (30, true), (2, false)] {
+                let family = if is_swapped { family.swap_bytes() } else { family };
+                let frame = [&family.to_ne_bytes()[..], &[0x60; 40]].concat();
+                assert_eq!(program.run(&frame, 44) != 0, expected, "{family:#x}");
+            }
+        }
     }
 
     #[test]

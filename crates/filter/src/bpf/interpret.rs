@@ -4,6 +4,7 @@
 //! # Source
 //! `bpf_filter` of libpcap's bpf_filter.c, userland form: loads are big-endian, a load past the captured bytes ends the program
 //! with 0, `len` is the length on the wire. Scratch memory starts as zeros, as in newer libpcap and the Linux kernel.
+//! A loop that does not end is given up: those of `protochain` go on by a header, of 8 bytes at least, at each turn.
 
 use super::insn::{Op, Operand, SCRATCH_WORDS, Width};
 use super::verify::Program;
@@ -13,7 +14,7 @@ impl Program {
     /// Runs the program on the captured `bytes` of a packet that had `original_len` bytes on the wire.
     /// Gives what the program returns: 0 rejects the packet, anything else accepts it.
     pub fn run(&self, bytes: &[u8], original_len: u32) -> u32 {
-        run(self.ops(), &Whole(bytes), original_len).unwrap_or(0)
+        self.result(&Whole(bytes), bytes.len(), original_len)
     }
 
     /// Returns whether the program accepts the packet.
@@ -23,9 +24,24 @@ impl Program {
 
     /// Returns whether the program accepts the packet that `frame`'s header and payload would be if they were joined.
     pub fn matches_split(&self, frame: &SplitFrame<'_>) -> bool {
-        run(self.ops(), frame, frame.original_len()).unwrap_or(0) != 0
+        let captured_len = SplitFrame::HEADER_BYTES + frame.payload().len();
+        self.result(frame, captured_len, frame.original_len()) != 0
+    }
+
+    fn result(&self, packet: &impl Packet, captured_len: usize, original_len: u32) -> u32 {
+        let steps = if self.has_loops() {
+            self.ops().len() * (captured_len / LEAST_HEADER_LEN + 2)
+        } else {
+            // each jump goes forward
+            self.ops().len()
+        };
+        run(self.ops(), packet, original_len, steps).unwrap_or(0)
     }
 }
+
+/// The shortest header that `protochain` steps over: an IPv6 extension header of one unit, or AH without a checksum value
+/// (RFC 8200, section 4; RFC 4302, section 2.2).
+const LEAST_HEADER_LEN: usize = 8;
 
 /// Where loads read from.
 trait Packet {
@@ -66,12 +82,12 @@ fn load(packet: &impl Packet, width: Width, offset: u32) -> Option<u32> {
     })
 }
 
-/// `None` where a load or a division ends the program early.
-fn run(ops: &[Op], packet: &impl Packet, original_len: u32) -> Option<u32> {
+/// `None` where a load or a division ends the program early, or it has not come to its end after so many steps.
+fn run(ops: &[Op], packet: &impl Packet, original_len: u32, steps: usize) -> Option<u32> {
     let (mut a, mut x) = (0u32, 0u32);
     let mut scratch = [0u32; SCRATCH_WORDS];
     let mut at = 0;
-    loop {
+    for _ in 0..steps {
         let op = *ops.get(at)?;
         at += 1;
         match op {
@@ -98,6 +114,7 @@ fn run(ops: &[Op], packet: &impl Packet, original_len: u32) -> Option<u32> {
             Op::ReturnA => return Some(a),
         }
     }
+    None
 }
 
 #[inline(always)]

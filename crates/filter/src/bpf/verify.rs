@@ -1,8 +1,9 @@
 //! Verifies classic BPF: what leaves here ends on every packet, reads nothing but packet and scratch memory, and decodes.
 //!
-//! The rules are those of libpcap's `bpf_validate`, made strict where that one is lax: jumps go forward only (libpcap compiles
-//! `protochain` to loops), every instruction is one that `bpf_filter` executes, and shifts by a constant stay below 32 (as newer
-//! libpcap and the Linux kernel ask; libpcap 1.10 leaves them to the processor).
+//! The rules are those of libpcap's `bpf_validate`, made strict where that one is lax: every instruction is one that `bpf_filter`
+//! executes, and shifts by a constant stay below 32 (as newer libpcap and the Linux kernel ask; libpcap 1.10 leaves them to the
+//! processor). Jumps go forward, but for those of `protochain`, which libpcap compiles to loops: such programs are known by
+//! [`Program::has_loops`], and are run by the interpreter alone, which bounds their steps.
 
 use std::sync::Arc;
 
@@ -11,13 +12,14 @@ use super::insn::{AluOperator, Insn, Op, Operand, SCRATCH_WORDS, Test, Width};
 /// The most instructions that a program may have; an OR of a hundred hosts takes about 1500.
 const MAX_INSNS: usize = 1 << 20;
 
-/// A verified program: every jump goes forward and stays inside, every path ends with a return, every operation is known.
+/// A verified program: every jump stays inside, every path ends with a return or in a loop, every operation is known.
 ///
 /// Shared, not copied, by `clone`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Program {
     insns: Arc<[Insn]>,
     ops: Arc<[Op]>,
+    has_loops: bool,
 }
 
 /// Why a program is refused. Instructions are counted from 0, as `tcpdump -d` numbers them.
@@ -29,8 +31,8 @@ pub enum VerifyError {
     TooLong { count: usize },
     #[error("instruction {at}: operation 0x{code:04x} is not one that classic BPF defines")]
     UnknownOperation { at: usize, code: u16 },
-    #[error("instruction {at}: jumps backward by {by}; programs with loops (`protochain`) are not taken")]
-    BackwardJump { at: usize, by: u32 },
+    #[error("instruction {at}: jumps backward by {by}, before the first one")]
+    JumpBeforeStart { at: usize, by: u32 },
     #[error("instruction {at}: jumps to instruction {target}, past the end at {count}")]
     JumpPastEnd { at: usize, target: usize, count: usize },
     #[error("instruction {at}: uses scratch word {word}; there are {SCRATCH_WORDS}")]
@@ -61,9 +63,19 @@ impl Program {
             .map(|(at, insn)| decode(insn, at, count))
             .collect::<Result<Arc<[Op]>, _>>()?;
         match ops.last() {
-            Some(Op::Return(_) | Op::ReturnA) => Ok(Program { insns: insns.into(), ops }),
+            Some(Op::Return(_) | Op::ReturnA) => {
+                let is_backward =
+                    |(at, op): (usize, &Op)| matches!(op, Op::Jump { target } if *target <= at);
+                let has_loops = ops.iter().enumerate().any(is_backward);
+                Ok(Program { insns: insns.into(), ops, has_loops })
+            }
             _ => Err(VerifyError::RunsOffEnd { at: count - 1 }),
         }
+    }
+
+    /// Returns whether some jump goes backward.
+    pub fn has_loops(&self) -> bool {
+        self.has_loops
     }
 
     /// The instructions as libpcap wrote them.
@@ -126,9 +138,14 @@ fn decode(insn: &Insn, at: usize, count: usize) -> Result<Op, VerifyError> {
         RET => Op::Return(k),
         _ if code == RET | RET_A => Op::ReturnA,
         _ if code == ALU | NEG => Op::Negate,
+        // the distance of an unconditional jump has a sign
         _ if code == JMP => match i32::try_from(k) {
             Ok(skip) => Op::Jump { target: target(skip.unsigned_abs() as usize)? },
-            Err(_) => return Err(VerifyError::BackwardJump { at, by: k.wrapping_neg() }),
+            Err(_) => {
+                let by = k.wrapping_neg();
+                let target = (at + 1).checked_sub(by as usize);
+                Op::Jump { target: target.ok_or(VerifyError::JumpBeforeStart { at, by })? }
+            }
         },
         _ if code & !(OPERATOR | SOURCE_X | CLASS) != 0 => return Err(unknown),
         _ if code & CLASS == ALU => {
@@ -200,9 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn jumps_stay_inside_and_go_forward() {
+    fn jumps_stay_inside() {
         assert_eq!(refusal(insn(0x05, 1)), VerifyError::JumpPastEnd { at: 0, target: 2, count: 2 });
-        assert_eq!(refusal(insn(0x05, u32::MAX)), VerifyError::BackwardJump { at: 0, by: 1 });
+        assert_eq!(refusal(insn(0x05, -2i32 as u32)), VerifyError::JumpBeforeStart { at: 0, by: 2 });
+        assert_eq!(
+            refusal(insn(0x05, i32::MIN as u32)),
+            VerifyError::JumpBeforeStart { at: 0, by: 1 << 31 }
+        );
+        let backward = Program::verify(vec![insn(0x05, u32::MAX), ACCEPT]).expect("it stays inside");
+        assert!(backward.has_loops() && backward.ops()[0] == Op::Jump { target: 0 });
         assert_eq!(
             refusal(insn(0x05, i32::MAX as u32)),
             VerifyError::JumpPastEnd { at: 0, target: 0x8000_0000, count: 2 }
@@ -215,7 +238,7 @@ mod tests {
             refusal(Insn { code: 0x15, jt: 255, jf: 0, k: 0 }),
             VerifyError::JumpPastEnd { at: 0, target: 256, count: 2 }
         );
-        assert!(Program::verify(vec![insn(0x05, 0), ACCEPT]).is_ok());
+        assert!(!Program::verify(vec![insn(0x05, 0), ACCEPT]).expect("it goes on").has_loops());
     }
 
     #[test]

@@ -323,6 +323,10 @@ impl Graph {
     /// # Errors
     /// Where registers hold so many different things at one place that the graph would outgrow the program by far.
     pub(crate) fn add(&mut self, program: &Program) -> Result<NodeId, TooComplex> {
+        // a loop has no end among questions
+        if program.has_loops() {
+            return Err(TooComplex);
+        }
         let ops = program.ops();
         let live = liveness(ops);
         let zero = self.constant(0);

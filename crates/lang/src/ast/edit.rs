@@ -1,26 +1,9 @@
 //! The edits, which rules and tools share.
 
 use super::super::source::Spanned;
-use super::Mac;
+use tapline_api::words::{Anchor, TagLabel};
+use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::layer::LayerSet;
-
-/// The header behind which an offset begins to count.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Anchor {
-    L2,
-    L3,
-    L4,
-    InnerL4,
-}
-
-/// Of what a tag's VLAN tells copies apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TagLabel {
-    /// `from-port`: the source port's index.
-    FromPort,
-    /// `from-tunnel`: the number of the tunnel that the packet came in.
-    FromTunnel,
-}
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Edit {
@@ -30,8 +13,8 @@ pub enum Edit {
         /// What is counted on top of `vlan`.
         label: Option<TagLabel>,
     },
-    RewriteDstMac(Mac),
-    RewriteSrcMac(Mac),
+    RewriteDstMac(MacAddress),
+    RewriteSrcMac(MacAddress),
     RewriteVlan(u16),
     Slice {
         keep_bytes: u16,

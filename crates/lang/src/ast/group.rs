@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::source::Spanned;
 use super::Name;
+use tapline_api::words::{Below, HashKind};
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum GroupOption {
@@ -30,31 +31,9 @@ pub struct Hash {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HashKind {
-    /// Addresses, protocol and ports, the same for both directions.
-    Symmetric,
-    Ip,
-    IpPort,
-    FiveTuple,
-    Mac,
-    Vlan,
-    Vni,
-    Teid,
-    /// As NICs hash.
-    Rss,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HashLayers {
     Inner,
     Outer,
-}
-
-/// What a group does while fewer members than `min-up` are up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Below {
-    Drop,
-    Spread,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -28,43 +28,10 @@ use self::set::Setting;
 use self::tool::{ToolOption, ToolTarget};
 use self::wire::WireOption;
 use super::source::Spanned;
+use tapline_api::words::NameKind;
 
 /// A name as the user wrote it, not looked up yet.
 pub type Name = Spanned<String>;
-
-/// The kinds of things that have names. A rule's name is its priority.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum NameKind {
-    Port,
-    Tool,
-    Group,
-    Wire,
-    Filter,
-    Rule,
-}
-
-impl NameKind {
-    pub const ALL: [NameKind; 6] =
-        [NameKind::Port, NameKind::Tool, NameKind::Group, NameKind::Wire, NameKind::Filter, NameKind::Rule];
-
-    /// The word of the language, which begins the commands of this kind.
-    pub fn word(self) -> &'static str {
-        match self {
-            NameKind::Port => "port",
-            NameKind::Tool => "tool",
-            NameKind::Group => "group",
-            NameKind::Wire => "wire",
-            NameKind::Filter => "filter",
-            NameKind::Rule => "rule",
-        }
-    }
-}
-
-impl std::fmt::Display for NameKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// A pipeline file with everything that it includes, in the order of the text.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -147,12 +114,3 @@ impl Ranges {
         self.0.iter().any(|&(first, last)| first <= n && n <= last)
     }
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rate {
-    BitsPerSecond(u64),
-    PacketsPerSecond(u64),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Mac(pub [u8; 6]);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::super::source::Spanned;
 use super::Ranges;
+use tapline_api::values::ReplaySpeed;
+use tapline_api::words::TunnelKind;
 
 /// What a port is.
 #[derive(Clone, PartialEq, Debug)]
@@ -13,16 +15,6 @@ pub enum Device {
     Devargs(String),
     /// `replay:FILE`: a capture that Tapline reads itself.
     Replay { path: String, speed: ReplaySpeed, loops: Loops, max_gap: Option<Duration> },
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum ReplaySpeed {
-    /// The gaps of the capture.
-    Original,
-    /// As fast as the pipeline takes packets.
-    Max,
-    /// The gaps of the capture divided by this many thousandths: `2x` is 2000.
-    Times { thousandths: u64 },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,21 +44,11 @@ pub enum PortOption {
 /// `terminate`: the inner frame of a tunnel that ends here becomes the packet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Terminate {
-    pub tunnel: Spanned<TunnelIn>,
+    pub tunnel: Spanned<TunnelKind>,
     /// The outer destination; any if absent.
     pub to: Option<Spanned<IpAddr>>,
     /// The tunnel's own number (VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN); any if absent.
     pub ids: Option<Spanned<Ranges>>,
     /// The UDP port of VXLAN, GENEVE and GTP if not the standard's.
     pub udp_port: Option<Spanned<u16>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TunnelIn {
-    Vxlan,
-    Geneve,
-    Gre,
-    Erspan,
-    Gtp,
-    Rspan,
 }

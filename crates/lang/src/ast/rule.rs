@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::super::source::Spanned;
-use super::edit::{Anchor, Edit};
+use super::edit::Edit;
 use super::filter::Filter;
 use super::group::Hash;
-use super::wire::WireDirection;
-use super::{Name, Ranges, Rate};
+use super::{Name, Ranges};
+use tapline_api::values::Rate;
+use tapline_api::words::{Anchor, Class, DedupAction, DedupIgnore, WireDirection};
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum RuleClause {
@@ -86,29 +87,6 @@ pub struct Dedup {
     pub action: Option<Spanned<DedupAction>>,
     /// The VLAN of `action tag VLAN`.
     pub tag_vlan: Option<Spanned<u16>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupIgnore {
-    Ttl,
-    Tos,
-    Vlan,
-    Mac,
-    TcpSeq,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupAction {
-    Drop,
-    Count,
-    Tag,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    High,
-    Normal,
-    Low,
 }
 
 /// The times at which a rule is on.

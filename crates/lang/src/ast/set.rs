@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::source::Spanned;
+use tapline_api::words::ClockQuality;
 
 /// `set KEY VALUE`.
 #[derive(Clone, PartialEq, Debug)]
@@ -25,17 +26,9 @@ pub enum Setting {
     /// Seeds the flow hash: two brokers with one seed pick the same flows.
     Seed(Spanned<u64>),
     /// What keeps the system's clock.
-    Clock(Spanned<Reference>),
+    Clock(Spanned<ClockQuality>),
     /// The folder for the frames of bursts in which a stage panicked.
     PanicDump(Spanned<String>),
-}
-
-/// What a clock daemon follows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reference {
-    Ntp,
-    Gps,
-    Ptp,
 }
 
 /// Where the work runs. The numbers are lcores.

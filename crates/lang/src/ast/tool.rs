@@ -4,8 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::source::Spanned;
+use super::Name;
 use super::edit::Edit;
-use super::{Mac, Name, Rate};
+use tapline_api::values::Rate;
+use tapline_api::words::{Direction, Granularity, Oversize, RspanTag, TimestampFormat};
+use tapline_packet::headers::ethernet::MacAddress;
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToolTarget {
@@ -74,26 +77,6 @@ pub struct Probe {
     pub retries: Option<Spanned<u32>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TimestampFormat {
-    None,
-    Ixia,
-    Metamako,
-    Vss,
-    Arista,
-    Gigamon,
-    Erspan3,
-}
-
-/// What becomes of a copy that does not fit the path's MTU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Oversize {
-    Slice,
-    Drop,
-    /// A plan in which a copy might not fit is refused.
-    FragmentNever,
-}
-
 /// How copies travel to a tool.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Transport {
@@ -103,12 +86,6 @@ pub enum Transport {
     Vxlan { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, udp_checksum: Option<bool>, outer: Outer },
     Geneve { vni: Spanned<u32>, udp_port: Option<Spanned<u16>>, udp_checksum: Option<bool>, outer: Outer },
     Gre { key: Option<Spanned<u32>>, outer: Outer },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RspanTag {
-    Replace,
-    Push,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -130,20 +107,6 @@ pub struct Erspan {
     pub outer: Outer,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    Ingress,
-    Egress,
-}
-
-/// The unit of ERSPAN III timestamps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Granularity {
-    HundredMicroseconds,
-    HundredNanoseconds,
-    Ieee1588,
-}
-
 /// The outer headers of a tunnel. `src` and `dst` are of one IP version.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outer {
@@ -161,5 +124,5 @@ pub struct Outer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NextHop {
     Ip(IpAddr),
-    Mac(Mac),
+    Mac(MacAddress),
 }

@@ -5,9 +5,3 @@ pub enum WireOption {
     Bypass(bool),
     PropagateLink(bool),
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WireDirection {
-    AToB,
-    BToA,
-}

@@ -1,14 +1,30 @@
 //! The edits, which rules and tools share.
 
-use super::super::ast::edit::{Anchor, Edit, TagLabel};
+use super::super::ast::edit::Edit;
 use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, byte, keep_prefix, mac, number};
 use super::line::{Line, Read};
+use tapline_api::words::{Anchor, TagLabel};
 use tapline_packet::headers::layer::{Layer, LayerSet};
 
-const ANCHORS: &[(&str, Anchor)] =
-    &[("l2", Anchor::L2), ("l3", Anchor::L3), ("l4", Anchor::L4), ("inner-l4", Anchor::InnerL4)];
+/// A table of clauses that has those of edits between others: `$edit` makes a clause out of an edit.
+macro_rules! with_edits {
+    ($edit:expr; [$($before:expr),* $(,)?] [$($after:expr),* $(,)?]) => {
+        &[
+            $($before,)*
+            many("strip", |line| edit::strip(line).map($edit)),
+            many("tag", |line| edit::tag(line).map($edit)),
+            many("rewrite", |line| edit::rewrite(line).map($edit)),
+            once("slice", |line| edit::slice(line).map($edit)),
+            many("mask", |line| edit::mask(line).map($edit)),
+            once("anonymize", |line| edit::anonymize(line).map($edit)),
+            once("payload", |line| edit::payload(line).map($edit)),
+            $($after,)*
+        ]
+    };
+}
+pub(super) use with_edits;
 
 /// `LIST` of layers, or the word that stands for all of them.
 fn layers(line: &mut Line<'_>, key: &str, all: &'static str) -> Read<LayerSet> {
@@ -35,7 +51,7 @@ pub(super) fn through(line: &mut Line<'_>) -> Read<Option<Spanned<LayerSet>>> {
 
 /// `[after l2|l3|l4|inner-l4]`.
 pub(super) fn after(line: &mut Line<'_>) -> Read<Option<Spanned<Anchor>>> {
-    line.optional("after", |line| line.choice("after", ANCHORS))
+    line.optional("after", |line| line.word_of("after"))
 }
 
 /// `strip LAYERS|all`.
@@ -47,11 +63,7 @@ pub(super) fn strip(line: &mut Line<'_>) -> Read<Edit> {
 pub(super) fn tag(line: &mut Line<'_>) -> Read<Edit> {
     line.expect("vlan")?;
     let vlan = line.value("tag vlan", number(1..=4094))?.value;
-    let label = if line.accept("from-port").is_some() {
-        Some(TagLabel::FromPort)
-    } else {
-        line.accept("from-tunnel").map(|_| TagLabel::FromTunnel)
-    };
+    let label = TagLabel::ALL.into_iter().find(|label| line.accept(label.word()).is_some());
     Ok(Edit::TagVlan { vlan, label })
 }
 
@@ -103,7 +115,7 @@ pub(super) fn mask(line: &mut Line<'_>) -> Read<Edit> {
         if fill.is_none() && line.accept("byte").is_some() {
             fill = Some(line.value("byte", byte)?.value);
         } else if anchor.is_none() && line.accept("after").is_some() {
-            anchor = Some(line.choice("after", ANCHORS)?);
+            anchor = Some(line.word_of("after")?);
         } else {
             return Ok(Edit::Mask { offset, length, byte: fill.unwrap_or(0), after: anchor });
         }

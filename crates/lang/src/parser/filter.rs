@@ -1,14 +1,15 @@
 //! `filter create|modify|destroy`, and what rules' filters share with them.
 
+use super::super::ast::Command;
 use super::super::ast::filter::{Filter, FilterSource};
-use super::super::ast::{Command, NameKind};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::{Span, Spanned};
 use super::super::value::text;
 use super::edit::through;
 use super::line::{Line, Read, Reported, Verb};
+use tapline_api::words::NameKind;
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
         let name = line.new_name(NameKind::Filter)?;
         Ok(Command::FilterCreate { name, filter: definition(line, "filter create")? })

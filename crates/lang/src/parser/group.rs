@@ -1,13 +1,14 @@
 //! `group create|modify|destroy`.
 
-use super::super::ast::group::{Below, GroupOption, Hash, HashKind, HashLayers, Return};
-use super::super::ast::{Command, NameKind};
+use super::super::ast::Command;
+use super::super::ast::group::{GroupOption, Hash, HashLayers, Return};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::Spanned;
 use super::super::value::{duration, number, percent};
-use super::line::{Clause, Line, Read, Verb, once};
+use super::line::{Clause, Line, Read, Verb, named, once};
+use tapline_api::words::{HashKind, NameKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", |line| {
         line.stop_at(OPTIONS);
         let name = line.new_name(NameKind::Group);
@@ -27,16 +28,14 @@ const VERBS: &[(&str, Verb)] = &[
     ("destroy", |line| Ok(Command::GroupDestroy(line.name_before(NameKind::Group, OPTIONS)?))),
 ];
 
-const OPTIONS: &[Clause<GroupOption>] = &[
+pub(super) const OPTIONS: &[Clause<GroupOption>] = &[
     once("tools", |line| Ok(GroupOption::Tools(line.names("tools", "a tool's name")?))),
     once("weights", |line| Ok(GroupOption::Weights(line.numbers("weights", number(1..=1000))?))),
     once("hash", |line| Ok(GroupOption::Hash(hash(line)?))),
     once("standby", |line| Ok(GroupOption::Standby(line.names("standby", "a tool's name")?))),
     once("min-up", |line| {
         let count = line.value("min-up", number(1..=1000))?.value;
-        let below = line.optional("below", |line| {
-            line.choice("below", &[("drop", Below::Drop), ("spread", Below::Spread)])
-        })?;
+        let below = line.optional("below", |line| line.word_of("below"))?;
         Ok(GroupOption::MinUp { count, below })
     }),
     once("return", |line| {
@@ -48,21 +47,11 @@ const OPTIONS: &[Clause<GroupOption>] = &[
     once("discard", |line| Ok(GroupOption::Discard { percent: line.value("discard", percent)?.value })),
 ];
 
-const HASH_KINDS: &[(&str, HashKind)] = &[
-    ("symmetric", HashKind::Symmetric),
-    ("ip", HashKind::Ip),
-    ("ip-port", HashKind::IpPort),
-    ("5-tuple", HashKind::FiveTuple),
-    ("mac", HashKind::Mac),
-    ("vlan", HashKind::Vlan),
-    ("vni", HashKind::Vni),
-    ("teid", HashKind::Teid),
-    ("rss", HashKind::Rss),
-];
-
 /// `KIND [inner|outer]`, behind `hash`.
 pub(super) fn hash(line: &mut Line<'_>) -> Read<Hash> {
-    let kind = line.choice("hash", HASH_KINDS)?;
+    // `symmetric` is another word for what this kind is
+    let kinds = [("symmetric", HashKind::FiveTuple)].into_iter().chain(named());
+    let kind = line.choice("hash", &kinds.collect::<Vec<_>>())?;
     let inner = line.accept("inner").map(|span| Spanned::new(HashLayers::Inner, span));
     let layers = inner.or_else(|| line.accept("outer").map(|span| Spanned::new(HashLayers::Outer, span)));
     Ok(Hash { kind, layers })

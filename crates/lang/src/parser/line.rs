@@ -6,12 +6,14 @@
 
 use std::collections::HashSet;
 
-use super::super::ast::{Command, Name, NameKind};
+use super::super::ast::{Command, Name};
 use super::super::diagnostic::{Diagnostic, Diagnostics, any_of, quoted};
 use super::super::lexer::{Word, WordLine};
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{self, Misread, Value, items};
+use tapline_api::words::NameKind;
+use tapline_api::words::Vocabulary;
 
 /// The mistake has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,11 @@ pub(super) const fn once<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<
 /// A clause that may be given several times.
 pub(super) const fn many<T>(word: &'static str, read: fn(&mut Line<'_>) -> Read<T>) -> Clause<T> {
     Clause { word, repeats: true, read }
+}
+
+/// The words of a vocabulary with their values.
+pub(super) fn named<T: Vocabulary>() -> impl Iterator<Item = (&'static str, T)> {
+    T::WORDS.iter().copied().zip(T::VALUES.iter().copied())
 }
 
 pub(super) struct Line<'a> {
@@ -353,11 +360,7 @@ impl<'a> Line<'a> {
     }
 
     /// Reads one of `choices`. A misspelt one is reported and taken for what it was meant to be.
-    pub(super) fn choice<T: Clone>(
-        &mut self,
-        key: &str,
-        choices: &'static [(&'static str, T)],
-    ) -> Read<Spanned<T>> {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> Read<Spanned<T>> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let word = self.required(key, || any_of(&words))?;
         let exact = choices.iter().find(|(choice, _)| *choice == word.text);
@@ -373,22 +376,21 @@ impl<'a> Line<'a> {
                 &choices.iter().find(|(choice, _)| Some(*choice) == near).ok_or(Reported)?.1
             }
         };
-        Ok(Spanned::new(found.clone(), word.span))
+        Ok(Spanned::new(*found, word.span))
     }
 
-    /// Reads a comma list of `choices`.
-    pub(super) fn choices<T: Clone>(
-        &mut self,
-        key: &str,
-        choices: &'static [(&'static str, T)],
-    ) -> Read<Vec<Spanned<T>>> {
+    /// Reads a word of the vocabulary `T`.
+    pub(super) fn word_of<T: Vocabulary>(&mut self, key: &str) -> Read<Spanned<T>> {
+        self.choice(key, &named::<T>().collect::<Vec<_>>())
+    }
+
+    /// Reads a comma list of words of the vocabulary `T`.
+    pub(super) fn words_of<T: Vocabulary>(&mut self, key: &str) -> Read<Vec<Spanned<T>>> {
         self.list(key, |text| {
-            let words = || choices.iter().map(|(word, _)| *word);
-            let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
-            found.ok_or_else(|| Misread {
-                expected: any_of(&words().collect::<Vec<_>>()),
+            T::of_word(text).ok_or_else(|| Misread {
+                expected: any_of(T::WORDS),
                 part: None,
-                help: nearest(text, words()).map(|near| format!("did you mean `{near}`?")),
+                help: nearest(text, T::WORDS.iter().copied()).map(|near| format!("did you mean `{near}`?")),
             })
         })
     }

@@ -21,13 +21,14 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-use super::ast::{Command, Name, NameKind, PipelineFile, Show};
+use super::ast::{Command, Name, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use super::file::{may_be_shown, read_any, read_regular};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
 use line::{Line, Read};
+use tapline_api::words::NameKind;
 
 /// Files within files.
 const MOST_NESTED: usize = 16;
@@ -335,6 +336,42 @@ fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
+mod words {
+    use super::line::{Clause, Verb};
+    use super::{STATEMENTS, filter, group, port, rule, set, tool, wire};
+
+    #[test]
+    fn the_file_that_says_everything_has_every_word() {
+        let text = include_str!("../../../../testbed/lang/everything.pipe");
+        let said: std::collections::HashSet<&str> =
+            text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
+        let words =
+            |table: &[(&'static str, Verb)]| table.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        fn options<T>(table: &[Clause<T>]) -> Vec<&'static str> {
+            table.iter().map(Clause::word).collect()
+        }
+        let all = [
+            STATEMENTS.iter().map(|(word, _)| *word).collect(),
+            set::KEYS.iter().map(|(word, _)| *word).collect(),
+            tool::TARGETS.iter().map(|(word, _)| *word).collect(),
+            words(port::VERBS),
+            words(tool::VERBS),
+            words(group::VERBS),
+            words(wire::VERBS),
+            words(filter::VERBS),
+            words(rule::VERBS),
+            options(port::OPTIONS),
+            options(tool::OPTIONS),
+            options(group::OPTIONS),
+            options(wire::OPTIONS),
+            options(rule::CLAUSES),
+        ];
+        let missing: Vec<&str> = all.concat().into_iter().filter(|word| !said.contains(word)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -396,7 +433,7 @@ mod tests {
         let Term::Bytes { offset: 2, value, mask, after: Some(after) } = &terms[2].value else { panic!() };
         assert_eq!(
             (value.as_slice(), mask.as_slice(), after.value),
-            (&[0x47][..], &[0xf7][..], Anchor::L4)
+            (&[0x47][..], &[0xf7][..], tapline_api::words::Anchor::L4)
         );
     }
 

@@ -1,12 +1,13 @@
 //! `port attach|detach|start|stop|config`.
 
-use super::super::ast::port::{PortOption, Terminate, TunnelIn};
-use super::super::ast::{Command, Name, NameKind};
+use super::super::ast::port::{PortOption, Terminate};
+use super::super::ast::{Command, Name};
 use super::super::diagnostic::Diagnostic;
 use super::super::value::{device, ip, lcores, number, ranges};
 use super::line::{Clause, Line, Read, Verb, many, once};
+use tapline_api::words::{NameKind, TunnelKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("attach", attach),
     ("detach", |line| Ok(Command::PortDetach(port(line)?))),
     ("start", |line| Ok(Command::PortStart(port(line)?))),
@@ -14,7 +15,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("config", |line| Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })),
 ];
 
-const OPTIONS: &[Clause<PortOption>] = &[
+pub(super) const OPTIONS: &[Clause<PortOption>] = &[
     once("rxq", |line| Ok(PortOption::Rxq(line.value("rxq", number(0..=1024))?.value))),
     once("txq", |line| Ok(PortOption::Txq(line.value("txq", number(0..=1024))?.value))),
     once("rxd", |line| Ok(PortOption::Rxd(line.value("rxd", number(1..=u16::MAX))?.value))),
@@ -23,15 +24,6 @@ const OPTIONS: &[Clause<PortOption>] = &[
     once("promiscuous", |line| Ok(PortOption::Promiscuous(line.switch()))),
     once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
     many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
-];
-
-const TUNNELS: &[(&str, TunnelIn)] = &[
-    ("vxlan", TunnelIn::Vxlan),
-    ("geneve", TunnelIn::Geneve),
-    ("gre", TunnelIn::Gre),
-    ("erspan", TunnelIn::Erspan),
-    ("gtp", TunnelIn::Gtp),
-    ("rspan", TunnelIn::Rspan),
 ];
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
@@ -55,18 +47,18 @@ fn attach(line: &mut Line<'_>) -> Read<Command> {
 
 /// `terminate TUNNEL [to ADDRESS] [vni|key|session|teid|vlan LIST] [udp-port N]`.
 fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
-    let tunnel = line.choice("terminate", TUNNELS)?;
+    let tunnel = line.word_of("terminate")?;
     // The word for a tunnel's own number, its greatest value, and whether it travels in UDP.
     let (id, most, in_udp) = match tunnel.value {
-        TunnelIn::Vxlan | TunnelIn::Geneve => ("vni", 0xff_ffff, true),
-        TunnelIn::Gre => ("key", u32::MAX, false),
-        TunnelIn::Erspan => ("session", 1023, false),
-        TunnelIn::Gtp => ("teid", u32::MAX, true),
-        TunnelIn::Rspan => ("vlan", 4095, false),
+        TunnelKind::Vxlan | TunnelKind::Geneve => ("vni", 0xff_ffff, true),
+        TunnelKind::Gre => ("key", u32::MAX, false),
+        TunnelKind::Erspan => ("session", 1023, false),
+        TunnelKind::Gtp => ("teid", u32::MAX, true),
+        TunnelKind::Rspan => ("vlan", 4095, false),
     };
     let mut found = Terminate { tunnel, to: None, ids: None, udp_port: None };
     loop {
-        if found.tunnel.value != TunnelIn::Rspan && found.to.is_none() && line.accept("to").is_some() {
+        if found.tunnel.value != TunnelKind::Rspan && found.to.is_none() && line.accept("to").is_some() {
             found.to = Some(line.value("to", ip)?);
         } else if found.ids.is_none() && line.accept(id).is_some() {
             found.ids = Some(line.value(id, ranges(most))?);

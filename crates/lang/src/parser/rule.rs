@@ -1,10 +1,8 @@
 //! `rule create|modify|enable|disable|destroy`.
 
 use super::super::ast::filter::Filter;
-use super::super::ast::rule::{
-    Class, Dedup, DedupAction, DedupIgnore, RuleClause, RuleSource, Sample, Schedule, Term,
-};
-use super::super::ast::{Command, NameKind, Ranges};
+use super::super::ast::rule::{Dedup, RuleClause, RuleSource, Sample, Schedule, Term};
+use super::super::ast::{Command, Ranges};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
@@ -12,10 +10,12 @@ use super::super::value::{
     self, Misread, bytes, count, duration, filter_source, hex_mask, number, one_in, ranges, rule_source,
     timestamp, windows,
 };
+use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
 use super::{edit, filter, group};
+use tapline_api::words::{DedupAction, NameKind};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
         let priority = priority(line);
@@ -31,7 +31,7 @@ const VERBS: &[(&str, Verb)] = &[
     }),
 ];
 
-const CLAUSES: &[Clause<RuleClause>] = &[
+pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; [
     once("from", |line| Ok(RuleClause::From(from(line)?))),
     once("vlan", |line| Ok(RuleClause::Vlan(line.value("vlan", ranges(4095))?.value))),
     once("match", |line| Ok(RuleClause::Match(terms(line)?))),
@@ -41,13 +41,7 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     many("bytes", |line| first_term(line, payload_bytes)),
     once("sample", |line| Ok(RuleClause::Sample(sample(line)?))),
     once("dedup", |line| Ok(RuleClause::Dedup(dedup(line)?))),
-    many("strip", |line| edit::strip(line).map(RuleClause::Edit)),
-    many("tag", |line| edit::tag(line).map(RuleClause::Edit)),
-    many("rewrite", |line| edit::rewrite(line).map(RuleClause::Edit)),
-    once("slice", |line| edit::slice(line).map(RuleClause::Edit)),
-    many("mask", |line| edit::mask(line).map(RuleClause::Edit)),
-    once("anonymize", |line| edit::anonymize(line).map(RuleClause::Edit)),
-    once("payload", |line| edit::payload(line).map(RuleClause::Edit)),
+] [
     once("active", |line| {
         let windows = line.value("active", windows)?.value;
         let zone = line
@@ -64,10 +58,8 @@ const CLAUSES: &[Clause<RuleClause>] = &[
     once("to", |line| Ok(RuleClause::To(line.names("to", "a tool's or group's name")?))),
     once("final", |_| Ok(RuleClause::Final)),
     once("drop", |_| Ok(RuleClause::Drop)),
-    once("class", |line| Ok(RuleClause::Class(line.choice("class", CLASSES)?.value))),
-];
-
-const CLASSES: &[(&str, Class)] = &[("high", Class::High), ("normal", Class::Normal), ("low", Class::Low)];
+    once("class", |line| Ok(RuleClause::Class(line.word_of("class")?.value))),
+]);
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("rule command", VERBS)?(line)
@@ -289,27 +281,18 @@ fn sample_first(line: &mut Line<'_>) -> Read<Sample> {
 
 /// `dedup window DURATION [ignore LIST] [scope ports LIST] [action drop|count|tag [VLAN]] [memory SIZE]`.
 fn dedup(line: &mut Line<'_>) -> Read<Dedup> {
-    const IGNORE: &[(&str, DedupIgnore)] = &[
-        ("ttl", DedupIgnore::Ttl),
-        ("tos", DedupIgnore::Tos),
-        ("vlan", DedupIgnore::Vlan),
-        ("mac", DedupIgnore::Mac),
-        ("tcp-seq", DedupIgnore::TcpSeq),
-    ];
-    const ACTIONS: &[(&str, DedupAction)] =
-        &[("drop", DedupAction::Drop), ("count", DedupAction::Count), ("tag", DedupAction::Tag)];
     line.expect("window")?;
     let window = line.value("dedup window", duration)?;
     let mut dedup =
         Dedup { window, memory: None, ignore: Vec::new(), scope: Vec::new(), action: None, tag_vlan: None };
     loop {
         if dedup.ignore.is_empty() && line.accept("ignore").is_some() {
-            dedup.ignore = line.choices("ignore", IGNORE)?;
+            dedup.ignore = line.words_of("ignore")?;
         } else if dedup.scope.is_empty() && line.accept("scope").is_some() {
             line.expect("ports")?;
             dedup.scope = line.names("scope ports", "a port's name")?;
         } else if dedup.action.is_none() && line.accept("action").is_some() {
-            let action = line.choice("action", ACTIONS)?;
+            let action = line.word_of("action")?;
             let is_numbered =
                 line.peek().is_some_and(|word| word.text.starts_with(|first: char| first.is_ascii_digit()));
             if action.value == DedupAction::Tag && is_numbered {

@@ -1,15 +1,16 @@
 //! `set KEY VALUE`.
 
 use super::super::ast::Command;
-use super::super::ast::set::{Idle, Lcores, Reference, Setting};
+use super::super::ast::set::{Idle, Lcores, Setting};
 use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text};
 use super::line::{Line, Read};
+use tapline_api::words::ClockQuality;
 
-type Key = fn(&mut Line<'_>) -> Read<Setting>;
+pub(super) type Key = fn(&mut Line<'_>) -> Read<Setting>;
 
-const KEYS: &[(&str, Key)] = &[
+pub(super) const KEYS: &[(&str, Key)] = &[
     ("burst", |line| Ok(Setting::Burst(line.value("burst", number(1..=64))?))),
     ("lcores", |line| Ok(Setting::Lcores(placement(line)?))),
     ("workers", |line| Ok(Setting::Workers(line.value("workers", number(1..=1023))?))),
@@ -36,12 +37,14 @@ const KEYS: &[(&str, Key)] = &[
     }),
     ("eal", |line| Ok(Setting::Eal(line.value("eal", text("EAL arguments in double quotes"))?))),
     ("seed", |line| Ok(Setting::Seed(line.value("seed", number(0..=u64::MAX))?))),
-    ("clock", |line| Ok(Setting::Clock(line.choice("clock", REFERENCES)?))),
+    ("clock", |line| {
+        Ok(Setting::Clock(line.choice("clock", &REFERENCES.map(|clock| (clock.word(), clock)))?))
+    }),
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
-const REFERENCES: &[(&str, Reference)] =
-    &[("ntp", Reference::Ntp), ("gps", Reference::Gps), ("ptp", Reference::Ptp)];
+/// What a clock daemon may follow.
+const REFERENCES: [ClockQuality; 3] = [ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp];
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)

@@ -4,18 +4,17 @@
 
 use std::net::IpAddr;
 
-use super::super::ast::tool::{
-    Direction, Erspan, Granularity, NextHop, Outer, Oversize, Probe, RspanTag, TimestampFormat, ToolOption,
-    ToolTarget, Transport,
-};
-use super::super::ast::{Command, Name, NameKind};
+use super::super::ast::tool::{Erspan, NextHop, Outer, Probe, ToolOption, ToolTarget, Transport};
+use super::super::ast::{Command, Name};
 use super::super::diagnostic::{Diagnostic, any_of};
 use super::super::source::{Span, Spanned};
 use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
+use super::edit::with_edits;
 use super::line::{Clause, Line, Read, Reported, Verb, many, once};
+use tapline_api::words::{Direction, Granularity, NameKind, RspanTag};
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
         let name = tool(line)?;
@@ -26,9 +25,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("enable", |line| Ok(Command::ToolEnable(tool(line)?))),
 ];
 
-type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
+pub(super) type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
 
-const TARGETS: &[(&str, Target)] = &[
+pub(super) const TARGETS: &[(&str, Target)] = &[
     ("port", |line| Ok(ToolTarget::Port(line.free_text("port", "a port's name")?))),
     ("discard", |_| Ok(ToolTarget::Discard)),
     ("capture", |line| {
@@ -37,7 +36,7 @@ const TARGETS: &[(&str, Target)] = &[
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Local,
     Rspan,
     Erspan1,
@@ -49,13 +48,13 @@ enum Kind {
 }
 
 /// One clause of a tool command.
-enum Item {
+pub(super) enum Item {
     Option(ToolOption),
     Kind(Kind),
     Key(Key),
 }
 
-enum Key {
+pub(super) enum Key {
     Src(Spanned<IpAddr>),
     Dst(Spanned<IpAddr>),
     NextHop(Spanned<NextHop>),
@@ -86,8 +85,7 @@ impl Key {
             Key::NextHop(_) => "next-hop",
             Key::Vlan(_) => "vlan",
             Key::Priority(_) => "priority",
-            Key::Tag(RspanTag::Replace) => "replace",
-            Key::Tag(RspanTag::Push) => "push",
+            Key::Tag(tag) => tag.word(),
             Key::Ttl(_) => "ttl",
             Key::Dscp(_) => "dscp",
             Key::Df(_) => "df",
@@ -124,7 +122,7 @@ const TRANSPORTS: &[Grammar] = &[
         kind: Kind::Rspan,
         word: "rspan",
         required: &["vlan"],
-        optional: &["priority", "replace", "push"],
+        optional: &["priority", RspanTag::Replace.word(), RspanTag::Push.word()],
         is_tunnel: false,
     },
     Grammar {
@@ -190,7 +188,7 @@ const fn transport(word: &'static str, read: fn(&mut Line<'_>) -> Read<Item>) ->
     once(word, read)
 }
 
-const OPTIONS: &[Clause<Item>] = &[
+pub(super) const OPTIONS: &[Clause<Item>] = with_edits!(|edit| Item::Option(ToolOption::Edit(edit)); [
     transport("local", |_| Ok(Item::Kind(Kind::Local))),
     transport("rspan", |_| Ok(Item::Kind(Kind::Rspan))),
     transport("erspan1", |_| Ok(Item::Kind(Kind::Erspan1))),
@@ -204,21 +202,18 @@ const OPTIONS: &[Clause<Item>] = &[
     once("next-hop", |line| Ok(Item::Key(Key::NextHop(line.value("next-hop", next_hop)?)))),
     once("vlan", |line| Ok(Item::Key(Key::Vlan(line.value("vlan", number(1..=4094))?)))),
     once("priority", |line| Ok(Item::Key(Key::Priority(line.value("priority", number(0..=7))?)))),
-    once("replace", |_| Ok(Item::Key(Key::Tag(RspanTag::Replace)))),
-    once("push", |_| Ok(Item::Key(Key::Tag(RspanTag::Push)))),
+    once(RspanTag::Replace.word(), |_| Ok(Item::Key(Key::Tag(RspanTag::Replace)))),
+    once(RspanTag::Push.word(), |_| Ok(Item::Key(Key::Tag(RspanTag::Push)))),
     once("ttl", |line| Ok(Item::Key(Key::Ttl(line.value("ttl", number(1..=255))?)))),
     once("dscp", |line| Ok(Item::Key(Key::Dscp(line.value("dscp", number(0..=63))?)))),
     once("df", |line| Ok(Item::Key(Key::Df(line.switch())))),
     once("session", |line| Ok(Item::Key(Key::Session(line.value("session", number(0..=1023))?)))),
-    once("direction", |line| {
-        let choices = &[("ingress", Direction::Ingress), ("egress", Direction::Egress)];
-        Ok(Item::Key(Key::Direction(line.choice("direction", choices)?)))
-    }),
+    once("direction", |line| Ok(Item::Key(Key::Direction(line.word_of("direction")?)))),
     once("cos", |line| Ok(Item::Key(Key::Cos(line.value("cos", number(0..=7))?)))),
     once("sgt", |line| Ok(Item::Key(Key::Sgt(line.value("sgt", number(0..=u16::MAX))?)))),
     once("index", |line| Ok(Item::Key(Key::Index(line.value("index", number(0..=0xf_ffff))?)))),
     once("hw-id", |line| Ok(Item::Key(Key::HwId(line.value("hw-id", number(0..=63))?)))),
-    once("granularity", |line| Ok(Item::Key(Key::Granularity(line.choice("granularity", GRANULARITIES)?)))),
+    once("granularity", |line| Ok(Item::Key(Key::Granularity(line.word_of("granularity")?)))),
     once("vni", |line| Ok(Item::Key(Key::Vni(line.value("vni", number(0..=0xff_ffff))?)))),
     once("udp-port", |line| Ok(Item::Key(Key::UdpPort(line.value("udp-port", number(1..=u16::MAX))?)))),
     once("udp-checksum", |line| Ok(Item::Key(Key::UdpChecksum(line.switch())))),
@@ -238,16 +233,12 @@ const OPTIONS: &[Clause<Item>] = &[
         let burst = line.optional("burst", |line| line.value("burst", duration))?;
         Ok(Item::Option(ToolOption::Rate { rate, burst }))
     }),
-    once("timestamp", |line| {
-        Ok(Item::Option(ToolOption::Timestamp(line.choice("timestamp", TIMESTAMPS)?.value)))
-    }),
+    once("timestamp", |line| Ok(Item::Option(ToolOption::Timestamp(line.word_of("timestamp")?.value)))),
     once("order", |line| {
         line.expect("window")?;
         Ok(Item::Option(ToolOption::Order(line.value("order window", duration)?.value)))
     }),
-    once("oversize", |line| {
-        Ok(Item::Option(ToolOption::Oversize(line.choice("oversize", OVERSIZE)?.value)))
-    }),
+    once("oversize", |line| Ok(Item::Option(ToolOption::Oversize(line.word_of("oversize")?.value)))),
     once("rotate", |line| Ok(Item::Option(ToolOption::Rotate(line.value("rotate", value::rotate)?.value)))),
     once("keep", |line| Ok(Item::Option(ToolOption::Keep(line.value("keep", bytes)?.value)))),
     once("heartbeat", |line| {
@@ -265,33 +256,7 @@ const OPTIONS: &[Clause<Item>] = &[
         let hold = line.optional("hold", |line| line.value("hold", duration))?;
         Ok(Item::Option(ToolOption::Alarm { percent, hold }))
     }),
-    many("strip", |line| edit::strip(line).map(ToolOption::Edit).map(Item::Option)),
-    many("tag", |line| edit::tag(line).map(ToolOption::Edit).map(Item::Option)),
-    many("rewrite", |line| edit::rewrite(line).map(ToolOption::Edit).map(Item::Option)),
-    once("slice", |line| edit::slice(line).map(ToolOption::Edit).map(Item::Option)),
-    many("mask", |line| edit::mask(line).map(ToolOption::Edit).map(Item::Option)),
-    once("anonymize", |line| edit::anonymize(line).map(ToolOption::Edit).map(Item::Option)),
-    once("payload", |line| edit::payload(line).map(ToolOption::Edit).map(Item::Option)),
-];
-
-const TIMESTAMPS: &[(&str, TimestampFormat)] = &[
-    ("none", TimestampFormat::None),
-    ("ixia", TimestampFormat::Ixia),
-    ("metamako", TimestampFormat::Metamako),
-    ("vss", TimestampFormat::Vss),
-    ("arista", TimestampFormat::Arista),
-    ("gigamon", TimestampFormat::Gigamon),
-    ("erspan3", TimestampFormat::Erspan3),
-];
-
-const OVERSIZE: &[(&str, Oversize)] =
-    &[("slice", Oversize::Slice), ("drop", Oversize::Drop), ("fragment-never", Oversize::FragmentNever)];
-
-const GRANULARITIES: &[(&str, Granularity)] = &[
-    ("100us", Granularity::HundredMicroseconds),
-    ("100ns", Granularity::HundredNanoseconds),
-    ("1588", Granularity::Ieee1588),
-];
+] []);
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("tool command", VERBS)?(line)

@@ -1,12 +1,13 @@
 //! `wire create|modify|destroy`.
 
+use super::super::ast::Command;
 use super::super::ast::wire::WireOption;
-use super::super::ast::{Command, NameKind};
 use super::super::diagnostic::Diagnostic;
 use super::super::value;
 use super::line::{Clause, Line, Read, Reported, Verb, once};
+use tapline_api::words::NameKind;
 
-const VERBS: &[(&str, Verb)] = &[
+pub(super) const VERBS: &[(&str, Verb)] = &[
     ("create", create),
     ("modify", |line| {
         let name = line.name_before(NameKind::Wire, OPTIONS)?;
@@ -15,7 +16,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("destroy", |line| Ok(Command::WireDestroy(line.name_before(NameKind::Wire, OPTIONS)?))),
 ];
 
-const OPTIONS: &[Clause<WireOption>] = &[
+pub(super) const OPTIONS: &[Clause<WireOption>] = &[
     once("bypass", |line| Ok(WireOption::Bypass(line.switch()))),
     once("propagate-link", |line| Ok(WireOption::PropagateLink(line.switch()))),
 ];

@@ -20,6 +20,7 @@
 use thiserror::Error;
 
 use super::facts::CopyFacts;
+use tapline_api::words::{Anchor, TagLabel};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -48,27 +49,11 @@ const LINK_HEADER_LEN: usize = ethernet::HEADER_LEN;
 /// Of packets that no edit looks into.
 static NO_LAYERS: Layers = Layers::EMPTY;
 
-/// A place in a packet from which bytes are counted.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Anchor {
-    /// The first byte of the frame.
-    #[default]
-    Start,
-    /// Behind the Ethernet header, VLAN tags and MPLS labels.
-    L2,
-    /// Behind the outermost IP header with its options or extension headers, or an ARP packet.
-    L3,
-    /// Behind the outermost TCP, UDP, SCTP or ICMP header.
-    L4,
-    /// As `L4`, of the innermost packet.
-    InnerL4,
-}
-
 /// Keeps `keep` bytes after `after`. A frame without that layer is cut after the deepest that it has before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slice {
     pub keep: u16,
-    pub after: Anchor,
+    pub after: Option<Anchor>,
 }
 
 /// Overwrites `len` bytes from `offset` after `after`; what lies beyond the frame is left out.
@@ -77,7 +62,7 @@ pub struct Mask {
     pub offset: u16,
     pub len: u16,
     pub byte: u8,
-    pub after: Anchor,
+    pub after: Option<Anchor>,
 }
 
 /// Changes fields of the link header. A `vlan` is written to the outermost tag, whose priority stays; untagged frames have none.
@@ -92,22 +77,12 @@ pub struct Rewrite {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
     pub tag: VlanTag,
-    pub label: Label,
+    /// What is added to the VLAN; nothing: all copies have the same.
+    pub label: Option<TagLabel>,
 }
 
-/// What is added to a tag's VLAN, so that a tool can tell copies apart.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Label {
-    /// Nothing: all copies have the tag's VLAN.
-    #[default]
-    Fixed,
-    /// The source port's index.
-    FromPort,
-    /// The number of the tunnel that the packet came in, where its port terminates tunnels.
-    FromTunnel,
-}
-
-/// The clauses of a rule or tool, resolved.
+/// The clauses of a rule or tool, resolved: a field for each step of the module's table. A further edit is carried out in
+/// [`EditPlan::apply`], is known to `EditPlan::needed`, and to `keeps_rest` where it moves or cuts what lies behind the headers.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Edits {
     /// What is taken off.
@@ -279,7 +254,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether the UDP header at `at` names a tunnel that parse knows, or is not there.
+/// Returns whether the UDP header at `at` names a tunnel that parse knows, or is not there.
 fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
     use tapline_packet::headers::udp::*;
     match u16_at(bytes, at + 2) {
@@ -326,9 +301,8 @@ impl EditPlan {
         if let Some(Tag { tag, .. }) = edits.tag.filter(|tag| tag.tag.priority > 7) {
             return Err(EditError::Priority(tag.priority));
         }
-        if let Some(slice) = edits
-            .slice
-            .filter(|slice| slice.after == Anchor::Start && usize::from(slice.keep) < LINK_HEADER_LEN)
+        if let Some(slice) =
+            edits.slice.filter(|slice| slice.after.is_none() && usize::from(slice.keep) < LINK_HEADER_LEN)
         {
             return Err(EditError::SliceTooShort(slice.keep));
         }
@@ -343,34 +317,35 @@ impl EditPlan {
         let reach = Self::needed(&edits);
         let anchors =
             || edits.masks.iter().map(|mask| mask.after).chain(edits.slice.map(|slice| slice.after));
-        let anchored = if edits.payload_drop || anchors().any(|after| after == Anchor::InnerL4) {
+        let anchored = if edits.payload_drop || anchors().any(|after| after == Some(Anchor::InnerL4)) {
             Some(Depth::Full)
         } else {
-            anchors().any(|after| after != Anchor::Start).then_some(Depth::Outer)
+            anchors().any(|after| after.is_some()).then_some(Depth::Outer)
         };
         let is_cut = edits.payload_drop || edits.slice.is_some();
-        let is_of_payload = |mask: &Mask| matches!(mask.after, Anchor::L4 | Anchor::InnerL4);
+        let is_of_payload = |mask: &Mask| matches!(mask.after, Some(Anchor::L4 | Anchor::InnerL4));
         let masks_payload = !is_cut && !edits.masks.is_empty() && edits.masks.iter().all(is_of_payload);
         let only_anonymizes = edits == Edits { anonymize: edits.anonymize.clone(), ..Edits::default() };
         Ok(Self { edits, reach, anchored, masks_payload, only_anonymizes })
     }
 
+    /// Finds how much of a copy the edits need. Each edit has its say: one that were left out would not be done to copies that a
+    /// slice cuts, whose front is then empty.
     fn needed(edits: &Edits) -> Reach {
+        let Edits { strip, anonymize, masks, payload_drop, slice, rewrite, tag, mark } = edits;
         let mut front = 0;
-        if edits.tag.is_some() || edits.mark.is_some() || edits.rewrite != Rewrite::default() {
+        if tag.is_some() || mark.is_some() || *rewrite != Rewrite::default() {
             front = LINK_LEN;
         }
-        if !edits.strip.is_empty() || edits.anonymize.is_some() {
+        if !strip.is_empty() || anonymize.is_some() {
             front = HEADERS_LEN;
         }
-        for mask in &edits.masks {
+        for mask in masks {
             let end = usize::from(mask.offset) + usize::from(mask.len);
-            front = front.max(if mask.after == Anchor::Start { end } else { HEADERS_LEN + end });
+            front = front.max(if mask.after.is_none() { end } else { HEADERS_LEN + end });
         }
-        let cuts = edits.slice.is_some() || edits.payload_drop;
-        if front > 0
-            && (edits.payload_drop || edits.slice.is_some_and(|slice| slice.after != Anchor::Start))
-        {
+        let cuts = slice.is_some() || *payload_drop;
+        if front > 0 && (*payload_drop || slice.is_some_and(|slice| slice.after.is_some())) {
             front = front.max(HEADERS_LEN);
         }
         match front {
@@ -402,7 +377,7 @@ impl EditPlan {
         let kept = self
             .edits
             .slice
-            .filter(|slice| slice.after == Anchor::Start)
+            .filter(|slice| slice.after.is_none())
             .map_or(len, |slice| len.min(slice.keep.into()));
         kept + self.added_len()
     }
@@ -420,7 +395,7 @@ impl EditPlan {
     pub fn keep_len(&self, bytes: &[u8], layers: &Layers) -> usize {
         let mut keep = bytes.len();
         if self.edits.payload_drop {
-            keep = keep.min(anchor(Anchor::InnerL4, bytes, layers));
+            keep = keep.min(anchor(Some(Anchor::InnerL4), bytes, layers));
         }
         if let Some(slice) = self.edits.slice {
             keep = keep.min(anchor(slice.after, bytes, layers) + usize::from(slice.keep));
@@ -428,15 +403,15 @@ impl EditPlan {
         keep
     }
 
-    /// Whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing
+    /// Returns whether what lies behind the headers stays, where it stands from the frame's end: nothing but tags is stripped, and nothing
     /// cut.
     pub fn keeps_rest(&self) -> bool {
         self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
     }
 
-    /// Whether `keep_len` looks at the layers.
+    /// Returns whether `keep_len` looks at the layers.
     pub fn needs_layers(&self) -> bool {
-        self.edits.payload_drop || self.edits.slice.is_some_and(|slice| slice.after != Anchor::Start)
+        self.edits.payload_drop || self.edits.slice.is_some_and(|slice| slice.after.is_some())
     }
 
     /// Edits a copy, all steps in order.
@@ -481,7 +456,7 @@ impl EditPlan {
             // Anchors lie in the front, which `layers` saw to; a plain slice needs no more than the length.
             let mut keep = draft.len();
             if edits.payload_drop {
-                keep = keep.min(anchor(Anchor::InnerL4, draft.front(), layers));
+                keep = keep.min(anchor(Some(Anchor::InnerL4), draft.front(), layers));
             }
             if let Some(slice) = edits.slice {
                 keep = keep.min(anchor(slice.after, draft.front(), layers) + usize::from(slice.keep));
@@ -501,7 +476,7 @@ impl EditPlan {
                 push_tag(tag, facts, draft);
             }
             if let Some(vlan) = self.edits.mark {
-                push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, label: Label::Fixed }, facts, draft);
+                push_tag(Tag { tag: VlanTag { vlan, priority: 0 }, label: None }, facts, draft);
             }
         }
     }
@@ -524,15 +499,15 @@ impl EditPlan {
 }
 
 /// Where counting begins, in bytes from the frame's first.
-fn anchor(anchor: Anchor, bytes: &[u8], layers: &Layers) -> usize {
-    let stack = if anchor == Anchor::InnerL4 { &layers.inner } else { &layers.outer };
+fn anchor(anchor: Option<Anchor>, bytes: &[u8], layers: &Layers) -> usize {
+    let stack = if anchor == Some(Anchor::InnerL4) { &layers.inner } else { &layers.outer };
     let l2 = || stack.l3();
     let l3 = || if stack.is_arp() { l2() + arp::PACKET_LEN } else { stack.l4().unwrap_or_else(l2) };
     match anchor {
-        Anchor::Start => 0,
-        Anchor::L2 => l2(),
-        Anchor::L3 => l3(),
-        Anchor::L4 | Anchor::InnerL4 => stack.payload(bytes).unwrap_or_else(l3),
+        None => 0,
+        Some(Anchor::L2) => l2(),
+        Some(Anchor::L3) => l3(),
+        Some(Anchor::L4 | Anchor::InnerL4) => stack.payload(bytes).unwrap_or_else(l3),
     }
 }
 
@@ -573,9 +548,9 @@ fn push_tag(tag: Tag, facts: &CopyFacts, draft: &mut Draft<'_>) {
     }
     let mut pushed = tag.tag;
     let number = match tag.label {
-        Label::Fixed => 0,
-        Label::FromPort => u32::from(facts.port),
-        Label::FromTunnel => facts.tunnel % 4094,
+        None => 0,
+        Some(TagLabel::FromPort) => u32::from(facts.port),
+        Some(TagLabel::FromTunnel) => facts.tunnel % 4094,
     };
     // The sum stays a VLAN that exists, 1 to 4094.
     pushed.vlan = ((u32::from(pushed.vlan - 1) + number) % 4094) as u16 + 1;
@@ -594,7 +569,7 @@ mod tests {
     #[test]
     fn masks_of_payloads_begin_where_the_layers_say_by_the_short_way_too() {
         let mut shorts = 0;
-        for after in [Anchor::L4, Anchor::InnerL4] {
+        for after in [Some(Anchor::L4), Some(Anchor::InnerL4)] {
             let mask = Mask { offset: 1, len: 9, byte: 0xa5, after };
             let plan =
                 EditPlan::compile(Edits { masks: vec![mask], ..Edits::default() }).expect("it is valid");

@@ -105,7 +105,7 @@ fn next_step(set: LayerSet, layers: &Layers, bytes: &[u8], has_stripped_tag: boo
     None
 }
 
-/// Whether the packet that carries shell `index`, or one around it, is a fragment.
+/// Returns whether the packet that carries shell `index`, or one around it, is a fragment.
 #[cold]
 fn is_carrier_fragmented(layers: &Layers, index: usize, bytes: &[u8]) -> bool {
     let mut stack = layers.outer;

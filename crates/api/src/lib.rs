@@ -1,0 +1,16 @@
+//! What the outside sees of a broker: the words of the language, the statistics and the log, and the forms that they are told in.
+//!
+//! It knows nothing but serde, so that a client can be built without DPDK, and every word is written once: parser, planner, data
+//! path, statistics and metrics take it from here.
+#![forbid(unsafe_code)]
+#![warn(clippy::too_many_lines)]
+
+mod by_name;
+/// The statistics.
+pub mod snapshot;
+/// Values that are no words.
+pub mod values;
+/// Closed vocabularies.
+pub mod words;
+
+pub use by_name::ByName;

@@ -1,0 +1,595 @@
+//! The statistics, `tapline.stats/1`: all counters of a broker at one moment, by the names of the pipeline file.
+//!
+//! Numbers are of the time since the start, or since `clear stats`. Times are seconds since the Unix epoch.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::by_name::{ByName, counts};
+use super::words::{
+    AlarmKind, BurstSize, Class, ClockQuality, DropReason, LcoreRole, LinkState, NextHopState, Reason,
+    Refusal, Stage, TimeSource, ToolState, TunnelKind,
+};
+
+/// The name and version of the form.
+pub const SCHEMA: &str = "tapline.stats/1";
+
+/// Everything that is shown of a running broker at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub schema: Cow<'static, str>,
+    pub time: f64,
+    pub uptime_s: f64,
+    pub ports: ByName<PortEntry>,
+    /// By priority.
+    pub rules: ByName<RuleEntry>,
+    pub tools: ByName<ToolEntry>,
+    pub wires: ByName<WireEntry>,
+    pub groups: ByName<GroupEntry>,
+    /// By rule, where it looks for duplicates.
+    pub dedup: ByName<DedupEntry>,
+    /// By the lcore's number.
+    pub lcores: ByName<LcoreEntry>,
+    pub packets: Packets,
+    pub copies: Copies,
+    pub latency_ns: Latency,
+    /// What decides the filters: `native`, or `interpreter` and why.
+    pub filter_engine: String,
+    /// The latest changes of states, oldest first.
+    pub events: Vec<EventEntry>,
+    /// Whether both identities of the ledger hold. While packets are on their way they may not.
+    pub balanced: bool,
+}
+
+/// Packets by disposition: `received` is the sum of the others when nothing is on its way.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Packets {
+    pub received: u64,
+    pub delivered: u64,
+    pub unmatched: u64,
+    pub excluded: u64,
+    pub sampled_out: u64,
+    pub duplicate: u64,
+    pub failed: u64,
+}
+
+impl Packets {
+    /// Returns how many packets have a disposition.
+    pub fn ended(&self) -> u64 {
+        self.delivered + self.unmatched + self.excluded + self.sampled_out + self.duplicate + self.failed
+    }
+
+    /// Returns whether every packet has a disposition.
+    pub fn is_balanced(&self) -> bool {
+        self.received == self.ended()
+    }
+}
+
+/// Copies by end: `requested = sent + dropped` when nothing is on its way.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Copies {
+    pub requested: u64,
+    pub sent: u64,
+    pub dropped: Dropped,
+}
+
+impl Copies {
+    /// Returns how many copies were sent or dropped.
+    pub fn ended(&self) -> u64 {
+        self.sent + self.dropped.total()
+    }
+
+    /// Returns whether every copy came to an end.
+    pub fn is_balanced(&self) -> bool {
+        self.requested == self.ended()
+    }
+
+    /// Returns what was counted since `earlier`.
+    pub fn since(&self, earlier: &Copies) -> Copies {
+        Copies {
+            requested: self.requested.saturating_sub(earlier.requested),
+            sent: self.sent - earlier.sent,
+            dropped: Dropped(std::array::from_fn(|reason| {
+                self.dropped.0[reason] - earlier.dropped.0[reason]
+            })),
+        }
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Copies) {
+        self.requested += other.requested;
+        self.sent += other.sent;
+        for (sum, count) in self.dropped.0.iter_mut().zip(other.dropped.0) {
+            *sum += count;
+        }
+    }
+}
+
+/// Copies that were not sent, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Dropped(pub [u64; DropReason::ALL.len()]);
+
+counts!(Dropped by DropReason);
+
+impl Dropped {
+    /// Returns how many were dropped for `reason`.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Returns `count` copies dropped for `reason`.
+    pub fn of(reason: DropReason, count: u64) -> Self {
+        let mut dropped = Self::default();
+        dropped.0[reason as usize] = count;
+        dropped
+    }
+
+    /// Returns how many were dropped.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// Time from receive to transmit, in nanoseconds, of the packets that were sampled; null where none was.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Latency {
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+    /// How many values these are of.
+    pub samples: u64,
+}
+
+/// A port: what it received, its link, what its driver counts, its replay and the tunnels that end at it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortEntry {
+    /// Packets that the driver handed over, without Tapline's own heartbeats.
+    pub received: u64,
+    pub received_bytes: u64,
+    /// Of those, packets that no work lcore had room for: they failed.
+    pub congested: u64,
+    /// Where heartbeats of tools return: those that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeats: Option<u64>,
+    /// Where the driver may cut frames without a word: those that it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u64>,
+    pub device: String,
+    pub driver_name: String,
+    pub link_up: bool,
+    pub speed_mbps: Option<u32>,
+    /// Of a kernel interface: what frames that it is to send are judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    pub driver: DriverStats,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayState>,
+    pub clock: ClockState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminate: Option<TerminateState>,
+}
+
+/// What the driver and the NIC count.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DriverStats {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    /// Packets that the NIC, or the kernel, dropped because no descriptor, or place in a ring, was free.
+    pub missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    /// Packets that could not be received for want of mbufs.
+    pub no_mbuf: u64,
+}
+
+impl DriverStats {
+    /// Returns what was counted since `earlier`; 0 where the driver has begun anew in between.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets.saturating_sub(earlier.rx_packets),
+            tx_packets: self.tx_packets.saturating_sub(earlier.tx_packets),
+            rx_bytes: self.rx_bytes.saturating_sub(earlier.rx_bytes),
+            tx_bytes: self.tx_bytes.saturating_sub(earlier.tx_bytes),
+            missed: self.missed.saturating_sub(earlier.missed),
+            rx_errors: self.rx_errors.saturating_sub(earlier.rx_errors),
+            tx_errors: self.tx_errors.saturating_sub(earlier.tx_errors),
+            no_mbuf: self.no_mbuf.saturating_sub(earlier.no_mbuf),
+        }
+    }
+}
+
+/// How far a replay has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplayState {
+    /// No more packets will come.
+    pub ended: bool,
+    /// Passes through the file that came to its end.
+    pub passes: u64,
+    /// Why the file could not be read to its end.
+    pub error: Option<String>,
+}
+
+/// Where the receive times of a port's packets come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClockState {
+    /// `nic`, `file`, `kernel` or `poll`.
+    pub source: TimeSource,
+    /// Where the latency of the port's packets begins: `nic` or `kernel`, at such a time; `poll`, at the poll; `ring`, where a work
+    /// lcore takes them.
+    pub latency_from: TimeSource,
+    /// How the clock behind it is disciplined.
+    pub quality: ClockQuality,
+    /// The counter is not fitted to the system's clock yet, or not any more.
+    pub degraded: bool,
+    /// Real time at tick 0, of the counter that is fitted: the NIC's, or the time-stamp counter.
+    pub offset_ns: Option<i64>,
+    pub ns_per_tick: Option<f64>,
+    /// How far times may be from the system's.
+    pub error_ns: Option<u64>,
+    pub readings: u64,
+    pub rejected: u64,
+    pub steps: u64,
+}
+
+/// What became of the frames that a port received in tunnels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TerminateState {
+    /// Frames whose inside became the packet.
+    pub terminated: u64,
+    /// Of those, packets with the time that the tunnel's header says.
+    pub timed: u64,
+    /// Frames that rules did not see, by reason.
+    pub refused: Refusals,
+    pub sessions: Vec<SessionEntry>,
+    /// Packets of sessions that were too many to follow.
+    pub untracked: u64,
+}
+
+/// Frames that were of none of a port's tunnels, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Refusals(pub [u64; Refusal::ALL.len()]);
+
+counts!(Refusals by Refusal);
+
+/// A sender's session, by its sequence numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEntry {
+    pub tunnel: TunnelKind,
+    pub source: IpAddr,
+    /// ERSPAN session or GRE key.
+    pub session: u32,
+    #[serde(flatten)]
+    pub counts: SequenceCounts,
+}
+
+/// What became of a session's copies on their way here.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct SequenceCounts {
+    pub received: u64,
+    /// Numbers that were skipped and did not come later: lost upstream.
+    pub lost: u64,
+    /// Came after a higher number.
+    pub reordered: u64,
+    /// Came again.
+    pub duplicate: u64,
+    /// Came so late that nothing is known of its number.
+    pub late: u64,
+    /// The sender began anew.
+    pub restarts: u64,
+}
+
+/// A rule: what it matched, and whether it takes packets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleEntry {
+    /// Packets that reached the rule and matched it.
+    pub matched: u64,
+    /// Of those, packets that were seen a moment before.
+    pub duplicates: u64,
+    /// Of those, packets that its sampler passed over.
+    pub sampled_out: u64,
+    /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has
+    /// none.
+    pub sample_share: Option<f64>,
+    /// The sampler's memory of flows, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<FlowCounters>,
+    #[serde(flatten)]
+    pub activity: RuleActivity,
+}
+
+/// What a table of flows has done. `begun = over + evicted + occupied slots`, always.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct FlowCounters {
+    /// Flows that got a slot.
+    pub begun: u64,
+    /// Flows whose slot was used again after they had timed out.
+    pub over: u64,
+    /// Flows that lost their slot while they were alive.
+    pub evicted: u64,
+}
+
+/// Whether a rule takes packets.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RuleActivity {
+    pub on: bool,
+    /// When its schedule turns it on or off next; null if never.
+    pub next_change: Option<f64>,
+    /// Packets that its `limit` still allows.
+    pub limit_remaining: Option<u64>,
+}
+
+/// Buckets of gaps between a packet and its duplicate. The last bucket begins at 2^22 µs, about 4 s.
+pub const GAP_BUCKETS: usize = 24;
+
+/// What a rule's dedup found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DedupEntry {
+    /// Packets that were compared.
+    pub packets: u64,
+    pub duplicates: u64,
+    /// Packets forgotten within the window for want of room; their duplicates passed.
+    pub forgotten: u64,
+    /// Pairs of ports that had duplicates.
+    pub pairs: Vec<PairEntry>,
+}
+
+/// Duplicates of packets of one port that came by another, or the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PairEntry {
+    pub first: String,
+    pub duplicate: String,
+    pub duplicates: u64,
+    pub most_gap_ns: u64,
+    /// Gaps below 1 µs, below 2 µs, below 4 µs and so on, the last one all above.
+    pub gaps: [u64; GAP_BUCKETS],
+}
+
+/// A tool: its copies, its queue, its health, its next hop and its probes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ToolEntry {
+    #[serde(flatten)]
+    pub copies: Copies,
+    pub sent_bytes: u64,
+    /// Bytes that copies lost to the MTU of the tool's path (`oversize slice`).
+    pub cut_bytes: u64,
+    /// Of the dropped copies, those that the queue refused, by class.
+    pub refused: Refused,
+    /// Where the tool has `order`: copies that came behind later ones, beyond the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<u64>,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+    /// The alarms that are raised.
+    pub alarms: Vec<AlarmKind>,
+    #[serde(flatten)]
+    pub health: ToolHealth,
+    /// Of a tunnel that asks for its next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHopEntry>,
+    /// Where the tool has `heartbeat`, or `echo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<ProbeEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<ProbeEntry>,
+}
+
+/// Copies that a tool's queue refused, by class: all reasons are counted, those that a queue has are shown.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Refused(pub [Dropped; Class::ALL.len()]);
+
+/// The reasons for which a queue refuses copies.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct QueueReasons {
+    congested: u64,
+    rate_limited: u64,
+}
+
+impl From<&Dropped> for QueueReasons {
+    fn from(dropped: &Dropped) -> Self {
+        Self {
+            congested: dropped.get(DropReason::Congested),
+            rate_limited: dropped.get(DropReason::RateLimited),
+        }
+    }
+}
+
+impl Serialize for Refused {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Class::ALL.iter().zip(self.0.iter().map(QueueReasons::from)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Refused {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let classes = std::collections::BTreeMap::<Class, QueueReasons>::deserialize(deserializer)?;
+        let mut refused = Self::default();
+        for (class, reasons) in classes {
+            refused.0[class as usize].0[DropReason::Congested as usize] = reasons.congested;
+            refused.0[class as usize].0[DropReason::RateLimited as usize] = reasons.rate_limited;
+        }
+        Ok(refused)
+    }
+}
+
+/// Whether a tool gets copies.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ToolHealth {
+    pub state: ToolState,
+    /// Of the last change of state.
+    pub reason: Option<Reason>,
+    pub since: f64,
+}
+
+/// What became of a tool's probes: `sent = returned + lost + waiting`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProbeEntry {
+    pub sent: u64,
+    /// In time.
+    pub returned: u64,
+    pub lost: u64,
+    pub waiting: u64,
+    /// Answers to what was answered, or lost, before.
+    pub late: u64,
+}
+
+/// Whom a tunnel's frames are addressed to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NextHopEntry {
+    pub address: String,
+    /// Null until it answered.
+    pub mac: Option<String>,
+    pub state: NextHopState,
+    /// ARP requests and neighbour solicitations sent.
+    pub requests: u64,
+    /// How often it stopped answering.
+    pub losses: u64,
+}
+
+/// A wire: what each of its directions took and sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WireEntry {
+    pub a: String,
+    pub b: String,
+    pub a_to_b: WayEntry,
+    pub b_to_a: WayEntry,
+}
+
+/// One direction of a wire: `received = forwarded + dropped`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WayEntry {
+    pub received: u64,
+    pub forwarded: u64,
+    pub forwarded_bytes: u64,
+    pub dropped: Dropped,
+    pub queue_depth: u64,
+    pub queue_peak: u64,
+    pub latency_ns: Latency,
+}
+
+/// A group: its members' buckets and its copies.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupEntry {
+    /// Buckets of the group's table that each member has.
+    pub buckets: ByName<usize>,
+    /// Since the start.
+    pub buckets_moved: u64,
+    /// Buckets that wait to be idle before they go where they belong.
+    pub buckets_pending: usize,
+    /// Flows of the last half minute to minute, about.
+    pub flows: u64,
+    /// Flows whose bucket moved, since the start, about.
+    pub flows_moved: u64,
+    /// Copies that rules asked of the group, and of those the ones that a member is to get.
+    pub requested: u64,
+    pub assigned: u64,
+    /// Copies that no member got; those of the discard share count as sent.
+    pub unassigned: Copies,
+}
+
+/// One lcore's use of its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LcoreEntry {
+    /// What it does with packets.
+    pub stages: Vec<LcoreRole>,
+    pub received: u64,
+    /// Packets that receive lcores handed over.
+    pub from_rings: u64,
+    pub turns: u64,
+    pub idle_turns: u64,
+    pub polls: u64,
+    pub empty_polls: u64,
+    /// Share of the time in which there was something to do, 0 to 1.
+    pub busy: f64,
+    pub sleeps: u64,
+    /// Bursts by size.
+    pub bursts: BurstSizes,
+    /// What the worker is doing.
+    pub stage: Stage,
+    pub is_stalled: bool,
+    /// How often the worker did not finish a turn in time.
+    pub stalls: u64,
+    /// Panics that the worker went on after.
+    pub panics: u64,
+    /// With `--profile`: ticks of the time-stamp counter a packet, by stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles_per_packet: Option<StageCycles>,
+}
+
+/// Bursts of 1, 2-3, 4-7, … 64 packets.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct BurstSizes(pub [u64; BurstSize::ALL.len()]);
+
+counts!(BurstSizes by BurstSize);
+
+/// Cycles a packet from receive to egress, of the bursts that were timed.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StageCycles {
+    pub receive: f64,
+    pub classify: f64,
+    pub route: f64,
+    pub egress: f64,
+    /// Packets that these are of.
+    pub packets: u64,
+}
+
+/// A change of state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EventEntry {
+    pub time: f64,
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What changed, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Change {
+    Tool { tool: String, from: ToolState, to: ToolState, reason: Reason },
+    Port { port: String, from: LinkState, to: LinkState },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_copies_are_named_by_reason() {
+        let dropped = Dropped::of(DropReason::NoBuffer, 7);
+        let json = serde_json::to_string(&dropped).expect("plain numbers");
+        assert_eq!(
+            json,
+            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"internal":0}"#
+        );
+        assert_eq!(serde_json::from_str::<Dropped>(&json).expect("what it wrote"), dropped);
+        assert!(serde_json::from_str::<Dropped>(r#"{"stolen":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_change_says_of_what_it_is() {
+        for (change, json) in [
+            (
+                Change::Port { port: "p".into(), from: LinkState::Up, to: LinkState::Removed },
+                r#"{"time":1.5,"port":"p","from":"up","to":"removed"}"#,
+            ),
+            (
+                Change::Tool {
+                    tool: "t".into(),
+                    from: ToolState::Up,
+                    to: ToolState::Down,
+                    reason: Reason::LinkDown,
+                },
+                r#"{"time":1.5,"tool":"t","from":"up","to":"down","reason":"link_down"}"#,
+            ),
+        ] {
+            let event = EventEntry { time: 1.5, change };
+            assert_eq!(serde_json::to_string(&event).expect("plain values"), json);
+            assert_eq!(serde_json::from_str::<EventEntry>(json).expect("what it wrote"), event);
+        }
+    }
+}
