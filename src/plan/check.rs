@@ -205,6 +205,14 @@ fn warn_of_rules(
             );
             continue;
         }
+        if source.matcher.vlans.is_some() && misses_its_tags(&source.matcher, mine) {
+            diagnostics.push(
+                warning(format!("rule {} can never match", rule.priority))
+                    .label("`vlan` asks for a tag, and its filter for packets that have another type in the tag's place")
+                    .help("`through vlan` after the filter looks behind the tags"),
+            );
+            continue;
+        }
         let shadow = takers.before(rule, &source.matcher, rules);
         if shadow.is_none() && takes_for_good(rule) {
             takers.add(id, &source.matcher, takes_all(&source.matcher, mine));
@@ -282,6 +290,12 @@ fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
 
 /// Entries of a list that are looked into one by one.
 const MOST_ANALYSED: usize = 64;
+
+/// Returns whether one of a rule's filters takes no tagged packet.
+fn misses_its_tags(matcher: &Matcher, analyses: &[Analysis]) -> bool {
+    let mut filters = matcher.filters.iter().zip(analyses);
+    filters.any(|(filter, analysis)| filter.through.is_empty() && analysis.misses_tagged)
+}
 
 fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
     matcher.vlans.is_none()
@@ -403,6 +417,31 @@ mod tests {
         let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
         plan(&mut parsed).expect("a plan");
         parsed.diagnostics.render(&parsed.sources)
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_a_tag_and_for_another_type_in_its_place_never_matches() {
+        let is_told = |rule: &str| {
+            let said = said_of(&format!("rule create 20 from p {rule} to t\n"));
+            assert_eq!(said.contains("`through vlan` after the filter"), said.contains("can never match"));
+            said.contains("rule 20 can never match")
+        };
+        for never in [
+            "vlan 100-110 match \"udp port 53\"",
+            "vlan 7 match \"tcp\" and bytes 0 00",
+            "vlan 7 match \"tcp\" through vlan and \"ip\"",
+        ] {
+            assert!(is_told(never), "{never}");
+        }
+        for possible in [
+            "vlan 100-110 match \"udp port 53\" through vlan",
+            "vlan 7 match \"vlan and tcp\"",
+            "vlan 7 match \"not tcp\"",
+            "vlan 7 match \"ether host 1:2:3:4:5:6\"",
+            "match \"tcp\"",
+        ] {
+            assert!(!is_told(possible), "{possible}");
+        }
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
     pub is_changeable: bool,
+    /// Types that announce VLAN tags beside the built-in ones.
+    pub tpids: Vec<u16>,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
 }
@@ -141,6 +143,7 @@ impl Default for Settings {
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
             is_changeable: false,
+            tpids: Vec::new(),
             panic_dump: None,
         }
     }

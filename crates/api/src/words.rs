@@ -107,6 +107,7 @@ words! {
         Erspan = "erspan",
         /// GTP-U.
         Gtp = "gtp",
+        Tzsp = "tzsp",
         /// Frames in an RSPAN VLAN, whose tag is taken off.
         Rspan = "rspan",
     }

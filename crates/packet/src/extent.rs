@@ -10,7 +10,8 @@ use super::headers::arp::{self, Arp};
 use super::headers::ethernet;
 use super::headers::ipv4::Ipv4;
 use super::headers::ipv6::{self, Ipv6};
-use super::headers::{ip, pppoe, sctp, tcp, u16_at, udp};
+use super::headers::udp::{self, Udp};
+use super::headers::{ip, pppoe, sctp, tcp, u16_at};
 use super::layers::Stack;
 
 /// Returns where the packet of `stack` ends, counted from the first byte of `bytes`; it may lie behind the captured bytes.
@@ -32,6 +33,15 @@ pub fn stated_end(bytes: &[u8], stack: &Stack) -> Option<usize> {
         link_end(bytes, stack)?
     };
     (end >= headers_end).then_some(end)
+}
+
+/// Returns where what the packet of `stack` carries from `inner` on ends, by the lengths of the packet and of the UDP datagram in
+/// it. `None` where neither reaches `inner`: then it goes on to the end of the frame.
+pub fn carried_end(bytes: &[u8], stack: &Stack, inner: usize) -> Option<usize> {
+    let datagram = stack.l4().filter(|_| stack.protocol() == ip::UDP);
+    let datagram_end = datagram.and_then(|l4| Some(l4 + usize::from(Udp::at(bytes, l4)?.len())));
+    let ends = [stated_end(bytes, stack), datagram_end];
+    ends.into_iter().flatten().filter(|end| *end >= inner).min()
 }
 
 /// Returns the fewest bytes of the transport header that an unfragmented packet has.

@@ -24,7 +24,7 @@ use tapline_packet::headers::ipv4;
 use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::{arp, chunk, ethernet, gre, icmp, ip, udp};
+use tapline_packet::headers::{arp, chunk, ethernet, gre, icmp, ip, teredo, u32_at};
 use tapline_packet::layers;
 use tapline_packet::layers::{Carried, ShellKind, Stack};
 
@@ -415,6 +415,7 @@ impl Walk<'_> {
             // Tags or labels that are cut, or more than are stepped over: what they carry cannot be told.
             _ if stack.is_cut() || stack.network().is_none() => self.wipe(l3),
             length if length < ethernet::TYPE_MIN && stack.ethernet().is_some() => self.llc(l3, depth),
+            _ if self.anonymizer.inner => self.tunnel(&stack, depth),
             _ => Ok(()),
         }
     }
@@ -607,11 +608,11 @@ impl Walk<'_> {
             ip::UDP | ip::UDP_LITE => self.push_cover(l4 + 6, l4, true, old, new)?,
             ip::DCCP => self.push_cover(l4 + 6, l4, false, old, new)?,
             ip::ICMPV6 if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
-            PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
-            VRRP if self.vrrp_covers_ipv4(l4)? => self.push_cover(l4 + 6, l4, false, old, new)?,
-            ip::ICMP | IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
+            ip::OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
+            ip::PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
+            ip::VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
+            ip::VRRP if self.vrrp_covers_ipv4(l4)? => self.push_cover(l4 + 6, l4, false, old, new)?,
+            ip::ICMP | ip::IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
             ip::GRE if self.bytes.get(l4).is_some_and(|flags| flags & 0x80 != 0) => {
                 self.push_cover(l4 + gre::HEADER_LEN, l4, false, none, none)?
             }
@@ -620,7 +621,7 @@ impl Walk<'_> {
         match stack.protocol() {
             ip::ICMP if stack.is_ipv4() => self.icmp(l4, depth)?,
             ip::ICMPV6 if stack.is_ipv6() => self.icmpv6(l4, depth)?,
-            IGMP if stack.is_ipv4() => self.igmp(l4)?,
+            ip::IGMP if stack.is_ipv4() => self.igmp(l4)?,
             _ if self.anonymizer.inner => self.tunnel(stack, depth)?,
             _ => {}
         }
@@ -644,13 +645,15 @@ impl Walk<'_> {
 
     fn tunnel(&mut self, stack: &Stack, depth: usize) -> Step {
         let Some(shell) = layers::tunnel(self.bytes, stack) else { return Ok(()) };
-        let is_transport_covered = !matches!(shell.kind, ShellKind::Ipip);
-        debug_assert!(!is_transport_covered || shell.payload() > udp::HEADER_LEN);
+        let (header, payload) = (usize::from(shell.offset), shell.payload());
+        if shell.kind == ShellKind::Teredo
+            && let Some(at) = teredo::origin_address(self.bytes, header, payload)
+        {
+            self.inverted_ipv4_address(at);
+        }
         let inner = match shell.carries(self.bytes) {
-            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => {
-                layers::network_stack(self.bytes, shell.payload(), ethertype)
-            }
+            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, payload),
+            Some(Carried::Network(ethertype)) => layers::network_stack(self.bytes, payload, ethertype),
             None => return Ok(()),
         };
         let around = self.end;
@@ -661,6 +664,14 @@ impl Walk<'_> {
         self.stack(inner, depth - 1)?;
         self.end = around;
         Ok(())
+    }
+
+    /// Replaces an address that stands with all its bits inverted (RFC 4380, 5.1.1).
+    fn inverted_ipv4_address(&mut self, at: usize) {
+        if let Some(inverted) = u32_at(self.bytes, at).filter(|_| at + 4 <= self.frame_end) {
+            let replacement = !self.anonymizer.ipv4(!inverted);
+            self.replace(at, &replacement.to_be_bytes());
+        }
     }
 
     /// The packet that an error quotes, as far as it goes.
@@ -835,13 +846,6 @@ impl Walk<'_> {
     }
 }
 
-/// IP protocol number of IGMP.
-const IGMP: u8 = 2;
-/// Routing protocols whose checksums cover the pseudo header of IPv6: RFC 5340, 7761, 9568.
-const OSPF: u8 = 89;
-const PIM: u8 = 103;
-const VRRP: u8 = 112;
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -1009,7 +1013,7 @@ mod tests {
         let mut ipv6 = vec![0; 54];
         (ipv6[12], ipv6[13], ipv6[14], ipv6[20]) = (0x86, 0xdd, 0x60, ip::ICMPV6);
         let mut ipv4 = vec![0; 34];
-        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, IGMP);
+        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, ip::IGMP);
         // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
         for (frame, behind) in [
             (report(&ipv6, 16, &[(10, 4), (1, 0)]), 258),
