@@ -10,14 +10,13 @@ use std::ops::RangeInclusive;
 use tapline_api::snapshot::SequenceCounts;
 
 use tapline_api::words::{Refusal, TunnelKind};
+use tapline_packet::extent;
 use tapline_packet::headers::erspan;
 use tapline_packet::headers::erspan::{Erspan, Erspan3};
 use tapline_packet::headers::gre::Gre;
 use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::headers::layer::Layer;
-use tapline_packet::headers::udp;
 use tapline_packet::headers::udp::Udp;
 use tapline_packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
 use tapline_packet::layers;
@@ -130,6 +129,8 @@ pub struct Inner {
     pub len: usize,
     /// Bytes that it had when the tunnel's packet was sent, `link` not among them.
     pub original_len: usize,
+    /// No outer header says where it ends: it goes on to the end of the received frame, captured or not.
+    pub ends_with_frame: bool,
     /// The Ethernet header of an IP packet that came without one; it is to be written to the bytes just before `offset`.
     pub link: Option<[u8; ethernet::HEADER_LEN]>,
     pub outer: OuterFacts,
@@ -155,7 +156,7 @@ impl Terminator {
         if !is_gre && stack.protocol() != ip::UDP || stack.l4().is_none() {
             return Err(Refusal::OtherTraffic);
         }
-        let (source, destination, end) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
+        let (source, destination) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
         let is_here = self.to.is_none_or(|to| to == destination);
         if stack.is_later_fragment() {
             return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
@@ -176,10 +177,8 @@ impl Terminator {
         let shell = shell.ok_or(Refusal::Malformed)?;
         let outer = outer_facts(self.kind, source, bytes, &shell);
         self.check_identifier(outer.identifier)?;
-        let (end, offset) = (end.min(datagram_end(bytes, &stack)), shell.payload());
-        if end < offset {
-            return Err(Refusal::Malformed);
-        }
+        let offset = shell.payload();
+        let said = extent::carried_end(bytes, &stack, offset);
         let link = match shell.carries(bytes) {
             Some(Carried::Ethernet) => None,
             Some(Carried::Network(ethertype @ (ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6))) => {
@@ -192,7 +191,9 @@ impl Terminator {
             }
             _ => return Err(Refusal::Malformed),
         };
-        Ok(Inner { offset, len: end.min(bytes.len()) - offset, original_len: end - offset, link, outer })
+        let len = said.unwrap_or(usize::MAX).min(bytes.len()) - offset;
+        let original_len = said.map_or(len, |end| end - offset);
+        Ok(Inner { offset, len, original_len, ends_with_frame: said.is_none(), link, outer })
     }
 
     fn look(&self, bytes: &[u8], stack: &Stack) -> Look {
@@ -239,32 +240,18 @@ impl Terminator {
             vlan: None,
             index: None,
         };
-        Ok(Inner { offset, len, original_len: len, link: Some(link), outer })
+        Ok(Inner { offset, len, original_len: len, ends_with_frame: true, link: Some(link), outer })
     }
 }
 
-/// The outer addresses, and where the outer packet ends by its own length: Ethernet padding is not part of what it carries.
-fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
-    let l3 = stack.l3();
+/// The outer addresses.
+fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr)> {
     if stack.is_ipv4() {
-        let header = Ipv4::at(bytes, l3)?;
-        let (source, destination) = (Ipv4Addr::from(header.source()), Ipv4Addr::from(header.destination()));
-        return Some((source.into(), destination.into(), l3 + usize::from(header.total_len())));
+        let header = Ipv4::at(bytes, stack.l3())?;
+        return Some((Ipv4Addr::from(header.source()).into(), Ipv4Addr::from(header.destination()).into()));
     }
-    let header = Ipv6::at(bytes, l3).filter(|_| stack.is_ipv6())?;
-    let (source, destination) = (Ipv6Addr::from(header.source()), Ipv6Addr::from(header.destination()));
-    Some((source.into(), destination.into(), l3 + ipv6::HEADER_LEN + usize::from(header.payload_len())))
-}
-
-/// Where the UDP datagram ends by its own length.
-fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
-    let l4 = stack.l4().unwrap_or_default();
-    match Udp::at(bytes, l4)
-        .filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN)
-    {
-        Some(header) => l4 + usize::from(header.len()),
-        None => usize::MAX,
-    }
+    let header = Ipv6::at(bytes, stack.l3()).filter(|_| stack.is_ipv6())?;
+    Some((Ipv6Addr::from(header.source()).into(), Ipv6Addr::from(header.destination()).into()))
 }
 
 fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) -> OuterFacts {

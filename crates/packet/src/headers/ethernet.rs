@@ -29,6 +29,8 @@ pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_MPLS: u16 = 0x8847;
 /// MPLS label stack, upstream-assigned or multicast (RFC 5332, 4).
 pub const TYPE_MPLS_MULTICAST: u16 = 0x8848;
+/// PPPoE, discovery stage (RFC 2516, 4).
+pub const TYPE_PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPPoE, session stage (RFC 2516, 4).
 pub const TYPE_PPPOE_SESSION: u16 = 0x8864;
 /// RARP, laid out as ARP is (RFC 903).

@@ -6,6 +6,8 @@ use super::{be16, chunk};
 
 /// Bytes of the header; the PPP protocol number follows.
 pub const HEADER_LEN: usize = 6;
+/// Where the header says how many bytes follow it.
+pub const LENGTH_OFFSET: usize = 4;
 
 /// The header of a session packet.
 #[derive(Clone, Copy)]

@@ -5,6 +5,7 @@ use super::outer::{ethernet_stack, network_stack};
 use super::readers::ppp_behind;
 use super::table::{Cargo, Found, Header, TABLE};
 use super::{Carried, Layers, Shell, ShellKind, Stack, parse_outer, parsed_bytes};
+use crate::extent;
 use crate::frame::Frame;
 use crate::headers::erspan;
 use crate::headers::erspan::{Erspan, Erspan3};
@@ -210,27 +211,15 @@ fn settled(found: Look, bytes: &[u8], stack: &Stack) -> Look {
     match found {
         // Tags are layers of their own, as they are in a link header.
         Look::Shell(shell) if shell.kind.is_tag() => found,
-        Look::Shell(shell) if ends_by_its_length(bytes, stack, shell.payload()) => Look::Empty(shell.kind),
+        // It says itself that it ends where the header does: what follows is padding then.
+        Look::Shell(shell)
+            if extent::carried_end(bytes, stack, shell.payload()) == Some(shell.payload()) =>
+        {
+            Look::Empty(shell.kind)
+        }
         Look::Shell(shell) if shell.payload() >= bytes.len() => Look::Uncaptured(shell),
         found => found,
     }
-}
-
-/// Whether the packet of a stack, or the UDP datagram in it, says itself that it ends where a header in it ends, at `payload`:
-/// what follows is padding then.
-#[inline(always)]
-fn ends_by_its_length(bytes: &[u8], stack: &Stack, payload: usize) -> bool {
-    const IPV4_TOTAL_LEN: usize = 2;
-    const IPV6_PAYLOAD_LEN: usize = 4;
-    const UDP_LEN: usize = 4;
-    let (l3, Some(l4)) = (stack.l3(), stack.l4()) else { return false };
-    let (field, begin) = if stack.is_ipv4() {
-        (l3 + IPV4_TOTAL_LEN, l3)
-    } else {
-        (l3 + IPV6_PAYLOAD_LEN, l3 + ipv6::HEADER_LEN)
-    };
-    let ends = |field, begin| u16_at(bytes, field).is_some_and(|len| begin + usize::from(len) == payload);
-    ends(field, begin) || stack.protocol() == ip::UDP && ends(l4 + UDP_LEN, l4)
 }
 
 /// An encapsulation that a stack's type names: one that is not stepped over as tags are.

@@ -1,9 +1,7 @@
 //! Strip: the first edit, that takes tags, labels and tunnels off a copy.
 
 use super::{Draft, NeedsWhole};
-use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
-use tapline_packet::headers::ipv6::Ipv6;
+use tapline_packet::extent;
 use tapline_packet::headers::layer::{Layer, LayerSet};
 use tapline_packet::headers::{ethernet, u16_at, vlan};
 use tapline_packet::layers;
@@ -130,19 +128,7 @@ fn is_carrier_fragmented(layers: &Layers, index: usize, bytes: &[u8]) -> bool {
 /// Ethernet pads short frames behind the outer packet; inside, nothing would tell the padding from the packet. `inner` is where
 /// that begins.
 fn trim_padding(draft: &mut Draft<'_>, layers: &Layers, inner: usize) {
-    let (front, l3) = (draft.front(), layers.outer.l3());
-    let len = if layers.outer.is_ipv4() {
-        Ipv4::at(front, l3).map(|header| usize::from(header.total_len()))
-    } else if layers.outer.is_ipv6() {
-        // A length of zero is a jumbogram's (RFC 2675).
-        Ipv6::at(front, l3)
-            .map(|header| usize::from(header.payload_len()))
-            .filter(|len| *len != 0)
-            .map(|len| ipv6::HEADER_LEN + len)
-    } else {
-        None
-    };
-    if let Some(len) = len.filter(|len| l3 + len >= inner) {
-        draft.trim(l3 + len);
+    if let Some(end) = extent::carried_end(draft.front(), &layers.outer, inner) {
+        draft.trim(end);
     }
 }
