@@ -480,7 +480,7 @@ fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &ById<PortId, Option<In
         interface: interfaces[note.port].unwrap_or(InterfaceId(0)),
         time_ns: note.time_ns,
         bytes,
-        original_len: note.original_len.max(bytes.len() as u32),
+        original_len: note.original_len,
         comments: &[],
     }
 }

@@ -29,6 +29,8 @@ use tapline_filter::{LinkLayer, compile_for};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
+use tapline_packet::headers::{ethernet, vlan};
+use tapline_packet::layers;
 
 /// Select packets of a capture file with a pcap-filter expression
 ///
@@ -48,6 +50,9 @@ pub struct Args {
     /// Format to write, whatever the name of OUT
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
+    /// Types that announce VLAN tags beside 0x8100, 0x88a8, 0x9100 and 0x9200, for `through`
+    #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 1, value_parser = tpid)]
+    tpid: Vec<u16>,
     /// Print no summary and no progress
     #[arg(short, long)]
     quiet: bool,
@@ -83,6 +88,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// selected before a failure has been written.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (expression, through) = request(&args.words)?;
+    if args.tpid.len() > vlan::MAX_ADDED_TPIDS {
+        return Err(UsageError(format!("--tpid: expected at most {} types", vlan::MAX_ADDED_TPIDS)).into());
+    }
+    vlan::add_tpids(&args.tpid);
     if args.output == Path::new("-") && io::stdout().is_terminal() {
         return Err(UsageError(
             "standard output is a terminal; send it to a file or a pipe, or name a file with -w".into(),
@@ -172,6 +181,20 @@ fn request(words: &[String]) -> Result<(String, LayerSet)> {
     };
     let through = layers.trim().parse().map_err(|error| UsageError(format!("through: {error}")))?;
     Ok((expression.trim().to_owned(), through))
+}
+
+/// Reads a type that may announce VLAN tags.
+fn tpid(text: &str) -> Result<u16, String> {
+    let digits = text.strip_prefix("0x");
+    let read = digits.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16));
+    match read {
+        Ok(ethertype) if ethertype < ethernet::TYPE_MIN => Err("expected a type from 0x0600 on".to_owned()),
+        Ok(ethertype) if layers::has_other_meaning(ethertype) => {
+            Err("this type stands for something else".to_owned())
+        }
+        Ok(ethertype) => Ok(ethertype),
+        Err(_) => Err("expected a type of VLAN tags, such as 0x8200".to_owned()),
+    }
 }
 
 /// Opens the capture; standard input is a file like others.

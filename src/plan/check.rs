@@ -193,17 +193,16 @@ fn warn_of_rules(
         rules.entries().zip(&resolved.rules).filter(|((_, rule), _)| rule.is_enabled)
     {
         let warning = |text: String| Diagnostic::warning(source.span, text);
-        if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
-            diagnostics.push(warning(format!("rule {} is never on", rule.priority)).label(reason));
+        let mine = &analyses[id];
+        if let Some(never) = never_of_itself(rule, source, mine, now_ns) {
+            diagnostics.push(never);
             continue;
         }
-        let mine = &analyses[id];
-        if mine.iter().any(|analysis| analysis.never_matches) {
-            diagnostics.push(
-                warning(format!("rule {} can never match", rule.priority))
-                    .label("no packet is what its filter asks for"),
-            );
-            continue;
+        if rule.unread.is_none() && anonymizes(&resolved.plan, rule) {
+            let text = format!("rule {} drops copies that cannot be read to be anonymised", rule.priority);
+            let help =
+                "`unread drop` says that this is meant; `unread pass` lets them pass, and counts them";
+            diagnostics.push(warning(text).help(help));
         }
         let shadow = takers.before(rule, &source.matcher, rules);
         if shadow.is_none() && takes_for_good(rule) {
@@ -249,6 +248,34 @@ fn warn_of_rules(
     Ok(())
 }
 
+/// Says why a rule can take no packet, whatever the other rules are, if it cannot.
+fn never_of_itself(
+    rule: &RulePlan,
+    source: &RuleSource,
+    analyses: &[Analysis],
+    now_ns: u64,
+) -> Option<Diagnostic> {
+    if let Some(reason) = rule.schedule.as_ref().and_then(|schedule| never_on(schedule, now_ns)) {
+        let text = format!("rule {} is never on", rule.priority);
+        return Some(Diagnostic::warning(source.span, text).label(reason));
+    }
+    let never = || Diagnostic::warning(source.span, format!("rule {} can never match", rule.priority));
+    if analyses.iter().any(|analysis| analysis.never_matches) {
+        return Some(never().label("no packet is what its filter asks for"));
+    }
+    (source.matcher.vlans.is_some() && misses_its_tags(&source.matcher, analyses)).then(|| {
+        never()
+            .label("`vlan` asks for a tag, and its filter for packets that have another type in the tag's place")
+            .help("`through vlan` after the filter looks behind the tags")
+    })
+}
+
+/// Returns whether copies of a rule are to be anonymised, by itself or by its tools.
+fn anonymizes(plan: &Plan, rule: &RulePlan) -> bool {
+    let by_rule = || rule.edits.is_some_and(|id| plan.work.edits[id].anonymizes().is_some());
+    by_rule() || plan.tools_of(&rule.targets).any(|tool| plan.anonymizes(tool).is_some())
+}
+
 /// Why a rule that starts at `now_ns` is off for good, if it is.
 fn never_on(schedule: &Schedule, now_ns: u64) -> Option<&'static str> {
     let is_past = schedule.until_ns.is_some_and(|until_ns| until_ns <= now_ns);
@@ -282,6 +309,12 @@ fn analyse_all(matcher: &Matcher) -> Vec<Analysis> {
 
 /// Entries of a list that are looked into one by one.
 const MOST_ANALYSED: usize = 64;
+
+/// Returns whether one of a rule's filters takes no tagged packet.
+fn misses_its_tags(matcher: &Matcher, analyses: &[Analysis]) -> bool {
+    let mut filters = matcher.filters.iter().zip(analyses);
+    filters.any(|(filter, analysis)| filter.through.is_empty() && analysis.misses_tagged)
+}
 
 fn takes_all(matcher: &Matcher, analyses: &[Analysis]) -> bool {
     matcher.vlans.is_none()
@@ -403,6 +436,31 @@ mod tests {
         let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
         plan(&mut parsed).expect("a plan");
         parsed.diagnostics.render(&parsed.sources)
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_a_tag_and_for_another_type_in_its_place_never_matches() {
+        let is_told = |rule: &str| {
+            let said = said_of(&format!("rule create 20 from p {rule} to t\n"));
+            assert_eq!(said.contains("`through vlan` after the filter"), said.contains("can never match"));
+            said.contains("rule 20 can never match")
+        };
+        for never in [
+            "vlan 100-110 match \"udp port 53\"",
+            "vlan 7 match \"tcp\" and bytes 0 00",
+            "vlan 7 match \"tcp\" through vlan and \"ip\"",
+        ] {
+            assert!(is_told(never), "{never}");
+        }
+        for possible in [
+            "vlan 100-110 match \"udp port 53\" through vlan",
+            "vlan 7 match \"vlan and tcp\"",
+            "vlan 7 match \"not tcp\"",
+            "vlan 7 match \"ether host 1:2:3:4:5:6\"",
+            "match \"tcp\"",
+        ] {
+            assert!(!is_told(possible), "{possible}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tapline_datapath::ids::{EgressId, PortId, RuleId};
 use tapline_datapath::route::sample::SampleSpec;
 use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use tapline_packet::by_id::ById;
+use tapline_packet::layers::Depth;
 
 /// Compiles a resolved plan's rules.
 pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
@@ -33,8 +34,18 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
     let egresses = plan.egresses();
     let has_edits = plan.rules.iter().any(RulePlan::has_edits);
     let has_classes = plan.rules.iter().any(|rule| rule.class.is_some_and(|class| class != Class::Normal));
-    let parse_depth =
-        inputs.iter().filter_map(|input| input.classifier.parse_depth()).max().unwrap_or_default();
+    let anonymizes = inputs.iter().any(|input| input.anonymizes);
+    // what is not read is found where all is looked for
+    let parse_depth = inputs
+        .iter()
+        .filter_map(|input| input.classifier.parse_depth())
+        .chain(anonymizes.then_some(Depth::Full))
+        .max()
+        .unwrap_or_default();
+    let anonymized = match anonymizes {
+        true => plan.tools.ids().map(|tool| plan.anonymizes(tool)).collect(),
+        false => ById::default(),
+    };
     let work = plan.work_mut();
     *work = WorkPlan {
         burst,
@@ -43,6 +54,7 @@ fn finish(plan: &mut Plan, inputs: ById<PortId, InputPlan>) {
         egresses,
         inputs,
         parse_depth,
+        anonymized,
         has_edits,
         has_classes,
         // groups, edits and hashes are as they were resolved
@@ -86,6 +98,8 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
             sample_hash: sources[rule].sample_hash,
             edits: plan.rules[rule].edits,
             duplicate_edits: plan.rules[rule].duplicate_edits,
+            anonymized: plan.rules[rule].edits.and_then(|id| plan.work.edits[id].anonymizes()),
+            unread: plan.rules[rule].unread.unwrap_or_default(),
             targets: plan.rules[rule].targets.clone(),
             verdict: plan.rules[rule].verdict,
             class: plan.rules[rule].class.unwrap_or_default(),
@@ -98,6 +112,10 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
     let way = wire.map(|(wire, side)| plan.egresses().of_wire(wire, side));
     let tools = || steps.iter().flat_map(|step| plan.tools_of(&step.targets));
     let needs_copies = tools().any(|tool| plan.makes_copies_for(tool));
+    let anonymizes = steps.iter().any(|step| {
+        let by_tools = || plan.tools_of(&step.targets).any(|tool| plan.anonymizes(tool).is_some());
+        step.anonymized.is_some() || by_tools()
+    });
     let needs_stamps = tools().any(|tool| {
         plan.needs_stamps(tool) || plan.makes_copies_for(tool) && plan.tools[tool].copy.says_time()
     });
@@ -112,6 +130,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
     InputPlan {
         straight: if is_looked_at { None } else { straight(&steps, way) },
         needs_copies,
+        anonymizes,
         wire: way,
         is_bypass: wire.is_some_and(|(wire, _)| plan.wires[wire].is_bypass),
         needs_frames,
@@ -137,6 +156,8 @@ fn straight(steps: &[Step], wire: Option<EgressId>) -> Option<Straight> {
             sample_hash: _,
             edits: None,
             duplicate_edits: _,
+            anonymized: None,
+            unread: _,
             targets,
             verdict,
             class,

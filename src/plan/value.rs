@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
-use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat};
+use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
@@ -30,6 +30,7 @@ use tapline_lang::ast::Show;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::vlan::VlanTag;
+use tapline_packet::layers::Depth;
 
 /// What a pipeline file says, ready to run.
 #[derive(Default)]
@@ -122,6 +123,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
     pub is_changeable: bool,
+    /// Types that announce VLAN tags beside the built-in ones.
+    pub tpids: Vec<u16>,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
 }
@@ -141,6 +144,7 @@ impl Default for Settings {
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
             is_changeable: false,
+            tpids: Vec::new(),
             panic_dump: None,
         }
     }
@@ -465,6 +469,8 @@ pub struct RulePlan {
     /// What it changes in its copies.
     pub edits: Option<EditId>,
     /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
+    /// What becomes of copies that are to be anonymised and cannot be read, where the rule says it.
+    pub unread: Option<Unread>,
     pub duplicate_edits: Option<EditId>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
@@ -680,6 +686,11 @@ impl Plan {
                 Target::Group(group) => self.work.groups[*group].members.as_slice(),
             })
             .copied()
+    }
+
+    /// Returns how deep a tool's own edits anonymise its copies, if they do.
+    pub fn anonymizes(&self, tool: ToolId) -> Option<Depth> {
+        self.work.edits[self.tools[tool].copy.edits?].anonymizes()
     }
 
     /// Returns whether some copies of a tool are not the packets themselves.

@@ -39,7 +39,7 @@ fn what_once_failed_passes() {
 }
 
 /// How many inputs a test gets: `TAPLINE_FILTER_CASES`, or what `TAPLINE_MINUTES` have time for on a slow machine.
-fn cases() -> ProptestConfig {
+pub(crate) fn cases() -> ProptestConfig {
     const IN_A_MINUTE: u64 = 10_000;
     let minutes = number_of("TAPLINE_MINUTES", 0);
     let cases = number_of("TAPLINE_FILTER_CASES", if minutes == 0 { 3000 } else { minutes * IN_A_MINUTE });

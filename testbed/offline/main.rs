@@ -6,6 +6,8 @@ mod capture;
 mod classify;
 /// Edits, transports, timestamps and next hops by themselves, by tshark, editcap, tcprewrite and models.
 mod copies;
+/// The table of encapsulations, each row with each feature that reads it, by tshark.
+mod encapsulations;
 /// The verifier, interpreter, native code and index of filters, by libpcap and tcpdump.
 mod filter;
 /// The bodies of the fuzz targets that need no EAL, on random input and on what once failed.

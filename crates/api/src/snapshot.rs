@@ -151,6 +151,9 @@ pub struct PortEntry {
     pub received_bytes: u64,
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
+    /// Of those, packets that the plan looked into to their innermost layer, and that have one that could hold addresses and is
+    /// not read.
+    pub unparsed: u64,
     /// Where heartbeats of tools return: those that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeats: Option<u64>,
@@ -294,6 +297,8 @@ pub struct RuleEntry {
     pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
+    /// Copies that were to be anonymised and have a layer that could hold addresses and is not read.
+    pub unread: u64,
     /// What exporters divide counts by: the share that the rule's sampler keeps at the moment, above 0 to 1; null where it has
     /// none.
     pub sample_share: Option<f64>,
@@ -566,7 +571,7 @@ mod tests {
         let json = serde_json::to_string(&dropped).expect("plain numbers");
         assert_eq!(
             json,
-            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"internal":0}"#
+            r#"{"congested":0,"down":0,"oversize":0,"no_buffer":7,"rate_limited":0,"undersize":0,"unread":0,"internal":0}"#
         );
         assert_eq!(serde_json::from_str::<Dropped>(&json).expect("what it wrote"), dropped);
         assert!(serde_json::from_str::<Dropped>(r#"{"stolen":1}"#).is_err());

@@ -107,6 +107,7 @@ words! {
         Erspan = "erspan",
         /// GTP-U.
         Gtp = "gtp",
+        Tzsp = "tzsp",
         /// Frames in an RSPAN VLAN, whose tag is taken off.
         Rspan = "rspan",
     }
@@ -197,6 +198,16 @@ words! {
         L4 = "l4",
         /// As `L4`, of the innermost packet.
         InnerL4 = "inner-l4",
+    }
+
+    /// What becomes of copies that are to be anonymised and cannot be read: `unread WORD`.
+    #[derive(Default)]
+    pub enum Unread {
+        /// They are dropped, reason `unread`.
+        #[default]
+        Drop = "drop",
+        /// They are counted alone, and leave with the addresses that were not found.
+        Pass = "pass",
     }
 
     /// What is added to a tag's VLAN, so that a tool can tell copies apart: `tag vlan ID LABEL`.
@@ -384,6 +395,8 @@ words! {
         /// The copy had no whole Ethernet header, and the tool's port is a kernel interface, which takes none such; or no byte, and
         /// it is net_memif.
         Undersize = "undersize",
+        /// The copy was to be anonymised, and has a layer that could hold addresses and is not read.
+        Unread = "unread",
         /// The worker panicked before the tool's queue had the copy: a fault of Tapline.
         Internal = "internal",
     }

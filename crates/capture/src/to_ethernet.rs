@@ -9,6 +9,7 @@ use tapline_packet::frame::SplitFrame;
 use tapline_packet::headers::ethernet::{
     self, MacAddress, TYPE_IPV4, TYPE_IPV6, TYPE_MIN, TYPE_MPLS, TYPE_MPLS_MULTICAST,
 };
+use tapline_packet::headers::ppp::Ppp;
 use tapline_packet::headers::{pppoe, u16_at};
 
 use super::LinkType;
@@ -97,10 +98,10 @@ pub fn to_ethernet(link_type: LinkType, bytes: &[u8], original_len: u32) -> Opti
         LinkHeader::Ipv4 => Link::of_type(0, TYPE_IPV4),
         LinkHeader::Ipv6 => Link::of_type(0, TYPE_IPV6),
         LinkHeader::Loopback => loopback(bytes)?,
-        LinkHeader::Ppp => ppp(bytes, 0)?,
+        LinkHeader::Ppp => ppp(bytes)?,
         LinkHeader::Pppoe => match bytes.first_chunk()? {
             // version 1, type 1, a session's packet
-            [0x11, 0] => ppp_protocol(bytes, PPPOE_LEN)?,
+            [0x11, 0] => ppp_at(bytes, pppoe::HEADER_LEN)?,
             [_, _] => return None,
         },
         LinkHeader::Sll => cooked(bytes, &SLL)?,
@@ -133,37 +134,18 @@ fn loopback(bytes: &[u8]) -> Option<Link> {
     }
 }
 
-/// Bytes of a PPPoE header, without the PPP protocol.
-const PPPOE_LEN: usize = pppoe::HEADER_LEN - 2;
-
-fn ppp(bytes: &[u8], at: usize) -> Option<Link> {
-    match bytes.get(at..at + 2)? {
-        // all stations, unnumbered information
-        [0xff, 0x03] => ppp_protocol(bytes, at + 2),
-        // Cisco's framing: to one or to all, then an ethertype; SLARP and CDP have numbers of their own
-        [0x0f | 0x8f, 0] => {
-            let ethertype = u16_at(bytes, at + 2)?;
-            matches!(ethertype, TYPE_IPV4 | TYPE_IPV6 | TYPE_MPLS | TYPE_MPLS_MULTICAST)
-                .then(|| Link::of_type(at + 4, ethertype))
-        }
-        _ => ppp_protocol(bytes, at),
-    }
+/// A packet of a PPP link.
+fn ppp(bytes: &[u8]) -> Option<Link> {
+    let Some([0x0f | 0x8f, 0]) = bytes.get(..2) else { return ppp_at(bytes, 0) };
+    // Cisco's framing: to one or to all, then an ethertype; SLARP and CDP have numbers of their own
+    let ethertype = u16_at(bytes, 2)?;
+    matches!(ethertype, TYPE_IPV4 | TYPE_IPV6 | TYPE_MPLS | TYPE_MPLS_MULTICAST)
+        .then(|| Link::of_type(4, ethertype))
 }
 
-/// The PPP protocol number at `at`, which has one byte where that is odd (RFC 1661, 2), and what it carries.
-fn ppp_protocol(bytes: &[u8], at: usize) -> Option<Link> {
-    let first = *bytes.get(at)?;
-    let (protocol, end) =
-        if first & 1 == 1 { (u16::from(first), at + 1) } else { (u16_at(bytes, at)?, at + 2) };
-    let ethertype = match protocol {
-        pppoe::PPP_IPV4 => TYPE_IPV4,
-        pppoe::PPP_IPV6 => TYPE_IPV6,
-        // RFC 3032, 4.3
-        0x0281 => TYPE_MPLS,
-        0x0283 => TYPE_MPLS_MULTICAST,
-        _ => return None,
-    };
-    Some(Link::of_type(end, ethertype))
+fn ppp_at(bytes: &[u8], at: usize) -> Option<Link> {
+    let header = Ppp::at(bytes, at)?;
+    Some(Link::of_type(at + header.len, header.ethertype()?))
 }
 
 /// Where the fields of a cooked header of Linux stand.

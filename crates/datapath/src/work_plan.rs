@@ -10,7 +10,7 @@ use crate::flow::hash::HashSpec;
 use crate::ids::{EditId, EgressId, GroupId, HashId, PortId, RuleId, ToolId};
 use crate::route::balance::GroupSpec;
 use tapline_api::values::ReplaySpeed;
-use tapline_api::words::{Class, DedupAction};
+use tapline_api::words::{Class, DedupAction, Unread};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
@@ -34,6 +34,8 @@ pub struct WorkPlan {
     pub hashes: ById<HashId, HashSpec>,
     /// How deep packets are parsed for some rule, besides what hashes ask for.
     pub parse_depth: Depth,
+    /// How deep a tool's own edits anonymise its copies; empty where no rule and no tool does.
+    pub anonymized: ById<ToolId, Option<Depth>>,
     /// Some rule edits its copies.
     pub has_edits: bool,
     /// Some rule gives its copies a class other than normal.
@@ -117,6 +119,8 @@ pub struct InputPlan {
     pub needs_time: bool,
     /// Some group asks how far the port's packets have come in time.
     pub notes_time: bool,
+    /// Some copies of its packets are to be anonymised.
+    pub anonymizes: bool,
     /// Some copies of its packets are not the packets themselves.
     pub needs_copies: bool,
     /// Some tool asks for the packets' own times, or its copies say them.
@@ -145,6 +149,10 @@ pub struct Step {
     pub edits: Option<EditId>,
     /// Of duplicates, where they are marked.
     pub duplicate_edits: Option<EditId>,
+    /// How deep the rule's edits anonymise its copies.
+    pub anonymized: Option<Depth>,
+    /// What becomes of copies that are to be anonymised and cannot be read.
+    pub unread: Unread,
     pub targets: Vec<Target>,
     pub verdict: Verdict,
     pub class: Class,

@@ -7,29 +7,22 @@ use tapline_packet::burst::{Known, Selection};
 use tapline_packet::frame::{Frame, SplitFrame};
 use tapline_packet::headers::layer::{Layer, LayerSet};
 use tapline_packet::headers::{chunk, ethernet, u16_at, vlan};
-use tapline_packet::layers::{Carried, Layers, Shell, ShellKind};
+use tapline_packet::layers::{Carried, Layers, Shell};
 
-/// Returns whether `shell` is a layer to look through.
+/// Returns whether `shell` is a layer to look through. `tpid` is the type in front of it.
 #[inline]
-fn takes(through: LayerSet, shell: &Shell, bytes: &[u8]) -> bool {
-    match shell.kind {
-        ShellKind::Vlan => {
-            through.contains(Layer::Vlan) || through.contains(Layer::Qinq) && is_qinq(shell, bytes)
+fn takes(through: LayerSet, shell: &Shell, tpid: impl Fn() -> Option<u16>) -> bool {
+    match shell.kind.row().word {
+        Ok(Layer::Vlan) => {
+            through.contains(Layer::Vlan) || through.contains(Layer::Qinq) && is_qinq(shell, tpid())
         }
-        ShellKind::Pppoe => through == LayerSet::ALL,
-        ShellKind::Mpls | ShellKind::Pseudowire => through.contains(Layer::Mpls),
-        ShellKind::Ipip => through.contains(Layer::Ipip),
-        ShellKind::Gre => through.contains(Layer::Gre),
-        ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => through.contains(Layer::Erspan),
-        ShellKind::Vxlan | ShellKind::VxlanGpe => through.contains(Layer::Vxlan),
-        ShellKind::Geneve => through.contains(Layer::Geneve),
-        ShellKind::Gtp => through.contains(Layer::Gtp),
+        Ok(layer) => through.contains(layer),
+        Err(_) => through == LayerSet::ALL,
     }
 }
 
-fn is_qinq(tags: &Shell, bytes: &[u8]) -> bool {
-    let is_service_tag =
-        u16_at(bytes, usize::from(tags.offset) - 2).is_some_and(|tpid| tpid != vlan::TPID_8021Q);
+fn is_qinq(tags: &Shell, tpid: Option<u16>) -> bool {
+    let is_service_tag = tpid.is_some_and(|tpid| tpid != vlan::TPID_8021Q);
     is_service_tag || tags.header_len() > vlan::TAG_LEN
 }
 
@@ -70,18 +63,25 @@ fn inside_shells<'a>(through: LayerSet, frame: &Frame<'a>, layers: &Layers) -> I
     let bytes = frame.bytes();
     let mut addresses_at = 0;
     let mut passed = None;
+    let mut around = Carried::Ethernet;
     for shell in layers.shells() {
-        match shell.carries(bytes) {
-            Some(carried) if takes(through, shell, bytes) => {
+        let tpid = || match around {
+            Carried::Ethernet => u16_at(bytes, usize::from(shell.offset) - 2),
+            Carried::Network(ethertype) => Some(ethertype),
+        };
+        let carried = shell.carries(bytes);
+        match carried {
+            Some(carried) if takes(through, shell, tpid) => {
                 passed = Some((shell.payload(), carried));
                 if carried == Carried::Ethernet {
                     addresses_at = shell.payload();
                 }
             }
             // Tags that nobody asked to look through belong to what carries the next layer.
-            Some(_) if shell.kind == ShellKind::Vlan => {}
+            Some(_) if shell.kind.is_tag() => {}
             _ => break,
         }
+        around = carried.unwrap_or(around);
     }
     let Some((payload_at, carried)) = passed else { return Inside::Whole(*frame) };
     let payload = &bytes[payload_at..];

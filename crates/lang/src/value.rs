@@ -17,7 +17,9 @@ use super::ast::{Name, Ranges};
 use super::suggest::nearest;
 use tapline_api::values::{Rate, ReplaySpeed};
 use tapline_api::words::{Vocabulary, WireDirection};
+use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
+use tapline_packet::layers;
 
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +65,18 @@ pub(crate) fn number<T: TryFrom<u64> + PartialOrd + Display + Copy>(
     move |text| {
         let read = unsigned(text).and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n));
         read.ok_or_else(|| Misread::expected(format!("a number from {} to {}", range.start(), range.end())))
+    }
+}
+
+/// A type that may announce VLAN tags: one that stands for nothing else that Tapline reads.
+pub(crate) fn tpid(text: &str) -> Value<u16> {
+    let read = unsigned(text).and_then(|n| u16::try_from(n).ok());
+    match read.filter(|ethertype| *ethertype >= ethernet::TYPE_MIN) {
+        Some(ethertype) if layers::has_other_meaning(ethertype) => {
+            Err(Misread::expected("a type of VLAN tags, such as 0x8200; this one is of something else"))
+        }
+        Some(ethertype) => Ok(ethertype),
+        None => Err(Misread::expected("a type of VLAN tags, such as 0x8200, from 0x0600 to 0xffff")),
     }
 }
 

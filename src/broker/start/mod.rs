@@ -67,6 +67,7 @@ use tapline_dpdk::queue::TxQueue;
 use tapline_dpdk::{Eal, clock, lcore};
 use tapline_fault as fault;
 use tapline_packet::by_id::ById;
+use tapline_packet::headers::vlan;
 
 /// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
 ///
@@ -79,6 +80,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             "lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned(),
         ));
     }
+    vlan::add_tpids(&plan.settings.tpids);
     let placement = place(&plan)?;
     let crew = placement.crew;
     check_tables(&plan, crew.work.len())?;

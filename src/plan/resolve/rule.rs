@@ -61,6 +61,7 @@ impl<'a> Resolver<'a> {
             priority: rule.priority.value,
             sources: all_ports(definitions),
             edits: None,
+            unread: None,
             duplicate_edits: None,
             words: String::new(),
             dedup: None,
@@ -156,6 +157,7 @@ impl<'a> Resolver<'a> {
                 said.drop = Some(clause.span);
                 plan.verdict = Verdict::Drop;
             }
+            RuleClause::Unread(unread) => plan.unread = Some(*unread),
             RuleClause::Class(class) => {
                 plan.class = Some(*class);
             }

@@ -85,6 +85,7 @@ impl<'a> Resolver<'a> {
             }
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
+            Setting::Tpid(tpids) => settings.tpids.clone_from(&tpids.value),
             Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
             Setting::Clock(reference) => settings.clock = reference.value,
         }

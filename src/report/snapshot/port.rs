@@ -32,6 +32,7 @@ pub(super) fn entry(plan: &Plan, id: PortId, state: PortState, totals: PortTotal
         received: totals.received,
         received_bytes: totals.received_bytes,
         congested: totals.congested,
+        unparsed: totals.unparsed,
         heartbeats: plan.returns_heartbeats(id).then_some(totals.heartbeats),
         cut: Longest::of(&port.devargs).map(|_| totals.cut),
         device: port.devargs.to_string(),

@@ -13,6 +13,7 @@ pub(super) fn entry(rule: &RulePlan, totals: RuleTotals, activity: RuleActivity)
         matched: totals.matched,
         duplicates: totals.duplicates,
         sampled_out: totals.sampled_out,
+        unread: totals.unread,
         sample_share: rule.sample.map(|spec| spec.share().or(totals.varying_share).unwrap_or(1.0)),
         flows: rule.sample.filter(SampleSpec::has_flow_table).map(|_| totals.flows),
         activity,

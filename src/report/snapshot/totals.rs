@@ -31,6 +31,8 @@ pub struct PortTotals {
     pub received_bytes: u64,
     /// Of those, packets that no work lcore had room for: they failed.
     pub congested: u64,
+    /// Of those, packets with a layer that is not read, of those that were parsed to the innermost.
+    pub unparsed: u64,
     /// Of those, frames that the driver cut without a word.
     pub cut: u64,
     /// Heartbeats of tools that returned here, which are not among them.
@@ -45,6 +47,8 @@ pub struct RuleTotals {
     pub duplicates: u64,
     /// Of those, packets that its sampler passed over.
     pub sampled_out: u64,
+    /// Copies that were to be anonymised and could not be read.
+    pub unread: u64,
     /// The share that its sampler keeps at the moment, where traffic changes it: the mean of the workers', weighted by their
     /// packets.
     pub varying_share: Option<f64>,
@@ -58,6 +62,7 @@ impl RuleTotals {
         self.matched += more.matched;
         self.duplicates += more.duplicates;
         self.sampled_out += more.sampled_out;
+        self.unread += more.unread;
         self.flows.begun += more.flows.begun;
         self.flows.over += more.flows.over;
         self.flows.evicted += more.flows.evicted;
@@ -144,6 +149,7 @@ impl Totals {
             received: sum(&|worker| worker.ports[id].received()),
             received_bytes: sum(&|worker| worker.ports[id].received_bytes()),
             congested: sum(&|worker| worker.ports[id].congested.get()),
+            unparsed: sum(&|worker| worker.ports[id].unparsed.get()),
             cut: sum(&|worker| worker.ports[id].cut.get()),
             heartbeats: sum(&|worker| worker.ports[id].heartbeats.get()),
         });
@@ -151,6 +157,7 @@ impl Totals {
             matched: sum(&|worker| worker.rules[id].matched.get()),
             duplicates: sum(&|worker| worker.rules[id].duplicates.get()),
             sampled_out: sum(&|worker| worker.rules[id].sampled_out.get()),
+            unread: sum(&|worker| worker.rules[id].unread.get()),
             varying_share: varying_share(workers, id),
             flows: FlowCounters {
                 begun: sum(&|worker| worker.rules[id].sampler.flows_begun.get()),
@@ -291,6 +298,7 @@ impl Totals {
             received: a.received.saturating_sub(b.received),
             received_bytes: a.received_bytes - b.received_bytes,
             congested: a.congested - b.congested,
+            unparsed: a.unparsed - b.unparsed,
             cut: a.cut - b.cut,
             heartbeats: a.heartbeats - b.heartbeats,
         });
@@ -299,6 +307,7 @@ impl Totals {
             matched: a.matched - b.matched,
             duplicates: a.duplicates - b.duplicates,
             sampled_out: a.sampled_out - b.sampled_out,
+            unread: a.unread - b.unread,
             ..*a
         });
         let dedups = self.dedups.iter().zip(&earlier.dedups).map(|(a, b)| match b {

@@ -2,7 +2,7 @@
 //! what lies around the packet in its buffer shows, and a frame comes out of a tunnel as it went in.
 
 use tapline_api::words::{
-    Anchor, ClockQuality, Direction, Granularity, RspanTag, TagLabel, TimestampFormat, TunnelKind,
+    Anchor, ClockQuality, Direction, Granularity, Refusal, RspanTag, TagLabel, TimestampFormat, TunnelKind,
 };
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{
@@ -50,12 +50,13 @@ impl Choices<'_> {
 
 const ANCHORS: [Option<Anchor>; 5] =
     [None, Some(Anchor::L2), Some(Anchor::L3), Some(Anchor::L4), Some(Anchor::InnerL4)];
-const KINDS: [TunnelKind; 6] = [
+const KINDS: [TunnelKind; 7] = [
     TunnelKind::Vxlan,
     TunnelKind::Geneve,
     TunnelKind::Gre,
     TunnelKind::Erspan,
     TunnelKind::Gtp,
+    TunnelKind::Tzsp,
     TunnelKind::Rspan,
 ];
 
@@ -98,7 +99,8 @@ fn facts(choices: &mut Choices<'_>) -> CopyFacts {
 }
 
 fn edits(choices: &mut Choices<'_>) -> Edits {
-    let strips = choices.word();
+    let word = choices.word();
+    let strips = u32::from(word) | u32::from(word.reverse_bits()) << 16;
     let strip: LayerSet = Layer::ALL
         .into_iter()
         .enumerate()
@@ -310,6 +312,13 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
     }
     // an outer tag of the tunnel is a VLAN that could end here too
     let of_tunnel = found.iter().find(|(kind, _)| *kind != TunnelKind::Rspan);
+    if frame.is_empty() {
+        // a tunnel with nothing in it is refused by the one that it is of
+        assert!(of_tunnel.is_none());
+        let refused = |kind| terminator(kind).recognise(&outer) == Err(Refusal::Malformed);
+        assert!(KINDS.into_iter().any(refused));
+        return outer;
+    }
     let (kind, inner) =
         of_tunnel.unwrap_or_else(|| panic!("the tunnel with {} bytes ends here", frame.len()));
     assert_eq!(inside(inner, &outer), frame);

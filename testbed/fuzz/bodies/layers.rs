@@ -23,8 +23,11 @@ pub(crate) fn layers(bytes: &[u8]) {
         assert!(!stack.has_ports() || stack.l4().is_some_and(|l4| l4 + 4 <= bytes.len()));
         assert!(stack.vlans() == 0 || stack.vlan(bytes).is_some());
     }
+    // a packet of which nothing is known is one that is not read
+    assert!(layers.is_unparsed(bytes) || layers.inner.network().is_some());
     let mut end = 0;
     for shell in layers.shells() {
+        assert_eq!(shell.kind.row().kind, shell.kind);
         assert!(usize::from(shell.offset) >= end, "shells overlap");
         end = shell.payload();
         assert!(end <= bytes.len());
@@ -56,7 +59,11 @@ pub(crate) fn layers(bytes: &[u8]) {
 /// Checks that `longer` bytes of a packet show all that `shorter` ones do.
 pub(crate) fn longer_shows_more(shorter: &[u8], longer: &[u8]) {
     let [less, more]: [Layers; 2] = [shorter, longer].map(|bytes| parse(&Frame::whole(bytes), Depth::Full));
-    assert!(less.shells().len() <= more.shells().len(), "{less:?} {more:?}");
+    assert!(
+        less.shells().len() <= more.shells().len(),
+        "{less:?} {more:?} {longer:02x?} {}",
+        shorter.len()
+    );
     for (a, b) in less.shells().iter().zip(more.shells()) {
         // Labels are known to be those of a pseudowire when what follows them is there.
         let is_decided_later = a.kind == ShellKind::Mpls && b.kind == ShellKind::Pseudowire;

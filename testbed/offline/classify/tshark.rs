@@ -42,7 +42,8 @@ fn the_layers_of_the_captures_are_those_that_tshark_finds() {
     let rows = tshark::columns(&merged, &FIELDS);
     let packets = captures::packets(&merged);
     assert_eq!(rows.len(), packets.len());
-    let (mut unknown, mut broken): (BTreeMap<&str, usize>, usize) = Default::default();
+    let (mut unknown, mut broken, mut shortened): (BTreeMap<&str, usize>, usize, usize) =
+        Default::default();
     let mut differences = Vec::new();
     let mut compared = 0;
     for (i, (row, packet)) in rows.iter().zip(&packets).enumerate() {
@@ -51,6 +52,10 @@ fn the_layers_of_the_captures_are_those_that_tshark_finds() {
         let agrees = if let Some(layer) = unknown_layer(&row[0]) {
             *unknown.entry(layer).or_default() += 1;
             ours.iter().all(|(field, values)| theirs.get(field).is_some_and(|all| all.starts_with(values)))
+        } else if ours != theirs && row[0].starts_with("eth:cfp:") {
+            // tshark takes the last four bytes of FabricPath for an FCS, so it misses them where there is none.
+            shortened += 1;
+            theirs.iter().all(|(field, values)| ours.get(field).is_some_and(|all| all.starts_with(values)))
         } else if ours != theirs && stops_at_broken_header(row) {
             broken += 1;
             true
@@ -67,30 +72,18 @@ fn the_layers_of_the_captures_are_those_that_tshark_finds() {
         }
     }
     println!(
-        "{compared} packets compared; compared up to a layer that is not ours: {unknown:?}; {broken} with broken headers"
+        "{compared} packets compared; compared up to a layer that is not ours: {unknown:?}; {broken} with broken headers, {shortened} \
+         that tshark shortened"
     );
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
-    assert!(compared > 20_000 && broken < 10);
+    assert!(compared > 20_000 && broken < 10 && shortened < 10);
 }
 
 /// A layer that tshark goes into and Tapline does not, so that it finds less: link layers and tunnels that are not in its list, IP
 /// behind LLC/SNAP, packets that ICMP errors quote, and control messages that carry no user's packet.
 fn unknown_layer(protocols: &str) -> Option<&'static str> {
-    const UNKNOWN: [&str; 13] = [
-        "cfp",
-        "ieee8021ah",
-        "vntag",
-        "llc:ip",
-        "teredo",
-        "ayiya",
-        "gtpprime",
-        "udp:gre",
-        "gre:ppp",
-        "gre:wlan",
-        "icmp:ip",
-        "icmpv6:ipv6",
-        "pppoed",
-    ];
+    const UNKNOWN: [&str; 8] =
+        ["ieee8021ah", "llc:ip", "ayiya", "gtpprime", "gre:wlan", "icmp:ip", "icmpv6:ipv6", "pppoed"];
     let has = |names: &str| format!(":{protocols}:").contains(&format!(":{names}:"));
     let is_control = |tunnel: &'static str, carried: &[&str]| {
         has(tunnel) && !carried.iter().any(|name| has(&format!("{tunnel}:{name}")))
@@ -145,7 +138,7 @@ fn our_facts(bytes: &[u8], layers: &Layers) -> Facts {
             _ => {}
         }
         // Tags, labels and PPPoE belong to the stack that they stand in.
-        if matches!(shell.kind, ShellKind::Vlan | ShellKind::Mpls | ShellKind::Pppoe) {
+        if shell.kind.is_of_link() {
             continue;
         }
         let at = shell.payload();

@@ -498,7 +498,7 @@ fn truncated_and_random_packets_keep_the_account() {
         names.iter().zip(&words).map(|(name, words)| (name.as_str(), words.as_str())).collect();
     tools.push(("whole", ""));
     let rules = format!(
-        "rule create 10 from tap0 sample 1/3 slice 20 after l3 to {names}\nrule create 20 from tap0 to {names},whole",
+        "rule create 10 from tap0 sample 1/3 slice 20 after l3 unread pass to {names}\nrule create 20 from tap0 unread pass to {names},whole",
         names = names.join(",")
     );
     let account = run(&lab, &frames, &tools, &rules);
@@ -647,5 +647,107 @@ fn what_cannot_work_is_said_by_check() {
         lab.write("test.pipe", format!("{head}{tool}{tail}"));
         let ended = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));
         assert_eq!(ended.status, Some(0), "{tool}: {}", ended.stderr);
+    }
+}
+
+/// Frames by whether `anonymize ip` reads them, and whether `anonymize ip … inner` does.
+fn readable() -> Vec<(Vec<u8>, bool, bool)> {
+    use tapline_traffic::packets::{ethernet, gre, ipv4, mpls, udp, vxlan};
+    let on_wire = |ethertype: u16, payload: &[u8]| {
+        let mut frame = ethernet([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], ethertype, payload);
+        frame.resize(frame.len().max(60), 0);
+        frame
+    };
+    let tcp = tcp4(40);
+    let in_ip = |protocol: u8, payload: &[u8]| {
+        on_wire(0x0800, &ipv4(0x0a01_0203, 0x0a04_0506, protocol, 0, payload))
+    };
+    let in_vxlan = |frame: &[u8]| in_ip(17, &udp(9, 4789, &vxlan(7, frame)));
+    let arista = [&tcp[..12], &[0xd2, 0x8b, 0, 1, 1, 0x10, 0, 0, 0, 1, 0, 0, 0, 2], &tcp[12..]].concat();
+    let unknown = on_wire(0x9999, &tcp[14..]);
+    vec![
+        (tcp.clone(), true, true),
+        (udp4(40), true, true),
+        (tcp6(40), true, true),
+        (frames::arp(), true, true),
+        // LLDP, a spanning tree, pause: read by definition
+        (on_wire(0x88cc, &[2, 7, 4, 0, 0, 0, 0, 0, 1, 0, 0]), true, true),
+        (on_wire(38, &[0x42, 0x42, 3, 0, 0, 0, 0, 0]), true, true),
+        (on_wire(0x8808, &[0, 1, 0, 9]), true, true),
+        (arista, true, true),
+        (in_vxlan(&tcp), true, true),
+        (on_wire(0x8847, &mpls(&[16], &tcp[14..])), true, true),
+        // a type and a protocol that nobody here knows (OSPF), and such a type inside
+        (unknown.clone(), false, false),
+        (in_ip(89, &[2, 1, 0, 44, 10, 0, 0, 1, 0, 0, 0, 0]), false, false),
+        (in_vxlan(&unknown), true, false),
+        (in_ip(47, &gre(0x9999, None, None, &tcp[14..])), true, false),
+    ]
+}
+
+#[test]
+fn copies_that_cannot_be_read_to_be_anonymised_are_dropped_and_counted() {
+    let lab = Lab::new();
+    let (frames, read): (Vec<_>, Vec<_>) =
+        readable().into_iter().map(|(frame, outer, inner)| (frame, [outer, inner])).unzip();
+    let tools = [("outer", "anonymize ip"), ("inner", "anonymize ip inner"), ("plain", ""), ("passed", "")];
+    let account = run(
+        &lab,
+        &frames,
+        &tools,
+        "rule create 10 from tap0 to outer unread drop\n\
+         rule create 20 from tap0 to inner\n\
+         rule create 30 from tap0 to plain\n\
+         rule create 40 from tap0 anonymize ip inner unread pass to passed",
+    );
+    let all = frames.len();
+    let unread = |place: usize| read.iter().filter(|read| !read[place]).count() as u64;
+    for (tool, rule, lost, dropped) in [
+        ("outer", 10, unread(0), unread(0)),
+        ("inner", 20, unread(1), unread(1)),
+        ("plain", 30, 0, 0),
+        ("passed", 40, unread(1), 0),
+    ] {
+        assert_eq!(account.number(&format!("rules/{rule}/unread")), lost, "{tool}");
+        assert_eq!(account.number(&format!("tools/{tool}/dropped/unread")), dropped, "{tool}");
+        assert_eq!(out(&lab, tool).len() as u64, all as u64 - dropped, "{tool}");
+    }
+    assert_eq!(account.number("ports/tap0/unparsed"), unread(1));
+    let kept = |place: usize| -> Vec<usize> {
+        frames.iter().zip(&read).filter(|(_, read)| read[place]).map(|(frame, _)| frame.len()).collect()
+    };
+    for (place, name) in ["outer", "inner"].into_iter().enumerate() {
+        let lens: Vec<usize> = out(&lab, name).iter().map(Vec::len).collect();
+        assert_eq!(lens, kept(place), "{name}");
+    }
+    // of what is read, no address is left
+    for (place, name) in [(0, "outer"), (1, "inner")] {
+        for copy in out(&lab, name) {
+            let shown =
+                copy.windows(4).filter(|bytes| *bytes == [10, 1, 2, 3] || *bytes == [10, 4, 5, 6]).count();
+            assert!(place == 0 || shown == 0, "{name}: {copy:02x?}");
+        }
+    }
+}
+
+#[test]
+fn check_says_once_of_each_rule_that_it_drops_what_cannot_be_read() {
+    let lab = Lab::new();
+    lab.write(
+        "test.pipe",
+        "port attach tap0 net_null0\ntool create hidden discard\ntool create a discard anonymize ip\n\
+         group create g tools a\n\
+         rule create 10 from tap0 anonymize ip to hidden\n\
+         rule create 20 from tap0 to g\n\
+         rule create 30 from tap0 anonymize ip unread drop to hidden\n\
+         rule create 40 from tap0 unread pass to a\n\
+         rule create 50 from tap0 to hidden\n",
+    );
+    let ended = lab.end(lab.start(&mut lab.tapline(&["check", "test.pipe"])));
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.status, Some(0), "{said}");
+    for (priority, is_told) in [(10, true), (20, true), (30, false), (40, false), (50, false)] {
+        let warning = format!("rule {priority} drops copies that cannot be read to be anonymised");
+        assert_eq!(said.matches(&warning).count(), usize::from(is_told), "{said}");
     }
 }

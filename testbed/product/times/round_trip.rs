@@ -186,6 +186,39 @@ fn a_slice_into_a_capture_keeps_time_and_original_length_as_editcap_does() {
 }
 
 #[test]
+fn lengths_on_the_wire_below_the_captured_ones_are_kept_as_the_record_has_them() {
+    let lab = Lab::new();
+    let mut packets: Vec<Timed> = office().into_iter().take(300).collect();
+    for (index, packet) in packets.iter_mut().enumerate() {
+        let len = packet.bytes.len() as u32;
+        packet.original_len = [0, 20, len - 1, len, len + 1, packet.original_len][index % 6];
+    }
+    write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &packets);
+    let pipeline = "port attach in replay:in.cap,speed=max\n\
+                    tool create plain capture plain.pcapng\n\
+                    tool create cut capture cut.pcapng slice 50\n\
+                    tool create tagged capture tagged.pcapng tag vlan 7\n\
+                    tool create stamped capture stamped.pcapng timestamp metamako\n\
+                    rule create 10 from in to plain,cut,tagged,stamped\n";
+    lab.account(pipeline, &[]);
+    let read = |name: &str| read(&lab.path(name));
+    assert_same("as it came", &read("plain.pcapng"), &packets);
+    let cut = |packet: &Timed| Timed {
+        bytes: packet.bytes[..packet.bytes.len().min(50)].to_vec(),
+        ..packet.clone()
+    };
+    assert_same("cut", &read("cut.pcapng"), &packets.iter().map(cut).collect::<Vec<_>>());
+    // what is added to the bytes is added to the length
+    for (name, added) in [("tagged.pcapng", 4), ("stamped.pcapng", 16)] {
+        let lens = |packets: &[Timed], added| -> Vec<(usize, u32)> {
+            let lens = |packet: &Timed| (packet.bytes.len() + added, packet.original_len + added as u32);
+            packets.iter().map(lens).collect()
+        };
+        assert_eq!(lens(&read(name), 0), lens(&packets, added), "{name}");
+    }
+}
+
+#[test]
 fn a_replay_filtered_and_stripped_is_what_tcpdump_and_editcap_leave_of_it() {
     if !has_program("tcpdump") || !has_program("editcap") {
         return;

@@ -211,6 +211,34 @@ fn long_frames_and_cut_ones_keep_their_bytes_and_lengths() {
 }
 
 #[test]
+fn tunnels_of_length_0_end_with_their_frame_captured_or_not() {
+    let gre = Encapsulation::Gre { key: Some(7) };
+    for (destination, length_at) in [("198.18.0.9", 16), ("2001:db8::9", 18)] {
+        let lab = Lab::new();
+        let packets = whole_packets();
+        let mut outer = carried(&tunnel(destination, gre.clone()), &packets);
+        let header_len = outer[0].bytes.len() - packets[0].bytes.len();
+        for (index, outer) in outer.iter_mut().enumerate() {
+            outer.bytes[length_at..length_at + 2].fill(0);
+            // every other one was cut when it was captured
+            if index % 2 == 1 {
+                outer.bytes.truncate(header_len + 40);
+            }
+        }
+        write(&lab.path("in.cap"), Form::PcapNs(ByteOrder::Little), &outer);
+        let account = lab.account(&pipeline(&format!("gre to {destination}")), &[]);
+        let inside = |(packet, outer): (&Timed, &Timed)| {
+            let mut packet = Timed { ns: outer.ns, ..packet.clone() };
+            packet.bytes.truncate(outer.bytes.len() - header_len);
+            packet
+        };
+        let expected: Vec<Timed> = packets.iter().zip(&outer).map(inside).collect();
+        assert_same(destination, &read(&lab.path("out.pcapng")), &expected);
+        assert_eq!(account.number("ports/in/terminate/terminated"), packets.len() as u64);
+    }
+}
+
+#[test]
 fn a_side_of_a_wire_terminates_nothing() {
     let lab = Lab::new();
     let pipeline =

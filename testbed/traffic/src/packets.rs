@@ -29,6 +29,11 @@ pub fn ipv4(source: u32, destination: u32, protocol: u8, fragment: u16, payload:
     packet.extend([64, protocol, 0, 0]);
     packet.extend(source.to_be_bytes());
     packet.extend(destination.to_be_bytes());
+    let checksum = !packet.chunks_exact(2).fold(0, |sum: u16, word| {
+        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([word[0], word[1]]));
+        sum + u16::from(carry)
+    });
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
     packet.extend(payload);
     packet
 }

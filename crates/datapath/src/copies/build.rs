@@ -402,17 +402,33 @@ impl Bench<'_> {
                 } else {
                     let range = page.range();
                     of_copy.truncated = came_cut || range.len() < original_len;
+                    let drafted_len = range.len();
                     let range = finish(tool, &of_copy, page.bytes(), range);
+                    let len = range.len();
                     page.set(range);
+                    if tool.is_capture {
+                        made.say_wire_len(packet, grown(original_len, drafted_len, len));
+                    }
                 }
             } else if let Some(place) = drafts.longs.iter().position(|long| long.index == packet) {
                 let Long { desk, pages, range, .. } = drafts.longs.swap_remove(place);
                 of_copy.truncated = came_cut || range.len() < original_len;
+                let drafted_len = range.len();
                 let range = finish(tool, &of_copy, &mut desks[desk], range);
+                if tool.is_capture {
+                    made.say_wire_len(packet, grown(original_len, drafted_len, range.len()));
+                }
                 made.put(packet, pages.pour(&desks[desk][range]));
             }
         }
     }
+}
+
+/// Returns the length on the wire of a copy that had `original_len` there, when its bytes have become `len` of `drafted_len`: by a
+/// timestamp, or by padding that went for one.
+#[inline(always)]
+fn grown(original_len: usize, drafted_len: usize, len: usize) -> u32 {
+    (original_len + len).saturating_sub(drafted_len) as u32
 }
 
 /// Makes mbufs ready for so many copies, as many as there are; copies beyond these are counted as dropped.

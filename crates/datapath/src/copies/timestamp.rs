@@ -8,12 +8,9 @@
 use super::facts::CopyFacts;
 use super::transport::Written;
 use tapline_api::words::{ClockQuality, TimestampFormat};
+use tapline_packet::extent;
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ethernet;
-use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
-use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::{arp, u16_at};
 use tapline_packet::layers;
 
 /// The most bytes that `TimestampFormat::write_trailer` writes.
@@ -216,22 +213,8 @@ fn gigamon(facts: &CopyFacts, frame_len: usize, out: &mut [u8]) {
     out[22..24].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Bytes of a frame without the padding behind what its network header counts. `front` holds that header.
+/// Bytes of a frame without what stands behind its packet. `front` holds the headers.
 fn unpadded_len(front: &[u8], frame_len: usize) -> usize {
-    let stack = layers::ethernet_stack(front, 0);
-    let l3 = stack.l3();
-    let network_len = if stack.is_ipv4() {
-        Ipv4::at(front, l3).map(|header| usize::from(header.total_len()))
-    } else if stack.is_ipv6() {
-        // A length of zero is a jumbogram's (RFC 2675).
-        Ipv6::at(front, l3)
-            .map(|header| usize::from(header.payload_len()))
-            .filter(|len| *len != 0)
-            .map(|len| ipv6::HEADER_LEN + len)
-    } else if stack.is_arp() {
-        Some(arp::PACKET_LEN)
-    } else {
-        u16_at(front, l3.saturating_sub(2)).filter(|length| *length < ethernet::TYPE_MIN).map(usize::from)
-    };
-    network_len.map_or(frame_len, |len| frame_len.min(l3 + len))
+    let end = extent::stated_end(front, &layers::ethernet_stack(front, 0));
+    end.map_or(frame_len, |end| end.min(frame_len))
 }

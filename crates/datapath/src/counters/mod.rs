@@ -101,6 +101,8 @@ pub struct PortCounters {
     pub bytes: Counter,
     /// Of those, packets that no work lcore had room for, or had taken when the drain ended. They count as failed.
     pub congested: Counter,
+    /// Of those, packets with a layer that is not read, of those that were parsed to the innermost.
+    pub unparsed: Counter,
     /// Of those, frames that the driver cut.
     pub cut: Counter,
     /// Of that, heartbeats of tools: Tapline's own, and not the input's.
@@ -142,6 +144,8 @@ pub struct RuleCounters {
     pub duplicates: Counter,
     /// Of those, packets that the sampler passed over.
     pub sampled_out: Counter,
+    /// Copies that were to be anonymised and could not be read.
+    pub unread: Counter,
     pub sampler: SamplerCounters,
 }
 

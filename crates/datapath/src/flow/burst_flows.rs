@@ -54,6 +54,8 @@ pub struct Flows {
     depth: Depth,
     specs: ById<HashId, HashSpec>,
     layers: Column<Layers>,
+    /// Of the packets whose layers are known to the innermost, those that have one which is not read.
+    unparsed: Selection,
     hashes: ById<HashId, Hashes>,
     /// Counts bursts: what is known of another is forgotten without a visit.
     burst: u64,
@@ -76,6 +78,7 @@ impl Flows {
             depth,
             specs: specs.to_vec().into(),
             layers: Column::new(Layers::EMPTY),
+            unparsed: Selection::NONE,
             hashes: specs.iter().map(|_| Hashes { column: Column::new(0), burst: 0 }).collect(),
             burst: 0,
             outer: Column::new(OuterId::default()),
@@ -90,6 +93,7 @@ impl Flows {
     #[inline(always)]
     pub fn clear(&mut self) {
         self.layers.clear();
+        self.unparsed = Selection::NONE;
         self.burst += 1;
         self.outer.clear();
     }
@@ -127,10 +131,23 @@ impl Flows {
     #[inline]
     pub fn layers(&mut self, wanted: Selection, frames: &[Frame<'_>]) -> Known<'_, Layers> {
         let (missing, depth) = (self.layers.missing(wanted), self.depth);
-        self.layers.write(missing, |layers| {
-            missing.indices().for_each(|index| parse_into(&frames[index], depth, &mut layers[index]));
+        let unparsed = &mut self.unparsed;
+        self.layers.write(missing, |layers| match depth {
+            Depth::Outer => {
+                missing.indices().for_each(|index| parse_into(&frames[index], depth, &mut layers[index]));
+            }
+            Depth::Full => missing.indices().for_each(|index| {
+                parse_into(&frames[index], depth, &mut layers[index]);
+                *unparsed |= Selection::only_if(index, layers[index].is_unparsed(frames[index].bytes()));
+            }),
         });
         self.layers.view()
+    }
+
+    /// The packets that have a layer which could hold addresses and is not read, of those whose layers were asked for to the
+    /// innermost.
+    pub fn unparsed(&self) -> Selection {
+        self.unparsed
     }
 
     /// The layers of the burst's packets as far as they are known.

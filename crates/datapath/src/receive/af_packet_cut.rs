@@ -11,10 +11,9 @@
 use tapline_dpdk::driver::Devargs;
 use tapline_dpdk::mbuf::{Frames, Linear, MbufBurst};
 use tapline_packet::burst::MAX_BURST;
-use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
-use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::{ethernet, vlan};
+use tapline_packet::extent;
+use tapline_packet::headers::vlan;
+use tapline_packet::layers;
 
 const BEFORE_FRAME: u32 = 66;
 
@@ -48,25 +47,13 @@ impl Longest {
         frames.iter().filter(|frame| self.is_cut(frame.bytes())).count() as u64
     }
 
-    /// As long as a cut frame is, and its IP header, if it has one, does not say that it is whole.
-    fn is_cut(self, frame: &[u8]) -> bool {
+    /// Returns whether a frame is as long as a cut one, and nothing in it says that it is whole: a packet without a length may
+    /// be longer than the field can say.
+    pub(crate) fn is_cut(self, frame: &[u8]) -> bool {
         let tag = if vlan::outer_tag(frame).is_some() { vlan::TAG_LEN } else { 0 };
-        let start = ethernet::HEADER_LEN + tag;
-        if frame.len() != self.0 as usize + tag {
-            return false;
-        }
-        // no length: longer than the field can say
-        let is_more = |len: usize| len == 0 || start + len > frame.len();
-        match frame.get(start - 2..start) {
-            Some([0x08, 0x00]) => Ipv4::at(frame, start).is_none_or(|ip| is_more(ip.total_len().into())),
-            Some([0x86, 0xdd]) => {
-                Ipv6::at(frame, start).is_none_or(|ip| match usize::from(ip.payload_len()) {
-                    0 => true,
-                    payload => is_more(ipv6::HEADER_LEN + payload),
-                })
-            }
-            _ => true,
-        }
+        let is_as_long = frame.len() == self.0 as usize + tag;
+        let end = || extent::stated_end(frame, &layers::ethernet_stack(frame, 0));
+        is_as_long && end().is_none_or(|end| end > frame.len())
     }
 }
 

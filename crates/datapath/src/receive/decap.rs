@@ -104,18 +104,20 @@ impl Endpoint {
         linear: &mut Linear,
         stamps: Option<&mut Stamps>,
     ) -> Selection {
-        let mut found: ArrayVec<Result<Inner, Refusal>, MAX_BURST> = ArrayVec::new();
+        let mut found: ArrayVec<(Result<Inner, Refusal>, u32), MAX_BURST> = ArrayVec::new();
         let mut frames = Frames::new();
         burst.frames(linear, &mut frames);
-        found.extend(frames.iter().map(|frame| recognise(&self.terminators, frame.bytes())));
+        found.extend(
+            frames.iter().map(|frame| (recognise(&self.terminators, frame.bytes()), frame.original_len())),
+        );
         drop(frames);
         let mut selection = Selection::NONE;
         let mut stamps = stamps;
         self.outer.clear();
-        for (index, found) in found.iter().enumerate() {
+        for (index, (found, frame_len)) in found.iter().enumerate() {
             fault::panics_on_packet("terminate", index);
             let inner = match found {
-                Ok(inner) if burst.enter(index, &place(inner)) => inner,
+                Ok(inner) if burst.enter(index, &place(inner, *frame_len as usize)) => inner,
                 Ok(_) => {
                     self.counts.refused[Refusal::Malformed as usize] += 1;
                     continue;
@@ -181,8 +183,13 @@ fn recognise(terminators: &[Terminator], bytes: &[u8]) -> Result<Inner, Refusal>
     Err(refusal)
 }
 
-fn place(inner: &Inner) -> Place<'_> {
+/// Where the inner frame stands in the received one, which had `frame_len` bytes on the wire.
+fn place(inner: &Inner, frame_len: usize) -> Place<'_> {
     let link = inner.link.as_ref().map_or(&[][..], |link| &link[..]);
-    let wire_len = u32::try_from(inner.original_len + link.len()).unwrap_or(u32::MAX);
+    let original_len = match inner.ends_with_frame {
+        true => inner.original_len.max(frame_len.saturating_sub(inner.offset)),
+        false => inner.original_len,
+    };
+    let wire_len = u32::try_from(original_len + link.len()).unwrap_or(u32::MAX);
     Place { offset: inner.offset, len: inner.len, link, wire_len }
 }

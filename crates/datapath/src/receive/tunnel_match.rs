@@ -10,17 +10,17 @@ use std::ops::RangeInclusive;
 use tapline_api::snapshot::SequenceCounts;
 
 use tapline_api::words::{Refusal, TunnelKind};
+use tapline_packet::extent;
 use tapline_packet::headers::erspan;
 use tapline_packet::headers::erspan::{Erspan, Erspan3};
 use tapline_packet::headers::gre::Gre;
 use tapline_packet::headers::ipv4::Ipv4;
-use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::udp;
+use tapline_packet::headers::layer::Layer;
 use tapline_packet::headers::udp::Udp;
 use tapline_packet::headers::{ethernet, ip, u16_at, u32_at, vlan};
 use tapline_packet::layers;
-use tapline_packet::layers::{Carried, Shell, ShellKind, Stack};
+use tapline_packet::layers::{Carried, Encapsulation, Look, Shell, ShellKind, Stack, TABLE};
 
 /// One `terminate` clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,8 +31,21 @@ pub struct Terminator {
     /// The identifier must be in one of these: VNI, GRE key, ERSPAN session, TEID, RSPAN VLAN. A tunnel without one has none in
     /// range. Any will do where there are no ranges.
     pub identifiers: Vec<RangeInclusive<u32>>,
-    /// The UDP port of VXLAN, Geneve and GTP where it is not the standard's.
+    /// The UDP port of VXLAN, Geneve, GTP and TZSP where it is not the standard's.
     pub udp_port: Option<u16>,
+}
+
+/// Returns the layer of a tunnel; none for RSPAN, which is no tunnel but a VLAN.
+pub fn layer_of(kind: TunnelKind) -> Option<Layer> {
+    match kind {
+        TunnelKind::Vxlan => Some(Layer::Vxlan),
+        TunnelKind::Geneve => Some(Layer::Geneve),
+        TunnelKind::Gre => Some(Layer::Gre),
+        TunnelKind::Erspan => Some(Layer::Erspan),
+        TunnelKind::Gtp => Some(Layer::Gtp),
+        TunnelKind::Tzsp => Some(Layer::Tzsp),
+        TunnelKind::Rspan => None,
+    }
 }
 
 /// When an ERSPAN III sender saw a frame.
@@ -116,6 +129,8 @@ pub struct Inner {
     pub len: usize,
     /// Bytes that it had when the tunnel's packet was sent, `link` not among them.
     pub original_len: usize,
+    /// No outer header says where it ends: it goes on to the end of the received frame, captured or not.
+    pub ends_with_frame: bool,
     /// The Ethernet header of an IP packet that came without one; it is to be written to the bytes just before `offset`.
     pub link: Option<[u8; ethernet::HEADER_LEN]>,
     pub outer: OuterFacts,
@@ -135,34 +150,35 @@ impl Terminator {
         if self.kind == TunnelKind::Rspan {
             return self.rspan(bytes);
         }
-        let is_candidate = match self.kind {
-            TunnelKind::Gre | TunnelKind::Erspan => stack.protocol() == ip::GRE,
-            _ => stack.protocol() == ip::UDP,
-        };
-        if !is_candidate || stack.l4().is_none() {
+        // GRE and ERSPAN may be in UDP too.
+        let is_gre =
+            stack.protocol() == ip::GRE && matches!(self.kind, TunnelKind::Gre | TunnelKind::Erspan);
+        if !is_gre && stack.protocol() != ip::UDP || stack.l4().is_none() {
             return Err(Refusal::OtherTraffic);
         }
-        let (source, destination, end) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
+        let (source, destination) = addresses(bytes, &stack).ok_or(Refusal::Malformed)?;
         let is_here = self.to.is_none_or(|to| to == destination);
         if stack.is_later_fragment() {
             return Err(if is_here { Refusal::Fragment } else { Refusal::OtherAddress });
         }
-        let shell = self.shell(bytes, &stack).ok_or(Refusal::OtherTraffic)?;
-        if kind(shell.kind) != Some(self.kind) {
-            return Err(Refusal::OtherTraffic);
-        }
+        let is_ours = |kind: ShellKind| kind.row().word.ok() == layer_of(self.kind);
+        let shell = match self.look(bytes, &stack) {
+            Look::Shell(shell) | Look::Uncaptured(shell) if is_ours(shell.kind) => Some(shell),
+            // There is no frame in it.
+            Look::Empty(kind) if is_ours(kind) => None,
+            _ => return Err(Refusal::OtherTraffic),
+        };
         if !is_here {
             return Err(Refusal::OtherAddress);
         }
         if stack.is_fragment() {
             return Err(Refusal::Fragment);
         }
+        let shell = shell.ok_or(Refusal::Malformed)?;
         let outer = outer_facts(self.kind, source, bytes, &shell);
         self.check_identifier(outer.identifier)?;
-        let (end, offset) = (end.min(datagram_end(bytes, &stack)), shell.payload());
-        if end < offset {
-            return Err(Refusal::Malformed);
-        }
+        let offset = shell.payload();
+        let said = extent::carried_end(bytes, &stack, offset);
         let link = match shell.carries(bytes) {
             Some(Carried::Ethernet) => None,
             Some(Carried::Network(ethertype @ (ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6))) => {
@@ -175,22 +191,22 @@ impl Terminator {
             }
             _ => return Err(Refusal::Malformed),
         };
-        Ok(Inner { offset, len: end.min(bytes.len()) - offset, original_len: end - offset, link, outer })
+        let len = said.unwrap_or(usize::MAX).min(bytes.len()) - offset;
+        let original_len = said.map_or(len, |end| end - offset);
+        Ok(Inner { offset, len, original_len, ends_with_frame: said.is_none(), link, outer })
     }
 
-    fn shell(&self, bytes: &[u8], stack: &Stack) -> Option<Shell> {
+    fn look(&self, bytes: &[u8], stack: &Stack) -> Look {
         let Some(port) = self.udp_port.filter(|_| stack.protocol() == ip::UDP) else {
-            return layers::tunnel(bytes, stack);
+            return layers::look(bytes, stack);
         };
-        let standard = match self.kind {
-            TunnelKind::Vxlan => udp::PORT_VXLAN,
-            TunnelKind::Geneve => udp::PORT_GENEVE,
-            TunnelKind::Gtp => udp::PORT_GTP_U,
-            TunnelKind::Gre | TunnelKind::Erspan | TunnelKind::Rspan => return None,
-        };
-        let l4 = stack.l4()?;
-        (Udp::at(bytes, l4)?.destination_port() == port)
-            .then(|| layers::udp_tunnel_of(standard, bytes, l4))?
+        let is_there = stack.l4().and_then(|l4| Udp::at(bytes, l4)).map(|header| header.destination_port())
+            == Some(port);
+        let mut rows = TABLE.iter().filter(|row| row.word.ok() == layer_of(self.kind));
+        match rows.find_map(Encapsulation::udp_port).filter(|_| is_there) {
+            Some(standard) => layers::look_as(standard, bytes, stack),
+            None => Look::Nothing,
+        }
     }
 
     fn check_identifier(&self, identifier: Option<u32>) -> Result<(), Refusal> {
@@ -224,45 +240,18 @@ impl Terminator {
             vlan: None,
             index: None,
         };
-        Ok(Inner { offset, len, original_len: len, link: Some(link), outer })
+        Ok(Inner { offset, len, original_len: len, ends_with_frame: true, link: Some(link), outer })
     }
 }
 
-fn kind(shell: ShellKind) -> Option<TunnelKind> {
-    match shell {
-        ShellKind::Vxlan | ShellKind::VxlanGpe => Some(TunnelKind::Vxlan),
-        ShellKind::Geneve => Some(TunnelKind::Geneve),
-        ShellKind::Gre => Some(TunnelKind::Gre),
-        ShellKind::Erspan1 | ShellKind::Erspan2 | ShellKind::Erspan3 => Some(TunnelKind::Erspan),
-        ShellKind::Gtp => Some(TunnelKind::Gtp),
-        ShellKind::Vlan | ShellKind::Pppoe | ShellKind::Mpls | ShellKind::Pseudowire | ShellKind::Ipip => {
-            None
-        }
-    }
-}
-
-/// The outer addresses, and where the outer packet ends by its own length: Ethernet padding is not part of what it carries.
-fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr, usize)> {
-    let l3 = stack.l3();
+/// The outer addresses.
+fn addresses(bytes: &[u8], stack: &Stack) -> Option<(IpAddr, IpAddr)> {
     if stack.is_ipv4() {
-        let header = Ipv4::at(bytes, l3)?;
-        let (source, destination) = (Ipv4Addr::from(header.source()), Ipv4Addr::from(header.destination()));
-        return Some((source.into(), destination.into(), l3 + usize::from(header.total_len())));
+        let header = Ipv4::at(bytes, stack.l3())?;
+        return Some((Ipv4Addr::from(header.source()).into(), Ipv4Addr::from(header.destination()).into()));
     }
-    let header = Ipv6::at(bytes, l3).filter(|_| stack.is_ipv6())?;
-    let (source, destination) = (Ipv6Addr::from(header.source()), Ipv6Addr::from(header.destination()));
-    Some((source.into(), destination.into(), l3 + ipv6::HEADER_LEN + usize::from(header.payload_len())))
-}
-
-/// Where the UDP datagram ends by its own length.
-fn datagram_end(bytes: &[u8], stack: &Stack) -> usize {
-    let l4 = stack.l4().unwrap_or_default();
-    match Udp::at(bytes, l4)
-        .filter(|header| stack.protocol() == ip::UDP && usize::from(header.len()) >= udp::HEADER_LEN)
-    {
-        Some(header) => l4 + usize::from(header.len()),
-        None => usize::MAX,
-    }
+    let header = Ipv6::at(bytes, stack.l3()).filter(|_| stack.is_ipv6())?;
+    Some((Ipv6Addr::from(header.source()).into(), Ipv6Addr::from(header.destination()).into()))
 }
 
 fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) -> OuterFacts {
@@ -273,7 +262,7 @@ fn outer_facts(kind: TunnelKind, source: IpAddr, bytes: &[u8], shell: &Shell) ->
         TunnelKind::Gre => shell.gre_key(bytes),
         TunnelKind::Erspan => shell.session(bytes).map(u32::from),
         TunnelKind::Gtp => shell.teid(bytes),
-        TunnelKind::Rspan => None,
+        TunnelKind::Tzsp | TunnelKind::Rspan => None,
     };
     let mut facts = OuterFacts {
         kind,
@@ -548,7 +537,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused_or_hold_what_they_are_said_to(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            for kind in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Rspan] {
+            for kind in [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Erspan, TunnelKind::Gtp, TunnelKind::Tzsp, TunnelKind::Rspan] {
                 if let Ok(inner) = (Terminator { kind, to: None, identifiers: vec![], udp_port: None }).recognise(&bytes) {
                     prop_assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
                     prop_assert!(inner.link.is_none() || inner.offset >= ethernet::HEADER_LEN);

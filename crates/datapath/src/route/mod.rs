@@ -23,10 +23,11 @@ use super::ids::{EditId, EgressId, GroupId, HashId, RuleId, ToolId};
 use super::swap::published::Live;
 use super::work_plan::{InputPlan, Step, StepDedup, Straight, Target, Verdict, WorkPlan};
 use crate::burst_view::BurstView;
-use tapline_api::words::{Class, DedupAction, Disposition, DropReason};
+use tapline_api::words::{Class, DedupAction, Disposition, DropReason, Unread};
 use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
+use tapline_packet::layers::Layers;
 
 /// Which packets leave by each egress, and what became of the burst's packets.
 #[derive(Default)]
@@ -42,10 +43,21 @@ pub struct Copies {
     edits: ById<ToolId, CopyEdits>,
     /// The duplicates of the rule that adds copies, where it marks them.
     marked: Selection,
+    /// Copies that a tool does not get since they cannot be read; empty where nobody anonymises.
+    unread: ById<ToolId, Selection>,
+    is_any_unread: bool,
+    /// The burst's packets that cannot be read, by the depth to which they are to be.
+    unread_at: [Selection; 2],
     pub delivered: Selection,
     pub excluded: Selection,
     pub sampled_out: Selection,
     pub duplicate: Selection,
+}
+
+/// By what plan copies are added, and where they are counted.
+struct Deliverer<'a> {
+    plan: &'a WorkPlan,
+    counters: &'a WorkerCounters,
 }
 
 /// Which of a tool's copies a rule edits, and how.
@@ -73,6 +85,7 @@ impl Copies {
             egresses: ById::filled(egresses, Selection::NONE),
             withheld: ById::filled(tools, Selection::NONE),
             classed: ById::filled(if plan.has_classes { egresses } else { 0 }, [Selection::NONE; 2]),
+            unread: ById::filled(plan.anonymized.len(), Selection::NONE),
             edits: if plan.has_edits {
                 ById::filled(tools, CopyEdits { edited: Selection::NONE, ids: [EditId(0); MAX_BURST] })
             } else {
@@ -113,9 +126,14 @@ impl Copies {
 
     /// Adds copies for a tool. A packet that the tool has a copy of already keeps the class and the edits that it has.
     #[inline(always)]
-    fn add(&mut self, tool: ToolId, selection: Selection, step: &Step) {
+    fn add(&mut self, tool: ToolId, selection: Selection, step: &Step, by: &Deliverer<'_>) {
         let id = tool.egress();
         let added = selection - self.egresses[id];
+        if let Some(of_tool) = by.plan.anonymized.get(tool)
+            && let Some(depth) = (*of_tool).max(step.anonymized)
+        {
+            self.keep_unread(tool, added & self.unread_at[depth as usize], step, by);
+        }
         self.egresses[id] |= added;
         if let Some(edits) = self.edits.get_mut(tool) {
             let marked = added & self.marked;
@@ -126,6 +144,19 @@ impl Copies {
             Class::Normal => {}
             Class::High => self.classed[id][0] |= added,
             Class::Low => self.classed[id][1] |= added,
+        }
+    }
+
+    /// Counts copies that are to be anonymised and cannot be read, and keeps them from the tool, if the rule says no other.
+    #[inline(never)]
+    fn keep_unread(&mut self, tool: ToolId, unread: Selection, step: &Step, by: &Deliverer<'_>) {
+        if unread.is_empty() {
+            return;
+        }
+        by.counters.rules[step.rule].unread.add(u64::from(unread.count()));
+        if step.unread == Unread::Drop {
+            self.unread[tool] |= unread;
+            self.is_any_unread = true;
         }
     }
 
@@ -150,6 +181,8 @@ impl Copies {
         self.clear();
         self.withheld.fill(Selection::NONE);
         self.is_any_withheld = false;
+        self.unread.fill(Selection::NONE);
+        self.is_any_unread = false;
     }
 
     fn clear(&mut self) {
@@ -180,6 +213,9 @@ pub fn route(
     copies: &mut Copies,
 ) {
     copies.begin(input, view.all, view.live, view.counters);
+    if input.anonymizes {
+        copies.unread_at = unread(view);
+    }
     let mut open = view.all;
     matches.drain(|step, selection| {
         fault::panics("rule");
@@ -233,6 +269,22 @@ pub fn route(
     if copies.is_any_withheld {
         withhold(copies, view.counters);
     }
+    if copies.is_any_unread {
+        drop_unread(copies, view.counters);
+    }
+}
+
+/// Finds the packets that cannot be read, by the depth to which they would have to be.
+#[inline(never)]
+fn unread(view: &mut BurstView<'_>) -> [Selection; 2] {
+    let layers = view.flows.layers(view.all, view.frames);
+    let is_outer_unread = |index: usize, layers: &Layers| {
+        Selection::only_if(index, layers.is_outer_unparsed(view.frames[index].bytes()))
+    };
+    let outer = layers
+        .of(view.all)
+        .fold(Selection::NONE, |found, (index, layers)| found | is_outer_unread(index, layers));
+    [outer, view.flows.unparsed()]
 }
 
 /// Finds the duplicates among `kept`, counts or marks them as the rule says, and gives the packets that go on.
@@ -285,7 +337,9 @@ fn deliver(step: &Step, kept: Selection, view: &mut BurstView<'_>, copies: &mut 
     copies.delivered |= kept;
     for target in &step.targets {
         match *target {
-            Target::Tool(tool) if view.live.egress_up[tool.egress()] => copies.add(tool, kept, step),
+            Target::Tool(tool) if view.live.egress_up[tool.egress()] => {
+                copies.add(tool, kept, step, &Deliverer { plan: view.plan, counters: view.counters });
+            }
             Target::Tool(tool) => {
                 copies.withheld[tool] |= kept;
                 copies.is_any_withheld = true;
@@ -337,7 +391,8 @@ fn deliver_to_group(
         *if slot == Slot::DISCARD { &mut discarded } else { &mut down } += 1;
         None
     };
-    let is_plain = copies.edits.is_empty() && step.class == Class::Normal;
+    let is_plain = copies.edits.is_empty() && copies.unread.is_empty() && step.class == Class::Normal;
+    let by = Deliverer { plan: view.plan, counters: view.counters };
     if is_plain {
         let egresses = &mut copies.egresses;
         hashes.of(kept).for_each(|(index, &hash)| {
@@ -348,7 +403,7 @@ fn deliver_to_group(
     } else {
         hashes.of(kept).for_each(|(index, &hash)| {
             if let Some(tool) = tool_of(index, hash) {
-                copies.add(tool, Selection::only(index), step);
+                copies.add(tool, Selection::only(index), step, &by);
             }
         });
     }
@@ -358,6 +413,21 @@ fn deliver_to_group(
         counted.discarded.add(discarded);
         counted.down.add(down);
     }
+}
+
+/// Drops the copies that were to be anonymised and cannot be read.
+#[cold]
+fn drop_unread(copies: &mut Copies, counters: &WorkerCounters) {
+    for tool in copies.unread.ids() {
+        let unread = std::mem::replace(&mut copies.unread[tool], Selection::NONE);
+        if !unread.is_empty() {
+            let egress = &counters.egresses[tool.egress()];
+            egress.requested.add(u64::from(unread.count()));
+            egress.drop_copies(DropReason::Unread, u64::from(unread.count()));
+            copies.take_back(tool, unread);
+        }
+    }
+    copies.is_any_unread = false;
 }
 
 /// Counts what tools that are not up would have got. A copy that a group gives a draining tool is not withheld.

@@ -659,6 +659,10 @@ impl Worker {
             uses: &self.uses,
         };
         route(input, &mut desk.matches, &mut view, &mut self.states, &mut desk.copies);
+        let unparsed = view.flows.unparsed();
+        if !unparsed.is_empty() && input.needs_frames && !is_classified {
+            self.counters.ports[intake.port].unparsed.add(u64::from(unparsed.count()));
+        }
         let mut made: &mut [Made] = &mut [];
         if input.needs_copies
             && let Some(maker) = &mut self.maker

@@ -165,10 +165,11 @@ impl Shared<'_> {
         ethertype(self.mbufs[index])
     }
 
-    /// Bytes that a packet had on the wire, no fewer than it has. Its references may not all have been taken.
+    /// Bytes that a packet had on the wire, as its record or its tunnel says: damaged records say fewer than they hold. Its
+    /// references may not all have been taken.
     #[inline(always)]
     pub fn wire_len_of(&self, index: usize) -> u32 {
-        self.wire_lens.map_or(0, |lens| lens[index]).max(self.len_of(index))
+        self.wire_lens.map_or_else(|| self.len_of(index), |lens| lens[index])
     }
 
     /// Frees one reference to each selected packet: for tools that only count.

@@ -11,14 +11,14 @@ pub struct Analysis {
     pub never_matches: bool,
     /// Every packet is accepted.
     pub always_matches: bool,
-    /// No frame is accepted whose type says that a VLAN tag follows (0x8100, 0x88a8, 0x9100).
+    /// No frame is accepted whose type says that a VLAN tag follows (0x8100, 0x88a8, 0x9100, 0x9200).
     pub misses_tagged: bool,
     /// Packets of which fewer bytes were captured are never accepted. It is 0 where no packet is.
     pub least_captured_bytes: u64,
 }
 
-/// Types of tagged frames, which libpcap's `vlan` knows (IEEE 802.1Q, 802.1ad, and 0x9100 of old switches).
-const TAG_TYPES: [u32; 3] = [0x8100, 0x88a8, 0x9100];
+/// Types of tagged frames (IEEE 802.1Q, 802.1ad, and those of old switches, of which libpcap's `vlan` knows only 0x9100).
+const TAG_TYPES: [u32; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 const TYPE_OFFSET: u32 = 12;
 
 /// Analyses `program`.

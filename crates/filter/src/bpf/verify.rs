@@ -105,6 +105,11 @@ const RET_A: u16 = 0x10;
 const TAX: u16 = 0x07;
 const TXA: u16 = 0x87;
 
+/// Returns the instruction that a jump back by `by` goes to.
+fn target_before(at: usize, by: u32) -> Result<usize, VerifyError> {
+    (at + 1).checked_sub(by as usize).ok_or(VerifyError::JumpBeforeStart { at, by })
+}
+
 fn decode(insn: &Insn, at: usize, count: usize) -> Result<Op, VerifyError> {
     let Insn { code, jt, jf, k } = *insn;
     let unknown = VerifyError::UnknownOperation { at, code };
@@ -141,11 +146,7 @@ fn decode(insn: &Insn, at: usize, count: usize) -> Result<Op, VerifyError> {
         // the distance of an unconditional jump has a sign
         _ if code == JMP => match i32::try_from(k) {
             Ok(skip) => Op::Jump { target: target(skip.unsigned_abs() as usize)? },
-            Err(_) => {
-                let by = k.wrapping_neg();
-                let target = (at + 1).checked_sub(by as usize);
-                Op::Jump { target: target.ok_or(VerifyError::JumpBeforeStart { at, by })? }
-            }
+            Err(_) => Op::Jump { target: target_before(at, k.wrapping_neg())? },
         },
         _ if code & !(OPERATOR | SOURCE_X | CLASS) != 0 => return Err(unknown),
         _ if code & CLASS == ALU => {

@@ -49,6 +49,6 @@ pub struct Terminate {
     pub to: Option<Spanned<IpAddr>>,
     /// The tunnel's own number (VNI, GRE key, ERSPAN session, TEID or RSPAN VLAN); any if absent.
     pub ids: Option<Spanned<Ranges>>,
-    /// The UDP port of VXLAN, GENEVE and GTP if not the standard's.
+    /// The UDP port of VXLAN, GENEVE, GTP and TZSP if not the standard's.
     pub udp_port: Option<Spanned<u16>>,
 }

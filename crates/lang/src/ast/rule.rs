@@ -8,7 +8,7 @@ use super::filter::Filter;
 use super::group::Hash;
 use super::{Name, Ranges};
 use tapline_api::values::Rate;
-use tapline_api::words::{Anchor, Class, DedupAction, DedupIgnore, WireDirection};
+use tapline_api::words::{Anchor, Class, DedupAction, DedupIgnore, Unread, WireDirection};
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum RuleClause {
@@ -19,6 +19,8 @@ pub enum RuleClause {
     Sample(Sample),
     Dedup(Dedup),
     Edit(Edit),
+    /// What becomes of copies that are to be anonymised and cannot be read.
+    Unread(Unread),
     Active(Schedule),
     /// Nanoseconds since the Unix epoch.
     Until(u64),

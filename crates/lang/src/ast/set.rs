@@ -27,6 +27,8 @@ pub enum Setting {
     Seed(Spanned<u64>),
     /// What keeps the system's clock.
     Clock(Spanned<ClockQuality>),
+    /// Types that announce VLAN tags beside those that always do.
+    Tpid(Spanned<Vec<u16>>),
     /// The folder for the frames of bursts in which a stage panicked.
     PanicDump(Spanned<String>),
 }

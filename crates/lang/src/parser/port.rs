@@ -48,19 +48,22 @@ fn attach(line: &mut Line<'_>) -> Read<Command> {
 /// `terminate TUNNEL [to ADDRESS] [vni|key|session|teid|vlan LIST] [udp-port N]`.
 fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
     let tunnel = line.word_of("terminate")?;
-    // The word for a tunnel's own number, its greatest value, and whether it travels in UDP.
-    let (id, most, in_udp) = match tunnel.value {
-        TunnelKind::Vxlan | TunnelKind::Geneve => ("vni", 0xff_ffff, true),
-        TunnelKind::Gre => ("key", u32::MAX, false),
-        TunnelKind::Erspan => ("session", 1023, false),
-        TunnelKind::Gtp => ("teid", u32::MAX, true),
-        TunnelKind::Rspan => ("vlan", 4095, false),
+    // The word for a tunnel's own number and its greatest value, and whether the tunnel travels in UDP.
+    let (id, in_udp) = match tunnel.value {
+        TunnelKind::Vxlan | TunnelKind::Geneve => (Some(("vni", 0xff_ffff)), true),
+        TunnelKind::Gre => (Some(("key", u32::MAX)), false),
+        TunnelKind::Erspan => (Some(("session", 1023)), false),
+        TunnelKind::Gtp => (Some(("teid", u32::MAX)), true),
+        TunnelKind::Tzsp => (None, true),
+        TunnelKind::Rspan => (Some(("vlan", 4095)), false),
     };
     let mut found = Terminate { tunnel, to: None, ids: None, udp_port: None };
     loop {
         if found.tunnel.value != TunnelKind::Rspan && found.to.is_none() && line.accept("to").is_some() {
             found.to = Some(line.value("to", ip)?);
-        } else if found.ids.is_none() && line.accept(id).is_some() {
+        } else if let (None, Some((id, most))) = (&found.ids, id)
+            && line.accept(id).is_some()
+        {
             found.ids = Some(line.value(id, ranges(most))?);
         } else if in_udp && found.udp_port.is_none() && line.accept("udp-port").is_some() {
             found.udp_port = Some(line.value("udp-port", number(1..=u16::MAX))?);
@@ -72,7 +75,11 @@ fn terminate(line: &mut Line<'_>) -> Read<Terminate> {
         && ["vni", "key", "session", "teid", "vlan"].iter().any(|other| word.is(other))
     {
         let error = Diagnostic::error(word.span, format!("`{}` does not belong to this tunnel", word.text));
-        return Err(line.report(error.label(format!("expected `{id}`, the number of this kind of tunnel"))));
+        let label = match id {
+            Some((id, _)) => format!("expected `{id}`, the number of this kind of tunnel"),
+            None => "this kind of tunnel has no number".to_owned(),
+        };
+        return Err(line.report(error.label(label)));
     }
     Ok(found)
 }

@@ -42,6 +42,7 @@ pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; 
     once("sample", |line| Ok(RuleClause::Sample(sample(line)?))),
     once("dedup", |line| Ok(RuleClause::Dedup(dedup(line)?))),
 ] [
+    once("unread", |line| Ok(RuleClause::Unread(line.word_of("unread")?.value))),
     once("active", |line| {
         let windows = line.value("active", windows)?.value;
         let zone = line

@@ -2,11 +2,13 @@
 
 use super::super::ast::Command;
 use super::super::ast::set::{Idle, Lcores, Setting};
+use super::super::diagnostic::Diagnostic;
 use super::super::source::Spanned;
 use super::super::suggest::nearest;
-use super::super::value::{Misread, Value, count, duration, lcores, number, text};
+use super::super::value::{Misread, Value, count, duration, lcores, number, text, tpid};
 use super::line::{Line, Read};
 use tapline_api::words::ClockQuality;
+use tapline_packet::headers::vlan;
 
 pub(super) type Key = fn(&mut Line<'_>) -> Read<Setting>;
 
@@ -40,6 +42,7 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     ("clock", |line| {
         Ok(Setting::Clock(line.choice("clock", &REFERENCES.map(|clock| (clock.word(), clock)))?))
     }),
+    ("tpid", |line| Ok(Setting::Tpid(tpids(line)?))),
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
@@ -48,6 +51,20 @@ const REFERENCES: [ClockQuality; 3] = [ClockQuality::Ntp, ClockQuality::Gps, Clo
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
     line.keyword("setting", KEYS)?(line).map(Command::Set)
+}
+
+/// `0x8200,0x9300`: types that announce VLAN tags.
+fn tpids(line: &mut Line<'_>) -> Read<Spanned<Vec<u16>>> {
+    let list = line.list("tpid", tpid)?;
+    let (Some(first), Some(last)) = (list.first(), list.last()) else {
+        return Ok(Spanned::new(Vec::new(), line.last_span()));
+    };
+    let span = first.span.to(last.span);
+    if list.len() > vlan::MAX_ADDED_TPIDS {
+        let error = Diagnostic::error(span, format!("{} types for `tpid`", list.len()));
+        return Err(line.report(error.label(format!("expected at most {}", vlan::MAX_ADDED_TPIDS))));
+    }
+    Ok(Spanned::new(list.into_iter().map(|tpid| tpid.value).collect(), span))
 }
 
 const STAGES: [&str; 3] = ["receive", "work", "transmit"];

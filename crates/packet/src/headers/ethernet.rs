@@ -29,8 +29,28 @@ pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_MPLS: u16 = 0x8847;
 /// MPLS label stack, upstream-assigned or multicast (RFC 5332, 4).
 pub const TYPE_MPLS_MULTICAST: u16 = 0x8848;
+/// PPPoE, discovery stage (RFC 2516, 4).
+pub const TYPE_PPPOE_DISCOVERY: u16 = 0x8863;
 /// PPPoE, session stage (RFC 2516, 4).
 pub const TYPE_PPPOE_SESSION: u16 = 0x8864;
+/// RARP, laid out as ARP is (RFC 903).
+pub const TYPE_RARP: u16 = 0x8035;
+/// Point-to-Point Protocol, as GRE names it (RFC 2637, 4.1).
+pub const TYPE_PPP: u16 = 0x880b;
+/// Cisco FabricPath.
+pub const TYPE_FABRICPATH: u16 = 0x8903;
+/// Cisco MetaData, which holds a security group tag.
+pub const TYPE_CISCO_METADATA: u16 = 0x8909;
+/// VN-Tag, as Cisco's fabric extenders and adapters send it.
+pub const TYPE_VNTAG: u16 = 0x8926;
+/// E-Tag (IEEE 802.1BR).
+pub const TYPE_ETAG: u16 = 0x893f;
+/// GRE protocol of mirrors on Mellanox Spectrum switches.
+pub const TYPE_MELLANOX: u16 = 0x8949;
+/// Network Service Header (RFC 8300, 12).
+pub const TYPE_NSH: u16 = 0x894f;
+/// The time header of Arista 7280 switches.
+pub const TYPE_ARISTA: u16 = 0xd28b;
 /// Smaller values in the type field are an 802.3 length, not a type.
 pub const TYPE_MIN: u16 = 0x0600;
 

@@ -1,6 +1,6 @@
-//! GRE header, version 0, with its optional fields.
+//! GRE header, version 0 with its optional fields, and version 1.
 //! # Source
-//! RFC 2784, 2; RFC 2890, 2 (key and sequence number); RFC 1701 (routing, refused here); RFC 7637, 3.2 (NVGRE).
+//! RFC 2784, 2; RFC 2890, 2 (key and sequence number); RFC 1701 (routing, refused here); RFC 7637, 3.2 (NVGRE); RFC 2637, 4.1 (version 1).
 
 use super::{be16, chunk, ethernet, u32_at};
 
@@ -16,7 +16,12 @@ const CHECKSUM: u16 = 0x8000;
 const ROUTING: u16 = 0x4000;
 const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
+const ACKNOWLEDGMENT: u16 = 0x0080;
 const VERSION: u16 = 0x0007;
+const ENHANCED: u16 = 1;
+
+/// Bytes that Mellanox switches put between the header and a mirrored frame; what they mean is not published.
+pub const MELLANOX_LEN: usize = 22;
 
 /// A header; its optional fields are read from the bytes that follow the fixed part.
 #[derive(Clone, Copy)]
@@ -39,6 +44,16 @@ impl<'a> Gre<'a> {
     /// Version 0 without source routes: the only form whose payload can be found.
     pub fn is_sound(&self) -> bool {
         self.flags() & (VERSION | ROUTING) == 0
+    }
+
+    /// Version 1, as PPTP has it: with a key, that holds payload length and call, and without source routes (RFC 2637, 4.1).
+    pub fn is_enhanced(&self) -> bool {
+        self.flags() & (VERSION | ROUTING | CHECKSUM | KEY) == ENHANCED | KEY
+    }
+
+    /// Bytes of a header of version 1.
+    pub fn enhanced_len(&self) -> usize {
+        HEADER_LEN + 4 + 4 * (self.flags() & (SEQUENCE | ACKNOWLEDGMENT)).count_ones() as usize
     }
 
     /// The type of what follows, an ethertype.

@@ -58,6 +58,11 @@ impl<'a> Ipv4<'a> {
         be16(self.0, 6) & 0x1fff
     }
 
+    /// Whether the flag is set that no sender sets.
+    pub fn has_reserved_flag(&self) -> bool {
+        be16(self.0, 6) & 0x8000 != 0
+    }
+
     pub fn ttl(&self) -> u8 {
         self.0[8]
     }

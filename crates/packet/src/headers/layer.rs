@@ -12,12 +12,12 @@ pub enum Layer {
     /// VLAN tags in a row. Filters look through those whose outermost is a service tag, and through two and more; edits take all
     /// off.
     Qinq,
-    /// MPLS labels, however many, and the Ethernet pseudowire behind them.
+    /// MPLS labels, however many, the Ethernet pseudowire behind them, and the UDP or IP that carries labels.
     Mpls,
     /// VXLAN and VXLAN-GPE.
     Vxlan,
     Geneve,
-    /// GRE and NVGRE.
+    /// GRE and NVGRE, in UDP too.
     Gre,
     /// GTP-U.
     Gtp,
@@ -25,10 +25,34 @@ pub enum Layer {
     Ipip,
     /// ERSPAN I, II and III.
     Erspan,
+    /// Cisco's VN-Tag.
+    Vntag,
+    /// E-Tag of 802.1BR.
+    Etag,
+    /// Cisco FabricPath.
+    Fabricpath,
+    /// Cisco MetaData.
+    Cmd,
+    /// Network Service Header.
+    Nsh,
+    /// TZSP.
+    Tzsp,
+    /// L2TP version 2, with PPP.
+    L2tp,
+    /// PPTP: GRE version 1, with PPP.
+    Pptp,
+    /// EtherIP.
+    Etherip,
+    /// Ethernet in IP with protocol 143, as segment routing over IPv6 carries it.
+    Srv6,
+    /// Teredo.
+    Teredo,
+    /// The data channel of CAPWAP.
+    Capwap,
 }
 
 impl Layer {
-    pub const ALL: [Layer; 9] = [
+    pub const ALL: [Layer; 21] = [
         Layer::Vlan,
         Layer::Qinq,
         Layer::Mpls,
@@ -38,6 +62,18 @@ impl Layer {
         Layer::Gtp,
         Layer::Ipip,
         Layer::Erspan,
+        Layer::Vntag,
+        Layer::Etag,
+        Layer::Fabricpath,
+        Layer::Cmd,
+        Layer::Nsh,
+        Layer::Tzsp,
+        Layer::L2tp,
+        Layer::Pptp,
+        Layer::Etherip,
+        Layer::Srv6,
+        Layer::Teredo,
+        Layer::Capwap,
     ];
 
     /// Its word in the pipeline language.
@@ -52,15 +88,25 @@ impl Layer {
             Layer::Gtp => "gtp",
             Layer::Ipip => "ipip",
             Layer::Erspan => "erspan",
+            Layer::Vntag => "vntag",
+            Layer::Etag => "etag",
+            Layer::Fabricpath => "fabricpath",
+            Layer::Cmd => "cmd",
+            Layer::Nsh => "nsh",
+            Layer::Tzsp => "tzsp",
+            Layer::L2tp => "l2tp",
+            Layer::Pptp => "pptp",
+            Layer::Etherip => "etherip",
+            Layer::Srv6 => "srv6",
+            Layer::Teredo => "teredo",
+            Layer::Capwap => "capwap",
         }
     }
 }
 
 /// A word is not the name of a layer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error(
-    "unknown layer `{0}`; expected any, or some of vlan, qinq, mpls, vxlan, geneve, gre, gtp, ipip, erspan"
-)]
+#[error("unknown layer `{0}`; expected any, or some of {words}", words = Layer::ALL.map(Layer::word).join(", "))]
 pub struct UnknownLayer(pub String);
 
 impl FromStr for Layer {
@@ -76,11 +122,11 @@ impl FromStr for Layer {
 
 /// Some of the kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct LayerSet(u16);
+pub struct LayerSet(u32);
 
 impl LayerSet {
     /// `through any`, `strip all`: all kinds, and what has no word.
-    pub const ALL: Self = Self(u16::MAX);
+    pub const ALL: Self = Self(u32::MAX);
 
     pub fn with(self, layer: Layer) -> Self {
         Self(self.0 | 1 << layer as u8)

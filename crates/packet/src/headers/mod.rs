@@ -5,6 +5,7 @@
 //! enough. Network byte order does not leave these files.
 
 pub mod arp;
+pub mod capwap;
 pub mod checksum;
 pub mod erspan;
 pub mod ethernet;
@@ -16,15 +17,22 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod l2tp;
 pub mod layer;
 pub mod mpls;
 pub mod nd;
+pub mod nsh;
+pub mod ppp;
 pub mod pppoe;
 pub mod sctp;
+pub mod tags;
 pub mod tcp;
+pub mod teredo;
+pub mod tzsp;
 pub mod udp;
 pub mod vlan;
 pub mod vxlan;
+pub mod wlan;
 
 /// The `N` bytes from `offset` on, if all of them are there.
 #[inline(always)]

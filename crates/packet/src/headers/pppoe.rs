@@ -1,16 +1,13 @@
 //! PPP over Ethernet, session stage.
 //! # Source
-//! RFC 2516, 4; PPP protocol numbers: RFC 1661, 2, and IANA.
+//! RFC 2516, 4.
 
 use super::{be16, chunk};
 
-/// Bytes of the PPPoE header and of the PPP protocol number behind it.
-pub const HEADER_LEN: usize = 8;
-
-/// PPP protocol number of IPv4 (RFC 1332).
-pub const PPP_IPV4: u16 = 0x0021;
-/// PPP protocol number of IPv6 (RFC 5072).
-pub const PPP_IPV6: u16 = 0x0057;
+/// Bytes of the header; the PPP protocol number follows.
+pub const HEADER_LEN: usize = 6;
+/// Where the header says how many bytes follow it.
+pub const LENGTH_OFFSET: usize = 4;
 
 /// The header of a session packet.
 #[derive(Clone, Copy)]
@@ -29,9 +26,5 @@ impl<'a> Pppoe<'a> {
 
     pub fn session(&self) -> u16 {
         be16(self.0, 2)
-    }
-
-    pub fn ppp_protocol(&self) -> u16 {
-        be16(self.0, 6)
     }
 }

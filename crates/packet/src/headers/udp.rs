@@ -18,16 +18,18 @@ pub const PORT_VXLAN_GPE: u16 = 4790;
 /// GENEVE (RFC 8926, 3.3).
 pub const PORT_GENEVE: u16 = 6081;
 
-/// Whether a tunnel of these is sent to `port`.
-#[inline(always)]
-pub fn is_tunnel_port(port: u16) -> bool {
-    // All of them are compared, with no jump between: whether a packet is a tunnel's is then one jump for all.
-    (port == PORT_GTP_U)
-        | (port == PORT_VXLAN)
-        | (port == PORT_VXLAN_LEGACY)
-        | (port == PORT_VXLAN_GPE)
-        | (port == PORT_GENEVE)
-}
+/// L2TP (RFC 2661, 8.1).
+pub const PORT_L2TP: u16 = 1701;
+/// Teredo (RFC 4380, 2.7).
+pub const PORT_TEREDO: u16 = 3544;
+/// GRE in UDP (RFC 8086, 8).
+pub const PORT_GRE: u16 = 4754;
+/// The data channel of CAPWAP (RFC 5415, 3.1).
+pub const PORT_CAPWAP_DATA: u16 = 5247;
+/// MPLS in UDP (RFC 7510, 3).
+pub const PORT_MPLS: u16 = 6635;
+/// TZSP, as mirrors of access points and of MikroTik routers send it.
+pub const PORT_TZSP: u16 = 37008;
 
 /// A header.
 #[derive(Clone, Copy)]

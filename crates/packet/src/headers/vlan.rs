@@ -2,6 +2,8 @@
 //! # Source
 //! IEEE 802.1Q-2022, 9.3 to 9.6.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::u16_at;
 
 /// Bytes that one tag adds to a frame: TPID and TCI, or, seen from behind the TPID, TCI and the next type.
@@ -16,10 +18,37 @@ pub const TPID_QINQ_9100: u16 = 0x9100;
 /// QinQ before 802.1ad, as some switches send it.
 pub const TPID_QINQ_9200: u16 = 0x9200;
 
+/// The types that announce a VLAN tag wherever there is one.
+pub const TPIDS: [u16; 4] = [TPID_8021Q, TPID_8021AD, TPID_QINQ_9100, TPID_QINQ_9200];
+/// The most types that can be [added](add_tpids) to those.
+pub const MAX_ADDED_TPIDS: usize = 4;
+
+/// Four types, of 16 bits each; 0 stands for none.
+static ADDED: AtomicU64 = AtomicU64::new(0);
+
+/// Takes `ethertypes` for those of VLAN tags too, in all of the process, and no longer others that were added before. They are a
+/// property of the network, so they are said once, before packets are read; what is being read meanwhile may see either.
+///
+/// # Panics
+/// If there are more than `MAX_ADDED_TPIDS`, or one is 0.
+pub fn add_tpids(ethertypes: &[u16]) {
+    assert!(ethertypes.len() <= MAX_ADDED_TPIDS && !ethertypes.contains(&0), "four types, none of them 0");
+    let all = ethertypes.iter().fold(0, |all, ethertype| all << 16 | u64::from(*ethertype));
+    ADDED.store(all, Ordering::Relaxed);
+}
+
 /// Whether `ethertype` announces a VLAN tag.
 #[inline(always)]
 pub fn is_tpid(ethertype: u16) -> bool {
-    matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_9100 | TPID_QINQ_9200)
+    matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_9100 | TPID_QINQ_9200) || is_added(ethertype)
+}
+
+#[inline(always)]
+fn is_added(ethertype: u16) -> bool {
+    let all = ADDED.load(Ordering::Relaxed);
+    all != 0
+        && ethertype != 0
+        && (0..MAX_ADDED_TPIDS).any(|place| (all >> (16 * place)) as u16 == ethertype)
 }
 
 /// The VLAN id (0 to 4095) of a tag control information field. 0 is a priority tag: the frame belongs to no VLAN.

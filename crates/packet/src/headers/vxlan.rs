@@ -13,6 +13,8 @@ pub const NEXT_IPV4: u8 = 1;
 pub const NEXT_IPV6: u8 = 2;
 /// Next protocol of VXLAN-GPE: an Ethernet frame.
 pub const NEXT_ETHERNET: u8 = 3;
+/// Next protocol of VXLAN-GPE: a Network Service Header.
+pub const NEXT_NSH: u8 = 4;
 
 const VNI_VALID: u8 = 0x08;
 const NEXT_PROTOCOL_VALID: u8 = 0x04;
@@ -27,7 +29,7 @@ impl<'a> Vxlan<'a> {
         chunk(bytes, offset).map(Self)
     }
 
-    /// The I flag, which every VXLAN packet has set.
+    /// The I flag, which every VXLAN packet should have set.
     pub fn is_vni_valid(&self) -> bool {
         self.0[0] & VNI_VALID != 0
     }

@@ -4,7 +4,7 @@
 //! wherever docs/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
 //! ICMPv6 neighbour discovery, IGMP and MLD messages, and the packets that ICMP messages quote; with `inner` the same inside every
 //! tunnel that parse enters. Whatever stands where an address belongs but is cut, or too deep to be looked at, is overwritten with
-//! zeros: it fails closed.
+//! zeros: it fails closed. What follows a packet in its frame, by the packet's own length, is no part of it and stays.
 //!
 //! Checksums are updated by what changed (RFC 1624), not computed afresh: only headers are read, a sliced packet needs no more, and
 //! a checksum that was wrong stays as wrong as it was, so that tools still see it.
@@ -17,13 +17,14 @@ use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::{Draft, NeedsWhole};
+use tapline_packet::extent;
 use tapline_packet::headers::checksum;
 use tapline_packet::headers::checksum::Sum;
 use tapline_packet::headers::ipv4;
 use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6;
 use tapline_packet::headers::ipv6::Ipv6;
-use tapline_packet::headers::{arp, ethernet, gre, icmp, ip, u16_at, udp};
+use tapline_packet::headers::{arp, chunk, ethernet, gre, icmp, ip, teredo, u32_at};
 use tapline_packet::layers;
 use tapline_packet::layers::{Carried, ShellKind, Stack};
 
@@ -242,7 +243,9 @@ impl Anonymizer {
     /// it is known that `bytes` have all that is looked at.
     fn walk(&mut self, bytes: &mut [u8], shown: Option<usize>) -> Step {
         let (has_rest, shown) = (shown.is_some(), shown.unwrap_or(usize::MAX));
-        let mut walk = Walk { bytes, has_rest, shown, covers: Covers::new(), anonymizer: self };
+        let (end, frame_end) = (usize::MAX, usize::MAX);
+        let mut walk =
+            Walk { bytes, has_rest, shown, end, frame_end, covers: Covers::new(), anonymizer: self };
         let stack = layers::ethernet_stack(walk.bytes, 0);
         walk.stack(stack, MAX_DEPTH)
     }
@@ -270,6 +273,11 @@ struct Walk<'a> {
     /// More of the packet exists than `bytes`.
     has_rest: bool,
     shown: usize,
+    /// Where the packet ends that the walk has come to, by its own length and those of the packets around it; `usize::MAX` where
+    /// none is known. It may lie behind `bytes`.
+    end: usize,
+    /// The same of the packet that quotes this one, else `usize::MAX`: behind that no address can stand.
+    frame_end: usize,
     covers: Covers,
     anonymizer: &'a mut Anonymizer,
 }
@@ -300,8 +308,8 @@ impl Walk<'_> {
         old: Sum,
         new: Sum,
     ) -> Result<bool, NeedsWhole> {
-        if at + 2 > self.bytes.len() {
-            return if self.has_rest { Err(NeedsWhole) } else { Ok(false) };
+        if at + 2 > self.limit() {
+            return self.behind().map(|()| false);
         }
         Ok(self.covers.try_push(Cover { at, start, is_udp, old, new }).is_ok())
     }
@@ -321,9 +329,19 @@ impl Walk<'_> {
         self.replace(cover.at, &updated.to_be_bytes());
     }
 
+    /// How much of the packet that the walk has come to is here.
+    fn limit(&self) -> usize {
+        self.end.min(self.bytes.len())
+    }
+
+    /// The `N` bytes of the packet at `at`, if all of them are here.
+    fn field<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        chunk(&self.bytes[..self.limit()], at).copied()
+    }
+
     /// Replaces an IPv4 address; nothing where it is not all here.
     fn ipv4_address(&mut self, at: usize) -> Result<(Sum, Sum), NeedsWhole> {
-        let Some(old) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).copied() else {
+        let Some(old) = self.field::<4>(at) else {
             self.wipe(at)?;
             return Ok(Default::default());
         };
@@ -339,7 +357,7 @@ impl Walk<'_> {
 
     /// Replaces an IPv6 prefix of `bits`, whose remaining bits stay zero if they were.
     fn ipv6_prefix(&mut self, at: usize, bits: u32) -> Result<(Sum, Sum), NeedsWhole> {
-        let Some(old) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()).copied() else {
+        let Some(old) = self.field::<16>(at) else {
             self.wipe(at)?;
             return Ok(Default::default());
         };
@@ -351,14 +369,15 @@ impl Walk<'_> {
         Ok((Sum::default().bytes(&old), Sum::default().bytes(&new)))
     }
 
-    /// Overwrites all from `at` on, where addresses may stand that cannot be told.
+    /// Overwrites all of the packet from `at` on, where addresses may stand that cannot be told.
     fn wipe(&mut self, at: usize) -> Step {
         if self.has_rest {
             return Err(NeedsWhole);
         }
         const ZEROS: [u8; 64] = [0; 64];
-        for at in (at..self.bytes.len()).step_by(ZEROS.len()) {
-            let len = ZEROS.len().min(self.bytes.len() - at);
+        let limit = self.limit();
+        for at in (at..limit).step_by(ZEROS.len()) {
+            let len = ZEROS.len().min(limit - at);
             self.replace(at, &ZEROS[..len]);
         }
         Ok(())
@@ -371,6 +390,17 @@ impl Walk<'_> {
         if l3 > self.shown {
             return Err(NeedsWhole);
         }
+        let around = self.end;
+        if stack.is_ipv4() || stack.is_ipv6() {
+            self.end = extent::stated_end(self.bytes, &stack).unwrap_or(usize::MAX).min(around);
+        }
+        self.network(stack, depth)?;
+        self.end = around;
+        Ok(())
+    }
+
+    fn network(&mut self, stack: Stack, depth: usize) -> Step {
+        let l3 = stack.l3();
         if depth == 0 {
             return self.wipe(l3);
         }
@@ -381,10 +411,11 @@ impl Walk<'_> {
         match stack.ethertype() {
             ethernet::TYPE_IPV4 => self.ipv4(&stack, depth),
             ethernet::TYPE_IPV6 => self.ipv6(&stack, depth),
-            ethernet::TYPE_ARP => self.arp(l3),
+            ethernet::TYPE_ARP | ethernet::TYPE_RARP => self.arp(l3),
             // Tags or labels that are cut, or more than are stepped over: what they carry cannot be told.
             _ if stack.is_cut() || stack.network().is_none() => self.wipe(l3),
             length if length < ethernet::TYPE_MIN && stack.ethernet().is_some() => self.llc(l3, depth),
+            _ if self.anonymizer.inner => self.tunnel(&stack, depth),
             _ => Ok(()),
         }
     }
@@ -577,10 +608,11 @@ impl Walk<'_> {
             ip::UDP | ip::UDP_LITE => self.push_cover(l4 + 6, l4, true, old, new)?,
             ip::DCCP => self.push_cover(l4 + 6, l4, false, old, new)?,
             ip::ICMPV6 if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
-            PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
-            VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
-            ip::ICMP | IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
+            ip::OSPF if stack.is_ipv6() => self.push_cover(l4 + 12, l4, false, old, new)?,
+            ip::PIM if stack.is_ipv6() => self.push_cover(l4 + 2, l4, false, old, new)?,
+            ip::VRRP if stack.is_ipv6() => self.push_cover(l4 + 6, l4, false, old, new)?,
+            ip::VRRP if self.vrrp_covers_ipv4(l4)? => self.push_cover(l4 + 6, l4, false, old, new)?,
+            ip::ICMP | ip::IGMP if stack.is_ipv4() => self.push_cover(l4 + 2, l4, false, none, none)?,
             ip::GRE if self.bytes.get(l4).is_some_and(|flags| flags & 0x80 != 0) => {
                 self.push_cover(l4 + gre::HEADER_LEN, l4, false, none, none)?
             }
@@ -589,7 +621,7 @@ impl Walk<'_> {
         match stack.protocol() {
             ip::ICMP if stack.is_ipv4() => self.icmp(l4, depth)?,
             ip::ICMPV6 if stack.is_ipv6() => self.icmpv6(l4, depth)?,
-            IGMP if stack.is_ipv4() => self.igmp(l4)?,
+            ip::IGMP if stack.is_ipv4() => self.igmp(l4)?,
             _ if self.anonymizer.inner => self.tunnel(stack, depth)?,
             _ => {}
         }
@@ -599,32 +631,73 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Returns whether the checksum of the VRRP message at `at` covers the addresses of IPv4 too. That of version 3 does by RFC 5798,
+    /// 5.2.8, and as most implementations take it; by RFC 9568, 5.2.8, it does not. A message that is right by itself is of the
+    /// latter kind.
+    fn vrrp_covers_ipv4(&self, at: usize) -> Result<bool, NeedsWhole> {
+        let Some([version_and_type]) = self.field(at) else { return self.behind().map(|()| false) };
+        if version_and_type >> 4 != 3 {
+            return Ok(false);
+        }
+        self.behind()?;
+        Ok(Sum::default().bytes(&self.bytes[at..self.limit()]).folded() != 0xffff)
+    }
+
     fn tunnel(&mut self, stack: &Stack, depth: usize) -> Step {
         let Some(shell) = layers::tunnel(self.bytes, stack) else { return Ok(()) };
-        let is_transport_covered = !matches!(shell.kind, ShellKind::Ipip);
-        debug_assert!(!is_transport_covered || shell.payload() > udp::HEADER_LEN);
+        let (header, payload) = (usize::from(shell.offset), shell.payload());
+        if shell.kind == ShellKind::Teredo
+            && let Some(at) = teredo::origin_address(self.bytes, header, payload)
+        {
+            self.inverted_ipv4_address(at);
+        }
         let inner = match shell.carries(self.bytes) {
-            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, shell.payload()),
-            Some(Carried::Network(ethertype)) => {
-                layers::network_stack(self.bytes, shell.payload(), ethertype)
-            }
+            Some(Carried::Ethernet) => layers::ethernet_stack(self.bytes, payload),
+            Some(Carried::Network(ethertype)) => layers::network_stack(self.bytes, payload, ethertype),
             None => return Ok(()),
         };
-        self.stack(inner, depth - 1)
+        let around = self.end;
+        // the tunnel's packet contradicts itself: what its length leaves out may have addresses all the same
+        if inner.l4().unwrap_or(inner.l3() + ipv6::HEADER_LEN) > around {
+            self.end = self.frame_end;
+        }
+        self.stack(inner, depth - 1)?;
+        self.end = around;
+        Ok(())
+    }
+
+    /// Replaces an address that stands with all its bits inverted (RFC 4380, 5.1.1).
+    fn inverted_ipv4_address(&mut self, at: usize) {
+        if let Some(inverted) = u32_at(self.bytes, at).filter(|_| at + 4 <= self.frame_end) {
+            let replacement = !self.anonymizer.ipv4(!inverted);
+            self.replace(at, &replacement.to_be_bytes());
+        }
     }
 
     /// The packet that an error quotes, as far as it goes.
     fn quoted(&mut self, at: usize, ethertype: u16, depth: usize) -> Step {
-        if at >= self.bytes.len() {
-            return self.end();
+        if at >= self.limit() {
+            return self.behind();
         }
         let stack = layers::network_stack(self.bytes, at, ethertype);
-        self.stack(stack, depth - 1)
+        let around = std::mem::replace(&mut self.frame_end, self.end);
+        self.stack(stack, depth - 1)?;
+        self.frame_end = around;
+        Ok(())
+    }
+
+    /// The IPv6 packet that an option quotes, which ends at `end`.
+    fn quoted_within(&mut self, at: usize, end: usize, depth: usize) -> Step {
+        let around = self.end;
+        self.end = end.min(around);
+        self.quoted(at, ethernet::TYPE_IPV6, depth)?;
+        self.end = around;
+        Ok(())
     }
 
     /// RFC 792; RFC 1256 (router advertisements).
     fn icmp(&mut self, at: usize, depth: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
+        let Some([kind]) = self.field(at) else { return self.behind() };
         match kind {
             3 | 4 | 11 | 12 => self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV4, depth),
             5 => {
@@ -642,7 +715,7 @@ impl Walk<'_> {
 
     /// RFC 4443 (errors), RFC 4861 (neighbour discovery), RFC 2710 and RFC 3810 (multicast listeners).
     fn icmpv6(&mut self, at: usize, depth: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
+        let Some([kind]) = self.field(at) else { return self.behind() };
         match kind {
             1..=4 => self.quoted(at + icmp::HEADER_LEN, ethernet::TYPE_IPV6, depth),
             133 => self.discovery_options(at + 8, depth),
@@ -669,8 +742,8 @@ impl Walk<'_> {
                     let auxiliary = 4 * self.byte(record + 1)?;
                     self.ipv6_addresses(record + 4, 1 + sources)?;
                     record += 4 + 16 * (1 + sources) + auxiliary;
-                    if record >= self.bytes.len() {
-                        return self.end();
+                    if record >= self.limit() {
+                        return self.behind();
                     }
                 }
                 Ok(())
@@ -681,20 +754,18 @@ impl Walk<'_> {
 
     /// RFC 4861, 4.6; RFC 4191, 2.3 (routes); RFC 8106, 5.1 (name servers).
     fn discovery_options(&mut self, mut at: usize, depth: usize) -> Step {
-        if self.has_rest {
-            return Err(NeedsWhole);
-        }
-        while at + 8 <= self.bytes.len() {
+        self.behind()?;
+        while at + 8 <= self.limit() {
             let (kind, len) = (self.bytes[at], 8 * usize::from(self.bytes[at + 1]));
             if len == 0 {
                 return self.wipe(at);
             }
             match kind {
                 3 => drop(self.ipv6_prefix(at + 16, self.bytes[at + 2].into())?),
-                4 => self.quoted(at + 8, ethernet::TYPE_IPV6, depth)?,
+                4 => self.quoted_within(at + 8, at + len, depth)?,
                 24 if len == 24 => drop(self.ipv6_prefix(at + 8, self.bytes[at + 2].into())?),
                 // A route of up to 64 bits has half an address: no more than that is a prefix.
-                24 if len == 16 => self.half_prefix(at + 8, self.bytes[at + 2].into()),
+                24 if len == 16 => self.half_prefix(at + 8, self.bytes[at + 2].into())?,
                 25 => self.ipv6_addresses(at + 8, (len - 8) / 16)?,
                 _ => {}
             }
@@ -703,18 +774,17 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn half_prefix(&mut self, at: usize, bits: u32) {
-        let Some(half) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).copied() else {
-            return;
-        };
+    fn half_prefix(&mut self, at: usize, bits: u32) -> Step {
+        let Some(half) = self.field::<8>(at) else { return self.wipe(at) };
         let prefix = if bits == 0 { 0 } else { u64::MAX << (64 - bits.min(64)) };
         let new = (self.anonymizer.ipv6(u128::from(u64::from_be_bytes(half)) << 64) >> 64) as u64 & prefix;
         self.replace(at, &new.to_be_bytes());
+        Ok(())
     }
 
     /// RFC 2236, RFC 3376.
     fn igmp(&mut self, at: usize) -> Step {
-        let Some(kind) = self.bytes.get(at).copied() else { return self.end() };
+        let Some([kind]) = self.field(at) else { return self.behind() };
         match kind {
             0x22 => {
                 let mut record = at + 8;
@@ -723,8 +793,8 @@ impl Walk<'_> {
                     let auxiliary = 4 * self.byte(record + 1)?;
                     self.ipv4_addresses(record + 4, 1 + sources, 4)?;
                     record += 4 + 4 * (1 + sources) + auxiliary;
-                    if record >= self.bytes.len() {
-                        return self.end();
+                    if record >= self.limit() {
+                        return self.behind();
                     }
                 }
                 Ok(())
@@ -738,27 +808,27 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked for lies behind the bytes that are here.
-    fn end(&self) -> Step {
-        if self.has_rest { Err(NeedsWhole) } else { Ok(()) }
+    /// What is looked for lies behind what is here of the packet: it needs the rest of that, if there is one.
+    fn behind(&self) -> Step {
+        if self.has_rest && self.end > self.bytes.len() { Err(NeedsWhole) } else { Ok(()) }
     }
 
     /// 0 where the packet ends before.
     fn byte(&self, at: usize) -> Result<usize, NeedsWhole> {
-        let Some(byte) = self.bytes.get(at) else { return self.end().map(|()| 0) };
-        Ok(usize::from(*byte))
+        let Some([byte]) = self.field(at) else { return self.behind().map(|()| 0) };
+        Ok(usize::from(byte))
     }
 
     /// As `byte`, of a number of two.
     fn count(&self, at: usize) -> Result<usize, NeedsWhole> {
-        let Some(count) = u16_at(self.bytes, at) else { return self.end().map(|()| 0) };
-        Ok(usize::from(count))
+        let Some(count) = self.field(at) else { return self.behind().map(|()| 0) };
+        Ok(usize::from(u16::from_be_bytes(count)))
     }
 
     fn ipv4_addresses(&mut self, at: usize, count: usize, stride: usize) -> Step {
         for place in (at..).step_by(stride).take(count) {
-            if place >= self.bytes.len() {
-                return self.end();
+            if place >= self.limit() {
+                return self.behind();
             }
             self.ipv4_address(place)?;
         }
@@ -767,21 +837,14 @@ impl Walk<'_> {
 
     fn ipv6_addresses(&mut self, at: usize, count: usize) -> Step {
         for place in (at..).step_by(16).take(count) {
-            if place >= self.bytes.len() {
-                return self.end();
+            if place >= self.limit() {
+                return self.behind();
             }
             self.ipv6_address(place)?;
         }
         Ok(())
     }
 }
-
-/// IP protocol number of IGMP.
-const IGMP: u8 = 2;
-/// Routing protocols whose checksums cover the pseudo header of IPv6: RFC 5340, 7761, 9568.
-const OSPF: u8 = 89;
-const PIM: u8 = 103;
-const VRRP: u8 = 112;
 
 #[cfg(test)]
 mod tests {
@@ -950,7 +1013,7 @@ mod tests {
         let mut ipv6 = vec![0; 54];
         (ipv6[12], ipv6[13], ipv6[14], ipv6[20]) = (0x86, 0xdd, 0x60, ip::ICMPV6);
         let mut ipv4 = vec![0; 34];
-        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, IGMP);
+        (ipv4[12], ipv4[13], ipv4[14], ipv4[23]) = (8, 0, 0x45, ip::IGMP);
         // RFC 3810, 5.2 and RFC 3376, 4.2: auxiliary data ends behind byte 256, where a record follows
         for (frame, behind) in [
             (report(&ipv6, 16, &[(10, 4), (1, 0)]), 258),

@@ -27,7 +27,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::headers::vlan;
 use tapline_packet::headers::vlan::VlanTag;
-use tapline_packet::headers::{arp, ip, ipv4, tcp, u16_at};
+use tapline_packet::headers::{arp, ip, ipv4, tcp};
 use tapline_packet::layers;
 use tapline_packet::layers::{Depth, Layers};
 
@@ -244,24 +244,10 @@ impl<'a> Draft<'a> {
         const LONGEST_TRANSPORT: usize = 60;
         let inner = layers.inner;
         let deepest = inner.l4().unwrap_or(inner.l3());
-        let is_tunnel = matches!(inner.protocol(), ip::UDP | ip::GRE | ip::IPV4 | ip::IPV6)
-            && !inner.is_later_fragment();
-        // An unentered tunnel is one whose header is not all there: Geneve options reach far.
-        let longest = if is_tunnel { LONGEST_TRANSPORT + 8 + 260 } else { LONGEST_TRANSPORT };
-        let is_plain_udp = inner.protocol() == ip::UDP && !has_tunnel_port(front, deepest);
-        let needed = deepest + if is_plain_udp { LONGEST_TRANSPORT } else { longest };
-        if inner.is_cut() || needed > front.len() { Err(NeedsWhole) } else { Ok(()) }
-    }
-}
-
-/// Returns whether the UDP header at `at` names a tunnel that parse knows, or is not there.
-fn has_tunnel_port(bytes: &[u8], at: usize) -> bool {
-    use tapline_packet::headers::udp::*;
-    match u16_at(bytes, at + 2) {
-        Some(port) => {
-            matches!(port, PORT_VXLAN | PORT_VXLAN_LEGACY | PORT_VXLAN_GPE | PORT_GENEVE | PORT_GTP_U)
-        }
-        None => true,
+        // An unentered tunnel is one whose header is not all there: options of Geneve and extension headers of GTP-U reach far.
+        const LONGEST_TUNNEL: usize = 1024;
+        let longest = if layers::may_go_on(front, &inner) { LONGEST_TUNNEL } else { LONGEST_TRANSPORT };
+        if inner.is_cut() || deepest + longest > front.len() { Err(NeedsWhole) } else { Ok(()) }
     }
 }
 
@@ -407,6 +393,12 @@ impl EditPlan {
     /// cut.
     pub fn keeps_rest(&self) -> bool {
         self.edits.strip.is_tags() && self.edits.slice.is_none() && !self.edits.payload_drop
+    }
+
+    /// Returns how deep addresses are replaced, if they are.
+    pub fn anonymizes(&self) -> Option<Depth> {
+        let anonymize = self.edits.anonymize.as_ref()?;
+        Some(if anonymize.inner { Depth::Full } else { Depth::Outer })
     }
 
     /// Returns whether `keep_len` looks at the layers.
