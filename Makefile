@@ -10,8 +10,8 @@
 # Cargo is found where rustup puts it, too: a machine that has just got it has no new PATH yet.
 # Programs that tests run and the machine lacks are unpacked in target/testbed (testbed/packages).
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/testbed/bin
-# Every test a process of its own, with cargo-nextest where it is installed: two for each core, since brokers under test wait more than they work.
-RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --test-threads $$(( 2 * $$(nproc) )),\
+# Every test a process of its own, with cargo-nextest where it is installed: three for two cores, since brokers under test wait more than they work.
+RUN_TESTS = $(if $(shell PATH="$(PATH)" command -v cargo-nextest),cargo nextest run --no-fail-fast --test-threads $$(( (3 * $$(nproc) + 1) / 2 )),\
 	cargo test --no-fail-fast)
 
 # One after the other, with what they print; nothing ends those that take long.

@@ -24,8 +24,9 @@ fn read(path: &Path, code: &mut String) {
         entries.for_each(|entry| read(&entry.expect("an entry").path(), code));
     } else if path.extension().is_some_and(|extension| extension == "rs") {
         let text = fs::read_to_string(path).expect("a source file");
-        // tests stand at the end of a file, and may import what they like
+        // tests stand at the end of a file, or in one that says so, and may import what they like
         let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let text = text.split("#![cfg(test)]\n").next().unwrap_or_default();
         code.extend(
             text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]),
         );

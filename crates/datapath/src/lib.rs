@@ -21,7 +21,6 @@ pub mod egresses;
 pub mod flow;
 /// The numbers of ports, tools, egresses, groups, edits, wires and rules.
 pub mod ids;
-#[cfg(test)]
 mod packet_ends;
 /// Ports -> packets: queues, replays, their clocks, tunnels and frames that end here.
 pub mod receive;

@@ -1,4 +1,5 @@
 //! Where a packet ends, in every place that asks: each takes what its headers say, or the whole frame, by one model.
+#![cfg(test)]
 
 use proptest::prelude::*;
 use tapline_api::words::{Refusal, TimestampFormat, TunnelKind};

@@ -127,10 +127,17 @@ fn the_kernels_vxlan_device_delivers_the_packets_once_the_next_hop_answered() {
     capture.wait().expect("a child of this process");
 
     // the kernel asks in its turn, and Tapline answers
-    let asked =
-        there("ip neigh flush dev tlup1; bash -c 'echo > /dev/udp/198.18.0.1/9'; sleep 0.5; ip neigh show 198.18.0.1").output();
-    let asked = String::from_utf8_lossy(&asked.expect("ip runs").stdout).into_owned();
-    assert!(asked.contains("lladdr"), "the kernel does not know who 198.18.0.1 is: {asked}");
+    let ask = "ip neigh flush dev tlup1; bash -c 'echo > /dev/udp/198.18.0.1/9'; sleep 0.5; ip neigh show 198.18.0.1";
+    let begun = Instant::now();
+    loop {
+        let asked = there(ask).output();
+        let asked = String::from_utf8_lossy(&asked.expect("ip runs").stdout).into_owned();
+        if asked.contains("lladdr") {
+            break;
+        }
+        let is_late = begun.elapsed() > Duration::from_secs(20);
+        assert!(!is_late, "the kernel does not know who 198.18.0.1 is: {asked}");
+    }
 
     // without the address nobody answers, and the tool goes down
     assert!(ip(&format!("-n {NAMESPACE} addr del 198.18.0.9/24 dev tlup1")));

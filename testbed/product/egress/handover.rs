@@ -86,7 +86,7 @@ fn all_that_waits_is_the_depth_of_the_queue() {
     let pipeline = "port attach stuck0 net_ring0 rxq 0
          tool create t port stuck0 queue 3000 down-after 1h
          rule create 10 from in0 to t";
-    bench.run(&format!("{STAGES}{INPUT}{pipeline}"), &["--exit-idle", "900ms", "--interval", "100ms"]);
+    bench.run(&format!("{STAGES}{INPUT}{pipeline}"), &["--exit-idle", "2s", "--interval", "100ms"]);
     let depths = bench.lines().iter().map(|line| u64_of(&line["tools"]["t"]["queue_depth"])).max();
     assert_eq!(depths, Some(3000));
 }
