@@ -28,15 +28,19 @@ pub struct RxQueue {
 pub struct TxQueue {
     port: EthdevId,
     queue: QueueId,
+    /// Apart, so that queues of which there are many stay small: most ask for nothing.
+    special: Option<Box<Special>>,
+    _started: Arc<Started>,
+}
+
+/// What sending asks for, beside handing packets over.
+struct Special {
     /// Packets may ask for checksums, which drivers prepare.
     prepares: bool,
     /// Bytes of a packet that the driver writes, where it cuts longer ones.
     written_len: Option<u32>,
-    /// One of these is so.
-    is_special: bool,
     /// Bytes that the driver cut and nobody has counted.
     cut_bytes: u64,
-    _started: Arc<Started>,
 }
 
 impl RxQueue {
@@ -85,22 +89,16 @@ impl TxQueue {
         prepares: bool,
         written_len: Option<u32>,
     ) -> Self {
+        let special = Special { prepares, written_len, cut_bytes: 0 };
         let is_special = prepares || written_len.is_some();
-        Self {
-            port: started.id(),
-            queue,
-            prepares,
-            written_len,
-            is_special,
-            cut_bytes: 0,
-            _started: started,
-        }
+        let special = is_special.then(|| Box::new(special));
+        Self { port: started.id(), queue, special, _started: started }
     }
 
     /// Bytes that the driver cut off packets since they were asked for last.
     #[inline(always)]
     pub fn take_cut_bytes(&mut self) -> u64 {
-        if self.cut_bytes == 0 { 0 } else { std::mem::take(&mut self.cut_bytes) }
+        self.special.as_mut().map_or(0, |special| std::mem::take(&mut special.cut_bytes))
     }
 
     pub fn port(&self) -> EthdevId {
@@ -116,7 +114,7 @@ impl TxQueue {
         let sent = match unsafe { tx_function(self.port.0, self.queue.0) } {
             // SAFETY: the driver's own function and queue; only this value sends on it, through `&mut`, and the caller owns a
             // reference to each mbuf.
-            Some((send, queue)) if !self.is_special => unsafe { send(queue, pointers, count) },
+            Some((send, queue)) if self.special.is_none() => unsafe { send(queue, pointers, count) },
             _ => self.send_otherwise(mbufs),
         };
         let packets = usize::from(sent);
@@ -130,7 +128,8 @@ impl TxQueue {
     /// For mbufs as in [`send`](Self::send).
     #[inline(never)]
     fn send_otherwise(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
-        let Some(written_len) = self.written_len else { return self.send_all(mbufs) };
+        let written_len = self.special.as_ref().and_then(|special| special.written_len);
+        let Some(written_len) = written_len else { return self.send_all(mbufs) };
         let cut_bytes = |mbuf| packet_len(mbuf).saturating_sub(written_len);
         if mbufs.iter().all(|&mbuf| cut_bytes(mbuf) == 0) {
             return self.send_all(mbufs);
@@ -141,7 +140,9 @@ impl TxQueue {
             if self.send_all(std::slice::from_ref(mbuf)) == 0 {
                 return sent;
             }
-            self.cut_bytes += u64::from(cut_bytes);
+            if let Some(special) = &mut self.special {
+                special.cut_bytes += u64::from(cut_bytes);
+            }
         }
         mbufs.len() as u16
     }
@@ -150,7 +151,7 @@ impl TxQueue {
     fn send_all(&mut self, mbufs: &[*mut rte_mbuf]) -> u16 {
         let (port, queue) = (self.port.0, self.queue.0);
         let (pointers, count) = (mbufs.as_ptr().cast_mut(), mbufs.len() as u16);
-        if self.prepares {
+        if self.special.as_ref().is_some_and(|special| special.prepares) {
             // SAFETY: as in `send`; what asks for a checksum is a header of its own copy, which may be written to.
             unsafe { dpdk_sys::tl_tx_burst_prepared(port, queue, pointers, count) }
         } else {

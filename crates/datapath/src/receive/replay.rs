@@ -313,27 +313,6 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Hands out packets in order, with their times, up to the first that is not due.
-    #[inline(always)]
-    fn take_due(
-        self,
-        places: Range<usize>,
-        is_due: impl Fn(u64) -> bool,
-        mut take: impl FnMut(u64, Frame<'a>),
-    ) {
-        match self {
-            Waiting::Read(burst) => {
-                let records =
-                    places.map(|index| burst.get(index)).take_while(|record| is_due(record.time_ns));
-                records.for_each(|record| take(record.time_ns, record.frame()));
-            }
-            Waiting::Made(made) => {
-                let frames = made.frames[places].iter().take_while(|frame| is_due(frame.time_ns));
-                frames.for_each(|frame| take(frame.time_ns, made.frame(frame)));
-            }
-        }
-    }
-
     /// The length of a packet in bytes.
     fn captured_len(self, index: usize) -> usize {
         match self {
@@ -544,10 +523,26 @@ impl Replay {
         let last = waiting.len().min(self.taken + limit.min(MAX_BURST));
         let mut frames: ArrayVec<_, MAX_BURST> = ArrayVec::new();
         let is_due = |time_ns: u64| time_ns.wrapping_add(shift_ns) <= horizon_ns;
-        waiting.take_due(self.taken..last, is_due, |time_ns, frame| {
-            stamps.ns[frames.len()] = time_ns;
-            frames.push(frame);
-        });
+        // two loops, so that packets that are frames already pay for no others
+        match waiting {
+            Waiting::Read(packets) => {
+                for index in self.taken..last {
+                    let record = packets.get(index);
+                    if !is_due(record.time_ns) {
+                        break;
+                    }
+                    stamps.ns[frames.len()] = record.time_ns;
+                    frames.push(record.frame());
+                }
+            }
+            Waiting::Made(made) => {
+                for frame in made.frames[self.taken..last].iter().take_while(|frame| is_due(frame.time_ns))
+                {
+                    stamps.ns[frames.len()] = frame.time_ns;
+                    frames.push(made.frame(frame));
+                }
+            }
+        }
         let due = frames.len();
         // what waits for the pace is not behind
         let next = Some(self.taken + due).filter(|&next| next < waiting.len());
