@@ -3,7 +3,7 @@
 //! The rules are those of libpcap's `bpf_validate`, made strict where that one is lax: every instruction is one that `bpf_filter`
 //! executes, and shifts by a constant stay below 32 (as newer libpcap and the Linux kernel ask; libpcap 1.10 leaves them to the
 //! processor). Jumps go forward, but for those of `protochain`, which libpcap compiles to loops: such programs are known by
-//! [`Program::has_loops`], and are run by the interpreter alone, which bounds their steps.
+//! `Program::has_loops`, and are run by the interpreter alone, which bounds their steps.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Parse: from a packet's bytes to where its layers stand, once per packet.
 //!
 //! Stands behind receive. Two depths, so that a plan pays for what it needs: `Depth::Outer` finds the outermost network and
-//! transport headers (tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to sixteen encapsulations ([`TABLE`]). It
+//! transport headers (tags, MPLS labels and PPPoE stepped over), `Depth::Full` goes on into up to sixteen encapsulations (`TABLE`). It
 //! assumes nothing of the bytes: what is cut or malformed is described as far as it goes.
 
 mod inside;
