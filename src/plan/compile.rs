@@ -121,6 +121,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
     });
     let others_look = balances
         || needs_copies
+        || anonymizes
         || plan.is_tunnel_port(port)
         || plan.returns_heartbeats(port)
         || steps.iter().any(|step| step.sample_hash.is_some() || step.dedup.is_some());

@@ -731,6 +731,21 @@ fn copies_that_cannot_be_read_to_be_anonymised_are_dropped_and_counted() {
 }
 
 #[test]
+fn copies_that_nobody_makes_are_read_too_where_their_tool_anonymises() {
+    let lab = Lab::new();
+    let frames: Vec<_> = readable().into_iter().map(|(frame, ..)| frame).collect();
+    write_frames(&lab.path("in.pcap"), &frames);
+    let account = lab.account(
+        "port attach tap0 net_pcap0,rx_pcap=in.pcap\ntool create gone discard anonymize ip inner\n\
+         rule create 10 from tap0 to gone unread drop\n",
+        &[],
+    );
+    let unread = readable().iter().filter(|(_, _, inner)| !inner).count() as u64;
+    assert_eq!(account.number("tools/gone/dropped/unread"), unread);
+    assert_eq!(account.number("tools/gone/sent"), frames.len() as u64 - unread);
+}
+
+#[test]
 fn check_says_once_of_each_rule_that_it_drops_what_cannot_be_read() {
     let lab = Lab::new();
     lab.write(
