@@ -254,7 +254,8 @@ fn tools(c: &mut Choices<'_>, out: &mut String, folder: &Path) -> Vec<String> {
             match transport.split(' ').nth(1) {
                 None => keys += " heartbeat every 100ms timeout 100ms retries 1 return r0",
                 Some(kind) if hears && kind != "rspan" => {
-                    keys += " echo every 100ms timeout 100ms retries 1"
+                    // less often than a run may be idle: what comes back keeps it going
+                    keys += " echo every 1s timeout 100ms retries 1"
                 }
                 Some(_) => {}
             }
