@@ -50,15 +50,6 @@ impl Choices<'_> {
 
 const ANCHORS: [Option<Anchor>; 5] =
     [None, Some(Anchor::L2), Some(Anchor::L3), Some(Anchor::L4), Some(Anchor::InnerL4)];
-const KINDS: [TunnelKind; 7] = [
-    TunnelKind::Vxlan,
-    TunnelKind::Geneve,
-    TunnelKind::Gre,
-    TunnelKind::Erspan,
-    TunnelKind::Gtp,
-    TunnelKind::Tzsp,
-    TunnelKind::Rspan,
-];
 
 /// The first 48 bytes choose, the rest is the packet.
 pub(super) fn copies(bytes: &[u8]) {
@@ -158,12 +149,10 @@ fn transport(choices: &mut Choices<'_>) -> Transport {
     let erspan3 = |granularity, subheader| {
         Encapsulation::Erspan3(Erspan3 {
             session,
-            cos: None,
-            direction: None,
             security_group_tag: 1,
-            hardware: None,
             granularity,
             subheader,
+            ..Erspan3::default()
         })
     };
     let tunnels = [
@@ -265,7 +254,7 @@ fn terminator(kind: TunnelKind) -> Terminator {
 /// Ends every kind of tunnel in bytes that may be anything.
 fn end_of_any(bytes: &[u8]) {
     let mut tracker = SequenceTracker::new(4);
-    for kind in KINDS {
+    for kind in TunnelKind::ALL {
         for terminator in [terminator(kind), Terminator { udp_port: Some(0x1234), ..terminator(kind) }] {
             let Ok(inner) = terminator.recognise(bytes) else { continue };
             assert!(inner.offset + inner.len <= bytes.len() && inner.len <= inner.original_len);
@@ -296,7 +285,7 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
     if outer.len() > 0xffff {
         return outer;
     }
-    let found: Vec<(TunnelKind, Inner)> = KINDS
+    let found: Vec<(TunnelKind, Inner)> = TunnelKind::ALL
         .into_iter()
         .filter_map(|kind| terminator(kind).recognise(&outer).ok().map(|inner| (kind, inner)))
         .collect();
@@ -316,7 +305,7 @@ fn there_and_back(transport: &Transport, facts: &CopyFacts, frame: &[u8], cut: u
         // a tunnel with nothing in it is refused by the one that it is of
         assert!(of_tunnel.is_none());
         let refused = |kind| terminator(kind).recognise(&outer) == Err(Refusal::Malformed);
-        assert!(KINDS.into_iter().any(refused));
+        assert!(TunnelKind::ALL.into_iter().any(refused));
         return outer;
     }
     let (kind, inner) =

@@ -164,12 +164,10 @@ fn tunnels() -> Vec<(Layer, Transport)> {
     let erspan3 = |granularity, subheader| {
         Encapsulation::Erspan3(Erspan3 {
             session: 7,
-            cos: None,
-            direction: None,
             security_group_tag: 1,
-            hardware: None,
             granularity,
             subheader,
+            ..Erspan3::default()
         })
     };
     let kinds = [

@@ -1,13 +1,14 @@
 //! Where packets end: bytes behind a packet are no part of it, and lengths that cannot be true cut nothing.
 
+use super::terminate::tunnel;
 use tapline_api::words::{Refusal, TimestampFormat, TunnelKind};
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::edit::{Anonymize, Anonymizer, DRAFT_HEADROOM, Draft, EditPlan, Edits};
 use tapline_datapath::copies::facts::CopyFacts;
 use tapline_datapath::copies::timestamp::{MAX_TRAILER_LEN, Timestamp};
-use tapline_datapath::copies::transport::{Encapsulation, Erspan2, MAX_HEADER_BYTES, Outer, Transport};
+use tapline_datapath::copies::transport::{Encapsulation, Erspan2, MAX_HEADER_BYTES};
 use tapline_datapath::receive::tunnel_match::Terminator;
-use tapline_harness::frames::{OUTER_DESTINATION, OUTER_SOURCE, ethernet, ipv4, ipv6, tcp4, tcp6};
+use tapline_harness::frames::{ethernet, ipv4, ipv6, tcp4, tcp6};
 use tapline_harness::pcap_files::write_frames;
 use tapline_harness::programs::has_program;
 use tapline_harness::tshark::{EACH_ALONE, fields, innermost_ethernet};
@@ -85,17 +86,7 @@ fn tunnels_that_were_not_yet_cut_up_end_with_their_frame() {
     let path = folder.path().join("tunnels.pcap");
     for (source, destination) in [("198.18.0.1", "198.18.0.9"), ("2001:db8::1", "2001:db8::9")] {
         for (kind, layer, encapsulation) in &kinds {
-            let outer = Outer {
-                source_mac: OUTER_SOURCE,
-                destination_mac: OUTER_DESTINATION,
-                vlan: None,
-                source: source.parse().expect("an address"),
-                destination: destination.parse().expect("an address"),
-                dscp: 0,
-                ttl: 64,
-                dont_fragment: false,
-            };
-            let transport = Transport::tunnel(&outer, encapsulation).expect("it is valid");
+            let transport = tunnel(source, destination, encapsulation);
             let inside = tcp4(1000);
             let mut header = [0; MAX_HEADER_BYTES];
             let written = transport.write(&CopyFacts::default(), &[&inside], &mut header);

@@ -26,7 +26,7 @@ fn inner_frame(inner: &Inner, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn tunnel(source: &str, destination: &str, encapsulation: Encapsulation) -> Transport {
+pub(super) fn tunnel(source: &str, destination: &str, encapsulation: &Encapsulation) -> Transport {
     let outer = Outer {
         source_mac: OUTER_SOURCE,
         destination_mac: OUTER_DESTINATION,
@@ -37,7 +37,7 @@ fn tunnel(source: &str, destination: &str, encapsulation: Encapsulation) -> Tran
         ttl: 64,
         dont_fragment: false,
     };
-    Transport::tunnel(&outer, &encapsulation).expect("it is valid")
+    Transport::tunnel(&outer, encapsulation).expect("it is valid")
 }
 
 fn carried(transport: &Transport, facts: &CopyFacts, frame: &[u8]) -> Vec<u8> {
@@ -83,7 +83,7 @@ fn kinds() -> Vec<(TunnelKind, Encapsulation, Option<u32>)> {
 fn what_a_transport_sends_a_terminator_gives_back_with_its_facts() {
     for (source, destination) in [("198.18.0.1", "198.18.0.9"), ("2001:db8::1", "2001:db8::9")] {
         for (kind, encapsulation, identifier) in kinds() {
-            let transport = tunnel(source, destination, encapsulation.clone());
+            let transport = tunnel(source, destination, &encapsulation);
             let mut tracker = SequenceTracker::new(4);
             for (index, frame) in frames().iter().enumerate() {
                 let facts = CopyFacts {
@@ -152,7 +152,7 @@ fn a_tunnel_on_a_port_of_its_own_ends_where_that_port_is_named() {
     ];
     for (kind, encapsulation) in kinds {
         let bytes =
-            carried(&tunnel("198.18.0.1", "198.18.0.9", encapsulation), &CopyFacts::default(), &tcp4(100));
+            carried(&tunnel("198.18.0.1", "198.18.0.9", &encapsulation), &CopyFacts::default(), &tcp4(100));
         let there = Terminator { udp_port: Some(4791), ..any(kind) };
         let inner = there.recognise(&bytes).expect("it is this port");
         assert_eq!((inner_frame(&inner, &bytes), inner.outer.identifier), (tcp4(100), Some(5)));
@@ -231,7 +231,7 @@ proptest! {
     #[test]
     fn cut_tunnels_give_no_more_than_there_is(index in 0usize..7, frame_index in 0usize..8, cut in 0usize..1200) {
         let (kind, encapsulation, _) = kinds().remove(index);
-        let transport = tunnel("198.18.0.1", "198.18.0.9", encapsulation);
+        let transport = tunnel("198.18.0.1", "198.18.0.9", &encapsulation);
         let frame = &frames()[frame_index];
         let whole = carried(&transport, &CopyFacts::default(), frame);
         let bytes = &whole[..cut.min(whole.len())];

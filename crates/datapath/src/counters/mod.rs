@@ -318,6 +318,13 @@ impl EgressCounters {
         self.dropped[reason as usize].add(count);
     }
 
+    /// worker: counts copies that end before they come to the egress: they were requested, and are dropped for `reason`.
+    #[cold]
+    pub fn end_early(&self, reason: DropReason, count: u64) {
+        self.requested.add(count);
+        self.drop_copies(reason, count);
+    }
+
     /// worker: counts `count` copies of a class that the tool's queue refused.
     #[cold]
     pub fn refuse(&self, class: Class, reason: DropReason, count: u64) {

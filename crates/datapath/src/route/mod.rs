@@ -167,9 +167,7 @@ impl Copies {
         match input.wire {
             Some(way) if live.egress_up[way] => self.egresses[way] = all,
             Some(way) => {
-                let count = u64::from(all.count());
-                counters.egresses[way].requested.add(count);
-                counters.egresses[way].drop_copies(DropReason::Down, count);
+                counters.egresses[way].end_early(DropReason::Down, u64::from(all.count()));
             }
             None => {}
         }
@@ -421,9 +419,7 @@ fn drop_unread(copies: &mut Copies, counters: &WorkerCounters) {
     for tool in copies.unread.ids() {
         let unread = std::mem::replace(&mut copies.unread[tool], Selection::NONE);
         if !unread.is_empty() {
-            let egress = &counters.egresses[tool.egress()];
-            egress.requested.add(u64::from(unread.count()));
-            egress.drop_copies(DropReason::Unread, u64::from(unread.count()));
+            counters.egresses[tool.egress()].end_early(DropReason::Unread, u64::from(unread.count()));
             copies.take_back(tool, unread);
         }
     }
@@ -437,8 +433,7 @@ fn withhold(copies: &mut Copies, counters: &WorkerCounters) {
         let id = tool.egress();
         let count = u64::from((*withheld - copies.egresses[id]).count());
         if count > 0 {
-            counters.egresses[id].requested.add(count);
-            counters.egresses[id].drop_copies(DropReason::Down, count);
+            counters.egresses[id].end_early(DropReason::Down, count);
         }
         *withheld = Selection::NONE;
     }
