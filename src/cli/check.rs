@@ -1,7 +1,8 @@
 //! `tapline check FILE`: parse, resolve and plan; print errors and warnings; start nothing.
 
 use super::output::print;
-use super::{SourceArgs, Status, add_eal, has_place, load, signals};
+use super::signals::Signals;
+use super::{SourceArgs, Status, add_eal, has_place, load};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -13,7 +14,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match signals().and_then(|is_ended| load(&args.source, Vec::new(), &is_ended)) {
+    match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals)) {
         Ok((parsed, mut plan)) => {
             add_eal(&mut plan, args.eal.as_deref());
             if !has_place(&parsed, &plan) {
