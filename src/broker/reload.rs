@@ -196,12 +196,14 @@ fn counters_after(own: &WorkerCounters, states: &[RuleState], rules: &[Option<He
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     fn rules(text: &str) -> ById<RuleId, RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";
-        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
+        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[]), &Surroundings::fixed())
+            .expect("a plan")
+            .rules
     }
 
     #[test]

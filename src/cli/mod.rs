@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::patience::Work;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Surroundings};
 use tapline_fault as fault;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
@@ -92,8 +92,9 @@ fn load(
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
-        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
-        let plan = plan::plan_after(&mut parsed, None, progress);
+        let surroundings = Surroundings::system();
+        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
+        let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)
     });
     let work = work.map_err(|error| {

@@ -8,13 +8,13 @@ use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
+use super::surroundings::Surroundings;
 use super::value::{PortPlan, RulePlan};
 use tapline_api::words::NameKind;
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::work_plan::Verdict;
-use tapline_dpdk::clock;
 use tapline_dpdk::driver::{Devargs, Driver};
 use tapline_filter::Analysis;
 use tapline_filter::analyse;
@@ -25,6 +25,7 @@ use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::ast::{Command, Name};
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_lang::files::Files;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::layer::LayerSet;
 
@@ -32,6 +33,7 @@ use tapline_packet::headers::layer::LayerSet;
 pub(super) fn warn(
     resolved: &Resolved,
     parsed: &Parsed,
+    surroundings: &Surroundings,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
@@ -45,7 +47,7 @@ pub(super) fn warn(
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
-    warn_of_rules(resolved, diagnostics, progress)?;
+    warn_of_rules(resolved, surroundings, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
     warn_of_arguments(parsed, diagnostics);
@@ -175,14 +177,15 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(
     resolved: &Resolved,
+    surroundings: &Surroundings,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
-    let now_ns = clock::now_ns();
+    let now_ns = surroundings.now_ns;
     let asking = asking_for_vlans(resolved);
     let snaplens: ById<PortId, Option<u32>> =
-        resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
+        resolved.plan.ports.iter().map(|port| snaplen(&port.devargs, &*surroundings.files)).collect();
     let analyses = resolved.rules.iter().map(|source| {
         progress.step()?;
         Ok(analyse_all(&source.matcher))
@@ -406,14 +409,11 @@ fn snapped(
 }
 
 /// Where the packets of a capture that a port reads are cut.
-fn snaplen(devargs: &Devargs) -> Option<u32> {
+fn snaplen(devargs: &Devargs, files: &dyn Files) -> Option<u32> {
     let path = devargs.argument("rx_pcap")?;
-    let path = std::path::Path::new(path);
     // what is read of a pipe is lost to the driver
-    if !path.is_file() {
-        return None;
-    }
-    Reader::open(path).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
+    let file = files.open(std::path::Path::new(path)).ok()?;
+    Reader::from_stream(file).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
 }
 
 /// Where a port or tool is defined.
@@ -427,14 +427,14 @@ fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a N
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     /// What is said of a plan with these rules.
     fn said_of(rules: &str) -> String {
         let head = "port attach p net_null0\ntool create t discard\n";
         let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
-        plan(&mut parsed).expect("a plan");
+        plan(&mut parsed, &Surroundings::fixed()).expect("a plan");
         parsed.diagnostics.render(&parsed.sources)
     }
 

@@ -278,11 +278,11 @@ fn lcores(settings: &Settings) -> (Vec<u32>, Vec<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     fn plan_of(text: &str) -> Plan {
-        plan(&mut lang::parse_text("test", text, &[])).expect("a plan")
+        plan(&mut lang::parse_text("test", text, &[]), &Surroundings::fixed()).expect("a plan")
     }
 
     /// Two tools on ports that nobody drains, one that discards.
