@@ -259,7 +259,7 @@ impl Planning {
                 }
             };
             let Planned { parsed, plan } = planned;
-            match broker.exchange(plan) {
+            match broker.exchange(Arc::new(plan)) {
                 Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log },
                 Err(error) => return Progress::Refused(format!("error: {error}\n{UNCHANGED}")),
             }

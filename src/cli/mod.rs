@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::patience::Work;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
-use crate::plan::{self, Plan, Surroundings};
+use crate::plan::{self, Plan, Run, Surroundings};
 use tapline_fault as fault;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
@@ -119,15 +119,11 @@ fn load(
     Ok((parsed, plan))
 }
 
-/// Adds EAL arguments of the command line to those of the file.
-fn add_eal(plan: &mut Plan, eal: Option<&str>) {
-    plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
-}
-
 /// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
 /// What is missing is told as a mistake at its place in the file.
-fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
-    let Err(misplaced) = place(plan) else { return true };
+fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
+    let plan = run.plan;
+    let Err(misplaced) = place(run) else { return true };
     match place_of(&misplaced, parsed, plan) {
         Some(span) => {
             let mut diagnostics = Diagnostics::default();

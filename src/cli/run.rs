@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::change::{Pipeline, Planned, Planning, Progress, Typed};
 use super::output::{print, tell, tell_line};
-use super::{SourceArgs, Status, add_eal, has_place, load, signals};
+use super::{SourceArgs, Status, has_place, load, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::plan::value::{Action, Output, Plan};
+use crate::plan::{Run, RunOptions};
 use crate::report::table;
 use tapline_datapath::work_plan::{Target, Verdict};
 use tapline_fault as fault;
@@ -61,8 +62,8 @@ pub fn run(args: &Args) -> Status {
 /// How a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
     let is_ended = signals()?;
-    let Input { pipeline, plan, stats, prompt } = Input::take(args, &is_ended)?;
-    let broker = start(&plan)?;
+    let Input { pipeline, plan, options, stats, prompt } = Input::take(args, &is_ended)?;
+    let broker = start(&plan, options)?;
     let is_prompted = prompt.is_some();
     let mut session =
         Session { args, pipeline, planning: None, broker, stats, is_quit: false, is_prompted };
@@ -75,6 +76,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
+    options: RunOptions,
     stats: StatsOut,
     prompt: Option<Prompt>,
 }
@@ -98,12 +100,15 @@ impl Input {
         {
             plan = prompt.until_start(&mut pipeline, plan, is_ended).ok_or(Status::Done)?;
         }
-        add_eal(&mut plan, args.eal.as_deref());
-        if !has_place(pipeline.parsed(), &plan) {
+        let options = RunOptions {
+            eal: RunOptions::eal_of(args.eal.as_deref()),
+            is_profiled: args.profile,
+            is_changeable: args.interactive,
+        };
+        if !has_place(pipeline.parsed(), Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        plan.run_with(args.profile, args.interactive);
-        Ok(Self { pipeline, plan: Arc::new(plan), stats, prompt })
+        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt })
     }
 }
 
@@ -117,8 +122,8 @@ impl Args {
 }
 
 /// Sets everything up, and tells what was decided on the way.
-fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan)).map_err(|error| {
+fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
+    let broker = broker::start(Arc::clone(plan), options).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
     })?;

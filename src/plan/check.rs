@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Plan;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
@@ -10,6 +9,7 @@ use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
 use super::surroundings::Surroundings;
 use super::value::{PortPlan, RulePlan};
+use super::{Plan, Run, RunOptions};
 use tapline_api::words::NameKind;
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
@@ -152,11 +152,12 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
         _ => None,
     });
     let Some(said) = said else { return };
+    let run = Run { plan, options: &RunOptions::default() };
     let receiving = plan.ports.ids().filter(|&port| plan.ports[port].rxq != Some(0));
     let of_ports =
-        receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port].name)));
+        receiving.map(|port| (memory::port_need(run, port), format!("port `{}`", plan.ports[port].name)));
     let of_copies =
-        CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
+        CopiesTo::ALL.map(|to| (memory::copy_need(run, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
     let Some((need, whose)) =
         needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value)

@@ -16,6 +16,8 @@ pub mod memory;
 pub mod progress;
 /// Names -> ids.
 mod resolve;
+/// How a plan is run.
+pub mod run;
 /// When rules are on.
 pub mod schedule;
 /// What planning goes by besides the text.
@@ -24,6 +26,7 @@ pub mod surroundings;
 pub mod value;
 
 pub use compact::compact;
+pub use run::{Run, RunOptions};
 pub use surroundings::Surroundings;
 pub use value::Plan;
 
@@ -37,7 +40,7 @@ pub fn plan(parsed: &mut Parsed, surroundings: &Surroundings) -> Option<Plan> {
         .expect("nobody else has this progress, to give it up")
 }
 
-/// Makes a plan that is to take the place of `before`: what that chose at random stays. `progress` says to others how far it is.
+/// Makes a plan that is to take the place of `before`: what that chose at random stays, and so do thresholds of tools. `progress` says to others how far it is.
 ///
 /// The plan is a function of `parsed`, `surroundings` and `before`: nothing else is read.
 ///
@@ -59,5 +62,9 @@ pub fn plan_after(
     }
     diagnostics.sort(&parsed.sources);
     parsed.diagnostics = diagnostics;
-    if parsed.diagnostics.has_errors() { Ok(None) } else { compile::compile(resolved, progress).map(Some) }
+    if parsed.diagnostics.has_errors() {
+        Ok(None)
+    } else {
+        compile::compile(resolved, before, progress).map(Some)
+    }
 }

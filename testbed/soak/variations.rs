@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tapline::broker::start::placement::place;
-use tapline::plan::{Surroundings, plan};
+use tapline::plan::{Run, RunOptions, Surroundings, plan};
 use tapline_harness::lab::{EAL, Lab, office};
 use tapline_harness::spans::{number_of, span};
 use tapline_lang::files::InMemory;
@@ -62,7 +62,7 @@ fn check(path: &Path, text: &str, mut files: InMemory) {
     assert!(planned.is_some() || !said.is_empty(), "refused without a word");
     if let Some(plan) = planned {
         // whether this machine has the CPUs is no mistake of the file's
-        let _ = place(&plan);
+        let _ = place(Run { plan: &plan, options: &RunOptions::default() });
     }
 }
 
