@@ -2,7 +2,8 @@
 
 use super::output::print;
 use super::signals::Signals;
-use super::{SourceArgs, Status, add_eal, has_place, load};
+use super::{SourceArgs, Status, has_place, load};
+use crate::plan::{Run, RunOptions};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -15,9 +16,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Status {
     match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals)) {
-        Ok((parsed, mut plan)) => {
-            add_eal(&mut plan, args.eal.as_deref());
-            if !has_place(&parsed, &plan) {
+        Ok((parsed, plan)) => {
+            let options =
+                RunOptions { eal: RunOptions::eal_of(args.eal.as_deref()), ..RunOptions::default() };
+            if !has_place(&parsed, Run { plan: &plan, options: &options }) {
                 return Status::Refused;
             }
             let count =

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use self::signals::Signals;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
 use crate::control::work::Work;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Run, Surroundings};
 pub use tapline_api::request::Status;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
@@ -65,8 +65,9 @@ fn load(
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
-        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
-        let plan = plan::plan_after(&mut parsed, None, progress);
+        let surroundings = Surroundings::system();
+        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
+        let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)
     });
     let work = work.map_err(|error| {
@@ -95,15 +96,11 @@ fn load(
     Ok((parsed, plan))
 }
 
-/// Adds EAL arguments of the command line to those of the file.
-fn add_eal(plan: &mut Plan, eal: Option<&str>) {
-    plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
-}
-
 /// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
 /// What is missing is told as a mistake at its place in the file.
-fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
-    let Err(misplaced) = place(plan) else { return true };
+fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
+    let plan = run.plan;
+    let Err(misplaced) = place(run) else { return true };
     match place_of(&misplaced, parsed, plan) {
         Some(span) => {
             let mut diagnostics = Diagnostics::default();

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::output::{has_room, print, tell, tell_line, write_apart};
 use super::signals::Signals;
 use super::stats_out::StatsOut;
-use super::{SourceArgs, Status, add_eal, has_place, load};
+use super::{SourceArgs, Status, has_place, load};
 use crate::broker::{self, Broker, Ending};
 use crate::control::change::Pipeline;
 use crate::control::draft::Draft;
 use crate::control::lines::{Line, Lines, MOST_BYTES};
 use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
-use crate::plan::Plan;
 use crate::plan::value::Action;
+use crate::plan::{self, Plan, RunOptions};
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
@@ -73,8 +73,8 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         ));
         return Err(Status::Failed);
     }
-    let Input { pipeline, plan, stats, prompt } = Input::take(args, &signals)?;
-    let broker = start(&plan)?;
+    let Input { pipeline, plan, options, stats, prompt } = Input::take(args, &signals)?;
+    let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
     let session = Session::new(broker, pipeline, limits, prompt.is_some());
     let mut run = Run { args, session, stats, prompt };
@@ -89,6 +89,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
+    options: RunOptions,
     stats: StatsOut,
     prompt: Option<Prompt>,
 }
@@ -110,13 +111,16 @@ impl Input {
         if let Some(prompt) = &mut prompt {
             prompt.until_start(&mut draft, signals)?;
         }
-        let (pipeline, mut plan) = draft.into_parts();
-        add_eal(&mut plan, args.eal.as_deref());
-        if !has_place(pipeline.parsed(), &plan) {
+        let (pipeline, plan) = draft.into_parts();
+        let options = RunOptions {
+            eal: RunOptions::eal_of(args.eal.as_deref()),
+            is_profiled: args.profile,
+            is_changeable: args.interactive,
+        };
+        if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        plan.run_with(args.profile, args.interactive);
-        Ok(Self { pipeline, plan: Arc::new(plan), stats, prompt })
+        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt })
     }
 }
 
@@ -130,8 +134,8 @@ impl Args {
 }
 
 /// Sets everything up, and tells what was decided on the way.
-fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan)).map_err(|error| {
+fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
+    let broker = broker::start(Arc::clone(plan), options).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
     })?;

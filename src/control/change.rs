@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
-use crate::plan::{self, Plan, progress};
+use crate::plan::surroundings::System;
+use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::request::Reply;
 use tapline_lang::ast::Command;
 use tapline_lang::diagnostic::{Diagnostic, Severity};
@@ -56,7 +57,7 @@ impl Pipeline {
     /// # Errors
     /// The mistakes in it, as they are printed.
     pub fn read_freely(&self, line: &[u8]) -> Result<Change, String> {
-        let typed = lang::parse_onto(&self.0, line);
+        let typed = lang::parse_onto(&self.0, line, &System);
         if typed.diagnostics.has_errors() {
             return Err(typed.diagnostics.render(&typed.sources));
         }
@@ -167,7 +168,8 @@ impl Change {
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        let plan = plan::plan_after(&mut parsed, before, progress).map_err(|_| given_up())?;
+        let plan = plan::plan_after(&mut parsed, &Surroundings::system(), before, progress)
+            .map_err(|_| given_up())?;
         // what was there before was warned of before
         parsed.diagnostics.retain(|found| {
             found.severity == Severity::Error || found.span().source.index() >= first_typed
@@ -291,7 +293,7 @@ impl Planning {
                     return Progress::Others(commands);
                 }
             };
-            match broker.exchange(plan) {
+            match broker.exchange(Arc::new(plan)) {
                 Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
                 Err(error) => {
                     return Progress::Refused(Reply::failed(format!(

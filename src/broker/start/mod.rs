@@ -34,7 +34,7 @@ use super::recorder::Recorder;
 use super::seat::{RunningCrew, Seat};
 use super::watch::Watch;
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use copies::{Press, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
@@ -69,11 +69,12 @@ use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
-pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
+pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
+    let run = Run { plan: &plan, options: &options };
     let mut notes = Vec::new();
     if fault::strikes("start.placement") {
         return Err(Error::Refused(
@@ -81,12 +82,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         ));
     }
     vlan::add_tpids(&plan.settings.tpids);
-    let placement = place(&plan)?;
+    let placement = place(run)?;
     let crew = placement.crew;
     check_tables(&plan, crew.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(&plan, &mut notes)?;
+    let memory = choose_memory(run, &mut notes)?;
     check_mounts(memory)?;
     check_descriptors(crew.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -99,7 +100,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             .filter(|port| port.replay.is_none())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
-        extra: plan.settings.eal.clone(),
+        extra: run.eal(),
     })?;
     for line in eal.log() {
         notes.push(format!("dpdk: {line}"));
@@ -108,7 +109,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
+    let Assembled { mut broker, workers, belts, .. } =
+        assemble(&eal, plan, options, &crew, outputs, notes)?;
     for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
         seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
     }
@@ -121,9 +123,17 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
+    options: &'a RunOptions,
     crew: &'a Crew,
     /// By port of the plan: what was attached for it.
     ports: &'a ById<PortId, Device>,
+}
+
+impl<'a> Site<'a> {
+    /// What is to run.
+    fn run(&self) -> Run<'a> {
+        Run { plan: self.plan, options: self.options }
+    }
 }
 
 /// A broker whose workers are on no lcore yet.
@@ -144,13 +154,14 @@ pub(super) struct Assembled {
 pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
+    options: RunOptions,
     crew: &Crew,
     mut outputs: Outputs,
     mut notes: Vec<String>,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, crew, ports: &ports };
+    let site = Site { eal, plan: &plan, options: &options, crew, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
     notes.extend(narrow_ports(&site));
@@ -170,8 +181,9 @@ pub(super) fn assemble(
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
     notes.extend(receive_queues(&site, &intakes.of_seats));
     let mut press = Press::default();
-    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
+    let makers = makers(eal, site.run(), &ports, &crew.lcores, &mut press)?;
     let probes = probes(&site, heartbeat_key, &secret);
+    let fixed = Fixed::of(site.run());
     let mut broker = Broker {
         machine: Machine {
             eal: eal.clone(),
@@ -192,10 +204,11 @@ pub(super) fn assemble(
         failures: Vec::new(),
         notes,
         started: Instant::now(),
-        fixed: Fixed::of(&plan),
+        fixed,
         press,
         secret,
         plan,
+        options,
     };
     panics::listen();
     let parts = intakes.of_seats.into_iter().zip(ways.outlets).zip(makers);
@@ -261,6 +274,7 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
         }
         workers.push(Worker {
             plan: Arc::clone(&plan.work),
+            is_profiled: broker.options.is_profiled,
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
@@ -297,11 +311,12 @@ pub(super) fn start_recorders(
     if belts.is_empty() {
         return Ok(());
     }
-    let plan = Arc::clone(&broker.plan);
+    let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
+    let run = Run { plan: &plan, options: &options };
     let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, belts) in belts {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
+        broker.recorders.push(Recorder::start(run, tool, locked, belts, Arc::clone(counters))?);
     }
     Ok(())
 }
