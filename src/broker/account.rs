@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::seat::Seat;
+use super::workers::WorkerHandle;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_api::snapshot::DriverStats;
 use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
@@ -13,7 +13,7 @@ use tapline_packet::by_id::ById;
 /// All that is counted of a run.
 #[derive(Default)]
 pub(super) struct Account {
-    /// Of the workers, by seat.
+    /// Those of each worker.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// Of the capture writers, where there are any.
     pub writers: Option<Arc<WriterCounters>>,
@@ -55,10 +55,10 @@ impl Account {
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub(super) fn collect(&mut self, seats: &[Seat]) {
+    pub(super) fn collect(&mut self, handles: &[WorkerHandle]) {
         let Some(retiring) = &mut self.retiring else { return };
-        for (seat, is_over) in seats.iter().zip(&mut retiring.is_over) {
-            *is_over |= seat.exchange.collect().is_some();
+        for (handle, is_over) in handles.iter().zip(&mut retiring.is_over) {
+            *is_over |= handle.exchange.collect().is_some();
         }
         if retiring.is_over.iter().all(|&is_over| is_over) {
             for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
@@ -68,7 +68,7 @@ impl Account {
         }
     }
 
-    /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
+    /// Goes on with another plan, whose workers count in `counters`, by worker. `rules` says which rule of the plan before each of its
     /// rules is.
     pub(super) fn go_on(&mut self, rules: ById<RuleId, Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
         let places: Vec<(Option<RuleId>, bool)> = rules
@@ -98,9 +98,9 @@ impl Account {
 
 /// The plan before, while workers may still have it.
 pub(super) struct Retiring {
-    /// By seat.
+    /// By worker.
     pub is_over: Vec<bool>,
-    /// What the workers counted under it, by seat.
+    /// What the workers counted under it, by worker.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// By rule of the new plan: its place in the one before, and which parts of its state go on.
     pub rules: ById<RuleId, Option<Heir>>,

@@ -19,7 +19,7 @@ use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
-/// What the control thread watches, by seat, tool and wire.
+/// What the control thread watches, by worker, tool and wire.
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
@@ -46,7 +46,7 @@ impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
-        self.account.collect(&self.crew.seats);
+        self.account.collect(&self.workers.handles);
         let mut log = self.watch.keep_schedules(now_ns);
         let now = self.started.elapsed();
         let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());
@@ -133,11 +133,11 @@ impl Broker {
 
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
         let longest = self.longest_sleep();
-        self.guards.dogs.resize(self.crew.seats.len(), Watchdog::default());
-        for ((dog, seat), counters) in
-            self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters)
+        self.guards.dogs.resize(self.workers.handles.len(), Watchdog::default());
+        for ((dog, handle), counters) in
+            self.guards.dogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
-            let lcore = seat.lcore.0;
+            let lcore = handle.lcore.0;
             match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
                     let stage = counters.lcore.stage();
@@ -156,9 +156,9 @@ impl Broker {
 
     /// Tells of stages that panicked.
     fn watch_panics(&mut self, lines: &mut Vec<String>) {
-        for seat in &self.crew.seats {
-            let lcore = seat.lcore.0;
-            for note in seat.panics.take() {
+        for handle in &self.workers.handles {
+            let lcore = handle.lcore.0;
+            for note in handle.panics.take() {
                 let (stage, text, failed, dropped) = (note.stage, note.text, note.failed, note.dropped);
                 lines.push(format!(
                     "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"

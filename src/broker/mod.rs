@@ -24,12 +24,12 @@ pub mod pcap_output;
 pub mod recorder;
 /// Puts another plan in the place of the running one.
 pub mod reload;
-/// Keeps a worker's place on its lcore.
-mod seat;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
 pub mod watch;
+/// Holds the workers on their lcores.
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,6 @@ use looks::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
-use seat::RunningCrew;
 use start::copies::Press;
 use start::fixed::Fixed;
 use tapline_api::snapshot::Snapshot;
@@ -54,6 +53,7 @@ use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;
+use workers::RunningWorkers;
 
 pub use start::start;
 
@@ -77,7 +77,7 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
-    crew: RunningCrew,
+    workers: RunningWorkers,
     neighbours: Neighbours,
     machine: Machine,
     /// Judges schedules, tools and groups.
@@ -129,18 +129,18 @@ impl Broker {
 
     /// Lets the workers receive.
     pub fn resume(&self) {
-        self.crew.phase.set(Phase::Running);
+        self.workers.phase.set(Phase::Running);
     }
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Returns whether everything was sent.
     /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.crew.phase.get() == Phase::Waiting || self.crew.rest(Phase::Paused, limit)
+        self.workers.phase.get() == Phase::Waiting || self.workers.rest(Phase::Paused, limit)
     }
 
     pub fn is_running(&self) -> bool {
-        self.crew.phase.get() == Phase::Running
+        self.workers.phase.get() == Phase::Running
     }
 
     /// Packets received so far.
@@ -150,7 +150,7 @@ impl Broker {
 
     /// Workers that returned without being asked to: their lcores.
     pub fn lost_workers(&self) -> Vec<LcoreId> {
-        self.crew.lost()
+        self.workers.lost()
     }
 
     /// What DPDK and its drivers logged since the last call.
@@ -187,10 +187,10 @@ impl Broker {
         let is_balanced = all.is_balanced();
         let totals =
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
-            |(index, (seat, counters))| {
+        let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
+            |(index, (handle, counters))| {
                 let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                (seat.lcore, lcore::entry(seat.stages, counters, dog.is_stalled(), dog.stalls))
+                (handle.lcore, lcore::entry(handle.stages, counters, dog.is_stalled(), dog.stalls))
             },
         );
         let mut snapshot = snapshot::snapshot(Report {

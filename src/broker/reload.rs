@@ -17,7 +17,7 @@ use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::egress::admission::Limits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
-use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::route::sample::WorkerShare;
 use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
@@ -94,7 +94,7 @@ impl Broker {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
         }
         plan.settings = self.plan.settings.clone();
-        let work = self.working_seats();
+        let work = self.working();
         self.fixed.check(&plan, work)?;
         check_tables(&plan, work)?;
         keep_thresholds(&mut plan.tools, &self.plan.tools);
@@ -112,21 +112,21 @@ impl Broker {
         Ok(log)
     }
 
-    /// How many workers judge packets.
-    fn working_seats(&self) -> usize {
-        self.crew.seats.iter().filter(|seat| seat.post.is_some()).count()
+    /// The number of workers that judge packets.
+    fn working(&self) -> usize {
+        self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
     }
 
-    /// By seat: what makes a plan's copies, where the worker makes any.
+    /// By worker: what makes a plan's copies, where the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
-        let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
+        let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
         makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.press).map_err(|error| {
             Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
         })
     }
 
     /// Offers each worker its part of a plan, whose rules go on from those before as `rules` says. Gives what the workers will
-    /// count in, by seat.
+    /// count in, by worker.
     fn offer(
         &self,
         plan: &Arc<Plan>,
@@ -134,18 +134,20 @@ impl Broker {
         makers: Vec<Option<Maker>>,
     ) -> Vec<Arc<WorkerCounters>> {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
-        let flows = plan.flows_of_a_table(self.working_seats());
+        let flows = plan.flows_of_a_table(self.working());
         let heirs: Vec<Heir> =
             rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
         let mut counters = Vec::new();
-        for ((own, seat), mut maker) in self.account.counters.iter().zip(&self.crew.seats).zip(makers) {
-            let post = seat.post.clone().map(|post| WorkerSeat { flows, ..post });
-            let states = self.states_of(plan, rules, post.as_ref());
+        for ((own, handle), mut maker) in
+            self.account.counters.iter().zip(&self.workers.handles).zip(makers)
+        {
+            let share = handle.share.clone().map(|share| WorkerShare { flows, ..share });
+            let states = self.states_of(plan, rules, share.as_ref());
             let next = Arc::new(counters_after(own, &states, rules));
             if let Some(maker) = &mut maker {
                 maker.send_to(self.watch.next_hops());
             }
-            seat.exchange.offer(Box::new(PlanPart {
+            handle.exchange.offer(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
                 states: states.into(),
                 maker,
@@ -153,23 +155,28 @@ impl Broker {
                 counters: Arc::clone(&next),
                 rooms: Rooms::new(&plan.work),
                 limits: limits.clone(),
-                heirs: if post.is_some() { heirs.clone() } else { Vec::new() },
+                heirs: if share.is_some() { heirs.clone() } else { Vec::new() },
             }));
             counters.push(next);
         }
         counters
     }
 
-    /// What rules of `plan` begin with on a worker that has such a `post`; what goes on from the plan before is not made.
-    fn states_of(&self, plan: &Plan, rules: &[Option<Heir>], post: Option<&WorkerSeat>) -> Vec<RuleState> {
+    /// What rules of `plan` begin with on a worker that has such a `share`; what goes on from the plan before is not made.
+    fn states_of(
+        &self,
+        plan: &Plan,
+        rules: &[Option<Heir>],
+        share: Option<&WorkerShare>,
+    ) -> Vec<RuleState> {
         let states = plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), heir)| {
             let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                return state_of(plan, rule, limit, post, &self.secret);
+                return state_of(plan, rule, limit, share, &self.secret);
             };
             // what goes on need not be made
             let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
             let sample = rule.sample.filter(|_| !heir.has_sampler);
-            state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post, &self.secret)
+            state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, share, &self.secret)
         });
         states.collect()
     }
@@ -177,7 +184,7 @@ impl Broker {
     /// The first worker that has not yet taken up the last change.
     pub fn exchanging(&self) -> Option<LcoreId> {
         let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
-        Some(self.crew.seats[late].lcore)
+        Some(self.workers.handles[late].lcore)
     }
 }
 

@@ -31,14 +31,14 @@ use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
 use super::recorder::Recorder;
-use super::seat::{RunningCrew, Seat};
 use super::watch::Watch;
+use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
 use crate::plan::Plan;
 use copies::{Press, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
-use placement::{Crew, place};
+use placement::{LcoreRoles, place};
 use ports::{
     attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
     start_ports, untied_wires, wait_for_links,
@@ -56,7 +56,7 @@ use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
-use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::route::sample::WorkerShare;
 use tapline_datapath::swap::plan_part::Exchange;
 use tapline_datapath::swap::published::LiveView;
 use tapline_datapath::worker::Worker;
@@ -82,15 +82,15 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     }
     vlan::add_tpids(&plan.settings.tpids);
     let placement = place(&plan)?;
-    let crew = placement.crew;
-    check_tables(&plan, crew.work.len())?;
+    let roles = placement.roles;
+    check_tables(&plan, roles.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
     let memory = choose_memory(&plan, &mut notes)?;
     check_mounts(memory)?;
-    check_descriptors(crew.lcores.len())?;
+    check_descriptors(roles.lcores.len())?;
     let eal = Eal::start(&Options {
-        workers: crew.lcores.clone(),
+        workers: roles.lcores.clone(),
         main_cpus: placement.main_cpus,
         memory,
         pci_devices: plan
@@ -104,13 +104,13 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     for line in eal.log() {
         notes.push(format!("dpdk: {line}"));
     }
-    for &lcore in &crew.lcores {
+    for &lcore in &roles.lcores {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
-    for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
-        seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
+    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &roles, outputs, notes)?;
+    for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
+        handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
     start_recorders(&mut broker, belts)?;
     Ok(broker)
@@ -121,7 +121,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
-    crew: &'a Crew,
+    roles: &'a LcoreRoles,
     /// By port of the plan: what was attached for it.
     ports: &'a ById<PortId, Device>,
 }
@@ -129,7 +129,7 @@ struct Site<'a> {
 /// A broker whose workers are on no lcore yet.
 pub(super) struct Assembled {
     pub broker: Broker,
-    /// By seat.
+    /// By worker.
     pub workers: Vec<Worker>,
     /// Of capture tools, whose writers have not begun.
     pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
@@ -144,13 +144,13 @@ pub(super) struct Assembled {
 pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
-    crew: &Crew,
+    roles: &LcoreRoles,
     mut outputs: Outputs,
     mut notes: Vec<String>,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, crew, ports: &ports };
+    let site = Site { eal, plan: &plan, roles, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
     notes.extend(narrow_ports(&site));
@@ -168,9 +168,9 @@ pub(super) fn assemble(
     let mut ways = outlets(&site, &mut started, &intakes)?;
     let neighbourhoods = neighbourhoods(&site, posts, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
-    notes.extend(receive_queues(&site, &intakes.of_seats));
+    notes.extend(receive_queues(&site, &intakes.of_workers));
     let mut press = Press::default();
-    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
+    let makers = makers(eal, &plan, &ports, &roles.lcores, &mut press)?;
     let probes = probes(&site, heartbeat_key, &secret);
     let mut broker = Broker {
         machine: Machine {
@@ -182,7 +182,7 @@ pub(super) fn assemble(
             outputs,
             ports,
         },
-        crew: RunningCrew::new(),
+        workers: RunningWorkers::new(),
         watch,
         guards: Guards { untied, ..Guards::default() },
         neighbours: Neighbours::new(neighbourhoods, probes),
@@ -198,9 +198,9 @@ pub(super) fn assemble(
         plan,
     };
     panics::listen();
-    let parts = intakes.of_seats.into_iter().zip(ways.outlets).zip(makers);
+    let parts = intakes.of_workers.into_iter().zip(ways.outlets).zip(makers);
     let parts = parts.map(|((intakes, outlets), maker)| Parts { intakes, outlets, maker });
-    let workers = seat_workers(&mut broker, crew, parts);
+    let workers = make_workers(&mut broker, roles, parts);
     Ok(Assembled { broker, workers, belts: ways.belts, spare })
 }
 
@@ -211,7 +211,7 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     let mtus: ById<PortId, Option<u32>> =
         ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
     let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
-    (Watch::new(site.plan, links, fits, site.crew.lcores.len(), clock::now_ns()), mtus)
+    (Watch::new(site.plan, links, fits, site.roles.lcores.len(), clock::now_ns()), mtus)
 }
 
 /// What a worker gets of what was set up.
@@ -221,28 +221,32 @@ struct Parts {
     maker: Option<Maker>,
 }
 
-/// Makes the worker of each seat of `crew`, and gives the broker what it sees of it.
-fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Parts>) -> Vec<Worker> {
+/// Makes the worker of each lcore in `roles`, and gives the broker a handle to each.
+fn make_workers(
+    broker: &mut Broker,
+    roles: &LcoreRoles,
+    parts: impl Iterator<Item = Parts>,
+) -> Vec<Worker> {
     let plan = Arc::clone(&broker.plan);
     let flow_hash = KeyedHash::new(&broker.secret);
     let mut workers = Vec::new();
     for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in
-        crew.lcores.iter().zip(parts).enumerate()
+        roles.lcores.iter().zip(parts).enumerate()
     {
         let quiet_turns = Arc::new(AtomicU64::new(0));
         // what rules remember is where packets are judged
-        let place = crew.work.iter().position(|&seat| seat == index);
-        let post = place.map(|place| WorkerSeat {
+        let place = roles.work.iter().position(|&worker| worker == index);
+        let share = place.map(|place| WorkerShare {
             index: place as u32,
-            workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
+            workers: NonZeroU32::new(roles.work.len() as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
-            flows: plan.flows_of_a_table(crew.work.len()),
+            flows: plan.flows_of_a_table(roles.work.len()),
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         });
         let rules = plan.rules.iter().zip(broker.watch.limits());
         let states: Vec<RuleState> = rules
-            .map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret))
+            .map(|(rule, limit)| state_of(&plan, rule, limit, share.as_ref(), &broker.secret))
             .collect();
         let tallies =
             states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
@@ -271,17 +275,17 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             exchange: Arc::clone(&exchange),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
-            phase: Arc::clone(&broker.crew.phase),
+            phase: Arc::clone(&broker.workers.phase),
             quiet_turns: Arc::clone(&quiet_turns),
             panics: Panics::new(Arc::clone(&panics)),
         });
         broker.account.counters.push(counters);
-        broker.crew.seats.push(Seat {
+        broker.workers.handles.push(WorkerHandle {
             lcore,
             running: None,
-            stages: crew.stages_of(index),
+            stages: roles.stages_of(index),
             quiet_turns,
-            post,
+            share,
             exchange,
             panics,
         });

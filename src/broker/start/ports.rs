@@ -74,8 +74,8 @@ fn start_replay(
     let Some(replay) = replay else {
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
-    let Site { eal, plan, crew, .. } = *site;
-    let (port_plan, workers) = (&plan.ports[id], crew.lcores.len());
+    let Site { eal, plan, roles, .. } = *site;
+    let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
     let count = memory::port_pool(plan, id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
@@ -98,11 +98,11 @@ fn start_replay(
 
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
 fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
-    let Site { plan, crew, .. } = *site;
+    let Site { plan, roles, .. } = *site;
     let senders = match plan.port_beyond(port) {
         // a wire's originals are sent by who polls them
-        Some(beyond) => crew.pollers(plan, beyond).len(),
-        None => crew.transmit.len(),
+        Some(beyond) => roles.pollers(plan, beyond).len(),
+        None => roles.transmit.len(),
     };
     let wanted =
         if plan.is_sent_to(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
@@ -123,11 +123,11 @@ fn start_port(
     pools: &mut Pools,
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
-    let Site { eal, plan, crew, .. } = *site;
+    let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
-    let pollers = crew.pollers(plan, id).len();
+    let pollers = roles.pollers(plan, id).len();
     let pollers = pollers.min(senders_beyond(site, id).unwrap_or(usize::MAX));
     let rx_queues = port_plan.rxq.unwrap_or(if spreads {
         u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues)
@@ -196,7 +196,7 @@ fn start_port(
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
 fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
-    let (port_plan, workers) = (&plan.ports[id], site.crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], site.roles.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
     let count = memory::port_pool(plan, id);

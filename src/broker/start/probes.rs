@@ -109,9 +109,9 @@ pub(super) fn neighbourhoods(
 /// Where the control thread sends by port `id`; `None` where no tool sends on it.
 fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
     // the first lcore that transmits owns the first queue of every port that a tool sends on
-    let first = site.crew.transmit[0];
+    let first = site.roles.transmit[0];
     let Some(txq) = ways.owned[first][id] else { return Ok(None) };
-    let socket = lcore::socket_of(site.eal, site.crew.lcores[first]);
+    let socket = lcore::socket_of(site.eal, site.roles.lcores[first]);
     let (sender, ring) = ring::create(site.eal, MOST_LETTERS, socket)?;
     ways.outlets[first].mails.push(Mail {
         txq,

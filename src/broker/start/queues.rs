@@ -5,7 +5,7 @@ use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
 use super::Site;
-use super::placement::Crew;
+use super::placement::LcoreRoles;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
 use crate::broker::Error;
 use crate::plan::Plan;
@@ -39,8 +39,8 @@ use tapline_packet::burst::MAX_BURST;
 
 /// What workers poll.
 pub(super) struct Intakes {
-    /// By seat.
-    pub of_seats: Vec<Vec<Intake>>,
+    /// By worker.
+    pub of_workers: Vec<Vec<Intake>>,
     /// By port, and by receive queue: what is counted where tunnels end.
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
@@ -58,8 +58,8 @@ pub(super) fn intakes(
     started: &mut ById<PortId, StartedPort>,
     posts: &ById<PortId, Option<Arc<Post>>>,
 ) -> Result<Intakes, Error> {
-    let Site { plan, crew, .. } = *site;
-    let workers = crew.lcores.len();
+    let Site { plan, roles, .. } = *site;
+    let workers = roles.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = ById::filled(plan.ports.len(), Vec::new());
     for (id, port) in started.entries_mut().filter(|&(id, _)| !plan.ports[id].is_stopped) {
@@ -67,9 +67,9 @@ pub(super) fn intakes(
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
         let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
-        let mut pollers = crew.pollers(plan, id);
+        let mut pollers = roles.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
-            pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
+            pollers.sort_by_key(|&worker| queues_of(&intakes[worker]));
             pollers.truncate(senders.max(1));
         }
         let mut taken = vec![0; workers];
@@ -81,9 +81,9 @@ pub(super) fn intakes(
             }
             let endpoint = endpoint(port_plan, &mut reports[id]);
             let post = posts[id].clone().filter(|_| !is_spread);
-            let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
+            let load = |worker: usize| (taken[worker], queues_of(&intakes[worker]));
             let poller =
-                pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
+                pollers.iter().copied().min_by_key(|&worker| load(worker)).expect("a port has pollers");
             taken[poller] += 1;
             intakes[poller].push(Intake {
                 port: id,
@@ -97,7 +97,7 @@ pub(super) fn intakes(
             });
         }
     }
-    Ok(Intakes { of_seats: intakes, reports })
+    Ok(Intakes { of_workers: intakes, reports })
 }
 
 /// Receive queues that a worker has; rings are none.
@@ -123,13 +123,13 @@ fn lead_to_work(
     post: &Option<Arc<Post>>,
     intakes: &mut [Vec<Intake>],
 ) -> Result<Vec<SoleSender>, Error> {
-    let Site { eal, crew, .. } = *site;
+    let Site { eal, roles, .. } = *site;
     let mut rings = Vec::new();
-    for &seat in &crew.work {
+    for &worker in &roles.work {
         let (sender, ring) =
-            ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, crew.lcores[seat]))?;
+            ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, roles.lcores[worker]))?;
         rings.push(sender);
-        intakes[seat].push(Intake {
+        intakes[worker].push(Intake {
             port: id,
             source: Source::Ring { ring, times: times.clone() },
             is_cold: true,
@@ -145,9 +145,9 @@ fn lead_to_work(
 
 /// The workers' ways to the tools.
 pub(super) struct Ways {
-    /// By seat.
+    /// By worker.
     pub outlets: Vec<Outlets>,
-    /// By seat, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// By worker, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Of capture tools, from each worker.
     pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
@@ -164,8 +164,8 @@ pub(super) fn outlets(
     started: &mut ById<PortId, StartedPort>,
     intakes: &Intakes,
 ) -> Result<Ways, Error> {
-    let Site { plan, crew, .. } = *site;
-    let workers = crew.lcores.len();
+    let Site { plan, roles, .. } = *site;
+    let workers = roles.lcores.len();
     let none = || Outlets {
         egresses: ById::default(),
         txqs: Vec::new(),
@@ -208,7 +208,7 @@ pub(super) fn outlets(
     Ok(ways)
 }
 
-/// Who has copies for a tool, or originals for a wire, and who sends them; by seat.
+/// Who has copies for a tool, or originals for a wire, and who sends them; by worker.
 struct Senders {
     givers: Vec<usize>,
     /// Each owns the transmit queue of its place.
@@ -220,26 +220,26 @@ impl Senders {
     fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
-        let Crew { work, transmit, .. } = site.crew;
+        let LcoreRoles { work, transmit, .. } = site.roles;
         Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
     }
 
     /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
     fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
         let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
-        let seats = intakes.of_seats.iter().enumerate();
+        let workers = intakes.of_workers.iter().enumerate();
         let givers: Vec<usize> =
-            seats.filter(|(_, intakes)| polls(intakes)).map(|(seat, _)| seat).collect();
+            workers.filter(|(_, intakes)| polls(intakes)).map(|(worker, _)| worker).collect();
         Self { owners: givers[..txqs.min(givers.len())].to_vec(), givers }
     }
 
-    /// Who sends the copies of a seat that has some.
-    fn owner_of(&self, seat: usize) -> usize {
-        match self.owners.iter().find(|&&owner| owner == seat) {
+    /// Who sends the copies of a worker that has some.
+    fn owner_of(&self, worker: usize) -> usize {
+        match self.owners.iter().find(|&&owner| owner == worker) {
             Some(&own) => own,
             None => {
                 self.owners
-                    [self.givers.iter().position(|&other| other == seat).unwrap_or(0) % self.owners.len()]
+                    [self.givers.iter().position(|&other| other == worker).unwrap_or(0) % self.owners.len()]
             }
         }
     }
@@ -315,10 +315,11 @@ impl Ways {
         (id, egress): (EgressId, &EgressPlan),
         owner: usize,
     ) -> Result<(Sender, Arc<Backlog>), Error> {
-        let Site { eal, crew, .. } = *site;
+        let Site { eal, roles, .. } = *site;
         // what the queue admits finds room, and a burst of each maker that goes beyond it
-        let most = egress.queue + crew.work.len() * MAX_BURST;
-        let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
+        let most = egress.queue + roles.work.len() * MAX_BURST;
+        let (sender, receiver) =
+            ring::create(eal, most as u32, lcore::socket_of(eal, roles.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
         self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
         Ok((sender, backlog))
@@ -327,7 +328,7 @@ impl Ways {
 
 /// Which worker polls which ports, where there are several that each run to completion.
 pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<String> {
-    let Site { plan, crew, .. } = *site;
+    let Site { plan, roles, .. } = *site;
     if intakes.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
@@ -339,7 +340,7 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
             if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
         )
     };
-    let polled: Vec<String> = crew.lcores.iter().zip(intakes).map(polled).collect();
+    let polled: Vec<String> = roles.lcores.iter().zip(intakes).map(polled).collect();
     let is_idle = intakes.iter().any(Vec::is_empty);
     let advice = if is_idle {
         "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
