@@ -43,7 +43,7 @@ use ports::{
     attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
     start_ports, untied_wires, wait_for_links,
 };
-use probes::{heartbeat_key, neighbourhoods, posts, probes};
+use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_datapath::copies::build::Maker;
@@ -163,10 +163,10 @@ pub(super) fn assemble(
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
-    let posts = posts(&plan, heartbeat_key);
-    let intakes = intakes(&site, &mut started, &posts)?;
+    let local_frames = local_frames(&plan, heartbeat_key);
+    let intakes = intakes(&site, &mut started, &local_frames)?;
     let mut ways = outlets(&site, &mut started, &intakes)?;
-    let neighbourhoods = neighbourhoods(&site, posts, &mut ways)?;
+    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
     notes.extend(receive_queues(&site, &intakes.of_workers));
     let mut press = Press::default();

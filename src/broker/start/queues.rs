@@ -29,7 +29,7 @@ use tapline_datapath::receive::clock::RxClock;
 use tapline_datapath::receive::decap::{Endpoint, EndpointReport};
 use tapline_datapath::receive::distribute;
 use tapline_datapath::receive::distribute::{Spread, Times};
-use tapline_datapath::receive::local_frames::Post;
+use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_datapath::receive::{Intake, Source};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::queue::TxQueue;
@@ -45,7 +45,7 @@ pub(super) struct Intakes {
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
-/// Gives each worker its receive queues, whose workers put into `posts` what is for Tapline itself.
+/// Gives each worker its receive queues, whose workers put into `local_frames` what is for Tapline itself.
 ///
 /// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
 /// others than the pollers work, a ring leads from the port to each of those. An original on a wire passes no ring, which might have
@@ -56,7 +56,7 @@ pub(super) struct Intakes {
 pub(super) fn intakes(
     site: &Site<'_>,
     started: &mut ById<PortId, StartedPort>,
-    posts: &ById<PortId, Option<Arc<Post>>>,
+    local_frames: &ById<PortId, Option<Arc<LocalFrames>>>,
 ) -> Result<Intakes, Error> {
     let Site { plan, roles, .. } = *site;
     let workers = roles.lcores.len();
@@ -76,11 +76,11 @@ pub(super) fn intakes(
         for source in port.sources.drain(..) {
             let mut spread = None;
             if is_spread {
-                let rings = lead_to_work(site, id, &times, &posts[id], &mut intakes)?;
+                let rings = lead_to_work(site, id, &times, &local_frames[id], &mut intakes)?;
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
             let endpoint = endpoint(port_plan, &mut reports[id]);
-            let post = posts[id].clone().filter(|_| !is_spread);
+            let local_frames = local_frames[id].clone().filter(|_| !is_spread);
             let load = |worker: usize| (taken[worker], queues_of(&intakes[worker]));
             let poller =
                 pollers.iter().copied().min_by_key(|&worker| load(worker)).expect("a port has pollers");
@@ -91,7 +91,7 @@ pub(super) fn intakes(
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
                 endpoint,
-                post,
+                local_frames,
                 spread,
                 longest: Longest::of(&port_plan.devargs),
             });
@@ -120,7 +120,7 @@ fn lead_to_work(
     site: &Site<'_>,
     id: PortId,
     times: &Option<Times>,
-    post: &Option<Arc<Post>>,
+    local_frames: &Option<Arc<LocalFrames>>,
     intakes: &mut [Vec<Intake>],
 ) -> Result<Vec<SoleSender>, Error> {
     let Site { eal, roles, .. } = *site;
@@ -134,7 +134,7 @@ fn lead_to_work(
             source: Source::Ring { ring, times: times.clone() },
             is_cold: true,
             endpoint: None,
-            post: post.clone(),
+            local_frames: local_frames.clone(),
             spread: None,
             gives_rss: false,
             longest: None,
@@ -171,7 +171,7 @@ pub(super) fn outlets(
         txqs: Vec::new(),
         shared: Vec::new(),
         handovers: Vec::new(),
-        mails: Vec::new(),
+        control_frames: Vec::new(),
         burst: plan.settings.burst,
         kinds: plan.egresses(),
         time_place: None,

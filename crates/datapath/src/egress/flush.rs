@@ -3,7 +3,7 @@
 use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
-use super::outlets::{Mail, Outlets};
+use super::outlets::{ControlFrames, Outlets};
 use crate::counters::WorkerCounters;
 use crate::egresses::Egresses;
 use crate::ids::EgressId;
@@ -13,10 +13,10 @@ use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, kinds, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, control_frames, burst: limit, kinds, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
-    for Mail { txq, ring, queue } in mails.iter_mut() {
+    for ControlFrames { txq, ring, queue } in control_frames.iter_mut() {
         ring.receive(queue);
         if !queue.is_empty() {
             queue.transmit(&mut txqs[*txq], *limit);

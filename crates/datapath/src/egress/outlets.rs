@@ -24,7 +24,7 @@ pub struct Outlets {
     /// Copies that other workers hand over.
     pub handovers: Vec<Incoming>,
     /// Frames of the control thread.
-    pub mails: Vec<Mail>,
+    pub control_frames: Vec<ControlFrames>,
     /// Most packets in one call of the driver.
     pub burst: usize,
     /// Which of `egresses` are tools.
@@ -93,7 +93,7 @@ impl Outlets {
 }
 
 /// Frames that the control thread sends by a port: no copies, and not counted as such.
-pub struct Mail {
+pub struct ControlFrames {
     /// Its place in [`Outlets::txqs`].
     pub txq: usize,
     pub ring: Receiver,

@@ -625,8 +625,8 @@ impl Worker {
             if let Some(endpoint) = &mut intake.endpoint {
                 desk.flows.take_outer(endpoint.outer());
             }
-            if let Some(post) = &intake.post {
-                own = post.overhear(&frames, &self.counters.ports[intake.port]);
+            if let Some(local_frames) = &intake.local_frames {
+                own = local_frames.punt(&frames, &self.counters.ports[intake.port]);
                 all -= own;
             }
         }
