@@ -39,9 +39,9 @@ impl Bench {
         let plan = Arc::new(plan);
         let roles = place(&plan)?.roles;
         check_tables(&plan, roles.work.len())?;
-        let Assembled { mut broker, mut workers, belts, spare } =
+        let Assembled { mut broker, mut workers, batch_rings, spare } =
             assemble(eal, Arc::clone(&plan), &roles, Outputs::take(&plan)?, Vec::new())?;
-        start_recorders(&mut broker, belts)?;
+        start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
             intake.gives_rss = intake.endpoint.is_none();

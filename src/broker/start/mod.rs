@@ -48,7 +48,7 @@ use queues::{intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
-use tapline_datapath::egress::capture_queue::Belt;
+use tapline_datapath::egress::capture_queue::BatchRing;
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::flow::table::{KeyedHash, Secret};
@@ -108,11 +108,11 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &roles, outputs, notes)?;
+    let Assembled { mut broker, workers, batch_rings, .. } = assemble(&eal, plan, &roles, outputs, notes)?;
     for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
         handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
-    start_recorders(&mut broker, belts)?;
+    start_recorders(&mut broker, batch_rings)?;
     Ok(broker)
 }
 
@@ -132,7 +132,7 @@ pub(super) struct Assembled {
     /// By worker.
     pub workers: Vec<Worker>,
     /// Of capture tools, whose writers have not begun.
-    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
     /// By port: a transmit queue that nobody sends on, where there is one.
     pub spare: ById<PortId, Option<TxQueue>>,
 }
@@ -201,7 +201,7 @@ pub(super) fn assemble(
     let parts = intakes.of_workers.into_iter().zip(ways.outlets).zip(makers);
     let parts = parts.map(|((intakes, outlets), maker)| Parts { intakes, outlets, maker });
     let workers = make_workers(&mut broker, roles, parts);
-    Ok(Assembled { broker, workers, belts: ways.belts, spare })
+    Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.
@@ -296,16 +296,16 @@ fn make_workers(
 /// One writer for each capture tool.
 pub(super) fn start_recorders(
     broker: &mut Broker,
-    belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 ) -> Result<(), Error> {
-    if belts.is_empty() {
+    if batch_rings.is_empty() {
         return Ok(());
     }
     let plan = Arc::clone(&broker.plan);
     let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
-    for (tool, belts) in belts {
+    for (tool, batch_rings) in batch_rings {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
+        broker.recorders.push(Recorder::start(&plan, tool, locked, batch_rings, Arc::clone(counters))?);
     }
     Ok(())
 }

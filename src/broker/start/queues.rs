@@ -11,8 +11,7 @@ use crate::broker::Error;
 use crate::plan::Plan;
 use crate::plan::value::{EgressPlan, Output, PortPlan};
 use tapline_datapath::egress::backlog::Backlog;
-use tapline_datapath::egress::capture_queue;
-use tapline_datapath::egress::capture_queue::Belt;
+use tapline_datapath::egress::capture_queue::{BatchRing, CaptureQueue};
 use tapline_datapath::egress::gate::Gate;
 use tapline_datapath::egress::incoming::Incoming;
 use tapline_datapath::egress::line::Line;
@@ -150,7 +149,7 @@ pub(super) struct Ways {
     /// By worker, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Of capture tools, from each worker.
-    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
 /// Gives each worker its ways to the tools.
@@ -180,7 +179,7 @@ pub(super) fn outlets(
     };
     let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
     let mut ways =
-        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], belts: Vec::new() };
+        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], batch_rings: Vec::new() };
     for (id, egress) in plan.egresses().all() {
         let own = plan.egress(egress);
         match egress {
@@ -248,11 +247,11 @@ impl Senders {
 impl Ways {
     /// Leads to the thread that writes the tool's file.
     fn lead_to_writer(&mut self, tool: ToolId, queue: usize) {
-        let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(queue)).collect();
-        for (outlets, belt) in self.outlets.iter_mut().zip(&own) {
-            outlets.egresses.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
+        let own: Vec<Arc<BatchRing>> = self.outlets.iter().map(|_| BatchRing::new(queue)).collect();
+        for (outlets, ring) in self.outlets.iter_mut().zip(&own) {
+            outlets.egresses.push(Outlet::Capture(CaptureQueue::new(Arc::clone(ring))));
         }
-        self.belts.push((tool, own));
+        self.batch_rings.push((tool, own));
     }
 
     /// Leads an egress to its port: of the owners of `txqs` straight, of all others that have copies over an owner.

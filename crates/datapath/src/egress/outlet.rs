@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::admission::Limits;
 use super::backlog::Backlog;
-use super::capture_queue;
-use super::capture_queue::Origin;
+use super::capture_queue::{CaptureQueue, Origin};
 use super::count::count_lost;
 use super::gate::Gate;
 use super::line::Line;
@@ -26,7 +25,7 @@ pub enum Outlet {
     /// judged by all that waits for the tool there.
     Handover { ring: Sender, backlog: Arc<Backlog>, line: Line },
     /// To the thread that writes the tool's file.
-    Capture(capture_queue::Line),
+    Capture(CaptureQueue),
     /// Counted and freed.
     Discard,
     /// The tool's port is stopped: freed and counted as dropped.
