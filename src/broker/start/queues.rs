@@ -14,11 +14,11 @@ use tapline_datapath::egress::backlog::Backlog;
 use tapline_datapath::egress::capture_queue::{BatchRing, CaptureQueue};
 use tapline_datapath::egress::gate::Gate;
 use tapline_datapath::egress::incoming::Incoming;
-use tapline_datapath::egress::line::Line;
 use tapline_datapath::egress::merge::Merge;
 use tapline_datapath::egress::mtu::Fit;
 use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
+use tapline_datapath::egress::queue::EgressQueue;
 use tapline_datapath::egress::token_bucket::TokenBucket;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::hash::HashSpec;
@@ -284,7 +284,7 @@ impl Ways {
                 let has_cheap_calls = port_plan.devargs.copies_packets();
                 outlets.egresses.push(Outlet::Port {
                     txq,
-                    line: line(egress, bucket.clone(), place, fit, has_cheap_calls),
+                    queue: egress_queue(egress, bucket.clone(), place, fit, has_cheap_calls),
                 });
             } else if !senders.givers.contains(&worker) {
                 // it has none
@@ -299,7 +299,7 @@ impl Ways {
                 outlets.egresses.push(Outlet::Handover {
                     ring,
                     backlog,
-                    line: gathering_line(egress, fit),
+                    queue: gathering_queue(egress, fit),
                 });
                 outlets.time_place = outlets.time_place.or(place);
             }
@@ -366,13 +366,13 @@ fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<En
 }
 
 /// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
-fn line(
+fn egress_queue(
     egress: &EgressPlan,
     bucket: Option<Arc<TokenBucket>>,
     place: Option<RxStamp>,
     fit: Option<Fit>,
     has_cheap_calls: bool,
-) -> Line {
+) -> EgressQueue {
     let merge =
         egress.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, egress.queue, place));
     // copies that are held to leave in order are of the queue too, which a gate sees to
@@ -382,10 +382,10 @@ fn line(
         || fit.is_some()
         || merge.is_some();
     let gate = is_gated.then(|| Gate::new(egress.limits(), bucket, fit));
-    Line::new(egress.queue, gate, merge, has_cheap_calls)
+    EgressQueue::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
 /// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
-fn gathering_line(egress: &EgressPlan, fit: Option<Fit>) -> Line {
-    Line::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
+fn gathering_queue(egress: &EgressPlan, fit: Option<Fit>) -> EgressQueue {
+    EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -18,8 +18,6 @@ pub mod flush;
 pub mod gate;
 /// Takes copies that other workers hand over.
 pub mod incoming;
-/// Queues a tool's copies.
-pub mod line;
 /// Holds copies until they can leave in order.
 pub mod merge;
 /// Frames that a port takes: its MTU.
@@ -28,6 +26,8 @@ pub mod mtu;
 pub mod outlet;
 /// Leads to all tools.
 pub mod outlets;
+/// Queues a tool's copies.
+pub mod queue;
 /// Copies of several lcores, in the order in which their packets came.
 pub mod reorder;
 /// Lets tools take turns at a transmit queue.
@@ -88,11 +88,11 @@ pub fn egress(
         *left = index;
         counted.requested.add(u64::from(selection.count()));
         fault::panics_on_packet("egress", index);
-        if let Outlet::Port { txq, line } = outlet
-            && line.is_plain
+        if let Outlet::Port { txq, queue } = outlet
+            && queue.is_plain
             && made.is_empty()
         {
-            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
+            queue.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
             continue;
         }
         let asked = Asked { selection, origin, polled, counted };
@@ -123,17 +123,17 @@ pub fn egress_straight(
     counters: &WorkerCounters,
 ) {
     if let [id] = *egresses
-        && let Outlet::Port { txq, line } = &mut outlets.egresses[id]
-        && line.is_plain
-        && line.queue.is_empty()
+        && let Outlet::Port { txq, queue } = &mut outlets.egresses[id]
+        && queue.is_plain
+        && queue.mbufs.is_empty()
     {
         // the packets themselves go, with the one reference that each has
         let (counted, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
         let txq = &mut outlets.txqs[*txq];
-        let (sent, lost) = burst.transmit(txq, &mut line.queue);
+        let (sent, lost) = burst.transmit(txq, &mut queue.mbufs);
         let sent = less_cut(sent, txq, counted);
-        line.note_sent(packets, sent, lost, polled, counted);
+        queue.note_sent(packets, sent, lost, polled, counted);
     } else {
         egress_alike(outlets, egresses, burst, polled, counters);
     }
@@ -154,11 +154,11 @@ fn egress_alike(
         let counted = &counters.egresses[id];
         fault::panics_on_packet("egress", id.0);
         match &mut outlets.egresses[id] {
-            Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
+            Outlet::Port { txq, queue } if queue.is_plain && queue.mbufs.is_empty() => {
                 let txq = &mut outlets.txqs[*txq];
-                let (sent, lost) = alike.transmit(txq, &mut line.queue);
+                let (sent, lost) = alike.transmit(txq, &mut queue.mbufs);
                 let sent = less_cut(sent, txq, counted);
-                line.note_sent(packets, sent, lost, polled, counted);
+                queue.note_sent(packets, sent, lost, polled, counted);
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];

@@ -48,8 +48,8 @@ impl Outlets {
                 continue;
             }
             for &id in &egresses {
-                if let Outlet::Port { line, .. } = &mut self.egresses[id] {
-                    line.is_shared = true;
+                if let Outlet::Port { queue, .. } = &mut self.egresses[id] {
+                    queue.is_shared = true;
                 }
             }
             self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.burst, is_crowded: false });
@@ -85,7 +85,7 @@ impl Outlets {
     #[cold]
     pub fn capture_room(&self, live: &Live) -> usize {
         let rooms = self.egresses.iter().zip(&live.egress_up).filter_map(|(outlet, &is_up)| match outlet {
-            Outlet::Capture(line) if is_up => Some(line.room()),
+            Outlet::Capture(queue) if is_up => Some(queue.room()),
             _ => None,
         });
         rooms.min().unwrap_or(MAX_BURST)

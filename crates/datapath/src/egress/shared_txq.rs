@@ -42,12 +42,12 @@ impl SharedTxq {
         while at_rest < self.egresses.len() {
             let id = self.egresses[turn];
             at_rest += 1;
-            if let Outlet::Port { line, .. } = &mut egresses[id]
-                && !line.queue.is_empty()
+            if let Outlet::Port { queue, .. } = &mut egresses[id]
+                && !queue.mbufs.is_empty()
             {
                 if can_send(id) {
-                    let wanted = line.queue.len().min(left);
-                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.egresses[id]);
+                    let wanted = queue.mbufs.len().min(left);
+                    let (sent, offered) = queue.transmit_some(txq, wanted, &counters.egresses[id]);
                     has_moved |= sent > 0;
                     if sent == wanted {
                         at_rest = 0;
@@ -56,7 +56,7 @@ impl SharedTxq {
                         cut_short = Some((turn, left - sent));
                     }
                 } else {
-                    line.hold();
+                    queue.hold();
                 }
             }
             (turn, left) = ((turn + 1) % self.egresses.len(), burst);
@@ -65,9 +65,9 @@ impl SharedTxq {
         (self.turn, self.left) = cut_short.unwrap_or((turn, left));
         if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
             for &id in &self.egresses {
-                if let Outlet::Port { line, .. } = &mut egresses[id] {
-                    line.is_crowded = is_crowded;
-                    line.judge_plain();
+                if let Outlet::Port { queue, .. } = &mut egresses[id] {
+                    queue.is_crowded = is_crowded;
+                    queue.judge_plain();
                 }
             }
         }

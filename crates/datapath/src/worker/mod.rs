@@ -14,7 +14,7 @@
 //! | judged: what became of each packet | `judge` | `route::settle` | a disposition |
 //! | judged: copies to their tools | `judge` | `egress::egress`, `Outlet::give` | `TxQueue::send`, or the tool's queue |
 //! | spread, where another lcore does the work | `carry` | `spread`, `receive::distribute` | a ring: that lcore polls it, and carries on |
-//! | send what waits in queues | `turn` | `egress::flush::flush`, `Line::transmit` | `TxQueue::send` |
+//! | send what waits in queues | `turn` | `egress::flush::flush`, `EgressQueue::transmit` | `TxQueue::send` |
 //!
 //! `RxQueue::receive` and `TxQueue::send` (`crates/dpdk/src/queue.rs`) call the drivers.
 
