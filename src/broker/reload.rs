@@ -18,7 +18,7 @@ use tapline_datapath::egress::admission::Limits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
+use tapline_datapath::swap::plan_part::{Heir, PlanPart, StageBuffers};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
 use tapline_packet::by_id::ById;
@@ -153,7 +153,7 @@ impl Broker {
                 maker,
                 live: LiveView::new(Arc::clone(self.watch.cell())),
                 counters: Arc::clone(&next),
-                rooms: Rooms::new(&plan.work),
+                buffers: StageBuffers::new(&plan.work),
                 limits: limits.clone(),
                 heirs: if share.is_some() { heirs.clone() } else { Vec::new() },
             }));

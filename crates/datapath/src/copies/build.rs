@@ -111,7 +111,7 @@ pub struct Maker {
     /// What was made in this burst.
     pub made: ById<ToolId, Made>,
     /// For copies that are longer than a page, while they are written; kept for the next.
-    desks: Vec<Vec<u8>>,
+    scratches: Vec<Vec<u8>>,
 }
 
 /// Mbufs for copies. Those for captures are apart: a replay flat out waits for captures, whose writers free theirs sooner or later,
@@ -125,7 +125,7 @@ pub struct CopyPools {
 struct Long {
     index: usize,
     /// Where it is written, and where it will be poured.
-    desk: usize,
+    scratch: usize,
     pages: Pages,
     range: Range<usize>,
 }
@@ -157,7 +157,7 @@ impl Maker {
         let made = tools.iter().map(|_| Made::default()).collect();
         let states = plan.edits.iter().map(EditPlan::state).collect();
         let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
-        Self { pools, captures, states, tools, made, desks: Vec::new() }
+        Self { pools, captures, states, tools, made, scratches: Vec::new() }
     }
 
     /// How many packets, the first of those whose lengths are `lens`, surely find mbufs for their copies to captures. These are in
@@ -222,7 +222,7 @@ impl Maker {
         view: &mut BurstView<'_>,
         copies: &Copies,
     ) -> Selection {
-        let Self { pools, states, tools, made, desks, .. } = self;
+        let Self { pools, states, tools, made, scratches, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
         let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index.egress()]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
@@ -246,12 +246,12 @@ impl Maker {
         }
         let mut drafts = Drafts::default();
         pool.reserve(wanted.count() as usize);
-        let mut bench = Bench { tool, chained_lens, pool, states, made, desks };
-        bench.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
+        let mut copy_maker = CopyMaker { tool, chained_lens, pool, states, made, scratches };
+        copy_maker.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
         drafts.count(counters);
         // slices are done where they are drafted
         if tool.stamps() || !matches!(tool.transport, Transport::Local) || !drafts.longs.is_empty() {
-            bench.finish_all(wanted, view, &mut drafts);
+            copy_maker.finish_all(wanted, view, &mut drafts);
             if let Some(offload) = &tool.offload {
                 made.leave_to_nic(offload);
             }
@@ -304,17 +304,17 @@ impl Drafts {
 }
 
 /// Where one tool's copies are made.
-struct Bench<'a> {
+struct CopyMaker<'a> {
     tool: &'a ToolMaker,
     /// Of the tool.
     chained_lens: Range<usize>,
     pool: &'a mut CopyPool,
     states: &'a mut [EditState],
     made: &'a mut Made,
-    desks: &'a mut Vec<Vec<u8>>,
+    scratches: &'a mut Vec<Vec<u8>>,
 }
 
-impl Bench<'_> {
+impl CopyMaker<'_> {
     /// Copies and edits each packet that is `wanted`, as the rule that chose it (`of_rule`) and the tool say.
     #[inline(always)]
     fn draft_all(
@@ -324,7 +324,7 @@ impl Bench<'_> {
         view: &BurstView<'_>,
         drafts: &mut Drafts,
     ) {
-        let Self { tool, chained_lens, pool, states, made, desks } = self;
+        let Self { tool, chained_lens, pool, states, made, scratches } = self;
         let edits = &view.plan.edits;
         let mut plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let outer = view.flows.outer();
@@ -359,7 +359,7 @@ impl Bench<'_> {
                 // one segment does not hold it
                 Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
                 Err(Unfit::Buffer) => {
-                    lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
+                    lay_out(pool, scratches, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
             };
             match drafted {
@@ -380,7 +380,7 @@ impl Bench<'_> {
     /// Stamps and encapsulates each copy that was drafted.
     #[inline(always)]
     fn finish_all(&mut self, wanted: Selection, view: &mut BurstView<'_>, drafts: &mut Drafts) {
-        let Self { tool, made, desks, .. } = self;
+        let Self { tool, made, scratches, .. } = self;
         let plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let signs = view.flows.outer_signs();
         let hashes = tool.hash.map(|hash| view.flows.hashes(hash, wanted, view.frames));
@@ -411,14 +411,14 @@ impl Bench<'_> {
                     }
                 }
             } else if let Some(place) = drafts.longs.iter().position(|long| long.index == packet) {
-                let Long { desk, pages, range, .. } = drafts.longs.swap_remove(place);
+                let Long { scratch, pages, range, .. } = drafts.longs.swap_remove(place);
                 of_copy.truncated = came_cut || range.len() < original_len;
                 let drafted_len = range.len();
-                let range = finish(tool, &of_copy, &mut desks[desk], range);
+                let range = finish(tool, &of_copy, &mut scratches[scratch], range);
                 if tool.is_capture {
                     made.say_wire_len(packet, grown(original_len, drafted_len, range.len()));
                 }
-                made.put(packet, pages.pour(&desks[desk][range]));
+                made.put(packet, pages.pour(&scratches[scratch][range]));
             }
         }
     }
@@ -557,37 +557,37 @@ fn load_ahead(frames: &[Frame<'_>], packet: usize) {
 
 /// Mbufs that one copy of a packet of `len` bytes takes at most while it is made: a page to try, and those of a copy that is longer.
 fn most_mbufs(len: usize) -> usize {
-    let bytes = desk_len(len);
+    let bytes = scratch_len(len);
     if bytes <= PAGE_LEN { 1 } else { MOST_MBUFS.min(1 + bytes.div_ceil(PAGE_LEN)) }
 }
 
 /// Bytes in which any copy of a packet of `len` bytes can be edited and finished.
-fn desk_len(len: usize) -> usize {
+fn scratch_len(len: usize) -> usize {
     HEADROOM + len + MAX_TRAILER_LEN + HEADROOM
 }
 
-/// Edits a copy that is longer than a page, on a desk of its own.
+/// Edits a copy that is longer than a page, in a scratch buffer of its own.
 #[cold]
 fn lay_out(
     pool: &mut CopyPool,
-    desks: &mut Vec<Vec<u8>>,
+    scratches: &mut Vec<Vec<u8>>,
     longs: &mut Vec<Long>,
     index: usize,
     len: usize,
     mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
 ) -> Result<Drafted, Unmade> {
-    let desk = longs.len();
-    if desk == desks.len() {
-        desks.push(Vec::new());
+    let scratch = longs.len();
+    if scratch == scratches.len() {
+        scratches.push(Vec::new());
     }
-    desks[desk].resize(desk_len(len), 0);
-    let drafted = edit(&mut desks[desk]).map_err(|_| Unmade::Oversize)?;
+    scratches[scratch].resize(scratch_len(len), 0);
+    let drafted = edit(&mut scratches[scratch]).map_err(|_| Unmade::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
         return Err(Unmade::Oversize);
     }
     let pages = pool.pages(most).ok_or(Unmade::NoBuffer)?;
-    longs.push(Long { index, desk, pages, range: drafted.range.clone() });
+    longs.push(Long { index, scratch, pages, range: drafted.range.clone() });
     Ok(drafted)
 }
 

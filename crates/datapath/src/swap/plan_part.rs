@@ -25,7 +25,7 @@ pub struct PlanPart {
     pub maker: Option<Maker>,
     pub live: LiveView,
     pub counters: Arc<WorkerCounters>,
-    pub rooms: Rooms,
+    pub buffers: StageBuffers,
     /// What queues admit from this plan on, where it differs from before.
     pub limits: Vec<(ToolId, Limits)>,
     /// Rules that go on with what they remember.
@@ -33,13 +33,13 @@ pub struct PlanPart {
 }
 
 /// Where stages write for each other; as large as the plan asks for.
-pub struct Rooms {
+pub struct StageBuffers {
     pub matches: Matches,
     pub copies: Copies,
     pub flows: Flows,
 }
 
-impl Rooms {
+impl StageBuffers {
     pub fn new(plan: &WorkPlan) -> Self {
         Self {
             matches: Matches::new(plan.inputs.iter().map(|input| &input.classifier)),
