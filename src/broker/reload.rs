@@ -18,14 +18,14 @@ use tapline_datapath::egress::admission::Limits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::{Heir, PlanPart, StageBuffers};
+use tapline_datapath::swap::plan_part::{CarriedOver, PlanPart, StageBuffers};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
 use tapline_packet::by_id::ById;
 
 /// How a rule goes on that had the place `from`.
-fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
-    Heir {
+fn carry_over(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> CarriedOver {
+    CarriedOver {
         from,
         to,
         has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
@@ -37,14 +37,14 @@ fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,
-) -> ById<RuleId, Option<Heir>> {
+) -> ById<RuleId, Option<CarriedOver>> {
     let mut rest = before.entries().peekable();
-    let heir_of = |(to, rule): (RuleId, &RulePlan)| {
+    let carried_over_of = |(to, rule): (RuleId, &RulePlan)| {
         while rest.next_if(|(_, known)| known.priority < rule.priority).is_some() {}
         let (from, known) = rest.next_if(|(_, known)| known.priority == rule.priority)?;
-        Some(heir(known, rule, from, to))
+        Some(carry_over(known, rule, from, to))
     };
-    after.entries().map(heir_of).collect()
+    after.entries().map(carried_over_of).collect()
 }
 
 /// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
@@ -103,10 +103,10 @@ impl Broker {
         // from here on nothing fails
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
+        let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let counters = self.offer(&plan, &rules, makers);
-        cell.knock();
+        cell.wake();
         self.account.go_on(rules, counters);
         self.plan = plan;
         Ok(log)
@@ -130,13 +130,17 @@ impl Broker {
     fn offer(
         &self,
         plan: &Arc<Plan>,
-        rules: &ById<RuleId, Option<Heir>>,
+        rules: &ById<RuleId, Option<CarriedOver>>,
         makers: Vec<Option<Maker>>,
     ) -> Vec<Arc<WorkerCounters>> {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
         let flows = plan.flows_of_a_table(self.working());
-        let heirs: Vec<Heir> =
-            rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
+        let carried_over: Vec<CarriedOver> = rules
+            .iter()
+            .flatten()
+            .filter(|carried| carried.has_dedup || carried.has_sampler)
+            .copied()
+            .collect();
         let mut counters = Vec::new();
         for ((own, handle), mut maker) in
             self.account.counters.iter().zip(&self.workers.handles).zip(makers)
@@ -155,7 +159,7 @@ impl Broker {
                 counters: Arc::clone(&next),
                 buffers: StageBuffers::new(&plan.work),
                 limits: limits.clone(),
-                heirs: if share.is_some() { heirs.clone() } else { Vec::new() },
+                carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
             }));
             counters.push(next);
         }
@@ -166,18 +170,20 @@ impl Broker {
     fn states_of(
         &self,
         plan: &Plan,
-        rules: &[Option<Heir>],
+        rules: &[Option<CarriedOver>],
         share: Option<&WorkerShare>,
     ) -> Vec<RuleState> {
-        let states = plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), heir)| {
-            let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                return state_of(plan, rule, limit, share, &self.secret);
-            };
-            // what goes on need not be made
-            let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
-            let sample = rule.sample.filter(|_| !heir.has_sampler);
-            state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, share, &self.secret)
-        });
+        let states =
+            plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), carried)| {
+                let Some(carried) = carried.filter(|carried| carried.has_dedup || carried.has_sampler)
+                else {
+                    return state_of(plan, rule, limit, share, &self.secret);
+                };
+                // what goes on need not be made
+                let dedup = rule.dedup.clone().filter(|_| !carried.has_dedup);
+                let sample = rule.sample.filter(|_| !carried.has_sampler);
+                state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, share, &self.secret)
+            });
         states.collect()
     }
 
@@ -189,11 +195,15 @@ impl Broker {
 }
 
 /// What a worker counts in that counted in `own` before: a dedup that goes on keeps its tally.
-fn counters_after(own: &WorkerCounters, states: &[RuleState], rules: &[Option<Heir>]) -> WorkerCounters {
+fn counters_after(
+    own: &WorkerCounters,
+    states: &[RuleState],
+    rules: &[Option<CarriedOver>],
+) -> WorkerCounters {
     let mut next = own.for_rules(rules.len());
-    for ((tally, state), heir) in next.dedups.iter_mut().zip(states).zip(rules) {
-        *tally = match heir.filter(|heir| heir.has_dedup) {
-            Some(heir) => own.dedups[heir.from].clone(),
+    for ((tally, state), carried) in next.dedups.iter_mut().zip(states).zip(rules) {
+        *tally = match carried.filter(|carried| carried.has_dedup) {
+            Some(carried) => own.dedups[carried.from].clone(),
             None => state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())),
         };
     }
@@ -221,7 +231,8 @@ mod tests {
             "rule create 2 from p match \"tcp\" sample 1/2 to t\nrule create 3 from p sample 1/9 to t\n\
              rule create 5 from p sample 1/6 dedup window 1ms to t\nrule create 10 from p to t\n",
         );
-        let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
+        let kept =
+            |from, to, has_dedup, has_sampler| Some(CarriedOver { from, to, has_dedup, has_sampler });
         let expected =
             [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
         assert_eq!(*namesakes(&before, &after), expected);

@@ -178,7 +178,7 @@ impl Maker {
 
     /// Sends further copies of tunnels to the next hops of `live`.
     #[cold]
-    pub fn take_up(&mut self, live: &Live) {
+    pub fn adopt(&mut self, live: &Live) {
         self.send_to(&live.next_hops);
     }
 

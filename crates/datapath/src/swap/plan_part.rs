@@ -29,7 +29,7 @@ pub struct PlanPart {
     /// What queues admit from this plan on, where it differs from before.
     pub limits: Vec<(ToolId, Limits)>,
     /// Rules that go on with what they remember.
-    pub heirs: Vec<Heir>,
+    pub carried_over: Vec<CarriedOver>,
 }
 
 /// Where stages write for each other; as large as the plan asks for.
@@ -51,7 +51,7 @@ impl StageBuffers {
 
 /// A rule that remembers something, and goes on with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Heir {
+pub struct CarriedOver {
     /// Its place in the plan before.
     pub from: RuleId,
     pub to: RuleId,
@@ -61,8 +61,8 @@ pub struct Heir {
 
 impl PlanPart {
     /// worker: takes over what the part before remembers of rules that go on.
-    pub fn inherit(&mut self, states: &mut ById<RuleId, RuleState>, counters: &WorkerCounters) {
-        for &Heir { from, to, has_dedup, has_sampler } in &self.heirs {
+    pub fn carry_over(&mut self, states: &mut ById<RuleId, RuleState>, counters: &WorkerCounters) {
+        for &CarriedOver { from, to, has_dedup, has_sampler } in &self.carried_over {
             if has_dedup {
                 self.states[to].dedup = states[from].dedup.take();
             }

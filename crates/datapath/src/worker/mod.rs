@@ -294,7 +294,7 @@ impl Worker {
         self.refit();
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.work(&mut buffers, &mut turns))) {
-                Ok(Leaves::Change) => self.take_up(&mut buffers),
+                Ok(Leaves::Change) => self.adopt(&mut buffers),
                 Ok(Leaves::Stop) => return self,
                 Err(panic) if self.recover(&mut buffers, panic.as_ref()) => {}
                 Err(panic) => resume_unwind(panic),
@@ -403,9 +403,9 @@ impl Worker {
     /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one.
     #[cold]
     #[inline(never)]
-    fn take_up(&mut self, buffers: &mut TurnBuffers) {
+    fn adopt(&mut self, buffers: &mut TurnBuffers) {
         if let Some(mut part) = self.exchange.take() {
-            part.inherit(&mut self.states, &self.counters);
+            part.carry_over(&mut self.states, &self.counters);
             // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
             swap(&mut self.plan, &mut part.plan);
             swap(&mut self.counters, &mut part.counters);
@@ -421,7 +421,7 @@ impl Worker {
             self.exchange.give_back(part);
         }
         if let Some(maker) = &mut self.maker {
-            maker.take_up(self.live.get());
+            maker.adopt(self.live.get());
         }
         self.refit();
     }
@@ -753,7 +753,7 @@ impl Led {
     /// A turn in the phase `Running`. Returns whether there was anything to do.
     pub fn turn(&mut self) -> bool {
         if self.worker.live.refresh().is_some() {
-            self.worker.take_up(&mut self.buffers);
+            self.worker.adopt(&mut self.buffers);
         }
         let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
         self.worker.turn(&plan, &counters, &mut self.buffers, &mut self.unflushed_turns)
