@@ -11,7 +11,7 @@ pub mod device;
 /// Ends a run.
 mod ending;
 /// Looks after what runs.
-mod looks;
+mod housekeeping;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.
@@ -40,11 +40,11 @@ use crate::plan::memory;
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
-use looks::Guards;
+use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
-use start::copies::Press;
+use start::copies::CopyResources;
 use start::fixed::Fixed;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{AlarmKind, Stage};
@@ -95,7 +95,7 @@ pub struct Broker {
     notes: Vec<String>,
     started: Instant,
     fixed: Fixed,
-    press: Press,
+    copy_resources: CopyResources,
     secret: Secret,
 }
 
@@ -189,8 +189,11 @@ impl Broker {
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
         let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
             |(index, (handle, counters))| {
-                let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                (handle.lcore, lcore::entry(handle.stages, counters, dog.is_stalled(), dog.stalls))
+                let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
+                (
+                    handle.lcore,
+                    lcore::entry(handle.stages, counters, watchdog.is_stalled(), watchdog.stalls),
+                )
             },
         );
         let mut snapshot = snapshot::snapshot(Report {

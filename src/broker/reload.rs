@@ -120,9 +120,9 @@ impl Broker {
     /// By worker: what makes a plan's copies, where the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
         let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
-        makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.press).map_err(|error| {
-            Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
-        })
+        makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
+            |error| Error::Refused(format!("a rule edits copies, and there is no room for them: {error}")),
+        )
     }
 
     /// Offers each worker its part of a plan, whose rules go on from those before as `rules` says. Gives what the workers will

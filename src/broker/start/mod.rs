@@ -25,7 +25,7 @@ use std::time::Instant;
 use super::account::Account;
 use super::clocks::Clocks;
 use super::device::Device;
-use super::looks::Guards;
+use super::housekeeping::Guards;
 use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
@@ -35,7 +35,7 @@ use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
 use crate::plan::Plan;
-use copies::{Press, makers};
+use copies::{CopyResources, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
 use placement::{LcoreRoles, place};
@@ -169,8 +169,8 @@ pub(super) fn assemble(
     let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
     notes.extend(receive_queues(&site, &intakes.of_workers));
-    let mut press = Press::default();
-    let makers = makers(eal, &plan, &ports, &roles.lcores, &mut press)?;
+    let mut copy_resources = CopyResources::default();
+    let makers = makers(eal, &plan, &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
     let mut broker = Broker {
         machine: Machine {
@@ -193,7 +193,7 @@ pub(super) fn assemble(
         notes,
         started: Instant::now(),
         fixed: Fixed::of(&plan),
-        press,
+        copy_resources,
         secret,
         plan,
     };

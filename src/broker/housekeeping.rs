@@ -23,7 +23,7 @@ use tapline_packet::by_id::ById;
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
-    pub(super) dogs: Vec<Watchdog>,
+    pub(super) watchdogs: Vec<Watchdog>,
     /// Of the queue and of the utilisation.
     pub(super) alarms: ById<ToolId, [Alarm; 2]>,
     /// By tool: what it was sent of late.
@@ -133,12 +133,12 @@ impl Broker {
 
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
         let longest = self.longest_sleep();
-        self.guards.dogs.resize(self.workers.handles.len(), Watchdog::default());
-        for ((dog, handle), counters) in
-            self.guards.dogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
+        self.guards.watchdogs.resize(self.workers.handles.len(), Watchdog::default());
+        for ((watchdog, handle), counters) in
+            self.guards.watchdogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
             let lcore = handle.lcore.0;
-            match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+            match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
                     let stage = counters.lcore.stage();
                     lines.push(format!(
