@@ -11,7 +11,7 @@ use crate::plan::value::Output;
 use tapline_api::values::Rate;
 use tapline_api::words::AlarmKind;
 use tapline_datapath::counters::EgressCounters;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
@@ -210,14 +210,14 @@ impl Broker {
             let link_speed = |port: PortId| {
                 self.machine.ports[port].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
             };
-            let rate = match (tool.shape, tool.output) {
-                (Some(shape), _) => Some(shape.rate),
+            let rate = match (tool.shaping, tool.output) {
+                (Some(shaping), _) => Some(shaping.rate),
                 (None, Output::Port(port)) => {
                     link_speed(port).filter(|&bits| bits > 0).map(Rate::BitsPerSecond)
                 }
                 (None, Output::Capture | Output::Discard) => None,
             };
-            let is_held = tool.shape.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
+            let is_held = tool.shaping.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
@@ -251,7 +251,7 @@ impl Broker {
             let Some(before) = self.machine.mtus[id].replace(mtu).filter(|&before| before != mtu) else {
                 continue;
             };
-            self.watch.set_fit(id, Fit::of(&port.devargs, Some(mtu), port.mtu));
+            self.watch.set_fit(id, FrameLimits::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
     }

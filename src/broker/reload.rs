@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WorkerCounters;
-use tapline_datapath::egress::admission::Limits;
+use tapline_datapath::egress::admission::QueueLimits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
@@ -58,7 +58,7 @@ fn keep_thresholds(tools: &mut ById<ToolId, ToolPlan>, before: &ById<ToolId, Too
 fn changed_limits(
     tools: &ById<ToolId, ToolPlan>,
     before: &ById<ToolId, ToolPlan>,
-) -> Vec<(ToolId, Limits)> {
+) -> Vec<(ToolId, QueueLimits)> {
     let changed =
         tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
     changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()

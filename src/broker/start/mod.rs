@@ -49,7 +49,7 @@ use rules::state_of;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::flow::table::{KeyedHash, Secret};
 use tapline_datapath::ids::{PortId, ToolId};
@@ -210,7 +210,8 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     let ports = || site.plan.ports.iter();
     let mtus: ById<PortId, Option<u32>> =
         ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
-    let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
+    let fits =
+        ports().zip(&mtus).map(|(port, &mtu)| FrameLimits::of(&port.devargs, mtu, port.mtu)).collect();
     (Watch::new(site.plan, links, fits, site.roles.lcores.len(), clock::now_ns()), mtus)
 }
 

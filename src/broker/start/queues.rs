@@ -15,7 +15,7 @@ use tapline_datapath::egress::capture_queue::{BatchRing, CaptureQueue};
 use tapline_datapath::egress::gate::Gate;
 use tapline_datapath::egress::incoming::Incoming;
 use tapline_datapath::egress::merge::Merge;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::egress::queue::EgressQueue;
@@ -27,7 +27,7 @@ use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::RxClock;
 use tapline_datapath::receive::decap::{Endpoint, EndpointReport};
 use tapline_datapath::receive::distribute;
-use tapline_datapath::receive::distribute::{Spread, Times};
+use tapline_datapath::receive::distribute::{RingTimes, Spread};
 use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_datapath::receive::{Intake, Source};
 use tapline_dpdk::mbuf::RxStamp;
@@ -105,11 +105,11 @@ fn queues_of(intakes: &[Intake]) -> usize {
 }
 
 /// What the packets of a port that is spread carry their times in, if somebody may ask for them.
-fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<Times>, Error> {
+fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed =
         |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
     if site.plan.wants_stamps(id) || site.plan.may_need_time(id) && sources.iter().any(is_timed) {
-        return Ok(Some(Times { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
+        return Ok(Some(RingTimes { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
     }
     Ok(None)
 }
@@ -118,7 +118,7 @@ fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<
 fn lead_to_work(
     site: &Site<'_>,
     id: PortId,
-    times: &Option<Times>,
+    times: &Option<RingTimes>,
     local_frames: &Option<Arc<LocalFrames>>,
     intakes: &mut [Vec<Intake>],
 ) -> Result<Vec<SoleSender>, Error> {
@@ -171,7 +171,7 @@ pub(super) fn outlets(
         shared: Vec::new(),
         handovers: Vec::new(),
         control_frames: Vec::new(),
-        burst: plan.settings.burst,
+        tx_burst: plan.settings.burst,
         kinds: plan.egresses(),
         time_place: None,
         left: 0,
@@ -268,10 +268,12 @@ impl Ways {
             self.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Down));
             return Ok(());
         }
-        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
+        let fit =
+            FrameLimits::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
         let place = egress.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
-        let bucket =
-            egress.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
+        let bucket = egress
+            .shaping
+            .map(|shaping| Arc::new(TokenBucket::new(shaping, clock::tsc_hz(), clock::tsc())));
         let mut rings = vec![None; self.outlets.len()];
         for worker in 0..self.outlets.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
@@ -370,7 +372,7 @@ fn egress_queue(
     egress: &EgressPlan,
     bucket: Option<Arc<TokenBucket>>,
     place: Option<RxStamp>,
-    fit: Option<Fit>,
+    fit: Option<FrameLimits>,
     has_cheap_calls: bool,
 ) -> EgressQueue {
     let merge =
@@ -386,6 +388,6 @@ fn egress_queue(
 }
 
 /// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
-fn gathering_queue(egress: &EgressPlan, fit: Option<Fit>) -> EgressQueue {
+fn gathering_queue(egress: &EgressPlan, fit: Option<FrameLimits>) -> EgressQueue {
     EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -24,7 +24,7 @@ use super::facts::CopyFacts;
 use super::timestamp;
 use super::timestamp::MAX_TRAILER_LEN;
 use super::timestamp::Timestamp;
-use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
+use super::transport::{Fit, HeaderShape, MAX_HEADER_BYTES, PathRoom, Sequence, Transport, Tunnel};
 use crate::burst_view::BurstView;
 use crate::counters::EgressCounters;
 use crate::ids::{EditId, HashId, ToolId};
@@ -137,8 +137,8 @@ struct Drafted {
     cut_bytes: usize,
 }
 
-/// Why a copy was not drafted.
-enum Unfit {
+/// Names what a copy is too long for, so that it was not drafted.
+enum TooLong {
     /// The tool's path does not carry it.
     Path,
     /// The buffer does not hold it.
@@ -355,10 +355,10 @@ impl CopyMaker<'_> {
                     made.put(packet, page);
                     Ok(drafted)
                 }
-                Err(Unfit::Path) => Err(Unmade::Oversize),
+                Err(TooLong::Path) => Err(Unmade::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
-                Err(Unfit::Buffer) => {
+                Err(TooLong::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
+                Err(TooLong::Buffer) => {
                     lay_out(pool, scratches, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
             };
@@ -455,10 +455,14 @@ fn put_headers(
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
     let done = match tunnel.shape() {
-        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, view, ready),
+        HeaderShape::GRE => put_headers_of(HeaderShape::GRE, tunnel, tool, pool, made, wanted, view, ready),
+        HeaderShape::ERSPAN2 => {
+            put_headers_of(HeaderShape::ERSPAN2, tunnel, tool, pool, made, wanted, view, ready)
+        }
+        HeaderShape::ERSPAN3 => {
+            put_headers_of(HeaderShape::ERSPAN3, tunnel, tool, pool, made, wanted, view, ready)
+        }
+        HeaderShape::UDP => put_headers_of(HeaderShape::UDP, tunnel, tool, pool, made, wanted, view, ready),
         other => put_headers_of(other, tunnel, tool, pool, made, wanted, view, ready),
     };
     if let Some(offload) = &tool.offload {
@@ -474,7 +478,7 @@ fn put_headers(
     reason = "a part of `put_headers`, that is compiled once for each shape"
 )]
 fn put_headers_of(
-    shape: Shape,
+    shape: HeaderShape,
     tunnel: &Tunnel,
     tool: &ToolMaker,
     pool: &mut CopyPool,
@@ -574,7 +578,7 @@ fn lay_out(
     longs: &mut Vec<Long>,
     index: usize,
     len: usize,
-    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
+    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, TooLong>,
 ) -> Result<Drafted, Unmade> {
     let scratch = longs.len();
     if scratch == scratches.len() {
@@ -625,7 +629,7 @@ fn draft(
     states: &mut [EditState],
     facts: &CopyFacts,
     room: Option<PathRoom>,
-) -> Result<Drafted, Unfit> {
+) -> Result<Drafted, TooLong> {
     let bytes = frame.bytes();
     let is_kept = edits.iter().flatten().all(|(plan, _)| plan.keeps_rest())
         && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
@@ -642,7 +646,7 @@ fn draft(
     };
     let (mut range, mut rest, original_len) = loop {
         let end = HEADROOM + front_len;
-        let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
+        let front = buffer.get_mut(..end).ok_or(TooLong::Buffer)?;
         copy_in_order(&mut front[HEADROOM..], &bytes[..front_len]);
         let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
         let applied = edits
@@ -664,12 +668,12 @@ fn draft(
                 rest = keep_bytes.saturating_sub(range.len());
                 range.end = range.end.min(range.start + keep_bytes);
             }
-            Fit::Drop => return Err(Unfit::Path),
+            Fit::Drop => return Err(TooLong::Path),
         }
     }
     let end = range.end + rest;
     if end + MAX_TRAILER_LEN > buffer.len() {
-        return Err(Unfit::Buffer);
+        return Err(TooLong::Buffer);
     }
     if rest > 0 {
         buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);

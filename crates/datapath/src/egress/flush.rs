@@ -13,13 +13,13 @@ use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { egresses, txqs, shared, handovers, control_frames, burst: limit, kinds, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, control_frames, tx_burst, kinds, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
     for ControlFrames { txq, ring, queue } in control_frames.iter_mut() {
         ring.receive(queue);
         if !queue.is_empty() {
-            queue.transmit(&mut txqs[*txq], *limit);
+            queue.transmit(&mut txqs[*txq], *tx_burst);
         }
     }
     for incoming in handovers.iter_mut() {
@@ -48,7 +48,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
             Outlet::Port { queue, .. } if queue.is_shared => continue,
             Outlet::Port { txq, queue } if !queue.mbufs.is_empty() => {
                 if live.can_send[id] {
-                    flushed.has_moved |= queue.transmit(&mut txqs[*txq], *limit, counted);
+                    flushed.has_moved |= queue.transmit(&mut txqs[*txq], *tx_burst, counted);
                 } else {
                     queue.hold();
                 }
@@ -73,7 +73,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
-        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |id| live.can_send[id], counters);
+        flushed.has_moved |= shared.serve(egresses, txqs, *tx_burst, |id| live.can_send[id], counters);
         for &id in &shared.egresses {
             if let Outlet::Port { queue, .. } = &egresses[id] {
                 queue.note_gate(&counters.egresses[id]);

@@ -65,7 +65,7 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { egresses, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    let Outlets { egresses, txqs, shared, tx_burst, time_place, left, .. } = outlets;
     *left = egresses.len();
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
@@ -92,24 +92,25 @@ pub fn egress(
             && queue.is_plain
             && made.is_empty()
         {
-            queue.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
+            queue.give(&mut txqs[*txq], *tx_burst, &mut of_burst, selection, polled, counted);
             continue;
         }
         let asked = Asked { selection, origin, polled, counted };
         let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
-            None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
+            None => is_due |= outlet.give(txqs, *tx_burst, &mut of_burst, &asked, by_class),
             Some(made) => {
                 if let Some(place) = *time_place {
                     made.write_stamps(place, &origin.stamps.ns);
                 }
-                is_due |= outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
+                is_due |=
+                    outlet.give(txqs, *tx_burst, &mut of_burst.join(selection, made), &asked, by_class);
             }
         }
     }
     *left = 0;
     if is_due {
-        serve_all(shared, egresses, txqs, *limit, counters);
+        serve_all(shared, egresses, txqs, *tx_burst, counters);
     }
 }
 
@@ -165,11 +166,18 @@ fn egress_alike(
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
                 let asked = Asked { selection: all, origin, polled, counted };
-                is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
+                is_due |=
+                    outlet.give(&mut outlets.txqs, outlets.tx_burst, &mut alike.one(), &asked, by_class);
             }
         }
     }
     if is_due {
-        serve_all(&mut outlets.shared, &mut outlets.egresses, &mut outlets.txqs, outlets.burst, counters);
+        serve_all(
+            &mut outlets.shared,
+            &mut outlets.egresses,
+            &mut outlets.txqs,
+            outlets.tx_burst,
+            counters,
+        );
     }
 }

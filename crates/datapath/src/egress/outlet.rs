@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::admission::Limits;
+use super::admission::QueueLimits;
 use super::backlog::Backlog;
 use super::capture_queue::{CaptureQueue, Origin};
 use super::count::count_lost;
 use super::gate::Gate;
-use super::mtu::Fit;
+use super::mtu::FrameLimits;
 use super::queue::EgressQueue;
 use crate::counters::EgressCounters;
 use tapline_api::words::DropReason;
@@ -43,7 +43,7 @@ pub(super) struct Asked<'a> {
 impl Outlet {
     /// From now on the tool's queue admits what fits `limits`, which are without bytes where they were before.
     #[cold]
-    pub fn limit(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: QueueLimits) {
         if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self {
             match &mut queue.gate {
                 Some(gate) => gate.limits = limits,
@@ -55,7 +55,7 @@ impl Outlet {
 
     /// From now on the tool's port takes what `fit` says, where it does not take all frames.
     #[cold]
-    pub fn refit(&mut self, fit: Fit, counted: &EgressCounters) {
+    pub fn refit(&mut self, fit: FrameLimits, counted: &EgressCounters) {
         if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self
             && let Some(known) = queue.gate.as_mut().and_then(|gate| gate.fit.as_mut())
             && *known != fit
@@ -94,7 +94,7 @@ impl Outlet {
     pub(super) fn give(
         &mut self,
         txqs: &mut [TxQueue],
-        limit: usize,
+        tx_burst: usize,
         shared: &mut Shared<'_>,
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
@@ -103,21 +103,21 @@ impl Outlet {
         let requested = u64::from(selection.count());
         match self {
             Outlet::Port { txq, queue } if queue.is_plain => {
-                queue.give(&mut txqs[*txq], limit, shared, selection, polled, counted);
+                queue.give(&mut txqs[*txq], tx_burst, shared, selection, polled, counted);
             }
             Outlet::Port { txq, queue } => {
                 let txq = &mut txqs[*txq];
                 queue.enter(shared, selection, origin.stamps, by_class, polled, counted);
-                if queue.mbufs.len() >= limit {
+                if queue.mbufs.len() >= tx_burst {
                     if queue.is_crowded {
                         return true;
                     }
-                    queue.transmit(txq, limit, counted);
+                    queue.transmit(txq, tx_burst, counted);
                 }
             }
             Outlet::Handover { ring, backlog, queue } => {
                 queue.enter_backlog(backlog, shared, selection, by_class, counted);
-                if queue.mbufs.len() >= limit {
+                if queue.mbufs.len() >= tx_burst {
                     queue.hand_over(ring);
                 }
             }

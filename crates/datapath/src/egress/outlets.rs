@@ -26,7 +26,7 @@ pub struct Outlets {
     /// Frames of the control thread.
     pub control_frames: Vec<ControlFrames>,
     /// Most packets in one call of the driver.
-    pub burst: usize,
+    pub tx_burst: usize,
     /// Which of `egresses` are tools.
     pub kinds: Egresses,
     /// Some tool is a capture.
@@ -52,7 +52,7 @@ impl Outlets {
                     queue.is_shared = true;
                 }
             }
-            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.burst, is_crowded: false });
+            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.tx_burst, is_crowded: false });
         }
     }
 

@@ -6,7 +6,7 @@ use super::count::{count_lost, count_sent, less_cut, note_latency};
 use super::gate::Gate;
 use super::incoming::Incoming;
 use super::merge::Merge;
-use super::mtu::Fit;
+use super::mtu::FrameLimits;
 use crate::copies::facts::Stamps;
 use crate::counters::EgressCounters;
 use tapline_api::words::DropReason;
@@ -112,7 +112,7 @@ impl EgressQueue {
     pub(super) fn give(
         &mut self,
         txq: &mut TxQueue,
-        limit: usize,
+        tx_burst: usize,
         shared: &mut Shared<'_>,
         selection: Selection,
         polled: Option<u64>,
@@ -120,7 +120,7 @@ impl EgressQueue {
     ) {
         let requested = u64::from(selection.count());
         let is_enough = || {
-            self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection)
+            self.has_cheap_calls || requested * FULL_ENOUGH >= tx_burst as u64 || shared.is_whole(selection)
         };
         if self.mbufs.is_empty() && is_enough() {
             let (sent, lost) = shared.transmit(selection, txq, &mut self.mbufs);
@@ -132,8 +132,8 @@ impl EgressQueue {
         count_lost(counted, requested - kept);
         self.mark(before, polled);
         counted.note_depth(self.mbufs.len());
-        if self.mbufs.len() >= limit {
-            self.transmit(txq, limit, counted);
+        if self.mbufs.len() >= tx_burst {
+            self.transmit(txq, tx_burst, counted);
         }
     }
 
@@ -241,10 +241,15 @@ impl EgressQueue {
 
     /// Sends what the port takes and the rate allows. Returns whether anything went.
     #[inline]
-    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, counted: &EgressCounters) -> bool {
+    pub(super) fn transmit(
+        &mut self,
+        txq: &mut TxQueue,
+        tx_burst: usize,
+        counted: &EgressCounters,
+    ) -> bool {
         let sent = match &mut self.gate {
-            None => self.mbufs.transmit(txq, limit),
-            Some(gate) => gate.transmit(&mut self.mbufs, txq, limit),
+            None => self.mbufs.transmit(txq, tx_burst),
+            Some(gate) => gate.transmit(&mut self.mbufs, txq, tx_burst),
         };
         self.note_transmitted(less_cut(sent, txq, counted), counted);
         sent.packets > 0
@@ -312,7 +317,7 @@ impl EgressQueue {
 
     /// Drops what waits and is too long for the port.
     #[cold]
-    pub(super) fn sift(&mut self, fit: Fit, counted: &EgressCounters) {
+    pub(super) fn sift(&mut self, fit: FrameLimits, counted: &EgressCounters) {
         let mut long = 0;
         for _ in 0..self.mbufs.len() {
             let is_long = self.mbufs.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));

@@ -23,14 +23,14 @@ pub struct SharedTxq {
 }
 
 impl SharedTxq {
-    /// Sends what waits for the tools that `can_send`, a turn of at most `burst` packets each, until nothing waits or the port
+    /// Sends what waits for the tools that `can_send`, a turn of at most `tx_burst` packets each, until nothing waits or the port
     /// takes no more. Returns whether anything went.
     #[cold]
     pub(super) fn serve(
         &mut self,
         egresses: &mut ById<EgressId, Outlet>,
         txqs: &mut [TxQueue],
-        burst: usize,
+        tx_burst: usize,
         can_send: impl Fn(EgressId) -> bool,
         counters: &WorkerCounters,
     ) -> bool {
@@ -59,7 +59,7 @@ impl SharedTxq {
                     queue.hold();
                 }
             }
-            (turn, left) = ((turn + 1) % self.egresses.len(), burst);
+            (turn, left) = ((turn + 1) % self.egresses.len(), tx_burst);
         }
         let is_crowded = cut_short.is_some();
         (self.turn, self.left) = cut_short.unwrap_or((turn, left));
@@ -81,11 +81,11 @@ pub(super) fn serve_all(
     shared: &mut [SharedTxq],
     egresses: &mut ById<EgressId, Outlet>,
     txqs: &mut [TxQueue],
-    limit: usize,
+    tx_burst: usize,
     counters: &WorkerCounters,
 ) {
     for shared in shared {
         // a tool of the port was just given copies, so the port can send
-        shared.serve(egresses, txqs, limit, |_| true, counters);
+        shared.serve(egresses, txqs, tx_burst, |_| true, counters);
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use self::af_packet_cut::Longest;
 use self::clock::{ClockView, RxClock};
 use self::decap::Endpoint;
-use self::distribute::{Spread, Times};
+use self::distribute::{RingTimes, Spread};
 use self::local_frames::LocalFrames;
 use self::replay::Replay;
 use super::copies::build::Maker;
@@ -65,7 +65,7 @@ pub enum Source {
     /// What a receive lcore hands over of a port's queue.
     Ring {
         ring: BurstReceiver,
-        times: Option<Times>,
+        times: Option<RingTimes>,
     },
 }
 

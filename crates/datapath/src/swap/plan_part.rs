@@ -10,7 +10,7 @@ use super::published::LiveView;
 use crate::classify::Matches;
 use crate::copies::build::Maker;
 use crate::counters::WorkerCounters;
-use crate::egress::admission::Limits;
+use crate::egress::admission::QueueLimits;
 use crate::flow::burst_flows::Flows;
 use crate::ids::{RuleId, ToolId};
 use crate::route::{Copies, RuleState};
@@ -27,7 +27,7 @@ pub struct PlanPart {
     pub counters: Arc<WorkerCounters>,
     pub buffers: StageBuffers,
     /// What queues admit from this plan on, where it differs from before.
-    pub limits: Vec<(ToolId, Limits)>,
+    pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
 }

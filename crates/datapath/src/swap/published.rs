@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::egress::mtu::Fit;
+use crate::egress::mtu::FrameLimits;
 use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use crate::route::balance::BucketTable;
 use tapline_packet::by_id::ById;
@@ -28,7 +28,7 @@ pub struct Live {
     /// The Ethernet address of a tunnel's next hop, once it is known.
     pub next_hops: ById<ToolId, Option<MacAddress>>,
     /// What its port takes by its MTU, if it does not take all frames.
-    pub fits: ById<EgressId, Option<Fit>>,
+    pub fits: ById<EgressId, Option<FrameLimits>>,
 }
 
 /// Where the control thread puts the state in force.

@@ -416,7 +416,7 @@ impl Worker {
             swap(&mut buffers.copies, &mut part.buffers.copies);
             swap(&mut buffers.flows, &mut part.buffers.flows);
             for (tool, limits) in part.limits.drain(..) {
-                self.outlets.egresses[tool.egress()].limit(limits);
+                self.outlets.egresses[tool.egress()].set_limits(limits);
             }
             self.exchange.give_back(part);
         }

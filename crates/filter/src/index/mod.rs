@@ -112,7 +112,7 @@ impl Index {
                     residual.dedup();
                     return (index, residual);
                 }
-                Err(Unfit(programs)) => {
+                Err(LeftOut(programs)) => {
                     indexed.retain(|(number, _)| programs.binary_search(number).is_err());
                     residual.extend(programs);
                 }
@@ -236,7 +236,7 @@ impl Index {
     }
 }
 /// Programs that must be left out, ascending.
-struct Unfit(Vec<usize>);
+struct LeftOut(Vec<usize>);
 
 /// A path with its fields and sets by number.
 struct BuildPath {
@@ -298,7 +298,7 @@ impl Builder {
         Self { fields, sets, paths, branches: Vec::new(), leaves, known: Table::default(), budget }
     }
 
-    fn build(mut self) -> Result<Index, Unfit> {
+    fn build(mut self) -> Result<Index, LeftOut> {
         let root = self.node((0u32..).take(self.paths.len()).collect(), Vec::new())?;
         Ok(self.renumber(root))
     }
@@ -374,7 +374,7 @@ impl Builder {
 
     /// The node for packets that passed what the branches before asked for, with the `paths` still possible; `decided` are the
     /// fields of those branches, ascending.
-    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, Unfit> {
+    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, LeftOut> {
         if paths.is_empty() {
             return Ok(LEAF);
         }
@@ -396,7 +396,7 @@ impl Builder {
         Ok(node)
     }
 
-    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<usize, Unfit> {
+    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<usize, LeftOut> {
         let mut decided = decided.to_vec();
         decided.push(split.field);
         decided.sort_unstable();
@@ -410,7 +410,7 @@ impl Builder {
         Ok(self.branches.len() - 1)
     }
 
-    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, Unfit> {
+    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, LeftOut> {
         self.budget = self.budget.saturating_sub(paths.len());
         let mut used: Table<usize, usize> = Table::default();
         let leaf_paths: Vec<LeafPath<'_>> = paths
@@ -428,14 +428,14 @@ impl Builder {
                 used.into_iter().map(|(field, count)| (std::cmp::Reverse(count), field)).collect();
             by_use.sort_unstable();
             let rare: Vec<usize> = by_use[MAX_FIELDS..].iter().map(|&(_, field)| field).collect();
-            let unfit = paths.iter().map(|&path| &self.paths[path as usize]);
-            let mut unfit: Vec<usize> = unfit
+            let left_out = paths.iter().map(|&path| &self.paths[path as usize]);
+            let mut left_out: Vec<usize> = left_out
                 .filter(|path| path.tests.iter().any(|test| rare.contains(&test.0)))
                 .map(|path| path.program)
                 .collect();
-            unfit.sort_unstable();
-            unfit.dedup();
-            return Err(Unfit(unfit));
+            left_out.sort_unstable();
+            left_out.dedup();
+            return Err(LeftOut(left_out));
         }
         self.leaves.push(Leaf::new(&leaf_paths, &self.fields, self.leaves.len() < MAX_GROUPED));
         Ok(LEAF + self.leaves.len() - 1)
