@@ -22,6 +22,8 @@ pub mod outputs;
 pub mod pcap_output;
 /// Writes captures.
 pub mod recorder;
+/// Names why a plan is not run.
+pub mod refusal;
 /// Puts another plan in the place of the running one.
 pub mod reload;
 /// Sets up what a plan asks for.
@@ -44,6 +46,7 @@ use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
+use refusal::Refusal;
 use start::copies::CopyResources;
 use start::fixed::Fixed;
 use tapline_api::snapshot::Snapshot;
@@ -63,7 +66,10 @@ pub enum Error {
     #[error("{0}")]
     Dpdk(#[from] tapline_dpdk::Error),
     #[error("{0}")]
-    Refused(String),
+    Refused(#[from] Refusal),
+    /// Another plan that cannot take the place of the running one.
+    #[error("{0}")]
+    NotExchanged(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
     #[error(
@@ -169,7 +175,7 @@ impl Broker {
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
         let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
-        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let (tool, _) = found.ok_or_else(|| Refusal::UnknownTool(name.to_owned()))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
+use super::refusal::Refusal;
 use crate::plan::value::Plan;
 use tapline_api::words::DropReason;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
@@ -198,8 +199,10 @@ impl Recorder {
     ) -> Result<Self, Error> {
         let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
-        let refused = |error: io::Error| {
-            Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()))
+        let refused = |error: io::Error| Refusal::Output {
+            owner: format!("tool {}", plan_tool.name),
+            path: path.clone(),
+            error,
         };
         let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool).to_vec();
@@ -232,12 +235,7 @@ impl Recorder {
                 .name("capture".into())
                 .spawn(move || capture_writer.run(target, names, &path))
         };
-        let thread = spawned.map_err(|error| {
-            Error::Refused(format!(
-                "tool {}: its writer cannot be started: {error}; raise the limit of threads (ulimit -u)",
-                plan_tool.name
-            ))
-        })?;
+        let thread = spawned.map_err(|error| Refusal::NoWriter { tool: plan_tool.name.clone(), error })?;
         Ok(Self { tool, state, thread: Some(thread), is_stuck: false })
     }
 

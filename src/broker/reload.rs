@@ -85,7 +85,7 @@ impl Broker {
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
     pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
         if let Some(lcore) = self.exchanging() {
-            return Err(Error::Refused(format!(
+            return Err(Error::NotExchanged(format!(
                 "lcore {} has not taken up the change before; try again",
                 lcore.0
             )));
@@ -121,7 +121,9 @@ impl Broker {
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
         let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
         makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
-            |error| Error::Refused(format!("a rule edits copies, and there is no room for them: {error}")),
+            |error| {
+                Error::NotExchanged(format!("a rule edits copies, and there is no room for them: {error}"))
+            },
         )
     }
 

@@ -31,6 +31,7 @@ use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
 use super::recorder::Recorder;
+use super::refusal::Refusal;
 use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
@@ -76,9 +77,7 @@ use tapline_packet::headers::vlan;
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     let mut notes = Vec::new();
     if fault::strikes("start.placement") {
-        return Err(Error::Refused(
-            "lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned(),
-        ));
+        return Err(Refusal::NoCpu.into());
     }
     vlan::add_tpids(&plan.settings.tpids);
     let placement = place(&plan)?;

@@ -8,6 +8,7 @@ use super::memory::Pools;
 use crate::broker::Error;
 use crate::broker::clocks::{Clocks, NicClock, PortClock};
 use crate::broker::device::Device;
+use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
@@ -79,15 +80,14 @@ fn start_replay(
     let count = memory::port_pool(plan, id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
-        return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`",
-            port_plan.name
-        )));
+        let port = port_plan.name.clone();
+        return Err(Refusal::ReplayPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
     let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
     let step_ns = plan.order_of(id);
-    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
-        .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
+    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress)).map_err(|reason| {
+        Refusal::Replay { port: port_plan.name.clone(), path: replay.path.clone(), reason }
+    })?;
     Ok(StartedPort {
         sources: vec![Source::Replay(Box::new(replay))],
         txqs: Vec::new(),
@@ -137,10 +137,7 @@ fn start_port(
     let is_tool = plan.is_sent_to(id);
     let tx_queues = tx_queues(site, id, info.max_tx_queues);
     if is_tool && tx_queues == 0 {
-        return Err(Error::Refused(format!(
-            "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
-            port.name()
-        )));
+        return Err(Refusal::NoTransmitQueue { port: port.name().to_owned() }.into());
     }
     check_pool(site, id, port, rx_queues)?;
     let pool = if rx_queues == 0 { None } else { Some(pools.get(site, id, port)?) };
@@ -201,17 +198,20 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
     let count = memory::port_pool(plan, id);
     if rx_queues > 0 && count < least {
-        return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
-             workers need {least}; raise `set mempool`, or lower rxd",
-            port.name(),
-            port_plan.rxd,
-            match (port_plan.resident, reserve) {
-                (1.., _) => ", the packets that infinite_rx keeps,",
-                (0, 1..) => ", what may wait for tools while the wire goes on,",
-                (0, 0) => "",
-            }
-        )));
+        let refusal = Refusal::PortPoolTooSmall {
+            port: port.name().to_owned(),
+            mbufs: count,
+            rx_queues,
+            rx_descriptors: port_plan.rxd,
+            kept: match (port_plan.resident, reserve) {
+                (1.., _) => KeptPackets::InfiniteRx,
+                (0, 1..) => KeptPackets::BehindWire,
+                (0, 0) => KeptPackets::None,
+            },
+            workers,
+            least,
+        };
+        return Err(refusal.into());
     }
     Ok(())
 }
