@@ -1,5 +1,5 @@
-//! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of
-//! fields (`pairs`) or by intersecting bit vectors.
+//! The tests that are left once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of fields
+//! (`pairs`) or by intersecting bit vectors.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub(super) struct Leaf {
     /// Rows of paths with no test left.
     always: Vec<u32>,
     tables: Vec<ExactTable>,
-    /// What is left after those, where no table over pairs of fields does it.
+    /// The tests that are left after those, if no table over pairs of fields does them.
     vectors: Option<Vectors>,
 }
 
@@ -80,7 +80,7 @@ impl Leaf {
         (Leaf { always, tables, vectors }, pairs)
     }
 
-    /// Whether nothing is looked up here.
+    /// Returns whether nothing is looked up here.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.always.is_empty() && self.tables.is_empty() && self.vectors.is_none()
@@ -172,7 +172,7 @@ struct ExactTable {
     slots: Vec<(u32, u32)>,
     /// `words.len()` values an entry.
     keys: Vec<u64>,
-    /// Where the rows of an entry begin; those of the next end them.
+    /// The place at which the rows of each entry begin; they end where those of the next begin.
     row_starts: Vec<u32>,
     rows: Vec<u32>,
     /// The same for rows that have more to pass; both empty where none has.
@@ -184,7 +184,7 @@ struct ExactTable {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Guarded {
     row: u32,
-    /// What is read, and ranges that it must be in.
+    /// The fields that are read, and the ranges that their values must be in.
     tests: Vec<(Field, Vec<(u32, u32)>)>,
 }
 
@@ -374,7 +374,7 @@ enum Vectors {
 /// only lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001). Those lines
 /// are of one word: with eight, and paths sorted by their first field, 10 000 rules took 1.6 times as long.
 struct BitVectors<const W: usize> {
-    /// What all paths demand alike, such as the leading words of IPv6 addresses of one site: words and their values.
+    /// Words and the values that all paths demand of them alike, such as the leading words of IPv6 addresses of one site.
     demands: Vec<(WordLoad, u64)>,
     fields: Vec<VectorField<W>>,
     /// Words of a summary, each for 64 lines of a vector.
@@ -398,7 +398,7 @@ struct VectorField<const W: usize> {
 struct Summary {
     /// Which of 64 lines are not 0.
     used: u64,
-    /// Where these begin in `lines`.
+    /// The place at which these begin in `lines`.
     at: usize,
 }
 

@@ -10,7 +10,7 @@
 mod classes;
 /// Fields of a packet, and sets of their values.
 mod field;
-/// What is left to test once the headers are known.
+/// Tests what is left once the headers are known.
 mod leaf;
 /// The tests of a path that are left to a leaf.
 mod leaf_path;
@@ -46,9 +46,9 @@ pub struct Index {
     /// Steps after which every packet is at its leaf.
     depth: usize,
     leaves: Vec<Leaf>,
-    /// Whether something is looked up in any leaf.
+    /// Something is looked up in some leaf.
     has_leaves: bool,
-    /// What is looked up for all leaves together.
+    /// The tables in which packets of all leaves are looked up together.
     pairs: Pairs,
 }
 
@@ -58,14 +58,14 @@ type Node = u16;
 /// A field of the headers whose value decides which tests remain: ethertype, protocol, fragment offset.
 struct Branch {
     load: Load,
-    /// Where to go on for packets that do not have the field.
+    /// The node at which packets go on that do not have the field.
     absent: Node,
 }
 
 /// A branch as it is taken without jumps by packets that surely have its field.
 struct Step {
     word: Word,
-    /// Where in the targets those of the value 0 begin; the other values' follow.
+    /// The place among the targets at which the target of the value 0 stands; those of the other values follow.
     targets: u32,
 }
 
@@ -254,7 +254,7 @@ struct BuildBranch {
     nodes: Vec<usize>,
 }
 
-/// What the builder adds to the numbers of leaves; that of the leaf that no path reaches.
+/// The number that the builder adds to the numbers of leaves. It is that of the leaf that no path reaches.
 const LEAF: usize = 1 << 15;
 
 struct Builder {
