@@ -8,6 +8,8 @@ mod compact;
 mod compile;
 /// Devices by their arguments.
 pub mod devargs;
+/// What makes one plan another.
+pub mod diff;
 /// What is read and written, in one table.
 mod files;
 /// How many mbufs a plan needs.
