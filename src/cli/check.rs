@@ -1,7 +1,8 @@
 //! `tapline check FILE`: parse, resolve and plan; print errors and warnings; start nothing.
 
 use super::output::print;
-use super::{SourceArgs, Status, has_place, load, signals};
+use super::signals::Signals;
+use super::{SourceArgs, Status, has_place, load};
 use crate::plan::{Run, RunOptions};
 
 #[derive(clap::Args, Debug)]
@@ -14,7 +15,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match signals().and_then(|is_ended| load(&args.source, Vec::new(), &is_ended)) {
+    match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals)) {
         Ok((parsed, plan)) => {
             let options =
                 RunOptions { eal: RunOptions::eal_of(args.eal.as_deref()), ..RunOptions::default() };

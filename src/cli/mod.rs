@@ -3,46 +3,34 @@
 //! Nothing here is printed but by `output`: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-/// Changes at the prompt.
-pub mod change;
 /// `tapline check`.
 pub mod check;
 /// `tapline filter`.
 pub mod filter;
 /// What a command says, and where.
 pub mod output;
-/// Waiting for plans that are made.
-mod patience;
 /// `tapline run`.
 pub mod run;
+/// SIGINT, SIGTERM and SIGHUP.
+pub mod signals;
+/// `tapline run --stats`.
+pub mod stats_out;
 /// `tapline version`.
 pub mod version;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::patience::Work;
+use self::signals::Signals;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
+use crate::control::work::Work;
 use crate::plan::{self, Plan, Run, Surroundings};
-use tapline_fault as fault;
+pub use tapline_api::request::Status;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
 use tapline_lang::source::{Span, Spanned};
 use tapline_lang::{self as lang, Parsed};
-
-/// How a command ended, as the shell sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Status {
-    Done = 0,
-    /// Something failed while it ran.
-    Failed = 1,
-    /// The command line or the pipeline file is wrong.
-    Refused = 2,
-}
 
 /// The command line is wrong: told as it is, with exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -68,27 +56,12 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// From now on a signal does not end the process, but sets the flag.
-fn signals() -> Result<Arc<AtomicBool>, Status> {
-    let is_ended = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&is_ended);
-    // relaxed suffices: the flag orders nothing but itself
-    let handled = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    match if fault::strikes("start.signals") { Err(ctrlc::Error::MultipleHandlers) } else { handled } {
-        Ok(()) => Ok(is_ended),
-        Err(error) => {
-            output::tell_line(format_args!("error: signals cannot be handled: {error}"));
-            Err(Status::Failed)
-        }
-    }
-}
-
 /// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
 /// gives it up.
 fn load(
     source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
-    is_ended: &AtomicBool,
+    signals: &Signals,
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
@@ -103,7 +76,11 @@ fn load(
         ));
         Status::Failed
     })?;
-    let Some((parsed, Ok(plan))) = work.wait(|| is_ended.load(Ordering::Relaxed)) else {
+    let is_given_up = || {
+        signals.alive();
+        signals.is_ended()
+    };
+    let Some((parsed, Ok(plan))) = work.wait(is_given_up, output::tell_line) else {
         output::tell_line("error: planning was given up for a signal; nothing was started");
         return Err(Status::Failed);
     };

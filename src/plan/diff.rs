@@ -478,7 +478,7 @@ impl Both<'_> {
             is_drained,
             queue_bytes,
             thresholds,
-            shape,
+            shaping,
             order_ns,
             alarm,
             // what rules do with it
@@ -507,7 +507,7 @@ impl Both<'_> {
         parts
             .judge("queue", (queue, queue_bytes) == (&old.queue, &old.queue_bytes), Needs::Swap)
             .judge("thresholds", *thresholds == old.thresholds, Needs::Swap)
-            .judge("rate", *shape == old.shape, Needs::Swap)
+            .judge("rate", *shaping == old.shaping, Needs::Swap)
             .judge("order", *order_ns == old.order_ns, Needs::Swap)
             .judge("health", has_health, Needs::Nothing)
             .judge("alarm", *alarm == old.alarm, Needs::Nothing)

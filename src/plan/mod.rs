@@ -6,6 +6,8 @@ mod check;
 mod compact;
 /// Rules -> what becomes of each port's packets.
 mod compile;
+/// A plan in words.
+pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
 /// What makes one plan another.

@@ -15,8 +15,8 @@ use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Limits, Thresholds};
-use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egress::admission::{QueueLimits, Thresholds};
+use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
@@ -267,7 +267,7 @@ pub struct ToolPlan {
     /// `None`: copies of all classes may fill the queue.
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     /// `order window DURATION`: copies leave in the order of their times.
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
@@ -290,7 +290,7 @@ impl ToolPlan {
             is_drained: false,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
             alarm: None,
             uses: ToolUse::default(),
@@ -304,7 +304,7 @@ impl ToolPlan {
             queue: self.queue,
             queue_bytes: self.queue_bytes,
             thresholds: self.thresholds,
-            shape: self.shape,
+            shaping: self.shaping,
             order_ns: self.order_ns,
         }
     }
@@ -319,7 +319,7 @@ pub struct EgressPlan {
     /// Bytes that may wait, a worker.
     pub queue_bytes: Option<u64>,
     pub thresholds: Option<Thresholds>,
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     pub order_ns: Option<u64>,
 }
 
@@ -328,8 +328,8 @@ impl EgressPlan {
     const DEFAULT_QUEUE: usize = 4096;
 
     /// What its queue admits.
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
+    pub fn limits(&self) -> QueueLimits {
+        QueueLimits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
 }
 
@@ -437,7 +437,7 @@ impl WirePlan {
             queue: EgressPlan::DEFAULT_QUEUE,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
         }
     }

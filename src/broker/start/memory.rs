@@ -7,6 +7,7 @@ use super::Site;
 use super::placement::device_node;
 use crate::broker::Error;
 use crate::broker::device::Device;
+use crate::broker::refusal::Refusal;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::{Plan, Run};
 use tapline_datapath::flow::table::FlowTable;
@@ -35,11 +36,7 @@ pub(in crate::broker) fn check_tables(plan: &Plan, workers: usize) -> Result<(),
     let mib = (flows + dedups) >> 20;
     match scarce("start.tables", mib) {
         None => Ok(()),
-        Some(available) => Err(Error::Refused(format!(
-            "what rules remember takes {mib} MiB of memory, {} of them for flows, with {available}; \
-             lower `set flows`, or `memory` of dedup",
-            flows >> 20
-        ))),
+        Some(available) => Err(Refusal::TablesTooLarge { mib, flows_mib: flows >> 20, available }.into()),
     }
 }
 
@@ -73,9 +70,7 @@ pub(super) fn choose_memory(run: Run<'_>, notes: &mut Vec<String>) -> Result<Mem
     }
     let mib = needed(Pages::Ordinary);
     if let Some(available) = scarce("start.memory", mib.into()) {
-        return Err(Error::Refused(format!(
-            "mempools: {mib} MiB of memory needed, {available}; lower `set mempool`, or the tools' queues"
-        )));
+        return Err(Refusal::MempoolsTooLarge { mib, available }.into());
     }
     let pages = huge.div_ceil(2);
     notes.push(format!(
@@ -92,8 +87,7 @@ pub(super) fn check_mounts(memory: Memory) -> Result<(), Error> {
     let is_missing = |file: &str| fault::strikes("start.mounts") || !Path::new(file).exists();
     for (folder, file, kind) in [("/sys", "/sys/devices/system/cpu", "sysfs")].into_iter().chain(mounts) {
         if is_missing(file) {
-            let remedy = format!("mount it: mount -t {kind} {kind} {folder}");
-            return Err(Error::Refused(format!("{folder} is not there: EAL reads {file}; {remedy}")));
+            return Err(Refusal::NotMounted { folder, file, kind }.into());
         }
     }
     Ok(())
@@ -111,11 +105,9 @@ pub(super) fn check_descriptors(workers: usize) -> Result<(), Error> {
     };
     match descriptors {
         None => Ok(()),
-        Some(Descriptors { open, most }) => Err(Error::Refused(format!(
-            "open files: {most} are allowed, and DPDK needs {} (workers: {workers}); allow more: ulimit -n {}",
-            open + needed,
-            (2 * (open + needed)).next_power_of_two().max(1024)
-        ))),
+        Some(Descriptors { open, most }) => {
+            Err(Refusal::TooFewFiles { allowed: most, needed: open + needed, workers }.into())
+        }
     }
 }
 
