@@ -212,6 +212,25 @@ pub(super) fn not_planned() -> Reply {
     Reply::failed(format!("error: the change could not be planned; {UNCHANGED}"))
 }
 
+/// Answers what a plan would change.
+fn would_change(changes: &[plan::diff::Change]) -> Reply {
+    if changes.is_empty() {
+        return Reply::done("nothing would change\n");
+    }
+    let lines = changes.iter().map(|change| {
+        let what =
+            if change.what.is_empty() { String::new() } else { format!(": {}", change.what.join(", ")) };
+        let kind = match change.kind {
+            plan::diff::Kind::Added => "added",
+            plan::diff::Kind::Changed => "changed",
+            plan::diff::Kind::Recreated => "recreated",
+            plan::diff::Kind::Removed => "removed",
+        };
+        format!("{} {kind}{what}\n", change.subject)
+    });
+    Reply::done(lines.collect::<String>())
+}
+
 /// Answers that a request needs more than the caller's role.
 pub(super) fn forbidden(needed: Role, by: &Principal) -> Reply {
     let text = format!("error: this needs the role {needed}, and {by} has {}; {UNCHANGED}", by.role);
@@ -224,9 +243,18 @@ enum Made {
     Others(Vec<Command>, Variables),
 }
 
+/// A line as it was submitted, by whom.
+pub struct Submitted {
+    pub line: Vec<u8>,
+    pub by: Principal,
+    pub is_dry_run: bool,
+}
+
 /// A change of a running plan on its way. Where it is dropped, it is given up.
 pub struct Planning {
     since: Instant,
+    /// It is planned, and not taken up.
+    is_dry_run: bool,
     stage: Stage,
 }
 
@@ -257,32 +285,31 @@ impl Planning {
     ///
     /// # Errors
     /// If there is no thread for it, as it is printed.
-    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, Reply> {
-        Self::begin(move |progress| change.plan(Some(&running), progress).map(Box::new).map(Made::Planned))
+    pub fn of_change(change: Change, running: Arc<Plan>, is_dry_run: bool) -> Result<Self, Reply> {
+        Self::begin(is_dry_run, move |progress| {
+            change.plan(Some(&running), progress).map(Box::new).map(Made::Planned)
+        })
     }
 
     /// Reads a line and plans it: for lines that name files, which nobody shall wait for.
     ///
     /// # Errors
     /// As [`of_change`](Self::of_change).
-    pub fn of_line(
-        pipeline: &Pipeline,
-        line: Vec<u8>,
-        by: Principal,
-        running: Arc<Plan>,
-    ) -> Result<Self, Reply> {
+    pub fn of_line(pipeline: &Pipeline, submitted: Submitted, running: Arc<Plan>) -> Result<Self, Reply> {
+        let Submitted { line, by, is_dry_run } = submitted;
         let pipeline = pipeline.clone();
-        Self::begin(move |progress| match pipeline.read(&line, &by)? {
+        Self::begin(is_dry_run, move |progress| match pipeline.read(&line, &by)? {
             Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
             Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
         })
     }
 
     fn begin(
+        is_dry_run: bool,
         work: impl FnOnce(&progress::Progress) -> Result<Made, Reply> + Send + 'static,
     ) -> Result<Self, Reply> {
         let work = Work::begin(work).map_err(no_thread)?;
-        Ok(Self { since: Instant::now(), stage: Stage::Plans(work) })
+        Ok(Self { since: Instant::now(), is_dry_run, stage: Stage::Plans(work) })
     }
 
     /// Returns whether nothing has changed yet: it may be given up.
@@ -307,6 +334,14 @@ impl Planning {
                 }
             };
             let Planned { parsed, plan, warnings } = match made {
+                Made::Planned(planned) if self.is_dry_run => {
+                    let changes = plan::diff::diff(broker.plan(), &planned.plan);
+                    return Progress::InForce {
+                        log: Vec::new(),
+                        reply: planned.warnings.and(would_change(&changes)),
+                    };
+                }
+                Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Planned(planned) => *planned,
                 Made::Others(commands, variables) => {
                     pipeline.define(variables);
