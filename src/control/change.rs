@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
+use crate::plan::diff::{About, about};
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
@@ -76,7 +77,7 @@ impl Pipeline {
             return Err(forbidden(change.typed.role, by));
         }
         let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
-        let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
+        let is_change = file.commands.iter().any(|command| about(&command.value) != About::Nothing);
         if !is_change {
             let commands = std::mem::take(&mut file.commands).into_iter().map(|command| command.value);
             return Ok(Typed::Others(commands.collect(), variables.clone()));
@@ -84,9 +85,8 @@ impl Pipeline {
         for command in &file.commands {
             let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
             let words = words.join(" ");
-            match reach(&command.value) {
-                Reach::Rules => {}
-                Reach::Nothing => diagnostics.push(
+            match about(&command.value) {
+                About::Nothing => diagnostics.push(
                     Diagnostic::error(
                         command.span,
                         format!("`{words}` cannot stand in a change of the plan"),
@@ -94,7 +94,8 @@ impl Pipeline {
                     .label("expected rules and filters alone: they are taken up at once")
                     .help("type it on a line of its own"),
                 ),
-                Reach::All => diagnostics.push(
+                about if about.is_taken_up() => {}
+                _ => diagnostics.push(
                     Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
                         .label("a running plan keeps its settings, ports, tools, groups and wires")
                         .help("quit, change the file and run it"),
@@ -110,50 +111,6 @@ impl Pipeline {
 }
 
 const UNCHANGED: &str = "the plan stays as it is\n";
-
-/// How much of a plan a command changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    Nothing,
-    Rules,
-    All,
-}
-
-fn reach(command: &Command) -> Reach {
-    match command {
-        Command::Start
-        | Command::Stop
-        | Command::Show(_)
-        | Command::ClearStats
-        | Command::Quit
-        | Command::ToolDrain(_)
-        | Command::ToolEnable(_) => Reach::Nothing,
-        Command::FilterCreate { .. }
-        | Command::FilterModify { .. }
-        | Command::FilterDestroy(_)
-        | Command::RuleCreate { .. }
-        | Command::RuleModify { .. }
-        | Command::RuleEnable(_)
-        | Command::RuleDisable(_)
-        | Command::RuleDestroy(_)
-        | Command::RuleDestroyAll => Reach::Rules,
-        Command::Set(_)
-        | Command::PortAttach { .. }
-        | Command::PortConfig { .. }
-        | Command::PortDetach(_)
-        | Command::PortStart(_)
-        | Command::PortStop(_)
-        | Command::ToolCreate { .. }
-        | Command::ToolModify { .. }
-        | Command::ToolDestroy(_)
-        | Command::GroupCreate { .. }
-        | Command::GroupModify { .. }
-        | Command::GroupDestroy(_)
-        | Command::WireCreate { .. }
-        | Command::WireModify { .. }
-        | Command::WireDestroy(_) => Reach::All,
-    }
-}
 
 impl Change {
     /// The only command, if there is one.
@@ -348,7 +305,7 @@ impl Planning {
                     return Progress::Others(commands);
                 }
             };
-            match broker.exchange(Arc::new(plan)) {
+            match broker.change(Arc::new(plan)) {
                 Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
                 Err(error) => {
                     return Progress::Refused(
@@ -362,7 +319,7 @@ impl Planning {
             return Progress::Waits(None);
         };
         let waited = self.since.elapsed() - *planned;
-        let late = broker.exchanging();
+        let late = broker.swapping();
         if late.is_some() && waited < RETURN_LIMIT {
             return Progress::Waits(None);
         }
@@ -370,7 +327,7 @@ impl Planning {
         log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
         let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
         log.push(format!(
-            "plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms",
+            "plan changed: {rules} rules; planned in {:.1} ms, in force in {:.1} ms",
             ms(*planned),
             ms(waited)
         ));
