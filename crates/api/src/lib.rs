@@ -6,6 +6,8 @@
 #![warn(clippy::too_many_lines)]
 
 mod by_name;
+/// The events.
+pub mod event;
 /// The statistics.
 pub mod snapshot;
 /// Values that are no words.
