@@ -11,6 +11,8 @@ use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
 use crate::plan::Plan;
+use crate::report::events::Events;
+use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -40,7 +42,7 @@ impl Bench {
         let crew = place(&plan)?.crew;
         check_tables(&plan, crew.work.len())?;
         let Assembled { mut broker, mut workers, belts, spare } =
-            assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Vec::new())?;
+            assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Events::default())?;
         start_recorders(&mut broker, belts)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
@@ -69,8 +71,8 @@ impl Bench {
     }
 
     /// What the control thread does every few milliseconds.
-    pub fn watch(&mut self) -> Vec<String> {
-        self.broker.watch()
+    pub fn watch(&mut self) {
+        self.broker.watch();
     }
 
     /// Takes a tool out of service, or back.
@@ -113,7 +115,7 @@ impl Bench {
     }
 
     /// Why captures could not be read or written.
-    pub fn failures(&self) -> &[String] {
+    pub fn failures(&self) -> &[Event] {
         self.broker.failures()
     }
 }

@@ -77,13 +77,13 @@ fn keeps_all_but_rules(before: &Plan, after: &Plan) -> bool {
 
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`exchanging`] says
-    /// whether all do. Gives lines for the log.
+    /// whether all do.
     ///
     /// [`exchanging`]: Self::exchanging
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
+    pub fn exchange(&mut self, mut plan: Plan) -> Result<(), Error> {
         if let Some(lcore) = self.exchanging() {
             return Err(Error::Refused(format!(
                 "lcore {} has not taken up the change before; try again",
@@ -104,12 +104,12 @@ impl Broker {
         let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
-        let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
+        let cell = self.watch.change(&plan, &before, &mut self.events.at(clock::now_ns()));
         let counters = self.offer(&plan, &rules, makers);
         cell.knock();
         self.account.go_on(rules, counters);
         self.plan = plan;
-        Ok(log)
+        Ok(())
     }
 
     /// How many workers judge packets.

@@ -7,6 +7,7 @@ use super::output::tell;
 use super::patience::Work;
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::{self, Plan, progress};
+use tapline_api::event::Event;
 use tapline_lang::ast::Command;
 use tapline_lang::diagnostic::{Diagnostic, Severity};
 use tapline_lang::{self as lang, Parsed};
@@ -216,18 +217,17 @@ pub struct Planning {
 
 enum Stage {
     Plans(Work<Result<Planned, String>>),
-    /// The workers have been given the plan, with lines for the log.
+    /// The workers have been given the plan.
     TakesUp {
         planned: Duration,
-        log: Vec<String>,
     },
 }
 
 /// How far a change is.
 pub enum Progress {
     Waits,
-    /// It is in force; lines for the log.
-    Done(Vec<String>),
+    /// It is in force.
+    Done,
     /// Nothing has changed; what is printed.
     Refused(String),
 }
@@ -258,28 +258,27 @@ impl Planning {
             };
             let Planned { parsed, plan } = planned;
             match broker.exchange(plan) {
-                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log },
+                Ok(()) => self.stage = Stage::TakesUp { planned: self.since.elapsed() },
                 Err(error) => return Progress::Refused(format!("error: {error}\n{UNCHANGED}")),
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let (planned, log) = match &mut self.stage {
-            Stage::TakesUp { planned, log } => (planned, log),
+        let planned = match self.stage {
+            Stage::TakesUp { planned } => planned,
             Stage::Plans(_) => return Progress::Waits,
         };
-        let waited = self.since.elapsed() - *planned;
+        let waited = self.since.elapsed() - planned;
         let late = broker.exchanging();
         if late.is_some() && waited < RETURN_LIMIT {
             return Progress::Waits;
         }
-        let mut log = std::mem::take(log);
-        log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
-        let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
-        log.push(format!(
-            "plan exchanged: {rules} rules; planned in {:.1} ms, taken up in {:.1} ms",
-            ms(*planned),
-            ms(waited)
-        ));
-        Progress::Done(log)
+        if let Some(lcore) = late {
+            broker.record(Event::ExchangeLate { lcore: lcore.0 });
+        }
+        // to the microsecond
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
+        let (rules, planned_ms, taken_up_ms) = (broker.plan().rules.len(), ms(planned), ms(waited));
+        broker.record(Event::PlanExchanged { rules, planned_ms, taken_up_ms });
+        Progress::Done
     }
 }

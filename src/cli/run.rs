@@ -14,8 +14,13 @@ use super::{SourceArgs, Status, add_eal, has_place, load, signals};
 use crate::broker::outputs::Locked;
 use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
 use crate::plan::value::{Action, Output, Plan};
+use crate::report::log::{Form, Log};
 use crate::report::table;
+use tapline_api::event::Event;
+use tapline_api::snapshot::Snapshot;
+use tapline_api::words::Level;
 use tapline_datapath::work_plan::{Target, Verdict};
+use tapline_dpdk::clock;
 use tapline_fault as fault;
 use tapline_lang as lang;
 use tapline_lang::ast::{Command, Show};
@@ -64,8 +69,10 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let Input { pipeline, plan, stats, prompt } = Input::take(args, &is_ended)?;
     let broker = start(&plan)?;
     let is_prompted = prompt.is_some();
+    let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     let mut session =
-        Session { args, pipeline, planning: None, broker, stats, is_quit: false, is_prompted };
+        Session { args, pipeline, planning: None, broker, log, stats, is_quit: false, is_prompted };
+    session.write_log();
     session.begin(&plan.actions)?;
     let ending = session.watch(prompt.as_ref(), &is_ended);
     Ok(session.end(ending))
@@ -116,16 +123,12 @@ impl Args {
     }
 }
 
-/// Sets everything up, and tells what was decided on the way.
+/// Sets everything up.
 fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan)).map_err(|error| {
+    broker::start(Arc::clone(plan)).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
-    })?;
-    for note in broker.notes() {
-        tell_line(note);
-    }
-    Ok(broker)
+    })
 }
 
 /// A broker at work, and who asked for it.
@@ -135,6 +138,7 @@ struct Session<'a> {
     /// A change of the plan that is on its way.
     planning: Option<Planning>,
     broker: Broker,
+    log: Log,
     stats: StatsOut,
     is_quit: bool,
     /// Somebody may yet type `start`.
@@ -166,7 +170,7 @@ impl Session<'_> {
             Action::Start => self.broker.resume(),
             Action::Stop => {
                 if !self.broker.pause(DRAIN_LIMIT) {
-                    tell_line("warning: some copies still wait for their tools");
+                    self.broker.record(Event::CopiesWaiting {});
                 }
             }
             Action::Show(what) => self.print(&show(&self.broker, what)),
@@ -176,9 +180,8 @@ impl Session<'_> {
     }
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) {
-        match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => log.iter().for_each(tell_line),
-            Err(error) => tell_line(format_args!("error: {error}")),
+        if let Err(error) = self.broker.set_drained(tool, is_drained) {
+            tell_line(format_args!("error: {error}"));
         }
     }
 
@@ -201,7 +204,7 @@ impl Session<'_> {
             }
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.stats.write(&self.broker.snapshot());
+                self.write_stats(&self.broker.snapshot());
             }
             if !self.tell_news() {
                 return None;
@@ -232,48 +235,54 @@ impl Session<'_> {
         is_idle
     }
 
-    /// Tells what DPDK said and what the broker saw. Returns whether all workers are at work.
+    /// Has the broker look after what runs, and tells what happened. Returns whether all workers are at work.
     fn tell_news(&mut self) -> bool {
-        for line in self.broker.log() {
-            tell_line(format_args!("dpdk: {line}"));
+        self.broker.watch();
+        let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
+        if let Some(lcore) = lost {
+            self.broker.record(Event::WorkerLost { lcore });
         }
-        for line in self.broker.watch() {
-            tell_line(line);
+        self.write_log();
+        lost.is_none()
+    }
+
+    /// Writes what happened since the last time to the log.
+    fn write_log(&mut self) {
+        self.log.news(self.broker.events(), clock::now_ns()).iter().for_each(tell_line);
+    }
+
+    fn write_stats(&mut self, snapshot: &Snapshot) {
+        if let Err(error) = self.stats.write(snapshot) {
+            let path = self.stats.name.clone();
+            self.broker.record(Event::StatisticsLost { path, error: error.to_string() });
         }
-        if let Some(lcore) = self.broker.lost_workers().first() {
-            tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
-            return false;
-        }
-        true
     }
 
     /// Stops the broker and tells what came of the run, which ended as [`Session::watch`] says.
     fn end(mut self, ending: Option<Ending>) -> Status {
         let ended = self.broker.stop();
-        for line in self.broker.last_words() {
-            tell_line(line);
+        if let Some(ending) = ending {
+            self.broker.judge_replays(ending);
         }
-        for line in ending.map(|ending| self.broker.judge_replays(ending)).unwrap_or_default() {
-            tell_line(line);
-        }
-        for line in self.broker.log() {
-            tell_line(format_args!("dpdk: {line}"));
-        }
+        self.write_log();
         let last = self.broker.snapshot();
-        self.stats.write(&last);
+        self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
         if self.args.profile {
             report = format!("{report}\n{}", table::profile(&last));
         }
         self.print(&report);
         if let Err(error) = &ended {
-            tell_line(format_args!("error: {error}"));
-        }
-        for failure in self.broker.failures() {
-            tell_line(format_args!("error: {failure}"));
+            self.broker.record(Event::EndFailed { error: error.to_string() });
         }
         if !last.balanced {
-            tell_line("error: the account does not balance; please report this with the statistics above");
+            self.broker.record(Event::OutOfBalance {});
+        }
+        let now_ns = clock::now_ns();
+        self.log.end(self.broker.events(), now_ns).iter().for_each(tell_line);
+        // alarms of hours ago are why the run failed
+        for alarm in self.broker.failures().iter().filter_map(Event::alarm) {
+            tell_line(self.log.line(now_ns, Level::Error, &alarm.to_string()));
         }
         let is_well = ending.is_some()
             && ended.is_ok()
@@ -342,7 +351,7 @@ impl Session<'_> {
         let Some(planning) = &mut self.planning else { return };
         match planning.advance(&mut self.broker, &mut self.pipeline) {
             Progress::Waits => return,
-            Progress::Done(lines) => lines.iter().for_each(tell_line),
+            Progress::Done => {}
             Progress::Refused(text) => tell(text),
         }
         self.planning = None;
@@ -540,7 +549,7 @@ fn describe(plan: &Plan) -> String {
     out
 }
 
-/// Where statistics go. The first failure to write is reported, and remembered for the exit status.
+/// Where statistics go. A failure to write is remembered for the exit status.
 struct StatsOut {
     out: Option<Box<dyn Write>>,
     /// A regular file that is not yet begun.
@@ -584,17 +593,19 @@ impl StatsOut {
         self.is_whole
     }
 
-    fn write(&mut self, snapshot: &tapline_api::snapshot::Snapshot) {
-        let Some(out) = &mut self.out else { return };
+    /// # Errors
+    /// The first time that it cannot be written; nothing is from then on.
+    fn write(&mut self, snapshot: &Snapshot) -> std::io::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
         let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
             out.write_all(format!("{line}\n").as_bytes())?;
             out.flush()
         });
-        if let Err(error) = written {
-            tell_line(format_args!("error: {}: statistics cannot be written: {error}", self.name));
+        if written.is_err() {
             self.is_whole = false;
             self.out = None;
         }
+        written
     }
 }
 

@@ -9,6 +9,8 @@ use crate::broker::Error;
 use crate::broker::device::Device;
 use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_datapath::flow::table::FlowTable;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::route::sample::SampleSpec;
@@ -54,7 +56,7 @@ fn scarce(place: &str, mib: u64) -> Option<Available> {
 ///
 /// # Errors
 /// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> {
+pub(super) fn choose_memory(plan: &Plan, moment: &mut Moment<'_>) -> Result<Memory, Error> {
     if eal::says_memory(&plan.settings.eal) {
         return Ok(Memory::AsGiven);
     }
@@ -77,10 +79,7 @@ pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memo
         )));
     }
     let pages = huge.div_ceil(2);
-    notes.push(format!(
-        "no huge pages ({free} MiB free, {huge} needed): running on ordinary pages, slower; to reserve them: \
-         echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-    ));
+    moment.record(Event::OrdinaryPages { free_mib: free, needed_mib: huge, pages });
     Ok(Memory::Ordinary { mib })
 }
 

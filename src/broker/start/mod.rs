@@ -35,6 +35,7 @@ use super::seat::{RunningCrew, Seat};
 use super::watch::Watch;
 use super::{Broker, Error};
 use crate::plan::Plan;
+use crate::report::events::Events;
 use copies::{Press, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
@@ -46,6 +47,7 @@ use ports::{
 use probes::{heartbeat_key, neighbourhoods, posts, probes};
 use queues::{intakes, outlets, receive_queues};
 use rules::state_of;
+use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::Belt;
@@ -74,7 +76,7 @@ use tapline_packet::headers::vlan;
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
 pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
-    let mut notes = Vec::new();
+    let mut events = Events::default();
     if fault::strikes("start.placement") {
         return Err(Error::Refused(
             "lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned(),
@@ -86,7 +88,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
     check_tables(&plan, crew.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(&plan, &mut notes)?;
+    let memory = choose_memory(&plan, &mut events.at(clock::now_ns()))?;
     check_mounts(memory)?;
     check_descriptors(crew.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -101,14 +103,15 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             .collect(),
         extra: plan.settings.eal.clone(),
     })?;
+    let mut moment = events.at(clock::now_ns());
     for line in eal.log() {
-        notes.push(format!("dpdk: {line}"));
+        moment.record(Event::DpdkLogged { line });
     }
     for &lcore in &crew.lcores {
         lcore::check_worker(&eal, lcore)?;
     }
-    notes.extend(placement.notes);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
+    moment.record(placement.placed);
+    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, events)?;
     for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
         seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
     }
@@ -146,19 +149,21 @@ pub(super) fn assemble(
     plan: Arc<Plan>,
     crew: &Crew,
     mut outputs: Outputs,
-    mut notes: Vec<String>,
+    mut events: Events,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
     let site = Site { eal, plan: &plan, crew, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
-    notes.extend(narrow_ports(&site));
-    notes.extend(plan.ports.iter().filter_map(long_frames));
-    notes.extend(plan.ports.iter().filter_map(pipe_note));
-    notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
+    let mut moment = events.at(clock::now_ns());
+    let notes = narrow_ports(&site).into_iter();
+    let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
+    let notes = notes.chain(started.iter_mut().filter_map(|port| port.note.take()));
+    notes.for_each(|note| moment.record(note));
     set_replays_beside_each_other(&mut started);
-    let untied = untied_wires(&plan, &ports, &mut notes);
+    let untied = untied_wires(&plan, &ports, &mut moment);
     wait_for_links(&plan, &ports);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
@@ -168,7 +173,9 @@ pub(super) fn assemble(
     let mut ways = outlets(&site, &mut started, &intakes)?;
     let neighbourhoods = neighbourhoods(&site, posts, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
-    notes.extend(receive_queues(&site, &intakes.of_seats));
+    if let Some(note) = receive_queues(&site, &intakes.of_seats) {
+        events.record(clock::now_ns(), note);
+    }
     let mut press = Press::default();
     let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
     let probes = probes(&site, heartbeat_key, &secret);
@@ -189,8 +196,8 @@ pub(super) fn assemble(
         account: Account::new(plan.rules.len()),
         recorders: Vec::new(),
         unwritten: Vec::new(),
+        events,
         failures: Vec::new(),
-        notes,
         started: Instant::now(),
         fixed: Fixed::of(&plan),
         press,

@@ -5,6 +5,7 @@
 use crate::plan::Plan;
 use crate::plan::value::PortPlan;
 use crate::report::snapshot::lcore::Stages;
+use tapline_api::event::Event;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
 use tapline_kernel::machine::available_cpus;
@@ -16,7 +17,7 @@ pub struct Placement {
     /// CPUs for the main thread.
     pub main_cpus: Vec<u32>,
     /// What was chosen and why.
-    pub notes: Vec<String>,
+    pub placed: Event,
 }
 
 /// Why a plan has no place on this machine.
@@ -145,30 +146,20 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
             return Err(Misplaced { culprit: Culprit::Port(id), message, expected });
         }
     }
-    let notes = vec![describe(plan, &crew, &main_cpus, is_users, &why)];
-    Ok(Placement { crew, main_cpus, notes })
+    let placed = placed(plan, &crew, &main_cpus, is_users, why);
+    Ok(Placement { crew, main_cpus, placed })
 }
 
-fn describe(plan: &Plan, crew: &Crew, main_cpus: &[u32], is_users: bool, why: &str) -> String {
-    let lcores = |seats: &[usize]| list(&seats.iter().map(|&seat| crew.lcores[seat].0).collect::<Vec<_>>());
-    let who = match &plan.settings.stages {
-        Some(stages) => {
-            let (receive, work) = (lcores(&crew.receive), lcores(&crew.work));
-            let receive = if stages.are_spread() {
-                format!("receive on lcores {receive}, work")
-            } else {
-                "receive and work".to_owned()
-            };
-            format!("{receive} on lcores {work}, transmit on lcores {}", lcores(&crew.transmit))
-        }
-        None => format!("workers on lcores {}", lcores(&crew.work)),
+/// Returns the event that says where workers and the main thread are.
+fn placed(plan: &Plan, crew: &Crew, main_cpus: &[u32], is_users: bool, why: String) -> Event {
+    let lcores = |seats: &[usize]| seats.iter().map(|&seat| crew.lcores[seat].0).collect::<Vec<_>>();
+    let (receive, transmit) = match &plan.settings.stages {
+        Some(stages) if stages.are_spread() => (lcores(&crew.receive), lcores(&crew.transmit)),
+        Some(_) => (Vec::new(), lcores(&crew.transmit)),
+        None => (Vec::new(), Vec::new()),
     };
-    let main = if is_users {
-        "CPUs as the EAL arguments say".to_owned()
-    } else {
-        format!("main thread on CPUs {}", list(main_cpus))
-    };
-    format!("{who}, {why}; {main}")
+    let main_cpus = if is_users { Vec::new() } else { main_cpus.to_vec() };
+    Event::WorkersPlaced { receive, work: lcores(&crew.work), transmit, main_cpus, why }
 }
 
 fn list(numbers: &[u32]) -> String {
