@@ -10,7 +10,7 @@ use super::start::memory::check_tables;
 use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use crate::report::events::Events;
 use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
@@ -39,10 +39,11 @@ impl Bench {
     /// The first thing that failed, as of `start`.
     pub fn set_up(eal: &Eal, plan: Plan) -> Result<Self, Error> {
         let plan = Arc::new(plan);
-        let crew = place(&plan)?.crew;
+        let options = RunOptions::default();
+        let crew = place(Run { plan: &plan, options: &options })?.crew;
         check_tables(&plan, crew.work.len())?;
         let Assembled { mut broker, mut workers, belts, spare } =
-            assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Events::default())?;
+            assemble(eal, Arc::clone(&plan), options, &crew, Outputs::take(&plan)?, Events::default())?;
         start_recorders(&mut broker, belts)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {

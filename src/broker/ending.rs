@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error};
+use crate::plan::Run;
 use crate::plan::memory;
 use tapline_api::event::Event;
 use tapline_api::words::{DropReason, Level, Unfinished};
@@ -106,6 +107,7 @@ impl Broker {
                 (Ending::Idle, Some(_)) => Unfinished::Early,
                 (Ending::Idle, None) => Unfinished::Idle,
             };
+            let run = Run { plan: &self.plan, options: &self.options };
             judged.push(Event::ReplayUnfinished {
                 port,
                 path,
@@ -114,7 +116,7 @@ impl Broker {
                 is_least: !left.is_counted,
                 because,
                 due_ns: due_ns.filter(|_| because == Unfinished::Early),
-                mbufs: (because == Unfinished::Starved).then(|| memory::port_pool(&self.plan, intake.port)),
+                mbufs: (because == Unfinished::Starved).then(|| memory::port_pool(run, intake.port)),
             });
         }
         for event in judged {

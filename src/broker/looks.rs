@@ -8,6 +8,7 @@ use super::pcap_output::Failure;
 use super::start::ports::interface_mtu;
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
+use crate::plan::Run;
 use crate::plan::memory;
 use crate::plan::value::Output;
 use crate::report::events::Events;
@@ -279,6 +280,7 @@ impl Broker {
     fn watch_replays(&mut self, now_ns: u64) {
         // what a writer holds comes back
         let is_writing = self.is_writing();
+        let run = Run { plan: &self.plan, options: &self.options };
         self.guards.starved.resize(self.machine.ports.len(), (None, false));
         for ((id, device), (before, told)) in self.machine.ports.entries().zip(&mut self.guards.starved) {
             let starved = device.starved();
@@ -287,7 +289,7 @@ impl Broker {
             if stands != *told {
                 *told = stands;
                 let (port, packets) = (self.plan.ports[id].name.clone(), device.stats().rx_packets);
-                let mbufs = memory::port_pool(&self.plan, id);
+                let mbufs = memory::port_pool(run, id);
                 let alarm = Raised::ReplayStarved { port, packets, mbufs };
                 record_alarm(&mut self.events, now_ns, alarm, stands);
             }

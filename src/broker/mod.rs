@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::Plan;
+use crate::plan::{Plan, RunOptions};
 use crate::report::events::Events;
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
@@ -78,6 +78,7 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
+    options: RunOptions,
     crew: RunningCrew,
     neighbours: Neighbours,
     machine: Machine,

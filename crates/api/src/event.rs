@@ -169,8 +169,6 @@ events! {
     BurstNotDumped = "burst_not_dumped" { lcore: u32, error: String, },
     /// A worker returned though nobody had asked it to.
     WorkerLost = "worker_lost" { lcore: u32, },
-    /// Receiving was stopped, and copies still wait for their tools.
-    CopiesWaiting = "copies_waiting" {},
     /// A worker goes on with the plan before the one that it was given.
     ExchangeLate = "exchange_late" { lcore: u32, },
     /// Another plan is in force.
@@ -349,7 +347,6 @@ impl Event {
             | Event::NicClockStepped { .. }
             | Event::WorkerStalled { .. }
             | Event::BurstNotDumped { .. }
-            | Event::CopiesWaiting {}
             | Event::ExchangeLate { .. }
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
@@ -380,7 +377,6 @@ impl Event {
             | Event::WorkersPlaced { .. }
             | Event::QueuesPolled { .. }
             | Event::SystemClockStepped { .. }
-            | Event::CopiesWaiting {}
             | Event::PlanExchanged { .. }
             | Event::StatisticsLost { .. }
             | Event::EndFailed { .. }
@@ -425,8 +421,7 @@ impl Event {
     pub const fn is_answer(&self) -> bool {
         matches!(
             self,
-            Event::CopiesWaiting {}
-                | Event::ExchangeLate { .. }
+            Event::ExchangeLate { .. }
                 | Event::PlanExchanged { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
@@ -594,7 +589,6 @@ impl Event {
                 write!(f, "lcore {lcore}: the burst's frames cannot be written: {error}")
             }
             Event::WorkerLost { lcore } => write!(f, "the worker on lcore {lcore} ended by itself"),
-            Event::CopiesWaiting {} => f.write_str("some copies still wait for their tools"),
             Event::ExchangeLate { lcore } => write!(f, "lcore {lcore} has not taken up the plan yet"),
             Event::PlanExchanged { rules, planned_ms, taken_up_ms } => write!(
                 f,

@@ -34,7 +34,7 @@ use super::recorder::Recorder;
 use super::seat::{RunningCrew, Seat};
 use super::watch::Watch;
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use crate::report::events::Events;
 use copies::{Press, makers};
 use fixed::Fixed;
@@ -71,11 +71,12 @@ use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
-pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
+pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
+    let run = Run { plan: &plan, options: &options };
     let mut events = Events::default();
     if fault::strikes("start.placement") {
         return Err(Error::Refused(
@@ -83,12 +84,12 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         ));
     }
     vlan::add_tpids(&plan.settings.tpids);
-    let placement = place(&plan)?;
+    let placement = place(run)?;
     let crew = placement.crew;
     check_tables(&plan, crew.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(&plan, &mut events.at(clock::now_ns()))?;
+    let memory = choose_memory(run, &mut events.at(clock::now_ns()))?;
     check_mounts(memory)?;
     check_descriptors(crew.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -101,7 +102,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             .filter(|port| port.replay.is_none())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
-        extra: plan.settings.eal.clone(),
+        extra: run.eal(),
     })?;
     let mut moment = events.at(clock::now_ns());
     for line in eal.log() {
@@ -111,7 +112,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     moment.record(placement.placed);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, events)?;
+    let Assembled { mut broker, workers, belts, .. } =
+        assemble(&eal, plan, options, &crew, outputs, events)?;
     for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
         seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
     }
@@ -124,9 +126,17 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
+    options: &'a RunOptions,
     crew: &'a Crew,
     /// By port of the plan: what was attached for it.
     ports: &'a ById<PortId, Device>,
+}
+
+impl<'a> Site<'a> {
+    /// What is to run.
+    fn run(&self) -> Run<'a> {
+        Run { plan: self.plan, options: self.options }
+    }
 }
 
 /// A broker whose workers are on no lcore yet.
@@ -147,13 +157,14 @@ pub(super) struct Assembled {
 pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
+    options: RunOptions,
     crew: &Crew,
     mut outputs: Outputs,
     mut events: Events,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, crew, ports: &ports };
+    let site = Site { eal, plan: &plan, options: &options, crew, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
     let mut moment = events.at(clock::now_ns());
@@ -177,8 +188,9 @@ pub(super) fn assemble(
         events.record(clock::now_ns(), note);
     }
     let mut press = Press::default();
-    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
+    let makers = makers(eal, site.run(), &ports, &crew.lcores, &mut press)?;
     let probes = probes(&site, heartbeat_key, &secret);
+    let fixed = Fixed::of(site.run());
     let mut broker = Broker {
         machine: Machine {
             eal: eal.clone(),
@@ -199,10 +211,11 @@ pub(super) fn assemble(
         events,
         failures: Vec::new(),
         started: Instant::now(),
-        fixed: Fixed::of(&plan),
+        fixed,
         press,
         secret,
         plan,
+        options,
     };
     panics::listen();
     let parts = intakes.of_seats.into_iter().zip(ways.outlets).zip(makers);
@@ -268,6 +281,7 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
         }
         workers.push(Worker {
             plan: Arc::clone(&plan.work),
+            is_profiled: broker.options.is_profiled,
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
@@ -304,11 +318,12 @@ pub(super) fn start_recorders(
     if belts.is_empty() {
         return Ok(());
     }
-    let plan = Arc::clone(&broker.plan);
+    let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
+    let run = Run { plan: &plan, options: &options };
     let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, belts) in belts {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
+        broker.recorders.push(Recorder::start(run, tool, locked, belts, Arc::clone(counters))?);
     }
     Ok(())
 }

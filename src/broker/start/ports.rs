@@ -78,7 +78,7 @@ fn start_replay(
     };
     let Site { eal, plan, crew, .. } = *site;
     let (port_plan, workers) = (&plan.ports[id], crew.lcores.len());
-    let count = memory::port_pool(plan, id);
+    let count = memory::port_pool(site.run(), id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         return Err(Error::Refused(format!(
@@ -153,7 +153,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
+        wants_rx_timestamps: site.run().wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: port_plan
             .uses
@@ -169,7 +169,7 @@ fn start_port(
         queues: rx_queues,
         why: why.to_owned(),
     });
-    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, plan.may_need_time(id))?;
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, site.run().may_need_time(id))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
@@ -206,7 +206,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
     let (port_plan, workers) = (&plan.ports[id], site.crew.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
-    let count = memory::port_pool(plan, id);
+    let count = memory::port_pool(site.run(), id);
     if rx_queues > 0 && count < least {
         return Err(Error::Refused(format!(
             "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
