@@ -24,8 +24,8 @@ impl Broker {
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.untie_links();
-        self.crew.rest(Phase::Draining, DRAIN_LIMIT);
-        let ended = self.crew.end(&self.account.counters);
+        self.workers.rest(Phase::Draining, DRAIN_LIMIT);
+        let ended = self.workers.end(&self.account.counters);
         if ended.is_ok() {
             self.close_captures();
             self.judge_written();
@@ -81,7 +81,7 @@ impl Broker {
             judged.push(Event::CopiesUnwritten { tool, copies, seconds, is_asked });
         }
         let counted_until = Instant::now() + COUNT_LIMIT;
-        for intake in self.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+        for intake in self.workers.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Replay(replay) = &mut intake.source else { continue };
             let left = replay.left(counted_until);
             let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::pcap_output;
+use super::refusal::Refusal;
 use crate::plan::Plan;
 use crate::plan::surroundings::{System, target_of_open};
 use tapline_datapath::ids::ToolId;
@@ -104,8 +105,7 @@ impl Outputs {
     /// With the first that cannot be had.
     pub(super) fn take(plan: &Plan) -> Result<Self, Error> {
         let taken = |owner: String, path: &Path| {
-            Locked::take(path)
-                .map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
+            Locked::take(path).map_err(|error| Refusal::Output { owner, path: path.to_owned(), error })
         };
         let mut drivers = Vec::new();
         for port in plan.ports.iter().filter(|port| port.replay.is_none()) {

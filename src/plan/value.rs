@@ -14,8 +14,8 @@ use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unre
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Limits, Thresholds};
-use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egress::admission::{QueueLimits, Thresholds};
+use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
@@ -266,7 +266,7 @@ pub struct ToolPlan {
     /// `None`: copies of all classes may fill the queue.
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     /// `order window DURATION`: copies leave in the order of their times.
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
@@ -289,7 +289,7 @@ impl ToolPlan {
             is_drained: false,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
             alarm: None,
             uses: ToolUse::default(),
@@ -303,7 +303,7 @@ impl ToolPlan {
             queue: self.queue,
             queue_bytes: self.queue_bytes,
             thresholds: self.thresholds,
-            shape: self.shape,
+            shaping: self.shaping,
             order_ns: self.order_ns,
         }
     }
@@ -318,7 +318,7 @@ pub struct EgressPlan {
     /// Bytes that may wait, a worker.
     pub queue_bytes: Option<u64>,
     pub thresholds: Option<Thresholds>,
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     pub order_ns: Option<u64>,
 }
 
@@ -327,8 +327,8 @@ impl EgressPlan {
     const DEFAULT_QUEUE: usize = 4096;
 
     /// What its queue admits.
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
+    pub fn limits(&self) -> QueueLimits {
+        QueueLimits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
 }
 
@@ -436,7 +436,7 @@ impl WirePlan {
             queue: EgressPlan::DEFAULT_QUEUE,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
         }
     }

@@ -19,7 +19,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 
 /// What makers share, from the first plan that makes copies to the end.
 #[derive(Default)]
-pub(in crate::broker) struct Press {
+pub(in crate::broker) struct CopyResources {
     /// Of copies to ports, and to captures.
     pools: [Option<Arc<Mempool>>; 2],
     /// By tool.
@@ -35,7 +35,7 @@ pub(in crate::broker) fn makers(
     run: Run<'_>,
     ports: &ById<PortId, Device>,
     lcores: &[LcoreId],
-    press: &mut Press,
+    copy_resources: &mut CopyResources,
 ) -> Result<Vec<Option<Maker>>, Error> {
     let plan = run.plan;
     let counts = CopiesTo::ALL.map(|to| memory::copy_pool(run, to));
@@ -43,7 +43,7 @@ pub(in crate::broker) fn makers(
         return Ok(lcores.iter().map(|_| None).collect());
     }
     let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
-    let [of_ports, of_captures] = &mut press.pools;
+    let [of_ports, of_captures] = &mut copy_resources.pools;
     if counts[0] > 0 && of_ports.is_none() {
         *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
     }
@@ -51,13 +51,13 @@ pub(in crate::broker) fn makers(
         *of_captures =
             Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
     }
-    let [of_ports, of_captures] = &press.pools;
+    let [of_ports, of_captures] = &copy_resources.pools;
     let in_hand = memory::copies_in_hand(run);
-    if press.sequences.is_empty() {
-        press.sequences = sequences(plan);
+    if copy_resources.sequences.is_empty() {
+        copy_resources.sequences = sequences(plan);
     }
     let maker = || {
-        let tools = plan.tools.entries().zip(&press.sequences).map(|((id, tool), sequence)| {
+        let tools = plan.tools.entries().zip(&copy_resources.sequences).map(|((id, tool), sequence)| {
             if !plan.makes_copies_for(id) {
                 return None;
             }

@@ -7,6 +7,7 @@ use super::Site;
 use super::placement::device_node;
 use crate::broker::Error;
 use crate::broker::device::Device;
+use crate::broker::refusal::Refusal;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::{Plan, Run};
 use crate::report::events::Moment;
@@ -37,11 +38,7 @@ pub(in crate::broker) fn check_tables(plan: &Plan, workers: usize) -> Result<(),
     let mib = (flows + dedups) >> 20;
     match scarce("start.tables", mib) {
         None => Ok(()),
-        Some(available) => Err(Error::Refused(format!(
-            "what rules remember takes {mib} MiB of memory, {} of them for flows, with {available}; \
-             lower `set flows`, or `memory` of dedup",
-            flows >> 20
-        ))),
+        Some(available) => Err(Refusal::TablesTooLarge { mib, flows_mib: flows >> 20, available }.into()),
     }
 }
 
@@ -75,9 +72,7 @@ pub(super) fn choose_memory(run: Run<'_>, moment: &mut Moment<'_>) -> Result<Mem
     }
     let mib = needed(Pages::Ordinary);
     if let Some(available) = scarce("start.memory", mib.into()) {
-        return Err(Error::Refused(format!(
-            "mempools: {mib} MiB of memory needed, {available}; lower `set mempool`, or the tools' queues"
-        )));
+        return Err(Refusal::MempoolsTooLarge { mib, available }.into());
     }
     let pages = huge.div_ceil(2);
     moment.record(Event::OrdinaryPages { free_mib: free, needed_mib: huge, pages });
@@ -91,8 +86,7 @@ pub(super) fn check_mounts(memory: Memory) -> Result<(), Error> {
     let is_missing = |file: &str| fault::strikes("start.mounts") || !Path::new(file).exists();
     for (folder, file, kind) in [("/sys", "/sys/devices/system/cpu", "sysfs")].into_iter().chain(mounts) {
         if is_missing(file) {
-            let remedy = format!("mount it: mount -t {kind} {kind} {folder}");
-            return Err(Error::Refused(format!("{folder} is not there: EAL reads {file}; {remedy}")));
+            return Err(Refusal::NotMounted { folder, file, kind }.into());
         }
     }
     Ok(())
@@ -110,11 +104,9 @@ pub(super) fn check_descriptors(workers: usize) -> Result<(), Error> {
     };
     match descriptors {
         None => Ok(()),
-        Some(Descriptors { open, most }) => Err(Error::Refused(format!(
-            "open files: {most} are allowed, and DPDK needs {} (workers: {workers}); allow more: ulimit -n {}",
-            open + needed,
-            (2 * (open + needed)).next_power_of_two().max(1024)
-        ))),
+        Some(Descriptors { open, most }) => {
+            Err(Refusal::TooFewFiles { allowed: most, needed: open + needed, workers }.into())
+        }
     }
 }
 

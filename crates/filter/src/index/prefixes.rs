@@ -41,7 +41,7 @@ pub enum Direction {
 
 impl Prefix {
     /// # Errors
-    /// Where `bits` is longer than the address, or the address has bits set behind it (libpcap refuses both).
+    /// Fails if `bits` is longer than the address, or the address has bits set behind it (libpcap refuses both).
     pub fn new(address: IpAddr, bits: u8) -> Result<Self, PrefixError> {
         let prefix = Self { address, bits };
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -101,11 +101,11 @@ impl FromStr for Prefix {
 /// Many prefixes as one rule; immutable, shared by all workers.
 pub struct PrefixSet {
     direction: Direction,
-    /// Whether a prefix of no bits is among them: it looks at the ethertype only.
+    /// A prefix of no bits is among them, which looks at the ethertype only.
     all_v4: bool,
     all_v6: bool,
     v4: Ranges,
-    /// By the words of an address that were captured, 1 to 4: the prefixes that reach no further.
+    /// For 1 to 4 captured words of an address: the prefixes that reach no further.
     v6: [Ranges; 4],
 }
 
@@ -152,9 +152,8 @@ impl PrefixSet {
         }
     }
 
-    /// Returns whether the address at `source` or at `destination` is in the set, as the direction says.
-    /// Where the source is cut off, so is the destination behind it: a failing load ends libpcap's program at once, and that makes no
-    /// difference.
+    /// Returns whether the address at `source` or at `destination` is in the set, as the direction says. If the source is cut off,
+    /// so is the destination behind it. A failing load ends libpcap's program at once, which makes no difference here.
     #[inline(always)]
     fn either(&self, source: usize, destination: usize, has: impl Fn(usize) -> bool) -> bool {
         match self.direction {
@@ -192,7 +191,7 @@ struct Ranges {
     /// Leading bits that all ranges share, and their value in place.
     shared_bits: u32,
     shared: u128,
-    /// Where the ranges begin that end at or after each value of the next 16 bits, and the number of ranges.
+    /// For each value of the next 16 bits, the place of the first range that ends at or after it; and the number of ranges.
     starts: Vec<u32>,
     ranges: Vec<(u128, u128)>,
 }

@@ -16,7 +16,7 @@ use tapline_api::event::{Alarm as Raised, Event};
 use tapline_api::values::Rate;
 use tapline_api::words::{AlarmKind, LinkState};
 use tapline_datapath::counters::EgressCounters;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
@@ -24,11 +24,11 @@ use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
-/// What the control thread watches, by seat, tool and wire.
+/// What the control thread watches, by worker, tool and wire.
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
-    pub(super) dogs: Vec<Watchdog>,
+    pub(super) watchdogs: Vec<Watchdog>,
     /// Of the queue and of the utilisation.
     pub(super) alarms: ById<ToolId, [Alarm; 2]>,
     /// By tool: what it was sent of late.
@@ -53,7 +53,7 @@ impl Broker {
     pub fn watch(&mut self) {
         let now_ns = clock::now_ns();
         self.record_log();
-        self.account.collect(&self.crew.seats);
+        self.account.collect(&self.workers.handles);
         self.watch.keep_schedules(&mut self.events.at(now_ns));
         let now = self.started.elapsed();
         let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());
@@ -147,13 +147,13 @@ impl Broker {
 
     fn watch_workers(&mut self, now: Duration, now_ns: u64) {
         let longest = self.longest_sleep();
-        self.guards.dogs.resize(self.crew.seats.len(), Watchdog::default());
-        for ((dog, seat), counters) in
-            self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters)
+        self.guards.watchdogs.resize(self.workers.handles.len(), Watchdog::default());
+        for ((watchdog, handle), counters) in
+            self.guards.watchdogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
-            let lcore = seat.lcore.0;
+            let lcore = handle.lcore.0;
             let quiet_ms = |quiet: Duration| u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-            let event = match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+            let event = match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
                     Event::WorkerStalled { lcore, stage: counters.lcore.stage(), quiet_ms: quiet_ms(quiet) }
                 }
@@ -167,9 +167,9 @@ impl Broker {
     /// Records stages that panicked.
     fn watch_panics(&mut self, now_ns: u64) {
         let mut moment = self.events.at(now_ns);
-        for seat in &self.crew.seats {
-            let lcore = seat.lcore.0;
-            for PanicNote { stage, text: panic, failed, dropped, dump, is_last } in seat.panics.take() {
+        for handle in &self.workers.handles {
+            let lcore = handle.lcore.0;
+            for PanicNote { stage, text: panic, failed, dropped, dump, is_last } in handle.panics.take() {
                 moment.record(Event::WorkerPanicked { lcore, stage, panic, failed, dropped });
                 match dump {
                     Some(Ok(path)) => {
@@ -214,14 +214,14 @@ impl Broker {
             let link_speed = |port: PortId| {
                 self.machine.ports[port].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
             };
-            let rate = match (tool.shape, tool.output) {
-                (Some(shape), _) => Some(shape.rate),
+            let rate = match (tool.shaping, tool.output) {
+                (Some(shaping), _) => Some(shaping.rate),
                 (None, Output::Port(port)) => {
                     link_speed(port).filter(|&bits| bits > 0).map(Rate::BitsPerSecond)
                 }
                 (None, Output::Capture | Output::Discard) => None,
             };
-            let is_held = tool.shape.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
+            let is_held = tool.shaping.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
@@ -254,7 +254,7 @@ impl Broker {
             let Some(from) = self.machine.mtus[id].replace(to).filter(|&from| from != to) else {
                 continue;
             };
-            self.watch.set_fit(id, Fit::of(&port.devargs, Some(to), port.mtu));
+            self.watch.set_fit(id, FrameLimits::of(&port.devargs, Some(to), port.mtu));
             self.events.record(now_ns, Event::MtuChanged { port: port.name.clone(), from, to });
         }
     }
