@@ -4,6 +4,8 @@
 mod account;
 /// Leads workers by hand, for fuzzing.
 pub mod bench;
+/// Puts another plan in the place of the running one.
+mod change;
 /// Fits the clocks of NICs to the system's.
 pub mod clocks;
 /// Stands for what is behind a port.
@@ -11,7 +13,7 @@ pub mod device;
 /// Ends a run.
 mod ending;
 /// Looks after what runs.
-mod looks;
+mod housekeeping;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.
@@ -22,38 +24,40 @@ pub mod outputs;
 pub mod pcap_output;
 /// Writes captures.
 pub mod recorder;
-/// Puts another plan in the place of the running one.
-pub mod reload;
-/// Keeps a worker's place on its lcore.
-mod seat;
+/// Names why a plan is not run.
+pub mod refusal;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
 pub mod watch;
+/// Holds the workers on their lcores.
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::Plan;
-use crate::plan::memory;
+use crate::plan::{Plan, RunOptions};
+use crate::report::events::Events;
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
-use looks::Guards;
+use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
-use seat::RunningCrew;
-use start::copies::Press;
+use refusal::Refusal;
+use start::copies::CopyResources;
 use start::fixed::Fixed;
+use tapline_api::event::Event;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{AlarmKind, Stage};
 use tapline_datapath::flow::table::Secret;
-use tapline_datapath::ids::{PortId, ToolId};
+use tapline_datapath::ids::ToolId;
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;
+use workers::RunningWorkers;
 
 pub use start::start;
 
@@ -63,7 +67,10 @@ pub enum Error {
     #[error("{0}")]
     Dpdk(#[from] tapline_dpdk::Error),
     #[error("{0}")]
-    Refused(String),
+    Refused(#[from] Refusal),
+    /// Another plan that cannot take the place of the running one.
+    #[error("{0}")]
+    NotChanged(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
     #[error(
@@ -77,7 +84,8 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
-    crew: RunningCrew,
+    options: RunOptions,
+    workers: RunningWorkers,
     neighbours: Neighbours,
     machine: Machine,
     /// Judges schedules, tools and groups.
@@ -89,13 +97,13 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
     unwritten: Vec<(ToolId, u64)>,
-    /// What went wrong while running: reported once, and remembered for the exit status.
-    failures: Vec<String>,
-    /// What was decided at start that the user may want to know.
-    notes: Vec<String>,
+    /// What happened, from what was decided at the start on.
+    events: Events,
+    /// What went wrong while running: recorded once, and remembered for the exit status.
+    failures: Vec<Event>,
     started: Instant,
     fixed: Fixed,
-    press: Press,
+    copy_resources: CopyResources,
     secret: Secret,
 }
 
@@ -122,25 +130,30 @@ impl Broker {
         &self.plan
     }
 
-    /// What was decided at start: memory, placement of workers.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// What happened, from what was decided at the start on: memory, placement of workers.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Records what happened to the run outside of the broker.
+    pub fn record(&mut self, event: Event) {
+        self.events.record(clock::now_ns(), event);
     }
 
     /// Lets the workers receive.
     pub fn resume(&self) {
-        self.crew.phase.set(Phase::Running);
+        self.workers.phase.set(Phase::Running);
     }
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Returns whether everything was sent.
     /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.crew.phase.get() == Phase::Waiting || self.crew.rest(Phase::Paused, limit)
+        self.workers.phase.get() == Phase::Waiting || self.workers.rest(Phase::Paused, limit)
     }
 
     pub fn is_running(&self) -> bool {
-        self.crew.phase.get() == Phase::Running
+        self.workers.phase.get() == Phase::Running
     }
 
     /// Packets received so far.
@@ -150,28 +163,25 @@ impl Broker {
 
     /// Workers that returned without being asked to: their lcores.
     pub fn lost_workers(&self) -> Vec<LcoreId> {
-        self.crew.lost()
+        self.workers.lost()
     }
 
-    /// What DPDK and its drivers logged since the last call.
-    pub fn log(&self) -> Vec<String> {
-        self.machine.eal.log()
-    }
-
-    /// Captures that could not be read to their end, or written, and workers that panicked too often.
-    pub fn failures(&self) -> &[String] {
+    /// Captures that could not be read to their end, or written, and workers that panicked too often. Each is among the
+    /// [`events`](Self::events), too.
+    pub fn failures(&self) -> &[Event] {
         &self.failures
     }
 
-    /// `tool drain`, `tool enable`: takes a tool out of service, or back. Gives lines for the log.
+    /// `tool drain`, `tool enable`: takes a tool out of service, or back.
     ///
     /// # Errors
     /// If there is no such tool.
-    pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
+    pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<(), Error> {
         let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
-        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let (tool, _) = found.ok_or_else(|| Refusal::UnknownTool(name.to_owned()))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
-        Ok(self.watch.observe(tool, observation, clock::now_ns()))
+        self.watch.observe(tool, observation, &mut self.events.at(clock::now_ns()));
+        Ok(())
     }
 
     /// Forgets what was counted so far; the identities are still judged over everything.
@@ -187,10 +197,13 @@ impl Broker {
         let is_balanced = all.is_balanced();
         let totals =
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
-            |(index, (seat, counters))| {
-                let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                (seat.lcore, lcore::entry(seat.stages, counters, dog.is_stalled(), dog.stalls))
+        let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
+            |(index, (handle, counters))| {
+                let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
+                (
+                    handle.lcore,
+                    lcore::entry(handle.stages, counters, watchdog.is_stalled(), watchdog.stalls),
+                )
             },
         );
         let mut snapshot = snapshot::snapshot(Report {
@@ -199,6 +212,7 @@ impl Broker {
             ports: self.machine.states(&self.plan, &self.account.cleared_drivers),
             lcores: lcores.collect(),
             watch: self.watch.state(),
+            events: self.events.changes(),
             uptime: self.started.elapsed(),
             is_balanced,
         });
@@ -238,24 +252,5 @@ impl Broker {
             .iter()
             .filter(|recorder| !self.watch.is_down(recorder.tool))
             .fold(false, |any, recorder| any | recorder.let_go())
-    }
-}
-
-/// What is wrong with a replay whose packets find no mbuf.
-fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
-    format!(
-        "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
-    )
-}
-
-/// A span of time as people say it.
-fn in_words(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{span:.1?}"),
-        60..3600 => format!("{} m", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }

@@ -5,7 +5,13 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines)]
 
+/// Who asks.
+pub mod access;
 mod by_name;
+/// The events.
+pub mod event;
+/// What is asked and answered.
+pub mod request;
 /// The statistics.
 pub mod snapshot;
 /// Values that are no words.

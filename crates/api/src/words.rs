@@ -86,6 +86,64 @@ macro_rules! words {
 }
 
 words! {
+    /// What `get` reads.
+    pub enum Get {
+        /// The statistics, whole.
+        Stats = "stats",
+        Ports = "ports",
+        Tools = "tools",
+        Groups = "groups",
+        Rules = "rules",
+        Wires = "wires",
+        Lcores = "lcores",
+        /// What happened: the last of it.
+        Events = "events",
+        /// The running plan: its text and what it came to.
+        Plan = "plan",
+        /// The commands of the language, with who may give them.
+        Commands = "commands",
+    }
+
+    /// Why a request did not do what was asked.
+    pub enum ErrorKind {
+        /// It is wrong: the diagnostics say where.
+        Refused = "refused",
+        /// It is right, and failed.
+        Failed = "failed",
+        /// The caller's role is not enough.
+        Forbidden = "forbidden",
+        /// Part of it is settled when the broker starts.
+        NeedsRestart = "needs_restart",
+        /// Another change waits to be confirmed.
+        ConfirmPending = "confirm_pending",
+        /// The caller has too many requests on their way, or the broker too many callers.
+        Busy = "busy",
+        /// It was taken back.
+        Cancelled = "cancelled",
+    }
+
+    /// What somebody may ask of a broker; each may ask what those before may.
+    pub enum Role {
+        /// Reads.
+        Viewer = "viewer",
+        /// Operates what is there.
+        Operator = "operator",
+        /// Changes the plan, and says who may do what.
+        Admin = "admin",
+    }
+
+    /// The way by which a request came.
+    pub enum Via {
+        /// Standard input of the broker.
+        Prompt = "prompt",
+        /// The control socket.
+        Socket = "socket",
+        /// The web page or the HTTP interface.
+        Web = "web",
+        /// A signal, such as SIGHUP.
+        Signal = "signal",
+    }
+
     /// The kinds of things that have names. A rule's name is its priority.
     pub enum NameKind {
         Port = "port",
@@ -435,6 +493,32 @@ words! {
         Enable = "enable",
         /// All checks have been good for long enough.
         Recovered = "recovered",
+    }
+
+    /// How much an event matters.
+    pub enum Level {
+        /// Something failed, and the run with it, or packets are lost that need not be.
+        Error = "error",
+        /// Something is not as it should be.
+        Warning = "warning",
+        /// Something changed that is worth knowing.
+        Notice = "notice",
+        Info = "info",
+        Debug = "debug",
+    }
+
+    /// Why a run ended before a replay's file did.
+    pub enum Unfinished {
+        /// Somebody ended the run.
+        Asked = "asked",
+        /// The time was up.
+        TimeUp = "time_up",
+        /// The next packet found no mbuf for as long as an idle run may last.
+        Starved = "starved",
+        /// The next packet is due later than an idle run may last.
+        Early = "early",
+        /// No packet came for as long as an idle run may last.
+        Idle = "idle",
     }
 
     /// A port's state.
