@@ -136,7 +136,7 @@ impl Default for Layers {
 pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
     let mut layers = Layers::EMPTY;
     match depth {
-        Depth::Outer => parse_outer(frame, &mut layers),
+        Depth::Outer => _ = parse_outer(frame, &mut layers),
         Depth::Full => parse_full(frame, &mut layers),
     }
     layers
@@ -146,7 +146,7 @@ pub fn parse(frame: &Frame<'_>, depth: Depth) -> Layers {
 #[inline]
 pub fn parse_into(frame: &Frame<'_>, depth: Depth, layers: &mut Layers) {
     match depth {
-        Depth::Outer => parse_outer(frame, layers),
+        Depth::Outer => _ = parse_outer(frame, layers),
         Depth::Full => parse_full(frame, layers),
     }
 }
@@ -160,7 +160,9 @@ pub fn parse_burst(frames: &[Frame<'_>], depth: Depth, layers: &mut [Layers]) {
     debug_assert!(frames.len() <= MAX_BURST);
     let layers = &mut layers[..frames.len()];
     match depth {
-        Depth::Outer => frames.iter().zip(layers).for_each(|(frame, layers)| parse_outer(frame, layers)),
+        Depth::Outer => {
+            frames.iter().zip(layers).for_each(|(frame, layers)| _ = parse_outer(frame, layers))
+        }
         Depth::Full => frames.iter().zip(layers).for_each(|(frame, layers)| parse_full(frame, layers)),
     }
 }
@@ -172,18 +174,19 @@ fn parsed_bytes<'a>(frame: &Frame<'a>) -> &'a [u8] {
 }
 
 #[inline(always)]
-fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) {
+fn parse_outer(frame: &Frame<'_>, layers: &mut Layers) -> Stack {
     let stack = ethernet_stack(parsed_bytes(frame), 0);
     layers.outer = stack;
     layers.inner = stack;
     layers.count = 0;
     layers.flags = 0;
+    stack
 }
 
 #[inline(always)]
 fn parse_full(frame: &Frame<'_>, layers: &mut Layers) {
-    parse_outer(frame, layers);
-    if may_have_shells(frame.bytes(), &layers.outer) {
+    let stack = parse_outer(frame, layers);
+    if may_have_shells(parsed_bytes(frame), &stack) {
         walk(parsed_bytes(frame), layers, Fragments::Enter);
     }
 }

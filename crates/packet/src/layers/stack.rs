@@ -21,6 +21,9 @@ pub struct Stack {
     kinds: u32,
 }
 
+/// The two words of a [`Stack`], for functions that are not inlined: they take and give them in registers, a packed struct in memory.
+pub(super) type Words = (u64, u32);
+
 impl Stack {
     pub(super) const IPV4: u8 = 1;
     pub(super) const IPV6: u8 = 1 << 1;
@@ -38,6 +41,16 @@ impl Stack {
     #[inline(always)]
     pub(super) fn at_link(ethernet: u16) -> Self {
         Self { places: u64::from(ethernet) | u64::from(ethernet) << 32, kinds: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn of((places, kinds): Words) -> Self {
+        Self { places, kinds }
+    }
+
+    #[inline(always)]
+    pub(super) fn words(self) -> Words {
+        (self.places, self.kinds)
     }
 
     #[inline(always)]
