@@ -27,7 +27,7 @@ pub(super) enum LenOrder {
 }
 
 /// A pcap file's header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub order: ByteOrder,
     pub is_ns: bool,

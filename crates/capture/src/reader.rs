@@ -89,6 +89,14 @@ struct Entry {
     kind: Kind,
 }
 
+impl Entry {
+    /// The packet in its burst's span.
+    #[inline(always)]
+    fn bytes<'a>(&self, span: &'a [u8]) -> &'a [u8] {
+        &span[self.packet_at as usize..][..self.captured_len as usize]
+    }
+}
+
 /// One packet of a capture file.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
@@ -164,7 +172,7 @@ impl<'a> Burst<'a> {
         let raw = &self.span[entry.record_at as usize..][..entry.record_len as usize];
         Record {
             time_ns: entry.time_ns,
-            bytes: &self.span[entry.packet_at as usize..][..entry.captured_len as usize],
+            bytes: entry.bytes(self.span),
             original_len: entry.original_len,
             interface: InterfaceId(entry.interface),
             kind: entry.kind,
@@ -181,10 +189,25 @@ impl<'a> Burst<'a> {
     /// Views the packets as frames: fills the first `len()` of `frames` and returns them.
     pub fn frames<'f>(&self, frames: &'f mut [Frame<'a>; MAX_BURST]) -> &'f [Frame<'a>] {
         for (frame, entry) in frames.iter_mut().zip(self.entries) {
-            let bytes = &self.span[entry.packet_at as usize..][..entry.captured_len as usize];
-            *frame = Frame::new(bytes, entry.original_len);
+            *frame = Frame::new(entry.bytes(self.span), entry.original_len);
         }
         &frames[..self.len()]
+    }
+
+    /// The packets from `range.start` to `range.end`, each as its time and its frame, without what else a record has.
+    /// # Panics
+    /// If there are not so many.
+    #[inline(always)]
+    pub fn timed_frames(&self, range: Range<usize>) -> impl Iterator<Item = (u64, Frame<'a>)> + use<'a> {
+        let span = self.span;
+        let timed = move |entry: &Entry| (entry.time_ns, Frame::new(entry.bytes(span), entry.original_len));
+        self.entries[range].iter().map(timed)
+    }
+
+    /// The time of packet `index`, as [`Record::time_ns`].
+    #[inline(always)]
+    pub fn time_ns(&self, index: usize) -> u64 {
+        self.entries[index].time_ns
     }
 
     /// The interface of packet `index`.
@@ -518,9 +541,13 @@ impl Reader {
         }
     }
 
+    #[inline(never)]
     fn parse_pcap(&mut self, max: usize) -> Result<(), Error> {
         let Layout::Pcap(header) = &self.layout else { return Ok(()) };
+        let header = **header;
         let available = self.input.available();
+        self.entries.reserve(max.saturating_sub(self.entries.len()));
+        let mut has_cut = self.has_cut;
         let mut at = 0;
         while self.entries.len() < max {
             let Some(record) = available.get(at..at + header.record_header_len) else {
@@ -529,11 +556,11 @@ impl Reader {
             };
             let (captured_len, original_len) = header.lengths(record);
             if captured_len > header.max_captured_len {
-                self.span_len = at;
+                (self.span_len, self.has_cut) = (at, has_cut);
                 let kind = ErrorKind::CapturedLen { captured_len, limit: header.max_captured_len };
                 return Err(Error::new(self.input.offset() + at as u64, kind));
             }
-            self.has_cut |= captured_len > header.snaplen;
+            has_cut |= captured_len > header.snaplen;
             let record_len = header.record_header_len + captured_len as usize;
             if available.len() - at < record_len {
                 self.needed = record_len;
@@ -551,7 +578,7 @@ impl Reader {
             });
             at += record_len;
         }
-        self.span_len = at;
+        (self.span_len, self.has_cut) = (at, has_cut);
         Ok(())
     }
 

@@ -324,7 +324,7 @@ impl<'a> Waiting<'a> {
     #[inline(always)]
     fn time_ns(self, index: usize) -> u64 {
         match self {
-            Waiting::Read(burst) => burst.get(index).time_ns,
+            Waiting::Read(burst) => burst.time_ns(index),
             Waiting::Made(made) => made.frames[index].time_ns,
         }
     }
@@ -526,13 +526,14 @@ impl Replay {
         // two loops, so that packets that are frames already pay for no others
         match waiting {
             Waiting::Read(packets) => {
-                for index in self.taken..last {
-                    let record = packets.get(index);
-                    if !is_due(record.time_ns) {
+                for (ns, (time_ns, frame)) in
+                    stamps.ns.iter_mut().zip(packets.timed_frames(self.taken..last))
+                {
+                    if !is_due(time_ns) {
                         break;
                     }
-                    stamps.ns[frames.len()] = record.time_ns;
-                    frames.push(record.frame());
+                    *ns = time_ns;
+                    frames.push(frame);
                 }
             }
             Waiting::Made(made) => {
