@@ -9,6 +9,7 @@ use crate::plan::diff::{About, about};
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
+use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
@@ -169,6 +170,25 @@ pub(super) fn not_planned() -> Reply {
     Reply::failed(format!("error: the change could not be planned; {UNCHANGED}"))
 }
 
+/// Answers what a plan would change.
+fn would_change(changes: &[plan::diff::Change]) -> Reply {
+    if changes.is_empty() {
+        return Reply::done("nothing would change\n");
+    }
+    let lines = changes.iter().map(|change| {
+        let what =
+            if change.what.is_empty() { String::new() } else { format!(": {}", change.what.join(", ")) };
+        let kind = match change.kind {
+            plan::diff::Kind::Added => "added",
+            plan::diff::Kind::Changed => "changed",
+            plan::diff::Kind::Recreated => "recreated",
+            plan::diff::Kind::Removed => "removed",
+        };
+        format!("{} {kind}{what}\n", change.subject)
+    });
+    Reply::done(lines.collect::<String>())
+}
+
 /// Answers that a request needs more than the caller's role.
 pub(super) fn forbidden(needed: Role, by: &Principal) -> Reply {
     let text = format!("error: this needs the role {needed}, and {by} has {}; {UNCHANGED}", by.role);
@@ -181,18 +201,26 @@ enum Made {
     Others(Vec<Command>, Variables),
 }
 
+/// A line as it was submitted, by whom.
+pub struct Submitted {
+    pub line: Vec<u8>,
+    pub by: Principal,
+    pub is_dry_run: bool,
+}
+
 /// A change of a running plan on its way. Where it is dropped, it is given up.
 pub struct Planning {
     since: Instant,
+    /// It is planned, and not taken up.
+    is_dry_run: bool,
     stage: Stage,
 }
 
 enum Stage {
     Plans(Work<Result<Made, Reply>>),
-    /// The workers have been given the plan, with lines for the log and warnings.
+    /// The workers have been given the plan, with warnings.
     TakesUp {
         planned: Duration,
-        log: Vec<String>,
         warnings: Reply,
     },
 }
@@ -201,8 +229,8 @@ enum Stage {
 pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
-    /// It is in force; lines for the log, and the answer with its warnings.
-    InForce { log: Vec<String>, reply: Reply },
+    /// It is in force; the answer with its warnings.
+    InForce(Reply),
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
     /// Nothing has changed.
@@ -214,32 +242,31 @@ impl Planning {
     ///
     /// # Errors
     /// If there is no thread for it, as it is printed.
-    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, Reply> {
-        Self::begin(move |progress| change.plan(Some(&running), progress).map(Box::new).map(Made::Planned))
+    pub fn of_change(change: Change, running: Arc<Plan>, is_dry_run: bool) -> Result<Self, Reply> {
+        Self::begin(is_dry_run, move |progress| {
+            change.plan(Some(&running), progress).map(Box::new).map(Made::Planned)
+        })
     }
 
     /// Reads a line and plans it: for lines that name files, which nobody shall wait for.
     ///
     /// # Errors
     /// As [`of_change`](Self::of_change).
-    pub fn of_line(
-        pipeline: &Pipeline,
-        line: Vec<u8>,
-        by: Principal,
-        running: Arc<Plan>,
-    ) -> Result<Self, Reply> {
+    pub fn of_line(pipeline: &Pipeline, submitted: Submitted, running: Arc<Plan>) -> Result<Self, Reply> {
+        let Submitted { line, by, is_dry_run } = submitted;
         let pipeline = pipeline.clone();
-        Self::begin(move |progress| match pipeline.read(&line, &by)? {
+        Self::begin(is_dry_run, move |progress| match pipeline.read(&line, &by)? {
             Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
             Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
         })
     }
 
     fn begin(
+        is_dry_run: bool,
         work: impl FnOnce(&progress::Progress) -> Result<Made, Reply> + Send + 'static,
     ) -> Result<Self, Reply> {
         let work = Work::begin(work).map_err(no_thread)?;
-        Ok(Self { since: Instant::now(), stage: Stage::Plans(work) })
+        Ok(Self { since: Instant::now(), is_dry_run, stage: Stage::Plans(work) })
     }
 
     /// Returns whether nothing has changed yet: it may be given up.
@@ -264,6 +291,11 @@ impl Planning {
                 }
             };
             let Planned { parsed, plan, warnings } = match made {
+                Made::Planned(planned) if self.is_dry_run => {
+                    let changes = plan::diff::diff(broker.plan(), &planned.plan);
+                    return Progress::InForce(planned.warnings.and(would_change(&changes)));
+                }
+                Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Planned(planned) => *planned,
                 Made::Others(commands, variables) => {
                     pipeline.define(variables);
@@ -271,7 +303,7 @@ impl Planning {
                 }
             };
             match broker.change(Arc::new(plan)) {
-                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
+                Ok(()) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), warnings },
                 Err(error) => {
                     return Progress::Refused(
                         warnings.and(Reply::failed(format!("error: {error}\n{UNCHANGED}"))),
@@ -280,7 +312,7 @@ impl Planning {
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let Stage::TakesUp { planned, log, warnings } = &mut self.stage else {
+        let Stage::TakesUp { planned, warnings } = &mut self.stage else {
             return Progress::Waits(None);
         };
         let waited = self.since.elapsed() - *planned;
@@ -288,14 +320,13 @@ impl Planning {
         if late.is_some() && waited < RETURN_LIMIT {
             return Progress::Waits(None);
         }
-        let mut log = std::mem::take(log);
-        log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
-        let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
-        log.push(format!(
-            "plan changed: {rules} rules; planned in {:.1} ms, in force in {:.1} ms",
-            ms(*planned),
-            ms(waited)
-        ));
-        Progress::InForce { log, reply: std::mem::replace(warnings, Reply::done("")) }
+        if let Some(lcore) = late {
+            broker.record(Event::SwapLate { lcore: lcore.0 });
+        }
+        // to the microsecond
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
+        let (rules, planned_ms, in_force_ms) = (broker.plan().rules.len(), ms(*planned), ms(waited));
+        broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
+        Progress::InForce(std::mem::replace(warnings, Reply::done("")))
     }
 }
