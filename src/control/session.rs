@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{Pipeline, Planning, Progress, Typed};
+use serde_json::json;
+
+use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
@@ -17,6 +19,7 @@ use tapline_api::access::Principal;
 use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
+use tapline_api::words::Get;
 use tapline_lang::ast::{Command, Show};
 
 /// Names a request whose answer comes later.
@@ -75,7 +78,7 @@ pub struct Session {
     /// A change of the plan that is on its way.
     current: Option<(Ticket, Planning)>,
     /// Changes that wait for their turn.
-    waiting: VecDeque<(Ticket, Vec<u8>)>,
+    waiting: VecDeque<Waiting>,
     tickets: u64,
     limits: Limits,
     started: Instant,
@@ -83,6 +86,14 @@ pub struct Session {
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
+}
+
+/// A line that waits for the change before it.
+struct Waiting {
+    ticket: Ticket,
+    line: Vec<u8>,
+    by: Principal,
+    is_dry_run: bool,
 }
 
 /// Since when no packet came.
@@ -149,31 +160,65 @@ impl Session {
     }
 
     /// Answers a request, or gives a ticket for its answer.
-    pub fn handle(&mut self, _by: &Principal, request: Request) -> Answer {
-        let Request::Line(line) = request;
-        if super::names_a_file(&line) {
-            return self.queue(line);
+    pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
+        match request {
+            Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
+            Request::Get { what, .. } => Answer::Now(self.get(what)),
+            Request::Complete { .. } => Answer::Now(Reply::done("")),
         }
-        match self.pipeline.read(&line) {
+    }
+
+    fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
+        if super::names_a_file(&line) {
+            return self.queue(line, by, is_dry_run);
+        }
+        match self.pipeline.read(&line, by) {
             // it is read again in its turn, after the changes before it
-            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line),
+            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by, is_dry_run),
             Ok(Typed::Change(change)) => {
-                let planning = Planning::of_change(change, Arc::clone(self.broker.plan()));
-                match planning {
+                match Planning::of_change(change, Arc::clone(self.broker.plan()), is_dry_run) {
                     Ok(planning) => {
                         let ticket = self.ticket();
                         self.current = Some((ticket, planning));
                         Answer::Later(ticket)
                     }
-                    Err(refusal) => Answer::Now(Reply::failed(refusal)),
+                    Err(refusal) => Answer::Now(refusal),
                 }
             }
+            Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
-            Err(refusal) => Answer::Now(Reply::refused(refusal)),
+            Err(refusal) => Answer::Now(refusal),
         }
+    }
+
+    /// Reads what programs ask for, as JSON.
+    fn get(&self, what: Get) -> Reply {
+        let snapshot = self.broker.snapshot();
+        let value = match what {
+            Get::Stats => serde_json::to_value(&snapshot),
+            Get::Ports => serde_json::to_value(&snapshot.ports),
+            Get::Tools => serde_json::to_value(&snapshot.tools),
+            Get::Groups => serde_json::to_value(&snapshot.groups),
+            Get::Rules => serde_json::to_value(&snapshot.rules),
+            Get::Wires => serde_json::to_value(&snapshot.wires),
+            Get::Lcores => serde_json::to_value(&snapshot.lcores),
+            Get::Events => serde_json::to_value(&snapshot.events),
+            Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
+            Get::Commands => Ok(commands()),
+        };
+        match value {
+            Ok(value) => Reply { value: Some(value.to_string()), ..Reply::done(value.to_string()) },
+            Err(error) => Reply::failed(format!("error: {error}\n")),
+        }
+    }
+
+    /// The statistics as they are, as one line of JSON without its end.
+    pub fn stats_line(&self) -> String {
+        // numbers, names and words always have a form
+        serde_json::to_string(&self.broker.snapshot()).unwrap_or_default()
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -181,9 +226,9 @@ impl Session {
         Ticket(self.tickets)
     }
 
-    fn queue(&mut self, line: Vec<u8>) -> Answer {
+    fn queue(&mut self, line: Vec<u8>, by: &Principal, is_dry_run: bool) -> Answer {
         let ticket = self.ticket();
-        self.waiting.push_back((ticket, line));
+        self.waiting.push_back(Waiting { ticket, line, by: by.clone(), is_dry_run });
         Answer::Later(ticket)
     }
 
@@ -194,9 +239,9 @@ impl Session {
         if let Some((_, planning)) = self.current.take_if(is_it) {
             return Some(planning.give_up());
         }
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == ticket)?;
+        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         self.waiting.remove(place);
-        Some(Reply::failed(super::change::given_up()))
+        Some(super::change::given_up())
     }
 
     /// Keeps the broker's time: to be called every few milliseconds.
@@ -252,7 +297,7 @@ impl Session {
                     tick.progress = line;
                     return;
                 }
-                Progress::InForce { warnings } => Reply { remarks: warnings, ..Reply::done("") },
+                Progress::InForce { reply } => reply,
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
             };
@@ -260,11 +305,15 @@ impl Session {
             tick.replies.push((ticket, reply));
         }
         while self.current.is_none()
-            && let Some((ticket, line)) = self.waiting.pop_front()
+            && let Some(Waiting { ticket, line, by, is_dry_run }) = self.waiting.pop_front()
         {
-            match Planning::of_line(&self.pipeline, line, Arc::clone(self.broker.plan())) {
+            match Planning::of_line(
+                &self.pipeline,
+                Submitted { line, by, is_dry_run },
+                Arc::clone(self.broker.plan()),
+            ) {
                 Ok(planning) => self.current = Some((ticket, planning)),
-                Err(refusal) => tick.replies.push((ticket, Reply::failed(refusal))),
+                Err(refusal) => tick.replies.push((ticket, refusal)),
             }
         }
     }
@@ -338,6 +387,15 @@ impl Session {
         let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
         Outcome { last, alarms, is_well }
     }
+}
+
+/// Lists the commands of the language for programs.
+fn commands() -> serde_json::Value {
+    let all = tapline_lang::commands();
+    let rows = all.iter().map(|command| {
+        json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })
+    });
+    rows.collect()
 }
 
 /// Returns the action that a command asks for, if it is one that a file may ask for, too.

@@ -303,14 +303,14 @@ mod tests {
                 Event::NextHopLost { next_hop: IpAddr::from([198, 18, 0, 9]), tools: vec![] },
                 Event::NextHopLost { next_hop: IpAddr::from([198, 18, 0, 7]), tools: vec![] },
                 Event::WorkerLost { lcore: 1 },
-                Event::PlanExchanged { rules: 3, planned_ms: 1.0, taken_up_ms: 0.5 },
+                Event::PlanChanged { rules: 3, planned_ms: 1.0, in_force_ms: 0.5 },
                 Event::DpdkLogged { line: "EAL: it is so".into() },
             ]
         });
         let (lines, _) = read([(NOW, fresh.collect())].into_iter());
         let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
         assert_eq!(count("error: the worker on lcore 1 ended by itself"), 25);
-        assert_eq!(count("notice: plan exchanged: 3 rules; planned in 1.0 ms, taken up in 0.5 ms"), 25);
+        assert_eq!(count("notice: plan changed: 3 rules; planned in 1.0 ms, in force in 0.5 ms"), 25);
         assert_eq!(count("dpdk: EAL: it is so"), 25);
         for hop in ["198.18.0.9", "198.18.0.7"] {
             assert_eq!(count(&format!("Z warning: next hop {hop} does not answer")), 10, "{hop}");

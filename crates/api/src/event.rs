@@ -170,9 +170,9 @@ events! {
     /// A worker returned though nobody had asked it to.
     WorkerLost = "worker_lost" { lcore: u32, },
     /// A worker goes on with the plan before the one that it was given.
-    ExchangeLate = "exchange_late" { lcore: u32, },
+    PlanLate = "plan_late" { lcore: u32, },
     /// Another plan is in force.
-    PlanExchanged = "plan_exchanged" { rules: usize, planned_ms: f64, taken_up_ms: f64, },
+    PlanChanged = "plan_changed" { rules: usize, planned_ms: f64, in_force_ms: f64, },
     /// Statistics could not be written, and are no more.
     StatisticsLost = "statistics_lost" { path: String, error: String, },
 
@@ -347,7 +347,7 @@ impl Event {
             | Event::NicClockStepped { .. }
             | Event::WorkerStalled { .. }
             | Event::BurstNotDumped { .. }
-            | Event::ExchangeLate { .. }
+            | Event::PlanLate { .. }
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
             | Event::CopiesUnwritten { .. }
@@ -362,7 +362,7 @@ impl Event {
             | Event::NextHopResolved { .. }
             | Event::WorkerRecovered { .. }
             | Event::BurstDumped { .. }
-            | Event::PlanExchanged { .. }
+            | Event::PlanChanged { .. }
             | Event::AlarmCleared(_) => Level::Notice,
             Event::WorkersPlaced { .. } | Event::QueuesPolled { .. } | Event::NicClockFitted { .. } => {
                 Level::Info
@@ -377,7 +377,7 @@ impl Event {
             | Event::WorkersPlaced { .. }
             | Event::QueuesPolled { .. }
             | Event::SystemClockStepped { .. }
-            | Event::PlanExchanged { .. }
+            | Event::PlanChanged { .. }
             | Event::StatisticsLost { .. }
             | Event::EndFailed { .. }
             | Event::OutOfBalance {} => "broker".to_owned(),
@@ -412,7 +412,7 @@ impl Event {
             | Event::BurstDumped { lcore, .. }
             | Event::BurstNotDumped { lcore, .. }
             | Event::WorkerLost { lcore }
-            | Event::ExchangeLate { lcore } => format!("lcore {lcore}"),
+            | Event::PlanLate { lcore } => format!("lcore {lcore}"),
             Event::AlarmRaised(alarm) | Event::AlarmCleared(alarm) => alarm.object(),
         }
     }
@@ -421,8 +421,8 @@ impl Event {
     pub const fn is_answer(&self) -> bool {
         matches!(
             self,
-            Event::ExchangeLate { .. }
-                | Event::PlanExchanged { .. }
+            Event::PlanLate { .. }
+                | Event::PlanChanged { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
     }
@@ -569,7 +569,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of workers and of the exchange of plans.
+    /// Writes an event of workers and of plans.
     fn write_work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::WorkerStalled { lcore, stage, quiet_ms } => {
@@ -589,10 +589,10 @@ impl Event {
                 write!(f, "lcore {lcore}: the burst's frames cannot be written: {error}")
             }
             Event::WorkerLost { lcore } => write!(f, "the worker on lcore {lcore} ended by itself"),
-            Event::ExchangeLate { lcore } => write!(f, "lcore {lcore} has not taken up the plan yet"),
-            Event::PlanExchanged { rules, planned_ms, taken_up_ms } => write!(
+            Event::PlanLate { lcore } => write!(f, "lcore {lcore} has not taken up the plan yet"),
+            Event::PlanChanged { rules, planned_ms, in_force_ms } => write!(
                 f,
-                "plan exchanged: {rules} rules; planned in {planned_ms:.1} ms, taken up in {taken_up_ms:.1} ms"
+                "plan changed: {rules} rules; planned in {planned_ms:.1} ms, in force in {in_force_ms:.1} ms"
             ),
             _ => self.write_end(f),
         }
