@@ -89,8 +89,8 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
     let session = Session::new(broker, pipeline, limits, prompt.is_some() || socket.is_some());
-    let server = socket.map(|socket| Server::new(socket, args.name()));
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    let server = socket.map(|socket| Server::new(socket, args.name()));
     let mut run = Run { args, session, log, stats, prompt, server, bell };
     run.write_log();
     run.begin(&plan.actions)?;

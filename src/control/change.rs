@@ -230,7 +230,7 @@ pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
     /// It is in force; the answer with its warnings.
-    InForce { reply: Reply },
+    InForce(Reply),
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
     /// Nothing has changed.
@@ -293,7 +293,7 @@ impl Planning {
             let Planned { parsed, plan, warnings } = match made {
                 Made::Planned(planned) if self.is_dry_run => {
                     let changes = plan::diff::diff(broker.plan(), &planned.plan);
-                    return Progress::InForce { reply: planned.warnings.and(would_change(&changes)) };
+                    return Progress::InForce(planned.warnings.and(would_change(&changes)));
                 }
                 Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Planned(planned) => *planned,
@@ -321,12 +321,12 @@ impl Planning {
             return Progress::Waits(None);
         }
         if let Some(lcore) = late {
-            broker.record(Event::PlanLate { lcore: lcore.0 });
+            broker.record(Event::SwapLate { lcore: lcore.0 });
         }
         // to the microsecond
         let ms = |time: Duration| time.as_micros() as f64 / 1e3;
         let (rules, planned_ms, in_force_ms) = (broker.plan().rules.len(), ms(*planned), ms(waited));
         broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
-        Progress::InForce { reply: std::mem::replace(warnings, Reply::done("")) }
+        Progress::InForce(std::mem::replace(warnings, Reply::done("")))
     }
 }

@@ -297,7 +297,7 @@ impl Session {
                     tick.progress = line;
                     return;
                 }
-                Progress::InForce { reply } => reply,
+                Progress::InForce(reply) => reply,
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
             };

@@ -170,7 +170,7 @@ events! {
     /// A worker returned though nobody had asked it to.
     WorkerLost = "worker_lost" { lcore: u32, },
     /// A worker goes on with the plan before the one that it was given.
-    PlanLate = "plan_late" { lcore: u32, },
+    SwapLate = "swap_late" { lcore: u32, },
     /// Another plan is in force.
     PlanChanged = "plan_changed" { rules: usize, planned_ms: f64, in_force_ms: f64, },
     /// Statistics could not be written, and are no more.
@@ -347,7 +347,7 @@ impl Event {
             | Event::NicClockStepped { .. }
             | Event::WorkerStalled { .. }
             | Event::BurstNotDumped { .. }
-            | Event::PlanLate { .. }
+            | Event::SwapLate { .. }
             | Event::PacketsPassedOver { .. }
             | Event::ReplayUnfinished { .. }
             | Event::CopiesUnwritten { .. }
@@ -412,7 +412,7 @@ impl Event {
             | Event::BurstDumped { lcore, .. }
             | Event::BurstNotDumped { lcore, .. }
             | Event::WorkerLost { lcore }
-            | Event::PlanLate { lcore } => format!("lcore {lcore}"),
+            | Event::SwapLate { lcore } => format!("lcore {lcore}"),
             Event::AlarmRaised(alarm) | Event::AlarmCleared(alarm) => alarm.object(),
         }
     }
@@ -421,7 +421,7 @@ impl Event {
     pub const fn is_answer(&self) -> bool {
         matches!(
             self,
-            Event::PlanLate { .. }
+            Event::SwapLate { .. }
                 | Event::PlanChanged { .. }
                 | Event::ToolChanged { reason: Reason::Drain | Reason::Emptied | Reason::Enable, .. }
         )
@@ -569,7 +569,7 @@ impl Event {
         }
     }
 
-    /// Writes an event of workers and of plans.
+    /// Writes an event of workers and of changes of the plan.
     fn write_work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::WorkerStalled { lcore, stage, quiet_ms } => {
@@ -589,7 +589,7 @@ impl Event {
                 write!(f, "lcore {lcore}: the burst's frames cannot be written: {error}")
             }
             Event::WorkerLost { lcore } => write!(f, "the worker on lcore {lcore} ended by itself"),
-            Event::PlanLate { lcore } => write!(f, "lcore {lcore} has not taken up the plan yet"),
+            Event::SwapLate { lcore } => write!(f, "lcore {lcore} has not taken up the plan yet"),
             Event::PlanChanged { rules, planned_ms, in_force_ms } => write!(
                 f,
                 "plan changed: {rules} rules; planned in {planned_ms:.1} ms, in force in {in_force_ms:.1} ms"

@@ -105,7 +105,7 @@ fn of_a_run() -> Vec<Event> {
         Event::BurstDumped { lcore: 2, path: text("dumps/panic-1.pcap") },
         Event::BurstNotDumped { lcore: 2, error: text("dumps: the folder has 16 files already") },
         Event::WorkerLost { lcore: 2 },
-        Event::PlanLate { lcore: 2 },
+        Event::SwapLate { lcore: 2 },
         Event::PlanChanged { rules: 12, planned_ms: 31.416, in_force_ms: 0.25 },
         Event::StatisticsLost {
             path: text("stats.jsonl"),
