@@ -52,7 +52,7 @@ impl Broker {
     /// [`events`](Self::events) afterwards.
     pub fn watch(&mut self) {
         let now_ns = clock::now_ns();
-        self.record_log();
+        self.record_log(now_ns);
         self.account.collect(&self.workers.handles);
         self.watch.keep_schedules(&mut self.events.at(now_ns));
         let now = self.started.elapsed();
@@ -91,8 +91,7 @@ impl Broker {
     }
 
     /// Records what DPDK and its drivers logged since the last call.
-    pub(super) fn record_log(&mut self) {
-        let now_ns = clock::now_ns();
+    fn record_log(&mut self, now_ns: u64) {
         for line in self.machine.eal.log() {
             self.events.record(now_ns, Event::DpdkLogged { line });
         }
@@ -244,7 +243,7 @@ impl Broker {
         let now_ns = clock::now_ns();
         self.watch_cuts(now_ns);
         self.watch_panics(now_ns);
-        self.record_log();
+        self.record_log(now_ns);
     }
 
     /// Judges frames by the MTUs that kernel interfaces have at this moment. One that is gone leaves the last that it had.

@@ -8,6 +8,8 @@ mod classify;
 mod copies;
 /// The table of encapsulations, each row with each feature that reads it, by tshark.
 mod encapsulations;
+/// Events, by golden texts, and by Python and the reference.
+mod events;
 /// The verifier, interpreter, native code and index of filters, by libpcap and tcpdump.
 mod filter;
 /// The bodies of the fuzz targets that need no EAL, on random input and on what once failed.
