@@ -24,7 +24,7 @@ pub(super) type Read<T> = Result<T, Reported>;
 /// Reads what follows the verb of a command.
 pub(super) type Verb = fn(&mut Line<'_>) -> Read<Command>;
 
-/// Whether one value may stand twice in a comma list.
+/// Says whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeats {
     Allowed,
@@ -540,7 +540,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What `read` says that it expects.
+/// Gives the description of what `read` expects.
 fn expectation<T>(read: &impl Fn(&str) -> Value<T>) -> String {
     read("").err().map_or_else(|| "a value".into(), |misread| misread.expected)
 }

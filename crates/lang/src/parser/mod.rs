@@ -37,7 +37,7 @@ const MOST_FILES: usize = 1000;
 /// Bytes of all files together. A device file would never end.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What one line asks for.
+/// The statement that one line makes.
 enum Statement {
     Command(Command),
     Include(Name),
@@ -93,7 +93,7 @@ fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
     Ok(Statement::Let { name, value: read.ok().map(|value| (value.value, is_quoted)) })
 }
 
-/// Whether a `--set` that no file uses is worth a warning.
+/// Says whether a `--set` that no file uses is worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unused {
     Warned,
@@ -140,7 +140,7 @@ struct Parser {
     file: PipelineFile,
     /// The files being read, outermost first.
     open: Vec<PathBuf>,
-    /// What further files may have.
+    /// The bytes that further files may have.
     bytes_left: u64,
 }
 
