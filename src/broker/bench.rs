@@ -10,7 +10,7 @@ use super::start::memory::check_tables;
 use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use tapline_api::snapshot::Snapshot;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -37,10 +37,11 @@ impl Bench {
     /// The first thing that failed, as of `start`.
     pub fn set_up(eal: &Eal, plan: Plan) -> Result<Self, Error> {
         let plan = Arc::new(plan);
-        let roles = place(&plan)?.roles;
+        let options = RunOptions::default();
+        let roles = place(Run { plan: &plan, options: &options })?.roles;
         check_tables(&plan, roles.work.len())?;
         let Assembled { mut broker, mut workers, batch_rings, spare } =
-            assemble(eal, Arc::clone(&plan), &roles, Outputs::take(&plan)?, Vec::new())?;
+            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Vec::new())?;
         start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
+use crate::plan::Run;
 use tapline_api::words::DropReason;
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::replay::Left;
@@ -109,7 +110,8 @@ impl Broker {
                     self.failures.push(format!("{fact}: the time was up; raise --duration, or say --exit-idle in its place"));
                 }
                 (Ending::Idle, _) if device.starved().is_some() => {
-                    let starvation = starvation(&self.plan, intake.port, read);
+                    let run = Run { plan: &self.plan, options: &self.options };
+                    let starvation = starvation(run, intake.port, read);
                     self.failures.push(format!("{starvation} (packets left: {rest})"));
                 }
                 (Ending::Idle, Some(wait)) if !wait.is_zero() => self.failures.push(format!(

@@ -7,6 +7,7 @@ use super::start::ports::interface_mtu;
 use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
+use crate::plan::Run;
 use crate::plan::value::Output;
 use tapline_api::values::Rate;
 use tapline_api::words::AlarmKind;
@@ -280,6 +281,7 @@ impl Broker {
     fn watch_replays(&mut self, lines: &mut Vec<String>) {
         // what a writer holds comes back
         let is_writing = self.is_writing();
+        let run = Run { plan: &self.plan, options: &self.options };
         self.guards.starved.resize(self.machine.ports.len(), (None, false));
         for ((id, device), (before, told)) in self.machine.ports.entries().zip(&mut self.guards.starved) {
             let starved = device.starved();
@@ -288,10 +290,7 @@ impl Broker {
             if stands != *told {
                 *told = stands;
                 let word = if stands { "raised" } else { "cleared" };
-                lines.push(format!(
-                    "alarm {word}: {}",
-                    starvation(&self.plan, id, device.stats().rx_packets)
-                ));
+                lines.push(format!("alarm {word}: {}", starvation(run, id, device.stats().rx_packets)));
             }
         }
     }

@@ -37,8 +37,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::Plan;
 use crate::plan::memory;
+use crate::plan::{Plan, Run, RunOptions};
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
@@ -83,6 +83,7 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
+    options: RunOptions,
     workers: RunningWorkers,
     neighbours: Neighbours,
     machine: Machine,
@@ -251,8 +252,8 @@ impl Broker {
 }
 
 /// What is wrong with a replay whose packets find no mbuf.
-fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
+fn starvation(run: Run<'_>, port: PortId, packets: u64) -> String {
+    let (name, mbufs) = (&run.plan.ports[port].name, memory::port_pool(run, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

@@ -16,7 +16,7 @@ use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
 use super::refusal::Refusal;
-use crate::plan::value::Plan;
+use crate::plan::Run;
 use tapline_api::words::DropReason;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use tapline_datapath::counters::{EgressCounters, WriterCounters};
@@ -191,12 +191,13 @@ impl Recorder {
     /// # Errors
     /// If the file cannot be created.
     pub fn start(
-        plan: &Plan,
+        run: Run<'_>,
         tool: ToolId,
         locked: Option<Locked>,
         rings: Vec<Arc<BatchRing>>,
         counters: Arc<WriterCounters>,
     ) -> Result<Self, Error> {
+        let plan = run.plan;
         let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
         let refused = |error: io::Error| Refusal::Output {
@@ -206,7 +207,7 @@ impl Recorder {
         };
         let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool).to_vec();
-        if plan.settings.is_changeable {
+        if run.options.is_changeable {
             let is_other = |port: &PortId| plan.ports[*port].rxq != Some(0) && !ports.contains(port);
             let others: Vec<PortId> = plan.ports.ids().filter(is_other).collect();
             ports.extend(others);

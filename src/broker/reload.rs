@@ -10,8 +10,8 @@ use super::start::fixed::refused;
 use super::start::memory::check_tables;
 use super::start::rules::state_of;
 use super::{Broker, Error};
-use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
+use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WorkerCounters;
 use tapline_datapath::egress::admission::QueueLimits;
@@ -47,13 +47,6 @@ fn namesakes(
     after.entries().map(carried_over_of).collect()
 }
 
-/// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
-fn keep_thresholds(tools: &mut ById<ToolId, ToolPlan>, before: &ById<ToolId, ToolPlan>) {
-    for (tool, before) in tools.iter_mut().zip(before) {
-        tool.thresholds = tool.thresholds.or(before.thresholds);
-    }
-}
-
 /// What the queues of tools admit whose thresholds are others than before.
 fn changed_limits(
     tools: &ById<ToolId, ToolPlan>,
@@ -83,7 +76,7 @@ impl Broker {
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
+    pub fn exchange(&mut self, plan: Arc<Plan>) -> Result<Vec<String>, Error> {
         if let Some(lcore) = self.exchanging() {
             return Err(Error::NotExchanged(format!(
                 "lcore {} has not taken up the change before; try again",
@@ -93,15 +86,12 @@ impl Broker {
         if !keeps_all_but_rules(&self.plan, &plan) {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
         }
-        plan.settings = self.plan.settings.clone();
         let work = self.working();
-        self.fixed.check(&plan, work)?;
+        self.fixed.check(Run { plan: &plan, options: &self.options }, work)?;
         check_tables(&plan, work)?;
-        keep_thresholds(&mut plan.tools, &self.plan.tools);
         let makers = self.makers_for(&plan)?;
 
         // from here on nothing fails
-        let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
@@ -120,7 +110,8 @@ impl Broker {
     /// By worker: what makes a plan's copies, where the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
         let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
-        makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
+        let run = Run { plan, options: &self.options };
+        makers(&self.machine.eal, run, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
             |error| {
                 Error::NotExchanged(format!("a rule edits copies, and there is no room for them: {error}"))
             },
@@ -215,12 +206,14 @@ fn counters_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     fn rules(text: &str) -> ById<RuleId, RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";
-        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
+        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[]), &Surroundings::fixed())
+            .expect("a plan")
+            .rules
     }
 
     #[test]

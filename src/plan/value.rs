@@ -112,7 +112,7 @@ pub struct Settings {
     /// Mbufs for each port and socket; `None`: from the ports' descriptors and the workers.
     pub mempool: Option<u32>,
     pub idle: Idle,
-    /// EAL arguments of the user.
+    /// EAL arguments of the pipeline file.
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
@@ -121,8 +121,6 @@ pub struct Settings {
     /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
-    /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
-    pub is_changeable: bool,
     /// Types that announce VLAN tags beside the built-in ones.
     pub tpids: Vec<u16>,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
@@ -143,7 +141,6 @@ impl Default for Settings {
             clock: ClockQuality::Ntp,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
-            is_changeable: false,
             tpids: Vec::new(),
             panic_dump: None,
         }
@@ -535,12 +532,6 @@ impl Plan {
         Arc::get_mut(&mut self.work).expect("a plan that is being made has its work alone")
     }
 
-    /// Has stages of sampled bursts timed (`--profile`), and rules exchanged while it runs (`-i`). For plans that do not run yet.
-    pub fn run_with(&mut self, is_profiled: bool, is_changeable: bool) {
-        self.settings.is_changeable = is_changeable;
-        self.work_mut().is_profiled = is_profiled;
-    }
-
     /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
     pub fn flows_of_a_table(&self, workers: usize) -> usize {
         let rules = self
@@ -650,18 +641,6 @@ impl Plan {
         let plan = &self.ports[port];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
-    }
-
-    /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
-    /// for them, or may do so with other rules.
-    pub fn wants_stamps(&self, port: PortId) -> bool {
-        let may_go_anywhere = self.settings.is_changeable && self.ports[port].rxq != Some(0);
-        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools_want_stamps
-    }
-
-    /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
-    pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port].needs_time || self.settings.is_changeable && self.ports[port].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.

@@ -86,6 +86,28 @@ macro_rules! words {
 }
 
 words! {
+    /// What somebody may ask of a broker; each may ask what those before may.
+    pub enum Role {
+        /// Reads.
+        Viewer = "viewer",
+        /// Operates what is there.
+        Operator = "operator",
+        /// Changes the plan, and says who may do what.
+        Admin = "admin",
+    }
+
+    /// The way by which a request came.
+    pub enum Via {
+        /// Standard input of the broker.
+        Prompt = "prompt",
+        /// The control socket.
+        Socket = "socket",
+        /// The web page or the HTTP interface.
+        Web = "web",
+        /// A signal, such as SIGHUP.
+        Signal = "signal",
+    }
+
     /// The kinds of things that have names. A rule's name is its priority.
     pub enum NameKind {
         Port = "port",

@@ -20,8 +20,6 @@ pub struct WorkPlan {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
     pub idle: Idle,
-    /// Stages of sampled bursts are timed.
-    pub is_profiled: bool,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
     pub egresses: Egresses,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::broker::Error;
 use crate::broker::device::Device;
-use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::value::{Output, TunnelPlan};
+use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::transport::Sequence;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -32,12 +32,13 @@ pub(in crate::broker) struct CopyResources {
 /// If there is no memory for them.
 pub(in crate::broker) fn makers(
     eal: &Eal,
-    plan: &Plan,
+    run: Run<'_>,
     ports: &ById<PortId, Device>,
     lcores: &[LcoreId],
     copy_resources: &mut CopyResources,
 ) -> Result<Vec<Option<Maker>>, Error> {
-    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(plan, to));
+    let plan = run.plan;
+    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(run, to));
     if counts == [0, 0] {
         return Ok(lcores.iter().map(|_| None).collect());
     }
@@ -51,7 +52,7 @@ pub(in crate::broker) fn makers(
             Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
     }
     let [of_ports, of_captures] = &copy_resources.pools;
-    let in_hand = memory::copies_in_hand(plan);
+    let in_hand = memory::copies_in_hand(run);
     if copy_resources.sequences.is_empty() {
         copy_resources.sequences = sequences(plan);
     }

@@ -3,7 +3,7 @@
 use super::queues::spread_hash;
 use crate::broker::Error;
 use crate::broker::refusal::{Lack, Refusal};
-use crate::plan::Plan;
+use crate::plan::Run;
 use crate::plan::memory;
 use tapline_datapath::ids::PortId;
 use tapline_packet::by_id::ById;
@@ -22,23 +22,25 @@ pub(in crate::broker) struct Fixed {
 }
 
 impl Fixed {
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(run: Run<'_>) -> Self {
+        let plan = run.plan;
         let ports = || plan.ports.ids();
         Self {
             mbufs: ports()
-                .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port)))
+                .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(run, port)))
                 .collect(),
-            has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
+            has_stamps: ports().map(|port| run.wants_stamps(port)).collect(),
             step_ns: ports().map(|port| plan.order_of(port)).collect(),
             spread_depth: spread_hash(plan).depth,
         }
     }
 
     /// # Errors
-    /// What rules of `plan` need of a port that it did not get at the start.
-    pub(crate) fn check(&self, plan: &Plan, work: usize) -> Result<(), Refusal> {
+    /// What rules of the plan need of a port that it did not get at the start.
+    pub(crate) fn check(&self, run: Run<'_>, work: usize) -> Result<(), Refusal> {
+        let plan = run.plan;
         for (id, port) in plan.ports.entries() {
-            let lack = if self.mbufs[id].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
+            let lack = if self.mbufs[id].is_some_and(|mbufs| memory::waiting_from(run, id) > mbufs) {
                 Lack::Mbufs
             } else if plan.work.inputs[id].needs_stamps && !self.has_stamps[id] {
                 Lack::Stamps

@@ -8,8 +8,8 @@ use super::placement::device_node;
 use crate::broker::Error;
 use crate::broker::device::Device;
 use crate::broker::refusal::Refusal;
-use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
+use crate::plan::{Plan, Run};
 use tapline_datapath::flow::table::FlowTable;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::route::sample::SampleSpec;
@@ -51,12 +51,13 @@ fn scarce(place: &str, mib: u64) -> Option<Available> {
 ///
 /// # Errors
 /// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> {
-    if eal::says_memory(&plan.settings.eal) {
+pub(super) fn choose_memory(run: Run<'_>, notes: &mut Vec<String>) -> Result<Memory, Error> {
+    let plan = run.plan;
+    if eal::says_memory(&run.eal()) {
         return Ok(Memory::AsGiven);
     }
     let counts: Vec<u32> =
-        pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(plan, to))).collect();
+        pool_sizes(run).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(run, to))).collect();
     let needed = |pages| {
         let pools =
             counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
@@ -118,7 +119,8 @@ const FILES_OF_A_WORKER: u64 = 4;
 
 /// The sizes of all pools that ports receive into, as far as is known before they are attached: devices of which the kernel does
 /// not say the NUMA node are on one.
-fn pool_sizes(plan: &Plan) -> Vec<u32> {
+fn pool_sizes(run: Run<'_>) -> Vec<u32> {
+    let plan = run.plan;
     let (shared, own): (Vec<PortId>, Vec<PortId>) =
         plan.ports.ids().partition(|&port| shares_pool(plan, port));
     let nodes: Vec<Option<u32>> = shared.iter().map(|&port| device_node(&plan.ports[port])).collect();
@@ -127,9 +129,9 @@ fn pool_sizes(plan: &Plan) -> Vec<u32> {
     known.dedup();
     let of_node = |node: &Option<u32>| {
         let ports = shared.iter().zip(&nodes).filter(|&(_, other)| other == node).map(|(&port, _)| port);
-        memory::shared_pool(plan, ports)
+        memory::shared_pool(run, ports)
     };
-    own.iter().map(|&port| memory::port_pool(plan, port)).chain(known.iter().map(of_node)).collect()
+    own.iter().map(|&port| memory::port_pool(run, port)).chain(known.iter().map(of_node)).collect()
 }
 
 /// The mempools that ports receive into.
@@ -156,7 +158,7 @@ impl Pools {
         let Site { eal, plan, .. } = *site;
         let socket = port.info().socket;
         if !shares_pool(plan, id) {
-            let size = memory::port_pool(plan, id);
+            let size = memory::port_pool(site.run(), id);
             return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size, socket)?);
         }
         if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
@@ -164,7 +166,7 @@ impl Pools {
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
         let here = site.ports.entries().filter(|(_, device)| is_here(device)).map(|(id, _)| id);
-        let count = memory::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
+        let count = memory::shared_pool(site.run(), here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));
         Ok(pool)

@@ -35,7 +35,7 @@ use super::refusal::Refusal;
 use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use copies::{CopyResources, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
@@ -70,22 +70,23 @@ use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
-pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
+pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
+    let run = Run { plan: &plan, options: &options };
     let mut notes = Vec::new();
     if fault::strikes("start.placement") {
         return Err(Refusal::NoCpu.into());
     }
     vlan::add_tpids(&plan.settings.tpids);
-    let placement = place(&plan)?;
+    let placement = place(run)?;
     let roles = placement.roles;
     check_tables(&plan, roles.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(&plan, &mut notes)?;
+    let memory = choose_memory(run, &mut notes)?;
     check_mounts(memory)?;
     check_descriptors(roles.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -98,7 +99,7 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             .filter(|port| port.replay.is_none())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
-        extra: plan.settings.eal.clone(),
+        extra: run.eal(),
     })?;
     for line in eal.log() {
         notes.push(format!("dpdk: {line}"));
@@ -107,7 +108,8 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
-    let Assembled { mut broker, workers, batch_rings, .. } = assemble(&eal, plan, &roles, outputs, notes)?;
+    let Assembled { mut broker, workers, batch_rings, .. } =
+        assemble(&eal, plan, options, &roles, outputs, notes)?;
     for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
         handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
@@ -120,9 +122,17 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
+    options: &'a RunOptions,
     roles: &'a LcoreRoles,
     /// By port of the plan: what was attached for it.
     ports: &'a ById<PortId, Device>,
+}
+
+impl<'a> Site<'a> {
+    /// What is to run.
+    fn run(&self) -> Run<'a> {
+        Run { plan: self.plan, options: self.options }
+    }
 }
 
 /// A broker whose workers are on no lcore yet.
@@ -143,13 +153,14 @@ pub(super) struct Assembled {
 pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
+    options: RunOptions,
     roles: &LcoreRoles,
     mut outputs: Outputs,
     mut notes: Vec<String>,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, roles, ports: &ports };
+    let site = Site { eal, plan: &plan, options: &options, roles, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
     notes.extend(narrow_ports(&site));
@@ -169,8 +180,9 @@ pub(super) fn assemble(
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
     notes.extend(receive_queues(&site, &intakes.of_workers));
     let mut copy_resources = CopyResources::default();
-    let makers = makers(eal, &plan, &ports, &roles.lcores, &mut copy_resources)?;
+    let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
+    let fixed = Fixed::of(site.run());
     let mut broker = Broker {
         machine: Machine {
             eal: eal.clone(),
@@ -191,10 +203,11 @@ pub(super) fn assemble(
         failures: Vec::new(),
         notes,
         started: Instant::now(),
-        fixed: Fixed::of(&plan),
+        fixed,
         copy_resources,
         secret,
         plan,
+        options,
     };
     panics::listen();
     let parts = intakes.of_workers.into_iter().zip(ways.outlets).zip(makers);
@@ -265,6 +278,7 @@ fn make_workers(
         }
         workers.push(Worker {
             plan: Arc::clone(&plan.work),
+            is_profiled: broker.options.is_profiled,
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
@@ -301,11 +315,12 @@ pub(super) fn start_recorders(
     if batch_rings.is_empty() {
         return Ok(());
     }
-    let plan = Arc::clone(&broker.plan);
+    let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
+    let run = Run { plan: &plan, options: &options };
     let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
     for (tool, batch_rings) in batch_rings {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, batch_rings, Arc::clone(counters))?);
+        broker.recorders.push(Recorder::start(run, tool, locked, batch_rings, Arc::clone(counters))?);
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
-use crate::plan::Plan;
 use crate::plan::value::PortPlan;
+use crate::plan::{Plan, Run};
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
@@ -94,9 +94,10 @@ impl LcoreRoles {
 /// # Errors
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
 /// its kind.
-pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
+pub fn place(run: Run<'_>) -> Result<Placement, Misplaced> {
+    let plan = run.plan;
     let cpus = available_cpus();
-    let is_users = eal::says_lcores(&plan.settings.eal);
+    let is_users = eal::says_lcores(&run.eal());
     let wanted = plan.settings.workers;
     let nodes: Vec<Option<u32>> = plan.ports.iter().map(device_node).collect();
     let (workers, why) = match &plan.settings.lcores {

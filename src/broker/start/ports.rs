@@ -77,7 +77,7 @@ fn start_replay(
     };
     let Site { eal, plan, roles, .. } = *site;
     let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
-    let count = memory::port_pool(plan, id);
+    let count = memory::port_pool(site.run(), id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
         let port = port_plan.name.clone();
@@ -148,7 +148,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
+        wants_rx_timestamps: site.run().wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: port_plan
             .uses
@@ -159,7 +159,7 @@ fn start_port(
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
-    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, plan.may_need_time(id))?;
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, site.run().may_need_time(id))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
@@ -196,7 +196,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
     let (port_plan, workers) = (&plan.ports[id], site.roles.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
-    let count = memory::port_pool(plan, id);
+    let count = memory::port_pool(site.run(), id);
     if rx_queues > 0 && count < least {
         let refusal = Refusal::PortPoolTooSmall {
             port: port.name().to_owned(),

@@ -108,7 +108,7 @@ fn queues_of(intakes: &[Intake]) -> usize {
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed =
         |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
-    if site.plan.wants_stamps(id) || site.plan.may_need_time(id) && sources.iter().any(is_timed) {
+    if site.run().wants_stamps(id) || site.run().may_need_time(id) && sources.iter().any(is_timed) {
         return Ok(Some(RingTimes { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
     }
     Ok(None)

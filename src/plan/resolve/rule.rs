@@ -3,8 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-
 use super::definitions::{Definitions, Rule, names_of};
 use super::group::hash_of;
 use super::{Resolver, RuleSource};
@@ -222,8 +220,8 @@ impl<'a> Resolver<'a> {
 
     fn hours(&mut self, active: &ast::rule::Schedule) -> Option<WeeklyHours> {
         let zone = match &active.zone {
-            None => TimeZone::system(),
-            Some(name) => match TimeZone::get(&name.value) {
+            None => self.surroundings.zones.local.clone(),
+            Some(name) => match self.surroundings.zones.named.get(&name.value) {
                 Ok(zone) => zone,
                 Err(_) => {
                     let message = format!("unknown time zone `{}`", name.value);

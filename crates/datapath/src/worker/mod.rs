@@ -105,6 +105,8 @@ impl PhaseCell {
 pub struct Worker {
     pub plan: Arc<WorkPlan>,
     pub intakes: Vec<Intake>,
+    /// Stages of sampled bursts are timed.
+    pub is_profiled: bool,
     /// Several intakes are replays whose packets are put in order.
     pub is_in_step: bool,
     pub outlets: Outlets,
@@ -266,8 +268,8 @@ enum Leaves {
 }
 
 impl TurnBuffers {
-    fn new(plan: &WorkPlan) -> Self {
-        let StageBuffers { matches, copies, flows } = StageBuffers::new(plan);
+    fn new(worker: &Worker) -> Self {
+        let StageBuffers { matches, copies, flows } = StageBuffers::new(&worker.plan);
         Self {
             burst: MbufBurst::default(),
             linear: Linear::default(),
@@ -277,7 +279,7 @@ impl TurnBuffers {
             lens: [0; MAX_BURST],
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
-            profile: Profile::new(plan.is_profiled),
+            profile: Profile::new(worker.is_profiled),
             evidence: MbufBurst::default(),
         }
     }
@@ -288,7 +290,7 @@ impl Worker {
     ///
     /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
     pub fn run(mut self) -> Self {
-        let mut buffers = TurnBuffers::new(&self.plan);
+        let mut buffers = TurnBuffers::new(&self);
         let mut turns = Turns { unflushed: 0, idle: 0, is_resting: false, busy: BusyClock::begin() };
         self.panics.begin();
         self.refit();
@@ -747,7 +749,7 @@ pub struct Led {
 impl Led {
     pub fn new(mut worker: Worker) -> Self {
         worker.refit();
-        Self { buffers: TurnBuffers::new(&worker.plan), worker, unflushed_turns: 0 }
+        Self { buffers: TurnBuffers::new(&worker), worker, unflushed_turns: 0 }
     }
 
     /// A turn in the phase `Running`. Returns whether there was anything to do.

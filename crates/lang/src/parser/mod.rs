@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use super::ast::{Command, Name, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
-use super::file::{may_be_shown, read_any, read_regular};
+use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
@@ -100,9 +100,9 @@ pub(crate) enum Unused {
     Ignored,
 }
 
-pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
-    let mut parser = Parser::new(variables);
-    match read_any(path, MOST_BYTES) {
+pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files) -> Parsed {
+    let mut parser = Parser::new(variables, files);
+    match files.read_pipeline(path, MOST_BYTES) {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
             let source = parser.sources.add_file(path, String::new(), None);
@@ -118,20 +118,21 @@ pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
 }
 
 pub(crate) fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
-    let mut parser = Parser::new(variables);
+    let mut parser = Parser::new(variables, &NoFiles);
     parser.typed(name, text.as_bytes());
     parser.finish(unused)
 }
 
-pub(crate) fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
-    let mut parser = Parser::new(accepted.variables.clone());
+pub(crate) fn onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed {
+    let mut parser = Parser::new(accepted.variables.clone(), files);
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
     parser.typed("prompt", text);
     Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
 
-struct Parser {
+struct Parser<'a> {
+    files: &'a dyn Files,
     sources: Sources,
     /// The place of the first text that is read here; those before it were read earlier.
     first_source: usize,
@@ -144,9 +145,10 @@ struct Parser {
     bytes_left: u64,
 }
 
-impl Parser {
-    fn new(variables: Variables) -> Parser {
-        Parser {
+impl<'a> Parser<'a> {
+    fn new(variables: Variables, files: &'a dyn Files) -> Self {
+        Self {
+            files,
             sources: Sources::default(),
             first_source: 0,
             variables,
@@ -189,7 +191,7 @@ impl Parser {
             .diagnostics
             .iter()
             .any(|found| found.span().source == source && found.severity == Severity::Error);
-        if is_wrong && !may_be_shown(&path) {
+        if is_wrong && !self.files.may_be_shown(&path) {
             self.keep_to_itself(source);
         }
     }
@@ -277,10 +279,11 @@ impl Parser {
     fn include(&mut self, written: &Name) {
         let beside = self.open.last().and_then(|path| path.parent()).unwrap_or(Path::new(""));
         let path = beside.join(&written.value);
-        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let target = canonical(&path);
+        let target = self.files.target(&path);
+        let leads_there =
+            |open: &PathBuf| *open == path || target.is_some() && self.files.target(open) == target;
         let error = |message: String| Diagnostic::error(written.span, message);
-        let refused = if let Some(first) = self.open.iter().position(|open| canonical(open) == target) {
+        let refused = if let Some(first) = self.open.iter().position(leads_there) {
             let circle: Vec<String> =
                 self.open[first..].iter().chain([&path]).map(|path| path.display().to_string()).collect();
             error(format!("{} includes itself", quoted(&self.open[first].display().to_string())))
@@ -291,19 +294,14 @@ impl Parser {
         } else if self.sources.len() - self.first_source > MOST_FILES {
             error("too many included files".into()).label(format!("expected at most {MOST_FILES} in all"))
         } else {
-            match read_regular(&path, self.bytes_left) {
+            match self.files.read(&path, self.bytes_left) {
                 Ok(bytes) => return self.file(path, &bytes, Some(written.span)),
-                Err(_)
-                    if self.bytes_left < MOST_BYTES
-                        && path.metadata().is_ok_and(|file| file.len() > self.bytes_left) =>
-                {
-                    error(format!(
-                        "the files have more than {} MiB with {}",
-                        MOST_BYTES >> 20,
-                        quoted(&path.display().to_string())
-                    ))
-                    .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20))
-                }
+                Err(Unreadable::TooLong(_)) if self.bytes_left < MOST_BYTES => error(format!(
+                    "the files have more than {} MiB with {}",
+                    MOST_BYTES >> 20,
+                    quoted(&path.display().to_string())
+                ))
+                .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20)),
                 Err(reason) => {
                     error(format!("cannot read {}: {reason}", quoted(&path.display().to_string())))
                         .label("expected a file; relative paths begin at the including file")
@@ -380,6 +378,7 @@ mod tests {
     use super::super::ast::rule::*;
     use super::super::ast::tool::*;
     use super::super::ast::*;
+    use super::super::files::InMemory;
     use super::super::source::Position;
     use super::super::{load, parse_command, parse_command_with, parse_text};
     use super::*;
@@ -512,9 +511,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_directory_are_diagnostics() {
-        for path in ["/nonexistent/x.pipe", "/"] {
-            let parsed = load(Path::new(path), &[]);
+    fn a_missing_file_and_one_that_may_not_be_named_are_diagnostics() {
+        for (path, files) in [("x.pipe", &InMemory::default() as &dyn Files), ("x.pipe", &NoFiles)] {
+            let parsed = load(Path::new(path), &[], files);
             assert_eq!(parsed.diagnostics.errors(), 1);
             assert!(parsed.file.incomplete);
         }
@@ -522,29 +521,25 @@ mod tests {
 
     #[test]
     fn files_that_include_two_others_each_come_to_an_end() {
-        let folder = tempfile::tempdir().unwrap();
+        let mut files = InMemory::default();
         for depth in 0..12 {
             let next = depth + 1;
             let text = format!("include {next}.pipe\n").repeat(3);
-            std::fs::write(folder.path().join(format!("{depth}.pipe")), text).unwrap();
+            files.put(format!("folder/{depth}.pipe"), text);
         }
-        std::fs::write(folder.path().join("12.pipe"), "").unwrap();
-        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        files.put("folder/12.pipe", "");
+        let parsed = load(Path::new("folder/0.pipe"), &[], &files);
         assert!(parsed.sources.len() <= MOST_FILES + 1);
         assert!(parsed.diagnostics.iter().any(|d| d.message == "too many included files"));
     }
 
     #[test]
     fn a_chain_of_includes_has_a_limit() {
-        let folder = tempfile::tempdir().unwrap();
+        let mut files = InMemory::default();
         for depth in 0..40 {
-            std::fs::write(
-                folder.path().join(format!("{depth}.pipe")),
-                format!("include {}.pipe\n", depth + 1),
-            )
-            .unwrap();
+            files.put(format!("{depth}.pipe"), format!("include {}.pipe\n", depth + 1));
         }
-        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        let parsed = load(Path::new("0.pipe"), &[], &files);
         let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
         assert_eq!(messages, ["too many files within files"]);
     }
@@ -604,7 +599,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_parser_panic_or_point_outside_the_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut parser = Parser::new(Variables::default());
+            let mut parser = Parser::new(Variables::default(), &NoFiles);
             parser.typed("random", &bytes);
             assert_places_are_sound(&parser.finish(Unused::Warned))?;
         }

@@ -1,24 +1,27 @@
-//! Changes at the prompt: typed lines are read after the file's commands, planned as a whole, and taken up or refused as a whole.
+//! Commands that come later: they are read after those in force, planned as a whole, and taken up or refused as a whole.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::output::tell;
-use super::patience::Work;
+use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
-use crate::plan::{self, Plan, progress};
+use crate::plan::surroundings::System;
+use crate::plan::{self, Plan, Surroundings, progress};
+use tapline_api::request::Reply;
 use tapline_lang::ast::Command;
 use tapline_lang::diagnostic::{Diagnostic, Severity};
+use tapline_lang::lexer::Variables;
 use tapline_lang::{self as lang, Parsed};
 
 /// All commands that are in force, with the texts that they were read from.
+#[derive(Clone)]
 pub struct Pipeline(Arc<Parsed>);
 
-/// What a line asks for.
+/// A line that was read.
 pub enum Typed {
     Change(Change),
-    /// Commands that leave the plan as it is.
-    Others(Vec<Command>),
+    /// Commands that leave the plan as it is, and the variables behind them.
+    Others(Vec<Command>, Variables),
 }
 
 /// Commands that were typed, to be planned with those in force.
@@ -31,6 +34,8 @@ pub struct Change {
 pub struct Planned {
     pub parsed: Parsed,
     pub plan: Plan,
+    /// Warnings of what was typed, as they are printed.
+    pub warnings: String,
 }
 
 impl Pipeline {
@@ -42,12 +47,17 @@ impl Pipeline {
         &self.0
     }
 
+    /// Takes over what `let` has defined in a line that changes no plan.
+    pub fn define(&mut self, variables: Variables) {
+        Arc::make_mut(&mut self.0).variables = variables;
+    }
+
     /// Reads a line that may say anything: nothing runs yet.
     ///
     /// # Errors
     /// The mistakes in it, as they are printed.
-    pub fn read_freely(&mut self, line: &[u8]) -> Result<Change, String> {
-        let typed = lang::parse_onto(&self.0, line);
+    pub fn read_freely(&self, line: &[u8]) -> Result<Change, String> {
+        let typed = lang::parse_onto(&self.0, line, &System);
         if typed.diagnostics.has_errors() {
             return Err(typed.diagnostics.render(&typed.sources));
         }
@@ -58,15 +68,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
-    pub fn read(&mut self, line: &[u8]) -> Result<Typed, String> {
+    pub fn read(&self, line: &[u8]) -> Result<Typed, String> {
         let mut change = self.read_freely(line)?;
         let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
         if !is_change {
-            Arc::make_mut(&mut self.0).variables = variables.clone();
-            return Ok(Typed::Others(
-                std::mem::take(&mut file.commands).into_iter().map(|command| command.value).collect(),
-            ));
+            let commands = std::mem::take(&mut file.commands).into_iter().map(|command| command.value);
+            return Ok(Typed::Others(commands.collect(), variables.clone()));
         }
         for command in &file.commands {
             let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
@@ -98,7 +106,7 @@ impl Pipeline {
 
 const UNCHANGED: &str = "the plan stays as it is\n";
 
-/// What of a plan a command changes.
+/// How much of a plan a command changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Nothing,
@@ -151,16 +159,17 @@ impl Change {
         }
     }
 
-    /// Plans what is in force with what was typed. Warnings of what was typed go to standard error.
+    /// Plans what is in force with what was typed.
     ///
     /// # Errors
     /// All mistakes, as they are printed.
-    fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, String> {
+    pub fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, String> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
         parsed.file.commands.extend(typed.file.commands);
-        let plan = plan::plan_after(&mut parsed, before, progress).map_err(|_| given_up())?;
+        let plan = plan::plan_after(&mut parsed, &Surroundings::system(), before, progress)
+            .map_err(|_| given_up())?;
         // what was there before was warned of before
         parsed.diagnostics.retain(|found| {
             found.severity == Severity::Error || found.span().source.index() >= first_typed
@@ -173,39 +182,31 @@ impl Change {
                 if errors == 1 { "error" } else { "errors" }
             ));
         };
-        tell(found);
         parsed.diagnostics = lang::diagnostic::Diagnostics::default();
         plan::compact(&mut parsed);
-        Ok(Planned { parsed, plan })
-    }
-
-    /// Plans where no plan runs. It is given up where `is_given_up` says so before it is done.
-    ///
-    /// # Errors
-    /// All mistakes, as they are printed.
-    pub fn plan_first(self, is_given_up: impl FnMut() -> bool) -> Result<Planned, String> {
-        let work = Work::begin(move |progress| self.plan(None, progress)).map_err(no_thread)?;
-        work.wait(is_given_up).unwrap_or_else(|| Err(given_up()))
-    }
-
-    /// Plans beside the running plan.
-    ///
-    /// # Errors
-    /// If there is no thread for it, as it is printed.
-    pub fn plan_after(self, running: Arc<Plan>) -> Result<Planning, String> {
-        let work = Work::begin(move |progress| self.plan(Some(&running), progress)).map_err(no_thread)?;
-        Ok(Planning { since: Instant::now(), stage: Stage::Plans(work) })
+        Ok(Planned { parsed, plan, warnings: found })
     }
 }
 
-fn no_thread(error: std::io::Error) -> String {
+pub(super) fn no_thread(error: std::io::Error) -> String {
     format!(
         "error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u); {UNCHANGED}"
     )
 }
 
-fn given_up() -> String {
+pub(super) fn given_up() -> String {
     format!("the change was given up; {UNCHANGED}")
+}
+
+/// Says that the thread of a plan panicked.
+pub(super) fn not_planned() -> String {
+    format!("error: the change could not be planned; {UNCHANGED}")
+}
+
+/// A line that was read, and planned where it is a change.
+enum Made {
+    Planned(Box<Planned>),
+    Others(Vec<Command>, Variables),
 }
 
 /// A change of a running plan on its way. Where it is dropped, it is given up.
@@ -215,62 +216,100 @@ pub struct Planning {
 }
 
 enum Stage {
-    Plans(Work<Result<Planned, String>>),
-    /// The workers have been given the plan, with lines for the log.
+    Plans(Work<Result<Made, String>>),
+    /// The workers have been given the plan, with lines for the log and warnings.
     TakesUp {
         planned: Duration,
         log: Vec<String>,
+        warnings: String,
     },
 }
 
 /// How far a change is.
 pub enum Progress {
-    Waits,
-    /// It is in force; lines for the log.
-    Done(Vec<String>),
-    /// Nothing has changed; what is printed.
-    Refused(String),
+    /// It is not done; a line to say so from time to time.
+    Waits(Option<String>),
+    /// It is in force; lines for the log, and warnings as they are printed.
+    InForce { log: Vec<String>, warnings: String },
+    /// It was none: commands that leave the plan as it is.
+    Others(Vec<Command>),
+    /// Nothing has changed.
+    Refused(Reply),
 }
 
 impl Planning {
+    /// Plans a change beside the running plan.
+    ///
+    /// # Errors
+    /// If there is no thread for it, as it is printed.
+    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, String> {
+        Self::begin(move |progress| change.plan(Some(&running), progress).map(Box::new).map(Made::Planned))
+    }
+
+    /// Reads a line and plans it: for lines that name files, which nobody shall wait for.
+    ///
+    /// # Errors
+    /// As [`of_change`](Self::of_change).
+    pub fn of_line(pipeline: &Pipeline, line: Vec<u8>, running: Arc<Plan>) -> Result<Self, String> {
+        let pipeline = pipeline.clone();
+        Self::begin(move |progress| match pipeline.read(&line)? {
+            Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
+            Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
+        })
+    }
+
+    fn begin(
+        work: impl FnOnce(&progress::Progress) -> Result<Made, String> + Send + 'static,
+    ) -> Result<Self, String> {
+        let work = Work::begin(work).map_err(no_thread)?;
+        Ok(Self { since: Instant::now(), stage: Stage::Plans(work) })
+    }
+
     /// Returns whether nothing has changed yet: it may be given up.
     pub fn is_planned(&self) -> bool {
         matches!(self.stage, Stage::Plans(_))
     }
 
-    /// Gives it up; what is printed.
-    pub fn give_up(self) -> String {
-        given_up()
+    /// Gives it up.
+    pub fn give_up(self) -> Reply {
+        Reply::failed(given_up())
     }
 
     /// Looks how far it is, and gives the workers a plan that is ready.
     pub fn advance(&mut self, broker: &mut Broker, pipeline: &mut Pipeline) -> Progress {
         if let Stage::Plans(work) = &mut self.stage {
-            let Some(result) = work.look() else { return Progress::Waits };
-            let planned = match result {
-                Ok(Ok(planned)) => planned,
-                Ok(Err(refusal)) => return Progress::Refused(refusal),
-                Err(_) => {
-                    return Progress::Refused(format!(
-                        "error: the change could not be planned; {UNCHANGED}"
-                    ));
+            let made = match work.look() {
+                Look::Waits(line) => return Progress::Waits(line),
+                Look::Done(Ok(Ok(made))) => made,
+                Look::Done(Ok(Err(refusal))) => return Progress::Refused(Reply::refused(refusal)),
+                Look::Done(Err(_)) => {
+                    return Progress::Refused(Reply::failed(not_planned()));
                 }
             };
-            let Planned { parsed, plan } = planned;
-            match broker.exchange(plan) {
-                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log },
-                Err(error) => return Progress::Refused(format!("error: {error}\n{UNCHANGED}")),
+            let Planned { parsed, plan, warnings } = match made {
+                Made::Planned(planned) => *planned,
+                Made::Others(commands, variables) => {
+                    pipeline.define(variables);
+                    return Progress::Others(commands);
+                }
+            };
+            match broker.exchange(Arc::new(plan)) {
+                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
+                Err(error) => {
+                    return Progress::Refused(Reply::failed(format!(
+                        "{warnings}error: {error}\n{UNCHANGED}"
+                    )));
+                }
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let (planned, log) = match &mut self.stage {
-            Stage::TakesUp { planned, log } => (planned, log),
-            Stage::Plans(_) => return Progress::Waits,
+        let Stage::TakesUp { planned, log, warnings } = &mut self.stage else {
+            return Progress::Waits(None);
         };
         let waited = self.since.elapsed() - *planned;
         let late = broker.exchanging();
         if late.is_some() && waited < RETURN_LIMIT {
-            return Progress::Waits;
+            return Progress::Waits(None);
         }
         let mut log = std::mem::take(log);
         log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
@@ -280,6 +319,6 @@ impl Planning {
             ms(*planned),
             ms(waited)
         ));
-        Progress::Done(log)
+        Progress::InForce { log, warnings: std::mem::take(warnings) }
     }
 }
