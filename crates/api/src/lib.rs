@@ -8,7 +8,7 @@
 /// Who asks.
 pub mod access;
 mod by_name;
-/// What is asked and answered.
+/// Requests, and their answers.
 pub mod request;
 /// The statistics.
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! What may be asked of a broker, and what it answers.
+//! The requests that may be made of a broker, and its answers.
 
 /// How a request, or a command of the shell, ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -22,7 +22,7 @@ pub enum Request {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
     pub status: Status,
-    /// What was asked for.
+    /// The text that was asked for.
     pub result: String,
     /// Warnings, mistakes and failures, as a file's are printed.
     pub remarks: String,

@@ -86,7 +86,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What somebody may ask of a broker; each may ask what those before may.
+    /// The role of somebody who asks something of a broker. Each may ask what those before it may.
     pub enum Role {
         /// Reads.
         Viewer = "viewer",
