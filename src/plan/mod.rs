@@ -10,6 +10,8 @@ mod compile;
 pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
+/// Compares two plans.
+pub mod diff;
 /// Lists what is read and written, in one table.
 mod files;
 /// Computes how many mbufs a plan needs.

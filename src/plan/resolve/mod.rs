@@ -61,7 +61,6 @@ pub(super) struct Resolved {
 /// The source that a rule of the plan was made from.
 pub(super) struct RuleSource {
     pub matcher: Matcher,
-    pub sample_hash: Option<HashId>,
     /// The place of the rule's priority.
     pub span: Span,
     /// The rule takes from `any`.
