@@ -85,7 +85,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     Ok(run.end(end))
 }
 
-/// What a run begins with.
+/// The input that a run begins with.
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,

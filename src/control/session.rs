@@ -37,7 +37,7 @@ pub struct Limits {
     pub idle: Option<Duration>,
 }
 
-/// What came about since the last tick.
+/// The events since the last tick.
 #[derive(Default)]
 pub struct Tick {
     /// Lines for the log.
@@ -56,13 +56,13 @@ pub enum End {
     WorkerLost,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 pub struct Outcome {
     /// Lines for the log.
     pub log: Vec<String>,
     /// The last statistics.
     pub last: Snapshot,
-    /// What went wrong: lines for the end of the report.
+    /// Lines about what went wrong, for the end of the report.
     pub errors: Vec<String>,
     /// Nothing went wrong.
     pub is_well: bool,
@@ -89,7 +89,8 @@ pub struct Session {
 /// Since when no packet came.
 struct Quiet {
     received: u64,
-    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
+    /// The start of idleness, by the time in which workers had their CPUs: a worker without a CPU receives nothing, and the run is
+    /// not idle for it.
     since: Duration,
 }
 

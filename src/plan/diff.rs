@@ -1,9 +1,10 @@
-//! What makes one plan another: which objects were added, removed, made anew or changed, in what, and what that needs of a broker
+//! The difference of two plans: which objects were added, removed, made anew or changed, in what, and what that needs of a broker
 //! that runs the first and is to run the second.
 //!
-//! Objects are known by their names, rules by their priorities; ids of the two plans are never compared. What plans hold beside what
-//! was said of an object (what others do with it, for one) is no change of it: the others are listed for theirs. Every field of a
-//! plan is judged here or said to be none of anybody's words, and a new one does not compile before it is.
+//! Objects are known by their names, rules by their priorities; ids of the two plans are never compared. Some facts that a plan
+//! holds about an object, such as what others do with it, do not come from the object's own words. They are no change of the
+//! object: the others are listed for theirs. Every field of a plan is judged here or named as one that no words set, and a new
+//! field does not compile before it is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +25,7 @@ use tapline_datapath::work_plan::{GroupWork, ReplayPlan, Target};
 use tapline_lang::ast::Command;
 use tapline_packet::by_id::ById;
 
-/// What is changed.
+/// The object that is changed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
     /// `set KEY`.
@@ -34,7 +35,7 @@ pub enum Subject {
     Group(String),
     Wire(String),
     Filter(String),
-    /// By its priority.
+    /// A rule, by its priority.
     Rule(u32),
 }
 
@@ -52,7 +53,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What becomes of it. An object that is kept as it is, is no change.
+/// The kind of a change. An object that is kept as it is has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Added,
@@ -63,7 +64,7 @@ pub enum Kind {
     Removed,
 }
 
-/// What a change needs of a running broker; each takes in those before it.
+/// The needs of a change of a running broker. Each takes in those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Needs {
     /// The control thread does it by itself.
@@ -81,7 +82,7 @@ pub enum Needs {
 pub struct Change {
     pub subject: Subject,
     pub kind: Kind,
-    /// What of it, in words of the pipeline language; empty where all of it is new or gone.
+    /// The parts of it that change, in words of the pipeline language; empty if all of it is new or gone.
     pub what: Vec<&'static str>,
     pub needs: Needs,
 }
@@ -163,7 +164,7 @@ pub fn keeps_ids(old: &Plan, new: &Plan) -> bool {
         && old.wires.iter().map(|wire| &wire.name).eq(new.wires.iter().map(|wire| &wire.name))
 }
 
-/// What a command is about, as far as plans are judged.
+/// The object of a command, as far as plans are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
     /// It leaves the plan as it is.
@@ -238,7 +239,7 @@ impl Change {
     /// (thresholds, for their classes) and what is read anew for each plan (the keys of edits).
     pub fn is_taken_up(&self) -> bool {
         let of_rules = |what: &&str| ["thresholds", EDITS].contains(what);
-        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules(&what));
+        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules(what));
         self.about().is_taken_up() || matches!(self.subject, Subject::Tool(_)) && is_rules
     }
 }
@@ -246,7 +247,7 @@ impl Change {
 /// The word for all edits of a rule or tool.
 const EDITS: &str = "edits";
 
-/// What of an object is different, and what that needs.
+/// The parts of an object that differ, and what that needs.
 #[derive(Debug)]
 struct Parts {
     what: Vec<&'static str>,
@@ -444,7 +445,7 @@ fn target_of(plan: &Plan, target: Target) -> (NameKind, &str) {
     }
 }
 
-/// Where copies go: a port's name, or nothing for a file and for none.
+/// Gives the destination of copies: a port's name, or nothing for a file and for none.
 fn output_of(plan: &Plan, output: Output) -> (u8, &str) {
     match output {
         Output::Port(port) => (0, port_of(plan, port)),
@@ -454,7 +455,7 @@ fn output_of(plan: &Plan, output: Output) -> (u8, &str) {
 }
 
 impl Both<'_> {
-    /// What it needs that a tool of the new plan gets where its copies go: a port that nothing was sent on has no transmit queue.
+    /// Gives what the destination of a tool's copies in the new plan needs: a port that nothing was sent on has no transmit queue.
     fn need_of_output(&self, tool: &ToolPlan) -> Needs {
         let Output::Port(port) = tool.output else { return Needs::Swap };
         let name = port_of(self.new, port);

@@ -470,7 +470,7 @@ pub struct RulePlan {
     pub unread: Option<Unread>,
     /// The edits of its copies of duplicates, and the mark, if those are marked.
     pub duplicate_edits: Option<EditId>,
-    /// What it matches.
+    /// The packets that it matches.
     pub matcher: Arc<Matcher>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,

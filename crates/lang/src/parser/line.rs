@@ -31,7 +31,7 @@ pub(super) struct Verb {
 #[derive(Clone, Copy)]
 pub(super) struct About {
     pub(super) role: Role,
-    /// What follows its words: forms divided by ` | `.
+    /// The forms of what follows its words, divided by ` | `.
     pub(super) usage: &'static str,
     /// The rest of "this command …".
     pub(super) does: &'static str,

@@ -46,7 +46,7 @@ enum Statement {
 
 type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
-/// What a command's first word begins.
+/// The commands that a first word begins.
 #[derive(Clone, Copy)]
 enum Form {
     /// Commands that a second word tells apart.
@@ -114,7 +114,7 @@ pub struct CommandHelp {
     /// The words that it begins with.
     pub words: String,
     pub role: Role,
-    /// What follows: forms divided by ` | `.
+    /// The forms of what follows, divided by ` | `.
     pub usage: &'static str,
     /// The rest of "this command …".
     pub does: &'static str,
