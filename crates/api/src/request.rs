@@ -36,9 +36,9 @@ pub struct Diagnostic {
     /// The column behind the last marked character.
     pub end_column: Option<usize>,
     pub message: String,
-    /// What was expected in place of the marked characters.
+    /// The text that was expected in place of the marked characters.
     pub expected: Option<String>,
-    /// What to do.
+    /// The remedy.
     pub help: Option<String>,
     /// The line that is wrong.
     pub text: Option<String>,
