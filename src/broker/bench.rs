@@ -69,7 +69,7 @@ impl Bench {
         burst.transmit_all(txq)
     }
 
-    /// Does what the control thread does every few milliseconds.
+    /// What the control thread does every few milliseconds.
     pub fn watch(&mut self) -> Vec<String> {
         self.broker.watch()
     }

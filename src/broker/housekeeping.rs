@@ -237,7 +237,7 @@ impl Broker {
         }
     }
 
-    /// Gives what came too late for the last look. Every worker has stopped.
+    /// What came too late for the last look. Every worker has stopped.
     pub fn last_words(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         self.watch_cuts(&mut lines);

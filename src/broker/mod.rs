@@ -96,9 +96,9 @@ pub struct Broker {
     recorders: Vec<Recorder>,
     /// Copies of replays that wait for their tool's file, and that it did not take before the run ended.
     unwritten: Vec<(ToolId, u64)>,
-    /// Failures while running: reported once, and remembered for the exit status.
+    /// What went wrong while running: reported once, and remembered for the exit status.
     failures: Vec<String>,
-    /// Decisions of the start that the user may want to know.
+    /// What was decided at start that the user may want to know.
     notes: Vec<String>,
     started: Instant,
     fixed: Fixed,
@@ -129,7 +129,7 @@ impl Broker {
         &self.plan
     }
 
-    /// Gives the decisions of the start: memory, placement of workers.
+    /// What was decided at start: memory, placement of workers.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -160,7 +160,7 @@ impl Broker {
         self.workers.lost()
     }
 
-    /// Gives what DPDK and its drivers logged since the last call.
+    /// What DPDK and its drivers logged since the last call.
     pub fn log(&self) -> Vec<String> {
         self.machine.eal.log()
     }
@@ -251,7 +251,7 @@ impl Broker {
     }
 }
 
-/// Gives the text about a replay whose packets find no mbuf.
+/// What is wrong with a replay whose packets find no mbuf.
 fn starvation(run: Run<'_>, port: PortId, packets: u64) -> String {
     let (name, mbufs) = (&run.plan.ports[port].name, memory::port_pool(run, port));
     format!(

@@ -50,7 +50,7 @@ pub struct Watch {
     tools: ById<ToolId, WatchedTool>,
     groups: ById<GroupId, WatchedGroup>,
     events: VecDeque<EventEntry>,
-    /// The next hop of each tool, once it is known.
+    /// By tool.
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,

@@ -13,7 +13,7 @@ use tapline_fault as fault;
 /// How long the end of a run waits for the file to take its last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// The destination of statistics. The first failure to write is told, and remembered for the exit status.
+/// Where statistics go. The first failure to write is told, and remembered for the exit status.
 pub struct StatsOut {
     target: Target,
     /// As the user wrote it.

@@ -62,7 +62,7 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// The last statistics.
     pub last: Snapshot,
-    /// Lines about what went wrong, for the end of the report.
+    /// What went wrong: lines for the end of the report.
     pub errors: Vec<String>,
     /// Nothing went wrong.
     pub is_well: bool,

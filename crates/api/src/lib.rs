@@ -8,7 +8,7 @@
 /// Who asks.
 pub mod access;
 mod by_name;
-/// Requests, and their answers.
+/// What is asked and answered.
 pub mod request;
 /// The statistics.
 pub mod snapshot;

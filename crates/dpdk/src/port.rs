@@ -76,7 +76,7 @@ pub enum Spreading {
 }
 
 impl Spreading {
-    /// Gives a note for the user about a port with several receive queues, if there is something to know.
+    /// What the user should know of a port with several receive queues, if anything.
     pub fn note(self, name: &str, queues: u16) -> Option<String> {
         let fact = match self {
             Spreading::Symmetric => return None,

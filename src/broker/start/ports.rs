@@ -32,7 +32,7 @@ use tapline_packet::headers::ethernet;
 pub(super) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<TxQueue>>,
-    /// A note about it that the user should see.
+    /// What the user should know of it.
     pub note: Option<String>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
