@@ -5,12 +5,16 @@
 
 /// `tapline check`.
 pub mod check;
+/// `tapline ctl`.
+pub mod ctl;
 /// `tapline filter`.
 pub mod filter;
 /// Writes what a command says.
 pub mod output;
 /// `tapline run`.
 pub mod run;
+/// The prompt of `tapline ctl`.
+mod shell;
 /// SIGINT, SIGTERM and SIGHUP.
 pub mod signals;
 /// `tapline run --stats`.

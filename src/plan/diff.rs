@@ -164,6 +164,19 @@ pub fn keeps_ids(old: &Plan, new: &Plan) -> bool {
         && old.wires.iter().map(|wire| &wire.name).eq(new.wires.iter().map(|wire| &wire.name))
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Added => "added",
+            Kind::Changed => "changed",
+            Kind::Recreated => "recreated",
+            Kind::Removed => "removed",
+        };
+        write!(out, "{} is {kind}", self.subject)?;
+        if self.what.is_empty() { Ok(()) } else { write!(out, " ({})", self.what.join(", ")) }
+    }
+}
+
 /// The object of a command, as far as plans are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum About {
@@ -239,7 +252,7 @@ impl Change {
     /// (thresholds, for their classes) and what is read anew for each plan (the keys of edits).
     pub fn is_taken_up(&self) -> bool {
         let of_rules = |what: &&str| ["thresholds", EDITS].contains(what);
-        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules(what));
+        let is_rules = self.kind == Kind::Changed && self.what.iter().all(of_rules);
         self.about().is_taken_up() || matches!(self.subject, Subject::Tool(_)) && is_rules
     }
 }
@@ -391,7 +404,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
         .judge("mtu", *mtu == old.mtu, interrupted)
-        .judge("promisc", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
+        .judge("promiscuous", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, interrupted)
@@ -541,10 +554,16 @@ impl Both<'_> {
         };
         let known = &before.spec;
         let (is_same, swap) = (names(self.old, &before.members) == names(self.new, members), Needs::Swap);
+        // a share for nowhere scales the weights of the others
+        let is_in_proportion = weights.len() == known.weights.len()
+            && weights.iter().zip(&known.weights).all(|(&new, &old)| {
+                u64::from(new) * u64::from(known.weights[0]) == u64::from(old) * u64::from(weights[0])
+            });
+        let has_discard_alone = is_in_proportion && *discard_weight != known.discard_weight;
         let has_hash = hash_of(self.old, Some(before.hash)) == hash_of(self.new, Some(*hash));
         Parts::none()
             .judge("tools", is_same && *bucket_count == known.bucket_count, swap)
-            .judge("weights", *weights == known.weights, swap)
+            .judge("weights", *weights == known.weights || has_discard_alone, swap)
             .judge("standby", *standbys == known.standbys, swap)
             .judge("discard", *discard_weight == known.discard_weight, swap)
             .judge("min-up", (min_up, below) == (&known.min_up, &known.below), swap)
