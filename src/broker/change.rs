@@ -60,13 +60,13 @@ fn changed_limits(
 
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`swapping`] says
-    /// whether all do. Gives lines for the log.
+    /// whether all do.
     ///
     /// [`swapping`]: Self::swapping
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn change(&mut self, plan: Arc<Plan>) -> Result<Vec<String>, Error> {
+    pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
         if let Some(lcore) = self.swapping() {
             return Err(Error::NotChanged(format!(
                 "lcore {} has not taken up the change before; try again",
@@ -82,12 +82,12 @@ impl Broker {
         // from here on nothing fails
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
-        let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
+        let cell = self.watch.change(&plan, &before, &mut self.events.at(clock::now_ns()));
         let counters = self.offer(&plan, &rules, makers);
         cell.wake();
         self.account.go_on(rules, counters);
         self.plan = plan;
-        Ok(log)
+        Ok(())
     }
 
     /// # Errors

@@ -13,8 +13,10 @@ use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
+use crate::report::events::Events;
 use crate::report::table;
 use tapline_api::access::Principal;
+use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::Get;
@@ -43,8 +45,8 @@ pub struct Limits {
 /// The events since the last tick.
 #[derive(Default)]
 pub struct Tick {
-    /// Lines for the log.
-    pub log: Vec<String>,
+    /// How far the change of the plan is that is on its way, from time to time.
+    pub progress: Option<String>,
     /// Answers to requests that were given tickets.
     pub replies: Vec<(Ticket, Reply)>,
     /// The run is to end.
@@ -61,12 +63,10 @@ pub enum End {
 
 /// The outcome of a run.
 pub struct Outcome {
-    /// Lines for the log.
-    pub log: Vec<String>,
     /// The last statistics.
     pub last: Snapshot,
-    /// What went wrong: lines for the end of the report.
-    pub errors: Vec<String>,
+    /// The alarms that made it fail, which may have been raised long before its end.
+    pub alarms: Vec<Alarm>,
     /// Nothing went wrong.
     pub is_well: bool,
 }
@@ -83,7 +83,6 @@ pub struct Session {
     limits: Limits,
     started: Instant,
     quiet: Quiet,
-    log: Vec<String>,
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
@@ -118,7 +117,6 @@ impl Session {
             limits,
             started: Instant::now(),
             quiet,
-            log: Vec::new(),
             is_quit: false,
             is_attended,
         }
@@ -145,6 +143,16 @@ impl Session {
     /// Takes the statistics as they are.
     pub fn snapshot(&self) -> Snapshot {
         self.broker.snapshot()
+    }
+
+    /// What happened to the broker, from what was decided at the start on.
+    pub fn events(&self) -> &Events {
+        self.broker.events()
+    }
+
+    /// Records what happened to the run outside of the broker.
+    pub fn record(&mut self, event: Event) {
+        self.broker.record(event);
     }
 
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
@@ -239,14 +247,13 @@ impl Session {
 
     /// Keeps the broker's time: to be called every few milliseconds.
     pub fn tick(&mut self) -> Tick {
-        let mut tick = Tick { log: std::mem::take(&mut self.log), ..Tick::default() };
+        let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        tick.log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
-        tick.log.extend(self.broker.watch());
-        tick.log.append(&mut self.log);
+        self.broker.watch();
         tick.end = self.end_due();
-        if let Some(lcore) = self.broker.lost_workers().first() {
-            tick.log.push(format!("error: the worker on lcore {} ended by itself", lcore.0));
+        let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
+        if let Some(lcore) = lost {
+            self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
         }
         tick
@@ -288,13 +295,10 @@ impl Session {
             let ticket = *ticket;
             let reply = match planning.advance(&mut self.broker, &mut self.pipeline) {
                 Progress::Waits(line) => {
-                    tick.log.extend(line);
+                    tick.progress = line;
                     return;
                 }
-                Progress::InForce { log, reply } => {
-                    tick.log.extend(log);
-                    reply
-                }
+                Progress::InForce(reply) => reply,
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
             };
@@ -346,10 +350,7 @@ impl Session {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) -> Reply {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => {
-                self.log.extend(log);
-                Reply::done("")
-            }
+            Ok(()) => Reply::done(""),
             Err(error) => Reply::failed(format!("error: {error}\n")),
         }
     }
@@ -369,25 +370,23 @@ impl Session {
         }
     }
 
-    /// Stops the broker, and judges the run, which ended as `end` says.
-    pub fn end(mut self, end: End) -> Outcome {
+    /// Stops the broker, and judges the run, which ended as `end` says. Why it failed is among the [`events`](Self::events) afterwards.
+    pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
-        let mut log = std::mem::take(&mut self.log);
-        log.extend(self.broker.last_words());
         if let End::Ending(ending) = end {
-            log.extend(self.broker.judge_replays(ending));
+            self.broker.judge_replays(ending);
         }
-        log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
         let last = self.broker.snapshot();
-        let mut errors: Vec<String> = ended.err().iter().map(ToString::to_string).collect();
-        errors.extend(self.broker.failures().iter().cloned());
-        if !last.balanced {
-            errors.push(
-                "the account does not balance; please report this with the statistics above".to_owned(),
-            );
+        let is_well =
+            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        if let Err(error) = ended {
+            self.broker.record(Event::EndFailed { error: error.to_string() });
         }
-        let is_well = errors.is_empty() && end != End::WorkerLost;
-        Outcome { log, last, errors, is_well }
+        if !last.balanced {
+            self.broker.record(Event::OutOfBalance {});
+        }
+        let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
+        Outcome { last, alarms, is_well }
     }
 }
 

@@ -495,6 +495,32 @@ words! {
         Recovered = "recovered",
     }
 
+    /// How much an event matters.
+    pub enum Level {
+        /// Something failed, and the run with it, or packets are lost that need not be.
+        Error = "error",
+        /// Something is not as it should be.
+        Warning = "warning",
+        /// Something changed that is worth knowing.
+        Notice = "notice",
+        Info = "info",
+        Debug = "debug",
+    }
+
+    /// Why a run ended before a replay's file did.
+    pub enum Unfinished {
+        /// Somebody ended the run.
+        Asked = "asked",
+        /// The time was up.
+        TimeUp = "time_up",
+        /// The next packet found no mbuf for as long as an idle run may last.
+        Starved = "starved",
+        /// The next packet is due later than an idle run may last.
+        Early = "early",
+        /// No packet came for as long as an idle run may last.
+        Idle = "idle",
+    }
+
     /// A port's state.
     pub enum LinkState {
         Up = "up",
