@@ -1,4 +1,4 @@
-//! What the control thread looks at every few milliseconds: workers, tools, wires, files, and what drivers do to frames.
+//! The work of the control thread every few milliseconds: it looks at workers, tools, wires, files, and what drivers do to frames.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW, PanicNote};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
-/// What the control thread watches, by worker, tool and wire.
+/// The state of the control thread's watches over workers, tools and wires.
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
     pub(super) watchdogs: Vec<Watchdog>,
-    /// Of the queue and of the utilisation.
+    /// The alarms of the queue and of the utilisation.
     pub(super) alarms: ById<ToolId, [Alarm; 2]>,
-    /// By tool: what it was sent of late.
+    /// The packets that each tool was sent of late.
     pub(super) usage: ById<ToolId, Usage>,
     /// The time that tools are judged by.
     pub(super) pace: Pace,
@@ -40,7 +40,7 @@ pub(super) struct Guards {
     pub(super) untied: ById<WireId, bool>,
     /// Ports whose driver was seen to cut frames.
     pub(super) cut: ById<PortId, bool>,
-    /// By port: what a replay without mbufs had read at the last look, and whether that was said.
+    /// For each port: what a replay without mbufs had read at the last look, and whether that was said.
     pub(super) starved: ById<PortId, (Option<u64>, bool)>,
 }
 

@@ -12,7 +12,7 @@ use crate::control::lines;
 use crate::report::log::Form;
 use tapline_api::words::{Level, Vocabulary};
 
-/// Where units have their sockets: RUNTIME/NAME/control.sock.
+/// The folder of units' sockets: RUNTIME/NAME/control.sock.
 const RUNTIME: &str = "/run/tapline";
 /// The longest reply: statistics of the largest plans.
 const MOST_REPLY_BYTES: usize = 256 << 20;

@@ -100,7 +100,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     Ok(run.end(end))
 }
 
-/// What a run begins with.
+/// The input that a run begins with.
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
@@ -142,7 +142,7 @@ impl Input {
 }
 
 impl Args {
-    /// What the broker is called: as its file.
+    /// Gives the name of the broker, which is that of its file.
     fn name(&self) -> String {
         self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }

@@ -42,7 +42,7 @@ pub struct Limits {
     pub idle: Option<Duration>,
 }
 
-/// What came about since the last tick.
+/// The events since the last tick.
 #[derive(Default)]
 pub struct Tick {
     /// How far the change of the plan is that is on its way, from time to time.
@@ -61,7 +61,7 @@ pub enum End {
     WorkerLost,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 pub struct Outcome {
     /// The last statistics.
     pub last: Snapshot,
@@ -103,7 +103,8 @@ struct Waiting {
 /// Since when no packet came.
 struct Quiet {
     received: u64,
-    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
+    /// The start of idleness, by the time in which workers had their CPUs: a worker without a CPU receives nothing, and the run is
+    /// not idle for it.
     since: Duration,
 }
 

@@ -4,6 +4,8 @@
 mod capture;
 /// The parser of layers and the flow hash, by models and by tshark.
 mod classify;
+/// Doc comments: each begins as a sentence does.
+mod comments;
 /// Edits, transports, timestamps and next hops by themselves, by tshark, editcap, tcprewrite and models.
 mod copies;
 /// The table of encapsulations, each row with each feature that reads it, by tshark.

@@ -56,7 +56,8 @@ impl FileHeader {
         }
     }
 
-    /// Whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap files.
+    /// Returns whether [`super::Writer::carry`] can keep the file's records as they are: in pcapng and all but old or modified pcap
+    /// files.
     pub fn is_carried(&self) -> bool {
         self.0.as_ref().is_none_or(|header| header.is_common())
     }
@@ -67,7 +68,7 @@ impl FileHeader {
     }
 }
 
-/// What a record is, for finding its options.
+/// The kind of a record, by which its options are found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Pcap,
@@ -102,7 +103,7 @@ impl Entry {
 pub struct Record<'a> {
     /// Nanoseconds since the Unix epoch; 0 where the file has no time for the packet (pcapng simple packet block).
     pub time_ns: u64,
-    /// What was captured, from the first byte of the link-layer header on.
+    /// The bytes that were captured, from the first byte of the link-layer header on.
     pub bytes: &'a [u8],
     /// Bytes that the packet had on the wire.
     pub original_len: u32,
@@ -221,19 +222,19 @@ impl<'a> Burst<'a> {
         self.span
     }
 
-    /// Where packet `index`'s record lies in the span.
+    /// Gives the bytes of the span that packet `index`'s record takes.
     pub fn record_range(&self, index: usize) -> Range<usize> {
         let entry = &self.entries[index];
         entry.record_at as usize..entry.record_at as usize + entry.record_len as usize
     }
 
-    /// Whether the span begins with a pcapng section header.
+    /// Returns whether the span begins with a pcapng section header.
     pub fn begins_section(&self) -> bool {
         self.begins_section
     }
 
-    /// Whether a packet of the burst is longer than its file says packets are: such packets are delivered cut, as libpcap does,
-    /// and their records hold more than the packet.
+    /// Returns whether a packet of the burst is longer than its file says packets are: such packets are delivered cut, as libpcap
+    /// does, and their records hold more than the packet.
     pub fn has_cut(&self) -> bool {
         self.has_cut
     }
@@ -252,7 +253,7 @@ pub(super) struct ReadPart {
     entries: Vec<Entry>,
     /// As they were at the begin of the part, and wherever they changed.
     interfaces: Vec<Vec<Interface>>,
-    /// What is wrong behind the last packet.
+    /// The damage behind the last packet.
     pub damage: Option<Error>,
     /// There are no more packets in the file.
     pub is_last: bool,
@@ -416,7 +417,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// What the file's header says, for writing a file that continues it.
+    /// Gives the contents of the file's header, for writing a file that continues it.
     pub fn header(&self) -> FileHeader {
         FileHeader(match &self.layout {
             Layout::Pcap(header) => Some(header.clone()),
@@ -442,7 +443,7 @@ impl Reader {
         self.input.taken().unwrap_or_else(|| self.input.offset() + self.span_len as u64)
     }
 
-    /// Whether the next burst needs bytes that were not read yet, so that asking for it may wait.
+    /// Returns whether the next burst needs bytes that were not read yet, so that asking for it may wait.
     pub fn is_starved(&self) -> bool {
         self.needed != 0
     }
@@ -680,9 +681,9 @@ impl Reader {
     }
 }
 
-/// What a regular file is compressed by.
+/// Gives the compression of a regular file.
 /// # Errors
-/// It cannot be read.
+/// Fails if it cannot be read.
 pub fn compression(file: &File) -> io::Result<Option<Compression>> {
     let (mut first, mut len) = ([0; 4], 0);
     while len < first.len() {

@@ -149,9 +149,9 @@ pub struct Pace {
     paused: Option<u64>,
     /// The longest distance of two packets, as the file's times say it.
     max_gap_ns: Option<u64>,
-    /// What the next packet's distance is counted from: the latest time that was given.
+    /// The time that the next packet's distance is counted from: the latest that was given.
     before_ns: Option<u64>,
-    /// What longer distances had beyond that, less what a clock was set back by.
+    /// The part of longer distances beyond the longest allowed one, less what a clock was set back by.
     skipped_ns: i128,
 }
 
@@ -384,7 +384,7 @@ pub struct Replay {
     progress: Arc<Progress>,
 }
 
-/// What a run left of a replay's file.
+/// The packets of a replay's file that a run left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Left {
     pub packets: u64,
@@ -575,8 +575,8 @@ impl Replay {
         next.take(most)
     }
 
-    /// What is left of the file when the run ends, for which the rest is read, until `deadline` at most; nothing more can be received
-    /// afterwards.
+    /// Counts the packets that are left of the file when the run ends. It reads the rest for that, until `deadline` at most;
+    /// nothing more can be received afterwards.
     pub fn left(&mut self, deadline: Instant) -> Left {
         let mut left = Left { packets: 0, is_counted: true, is_endless: false, wait: None };
         let next_ns = self.next_time_there();

@@ -46,8 +46,8 @@ pub enum Depth {
     Full,
 }
 
-/// Where the layers of a packet stand: two cache lines, of which a packet without encapsulations uses the first alone. Offsets hold
-/// for the bytes that were parsed.
+/// The places of a packet's layers: two cache lines. A packet without encapsulations uses only the first. Offsets hold for the
+/// bytes that were parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(64))]
 pub struct Layers {
@@ -86,8 +86,8 @@ impl Layers {
         self.flags & FRAGMENTED_CARRIER != 0
     }
 
-    /// Whether some layer was not read that could hold addresses: its type or protocol is not known, a tunnel's payload is of a
-    /// kind that is not, there are more layers than are followed, or a header is cut. What is read by definition is said in
+    /// Returns whether some layer was not read that could hold addresses: its type or protocol is not known, a tunnel's payload is
+    /// of a kind that is not, there are more layers than are followed, or a header is cut. What is read by definition is said in
     /// `docs/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
     pub fn is_unparsed(&self, bytes: &[u8]) -> bool {
         self.flags & UNREAD != 0
