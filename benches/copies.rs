@@ -66,7 +66,7 @@ fn plan(words: &str) -> Plan {
         "port attach in net_null0\nport attach out net_null1\ntool create t port out {words}\nrule create 10 from in to t\nstart\n"
     );
     let mut parsed = tapline_lang::parse_text("bench.pipe", &text, &[]);
-    tapline::plan::plan(&mut parsed)
+    tapline::plan::plan(&mut parsed, &tapline::plan::Surroundings::fixed())
         .unwrap_or_else(|| panic!("{}", parsed.diagnostics.render(&parsed.sources)))
 }
 

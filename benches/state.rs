@@ -18,7 +18,7 @@ use tapline_datapath::ids::PortId;
 use tapline_datapath::receive::times::Times;
 use tapline_datapath::route::balance::{BucketStamp, BucketStamps, Group, GroupSpec, Slot};
 use tapline_datapath::route::dedup::{Dedup, DedupSpec, Ignore};
-use tapline_datapath::route::sample::{FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerSeat};
+use tapline_datapath::route::sample::{FirstLimit, SampleInputs, SampleSpec, Sampler, WorkerShare};
 use tapline_packet::burst::{Known, MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::layers::{Depth, Layers, parse_burst};
@@ -82,7 +82,7 @@ fn packet_hashes(flows: u64) -> Vec<u64> {
 fn samplers() {
     let hashes = packet_hashes(10_000);
     let lens = vec![700u32; MAX_BURST];
-    let seat = WorkerSeat {
+    let worker = WorkerShare {
         index: 0,
         workers: one_in(1),
         random_seed: 1,
@@ -110,7 +110,7 @@ fn samplers() {
         ("every 10s for 1s", SampleSpec::Every { period_ns: 10_000_000_000, length_ns: 1_000_000_000 }),
     ];
     for (name, spec) in specs {
-        let mut sampler = Sampler::new(&spec, &seat);
+        let mut sampler = Sampler::new(&spec, &worker);
         let mut now_ns = START_NS;
         table.row(name, |slice| {
             for burst in part(&hashes, slice).chunks_exact(MAX_BURST) {

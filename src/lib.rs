@@ -10,6 +10,8 @@
 pub mod broker;
 /// One file a subcommand.
 pub mod cli;
+/// The owner of a running broker, and what it is asked.
+pub mod control;
 #[cfg(test)]
 mod floors;
 /// Machines that judge tools, next hops and workers: no clock, no thread, no device.

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::seat::Seat;
+use super::workers::WorkerHandle;
 use crate::report::snapshot::totals::{RuleTotals, Totals};
 use tapline_api::snapshot::DriverStats;
 use tapline_datapath::counters::{EgressCounters, WorkerCounters, WriterCounters};
 use tapline_datapath::ids::{EgressId, PortId, RuleId, ToolId};
-use tapline_datapath::swap::plan_part::Heir;
+use tapline_datapath::swap::plan_part::CarriedOver;
 use tapline_packet::by_id::ById;
 
 /// All that is counted of a run.
 #[derive(Default)]
 pub(super) struct Account {
-    /// Of the workers, by seat.
+    /// Those of each worker.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// Of the capture writers, where there are any.
     pub writers: Option<Arc<WriterCounters>>,
@@ -55,10 +55,10 @@ impl Account {
     }
 
     /// Drops the parts that workers have traded; once all have, what rules counted under the plan before is added up.
-    pub(super) fn collect(&mut self, seats: &[Seat]) {
+    pub(super) fn collect(&mut self, handles: &[WorkerHandle]) {
         let Some(retiring) = &mut self.retiring else { return };
-        for (seat, is_over) in seats.iter().zip(&mut retiring.is_over) {
-            *is_over |= seat.exchange.collect().is_some();
+        for (handle, is_over) in handles.iter().zip(&mut retiring.is_over) {
+            *is_over |= handle.exchange.collect().is_some();
         }
         if retiring.is_over.iter().all(|&is_over| is_over) {
             for (past, ended) in self.past.iter_mut().zip(retiring.totals(&self.counters)) {
@@ -68,15 +68,23 @@ impl Account {
         }
     }
 
-    /// Goes on with another plan, whose workers count in `counters`, by seat. `rules` says which rule of the plan before each of its
+    /// Goes on with another plan, whose workers count in `counters`, by worker. `rules` says which rule of the plan before each of its
     /// rules is.
-    pub(super) fn go_on(&mut self, rules: ById<RuleId, Option<Heir>>, counters: Vec<Arc<WorkerCounters>>) {
+    pub(super) fn go_on(
+        &mut self,
+        rules: ById<RuleId, Option<CarriedOver>>,
+        counters: Vec<Arc<WorkerCounters>>,
+    ) {
         let places: Vec<(Option<RuleId>, bool)> = rules
             .iter()
-            .map(|heir| (heir.map(|heir| heir.from), heir.is_some_and(|heir| heir.has_dedup)))
+            .map(|carried| {
+                (carried.map(|carried| carried.from), carried.is_some_and(|carried| carried.has_dedup))
+            })
             .collect();
         self.cleared = self.cleared.take().map(|cleared| cleared.of_rules(&places));
-        let past_of = |heir: &Option<Heir>| heir.map(|heir| self.past[heir.from]).unwrap_or_default();
+        let past_of = |carried: &Option<CarriedOver>| {
+            carried.map(|carried| self.past[carried.from]).unwrap_or_default()
+        };
         self.past = rules.iter().map(past_of).collect();
         let counters = std::mem::replace(&mut self.counters, counters);
         self.retiring = Some(Retiring { is_over: vec![false; counters.len()], counters, rules });
@@ -98,24 +106,24 @@ impl Account {
 
 /// The plan before, while workers may still have it.
 pub(super) struct Retiring {
-    /// By seat.
+    /// By worker.
     pub is_over: Vec<bool>,
-    /// What the workers counted under it, by seat.
+    /// What the workers counted under it, by worker.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// By rule of the new plan: its place in the one before, and which parts of its state go on.
-    pub rules: ById<RuleId, Option<Heir>>,
+    pub rules: ById<RuleId, Option<CarriedOver>>,
 }
 
 impl Retiring {
     /// By rule of the new plan: what it counted under the one before and no longer counts itself.
     fn totals(&self, counters: &[Arc<WorkerCounters>]) -> Vec<RuleTotals> {
-        let of_rule = |(to, heir): (RuleId, &Option<Heir>)| {
-            let Some(heir) = heir else { return RuleTotals::default() };
+        let of_rule = |(to, carried): (RuleId, &Option<CarriedOver>)| {
+            let Some(carried) = carried else { return RuleTotals::default() };
             let mut sum = RuleTotals::default();
             for (old, new) in self
                 .counters
                 .iter()
-                .map(|old| &old.rules[heir.from])
+                .map(|old| &old.rules[carried.from])
                 .zip(counters.iter().map(|new| &new.rules[to]))
             {
                 sum.matched += old.matched.get();
@@ -123,7 +131,7 @@ impl Retiring {
                 sum.sampled_out += old.sampled_out.get();
                 // a sampler that goes on takes its figures along
                 let left =
-                    |old: u64, new: u64| if heir.has_sampler { old.saturating_sub(new) } else { old };
+                    |old: u64, new: u64| if carried.has_sampler { old.saturating_sub(new) } else { old };
                 let (before, after) = (&old.sampler, &new.sampler);
                 sum.flows.begun += left(before.flows_begun.get(), after.flows_begun.get());
                 sum.flows.over += left(before.flows_over.get(), after.flows_over.get());

@@ -10,7 +10,7 @@ use super::start::memory::check_tables;
 use super::start::placement::place;
 use super::start::{Assembled, assemble, start_recorders};
 use super::{Broker, Error};
-use crate::plan::Plan;
+use crate::plan::{Plan, Run, RunOptions};
 use tapline_api::snapshot::Snapshot;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -37,16 +37,17 @@ impl Bench {
     /// The first thing that failed, as of `start`.
     pub fn set_up(eal: &Eal, plan: Plan) -> Result<Self, Error> {
         let plan = Arc::new(plan);
-        let crew = place(&plan)?.crew;
-        check_tables(&plan, crew.work.len())?;
-        let Assembled { mut broker, mut workers, belts, spare } =
-            assemble(eal, Arc::clone(&plan), &crew, Outputs::take(&plan)?, Vec::new())?;
-        start_recorders(&mut broker, belts)?;
+        let options = RunOptions::default();
+        let roles = place(Run { plan: &plan, options: &options })?.roles;
+        check_tables(&plan, roles.work.len())?;
+        let Assembled { mut broker, mut workers, batch_rings, spare } =
+            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Vec::new())?;
+        start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
             intake.gives_rss = intake.endpoint.is_none();
         }
-        broker.crew.phase.set(Phase::Running);
+        broker.workers.phase.set(Phase::Running);
         Ok(Self { workers: workers.into_iter().map(Led::new).collect(), spare, broker })
     }
 
@@ -92,9 +93,9 @@ impl Bench {
                 break;
             }
         }
-        self.broker.crew.returned = self.workers.drain(..).map(Led::stop).collect();
+        self.broker.workers.returned = self.workers.drain(..).map(Led::stop).collect();
         self.broker.stop()?;
-        for intake in self.broker.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+        for intake in self.broker.workers.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Queue { rxq, .. } = &mut intake.source else { continue };
             // a ring ends, other devices make packets as long as they are asked
             if self.broker.machine.ports[intake.port].driver().is_some_and(|driver| driver.is_loop) {

@@ -8,8 +8,8 @@ use super::device::Device;
 use tapline_api::snapshot::ClockState;
 use tapline_api::words::{ClockQuality, TimeSource};
 use tapline_datapath::ids::PortId;
-use tapline_datapath::receive::clock::{ClockCell, Line};
-use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, Limits, Reading};
+use tapline_datapath::receive::clock::{ClockCell, ClockLine};
+use tapline_datapath::receive::clock_fit::{ClockFit, FitEvent, FitLimits, Reading};
 use tapline_dpdk::clock;
 use tapline_dpdk::port::Port;
 use tapline_packet::by_id::ById;
@@ -25,7 +25,7 @@ struct Tracked {
 
 impl Tracked {
     fn new() -> Self {
-        Self { fit: ClockFit::new(Limits::default()), cell: Arc::default() }
+        Self { fit: ClockFit::new(FitLimits::default()), cell: Arc::default() }
     }
 
     fn observe(&mut self, quality: ClockQuality, read: impl FnOnce() -> Option<u64>) -> Option<FitEvent> {
@@ -33,7 +33,7 @@ impl Tracked {
         let ticks = read()?;
         let after_ns = clock::now_ns();
         let event = self.fit.observe(Reading { ticks, before_ns, after_ns });
-        self.cell.publish(Line { model: self.fit.model(), quality });
+        self.cell.publish(ClockLine { model: self.fit.model(), quality });
         event
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::recorder::Recorder;
 use super::{Broker, DRAIN_LIMIT, Ending, Error, in_words, starvation};
+use crate::plan::Run;
 use tapline_api::words::DropReason;
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::replay::Left;
@@ -20,8 +21,8 @@ impl Broker {
     /// If a worker did not end well.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.untie_links();
-        self.crew.rest(Phase::Draining, DRAIN_LIMIT);
-        let ended = self.crew.end(&self.account.counters);
+        self.workers.rest(Phase::Draining, DRAIN_LIMIT);
+        let ended = self.workers.end(&self.account.counters);
         if ended.is_ok() {
             self.close_captures();
             self.judge_written();
@@ -80,7 +81,7 @@ impl Broker {
             }
         }
         let counted_until = Instant::now() + COUNT_LIMIT;
-        for intake in self.crew.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
+        for intake in self.workers.returned.iter_mut().flat_map(|worker| &mut worker.intakes) {
             let Source::Replay(replay) = &mut intake.source else { continue };
             let left = replay.left(counted_until);
             let (port, device) = (&self.plan.ports[intake.port], &self.machine.ports[intake.port]);
@@ -109,7 +110,8 @@ impl Broker {
                     self.failures.push(format!("{fact}: the time was up; raise --duration, or say --exit-idle in its place"));
                 }
                 (Ending::Idle, _) if device.starved().is_some() => {
-                    let starvation = starvation(&self.plan, intake.port, read);
+                    let run = Run { plan: &self.plan, options: &self.options };
+                    let starvation = starvation(run, intake.port, read);
                     self.failures.push(format!("{starvation} (packets left: {rest})"));
                 }
                 (Ending::Idle, Some(wait)) if !wait.is_zero() => self.failures.push(format!(

@@ -11,7 +11,7 @@ pub mod device;
 /// Ends a run.
 mod ending;
 /// Looks after what runs.
-mod looks;
+mod housekeeping;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.
@@ -22,30 +22,32 @@ pub mod outputs;
 pub mod pcap_output;
 /// Writes captures.
 pub mod recorder;
+/// Names why a plan is not run.
+pub mod refusal;
 /// Puts another plan in the place of the running one.
 pub mod reload;
-/// Keeps a worker's place on its lcore.
-mod seat;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
 pub mod watch;
+/// Holds the workers on their lcores.
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::tool::Observation;
-use crate::plan::Plan;
 use crate::plan::memory;
+use crate::plan::{Plan, Run, RunOptions};
 use crate::report::snapshot;
 use crate::report::snapshot::{Report, lcore};
 use account::Account;
-use looks::Guards;
+use housekeeping::Guards;
 use machine::Machine;
 use neighbours::Neighbours;
 use recorder::Recorder;
-use seat::RunningCrew;
-use start::copies::Press;
+use refusal::Refusal;
+use start::copies::CopyResources;
 use start::fixed::Fixed;
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::{AlarmKind, Stage};
@@ -54,6 +56,7 @@ use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Phase;
 use tapline_dpdk::{LcoreId, clock};
 use watch::Watch;
+use workers::RunningWorkers;
 
 pub use start::start;
 
@@ -63,7 +66,10 @@ pub enum Error {
     #[error("{0}")]
     Dpdk(#[from] tapline_dpdk::Error),
     #[error("{0}")]
-    Refused(String),
+    Refused(#[from] Refusal),
+    /// Another plan that cannot take the place of the running one.
+    #[error("{0}")]
+    NotExchanged(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
     #[error(
@@ -77,7 +83,8 @@ pub enum Error {
 /// A running plan. What has DPDK's memory holds EAL, in whatever order the fields go.
 pub struct Broker {
     plan: Arc<Plan>,
-    crew: RunningCrew,
+    options: RunOptions,
+    workers: RunningWorkers,
     neighbours: Neighbours,
     machine: Machine,
     /// Judges schedules, tools and groups.
@@ -95,7 +102,7 @@ pub struct Broker {
     notes: Vec<String>,
     started: Instant,
     fixed: Fixed,
-    press: Press,
+    copy_resources: CopyResources,
     secret: Secret,
 }
 
@@ -129,18 +136,18 @@ impl Broker {
 
     /// Lets the workers receive.
     pub fn resume(&self) {
-        self.crew.phase.set(Phase::Running);
+        self.workers.phase.set(Phase::Running);
     }
 
     /// Stops receiving and waits until nothing waits for a tool, at most `limit` besides the time in which workers wait for their
     /// CPUs. Returns whether everything was sent.
     /// Wires with a bypass keep forwarding, once they have begun.
     pub fn pause(&self, limit: Duration) -> bool {
-        self.crew.phase.get() == Phase::Waiting || self.crew.rest(Phase::Paused, limit)
+        self.workers.phase.get() == Phase::Waiting || self.workers.rest(Phase::Paused, limit)
     }
 
     pub fn is_running(&self) -> bool {
-        self.crew.phase.get() == Phase::Running
+        self.workers.phase.get() == Phase::Running
     }
 
     /// Packets received so far.
@@ -150,7 +157,7 @@ impl Broker {
 
     /// Workers that returned without being asked to: their lcores.
     pub fn lost_workers(&self) -> Vec<LcoreId> {
-        self.crew.lost()
+        self.workers.lost()
     }
 
     /// What DPDK and its drivers logged since the last call.
@@ -169,7 +176,7 @@ impl Broker {
     /// If there is no such tool.
     pub fn set_drained(&mut self, name: &str, is_drained: bool) -> Result<Vec<String>, Error> {
         let found = self.plan.tools.entries().find(|(_, tool)| tool.name == name);
-        let (tool, _) = found.ok_or_else(|| Error::Refused(format!("unknown tool `{name}`")))?;
+        let (tool, _) = found.ok_or_else(|| Refusal::UnknownTool(name.to_owned()))?;
         let observation = if is_drained { Observation::Drain } else { Observation::Enable };
         Ok(self.watch.observe(tool, observation, clock::now_ns()))
     }
@@ -187,10 +194,13 @@ impl Broker {
         let is_balanced = all.is_balanced();
         let totals =
             self.account.cleared.as_ref().map_or_else(|| all.clone(), |cleared| all.since(cleared));
-        let lcores = self.crew.seats.iter().zip(&self.account.counters).enumerate().map(
-            |(index, (seat, counters))| {
-                let dog = self.guards.dogs.get(index).copied().unwrap_or_default();
-                (seat.lcore, lcore::entry(seat.stages, counters, dog.is_stalled(), dog.stalls))
+        let lcores = self.workers.handles.iter().zip(&self.account.counters).enumerate().map(
+            |(index, (handle, counters))| {
+                let watchdog = self.guards.watchdogs.get(index).copied().unwrap_or_default();
+                (
+                    handle.lcore,
+                    lcore::entry(handle.stages, counters, watchdog.is_stalled(), watchdog.stalls),
+                )
             },
         );
         let mut snapshot = snapshot::snapshot(Report {
@@ -242,8 +252,8 @@ impl Broker {
 }
 
 /// What is wrong with a replay whose packets find no mbuf.
-fn starvation(plan: &Plan, port: PortId, packets: u64) -> String {
-    let (name, mbufs) = (&plan.ports[port].name, memory::port_pool(plan, port));
+fn starvation(run: Run<'_>, port: PortId, packets: u64) -> String {
+    let (name, mbufs) = (&run.plan.ports[port].name, memory::port_pool(run, port));
     format!(
         "port {name}: {packets} packets were read, and the next finds none of {mbufs} mbufs free: tools hold them; raise `set mempool`"
     )

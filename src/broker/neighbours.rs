@@ -1,7 +1,7 @@
 //! Neighbours: keeps the next hops of tunnels resolved, answers for the addresses that tunnels are sent from, and probes tools by
 //! heartbeats and echoes.
 //!
-//! Run by the control thread. Workers hand it what ports receive for it (`Post`); what it sends goes over a ring to the worker
+//! Run by the control thread. Workers hand it what ports receive for it (`LocalFrames`); what it sends goes over a ring to the worker
 //! that owns a transmit queue of the port. It tells the watch which next hops and probes are answered, and the watch takes tools
 //! down and up.
 
@@ -16,7 +16,7 @@ use crate::health::tool::Observation;
 use tapline_api::snapshot::{NextHopEntry, ProbeEntry};
 use tapline_api::words;
 use tapline_datapath::ids::{PortId, ToolId};
-use tapline_datapath::receive::local_frames::Post;
+use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::mbuf::MbufQueue;
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::ring::Sender;
@@ -38,7 +38,7 @@ pub struct Neighbours {
 pub struct Neighbourhood {
     pub port: PortId,
     /// Where something for Tapline may come.
-    pub post: Option<Arc<Post>>,
+    pub local_frames: Option<Arc<LocalFrames>>,
     pub responder: Responder,
     pub hops: Vec<Hop>,
     /// Where Tapline sends by it.
@@ -154,32 +154,34 @@ impl Neighbours {
         self.probes.iter_mut().for_each(|probe| probe.prober.clear_counts());
     }
 
-    /// Reads the post, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set, and that stands
+    /// Reads the local frames, answers, and asks for what is due. `elapsed_ns` is of a clock that is never set, and that stands
     /// still while workers do. Gives lines for the log.
     pub fn look(&mut self, elapsed_ns: u64, now_ns: u64, watch: &mut Watch) -> Vec<String> {
         let mut log = Vec::new();
         self.clock_ns +=
             elapsed_ns.saturating_sub(self.looked_ns.replace(elapsed_ns).unwrap_or(elapsed_ns));
-        for Neighbourhood { port, post, responder, hops, outbox } in &mut self.ports {
-            while let Some(heartbeat) = post.as_ref().and_then(|post| post.take_heartbeat()) {
+        for Neighbourhood { port, local_frames, responder, hops, outbox } in &mut self.ports {
+            while let Some(heartbeat) =
+                local_frames.as_ref().and_then(|local_frames| local_frames.take_heartbeat())
+            {
                 for probe in self.probes.iter_mut().filter(|probe| probe.is_returned_by(*port, &heartbeat))
                 {
                     log.extend(probe.answered(heartbeat.sequence, now_ns, watch));
                 }
             }
-            while let Some(letter) = post.as_ref().and_then(|post| post.take()) {
-                if let (Some(answer), Some(outbox)) = (responder.answer(letter.bytes()), outbox.as_mut()) {
+            while let Some(frame) = local_frames.as_ref().and_then(|local_frames| local_frames.take()) {
+                if let (Some(answer), Some(outbox)) = (responder.answer(frame.bytes()), outbox.as_mut()) {
                     outbox.send(&answer);
                 }
                 for probe in self.probes.iter_mut().filter(|probe| probe.port == *port) {
                     if let Question::Echo { echo, .. } = &probe.question
-                        && let Some(sequence) = echo.answer(letter.bytes())
+                        && let Some(sequence) = echo.answer(frame.bytes())
                     {
                         log.extend(probe.answered(sequence, now_ns, watch));
                     }
                 }
                 for hop in hops.iter_mut() {
-                    if let Some(event) = hop.state.on_frame(letter.bytes(), elapsed_ns) {
+                    if let Some(event) = hop.state.on_frame(frame.bytes(), elapsed_ns) {
                         log.extend(hop.tell(event, now_ns, watch));
                     }
                 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::pcap_output;
+use super::refusal::Refusal;
 use crate::plan::Plan;
-use crate::plan::files::Target;
+use crate::plan::surroundings::{System, target_of_open};
 use tapline_datapath::ids::ToolId;
+use tapline_lang::files::Files as _;
 use tapline_packet::by_id::ById;
 
 /// Others that remove the file while it is opened: more than this are no coincidence.
@@ -65,7 +67,7 @@ impl Locked {
     }
 
     fn is_at_its_path(&self) -> bool {
-        self.file.metadata().is_ok_and(|ours| Target::of_open(&ours) == Target::of(&self.path))
+        self.file.metadata().is_ok_and(|ours| target_of_open(&ours) == System.target(&self.path))
     }
 
     /// Empties the file, to be written from its beginning. The lock is the file's from now on.
@@ -103,8 +105,7 @@ impl Outputs {
     /// With the first that cannot be had.
     pub(super) fn take(plan: &Plan) -> Result<Self, Error> {
         let taken = |owner: String, path: &Path| {
-            Locked::take(path)
-                .map_err(|error| Error::Refused(format!("{owner}: {}: {error}", path.display())))
+            Locked::take(path).map_err(|error| Refusal::Output { owner, path: path.to_owned(), error })
         };
         let mut drivers = Vec::new();
         for port in plan.ports.iter().filter(|port| port.replay.is_none()) {

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::outputs::Locked;
 use super::pcap_output::{REMOVED, is_removed};
-use crate::plan::value::Plan;
+use super::refusal::Refusal;
+use crate::plan::Run;
 use tapline_api::words::DropReason;
 use tapline_capture::{ByteOrder, Interface, InterfaceId, LinkType, Packet, Writer};
 use tapline_datapath::counters::{EgressCounters, WriterCounters};
-use tapline_datapath::egress::capture_queue::{Batch, Belt, Note};
+use tapline_datapath::egress::capture_queue::{Batch, BatchRing, PacketMeta};
 use tapline_datapath::egress::merge::Held;
 use tapline_datapath::egress::reorder::Order;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -58,8 +59,8 @@ struct State {
 }
 
 /// What the writer's thread works with.
-struct Scribe {
-    belts: Vec<Arc<Belt>>,
+struct CaptureWriter {
+    rings: Vec<Arc<BatchRing>>,
     state: Arc<State>,
     counters: Arc<WriterCounters>,
     tool: ToolId,
@@ -69,15 +70,15 @@ struct Scribe {
     /// Where copies are written in the order of their times.
     order: Option<Holding>,
     /// Copies that may be written.
-    leaving: Vec<Copy>,
+    leaving: Vec<HeldCopy>,
 }
 
 /// A copy that is held.
-type Copy = (dpdk::mbuf::Packet, Note);
+type HeldCopy = (dpdk::mbuf::Packet, PacketMeta);
 
 /// Copies that are held until they may leave in order.
 struct Holding {
-    order: Order<Copy>,
+    order: Order<HeldCopy>,
     /// Mbufs that they have, and how many they may have: as many as there are for copies that wait here, however long packets are.
     mbufs: usize,
     capacity: usize,
@@ -89,15 +90,15 @@ impl Holding {
     }
 
     /// Takes in a batch's packets; what may leave goes to `leaving`.
-    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<Copy>, tool: &EgressCounters) {
+    fn take_in(&mut self, batch: &mut Batch, leaving: &mut Vec<HeldCopy>, tool: &EgressCounters) {
         let now_ns = clock::monotonic_ns();
-        for note in batch.notes.drain(..) {
+        for meta in batch.metas.drain(..) {
             let Some(packet) = batch.packets.pop() else { break };
             self.mbufs += packet.mbufs();
             let is_late = self.order.push(
-                note.time_ns,
+                meta.time_ns,
                 now_ns,
-                (packet, note),
+                (packet, meta),
                 &mut out_of(&mut self.mbufs, leaving),
             );
             tool.late.add(u64::from(is_late));
@@ -108,7 +109,7 @@ impl Holding {
     }
 
     /// What may leave goes to `leaving`.
-    fn release(&mut self, held: Held, leaving: &mut Vec<Copy>) {
+    fn release(&mut self, held: Held, leaving: &mut Vec<HeldCopy>) {
         let mut out = out_of(&mut self.mbufs, leaving);
         match held {
             Held::Stay => self.order.release(None, &mut out),
@@ -119,7 +120,7 @@ impl Holding {
 }
 
 /// Puts copies that are held no more to those that leave.
-fn out_of(mbufs: &mut usize, leaving: &mut Vec<Copy>) -> impl FnMut(Copy) {
+fn out_of(mbufs: &mut usize, leaving: &mut Vec<HeldCopy>) -> impl FnMut(HeldCopy) {
     |copy| {
         *mbufs -= copy.0.mbufs();
         leaving.push(copy);
@@ -190,20 +191,23 @@ impl Recorder {
     /// # Errors
     /// If the file cannot be created.
     pub fn start(
-        plan: &Plan,
+        run: Run<'_>,
         tool: ToolId,
         locked: Option<Locked>,
-        belts: Vec<Arc<Belt>>,
+        rings: Vec<Arc<BatchRing>>,
         counters: Arc<WriterCounters>,
     ) -> Result<Self, Error> {
+        let plan = run.plan;
         let plan_tool = &plan.tools[tool];
         let path = plan_tool.capture.clone().unwrap_or_default();
-        let refused = |error: io::Error| {
-            Error::Refused(format!("tool {}: {}: {error}", plan_tool.name, path.display()))
+        let refused = |error: io::Error| Refusal::Output {
+            owner: format!("tool {}", plan_tool.name),
+            path: path.clone(),
+            error,
         };
         let target = Target::at(&path, locked).map_err(refused)?;
         let mut ports = plan.ports_to(tool).to_vec();
-        if plan.settings.is_changeable {
+        if run.options.is_changeable {
             let is_other = |port: &PortId| plan.ports[*port].rxq != Some(0) && !ports.contains(port);
             let others: Vec<PortId> = plan.ports.ids().filter(is_other).collect();
             ports.extend(others);
@@ -215,8 +219,8 @@ impl Recorder {
         }
         let order = plan_tool.order_ns.map(|window_ns| Holding::new(window_ns, plan_tool.queue));
         let state = Arc::new(State::default());
-        let scribe = Scribe {
-            belts,
+        let capture_writer = CaptureWriter {
+            rings,
             state: Arc::clone(&state),
             counters,
             tool,
@@ -230,14 +234,9 @@ impl Recorder {
         } else {
             std::thread::Builder::new()
                 .name("capture".into())
-                .spawn(move || scribe.run(target, names, &path))
+                .spawn(move || capture_writer.run(target, names, &path))
         };
-        let thread = spawned.map_err(|error| {
-            Error::Refused(format!(
-                "tool {}: its writer cannot be started: {error}; raise the limit of threads (ulimit -u)",
-                plan_tool.name
-            ))
-        })?;
+        let thread = spawned.map_err(|error| Refusal::NoWriter { tool: plan_tool.name.clone(), error })?;
         Ok(Self { tool, state, thread: Some(thread), is_stuck: false })
     }
 
@@ -291,7 +290,7 @@ fn is_there(file: Option<&File>) -> io::Result<()> {
     }
 }
 
-impl Scribe {
+impl CaptureWriter {
     fn run(mut self, target: Target, names: Vec<String>, path: &Path) {
         let written = target.open().and_then(|file| self.write(file, names));
         if let Err(error) = written {
@@ -365,14 +364,14 @@ impl Scribe {
         let (mut has_batches, mut taken_bytes) = (false, 0);
         loop {
             let mut has_taken = false;
-            for belt in &self.belts {
-                let Some(mut batch) = belt.next() else { continue };
+            for ring in &self.rings {
+                let Some(mut batch) = ring.next() else { continue };
                 has_taken = true;
                 let bytes = batch.packets.bytes();
                 taken_bytes += bytes;
                 let written = match &mut self.order {
                     None => {
-                        round.packets += batch.notes.len() as u64;
+                        round.packets += batch.metas.len() as u64;
                         round.bytes += bytes;
                         write_batch(
                             &batch,
@@ -387,7 +386,7 @@ impl Scribe {
                         Ok(())
                     }
                 };
-                belt.give_back(batch);
+                ring.give_back(batch);
                 written?;
             }
             has_batches |= has_taken;
@@ -398,7 +397,7 @@ impl Scribe {
         if let Some(holding) = &mut self.order {
             let leaves_all =
                 is_closing && !has_batches || self.state.is_letting_go.swap(false, Ordering::Relaxed);
-            let may_come = has_batches || self.belts.iter().any(|belt| belt.is_behind());
+            let may_come = has_batches || self.rings.iter().any(|ring| ring.is_behind());
             let held = match (leaves_all, may_come) {
                 (true, _) => Held::Leave,
                 (false, true) => Held::Stay,
@@ -407,10 +406,10 @@ impl Scribe {
             holding.release(held, &mut self.leaving);
             self.state.held.store(holding.order.len() as u64, Ordering::Relaxed);
             round.packets += self.leaving.len() as u64;
-            for (packet, note) in self.leaving.drain(..) {
+            for (packet, meta) in self.leaving.drain(..) {
                 round.bytes += u64::from(packet.len());
                 packet.view(&mut self.linear, |bytes| {
-                    write(&note, bytes, &self.interfaces, writer, &mut round.cut_bytes)
+                    write(&meta, bytes, &self.interfaces, writer, &mut round.cut_bytes)
                 })?;
             }
         }
@@ -422,10 +421,10 @@ impl Scribe {
         loop {
             let is_closing = self.state.is_closing.load(Ordering::Acquire);
             let mut dropped = 0;
-            for belt in &self.belts {
-                while let Some(batch) = belt.next() {
-                    dropped += batch.notes.len() as u64;
-                    belt.give_back(batch);
+            for ring in &self.rings {
+                while let Some(batch) = ring.next() {
+                    dropped += batch.metas.len() as u64;
+                    ring.give_back(batch);
                 }
             }
             match dropped {
@@ -459,28 +458,32 @@ fn write_batch<W: Write>(
 ) -> io::Result<()> {
     batch
         .packets
-        .view(linear, |index, bytes| write(&batch.notes[index], bytes, interfaces, writer, cut_bytes))
+        .view(linear, |index, bytes| write(&batch.metas[index], bytes, interfaces, writer, cut_bytes))
 }
 
 fn write<W: Write>(
-    note: &Note,
+    meta: &PacketMeta,
     bytes: &[u8],
     interfaces: &ById<PortId, Option<InterfaceId>>,
     writer: &mut Writer<W>,
     cut_bytes: &mut u64,
 ) -> io::Result<()> {
-    *cut_bytes += writer.write(&written(note, bytes, interfaces))? as u64;
+    *cut_bytes += writer.write(&written(meta, bytes, interfaces))? as u64;
     Ok(())
 }
 
 /// What the file has of a packet.
-fn written<'a>(note: &Note, bytes: &'a [u8], interfaces: &ById<PortId, Option<InterfaceId>>) -> Packet<'a> {
+fn written<'a>(
+    meta: &PacketMeta,
+    bytes: &'a [u8],
+    interfaces: &ById<PortId, Option<InterfaceId>>,
+) -> Packet<'a> {
     Packet {
         // rules send packets of these ports alone
-        interface: interfaces[note.port].unwrap_or(InterfaceId(0)),
-        time_ns: note.time_ns,
+        interface: interfaces[meta.port].unwrap_or(InterfaceId(0)),
+        time_ns: meta.time_ns,
         bytes,
-        original_len: note.original_len,
+        original_len: meta.original_len,
         comments: &[],
     }
 }

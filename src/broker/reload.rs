@@ -10,22 +10,22 @@ use super::start::fixed::refused;
 use super::start::memory::check_tables;
 use super::start::rules::state_of;
 use super::{Broker, Error};
-use crate::plan::Plan;
 use crate::plan::value::{RulePlan, ToolPlan};
+use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WorkerCounters;
-use tapline_datapath::egress::admission::Limits;
+use tapline_datapath::egress::admission::QueueLimits;
 use tapline_datapath::ids::{RuleId, ToolId};
 use tapline_datapath::route::RuleState;
-use tapline_datapath::route::sample::WorkerSeat;
-use tapline_datapath::swap::plan_part::{Heir, PlanPart, Rooms};
+use tapline_datapath::route::sample::WorkerShare;
+use tapline_datapath::swap::plan_part::{CarriedOver, PlanPart, StageBuffers};
 use tapline_datapath::swap::published::LiveView;
 use tapline_dpdk::{LcoreId, clock};
 use tapline_packet::by_id::ById;
 
 /// How a rule goes on that had the place `from`.
-fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
-    Heir {
+fn carry_over(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> CarriedOver {
+    CarriedOver {
         from,
         to,
         has_dedup: before.dedup.is_some() && before.dedup == after.dedup,
@@ -37,28 +37,21 @@ fn heir(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> Heir {
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,
-) -> ById<RuleId, Option<Heir>> {
+) -> ById<RuleId, Option<CarriedOver>> {
     let mut rest = before.entries().peekable();
-    let heir_of = |(to, rule): (RuleId, &RulePlan)| {
+    let carried_over_of = |(to, rule): (RuleId, &RulePlan)| {
         while rest.next_if(|(_, known)| known.priority < rule.priority).is_some() {}
         let (from, known) = rest.next_if(|(_, known)| known.priority == rule.priority)?;
-        Some(heir(known, rule, from, to))
+        Some(carry_over(known, rule, from, to))
     };
-    after.entries().map(heir_of).collect()
-}
-
-/// A tool that once had thresholds keeps them, as it does where rules with a class stand in the file.
-fn keep_thresholds(tools: &mut ById<ToolId, ToolPlan>, before: &ById<ToolId, ToolPlan>) {
-    for (tool, before) in tools.iter_mut().zip(before) {
-        tool.thresholds = tool.thresholds.or(before.thresholds);
-    }
+    after.entries().map(carried_over_of).collect()
 }
 
 /// What the queues of tools admit whose thresholds are others than before.
 fn changed_limits(
     tools: &ById<ToolId, ToolPlan>,
     before: &ById<ToolId, ToolPlan>,
-) -> Vec<(ToolId, Limits)> {
+) -> Vec<(ToolId, QueueLimits)> {
     let changed =
         tools.entries().zip(before).filter(|((_, tool), before)| tool.thresholds != before.thresholds);
     changed.map(|((id, tool), _)| (id, tool.egress().limits())).collect()
@@ -83,9 +76,9 @@ impl Broker {
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn exchange(&mut self, mut plan: Plan) -> Result<Vec<String>, Error> {
+    pub fn exchange(&mut self, plan: Arc<Plan>) -> Result<Vec<String>, Error> {
         if let Some(lcore) = self.exchanging() {
-            return Err(Error::Refused(format!(
+            return Err(Error::NotExchanged(format!(
                 "lcore {} has not taken up the change before; try again",
                 lcore.0
             )));
@@ -93,100 +86,117 @@ impl Broker {
         if !keeps_all_but_rules(&self.plan, &plan) {
             return Err(refused("a running plan keeps its ports, tools, groups and wires"));
         }
-        plan.settings = self.plan.settings.clone();
-        let work = self.working_seats();
-        self.fixed.check(&plan, work)?;
+        let work = self.working();
+        self.fixed.check(Run { plan: &plan, options: &self.options }, work)?;
         check_tables(&plan, work)?;
-        keep_thresholds(&mut plan.tools, &self.plan.tools);
         let makers = self.makers_for(&plan)?;
 
         // from here on nothing fails
-        let plan = Arc::new(plan);
         let rules = namesakes(&self.plan.rules, &plan.rules);
-        let before = rules.iter().map(|heir| heir.map(|heir| heir.from)).collect();
+        let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
         let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
         let counters = self.offer(&plan, &rules, makers);
-        cell.knock();
+        cell.wake();
         self.account.go_on(rules, counters);
         self.plan = plan;
         Ok(log)
     }
 
-    /// How many workers judge packets.
-    fn working_seats(&self) -> usize {
-        self.crew.seats.iter().filter(|seat| seat.post.is_some()).count()
+    /// The number of workers that judge packets.
+    fn working(&self) -> usize {
+        self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
     }
 
-    /// By seat: what makes a plan's copies, where the worker makes any.
+    /// By worker: what makes a plan's copies, where the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
-        let lcores: Vec<LcoreId> = self.crew.seats.iter().map(|seat| seat.lcore).collect();
-        makers(&self.machine.eal, plan, &self.machine.ports, &lcores, &mut self.press).map_err(|error| {
-            Error::Refused(format!("a rule edits copies, and there is no room for them: {error}"))
-        })
+        let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
+        let run = Run { plan, options: &self.options };
+        makers(&self.machine.eal, run, &self.machine.ports, &lcores, &mut self.copy_resources).map_err(
+            |error| {
+                Error::NotExchanged(format!("a rule edits copies, and there is no room for them: {error}"))
+            },
+        )
     }
 
     /// Offers each worker its part of a plan, whose rules go on from those before as `rules` says. Gives what the workers will
-    /// count in, by seat.
+    /// count in, by worker.
     fn offer(
         &self,
         plan: &Arc<Plan>,
-        rules: &ById<RuleId, Option<Heir>>,
+        rules: &ById<RuleId, Option<CarriedOver>>,
         makers: Vec<Option<Maker>>,
     ) -> Vec<Arc<WorkerCounters>> {
         let limits = changed_limits(&plan.tools, &self.plan.tools);
-        let flows = plan.flows_of_a_table(self.working_seats());
-        let heirs: Vec<Heir> =
-            rules.iter().flatten().filter(|heir| heir.has_dedup || heir.has_sampler).copied().collect();
+        let flows = plan.flows_of_a_table(self.working());
+        let carried_over: Vec<CarriedOver> = rules
+            .iter()
+            .flatten()
+            .filter(|carried| carried.has_dedup || carried.has_sampler)
+            .copied()
+            .collect();
         let mut counters = Vec::new();
-        for ((own, seat), mut maker) in self.account.counters.iter().zip(&self.crew.seats).zip(makers) {
-            let post = seat.post.clone().map(|post| WorkerSeat { flows, ..post });
-            let states = self.states_of(plan, rules, post.as_ref());
+        for ((own, handle), mut maker) in
+            self.account.counters.iter().zip(&self.workers.handles).zip(makers)
+        {
+            let share = handle.share.clone().map(|share| WorkerShare { flows, ..share });
+            let states = self.states_of(plan, rules, share.as_ref());
             let next = Arc::new(counters_after(own, &states, rules));
             if let Some(maker) = &mut maker {
                 maker.send_to(self.watch.next_hops());
             }
-            seat.exchange.offer(Box::new(PlanPart {
+            handle.exchange.offer(Box::new(PlanPart {
                 plan: Arc::clone(&plan.work),
                 states: states.into(),
                 maker,
                 live: LiveView::new(Arc::clone(self.watch.cell())),
                 counters: Arc::clone(&next),
-                rooms: Rooms::new(&plan.work),
+                buffers: StageBuffers::new(&plan.work),
                 limits: limits.clone(),
-                heirs: if post.is_some() { heirs.clone() } else { Vec::new() },
+                carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
             }));
             counters.push(next);
         }
         counters
     }
 
-    /// What rules of `plan` begin with on a worker that has such a `post`; what goes on from the plan before is not made.
-    fn states_of(&self, plan: &Plan, rules: &[Option<Heir>], post: Option<&WorkerSeat>) -> Vec<RuleState> {
-        let states = plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), heir)| {
-            let Some(heir) = heir.filter(|heir| heir.has_dedup || heir.has_sampler) else {
-                return state_of(plan, rule, limit, post, &self.secret);
-            };
-            // what goes on need not be made
-            let dedup = rule.dedup.clone().filter(|_| !heir.has_dedup);
-            let sample = rule.sample.filter(|_| !heir.has_sampler);
-            state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, post, &self.secret)
-        });
+    /// What rules of `plan` begin with on a worker that has such a `share`; what goes on from the plan before is not made.
+    fn states_of(
+        &self,
+        plan: &Plan,
+        rules: &[Option<CarriedOver>],
+        share: Option<&WorkerShare>,
+    ) -> Vec<RuleState> {
+        let states =
+            plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), carried)| {
+                let Some(carried) = carried.filter(|carried| carried.has_dedup || carried.has_sampler)
+                else {
+                    return state_of(plan, rule, limit, share, &self.secret);
+                };
+                // what goes on need not be made
+                let dedup = rule.dedup.clone().filter(|_| !carried.has_dedup);
+                let sample = rule.sample.filter(|_| !carried.has_sampler);
+                state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, share, &self.secret)
+            });
         states.collect()
     }
 
     /// The first worker that has not yet taken up the last change.
     pub fn exchanging(&self) -> Option<LcoreId> {
         let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
-        Some(self.crew.seats[late].lcore)
+        Some(self.workers.handles[late].lcore)
     }
 }
 
 /// What a worker counts in that counted in `own` before: a dedup that goes on keeps its tally.
-fn counters_after(own: &WorkerCounters, states: &[RuleState], rules: &[Option<Heir>]) -> WorkerCounters {
+fn counters_after(
+    own: &WorkerCounters,
+    states: &[RuleState],
+    rules: &[Option<CarriedOver>],
+) -> WorkerCounters {
     let mut next = own.for_rules(rules.len());
-    for ((tally, state), heir) in next.dedups.iter_mut().zip(states).zip(rules) {
-        *tally = match heir.filter(|heir| heir.has_dedup) {
-            Some(heir) => own.dedups[heir.from].clone(),
+    for ((tally, state), carried) in next.dedups.iter_mut().zip(states).zip(rules) {
+        *tally = match carried.filter(|carried| carried.has_dedup) {
+            Some(carried) => own.dedups[carried.from].clone(),
             None => state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())),
         };
     }
@@ -196,12 +206,14 @@ fn counters_after(own: &WorkerCounters, states: &[RuleState], rules: &[Option<He
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     fn rules(text: &str) -> ById<RuleId, RulePlan> {
         let head = "port attach p net_null0\ntool create t discard\n";
-        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[])).expect("a plan").rules
+        plan(&mut lang::parse_text("test", &format!("{head}{text}"), &[]), &Surroundings::fixed())
+            .expect("a plan")
+            .rules
     }
 
     #[test]
@@ -214,7 +226,8 @@ mod tests {
             "rule create 2 from p match \"tcp\" sample 1/2 to t\nrule create 3 from p sample 1/9 to t\n\
              rule create 5 from p sample 1/6 dedup window 1ms to t\nrule create 10 from p to t\n",
         );
-        let kept = |from, to, has_dedup, has_sampler| Some(Heir { from, to, has_dedup, has_sampler });
+        let kept =
+            |from, to, has_dedup, has_sampler| Some(CarriedOver { from, to, has_dedup, has_sampler });
         let expected =
             [kept(RuleId(1), RuleId(0), false, true), None, kept(RuleId(2), RuleId(2), true, false), None];
         assert_eq!(*namesakes(&before, &after), expected);

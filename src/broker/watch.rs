@@ -18,8 +18,8 @@ use crate::report::snapshot::WatchState;
 use crate::report::snapshot::group::GroupHealth;
 use tapline_api::snapshot::{Change, EventEntry, RuleActivity, ToolHealth};
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
-use tapline_datapath::egress::mtu::Fit;
-use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egress::mtu::FrameLimits;
+use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::sketch::FlowSketch;
 use tapline_datapath::ids::{GroupId, PortId, RuleId, ToolId};
@@ -53,7 +53,7 @@ pub struct Watch {
     /// By tool.
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// By port.
-    fits: ById<PortId, Option<Fit>>,
+    fits: ById<PortId, Option<FrameLimits>>,
 }
 
 struct WatchedTool {
@@ -74,7 +74,7 @@ impl WatchedTool {
         let is_up = port.is_none_or(|port| has_link(plan, links, port));
         let mut spec = tool.health;
         // a queue that waits for its rate is not stuck
-        spec.stall_ns = spec.stall_ns.saturating_add(tool.shape.map_or(0, longest_wait_ns));
+        spec.stall_ns = spec.stall_ns.saturating_add(tool.shaping.map_or(0, longest_wait_ns));
         // nor is one that holds copies on purpose
         spec.stall_ns = spec.stall_ns.saturating_add(tool.order_ns.unwrap_or(0).saturating_mul(2));
         let mut health = Health::new(spec, is_up);
@@ -171,7 +171,7 @@ impl Watch {
     pub fn new(
         plan: &Arc<Plan>,
         links: ById<PortId, Option<LinkState>>,
-        fits: ById<PortId, Option<Fit>>,
+        fits: ById<PortId, Option<FrameLimits>>,
         workers: usize,
         now_ns: u64,
     ) -> Self {
@@ -352,7 +352,7 @@ impl Watch {
     }
 
     /// A port's MTU changed, and with it the frames that it takes.
-    pub fn set_fit(&mut self, port: PortId, fit: Option<Fit>) {
+    pub fn set_fit(&mut self, port: PortId, fit: Option<FrameLimits>) {
         if std::mem::replace(&mut self.fits[port], fit) != fit {
             self.cell.publish(self.live());
         }
@@ -563,8 +563,8 @@ fn given_mac(copy: &CopyPlan) -> Option<MacAddress> {
 }
 
 /// How long a tool may wait for its rate after the largest packet, in ns.
-fn longest_wait_ns(shape: Shape) -> u64 {
-    let (cost, rate) = match shape.rate {
+fn longest_wait_ns(shaping: BucketSpec) -> u64 {
+    let (cost, rate) = match shaping.rate {
         Rate::PacketsPerSecond(rate) => (1, rate),
         Rate::BitsPerSecond(rate) => (u64::from(u16::MAX) * 8, rate),
     };

@@ -1,7 +1,9 @@
 //! `tapline check FILE`: parse, resolve and plan; print errors and warnings; start nothing.
 
 use super::output::print;
-use super::{SourceArgs, Status, add_eal, has_place, load, signals};
+use super::signals::Signals;
+use super::{SourceArgs, Status, has_place, load};
+use crate::plan::{Run, RunOptions};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -13,10 +15,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Status {
-    match signals().and_then(|is_ended| load(&args.source, Vec::new(), &is_ended)) {
-        Ok((parsed, mut plan)) => {
-            add_eal(&mut plan, args.eal.as_deref());
-            if !has_place(&parsed, &plan) {
+    match Signals::handle().and_then(|signals| load(&args.source, Vec::new(), &signals)) {
+        Ok((parsed, plan)) => {
+            let options =
+                RunOptions { eal: RunOptions::eal_of(args.eal.as_deref()), ..RunOptions::default() };
+            if !has_place(&parsed, Run { plan: &plan, options: &options }) {
                 return Status::Refused;
             }
             let count =

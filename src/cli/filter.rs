@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use super::UsageError;
 use super::output::{tell, tell_line};
 use crate::broker::outputs::Locked;
-use crate::plan::files::Target;
+use crate::plan::surroundings::{System, target_of_open};
 use tapline_capture::scan::{Scan, Sink, Stop};
 use tapline_capture::{
     Burst, ByteOrder, FileHeader, Format, Interface, InterfaceId, LinkType, Packet, Reader, Writer,
@@ -26,6 +26,7 @@ use tapline_capture::{
 use tapline_datapath::classify::{Classifier, FilterTerm, Matcher, Matches, classify};
 use tapline_datapath::flow::burst_flows::Flows;
 use tapline_filter::{LinkLayer, compile_for};
+use tapline_lang::files::{Files as _, Target};
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::frame::Frame;
 use tapline_packet::headers::layer::LayerSet;
@@ -102,7 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let context = || shown(&args.input, "standard input");
     let selector = || Selector::new(expression.clone(), through);
     let sink = |header| Selected {
-        output: Output { args, header, input: Target::of_open(&metadata), open: None },
+        output: Output { args, header, input: target_of_open(&metadata), open: None },
         progress: Progress::new(args, metadata.len()),
         is_live: !metadata.is_file(),
         flushed_at: None,
@@ -459,8 +460,8 @@ impl Output<'_> {
             (path == Path::new("-")).then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
         let stdout = stdout.transpose().context("standard output")?;
         let target = match &stdout {
-            Some(stdout) => Target::of_open(&stdout.metadata().context("standard output")?),
-            None => Target::of(path),
+            Some(stdout) => target_of_open(&stdout.metadata().context("standard output")?),
+            None => System.target(path),
         };
         if target.is_some() && target == self.input {
             let name = shown(path, "standard output");

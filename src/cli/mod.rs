@@ -3,46 +3,34 @@
 //! Nothing here is printed but by `output`: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-/// Changes at the prompt.
-pub mod change;
 /// `tapline check`.
 pub mod check;
 /// `tapline filter`.
 pub mod filter;
 /// What a command says, and where.
 pub mod output;
-/// Waiting for plans that are made.
-mod patience;
 /// `tapline run`.
 pub mod run;
+/// SIGINT, SIGTERM and SIGHUP.
+pub mod signals;
+/// `tapline run --stats`.
+pub mod stats_out;
 /// `tapline version`.
 pub mod version;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::patience::Work;
+use self::signals::Signals;
 use crate::broker::start::placement::{Culprit, Misplaced, place};
-use crate::plan::{self, Plan};
-use tapline_fault as fault;
+use crate::control::work::Work;
+use crate::plan::{self, Plan, Run, Surroundings};
+pub use tapline_api::request::Status;
 use tapline_lang::ast::Command;
 use tapline_lang::ast::port::PortOption;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
 use tapline_lang::source::{Span, Spanned};
 use tapline_lang::{self as lang, Parsed};
-
-/// How a command ended, as the shell sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Status {
-    Done = 0,
-    /// Something failed while it ran.
-    Failed = 1,
-    /// The command line or the pipeline file is wrong.
-    Refused = 2,
-}
 
 /// The command line is wrong: told as it is, with exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -68,32 +56,18 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// From now on a signal does not end the process, but sets the flag.
-fn signals() -> Result<Arc<AtomicBool>, Status> {
-    let is_ended = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&is_ended);
-    // relaxed suffices: the flag orders nothing but itself
-    let handled = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    match if fault::strikes("start.signals") { Err(ctrlc::Error::MultipleHandlers) } else { handled } {
-        Ok(()) => Ok(is_ended),
-        Err(error) => {
-            output::tell_line(format_args!("error: signals cannot be handled: {error}"));
-            Err(Status::Failed)
-        }
-    }
-}
-
 /// Reads and plans a pipeline file; warnings, or all errors, go to standard error. `outputs` are files that flags have written. A signal
 /// gives it up.
 fn load(
     source: &SourceArgs,
     outputs: Vec<(&'static str, PathBuf)>,
-    is_ended: &AtomicBool,
+    signals: &Signals,
 ) -> Result<(Parsed, Plan), Status> {
     let (path, sets) = (source.file.clone(), source.sets.clone());
     let work = Work::begin(move |progress| {
-        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets) };
-        let plan = plan::plan_after(&mut parsed, None, progress);
+        let surroundings = Surroundings::system();
+        let mut parsed = Parsed { outputs, ..lang::load(&path, &sets, &*surroundings.files) };
+        let plan = plan::plan_after(&mut parsed, &surroundings, None, progress);
         (parsed, plan)
     });
     let work = work.map_err(|error| {
@@ -102,7 +76,11 @@ fn load(
         ));
         Status::Failed
     })?;
-    let Some((parsed, Ok(plan))) = work.wait(|| is_ended.load(Ordering::Relaxed)) else {
+    let is_given_up = || {
+        signals.alive();
+        signals.is_ended()
+    };
+    let Some((parsed, Ok(plan))) = work.wait(is_given_up, output::tell_line) else {
         output::tell_line("error: planning was given up for a signal; nothing was started");
         return Err(Status::Failed);
     };
@@ -118,15 +96,11 @@ fn load(
     Ok((parsed, plan))
 }
 
-/// Adds EAL arguments of the command line to those of the file.
-fn add_eal(plan: &mut Plan, eal: Option<&str>) {
-    plan.settings.eal.extend(eal.iter().flat_map(|eal| eal.split_whitespace()).map(str::to_owned));
-}
-
 /// Returns whether this machine has the CPUs that a plan asks for, and the plan the lcores that its ports ask for.
 /// What is missing is told as a mistake at its place in the file.
-fn has_place(parsed: &Parsed, plan: &Plan) -> bool {
-    let Err(misplaced) = place(plan) else { return true };
+fn has_place(parsed: &Parsed, run: Run<'_>) -> bool {
+    let plan = run.plan;
+    let Err(misplaced) = place(run) else { return true };
     match place_of(&misplaced, parsed, plan) {
         Some(span) => {
             let mut diagnostics = Diagnostics::default();

@@ -1,24 +1,28 @@
 //! `tapline run FILE`: start what the file describes, report, drain, account.
 
-use std::cell::RefCell;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use super::change::{Pipeline, Planned, Planning, Progress, Typed};
-use super::output::{print, tell, tell_line};
-use super::{SourceArgs, Status, add_eal, has_place, load, signals};
-use crate::broker::outputs::Locked;
-use crate::broker::{self, Broker, DRAIN_LIMIT, Ending};
-use crate::plan::value::{Action, Output, Plan};
+use super::output::{has_room, print, tell, tell_line, write_apart};
+use super::signals::Signals;
+use super::stats_out::StatsOut;
+use super::{SourceArgs, Status, has_place, load};
+use crate::broker::{self, Broker, Ending};
+use crate::control::change::Pipeline;
+use crate::control::draft::Draft;
+use crate::control::lines::{Line, Lines, MOST_BYTES};
+use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
+use crate::plan::value::Action;
+use crate::plan::{self, Plan, RunOptions};
 use crate::report::table;
-use tapline_datapath::work_plan::{Target, Verdict};
+use tapline_api::access::Principal;
+use tapline_api::request::{Reply, Request};
 use tapline_fault as fault;
+use tapline_kernel::process;
 use tapline_lang as lang;
-use tapline_lang::ast::{Command, Show};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -51,6 +55,8 @@ pub struct Args {
 const TICK: Duration = Duration::from_millis(5);
 /// The same while a change of the plan is on its way.
 const CHANGE_TICK: Duration = Duration::from_micros(500);
+/// How long typed lines are answered without a look at the rest.
+const LINES_LIMIT: Duration = Duration::from_millis(2);
 
 pub fn run(args: &Args) -> Status {
     match run_to_end(args) {
@@ -58,52 +64,63 @@ pub fn run(args: &Args) -> Status {
     }
 }
 
-/// How a run ended, or an `Err` where there was none.
+/// Returns how a run ended, or an `Err` where there was none.
 fn run_to_end(args: &Args) -> Result<Status, Status> {
-    let is_ended = signals()?;
-    let Input { pipeline, plan, stats, prompt } = Input::take(args, &is_ended)?;
-    let broker = start(&plan)?;
-    let is_prompted = prompt.is_some();
-    let mut session =
-        Session { args, pipeline, planning: None, broker, stats, is_quit: false, is_prompted };
-    session.begin(&plan.actions)?;
-    let ending = session.watch(prompt.as_ref(), &is_ended);
-    Ok(session.end(ending))
+    let signals = Signals::handle()?;
+    if let Err(error) = write_apart() {
+        tell_line(format_args!(
+            "error: there are no threads to write on: {error}; raise the limit of threads (ulimit -u)"
+        ));
+        return Err(Status::Failed);
+    }
+    let Input { pipeline, plan, options, stats, prompt } = Input::take(args, &signals)?;
+    let broker = start(&plan, options)?;
+    let limits = Limits { duration: args.duration, idle: args.exit_idle };
+    let session = Session::new(broker, pipeline, limits, prompt.is_some());
+    let mut run = Run { args, session, stats, prompt };
+    run.begin(&plan.actions)?;
+    signals.run();
+    let end = run.watch(&signals);
+    signals.end();
+    Ok(run.end(end))
 }
 
 /// What a run begins with.
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
+    options: RunOptions,
     stats: StatsOut,
     prompt: Option<Prompt>,
 }
 
 impl Input {
-    /// Reads the file, opens what statistics go to, and takes what is typed before `start`. An `Err` ends the command.
-    fn take(args: &Args, is_ended: &AtomicBool) -> Result<Self, Status> {
+    /// Reads the file, takes what statistics go to, and the commands that are typed before `start`. An `Err` ends the command.
+    fn take(args: &Args, signals: &Signals) -> Result<Self, Status> {
         let outputs =
             args.stats.iter().filter(|path| *path != Path::new("-")).map(|path| ("--stats", path.clone()));
-        let (parsed, mut plan) = load(&args.source, outputs.collect(), is_ended)?;
-        let mut pipeline = Pipeline::new(parsed);
+        let (parsed, plan) = load(&args.source, outputs.collect(), signals)?;
         let stats = StatsOut::open(args.stats.as_deref()).map_err(|error| args.no_stats(&error))?;
-        let prompt = args.interactive.then(Prompt::new).transpose().map_err(|error| {
+        let mut prompt = args.interactive.then(Prompt::new).transpose().map_err(|error| {
             tell_line(format_args!(
                 "error: standard input cannot be read beside the run: {error}; raise the limit of threads (ulimit -u)"
             ));
             Status::Failed
         })?;
-        if let Some(prompt) = &prompt
-            && !plan.actions.contains(&Action::Start)
-        {
-            plan = prompt.until_start(&mut pipeline, plan, is_ended).ok_or(Status::Done)?;
+        let mut draft = Draft::new(Pipeline::new(parsed), plan);
+        if let Some(prompt) = &mut prompt {
+            prompt.until_start(&mut draft, signals)?;
         }
-        add_eal(&mut plan, args.eal.as_deref());
-        if !has_place(pipeline.parsed(), &plan) {
+        let (pipeline, plan) = draft.into_parts();
+        let options = RunOptions {
+            eal: RunOptions::eal_of(args.eal.as_deref()),
+            is_profiled: args.profile,
+            is_changeable: args.interactive,
+        };
+        if !has_place(pipeline.parsed(), plan::Run { plan: &plan, options: &options }) {
             return Err(Status::Refused);
         }
-        plan.run_with(args.profile, args.interactive);
-        Ok(Self { pipeline, plan: Arc::new(plan), stats, prompt })
+        Ok(Self { pipeline, plan: Arc::new(plan), options, stats, prompt })
     }
 }
 
@@ -117,8 +134,8 @@ impl Args {
 }
 
 /// Sets everything up, and tells what was decided on the way.
-fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan)).map_err(|error| {
+fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
+    let broker = broker::start(Arc::clone(plan), options).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
     })?;
@@ -128,251 +145,130 @@ fn start(plan: &Arc<Plan>) -> Result<Broker, Status> {
     Ok(broker)
 }
 
-/// A broker at work, and who asked for it.
-struct Session<'a> {
+/// A session, and who asked for it.
+struct Run<'a> {
     args: &'a Args,
-    pipeline: Pipeline,
-    /// A change of the plan that is on its way.
-    planning: Option<Planning>,
-    broker: Broker,
+    session: Session,
     stats: StatsOut,
-    is_quit: bool,
-    /// Somebody may yet type `start`.
-    is_prompted: bool,
+    prompt: Option<Prompt>,
 }
 
-/// Since when no packet came.
-struct Quiet {
-    received: u64,
-    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
-    since: Duration,
-}
-
-impl Session<'_> {
-    /// Does what the file asks for once everything is set up; packets are received from then on.
+impl Run<'_> {
+    /// Does what the file asks for; packets are received from then on.
     fn begin(&mut self, actions: &[Action]) -> Result<(), Status> {
         self.stats.begin().map_err(|error| self.args.no_stats(&error))?;
-        for action in actions {
-            self.act(*action);
-        }
-        if !actions.contains(&Action::Start) {
-            self.act(Action::Start);
-        }
+        let reply = self.session.begin(actions);
+        self.show(&reply);
         Ok(())
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Start => self.broker.resume(),
-            Action::Stop => {
-                if !self.broker.pause(DRAIN_LIMIT) {
-                    tell_line("warning: some copies still wait for their tools");
-                }
-            }
-            Action::Show(what) => self.print(&show(&self.broker, what)),
-            Action::ClearStats => self.broker.clear_stats(),
-            Action::Quit => self.is_quit = true,
-        }
-    }
-
-    fn set_drained(&mut self, tool: &str, is_drained: bool) {
-        match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => log.iter().for_each(tell_line),
-            Err(error) => tell_line(format_args!("error: {error}")),
-        }
     }
 
     fn print(&self, text: &str) {
         if self.stats.is_stdout() { tell(text) } else { print(text) }
     }
 
-    /// Until the time is up, no packet comes, a signal or `quit`. Why it ends; `None` if a worker did not stay at work.
-    fn watch(&mut self, prompt: Option<&Prompt>, is_ended: &AtomicBool) -> Option<Ending> {
-        let started = Instant::now();
-        let mut next_stats = started + self.args.interval;
-        let mut quiet = Quiet { received: 0, since: self.broker.worked() };
-        while !self.is_quit && !is_ended.load(Ordering::Relaxed) {
+    fn show(&self, reply: &Reply) {
+        self.print(&reply.result);
+        tell(&reply.remarks);
+    }
+
+    /// Keeps the session's time until the run ends: its time is up, no packet comes, a signal or `quit`. Returns why.
+    fn watch(&mut self, signals: &Signals) -> End {
+        let mut next_stats = Instant::now() + self.args.interval;
+        loop {
+            signals.alive();
+            if signals.is_ended() {
+                return End::Ending(Ending::Asked);
+            }
             let now = Instant::now();
-            if self.args.duration.is_some_and(|duration| now - started >= duration) {
-                return Some(Ending::TimeUp);
-            }
-            if self.is_idle(&mut quiet) {
-                return Some(Ending::Idle);
-            }
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.stats.write(&self.broker.snapshot());
+                self.stats.write(&self.session.snapshot());
             }
-            if !self.tell_news() {
-                return None;
+            let tick = self.session.tick();
+            tick.log.iter().for_each(tell_line);
+            for (ticket, reply) in tick.replies {
+                self.show(&reply);
+                self.prompt.iter_mut().for_each(|prompt| prompt.answer(ticket));
             }
-            if let Some(prompt) = prompt {
-                self.obey(prompt);
+            if let Some(end) = tick.end {
+                return end;
             }
-            std::thread::sleep(if self.planning.is_some() { CHANGE_TICK } else { TICK });
+            self.obey();
+            std::thread::sleep(if self.session.is_changing() { CHANGE_TICK } else { TICK });
         }
-        Some(Ending::Asked)
     }
 
-    /// Returns whether no packet came for as long as `--exit-idle` says. Captures first write what they hold for the sake of its order.
-    fn is_idle(&mut self, quiet: &mut Quiet) -> bool {
-        let (count, worked) = (self.broker.received(), self.broker.worked());
-        // one that is stopped waits to be started, as long as somebody can; a replay waits for files that take what they are given
-        if count != quiet.received
-            || self.is_prompted && !self.broker.is_running()
-            || self.broker.is_writing()
-        {
-            *quiet = Quiet { received: count, since: worked };
+    /// Answers the lines that were typed, each when the one before it is answered, for at most [`LINES_LIMIT`].
+    fn obey(&mut self) {
+        let Some(mut prompt) = self.prompt.take() else { return };
+        let until = Instant::now() + LINES_LIMIT;
+        while Instant::now() < until && has_room() {
+            // `cancel` does not wait: it takes back the change that is planned
+            if let Some(ticket) = prompt.waits_for
+                && prompt.lines.take_if(TAKE_BACK)
+                && let Some(reply) = self.session.cancel(ticket)
+            {
+                self.show(&reply);
+                prompt.answer(ticket);
+            }
+            if prompt.waits_for.is_some() {
+                break;
+            }
+            match prompt.lines.take() {
+                Ok(Line::TooLong) => prompt.refuse_too_long(),
+                Ok(Line::Whole(line)) => {
+                    match self.session.handle(&prompt.principal, Request::Line(line)) {
+                        Answer::Now(reply) => {
+                            self.show(&reply);
+                            prompt.show();
+                        }
+                        Answer::Later(ticket) => prompt.waits_for = Some(ticket),
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                // a script has said all it had to say
+                Err(TryRecvError::Disconnected) => return self.session.leave(),
+            }
         }
-        let is_idle = self.args.exit_idle.is_some_and(|idle| worked - quiet.since >= idle);
-        if is_idle && self.broker.let_go() {
-            quiet.since = worked;
-            return false;
-        }
-        is_idle
+        self.prompt = Some(prompt);
     }
 
-    /// Tells what DPDK said and what the broker saw. Returns whether all workers are at work.
-    fn tell_news(&mut self) -> bool {
-        for line in self.broker.log() {
-            tell_line(format_args!("dpdk: {line}"));
-        }
-        for line in self.broker.watch() {
-            tell_line(line);
-        }
-        if let Some(lcore) = self.broker.lost_workers().first() {
-            tell_line(format_args!("error: the worker on lcore {} ended by itself", lcore.0));
-            return false;
-        }
-        true
-    }
-
-    /// Stops the broker and tells what came of the run, which ended as [`Session::watch`] says.
-    fn end(mut self, ending: Option<Ending>) -> Status {
-        let ended = self.broker.stop();
-        for line in self.broker.last_words() {
-            tell_line(line);
-        }
-        for line in ending.map(|ending| self.broker.judge_replays(ending)).unwrap_or_default() {
-            tell_line(line);
-        }
-        for line in self.broker.log() {
-            tell_line(format_args!("dpdk: {line}"));
-        }
-        let last = self.broker.snapshot();
+    /// Stops the broker and tells what came of the run, which ended as `end` says.
+    fn end(mut self, end: End) -> Status {
+        let Self { args, session, .. } = self;
+        let Outcome { log, last, errors, is_well } = session.end(end);
+        log.iter().for_each(tell_line);
         self.stats.write(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
-        if self.args.profile {
+        if args.profile {
             report = format!("{report}\n{}", table::profile(&last));
         }
-        self.print(&report);
-        if let Err(error) = &ended {
+        if self.stats.is_stdout() {
+            tell(report)
+        } else {
+            print(report)
+        }
+        for error in errors {
             tell_line(format_args!("error: {error}"));
         }
-        for failure in self.broker.failures() {
-            tell_line(format_args!("error: {failure}"));
-        }
-        if !last.balanced {
-            tell_line("error: the account does not balance; please report this with the statistics above");
-        }
-        let is_well = ending.is_some()
-            && ended.is_ok()
-            && self.broker.failures().is_empty()
-            && last.balanced
-            && self.stats.is_whole();
-        if is_well { Status::Done } else { Status::Failed }
-    }
-
-    fn obey(&mut self, prompt: &Prompt) {
-        loop {
-            // what is typed next is of the plan that is about to run, unless it takes the change back
-            if let Some(planning) =
-                self.planning.take_if(|planning| planning.is_planned() && prompt.takes_back())
-            {
-                tell(planning.give_up());
-                prompt.show();
-            }
-            if self.planning.is_some() {
-                self.go_on_with_change();
-                if self.planning.is_some() {
-                    return;
-                }
-                prompt.show();
-            }
-            match prompt.next() {
-                Ok(line) => {
-                    self.carry_out(&line);
-                    if self.planning.is_none() {
-                        prompt.show();
-                    }
-                }
-                Err(TryRecvError::Empty) => return,
-                // a script has said all it had to say: the run ends now, unless it was told when to
-                Err(TryRecvError::Disconnected) => {
-                    self.is_quit = self.args.duration.is_none() && self.args.exit_idle.is_none();
-                    self.is_prompted = false;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn carry_out(&mut self, line: &[u8]) {
-        match self.pipeline.read(line) {
-            Ok(Typed::Change(change)) => match change.plan_after(Arc::clone(self.broker.plan())) {
-                Ok(planning) => self.planning = Some(planning),
-                Err(refusal) => tell(refusal),
-            },
-            Ok(Typed::Others(commands)) => {
-                for command in commands {
-                    match (action_of(&command), &command) {
-                        (Some(action), _) => self.act(action),
-                        (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
-                        (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
-                        (None, _) => {}
-                    }
-                }
-            }
-            Err(refusal) => tell(refusal),
-        }
-    }
-
-    /// Gives the workers a plan that is ready, and waits for them without holding up the rest.
-    fn go_on_with_change(&mut self) {
-        let Some(planning) = &mut self.planning else { return };
-        match planning.advance(&mut self.broker, &mut self.pipeline) {
-            Progress::Waits => return,
-            Progress::Done(lines) => lines.iter().for_each(tell_line),
-            Progress::Refused(text) => tell(text),
-        }
-        self.planning = None;
+        let is_whole = self.stats.end();
+        if is_well && is_whole { Status::Done } else { Status::Failed }
     }
 }
 
-/// When the next line of statistics is due, where one was due at `due` and is written `now`. What went by unseen while the process
-/// slept is one line.
+/// Returns when the next line of statistics is due, where one was due at `due` and is written `now`. What went by unseen while the
+/// process slept is one line.
 fn due_after(due: Instant, now: Instant, interval: Duration) -> Instant {
     let late = now.saturating_duration_since(due).as_nanos() % interval.as_nanos().max(1);
     now + interval - Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX))
 }
 
-fn action_of(command: &Command) -> Option<Action> {
-    Some(match command {
-        Command::Start => Action::Start,
-        Command::Stop => Action::Stop,
-        Command::Show(what) => Action::Show(*what),
-        Command::ClearStats => Action::ClearStats,
-        Command::Quit => Action::Quit,
-        _ => return None,
-    })
-}
-
-/// Lines typed while the broker runs.
+/// Standard input, as a front end of the session.
 struct Prompt {
-    /// As they came: bytes that are no text are a mistake in their line, as they are in a file.
-    lines: Receiver<Vec<u8>>,
-    /// One that was looked at before its turn.
-    ahead: RefCell<Option<Vec<u8>>>,
+    lines: Lines,
+    principal: Principal,
+    /// The line that is not answered yet.
+    waits_for: Option<Ticket>,
     is_terminal: bool,
 }
 
@@ -381,33 +277,15 @@ const TAKE_BACK: &[u8] = b"cancel";
 
 impl Prompt {
     fn new() -> std::io::Result<Self> {
-        let (sender, lines) = channel();
         if fault::strikes("start.prompt") {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
-        // The thread ends with its input or with the process.
-        std::thread::Builder::new().spawn(move || {
-            for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { lines, ahead: RefCell::new(None), is_terminal: std::io::stdin().is_terminal() })
-    }
-
-    /// The next line, if it was typed yet.
-    fn next(&self) -> Result<Vec<u8>, TryRecvError> {
-        self.ahead.take().map_or_else(|| self.lines.try_recv(), Ok)
-    }
-
-    /// Returns whether the next line takes back the change that is planned; if so, it is done with.
-    fn takes_back(&self) -> bool {
-        let mut ahead = self.ahead.borrow_mut();
-        if ahead.is_none() {
-            *ahead = self.lines.try_recv().ok();
-        }
-        ahead.take_if(|line| line.trim_ascii() == TAKE_BACK).is_some()
+        Ok(Self {
+            lines: Lines::of(std::io::stdin())?,
+            principal: Principal::at_prompt(process::own_uid()),
+            waits_for: None,
+            is_terminal: std::io::stdin().is_terminal(),
+        })
     }
 
     fn show(&self) {
@@ -416,185 +294,58 @@ impl Prompt {
         }
     }
 
-    /// Takes commands that add to the file's plan, until `start`. `None`: quit before.
-    fn until_start(&self, pipeline: &mut Pipeline, plan: Plan, is_ended: &AtomicBool) -> Option<Plan> {
-        let mut plan = plan;
-        self.show();
-        while !is_ended.load(Ordering::Relaxed) {
-            let line = match self.next() {
-                Ok(line) => line,
-                Err(TryRecvError::Empty) => {
-                    std::thread::sleep(TICK);
-                    continue;
-                }
-                Err(TryRecvError::Disconnected) => return None,
-            };
-            match pipeline.read_freely(&line) {
-                Ok(change) => match change.alone() {
-                    Some(Command::Quit) => return None,
-                    Some(Command::Show(what)) => print(show_plan(&plan, *what)),
-                    Some(Command::Stop | Command::ClearStats) => {}
-                    _ => {
-                        match change.plan_first(|| is_ended.load(Ordering::Relaxed) || self.takes_back()) {
-                            Ok(Planned { parsed, plan: next }) => {
-                                *pipeline = Pipeline::new(parsed);
-                                plan = next;
-                            }
-                            Err(refusal) => tell(refusal),
-                        }
-                    }
-                },
-                Err(refusal) => tell(refusal),
-            }
-            if plan.actions.contains(&Action::Start) {
-                return Some(plan);
-            }
+    /// The line is answered.
+    fn answer(&mut self, ticket: Ticket) {
+        if self.waits_for.take_if(|waiting| *waiting == ticket).is_some() {
             self.show();
         }
-        None
     }
-}
 
-/// What `show` prints of a plan that is not started.
-fn show_plan(plan: &Plan, what: Show) -> String {
-    match what {
-        Show::Filters => describe_filters(plan),
-        Show::Plan => describe(plan),
-        _ => "not started; `show plan` shows what would run\n".to_owned(),
+    fn refuse_too_long(&self) {
+        tell_line(format_args!("error: the line is longer than {MOST_BYTES} bytes; it was passed over"));
+        self.show();
     }
-}
 
-fn show(broker: &Broker, what: Show) -> String {
-    let snapshot = broker.snapshot();
-    match what {
-        Show::Ports => table::ports(&snapshot),
-        Show::Tools => table::tools(&snapshot),
-        Show::Rules => table::rules(&snapshot),
-        Show::Lcores => table::lcores(&snapshot),
-        Show::Stats => table::summary(&snapshot, table::When::Running),
-        Show::Groups => table::groups(&snapshot),
-        Show::Wires => table::wires(&snapshot),
-        Show::Filters => describe_filters(broker.plan()),
-        Show::Plan => describe(broker.plan()),
-    }
-}
-
-/// Filters that have names.
-fn describe_filters(plan: &Plan) -> String {
-    if plan.filters.is_empty() {
-        return "no filter has a name; `show plan` shows those of rules\n".to_owned();
-    }
-    plan.filters.iter().map(|filter| format!("filter {}: {}\n", filter.name, filter.words)).collect()
-}
-
-/// The plan in words: ports, tools, groups, named filters and, in their order, rules.
-fn describe(plan: &Plan) -> String {
-    let mut out = String::new();
-    for port in &plan.ports {
-        out += &format!("port {}: {}\n", port.name, port.devargs);
-    }
-    for wire in &plan.wires {
-        let [a, b] = wire.ports.map(|port| plan.ports[port].name.as_str());
-        let bypass = if wire.is_bypass { " bypass" } else { "" };
-        let link = if wire.propagates_link { " propagate-link" } else { "" };
-        out += &format!("wire {}: ports {a},{b}{bypass}{link}\n", wire.name);
-    }
-    for tool in &plan.tools {
-        match tool.output {
-            Output::Port(port) => {
-                out +=
-                    &format!("tool {}: port {}, queue {}\n", tool.name, plan.ports[port].name, tool.queue)
-            }
-            Output::Capture => {
-                let path = tool.capture.as_deref().unwrap_or(Path::new("")).display();
-                out += &format!("tool {}: capture {path}, queue {}\n", tool.name, tool.queue);
-            }
-            Output::Discard => out += &format!("tool {}: discard\n", tool.name),
+    /// Takes commands that add to the file's plan, until `start`. An `Err` ends the command: `quit`, a signal or the end of the input came first.
+    fn until_start(&mut self, draft: &mut Draft, signals: &Signals) -> Result<(), Status> {
+        if draft.is_started() {
+            return Ok(());
         }
-    }
-    for (group, work) in plan.groups.iter().zip(&plan.work.groups) {
-        let members = work.members.iter().zip(&work.spec.weights);
-        let words: Vec<String> =
-            members.map(|(&tool, weight)| format!("{} ({weight})", plan.tools[tool].name)).collect();
-        out += &format!("group {}: {}\n", group.name, words.join(", "));
-    }
-    if !plan.filters.is_empty() {
-        out += &describe_filters(plan);
-    }
-    for rule in &plan.rules {
-        let sources: Vec<&str> = rule.sources.iter().map(|&port| plan.ports[port].name.as_str()).collect();
-        let targets = rule.targets.iter().map(|&target| match target {
-            Target::Tool(tool) => plan.tools[tool].name.as_str(),
-            Target::Group(group) => plan.groups[group].name.as_str(),
-        });
-        let words = if rule.words.is_empty() { String::new() } else { format!(" {}", rule.words) };
-        let end = match rule.verdict {
-            Verdict::Continue => "",
-            Verdict::Final => " final",
-            Verdict::Drop => " drop",
-        };
-        let to: Vec<&str> = targets.collect();
-        let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(",")) };
-        out += &format!("rule {} from {}{words}{to}{end}\n", rule.priority, sources.join(","));
-    }
-    out
-}
-
-/// Where statistics go. The first failure to write is reported, and remembered for the exit status.
-struct StatsOut {
-    out: Option<Box<dyn Write>>,
-    /// A regular file that is not yet begun.
-    locked: Option<Locked>,
-    /// As the user wrote it.
-    name: String,
-    is_stdout: bool,
-    is_whole: bool,
-}
-
-impl StatsOut {
-    fn open(path: Option<&Path>) -> std::io::Result<Self> {
-        let is_stdout = path == Some(Path::new("-"));
-        let locked = path.filter(|_| !is_stdout).map(Locked::take).transpose()?.flatten();
-        let out: Option<Box<dyn Write>> = match path {
-            None => None,
-            Some(_) if is_stdout => Some(Box::new(std::io::stdout())),
-            Some(_) if fault::strikes("start.statistics") => {
-                return Err(std::io::ErrorKind::PermissionDenied.into());
+        self.show();
+        while !signals.is_ended() && !draft.is_quit() && !draft.is_started() {
+            signals.alive();
+            let (reply, line) = draft.tick();
+            line.iter().for_each(tell_line);
+            let cancelled =
+                (self.waits_for.is_some() && self.lines.take_if(TAKE_BACK)).then(|| draft.cancel());
+            if let Some(reply) = reply.or(cancelled.flatten()) {
+                print(reply.result);
+                tell(reply.remarks);
+                self.waits_for = None;
+                if !draft.is_started() {
+                    self.show();
+                }
+                continue;
             }
-            Some(_) if locked.is_some() => None,
-            Some(path) => Some(Box::new(std::fs::File::create(path)?)),
-        };
-        let name = path.map_or(String::new(), |path| path.display().to_string());
-        Ok(Self { out, locked, name, is_stdout, is_whole: true })
-    }
-
-    /// Empties the file, now that there will be something to write.
-    fn begin(&mut self) -> std::io::Result<()> {
-        if let Some(locked) = self.locked.take() {
-            self.out = Some(Box::new(locked.begin()?));
+            if self.waits_for.is_some() || !has_room() {
+                std::thread::sleep(TICK);
+                continue;
+            }
+            match self.lines.take() {
+                Ok(Line::TooLong) => self.refuse_too_long(),
+                Ok(Line::Whole(line)) => match draft.handle(line) {
+                    Answer::Now(reply) => {
+                        print(reply.result);
+                        tell(reply.remarks);
+                        self.show();
+                    }
+                    Answer::Later(ticket) => self.waits_for = Some(ticket),
+                },
+                Err(TryRecvError::Empty) => std::thread::sleep(TICK),
+                Err(TryRecvError::Disconnected) => return Err(Status::Done),
+            }
         }
-        Ok(())
-    }
-
-    fn is_stdout(&self) -> bool {
-        self.is_stdout
-    }
-
-    fn is_whole(&self) -> bool {
-        self.is_whole
-    }
-
-    fn write(&mut self, snapshot: &tapline_api::snapshot::Snapshot) {
-        let Some(out) = &mut self.out else { return };
-        let written = serde_json::to_string(snapshot).map_err(std::io::Error::from).and_then(|line| {
-            out.write_all(format!("{line}\n").as_bytes())?;
-            out.flush()
-        });
-        if let Err(error) = written {
-            tell_line(format_args!("error: {}: statistics cannot be written: {error}", self.name));
-            self.is_whole = false;
-            self.out = None;
-        }
+        if draft.is_started() { Ok(()) } else { Err(Status::Done) }
     }
 }
 

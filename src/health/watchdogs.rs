@@ -232,15 +232,15 @@ mod tests {
 
     #[test]
     fn a_stalled_worker_is_named_once_and_again_when_it_goes_on() {
-        let mut dog = Watchdog::default();
+        let mut watchdog = Watchdog::default();
         let limit = ms(500);
-        assert_eq!(dog.look(1, ms(100), limit), None);
-        assert_eq!(dog.look(1, ms(599), limit), None);
-        assert_eq!(dog.look(1, ms(600), limit), Some(Turn::Stalled(ms(500))));
-        assert_eq!(dog.look(1, ms(900), limit), None);
-        assert_eq!(dog.look(2, ms(1000), limit), Some(Turn::Recovered(ms(900))));
-        assert_eq!(dog.look(3, ms(1100), limit), None);
-        assert_eq!(dog.stalls, 1);
+        assert_eq!(watchdog.look(1, ms(100), limit), None);
+        assert_eq!(watchdog.look(1, ms(599), limit), None);
+        assert_eq!(watchdog.look(1, ms(600), limit), Some(Turn::Stalled(ms(500))));
+        assert_eq!(watchdog.look(1, ms(900), limit), None);
+        assert_eq!(watchdog.look(2, ms(1000), limit), Some(Turn::Recovered(ms(900))));
+        assert_eq!(watchdog.look(3, ms(1100), limit), None);
+        assert_eq!(watchdog.stalls, 1);
     }
 
     /// Looks every 5 ms until `until`, at a worker whose turns go on unless it is held.

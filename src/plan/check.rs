@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Plan;
 use super::devargs::unknown_arguments;
 use super::memory::{self, CopiesTo};
 use super::progress::{GivenUp, Progress};
 use super::resolve::{Resolved, RuleSource};
 use super::schedule::{Activity, Schedule};
+use super::surroundings::Surroundings;
 use super::value::{PortPlan, RulePlan};
+use super::{Plan, Run, RunOptions};
 use tapline_api::words::NameKind;
 use tapline_capture::Reader;
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::ids::{PortId, RuleId, ToolId};
 use tapline_datapath::work_plan::Verdict;
-use tapline_dpdk::clock;
 use tapline_dpdk::driver::{Devargs, Driver};
 use tapline_filter::Analysis;
 use tapline_filter::analyse;
@@ -25,6 +25,7 @@ use tapline_lang::ast::port::Device;
 use tapline_lang::ast::set::Setting;
 use tapline_lang::ast::{Command, Name};
 use tapline_lang::diagnostic::{Diagnostic, Diagnostics};
+use tapline_lang::files::Files;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::layer::LayerSet;
 
@@ -32,6 +33,7 @@ use tapline_packet::headers::layer::LayerSet;
 pub(super) fn warn(
     resolved: &Resolved,
     parsed: &Parsed,
+    surroundings: &Surroundings,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
@@ -45,7 +47,7 @@ pub(super) fn warn(
             "no port receives; attach one with `port attach NAME DEVARGS`",
         ));
     }
-    warn_of_rules(resolved, diagnostics, progress)?;
+    warn_of_rules(resolved, surroundings, diagnostics, progress)?;
     warn_of_clocks(resolved, diagnostics);
     warn_of_mempool(plan, parsed, diagnostics);
     warn_of_arguments(parsed, diagnostics);
@@ -150,11 +152,12 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
         _ => None,
     });
     let Some(said) = said else { return };
+    let run = Run { plan, options: &RunOptions::default() };
     let receiving = plan.ports.ids().filter(|&port| plan.ports[port].rxq != Some(0));
     let of_ports =
-        receiving.map(|port| (memory::port_need(plan, port), format!("port `{}`", plan.ports[port].name)));
+        receiving.map(|port| (memory::port_need(run, port), format!("port `{}`", plan.ports[port].name)));
     let of_copies =
-        CopiesTo::ALL.map(|to| (memory::copy_need(plan, to), "the pool of edited copies".to_owned()));
+        CopiesTo::ALL.map(|to| (memory::copy_need(run, to), "the pool of edited copies".to_owned()));
     let needs = of_ports.chain(of_copies);
     let Some((need, whose)) =
         needs.max_by_key(|(need, _)| *need).filter(|(need, _)| u64::from(*need) > said.value)
@@ -175,14 +178,15 @@ fn warn_of_mempool(plan: &Plan, parsed: &Parsed, diagnostics: &mut Diagnostics) 
 /// Warns of rules that can never match, and of rules that miss what they look as if they took.
 fn warn_of_rules(
     resolved: &Resolved,
+    surroundings: &Surroundings,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
 ) -> Result<(), GivenUp> {
     let rules = &resolved.plan.rules;
-    let now_ns = clock::now_ns();
+    let now_ns = surroundings.now_ns;
     let asking = asking_for_vlans(resolved);
     let snaplens: ById<PortId, Option<u32>> =
-        resolved.plan.ports.iter().map(|port| snaplen(&port.devargs)).collect();
+        resolved.plan.ports.iter().map(|port| snaplen(&port.devargs, &*surroundings.files)).collect();
     let analyses = resolved.rules.iter().map(|source| {
         progress.step()?;
         Ok(analyse_all(&source.matcher))
@@ -406,14 +410,11 @@ fn snapped(
 }
 
 /// Where the packets of a capture that a port reads are cut.
-fn snaplen(devargs: &Devargs) -> Option<u32> {
+fn snaplen(devargs: &Devargs, files: &dyn Files) -> Option<u32> {
     let path = devargs.argument("rx_pcap")?;
-    let path = std::path::Path::new(path);
     // what is read of a pipe is lost to the driver
-    if !path.is_file() {
-        return None;
-    }
-    Reader::open(path).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
+    let file = files.open(std::path::Path::new(path)).ok()?;
+    Reader::from_stream(file).ok()?.interfaces().iter().map(|interface| interface.snaplen).max()
 }
 
 /// Where a port or tool is defined.
@@ -427,14 +428,14 @@ fn defined<'a>(parsed: &'a Parsed, kind: NameKind, wanted: &str) -> Option<&'a N
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
 
     /// What is said of a plan with these rules.
     fn said_of(rules: &str) -> String {
         let head = "port attach p net_null0\ntool create t discard\n";
         let mut parsed = lang::parse_text("test", &format!("{head}{rules}"), &[]);
-        plan(&mut parsed).expect("a plan");
+        plan(&mut parsed, &Surroundings::fixed()).expect("a plan");
         parsed.diagnostics.render(&parsed.sources)
     }
 

@@ -94,8 +94,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{Surroundings, plan};
     use tapline_lang as lang;
+    use tapline_lang::files::NoFiles;
 
     const HEAD: &str =
         "port attach p net_null0\ntool create a discard\ntool create b discard\nfilter create f0 \"udp\"\n";
@@ -126,10 +127,10 @@ mod tests {
             let mut compacted = whole.clone();
             for line in lines {
                 let tried = |accepted: &Parsed| {
-                    let typed = lang::parse_onto(accepted, line.as_bytes());
+                    let typed = lang::parse_onto(accepted, line.as_bytes(), &NoFiles);
                     let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
                     parsed.file.commands.extend(typed.file.commands);
-                    let plan = plan(&mut parsed);
+                    let plan = plan(&mut parsed, &Surroundings::fixed());
                     parsed.diagnostics = lang::diagnostic::Diagnostics::default();
                     (parsed, plan.map(|plan| format!("{:?} {:?}", plan.rules, plan.work.edits)))
                 };

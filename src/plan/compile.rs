@@ -1,5 +1,7 @@
 //! Rules -> inputs: for each port the steps that its packets go through, and what those steps need to know.
 
+use std::collections::HashMap;
+
 use super::progress::{GivenUp, Progress, Stage};
 use super::resolve::{Resolved, RuleSource};
 use super::value::{DedupPlan, Output, Plan, RulePlan};
@@ -12,10 +14,15 @@ use tapline_datapath::work_plan::{InputPlan, Step, StepDedup, Straight, Target, 
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
-/// Compiles a resolved plan's rules.
-pub(super) fn compile(resolved: Resolved, progress: &Progress) -> Result<Plan, GivenUp> {
+/// Compiles the rules of a resolved plan, which is to take the place of `before`.
+pub(super) fn compile(
+    resolved: Resolved,
+    before: Option<&Plan>,
+    progress: &Progress,
+) -> Result<Plan, GivenUp> {
     let Resolved { mut plan, rules } = resolved;
     give_thresholds(&mut plan);
+    keep_thresholds(&mut plan, before);
     progress.begin(Stage::Ports, plan.ports.len());
     let inputs = plan.ports.ids().map(|port| {
         progress.step()?;
@@ -79,6 +86,16 @@ fn give_thresholds(plan: &mut Plan) {
     }
 }
 
+/// A tool that once had thresholds keeps them when the last rule with a class goes: its queue admits what it admitted.
+fn keep_thresholds(plan: &mut Plan, before: Option<&Plan>) {
+    let known = before.iter().flat_map(|before| before.tools.iter());
+    let known: HashMap<&str, Thresholds> =
+        known.filter_map(|tool| Some((tool.name.as_str(), tool.thresholds?))).collect();
+    for tool in plan.tools.iter_mut() {
+        tool.thresholds = tool.thresholds.or_else(|| known.get(tool.name.as_str()).copied());
+    }
+}
+
 /// What becomes of a port's packets.
 fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> InputPlan {
     let taking: Vec<RuleId> = plan
@@ -95,7 +112,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
             is_scheduled: plan.rules[rule].schedule.is_some(),
             is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
-            sample_hash: sources[rule].sample_hash,
+            sample_hash: plan.rules[rule].sample_hash,
             edits: plan.rules[rule].edits,
             duplicate_edits: plan.rules[rule].duplicate_edits,
             anonymized: plan.rules[rule].edits.and_then(|id| plan.work.edits[id].anonymizes()),

@@ -1,13 +1,14 @@
 //! The arguments that virtual devices take, so that a misspelt one is found before a driver refuses it without saying which.
 
-use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-use tapline_capture::{LinkType, Reader, compression};
+use super::surroundings::Surroundings;
+use tapline_capture::{Compression, LinkType, Reader};
 use tapline_datapath::receive::replay;
 use tapline_dpdk::driver::{Argument, Devargs, Driver};
 use tapline_dpdk::mempool::DATA_ROOM;
-use tapline_kernel::interface::hardware_type;
+use tapline_lang::files::{Files, Stream};
 use tapline_lang::suggest::nearest;
 
 /// A file that a device's arguments name.
@@ -45,15 +46,19 @@ pub(super) struct ForeignFrames<'a> {
 
 /// The first file or interface of a device whose packets are no Ethernet frames. Drivers do not look: they hand packets on as
 /// frames, whatever their first bytes are.
-pub(super) fn foreign_frames(devargs: &Devargs) -> Option<ForeignFrames<'_>> {
+pub(super) fn foreign_frames<'a>(
+    devargs: &'a Devargs,
+    surroundings: &Surroundings,
+) -> Option<ForeignFrames<'a>> {
     let captures =
         device_files(devargs).filter(|file| !file.is_written && file.argument.starts_with("rx_pcap="));
     let files = captures.filter_map(|DeviceFile { argument, path, .. }| {
-        let reason = foreign_file(Path::new(path))?;
+        let reason = foreign_file(surroundings.files.open(Path::new(path)).ok()?)?;
         Some(ForeignFrames { argument, message: format!("`{path}` cannot be replayed"), reason })
     });
     let interfaces = interfaces(devargs).filter_map(|(argument, name)| {
-        let fact = foreign_interface(name, devargs.goes_by_libpcap())?;
+        let hardware_type = (surroundings.hardware_type)(name);
+        let fact = foreign_interface(name, hardware_type, devargs.goes_by_libpcap())?;
         let message = format!("interface `{name}` {fact}");
         Some(ForeignFrames {
             argument,
@@ -66,15 +71,15 @@ pub(super) fn foreign_frames(devargs: &Devargs) -> Option<ForeignFrames<'_>> {
 
 /// What is wrong with a file that is compressed or not all Ethernet, as far as its beginning says. libpcap, which net_pcap reads by,
 /// gives what the first interface of a pcapng file is, and ends where another one is of another link type.
-fn foreign_file(path: &Path) -> Option<String> {
-    // a pipe would lose what is read of it
-    let file = path.is_file().then(|| File::open(path).ok()).flatten()?;
-    if let Ok(Some(compression)) = compression(&file) {
+fn foreign_file(mut file: Stream) -> Option<String> {
+    let mut first = [0; 4];
+    file.read_exact(&mut first).ok()?;
+    if let Some(compression) = Compression::of(first) {
         return Some(format!(
             "it is compressed by {compression}, which net_pcap does not read; `replay:FILE` does"
         ));
     }
-    let mut reader = Reader::from_stream(Box::new(file)).ok()?;
+    let mut reader = Reader::from_stream(Box::new(Cursor::new(first).chain(file))).ok()?;
     // damage is for the driver to refuse
     let _ = reader.next_record();
     reader
@@ -88,11 +93,12 @@ fn foreign_file(path: &Path) -> Option<String> {
 /// What libpcap knows besides the kernel's interfaces: none has Ethernet frames.
 const PSEUDO_INTERFACES: [&str; 6] = ["any", "nflog", "nfqueue", "usbmon", "bluetooth", "dbus"];
 
-/// What the packets of an interface are, where they are no Ethernet frames. One that there is not is for the driver to refuse.
+/// What the packets of an interface of `hardware_type` are, where they are no Ethernet frames. One that there is not is for the driver
+/// to refuse.
 /// # Source
 /// linux/if_arp.h: `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`.
-fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
-    match hardware_type(name) {
+fn foreign_interface(name: &str, hardware_type: Option<u16>, is_libpcaps: bool) -> Option<String> {
+    match hardware_type {
         Some(1 | 772) => None,
         Some(number) => {
             let word = match number {
@@ -119,19 +125,20 @@ fn foreign_interface(name: &str, is_libpcaps: bool) -> Option<String> {
 /// # Source
 /// DPDK 22.11, `eth_rx_queue_setup` in drivers/net/pcap/pcap_ethdev.c: an mbuf for each packet, from the queue's pool, until the port
 /// is closed.
-pub(super) fn resident_packets(devargs: &Devargs) -> u32 {
+pub(super) fn resident_packets(devargs: &Devargs, files: &dyn Files) -> u32 {
     let is_infinite =
         devargs.argument("infinite_rx").is_some_and(|value| !value.trim_start_matches('0').is_empty());
     if !is_infinite {
         return 0;
     }
-    let files = device_files(devargs).filter(|file| file.argument.starts_with("rx_pcap="));
-    files.map(|file| packets_in(Path::new(file.path))).fold(0, u32::saturating_add)
+    let captures = device_files(devargs).filter(|file| file.argument.starts_with("rx_pcap="));
+    captures.map(|file| packets_in(files, Path::new(file.path))).fold(0, u32::saturating_add)
 }
 
 /// What the driver cannot read it refuses by itself.
-fn packets_in(file: &Path) -> u32 {
-    let Some(mut reader) = file.is_file().then(|| Reader::open(file).ok()).flatten() else { return 0 };
+fn packets_in(files: &dyn Files, path: &Path) -> u32 {
+    let file = files.open(path).ok();
+    let Some(mut reader) = file.and_then(|file| Reader::from_stream(file).ok()) else { return 0 };
     let mut packets = 0u32;
     while let Ok(Some(burst)) = reader.next_burst() {
         packets = packets.saturating_add(burst.len() as u32);

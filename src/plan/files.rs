@@ -2,11 +2,9 @@
 //! same run reads or writes.
 //!
 //! A part of resolve: every clash goes to its diagnostics. Paths are compared by what they lead to (`Target`), not by their text.
+//! What the caller may not name is refused here, too.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::devargs::{DeviceFile, device_files};
@@ -20,54 +18,8 @@ use tapline_lang::ast::port::Device;
 use tapline_lang::ast::rule::{RuleClause, Term};
 use tapline_lang::ast::tool::{ToolOption, ToolTarget};
 use tapline_lang::diagnostic::{Diagnostic, Severity};
+use tapline_lang::files::{Files, Target};
 use tapline_lang::source::{Sources, Span, Spanned};
-
-/// What a path leads to. Two paths are of one file if and only if these are equal.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Target {
-    /// Something that is there, by its device and inode.
-    Present { device: u64, inode: u64 },
-    /// A file that is yet to be made, by its folder and name.
-    Missing { device: u64, inode: u64, name: OsString },
-}
-
-/// Links that lead to links: the kernel's limit.
-const MOST_LINKS: usize = 40;
-
-impl Target {
-    /// Follows `path`, through symbolic links that lead nowhere too. `None` for what no bytes can be lost in: a character device such
-    /// as /dev/null, a socket, a folder, a path that nothing can be made at.
-    pub fn of(path: &Path) -> Option<Self> {
-        let mut path = path.to_owned();
-        for _ in 0..MOST_LINKS {
-            if let Ok(there) = fs::metadata(&path) {
-                return Self::of_open(&there);
-            }
-            let folder = match path.parent()? {
-                beside if beside.as_os_str().is_empty() => Path::new("."),
-                folder => folder,
-            };
-            if let Ok(aim) = fs::read_link(&path) {
-                path = folder.join(aim);
-                continue;
-            }
-            let there = fs::metadata(folder).ok()?;
-            return Some(Self::Missing {
-                device: there.dev(),
-                inode: there.ino(),
-                name: path.file_name()?.to_owned(),
-            });
-        }
-        None
-    }
-
-    /// As [`Target::of`], for what is open.
-    pub fn of_open(there: &Metadata) -> Option<Self> {
-        let kind = there.file_type();
-        let has_bytes = kind.is_file() || kind.is_fifo() || kind.is_block_device();
-        has_bytes.then(|| Self::Present { device: there.dev(), inode: there.ino() })
-    }
-}
 
 /// A file, and what is done with it.
 struct Entry {
@@ -80,13 +32,11 @@ struct Entry {
 
 impl Entry {
     /// The folder that a file would be made in, where it is not there.
-    fn missing_folder(&self) -> Option<&Path> {
+    fn missing_folder(&self, files: &dyn Files) -> Option<&Path> {
         let folder =
             self.path.parent().filter(|folder| self.is_written && !folder.as_os_str().is_empty())?;
-        let is_missing =
-            fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         // a link may lead to another folder
-        (is_missing && fs::symlink_metadata(&self.path).is_err()).then_some(folder)
+        (files.is_missing(folder) && files.is_free(&self.path)).then_some(folder)
     }
 }
 
@@ -138,13 +88,13 @@ impl Table {
     }
 
     /// Each entry that would destroy what an earlier one needs, or whose own an earlier one would, with the earlier one.
-    fn clashes(&self, sources: &Sources) -> Vec<(&Entry, &Entry)> {
+    fn clashes(&self, sources: &Sources, files: &dyn Files) -> Vec<(&Entry, &Entry)> {
         let mut order: Vec<&Entry> = self.entries.iter().collect();
         order.sort_by_cached_key(|entry| entry.place.order(sources));
         let mut by_target: HashMap<Target, Vec<&Entry>> = HashMap::new();
         let mut clashes = Vec::new();
         for entry in order {
-            let Some(target) = Target::of(&entry.path) else { continue };
+            let Some(target) = files.target(&entry.path) else { continue };
             let earlier = by_target.entry(target).or_default();
             clashes.extend(
                 earlier
@@ -156,12 +106,23 @@ impl Table {
         }
         clashes
     }
+
+    /// Says of each path that the caller may not name that it is so.
+    fn refused(&self, files: &dyn Files) -> Vec<Diagnostic> {
+        let refused = self.entries.iter().filter_map(|entry| {
+            let Place::Text(span) = entry.place else { return None };
+            let reason = files.permit(&entry.path).err()?;
+            Some(Diagnostic::error(span, format!("`{}`: {reason}", entry.path.display())))
+        });
+        refused.collect()
+    }
+
     /// Warns, once for each folder, of what cannot be made as its folder is not there.
-    fn missing_folders(&self) -> Vec<Diagnostic> {
+    fn missing_folders(&self, files: &dyn Files) -> Vec<Diagnostic> {
         let mut told = HashSet::new();
         let mut warnings = Vec::new();
         for entry in &self.entries {
-            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(), entry.place)
+            if let (Some(folder), Place::Text(span)) = (entry.missing_folder(files), entry.place)
                 && told.insert(folder)
             {
                 let message = format!(
@@ -207,12 +168,19 @@ impl<'a> Resolver<'a> {
     pub(super) fn check_files(&mut self, definitions: &Definitions<'a>) {
         let table = Table::of(self.parsed, definitions);
         let sources = &self.parsed.sources;
-        for (first, second) in table.clashes(sources) {
+        let files = &*self.surroundings.files;
+        for refused in table.refused(files) {
+            // what was to be read is refused already
+            if !self.diagnostics.iter().any(|found| found.span() == refused.span()) {
+                self.error(refused);
+            }
+        }
+        for (first, second) in table.clashes(sources, files) {
             if let Some(found) = clash(first, second, sources) {
                 self.error(found);
             }
         }
-        for missing in table.missing_folders() {
+        for missing in table.missing_folders(files) {
             self.error(missing);
         }
     }
@@ -335,46 +303,4 @@ pub(super) fn part_of(rest: &mut Span, argument: &str, sources: &Sources) -> Opt
     let end = start + argument.len();
     rest.start = end;
     Some(Span { start, end, ..*rest })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn paths_are_of_one_file_by_whatever_way_they_lead_to_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir(at("inner")).expect("a folder of our own");
-        symlink("inner", at("way")).expect("a link");
-        for (present, file) in [(true, "there"), (false, "yet")] {
-            if present {
-                fs::write(at(file), "x").expect("a file");
-            }
-            let (link, chain) = (format!("{file}-link"), format!("{file}-chain"));
-            symlink(at(file), at(&link)).expect("a link");
-            symlink(&link, at(&chain)).expect("a link");
-            let one = Target::of(&at(file)).expect("a file");
-            assert_eq!(matches!(one, Target::Present { .. }), present);
-            for way in [
-                file.to_owned(),
-                link,
-                chain,
-                format!("./{file}"),
-                format!("inner/../{file}"),
-                format!("way/../{file}"),
-            ] {
-                assert_eq!(Target::of(&at(&way)).as_ref(), Some(&one), "{way}");
-            }
-            assert_ne!(Target::of(&at(&format!("inner/{file}"))), Some(one), "of another folder");
-        }
-        fs::hard_link(at("there"), at("hard")).expect("a link");
-        assert_eq!(Target::of(&at("hard")), Target::of(&at("there")));
-        symlink("round", at("round")).expect("a link");
-        for lost in ["/dev/null", "/dev/full", "/", "no/such/folder", "round"] {
-            assert_eq!(Target::of(&at(lost)), None, "{lost}");
-        }
-    }
 }

@@ -4,8 +4,8 @@
 //! for all of that at once, besides what its ports receive into; then no tool can cost another one a packet. Less than that is the
 //! user's own choice (`set mempool`), of which `plan::check` warns.
 
-use super::Plan;
 use super::value::{EgressPlan, Output, PortPlan, Settings, ToolPlan};
+use super::{Plan, Run};
 use tapline_datapath::copies::build::MOST_MBUFS;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::ids::PortId;
@@ -34,28 +34,31 @@ const LEAST: u32 = 8191;
 const LEAST_BETWEEN_LCORES: u32 = 32_767;
 
 /// Mbufs of a pool of the port's own: what the user said, else what it needs.
-pub fn port_pool(plan: &Plan, port: PortId) -> u32 {
+pub fn port_pool(run: Run<'_>, port: PortId) -> u32 {
+    let plan = run.plan;
     match plan.settings.mempool {
         _ if plan.ports[port].rxq == Some(0) => 0,
         Some(said) => said,
-        None => port_need(plan, port).max(least(plan, 1)),
+        None => port_need(run, port).max(least(plan, 1)),
     }
 }
 
 /// Mbufs of one pool for several ports, which Tapline chooses: what waits for tools is in it only once.
-pub fn shared_pool(plan: &Plan, ports: impl Iterator<Item = PortId>) -> u32 {
+pub fn shared_pool(run: Run<'_>, ports: impl Iterator<Item = PortId>) -> u32 {
+    let plan = run.plan;
     let (mut own, mut waiting, mut count) = (0u32, 0, 0);
     for port in ports.filter(|&port| plan.ports[port].rxq != Some(0)) {
         own = own.saturating_add(received(plan, port));
-        waiting = waiting.max(waiting_from(plan, port));
+        waiting = waiting.max(waiting_from(run, port));
         count += 1;
     }
     if count == 0 { 0 } else { own.saturating_add(waiting).max(least(plan, count)) }
 }
 
 /// Mbufs that a pool of the port's own must have, so that its packets may wait wherever they can.
-pub fn port_need(plan: &Plan, port: PortId) -> u32 {
-    received(plan, port).saturating_add(waiting_from(plan, port))
+pub fn port_need(run: Run<'_>, port: PortId) -> u32 {
+    let plan = run.plan;
+    received(plan, port).saturating_add(waiting_from(run, port))
 }
 
 /// Mbufs that a port needs to receive at all, with so many receive queues.
@@ -77,12 +80,13 @@ pub fn receive_need(plan: &Plan, port: PortId, rx_queues: u16) -> u32 {
 }
 
 /// Mbufs of the port's packets that may wait for tools: where rules take from it, or may do so later, or a wire forwards them.
-pub fn waiting_from(plan: &Plan, port: PortId) -> u32 {
+pub fn waiting_from(run: Run<'_>, port: PortId) -> u32 {
+    let plan = run.plan;
     if plan.ports[port].rxq == Some(0) {
         return 0;
     }
     let uses = &plan.ports[port].uses;
-    let may_give_copies = uses.is_taken_from || plan.settings.is_changeable && uses.tools.is_empty();
+    let may_give_copies = uses.is_taken_from || run.options.is_changeable && uses.tools.is_empty();
     if may_give_copies || uses.wire.is_some() {
         waiting(plan, holding(plan)).saturating_mul(segments(plan, port))
     } else {
@@ -109,20 +113,22 @@ impl CopiesTo {
 
 /// Mbufs for copies that are not the packets themselves: what the user said, else what they need; 0 where none are made. Copies to
 /// captures have as many at the least as one packet may take of them.
-pub fn copy_pool(plan: &Plan, to: CopiesTo) -> u32 {
-    let need = copy_need(plan, to);
+pub fn copy_pool(run: Run<'_>, to: CopiesTo) -> u32 {
+    let plan = run.plan;
+    let need = copy_need(run, to);
     match plan.settings.mempool {
-        Some(said) if need > 0 => said.max(copies_at_once(plan, to)),
+        Some(said) if need > 0 => said.max(copies_at_once(run, to)),
         _ => need,
     }
 }
 
 /// Mbufs that such copies must have, so that all tools that get them may have full queues.
-pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
+pub fn copy_need(run: Run<'_>, to: CopiesTo) -> u32 {
+    let plan = run.plan;
     if !plan.tools.iter().any(|tool| tool.uses.has_made_copies) {
         return 0;
     }
-    let tools: Vec<&ToolPlan> = plan.tools.iter().filter(|tool| may_make(plan, to, tool)).collect();
+    let tools: Vec<&ToolPlan> = plan.tools.iter().filter(|tool| may_make(run, to, tool)).collect();
     if tools.is_empty() {
         return 0;
     }
@@ -131,17 +137,18 @@ pub fn copy_need(plan: &Plan, to: CopiesTo) -> u32 {
     let full = waiting(plan, egresses).saturating_add(workers(&plan.settings) as u32 * a_worker);
     // what is held for its order is not written before more comes
     let held: usize = tools.iter().filter(|tool| tool.order_ns.is_some()).map(|tool| tool.queue).sum();
-    full.max(copies_at_once(plan, to).saturating_add(u32::try_from(held).unwrap_or(u32::MAX)))
+    full.max(copies_at_once(run, to).saturating_add(u32::try_from(held).unwrap_or(u32::MAX)))
 }
 
 /// Mbufs that workers have in hand for a replay flat out before it gives the next packets, at the most: a packet of any length finds
 /// as many once all that waits for captures is written, and no worker takes another one's.
-fn copies_at_once(plan: &Plan, to: CopiesTo) -> u32 {
+fn copies_at_once(run: Run<'_>, to: CopiesTo) -> u32 {
+    let plan = run.plan;
     let is_flat_out = |port: &PortPlan| port.replay.as_ref().is_some_and(ReplayPlan::is_flat_out);
     if to != CopiesTo::Captures || !plan.ports.iter().any(is_flat_out) {
         return 0;
     }
-    let a_worker = CAPTURED_A_WORKER as usize + copies_in_hand(plan);
+    let a_worker = CAPTURED_A_WORKER as usize + copies_in_hand(run);
     u32::try_from(workers(&plan.settings) * a_worker).unwrap_or(u32::MAX)
 }
 
@@ -155,15 +162,16 @@ fn holding(plan: &Plan) -> impl Iterator<Item = EgressPlan> {
 }
 
 /// Mbufs that a worker takes out of the pool for captures at once, at the most.
-pub fn copies_in_hand(plan: &Plan) -> usize {
-    plan.tools.iter().filter(|tool| may_make(plan, CopiesTo::Captures, tool)).count() * MOST_MBUFS
+pub fn copies_in_hand(run: Run<'_>) -> usize {
+    let plan = run.plan;
+    plan.tools.iter().filter(|tool| may_make(run, CopiesTo::Captures, tool)).count() * MOST_MBUFS
 }
 
 /// Returns whether copies that are not the packets themselves may be made for a tool. A rule that edits may come while the plan
 /// runs, for any tool.
-fn may_make(plan: &Plan, to: CopiesTo, tool: &ToolPlan) -> bool {
+fn may_make(run: Run<'_>, to: CopiesTo, tool: &ToolPlan) -> bool {
     let is_to = (tool.output == Output::Capture) == (to == CopiesTo::Captures);
-    is_to && (tool.uses.has_made_copies || plan.settings.is_changeable)
+    is_to && (tool.uses.has_made_copies || run.options.is_changeable)
 }
 
 fn received(plan: &Plan, port: PortId) -> u32 {
@@ -278,11 +286,18 @@ fn lcores(settings: &Settings) -> (Vec<u32>, Vec<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::plan;
+    use crate::plan::{RunOptions, Surroundings, plan};
     use tapline_lang as lang;
 
     fn plan_of(text: &str) -> Plan {
-        plan(&mut lang::parse_text("test", text, &[])).expect("a plan")
+        plan(&mut lang::parse_text("test", text, &[]), &Surroundings::fixed()).expect("a plan")
+    }
+
+    /// As the command line says nothing of it.
+    fn run(plan: &Plan) -> Run<'_> {
+        const OPTIONS: &RunOptions =
+            &RunOptions { eal: Vec::new(), is_profiled: false, is_changeable: false };
+        Run { plan, options: OPTIONS }
     }
 
     /// Two tools on ports that nobody drains, one that discards.
@@ -291,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_port_has_mbufs_for_full_queues_and_full_transmit_rings() {
-        let need = |head: &str| port_need(&plan_of(&format!("{head}{TOOLS}")), PortId(0)) as usize;
+        let need = |head: &str| port_need(run(&plan_of(&format!("{head}{TOOLS}"))), PortId(0)) as usize;
         let worker = MBUFS_A_WORKER as usize;
         assert_eq!(need(""), 1024 + worker + 4196 + 2 * 1024);
         // each worker may have a transmit queue, or hand over to the one that has
@@ -304,7 +319,8 @@ mod tests {
     #[test]
     fn frames_that_take_several_mbufs_wait_in_as_many() {
         let need = |mtu: u32| {
-            port_need(&plan_of(&TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"))), PortId(0))
+            let tools = TOOLS.replace("a net_null0", &format!("a net_null0 mtu {mtu}"));
+            port_need(run(&plan_of(&tools)), PortId(0))
         };
         let waiting = 4196 + 2 * 1024;
         assert_eq!(
@@ -318,9 +334,9 @@ mod tests {
         // beyond the least
         let tools = TOOLS.replace("queue 100", "queue 20000");
         let plan = plan_of(&format!("{tools}port attach b net_null9\nrule create 2 from b to t1\n"));
-        let (alone, other) = (port_need(&plan, PortId(0)), PortId(3));
-        assert_eq!(port_need(&plan, other), alone);
-        assert_eq!(shared_pool(&plan, [PortId(0), other].into_iter()), alone + 1024 + MBUFS_A_WORKER);
+        let (alone, other) = (port_need(run(&plan), PortId(0)), PortId(3));
+        assert_eq!(port_need(run(&plan), other), alone);
+        assert_eq!(shared_pool(run(&plan), [PortId(0), other].into_iter()), alone + 1024 + MBUFS_A_WORKER);
     }
 
     #[test]
@@ -338,11 +354,11 @@ mod tests {
         };
         for count in [1, 4, 9] {
             assert_eq!(
-                copy_need(&plan_of(&tool(count)), CopiesTo::Ports),
+                copy_need(run(&plan_of(&tool(count))), CopiesTo::Ports),
                 count * (4096 + 1024) + MBUFS_A_WORKER
             );
         }
-        assert_eq!(copy_need(&plan_of(TOOLS), CopiesTo::Ports), 0);
+        assert_eq!(copy_need(run(&plan_of(TOOLS)), CopiesTo::Ports), 0);
     }
 
     #[test]
@@ -364,18 +380,18 @@ mod tests {
             [("max", 4096, 20 * 4096), ("original", 64, 20 * 64), ("max", 64, any_length)]
         {
             assert_eq!(
-                copy_need(&plan("", speed, queue), CopiesTo::Captures),
+                copy_need(run(&plan("", speed, queue)), CopiesTo::Captures),
                 need + worker,
                 "{speed} {queue}"
             );
         }
         assert_eq!(
-            copy_pool(&plan("set mempool 1000\n", "max", 64), CopiesTo::Captures),
+            copy_pool(run(&plan("set mempool 1000\n", "max", 64)), CopiesTo::Captures),
             any_length + worker
         );
-        assert_eq!(copy_pool(&plan("set mempool 1000\n", "original", 64), CopiesTo::Captures), 1000);
-        assert_eq!(copy_pool(&plan("", "max", 64), CopiesTo::Ports), 0);
+        assert_eq!(copy_pool(run(&plan("set mempool 1000\n", "original", 64)), CopiesTo::Captures), 1000);
+        assert_eq!(copy_pool(run(&plan("", "max", 64)), CopiesTo::Ports), 0);
         // nothing of the port's own waits for them
-        assert_eq!(waiting_from(&plan("", "max", 4096), PortId(0)), 0);
+        assert_eq!(waiting_from(run(&plan("", "max", 4096)), PortId(0)), 0);
     }
 }

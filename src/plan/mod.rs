@@ -6,50 +6,69 @@ mod check;
 mod compact;
 /// Rules -> what becomes of each port's packets.
 mod compile;
+/// A plan in words.
+pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
+/// What makes one plan another.
+pub mod diff;
 /// What is read and written, in one table.
-pub mod files;
+mod files;
 /// How many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.
 pub mod progress;
 /// Names -> ids.
 mod resolve;
+/// How a plan is run.
+pub mod run;
 /// When rules are on.
 pub mod schedule;
+/// What planning goes by besides the text.
+pub mod surroundings;
 /// The plan itself.
 pub mod value;
 
 pub use compact::compact;
+pub use run::{Run, RunOptions};
+pub use surroundings::Surroundings;
 pub use value::Plan;
 
 use self::progress::{GivenUp, Progress, Stage};
 use tapline_lang::Parsed;
 
-/// Makes a plan of what was parsed. Mistakes and warnings are added to `parsed.diagnostics`; with an error there is no plan.
-pub fn plan(parsed: &mut Parsed) -> Option<Plan> {
-    plan_after(parsed, None, &Progress::default()).expect("nobody else has this progress, to give it up")
+/// Makes a plan of what was parsed, in such surroundings. Mistakes and warnings are added to `parsed.diagnostics`; with an error there
+/// is no plan.
+pub fn plan(parsed: &mut Parsed, surroundings: &Surroundings) -> Option<Plan> {
+    plan_after(parsed, surroundings, None, &Progress::default())
+        .expect("nobody else has this progress, to give it up")
 }
 
-/// Makes a plan that is to take the place of `before`: what that chose at random stays. `progress` says to others how far it is.
+/// Makes a plan that is to take the place of `before`: what that chose at random stays, and so do thresholds of tools. `progress` says to others how far it is.
+///
+/// The plan is a function of `parsed`, `surroundings` and `before`: nothing else is read.
 ///
 /// # Errors
 /// If the plan is given up: what `parsed.diagnostics` say then is of no use.
 pub fn plan_after(
     parsed: &mut Parsed,
+    surroundings: &Surroundings,
     before: Option<&Plan>,
     progress: &Progress,
 ) -> Result<Option<Plan>, GivenUp> {
     let random_key = before.and_then(|before| before.random_key.clone());
     let mut diagnostics = std::mem::take(&mut parsed.diagnostics);
-    let resolved = resolve::resolve(parsed, random_key, &mut diagnostics, progress);
+    let resolved = resolve::resolve(parsed, surroundings, random_key, &mut diagnostics, progress);
     progress.go_on()?;
     if !diagnostics.has_errors() {
         progress.begin(Stage::Warnings, resolved.rules.len());
-        check::warn(&resolved, parsed, &mut diagnostics, progress)?;
+        check::warn(&resolved, parsed, surroundings, &mut diagnostics, progress)?;
     }
     diagnostics.sort(&parsed.sources);
     parsed.diagnostics = diagnostics;
-    if parsed.diagnostics.has_errors() { Ok(None) } else { compile::compile(resolved, progress).map(Some) }
+    if parsed.diagnostics.has_errors() {
+        Ok(None)
+    } else {
+        compile::compile(resolved, before, progress).map(Some)
+    }
 }

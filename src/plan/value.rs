@@ -11,11 +11,12 @@ use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
 use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread};
+use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
-use tapline_datapath::egress::admission::{Limits, Thresholds};
-use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egress::admission::{QueueLimits, Thresholds};
+use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::flow::table::Timeouts;
 use tapline_datapath::ids::{EditId, GroupId, HashId, PortId, RuleId, ToolId, WireId};
@@ -33,7 +34,7 @@ use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
 
 /// What a pipeline file says, ready to run.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct Plan {
     pub settings: Settings,
     pub ports: ById<PortId, PortPlan>,
@@ -99,7 +100,7 @@ pub struct FilterPlan {
 }
 
 /// `set KEY VALUE`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
@@ -112,7 +113,7 @@ pub struct Settings {
     /// Mbufs for each port and socket; `None`: from the ports' descriptors and the workers.
     pub mempool: Option<u32>,
     pub idle: Idle,
-    /// EAL arguments of the user.
+    /// EAL arguments of the pipeline file.
     pub eal: Vec<String>,
     /// Seeds the flow hash.
     pub seed: u64,
@@ -121,8 +122,6 @@ pub struct Settings {
     /// Flows that all stateful rules remember, in all workers together.
     pub flows: usize,
     pub timeouts: Timeouts,
-    /// `-i`: rules may be exchanged while the plan runs, and find what they then need.
-    pub is_changeable: bool,
     /// Types that announce VLAN tags beside the built-in ones.
     pub tpids: Vec<u16>,
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
@@ -143,7 +142,6 @@ impl Default for Settings {
             clock: ClockQuality::Ntp,
             flows: 1 << 20,
             timeouts: Timeouts::DEFAULT,
-            is_changeable: false,
             tpids: Vec::new(),
             panic_dump: None,
         }
@@ -248,7 +246,7 @@ impl PortPlan {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
@@ -269,7 +267,7 @@ pub struct ToolPlan {
     /// `None`: copies of all classes may fill the queue.
     pub thresholds: Option<Thresholds>,
     /// The most that the tool is sent.
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     /// `order window DURATION`: copies leave in the order of their times.
     pub order_ns: Option<u64>,
     /// `alarm PERCENT [hold DURATION]`.
@@ -292,7 +290,7 @@ impl ToolPlan {
             is_drained: false,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
             alarm: None,
             uses: ToolUse::default(),
@@ -306,7 +304,7 @@ impl ToolPlan {
             queue: self.queue,
             queue_bytes: self.queue_bytes,
             thresholds: self.thresholds,
-            shape: self.shape,
+            shaping: self.shaping,
             order_ns: self.order_ns,
         }
     }
@@ -321,7 +319,7 @@ pub struct EgressPlan {
     /// Bytes that may wait, a worker.
     pub queue_bytes: Option<u64>,
     pub thresholds: Option<Thresholds>,
-    pub shape: Option<Shape>,
+    pub shaping: Option<BucketSpec>,
     pub order_ns: Option<u64>,
 }
 
@@ -330,13 +328,13 @@ impl EgressPlan {
     const DEFAULT_QUEUE: usize = 4096;
 
     /// What its queue admits.
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
+    pub fn limits(&self) -> QueueLimits {
+        QueueLimits::new(self.queue, self.queue_bytes, self.thresholds.unwrap_or(Thresholds::NONE))
     }
 }
 
 /// How a tool's copies differ from the packets.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub struct CopyPlan {
     /// Done after those of the rule.
     pub edits: Option<EditId>,
@@ -439,7 +437,7 @@ impl WirePlan {
             queue: EgressPlan::DEFAULT_QUEUE,
             queue_bytes: None,
             thresholds: None,
-            shape: None,
+            shaping: None,
             order_ns: None,
         }
     }
@@ -456,26 +454,30 @@ pub enum Output {
 }
 
 /// A group as people know it; what it balances over stands in [`WorkPlan::groups`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupPlan {
     pub name: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct RulePlan {
     /// The rule's name.
     pub priority: u32,
     pub sources: Vec<PortId>,
     /// What it changes in its copies.
     pub edits: Option<EditId>,
-    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
     /// What becomes of copies that are to be anonymised and cannot be read, where the rule says it.
     pub unread: Option<Unread>,
+    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
     pub duplicate_edits: Option<EditId>,
+    /// What it matches.
+    pub matcher: Arc<Matcher>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
+    /// How flows are hashed for the sampler, where it asks.
+    pub sample_hash: Option<HashId>,
     /// When the rule is on; `None`: always.
     pub schedule: Option<Schedule>,
     /// Packets that it takes before it goes off for good.
@@ -533,12 +535,6 @@ impl Plan {
     /// What workers are told, while the plan is made and nobody else has it.
     pub(super) fn work_mut(&mut self) -> &mut WorkPlan {
         Arc::get_mut(&mut self.work).expect("a plan that is being made has its work alone")
-    }
-
-    /// Has stages of sampled bursts timed (`--profile`), and rules exchanged while it runs (`-i`). For plans that do not run yet.
-    pub fn run_with(&mut self, is_profiled: bool, is_changeable: bool) {
-        self.settings.is_changeable = is_changeable;
-        self.work_mut().is_profiled = is_profiled;
     }
 
     /// Flows that one rule remembers in one of `workers`: `set flows` is shared by the rules that remember any.
@@ -650,18 +646,6 @@ impl Plan {
         let plan = &self.ports[port];
         let is_plain = plan.replay.is_none() && plan.terminators.is_empty() && self.wire_at(port).is_none();
         is_plain && self.settings.stages.as_ref().is_some_and(Stages::are_spread)
-    }
-
-    /// Returns whether a port's driver is to be asked for the packets' own times: where some of its packets go to tools that ask
-    /// for them, or may do so with other rules.
-    pub fn wants_stamps(&self, port: PortId) -> bool {
-        let may_go_anywhere = self.settings.is_changeable && self.ports[port].rxq != Some(0);
-        self.work.inputs[port].needs_stamps || may_go_anywhere && self.tools_want_stamps
-    }
-
-    /// Returns whether rules, as they are or as they may be changed, go by the times of a port's packets where it has such.
-    pub fn may_need_time(&self, port: PortId) -> bool {
-        self.work.inputs[port].needs_time || self.settings.is_changeable && self.ports[port].rxq != Some(0)
     }
 
     /// The shortest window of the tools that put packets of a port in order.

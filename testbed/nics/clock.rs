@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tapline_datapath::receive::clock_fit::{ClockFit, Limits, Reading};
+use tapline_datapath::receive::clock_fit::{ClockFit, FitLimits, Reading};
 use tapline_dpdk::driver::Devargs;
 use tapline_dpdk::eal::{Memory, Options};
 use tapline_dpdk::mempool::Mempool;
@@ -19,8 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(60);
 
 /// An emulated NIC's clock is read through the emulator, which other programs keep from its CPU: what is asked is that it goes as
 /// fast as the system's.
-const LIMITS: Limits =
-    Limits { tick_bits: 64, error_ns: 5_000_000, span_ns: 1_000_000_000, step_ns: 20_000_000 };
+const LIMITS: FitLimits =
+    FitLimits { tick_bits: 64, error_ns: 5_000_000, span_ns: 1_000_000_000, step_ns: 20_000_000 };
 
 fn main() -> ExitCode {
     let Some(address) = std::env::args().nth(1) else {

@@ -6,13 +6,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tapline::broker::start::placement::place;
-use tapline::plan::plan;
+use tapline::plan::{Run, RunOptions, Surroundings, plan};
 use tapline_harness::lab::{EAL, Lab, office};
 use tapline_harness::spans::{number_of, span};
-use tapline_lang::parse_text;
+use tapline_lang::files::InMemory;
+use tapline_lang::load;
 
 /// The pipeline files, by name, with bytes that are no text replaced.
 fn files() -> Vec<(PathBuf, String)> {
@@ -50,25 +52,29 @@ fn variations(text: &str) -> Vec<(String, String)> {
     prefixes.chain(left_out).chain(swapped).collect()
 }
 
-/// As `tapline check`, without what it prints.
-fn check(name: &str, text: &str) {
-    let mut parsed = parse_text(name, text, &[]);
-    let planned = plan(&mut parsed);
+/// As `tapline check` of a file that says `text` in place of its own, without what it prints. The other files stand beside it.
+fn check(path: &Path, text: &str, mut files: InMemory) {
+    files.put(path, text);
+    let mut parsed = load(path, &[], &files);
+    let surroundings = Surroundings { files: Arc::new(files), ..Surroundings::system() };
+    let planned = plan(&mut parsed, &surroundings);
     let said = parsed.diagnostics.render(&parsed.sources);
     assert!(planned.is_some() || !said.is_empty(), "refused without a word");
     if let Some(plan) = planned {
         // whether this machine has the CPUs is no mistake of the file's
-        let _ = place(&plan);
+        let _ = place(Run { plan: &plan, options: &RunOptions::default() });
     }
 }
 
 #[test]
 fn no_prefix_and_no_line_left_out_or_swapped_makes_check_panic() {
     let mut count = 0;
+    let mut whole = InMemory::default();
+    files().into_iter().for_each(|(path, text)| whole.put(path, text));
     for (path, text) in files() {
         let name = path.display().to_string();
         for (what, text) in variations(&text) {
-            let result = catch_unwind(AssertUnwindSafe(|| check(&name, &text)));
+            let result = catch_unwind(AssertUnwindSafe(|| check(&path, &text, whole.clone())));
             assert!(result.is_ok(), "{name}, {what}, panics:\n{text}");
             count += 1;
         }

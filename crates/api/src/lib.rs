@@ -5,7 +5,11 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines)]
 
+/// Who asks.
+pub mod access;
 mod by_name;
+/// What is asked and answered.
+pub mod request;
 /// The statistics.
 pub mod snapshot;
 /// Values that are no words.

@@ -86,6 +86,46 @@ macro_rules! words {
 }
 
 words! {
+    /// Why a request did not do what was asked.
+    pub enum ErrorKind {
+        /// It is wrong: the diagnostics say where.
+        Refused = "refused",
+        /// It is right, and failed.
+        Failed = "failed",
+        /// The caller's role is not enough.
+        Forbidden = "forbidden",
+        /// Part of it is settled when the broker starts.
+        NeedsRestart = "needs_restart",
+        /// Another change waits to be confirmed.
+        ConfirmPending = "confirm_pending",
+        /// The caller has too many requests on their way, or the broker too many callers.
+        Busy = "busy",
+        /// It was taken back.
+        Cancelled = "cancelled",
+    }
+
+    /// What somebody may ask of a broker; each may ask what those before may.
+    pub enum Role {
+        /// Reads.
+        Viewer = "viewer",
+        /// Operates what is there.
+        Operator = "operator",
+        /// Changes the plan, and says who may do what.
+        Admin = "admin",
+    }
+
+    /// The way by which a request came.
+    pub enum Via {
+        /// Standard input of the broker.
+        Prompt = "prompt",
+        /// The control socket.
+        Socket = "socket",
+        /// The web page or the HTTP interface.
+        Web = "web",
+        /// A signal, such as SIGHUP.
+        Signal = "signal",
+    }
+
     /// The kinds of things that have names. A rule's name is its priority.
     pub enum NameKind {
         Port = "port",

@@ -16,7 +16,7 @@ pub mod index;
 mod native;
 /// The programs of all rules that share an input, decided together over a burst.
 pub mod set;
-/// What rules ask for beside expressions: VLANs, VNIs, bytes.
+/// The terms that rules have beside expressions: VLANs, VNIs, bytes.
 pub mod terms;
 /// Filters on what a tunnel carries.
 pub mod through;

@@ -11,7 +11,7 @@ use tapline_dpdk::mbuf::MbufFrames;
 use tapline_packet::burst::Selection;
 use tapline_packet::frame::{Frame, SplitFrame};
 
-/// What decides the programs of a set.
+/// The engine that runs the programs of a set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Engine {
     /// Code generated for this processor.

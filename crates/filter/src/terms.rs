@@ -188,7 +188,7 @@ mod tests {
         packets::ethernet(MAC_A, MAC_B, 0x0800, &packets::ipv4(1, 2, protocol, 0, payload))
     }
 
-    /// Whether the term holds for each packet.
+    /// Returns, for each packet, whether the term holds.
     fn holds(term: &Term, packets: &[Vec<u8>]) -> Vec<bool> {
         let frames: Vec<Frame<'_>> = packets.iter().map(|packet| Frame::whole(packet)).collect();
         let depth = term.parse_depth();

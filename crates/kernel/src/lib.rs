@@ -9,5 +9,7 @@ pub mod interface;
 pub mod limits;
 /// CPUs, pages and threads, as this process finds them.
 pub mod machine;
+/// This process.
+pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.
 pub mod socket;

@@ -13,7 +13,7 @@ use super::suggest::nearest;
 
 /// Bytes that a word may grow to when its variables are expanded. Variables may hold variables, so growth is exponential without
 /// it.
-const MOST_EXPANDED_BYTES: usize = 64 * 1024;
+pub const MOST_EXPANDED_BYTES: usize = 64 * 1024;
 
 /// What `let` and `--set` define.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! The pipeline language: text -> typed commands, with a place for everything and every mistake reported at once.
 //!
-//! `load` reads a file and what it includes, `parse_text` a text, `parse_command` what was typed at the prompt or came over the
-//! control socket. None of them looks a name up: that is the planner's work, which adds to the same `Diagnostics`.
+//! `load` reads a file and what it includes, `parse_text` a text, `parse_onto` what was typed after them. None of them looks a name up:
+//! that is the planner's work, which adds to the same `Diagnostics`. None opens a file itself: their caller gives them `Files`.
 #![warn(clippy::too_many_lines)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used))]
@@ -10,8 +10,8 @@
 pub mod ast;
 /// Mistakes and warnings, and how they are shown.
 pub mod diagnostic;
-/// Reading files that may be anything.
-pub mod file;
+/// The files that a pipeline names.
+pub mod files;
 /// Text -> lines of words.
 pub mod lexer;
 /// Lines of words -> commands.
@@ -27,8 +27,11 @@ use std::path::{Path, PathBuf};
 
 use ast::PipelineFile;
 use diagnostic::Diagnostics;
+use files::Files;
 use lexer::Variables;
+pub use parser::{CommandHelp, commands};
 use source::Sources;
+use tapline_api::words::Role;
 
 /// What was read: the commands, the texts that they came from and the mistakes in them.
 #[derive(Clone, Debug)]
@@ -40,31 +43,34 @@ pub struct Parsed {
     pub variables: Variables,
     /// Files that the command line has written, by flag.
     pub outputs: Vec<(&'static str, PathBuf)>,
+    /// The role that all commands together need.
+    pub role: Role,
 }
 
-/// Reads the pipeline file at `path` and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which win
-/// over `let`. A file that cannot be read is a diagnostic like any other.
-pub fn load(path: &Path, sets: &[(String, String)]) -> Parsed {
-    parser::load(path, Variables::from_sets(sets))
+/// Reads the pipeline file at `path` of `files`, and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which
+/// win over `let`. A file that cannot be read is a diagnostic like any other.
+pub fn load(path: &Path, sets: &[(String, String)], files: &dyn Files) -> Parsed {
+    parser::load(path, Variables::from_sets(sets), files)
 }
 
-/// Reads `text` as the pipeline file `name`; relative includes are looked for beside `name`.
+/// Reads `text` as the pipeline file `name`, which includes no other.
 pub fn parse_text(name: &str, text: &str, sets: &[(String, String)]) -> Parsed {
     parser::text(name, text, Variables::from_sets(sets), parser::Unused::Warned)
 }
 
 /// Reads what was typed after `accepted`, whose variables and texts it shares: the typed commands alone, and the mistakes in them, bytes that
-/// are no text among them.
-pub fn parse_onto(accepted: &Parsed, text: &[u8]) -> Parsed {
-    parser::onto(accepted, text)
+/// are no text among them. What it includes is of `files`.
+pub fn parse_onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed {
+    parser::onto(accepted, text, files)
 }
 
-/// Reads a command of the prompt or the control socket.
+/// Reads a command that includes no file.
 pub fn parse_command(text: &str) -> Parsed {
     parse_command_with(text, Variables::default())
 }
 
-/// Reads a command that may use `variables`; those and what it defines are returned in `Parsed::variables`.
+/// Reads a command that may use `variables`, and includes no file; the variables and what it defines are returned in
+/// `Parsed::variables`.
 pub fn parse_command_with(text: &str, variables: Variables) -> Parsed {
     parser::text("command", text, variables, parser::Unused::Ignored)
 }

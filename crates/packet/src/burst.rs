@@ -1,4 +1,4 @@
-//! What the stages say of a burst's packets: one bit a packet.
+//! The sets of packets of a burst that stages hand on: one bit a packet.
 
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not, Sub, SubAssign};
 
@@ -209,14 +209,14 @@ impl<T> Column<T> {
         self.known |= write(&mut self.values);
     }
 
-    /// What is known.
+    /// Gives the values that are known.
     #[inline(always)]
     pub fn view(&self) -> Known<'_, T> {
         Known { values: &self.values, known: self.known }
     }
 }
 
-/// What a [`Column`] knows of the packets of a burst.
+/// A view of the values that a [`Column`] knows of a burst's packets.
 #[derive(Debug)]
 pub struct Known<'a, T> {
     values: &'a [T; MAX_BURST],

@@ -7,7 +7,7 @@
 pub mod burst;
 /// Tables by ids.
 pub mod by_id;
-/// Where a packet ends by its own lengths.
+/// Finds where a packet ends by its own lengths.
 pub mod extent;
 /// A packet as bytes and a length on the wire, in one piece or in two.
 pub mod frame;

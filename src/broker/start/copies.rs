@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::broker::Error;
 use crate::broker::device::Device;
-use crate::plan::Plan;
 use crate::plan::memory::{self, CopiesTo};
 use crate::plan::value::{Output, TunnelPlan};
+use crate::plan::{Plan, Run};
 use tapline_datapath::copies::build::{CopyPools, Maker, ToolMaker};
 use tapline_datapath::copies::transport::Sequence;
 use tapline_datapath::ids::{PortId, ToolId};
@@ -19,7 +19,7 @@ use tapline_packet::headers::ethernet::MacAddress;
 
 /// What makers share, from the first plan that makes copies to the end.
 #[derive(Default)]
-pub(in crate::broker) struct Press {
+pub(in crate::broker) struct CopyResources {
     /// Of copies to ports, and to captures.
     pools: [Option<Arc<Mempool>>; 2],
     /// By tool.
@@ -32,17 +32,18 @@ pub(in crate::broker) struct Press {
 /// If there is no memory for them.
 pub(in crate::broker) fn makers(
     eal: &Eal,
-    plan: &Plan,
+    run: Run<'_>,
     ports: &ById<PortId, Device>,
     lcores: &[LcoreId],
-    press: &mut Press,
+    copy_resources: &mut CopyResources,
 ) -> Result<Vec<Option<Maker>>, Error> {
-    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(plan, to));
+    let plan = run.plan;
+    let counts = CopiesTo::ALL.map(|to| memory::copy_pool(run, to));
     if counts == [0, 0] {
         return Ok(lcores.iter().map(|_| None).collect());
     }
     let socket = lcores.first().and_then(|&lcore| lcore::socket_of(eal, lcore));
-    let [of_ports, of_captures] = &mut press.pools;
+    let [of_ports, of_captures] = &mut copy_resources.pools;
     if counts[0] > 0 && of_ports.is_none() {
         *of_ports = Some(Mempool::create(eal, "copies", counts[0], socket)?);
     }
@@ -50,13 +51,13 @@ pub(in crate::broker) fn makers(
         *of_captures =
             Some(Mempool::create_cached(eal, "captured-copies", counts[1], memory::CAPTURE_CACHE, socket)?);
     }
-    let [of_ports, of_captures] = &press.pools;
-    let in_hand = memory::copies_in_hand(plan);
-    if press.sequences.is_empty() {
-        press.sequences = sequences(plan);
+    let [of_ports, of_captures] = &copy_resources.pools;
+    let in_hand = memory::copies_in_hand(run);
+    if copy_resources.sequences.is_empty() {
+        copy_resources.sequences = sequences(plan);
     }
     let maker = || {
-        let tools = plan.tools.entries().zip(&press.sequences).map(|((id, tool), sequence)| {
+        let tools = plan.tools.entries().zip(&copy_resources.sequences).map(|((id, tool), sequence)| {
             if !plan.makes_copies_for(id) {
                 return None;
             }

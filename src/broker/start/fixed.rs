@@ -2,7 +2,8 @@
 
 use super::queues::spread_hash;
 use crate::broker::Error;
-use crate::plan::Plan;
+use crate::broker::refusal::{Lack, Refusal};
+use crate::plan::Run;
 use crate::plan::memory;
 use tapline_datapath::ids::PortId;
 use tapline_packet::by_id::ById;
@@ -21,48 +22,47 @@ pub(in crate::broker) struct Fixed {
 }
 
 impl Fixed {
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(run: Run<'_>) -> Self {
+        let plan = run.plan;
         let ports = || plan.ports.ids();
         Self {
             mbufs: ports()
-                .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(plan, port)))
+                .map(|port| plan.settings.mempool.is_none().then(|| memory::waiting_from(run, port)))
                 .collect(),
-            has_stamps: ports().map(|port| plan.wants_stamps(port)).collect(),
+            has_stamps: ports().map(|port| run.wants_stamps(port)).collect(),
             step_ns: ports().map(|port| plan.order_of(port)).collect(),
             spread_depth: spread_hash(plan).depth,
         }
     }
 
     /// # Errors
-    /// What rules of `plan` need of a port that it did not get at the start.
-    pub(crate) fn check(&self, plan: &Plan, work: usize) -> Result<(), Error> {
+    /// What rules of the plan need of a port that it did not get at the start.
+    pub(crate) fn check(&self, run: Run<'_>, work: usize) -> Result<(), Refusal> {
+        let plan = run.plan;
         for (id, port) in plan.ports.entries() {
-            let name = &port.name;
-            let lack = if self.mbufs[id].is_some_and(|mbufs| memory::waiting_from(plan, id) > mbufs) {
-                "was started without mbufs for packets that wait for tools, since no rule took from it"
+            let lack = if self.mbufs[id].is_some_and(|mbufs| memory::waiting_from(run, id) > mbufs) {
+                Lack::Mbufs
             } else if plan.work.inputs[id].needs_stamps && !self.has_stamps[id] {
-                "was started without receive times, which a tool asks for"
+                Lack::Stamps
             } else if port.replay.is_some()
                 && plan.order_of(id).is_some_and(|ns| self.step_ns[id].is_none_or(|step| ns < step))
             {
-                "is replayed without regard to the tool that puts packets in order"
+                Lack::Step
             } else {
                 continue;
             };
             let rule =
                 plan.rules.iter().rfind(|rule| rule.sources.contains(&id)).map_or(0, |rule| rule.priority);
-            return Err(refused(&format!("rule {rule} takes from port `{name}`, which {lack}")));
+            return Err(Refusal::PortLacks { rule, port: port.name.clone(), lack });
         }
         let is_spread = work > 1 && plan.ports.ids().any(|port| plan.is_spread(port));
         if is_spread && spread_hash(plan).depth > self.spread_depth {
-            return Err(refused(
-                "a rule hashes what tunnels carry, and the receive lcores spread packets by the tunnels",
-            ));
+            return Err(Refusal::SpreadTooShallow);
         }
         Ok(())
     }
 }
 
 pub(in crate::broker) fn refused(fact: &str) -> Error {
-    Error::Refused(format!("{fact}; quit, change the file and run it"))
+    Error::NotExchanged(format!("{fact}; quit, change the file and run it"))
 }

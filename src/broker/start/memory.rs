@@ -7,8 +7,9 @@ use super::Site;
 use super::placement::device_node;
 use crate::broker::Error;
 use crate::broker::device::Device;
-use crate::plan::Plan;
+use crate::broker::refusal::Refusal;
 use crate::plan::memory::{self, CopiesTo};
+use crate::plan::{Plan, Run};
 use tapline_datapath::flow::table::FlowTable;
 use tapline_datapath::ids::PortId;
 use tapline_datapath::route::sample::SampleSpec;
@@ -35,11 +36,7 @@ pub(in crate::broker) fn check_tables(plan: &Plan, workers: usize) -> Result<(),
     let mib = (flows + dedups) >> 20;
     match scarce("start.tables", mib) {
         None => Ok(()),
-        Some(available) => Err(Error::Refused(format!(
-            "what rules remember takes {mib} MiB of memory, {} of them for flows, with {available}; \
-             lower `set flows`, or `memory` of dedup",
-            flows >> 20
-        ))),
+        Some(available) => Err(Refusal::TablesTooLarge { mib, flows_mib: flows >> 20, available }.into()),
     }
 }
 
@@ -54,12 +51,13 @@ fn scarce(place: &str, mib: u64) -> Option<Available> {
 ///
 /// # Errors
 /// If the machine has not that much memory to give: ordinary pages are taken one by one until the kernel ends some process for it.
-pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memory, Error> {
-    if eal::says_memory(&plan.settings.eal) {
+pub(super) fn choose_memory(run: Run<'_>, notes: &mut Vec<String>) -> Result<Memory, Error> {
+    let plan = run.plan;
+    if eal::says_memory(&run.eal()) {
         return Ok(Memory::AsGiven);
     }
     let counts: Vec<u32> =
-        pool_sizes(plan).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(plan, to))).collect();
+        pool_sizes(run).into_iter().chain(CopiesTo::ALL.map(|to| memory::copy_pool(run, to))).collect();
     let needed = |pages| {
         let pools =
             counts.iter().fold(0u32, |sum, &count| sum.saturating_add(mempool::mebibytes(count, pages)));
@@ -72,9 +70,7 @@ pub(super) fn choose_memory(plan: &Plan, notes: &mut Vec<String>) -> Result<Memo
     }
     let mib = needed(Pages::Ordinary);
     if let Some(available) = scarce("start.memory", mib.into()) {
-        return Err(Error::Refused(format!(
-            "mempools: {mib} MiB of memory needed, {available}; lower `set mempool`, or the tools' queues"
-        )));
+        return Err(Refusal::MempoolsTooLarge { mib, available }.into());
     }
     let pages = huge.div_ceil(2);
     notes.push(format!(
@@ -91,8 +87,7 @@ pub(super) fn check_mounts(memory: Memory) -> Result<(), Error> {
     let is_missing = |file: &str| fault::strikes("start.mounts") || !Path::new(file).exists();
     for (folder, file, kind) in [("/sys", "/sys/devices/system/cpu", "sysfs")].into_iter().chain(mounts) {
         if is_missing(file) {
-            let remedy = format!("mount it: mount -t {kind} {kind} {folder}");
-            return Err(Error::Refused(format!("{folder} is not there: EAL reads {file}; {remedy}")));
+            return Err(Refusal::NotMounted { folder, file, kind }.into());
         }
     }
     Ok(())
@@ -110,11 +105,9 @@ pub(super) fn check_descriptors(workers: usize) -> Result<(), Error> {
     };
     match descriptors {
         None => Ok(()),
-        Some(Descriptors { open, most }) => Err(Error::Refused(format!(
-            "open files: {most} are allowed, and DPDK needs {} (workers: {workers}); allow more: ulimit -n {}",
-            open + needed,
-            (2 * (open + needed)).next_power_of_two().max(1024)
-        ))),
+        Some(Descriptors { open, most }) => {
+            Err(Refusal::TooFewFiles { allowed: most, needed: open + needed, workers }.into())
+        }
     }
 }
 
@@ -126,7 +119,8 @@ const FILES_OF_A_WORKER: u64 = 4;
 
 /// The sizes of all pools that ports receive into, as far as is known before they are attached: devices of which the kernel does
 /// not say the NUMA node are on one.
-fn pool_sizes(plan: &Plan) -> Vec<u32> {
+fn pool_sizes(run: Run<'_>) -> Vec<u32> {
+    let plan = run.plan;
     let (shared, own): (Vec<PortId>, Vec<PortId>) =
         plan.ports.ids().partition(|&port| shares_pool(plan, port));
     let nodes: Vec<Option<u32>> = shared.iter().map(|&port| device_node(&plan.ports[port])).collect();
@@ -135,9 +129,9 @@ fn pool_sizes(plan: &Plan) -> Vec<u32> {
     known.dedup();
     let of_node = |node: &Option<u32>| {
         let ports = shared.iter().zip(&nodes).filter(|&(_, other)| other == node).map(|(&port, _)| port);
-        memory::shared_pool(plan, ports)
+        memory::shared_pool(run, ports)
     };
-    own.iter().map(|&port| memory::port_pool(plan, port)).chain(known.iter().map(of_node)).collect()
+    own.iter().map(|&port| memory::port_pool(run, port)).chain(known.iter().map(of_node)).collect()
 }
 
 /// The mempools that ports receive into.
@@ -164,7 +158,7 @@ impl Pools {
         let Site { eal, plan, .. } = *site;
         let socket = port.info().socket;
         if !shares_pool(plan, id) {
-            let size = memory::port_pool(plan, id);
+            let size = memory::port_pool(site.run(), id);
             return Ok(Mempool::create(eal, &format!("rx-{}", port.id().0), size, socket)?);
         }
         if let Some((_, pool)) = self.shared.iter().find(|(of, _)| *of == socket) {
@@ -172,7 +166,7 @@ impl Pools {
         }
         let is_here = |device: &Device| device.ethdev().is_some_and(|port| port.info().socket == socket);
         let here = site.ports.entries().filter(|(_, device)| is_here(device)).map(|(id, _)| id);
-        let count = memory::shared_pool(plan, here.filter(|&port| shares_pool(plan, port)));
+        let count = memory::shared_pool(site.run(), here.filter(|&port| shares_pool(plan, port)));
         let pool = Mempool::create(eal, &format!("rx-{}-shared", port.id().0), count, socket)?;
         self.shared.push((socket, Arc::clone(&pool)));
         Ok(pool)

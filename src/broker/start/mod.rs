@@ -25,38 +25,39 @@ use std::time::Instant;
 use super::account::Account;
 use super::clocks::Clocks;
 use super::device::Device;
-use super::looks::Guards;
+use super::housekeeping::Guards;
 use super::machine::Machine;
 use super::neighbours::Neighbours;
 use super::outputs::Outputs;
 use super::pcap_output::{Written, pipe_note};
 use super::recorder::Recorder;
-use super::seat::{RunningCrew, Seat};
+use super::refusal::Refusal;
 use super::watch::Watch;
+use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
-use crate::plan::Plan;
-use copies::{Press, makers};
+use crate::plan::{Plan, Run, RunOptions};
+use copies::{CopyResources, makers};
 use fixed::Fixed;
 use memory::{check_descriptors, check_mounts, check_tables, choose_memory};
-use placement::{Crew, place};
+use placement::{LcoreRoles, place};
 use ports::{
     attach, interface_mtu, long_frames, narrow_ports, pci_address, set_replays_beside_each_other,
     start_ports, untied_wires, wait_for_links,
 };
-use probes::{heartbeat_key, neighbourhoods, posts, probes};
+use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{intakes, outlets, receive_queues};
 use rules::state_of;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
-use tapline_datapath::egress::capture_queue::Belt;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::capture_queue::BatchRing;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::outlets::Outlets;
 use tapline_datapath::flow::table::{KeyedHash, Secret};
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
-use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::route::sample::WorkerShare;
 use tapline_datapath::swap::plan_part::Exchange;
 use tapline_datapath::swap::published::LiveView;
 use tapline_datapath::worker::Worker;
@@ -69,28 +70,27 @@ use tapline_fault as fault;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::vlan;
 
-/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait.
+/// Starts EAL, attaches and starts the ports, and puts the workers on their lcores, where they wait. `options` say how the plan is run.
 ///
 /// # Errors
 /// The first thing that failed, with its place and a remedy.
-pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
+pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
+    let run = Run { plan: &plan, options: &options };
     let mut notes = Vec::new();
     if fault::strikes("start.placement") {
-        return Err(Error::Refused(
-            "lcore 0: this machine gives Tapline the CPUs none: expected some of those".to_owned(),
-        ));
+        return Err(Refusal::NoCpu.into());
     }
     vlan::add_tpids(&plan.settings.tpids);
-    let placement = place(&plan)?;
-    let crew = placement.crew;
-    check_tables(&plan, crew.work.len())?;
+    let placement = place(run)?;
+    let roles = placement.roles;
+    check_tables(&plan, roles.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(&plan, &mut notes)?;
+    let memory = choose_memory(run, &mut notes)?;
     check_mounts(memory)?;
-    check_descriptors(crew.lcores.len())?;
+    check_descriptors(roles.lcores.len())?;
     let eal = Eal::start(&Options {
-        workers: crew.lcores.clone(),
+        workers: roles.lcores.clone(),
         main_cpus: placement.main_cpus,
         memory,
         pci_devices: plan
@@ -99,20 +99,21 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
             .filter(|port| port.replay.is_none())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
-        extra: plan.settings.eal.clone(),
+        extra: run.eal(),
     })?;
     for line in eal.log() {
         notes.push(format!("dpdk: {line}"));
     }
-    for &lcore in &crew.lcores {
+    for &lcore in &roles.lcores {
         lcore::check_worker(&eal, lcore)?;
     }
     notes.extend(placement.notes);
-    let Assembled { mut broker, workers, belts, .. } = assemble(&eal, plan, &crew, outputs, notes)?;
-    for (seat, worker) in broker.crew.seats.iter_mut().zip(workers) {
-        seat.running = Some(lcore::launch(&eal, seat.lcore, move || worker.run())?);
+    let Assembled { mut broker, workers, batch_rings, .. } =
+        assemble(&eal, plan, options, &roles, outputs, notes)?;
+    for (handle, worker) in broker.workers.handles.iter_mut().zip(workers) {
+        handle.running = Some(lcore::launch(&eal, handle.lcore, move || worker.run())?);
     }
-    start_recorders(&mut broker, belts)?;
+    start_recorders(&mut broker, batch_rings)?;
     Ok(broker)
 }
 
@@ -121,18 +122,26 @@ pub fn start(plan: Arc<Plan>) -> Result<Broker, Error> {
 struct Site<'a> {
     eal: &'a Eal,
     plan: &'a Arc<Plan>,
-    crew: &'a Crew,
+    options: &'a RunOptions,
+    roles: &'a LcoreRoles,
     /// By port of the plan: what was attached for it.
     ports: &'a ById<PortId, Device>,
+}
+
+impl<'a> Site<'a> {
+    /// What is to run.
+    fn run(&self) -> Run<'a> {
+        Run { plan: self.plan, options: self.options }
+    }
 }
 
 /// A broker whose workers are on no lcore yet.
 pub(super) struct Assembled {
     pub broker: Broker,
-    /// By seat.
+    /// By worker.
     pub workers: Vec<Worker>,
     /// Of capture tools, whose writers have not begun.
-    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
     /// By port: a transmit queue that nobody sends on, where there is one.
     pub spare: ById<PortId, Option<TxQueue>>,
 }
@@ -144,13 +153,14 @@ pub(super) struct Assembled {
 pub(super) fn assemble(
     eal: &Eal,
     plan: Arc<Plan>,
-    crew: &Crew,
+    options: RunOptions,
+    roles: &LcoreRoles,
     mut outputs: Outputs,
     mut notes: Vec<String>,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
-    let site = Site { eal, plan: &plan, crew, ports: &ports };
+    let site = Site { eal, plan: &plan, options: &options, roles, ports: &ports };
     let mut clocks = Clocks::new(plan.settings.clock);
     let mut started = start_ports(&site, &mut clocks)?;
     notes.extend(narrow_ports(&site));
@@ -163,15 +173,16 @@ pub(super) fn assemble(
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
     let heartbeat_key = heartbeat_key(&secret);
-    let posts = posts(&plan, heartbeat_key);
-    let intakes = intakes(&site, &mut started, &posts)?;
+    let local_frames = local_frames(&plan, heartbeat_key);
+    let intakes = intakes(&site, &mut started, &local_frames)?;
     let mut ways = outlets(&site, &mut started, &intakes)?;
-    let neighbourhoods = neighbourhoods(&site, posts, &mut ways)?;
+    let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways)?;
     let spare = started.into_iter().map(|port| port.txqs.into_iter().flatten().next()).collect();
-    notes.extend(receive_queues(&site, &intakes.of_seats));
-    let mut press = Press::default();
-    let makers = makers(eal, &plan, &ports, &crew.lcores, &mut press)?;
+    notes.extend(receive_queues(&site, &intakes.of_workers));
+    let mut copy_resources = CopyResources::default();
+    let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);
+    let fixed = Fixed::of(site.run());
     let mut broker = Broker {
         machine: Machine {
             eal: eal.clone(),
@@ -182,7 +193,7 @@ pub(super) fn assemble(
             outputs,
             ports,
         },
-        crew: RunningCrew::new(),
+        workers: RunningWorkers::new(),
         watch,
         guards: Guards { untied, ..Guards::default() },
         neighbours: Neighbours::new(neighbourhoods, probes),
@@ -192,16 +203,17 @@ pub(super) fn assemble(
         failures: Vec::new(),
         notes,
         started: Instant::now(),
-        fixed: Fixed::of(&plan),
-        press,
+        fixed,
+        copy_resources,
         secret,
         plan,
+        options,
     };
     panics::listen();
-    let parts = intakes.of_seats.into_iter().zip(ways.outlets).zip(makers);
+    let parts = intakes.of_workers.into_iter().zip(ways.outlets).zip(makers);
     let parts = parts.map(|((intakes, outlets), maker)| Parts { intakes, outlets, maker });
-    let workers = seat_workers(&mut broker, crew, parts);
-    Ok(Assembled { broker, workers, belts: ways.belts, spare })
+    let workers = make_workers(&mut broker, roles, parts);
+    Ok(Assembled { broker, workers, batch_rings: ways.batch_rings, spare })
 }
 
 /// Begins the watch over ports that are started. Gives also, by port, the MTU that its frames are judged by.
@@ -210,8 +222,9 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     let ports = || site.plan.ports.iter();
     let mtus: ById<PortId, Option<u32>> =
         ports().zip(site.ports).map(|(plan, port)| interface_mtu(plan, port)).collect();
-    let fits = ports().zip(&mtus).map(|(port, &mtu)| Fit::of(&port.devargs, mtu, port.mtu)).collect();
-    (Watch::new(site.plan, links, fits, site.crew.lcores.len(), clock::now_ns()), mtus)
+    let fits =
+        ports().zip(&mtus).map(|(port, &mtu)| FrameLimits::of(&port.devargs, mtu, port.mtu)).collect();
+    (Watch::new(site.plan, links, fits, site.roles.lcores.len(), clock::now_ns()), mtus)
 }
 
 /// What a worker gets of what was set up.
@@ -221,28 +234,32 @@ struct Parts {
     maker: Option<Maker>,
 }
 
-/// Makes the worker of each seat of `crew`, and gives the broker what it sees of it.
-fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Parts>) -> Vec<Worker> {
+/// Makes the worker of each lcore in `roles`, and gives the broker a handle to each.
+fn make_workers(
+    broker: &mut Broker,
+    roles: &LcoreRoles,
+    parts: impl Iterator<Item = Parts>,
+) -> Vec<Worker> {
     let plan = Arc::clone(&broker.plan);
     let flow_hash = KeyedHash::new(&broker.secret);
     let mut workers = Vec::new();
     for (index, (&lcore, Parts { mut intakes, outlets, mut maker })) in
-        crew.lcores.iter().zip(parts).enumerate()
+        roles.lcores.iter().zip(parts).enumerate()
     {
         let quiet_turns = Arc::new(AtomicU64::new(0));
         // what rules remember is where packets are judged
-        let place = crew.work.iter().position(|&seat| seat == index);
-        let post = place.map(|place| WorkerSeat {
+        let place = roles.work.iter().position(|&worker| worker == index);
+        let share = place.map(|place| WorkerShare {
             index: place as u32,
-            workers: NonZeroU32::new(crew.work.len() as u32).unwrap_or(NonZeroU32::MIN),
+            workers: NonZeroU32::new(roles.work.len() as u32).unwrap_or(NonZeroU32::MIN),
             random_seed: plan.settings.seed,
-            flows: plan.flows_of_a_table(crew.work.len()),
+            flows: plan.flows_of_a_table(roles.work.len()),
             timeouts: plan.settings.timeouts,
             flow_hash: flow_hash.clone(),
         });
         let rules = plan.rules.iter().zip(broker.watch.limits());
         let states: Vec<RuleState> = rules
-            .map(|(rule, limit)| state_of(&plan, rule, limit, post.as_ref(), &broker.secret))
+            .map(|(rule, limit)| state_of(&plan, rule, limit, share.as_ref(), &broker.secret))
             .collect();
         let tallies =
             states.iter().map(|state| state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())));
@@ -261,6 +278,7 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
         }
         workers.push(Worker {
             plan: Arc::clone(&plan.work),
+            is_profiled: broker.options.is_profiled,
             is_in_step: intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1,
             intakes,
             outlets,
@@ -271,17 +289,17 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
             exchange: Arc::clone(&exchange),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
-            phase: Arc::clone(&broker.crew.phase),
+            phase: Arc::clone(&broker.workers.phase),
             quiet_turns: Arc::clone(&quiet_turns),
             panics: Panics::new(Arc::clone(&panics)),
         });
         broker.account.counters.push(counters);
-        broker.crew.seats.push(Seat {
+        broker.workers.handles.push(WorkerHandle {
             lcore,
             running: None,
-            stages: crew.stages_of(index),
+            stages: roles.stages_of(index),
             quiet_turns,
-            post,
+            share,
             exchange,
             panics,
         });
@@ -292,16 +310,17 @@ fn seat_workers(broker: &mut Broker, crew: &Crew, parts: impl Iterator<Item = Pa
 /// One writer for each capture tool.
 pub(super) fn start_recorders(
     broker: &mut Broker,
-    belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 ) -> Result<(), Error> {
-    if belts.is_empty() {
+    if batch_rings.is_empty() {
         return Ok(());
     }
-    let plan = Arc::clone(&broker.plan);
+    let (plan, options) = (Arc::clone(&broker.plan), broker.options.clone());
+    let run = Run { plan: &plan, options: &options };
     let counters = broker.account.writers.insert(Arc::new(WriterCounters::new(plan.tools.len())));
-    for (tool, belts) in belts {
+    for (tool, batch_rings) in batch_rings {
         let locked = broker.machine.outputs.capture(tool);
-        broker.recorders.push(Recorder::start(&plan, tool, locked, belts, Arc::clone(counters))?);
+        broker.recorders.push(Recorder::start(run, tool, locked, batch_rings, Arc::clone(counters))?);
     }
     Ok(())
 }

@@ -2,20 +2,20 @@
 //!
 //! Stands before EAL is started: it looks at the plan and at what the kernel says of CPUs and devices.
 
-use crate::plan::Plan;
 use crate::plan::value::PortPlan;
+use crate::plan::{Plan, Run};
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::ids::PortId;
 use tapline_dpdk::{LcoreId, eal};
 use tapline_kernel::machine::available_cpus;
 use tapline_packet::by_id::ById;
 
-/// Who works where.
+/// Which lcores the workers and the main thread have.
 pub struct Placement {
-    pub crew: Crew,
+    pub roles: LcoreRoles,
     /// CPUs for the main thread.
     pub main_cpus: Vec<u32>,
-    /// What was chosen and why.
+    /// Lines for the log: what was chosen, and why.
     pub notes: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Misplaced {
     pub expected: String,
 }
 
-/// What in the pipeline file asks for it.
+/// The part of the pipeline file that asks for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Culprit {
     /// `set lcores`
@@ -39,26 +39,26 @@ pub enum Culprit {
     Port(PortId),
 }
 
-/// The lcores that take part, and by place in that list who does what. No list is empty.
-pub struct Crew {
+/// The lcores that workers run on, and which of them, by index in `lcores`, do what. No list is empty.
+pub struct LcoreRoles {
     pub lcores: Vec<LcoreId>,
     /// Poll ports that are spread.
     pub receive: Vec<usize>,
     /// Judge packets, and poll ports that are not spread.
     pub work: Vec<usize>,
     pub transmit: Vec<usize>,
-    /// By port: the seats on its NUMA node, where Tapline chose them and there are such.
+    /// The workers on each port's NUMA node; `None` where the user chose the lcores or no worker is on the node.
     near: ById<PortId, Option<Vec<usize>>>,
 }
 
-impl Crew {
+impl LcoreRoles {
     fn of(plan: &Plan, lcores: Vec<u32>) -> Self {
-        let seats = |stage: &[u32]| {
+        let workers = |stage: &[u32]| {
             stage.iter().filter_map(|lcore| lcores.iter().position(|other| other == lcore)).collect()
         };
         let all = || (0..lcores.len()).collect();
         let (receive, work, transmit) = match &plan.settings.stages {
-            Some(stages) => (seats(&stages.receive), seats(&stages.work), seats(&stages.transmit)),
+            Some(stages) => (workers(&stages.receive), workers(&stages.work), workers(&stages.transmit)),
             None => (all(), all(), all()),
         };
         Self {
@@ -70,21 +70,21 @@ impl Crew {
         }
     }
 
-    /// The seats that may poll a port: those that its `lcores` name, else those near its device, else all that poll ports of its
+    /// The workers that may poll a port: those that its `lcores` name, else those near its device, else all that poll ports of its
     /// kind.
     pub fn pollers(&self, plan: &Plan, port: PortId) -> Vec<usize> {
         let able = if plan.is_spread(port) { &self.receive } else { &self.work };
-        let is_wanted = |seat: usize| match (&plan.ports[port].lcores, &self.near[port]) {
-            (Some(wanted), _) => wanted.contains(&self.lcores[seat].0),
-            (None, Some(near)) => near.contains(&seat),
+        let is_wanted = |worker: usize| match (&plan.ports[port].lcores, &self.near[port]) {
+            (Some(wanted), _) => wanted.contains(&self.lcores[worker].0),
+            (None, Some(near)) => near.contains(&worker),
             (None, None) => true,
         };
-        able.iter().copied().filter(|&seat| is_wanted(seat)).collect()
+        able.iter().copied().filter(|&worker| is_wanted(worker)).collect()
     }
 
-    /// What a seat does.
-    pub fn stages_of(&self, seat: usize) -> Stages {
-        let has = |stage: &[usize]| stage.contains(&seat);
+    /// The stages that a worker runs.
+    pub fn stages_of(&self, worker: usize) -> Stages {
+        let has = |stage: &[usize]| stage.contains(&worker);
         Stages { receives: has(&self.receive), works: has(&self.work), transmits: has(&self.transmit) }
     }
 }
@@ -94,9 +94,10 @@ impl Crew {
 /// # Errors
 /// If the plan names CPUs that are not there, asks for more workers than CPUs, or has a port polled by an lcore that polls none of
 /// its kind.
-pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
+pub fn place(run: Run<'_>) -> Result<Placement, Misplaced> {
+    let plan = run.plan;
     let cpus = available_cpus();
-    let is_users = eal::says_lcores(&plan.settings.eal);
+    let is_users = eal::says_lcores(&run.eal());
     let wanted = plan.settings.workers;
     let nodes: Vec<Option<u32>> = plan.ports.iter().map(device_node).collect();
     let (workers, why) = match &plan.settings.lcores {
@@ -128,15 +129,15 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
         });
     }
     let main_cpus = left_for_main(&cpus, &workers, &Topology);
-    let mut crew = Crew::of(plan, workers);
+    let mut roles = LcoreRoles::of(plan, workers);
     if plan.settings.lcores.is_none() {
-        crew.near = near(&crew.lcores, &nodes, &Topology).into();
+        roles.near = near(&roles.lcores, &nodes, &Topology).into();
     }
     for (id, port) in plan.ports.entries() {
-        let pollers = crew.pollers(plan, id).len();
+        let pollers = roles.pollers(plan, id).len();
         if let Some(wanted) = port.lcores.as_ref().filter(|wanted| pollers < wanted.len()) {
-            let able = if plan.is_spread(id) { &crew.receive } else { &crew.work };
-            let able: Vec<u32> = able.iter().map(|&seat| crew.lcores[seat].0).collect();
+            let able = if plan.is_spread(id) { &roles.receive } else { &roles.work };
+            let able: Vec<u32> = able.iter().map(|&worker| roles.lcores[worker].0).collect();
             let (name, wanted) = (&port.name, list(wanted));
             let message =
                 format!("port {name}: lcores {wanted}: this port can be polled by lcores {}", list(&able));
@@ -145,23 +146,24 @@ pub fn place(plan: &Plan) -> Result<Placement, Misplaced> {
             return Err(Misplaced { culprit: Culprit::Port(id), message, expected });
         }
     }
-    let notes = vec![describe(plan, &crew, &main_cpus, is_users, &why)];
-    Ok(Placement { crew, main_cpus, notes })
+    let notes = vec![describe(plan, &roles, &main_cpus, is_users, &why)];
+    Ok(Placement { roles, main_cpus, notes })
 }
 
-fn describe(plan: &Plan, crew: &Crew, main_cpus: &[u32], is_users: bool, why: &str) -> String {
-    let lcores = |seats: &[usize]| list(&seats.iter().map(|&seat| crew.lcores[seat].0).collect::<Vec<_>>());
+fn describe(plan: &Plan, roles: &LcoreRoles, main_cpus: &[u32], is_users: bool, why: &str) -> String {
+    let lcores =
+        |workers: &[usize]| list(&workers.iter().map(|&worker| roles.lcores[worker].0).collect::<Vec<_>>());
     let who = match &plan.settings.stages {
         Some(stages) => {
-            let (receive, work) = (lcores(&crew.receive), lcores(&crew.work));
+            let (receive, work) = (lcores(&roles.receive), lcores(&roles.work));
             let receive = if stages.are_spread() {
                 format!("receive on lcores {receive}, work")
             } else {
                 "receive and work".to_owned()
             };
-            format!("{receive} on lcores {work}, transmit on lcores {}", lcores(&crew.transmit))
+            format!("{receive} on lcores {work}, transmit on lcores {}", lcores(&roles.transmit))
         }
-        None => format!("workers on lcores {}", lcores(&crew.work)),
+        None => format!("workers on lcores {}", lcores(&roles.work)),
     };
     let main = if is_users {
         "CPUs as the EAL arguments say".to_owned()
@@ -258,13 +260,13 @@ fn choose(
     let main_core = machine.siblings(main);
     let mut chosen: Vec<u32> = Vec::new();
     while chosen.len() < wanted.min(cpus.len()) {
-        let seats = |node: u32| chosen.iter().filter(|&&cpu| machine.node(cpu) == Some(node)).count();
+        let taken_on = |node: u32| chosen.iter().filter(|&&cpu| machine.node(cpu) == Some(node)).count();
         let free = |cpu: u32| !chosen.contains(&cpu);
         let has_room = |node: u32| cpus.iter().any(|&cpu| free(cpu) && machine.node(cpu) == Some(node));
-        // a share is compared without fractions: devices / (seats + 1) against that of another node
+        // a share is compared without fractions: devices / (workers there + 1) against that of another node
         let mut node: Option<(u32, usize, usize)> = None;
         for &(other, count) in devices.iter().filter(|&&(other, _)| has_room(other)) {
-            let taken = seats(other);
+            let taken = taken_on(other);
             let is_better =
                 node.is_none_or(|(_, best_count, best_taken)| match (best_taken == 0, taken == 0) {
                     (true, false) => false,
@@ -362,9 +364,9 @@ fn devices_near(
 /// By port: the workers on its device's node, where there are such.
 fn near(workers: &[LcoreId], nodes: &[Option<u32>], machine: &impl Machine) -> Vec<Option<Vec<usize>>> {
     let on = |node: u32| {
-        let seats: Vec<usize> =
-            (0..workers.len()).filter(|&seat| machine.node(workers[seat].0) == Some(node)).collect();
-        (!seats.is_empty()).then_some(seats)
+        let there: Vec<usize> =
+            (0..workers.len()).filter(|&worker| machine.node(workers[worker].0) == Some(node)).collect();
+        (!there.is_empty()).then_some(there)
     };
     nodes.iter().map(|node| node.and_then(on)).collect()
 }

@@ -8,6 +8,7 @@ use super::memory::Pools;
 use crate::broker::Error;
 use crate::broker::clocks::{Clocks, NicClock, PortClock};
 use crate::broker::device::Device;
+use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
@@ -74,20 +75,19 @@ fn start_replay(
     let Some(replay) = replay else {
         return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
     };
-    let Site { eal, plan, crew, .. } = *site;
-    let (port_plan, workers) = (&plan.ports[id], crew.lcores.len());
-    let count = memory::port_pool(plan, id);
+    let Site { eal, plan, roles, .. } = *site;
+    let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
+    let count = memory::port_pool(site.run(), id);
     let least = workers as u32 * MBUFS_A_WORKER;
     if count < least {
-        return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: the caches of {workers} workers need {least}; raise `set mempool`",
-            port_plan.name
-        )));
+        let port = port_plan.name.clone();
+        return Err(Refusal::ReplayPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
     let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
     let step_ns = plan.order_of(id);
-    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress))
-        .map_err(|error| Error::Refused(format!("port {}: {}: {error}", port_plan.name, replay.path)))?;
+    let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress)).map_err(|reason| {
+        Refusal::Replay { port: port_plan.name.clone(), path: replay.path.clone(), reason }
+    })?;
     Ok(StartedPort {
         sources: vec![Source::Replay(Box::new(replay))],
         txqs: Vec::new(),
@@ -98,11 +98,11 @@ fn start_replay(
 
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
 fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
-    let Site { plan, crew, .. } = *site;
+    let Site { plan, roles, .. } = *site;
     let senders = match plan.port_beyond(port) {
         // a wire's originals are sent by who polls them
-        Some(beyond) => crew.pollers(plan, beyond).len(),
-        None => crew.transmit.len(),
+        Some(beyond) => roles.pollers(plan, beyond).len(),
+        None => roles.transmit.len(),
     };
     let wanted =
         if plan.is_sent_to(port) { u16::try_from(senders).unwrap_or(u16::MAX).min(offered) } else { 1 };
@@ -123,11 +123,11 @@ fn start_port(
     pools: &mut Pools,
     clocks: &mut Clocks,
 ) -> Result<StartedPort, Error> {
-    let Site { eal, plan, crew, .. } = *site;
+    let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
     let info = port.info();
     let spreads = info.rss_types != 0 && info.reta_size > 0;
-    let pollers = crew.pollers(plan, id).len();
+    let pollers = roles.pollers(plan, id).len();
     let pollers = pollers.min(senders_beyond(site, id).unwrap_or(usize::MAX));
     let rx_queues = port_plan.rxq.unwrap_or(if spreads {
         u16::try_from(pollers).unwrap_or(u16::MAX).min(info.max_rx_queues)
@@ -137,10 +137,7 @@ fn start_port(
     let is_tool = plan.is_sent_to(id);
     let tx_queues = tx_queues(site, id, info.max_tx_queues);
     if is_tool && tx_queues == 0 {
-        return Err(Error::Refused(format!(
-            "port {}: a tool sends on this port, which has no transmit queue; use txq 1",
-            port.name()
-        )));
+        return Err(Refusal::NoTransmitQueue { port: port.name().to_owned() }.into());
     }
     check_pool(site, id, port, rx_queues)?;
     let pool = if rx_queues == 0 { None } else { Some(pools.get(site, id, port)?) };
@@ -151,7 +148,7 @@ fn start_port(
         tx_descriptors: port_plan.txd,
         mtu: port_plan.mtu,
         is_promiscuous: port_plan.is_promiscuous,
-        wants_rx_timestamps: plan.wants_stamps(id) || plan.work.inputs[id].needs_time,
+        wants_rx_timestamps: site.run().wants_stamps(id) || plan.work.inputs[id].needs_time,
         wants_rss_hashes: plan.work.hashes.iter().any(|spec| spec.kind == HashKind::Rss),
         wants_udp_checksums: port_plan
             .uses
@@ -162,7 +159,7 @@ fn start_port(
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
     let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
-    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, plan.may_need_time(id))?;
+    let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, site.run().may_need_time(id))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
             ChosenClock::Poll => RxClock::Poll,
@@ -196,22 +193,25 @@ fn start_port(
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
 fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
-    let (port_plan, workers) = (&plan.ports[id], site.crew.lcores.len());
+    let (port_plan, workers) = (&plan.ports[id], site.roles.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
     let least = memory::receive_need(plan, id, rx_queues).saturating_add(reserve);
-    let count = memory::port_pool(plan, id);
+    let count = memory::port_pool(site.run(), id);
     if rx_queues > 0 && count < least {
-        return Err(Error::Refused(format!(
-            "port {}: mempool of {count} mbufs is too small: {rx_queues} receive queues of {} descriptors{} and the caches of {workers} \
-             workers need {least}; raise `set mempool`, or lower rxd",
-            port.name(),
-            port_plan.rxd,
-            match (port_plan.resident, reserve) {
-                (1.., _) => ", the packets that infinite_rx keeps,",
-                (0, 1..) => ", what may wait for tools while the wire goes on,",
-                (0, 0) => "",
-            }
-        )));
+        let refusal = Refusal::PortPoolTooSmall {
+            port: port.name().to_owned(),
+            mbufs: count,
+            rx_queues,
+            rx_descriptors: port_plan.rxd,
+            kept: match (port_plan.resident, reserve) {
+                (1.., _) => KeptPackets::InfiniteRx,
+                (0, 1..) => KeptPackets::BehindWire,
+                (0, 0) => KeptPackets::None,
+            },
+            workers,
+            least,
+        };
+        return Err(refusal.into());
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::health::next_hop::{Responder, TunnelAddress};
 use crate::health::probe::Prober;
 use crate::plan::Plan;
 use crate::plan::value::{NextHopPlan, Output, TunnelPlan};
-use tapline_datapath::egress::outlets::Mail;
+use tapline_datapath::egress::outlets::ControlFrames;
 use tapline_datapath::flow::table::Secret;
 use tapline_datapath::ids::{PortId, ToolId};
-use tapline_datapath::receive::local_frames::Post;
+use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_dpdk::mbuf::MbufQueue;
 use tapline_dpdk::mbuf::copy::CopyPool;
 use tapline_dpdk::mempool::Mempool;
@@ -25,21 +25,21 @@ use tapline_packet::headers::ethernet::MacAddress;
 use tapline_packet::headers::heartbeat::Key;
 
 /// Frames of the control thread that may be on their way by a port.
-const MOST_LETTERS: u32 = 64;
+const MOST_CONTROL_FRAMES: u32 = 64;
 
 /// By port: where workers put what it receives for Tapline itself.
-pub(super) fn posts(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<Post>>> {
-    plan.ports.ids().map(|port| post_of(plan, port, heartbeat_key)).collect()
+pub(super) fn local_frames(plan: &Plan, heartbeat_key: Key) -> ById<PortId, Option<Arc<LocalFrames>>> {
+    plan.ports.ids().map(|port| local_frames_of(plan, port, heartbeat_key)).collect()
 }
 
 /// Where workers put what a port receives for Tapline itself, if tunnels leave or heartbeats return by it.
-fn post_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<Post>> {
+fn local_frames_of(plan: &Plan, port: PortId, heartbeat_key: Key) -> Option<Arc<LocalFrames>> {
     let has_answers = plan.is_tunnel_port(port) || plan.returns_heartbeats(port);
     let is_listening = has_answers && plan.ports[port].rxq != Some(0) && !plan.ports[port].is_stopped;
     let tunnels =
         plan.ports[port].uses.tools.iter().filter_map(|&tool| plan.tools[tool].copy.tunnel.as_ref());
     let key = plan.returns_heartbeats(port).then_some(heartbeat_key);
-    is_listening.then(|| Arc::new(Post::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
+    is_listening.then(|| Arc::new(LocalFrames::new(tunnels.map(|tunnel| tunnel.source).collect(), key)))
 }
 
 /// What tells this run's heartbeats from all other frames.
@@ -85,22 +85,23 @@ pub(super) fn probes(site: &Site<'_>, heartbeat_key: Key, secret: &Secret) -> Ve
     probes
 }
 
-/// Gives ports that tunnels or heartbeats leave by, or heartbeats return by, a neighbourhood each, whose post their workers fill.
+/// Gives ports that tunnels or heartbeats leave by, or heartbeats return by, a neighbourhood each, whose local frames their workers fill.
 ///
 /// # Errors
 /// If there is no memory for what the control thread sends.
 pub(super) fn neighbourhoods(
     site: &Site<'_>,
-    posts: ById<PortId, Option<Arc<Post>>>,
+    local_frames: ById<PortId, Option<Arc<LocalFrames>>>,
     ways: &mut Ways,
 ) -> Result<Vec<Neighbourhood>, Error> {
     let mut neighbourhoods = Vec::new();
-    for (id, post) in site.plan.ports.ids().zip(posts) {
+    for (id, local_frames) in site.plan.ports.ids().zip(local_frames) {
         let Some(port) = site.ports[id].ethdev() else { continue };
-        let has_letters = site.plan.is_tunnel_port(id) && post.is_some() || site.plan.sends_heartbeats(id);
-        let outbox = if has_letters { outbox(site, id, ways)? } else { None };
-        if post.is_some() || outbox.is_some() {
-            neighbourhoods.push(neighbourhood(site.plan, id, port, post, outbox));
+        let has_frames =
+            site.plan.is_tunnel_port(id) && local_frames.is_some() || site.plan.sends_heartbeats(id);
+        let outbox = if has_frames { outbox(site, id, ways)? } else { None };
+        if local_frames.is_some() || outbox.is_some() {
+            neighbourhoods.push(neighbourhood(site.plan, id, port, local_frames, outbox));
         }
     }
     Ok(neighbourhoods)
@@ -109,16 +110,17 @@ pub(super) fn neighbourhoods(
 /// Where the control thread sends by port `id`; `None` where no tool sends on it.
 fn outbox(site: &Site<'_>, id: PortId, ways: &mut Ways) -> Result<Option<Outbox>, Error> {
     // the first lcore that transmits owns the first queue of every port that a tool sends on
-    let first = site.crew.transmit[0];
+    let first = site.roles.transmit[0];
     let Some(txq) = ways.owned[first][id] else { return Ok(None) };
-    let socket = lcore::socket_of(site.eal, site.crew.lcores[first]);
-    let (sender, ring) = ring::create(site.eal, MOST_LETTERS, socket)?;
-    ways.outlets[first].mails.push(Mail {
+    let socket = lcore::socket_of(site.eal, site.roles.lcores[first]);
+    let (sender, ring) = ring::create(site.eal, MOST_CONTROL_FRAMES, socket)?;
+    ways.outlets[first].control_frames.push(ControlFrames {
         txq,
         ring,
-        queue: MbufQueue::with_capacity(MOST_LETTERS as usize),
+        queue: MbufQueue::with_capacity(MOST_CONTROL_FRAMES as usize),
     });
-    let pool = Mempool::create(site.eal, &format!("letters-{}", id.0), 4 * MOST_LETTERS - 1, socket)?;
+    let pool =
+        Mempool::create(site.eal, &format!("control-{}", id.0), 4 * MOST_CONTROL_FRAMES - 1, socket)?;
     Ok(Some(Outbox::new(CopyPool::new(pool), sender)))
 }
 
@@ -126,7 +128,7 @@ fn neighbourhood(
     plan: &Plan,
     id: PortId,
     port: &Port,
-    post: Option<Arc<Post>>,
+    local_frames: Option<Arc<LocalFrames>>,
     outbox: Option<Outbox>,
 ) -> Neighbourhood {
     let mac = MacAddress(port.mac().unwrap_or_default());
@@ -144,7 +146,7 @@ fn neighbourhood(
         }
     }
     let mut neighbourhood =
-        Neighbourhood { port: id, post, responder: Responder::new(own), hops: Vec::new(), outbox };
+        Neighbourhood { port: id, local_frames, responder: Responder::new(own), hops: Vec::new(), outbox };
     for (tool, tunnel, address) in tunnels {
         if let NextHopPlan::Ask(target) = tunnel.next_hop {
             neighbourhood.follow(tool, address, target);

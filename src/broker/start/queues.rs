@@ -5,21 +5,20 @@ use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
 use super::Site;
-use super::placement::Crew;
+use super::placement::LcoreRoles;
 use super::ports::{StartedPort, interface_mtu, senders_beyond};
 use crate::broker::Error;
 use crate::plan::Plan;
 use crate::plan::value::{EgressPlan, Output, PortPlan};
 use tapline_datapath::egress::backlog::Backlog;
-use tapline_datapath::egress::capture_queue;
-use tapline_datapath::egress::capture_queue::Belt;
+use tapline_datapath::egress::capture_queue::{BatchRing, CaptureQueue};
 use tapline_datapath::egress::gate::Gate;
 use tapline_datapath::egress::incoming::Incoming;
-use tapline_datapath::egress::line::Line;
 use tapline_datapath::egress::merge::Merge;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::outlet::Outlet;
 use tapline_datapath::egress::outlets::Outlets;
+use tapline_datapath::egress::queue::EgressQueue;
 use tapline_datapath::egress::token_bucket::TokenBucket;
 use tapline_datapath::egresses::Egress;
 use tapline_datapath::flow::hash::HashSpec;
@@ -28,8 +27,8 @@ use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::RxClock;
 use tapline_datapath::receive::decap::{Endpoint, EndpointReport};
 use tapline_datapath::receive::distribute;
-use tapline_datapath::receive::distribute::{Spread, Times};
-use tapline_datapath::receive::local_frames::Post;
+use tapline_datapath::receive::distribute::{RingTimes, Spread};
+use tapline_datapath::receive::local_frames::LocalFrames;
 use tapline_datapath::receive::{Intake, Source};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::queue::TxQueue;
@@ -39,13 +38,13 @@ use tapline_packet::burst::MAX_BURST;
 
 /// What workers poll.
 pub(super) struct Intakes {
-    /// By seat.
-    pub of_seats: Vec<Vec<Intake>>,
+    /// By worker.
+    pub of_workers: Vec<Vec<Intake>>,
     /// By port, and by receive queue: what is counted where tunnels end.
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
-/// Gives each worker its receive queues, whose workers put into `posts` what is for Tapline itself.
+/// Gives each worker its receive queues, whose workers put into `local_frames` what is for Tapline itself.
 ///
 /// A queue goes to the poller that has the fewest of the port's queues, then of all, so that single-queue ports spread. Where
 /// others than the pollers work, a ring leads from the port to each of those. An original on a wire passes no ring, which might have
@@ -56,10 +55,10 @@ pub(super) struct Intakes {
 pub(super) fn intakes(
     site: &Site<'_>,
     started: &mut ById<PortId, StartedPort>,
-    posts: &ById<PortId, Option<Arc<Post>>>,
+    local_frames: &ById<PortId, Option<Arc<LocalFrames>>>,
 ) -> Result<Intakes, Error> {
-    let Site { plan, crew, .. } = *site;
-    let workers = crew.lcores.len();
+    let Site { plan, roles, .. } = *site;
+    let workers = roles.lcores.len();
     let mut intakes: Vec<Vec<Intake>> = (0..workers).map(|_| Vec::new()).collect();
     let mut reports = ById::filled(plan.ports.len(), Vec::new());
     for (id, port) in started.entries_mut().filter(|&(id, _)| !plan.ports[id].is_stopped) {
@@ -67,23 +66,23 @@ pub(super) fn intakes(
         let is_spread = plan.is_spread(id) && !port.sources.is_empty();
         let times = if is_spread { ring_times(site, id, &port.sources)? } else { None };
         let can_wait = port_plan.replay.is_none() && port_plan.devargs.can_wait();
-        let mut pollers = crew.pollers(plan, id);
+        let mut pollers = roles.pollers(plan, id);
         if let Some(senders) = senders_beyond(site, id) {
-            pollers.sort_by_key(|&seat| queues_of(&intakes[seat]));
+            pollers.sort_by_key(|&worker| queues_of(&intakes[worker]));
             pollers.truncate(senders.max(1));
         }
         let mut taken = vec![0; workers];
         for source in port.sources.drain(..) {
             let mut spread = None;
             if is_spread {
-                let rings = lead_to_work(site, id, &times, &posts[id], &mut intakes)?;
+                let rings = lead_to_work(site, id, &times, &local_frames[id], &mut intakes)?;
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
             let endpoint = endpoint(port_plan, &mut reports[id]);
-            let post = posts[id].clone().filter(|_| !is_spread);
-            let load = |seat: usize| (taken[seat], queues_of(&intakes[seat]));
+            let local_frames = local_frames[id].clone().filter(|_| !is_spread);
+            let load = |worker: usize| (taken[worker], queues_of(&intakes[worker]));
             let poller =
-                pollers.iter().copied().min_by_key(|&seat| load(seat)).expect("a port has pollers");
+                pollers.iter().copied().min_by_key(|&worker| load(worker)).expect("a port has pollers");
             taken[poller] += 1;
             intakes[poller].push(Intake {
                 port: id,
@@ -91,13 +90,13 @@ pub(super) fn intakes(
                 source,
                 gives_rss: port.gives_rss && endpoint.is_none(),
                 endpoint,
-                post,
+                local_frames,
                 spread,
                 longest: Longest::of(&port_plan.devargs),
             });
         }
     }
-    Ok(Intakes { of_seats: intakes, reports })
+    Ok(Intakes { of_workers: intakes, reports })
 }
 
 /// Receive queues that a worker has; rings are none.
@@ -106,11 +105,11 @@ fn queues_of(intakes: &[Intake]) -> usize {
 }
 
 /// What the packets of a port that is spread carry their times in, if somebody may ask for them.
-fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<Times>, Error> {
+fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed =
         |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
-    if site.plan.wants_stamps(id) || site.plan.may_need_time(id) && sources.iter().any(is_timed) {
-        return Ok(Some(Times { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
+    if site.run().wants_stamps(id) || site.run().may_need_time(id) && sources.iter().any(is_timed) {
+        return Ok(Some(RingTimes { place: RxStamp::register(site.eal)?, clock: Arc::default() }));
     }
     Ok(None)
 }
@@ -119,22 +118,22 @@ fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<
 fn lead_to_work(
     site: &Site<'_>,
     id: PortId,
-    times: &Option<Times>,
-    post: &Option<Arc<Post>>,
+    times: &Option<RingTimes>,
+    local_frames: &Option<Arc<LocalFrames>>,
     intakes: &mut [Vec<Intake>],
 ) -> Result<Vec<SoleSender>, Error> {
-    let Site { eal, crew, .. } = *site;
+    let Site { eal, roles, .. } = *site;
     let mut rings = Vec::new();
-    for &seat in &crew.work {
+    for &worker in &roles.work {
         let (sender, ring) =
-            ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, crew.lcores[seat]))?;
+            ring::create_sole(eal, distribute::RING_PACKETS, lcore::socket_of(eal, roles.lcores[worker]))?;
         rings.push(sender);
-        intakes[seat].push(Intake {
+        intakes[worker].push(Intake {
             port: id,
             source: Source::Ring { ring, times: times.clone() },
             is_cold: true,
             endpoint: None,
-            post: post.clone(),
+            local_frames: local_frames.clone(),
             spread: None,
             gives_rss: false,
             longest: None,
@@ -145,12 +144,12 @@ fn lead_to_work(
 
 /// The workers' ways to the tools.
 pub(super) struct Ways {
-    /// By seat.
+    /// By worker.
     pub outlets: Vec<Outlets>,
-    /// By seat, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// By worker, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Of capture tools, from each worker.
-    pub belts: Vec<(ToolId, Vec<Arc<Belt>>)>,
+    pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
 /// Gives each worker its ways to the tools.
@@ -164,15 +163,15 @@ pub(super) fn outlets(
     started: &mut ById<PortId, StartedPort>,
     intakes: &Intakes,
 ) -> Result<Ways, Error> {
-    let Site { plan, crew, .. } = *site;
-    let workers = crew.lcores.len();
+    let Site { plan, roles, .. } = *site;
+    let workers = roles.lcores.len();
     let none = || Outlets {
         egresses: ById::default(),
         txqs: Vec::new(),
         shared: Vec::new(),
         handovers: Vec::new(),
-        mails: Vec::new(),
-        burst: plan.settings.burst,
+        control_frames: Vec::new(),
+        tx_burst: plan.settings.burst,
         kinds: plan.egresses(),
         time_place: None,
         left: 0,
@@ -180,7 +179,7 @@ pub(super) fn outlets(
     };
     let outlets: Vec<Outlets> = (0..workers).map(|_| none()).collect();
     let mut ways =
-        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], belts: Vec::new() };
+        Ways { outlets, owned: vec![ById::filled(started.len(), None); workers], batch_rings: Vec::new() };
     for (id, egress) in plan.egresses().all() {
         let own = plan.egress(egress);
         match egress {
@@ -208,7 +207,7 @@ pub(super) fn outlets(
     Ok(ways)
 }
 
-/// Who has copies for a tool, or originals for a wire, and who sends them; by seat.
+/// Who has copies for a tool, or originals for a wire, and who sends them; by worker.
 struct Senders {
     givers: Vec<usize>,
     /// Each owns the transmit queue of its place.
@@ -220,26 +219,26 @@ impl Senders {
     fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
-        let Crew { work, transmit, .. } = site.crew;
+        let LcoreRoles { work, transmit, .. } = site.roles;
         Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
     }
 
     /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
     fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
         let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
-        let seats = intakes.of_seats.iter().enumerate();
+        let workers = intakes.of_workers.iter().enumerate();
         let givers: Vec<usize> =
-            seats.filter(|(_, intakes)| polls(intakes)).map(|(seat, _)| seat).collect();
+            workers.filter(|(_, intakes)| polls(intakes)).map(|(worker, _)| worker).collect();
         Self { owners: givers[..txqs.min(givers.len())].to_vec(), givers }
     }
 
-    /// Who sends the copies of a seat that has some.
-    fn owner_of(&self, seat: usize) -> usize {
-        match self.owners.iter().find(|&&owner| owner == seat) {
+    /// Who sends the copies of a worker that has some.
+    fn owner_of(&self, worker: usize) -> usize {
+        match self.owners.iter().find(|&&owner| owner == worker) {
             Some(&own) => own,
             None => {
                 self.owners
-                    [self.givers.iter().position(|&other| other == seat).unwrap_or(0) % self.owners.len()]
+                    [self.givers.iter().position(|&other| other == worker).unwrap_or(0) % self.owners.len()]
             }
         }
     }
@@ -248,11 +247,11 @@ impl Senders {
 impl Ways {
     /// Leads to the thread that writes the tool's file.
     fn lead_to_writer(&mut self, tool: ToolId, queue: usize) {
-        let own: Vec<Arc<Belt>> = self.outlets.iter().map(|_| Belt::new(queue)).collect();
-        for (outlets, belt) in self.outlets.iter_mut().zip(&own) {
-            outlets.egresses.push(Outlet::Capture(capture_queue::Line::new(Arc::clone(belt))));
+        let own: Vec<Arc<BatchRing>> = self.outlets.iter().map(|_| BatchRing::new(queue)).collect();
+        for (outlets, ring) in self.outlets.iter_mut().zip(&own) {
+            outlets.egresses.push(Outlet::Capture(CaptureQueue::new(Arc::clone(ring))));
         }
-        self.belts.push((tool, own));
+        self.batch_rings.push((tool, own));
     }
 
     /// Leads an egress to its port: of the owners of `txqs` straight, of all others that have copies over an owner.
@@ -269,10 +268,12 @@ impl Ways {
             self.outlets.iter_mut().for_each(|outlets| outlets.egresses.push(Outlet::Down));
             return Ok(());
         }
-        let fit = Fit::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
+        let fit =
+            FrameLimits::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
         let place = egress.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
-        let bucket =
-            egress.shape.map(|shape| Arc::new(TokenBucket::new(shape, clock::tsc_hz(), clock::tsc())));
+        let bucket = egress
+            .shaping
+            .map(|shaping| Arc::new(TokenBucket::new(shaping, clock::tsc_hz(), clock::tsc())));
         let mut rings = vec![None; self.outlets.len()];
         for worker in 0..self.outlets.len() {
             if let Some(queue) = senders.owners.iter().position(|&owner| owner == worker) {
@@ -285,7 +286,7 @@ impl Ways {
                 let has_cheap_calls = port_plan.devargs.copies_packets();
                 outlets.egresses.push(Outlet::Port {
                     txq,
-                    line: line(egress, bucket.clone(), place, fit, has_cheap_calls),
+                    queue: egress_queue(egress, bucket.clone(), place, fit, has_cheap_calls),
                 });
             } else if !senders.givers.contains(&worker) {
                 // it has none
@@ -300,7 +301,7 @@ impl Ways {
                 outlets.egresses.push(Outlet::Handover {
                     ring,
                     backlog,
-                    line: gathering_line(egress, fit),
+                    queue: gathering_queue(egress, fit),
                 });
                 outlets.time_place = outlets.time_place.or(place);
             }
@@ -315,10 +316,11 @@ impl Ways {
         (id, egress): (EgressId, &EgressPlan),
         owner: usize,
     ) -> Result<(Sender, Arc<Backlog>), Error> {
-        let Site { eal, crew, .. } = *site;
+        let Site { eal, roles, .. } = *site;
         // what the queue admits finds room, and a burst of each maker that goes beyond it
-        let most = egress.queue + crew.work.len() * MAX_BURST;
-        let (sender, receiver) = ring::create(eal, most as u32, lcore::socket_of(eal, crew.lcores[owner]))?;
+        let most = egress.queue + roles.work.len() * MAX_BURST;
+        let (sender, receiver) =
+            ring::create(eal, most as u32, lcore::socket_of(eal, roles.lcores[owner]))?;
         let backlog = Arc::<Backlog>::default();
         self.outlets[owner].handovers.push(Incoming::new(id, receiver, Arc::clone(&backlog)));
         Ok((sender, backlog))
@@ -327,7 +329,7 @@ impl Ways {
 
 /// Which worker polls which ports, where there are several that each run to completion.
 pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<String> {
-    let Site { plan, crew, .. } = *site;
+    let Site { plan, roles, .. } = *site;
     if intakes.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
@@ -339,7 +341,7 @@ pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option
             if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
         )
     };
-    let polled: Vec<String> = crew.lcores.iter().zip(intakes).map(polled).collect();
+    let polled: Vec<String> = roles.lcores.iter().zip(intakes).map(polled).collect();
     let is_idle = intakes.iter().any(Vec::is_empty);
     let advice = if is_idle {
         "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
@@ -366,13 +368,13 @@ fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<En
 }
 
 /// The queue of a worker that sends a tool's copies, with what it admits and the tokens of the tool's rate.
-fn line(
+fn egress_queue(
     egress: &EgressPlan,
     bucket: Option<Arc<TokenBucket>>,
     place: Option<RxStamp>,
-    fit: Option<Fit>,
+    fit: Option<FrameLimits>,
     has_cheap_calls: bool,
-) -> Line {
+) -> EgressQueue {
     let merge =
         egress.order_ns.zip(place).map(|(window_ns, place)| Merge::new(window_ns, egress.queue, place));
     // copies that are held to leave in order are of the queue too, which a gate sees to
@@ -382,10 +384,10 @@ fn line(
         || fit.is_some()
         || merge.is_some();
     let gate = is_gated.then(|| Gate::new(egress.limits(), bucket, fit));
-    Line::new(egress.queue, gate, merge, has_cheap_calls)
+    EgressQueue::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
 /// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
-fn gathering_line(egress: &EgressPlan, fit: Option<Fit>) -> Line {
-    Line::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
+fn gathering_queue(egress: &EgressPlan, fit: Option<FrameLimits>) -> EgressQueue {
+    EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -8,24 +8,24 @@ use tapline_datapath::flow::table::Secret;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::dedup::Dedup;
 use tapline_datapath::route::limit::Limit;
-use tapline_datapath::route::sample::{Sampler, WorkerSeat};
+use tapline_datapath::route::sample::{Sampler, WorkerShare};
 
-/// What a rule begins with on a worker, which has a `post` where it judges packets.
+/// What a rule begins with on a worker, which has a `share` where it judges packets.
 pub(in crate::broker) fn state_of(
     plan: &Plan,
     rule: &RulePlan,
     limit: &Option<Arc<Limit>>,
-    post: Option<&WorkerSeat>,
+    share: Option<&WorkerShare>,
     secret: &Secret,
 ) -> RuleState {
-    let Some(post) = post else { return RuleState::default() };
+    let Some(share) = share else { return RuleState::default() };
     let dedup = |dedup: &DedupPlan| {
         let clocks: Vec<u8> = dedup.scope.iter().map(|&port| plan.ports[port].time_base() as u8).collect();
-        Dedup::new(dedup.spec(post.workers.get() as usize), secret).with_clocks(&clocks)
+        Dedup::new(dedup.spec(share.workers.get() as usize), secret).with_clocks(&clocks)
     };
     RuleState {
         dedup: rule.dedup.as_ref().map(dedup),
-        sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, post)),
+        sampler: rule.sample.as_ref().map(|spec| Sampler::new(spec, share)),
         limit: limit.clone(),
     }
 }

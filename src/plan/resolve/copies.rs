@@ -2,7 +2,6 @@
 //!
 //! A part of resolve: every mistake goes to its diagnostics.
 
-use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -23,7 +22,7 @@ use tapline_lang::ast;
 use tapline_lang::ast::edit::Edit as Word;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;
-use tapline_lang::file::read_regular;
+use tapline_lang::files::Files;
 use tapline_lang::source::{Span, Spanned};
 use tapline_packet::headers::ethernet;
 use tapline_packet::headers::ethernet::MacAddress;
@@ -116,12 +115,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn key_of(&mut self, path: &Spanned<String>) -> Option<Key> {
-        let read = read_regular(Path::new(&path.value), MOST_KEY_BYTES);
+        let files = &*self.surroundings.files;
+        let read = files.read(Path::new(&path.value), MOST_KEY_BYTES);
         let read = read.map_err(|reason| format!("`{}` cannot be read: {reason}", path.value));
         match read.and_then(|content| Key::from_file_content(&content).map_err(|error| error.to_string())) {
             Ok(key) => Some(key),
             Err(message) => {
-                let help = key_help(Path::new(&path.value));
+                let help = key_help(files, Path::new(&path.value));
                 self.error(
                     Diagnostic::error(path.span, message).label("expected a Crypto-PAn key").help(help),
                 );
@@ -132,13 +132,9 @@ impl<'a> Resolver<'a> {
 
     fn random_key(&mut self, span: Span) -> Option<Key> {
         if self.random_key.is_none() {
-            let mut key = [0; KEY_LEN];
-            match std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key)) {
-                Ok(()) => self.random_key = Some(Key::new(key)),
-                Err(error) => self.error(Diagnostic::error(
-                    span,
-                    format!("no random key: /dev/urandom cannot be read: {error}"),
-                )),
+            match self.surroundings.random.key() {
+                Ok(key) => self.random_key = Some(Key::new(key)),
+                Err(reason) => self.error(Diagnostic::error(span, format!("no random key: {reason}"))),
             }
         }
         self.random_key.clone()
@@ -368,9 +364,8 @@ impl<'a> Resolver<'a> {
 }
 
 /// How to make a key. What is there, a link that leads nowhere too, is never written over by what is advised.
-fn key_help(path: &Path) -> String {
-    let is_free = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    match is_free {
+fn key_help(files: &dyn Files, path: &Path) -> String {
+    match files.is_free(path) {
         true => format!("`head -c {KEY_LEN} /dev/urandom > {}` makes one", shell_word(path)),
         false => format!(
             "a key has {KEY_LEN} bytes, or twice as many hexadecimal digits; name a file that is not there, to be told how to make one"

@@ -15,7 +15,7 @@ use tapline_filter::index::{Direction, Prefix, PrefixError, PrefixSet};
 use tapline_lang::ast;
 use tapline_lang::ast::filter::FilterSource;
 use tapline_lang::diagnostic::Diagnostic;
-use tapline_lang::file::read_regular;
+use tapline_lang::files::Files;
 use tapline_lang::source::{Sources, Span, Spanned};
 use tapline_packet::headers::layer::LayerSet;
 
@@ -95,7 +95,7 @@ impl<'a> Resolver<'a> {
         if let Some(known) = self.lists.get(&key) {
             return known.clone();
         }
-        let list = match read_list(path, through, self.progress) {
+        let list = match read_list(&*self.surroundings.files, path, through, self.progress) {
             Ok(list) => Some(list),
             Err(reason) => {
                 self.error(
@@ -111,8 +111,13 @@ impl<'a> Resolver<'a> {
 }
 
 /// Reads the file of `match file`.
-fn read_list(path: &str, through: LayerSet, progress: &Progress) -> Result<FilterTerm, String> {
-    let read = read_regular(Path::new(path), MOST_LIST_BYTES);
+fn read_list(
+    files: &dyn Files,
+    path: &str,
+    through: LayerSet,
+    progress: &Progress,
+) -> Result<FilterTerm, String> {
+    let read = files.read(Path::new(path), MOST_LIST_BYTES).map_err(|reason| reason.to_string());
     let read =
         read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     let text = read.map_err(|reason| format!("`{path}` cannot be read: {reason}"))?;

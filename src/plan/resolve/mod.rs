@@ -34,6 +34,7 @@ use std::sync::Arc;
 use self::definitions::{Definitions, Tables};
 use self::filter::filter_words;
 use super::progress::{Progress, Stage};
+use super::surroundings::Surroundings;
 use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
 use tapline_datapath::classify::{FilterTerm, Matcher};
 use tapline_datapath::copies::edit::EditPlan;
@@ -60,7 +61,6 @@ pub(super) struct Resolved {
 /// What a rule of the plan was made from.
 pub(super) struct RuleSource {
     pub matcher: Matcher,
-    pub sample_hash: Option<HashId>,
     /// Where the rule's priority stands.
     pub span: Span,
     /// The rule takes from `any`.
@@ -69,10 +69,11 @@ pub(super) struct RuleSource {
     pub names_vlans: bool,
 }
 
-/// Resolves what was parsed; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
+/// Resolves what was parsed, in such surroundings; `random_key` is that of the plan before. Every mistake goes to `diagnostics`; the result is of use
 /// only if there is none.
 pub(super) fn resolve(
     parsed: &Parsed,
+    surroundings: &Surroundings,
     random_key: Option<Key>,
     diagnostics: &mut Diagnostics,
     progress: &Progress,
@@ -80,6 +81,7 @@ pub(super) fn resolve(
     let mut tables = Tables::default();
     let mut resolver = Resolver {
         parsed,
+        surroundings,
         diagnostics,
         filters: HashMap::new(),
         lists: HashMap::new(),
@@ -101,7 +103,8 @@ pub(super) fn resolve(
 
 pub(super) struct Resolver<'a> {
     pub parsed: &'a Parsed,
-    diagnostics: &'a mut Diagnostics,
+    pub surroundings: &'a Surroundings,
+    pub diagnostics: &'a mut Diagnostics,
     /// Programs by expression: libpcap takes milliseconds for long ones, and rules share filters.
     filters: HashMap<String, Option<Program>>,
     /// Lists of `match file`, by path and what they look through.

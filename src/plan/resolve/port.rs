@@ -1,5 +1,6 @@
 //! Ports: their devices and queues, and tunnels that end at them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::definitions::{Definitions, Port};
@@ -18,6 +19,7 @@ use tapline_lang::ast;
 use tapline_lang::ast::Name;
 use tapline_lang::ast::port::{Device, PortOption};
 use tapline_lang::diagnostic::Diagnostic;
+use tapline_lang::files::Unreadable;
 
 impl<'a> Resolver<'a> {
     pub(super) fn port(&mut self, port: &Port<'a>, definitions: &Definitions<'a>) -> PortPlan {
@@ -31,7 +33,7 @@ impl<'a> Resolver<'a> {
         self.check_device(port, &devargs, definitions);
         let mut plan = PortPlan {
             name: port.name.value.clone(),
-            resident: resident_packets(&devargs),
+            resident: resident_packets(&devargs, &*self.surroundings.files),
             devargs,
             rxq: replay.is_some().then_some(1),
             txq: replay.is_some().then_some(0),
@@ -94,7 +96,7 @@ impl<'a> Resolver<'a> {
             self.error(Diagnostic::error(port.device.span, message).label(label));
         }
         if matches!(port.device.value, Device::Devargs(_))
-            && let Some(foreign) = foreign_frames(devargs)
+            && let Some(foreign) = foreign_frames(devargs, self.surroundings)
         {
             let mut whole = port.device.span;
             let span = part_of(&mut whole, foreign.argument, self.sources()).unwrap_or(port.device.span);
@@ -146,9 +148,12 @@ impl<'a> Resolver<'a> {
         loops: ast::port::Loops,
         max_gap: Option<Duration>,
     ) -> ReplayPlan {
-        if std::path::Path::new(path).is_file()
-            && let Err(reason) = replay::probe(std::path::Path::new(path))
-        {
+        let probed = match self.surroundings.files.open(Path::new(path)) {
+            Ok(file) => replay::probe(file),
+            Err(Unreadable::Missing | Unreadable::NotRegular) => Ok(()),
+            Err(reason) => Err(format!("cannot be opened: {reason}")),
+        };
+        if let Err(reason) = probed {
             let message = format!("`{path}` cannot be replayed");
             self.error(Diagnostic::error(port.device.span, message).label(reason));
         }

@@ -86,7 +86,13 @@ impl<'a> Resolver<'a> {
             Setting::Eal(args) => settings.eal = args.value.split_whitespace().map(str::to_owned).collect(),
             Setting::Seed(seed) => settings.seed = seed.value,
             Setting::Tpid(tpids) => settings.tpids.clone_from(&tpids.value),
-            Setting::PanicDump(folder) => settings.panic_dump = Some(PathBuf::from(&folder.value)),
+            Setting::PanicDump(folder) => {
+                let path = PathBuf::from(&folder.value);
+                if let Err(reason) = self.surroundings.files.permit(&path) {
+                    self.error(Diagnostic::error(folder.span, format!("`{}`: {reason}", folder.value)));
+                }
+                tables.settings.panic_dump = Some(path);
+            }
             Setting::Clock(reference) => settings.clock = reference.value,
         }
     }

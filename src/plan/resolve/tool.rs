@@ -10,7 +10,7 @@ use crate::health::tool::HealthSpec;
 use crate::plan::value::{AlarmPlan, Output, ToolPlan};
 use tapline_api::words::NameKind;
 use tapline_datapath::egress::admission::Thresholds;
-use tapline_datapath::egress::token_bucket::Shape;
+use tapline_datapath::egress::token_bucket::BucketSpec;
 use tapline_dpdk::clock::nanoseconds;
 use tapline_lang::ast::Name;
 use tapline_lang::ast::port::PortOption;
@@ -135,8 +135,8 @@ impl<'a> Resolver<'a> {
                 );
             }
             ToolOption::Rate { rate, burst } => {
-                let burst = burst.as_ref().map_or(Shape::DEFAULT_BURST, |burst| burst.value);
-                plan.shape = Some(Shape { rate: rate.value, burst });
+                let burst = burst.as_ref().map_or(BucketSpec::DEFAULT_BURST, |burst| burst.value);
+                plan.shaping = Some(BucketSpec { rate: rate.value, burst });
             }
             ToolOption::Rotate(_) | ToolOption::Keep(_) => {
                 let word = first_word(self.sources().text(option.span)).to_owned();

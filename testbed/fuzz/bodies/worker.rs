@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use frames::{Shot, shots};
 use pipeline::{Input, pipeline};
 use tapline::broker::bench::Bench;
-use tapline::plan::plan;
+use tapline::plan::{Surroundings, plan};
 use tapline_datapath::ids::{PortId, ToolId};
 use tapline_datapath::worker::Led;
 use tapline_dpdk::eal::{Eal, Memory, Options};
@@ -153,7 +153,7 @@ fn run(bytes: &[u8], fault: Option<&str>) -> Outcome {
         }
     }
     let mut parsed = parse_text("fuzz.pipe", &text, &[]);
-    let Some(plan) = plan(&mut parsed) else {
+    let Some(plan) = plan(&mut parsed, &Surroundings::system()) else {
         if is_told {
             eprintln!("{}", parsed.diagnostics.render(&parsed.sources));
         }

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use tapline::plan::surroundings::System;
 use tapline_harness::programs::alone;
 use tapline_lang::{self as lang, Parsed};
 
@@ -59,7 +60,7 @@ fn compare_all() {
         } else {
             &[]
         };
-        let found = report(&lang::load(path, sets));
+        let found = report(&lang::load(path, sets, &System));
         let expected_path = path.with_extension("expected");
         if bless {
             std::fs::write(&expected_path, &found).unwrap();

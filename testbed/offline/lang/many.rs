@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use tapline::plan::{Plan, plan};
+use tapline::plan::{Plan, Surroundings, plan};
 use tapline_datapath::ids::RuleId;
 use tapline_lang::{self as lang, Parsed};
 
@@ -14,7 +14,7 @@ const HEAD: &str =
 
 fn planned(text: &str) -> (Option<Plan>, Parsed) {
     let mut parsed = lang::parse_text("many.pipe", text, &[]);
-    let plan = plan(&mut parsed);
+    let plan = plan(&mut parsed, &Surroundings::fixed());
     (plan, parsed)
 }
 

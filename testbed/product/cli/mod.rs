@@ -6,3 +6,5 @@ mod control;
 mod errors;
 /// Files that are read and written at once, twice, or by two Taplines.
 mod files;
+/// Input without end; readers, writers and files that stand still.
+mod floods;

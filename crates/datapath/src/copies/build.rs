@@ -24,7 +24,7 @@ use super::facts::CopyFacts;
 use super::timestamp;
 use super::timestamp::MAX_TRAILER_LEN;
 use super::timestamp::Timestamp;
-use super::transport::{Fit, MAX_HEADER_BYTES, PathRoom, Sequence, Shape, Transport, Tunnel};
+use super::transport::{Fit, HeaderShape, MAX_HEADER_BYTES, PathRoom, Sequence, Transport, Tunnel};
 use crate::burst_view::BurstView;
 use crate::counters::EgressCounters;
 use crate::ids::{EditId, HashId, ToolId};
@@ -111,7 +111,7 @@ pub struct Maker {
     /// What was made in this burst.
     pub made: ById<ToolId, Made>,
     /// For copies that are longer than a page, while they are written; kept for the next.
-    desks: Vec<Vec<u8>>,
+    scratches: Vec<Vec<u8>>,
 }
 
 /// Mbufs for copies. Those for captures are apart: a replay flat out waits for captures, whose writers free theirs sooner or later,
@@ -125,7 +125,7 @@ pub struct CopyPools {
 struct Long {
     index: usize,
     /// Where it is written, and where it will be poured.
-    desk: usize,
+    scratch: usize,
     pages: Pages,
     range: Range<usize>,
 }
@@ -137,8 +137,8 @@ struct Drafted {
     cut_bytes: usize,
 }
 
-/// Why a copy was not drafted.
-enum Unfit {
+/// Names what a copy is too long for, so that it was not drafted.
+enum TooLong {
     /// The tool's path does not carry it.
     Path,
     /// The buffer does not hold it.
@@ -157,7 +157,7 @@ impl Maker {
         let made = tools.iter().map(|_| Made::default()).collect();
         let states = plan.edits.iter().map(EditPlan::state).collect();
         let captures = tools.iter().flatten().filter(|tool| tool.is_capture).count();
-        Self { pools, captures, states, tools, made, desks: Vec::new() }
+        Self { pools, captures, states, tools, made, scratches: Vec::new() }
     }
 
     /// How many packets, the first of those whose lengths are `lens`, surely find mbufs for their copies to captures. These are in
@@ -178,7 +178,7 @@ impl Maker {
 
     /// Sends further copies of tunnels to the next hops of `live`.
     #[cold]
-    pub fn take_up(&mut self, live: &Live) {
+    pub fn adopt(&mut self, live: &Live) {
         self.send_to(&live.next_hops);
     }
 
@@ -222,7 +222,7 @@ impl Maker {
         view: &mut BurstView<'_>,
         copies: &Copies,
     ) -> Selection {
-        let Self { pools, states, tools, made, desks, .. } = self;
+        let Self { pools, states, tools, made, scratches, .. } = self;
         let Some(tool) = &tools[index] else { return Selection::NONE };
         let (edits, counters) = (&view.plan.edits, &view.counters.egresses[index.egress()]);
         let pool = if tool.is_capture { &mut pools.captures } else { &mut pools.ports };
@@ -246,12 +246,12 @@ impl Maker {
         }
         let mut drafts = Drafts::default();
         pool.reserve(wanted.count() as usize);
-        let mut bench = Bench { tool, chained_lens, pool, states, made, desks };
-        bench.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
+        let mut copy_maker = CopyMaker { tool, chained_lens, pool, states, made, scratches };
+        copy_maker.draft_all(wanted, |packet| copies.edits_of(index, packet), view, &mut drafts);
         drafts.count(counters);
         // slices are done where they are drafted
         if tool.stamps() || !matches!(tool.transport, Transport::Local) || !drafts.longs.is_empty() {
-            bench.finish_all(wanted, view, &mut drafts);
+            copy_maker.finish_all(wanted, view, &mut drafts);
             if let Some(offload) = &tool.offload {
                 made.leave_to_nic(offload);
             }
@@ -304,17 +304,17 @@ impl Drafts {
 }
 
 /// Where one tool's copies are made.
-struct Bench<'a> {
+struct CopyMaker<'a> {
     tool: &'a ToolMaker,
     /// Of the tool.
     chained_lens: Range<usize>,
     pool: &'a mut CopyPool,
     states: &'a mut [EditState],
     made: &'a mut Made,
-    desks: &'a mut Vec<Vec<u8>>,
+    scratches: &'a mut Vec<Vec<u8>>,
 }
 
-impl Bench<'_> {
+impl CopyMaker<'_> {
     /// Copies and edits each packet that is `wanted`, as the rule that chose it (`of_rule`) and the tool say.
     #[inline(always)]
     fn draft_all(
@@ -324,7 +324,7 @@ impl Bench<'_> {
         view: &BurstView<'_>,
         drafts: &mut Drafts,
     ) {
-        let Self { tool, chained_lens, pool, states, made, desks } = self;
+        let Self { tool, chained_lens, pool, states, made, scratches } = self;
         let edits = &view.plan.edits;
         let mut plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let outer = view.flows.outer();
@@ -355,11 +355,11 @@ impl Bench<'_> {
                     made.put(packet, page);
                     Ok(drafted)
                 }
-                Err(Unfit::Path) => Err(Unmade::Oversize),
+                Err(TooLong::Path) => Err(Unmade::Oversize),
                 // one segment does not hold it
-                Err(Unfit::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
-                Err(Unfit::Buffer) => {
-                    lay_out(pool, desks, &mut drafts.longs, packet, frame.bytes().len(), edit)
+                Err(TooLong::Buffer) if !tool.sends_chains => Err(Unmade::Oversize),
+                Err(TooLong::Buffer) => {
+                    lay_out(pool, scratches, &mut drafts.longs, packet, frame.bytes().len(), edit)
                 }
             };
             match drafted {
@@ -380,7 +380,7 @@ impl Bench<'_> {
     /// Stamps and encapsulates each copy that was drafted.
     #[inline(always)]
     fn finish_all(&mut self, wanted: Selection, view: &mut BurstView<'_>, drafts: &mut Drafts) {
-        let Self { tool, made, desks, .. } = self;
+        let Self { tool, made, scratches, .. } = self;
         let plain = CopyFacts { port: view.port.0 as u16, ..CopyFacts::default() };
         let signs = view.flows.outer_signs();
         let hashes = tool.hash.map(|hash| view.flows.hashes(hash, wanted, view.frames));
@@ -411,14 +411,14 @@ impl Bench<'_> {
                     }
                 }
             } else if let Some(place) = drafts.longs.iter().position(|long| long.index == packet) {
-                let Long { desk, pages, range, .. } = drafts.longs.swap_remove(place);
+                let Long { scratch, pages, range, .. } = drafts.longs.swap_remove(place);
                 of_copy.truncated = came_cut || range.len() < original_len;
                 let drafted_len = range.len();
-                let range = finish(tool, &of_copy, &mut desks[desk], range);
+                let range = finish(tool, &of_copy, &mut scratches[scratch], range);
                 if tool.is_capture {
                     made.say_wire_len(packet, grown(original_len, drafted_len, range.len()));
                 }
-                made.put(packet, pages.pour(&desks[desk][range]));
+                made.put(packet, pages.pour(&scratches[scratch][range]));
             }
         }
     }
@@ -455,10 +455,14 @@ fn put_headers(
     let Transport::Tunnel(tunnel) = &tool.transport else { return Selection::NONE };
     let ready = reserve(pool, wanted.count(), counters);
     let done = match tunnel.shape() {
-        Shape::GRE => put_headers_of(Shape::GRE, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::ERSPAN2 => put_headers_of(Shape::ERSPAN2, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::ERSPAN3 => put_headers_of(Shape::ERSPAN3, tunnel, tool, pool, made, wanted, view, ready),
-        Shape::UDP => put_headers_of(Shape::UDP, tunnel, tool, pool, made, wanted, view, ready),
+        HeaderShape::GRE => put_headers_of(HeaderShape::GRE, tunnel, tool, pool, made, wanted, view, ready),
+        HeaderShape::ERSPAN2 => {
+            put_headers_of(HeaderShape::ERSPAN2, tunnel, tool, pool, made, wanted, view, ready)
+        }
+        HeaderShape::ERSPAN3 => {
+            put_headers_of(HeaderShape::ERSPAN3, tunnel, tool, pool, made, wanted, view, ready)
+        }
+        HeaderShape::UDP => put_headers_of(HeaderShape::UDP, tunnel, tool, pool, made, wanted, view, ready),
         other => put_headers_of(other, tunnel, tool, pool, made, wanted, view, ready),
     };
     if let Some(offload) = &tool.offload {
@@ -474,7 +478,7 @@ fn put_headers(
     reason = "a part of `put_headers`, that is compiled once for each shape"
 )]
 fn put_headers_of(
-    shape: Shape,
+    shape: HeaderShape,
     tunnel: &Tunnel,
     tool: &ToolMaker,
     pool: &mut CopyPool,
@@ -557,37 +561,37 @@ fn load_ahead(frames: &[Frame<'_>], packet: usize) {
 
 /// Mbufs that one copy of a packet of `len` bytes takes at most while it is made: a page to try, and those of a copy that is longer.
 fn most_mbufs(len: usize) -> usize {
-    let bytes = desk_len(len);
+    let bytes = scratch_len(len);
     if bytes <= PAGE_LEN { 1 } else { MOST_MBUFS.min(1 + bytes.div_ceil(PAGE_LEN)) }
 }
 
 /// Bytes in which any copy of a packet of `len` bytes can be edited and finished.
-fn desk_len(len: usize) -> usize {
+fn scratch_len(len: usize) -> usize {
     HEADROOM + len + MAX_TRAILER_LEN + HEADROOM
 }
 
-/// Edits a copy that is longer than a page, on a desk of its own.
+/// Edits a copy that is longer than a page, in a scratch buffer of its own.
 #[cold]
 fn lay_out(
     pool: &mut CopyPool,
-    desks: &mut Vec<Vec<u8>>,
+    scratches: &mut Vec<Vec<u8>>,
     longs: &mut Vec<Long>,
     index: usize,
     len: usize,
-    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, Unfit>,
+    mut edit: impl FnMut(&mut [u8]) -> Result<Drafted, TooLong>,
 ) -> Result<Drafted, Unmade> {
-    let desk = longs.len();
-    if desk == desks.len() {
-        desks.push(Vec::new());
+    let scratch = longs.len();
+    if scratch == scratches.len() {
+        scratches.push(Vec::new());
     }
-    desks[desk].resize(desk_len(len), 0);
-    let drafted = edit(&mut desks[desk]).map_err(|_| Unmade::Oversize)?;
+    scratches[scratch].resize(scratch_len(len), 0);
+    let drafted = edit(&mut scratches[scratch]).map_err(|_| Unmade::Oversize)?;
     let most = HEADROOM + drafted.range.len() + MAX_TRAILER_LEN;
     if most > LONGEST_COPY {
         return Err(Unmade::Oversize);
     }
     let pages = pool.pages(most).ok_or(Unmade::NoBuffer)?;
-    longs.push(Long { index, desk, pages, range: drafted.range.clone() });
+    longs.push(Long { index, scratch, pages, range: drafted.range.clone() });
     Ok(drafted)
 }
 
@@ -625,7 +629,7 @@ fn draft(
     states: &mut [EditState],
     facts: &CopyFacts,
     room: Option<PathRoom>,
-) -> Result<Drafted, Unfit> {
+) -> Result<Drafted, TooLong> {
     let bytes = frame.bytes();
     let is_kept = edits.iter().flatten().all(|(plan, _)| plan.keeps_rest())
         && room.is_none_or(|room| room.fit(bytes.len()) == Fit::Whole);
@@ -642,7 +646,7 @@ fn draft(
     };
     let (mut range, mut rest, original_len) = loop {
         let end = HEADROOM + front_len;
-        let front = buffer.get_mut(..end).ok_or(Unfit::Buffer)?;
+        let front = buffer.get_mut(..end).ok_or(TooLong::Buffer)?;
         copy_in_order(&mut front[HEADROOM..], &bytes[..front_len]);
         let mut draft = Draft::new(front, HEADROOM, bytes.len() - front_len, frame.original_len() as usize);
         let applied = edits
@@ -664,12 +668,12 @@ fn draft(
                 rest = keep_bytes.saturating_sub(range.len());
                 range.end = range.end.min(range.start + keep_bytes);
             }
-            Fit::Drop => return Err(Unfit::Path),
+            Fit::Drop => return Err(TooLong::Path),
         }
     }
     let end = range.end + rest;
     if end + MAX_TRAILER_LEN > buffer.len() {
-        return Err(Unfit::Buffer);
+        return Err(TooLong::Buffer);
     }
     if rest > 0 {
         buffer[range.end..end].copy_from_slice(&bytes[front_len..front_len + rest]);

@@ -160,7 +160,7 @@ pub struct OuterLens {
 }
 
 /// A tunnel's header, prepared.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Tunnel {
     template: [u8; TEMPLATE_BYTES],
     header_bytes: usize,
@@ -177,7 +177,7 @@ pub struct Tunnel {
 }
 
 /// What is patched for each copy after the IP header.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 enum Fields {
     Gre,
     Erspan2(Erspan2),
@@ -211,19 +211,19 @@ pub enum Kind {
 
 /// What a tunnel has to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
+pub struct HeaderShape {
     pub kind: Kind,
     pub is_ipv6: bool,
     /// The headers fit 64 bytes.
     pub is_a_line: bool,
 }
 
-impl Shape {
+impl HeaderShape {
     /// Those that most tools have: over IPv4, untagged or not.
-    pub const GRE: Shape = Shape::over_ipv4(Kind::Gre);
-    pub const ERSPAN2: Shape = Shape::over_ipv4(Kind::Erspan2);
-    pub const ERSPAN3: Shape = Shape::over_ipv4(Kind::Erspan3);
-    pub const UDP: Shape = Shape::over_ipv4(Kind::Udp);
+    pub const GRE: HeaderShape = HeaderShape::over_ipv4(Kind::Gre);
+    pub const ERSPAN2: HeaderShape = HeaderShape::over_ipv4(Kind::Erspan2);
+    pub const ERSPAN3: HeaderShape = HeaderShape::over_ipv4(Kind::Erspan3);
+    pub const UDP: HeaderShape = HeaderShape::over_ipv4(Kind::Udp);
 
     const fn over_ipv4(kind: Kind) -> Self {
         Self { kind, is_ipv6: false, is_a_line: true }
@@ -231,7 +231,7 @@ impl Shape {
 }
 
 /// How copies reach a tool.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub enum Transport {
     /// As they are, on a port of this machine.
     #[default]
@@ -520,7 +520,7 @@ impl Tunnel {
     }
 
     /// What `write` has to do for each copy.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> HeaderShape {
         let kind = match self.fields {
             Fields::Gre => Kind::Gre,
             Fields::Erspan2(_) => Kind::Erspan2,
@@ -528,7 +528,7 @@ impl Tunnel {
             Fields::Udp { checksum: UdpChecksum::Zero } => Kind::Udp,
             Fields::Udp { .. } => Kind::UdpChecked,
         };
-        Shape { kind, is_ipv6: self.is_ipv6, is_a_line: self.header_bytes <= 64 }
+        HeaderShape { kind, is_ipv6: self.is_ipv6, is_a_line: self.header_bytes <= 64 }
     }
 
     /// As [`Transport::write`], which says more.
@@ -540,7 +540,7 @@ impl Tunnel {
     /// As [`write`](Self::write), of a tunnel of this shape: where the caller knows it at compile time, nothing is looked up for
     /// each copy.
     #[inline(always)]
-    pub fn write_shape(&self, shape: Shape, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
+    pub fn write_shape(&self, shape: HeaderShape, facts: &CopyFacts, payload: &[&[u8]], out: &mut [u8]) {
         let out: &mut [u8; MAX_HEADER_BYTES] =
             out.first_chunk_mut().expect("the caller gives MAX_HEADER_BYTES");
         if shape.is_a_line {
@@ -621,7 +621,7 @@ impl Tunnel {
     #[inline(always)]
     fn patch_network(
         &self,
-        shape: Shape,
+        shape: HeaderShape,
         facts: &CopyFacts,
         datagram_bytes: u16,
         out: &mut [u8; MAX_HEADER_BYTES],

@@ -30,14 +30,14 @@ pub struct Fill {
 
 /// How far each class may fill a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct QueueLimits {
     /// By class; at least 1.
     packets: [usize; 3],
     /// By class; `None`: without a limit.
     bytes: Option<[u64; 3]>,
 }
 
-impl Limits {
+impl QueueLimits {
     /// Limits of a queue for `packets` packets and `bytes` bytes.
     pub fn new(packets: usize, bytes: Option<u64>, thresholds: Thresholds) -> Self {
         let percent = [100, thresholds.normal, thresholds.low];
@@ -158,7 +158,8 @@ mod tests {
             places.collect()
         };
         let admitted =
-            Limits::new(packets, bytes, thresholds).admit(fill, Class::ALL.map(of), |index| lens[index]);
+            QueueLimits::new(packets, bytes, thresholds)
+                .admit(fill, Class::ALL.map(of), |index| lens[index]);
         let expected = model(packets, bytes, thresholds, fill, classes, lens);
         for (index, class) in classes.iter().enumerate() {
             prop_assert_eq!(admitted[*class as usize].contains(index), expected[index], "copy {}", index);
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn low_is_refused_above_half_normal_above_four_fifths_high_when_full() {
-        let limits = Limits::new(10, None, Thresholds::DEFAULT);
+        let limits = QueueLimits::new(10, None, Thresholds::DEFAULT);
         let takes = |held: usize| {
             limits.admit(
                 Fill { packets: held, bytes: 0 },

@@ -26,7 +26,7 @@ pub struct Origin<'a> {
 
 /// What a file says of a packet besides its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Note {
+pub struct PacketMeta {
     pub time_ns: u64,
     /// Bytes on the wire.
     pub original_len: u32,
@@ -37,11 +37,11 @@ pub struct Note {
 pub struct Batch {
     pub packets: MbufQueue,
     /// By packet.
-    pub notes: ArrayVec<Note, MAX_BURST>,
+    pub metas: ArrayVec<PacketMeta, MAX_BURST>,
 }
 
 /// What a worker and the writer share.
-pub struct Belt {
+pub struct BatchRing {
     full: ArrayQueue<Box<Batch>>,
     free: ArrayQueue<Box<Batch>>,
     batches: usize,
@@ -50,12 +50,12 @@ pub struct Belt {
     is_behind: AtomicBool,
 }
 
-impl Belt {
-    /// A belt for at most `packets` packets, and at most 63 more.
+impl BatchRing {
+    /// A ring of batches for at most `packets` packets, and at most 63 more.
     pub fn new(packets: usize) -> Arc<Self> {
         let batch_len = packets.clamp(1, MAX_BURST);
         let batches = packets.div_ceil(batch_len).max(1);
-        let belt = Self {
+        let ring = Self {
             full: ArrayQueue::new(batches),
             free: ArrayQueue::new(batches),
             batches,
@@ -63,11 +63,11 @@ impl Belt {
             is_behind: AtomicBool::new(true),
         };
         for _ in 0..batches {
-            let batch = Batch { packets: MbufQueue::with_capacity(batch_len), notes: ArrayVec::new() };
+            let batch = Batch { packets: MbufQueue::with_capacity(batch_len), metas: ArrayVec::new() };
             // there is room for all of them
-            let _ = belt.free.push(Box::new(batch));
+            let _ = ring.free.push(Box::new(batch));
         }
-        Arc::new(belt)
+        Arc::new(ring)
     }
 
     /// writer: whether earlier packets than those given may be about to come.
@@ -83,7 +83,7 @@ impl Belt {
     /// writer: frees a batch's packets and gives it back.
     pub fn give_back(&self, mut batch: Box<Batch>) {
         batch.packets.clear();
-        batch.notes.clear();
+        batch.metas.clear();
         let _ = self.free.push(batch);
     }
 
@@ -92,23 +92,23 @@ impl Belt {
     }
 }
 
-/// A worker's end of a belt.
-pub struct Line {
-    belt: Arc<Belt>,
+/// A worker's end of a ring of batches.
+pub struct CaptureQueue {
+    ring: Arc<BatchRing>,
     open: Option<Box<Batch>>,
     /// Packets that the writer was handed.
     handed: u64,
 }
 
-impl Line {
-    pub fn new(belt: Arc<Belt>) -> Self {
-        Self { belt, open: None, handed: 0 }
+impl CaptureQueue {
+    pub fn new(ring: Arc<BatchRing>) -> Self {
+        Self { ring, open: None, handed: 0 }
     }
 
     /// Packets that surely find room.
     pub fn room(&self) -> usize {
-        let open = self.open.as_ref().map_or(0, |batch| self.belt.batch_len - batch.notes.len());
-        open + self.belt.free.len() * self.belt.batch_len
+        let open = self.open.as_ref().map_or(0, |batch| self.ring.batch_len - batch.metas.len());
+        open + self.ring.free.len() * self.ring.batch_len
     }
 
     /// Takes references to the selected packets; those that find no room are freed. The number taken.
@@ -117,15 +117,15 @@ impl Line {
         let mut rest = selection;
         while !rest.is_empty() {
             if self.open.is_none() {
-                self.open = self.belt.free.pop();
+                self.open = self.ring.free.pop();
             }
             // stays where it is while it is filled: what unwinds loses nothing that it holds
             let Some(batch) = &mut self.open else { break };
-            let part = rest.take(self.belt.batch_len - batch.notes.len());
+            let part = rest.take(self.ring.batch_len - batch.metas.len());
             for index in part.indices() {
                 fault::panics_on_packet("record", index);
                 let original_len = shared.wire_len_of(index);
-                batch.notes.push(Note {
+                batch.metas.push(PacketMeta {
                     time_ns: origin.stamps.ns[index],
                     original_len,
                     port: origin.port,
@@ -133,7 +133,7 @@ impl Line {
             }
             shared.take(part, &mut batch.packets);
             rest -= part;
-            if batch.notes.len() == self.belt.batch_len {
+            if batch.metas.len() == self.ring.batch_len {
                 self.hand_over();
             }
         }
@@ -144,41 +144,41 @@ impl Line {
     /// Hands over what was gathered, unless the writer has enough to do. Returns whether something waits. `is_behind` says that earlier
     /// packets may be about to come.
     pub fn flush(&mut self, is_behind: bool) -> bool {
-        self.belt.is_behind.store(is_behind, Ordering::Relaxed);
-        if self.belt.full.is_empty() {
+        self.ring.is_behind.store(is_behind, Ordering::Relaxed);
+        if self.ring.full.is_empty() {
             self.hand_over();
         }
-        self.open.is_some() || !self.belt.is_empty()
+        self.open.is_some() || !self.ring.is_empty()
     }
 
     fn hand_over(&mut self) {
         if let Some(batch) = self.open.take() {
-            self.handed += batch.notes.len() as u64;
+            self.handed += batch.metas.len() as u64;
             // as many fit as there are
-            let _ = self.belt.full.push(batch);
+            let _ = self.ring.full.push(batch);
         }
     }
 
     /// Packets that were taken so far and not given up: gathered, or handed to the writer.
     pub fn taken(&self) -> u64 {
-        self.handed + self.open.as_ref().map_or(0, |batch| batch.notes.len() as u64)
+        self.handed + self.open.as_ref().map_or(0, |batch| batch.metas.len() as u64)
     }
 
-    /// Forgets notes of packets that a stage which unwound did not take.
+    /// Forgets metas of packets that a stage which unwound did not take.
     #[cold]
     pub fn mend(&mut self) {
         if let Some(batch) = &mut self.open {
-            batch.notes.truncate(batch.packets.len());
+            batch.metas.truncate(batch.packets.len());
         }
     }
 
     /// Packets that wait, rounded up to batches.
     pub fn depth(&self) -> usize {
-        (self.belt.batches - self.belt.free.len()) * self.belt.batch_len
+        (self.ring.batches - self.ring.free.len()) * self.ring.batch_len
     }
 
     /// Frees what was gathered and not handed over; the number freed.
     pub fn abandon(&mut self) -> usize {
-        self.open.take().map_or(0, |batch| batch.notes.len())
+        self.open.take().map_or(0, |batch| batch.metas.len())
     }
 }

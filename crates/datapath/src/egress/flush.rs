@@ -3,7 +3,7 @@
 use super::incoming::Incoming;
 use super::merge::Held;
 use super::outlet::Outlet;
-use super::outlets::{Mail, Outlets};
+use super::outlets::{ControlFrames, Outlets};
 use crate::counters::WorkerCounters;
 use crate::egresses::Egresses;
 use crate::ids::EgressId;
@@ -13,59 +13,59 @@ use tapline_fault as fault;
 
 /// Sends what waits, other workers' copies included.
 pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCounters) -> Flushed {
-    let Outlets { egresses, txqs, shared, handovers, mails, burst: limit, kinds, .. } = outlets;
+    let Outlets { egresses, txqs, shared, handovers, control_frames, tx_burst, kinds, .. } = outlets;
     fault::panics("flush");
     let mut flushed = Flushed::default();
-    for Mail { txq, ring, queue } in mails.iter_mut() {
+    for ControlFrames { txq, ring, queue } in control_frames.iter_mut() {
         ring.receive(queue);
         if !queue.is_empty() {
-            queue.transmit(&mut txqs[*txq], *limit);
+            queue.transmit(&mut txqs[*txq], *tx_burst);
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &mut egresses[incoming.egress] {
-            flushed.has_moved |= line.take_over(incoming, &counters.egresses[incoming.egress]);
+        if let Outlet::Port { queue, .. } = &mut egresses[incoming.egress] {
+            flushed.has_moved |= queue.take_over(incoming, &counters.egresses[incoming.egress]);
             flushed.note_left(incoming.ring.count() > 0, incoming.egress, *kinds, live);
         }
     }
     for (id, outlet) in egresses.entries_mut().rev() {
         let counted = &counters.egresses[id];
-        if let Outlet::Port { line, .. } = outlet
-            && line.is_plain
-            && line.queue.is_empty()
+        if let Outlet::Port { queue, .. } = outlet
+            && queue.is_plain
+            && queue.mbufs.is_empty()
         {
             // nothing waits, and nothing limits it
             continue;
         }
-        if let Outlet::Port { line, .. } = outlet
-            && let Some(merge) = &mut line.merge
+        if let Outlet::Port { queue, .. } = outlet
+            && let Some(merge) = &mut queue.merge
         {
-            merge.release(held, &mut line.queue, counted);
-            counted.note_depth(line.len());
+            merge.release(held, &mut queue.mbufs, counted);
+            counted.note_depth(queue.len());
         }
         let left = match outlet {
             // in its turn, below
-            Outlet::Port { line, .. } if line.is_shared => continue,
-            Outlet::Port { txq, line } if !line.queue.is_empty() => {
+            Outlet::Port { queue, .. } if queue.is_shared => continue,
+            Outlet::Port { txq, queue } if !queue.mbufs.is_empty() => {
                 if live.can_send[id] {
-                    flushed.has_moved |= line.transmit(&mut txqs[*txq], *limit, counted);
+                    flushed.has_moved |= queue.transmit(&mut txqs[*txq], *tx_burst, counted);
                 } else {
-                    line.hold();
+                    queue.hold();
                 }
-                line.note_gate(counted);
-                line.len()
+                queue.note_gate(counted);
+                queue.len()
             }
-            Outlet::Port { line, .. } => {
-                line.note_gate(counted);
-                line.len()
+            Outlet::Port { queue, .. } => {
+                queue.note_gate(counted);
+                queue.len()
             }
-            Outlet::Handover { ring, line, .. } if !line.queue.is_empty() => {
-                flushed.has_moved |= line.hand_over(ring);
-                line.queue.len()
+            Outlet::Handover { ring, queue, .. } if !queue.mbufs.is_empty() => {
+                flushed.has_moved |= queue.hand_over(ring);
+                queue.mbufs.len()
             }
-            Outlet::Capture(line) => {
-                let is_left = line.flush(held == Held::Stay);
-                counted.queue_depth.set(line.depth() as u64);
+            Outlet::Capture(queue) => {
+                let is_left = queue.flush(held == Held::Stay);
+                counted.queue_depth.set(queue.depth() as u64);
                 usize::from(is_left)
             }
             Outlet::Handover { .. } | Outlet::Discard | Outlet::Down => 0,
@@ -73,17 +73,17 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         flushed.note_left(left > 0, id, *kinds, live);
     }
     for shared in shared.iter_mut() {
-        flushed.has_moved |= shared.serve(egresses, txqs, *limit, |id| live.can_send[id], counters);
+        flushed.has_moved |= shared.serve(egresses, txqs, *tx_burst, |id| live.can_send[id], counters);
         for &id in &shared.egresses {
-            if let Outlet::Port { line, .. } = &egresses[id] {
-                line.note_gate(&counters.egresses[id]);
-                flushed.note_left(line.len() > 0, id, *kinds, live);
+            if let Outlet::Port { queue, .. } = &egresses[id] {
+                queue.note_gate(&counters.egresses[id]);
+                flushed.note_left(queue.len() > 0, id, *kinds, live);
             }
         }
     }
     for incoming in handovers.iter_mut() {
-        if let Outlet::Port { line, .. } = &egresses[incoming.egress] {
-            incoming.settle(line.fill(), line.is_held_by_rate(), &counters.egresses[incoming.egress]);
+        if let Outlet::Port { queue, .. } = &egresses[incoming.egress] {
+            incoming.settle(queue.fill(), queue.is_held_by_rate(), &counters.egresses[incoming.egress]);
         }
     }
     flushed
@@ -119,16 +119,16 @@ impl Flushed {
 /// class.
 pub fn abandon(outlets: &mut Outlets, counters: &WorkerCounters) {
     for (outlet, counted) in outlets.egresses.iter_mut().zip(&counters.egresses) {
-        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = outlet {
-            if let Some(merge) = &mut line.merge {
-                merge.release(Held::Leave, &mut line.queue, counted);
+        if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = outlet {
+            if let Some(merge) = &mut queue.merge {
+                merge.release(Held::Leave, &mut queue.mbufs, counted);
             }
-            let reason = line.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
-            counted.drop_copies(reason, line.queue.clear() as u64);
+            let reason = queue.gate.as_ref().map_or(DropReason::Congested, |gate| gate.reason());
+            counted.drop_copies(reason, queue.mbufs.clear() as u64);
             counted.queue_depth.set(0);
         }
-        if let Outlet::Capture(line) = outlet {
-            counted.drop_copies(DropReason::Congested, line.abandon() as u64);
+        if let Outlet::Capture(queue) = outlet {
+            counted.drop_copies(DropReason::Congested, queue.abandon() as u64);
             counted.queue_depth.set(0);
         }
     }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::admission::{Fill, Limits};
-use super::mtu::{Fit, Unfit};
+use super::admission::{Fill, QueueLimits};
+use super::mtu::{FrameLimits, Misfits};
 use super::token_bucket::{Allowance, TokenBucket};
 use crate::counters::EgressCounters;
 use tapline_api::words::{Class, DropReason};
@@ -15,7 +15,7 @@ use tapline_packet::burst::Selection;
 
 /// What a queue admits, and how fast it may be emptied.
 pub struct Gate {
-    pub(super) limits: Limits,
+    pub(super) limits: QueueLimits,
     /// Which all workers share that send to the tool.
     bucket: Option<Arc<TokenBucket>>,
     /// Bytes that wait; kept only where there is a limit to them.
@@ -23,18 +23,18 @@ pub struct Gate {
     /// The rate, not the port, held the last copies back.
     pub(super) is_held_by_rate: bool,
     /// What the port takes, if it does not take all frames.
-    pub(super) fit: Option<Fit>,
+    pub(super) fit: Option<FrameLimits>,
 }
 
 impl Gate {
-    pub fn new(limits: Limits, bucket: Option<Arc<TokenBucket>>, fit: Option<Fit>) -> Self {
+    pub fn new(limits: QueueLimits, bucket: Option<Arc<TokenBucket>>, fit: Option<FrameLimits>) -> Self {
         Self { limits, bucket, bytes: 0, is_held_by_rate: false, fit }
     }
 
     /// Those of `selection` that the port takes; the others are counted.
     fn fitting(&self, selection: Selection, shared: &Shared<'_>, counted: &EgressCounters) -> Selection {
         let Some(fit) = self.fit else { return selection };
-        let Unfit { short, long } = fit.unfit(selection, shared);
+        let Misfits { short, long } = fit.misfits(selection, shared);
         for (unfit, reason) in [(short, DropReason::Undersize), (long, DropReason::Oversize)] {
             if !unfit.is_empty() {
                 counted.drop_copies(reason, u64::from(unfit.count()));
@@ -75,11 +75,11 @@ impl Gate {
         admitted
     }
 
-    /// Sends bursts of at most `limit` packets as long as the rate allows and the port takes them whole.
-    pub(super) fn transmit(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, limit: usize) -> Moved {
+    /// Sends bursts of at most `tx_burst` packets as long as the rate allows and the port takes them whole.
+    pub(super) fn transmit(&mut self, queue: &mut MbufQueue, txq: &mut TxQueue, tx_burst: usize) -> Moved {
         let mut sent = Moved::default();
         while !queue.is_empty() {
-            let wanted = queue.len().min(limit);
+            let wanted = queue.len().min(tx_burst);
             let (moved, _) = self.transmit_some(queue, txq, wanted);
             sent.packets += moved.packets;
             sent.bytes += moved.bytes;

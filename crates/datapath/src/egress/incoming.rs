@@ -22,7 +22,7 @@ impl Incoming {
         Self { egress, ring, backlog, known: Fill::default() }
     }
 
-    /// Brings the backlog up to date with the owner's line, in which `fill` waits.
+    /// Brings the backlog up to date with the owner's queue, in which `fill` waits.
     pub(super) fn settle(&mut self, fill: Fill, is_held_by_rate: bool, counted: &EgressCounters) {
         self.backlog.change(self.known, fill);
         self.known = fill;

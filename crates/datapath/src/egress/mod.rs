@@ -18,8 +18,6 @@ pub mod flush;
 pub mod gate;
 /// Takes copies that other workers hand over.
 pub mod incoming;
-/// Queues a tool's copies.
-pub mod line;
 /// Holds copies until they can leave in order.
 pub mod merge;
 /// Frames that a port takes: its MTU.
@@ -28,6 +26,8 @@ pub mod mtu;
 pub mod outlet;
 /// Leads to all tools.
 pub mod outlets;
+/// Queues a tool's copies.
+pub mod queue;
 /// Copies of several lcores, in the order in which their packets came.
 pub mod reorder;
 /// Lets tools take turns at a transmit queue.
@@ -65,7 +65,7 @@ pub fn egress(
     polled: Option<u64>,
     counters: &WorkerCounters,
 ) {
-    let Outlets { egresses, txqs, shared, burst: limit, time_place, left, .. } = outlets;
+    let Outlets { egresses, txqs, shared, tx_burst, time_place, left, .. } = outlets;
     *left = egresses.len();
     if let Some(place) = *time_place {
         burst.write_stamps(place, &origin.stamps.ns);
@@ -88,28 +88,29 @@ pub fn egress(
         *left = index;
         counted.requested.add(u64::from(selection.count()));
         fault::panics_on_packet("egress", index);
-        if let Outlet::Port { txq, line } = outlet
-            && line.is_plain
+        if let Outlet::Port { txq, queue } = outlet
+            && queue.is_plain
             && made.is_empty()
         {
-            line.give(&mut txqs[*txq], *limit, &mut of_burst, selection, polled, counted);
+            queue.give(&mut txqs[*txq], *tx_burst, &mut of_burst, selection, polled, counted);
             continue;
         }
         let asked = Asked { selection, origin, polled, counted };
         let by_class = || copies.by_class(id);
         match made.get_mut(index).filter(|made| !made.is_empty()) {
-            None => is_due |= outlet.give(txqs, *limit, &mut of_burst, &asked, by_class),
+            None => is_due |= outlet.give(txqs, *tx_burst, &mut of_burst, &asked, by_class),
             Some(made) => {
                 if let Some(place) = *time_place {
                     made.write_stamps(place, &origin.stamps.ns);
                 }
-                is_due |= outlet.give(txqs, *limit, &mut of_burst.join(selection, made), &asked, by_class);
+                is_due |=
+                    outlet.give(txqs, *tx_burst, &mut of_burst.join(selection, made), &asked, by_class);
             }
         }
     }
     *left = 0;
     if is_due {
-        serve_all(shared, egresses, txqs, *limit, counters);
+        serve_all(shared, egresses, txqs, *tx_burst, counters);
     }
 }
 
@@ -123,17 +124,17 @@ pub fn egress_straight(
     counters: &WorkerCounters,
 ) {
     if let [id] = *egresses
-        && let Outlet::Port { txq, line } = &mut outlets.egresses[id]
-        && line.is_plain
-        && line.queue.is_empty()
+        && let Outlet::Port { txq, queue } = &mut outlets.egresses[id]
+        && queue.is_plain
+        && queue.mbufs.is_empty()
     {
         // the packets themselves go, with the one reference that each has
         let (counted, packets) = (&counters.egresses[id], burst.len() as u64);
         fault::panics_on_packet("egress", id.0);
         let txq = &mut outlets.txqs[*txq];
-        let (sent, lost) = burst.transmit(txq, &mut line.queue);
+        let (sent, lost) = burst.transmit(txq, &mut queue.mbufs);
         let sent = less_cut(sent, txq, counted);
-        line.note_sent(packets, sent, lost, polled, counted);
+        queue.note_sent(packets, sent, lost, polled, counted);
     } else {
         egress_alike(outlets, egresses, burst, polled, counters);
     }
@@ -154,22 +155,29 @@ fn egress_alike(
         let counted = &counters.egresses[id];
         fault::panics_on_packet("egress", id.0);
         match &mut outlets.egresses[id] {
-            Outlet::Port { txq, line } if line.is_plain && line.queue.is_empty() => {
+            Outlet::Port { txq, queue } if queue.is_plain && queue.mbufs.is_empty() => {
                 let txq = &mut outlets.txqs[*txq];
-                let (sent, lost) = alike.transmit(txq, &mut line.queue);
+                let (sent, lost) = alike.transmit(txq, &mut queue.mbufs);
                 let sent = less_cut(sent, txq, counted);
-                line.note_sent(packets, sent, lost, polled, counted);
+                queue.note_sent(packets, sent, lost, polled, counted);
             }
             outlet => {
                 let by_class = || [Selection::NONE, all, Selection::NONE];
                 // tools that ask for times are never on the straight way
                 let origin = Origin { port: PortId(0), stamps: &Stamps::NONE };
                 let asked = Asked { selection: all, origin, polled, counted };
-                is_due |= outlet.give(&mut outlets.txqs, outlets.burst, &mut alike.one(), &asked, by_class);
+                is_due |=
+                    outlet.give(&mut outlets.txqs, outlets.tx_burst, &mut alike.one(), &asked, by_class);
             }
         }
     }
     if is_due {
-        serve_all(&mut outlets.shared, &mut outlets.egresses, &mut outlets.txqs, outlets.burst, counters);
+        serve_all(
+            &mut outlets.shared,
+            &mut outlets.egresses,
+            &mut outlets.txqs,
+            outlets.tx_burst,
+            counters,
+        );
     }
 }

@@ -21,7 +21,7 @@ use tapline_packet::headers::{ethernet, vlan};
 
 /// The lengths of frames, in bytes from the Ethernet header on, that a port takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fit {
+pub struct FrameLimits {
     shortest: u32,
     longest: u32,
     /// With a VLAN tag.
@@ -30,7 +30,7 @@ pub struct Fit {
 
 /// What does not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unfit {
+pub struct Misfits {
     pub short: Selection,
     pub long: Selection,
 }
@@ -40,7 +40,7 @@ const TAG: u32 = vlan::TAG_LEN as u32;
 /// Of a slot of net_af_packet's, in front of a frame that is sent: the header of version 2, without the socket address.
 const BEFORE_SENT: u32 = 32;
 
-impl Fit {
+impl FrameLimits {
     /// Of a port by the device that it is, the MTU of its interface, if that is known, and the one that the pipeline file says, if it
     /// does; `None` for those that take all. A NIC knows its MTU.
     pub fn of(devargs: &Devargs, interface_mtu: Option<u32>, said_mtu: Option<u16>) -> Option<Self> {
@@ -83,14 +83,14 @@ impl Fit {
 
     /// Packets of `selection` that the port does not take.
     #[inline]
-    pub fn unfit(self, selection: Selection, shared: &Shared<'_>) -> Unfit {
+    pub fn misfits(self, selection: Selection, shared: &Shared<'_>) -> Misfits {
         let (mut short, mut long) = (Selection::NONE, Selection::NONE);
         for index in selection.indices() {
             let len = shared.len_of(index);
             short |= Selection::only_if(index, len < self.shortest);
             long |= Selection::only_if(index, self.is_long(len, || shared.ethertype_of(index)));
         }
-        Unfit { short, long }
+        Misfits { short, long }
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn ports_that_are_interfaces_take_what_their_mtu_says() {
         let fit = |text: &str, mtu| {
-            Fit::of(&Devargs::new(text), mtu, None).map(|fit| (fit.longest, fit.longest_tagged))
+            FrameLimits::of(&Devargs::new(text), mtu, None).map(|fit| (fit.longest, fit.longest_tagged))
         };
         assert_eq!(fit("net_pcap0,iface=eth0", Some(1500)), Some((1514, 1518)));
         assert_eq!(fit("net_pcap0,rx_pcap=a.pcap,tx_iface=eth0", Some(9000)), Some((9014, 9018)));
@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn virtual_devices_take_what_the_file_says_and_no_more_than_their_interface_does() {
         let fit = |text: &str, mtu, said| {
-            Fit::of(&Devargs::new(text), mtu, Some(said)).map(|fit| (fit.longest, fit.longest_tagged))
+            FrameLimits::of(&Devargs::new(text), mtu, Some(said))
+                .map(|fit| (fit.longest, fit.longest_tagged))
         };
         for devargs in ["net_pcap0,tx_pcap=out.pcap", "net_null0", "net_ring0", "net_memif0,role=client"] {
             assert_eq!(fit(devargs, None, 68), Some((82, 86)), "{devargs}");

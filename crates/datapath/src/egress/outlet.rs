@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use super::admission::Limits;
+use super::admission::QueueLimits;
 use super::backlog::Backlog;
-use super::capture_queue;
-use super::capture_queue::Origin;
+use super::capture_queue::{CaptureQueue, Origin};
 use super::count::count_lost;
 use super::gate::Gate;
-use super::line::Line;
-use super::mtu::Fit;
+use super::mtu::FrameLimits;
+use super::queue::EgressQueue;
 use crate::counters::EgressCounters;
 use tapline_api::words::DropReason;
 use tapline_dpdk::mbuf::Shared;
@@ -21,12 +20,12 @@ use tapline_packet::burst::Selection;
 /// A worker's way to one tool, or out of a wire.
 pub enum Outlet {
     /// Through a transmit queue of the worker's own: its place in `Outlets::txqs`.
-    Port { txq: usize, line: Line },
-    /// Through a ring to the worker that owns the tool's transmit queue. The line gathers copies for the ring; what it admits is
+    Port { txq: usize, queue: EgressQueue },
+    /// Through a ring to the worker that owns the tool's transmit queue. The queue gathers copies for the ring; what it admits is
     /// judged by all that waits for the tool there.
-    Handover { ring: Sender, backlog: Arc<Backlog>, line: Line },
+    Handover { ring: Sender, backlog: Arc<Backlog>, queue: EgressQueue },
     /// To the thread that writes the tool's file.
-    Capture(capture_queue::Line),
+    Capture(CaptureQueue),
     /// Counted and freed.
     Discard,
     /// The tool's port is stopped: freed and counted as dropped.
@@ -44,28 +43,28 @@ pub(super) struct Asked<'a> {
 impl Outlet {
     /// From now on the tool's queue admits what fits `limits`, which are without bytes where they were before.
     #[cold]
-    pub fn limit(&mut self, limits: Limits) {
-        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self {
-            match &mut line.gate {
+    pub fn set_limits(&mut self, limits: QueueLimits) {
+        if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self {
+            match &mut queue.gate {
                 Some(gate) => gate.limits = limits,
                 gate @ None => *gate = Some(Box::new(Gate::new(limits, None, None))),
             }
-            line.judge_plain();
+            queue.judge_plain();
         }
     }
 
     /// From now on the tool's port takes what `fit` says, where it does not take all frames.
     #[cold]
-    pub fn refit(&mut self, fit: Fit, counted: &EgressCounters) {
-        if let Outlet::Port { line, .. } | Outlet::Handover { line, .. } = self
-            && let Some(known) = line.gate.as_mut().and_then(|gate| gate.fit.as_mut())
+    pub fn refit(&mut self, fit: FrameLimits, counted: &EgressCounters) {
+        if let Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } = self
+            && let Some(known) = queue.gate.as_mut().and_then(|gate| gate.fit.as_mut())
             && *known != fit
         {
             *known = fit;
-            let before = line.fill();
-            line.sift(fit, counted);
-            if let Outlet::Handover { backlog, line, .. } = self {
-                backlog.change(before, line.fill());
+            let before = queue.fill();
+            queue.sift(fit, counted);
+            if let Outlet::Handover { backlog, queue, .. } = self {
+                backlog.change(before, queue.fill());
                 // the owner says what waits
                 counted.queue_depth.set(0);
             }
@@ -77,13 +76,13 @@ impl Outlet {
     #[cold]
     pub(super) fn mend(&mut self) -> (u64, u64) {
         match self {
-            Outlet::Port { line, .. } | Outlet::Handover { line, .. } => {
-                line.mend();
-                (line.len() as u64 + line.handed_over, line.taken_over)
+            Outlet::Port { queue, .. } | Outlet::Handover { queue, .. } => {
+                queue.mend();
+                (queue.len() as u64 + queue.handed_over, queue.taken_over)
             }
-            Outlet::Capture(line) => {
-                line.mend();
-                (line.taken(), 0)
+            Outlet::Capture(queue) => {
+                queue.mend();
+                (queue.taken(), 0)
             }
             Outlet::Discard | Outlet::Down => (0, 0),
         }
@@ -95,7 +94,7 @@ impl Outlet {
     pub(super) fn give(
         &mut self,
         txqs: &mut [TxQueue],
-        limit: usize,
+        tx_burst: usize,
         shared: &mut Shared<'_>,
         asked: &Asked<'_>,
         by_class: impl FnOnce() -> [Selection; 3],
@@ -103,28 +102,28 @@ impl Outlet {
         let &Asked { selection, origin, polled, counted } = asked;
         let requested = u64::from(selection.count());
         match self {
-            Outlet::Port { txq, line } if line.is_plain => {
-                line.give(&mut txqs[*txq], limit, shared, selection, polled, counted);
+            Outlet::Port { txq, queue } if queue.is_plain => {
+                queue.give(&mut txqs[*txq], tx_burst, shared, selection, polled, counted);
             }
-            Outlet::Port { txq, line } => {
+            Outlet::Port { txq, queue } => {
                 let txq = &mut txqs[*txq];
-                line.enter(shared, selection, origin.stamps, by_class, polled, counted);
-                if line.queue.len() >= limit {
-                    if line.is_crowded {
+                queue.enter(shared, selection, origin.stamps, by_class, polled, counted);
+                if queue.mbufs.len() >= tx_burst {
+                    if queue.is_crowded {
                         return true;
                     }
-                    line.transmit(txq, limit, counted);
+                    queue.transmit(txq, tx_burst, counted);
                 }
             }
-            Outlet::Handover { ring, backlog, line } => {
-                line.enter_backlog(backlog, shared, selection, by_class, counted);
-                if line.queue.len() >= limit {
-                    line.hand_over(ring);
+            Outlet::Handover { ring, backlog, queue } => {
+                queue.enter_backlog(backlog, shared, selection, by_class, counted);
+                if queue.mbufs.len() >= tx_burst {
+                    queue.hand_over(ring);
                 }
             }
-            Outlet::Capture(line) => {
-                let taken = line.enter(shared, selection, origin) as u64;
-                counted.note_depth(line.depth());
+            Outlet::Capture(queue) => {
+                let taken = queue.enter(shared, selection, origin) as u64;
+                counted.note_depth(queue.depth());
                 count_lost(counted, requested - taken);
             }
             Outlet::Discard => {

@@ -24,9 +24,9 @@ pub struct Outlets {
     /// Copies that other workers hand over.
     pub handovers: Vec<Incoming>,
     /// Frames of the control thread.
-    pub mails: Vec<Mail>,
+    pub control_frames: Vec<ControlFrames>,
     /// Most packets in one call of the driver.
-    pub burst: usize,
+    pub tx_burst: usize,
     /// Which of `egresses` are tools.
     pub kinds: Egresses,
     /// Some tool is a capture.
@@ -48,11 +48,11 @@ impl Outlets {
                 continue;
             }
             for &id in &egresses {
-                if let Outlet::Port { line, .. } = &mut self.egresses[id] {
-                    line.is_shared = true;
+                if let Outlet::Port { queue, .. } = &mut self.egresses[id] {
+                    queue.is_shared = true;
                 }
             }
-            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.burst, is_crowded: false });
+            self.shared.push(SharedTxq { txq, egresses, turn: 0, left: self.tx_burst, is_crowded: false });
         }
     }
 
@@ -85,7 +85,7 @@ impl Outlets {
     #[cold]
     pub fn capture_room(&self, live: &Live) -> usize {
         let rooms = self.egresses.iter().zip(&live.egress_up).filter_map(|(outlet, &is_up)| match outlet {
-            Outlet::Capture(line) if is_up => Some(line.room()),
+            Outlet::Capture(queue) if is_up => Some(queue.room()),
             _ => None,
         });
         rooms.min().unwrap_or(MAX_BURST)
@@ -93,7 +93,7 @@ impl Outlets {
 }
 
 /// Frames that the control thread sends by a port: no copies, and not counted as such.
-pub struct Mail {
+pub struct ControlFrames {
     /// Its place in [`Outlets::txqs`].
     pub txq: usize,
     pub ring: Receiver,

@@ -23,14 +23,14 @@ pub struct SharedTxq {
 }
 
 impl SharedTxq {
-    /// Sends what waits for the tools that `can_send`, a turn of at most `burst` packets each, until nothing waits or the port
+    /// Sends what waits for the tools that `can_send`, a turn of at most `tx_burst` packets each, until nothing waits or the port
     /// takes no more. Returns whether anything went.
     #[cold]
     pub(super) fn serve(
         &mut self,
         egresses: &mut ById<EgressId, Outlet>,
         txqs: &mut [TxQueue],
-        burst: usize,
+        tx_burst: usize,
         can_send: impl Fn(EgressId) -> bool,
         counters: &WorkerCounters,
     ) -> bool {
@@ -42,12 +42,12 @@ impl SharedTxq {
         while at_rest < self.egresses.len() {
             let id = self.egresses[turn];
             at_rest += 1;
-            if let Outlet::Port { line, .. } = &mut egresses[id]
-                && !line.queue.is_empty()
+            if let Outlet::Port { queue, .. } = &mut egresses[id]
+                && !queue.mbufs.is_empty()
             {
                 if can_send(id) {
-                    let wanted = line.queue.len().min(left);
-                    let (sent, offered) = line.transmit_some(txq, wanted, &counters.egresses[id]);
+                    let wanted = queue.mbufs.len().min(left);
+                    let (sent, offered) = queue.transmit_some(txq, wanted, &counters.egresses[id]);
                     has_moved |= sent > 0;
                     if sent == wanted {
                         at_rest = 0;
@@ -56,18 +56,18 @@ impl SharedTxq {
                         cut_short = Some((turn, left - sent));
                     }
                 } else {
-                    line.hold();
+                    queue.hold();
                 }
             }
-            (turn, left) = ((turn + 1) % self.egresses.len(), burst);
+            (turn, left) = ((turn + 1) % self.egresses.len(), tx_burst);
         }
         let is_crowded = cut_short.is_some();
         (self.turn, self.left) = cut_short.unwrap_or((turn, left));
         if std::mem::replace(&mut self.is_crowded, is_crowded) != is_crowded {
             for &id in &self.egresses {
-                if let Outlet::Port { line, .. } = &mut egresses[id] {
-                    line.is_crowded = is_crowded;
-                    line.judge_plain();
+                if let Outlet::Port { queue, .. } = &mut egresses[id] {
+                    queue.is_crowded = is_crowded;
+                    queue.judge_plain();
                 }
             }
         }
@@ -81,11 +81,11 @@ pub(super) fn serve_all(
     shared: &mut [SharedTxq],
     egresses: &mut ById<EgressId, Outlet>,
     txqs: &mut [TxQueue],
-    limit: usize,
+    tx_burst: usize,
     counters: &WorkerCounters,
 ) {
     for shared in shared {
         // a tool of the port was just given copies, so the port can send
-        shared.serve(egresses, txqs, limit, |_| true, counters);
+        shared.serve(egresses, txqs, tx_burst, |_| true, counters);
     }
 }

@@ -11,14 +11,14 @@ use tapline_dpdk::queue::Moved;
 
 /// `rate RATE [burst DURATION]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
+pub struct BucketSpec {
     /// Bits are those of frames from the Ethernet header on, without FCS, preamble and gap.
     pub rate: Rate,
     /// How long a pause of the tool's traffic can be made up for.
     pub burst: Duration,
 }
 
-impl Shape {
+impl BucketSpec {
     /// `burst` where the tool does not say.
     pub const DEFAULT_BURST: Duration = Duration::from_millis(1);
 }
@@ -75,15 +75,15 @@ impl TokenBucket {
     const LONGEST_LOOK_S: u128 = 10;
 
     /// A full bucket at `now`; `hz` is ticks a second.
-    pub fn new(shape: Shape, hz: u64, now: u64) -> Self {
-        let (rate, counts_packets) = match shape.rate {
+    pub fn new(spec: BucketSpec, hz: u64, now: u64) -> Self {
+        let (rate, counts_packets) = match spec.rate {
             Rate::PacketsPerSecond(packets) => (packets, true),
             Rate::BitsPerSecond(bits) => (bits, false),
         };
         let rate = rate.clamp(1, Self::MOST_RATE);
         let grains = (Self::LEAST_RATE / rate).clamp(1, Self::MOST_GRAINS);
         let rate = u128::from(rate) * u128::from(grains);
-        let full = rate * shape.burst.as_nanos().min(u128::from(u32::MAX) * 1000) / 1_000_000_000;
+        let full = rate * spec.burst.as_nanos().min(u128::from(u32::MAX) * 1000) / 1_000_000_000;
         let mut bucket = Self {
             rate,
             grains,
@@ -156,9 +156,9 @@ mod tests {
     }
 
     /// Offers a packet after each gap; the driver refuses one in `refused`, whose tokens are given back.
-    fn run(shape: Shape, refused: usize, offers: &[(u64, u32)]) -> Vec<(u64, u32)> {
+    fn run(spec: BucketSpec, refused: usize, offers: &[(u64, u32)]) -> Vec<(u64, u32)> {
         let mut now = 12_345;
-        let bucket = TokenBucket::new(shape, HZ, now);
+        let bucket = TokenBucket::new(spec, HZ, now);
         let mut sent = Vec::new();
         for (index, &(gap, len)) in offers.iter().enumerate() {
             now += gap;
@@ -192,8 +192,8 @@ mod tests {
             mbit in 1u64..100_000, burst_us in 1u64..5000, refused in 2usize..5,
             offers in prop::collection::vec((0u64..200_000, 60u32..1515), 1..200),
         ) {
-            let shape = Shape { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
-            let sent = run(shape, refused, &offers);
+            let spec = BucketSpec { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
+            let sent = run(spec, refused, &offers);
             for from in 0..sent.len() {
                 let mut bits = 0u128;
                 for &(at, len) in &sent[from..] {
@@ -211,8 +211,8 @@ mod tests {
         fn as_many_go_as_in_floating_point(
             mbit in 1u64..10_000, burst_us in 10u64..2000, offers in prop::collection::vec((0u64..100_000, 60u32..1515), 1..300),
         ) {
-            let shape = Shape { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
-            let exact = run(shape, usize::MAX, &offers).len() as i64;
+            let spec = BucketSpec { rate: Rate::BitsPerSecond(mbit * 1_000_000), burst: Duration::from_micros(burst_us) };
+            let exact = run(spec, usize::MAX, &offers).len() as i64;
             let float = model(mbit as f64 * 1e6, burst_us as f64 / 1e6, &offers) as i64;
             prop_assert!((exact - float).abs() <= 1, "{} {}", exact, float);
         }
@@ -220,17 +220,17 @@ mod tests {
 
     #[test]
     fn packets_a_second_are_counted_whatever_their_length() {
-        let shape = Shape { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
+        let spec = BucketSpec { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
         // 100 us apart for a second: ten times the rate
         let offers: Vec<(u64, u32)> = (0..10_000u32).map(|n| (HZ / 10_000, 60 + n % 1400)).collect();
-        let sent = run(shape, usize::MAX, &offers).len();
+        let sent = run(spec, usize::MAX, &offers).len();
         assert!((1009..=1011).contains(&sent), "{sent}");
     }
 
     #[test]
     fn a_clock_that_steps_back_gives_nothing_and_takes_nothing() {
-        let shape = Shape { rate: Rate::PacketsPerSecond(1), burst: Duration::from_secs(1) };
-        let bucket = TokenBucket::new(shape, HZ, 500_000 * HZ);
+        let spec = BucketSpec { rate: Rate::PacketsPerSecond(1), burst: Duration::from_secs(1) };
+        let bucket = TokenBucket::new(spec, HZ, 500_000 * HZ);
         assert!(takes(&bucket, 500_000 * HZ, 64) && !takes(&bucket, 500_000 * HZ, 64));
         assert!(!takes(&bucket, 5 * HZ, 64));
         assert!(takes(&bucket, 6 * HZ, 64));
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_worker_that_looked_at_the_clock_before_others_gives_itself_nothing() {
-        let shape = Shape { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
-        let bucket = TokenBucket::new(shape, HZ, 7 * HZ);
+        let spec = BucketSpec { rate: Rate::PacketsPerSecond(1000), burst: Duration::from_millis(10) };
+        let bucket = TokenBucket::new(spec, HZ, 7 * HZ);
         assert_eq!((0..100).filter(|_| takes(&bucket, 8 * HZ, 64)).count(), 10);
         assert!(!takes(&bucket, 7 * HZ, 64));
         assert!(!takes(&bucket, 8 * HZ, 64));
@@ -248,8 +248,8 @@ mod tests {
 
     #[test]
     fn workers_share_the_tokens_and_leave_none() {
-        let shape = Shape { rate: Rate::PacketsPerSecond(1_000_000), burst: Duration::from_millis(50) };
-        let bucket = TokenBucket::new(shape, HZ, 7 * HZ);
+        let spec = BucketSpec { rate: Rate::PacketsPerSecond(1_000_000), burst: Duration::from_millis(50) };
+        let bucket = TokenBucket::new(spec, HZ, 7 * HZ);
         let work = || (0..40_000).filter(|_| takes(&bucket, 7 * HZ, 64)).count();
         let sent = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();

@@ -15,14 +15,14 @@ use tapline_packet::burst::{MAX_BURST, Selection};
 
 /// A counter's line to real time, and what is known of real time.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct Line {
+pub struct ClockLine {
     /// `None`: not enough is known of the counter.
     pub model: Option<ClockModel>,
     /// Of the system's clock.
     pub quality: ClockQuality,
 }
 
-impl Line {
+impl ClockLine {
     /// The line where it can be trusted.
     #[inline(always)]
     fn sound(&self) -> Option<&ClockModel> {
@@ -35,12 +35,12 @@ impl Line {
 pub struct ClockCell {
     /// control: writes under the lock, with release; workers: read, with acquire.
     version: AtomicU64,
-    line: Mutex<Line>,
+    line: Mutex<ClockLine>,
 }
 
 impl ClockCell {
     /// control: workers go on with `line` from their next burst.
-    pub fn publish(&self, line: Line) {
+    pub fn publish(&self, line: ClockLine) {
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -50,16 +50,16 @@ impl ClockCell {
 pub struct ClockView {
     cell: Arc<ClockCell>,
     version: u64,
-    line: Line,
+    line: ClockLine,
 }
 
 impl ClockView {
     pub fn new(cell: Arc<ClockCell>) -> Self {
-        Self { cell, version: u64::MAX, line: Line::default() }
+        Self { cell, version: u64::MAX, line: ClockLine::default() }
     }
 
     #[inline]
-    fn line(&mut self) -> &Line {
+    fn line(&mut self) -> &ClockLine {
         let version = self.cell.version.load(Ordering::Acquire);
         if version != self.version {
             self.line = *self.cell.line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +163,7 @@ fn before(polled: u64, received_ns: u64, counter: &ClockModel) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receive::clock_fit::{ClockFit, Limits, Reading};
+    use crate::receive::clock_fit::{ClockFit, FitLimits, Reading};
 
     proptest::proptest! {
         #[test]
@@ -171,7 +171,7 @@ mod tests {
             hz in 100_000_000u64..5_000_000_000, waited_ns in 0u64..LONGEST_WAIT_NS, second in 5u64..9
         ) {
             let start_ns = 1_700_000_000_000_000_000;
-            let mut fit = ClockFit::new(Limits::default());
+            let mut fit = ClockFit::new(FitLimits::default());
             for second in 0..10u64 {
                 let ns = start_ns + second * 1_000_000_000;
                 fit.observe(Reading { ticks: 20 * hz + second * hz, before_ns: ns, after_ns: ns });
@@ -194,12 +194,12 @@ mod tests {
         let cell = Arc::new(ClockCell::default());
         let mut view = ClockView::new(Arc::clone(&cell));
         assert!(view.line().model.is_none());
-        let mut fit = ClockFit::new(Limits::default());
+        let mut fit = ClockFit::new(FitLimits::default());
         for second in 0..10u64 {
             let ns = 1_700_000_000_000_000_000 + second * 1_000_000_000;
             fit.observe(Reading { ticks: second * 2_000_000_000, before_ns: ns, after_ns: ns + 10 });
         }
-        cell.publish(Line { model: fit.model(), quality: ClockQuality::Ntp });
+        cell.publish(ClockLine { model: fit.model(), quality: ClockQuality::Ntp });
         let line = view.line();
         let ns = line.sound().expect("ten readings in line").ns(3_000_000_000);
         assert!(ns.abs_diff(1_700_000_001_500_000_005) < 3 && line.quality == ClockQuality::Ntp, "{ns}");

@@ -37,7 +37,7 @@ pub struct Reading {
 
 /// When a fit is good enough, and when a clock has stepped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct FitLimits {
     /// Bits of the tick counter, 1..=64; it wraps to zero. It must be read at least twice a period.
     pub tick_bits: u32,
     /// The fit has converged when its error bound is at most this.
@@ -48,7 +48,7 @@ pub struct Limits {
     pub step_ns: u64,
 }
 
-impl Default for Limits {
+impl Default for FitLimits {
     /// For a counter of 64 bits that is read over PCI within some microseconds.
     fn default() -> Self {
         Self { tick_bits: 64, error_ns: 10_000, span_ns: 1_000_000_000, step_ns: 100_000 }
@@ -101,7 +101,7 @@ impl ClockModel {
         let beyond = signed_difference(ticks, self.last_ticks, self.tick_bits);
         let before = -(i128::from(beyond) + i128::from(self.span_ticks));
         let outside = i128::from(beyond).max(before).max(0) as u128;
-        // Line and truth differ by at most the bound at both ends of the readings, so by at most this outside of them.
+        // FittedLine and truth differ by at most the bound at both ends of the readings, so by at most this outside of them.
         let growth = u128::from(self.error_ns) * 2 * outside / u128::from(self.span_ticks.max(1));
         self.error_ns.saturating_add(u64::try_from(growth).unwrap_or(u64::MAX))
     }
@@ -142,7 +142,7 @@ struct Point {
 /// Fits a counter's ticks to the system's time.
 #[derive(Debug)]
 pub struct ClockFit {
-    limits: Limits,
+    limits: FitLimits,
     points: VecDeque<Point>,
     /// Points off the line, that may be the first after a step.
     suspects: Vec<Point>,
@@ -155,7 +155,7 @@ pub struct ClockFit {
 impl ClockFit {
     /// # Panics
     /// If `tick_bits` is not 1..=64.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: FitLimits) -> Self {
         assert!((1..=64).contains(&limits.tick_bits), "a counter has 1 to 64 bits");
         let (points, suspects) = (VecDeque::with_capacity(WINDOW + 1), Vec::with_capacity(STEP_READINGS));
         Self { limits, points, suspects, model: None, readings: 0, rejected: 0, steps: 0 }
@@ -295,7 +295,7 @@ impl ClockFit {
     fn refit(&mut self) -> Option<FitEvent> {
         let was_degraded = self.model.is_none_or(|model| model.degraded);
         let (first, last) = (*self.points.front()?, *self.points.back()?);
-        let line = Line::through(self.points.make_contiguous(), &last)?;
+        let line = FittedLine::through(self.points.make_contiguous(), &last)?;
         let slope = (line.slope * (1u64 << SLOPE_BITS) as f64).round();
         // A slope that does not fit is of no clock: less than 2^-48 or more than 65 536 nanoseconds per tick.
         if !(1.0..9.2e18).contains(&slope) {
@@ -323,7 +323,7 @@ impl ClockFit {
 }
 
 /// A line relative to one point.
-struct Line {
+struct FittedLine {
     /// Nanoseconds per tick.
     slope: f64,
     /// What the line is above that point.
@@ -331,7 +331,7 @@ struct Line {
     error_ns: u64,
 }
 
-impl Line {
+impl FittedLine {
     fn through(points: &[Point], origin: &Point) -> Option<Self> {
         // Differences from the origin fit a double to the nanosecond for a hundred days.
         let place = |point: &Point| {
@@ -428,8 +428,8 @@ mod tests {
     /// One reading every tenth of a second.
     const INTERVAL: u64 = 100_000_000;
 
-    fn limits(bits: u32) -> Limits {
-        Limits { tick_bits: bits, ..Default::default() }
+    fn limits(bits: u32) -> FitLimits {
+        FitLimits { tick_bits: bits, ..Default::default() }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub const SEED: u64 = 0x5b1d_9f3c_7a2e_4461;
 
 /// Where the work lcores find the receive times of packets that a ring brings them.
 #[derive(Clone)]
-pub struct Times {
+pub struct RingTimes {
     /// In each packet.
     pub place: RxStamp,
     /// Of the port's clock at the last burst.
@@ -57,7 +57,7 @@ impl ClockNote {
     }
 }
 
-impl Times {
+impl RingTimes {
     /// Reads the times of a burst that a ring brought.
     pub fn read(&self, burst: &MbufBurst, stamps: &mut Stamps) {
         burst.raw_stamps(self.place, &mut stamps.ns);
@@ -82,11 +82,11 @@ pub struct Spread {
     handed: u64,
     /// The port gives packets whenever it is asked, and loses none where it is not.
     can_wait: bool,
-    times: Option<Times>,
+    times: Option<RingTimes>,
 }
 
 impl Spread {
-    pub fn new(rings: Vec<SoleSender>, hash: HashSpec, can_wait: bool, times: Option<Times>) -> Self {
+    pub fn new(rings: Vec<SoleSender>, hash: HashSpec, can_wait: bool, times: Option<RingTimes>) -> Self {
         Self {
             selections: vec![Selection::NONE; rings.len()],
             rings,

@@ -1,4 +1,4 @@
-//! Post: frames that are for Tapline itself, from the ports that its tunnels leave by to the control thread.
+//! Punt: hands frames that are for Tapline itself from the ports that its tunnels leave by to the control thread.
 //!
 //! Stands beside receive. ARP, neighbour discovery and ICMP for tunnels' own addresses are a few frames a second: a worker copies
 //! them to a bounded queue, where the control thread finds them. They stay packets like any others: rules may take them too.
@@ -17,73 +17,74 @@ use tapline_packet::headers::ipv4::Ipv4;
 use tapline_packet::headers::ipv6::Ipv6;
 use tapline_packet::layers;
 
-/// The longest frame that is handed on: a ping of a full Ethernet frame with a tag.
+/// The longest frame that is punted: a ping of a full Ethernet frame with a tag.
 const MOST_BYTES: usize = 1518;
-/// Frames that may wait; what comes while the queue is full is left alone.
-const MOST_LETTERS: usize = 64;
-/// Heartbeats that may wait: of 64 tools at the highest rate, while the control thread is away for 40 ms.
+/// The most frames that may wait. A frame that comes while the queue is full is not punted.
+const MOST_FRAMES: usize = 64;
+/// The most heartbeats that may wait: those of 64 tools at the highest rate, while the control thread is away for 40 ms.
 const MOST_HEARTBEATS: usize = 256;
 
-/// A frame.
-pub struct Letter {
+/// A copy of a frame that is for Tapline itself.
+pub struct LocalFrame {
     bytes: [u8; MOST_BYTES],
     len: usize,
 }
 
-impl Letter {
+impl LocalFrame {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-/// Where workers put the frames of one port that are for Tapline, and the control thread takes them.
-pub struct Post {
+/// The queue into which workers punt the frames of one port that are for Tapline, and from which the control thread takes them.
+pub struct LocalFrames {
     /// The addresses that tunnels on this port are sent from.
     own: Vec<IpAddr>,
-    letters: ArrayQueue<Letter>,
+    frames: ArrayQueue<LocalFrame>,
     returns: Option<Returns>,
 }
 
-/// Heartbeats that returned.
+/// The queue of heartbeats that returned.
 struct Returns {
     key: Key,
     heartbeats: ArrayQueue<Heartbeat>,
 }
 
-impl Post {
-    /// `key` is that of heartbeats, where some return by the port.
+impl LocalFrames {
+    /// `key` is the key of heartbeats, if some return by the port.
     pub fn new(own: Vec<IpAddr>, key: Option<Key>) -> Self {
         let returns = key.map(|key| Returns { key, heartbeats: ArrayQueue::new(MOST_HEARTBEATS) });
-        Self { own, letters: ArrayQueue::new(MOST_LETTERS), returns }
+        Self { own, frames: ArrayQueue::new(MOST_FRAMES), returns }
     }
 
-    /// worker: takes copies of what is for Tapline. Gives the heartbeats among the frames, which are for nobody else.
+    /// worker: copies the frames that are for Tapline to the queue. Gives the heartbeats among the frames, which no rule may see.
     #[inline]
-    pub fn overhear(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
+    pub fn punt(&self, frames: &[Frame<'_>], port: &PortCounters) -> Selection {
         let heartbeats =
             self.returns.as_ref().map_or(Selection::NONE, |returns| returns.take(frames, port));
         if !self.own.is_empty() {
             for frame in frames.iter().filter(|frame| self.is_for_us(frame.bytes())) {
                 let len = frame.bytes().len();
-                let mut letter = Letter { bytes: [0; MOST_BYTES], len };
-                letter.bytes[..len].copy_from_slice(frame.bytes());
-                // those that ask, ask again
-                let _ = self.letters.push(letter);
+                let mut local = LocalFrame { bytes: [0; MOST_BYTES], len };
+                local.bytes[..len].copy_from_slice(frame.bytes());
+                // A queue that is full drops the frame: whoever asks, asks again.
+                let _ = self.frames.push(local);
             }
         }
         heartbeats
     }
 
-    /// control: the next heartbeat.
+    /// control: takes the next heartbeat.
     pub fn take_heartbeat(&self) -> Option<Heartbeat> {
         self.returns.as_ref()?.heartbeats.pop()
     }
 
-    /// control: the next frame.
-    pub fn take(&self) -> Option<Letter> {
-        self.letters.pop()
+    /// control: takes the next frame.
+    pub fn take(&self) -> Option<LocalFrame> {
+        self.frames.pop()
     }
 
+    /// Returns whether a frame is ARP, neighbour discovery, or ICMP for one of our own addresses.
     fn is_for_us(&self, bytes: &[u8]) -> bool {
         if bytes.len() > MOST_BYTES {
             return false;
@@ -111,7 +112,7 @@ impl Returns {
                 taken.insert(index);
                 port.heartbeats.add(1);
                 port.heartbeat_bytes.add(frame.bytes().len() as u64);
-                // one that finds no room is lost
+                // A heartbeat that finds no room is lost.
                 let _ = self.heartbeats.push(heartbeat);
             }
         }
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_for_tapline_is_kept_and_what_is_not_is_left() {
-        let post = Post::new(vec![IpAddr::from([198, 18, 0, 1])], None);
+        let local_frames = LocalFrames::new(vec![IpAddr::from([198, 18, 0, 1])], None);
         let arp = arp();
         let ping = ipv4(1, [198, 18, 0, 1]);
         let long = [ping.clone(), vec![0; MOST_BYTES]].concat();
@@ -157,33 +158,33 @@ mod tests {
             vec![1; 5],
         ];
         let frames: Vec<Frame<'_>> = heard.iter().map(|bytes| Frame::whole(bytes)).collect();
-        assert!(post.overhear(&frames, &PortCounters::default()).is_empty());
+        assert!(local_frames.punt(&frames, &PortCounters::default()).is_empty());
         let kept: Vec<Vec<u8>> =
-            std::iter::from_fn(|| post.take()).map(|letter| letter.bytes().to_vec()).collect();
+            std::iter::from_fn(|| local_frames.take()).map(|frame| frame.bytes().to_vec()).collect();
         assert_eq!(kept, [arp, ping]);
     }
 
     #[test]
-    fn a_full_post_leaves_the_rest() {
-        let post = Post::new(vec![IpAddr::from([198, 18, 0, 1])], Some([7; 16]));
+    fn a_full_queue_leaves_the_rest() {
+        let local_frames = LocalFrames::new(vec![IpAddr::from([198, 18, 0, 1])], Some([7; 16]));
         let (arp, port) = (arp(), PortCounters::default());
         let heartbeat = Heartbeat { tool: 3, sequence: 9 };
         for _ in 0..2 {
-            assert!(post.overhear(&[Frame::whole(&arp); 60], &port).is_empty());
+            assert!(local_frames.punt(&[Frame::whole(&arp); 60], &port).is_empty());
         }
         let beat = heartbeat.frame(&[7; 16], MacAddress::BROADCAST, MacAddress([2; 6]));
         assert_eq!(
-            post.overhear(&[Frame::whole(&arp), Frame::whole(&beat)], &port),
+            local_frames.punt(&[Frame::whole(&arp), Frame::whole(&beat)], &port),
             Selection::from_bits(0b10)
         );
-        assert_eq!(std::iter::from_fn(|| post.take()).count(), MOST_LETTERS);
+        assert_eq!(std::iter::from_fn(|| local_frames.take()).count(), MOST_FRAMES);
         // what others send cannot keep it out
-        assert_eq!(std::iter::from_fn(|| post.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);
+        assert_eq!(std::iter::from_fn(|| local_frames.take_heartbeat()).collect::<Vec<_>>(), [heartbeat]);
     }
 
     #[test]
     fn heartbeats_are_set_apart_from_packets_and_counted_as_what_they_are() {
-        let post = Post::new(Vec::new(), Some([7; 16]));
+        let local_frames = LocalFrames::new(Vec::new(), Some([7; 16]));
         let port = PortCounters::default();
         let beat =
             |key| Heartbeat { tool: 1, sequence: 5 }.frame(&key, MacAddress::BROADCAST, MacAddress([2; 6]));
@@ -191,8 +192,8 @@ mod tests {
         let frames = [&strangers[..], &ours, &arp, &ours].map(Frame::whole);
         port.packets.add(4);
         port.bytes.add(frames.iter().map(|frame| frame.bytes().len() as u64).sum());
-        assert_eq!(post.overhear(&frames, &port), Selection::from_bits(0b1010));
+        assert_eq!(local_frames.punt(&frames, &port), Selection::from_bits(0b1010));
         assert_eq!((port.received(), port.received_bytes()), (2, (strangers.len() + arp.len()) as u64));
-        assert!(post.take().is_none(), "no tunnel leaves by the port");
+        assert!(local_frames.take().is_none(), "no tunnel leaves by the port");
     }
 }

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use self::af_packet_cut::Longest;
 use self::clock::{ClockView, RxClock};
 use self::decap::Endpoint;
-use self::distribute::{Spread, Times};
-use self::local_frames::Post;
+use self::distribute::{RingTimes, Spread};
+use self::local_frames::LocalFrames;
 use self::replay::Replay;
 use super::copies::build::Maker;
 use super::copies::facts::Stamps;
@@ -46,7 +46,7 @@ pub struct Intake {
     /// Where tunnels end.
     pub endpoint: Option<Box<Endpoint>>,
     /// Where frames for Tapline itself go, if tunnels leave by the port.
-    pub post: Option<Arc<Post>>,
+    pub local_frames: Option<Arc<LocalFrames>>,
     /// Where packets go unlooked-at, if other lcores do the work.
     pub spread: Option<Box<Spread>>,
     /// The NIC says how it hashed packets, and they come as it saw them.
@@ -65,7 +65,7 @@ pub enum Source {
     /// What a receive lcore hands over of a port's queue.
     Ring {
         ring: BurstReceiver,
-        times: Option<Times>,
+        times: Option<RingTimes>,
     },
 }
 

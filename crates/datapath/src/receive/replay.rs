@@ -80,9 +80,9 @@ impl Progress {
 /// Looks whether a file can be replayed, as far as its beginning says.
 ///
 /// # Errors
-/// It cannot be opened, is not a regular file, is no capture, or no Ethernet frames can be made of its packets.
-pub fn probe(path: &Path) -> Result<(), String> {
-    let mut reader = Reader::from_stream(Box::new(open(path)?)).map_err(|error| error.to_string())?;
+/// It is no capture, or no Ethernet frames can be made of its packets.
+pub fn probe(file: Box<dyn Read + Send>) -> Result<(), String> {
+    let mut reader = Reader::from_stream(file).map_err(|error| error.to_string())?;
     // damage further on is for the replay to report, after what came before it
     let _ = reader.next_record();
     check_link_types(&reader)
@@ -437,7 +437,7 @@ impl Replay {
         progress: Arc<Progress>,
     ) -> Result<Self, String> {
         let path = PathBuf::from(&plan.path);
-        probe(&path)?;
+        probe(Box::new(open(&path)?))?;
         let is_small = || std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MOST_KEPT_BYTES);
         let kept = if plan.passes != Some(1) && is_small() {
             let mut bytes = Vec::new();

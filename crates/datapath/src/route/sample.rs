@@ -46,12 +46,13 @@ pub enum FirstLimit {
     Bytes(u64),
 }
 
-/// Which of the workers a sampler is made for, what its random choices start from, and the memory that it may take.
+/// One worker's share of what a rule remembers: which of the workers it is, where its random choices start from, and the memory that it may
+/// take.
 #[derive(Clone)]
-pub struct WorkerSeat {
+pub struct WorkerShare {
     /// 0.. of `workers`.
     pub index: u32,
-    /// How many workers run the rule: each gets an equal part of a `Rate` budget.
+    /// The number of workers that run the rule: each gets an equal part of a `Rate` budget.
     pub workers: NonZeroU32,
     /// Start of random sampling; equal seeds give equal choices. Each worker draws a sequence of its own from it.
     pub random_seed: u64,
@@ -123,17 +124,17 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    pub fn new(spec: &SampleSpec, seat: &WorkerSeat) -> Sampler {
+    pub fn new(spec: &SampleSpec, worker: &WorkerShare) -> Sampler {
         match *spec {
             SampleSpec::Systematic { one_in } => {
                 Sampler::Systematic(Systematic { one_in: one_in.get(), skip: 0 })
             }
             SampleSpec::Random { one_in } => {
-                Sampler::Random(Random::new(one_in, seat.random_seed ^ mix(seat.index.into(), 0)))
+                Sampler::Random(Random::new(one_in, worker.random_seed ^ mix(worker.index.into(), 0)))
             }
             SampleSpec::Flow { one_in, seed } => Sampler::Flow(FlowShare::one_in(one_in, seed)),
-            SampleSpec::First { limit } => Sampler::First(First::new(limit, seat)),
-            SampleSpec::Rate { budget, seed } => Sampler::Rate(Rate::new(budget, seed, seat.workers)),
+            SampleSpec::First { limit } => Sampler::First(First::new(limit, worker)),
+            SampleSpec::Rate { budget, seed } => Sampler::Rate(Rate::new(budget, seed, worker.workers)),
             SampleSpec::Every { period_ns, length_ns } => {
                 Sampler::Every(Every { period_ns: period_ns.max(1), length_ns })
             }
@@ -288,10 +289,10 @@ pub struct First {
 }
 
 impl First {
-    fn new(limit: FirstLimit, seat: &WorkerSeat) -> First {
+    fn new(limit: FirstLimit, worker: &WorkerShare) -> First {
         First {
             limit,
-            flows: FlowTable::new(seat.flows, seat.timeouts, seat.flow_hash.clone()),
+            flows: FlowTable::new(worker.flows, worker.timeouts, worker.flow_hash.clone()),
             seen: 0,
             kept: 0,
         }
@@ -485,8 +486,8 @@ mod tests {
         NonZeroU32::new(n).unwrap()
     }
 
-    fn seat(random_seed: u64) -> WorkerSeat {
-        WorkerSeat {
+    fn worker(random_seed: u64) -> WorkerShare {
+        WorkerShare {
             index: 0,
             workers: one_in(1),
             random_seed,
@@ -503,7 +504,7 @@ mod tests {
     proptest! {
         #[test]
         fn systematic_keeps_exactly_every_nth_selected_packet(n in 1u32..200, bursts in prop::collection::vec(any::<u64>(), 0..40)) {
-            let mut sampler = Sampler::new(&SampleSpec::Systematic { one_in: one_in(n) }, &seat(0));
+            let mut sampler = Sampler::new(&SampleSpec::Systematic { one_in: one_in(n) }, &worker(0));
             let mut seen = 0u32;
             for bits in bursts {
                 let mut expected = 0;
@@ -529,7 +530,7 @@ mod tests {
                                                       packets in prop::collection::vec(0usize..1000, 1..64)) {
             let hashes: Vec<u64> = packets.iter().map(|packet| flows[packet % flows.len()]).collect();
             let spec = SampleSpec::Flow { one_in: one_in(n), seed };
-            let (mut first, mut second) = (Sampler::new(&spec, &seat(1)), Sampler::new(&spec, &seat(2)));
+            let (mut first, mut second) = (Sampler::new(&spec, &worker(1)), Sampler::new(&spec, &worker(2)));
             let selection = Selection::first(hashes.len());
             let kept = first.sample(selection, &inputs(&hashes));
             prop_assert_eq!(kept, second.sample(selection, &inputs(&hashes)), "two brokers with one seed agree");
@@ -549,7 +550,7 @@ mod tests {
         #[test]
         fn first_keeps_the_beginning_of_each_flow(packets in prop::collection::vec((0u64..20, 64u32..1500), 1..1000), limit in 1u64..5000, in_bytes in any::<bool>()) {
             let limit = if in_bytes { FirstLimit::Bytes(limit) } else { FirstLimit::Packets(limit % 50) };
-            let mut sampler = Sampler::new(&SampleSpec::First { limit }, &seat(4));
+            let mut sampler = Sampler::new(&SampleSpec::First { limit }, &worker(4));
             let mut had = std::collections::HashMap::<u64, u64>::new();
             for burst in packets.chunks(64) {
                 let (hashes, lens): (Vec<u64>, Vec<u32>) = burst.iter().copied().unzip();
@@ -577,7 +578,7 @@ mod tests {
                 SampleSpec::Rate { budget: values::Rate::BitsPerSecond(1_000), seed: 1 },
                 SampleSpec::Every { period_ns: 10, length_ns: 5 },
             ] {
-                let mut sampler = Sampler::new(&spec, &seat(9));
+                let mut sampler = Sampler::new(&spec, &worker(9));
                 for _ in 0..3 {
                     let kept = sampler.sample(Selection::from_bits(bits), &SampleInputs { hashes: &hashes, lens: &lens, times: Times::one(&now_ns) });
                     prop_assert_eq!(kept.bits() & !bits, 0);
@@ -590,7 +591,7 @@ mod tests {
     #[test]
     fn gaps_between_randomly_kept_packets_are_geometric() {
         for (n, seed) in [(2u32, 1u64), (3, 2), (10, 3), (100, 4), (1000, 5)] {
-            let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(n) }, &seat(seed));
+            let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(n) }, &worker(seed));
             let p = 1.0 / f64::from(n);
             let edges: Vec<u64> = (1..10)
                 .map(|tenth| ((1.0 - f64::from(tenth) / 10.0).ln() / (1.0 - p).ln()).ceil() as u64)
@@ -628,7 +629,7 @@ mod tests {
 
     #[test]
     fn random_sampling_of_all_keeps_all() {
-        let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(1) }, &seat(3));
+        let mut sampler = Sampler::new(&SampleSpec::Random { one_in: one_in(1) }, &worker(3));
         for bits in [u64::MAX, 0b1011, 0] {
             assert_eq!(
                 sampler.sample(Selection::from_bits(bits), &inputs(&[])),
@@ -640,8 +641,8 @@ mod tests {
     #[test]
     fn workers_draw_different_random_packets() {
         let spec = SampleSpec::Random { one_in: one_in(4) };
-        let mut first = Sampler::new(&spec, &WorkerSeat { index: 0, ..seat(7) });
-        let mut second = Sampler::new(&spec, &WorkerSeat { index: 1, ..seat(7) });
+        let mut first = Sampler::new(&spec, &WorkerShare { index: 0, ..worker(7) });
+        let mut second = Sampler::new(&spec, &WorkerShare { index: 1, ..worker(7) });
         assert_ne!(first.sample(Selection::ALL, &inputs(&[])), second.sample(Selection::ALL, &inputs(&[])));
     }
 
@@ -674,7 +675,7 @@ mod tests {
 
     #[test]
     fn every_keeps_the_first_part_of_each_period() {
-        let mut sampler = Sampler::new(&SampleSpec::Every { period_ns: 10, length_ns: 3 }, &seat(0));
+        let mut sampler = Sampler::new(&SampleSpec::Every { period_ns: 10, length_ns: 3 }, &worker(0));
         let kept: Vec<u64> = (100..120)
             .filter(|&now_ns| {
                 !sampler
@@ -693,7 +694,7 @@ mod tests {
     #[test]
     fn rate_sampling_settles_below_its_budget_and_comes_back_when_traffic_falls() {
         let spec = SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(100_000), seed: 5 };
-        let mut sampler = Sampler::new(&spec, &seat(0));
+        let mut sampler = Sampler::new(&spec, &worker(0));
         let mut rng = SplitMix64(1);
         let hashes: Vec<u64> = (0..10_048).map(|_| rng.next()).collect();
         let mut run = |from_ms: u64, to_ms: u64, flows: usize| {
@@ -736,7 +737,7 @@ mod tests {
         ] {
             let mut sampler = Sampler::new(
                 &SampleSpec::Rate { budget, seed: 5 },
-                &WorkerSeat { workers: one_in(2), ..seat(0) },
+                &WorkerShare { workers: one_in(2), ..worker(0) },
             );
             let mut kept = 0;
             for tick in 0..60_000u64 {
@@ -759,7 +760,7 @@ mod tests {
     fn a_clock_that_goes_back_does_not_change_the_share() {
         let mut sampler = Sampler::new(
             &SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(1_000), seed: 5 },
-            &seat(0),
+            &worker(0),
         );
         for ms in (10_000..20_000).chain(1_000..9_000) {
             sampler.sample(
@@ -789,7 +790,7 @@ mod tests {
     /// What a sampler keeps of packets whose bursts have these sizes, one after the other and over again.
     fn kept_in_bursts(spec: &SampleSpec, packets: &[(u64, u64, usize)], sizes: &[usize]) -> Vec<bool> {
         let idle = Timeouts { idle_ns: 100 << 20, ..Timeouts::DEFAULT };
-        let mut sampler = Sampler::new(spec, &WorkerSeat { timeouts: idle, ..seat(0) });
+        let mut sampler = Sampler::new(spec, &WorkerShare { timeouts: idle, ..worker(0) });
         let mut rest = packets;
         let mut kept = Vec::new();
         for &size in sizes.iter().cycle() {
@@ -859,7 +860,7 @@ mod tests {
         const WILD: u64 = u32::MAX as u64 * 1_000_000_000;
         let mut sampler = Sampler::new(
             &SampleSpec::Rate { budget: values::Rate::PacketsPerSecond(1_000), seed: 5 },
-            &seat(0),
+            &worker(0),
         );
         let mut sample = |now_ns: u64| {
             sampler

@@ -10,7 +10,7 @@ use super::published::LiveView;
 use crate::classify::Matches;
 use crate::copies::build::Maker;
 use crate::counters::WorkerCounters;
-use crate::egress::admission::Limits;
+use crate::egress::admission::QueueLimits;
 use crate::flow::burst_flows::Flows;
 use crate::ids::{RuleId, ToolId};
 use crate::route::{Copies, RuleState};
@@ -25,21 +25,21 @@ pub struct PlanPart {
     pub maker: Option<Maker>,
     pub live: LiveView,
     pub counters: Arc<WorkerCounters>,
-    pub rooms: Rooms,
+    pub buffers: StageBuffers,
     /// What queues admit from this plan on, where it differs from before.
-    pub limits: Vec<(ToolId, Limits)>,
+    pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
-    pub heirs: Vec<Heir>,
+    pub carried_over: Vec<CarriedOver>,
 }
 
 /// Where stages write for each other; as large as the plan asks for.
-pub struct Rooms {
+pub struct StageBuffers {
     pub matches: Matches,
     pub copies: Copies,
     pub flows: Flows,
 }
 
-impl Rooms {
+impl StageBuffers {
     pub fn new(plan: &WorkPlan) -> Self {
         Self {
             matches: Matches::new(plan.inputs.iter().map(|input| &input.classifier)),
@@ -51,7 +51,7 @@ impl Rooms {
 
 /// A rule that remembers something, and goes on with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Heir {
+pub struct CarriedOver {
     /// Its place in the plan before.
     pub from: RuleId,
     pub to: RuleId,
@@ -61,8 +61,8 @@ pub struct Heir {
 
 impl PlanPart {
     /// worker: takes over what the part before remembers of rules that go on.
-    pub fn inherit(&mut self, states: &mut ById<RuleId, RuleState>, counters: &WorkerCounters) {
-        for &Heir { from, to, has_dedup, has_sampler } in &self.heirs {
+    pub fn carry_over(&mut self, states: &mut ById<RuleId, RuleState>, counters: &WorkerCounters) {
+        for &CarriedOver { from, to, has_dedup, has_sampler } in &self.carried_over {
             if has_dedup {
                 self.states[to].dedup = states[from].dedup.take();
             }

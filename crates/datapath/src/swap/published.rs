@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::egress::mtu::Fit;
+use crate::egress::mtu::FrameLimits;
 use crate::ids::{EgressId, GroupId, PortId, RuleId, ToolId};
 use crate::route::balance::BucketTable;
 use tapline_packet::by_id::ById;
@@ -28,7 +28,7 @@ pub struct Live {
     /// The Ethernet address of a tunnel's next hop, once it is known.
     pub next_hops: ById<ToolId, Option<MacAddress>>,
     /// What its port takes by its MTU, if it does not take all frames.
-    pub fits: ById<EgressId, Option<Fit>>,
+    pub fits: ById<EgressId, Option<FrameLimits>>,
 }
 
 /// Where the control thread puts the state in force.
@@ -50,8 +50,8 @@ impl LiveCell {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// control: lets every worker look whether there is something for it beside the state, which stays as it is.
-    pub fn knock(&self) {
+    /// control: wakes every worker, so that it looks for another part in its `Exchange`; the state stays as it is.
+    pub fn wake(&self) {
         // the lock orders it behind a publication
         let _current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.version.fetch_add(1, Ordering::Release);
@@ -78,14 +78,14 @@ impl LiveView {
         &self.live
     }
 
-    /// Takes up what was published since; gives the state before it if there was something.
+    /// Adopts the state that was published since. Gives the state before it, or `None` if nothing was published.
     #[inline(always)]
     pub fn refresh(&mut self) -> Option<Arc<Live>> {
-        if self.cell.version.load(Ordering::Acquire) == self.version { None } else { Some(self.take_up()) }
+        if self.cell.version.load(Ordering::Acquire) == self.version { None } else { Some(self.adopt()) }
     }
 
     #[cold]
-    fn take_up(&mut self) -> Arc<Live> {
+    fn adopt(&mut self) -> Arc<Live> {
         let current = self.cell.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.version = self.cell.version.load(Ordering::Acquire);
         std::mem::replace(&mut self.live, Arc::clone(&current))

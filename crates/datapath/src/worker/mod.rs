@@ -14,7 +14,7 @@
 //! | judged: what became of each packet | `judge` | `route::settle` | a disposition |
 //! | judged: copies to their tools | `judge` | `egress::egress`, `Outlet::give` | `TxQueue::send`, or the tool's queue |
 //! | spread, where another lcore does the work | `carry` | `spread`, `receive::distribute` | a ring: that lcore polls it, and carries on |
-//! | send what waits in queues | `turn` | `egress::flush::flush`, `Line::transmit` | `TxQueue::send` |
+//! | send what waits in queues | `turn` | `egress::flush::flush`, `EgressQueue::transmit` | `TxQueue::send` |
 //!
 //! `RxQueue::receive` and `TxQueue::send` (`crates/dpdk/src/queue.rs`) call the drivers.
 
@@ -46,7 +46,7 @@ use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
 use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
-use super::swap::plan_part::{Exchange, Rooms};
+use super::swap::plan_part::{Exchange, StageBuffers};
 use super::swap::published::LiveView;
 use super::work_plan::{Idle, WorkPlan};
 use tapline_api::words::{Disposition, Stage};
@@ -105,6 +105,8 @@ impl PhaseCell {
 pub struct Worker {
     pub plan: Arc<WorkPlan>,
     pub intakes: Vec<Intake>,
+    /// Stages of sampled bursts are timed.
+    pub is_profiled: bool,
     /// Several intakes are replays whose packets are put in order.
     pub is_in_step: bool,
     pub outlets: Outlets,
@@ -243,7 +245,7 @@ struct Turns {
 }
 
 /// What one turn works on.
-struct Desk {
+struct TurnBuffers {
     burst: MbufBurst,
     linear: Linear,
     matches: Matches,
@@ -265,9 +267,9 @@ enum Leaves {
     Stop,
 }
 
-impl Desk {
-    fn new(plan: &WorkPlan) -> Self {
-        let Rooms { matches, copies, flows } = Rooms::new(plan);
+impl TurnBuffers {
+    fn new(worker: &Worker) -> Self {
+        let StageBuffers { matches, copies, flows } = StageBuffers::new(&worker.plan);
         Self {
             burst: MbufBurst::default(),
             linear: Linear::default(),
@@ -277,7 +279,7 @@ impl Desk {
             lens: [0; MAX_BURST],
             stamps: Stamps::default(),
             latency: LatencySampler::default(),
-            profile: Profile::new(plan.is_profiled),
+            profile: Profile::new(worker.is_profiled),
             evidence: MbufBurst::default(),
         }
     }
@@ -288,22 +290,22 @@ impl Worker {
     ///
     /// A stage that panics costs the burst that it worked on: the loop is entered again behind it.
     pub fn run(mut self) -> Self {
-        let mut desk = Desk::new(&self.plan);
+        let mut buffers = TurnBuffers::new(&self);
         let mut turns = Turns { unflushed: 0, idle: 0, is_resting: false, busy: BusyClock::begin() };
         self.panics.begin();
         self.refit();
         loop {
-            match catch_unwind(AssertUnwindSafe(|| self.work(&mut desk, &mut turns))) {
-                Ok(Leaves::Change) => self.take_up(&mut desk),
+            match catch_unwind(AssertUnwindSafe(|| self.work(&mut buffers, &mut turns))) {
+                Ok(Leaves::Change) => self.adopt(&mut buffers),
                 Ok(Leaves::Stop) => return self,
-                Err(panic) if self.recover(&mut desk, panic.as_ref()) => {}
+                Err(panic) if self.recover(&mut buffers, panic.as_ref()) => {}
                 Err(panic) => resume_unwind(panic),
             }
         }
     }
 
     /// Turns, one after another, until there is a reason to leave them.
-    fn work(&mut self, desk: &mut Desk, turns: &mut Turns) -> Leaves {
+    fn work(&mut self, buffers: &mut TurnBuffers, turns: &mut Turns) -> Leaves {
         // held here, so that a turn need not look them up after every call
         let (plan, counters) = (Arc::clone(&self.plan), Arc::clone(&self.counters));
         loop {
@@ -324,17 +326,17 @@ impl Worker {
                     if std::mem::take(&mut turns.is_resting) {
                         self.intakes.iter_mut().for_each(Intake::resume);
                     }
-                    self.turn(&plan, &counters, desk, &mut turns.unflushed)
+                    self.turn(&plan, &counters, buffers, &mut turns.unflushed)
                 }
                 Phase::Paused if self.plan.inputs.iter().any(|input| input.is_bypass) => {
-                    let has_received = self.bypass(desk);
-                    let is_left = self.empty_rings(&plan, &counters, desk);
+                    let has_received = self.bypass(buffers);
+                    let is_left = self.empty_rings(&plan, &counters, buffers);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     self.note_quiet(!is_left && !flushed.are_copies_left);
                     has_received | is_left | flushed.has_moved
                 }
                 phase @ (Phase::Waiting | Phase::Paused | Phase::Draining) => {
-                    let is_left = self.empty_rings(&plan, &counters, desk);
+                    let is_left = self.empty_rings(&plan, &counters, buffers);
                     let flushed = flush(&mut self.outlets, Held::Leave, self.live.get(), &self.counters);
                     // what waits for a tool that is down may wait for ever: a pause does not wait for it, and loses nothing of it
                     let waits = flushed.are_copies_left | flushed.are_originals_left;
@@ -370,19 +372,19 @@ impl Worker {
     /// copy an end, and nothing of the burst is seen by the next. Returns whether the worker can go on.
     #[cold]
     #[inline(never)]
-    fn recover(&mut self, desk: &mut Desk, panic: &(dyn Any + Send)) -> bool {
+    fn recover(&mut self, buffers: &mut TurnBuffers, panic: &(dyn Any + Send)) -> bool {
         let counters = &self.counters;
         let stage = counters.lcore.stage();
         let dump = self.plan.panic_dump.as_deref().map(|folder| {
-            let burst = if desk.evidence.is_empty() { &desk.burst } else { &desk.evidence };
-            panics::dump(folder, burst, &desk.stamps)
+            let burst = if buffers.evidence.is_empty() { &buffers.burst } else { &buffers.evidence };
+            panics::dump(folder, burst, &buffers.stamps)
         });
-        desk.evidence.clear();
-        desk.burst.clear();
+        buffers.evidence.clear();
+        buffers.burst.clear();
         if let Some(maker) = &mut self.maker {
             maker.made.iter_mut().for_each(Made::clear);
         }
-        let dropped = self.outlets.mend(&desk.copies, counters);
+        let dropped = self.outlets.mend(&buffers.copies, counters);
         let mut handed = 0;
         for spread in self.intakes.iter_mut().filter_map(|intake| intake.spread.as_mut()) {
             spread.mend();
@@ -392,9 +394,9 @@ impl Worker {
         let ended = counters.dispositions.iter().map(Counter::get).sum::<u64>() + handed;
         let failed = received.saturating_sub(ended);
         counters.settle(Disposition::Failed, failed);
-        desk.matches.clear();
-        desk.copies.reset();
-        desk.flows.clear();
+        buffers.matches.clear();
+        buffers.copies.reset();
+        buffers.flows.clear();
         counters.lcore.panics.add(1);
         let note = PanicNote { stage, text: String::new(), failed, dropped, dump, is_last: false };
         self.panics.note(Instant::now(), panic, note)
@@ -403,25 +405,25 @@ impl Worker {
     /// Goes on with what the control thread changed: with another plan, where it left the worker's part of one.
     #[cold]
     #[inline(never)]
-    fn take_up(&mut self, desk: &mut Desk) {
+    fn adopt(&mut self, buffers: &mut TurnBuffers) {
         if let Some(mut part) = self.exchange.take() {
-            part.inherit(&mut self.states, &self.counters);
+            part.carry_over(&mut self.states, &self.counters);
             // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
             swap(&mut self.plan, &mut part.plan);
             swap(&mut self.counters, &mut part.counters);
             swap(&mut self.states, &mut part.states);
             swap(&mut self.maker, &mut part.maker);
             swap(&mut self.live, &mut part.live);
-            swap(&mut desk.matches, &mut part.rooms.matches);
-            swap(&mut desk.copies, &mut part.rooms.copies);
-            swap(&mut desk.flows, &mut part.rooms.flows);
+            swap(&mut buffers.matches, &mut part.buffers.matches);
+            swap(&mut buffers.copies, &mut part.buffers.copies);
+            swap(&mut buffers.flows, &mut part.buffers.flows);
             for (tool, limits) in part.limits.drain(..) {
-                self.outlets.egresses[tool.egress()].limit(limits);
+                self.outlets.egresses[tool.egress()].set_limits(limits);
             }
             self.exchange.give_back(part);
         }
         if let Some(maker) = &mut self.maker {
-            maker.take_up(self.live.get());
+            maker.adopt(self.live.get());
         }
         self.refit();
     }
@@ -443,7 +445,7 @@ impl Worker {
         &mut self,
         plan: &WorkPlan,
         counters: &WorkerCounters,
-        desk: &mut Desk,
+        buffers: &mut TurnBuffers,
         unflushed_turns: &mut u32,
     ) -> bool {
         // an lcore that transmits for others has nothing to poll, and does not wait for more
@@ -454,8 +456,8 @@ impl Worker {
             keep_step(&mut self.intakes);
         }
         for at in 0..self.intakes.len() {
-            desk.profile.begin(&counters.lcore);
-            let polled = desk.latency.poll();
+            buffers.profile.begin(&counters.lcore);
+            let polled = buffers.latency.poll();
             let intake = &mut self.intakes[at];
             let is_plain = intake.is_plain();
             let mut limit = plan.burst;
@@ -469,7 +471,7 @@ impl Worker {
                     continue;
                 }
             }
-            let received = receive(intake, limit, &mut desk.burst, &mut desk.stamps, counters);
+            let received = receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, counters);
             if received > 0 {
                 fault::panics("receive");
             }
@@ -482,8 +484,8 @@ impl Worker {
             }
             is_busy = true;
             let polled =
-                polled.map(|polled| self.intakes[at].received_at(polled, &desk.burst, &mut self.clock));
-            self.carry(plan, counters, desk, at, polled);
+                polled.map(|polled| self.intakes[at].received_at(polled, &buffers.burst, &mut self.clock));
+            self.carry(plan, counters, buffers, at, polled);
         }
         *unflushed_turns += 1;
         if !is_full || *unflushed_turns >= FLUSH_TURNS {
@@ -500,18 +502,18 @@ impl Worker {
         &mut self,
         plan: &WorkPlan,
         counters: &WorkerCounters,
-        desk: &mut Desk,
+        buffers: &mut TurnBuffers,
         at: usize,
         polled: Option<u64>,
     ) {
-        let received = desk.burst.len();
+        let received = buffers.burst.len();
         let intake = &self.intakes[at];
-        desk.latency.received();
+        buffers.latency.received();
         if plan.panic_dump.is_some() {
-            desk.evidence = desk.burst.again();
+            buffers.evidence = buffers.burst.again();
         }
         if intake.spread.is_some() {
-            self.spread(desk, at);
+            self.spread(buffers, at);
         } else {
             let input = &plan.inputs[intake.port];
             if let Some(straight) = &input.straight
@@ -522,35 +524,46 @@ impl Worker {
                     rxq.load_ahead();
                 }
                 settle_straight(straight, received, counters);
-                desk.profile.enter(&counters.lcore, Stage::Egress);
-                egress_straight(&mut self.outlets, &straight.egresses, &mut desk.burst, polled, counters);
+                buffers.profile.enter(&counters.lcore, Stage::Egress);
+                egress_straight(
+                    &mut self.outlets,
+                    &straight.egresses,
+                    &mut buffers.burst,
+                    polled,
+                    counters,
+                );
             } else {
-                self.judge(desk, at, polled);
+                self.judge(buffers, at, polled);
             }
         }
         if plan.panic_dump.is_some() {
-            desk.evidence.clear();
+            buffers.evidence.clear();
         }
-        desk.profile.end(&counters.lcore, received);
+        buffers.profile.end(&counters.lcore, received);
     }
 
     /// Hands a burst to the work lcores.
     #[inline(never)]
-    fn spread(&mut self, desk: &mut Desk, at: usize) {
+    fn spread(&mut self, buffers: &mut TurnBuffers, at: usize) {
         let intake = &mut self.intakes[at];
-        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        buffers.profile.enter(&self.counters.lcore, Stage::Egress);
         if intake.spread.as_ref().is_some_and(|spread| spread.needs_times()) {
-            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+            intake.stamp(&buffers.burst, &mut self.clock, &mut buffers.stamps);
         }
         let Some(spread) = &mut intake.spread else { return };
-        let refused = spread.send(&mut desk.burst, &mut desk.linear, &desk.stamps);
+        let refused = spread.send(&mut buffers.burst, &mut buffers.linear, &buffers.stamps);
         if refused > 0 {
             self.counters.lose(intake.port, refused as u64);
         }
     }
 
     /// Carries what receive lcores have handed over, a burst of each ring. Returns whether there was anything.
-    fn empty_rings(&mut self, plan: &WorkPlan, counters: &WorkerCounters, desk: &mut Desk) -> bool {
+    fn empty_rings(
+        &mut self,
+        plan: &WorkPlan,
+        counters: &WorkerCounters,
+        buffers: &mut TurnBuffers,
+    ) -> bool {
         let mut is_left = false;
         for at in 0..self.intakes.len() {
             if !self.intakes[at].is_ring() {
@@ -558,10 +571,10 @@ impl Worker {
             }
             let limit = plan.burst;
             let received =
-                receive(&mut self.intakes[at], limit, &mut desk.burst, &mut desk.stamps, counters);
+                receive(&mut self.intakes[at], limit, &mut buffers.burst, &mut buffers.stamps, counters);
             if received > 0 {
                 is_left = true;
-                self.carry(plan, counters, desk, at, None);
+                self.carry(plan, counters, buffers, at, None);
             }
         }
         is_left
@@ -582,23 +595,23 @@ impl Worker {
 
     /// Stamps a burst and ends its tunnels. Gives the packets that are left, and whether they have times.
     #[inline(always)]
-    fn admit(&mut self, desk: &mut Desk, at: usize) -> (Selection, bool) {
+    fn admit(&mut self, buffers: &mut TurnBuffers, at: usize) -> (Selection, bool) {
         let intake = &mut self.intakes[at];
         let input = &self.plan.inputs[intake.port];
         let is_stamped = input.needs_stamps || input.needs_time && intake.has_times();
         if is_stamped {
-            intake.stamp(&desk.burst, &mut self.clock, &mut desk.stamps);
+            intake.stamp(&buffers.burst, &mut self.clock, &mut buffers.stamps);
         }
         if intake.is_cold && input.needs_frames {
-            desk.burst.load_ahead();
+            buffers.burst.load_ahead();
         }
         fault::panics("stamp");
-        let mut all = desk.burst.all();
+        let mut all = buffers.burst.all();
         if let Some(endpoint) = &mut intake.endpoint {
             all = endpoint.terminate(
-                &mut desk.burst,
-                &mut desk.linear,
-                is_stamped.then_some(&mut desk.stamps),
+                &mut buffers.burst,
+                &mut buffers.linear,
+                is_stamped.then_some(&mut buffers.stamps),
             );
         }
         (all, is_stamped)
@@ -607,60 +620,60 @@ impl Worker {
     /// Carries a burst through the stages that look at packets.
     // apart from `turn`, whose registers then are those of the straight way
     #[inline(never)]
-    fn judge(&mut self, desk: &mut Desk, at: usize, polled: Option<u64>) {
-        desk.profile.enter(&self.counters.lcore, Stage::Classify);
-        let (mut all, is_stamped) = self.admit(desk, at);
+    fn judge(&mut self, buffers: &mut TurnBuffers, at: usize, polled: Option<u64>) {
+        buffers.profile.enter(&self.counters.lcore, Stage::Classify);
+        let (mut all, is_stamped) = self.admit(buffers, at);
         let intake = &mut self.intakes[at];
         let input = &self.plan.inputs[intake.port];
         let mut frames = Frames::new();
         let mut own = Selection::NONE;
         let is_classified =
-            classify_mbufs(&input.classifier, all, desk.burst.mbuf_frames(), &mut desk.matches);
+            classify_mbufs(&input.classifier, all, buffers.burst.mbuf_frames(), &mut buffers.matches);
         if input.needs_frames && !is_classified {
-            desk.burst.frames(&mut desk.linear, &mut frames);
-            desk.flows.clear();
+            buffers.burst.frames(&mut buffers.linear, &mut frames);
+            buffers.flows.clear();
             if intake.gives_rss {
-                desk.flows.take_rss(|hashes| desk.burst.rss_hashes(hashes));
+                buffers.flows.take_rss(|hashes| buffers.burst.rss_hashes(hashes));
             }
             if let Some(endpoint) = &mut intake.endpoint {
-                desk.flows.take_outer(endpoint.outer());
+                buffers.flows.take_outer(endpoint.outer());
             }
-            if let Some(post) = &intake.post {
-                own = post.overhear(&frames, &self.counters.ports[intake.port]);
+            if let Some(local_frames) = &intake.local_frames {
+                own = local_frames.punt(&frames, &self.counters.ports[intake.port]);
                 all -= own;
             }
         }
         if !is_classified {
-            classify(&input.classifier, all, &frames, &mut desk.flows, &mut desk.matches);
+            classify(&input.classifier, all, &frames, &mut buffers.flows, &mut buffers.matches);
         }
-        desk.profile.enter(&self.counters.lcore, Stage::Route);
+        buffers.profile.enter(&self.counters.lcore, Stage::Route);
         if input.needs_lens {
-            desk.burst.lens(&mut desk.lens);
+            buffers.burst.lens(&mut buffers.lens);
         }
         // until a clock is fitted, its times are no ones to go by
-        let are_own = input.needs_time && intake.has_times() && !desk.stamps.degraded;
+        let are_own = input.needs_time && intake.has_times() && !buffers.stamps.degraded;
         let polled_ns = if input.needs_time && !are_own { clock::now_ns() } else { 0 };
-        let times = if are_own { Times::each(&desk.stamps.ns) } else { Times::one(&polled_ns) };
+        let times = if are_own { Times::each(&buffers.stamps.ns) } else { Times::one(&polled_ns) };
         if input.notes_time && !all.is_empty() {
             self.counters.ports[intake.port].note_time(times.last_of(all));
         }
-        let stamps = if is_stamped { &desk.stamps } else { &Stamps::NONE };
+        let stamps = if is_stamped { &buffers.stamps } else { &Stamps::NONE };
         let mut view = BurstView {
             plan: &self.plan,
             counters: &self.counters,
-            burst: &desk.burst,
+            burst: &buffers.burst,
             all,
             frames: &frames,
-            flows: &mut desk.flows,
+            flows: &mut buffers.flows,
             // those of an earlier burst are not shown
-            lens: if input.needs_lens { &desk.lens[..] } else { &[] },
+            lens: if input.needs_lens { &buffers.lens[..] } else { &[] },
             port: intake.port,
             times,
             stamps,
             live: self.live.get(),
             uses: &self.uses,
         };
-        route(input, &mut desk.matches, &mut view, &mut self.states, &mut desk.copies);
+        route(input, &mut buffers.matches, &mut view, &mut self.states, &mut buffers.copies);
         let unparsed = view.flows.unparsed();
         if !unparsed.is_empty() && input.needs_frames && !is_classified {
             self.counters.ports[intake.port].unparsed.add(u64::from(unparsed.count()));
@@ -669,34 +682,42 @@ impl Worker {
         if input.needs_copies
             && let Some(maker) = &mut self.maker
         {
-            maker.make(&mut view, &mut desk.copies);
+            maker.make(&mut view, &mut buffers.copies);
             made = &mut maker.made;
         }
         drop(frames);
-        settle(&desk.copies, desk.burst.all() - own, &self.counters);
-        desk.profile.enter(&self.counters.lcore, Stage::Egress);
+        settle(&buffers.copies, buffers.burst.all() - own, &self.counters);
+        buffers.profile.enter(&self.counters.lcore, Stage::Egress);
         let origin = Origin { port: intake.port, stamps };
-        egress(&mut self.outlets, &desk.copies, made, &mut desk.burst, origin, polled, &self.counters);
+        egress(
+            &mut self.outlets,
+            &buffers.copies,
+            made,
+            &mut buffers.burst,
+            origin,
+            polled,
+            &self.counters,
+        );
     }
 
     /// Forwards what comes on wires with a bypass, while rules do not run. Returns whether anything came.
-    fn bypass(&mut self, desk: &mut Desk) -> bool {
+    fn bypass(&mut self, buffers: &mut TurnBuffers) -> bool {
         let mut is_busy = false;
         for intake in &mut self.intakes {
             let input = &self.plan.inputs[intake.port];
             let limit = self.plan.burst;
             if input.is_bypass
-                && receive(intake, limit, &mut desk.burst, &mut desk.stamps, &self.counters) > 0
+                && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;
-                let origin = Origin { port: intake.port, stamps: &desk.stamps };
-                desk.copies.begin(input, desk.burst.all(), self.live.get(), &self.counters);
-                settle(&desk.copies, desk.burst.all(), &self.counters);
+                let origin = Origin { port: intake.port, stamps: &buffers.stamps };
+                buffers.copies.begin(input, buffers.burst.all(), self.live.get(), &self.counters);
+                settle(&buffers.copies, buffers.burst.all(), &self.counters);
                 egress(
                     &mut self.outlets,
-                    &desk.copies,
+                    &buffers.copies,
                     &mut [],
-                    &mut desk.burst,
+                    &mut buffers.burst,
                     origin,
                     None,
                     &self.counters,
@@ -721,42 +742,42 @@ impl Worker {
 /// A worker on no lcore, which makes a turn when it is told to: so that one thread can lead several, in an order that it chooses.
 pub struct Led {
     worker: Worker,
-    desk: Desk,
+    buffers: TurnBuffers,
     unflushed_turns: u32,
 }
 
 impl Led {
     pub fn new(mut worker: Worker) -> Self {
         worker.refit();
-        Self { desk: Desk::new(&worker.plan), worker, unflushed_turns: 0 }
+        Self { buffers: TurnBuffers::new(&worker), worker, unflushed_turns: 0 }
     }
 
     /// A turn in the phase `Running`. Returns whether there was anything to do.
     pub fn turn(&mut self) -> bool {
         if self.worker.live.refresh().is_some() {
-            self.worker.take_up(&mut self.desk);
+            self.worker.adopt(&mut self.buffers);
         }
         let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
-        self.worker.turn(&plan, &counters, &mut self.desk, &mut self.unflushed_turns)
+        self.worker.turn(&plan, &counters, &mut self.buffers, &mut self.unflushed_turns)
     }
 
     /// As [`turn`](Self::turn); a stage that panics costs the burst that it worked on. Returns whether the worker can go on.
     pub fn survive(&mut self) -> bool {
         match catch_unwind(AssertUnwindSafe(|| self.turn())) {
             Ok(_) => true,
-            Err(panic) => self.worker.recover(&mut self.desk, panic.as_ref()),
+            Err(panic) => self.worker.recover(&mut self.buffers, panic.as_ref()),
         }
     }
 
     /// A turn in the phase `Paused`, of a plan that has a bypass. Returns whether there was anything to do.
     pub fn bypass(&mut self) -> bool {
-        self.worker.bypass(&mut self.desk) | self.drain()
+        self.worker.bypass(&mut self.buffers) | self.drain()
     }
 
     /// A turn in the phase `Draining`. Returns whether there was anything to do.
     pub fn drain(&mut self) -> bool {
         let (plan, counters) = (Arc::clone(&self.worker.plan), Arc::clone(&self.worker.counters));
-        let is_left = self.worker.empty_rings(&plan, &counters, &mut self.desk);
+        let is_left = self.worker.empty_rings(&plan, &counters, &mut self.buffers);
         is_left
             | flush(&mut self.worker.outlets, Held::Leave, self.worker.live.get(), &self.worker.counters)
                 .has_moved

@@ -1,10 +1,10 @@
-//! What can be said of a program without packets, for the warnings of `tapline check`. Nothing false is claimed; not all is found.
+//! Facts about a program that need no packets, for the warnings of `tapline check`. Nothing false is claimed; not all is found.
 
 use super::insn::{Test, Width};
 use super::verify::Program;
 use crate::native::graph::{Condition, Graph, Node, NodeId, Table, Value, ValueId};
 
-/// What is certain of a program. The default claims nothing.
+/// The facts that are certain about a program. The default claims nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Analysis {
     /// No packet is accepted.
@@ -88,7 +88,7 @@ struct Place {
     facts: usize,
     /// How many answers have to stand for what was found barren behind it.
     needs: usize,
-    /// Where to go on with the answer yes, if that was not tried yet.
+    /// The node that the answer yes leads to, if it was not tried yet.
     then: Option<NodeId>,
 }
 
@@ -220,7 +220,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What an answer tells more of than of its question: a value, or (`None`) captured bytes.
+/// Gives the subject that an answer tells more of than its own question: a value, or (`None`) captured bytes.
 fn tells_of(condition: Condition, answer: bool) -> Option<Option<ValueId>> {
     match condition {
         Condition::Captured { .. } | Condition::CapturedAt { .. } => Some(None),

@@ -31,25 +31,25 @@ pub enum CompileError {
     Program(#[from] VerifyError),
 }
 
-/// What libpcap says of an expression that no packet can match; `compile` turns that into the program that says so.
+/// The text of libpcap for an expression that no packet can match. `compile` turns it into the program that rejects all packets.
 const REJECTS_ALL: &str = "expression rejects all packets";
 
-/// What libpcap says of primitives whose answer only a kernel knows (`inbound`, `ifindex`).
+/// The text of libpcap for primitives whose answer only a kernel knows (`inbound`, `ifindex`).
 const ASKS_THE_KERNEL: &str = "when reading savefiles";
 
-/// What frames begin with, and in which order their numbers are.
+/// The header that frames begin with, and the byte order of its numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LinkLayer {
     /// The link type as capture files number it (`LINKTYPE_*`).
     /// # Source
     /// <https://www.tcpdump.org/linktypes.html>
     pub link_type: u32,
-    /// Whether the file was written on a machine of the other byte order: some link types (`LINKTYPE_NULL`) have numbers in it.
+    /// The file was written on a machine of the other byte order. Some link types (`LINKTYPE_NULL`) have numbers in that order.
     pub is_swapped: bool,
 }
 
 impl LinkLayer {
-    /// What ports give.
+    /// The link layer of frames that ports receive.
     pub const ETHERNET: LinkLayer = LinkLayer { link_type: 1, is_swapped: false };
 }
 

@@ -27,7 +27,7 @@ impl fmt::Display for Insn {
 /// Words of scratch memory, `BPF_MEMWORDS`.
 pub const SCRATCH_WORDS: usize = 16;
 
-/// What an instruction does, decoded: the closed set of operations that `bpf_filter` knows.
+/// The operation of an instruction, decoded. It is one of the closed set that `bpf_filter` knows.
 ///
 /// Jump targets are absolute instruction indices, so that an `Op` means the same wherever it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

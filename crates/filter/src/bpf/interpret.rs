@@ -43,7 +43,7 @@ impl Program {
 /// (RFC 8200, section 4; RFC 4302, section 2.2).
 const LEAST_HEADER_LEN: usize = 8;
 
-/// Where loads read from.
+/// The packet that loads read from.
 trait Packet {
     /// The `N` bytes at `offset`, if all were captured.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;

@@ -1,6 +1,6 @@
 //! Classic BPF: expression -> instructions (libpcap) -> verified program.
 
-/// What can be said of a program without packets.
+/// Finds what is certain about a program without packets.
 pub mod analyse;
 /// Filter expression -> instructions, by libpcap.
 pub mod compile;

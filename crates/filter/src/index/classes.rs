@@ -94,7 +94,7 @@ const FEW: usize = 16;
 /// itself. With 1000 rules and packets that the processor has not learnt, jumps here took a fifth of the index's time.
 pub(super) struct Tree {
     entries: Vec<u32>,
-    /// Where the 65536 entries of the first level begin, behind the classes.
+    /// The place at which the 65536 entries of the first level begin, behind the classes.
     first: usize,
 }
 
@@ -256,7 +256,7 @@ impl Trees {
         all
     }
 
-    /// Where each tree begins.
+    /// Gives the place at which each tree begins.
     pub(super) fn begins(&self) -> &[u32] {
         &self.begins
     }
@@ -268,8 +268,8 @@ impl Trees {
     }
 }
 
-/// Of `starts`, looked at from `at` on: the last that is not above `first`, and the last that is not above the end of the `2^bits`
-/// values from `first` on.
+/// Gives two indices into `starts`, which is looked at from `at` on: that of the last start not above `first`, and that of the last
+/// start not above the end of the `2^bits` values from `first` on.
 fn within(starts: &[u32], at: usize, first: u32, bits: u32) -> (usize, usize) {
     let from = last_at_or_below(starts, at, first);
     (from, last_at_or_below(starts, from, first | ((1 << bits) - 1)))

@@ -1,9 +1,9 @@
-//! What a classic BPF program looks at in a packet, and the sets of values that its tests accept.
+//! The fields of a packet that a classic BPF program looks at, and the sets of values that its tests accept.
 
 use std::fmt::Debug;
 use std::rc::Rc;
 
-/// Where a value is read from.
+/// The source of a value in a packet.
 ///
 /// The order is that in which a program usually loads: fixed offsets first, then those behind a variable header.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -27,7 +27,7 @@ impl Source {
         }
     }
 
-    /// Whether a packet that has `self` surely has `other` too: it reaches as far.
+    /// Returns whether a packet that has `self` surely has `other` too: it reaches as far.
     pub(super) fn implies(self, other: Source) -> bool {
         let end = |offset: u32, width: u8| u64::from(offset) + u64::from(width);
         match (self, other) {
@@ -90,8 +90,8 @@ impl ValueSet {
         }
     }
 
-    /// Whether all of its values are in the ranges of `other`, which are as a set's (true), or none is (false). Nothing is said of
-    /// the empty set.
+    /// Returns `true` if all of its values are in the ranges of `other`, which are as a set's, `false` if none is, and `None` if
+    /// some are. It gives `None` for the empty set, too.
     pub(super) fn lies_in(&self, other: &[(u32, u32)]) -> Option<bool> {
         let (&(first, _), &(_, last)) = (self.0.first()?, self.0.last()?);
         if first == last {
@@ -108,12 +108,12 @@ impl ValueSet {
         if common.is_empty() { Some(false) } else { (common[..] == self.0[..]).then_some(true) }
     }
 
-    /// Whether it is `0..=max`.
+    /// Returns whether it is `0..=max`.
     pub(super) fn is_full(&self, max: u32) -> bool {
         self.0[..] == [(0, max)]
     }
 
-    /// What of `0..=max` is not in it.
+    /// Gives the values of `0..=max` that are not in it.
     pub(super) fn complement(&self, max: u32) -> Self {
         let mut ranges = Vec::with_capacity(self.0.len() + 1);
         let mut from = Some(0u32);

@@ -1,5 +1,5 @@
-//! What is left to test once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of
-//! fields (`pairs`) or by intersecting bit vectors.
+//! The tests that are left once the headers are known: exact values by hashing, prefixes and ranges by tables over pairs of fields
+//! (`pairs`) or by intersecting bit vectors.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ pub(super) const MAX_FIELDS: usize = 16;
 const MAX_VALUES: u64 = 4;
 const MAX_KEYS: u64 = 16;
 /// Combinations of fields that are hashed at most, each costs a probe a packet.
-const MAX_SHAPES: usize = 6;
+const MAX_TABLES: usize = 6;
 /// Paths that a combination must have to be worth a probe, beside bit vectors that are looked up in any case.
-const SHAPE_PATHS: usize = 64;
+const TABLE_PATHS: usize = 64;
 /// Bits of the values by which paths with other tests are looked up at least.
 const GUARDED_BITS: u32 = 32;
 /// Such paths for the same values at most.
@@ -34,8 +34,8 @@ const MAX_WORDS: usize = 8;
 pub(super) struct Leaf {
     /// Rows of paths with no test left.
     always: Vec<u32>,
-    shapes: Vec<Shape>,
-    /// What is left after those, where no table over pairs of fields does it.
+    tables: Vec<ExactTable>,
+    /// The tests that are left after those, if no table over pairs of fields does them.
     vectors: Option<Vectors>,
 }
 
@@ -47,43 +47,43 @@ impl Leaf {
         may_pair: bool,
     ) -> (Self, Option<PairTable>) {
         let mut always: Vec<u32> = Vec::new();
-        let mut by_shape: Table<Vec<usize>, Vec<&LeafPath<'_>>> = Table::default();
+        let mut by_fields: Table<Vec<usize>, Vec<&LeafPath<'_>>> = Table::default();
         let mut ranged: Vec<&LeafPath<'_>> = Vec::new();
         for path in paths {
             if path.tests.is_empty() {
                 always.push(path.row);
             } else if let Some(exact) = exact_fields(path, fields) {
-                by_shape.entry(exact).or_default().push(path);
+                by_fields.entry(exact).or_default().push(path);
             } else {
                 ranged.push(path);
             }
         }
         always.sort_unstable();
         always.dedup();
-        let mut by_shape: Vec<_> = by_shape.into_iter().collect();
-        by_shape.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
-        let only_shapes = ranged.is_empty() && by_shape.len() <= 2;
-        let mut shapes = Vec::new();
-        for (tested, mut paths) in by_shape {
+        let mut by_fields: Vec<_> = by_fields.into_iter().collect();
+        by_fields.sort_by(|one, other| other.1.len().cmp(&one.1.len()).then_with(|| one.0.cmp(&other.0)));
+        let only_tables = ranged.is_empty() && by_fields.len() <= 2;
+        let mut tables = Vec::new();
+        for (tested, mut paths) in by_fields {
             ranged.extend(take_crowded(&tested, &mut paths));
             let (words, places) =
                 WordLoad::join(&tested.iter().map(|&field| fields[field]).collect::<Vec<_>>());
-            let is_worth = only_shapes || paths.len() >= SHAPE_PATHS && shapes.len() < MAX_SHAPES;
+            let is_worth = only_tables || paths.len() >= TABLE_PATHS && tables.len() < MAX_TABLES;
             if is_worth && words.len() <= MAX_WORDS {
-                shapes.push(Shape::new(words, &tested, &places, &paths, fields));
+                tables.push(ExactTable::new(words, &tested, &places, &paths, fields));
             } else {
                 ranged.extend(paths);
             }
         }
         let pairs = if ranged.is_empty() || !may_pair { None } else { PairTable::new(&ranged, fields) };
         let vectors = (!ranged.is_empty() && pairs.is_none()).then(|| Vectors::new(ranged, fields));
-        (Leaf { always, shapes, vectors }, pairs)
+        (Leaf { always, tables, vectors }, pairs)
     }
 
-    /// Whether nothing is looked up here.
+    /// Returns whether nothing is looked up here.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
-        self.always.is_empty() && self.shapes.is_empty() && self.vectors.is_none()
+        self.always.is_empty() && self.tables.is_empty() && self.vectors.is_none()
     }
 
     /// Calls `on_row` for each packet of `packets`, which are of `frames`, and each row that it matches, perhaps more than once.
@@ -98,7 +98,7 @@ impl Leaf {
         for &row in &self.always {
             packets.indices().for_each(|packet| on_row(packet as u8, row));
         }
-        if self.shapes.is_empty() && self.vectors.is_none() {
+        if self.tables.is_empty() && self.vectors.is_none() {
             return;
         }
         let mut members = [0; MAX_BURST];
@@ -110,8 +110,8 @@ impl Leaf {
         for members in members[..count].chunks(LANES) {
             let mut bytes: [&[u8]; LANES] = [&[]; LANES];
             let group = Group::new(frames, members, &mut bytes);
-            for shape in &self.shapes {
-                shape.matches(&group, &mut scratch.words, &mut on_row);
+            for table in &self.tables {
+                table.matches(&group, &mut scratch.words, &mut on_row);
             }
             if let Some(vectors) = &self.vectors {
                 vectors.matches(&group, &mut scratch.values, &mut on_row);
@@ -164,7 +164,7 @@ fn take_crowded<'p, 'b>(tested: &[usize], paths: &mut Vec<&'p LeafPath<'b>>) -> 
 }
 
 /// The paths that test the same fields for exact values: one hash table.
-struct Shape {
+struct ExactTable {
     words: Vec<WordLoad>,
     /// log2 of the slots, from 64.
     shift: u32,
@@ -172,7 +172,7 @@ struct Shape {
     slots: Vec<(u32, u32)>,
     /// `words.len()` values an entry.
     keys: Vec<u64>,
-    /// Where the rows of an entry begin; those of the next end them.
+    /// The place at which the rows of each entry begin; they end where those of the next begin.
     row_starts: Vec<u32>,
     rows: Vec<u32>,
     /// The same for rows that have more to pass; both empty where none has.
@@ -184,7 +184,7 @@ struct Shape {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Guarded {
     row: u32,
-    /// What is read, and ranges that it must be in.
+    /// The fields that are read, and the ranges that their values must be in.
     tests: Vec<(Field, Vec<(u32, u32)>)>,
 }
 
@@ -215,7 +215,7 @@ const MULTIPLIERS: [u64; MAX_WORDS] = {
     multipliers
 };
 
-impl Shape {
+impl ExactTable {
     /// `places` tells for each field of `tested` which of `words` it stands in, and how far left.
     fn new(
         words: Vec<WordLoad>,
@@ -254,7 +254,7 @@ impl Shape {
         entries.sort_unstable();
         // At most a quarter full: most packets match nothing, and then the first slot looked at is mostly free.
         let slot_count = (entries.len() * 4).next_power_of_two().max(8);
-        let mut shape = Shape {
+        let mut table = ExactTable {
             shift: 64 - slot_count.trailing_zeros(),
             slots: vec![(0, 0); slot_count],
             keys: Vec::with_capacity(entries.len() * words.len()),
@@ -268,29 +268,29 @@ impl Shape {
         let is_guarded = entries.iter().any(|(_, (_, guarded))| !guarded.is_empty());
         for (number, (key, (mut rows, guarded))) in (1..).zip(entries) {
             let hash = key.iter().zip(MULTIPLIERS).fold(0, |hash, (&word, by)| mix(hash, word, by));
-            let mut slot = (hash >> shape.shift) as usize;
-            while shape.slots[slot].1 != 0 {
+            let mut slot = (hash >> table.shift) as usize;
+            while table.slots[slot].1 != 0 {
                 slot = (slot + 1) & (slot_count - 1);
             }
-            shape.slots[slot] = (tag(hash), number);
-            shape.keys.extend(key);
+            table.slots[slot] = (tag(hash), number);
+            table.keys.extend(key);
             rows.sort_unstable();
             rows.dedup();
-            shape.row_starts.push(place(shape.rows.len()));
+            table.row_starts.push(place(table.rows.len()));
             if is_guarded {
-                shape.guard_starts.push(place(shape.guarded.len()));
+                table.guard_starts.push(place(table.guarded.len()));
                 // what matches in any case has nothing more to pass
-                shape.guarded.extend(
+                table.guarded.extend(
                     guarded.into_iter().filter(|guarded| rows.binary_search(&guarded.row).is_err()),
                 );
             }
-            shape.rows.extend(rows);
+            table.rows.extend(rows);
         }
-        shape.row_starts.push(place(shape.rows.len()));
+        table.row_starts.push(place(table.rows.len()));
         if is_guarded {
-            shape.guard_starts.push(place(shape.guarded.len()));
+            table.guard_starts.push(place(table.guarded.len()));
         }
-        shape
+        table
     }
 
     #[inline(always)]
@@ -374,7 +374,7 @@ enum Vectors {
 /// only lines are read where all fields have something (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001). Those lines
 /// are of one word: with eight, and paths sorted by their first field, 10 000 rules took 1.6 times as long.
 struct BitVectors<const W: usize> {
-    /// What all paths demand alike, such as the leading words of IPv6 addresses of one site: words and their values.
+    /// Words and the values that all paths demand of them alike, such as the leading words of IPv6 addresses of one site.
     demands: Vec<(WordLoad, u64)>,
     fields: Vec<VectorField<W>>,
     /// Words of a summary, each for 64 lines of a vector.
@@ -398,7 +398,7 @@ struct VectorField<const W: usize> {
 struct Summary {
     /// Which of 64 lines are not 0.
     used: u64,
-    /// Where these begin in `lines`.
+    /// The place at which these begin in `lines`.
     at: usize,
 }
 

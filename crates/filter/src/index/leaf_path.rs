@@ -1,4 +1,4 @@
-//! What is left to test of a path once the headers are known: the same for leaves and for tables over pairs of fields.
+//! The tests of a path that are left once the headers are known, for leaves and for tables over pairs of fields alike.
 
 use super::field::ValueSet;
 

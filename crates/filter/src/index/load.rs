@@ -59,7 +59,7 @@ pub(super) struct Load {
     mask: u32,
 }
 
-/// What a load's offset counts from.
+/// The place that a load's offset counts from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Base {
     Frame,
@@ -126,7 +126,7 @@ impl Load {
 /// Reads one field of up to four bytes by one load of four, for packets that surely have it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Word {
-    /// Where the four bytes begin; they end with the field.
+    /// The offset of the four bytes, which end with the field.
     start: u32,
     mask: u32,
 }

@@ -10,7 +10,7 @@
 mod classes;
 /// Fields of a packet, and sets of their values.
 mod field;
-/// What is left to test once the headers are known.
+/// Tests what is left once the headers are known.
 mod leaf;
 /// The tests of a path that are left to a leaf.
 mod leaf_path;
@@ -46,9 +46,9 @@ pub struct Index {
     /// Steps after which every packet is at its leaf.
     depth: usize,
     leaves: Vec<Leaf>,
-    /// Whether something is looked up in any leaf.
+    /// Something is looked up in some leaf.
     has_leaves: bool,
-    /// What is looked up for all leaves together.
+    /// The tables in which packets of all leaves are looked up together.
     pairs: Pairs,
 }
 
@@ -58,14 +58,14 @@ type Node = u16;
 /// A field of the headers whose value decides which tests remain: ethertype, protocol, fragment offset.
 struct Branch {
     load: Load,
-    /// Where to go on for packets that do not have the field.
+    /// The node at which packets go on that do not have the field.
     absent: Node,
 }
 
 /// A branch as it is taken without jumps by packets that surely have its field.
 struct Step {
     word: Word,
-    /// Where in the targets those of the value 0 begin; the other values' follow.
+    /// The place among the targets at which the target of the value 0 stands; those of the other values follow.
     targets: u32,
 }
 
@@ -112,7 +112,7 @@ impl Index {
                     residual.dedup();
                     return (index, residual);
                 }
-                Err(Unfit(programs)) => {
+                Err(LeftOut(programs)) => {
                     indexed.retain(|(number, _)| programs.binary_search(number).is_err());
                     residual.extend(programs);
                 }
@@ -236,7 +236,7 @@ impl Index {
     }
 }
 /// Programs that must be left out, ascending.
-struct Unfit(Vec<usize>);
+struct LeftOut(Vec<usize>);
 
 /// A path with its fields and sets by number.
 struct BuildPath {
@@ -254,7 +254,7 @@ struct BuildBranch {
     nodes: Vec<usize>,
 }
 
-/// What the builder adds to the numbers of leaves; that of the leaf that no path reaches.
+/// The number that the builder adds to the numbers of leaves. It is that of the leaf that no path reaches.
 const LEAF: usize = 1 << 15;
 
 struct Builder {
@@ -298,7 +298,7 @@ impl Builder {
         Self { fields, sets, paths, branches: Vec::new(), leaves, known: Table::default(), budget }
     }
 
-    fn build(mut self) -> Result<Index, Unfit> {
+    fn build(mut self) -> Result<Index, LeftOut> {
         let root = self.node((0u32..).take(self.paths.len()).collect(), Vec::new())?;
         Ok(self.renumber(root))
     }
@@ -374,7 +374,7 @@ impl Builder {
 
     /// The node for packets that passed what the branches before asked for, with the `paths` still possible; `decided` are the
     /// fields of those branches, ascending.
-    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, Unfit> {
+    fn node(&mut self, paths: Vec<u32>, decided: Vec<usize>) -> Result<usize, LeftOut> {
         if paths.is_empty() {
             return Ok(LEAF);
         }
@@ -396,7 +396,7 @@ impl Builder {
         Ok(node)
     }
 
-    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<usize, Unfit> {
+    fn branch(&mut self, split: Split, decided: &[usize]) -> Result<usize, LeftOut> {
         let mut decided = decided.to_vec();
         decided.push(split.field);
         decided.sort_unstable();
@@ -410,7 +410,7 @@ impl Builder {
         Ok(self.branches.len() - 1)
     }
 
-    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, Unfit> {
+    fn leaf(&mut self, paths: &[u32], decided: &[usize]) -> Result<usize, LeftOut> {
         self.budget = self.budget.saturating_sub(paths.len());
         let mut used: Table<usize, usize> = Table::default();
         let leaf_paths: Vec<LeafPath<'_>> = paths
@@ -428,14 +428,14 @@ impl Builder {
                 used.into_iter().map(|(field, count)| (std::cmp::Reverse(count), field)).collect();
             by_use.sort_unstable();
             let rare: Vec<usize> = by_use[MAX_FIELDS..].iter().map(|&(_, field)| field).collect();
-            let unfit = paths.iter().map(|&path| &self.paths[path as usize]);
-            let mut unfit: Vec<usize> = unfit
+            let left_out = paths.iter().map(|&path| &self.paths[path as usize]);
+            let mut left_out: Vec<usize> = left_out
                 .filter(|path| path.tests.iter().any(|test| rare.contains(&test.0)))
                 .map(|path| path.program)
                 .collect();
-            unfit.sort_unstable();
-            unfit.dedup();
-            return Err(Unfit(unfit));
+            left_out.sort_unstable();
+            left_out.dedup();
+            return Err(LeftOut(left_out));
         }
         self.leaves.push(Leaf::new(&leaf_paths, &self.fields, self.leaves.len() < MAX_GROUPED));
         Ok(LEAF + self.leaves.len() - 1)

@@ -31,7 +31,7 @@ const ROUND: usize = 32;
 
 /// The table of one leaf, before it is put beside the others.
 pub(super) struct PairTable {
-    /// Where the byte stands whose low nibble tells the length of the header that the fields behind it count from.
+    /// The offset of the byte whose low nibble tells the length of the header that the fields behind it count from.
     header: u32,
     keys: [Key; 2],
     trees: [Tree; 2],
@@ -54,7 +54,7 @@ struct Lists {
 #[repr(align(64))]
 struct Stride<const R: usize>([Candidate<R>; STRIDE]);
 
-/// Where a field stands.
+/// The place of a field in a packet.
 #[derive(Clone, Copy)]
 struct Place {
     load: Load,
@@ -67,13 +67,13 @@ struct Place {
 struct Key {
     place: Place,
     lead: Lead,
-    /// Where its tree begins.
+    /// The place at which its tree begins.
     tree: u32,
-    /// The class of packets that do not have the field, or other values before it than the paths that test it demand.
+    /// The class of packets that do not have the field, or whose bytes before it are not as the paths that test it demand.
     absent: u32,
 }
 
-/// What stands in the eight bytes before a word of an address, as all paths demand it that test the word.
+/// The value that all paths which test a word of an address demand of the eight bytes before it.
 #[derive(Clone, Copy)]
 struct Lead {
     start: u32,
@@ -81,7 +81,7 @@ struct Lead {
     value: u64,
 }
 
-/// What a path asks of the other fields: values of `low..=low + span`.
+/// A path's demands on the other fields: values of `low..=low + span`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Candidate<const R: usize> {
     low: [u32; R],
@@ -158,7 +158,7 @@ impl<const R: usize> Candidate<R> {
         holds
     }
 
-    /// What the path asks of the other fields where `is_left` says so, one candidate for each combination of ranges.
+    /// Gives the path's demands on those other fields that `is_left` names, one candidate for each combination of ranges.
     fn of_path(path: &LeafPath<'_>, others: &[usize], is_left: impl Fn(usize) -> bool) -> Vec<Self> {
         let mut candidates = vec![Candidate { row: path.row, ..Self::NONE }];
         for (at, &field) in others.iter().enumerate() {
@@ -345,7 +345,7 @@ struct Group<const R: usize> {
     /// The number of each leaf's table, `NO_TABLE` where it has none here.
     table_of: Vec<u8>,
     tables: Vec<Table<R>>,
-    /// What all tables have, one's behind the other's.
+    /// The trees of all tables, those of one behind those of another.
     trees: Trees,
     cells: Vec<u16>,
     strides: Vec<Stride<R>>,
@@ -358,12 +358,12 @@ struct Table<const R: usize> {
     keys: [Key; 2],
     others: [Place; R],
     width: u32,
-    /// Where its cells and its strides begin.
+    /// The places at which its cells and its strides begin.
     cells: u32,
     strides: u32,
 }
 
-/// What is found out of the packets of one round.
+/// The results for the packets of one round.
 struct Round<const R: usize> {
     /// The packets, and the numbers of their tables.
     members: [u8; ROUND],
@@ -371,7 +371,7 @@ struct Round<const R: usize> {
     /// Values of the two fields, and where the way to their classes begins.
     keys: [[(u32, u32); ROUND]; 2],
     others: [[u32; R]; ROUND],
-    /// Where the packets' cells and then their first strides are.
+    /// The places of the packets' cells and, later, of their first strides.
     lists: [u32; ROUND],
     /// Rows and packets that match, as `row << 6 | packet`.
     hits: [[u32; ROUND]; STRIDE],

@@ -1,10 +1,10 @@
-//! What a classic BPF program accepts, as conjunctions of tests on fields of the packet.
+//! The packets that a classic BPF program accepts, as conjunctions of tests on fields.
 //!
-//! A packet takes one way through a program's decision graph, and is accepted if and only if all answers on an accepting way are
-//! its own, a load that fails being an answer that rejects. There are far too many ways to list them: where one of fifty alternatives
+//! A packet takes one way through a program's decision graph. It is accepted if and only if all answers on some accepting way hold
+//! for it; a load that fails is an answer that rejects. There are far too many ways to list them: where one of fifty alternatives
 //! fails, the next one is asked with other answers known. So the search for ways goes on only where a packet could come that no way
-//! found so far stands for. Each way that it comes to is told by as few of its answers as accept whatever the others are, and what
-//! was found to lead to nothing new is remembered with the answers that made it so.
+//! found so far stands for. Each way is described by as few of its answers as suffice for acceptance. A node behind which nothing
+//! new was found is remembered with the answers that made it so.
 
 use super::field::{Field, Source, ValueSet};
 use crate::bpf::insn::{AluOperator, Test, Width};
@@ -97,7 +97,7 @@ struct Masked {
     shift: u32,
 }
 
-/// What `value` is of a source; `None` where it is more than bits of one.
+/// Gives the bits of a source that `value` is; `None` if it is more than bits of one source.
 fn masked(graph: &Graph, value: ValueId) -> Option<Masked> {
     let whole = |source: Source| Masked { source, mask: source.max(), shift: 0 };
     match graph.value(value) {
@@ -157,7 +157,7 @@ fn comparison(graph: &Graph, test: Test, a: ValueId, b: ValueId) -> Option<(Fiel
     })
 }
 
-/// What an answer says; fields by number.
+/// The fact that an answer states. Fields are given by number.
 #[derive(Clone, PartialEq, Eq)]
 enum Fact {
     Has(Source),
@@ -172,11 +172,11 @@ enum Fact {
     },
 }
 
-/// What a node asks.
+/// The question of a node.
 struct Step {
-    /// What yes says.
+    /// The fact that the answer yes states.
     yes: Fact,
-    /// What no says; nothing where it rejects, as packets too short for a load are.
+    /// The fact that the answer no states; `None` if no rejects, as it does for packets too short for a load.
     no: Option<Fact>,
     then: NodeId,
     otherwise: NodeId,
@@ -185,7 +185,7 @@ struct Step {
 }
 
 impl Step {
-    /// Whether the value of the field, of which `mask` are the bits, is among `values`.
+    /// Makes a step that asks whether the value of the field, whose bits are `mask`, is among `values`.
     fn compare(field: usize, mask: u32, values: ValueSet, then: NodeId, otherwise: NodeId) -> Self {
         let others = values.complement(mask);
         let no = match values.single() {
@@ -199,7 +199,7 @@ impl Step {
 /// A program's graph in terms of fields.
 struct Questions {
     root: NodeId,
-    /// By number of the node; none for ends.
+    /// The step of each node, by its number; `None` for ends.
     steps: Vec<Option<Step>>,
     fields: Vec<Field>,
     /// For each field the number of that which is the whole value, if some question asks for it and this one is a part.
@@ -275,7 +275,8 @@ impl Questions {
     }
 }
 
-/// What a packet surely has that answers a question for captured bytes with yes: of `fields` one that ends there, else the last byte.
+/// Gives a source that every packet has which answers a question for captured bytes with yes: one of `fields` that ends there, else
+/// the last byte.
 fn reaching(graph: &Graph, condition: Condition, fields: &[Field]) -> Option<Source> {
     let last = |end: u64| u32::try_from(end.checked_sub(1)?).ok();
     let byte = match condition {
@@ -293,7 +294,7 @@ struct Answer {
     fact: Fact,
 }
 
-/// What is known of a packet on the way.
+/// The facts that are known of a packet on the way.
 struct Known<'q> {
     questions: &'q Questions,
     answers: Vec<Answer>,
@@ -301,9 +302,9 @@ struct Known<'q> {
     given: usize,
     /// Places of answers that it has a source.
     has: Vec<usize>,
-    /// By field, places of answers which values it can have, and the values after each.
+    /// For each field: the places of answers that say which values it can have, and the values that are left after each.
     values: Vec<Vec<(usize, ValueSet)>>,
-    /// By field, places of answers which values it does not have, and these.
+    /// For each field: the places of answers that exclude a value, and that value.
     excluded: Vec<Vec<(usize, u32)>>,
     /// The same by field and value.
     places: Table<(usize, u32), usize>,
@@ -340,14 +341,14 @@ impl Needs {
         }
     }
 
-    /// Of what needs these, what is left to know `answers` answers before.
+    /// Keeps only needs of the first `answers` answers: what has to be known before the later ones are given.
     fn before(mut self, answers: usize) -> Self {
         self.all = self.all.min(answers);
         self.some.iter_mut().zip(0..).for_each(|(some, word)| *some &= first_bits(answers, word));
         self
     }
 
-    /// Those that are not among the first `answers`.
+    /// Keeps only needs of answers that are not among the first `answers`.
     fn since(mut self, answers: usize) -> Self {
         if self.all <= answers {
             self.all = 0;
@@ -356,7 +357,7 @@ impl Needs {
         self
     }
 
-    /// Those by place, the last ones first.
+    /// Gives the places of the answers that are needed one by one, the last first.
     fn places(&self) -> impl Iterator<Item = usize> {
         self.some.iter().enumerate().rev().flat_map(|(word, &some)| {
             let mut left = some;
@@ -368,7 +369,7 @@ impl Needs {
         })
     }
 
-    /// How many are told by place.
+    /// The number of answers that are needed one by one.
     fn count(&self) -> u32 {
         self.some.iter().map(|some| some.count_ones()).sum()
     }
@@ -427,7 +428,7 @@ impl<'q> Known<'q> {
         }
     }
 
-    /// Whether `fact` is true, if that is known.
+    /// Returns whether `fact` is true, if that is known.
     fn holds(&self, fact: &Fact) -> Option<bool> {
         match fact {
             Fact::Has(source) => self.has(*source).map(|_| true),
@@ -450,7 +451,7 @@ impl<'q> Known<'q> {
         }
     }
 
-    /// Whether the field's value is among `wanted`, if that is known.
+    /// Returns whether the field's value is among `wanted`, if that is known.
     fn is_in(&self, field: usize, wanted: &[(u32, u32)]) -> Option<bool> {
         if let Some(value) = single(wanted)
             && self.places.contains_key(&(field, value))
@@ -524,8 +525,8 @@ impl<'q> Known<'q> {
         claim.iter().all(|fact| self.holds(fact) == Some(true))
     }
 
-    /// What is known by the answers that are needed, the last ones first, as those are the least often known; `None` where that
-    /// is too much to be met again.
+    /// Gives the facts of the answers that are needed, the last ones first, as those are the least often known. It gives `None` if
+    /// they are so many that they would hardly be met again.
     fn claim(&self, needs: Needs) -> Option<Vec<Fact>> {
         let needs = needs.since(self.given);
         let is_told = needs.all == 0 && needs.count() <= MOST_FACTS;
@@ -586,25 +587,25 @@ struct Place {
     answers: usize,
     /// Which of those are needed for what was found behind it.
     needs: Needs,
-    /// Where to go on with the answer yes, if that was not tried yet.
+    /// The node that the answer yes leads to, if it was not tried yet.
     then: Option<NodeId>,
 }
 
-/// What a search is for.
+/// The purpose of a search.
 trait Purpose {
-    /// Comes to acceptance. Gives what makes it needless to come there again: answers on the way, by place, and perhaps a claim that
-    /// is not of the way.
+    /// Is called at acceptance. Gives what makes it needless to come there again: answers on the way, by place, and perhaps a claim
+    /// that is not of the way.
     fn accept(
         &mut self,
         known: &Known<'_>,
         steps_left: &mut usize,
     ) -> Result<(Needs, Option<Vec<Fact>>), End>;
 
-    /// Comes to rejection.
+    /// Is called at rejection.
     fn reject(&mut self) -> Result<(), End>;
 
-    /// Comes to a question for a source that is not known to be there: packets without it are rejected, the search goes on with the
-    /// others.
+    /// Is called at a question for a source that is not known to be there. Packets without it are rejected; the search goes on with
+    /// the others.
     fn need(&mut self, source: &Fact);
 }
 
@@ -625,16 +626,16 @@ fn search(known: &mut Known<'_>, purpose: &mut impl Purpose, steps_left: &mut us
 /// A search under way.
 struct Search<'s, 'q> {
     known: &'s mut Known<'q>,
-    /// By number of the node: what makes it needless to go on from there, as it was gone on from there before.
+    /// The claims of each node, by its number: facts that make it needless to go on from there, because the search did so before.
     claims: Vec<Vec<Vec<Fact>>>,
-    /// What makes it needless to come to acceptance.
+    /// The claims that make it needless to come to acceptance.
     accepted: Accepted,
-    /// From the root to where the search is.
+    /// The nodes from the root to where the search is.
     way: Vec<Place>,
 }
 
 impl<'q> Search<'_, 'q> {
-    /// Goes on from `node` to an end, or to where nothing new is found. Gives the answers on the way that make it so.
+    /// Goes on from `node` to an end, or to a node behind which nothing new is found. Gives the answers on the way that make it so.
     fn forward(
         &mut self,
         mut node: NodeId,
@@ -655,7 +656,7 @@ impl<'q> Search<'_, 'q> {
         }
     }
 
-    /// What is known that makes it needless to go on from `node`.
+    /// Gives a claim that holds and makes it needless to go on from `node`.
     fn claim_at(&self, node: NodeId, step: Option<&Step>) -> Option<&Vec<Fact>> {
         match step {
             Some(step) if step.is_joint => {
@@ -742,7 +743,7 @@ impl<'q> Search<'_, 'q> {
 
 /// The paths whose union is exactly what `program` accepts. They may overlap.
 /// # Errors
-/// Where the program is no decision over fields (loads at computed offsets, arithmetic), or has too many ways.
+/// Fails if the program is no decision over fields (loads at computed offsets, arithmetic), or has too many ways.
 pub(super) fn paths(program: &Program) -> Result<Vec<Path>, NotIndexable> {
     let questions = Questions::of(program)?;
     let mut steps_left = LEAST_STEPS + STEPS_A_NODE * questions.steps.len();
@@ -788,11 +789,11 @@ impl Purpose for Ways {
 }
 
 impl Ways {
-    /// Places of as few of the answers as are enough to be accepted: `dst A` of `host A` is reached where `src` is not A, but packets
+    /// Gives the places of as few answers as suffice for acceptance. `dst A` of `host A` is reached if `src` is not A, but packets
     /// from A to A are accepted as well. Without such answers most paths are plain conjunctions.
     ///
-    /// Where that holds only of packets that have more than this way asks for, it is told of them beside: the port of a second host
-    /// is looked at before the other port only of packets that are not of the first host.
+    /// If that holds only for packets that have more than this way asks for, a claim beside it describes them: the port of a second
+    /// host is looked at before the other port only for packets that are not of the first host.
     fn least(
         &mut self,
         known: &Known<'_>,

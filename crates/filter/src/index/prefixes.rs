@@ -3,6 +3,7 @@
 //! Stands beside `Index` for `match file`. Each prefix has exactly the meaning of libpcap's `net P` (`host A` for a whole address),
 //! which takes ARP and RARP packets in for IPv4, and on cut packets reads no more of an IPv6 address than the prefix covers.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -41,7 +42,7 @@ pub enum Direction {
 
 impl Prefix {
     /// # Errors
-    /// Where `bits` is longer than the address, or the address has bits set behind it (libpcap refuses both).
+    /// Fails if `bits` is longer than the address, or the address has bits set behind it (libpcap refuses both).
     pub fn new(address: IpAddr, bits: u8) -> Result<Self, PrefixError> {
         let prefix = Self { address, bits };
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -99,14 +100,23 @@ impl FromStr for Prefix {
 }
 
 /// Many prefixes as one rule; immutable, shared by all workers.
+#[derive(PartialEq, Eq)]
 pub struct PrefixSet {
     direction: Direction,
-    /// Whether a prefix of no bits is among them: it looks at the ethertype only.
+    /// A prefix of no bits is among them, which looks at the ethertype only.
     all_v4: bool,
     all_v6: bool,
     v4: Ranges,
-    /// By the words of an address that were captured, 1 to 4: the prefixes that reach no further.
+    /// For 1 to 4 captured words of an address: the prefixes that reach no further.
     v6: [Ranges; 4],
+}
+
+// there may be millions of them
+impl fmt::Debug for PrefixSet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.v4.ranges.len() + self.v6.iter().map(|ranges| ranges.ranges.len()).sum::<usize>();
+        write!(out, "PrefixSet of {ranges} ranges")
+    }
 }
 
 impl PrefixSet {
@@ -152,9 +162,8 @@ impl PrefixSet {
         }
     }
 
-    /// Returns whether the address at `source` or at `destination` is in the set, as the direction says.
-    /// Where the source is cut off, so is the destination behind it: a failing load ends libpcap's program at once, and that makes no
-    /// difference.
+    /// Returns whether the address at `source` or at `destination` is in the set, as the direction says. If the source is cut off,
+    /// so is the destination behind it. A failing load ends libpcap's program at once, which makes no difference here.
     #[inline(always)]
     fn either(&self, source: usize, destination: usize, has: impl Fn(usize) -> bool) -> bool {
         match self.direction {
@@ -188,11 +197,12 @@ impl PrefixSet {
 }
 
 /// Disjoint ranges of addresses, found by the first 16 bits in which they differ.
+#[derive(PartialEq, Eq)]
 struct Ranges {
     /// Leading bits that all ranges share, and their value in place.
     shared_bits: u32,
     shared: u128,
-    /// Where the ranges begin that end at or after each value of the next 16 bits, and the number of ranges.
+    /// For each value of the next 16 bits, the place of the first range that ends at or after it; and the number of ranges.
     starts: Vec<u32>,
     ranges: Vec<(u128, u128)>,
 }

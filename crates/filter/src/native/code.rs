@@ -56,7 +56,7 @@ impl NativeCode {
     ///
     /// Every program index in `parts` has to be below `program_count`.
     /// # Errors
-    /// What the code generator or the system said: an unknown processor, no memory, no executable pages.
+    /// Fails with the text of the code generator or of the system: an unknown processor, no memory, no executable pages.
     pub(crate) fn generate(
         layout: Layout,
         parts: &[(Graph, Merged)],

@@ -1,4 +1,4 @@
-//! What is left of a program as one formula over comparisons, and formulas of one shape, which can be computed side by side.
+//! The rest of a program as one formula over comparisons. Formulas of one shape can be computed side by side.
 //!
 //! A decision graph becomes a formula by joining tests that lead to the same place: `src = A ? ports : (dst = A ? ports : reject)`
 //! is `(src = A or dst = A) and ports`. Two programs have one shape if their formulas differ in constants only.

@@ -107,10 +107,10 @@ pub(crate) struct Graph {
     /// Operations between each value and the packet, so that walks over a value may recurse.
     depths: Vec<u32>,
     nodes: Interner<Node>,
-    /// What `restrict` gave. It stands for itself, too: what an answer has restricted, the same answer leaves as it is. So each part
-    /// of a graph is gone through once for each answer, from however many places.
+    /// The results of `restrict`. A result is also entered as its own result, because restricting it by the same answer changes
+    /// nothing. So a walk goes through each part of a graph once for each answer, from however many places it comes.
     restricted: Table<(NodeId, Condition, bool), NodeId>,
-    /// Nodes that walks came to: what tests count in place of time.
+    /// Nodes that walks came to. Tests count them in place of time.
     #[cfg(test)]
     visits: std::cell::Cell<usize>,
 }
@@ -128,7 +128,7 @@ struct State {
     scratch: [ValueId; SCRATCH_WORDS],
 }
 
-/// What a symbolic state comes to: an end, or a question and the states after it (`None` rejects).
+/// The outcome of a symbolic state: an end, or a question and the states after it (`None` rejects).
 enum Outcome {
     End(NodeId),
     Ask { condition: Condition, then: usize, otherwise: Option<usize> },
@@ -171,7 +171,7 @@ impl Graph {
         self.nodes.items.len()
     }
 
-    /// What was made and looked at so far.
+    /// The number of nodes that were made and looked at so far.
     #[cfg(test)]
     pub(crate) fn work(&self) -> usize {
         self.nodes.items.len() + self.restricted.len() + self.visits.get()
@@ -319,9 +319,9 @@ impl Graph {
         NodeId(self.nodes.intern(Node::Branch { condition, then, otherwise }))
     }
 
-    /// The decision graph of a program: what it accepts, this accepts.
+    /// Adds the decision graph of a program, which accepts what the program accepts.
     /// # Errors
-    /// Where registers hold so many different things at one place that the graph would outgrow the program by far.
+    /// Fails if registers hold so many different things at one place that the graph would outgrow the program by far.
     pub(crate) fn add(&mut self, program: &Program) -> Result<NodeId, TooComplex> {
         // a loop has no end among questions
         if program.has_loops() {
@@ -438,7 +438,7 @@ impl Graph {
         None
     }
 
-    /// What an instruction takes beside the accumulator.
+    /// Gives the value that an instruction takes beside the accumulator.
     fn operand(&mut self, operand: Operand, state: &State) -> ValueId {
         match operand {
             Operand::Constant(k) => self.constant(k),
@@ -571,7 +571,7 @@ impl Graph {
         bounds
     }
 
-    /// What `question`'s answer must be where `fact` was answered `answer`, if that can be told.
+    /// Gives the answer that `question` must have once `fact` was answered `answer`, if that can be told.
     pub(crate) fn implied(&self, fact: Condition, answer: bool, question: Condition) -> Option<bool> {
         if fact == question {
             return Some(answer);

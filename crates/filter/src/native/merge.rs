@@ -28,7 +28,7 @@ pub(crate) enum State {
     Open { programs: Vec<(usize, NodeId)>, known: Known },
 }
 
-/// What the questions so far allow to be read without asking again.
+/// The bytes of a packet that the questions so far allow to be read without asking again.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Known {
     captured: u64,
@@ -48,7 +48,7 @@ const MAX_STATES: usize = 64;
 const MAX_OPEN: usize = 1024;
 
 impl Known {
-    /// What is known once `condition` was answered `answer`.
+    /// Gives what is known once `condition` was answered `answer`.
     fn and(&self, condition: Condition, answer: bool, graph: &Graph) -> Known {
         let mut known = self.clone();
         match (condition, answer) {
@@ -76,7 +76,7 @@ impl Known {
         self.captured
     }
 
-    /// Whether `value` can be computed from what is known to be captured.
+    /// Returns whether `value` can be computed from what is known to be captured.
     pub(crate) fn allows(&self, value: ValueId, graph: &Graph) -> bool {
         match graph.value(value) {
             Value::Constant(_) | Value::Len => true,
@@ -95,7 +95,7 @@ impl Known {
         }
     }
 
-    /// Whether `condition` can be asked.
+    /// Returns whether `condition` can be asked.
     pub(crate) fn allows_asking(&self, condition: Condition, graph: &Graph) -> bool {
         match condition {
             Condition::Captured { .. } => true,

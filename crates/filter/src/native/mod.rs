@@ -8,7 +8,7 @@ mod formula;
 pub(crate) mod graph;
 /// Graph -> Cranelift IR.
 pub(crate) mod lower;
-/// What several programs ask alike, once.
+/// Asks once what several programs ask alike.
 pub(crate) mod merge;
 /// Questions about neighbouring bytes, at once.
 mod side_by_side;

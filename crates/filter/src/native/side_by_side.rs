@@ -26,25 +26,25 @@ pub(super) struct Window {
     pub against: [u8; WINDOW_BYTES],
 }
 
-/// What has to hold, all of it, and then what follows.
+/// Conditions that all have to hold, and the node that follows them.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Conjunction {
     pub windows: Vec<Window>,
     /// Further questions, each with the answer that it has to have.
     pub others: Vec<(Condition, bool)>,
-    /// Where packets go on for which all that holds; never `REJECT`.
+    /// The node at which packets go on that all conditions hold for; never `REJECT`.
     pub rest: NodeId,
 }
 
-/// Whether one of two neighbouring numbers of two bytes, or a single one, equals one of some numbers.
+/// A question that asks whether one of two neighbouring numbers of two bytes, or a single one, equals one of some numbers.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Equalities {
     /// The first of them, a load of two bytes.
     pub first: ValueId,
     /// There is one behind it.
     pub is_pair: bool,
-    /// What lanes are compared with, by the packet's byte order: the first's in even lanes and the other's in odd ones, if it is a
-    /// pair.
+    /// The bytes that lanes are compared with, in the packet's byte order. For a pair, even lanes have those of the first number
+    /// and odd lanes those of the other.
     pub against: Vec<[[u8; 2]; LANES]>,
 }
 
@@ -57,7 +57,7 @@ struct Bytes {
 }
 
 impl Conjunction {
-    /// What has to hold from `node` on, which is no end. Windows lie within `readable`.
+    /// Gives the conditions that have to hold from `node` on, which is no end. Windows lie within `readable`.
     pub(super) fn of(graph: &Graph, node: NodeId, readable: Range<u64>) -> Self {
         let (mut bytes, mut others, mut rest) = (Vec::new(), Vec::new(), node);
         while let Node::Branch { condition, then, otherwise } = graph.node(rest) {
@@ -205,7 +205,7 @@ impl Equalities {
     }
 }
 
-/// Where a load of two bytes reads.
+/// Gives the base and the offset that a load of two bytes reads at.
 fn half_place(graph: &Graph, half: ValueId) -> Option<(Option<ValueId>, u32)> {
     match graph.value(half) {
         Value::Load { width: Width::Half, offset } => Some((None, offset)),
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::compile;
 
-    /// What `text` asks once a whole frame is known to be captured.
+    /// Gives the graph of the questions that `text` asks once a whole frame is known to be captured.
     fn graph_of(text: &str) -> (Graph, NodeId) {
         let mut graph = Graph::new();
         let root = graph.add(&compile(text).expect("a valid expression")).expect("a simple program");

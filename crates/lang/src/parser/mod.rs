@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 
 use super::ast::{Command, Name, PipelineFile, Show};
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
-use super::file::{may_be_shown, read_any, read_regular};
+use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
-use line::{Line, Read};
-use tapline_api::words::NameKind;
+use line::{About, Line, Read, Verb};
+use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
 const MOST_NESTED: usize = 16;
@@ -46,23 +46,91 @@ enum Statement {
 
 type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
+/// What a command's first word begins.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Commands that a second word tells apart.
+    Verbs(&'static str, &'static [(&'static str, Verb)]),
+    /// A command of its own.
+    Alone(About, Reader),
+}
+
+const fn alone(role: Role, usage: &'static str, does: &'static str, read: Reader) -> Form {
+    Form::Alone(About { role, usage, does }, read)
+}
+
 /// Every command by its first word.
-const STATEMENTS: &[(&str, Reader)] = &[
-    ("set", |line| set::command(line).map(Statement::Command)),
-    ("port", |line| port::command(line).map(Statement::Command)),
-    ("tool", |line| tool::command(line).map(Statement::Command)),
-    ("group", |line| group::command(line).map(Statement::Command)),
-    ("wire", |line| wire::command(line).map(Statement::Command)),
-    ("filter", |line| filter::command(line).map(Statement::Command)),
-    ("rule", |line| rule::command(line).map(Statement::Command)),
-    ("let", let_variable),
-    ("include", |line| Ok(Statement::Include(line.value("include", value::text("a file's path"))?))),
-    ("start", |_| Ok(Statement::Command(Command::Start))),
-    ("stop", |_| Ok(Statement::Command(Command::Stop))),
-    ("show", |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value)))),
-    ("clear", |line| line.expect("stats").map(|()| Statement::Command(Command::ClearStats))),
-    ("quit", |_| Ok(Statement::Command(Command::Quit))),
+const STATEMENTS: &[(&str, Form)] = &[
+    (
+        "set",
+        alone(Role::Admin, "KEY VALUE", "sets the engine", |line| {
+            set::command(line).map(Statement::Command)
+        }),
+    ),
+    ("port", Form::Verbs("port command", port::VERBS)),
+    ("tool", Form::Verbs("tool command", tool::VERBS)),
+    ("group", Form::Verbs("group command", group::VERBS)),
+    ("wire", Form::Verbs("wire command", wire::VERBS)),
+    ("filter", Form::Verbs("filter command", filter::VERBS)),
+    ("rule", Form::Verbs("rule command", rule::VERBS)),
+    ("let", alone(Role::Operator, "NAME VALUE", "defines what ${NAME} stands for", let_variable)),
+    (
+        "include",
+        alone(Role::Operator, "FILE", "reads the commands of a file", |line| {
+            Ok(Statement::Include(line.value("include", value::text("a file's path"))?))
+        }),
+    ),
+    (
+        "start",
+        alone(Role::Admin, "", "begins to receive packets", |_| Ok(Statement::Command(Command::Start))),
+    ),
+    (
+        "stop",
+        alone(Role::Admin, "", "receives no more packets, and sends what waits", |_| {
+            Ok(Statement::Command(Command::Stop))
+        }),
+    ),
+    (
+        "show",
+        alone(
+            Role::Viewer,
+            "ports|tools|groups|wires|filters|rules|lcores|stats|plan",
+            "prints a table",
+            |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value))),
+        ),
+    ),
+    (
+        "clear",
+        alone(Role::Operator, "stats", "counts from zero again", |line| {
+            line.expect("stats").map(|()| Statement::Command(Command::ClearStats))
+        }),
+    ),
+    ("quit", alone(Role::Admin, "", "ends the broker", |_| Ok(Statement::Command(Command::Quit)))),
 ];
+
+/// A command of the language: who may give it, how it is written, and what it does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandHelp {
+    /// The words that it begins with.
+    pub words: String,
+    pub role: Role,
+    /// What follows: forms divided by ` | `.
+    pub usage: &'static str,
+    /// The rest of "this command …".
+    pub does: &'static str,
+}
+
+/// Lists all commands of the language, in the order of the parser's tables.
+pub fn commands() -> Vec<CommandHelp> {
+    let help = |words: String, About { role, usage, does }: About| CommandHelp { words, role, usage, does };
+    let rows = STATEMENTS.iter().flat_map(|&(first, form)| match form {
+        Form::Alone(about, _) => vec![help(first.to_owned(), about)],
+        Form::Verbs(_, verbs) => {
+            verbs.iter().map(|(second, verb)| help(format!("{first} {second}"), verb.about)).collect()
+        }
+    });
+    rows.collect()
+}
 
 const SHOW: &[(&str, Show)] = &[
     ("ports", Show::Ports),
@@ -100,9 +168,9 @@ pub(crate) enum Unused {
     Ignored,
 }
 
-pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
-    let mut parser = Parser::new(variables);
-    match read_any(path, MOST_BYTES) {
+pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files) -> Parsed {
+    let mut parser = Parser::new(variables, files);
+    match files.read_pipeline(path, MOST_BYTES) {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
             let source = parser.sources.add_file(path, String::new(), None);
@@ -118,20 +186,21 @@ pub(crate) fn load(path: &Path, variables: Variables) -> Parsed {
 }
 
 pub(crate) fn text(name: &str, text: &str, variables: Variables, unused: Unused) -> Parsed {
-    let mut parser = Parser::new(variables);
+    let mut parser = Parser::new(variables, &NoFiles);
     parser.typed(name, text.as_bytes());
     parser.finish(unused)
 }
 
-pub(crate) fn onto(accepted: &Parsed, text: &[u8]) -> Parsed {
-    let mut parser = Parser::new(accepted.variables.clone());
+pub(crate) fn onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed {
+    let mut parser = Parser::new(accepted.variables.clone(), files);
     parser.sources = accepted.sources.clone();
     parser.first_source = parser.sources.len();
     parser.typed("prompt", text);
     Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
 
-struct Parser {
+struct Parser<'a> {
+    files: &'a dyn Files,
     sources: Sources,
     /// The place of the first text that is read here; those before it were read earlier.
     first_source: usize,
@@ -142,11 +211,14 @@ struct Parser {
     open: Vec<PathBuf>,
     /// What further files may have.
     bytes_left: u64,
+    /// Who may give all of the commands.
+    role: Role,
 }
 
-impl Parser {
-    fn new(variables: Variables) -> Parser {
-        Parser {
+impl<'a> Parser<'a> {
+    fn new(variables: Variables, files: &'a dyn Files) -> Self {
+        Self {
+            files,
             sources: Sources::default(),
             first_source: 0,
             variables,
@@ -154,6 +226,7 @@ impl Parser {
             file: PipelineFile::default(),
             open: Vec::new(),
             bytes_left: MOST_BYTES,
+            role: Role::Viewer,
         }
     }
 
@@ -175,6 +248,7 @@ impl Parser {
             diagnostics: self.diagnostics,
             variables: self.variables,
             outputs: Vec::new(),
+            role: self.role,
         }
     }
 
@@ -189,7 +263,7 @@ impl Parser {
             .diagnostics
             .iter()
             .any(|found| found.span().source == source && found.severity == Severity::Error);
-        if is_wrong && !may_be_shown(&path) {
+        if is_wrong && !self.files.may_be_shown(&path) {
             self.keep_to_itself(source);
         }
     }
@@ -248,11 +322,18 @@ impl Parser {
     fn line(&mut self, words: &WordLine) {
         let Some(first) = words.words.first() else { return };
         let mut line = Line::new(words, &mut self.diagnostics);
-        let statement = line.keyword("command", STATEMENTS).and_then(|read| {
-            let statement = read(&mut line)?;
+        let statement = line.keyword("command", STATEMENTS).and_then(|form| {
+            let statement = match form {
+                Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
+                Form::Alone(about, read) => {
+                    line.needs(about.role);
+                    read(&mut line)?
+                }
+            };
             line.expect_end();
             Ok(statement)
         });
+        self.role = self.role.max(line.role());
         let flawed = line.is_flawed();
         if flawed {
             self.file.broken.extend(broken_names(words, line.defined()));
@@ -277,10 +358,11 @@ impl Parser {
     fn include(&mut self, written: &Name) {
         let beside = self.open.last().and_then(|path| path.parent()).unwrap_or(Path::new(""));
         let path = beside.join(&written.value);
-        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let target = canonical(&path);
+        let target = self.files.target(&path);
+        let leads_there =
+            |open: &PathBuf| *open == path || target.is_some() && self.files.target(open) == target;
         let error = |message: String| Diagnostic::error(written.span, message);
-        let refused = if let Some(first) = self.open.iter().position(|open| canonical(open) == target) {
+        let refused = if let Some(first) = self.open.iter().position(leads_there) {
             let circle: Vec<String> =
                 self.open[first..].iter().chain([&path]).map(|path| path.display().to_string()).collect();
             error(format!("{} includes itself", quoted(&self.open[first].display().to_string())))
@@ -291,19 +373,14 @@ impl Parser {
         } else if self.sources.len() - self.first_source > MOST_FILES {
             error("too many included files".into()).label(format!("expected at most {MOST_FILES} in all"))
         } else {
-            match read_regular(&path, self.bytes_left) {
+            match self.files.read(&path, self.bytes_left) {
                 Ok(bytes) => return self.file(path, &bytes, Some(written.span)),
-                Err(_)
-                    if self.bytes_left < MOST_BYTES
-                        && path.metadata().is_ok_and(|file| file.len() > self.bytes_left) =>
-                {
-                    error(format!(
-                        "the files have more than {} MiB with {}",
-                        MOST_BYTES >> 20,
-                        quoted(&path.display().to_string())
-                    ))
-                    .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20))
-                }
+                Err(Unreadable::TooLong(_)) if self.bytes_left < MOST_BYTES => error(format!(
+                    "the files have more than {} MiB with {}",
+                    MOST_BYTES >> 20,
+                    quoted(&path.display().to_string())
+                ))
+                .label(format!("expected at most {} MiB in all", MOST_BYTES >> 20)),
                 Err(reason) => {
                     error(format!("cannot read {}: {reason}", quoted(&path.display().to_string())))
                         .label("expected a file; relative paths begin at the including file")
@@ -380,6 +457,7 @@ mod tests {
     use super::super::ast::rule::*;
     use super::super::ast::tool::*;
     use super::super::ast::*;
+    use super::super::files::InMemory;
     use super::super::source::Position;
     use super::super::{load, parse_command, parse_command_with, parse_text};
     use super::*;
@@ -512,9 +590,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_directory_are_diagnostics() {
-        for path in ["/nonexistent/x.pipe", "/"] {
-            let parsed = load(Path::new(path), &[]);
+    fn a_missing_file_and_one_that_may_not_be_named_are_diagnostics() {
+        for (path, files) in [("x.pipe", &InMemory::default() as &dyn Files), ("x.pipe", &NoFiles)] {
+            let parsed = load(Path::new(path), &[], files);
             assert_eq!(parsed.diagnostics.errors(), 1);
             assert!(parsed.file.incomplete);
         }
@@ -522,29 +600,25 @@ mod tests {
 
     #[test]
     fn files_that_include_two_others_each_come_to_an_end() {
-        let folder = tempfile::tempdir().unwrap();
+        let mut files = InMemory::default();
         for depth in 0..12 {
             let next = depth + 1;
             let text = format!("include {next}.pipe\n").repeat(3);
-            std::fs::write(folder.path().join(format!("{depth}.pipe")), text).unwrap();
+            files.put(format!("folder/{depth}.pipe"), text);
         }
-        std::fs::write(folder.path().join("12.pipe"), "").unwrap();
-        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        files.put("folder/12.pipe", "");
+        let parsed = load(Path::new("folder/0.pipe"), &[], &files);
         assert!(parsed.sources.len() <= MOST_FILES + 1);
         assert!(parsed.diagnostics.iter().any(|d| d.message == "too many included files"));
     }
 
     #[test]
     fn a_chain_of_includes_has_a_limit() {
-        let folder = tempfile::tempdir().unwrap();
+        let mut files = InMemory::default();
         for depth in 0..40 {
-            std::fs::write(
-                folder.path().join(format!("{depth}.pipe")),
-                format!("include {}.pipe\n", depth + 1),
-            )
-            .unwrap();
+            files.put(format!("{depth}.pipe"), format!("include {}.pipe\n", depth + 1));
         }
-        let parsed = load(&folder.path().join("0.pipe"), &[]);
+        let parsed = load(Path::new("0.pipe"), &[], &files);
         let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
         assert_eq!(messages, ["too many files within files"]);
     }
@@ -604,7 +678,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_parser_panic_or_point_outside_the_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut parser = Parser::new(Variables::default());
+            let mut parser = Parser::new(Variables::default(), &NoFiles);
             parser.typed("random", &bytes);
             assert_places_are_sound(&parser.finish(Unused::Warned))?;
         }

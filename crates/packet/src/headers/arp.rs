@@ -22,7 +22,7 @@ impl<'a> Arp<'a> {
         chunk(bytes, offset).map(Self)
     }
 
-    /// Whether hardware and protocol are Ethernet and IPv4, with addresses of their lengths.
+    /// Returns whether hardware and protocol are Ethernet and IPv4, with addresses of their lengths.
     pub fn is_ipv4_over_ethernet(&self) -> bool {
         self.0[..6] == [0, 1, 0x08, 0x00, 6, 4]
     }

@@ -18,12 +18,12 @@ impl<'a> Capwap<'a> {
         chunk(bytes, offset).map(Self)
     }
 
-    /// Whether this can be a header in clear: version 0, type 0 (1 is DTLS), and a length that holds the fixed part.
+    /// Returns whether this can be a header in clear: version 0, type 0 (1 is DTLS), and a length that holds the fixed part.
     pub fn is_clear(&self) -> bool {
         self.0[0] == 0 && self.header_len() >= FIXED_LEN
     }
 
-    /// Whether this can be a header in front of DTLS.
+    /// Returns whether this can be a header in front of DTLS.
     pub fn is_dtls(&self) -> bool {
         self.0[0] == 1
     }

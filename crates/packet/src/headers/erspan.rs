@@ -13,9 +13,9 @@ pub const HEADER3_LEN: usize = 12;
 pub const SUBHEADER_LEN: usize = 8;
 /// The most that ten bits of session id hold.
 pub const MAX_SESSION: u16 = 1023;
-/// What the version field of an ERSPAN II header holds.
+/// The value of the version field in an ERSPAN II header.
 pub const VERSION_2: u8 = 1;
-/// What the version field of an ERSPAN III header holds.
+/// The value of the version field in an ERSPAN III header.
 pub const VERSION_3: u8 = 2;
 /// Frame type of ERSPAN III: an IP packet instead of an Ethernet frame.
 pub const FRAME_IP: u8 = 2;
@@ -96,7 +96,7 @@ impl<'a> Erspan3<'a> {
         (be16(self.0, 10) >> 10) as u8 & 0x1f
     }
 
-    /// Whether a platform-specific subheader follows (the O bit).
+    /// Returns whether a platform-specific subheader follows (the O bit).
     pub fn has_subheader(&self) -> bool {
         self.0[11] & 1 != 0
     }
@@ -107,7 +107,7 @@ impl<'a> Erspan3<'a> {
     }
 }
 
-/// What both types say of a mirrored frame.
+/// The fields by which both types describe a mirrored frame.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Mirrored {
     /// 10 bits.
@@ -145,8 +145,8 @@ pub fn type2(mirrored: Mirrored, index: u32) -> [u8; HEADER2_LEN] {
     out
 }
 
-/// What only type III says.
-#[derive(Clone, Copy, Default, Debug)]
+/// The fields that only type III has.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Type3 {
     /// In units of the granularity.
     pub timestamp: u32,

@@ -88,7 +88,7 @@ pub struct MacAddress(pub [u8; 6]);
 impl MacAddress {
     pub const BROADCAST: MacAddress = MacAddress([0xff; 6]);
 
-    /// Where IPv6 sends to a multicast group (RFC 2464, 7).
+    /// Gives the address to which IPv6 sends packets for a multicast group (RFC 2464, 7).
     pub fn of_ipv6_group(group: Ipv6Addr) -> Self {
         let [.., a, b, c, d] = group.octets();
         Self([0x33, 0x33, a, b, c, d])

@@ -11,7 +11,7 @@ pub const OPTIONAL_LEN: usize = 4;
 /// Message type of a packet that carries user data (G-PDU).
 pub const G_PDU: u8 = 255;
 
-/// Whether a message of this type keeps paths alive and names no address: echo, supported extension headers, end marker
+/// Returns whether a message of this type keeps paths alive and names no address: echo, supported extension headers, end marker
 /// (TS 29.281, 7.2 and 7.3.2).
 pub fn keeps_alive(message_type: u8) -> bool {
     matches!(message_type, 1 | 2 | 31 | 254)

@@ -12,7 +12,7 @@ use super::ethernet::{MIN_FRAME_LEN, MacAddress};
 /// IEEE 802, Local Experimental EtherType 1.
 pub const TYPE: u16 = 0x88b5;
 
-/// What tells one run's heartbeats from all other frames.
+/// The key that tells one run's heartbeats from all other frames.
 pub type Key = [u8; 16];
 
 const MARK: [u8; 4] = *b"TLHB";
@@ -21,7 +21,7 @@ const KEY_AT: usize = MARK_AT + MARK.len();
 const TOOL_AT: usize = KEY_AT + 16;
 const SEQUENCE_AT: usize = TOOL_AT + 4;
 
-/// What a heartbeat says.
+/// The contents of a heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
     /// The tool that it was sent through, by its place in the plan.

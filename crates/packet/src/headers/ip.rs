@@ -50,7 +50,7 @@ const EXTENSION: u8 = 1 << 1;
 const USUAL4: u8 = 1 << 2;
 const USUAL6: u8 = 1 << 3;
 
-/// What kind of protocol each number is: a load where comparisons would be several jumps that are hard to predict.
+/// The classes of each protocol number. One load replaces comparisons, which would be several jumps that are hard to predict.
 const CLASSES: [u8; 256] = {
     const fn mark(mut classes: [u8; 256], class: u8, protocols: &[u8]) -> [u8; 256] {
         let mut i = 0;
@@ -70,24 +70,24 @@ const CLASSES: [u8; 256] = {
     mark(mark(classes, USUAL6, EXTENSIONS), USUAL6, &[ICMPV6, NO_NEXT_HEADER])
 };
 
-/// Whether the protocol's header begins with a 16-bit source and a 16-bit destination port.
+/// Returns whether the protocol's header begins with a 16-bit source and a 16-bit destination port.
 #[inline(always)]
 pub fn has_ports(protocol: u8) -> bool {
     CLASSES[usize::from(protocol)] & PORTS != 0
 }
 
-/// Whether the number names an IPv6 extension header that can be stepped over.
+/// Returns whether the number names an IPv6 extension header that can be stepped over.
 #[inline(always)]
 pub fn is_extension(protocol: u8) -> bool {
     CLASSES[usize::from(protocol)] & EXTENSION != 0
 }
 
-/// Whether the number is one that is met behind IPv4 headers: a guess at IPv4 is worth more with it.
+/// Returns whether the number is one that is met behind IPv4 headers: a guess at IPv4 is worth more with it.
 pub fn is_usual_over_ipv4(protocol: u8) -> bool {
     CLASSES[usize::from(protocol)] & USUAL4 != 0
 }
 
-/// Whether the number is one that is met behind IPv6 headers.
+/// Returns whether the number is one that is met behind IPv6 headers.
 pub fn is_usual_over_ipv6(protocol: u8) -> bool {
     CLASSES[usize::from(protocol)] & USUAL6 != 0
 }

@@ -31,7 +31,7 @@ impl<'a> Ipv4<'a> {
         usize::from(self.0[0] & 0x0f) * 4
     }
 
-    /// Whether this can be an IPv4 header: version 4, and a length that holds the fixed part.
+    /// Returns whether this can be an IPv4 header: version 4, and a length that holds the fixed part.
     #[inline(always)]
     pub fn is_sound(&self) -> bool {
         (0x45..=0x4f).contains(&self.0[0])
@@ -52,13 +52,13 @@ impl<'a> Ipv4<'a> {
         be16(self.0, 6) & 0x3fff != 0
     }
 
-    /// Where this fragment's payload stands in the datagram, in units of 8 bytes.
+    /// Gives the position of this fragment's payload in the datagram, in units of 8 bytes.
     #[inline(always)]
     pub fn fragment_offset(&self) -> u16 {
         be16(self.0, 6) & 0x1fff
     }
 
-    /// Whether the flag is set that no sender sets.
+    /// Returns whether the flag is set that no sender sets.
     pub fn has_reserved_flag(&self) -> bool {
         be16(self.0, 6) & 0x8000 != 0
     }
@@ -83,7 +83,7 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// What a written header says.
+/// The fields of a header to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     pub source: Ipv4Addr,

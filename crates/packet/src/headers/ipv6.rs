@@ -52,9 +52,9 @@ pub struct Extension {
     pub next_header: u8,
     /// Bytes of this header.
     pub len: usize,
-    /// Of a fragment header: where the payload stands in the datagram, in units of 8 bytes; else 0.
+    /// The position of the payload in the datagram, in units of 8 bytes, if the header is a fragment header; else 0.
     pub fragment_offset: u16,
-    /// Of a fragment header: whether more fragments follow; else false.
+    /// The header is a fragment header, and more fragments follow.
     pub more_fragments: bool,
 }
 
@@ -88,7 +88,7 @@ pub fn extension(bytes: &[u8], offset: usize, kind: u8) -> Option<Extension> {
     })
 }
 
-/// What a written header says.
+/// The fields of a header to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     pub source: Ipv6Addr,

@@ -10,12 +10,12 @@ const SEQUENCE: u16 = 0x0800;
 const OFFSET: u16 = 0x0200;
 const VERSION: u16 = 0x000f;
 
-/// Whether the flags are those of version 2.
+/// Returns whether the flags are those of version 2.
 pub fn is_version_2(flags: u16) -> bool {
     flags & VERSION == 2
 }
 
-/// Whether the flags are those of a control message.
+/// Returns whether the flags are those of a control message.
 pub fn is_control(flags: u16) -> bool {
     flags & TYPE != 0
 }

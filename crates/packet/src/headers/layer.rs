@@ -145,7 +145,7 @@ impl LayerSet {
         self.0 == 0
     }
 
-    /// Whether tags are all that is named, or nothing is.
+    /// Returns whether tags are all that is named, or nothing is.
     pub fn is_tags(self) -> bool {
         self.0 & !Self::default().with(Layer::Vlan).with(Layer::Qinq).0 == 0
     }

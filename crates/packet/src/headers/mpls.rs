@@ -13,7 +13,7 @@ pub fn label(entry: u32) -> u32 {
     entry >> 12
 }
 
-/// Whether this entry is the last of its stack (the S bit).
+/// Returns whether this entry is the last of its stack (the S bit).
 #[inline(always)]
 pub fn is_bottom(entry: u32) -> bool {
     entry & 0x100 != 0

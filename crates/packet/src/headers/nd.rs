@@ -50,7 +50,7 @@ impl<'a> Neighbour<'a> {
         self.0[0]
     }
 
-    /// Of an advertisement.
+    /// Gives the flags of an advertisement.
     pub fn flags(&self) -> u8 {
         self.0[4]
     }

@@ -23,7 +23,7 @@ impl<'a> Nsh<'a> {
         chunk(bytes, offset).map(Self)
     }
 
-    /// Whether this can be a header: version 0, and a length that holds the fixed part.
+    /// Returns whether this can be a header: version 0, and a length that holds the fixed part.
     pub fn is_sound(&self) -> bool {
         self.0[0] >> 6 == 0 && self.header_len() >= MIN_LEN
     }

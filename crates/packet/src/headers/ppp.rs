@@ -7,7 +7,7 @@ use super::{ethernet, u16_at};
 /// Address and control fields, which may be left out (RFC 1661, 6.6).
 const ADDRESS_CONTROL: u16 = 0xff03;
 
-/// What is in front of a packet.
+/// A PPP header in front of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ppp {
     pub protocol: u16,

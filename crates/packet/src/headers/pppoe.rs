@@ -6,7 +6,7 @@ use super::{be16, chunk};
 
 /// Bytes of the header; the PPP protocol number follows.
 pub const HEADER_LEN: usize = 6;
-/// Where the header says how many bytes follow it.
+/// The offset of the field that says how many bytes follow the header.
 pub const LENGTH_OFFSET: usize = 4;
 
 /// The header of a session packet.
@@ -19,7 +19,7 @@ impl<'a> Pppoe<'a> {
         chunk(bytes, offset).map(Self)
     }
 
-    /// Whether version, type and code are those of a session packet.
+    /// Returns whether version, type and code are those of a session packet.
     pub fn is_session(&self) -> bool {
         self.0[0] == 0x11 && self.0[1] == 0
     }

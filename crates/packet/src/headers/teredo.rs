@@ -24,8 +24,8 @@ pub fn header_len(bytes: &[u8], offset: usize) -> Option<usize> {
     Some(len)
 }
 
-/// Where the address of an origin indication stands, each of its bits inverted; `payload` is where the IPv6 packet begins that
-/// follows the header at `offset`.
+/// Gives the offset of an origin indication's address, each bit of which is inverted. The IPv6 packet that follows the header at
+/// `offset` begins at `payload`.
 pub fn origin_address(bytes: &[u8], offset: usize, payload: usize) -> Option<usize> {
     let at = payload.checked_sub(ORIGIN_LEN).filter(|at| *at >= offset)?;
     (u16_at(bytes, at)? == ORIGIN).then_some(at + 4)

@@ -16,12 +16,12 @@ const TAG_END: u8 = 1;
 pub const ETHERNET: u16 = 1;
 pub const IEEE_80211: u16 = 18;
 
-/// Whether a packet that holds a frame seems to begin at `offset`: version 1, received or to be sent.
+/// Returns whether a packet that holds a frame seems to begin at `offset`: version 1, received or to be sent.
 pub fn is_frame(bytes: &[u8], offset: usize) -> bool {
     matches!(bytes.get(offset..), Some([1, 0 | 1, ..]))
 }
 
-/// What the frame is.
+/// Gives the protocol of the frame.
 pub fn protocol(bytes: &[u8], offset: usize) -> Option<u16> {
     u16_at(bytes, offset + 2)
 }

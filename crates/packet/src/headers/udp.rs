@@ -55,7 +55,7 @@ impl<'a> Udp<'a> {
         be16(self.0, 4)
     }
 
-    /// Whether the length counts no payload; a length of 0 is that of a jumbogram (RFC 2675, 4), which has some.
+    /// Returns whether the length counts no payload; a length of 0 is that of a jumbogram (RFC 2675, 4), which has some.
     pub fn is_empty(&self) -> bool {
         usize::from(self.len()) == HEADER_LEN
     }

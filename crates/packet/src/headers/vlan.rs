@@ -37,7 +37,7 @@ pub fn add_tpids(ethertypes: &[u16]) {
     ADDED.store(all, Ordering::Relaxed);
 }
 
-/// Whether `ethertype` announces a VLAN tag.
+/// Returns whether `ethertype` announces a VLAN tag.
 #[inline(always)]
 pub fn is_tpid(ethertype: u16) -> bool {
     matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_9100 | TPID_QINQ_9200) || is_added(ethertype)

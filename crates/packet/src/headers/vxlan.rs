@@ -39,7 +39,7 @@ impl<'a> Vxlan<'a> {
         be32(self.0, 4) >> 8
     }
 
-    /// What VXLAN-GPE carries: an Ethernet frame where the P flag is clear (section 3.2).
+    /// Gives the protocol that VXLAN-GPE carries: Ethernet if the P flag is clear (section 3.2).
     pub fn next_protocol(&self) -> u8 {
         if self.0[0] & NEXT_PROTOCOL_VALID != 0 { self.0[3] } else { NEXT_ETHERNET }
     }

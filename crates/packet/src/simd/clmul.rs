@@ -13,7 +13,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-/// What of it the processor has.
+/// The width of carry-less multiplication that the processor has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Carryless(Width);
 

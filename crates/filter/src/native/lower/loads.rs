@@ -13,7 +13,7 @@ use crate::native::merge::Known;
 use tapline_dpdk::mbuf::MbufFrames;
 use tapline_packet::frame::{Frame, SplitFrame};
 
-/// What a packet looks like in memory.
+/// The layout of a packet in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Layout {
     /// A `Frame`.
@@ -34,7 +34,7 @@ impl Layout {
         }
     }
 
-    /// Where the packet's length on the wire stands.
+    /// Gives the offset of the packet's length on the wire.
     pub(super) fn original_len_offset(self) -> usize {
         match self {
             Layout::Whole => Frame::ORIGINAL_LEN_OFFSET,
@@ -100,7 +100,7 @@ impl Lowering<'_> {
         self.builder.ins().uload16(I64, MemFlagsData::trusted(), self.frame, offset)
     }
 
-    /// What of a packet can be read in one piece.
+    /// Gives the bytes of a packet that can be read in one piece.
     pub(super) fn readable(&self, known: &Known) -> Range<u64> {
         let start = if self.layout == Layout::Split { HEADER } else { 0 };
         start..known.captured()

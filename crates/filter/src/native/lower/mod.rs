@@ -9,7 +9,7 @@
 
 /// Programs of one shape, four at a time.
 mod lanes;
-/// Where a packet's bytes stand, and how they are read.
+/// Finds the bytes of a packet, and reads them.
 mod loads;
 /// Questions that are answered together.
 mod together;
@@ -133,7 +133,7 @@ enum Form {
 struct Available(Table<(ValueId, Form), ir::Value>);
 
 impl Available {
-    /// What is available on either of two ways. Equal IR values come from before the ways parted.
+    /// Keeps what is available on both of two ways. Equal IR values come from before the ways parted.
     fn meet(ways: &mut Option<Available>, other: &Available) {
         match ways {
             Some(ways) => ways.0.retain(|key, value| other.0.get(key) == Some(value)),
@@ -159,7 +159,7 @@ struct Lowering<'a> {
     /// The packet's bit in selections.
     bit: ir::Value,
     next: Block,
-    /// Where a packet in several segments leads.
+    /// The block that a packet in several segments leads to.
     given_up: Block,
     /// The packet's bytes; of a split frame, 14 bytes before its payload.
     data: ir::Value,
@@ -172,7 +172,7 @@ const SMALLEST_GROUP: usize = 4;
 /// Selections that are held in registers at most.
 const MOST_HELD: usize = 4;
 
-/// Where a program's selection is.
+/// Gives the byte offset of a program's selection.
 fn selection_offset(program: usize) -> i32 {
     i32::try_from(8 * program).expect("selections are capped far below 2^28")
 }
@@ -432,7 +432,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Whether `load & mask` equals `against`, or has a bit of it, by constants in the packet's byte order.
+    /// Emits the question whether `load & mask` equals `against`, or has a bit of it, with constants in the packet's byte order.
     fn ask_raw(
         &mut self,
         test: Test,

@@ -22,7 +22,7 @@ pub(super) struct Together {
     rest: Rest,
 }
 
-/// What is asked of packets for which the conjunction holds.
+/// The questions for packets that the conjunction holds for.
 enum Rest {
     None,
     Equalities(Equalities),
@@ -31,7 +31,7 @@ enum Rest {
 }
 
 impl Lowering<'_> {
-    /// What is asked from `node` on, if it is little, and all of it may be asked whatever the answers are.
+    /// Gives the questions from `node` on, if they are few and all of them may be asked whatever the answers are.
     pub(super) fn together(&self, node: NodeId, known: &Known) -> Option<Together> {
         let mut count = 0;
         self.graph.in_order_while(node, |node| {
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         all.expect("a node asks something")
     }
 
-    /// Whether the packet's bytes in the window are as they have to be.
+    /// Emits the comparison of a window: 1 if the packet's bytes are as they have to be.
     fn window(&mut self, window: &Window) -> ir::Value {
         let bytes = self.load_bytes(window.start);
         let against = self.vector_constant(I8X16, window.against.to_vec());
@@ -90,7 +90,7 @@ impl Lowering<'_> {
         self.builder.ins().bxor_imm_u(differs, 1)
     }
 
-    /// Whether one of the halves equals one of the numbers that it is compared with.
+    /// Emits the comparison of halves: true if one of them equals one of the numbers that it is compared with.
     fn equalities(&mut self, equalities: &Equalities, available: &mut Available) -> ir::Value {
         let width = if equalities.is_pair { Width::Word } else { Width::Half };
         let raw = match self.graph.value(equalities.first) {

@@ -7,11 +7,12 @@ use super::start::ports::interface_mtu;
 use super::{Broker, in_words, starvation};
 use crate::health::tool::Observation;
 use crate::health::watchdogs::{Alarm, LinkTie, Pace, STALL_LIMIT, Sent, Turn, Usage, Watchdog};
+use crate::plan::Run;
 use crate::plan::value::Output;
 use tapline_api::values::Rate;
 use tapline_api::words::AlarmKind;
 use tapline_datapath::counters::EgressCounters;
-use tapline_datapath::egress::mtu::Fit;
+use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::ids::{PortId, ToolId, WireId};
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::work_plan::Idle;
@@ -19,11 +20,11 @@ use tapline_datapath::worker::panics::{MOST_PANICS, PANIC_WINDOW};
 use tapline_dpdk::clock;
 use tapline_packet::by_id::ById;
 
-/// What the control thread watches, by seat, tool and wire.
+/// What the control thread watches, by worker, tool and wire.
 #[derive(Default)]
 pub(super) struct Guards {
     pub(super) next: Duration,
-    pub(super) dogs: Vec<Watchdog>,
+    pub(super) watchdogs: Vec<Watchdog>,
     /// Of the queue and of the utilisation.
     pub(super) alarms: ById<ToolId, [Alarm; 2]>,
     /// By tool: what it was sent of late.
@@ -46,7 +47,7 @@ impl Broker {
     /// Keeps schedules and looks after workers, tools and wires: to be called every few milliseconds. Gives lines for the log.
     pub fn watch(&mut self) -> Vec<String> {
         let now_ns = clock::now_ns();
-        self.account.collect(&self.crew.seats);
+        self.account.collect(&self.workers.handles);
         let mut log = self.watch.keep_schedules(now_ns);
         let now = self.started.elapsed();
         let turns = self.account.counters.iter().map(|counters| counters.lcore.turns.get());
@@ -133,12 +134,12 @@ impl Broker {
 
     fn watch_workers(&mut self, now: Duration, lines: &mut Vec<String>) {
         let longest = self.longest_sleep();
-        self.guards.dogs.resize(self.crew.seats.len(), Watchdog::default());
-        for ((dog, seat), counters) in
-            self.guards.dogs.iter_mut().zip(&self.crew.seats).zip(&self.account.counters)
+        self.guards.watchdogs.resize(self.workers.handles.len(), Watchdog::default());
+        for ((watchdog, handle), counters) in
+            self.guards.watchdogs.iter_mut().zip(&self.workers.handles).zip(&self.account.counters)
         {
-            let lcore = seat.lcore.0;
-            match dog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
+            let lcore = handle.lcore.0;
+            match watchdog.look(counters.lcore.turns.get(), now, STALL_LIMIT + longest) {
                 Some(Turn::Stalled(quiet)) => {
                     let stage = counters.lcore.stage();
                     lines.push(format!(
@@ -156,9 +157,9 @@ impl Broker {
 
     /// Tells of stages that panicked.
     fn watch_panics(&mut self, lines: &mut Vec<String>) {
-        for seat in &self.crew.seats {
-            let lcore = seat.lcore.0;
-            for note in seat.panics.take() {
+        for handle in &self.workers.handles {
+            let lcore = handle.lcore.0;
+            for note in handle.panics.take() {
                 let (stage, text, failed, dropped) = (note.stage, note.text, note.failed, note.dropped);
                 lines.push(format!(
                     "error: lcore {lcore}: panic in stage {stage}: {text}; {failed} packets failed, {dropped} copies dropped; please report this"
@@ -210,14 +211,14 @@ impl Broker {
             let link_speed = |port: PortId| {
                 self.machine.ports[port].link().speed_mbps.map(|mbps| u64::from(mbps) * 1_000_000)
             };
-            let rate = match (tool.shape, tool.output) {
-                (Some(shape), _) => Some(shape.rate),
+            let rate = match (tool.shaping, tool.output) {
+                (Some(shaping), _) => Some(shaping.rate),
                 (None, Output::Port(port)) => {
                     link_speed(port).filter(|&bits| bits > 0).map(Rate::BitsPerSecond)
                 }
                 (None, Output::Capture | Output::Discard) => None,
             };
-            let is_held = tool.shape.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
+            let is_held = tool.shaping.is_some() && workers().any(|tool| tool.is_held_by_rate.get() > 0);
             let utilisation = rate.map_or(0.0, |rate| sent.share_of(rate, is_held));
             let threshold = f64::from(spec.percent) / 100.0;
             let values = [fullest, utilisation];
@@ -251,7 +252,7 @@ impl Broker {
             let Some(before) = self.machine.mtus[id].replace(mtu).filter(|&before| before != mtu) else {
                 continue;
             };
-            self.watch.set_fit(id, Fit::of(&port.devargs, Some(mtu), port.mtu));
+            self.watch.set_fit(id, FrameLimits::of(&port.devargs, Some(mtu), port.mtu));
             lines.push(format!("port {}: its interface's MTU is {mtu}; it was {before}", port.name));
         }
     }
@@ -280,6 +281,7 @@ impl Broker {
     fn watch_replays(&mut self, lines: &mut Vec<String>) {
         // what a writer holds comes back
         let is_writing = self.is_writing();
+        let run = Run { plan: &self.plan, options: &self.options };
         self.guards.starved.resize(self.machine.ports.len(), (None, false));
         for ((id, device), (before, told)) in self.machine.ports.entries().zip(&mut self.guards.starved) {
             let starved = device.starved();
@@ -288,10 +290,7 @@ impl Broker {
             if stands != *told {
                 *told = stands;
                 let word = if stands { "raised" } else { "cleared" };
-                lines.push(format!(
-                    "alarm {word}: {}",
-                    starvation(&self.plan, id, device.stats().rx_packets)
-                ));
+                lines.push(format!("alarm {word}: {}", starvation(run, id, device.stats().rx_packets)));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::count::{count_lost, count_sent, less_cut, note_latency};
 use super::gate::Gate;
 use super::incoming::Incoming;
 use super::merge::Merge;
-use super::mtu::Fit;
+use super::mtu::FrameLimits;
 use crate::copies::facts::Stamps;
 use crate::counters::EgressCounters;
 use tapline_api::words::DropReason;
@@ -21,8 +21,8 @@ use tapline_packet::burst::Selection;
 const FULL_ENOUGH: u64 = 4;
 
 /// Copies that wait for a tool.
-pub struct Line {
-    pub(super) queue: MbufQueue,
+pub struct EgressQueue {
+    pub(super) mbufs: MbufQueue,
     pub(super) gate: Option<Box<Gate>>,
     /// Where copies leave in the order of their times.
     pub(super) merge: Option<Box<Merge>>,
@@ -49,12 +49,12 @@ struct Marker {
     polled: u64,
 }
 
-impl Line {
+impl EgressQueue {
     /// An empty queue for `capacity` packets.
     pub fn new(capacity: usize, gate: Option<Gate>, merge: Option<Merge>, has_cheap_calls: bool) -> Self {
-        let mut line = Self {
+        let mut queue = Self {
             has_cheap_calls,
-            queue: MbufQueue::with_capacity(capacity),
+            mbufs: MbufQueue::with_capacity(capacity),
             gate: gate.map(Box::new),
             merge: merge.map(Box::new),
             marker: None,
@@ -64,8 +64,8 @@ impl Line {
             taken_over: 0,
             handed_over: 0,
         };
-        line.judge_plain();
-        line
+        queue.judge_plain();
+        queue
     }
 
     pub(super) fn judge_plain(&mut self) {
@@ -75,7 +75,7 @@ impl Line {
     /// Copies that wait.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
+        self.mbufs.len() + self.merge.as_ref().map_or(0, |merge| merge.order.len())
     }
 
     /// And their bytes, where there is a limit to them.
@@ -98,12 +98,12 @@ impl Line {
             bytes
         });
         if let Some(gate) = self.gate.as_mut().filter(|gate| gate.limits.has_bytes()) {
-            gate.bytes = staged_bytes.map_or(self.queue.bytes(), |bytes| gate.bytes.saturating_sub(bytes));
+            gate.bytes = staged_bytes.map_or(self.mbufs.bytes(), |bytes| gate.bytes.saturating_sub(bytes));
         }
         self.marker = None;
     }
 
-    /// Takes copies for a plain line: to the driver, into the queue, or to their end.
+    /// Takes copies for a plain queue: to the driver, into the queue, or to their end.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -112,7 +112,7 @@ impl Line {
     pub(super) fn give(
         &mut self,
         txq: &mut TxQueue,
-        limit: usize,
+        tx_burst: usize,
         shared: &mut Shared<'_>,
         selection: Selection,
         polled: Option<u64>,
@@ -120,20 +120,20 @@ impl Line {
     ) {
         let requested = u64::from(selection.count());
         let is_enough = || {
-            self.has_cheap_calls || requested * FULL_ENOUGH >= limit as u64 || shared.is_whole(selection)
+            self.has_cheap_calls || requested * FULL_ENOUGH >= tx_burst as u64 || shared.is_whole(selection)
         };
-        if self.queue.is_empty() && is_enough() {
-            let (sent, lost) = shared.transmit(selection, txq, &mut self.queue);
+        if self.mbufs.is_empty() && is_enough() {
+            let (sent, lost) = shared.transmit(selection, txq, &mut self.mbufs);
             let sent = less_cut(sent, txq, counted);
             return self.note_sent(requested, sent, lost, polled, counted);
         }
-        let before = self.queue.len();
-        let kept = shared.take(selection, &mut self.queue) as u64;
+        let before = self.mbufs.len();
+        let kept = shared.take(selection, &mut self.mbufs) as u64;
         count_lost(counted, requested - kept);
         self.mark(before, polled);
-        counted.note_depth(self.queue.len());
-        if self.queue.len() >= limit {
-            self.transmit(txq, limit, counted);
+        counted.note_depth(self.mbufs.len());
+        if self.mbufs.len() >= tx_burst {
+            self.transmit(txq, tx_burst, counted);
         }
     }
 
@@ -142,7 +142,7 @@ impl Line {
     fn mark(&mut self, before: usize, polled: Option<u64>) {
         if let Some(polled) = polled
             && self.marker.is_none()
-            && self.queue.len() > before
+            && self.mbufs.len() > before
         {
             self.marker = Some(Marker { ahead: before, polled });
         }
@@ -169,7 +169,7 @@ impl Line {
 
     #[cold]
     fn note_rest(&self, lost: usize, counted: &EgressCounters) {
-        counted.note_depth(self.queue.len());
+        counted.note_depth(self.mbufs.len());
         count_lost(counted, lost as u64);
     }
 
@@ -189,32 +189,32 @@ impl Line {
         counted: &EgressCounters,
     ) {
         let fill = self.fill();
-        let before = self.queue.len();
+        let before = self.mbufs.len();
         let mut admitted = selection;
-        let (queue, is_merged) = match &mut self.merge {
+        let (mbufs, is_merged) = match &mut self.merge {
             Some(merge) => (&mut merge.staged, true),
-            None => (&mut self.queue, false),
+            None => (&mut self.mbufs, false),
         };
         match &mut self.gate {
             None => {
-                let kept = shared.take(selection, queue) as u64;
+                let kept = shared.take(selection, mbufs) as u64;
                 count_lost(counted, u64::from(selection.count()) - kept);
             }
             Some(gate) => {
                 admitted = gate.admit(fill, gate.reason(), shared, selection, by_class(), counted);
                 // the limit of class high is the queue's capacity, so all of these fit
-                shared.take(admitted, queue);
+                shared.take(admitted, mbufs);
                 if gate.limits.has_bytes() {
-                    gate.bytes += queue.bytes_behind(if is_merged { 0 } else { before });
+                    gate.bytes += mbufs.bytes_behind(if is_merged { 0 } else { before });
                 }
             }
         }
         if let Some(merge) = &mut self.merge {
-            merge.take_in(Some((admitted, stamps)), &mut self.queue, counted);
+            merge.take_in(Some((admitted, stamps)), &mut self.mbufs, counted);
             return counted.note_depth(self.len());
         }
         self.mark(before, polled);
-        counted.note_depth(self.queue.len());
+        counted.note_depth(self.mbufs.len());
     }
 
     /// Gathers what is admitted of `selection` for the ring, frees the rest and counts it.
@@ -228,11 +228,11 @@ impl Line {
         counted: &EgressCounters,
     ) {
         let Some(gate) = &mut self.gate else { return shared.discard(selection) };
-        let (fill, before) = (backlog.fill(), self.queue.len());
+        let (fill, before) = (backlog.fill(), self.mbufs.len());
         let admitted = gate.admit(fill, backlog.reason(), shared, selection, by_class(), counted);
-        // what is gathered goes at the latest when it is a burst, and the line holds two
-        let packets = shared.take(admitted, &mut self.queue);
-        let bytes = if gate.limits.has_bytes() { self.queue.bytes_behind(before) } else { 0 };
+        // what is gathered goes at the latest when it is a burst, and the queue holds two
+        let packets = shared.take(admitted, &mut self.mbufs);
+        let bytes = if gate.limits.has_bytes() { self.mbufs.bytes_behind(before) } else { 0 };
         gate.bytes += bytes;
         backlog.change(Fill::default(), Fill { packets, bytes });
         // the owner says what waits
@@ -241,10 +241,15 @@ impl Line {
 
     /// Sends what the port takes and the rate allows. Returns whether anything went.
     #[inline]
-    pub(super) fn transmit(&mut self, txq: &mut TxQueue, limit: usize, counted: &EgressCounters) -> bool {
+    pub(super) fn transmit(
+        &mut self,
+        txq: &mut TxQueue,
+        tx_burst: usize,
+        counted: &EgressCounters,
+    ) -> bool {
         let sent = match &mut self.gate {
-            None => self.queue.transmit(txq, limit),
-            Some(gate) => gate.transmit(&mut self.queue, txq, limit),
+            None => self.mbufs.transmit(txq, tx_burst),
+            Some(gate) => gate.transmit(&mut self.mbufs, txq, tx_burst),
         };
         self.note_transmitted(less_cut(sent, txq, counted), counted);
         sent.packets > 0
@@ -259,8 +264,8 @@ impl Line {
         counted: &EgressCounters,
     ) -> (usize, usize) {
         let (sent, offered) = match &mut self.gate {
-            None => (self.queue.transmit_some(txq, most), most),
-            Some(gate) => gate.transmit_some(&mut self.queue, txq, most),
+            None => (self.mbufs.transmit_some(txq, most), most),
+            Some(gate) => gate.transmit_some(&mut self.mbufs, txq, most),
         };
         self.note_transmitted(less_cut(sent, txq, counted), counted);
         (sent.packets, offered)
@@ -272,7 +277,7 @@ impl Line {
             self.look_why(counted);
         }
         count_sent(counted, sent);
-        counted.note_depth(self.queue.len());
+        counted.note_depth(self.mbufs.len());
         if let Some(marker) = &mut self.marker {
             if marker.ahead < sent.packets {
                 counted.latency.record(clock::tsc().wrapping_sub(marker.polled));
@@ -304,7 +309,7 @@ impl Line {
     #[cold]
     fn look_why(&mut self, counted: &EgressCounters) {
         if let Some(fit) = self.gate.as_ref().and_then(|gate| gate.fit)
-            && self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype))
+            && self.mbufs.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype))
         {
             self.sift(fit, counted);
         }
@@ -312,16 +317,16 @@ impl Line {
 
     /// Drops what waits and is too long for the port.
     #[cold]
-    pub(super) fn sift(&mut self, fit: Fit, counted: &EgressCounters) {
+    pub(super) fn sift(&mut self, fit: FrameLimits, counted: &EgressCounters) {
         let mut long = 0;
-        for _ in 0..self.queue.len() {
-            let is_long = self.queue.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));
-            let Some(packet) = self.queue.pop() else { break };
+        for _ in 0..self.mbufs.len() {
+            let is_long = self.mbufs.front().is_some_and(|(len, ethertype)| fit.is_long(len, || ethertype));
+            let Some(packet) = self.mbufs.pop() else { break };
             if is_long {
                 long += 1;
             } else {
                 // there is the room that it left
-                let _ = self.queue.push(packet);
+                let _ = self.mbufs.push(packet);
             }
         }
         if long == 0 {
@@ -333,7 +338,7 @@ impl Line {
         if let Some(gate) = &mut self.gate
             && gate.limits.has_bytes()
         {
-            gate.bytes = self.queue.bytes();
+            gate.bytes = self.mbufs.bytes();
         }
         counted.note_depth(self.len());
     }
@@ -341,12 +346,12 @@ impl Line {
     /// Moves copies to the ring, as many as fit. Returns whether any did.
     #[inline]
     pub(super) fn hand_over(&mut self, ring: &Sender) -> bool {
-        let moved = ring.send(&mut self.queue);
+        let moved = ring.send(&mut self.mbufs);
         self.handed_over += moved as u64;
         if let Some(gate) = &mut self.gate
             && gate.limits.has_bytes()
         {
-            gate.bytes = self.queue.bytes();
+            gate.bytes = self.mbufs.bytes();
         }
         moved > 0
     }
@@ -354,7 +359,7 @@ impl Line {
     /// Takes what other workers hand over, as far as there is room.
     pub(super) fn take_over(&mut self, incoming: &mut Incoming, counted: &EgressCounters) -> bool {
         let Incoming { ring, known, .. } = incoming;
-        let Self { queue, gate, merge, taken_over, .. } = self;
+        let Self { mbufs, gate, merge, taken_over, .. } = self;
         let mut gate = gate.as_mut().filter(|gate| gate.limits.has_bytes());
         // noted before anything else is done with them
         let mut note = |packets: usize, bytes: &dyn Fn() -> u64| {
@@ -367,20 +372,20 @@ impl Line {
             *known = Fill { packets: known.packets + packets, bytes: known.bytes + bytes };
         };
         let Some(merge) = merge else {
-            let before = queue.len();
-            let packets = ring.receive(queue);
-            note(packets, &|| queue.bytes_behind(before));
+            let before = mbufs.len();
+            let packets = ring.receive(mbufs);
+            note(packets, &|| mbufs.bytes_behind(before));
             return packets > 0;
         };
         let mut has_taken = false;
         loop {
-            let room = queue.room().saturating_sub(merge.order.len());
+            let room = mbufs.room().saturating_sub(merge.order.len());
             let packets = ring.receive_at_most(&mut merge.staged, room);
             if packets == 0 {
                 return has_taken;
             }
             note(packets, &|| merge.staged.bytes());
-            merge.take_in(None, queue, counted);
+            merge.take_in(None, mbufs, counted);
             has_taken = true;
         }
     }

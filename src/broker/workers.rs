@@ -1,4 +1,4 @@
-//! A worker on its lcore, and how long it may take.
+//! The broker's handles to the workers on their lcores, and how long it waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use super::{Error, RETURN_LIMIT};
 use crate::report::snapshot::lcore::Stages;
 use tapline_datapath::counters::WorkerCounters;
-use tapline_datapath::route::sample::WorkerSeat;
+use tapline_datapath::route::sample::WorkerShare;
 use tapline_datapath::swap::plan_part::Exchange;
 use tapline_datapath::worker::panics::PanicReport;
 use tapline_datapath::worker::{Phase, PhaseCell, Worker};
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::lcore::{CpuUse, Running};
 
-/// A worker on its lcore.
-pub(super) struct Seat {
+/// The broker's handle to a worker on its lcore.
+pub(super) struct WorkerHandle {
     pub lcore: LcoreId,
     pub running: Option<Running<Worker>>,
     pub stages: Stages,
     pub quiet_turns: Arc<AtomicU64>,
-    /// Where it judges packets: its place among those that do.
-    pub post: Option<WorkerSeat>,
+    /// Its share of what rules remember; `None` if it judges no packets.
+    pub share: Option<WorkerShare>,
     pub exchange: Arc<Exchange>,
     pub panics: Arc<PanicReport>,
 }
 
-impl Seat {
+impl WorkerHandle {
     /// Waits for a quiet turn that began after the call. Returns whether there was one.
     fn rests(&self, grace: &mut Grace) -> bool {
         // the turn that is on its way may have begun before
@@ -46,26 +46,26 @@ impl Seat {
     }
 }
 
-/// All workers.
-pub(super) struct RunningCrew {
-    pub seats: Vec<Seat>,
+/// The handles to all workers.
+pub(super) struct RunningWorkers {
+    pub handles: Vec<WorkerHandle>,
     /// What workers gave back when they returned.
     pub returned: Vec<Worker>,
     pub phase: Arc<PhaseCell>,
 }
 
-impl RunningCrew {
+impl RunningWorkers {
     /// Begins with no worker, in the phase in which they wait.
     pub(super) fn new() -> Self {
-        Self { seats: Vec::new(), returned: Vec::new(), phase: Arc::new(PhaseCell::new(Phase::Waiting)) }
+        Self { handles: Vec::new(), returned: Vec::new(), phase: Arc::new(PhaseCell::new(Phase::Waiting)) }
     }
 
-    /// Workers that returned without being asked to: their lcores.
+    /// Gives the lcores of workers that returned without being asked to.
     pub(super) fn lost(&self) -> Vec<LcoreId> {
-        self.seats
+        self.handles
             .iter()
-            .filter(|seat| seat.running.as_ref().is_some_and(Running::is_finished))
-            .map(|seat| seat.lcore)
+            .filter(|handle| handle.running.as_ref().is_some_and(Running::is_finished))
+            .map(|handle| handle.lcore)
             .collect()
     }
 
@@ -73,12 +73,12 @@ impl RunningCrew {
     /// Returns whether all came to rest.
     pub(super) fn rest(&self, phase: Phase, limit: Duration) -> bool {
         self.phase.set(phase);
-        let mut graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, limit)).collect();
+        let mut graces: Vec<Grace> = self.handles.iter().map(|handle| Grace::new(handle, limit)).collect();
         // Packets go from receive to work to transmit. Once all workers have had a quiet turn that began after the phase was set,
-        // none receives; once all have had one that began after that, nothing waits for work; and likewise for transmit.
+        // none receives; once all have had one that began after that, nothing waits for work; once all have had a third, nothing waits for transmit.
         for _stage in 0..3 {
-            for (seat, grace) in self.seats.iter().zip(&mut graces) {
-                if !seat.rests(grace) {
+            for (handle, grace) in self.handles.iter().zip(&mut graces) {
+                if !handle.rests(grace) {
                     return false;
                 }
             }
@@ -86,28 +86,29 @@ impl RunningCrew {
         true
     }
 
-    /// Ends the workers, whose counters are `counters` by seat. What they still hold is dropped and counted.
+    /// Ends the workers, whose counters are `counters` by worker. What they still hold is dropped and counted.
     ///
     /// # Errors
     /// If a worker did not end well.
     pub(super) fn end(&mut self, counters: &[Arc<WorkerCounters>]) -> Result<(), Error> {
         self.phase.set(Phase::Stopped);
         let mut failed = Ok(());
-        let graces: Vec<Grace> = self.seats.iter().map(|seat| Grace::new(seat, RETURN_LIMIT)).collect();
-        for ((seat, counters), mut grace) in self.seats.iter_mut().zip(counters).zip(graces) {
-            if let Some(running) = seat.running.take() {
+        let graces: Vec<Grace> =
+            self.handles.iter().map(|handle| Grace::new(handle, RETURN_LIMIT)).collect();
+        for ((handle, counters), mut grace) in self.handles.iter_mut().zip(counters).zip(graces) {
+            if let Some(running) = handle.running.take() {
                 while !running.is_finished() && !grace.is_over(&running) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 if !running.is_finished() {
-                    seat.running = Some(running);
+                    handle.running = Some(running);
                     let stage = counters.lcore.stage();
-                    failed = Err(Error::Stuck { lcore: seat.lcore.0, stage });
+                    failed = Err(Error::Stuck { lcore: handle.lcore.0, stage });
                     continue;
                 }
                 match running.join() {
                     Ok(worker) => self.returned.push(worker),
-                    Err(panic) => failed = Err(Error::Worker { lcore: seat.lcore.0, panic }),
+                    Err(panic) => failed = Err(Error::Worker { lcore: handle.lcore.0, panic }),
                 }
             }
         }
@@ -118,25 +119,25 @@ impl RunningCrew {
     }
 }
 
-/// How long a worker may take. Time in which others keep it from its CPU is not counted.
+/// A time limit for a worker. Time in which others keep it from its CPU is not counted.
 struct Grace {
     begun: Instant,
     limit: Duration,
-    /// How long it had waited for its CPU before.
+    /// The time that it had waited for its CPU before.
     waited: Duration,
-    /// How long it had run when it was last seen to have run more, and when that was.
+    /// The CPU time that it had used when it was last seen to have used more, and the moment of that.
     ran: (Duration, Instant),
 }
 
 impl Grace {
-    /// From now on.
-    fn new(seat: &Seat, limit: Duration) -> Self {
-        let CpuUse { ran, waited, .. } = seat.running.as_ref().map(Running::cpu_use).unwrap_or_default();
+    /// A grace that begins now.
+    fn new(handle: &WorkerHandle, limit: Duration) -> Self {
+        let CpuUse { ran, waited, .. } = handle.running.as_ref().map(Running::cpu_use).unwrap_or_default();
         let begun = Instant::now();
         Self { begun, limit, waited, ran: (ran, begun) }
     }
 
-    /// To be asked again and again.
+    /// Returns whether the time is up. The caller asks again and again: each call notes whether the worker has run.
     fn is_over(&mut self, running: &Running<Worker>) -> bool {
         let cpu = running.cpu_use();
         if self.ran.0 != cpu.ran || !cpu.wants_more {
@@ -148,5 +149,5 @@ impl Grace {
     }
 }
 
-/// The most that is added to that for time in which a worker waited for its CPU.
+/// The most that a limit is extended by for time in which a worker waited for its CPU.
 const LONGEST_EXCUSE: Duration = Duration::from_secs(30);

@@ -1,0 +1,114 @@
+//! Signals that end a command: SIGINT, SIGTERM and SIGHUP.
+//!
+//! They set a flag that the command's own thread looks at. Where that thread does not come by, since something that it called does not
+//! come back, a guard ends the process: no signal is in vain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Status;
+use super::output::tell_line;
+use crate::broker::DRAIN_LIMIT;
+use tapline_fault as fault;
+use tapline_kernel::process;
+
+/// Time between two looks of the guard.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the end of a run may take: drains, captures that are closed, replays whose rest is counted, output that is read.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether a signal came, and whether the command's thread looks for it.
+pub struct Signals(Arc<State>);
+
+// Relaxed suffices for all: they order nothing but themselves.
+#[derive(Default)]
+struct State {
+    is_ended: AtomicBool,   // signals: set; command: reads
+    is_running: AtomicBool, // command: sets; guard: reads
+    is_ending: AtomicBool,  // command: sets; guard: reads
+    looks: AtomicU64,       // command: adds; guard: reads
+}
+
+impl Signals {
+    /// From now on a signal does not end the process, but sets the flag. An `Err` ends the command.
+    pub fn handle() -> Result<Self, Status> {
+        let state = Arc::new(State::default());
+        let theirs = Arc::clone(&state);
+        // what handles signals is a thread, and may start another
+        let handler = move || {
+            if !theirs.is_ended.swap(true, Ordering::Relaxed) {
+                let guarded = Arc::clone(&theirs);
+                // without a thread there is no guard; the flag is set all the same
+                let _ = std::thread::Builder::new().name("guard".to_owned()).spawn(move || guarded.guard());
+            }
+        };
+        let handled = if fault::strikes("start.signals") {
+            Err(ctrlc::Error::MultipleHandlers)
+        } else {
+            ctrlc::set_handler(handler)
+        };
+        match handled {
+            Ok(()) => Ok(Self(state)),
+            Err(error) => {
+                tell_line(format_args!("error: signals cannot be handled: {error}"));
+                Err(Status::Failed)
+            }
+        }
+    }
+
+    /// Returns whether a signal has come.
+    pub fn is_ended(&self) -> bool {
+        self.0.is_ended.load(Ordering::Relaxed)
+    }
+
+    /// Says that the command's thread is at work, and looks for signals.
+    pub fn alive(&self) {
+        self.0.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says that packets are received from now on.
+    pub fn run(&self) {
+        self.0.is_running.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the command ends, which takes its time.
+    pub fn end(&self) {
+        self.0.is_ending.store(true, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// Ends the process where its command does not: it has not looked for signals for the time of a drain, or its end takes too long.
+    ///
+    /// Time is counted in looks of this thread, so a machine on which nothing runs gives nobody up.
+    fn guard(&self) {
+        let most = |limit: Duration| limit.as_millis() / LOOK.as_millis();
+        let (mut seen, mut still, mut ending) = (self.looks.load(Ordering::Relaxed), 0, 0);
+        loop {
+            std::thread::sleep(LOOK);
+            let looks = self.looks.load(Ordering::Relaxed);
+            if self.is_ending.load(Ordering::Relaxed) {
+                ending += 1;
+            } else if looks == seen {
+                still += 1;
+            } else {
+                (seen, still) = (looks, 0);
+            }
+            let is_running = self.is_running.load(Ordering::Relaxed);
+            let why = if still >= most(DRAIN_LIMIT) && !is_running {
+                "what the start waits for does not come; nothing was started"
+            } else if still >= most(DRAIN_LIMIT) {
+                "what it waits for does not come back; what was on its way is not accounted for"
+            } else if ending >= most(END_LIMIT) {
+                "its end takes too long; what is still on its way is not accounted for"
+            } else {
+                continue;
+            };
+            tell_line(format_args!("error: ended at once for a signal: {why}"));
+            // standard error has a moment to take that
+            std::thread::sleep(LOOK);
+            process::end_at_once(Status::Failed as u8);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `--stats`: where the statistics of a run go, a JSON object a line.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::output::{print, tell_line};
+use crate::broker::outputs::Locked;
+use crate::control::outlet::{Delivery, Outlet};
+use tapline_api::snapshot::Snapshot;
+use tapline_fault as fault;
+
+/// How long the end of a run waits for the file to take its last lines.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where statistics go. The first failure to write is told, and remembered for the exit status.
+pub struct StatsOut {
+    target: Target,
+    /// As the user wrote it.
+    name: String,
+    is_whole: bool,
+}
+
+enum Target {
+    Nowhere,
+    StandardOutput,
+    /// A regular file that is not yet begun.
+    Taken(Locked),
+    /// A pipe or a device, which is opened by who writes to it: nobody may read it yet.
+    Unopened,
+    File(Outlet),
+}
+
+impl StatsOut {
+    /// Takes the file; what it holds stays until [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// If it cannot be written, or another Tapline writes it.
+    pub fn open(path: Option<&Path>) -> io::Result<Self> {
+        let name = path.map_or(String::new(), |path| path.display().to_string());
+        let target = match path {
+            None => Target::Nowhere,
+            Some(path) if path == Path::new("-") => Target::StandardOutput,
+            Some(_) if fault::strikes("start.statistics") => {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            Some(path) => Locked::take(path)?.map_or(Target::Unopened, Target::Taken),
+        };
+        Ok(Self { target, name, is_whole: true })
+    }
+
+    /// Empties the file: there will be something to write.
+    ///
+    /// # Errors
+    /// If the file cannot be emptied, or there is no thread to write it.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.target = match std::mem::replace(&mut self.target, Target::Nowhere) {
+            Target::Taken(locked) => {
+                let file = locked.begin()?;
+                Target::File(Outlet::to(move || Ok(file), |_| None)?)
+            }
+            Target::Unopened => {
+                let path = self.name.clone();
+                let open = move || std::fs::File::options().write(true).open(path);
+                Target::File(Outlet::to(open, |_| None)?)
+            }
+            target => target,
+        };
+        Ok(())
+    }
+
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.target, Target::StandardOutput)
+    }
+
+    /// Writes a line. Whoever reads it is not waited for.
+    pub fn write(&mut self, snapshot: &Snapshot) {
+        if matches!(self.target, Target::Nowhere) {
+            return;
+        }
+        let mut line = Vec::new();
+        let written = serde_json::to_writer(&mut line, snapshot).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|()| line.write_all(b"\n")) {
+            self.fail(&error.to_string());
+            return;
+        }
+        match &self.target {
+            Target::StandardOutput => print(String::from_utf8_lossy(&line)),
+            Target::File(outlet) if !outlet.push(line) => {
+                if let Some(failure) = outlet.failure() {
+                    self.fail(&failure);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        tell_line(format_args!("error: {}: statistics cannot be written: {why}", self.name));
+        self.is_whole = false;
+        self.target = Target::Nowhere;
+    }
+
+    /// Waits for the last lines to be written. Returns whether all of all time were.
+    pub fn end(mut self) -> bool {
+        if let Target::File(outlet) = &self.target {
+            match outlet.flush(FLUSH_LIMIT) {
+                Delivery::Whole => {}
+                Delivery::Failed => {
+                    let failure = outlet.failure().unwrap_or_default();
+                    self.fail(&failure);
+                }
+                Delivery::Partial { left_out, waiting_bytes } => self.fail(&format!(
+                    "it took nothing any more: {left_out} lines were left out, and {waiting_bytes} bytes wait"
+                )),
+            }
+        }
+        self.is_whole
+    }
+}

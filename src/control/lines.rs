@@ -1,0 +1,176 @@
+//! Lines of a stream, read by a thread that nobody waits for.
+//!
+//! A line has a bound in bytes and the queue one in lines: whoever writes more is made to wait, and a line without an end fills no
+//! memory. The thread ends with its stream, or with the process.
+
+use std::io::{self, BufRead};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+/// The longest line: as long as a word may become when its variables are expanded.
+pub const MOST_BYTES: usize = tapline_lang::lexer::MOST_EXPANDED_BYTES;
+/// The most lines that wait to be taken.
+const MOST_LINES: usize = 64;
+
+/// A line as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// Its bytes, without the end of the line. They may be no text.
+    Whole(Vec<u8>),
+    /// It had more than [`MOST_BYTES`], and was passed over.
+    TooLong,
+}
+
+/// The lines of a stream, in their order.
+pub struct Lines {
+    receiver: Receiver<Line>,
+    /// A line that was looked at before its turn.
+    ahead: Option<Line>,
+}
+
+impl Lines {
+    /// Begins to read `stream`.
+    ///
+    /// # Errors
+    /// If there is no further thread.
+    pub fn of(stream: impl io::Read + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(MOST_LINES);
+        std::thread::Builder::new()
+            .name("lines".to_owned())
+            .spawn(move || send_lines(io::BufReader::new(stream), &sender))?;
+        Ok(Self { receiver, ahead: None })
+    }
+
+    /// Takes the next line.
+    ///
+    /// # Errors
+    /// If none has come yet, or the stream has ended.
+    pub fn take(&mut self) -> Result<Line, TryRecvError> {
+        self.ahead.take().map_or_else(|| self.receiver.try_recv(), Ok)
+    }
+
+    /// Takes the next line if it says `word` alone. Returns whether it did.
+    pub fn take_if(&mut self, word: &[u8]) -> bool {
+        if self.ahead.is_none() {
+            self.ahead = self.receiver.try_recv().ok();
+        }
+        let says_it = |line: &mut Line| matches!(line, Line::Whole(bytes) if bytes.trim_ascii() == word);
+        self.ahead.take_if(says_it).is_some()
+    }
+}
+
+/// Sends the lines of `stream` until it ends or nobody takes them. An error ends it as its end does.
+fn send_lines(mut stream: impl BufRead, lines: &SyncSender<Line>) {
+    let mut line = Vec::new();
+    let mut is_too_long = false;
+    while let Ok(read) = stream.fill_buf() {
+        if read.is_empty() {
+            break;
+        }
+        let end = read.iter().position(|&byte| byte == b'\n');
+        let part = &read[..end.unwrap_or(read.len())];
+        is_too_long |= line.len() + part.len() > MOST_BYTES;
+        if is_too_long {
+            line.clear();
+        } else {
+            line.extend_from_slice(part);
+        }
+        let used = part.len() + usize::from(end.is_some());
+        stream.consume(used);
+        if end.is_some() && lines.send(taken(&mut line, &mut is_too_long)).is_err() {
+            return;
+        }
+    }
+    if !line.is_empty() || is_too_long {
+        // nobody is left to miss it
+        let _ = lines.send(taken(&mut line, &mut is_too_long));
+    }
+}
+
+fn taken(line: &mut Vec<u8>, is_too_long: &mut bool) -> Line {
+    let line = std::mem::take(line);
+    if std::mem::take(is_too_long) { Line::TooLong } else { Line::Whole(line) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All lines of `bytes`, as they are taken.
+    fn lines_of(bytes: Vec<u8>) -> Vec<Line> {
+        let mut lines = Lines::of(io::Cursor::new(bytes)).expect("a thread");
+        let mut all = Vec::new();
+        loop {
+            match lines.take() {
+                Ok(line) => all.push(line),
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+                Err(TryRecvError::Disconnected) => return all,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn lines_are_those_that_split_gives_but_for_the_long(
+            lens in prop::collection::vec(prop_oneof![0usize..40, MOST_BYTES - 2..MOST_BYTES + 3], 0..6),
+            has_end: bool,
+        ) {
+            let texts: Vec<Vec<u8>> = lens.iter().map(|&len| vec![b'a'; len]).collect();
+            let mut bytes = texts.join(&b'\n');
+            if has_end && !bytes.is_empty() {
+                bytes.push(b'\n');
+            }
+            let expected: Vec<Line> = bytes
+                .split_inclusive(|&byte| byte == b'\n')
+                .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+                .map(|line| if line.len() > MOST_BYTES { Line::TooLong } else { Line::Whole(line.to_vec()) })
+                .collect();
+            prop_assert_eq!(lines_of(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn a_stream_without_an_end_or_a_line_is_read_no_further_than_the_queue_holds() {
+        struct Endless(std::sync::Arc<std::sync::atomic::AtomicUsize>, u8);
+        impl io::Read for Endless {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                into.fill(self.1);
+                self.0.fetch_add(into.len(), std::sync::atomic::Ordering::Relaxed);
+                Ok(into.len())
+            }
+        }
+        let read = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let mut lines = Lines::of(Endless(std::sync::Arc::clone(&read), b'\n')).expect("a thread");
+        let first = loop {
+            if let Ok(line) = lines.take() {
+                break line;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(first, Line::Whole(Vec::new()));
+        // the thread waits for room: one buffer was read, whatever the time
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(read.load(std::sync::atomic::Ordering::Relaxed) <= 2 * 8192);
+    }
+
+    #[test]
+    fn a_line_is_looked_at_and_stays_unless_it_is_the_word() {
+        let mut lines =
+            Lines::of(io::Cursor::new(b"show ports\n cancel \nlast".to_vec())).expect("a thread");
+        let mut next = |is_cancel: bool| loop {
+            if lines.take_if(b"cancel") {
+                assert!(is_cancel);
+                return Ok(Line::Whole(b"cancel".to_vec()));
+            }
+            match lines.take() {
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+                taken => return taken,
+            }
+        };
+        assert_eq!(next(false), Ok(Line::Whole(b"show ports".to_vec())));
+        assert_eq!(next(true), Ok(Line::Whole(b"cancel".to_vec())));
+        assert_eq!(next(false), Ok(Line::Whole(b"last".to_vec())));
+        assert_eq!(next(false), Err(TryRecvError::Disconnected));
+    }
+}

@@ -1,0 +1,23 @@
+//! The control plane: one [`Session`](session::Session) owns the broker, and answers requests one after another.
+//!
+//! The prompt and `tapline run` are front ends: they turn bytes into a `Request`, and a `Reply` into bytes. Nothing here prints, and
+//! nothing here waits for a reader, a writer or a file.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+/// Commands typed later -> a plan after the running one.
+pub mod change;
+/// Commands before `start`.
+pub mod draft;
+/// Lines of a stream, bounded in bytes and number.
+pub mod lines;
+/// Pieces of text for a stream that may take none.
+pub mod outlet;
+/// The owner of a running broker.
+pub mod session;
+/// Plans that are made on a thread of their own.
+pub mod work;
+
+/// Returns whether a line may name a file to be read with it, which may take its time.
+fn names_a_file(line: &[u8]) -> bool {
+    line.windows(b"include".len()).any(|word| word == b"include")
+}
