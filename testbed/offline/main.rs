@@ -12,6 +12,8 @@ mod encapsulations;
 mod filter;
 /// The bodies of the fuzz targets that need no EAL, on random input and on what once failed.
 mod fuzz;
+/// Words of the documentation: each leads to the glossary, and means one thing.
+mod glossary;
 /// Diagnostics of pipeline files, by golden texts; files of thousands of filters and rules.
 mod lang;
 /// Paths and headings that documents and comments name.

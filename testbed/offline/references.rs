@@ -4,7 +4,7 @@
 //! from the root of the repository, from the folder of the file that names it, or, in a crate, from the crate's folder or its `src`.
 //! Without backticks it has to begin with a folder of the repository. A link of Markdown counts from its file's folder alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use tapline_harness::captures::files_named;
@@ -173,6 +173,32 @@ fn what_text_names_is_there() {
     }
     assert!(judged > 100, "{judged} references were found");
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The names in backticks of the second column of rows whose first is a number, by that number.
+fn floors_of(document: &str) -> BTreeMap<usize, BTreeSet<String>> {
+    let text = std::fs::read_to_string(repository().join(document)).expect("a document");
+    let row = |line: &str| {
+        let columns: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+        let names = columns.get(1)?.split('`').skip(1).step_by(2);
+        let names = names.map(|name| name.trim_start_matches("crates/").to_owned());
+        Some((columns[0].parse().ok()?, names.collect()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_floors_that_documents_show_are_those_of_the_table() {
+    let source = std::fs::read_to_string(repository().join("src/floors.rs")).expect("the table");
+    let table =
+        source.split("const FLOORS").nth(1).and_then(|rest| rest.split("];").next()).expect("the table");
+    let rows = table.lines().map(str::trim).filter(|line| line.starts_with("&[\""));
+    let names = rows.map(|row| row.split('"').skip(1).step_by(2).map(str::to_owned).collect());
+    let floors: BTreeMap<usize, BTreeSet<String>> = (1..).zip(names).collect();
+    assert!(floors.len() > 5, "{floors:?}");
+    for document in ["docs/architecture.md", "CONTRIBUTING.md"] {
+        assert_eq!(floors_of(document), floors, "{document}");
+    }
 }
 
 #[test]
