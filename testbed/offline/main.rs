@@ -16,6 +16,8 @@ mod events;
 mod filter;
 /// The bodies of the fuzz targets that need no EAL, on random input and on what once failed.
 mod fuzz;
+/// Words of the documentation: each leads to the glossary, and means one thing.
+mod glossary;
 /// Diagnostics of pipeline files, by golden texts; files of thousands of filters and rules.
 mod lang;
 /// Plans: repeatable, of nothing but what their caller gives, and compared.

@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn every_disposition_and_every_reason_has_its_row_in_the_reference() {
-        let reference = include_str!("../../../docs/statistics.md");
+        let reference = include_str!("../../../docs/reference/statistics.md");
         for word in Disposition::WORDS.iter().chain(DropReason::WORDS) {
             let rows = reference.lines().filter(|line| line.starts_with(&format!("| `{word}` | "))).count();
             assert_eq!(rows, 1, "{word}");

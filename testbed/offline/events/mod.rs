@@ -281,7 +281,7 @@ fn python_reads_what_the_reference_says() {
     let examples = examples();
     std::fs::write(&lines, examples.iter().map(|recorded| json(recorded) + "\n").collect::<String>())
         .expect("a writable folder");
-    let reference = repository().join("docs/events.md");
+    let reference = repository().join("docs/reference/events.md");
     let arguments = ["-c", JUDGE, lines.to_str().expect("UTF-8"), reference.to_str().expect("UTF-8")];
     assert_eq!(run("python3", &arguments).trim(), format!("{} kinds", Event::KINDS.len()));
 }

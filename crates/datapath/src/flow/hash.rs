@@ -2,7 +2,7 @@
 //!
 //! Stands behind parse; sampling and balancing take their decisions from it. It is a function of the packet, the kind and the seed
 //! alone, the same on every machine and in every version, so that two brokers with one seed choose the same flows.
-//! `docs/flow-hash.md` says what is hashed for each kind.
+//! `docs/reference/flow-hash.md` says what is hashed for each kind.
 
 use tapline_api::words::HashKind;
 use tapline_dpdk::port::RSS_KEY_WORD;
@@ -601,7 +601,7 @@ mod tests {
     }
 
     /// The hash is part of what users rely on: brokers of different versions with one seed choose the same flows. The numbers come
-    /// from the formulas of `docs/flow-hash.md`, computed in another language.
+    /// from the formulas of `docs/reference/flow-hash.md`, computed in another language.
     #[test]
     fn hashes_are_those_of_the_documented_formulas() {
         let udp = packets::udp(1000, 53, &[]);

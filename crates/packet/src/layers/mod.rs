@@ -88,7 +88,7 @@ impl Layers {
 
     /// Returns whether some layer was not read that could hold addresses: its type or protocol is not known, a tunnel's payload is
     /// of a kind that is not, there are more layers than are followed, or a header is cut. What is read by definition is said in
-    /// `docs/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
+    /// `docs/reference/through.md`. `bytes` are those of the packet that was parsed, with `Depth::Full`.
     pub fn is_unparsed(&self, bytes: &[u8]) -> bool {
         self.flags & UNREAD != 0
             || unread::is_unread(&bytes[..bytes.len().min(MAX_PARSED_BYTES)], &self.inner, Depth::Full)

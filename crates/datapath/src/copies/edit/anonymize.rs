@@ -1,7 +1,7 @@
 //! Anonymize: IP addresses replaced by others that share prefixes as the originals do, with all checksums kept consistent.
 //!
 //! The second edit. The mapping is Crypto-PAn's, bit for bit, so other tools with the same key agree. An address is replaced
-//! wherever docs/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
+//! wherever docs/reference/edits.md names it: IPv4 and IPv6 headers, their source routes and other options that hold addresses, ARP, ICMP,
 //! ICMPv6 neighbour discovery, IGMP and MLD messages, and the packets that ICMP messages quote; with `inner` the same inside every
 //! tunnel that parse enters. Whatever stands where an address belongs but is cut, or too deep to be looked at, is overwritten with
 //! zeros: it fails closed. What follows a packet in its frame, by the packet's own length, is no part of it and stays.

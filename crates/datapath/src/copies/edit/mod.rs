@@ -7,7 +7,7 @@
 //! | step | changes | needs of the copy | checksums |
 //! | --- | --- | --- | --- |
 //! | 1 strip | drops headers and tags | its front | those inside stay right: they never cover what is dropped |
-//! | 2 anonymize | addresses, wherever docs/edits.md names them | its front | kept: a right one stays right, a wrong one wrong |
+//! | 2 anonymize | addresses, wherever docs/reference/edits.md names them | its front | kept: a right one stays right, a wrong one wrong |
 //! | 3 mask | bytes to one value | up to the mask's end | left on purpose: a masked packet shows as one |
 //! | 4 payload drop | the length | only the length | left, and so are IP's and UDP's lengths: they tell the original size |
 //! | 5 slice | the length | only the length | left, as above |
