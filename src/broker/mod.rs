@@ -4,6 +4,8 @@
 mod account;
 /// Leads workers by hand, for fuzzing.
 pub mod bench;
+/// Puts another plan in the place of the running one.
+mod change;
 /// Fits the clocks of NICs to the system's.
 pub mod clocks;
 /// Stands for what is behind a port.
@@ -24,8 +26,6 @@ pub mod pcap_output;
 pub mod recorder;
 /// Names why a plan is not run.
 pub mod refusal;
-/// Puts another plan in the place of the running one.
-pub mod reload;
 /// Sets up what a plan asks for.
 pub mod start;
 /// Judges schedules, tools and groups, and publishes what came out.
@@ -69,7 +69,7 @@ pub enum Error {
     Refused(#[from] Refusal),
     /// Another plan that cannot take the place of the running one.
     #[error("{0}")]
-    NotExchanged(String),
+    NotChanged(String),
     #[error("{0}")]
     Misplaced(#[from] start::placement::Misplaced),
     #[error(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::output::{print, tell_line};
 use crate::broker::outputs::Locked;
-use crate::control::outlet::{Delivery, Outlet};
+use crate::control::outlet::{Delivery, MOST_BYTES, Outlet};
 use tapline_api::snapshot::Snapshot;
 use tapline_fault as fault;
 
@@ -57,12 +57,12 @@ impl StatsOut {
         self.target = match std::mem::replace(&mut self.target, Target::Nowhere) {
             Target::Taken(locked) => {
                 let file = locked.begin()?;
-                Target::File(Outlet::to(move || Ok(file), |_| None)?)
+                Target::File(Outlet::to(MOST_BYTES, move || Ok(file), |_| None)?)
             }
             Target::Unopened => {
                 let path = self.name.clone();
                 let open = move || std::fs::File::options().write(true).open(path);
-                Target::File(Outlet::to(open, |_| None)?)
+                Target::File(Outlet::to(MOST_BYTES, open, |_| None)?)
             }
             target => target,
         };

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{Pipeline, Planning, Progress, Typed};
+use serde_json::json;
+
+use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
@@ -15,6 +17,7 @@ use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
+use tapline_api::words::Get;
 use tapline_lang::ast::{Command, Show};
 
 /// Names a request whose answer comes later.
@@ -75,7 +78,7 @@ pub struct Session {
     /// A change of the plan that is on its way.
     current: Option<(Ticket, Planning)>,
     /// Changes that wait for their turn.
-    waiting: VecDeque<(Ticket, Vec<u8>, Principal)>,
+    waiting: VecDeque<Waiting>,
     tickets: u64,
     limits: Limits,
     started: Instant,
@@ -84,6 +87,14 @@ pub struct Session {
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
+}
+
+/// A line that waits for the change before it.
+struct Waiting {
+    ticket: Ticket,
+    line: Vec<u8>,
+    by: Principal,
+    is_dry_run: bool,
 }
 
 /// Since when no packet came.
@@ -142,16 +153,22 @@ impl Session {
 
     /// Answers a request, or gives a ticket for its answer.
     pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
-        let Request::Line(line) = request;
+        match request {
+            Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
+            Request::Get { what, .. } => Answer::Now(self.get(what)),
+            Request::Complete { .. } => Answer::Now(Reply::done("")),
+        }
+    }
+
+    fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
         if super::names_a_file(&line) {
-            return self.queue(line, by);
+            return self.queue(line, by, is_dry_run);
         }
         match self.pipeline.read(&line, by) {
             // it is read again in its turn, after the changes before it
-            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by),
+            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by, is_dry_run),
             Ok(Typed::Change(change)) => {
-                let planning = Planning::of_change(change, Arc::clone(self.broker.plan()));
-                match planning {
+                match Planning::of_change(change, Arc::clone(self.broker.plan()), is_dry_run) {
                     Ok(planning) => {
                         let ticket = self.ticket();
                         self.current = Some((ticket, planning));
@@ -160,6 +177,7 @@ impl Session {
                     Err(refusal) => Answer::Now(refusal),
                 }
             }
+            Ok(Typed::Others(..)) if is_dry_run => Answer::Now(Reply::done("")),
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
@@ -168,14 +186,41 @@ impl Session {
         }
     }
 
+    /// Reads what programs ask for, as JSON.
+    fn get(&self, what: Get) -> Reply {
+        let snapshot = self.broker.snapshot();
+        let value = match what {
+            Get::Stats => serde_json::to_value(&snapshot),
+            Get::Ports => serde_json::to_value(&snapshot.ports),
+            Get::Tools => serde_json::to_value(&snapshot.tools),
+            Get::Groups => serde_json::to_value(&snapshot.groups),
+            Get::Rules => serde_json::to_value(&snapshot.rules),
+            Get::Wires => serde_json::to_value(&snapshot.wires),
+            Get::Lcores => serde_json::to_value(&snapshot.lcores),
+            Get::Events => serde_json::to_value(&snapshot.events),
+            Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
+            Get::Commands => Ok(commands()),
+        };
+        match value {
+            Ok(value) => Reply { value: Some(value.to_string()), ..Reply::done(value.to_string()) },
+            Err(error) => Reply::failed(format!("error: {error}\n")),
+        }
+    }
+
+    /// The statistics as they are, as one line of JSON without its end.
+    pub fn stats_line(&self) -> String {
+        // numbers, names and words always have a form
+        serde_json::to_string(&self.broker.snapshot()).unwrap_or_default()
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
     }
 
-    fn queue(&mut self, line: Vec<u8>, by: &Principal) -> Answer {
+    fn queue(&mut self, line: Vec<u8>, by: &Principal, is_dry_run: bool) -> Answer {
         let ticket = self.ticket();
-        self.waiting.push_back((ticket, line, by.clone()));
+        self.waiting.push_back(Waiting { ticket, line, by: by.clone(), is_dry_run });
         Answer::Later(ticket)
     }
 
@@ -186,7 +231,7 @@ impl Session {
         if let Some((_, planning)) = self.current.take_if(is_it) {
             return Some(planning.give_up());
         }
-        let place = self.waiting.iter().position(|(waiting, ..)| *waiting == ticket)?;
+        let place = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         self.waiting.remove(place);
         Some(super::change::given_up())
     }
@@ -256,9 +301,13 @@ impl Session {
             tick.replies.push((ticket, reply));
         }
         while self.current.is_none()
-            && let Some((ticket, line, by)) = self.waiting.pop_front()
+            && let Some(Waiting { ticket, line, by, is_dry_run }) = self.waiting.pop_front()
         {
-            match Planning::of_line(&self.pipeline, line, by, Arc::clone(self.broker.plan())) {
+            match Planning::of_line(
+                &self.pipeline,
+                Submitted { line, by, is_dry_run },
+                Arc::clone(self.broker.plan()),
+            ) {
                 Ok(planning) => self.current = Some((ticket, planning)),
                 Err(refusal) => tick.replies.push((ticket, refusal)),
             }
@@ -339,6 +388,15 @@ impl Session {
         let is_well = errors.is_empty() && end != End::WorkerLost;
         Outcome { log, last, errors, is_well }
     }
+}
+
+/// Lists the commands of the language for programs.
+fn commands() -> serde_json::Value {
+    let all = tapline_lang::commands();
+    let rows = all.iter().map(|command| {
+        json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })
+    });
+    rows.collect()
 }
 
 /// Returns the action that a command asks for, if it is one that a file may ask for, too.

@@ -86,6 +86,24 @@ macro_rules! words {
 }
 
 words! {
+    /// What `get` reads.
+    pub enum Get {
+        /// The statistics, whole.
+        Stats = "stats",
+        Ports = "ports",
+        Tools = "tools",
+        Groups = "groups",
+        Rules = "rules",
+        Wires = "wires",
+        Lcores = "lcores",
+        /// What happened: the last of it.
+        Events = "events",
+        /// The running plan: its text and what it came to.
+        Plan = "plan",
+        /// The commands of the language, with who may give them.
+        Commands = "commands",
+    }
+
     /// Why a request did not do what was asked.
     pub enum ErrorKind {
         /// It is wrong: the diagnostics say where.

@@ -58,7 +58,7 @@ use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::Exchange;
+use tapline_datapath::swap::plan_part::Swap;
 use tapline_datapath::swap::published::LiveView;
 use tapline_datapath::worker::Worker;
 use tapline_datapath::worker::panics;
@@ -271,7 +271,7 @@ fn make_workers(
         );
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
-        let exchange = Arc::<Exchange>::default();
+        let swap = Arc::<Swap>::default();
         let panics = Arc::<PanicReport>::default();
         if let Some(maker) = &mut maker {
             maker.send_to(broker.watch.next_hops());
@@ -286,7 +286,7 @@ fn make_workers(
             maker,
             clock: ClockView::new(broker.machine.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
-            exchange: Arc::clone(&exchange),
+            swap: Arc::clone(&swap),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&broker.workers.phase),
@@ -300,7 +300,7 @@ fn make_workers(
             stages: roles.stages_of(index),
             quiet_turns,
             share,
-            exchange,
+            swap,
             panics,
         });
     }
