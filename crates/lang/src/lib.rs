@@ -16,6 +16,8 @@ pub mod files;
 pub mod lexer;
 /// Lines of words -> commands.
 mod parser;
+/// Commands -> text.
+mod print;
 /// Texts, and places in them.
 pub mod source;
 /// Names that are nearly right.
@@ -30,6 +32,7 @@ use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
 pub use parser::{CommandHelp, commands};
+pub use print::text;
 use source::Sources;
 use tapline_api::words::Role;
 

@@ -103,6 +103,26 @@ pub enum Show {
     Lcores,
     Stats,
     Plan,
+    /// The commands in force, as a pipeline file says them.
+    Config,
+}
+
+impl Show {
+    /// Returns the word for what is shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Show::Ports => "ports",
+            Show::Tools => "tools",
+            Show::Groups => "groups",
+            Show::Wires => "wires",
+            Show::Filters => "filters",
+            Show::Rules => "rules",
+            Show::Lcores => "lcores",
+            Show::Stats => "stats",
+            Show::Plan => "plan",
+            Show::Config => "config",
+        }
+    }
 }
 
 /// Ascending or not, as written: inclusive ranges.

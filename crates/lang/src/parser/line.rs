@@ -134,6 +134,13 @@ impl<'a> Line<'a> {
         self.words.get(self.next)
     }
 
+    /// Returns whether the next word begins a clause of this line, and not what it begins within the clause that is read: its value is one
+    /// that only the clause reads.
+    pub(super) fn begins_clause<T>(&self, word: &str, value: impl Fn(&str) -> Value<T>) -> bool {
+        let [next, behind, ..] = self.words.get(self.next..).unwrap_or_default() else { return false };
+        next.is(word) && self.is_stop(next) && value(&behind.text).is_ok()
+    }
+
     pub(super) fn advance(&mut self) {
         self.next += 1;
         self.tried.clear();

@@ -27,7 +27,7 @@ use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
-use line::{About, Line, Read, Verb};
+use line::{About, Clause, Line, Read, Verb};
 use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
@@ -94,8 +94,8 @@ const STATEMENTS: &[(&str, Form)] = &[
         "show",
         alone(
             Role::Viewer,
-            "ports|tools|groups|wires|filters|rules|lcores|stats|plan",
-            "prints a table",
+            "ports|tools|groups|wires|filters|rules|lcores|stats|plan|config",
+            "prints a table, the plan in words, or the commands in force",
             |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value))),
         ),
     ),
@@ -133,16 +133,31 @@ pub fn commands() -> Vec<CommandHelp> {
 }
 
 const SHOW: &[(&str, Show)] = &[
-    ("ports", Show::Ports),
-    ("tools", Show::Tools),
-    ("groups", Show::Groups),
-    ("wires", Show::Wires),
-    ("filters", Show::Filters),
-    ("rules", Show::Rules),
-    ("lcores", Show::Lcores),
-    ("stats", Show::Stats),
-    ("plan", Show::Plan),
+    (Show::Ports.word(), Show::Ports),
+    (Show::Tools.word(), Show::Tools),
+    (Show::Groups.word(), Show::Groups),
+    (Show::Wires.word(), Show::Wires),
+    (Show::Filters.word(), Show::Filters),
+    (Show::Rules.word(), Show::Rules),
+    (Show::Lcores.word(), Show::Lcores),
+    (Show::Stats.word(), Show::Stats),
+    (Show::Plan.word(), Show::Plan),
+    (Show::Config.word(), Show::Config),
 ];
+
+/// Returns whether `text` begins a clause, or follows a name in the grammar: where a name or a path may stand, such a word is one only in
+/// quotes.
+pub(crate) fn is_keyword(text: &str) -> bool {
+    fn begins<T>(table: &'static [Clause<T>], text: &str) -> bool {
+        table.iter().any(|clause| clause.word() == text)
+    }
+    value::RESERVED.contains(&text)
+        || begins(port::OPTIONS, text)
+        || begins(tool::OPTIONS, text)
+        || begins(group::OPTIONS, text)
+        || begins(wire::OPTIONS, text)
+        || begins(rule::CLAUSES, text)
+}
 
 /// `let NAME VALUE`.
 fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
