@@ -71,7 +71,7 @@ impl Bench {
         burst.transmit_all(txq)
     }
 
-    /// What the control thread does every few milliseconds.
+    /// Does what the control thread does every few milliseconds.
     pub fn watch(&mut self) {
         self.broker.watch();
     }

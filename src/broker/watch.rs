@@ -48,7 +48,7 @@ pub struct Watch {
     links: ById<PortId, Option<LinkState>>,
     tools: ById<ToolId, WatchedTool>,
     groups: ById<GroupId, WatchedGroup>,
-    /// By tool.
+    /// The next hop of each tool, once it is known.
     next_hops: ById<ToolId, Option<MacAddress>>,
     /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,

@@ -157,7 +157,7 @@ impl Session {
         self.broker.snapshot()
     }
 
-    /// What happened to the broker, from what was decided at the start on.
+    /// Gives the events of the broker, from what was decided at the start on.
     pub fn events(&self) -> &Events {
         self.broker.events()
     }

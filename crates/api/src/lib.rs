@@ -10,7 +10,7 @@ pub mod access;
 mod by_name;
 /// The events.
 pub mod event;
-/// What is asked and answered.
+/// Requests, and their answers.
 pub mod request;
 /// The statistics.
 pub mod snapshot;

@@ -16,7 +16,7 @@ pub struct Placement {
     pub roles: LcoreRoles,
     /// CPUs for the main thread.
     pub main_cpus: Vec<u32>,
-    /// What was chosen and why.
+    /// The event that says what was chosen, and why.
     pub placed: Event,
 }
 

@@ -34,7 +34,7 @@ use tapline_packet::headers::ethernet;
 pub(super) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<TxQueue>>,
-    /// What the user should know of it.
+    /// An event about it that the user should see.
     pub note: Option<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
