@@ -34,7 +34,7 @@ fn carry_over(before: &RulePlan, after: &RulePlan, from: RuleId, to: RuleId) -> 
     }
 }
 
-/// By rule of `after`: its namesake in `before`. Both are ascending.
+/// Gives for each rule of `after` its namesake in `before`. Both are ascending.
 fn namesakes(
     before: &ById<RuleId, RulePlan>,
     after: &ById<RuleId, RulePlan>,
@@ -48,7 +48,7 @@ fn namesakes(
     after.entries().map(carried_over_of).collect()
 }
 
-/// What the queues of tools admit whose thresholds are others than before.
+/// Gives the limits of those tools' queues whose thresholds are others than before.
 fn changed_limits(
     tools: &ById<ToolId, ToolPlan>,
     before: &ById<ToolId, ToolPlan>,
@@ -60,13 +60,13 @@ fn changed_limits(
 
 impl Broker {
     /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`swapping`] says
-    /// whether all do. Gives lines for the log.
+    /// whether all do.
     ///
     /// [`swapping`]: Self::swapping
     ///
     /// # Errors
     /// If the plan needs what was not set up at the start, or the one before it is not yet in force; the running plan goes on then.
-    pub fn change(&mut self, plan: Arc<Plan>) -> Result<Vec<String>, Error> {
+    pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
         if let Some(lcore) = self.swapping() {
             return Err(Error::NotChanged(format!(
                 "lcore {} has not taken up the change before; try again",
@@ -82,12 +82,12 @@ impl Broker {
         // from here on nothing fails
         let rules = namesakes(&self.plan.rules, &plan.rules);
         let before = rules.iter().map(|carried| carried.map(|carried| carried.from)).collect();
-        let (cell, log) = self.watch.change(&plan, &before, clock::now_ns());
+        let cell = self.watch.change(&plan, &before, &mut self.events.at(clock::now_ns()));
         let counters = self.offer(&plan, &rules, makers);
         cell.wake();
         self.account.go_on(rules, counters);
         self.plan = plan;
-        Ok(log)
+        Ok(())
     }
 
     /// # Errors
@@ -111,7 +111,7 @@ impl Broker {
         self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
     }
 
-    /// By worker: what makes a plan's copies, where the worker makes any.
+    /// Makes for each worker what makes a plan's copies, if the worker makes any.
     fn makers_for(&mut self, plan: &Plan) -> Result<Vec<Option<Maker>>, Error> {
         let lcores: Vec<LcoreId> = self.workers.handles.iter().map(|handle| handle.lcore).collect();
         let run = Run { plan, options: &self.options };
@@ -163,7 +163,7 @@ impl Broker {
         counters
     }
 
-    /// What rules of `plan` begin with on a worker that has such a `share`; what goes on from the plan before is not made.
+    /// Makes the state that rules of `plan` begin with on a worker with this `share`, without what goes on from the plan before.
     fn states_of(
         &self,
         plan: &Plan,
@@ -191,7 +191,7 @@ impl Broker {
     }
 }
 
-/// What a worker counts in that counted in `own` before: a dedup that goes on keeps its tally.
+/// Makes the counters of a worker that counted in `own` before. A dedup that goes on keeps its tally.
 fn counters_after(
     own: &WorkerCounters,
     states: &[RuleState],

@@ -20,10 +20,13 @@ use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
+use crate::report::log::{Form, Log};
 use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
-use tapline_api::words::{Role, Via};
+use tapline_api::snapshot::Snapshot;
+use tapline_api::words::{Level, Role, Via};
+use tapline_dpdk::clock;
 use tapline_fault as fault;
 use tapline_kernel::peer::Peer;
 use tapline_kernel::process::{self, user_name};
@@ -85,9 +88,11 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let Input { pipeline, plan, options, stats, prompt, socket } = Input::take(args, &signals, &bell)?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(broker, pipeline, limits, prompt.is_some() || socket.is_some());
-    let server = socket.map(|socket| Server::new(socket, args.name()));
-    let mut run = Run { args, session, stats, prompt, server, bell };
+    let session = Session::new(args.name(), broker, pipeline, limits, prompt.is_some() || socket.is_some());
+    let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
+    let server = socket.map(Server::new);
+    let mut run = Run { args, session, log, stats, prompt, server, bell };
+    run.write_log();
     run.begin(&plan.actions)?;
     signals.run();
     let end = run.watch(&signals);
@@ -95,7 +100,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     Ok(run.end(end))
 }
 
-/// What a run begins with.
+/// The input that a run begins with.
 struct Input {
     pipeline: Pipeline,
     plan: Arc<Plan>,
@@ -137,7 +142,7 @@ impl Input {
 }
 
 impl Args {
-    /// What the broker is called: as its file.
+    /// Gives the name of the broker, which is that of its file.
     fn name(&self) -> String {
         self.source.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -166,22 +171,19 @@ fn listen(path: &Path, bell: Bell) -> Result<Socket, Status> {
     })
 }
 
-/// Sets everything up, and tells what was decided on the way.
+/// Sets everything up.
 fn start(plan: &Arc<Plan>, options: RunOptions) -> Result<Broker, Status> {
-    let broker = broker::start(Arc::clone(plan), options).map_err(|error| {
+    broker::start(Arc::clone(plan), options).map_err(|error| {
         tell_line(format_args!("error: {error}"));
         Status::Failed
-    })?;
-    for note in broker.notes() {
-        tell_line(note);
-    }
-    Ok(broker)
+    })
 }
 
 /// A session, and who asked for it.
 struct Run<'a> {
     args: &'a Args,
     session: Session,
+    log: Log,
     stats: StatsOut,
     prompt: Option<Prompt>,
     server: Option<Server>,
@@ -201,6 +203,17 @@ impl Run<'_> {
         if self.stats.is_stdout() { tell(text) } else { print(text) }
     }
 
+    /// Writes what happened since the last time to the log.
+    fn write_log(&mut self) {
+        self.log.news(self.session.events(), clock::now_ns()).iter().for_each(tell_line);
+    }
+
+    fn write_stats(&mut self, snapshot: &Snapshot) {
+        if let Some(event) = self.stats.write(snapshot) {
+            self.session.record(event);
+        }
+    }
+
     fn show(&self, reply: &Reply) {
         self.print(&reply.result);
         tell(&reply.remarks);
@@ -217,10 +230,11 @@ impl Run<'_> {
             let now = Instant::now();
             if now >= next_stats {
                 next_stats = due_after(next_stats, now, self.args.interval.max(TICK));
-                self.stats.write(&self.session.snapshot());
+                self.write_stats(&self.session.snapshot());
             }
             let tick = self.session.tick();
-            tick.log.iter().for_each(tell_line);
+            tick.progress.iter().for_each(tell_line);
+            self.write_log();
             for (ticket, reply) in tick.replies {
                 let is_served = self.server.as_mut().is_some_and(|server| server.answer(ticket, &reply));
                 if !is_served {
@@ -235,7 +249,7 @@ impl Run<'_> {
             let mut has_more = false;
             if let Some(server) = &mut self.server {
                 has_more = server.serve(&mut self.session);
-                server.publish(&self.session);
+                server.publish(&mut self.session);
             }
             if has_more {
                 continue;
@@ -287,24 +301,22 @@ impl Run<'_> {
 
     /// Stops the broker and tells what came of the run, which ended as `end` says.
     fn end(mut self, end: End) -> Status {
-        let Self { args, session, .. } = self;
-        let Outcome { log, last, errors, is_well } = session.end(end);
-        log.iter().for_each(tell_line);
-        self.stats.write(&last);
+        let Outcome { last, alarms, is_well } = self.session.end(end);
+        self.write_stats(&last);
         let mut report = table::summary(&last, table::When::AtEnd);
-        if args.profile {
+        if self.args.profile {
             report = format!("{report}\n{}", table::profile(&last));
         }
-        if self.stats.is_stdout() {
-            tell(report)
-        } else {
-            print(report)
+        self.print(&report);
+        if let Some(event) = self.stats.end() {
+            self.session.record(event);
         }
-        for error in errors {
-            tell_line(format_args!("error: {error}"));
+        let now_ns = clock::now_ns();
+        self.log.end(self.session.events(), now_ns).iter().for_each(tell_line);
+        for alarm in alarms {
+            tell_line(self.log.line(now_ns, Level::Error, &alarm.to_string()));
         }
-        let is_whole = self.stats.end();
-        if is_well && is_whole { Status::Done } else { Status::Failed }
+        if is_well && self.stats.is_whole() { Status::Done } else { Status::Failed }
     }
 }
 

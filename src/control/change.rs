@@ -9,6 +9,7 @@ use crate::plan::diff::{About, about};
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
 use tapline_api::access::Principal;
+use tapline_api::event::Event;
 use tapline_api::request::Reply;
 use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
@@ -217,10 +218,9 @@ pub struct Planning {
 
 enum Stage {
     Plans(Work<Result<Made, Reply>>),
-    /// The workers have been given the plan, with lines for the log and warnings.
+    /// The workers have been given the plan, with warnings.
     TakesUp {
         planned: Duration,
-        log: Vec<String>,
         warnings: Reply,
     },
 }
@@ -229,8 +229,8 @@ enum Stage {
 pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
-    /// It is in force; lines for the log, and the answer with its warnings.
-    InForce { log: Vec<String>, reply: Reply },
+    /// It is in force; the answer with its warnings.
+    InForce(Reply),
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
     /// Nothing has changed.
@@ -293,10 +293,7 @@ impl Planning {
             let Planned { parsed, plan, warnings } = match made {
                 Made::Planned(planned) if self.is_dry_run => {
                     let changes = plan::diff::diff(broker.plan(), &planned.plan);
-                    return Progress::InForce {
-                        log: Vec::new(),
-                        reply: planned.warnings.and(would_change(&changes)),
-                    };
+                    return Progress::InForce(planned.warnings.and(would_change(&changes)));
                 }
                 Made::Others(..) if self.is_dry_run => return Progress::Others(Vec::new()),
                 Made::Planned(planned) => *planned,
@@ -306,7 +303,7 @@ impl Planning {
                 }
             };
             match broker.change(Arc::new(plan)) {
-                Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
+                Ok(()) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), warnings },
                 Err(error) => {
                     return Progress::Refused(
                         warnings.and(Reply::failed(format!("error: {error}\n{UNCHANGED}"))),
@@ -315,7 +312,7 @@ impl Planning {
             }
             *pipeline = Pipeline::new(parsed);
         }
-        let Stage::TakesUp { planned, log, warnings } = &mut self.stage else {
+        let Stage::TakesUp { planned, warnings } = &mut self.stage else {
             return Progress::Waits(None);
         };
         let waited = self.since.elapsed() - *planned;
@@ -323,14 +320,13 @@ impl Planning {
         if late.is_some() && waited < RETURN_LIMIT {
             return Progress::Waits(None);
         }
-        let mut log = std::mem::take(log);
-        log.extend(late.map(|lcore| format!("warning: lcore {} has not taken up the plan yet", lcore.0)));
-        let (rules, ms) = (broker.plan().rules.len(), |time: Duration| time.as_secs_f64() * 1e3);
-        log.push(format!(
-            "plan changed: {rules} rules; planned in {:.1} ms, in force in {:.1} ms",
-            ms(*planned),
-            ms(waited)
-        ));
-        Progress::InForce { log, reply: std::mem::replace(warnings, Reply::done("")) }
+        if let Some(lcore) = late {
+            broker.record(Event::SwapLate { lcore: lcore.0 });
+        }
+        // to the microsecond
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
+        let (rules, planned_ms, in_force_ms) = (broker.plan().rules.len(), ms(*planned), ms(waited));
+        broker.record(Event::PlanChanged { rules, planned_ms, in_force_ms });
+        Progress::InForce(std::mem::replace(warnings, Reply::done("")))
     }
 }

@@ -7,14 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::change::{Pipeline, Planning, Progress, Submitted, Typed};
 use crate::broker::{Broker, DRAIN_LIMIT, Ending};
 use crate::plan::describe;
 use crate::plan::value::Action;
+use crate::report::events::Events;
 use crate::report::table;
 use tapline_api::access::Principal;
+use tapline_api::event::{Alarm, Event};
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
 use tapline_api::words::Get;
@@ -40,11 +42,11 @@ pub struct Limits {
     pub idle: Option<Duration>,
 }
 
-/// What came about since the last tick.
+/// The events since the last tick.
 #[derive(Default)]
 pub struct Tick {
-    /// Lines for the log.
-    pub log: Vec<String>,
+    /// How far the change of the plan is that is on its way, from time to time.
+    pub progress: Option<String>,
     /// Answers to requests that were given tickets.
     pub replies: Vec<(Ticket, Reply)>,
     /// The run is to end.
@@ -59,20 +61,22 @@ pub enum End {
     WorkerLost,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 pub struct Outcome {
-    /// Lines for the log.
-    pub log: Vec<String>,
     /// The last statistics.
     pub last: Snapshot,
-    /// What went wrong: lines for the end of the report.
-    pub errors: Vec<String>,
+    /// The alarms that made it fail, which may have been raised long before its end.
+    pub alarms: Vec<Alarm>,
     /// Nothing went wrong.
     pub is_well: bool,
 }
 
 /// A running broker and the commands in force.
 pub struct Session {
+    /// What the broker is called.
+    name: String,
+    /// Statistics that clients were given so far.
+    snapshots: u64,
     pipeline: Pipeline,
     broker: Broker,
     /// A change of the plan that is on its way.
@@ -83,7 +87,6 @@ pub struct Session {
     limits: Limits,
     started: Instant,
     quiet: Quiet,
-    log: Vec<String>,
     is_quit: bool,
     /// Somebody may yet say `start`.
     is_attended: bool,
@@ -100,15 +103,24 @@ struct Waiting {
 /// Since when no packet came.
 struct Quiet {
     received: u64,
-    /// By the time in which workers had their CPUs: one that gets none receives nothing, and is not idle for it.
+    /// The start of idleness, by the time in which workers had their CPUs: a worker without a CPU receives nothing, and the run is
+    /// not idle for it.
     since: Duration,
 }
 
 impl Session {
-    /// Takes over a broker that waits to begin; somebody may send requests where it `is_attended`.
-    pub fn new(broker: Broker, pipeline: Pipeline, limits: Limits, is_attended: bool) -> Self {
+    /// Takes over a broker that is called `name` and waits to begin; somebody may send requests where it `is_attended`.
+    pub fn new(
+        name: String,
+        broker: Broker,
+        pipeline: Pipeline,
+        limits: Limits,
+        is_attended: bool,
+    ) -> Self {
         let quiet = Quiet { received: 0, since: broker.worked() };
         Self {
+            name,
+            snapshots: 0,
             pipeline,
             broker,
             current: None,
@@ -117,7 +129,6 @@ impl Session {
             limits,
             started: Instant::now(),
             quiet,
-            log: Vec::new(),
             is_quit: false,
             is_attended,
         }
@@ -146,6 +157,16 @@ impl Session {
         self.broker.snapshot()
     }
 
+    /// What happened to the broker, from what was decided at the start on.
+    pub fn events(&self) -> &Events {
+        self.broker.events()
+    }
+
+    /// Records what happened to the run outside of the broker.
+    pub fn record(&mut self, event: Event) {
+        self.broker.record(event);
+    }
+
     /// Returns whether a change of the plan is on its way: the next tick should be soon.
     pub fn is_changing(&self) -> bool {
         self.current.is_some()
@@ -155,7 +176,7 @@ impl Session {
     pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
         match request {
             Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
-            Request::Get { what, .. } => Answer::Now(self.get(what)),
+            Request::Get { what, since } => Answer::Now(self.get(what, since)),
             Request::Complete { .. } => Answer::Now(Reply::done("")),
         }
     }
@@ -187,17 +208,17 @@ impl Session {
     }
 
     /// Reads what programs ask for, as JSON.
-    fn get(&self, what: Get) -> Reply {
+    fn get(&mut self, what: Get, since: Option<u64>) -> Reply {
         let snapshot = self.broker.snapshot();
         let value = match what {
-            Get::Stats => serde_json::to_value(&snapshot),
+            Get::Stats => self.stats(&snapshot),
             Get::Ports => serde_json::to_value(&snapshot.ports),
             Get::Tools => serde_json::to_value(&snapshot.tools),
             Get::Groups => serde_json::to_value(&snapshot.groups),
             Get::Rules => serde_json::to_value(&snapshot.rules),
             Get::Wires => serde_json::to_value(&snapshot.wires),
             Get::Lcores => serde_json::to_value(&snapshot.lcores),
-            Get::Events => serde_json::to_value(&snapshot.events),
+            Get::Events => self.events_since(since.unwrap_or(0)),
             Get::Plan => Ok(json!({ "text": describe::plan(self.broker.plan()) })),
             Get::Commands => Ok(commands()),
         };
@@ -207,10 +228,37 @@ impl Session {
         }
     }
 
-    /// The statistics as they are, as one line of JSON without its end.
-    pub fn stats_line(&self) -> String {
+    /// Returns what the broker is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the statistics as they are, as JSON.
+    pub fn stats_value(&mut self) -> Value {
+        let snapshot = self.broker.snapshot();
         // numbers, names and words always have a form
-        serde_json::to_string(&self.broker.snapshot()).unwrap_or_default()
+        self.stats(&snapshot).unwrap_or_default()
+    }
+
+    /// Statistics of a running broker say whose they are, and have numbers.
+    fn stats(&mut self, snapshot: &Snapshot) -> serde_json::Result<Value> {
+        self.snapshots += 1;
+        let mut value = serde_json::to_value(snapshot)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("broker".to_owned(), json!(self.name));
+            fields.insert("seq".to_owned(), json!(self.snapshots));
+        }
+        Ok(value)
+    }
+
+    /// The events after the one of this number, as far as they are kept.
+    fn events_since(&self, seq: u64) -> serde_json::Result<Value> {
+        let events =
+            self.events().since(seq).map(|event| serde_json::to_value(event.object_of(&self.name)));
+        let events = events.collect::<serde_json::Result<Vec<Value>>>()?;
+        Ok(
+            json!({ "schema": "tapline.events/1", "broker": self.name, "seq": self.events().last(), "events": events }),
+        )
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -238,14 +286,13 @@ impl Session {
 
     /// Keeps the broker's time: to be called every few milliseconds.
     pub fn tick(&mut self) -> Tick {
-        let mut tick = Tick { log: std::mem::take(&mut self.log), ..Tick::default() };
+        let mut tick = Tick::default();
         self.go_on_with_changes(&mut tick);
-        tick.log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
-        tick.log.extend(self.broker.watch());
-        tick.log.append(&mut self.log);
+        self.broker.watch();
         tick.end = self.end_due();
-        if let Some(lcore) = self.broker.lost_workers().first() {
-            tick.log.push(format!("error: the worker on lcore {} ended by itself", lcore.0));
+        let lost = self.broker.lost_workers().first().map(|lcore| lcore.0);
+        if let Some(lcore) = lost {
+            self.broker.record(Event::WorkerLost { lcore });
             tick.end = Some(End::WorkerLost);
         }
         tick
@@ -287,13 +334,10 @@ impl Session {
             let ticket = *ticket;
             let reply = match planning.advance(&mut self.broker, &mut self.pipeline) {
                 Progress::Waits(line) => {
-                    tick.log.extend(line);
+                    tick.progress = line;
                     return;
                 }
-                Progress::InForce { log, reply } => {
-                    tick.log.extend(log);
-                    reply
-                }
+                Progress::InForce(reply) => reply,
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
             };
@@ -345,10 +389,7 @@ impl Session {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) -> Reply {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(log) => {
-                self.log.extend(log);
-                Reply::done("")
-            }
+            Ok(()) => Reply::done(""),
             Err(error) => Reply::failed(format!("error: {error}\n")),
         }
     }
@@ -369,30 +410,28 @@ impl Session {
         }
     }
 
-    /// Stops the broker, and judges the run, which ended as `end` says.
-    pub fn end(mut self, end: End) -> Outcome {
+    /// Stops the broker, and judges the run, which ended as `end` says. Why it failed is among the [`events`](Self::events) afterwards.
+    pub fn end(&mut self, end: End) -> Outcome {
         let ended = self.broker.stop();
-        let mut log = std::mem::take(&mut self.log);
-        log.extend(self.broker.last_words());
         if let End::Ending(ending) = end {
-            log.extend(self.broker.judge_replays(ending));
+            self.broker.judge_replays(ending);
         }
-        log.extend(self.broker.log().into_iter().map(|line| format!("dpdk: {line}")));
         let last = self.broker.snapshot();
-        let mut errors: Vec<String> = ended.err().iter().map(ToString::to_string).collect();
-        errors.extend(self.broker.failures().iter().cloned());
-        if !last.balanced {
-            errors.push(
-                "the account does not balance; please report this with the statistics above".to_owned(),
-            );
+        let is_well =
+            ended.is_ok() && self.broker.failures().is_empty() && last.balanced && end != End::WorkerLost;
+        if let Err(error) = ended {
+            self.broker.record(Event::EndFailed { error: error.to_string() });
         }
-        let is_well = errors.is_empty() && end != End::WorkerLost;
-        Outcome { log, last, errors, is_well }
+        if !last.balanced {
+            self.broker.record(Event::OutOfBalance {});
+        }
+        let alarms = self.broker.failures().iter().filter_map(Event::alarm).cloned().collect();
+        Outcome { last, alarms, is_well }
     }
 }
 
 /// Lists the commands of the language for programs.
-fn commands() -> serde_json::Value {
+fn commands() -> Value {
     let all = tapline_lang::commands();
     let rows = all.iter().map(|command| {
         json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })

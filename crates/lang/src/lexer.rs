@@ -15,7 +15,7 @@ use super::suggest::nearest;
 /// it.
 pub const MOST_EXPANDED_BYTES: usize = 64 * 1024;
 
-/// What `let` and `--set` define.
+/// The variables that `let` and `--set` define.
 #[derive(Clone, Debug, Default)]
 pub struct Variables {
     all: HashMap<String, Variable>,
@@ -98,7 +98,7 @@ pub struct Word {
     pub quoted: bool,
     /// A mistake in it is reported already; its text means nothing.
     pub poisoned: bool,
-    /// Where each stretch of `text` begins, and what it came from.
+    /// The stretches of `text`: where each begins, and what it came from.
     pieces: Vec<Piece>,
 }
 
@@ -121,7 +121,7 @@ impl Word {
         !self.quoted && self.text == word
     }
 
-    /// Where in the file a part of the text came from. `part` lies on character boundaries of `text`.
+    /// Gives the place in the file that a part of the text came from. `part` lies on character boundaries of `text`.
     pub fn part(&self, part: Range<usize>) -> Span {
         if part.start >= part.end {
             let end =

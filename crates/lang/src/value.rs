@@ -24,7 +24,7 @@ use tapline_packet::layers;
 /// Why a text is not the value that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Misread {
-    /// What would have been right.
+    /// A description of what would have been right.
     pub expected: String,
     /// The bytes of the text that are wrong, if not all of them.
     pub part: Option<Range<usize>>,
@@ -402,7 +402,7 @@ pub(crate) fn rule_source(text: &str) -> Value<RuleSource> {
     }
 }
 
-/// Whether the text can only be an expression: no filter has such a name.
+/// Reads the source of a filter. A text that no filter can have as its name, or that is quoted, is an expression.
 pub(crate) fn filter_source(text: &str, quoted: bool) -> FilterSource {
     if quoted || new_name(text).is_err() {
         FilterSource::Expression(text.into())

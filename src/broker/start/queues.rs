@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::event::{Event, Polled};
 use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
@@ -36,11 +37,11 @@ use tapline_dpdk::ring::{self, Sender, SoleSender};
 use tapline_dpdk::{LcoreId, clock, lcore};
 use tapline_packet::burst::MAX_BURST;
 
-/// What workers poll.
+/// The sources that workers poll.
 pub(super) struct Intakes {
-    /// By worker.
+    /// The parts of each worker.
     pub of_workers: Vec<Vec<Intake>>,
-    /// By port, and by receive queue: what is counted where tunnels end.
+    /// The counters of tunnels that end, by port and by receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
@@ -104,7 +105,7 @@ fn queues_of(intakes: &[Intake]) -> usize {
     intakes.iter().filter(|intake| !intake.is_ring()).count()
 }
 
-/// What the packets of a port that is spread carry their times in, if somebody may ask for them.
+/// Gives what the packets of a port that is spread carry their times in, if somebody may ask for them.
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed =
         |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
@@ -144,11 +145,11 @@ fn lead_to_work(
 
 /// The workers' ways to the tools.
 pub(super) struct Ways {
-    /// By worker.
+    /// The parts of each worker.
     pub outlets: Vec<Outlets>,
-    /// By worker, and by port: the place of a transmit queue of the port among the worker's, if it owns one.
+    /// The place of a transmit queue of each port among each worker's, if the worker owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
-    /// Of capture tools, from each worker.
+    /// The rings of capture tools, from each worker.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
@@ -215,7 +216,7 @@ struct Senders {
 }
 
 impl Senders {
-    /// Of a tool, whose port has so many transmit queues.
+    /// Finds the senders of a tool, whose port has `txqs` transmit queues.
     fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
@@ -223,7 +224,7 @@ impl Senders {
         Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
     }
 
-    /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
+    /// Finds the senders of the direction of a wire that comes from port `from`: who polls it has the originals.
     fn of_originals(intakes: &Intakes, from: PortId, txqs: usize) -> Self {
         let polls = |intakes: &[Intake]| intakes.iter().any(|intake| intake.port == from);
         let workers = intakes.of_workers.iter().enumerate();
@@ -328,36 +329,26 @@ impl Ways {
 }
 
 /// Which worker polls which ports, where there are several that each run to completion.
-pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<String> {
+pub(super) fn receive_queues(site: &Site<'_>, intakes: &[Vec<Intake>]) -> Option<Event> {
     let Site { plan, roles, .. } = *site;
     if intakes.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
     let polled = |(&lcore, intakes): (&LcoreId, &Vec<Intake>)| {
-        let ports: Vec<&str> = intakes.iter().map(|intake| plan.ports[intake.port].name.as_str()).collect();
-        format!(
-            "lcore {} polls {}",
-            lcore.0,
-            if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
-        )
+        let ports = intakes.iter().map(|intake| plan.ports[intake.port].name.clone()).collect();
+        Polled { lcore: lcore.0, ports }
     };
-    let polled: Vec<String> = roles.lcores.iter().zip(intakes).map(polled).collect();
-    let is_idle = intakes.iter().any(Vec::is_empty);
-    let advice = if is_idle {
-        "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
-    } else {
-        ""
-    };
-    Some(format!("receive queues: {}{advice}", polled.join("; ")))
+    Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(intakes).map(polled).collect() })
 }
 
-/// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
+/// Gives the hash by which packets are spread over work lcores. It is as deep as the deepest hash that the plan's rules, groups and
+/// tunnels go by.
 pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
 }
 
-/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+/// Makes the end of a port's tunnels, if some end there; its counters go to a further report.
 fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
     if port.terminators.is_empty() {
         return None;
@@ -387,7 +378,7 @@ fn egress_queue(
     EgressQueue::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
-/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+/// Makes the queue in which a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
 fn gathering_queue(egress: &EgressPlan, fit: Option<FrameLimits>) -> EgressQueue {
     EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -31,7 +31,7 @@ use tapline_packet::layers::Depth;
 /// in use.
 const DUPLICATE_VLAN: u16 = 4094;
 
-/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+/// The memory of a rule's dedup unless `memory` says otherwise: 50 ms of 6 million packets a second.
 const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
 
 const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
@@ -40,7 +40,7 @@ const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
-/// What a rule says that depends on its other clauses, with the places where it does.
+/// The clauses of a rule that depend on its other clauses, with their places.
 #[derive(Default)]
 struct Said<'a> {
     to: Option<Span>,
@@ -281,7 +281,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What makes packets one flow for a sampler.
+    /// Gives the fields that make packets one flow for a sampler.
     fn sample_hash(&mut self, sample: &ast::rule::Sample) -> (HashKind, Depth) {
         let hash = match sample {
             ast::rule::Sample::Flow { hash, .. }

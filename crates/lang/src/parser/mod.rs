@@ -37,7 +37,7 @@ const MOST_FILES: usize = 1000;
 /// Bytes of all files together. A device file would never end.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What one line asks for.
+/// The statement that one line makes.
 enum Statement {
     Command(Command),
     Include(Name),
@@ -46,7 +46,7 @@ enum Statement {
 
 type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
-/// What a command's first word begins.
+/// The commands that a first word begins.
 #[derive(Clone, Copy)]
 enum Form {
     /// Commands that a second word tells apart.
@@ -114,7 +114,7 @@ pub struct CommandHelp {
     /// The words that it begins with.
     pub words: String,
     pub role: Role,
-    /// What follows: forms divided by ` | `.
+    /// The forms of what follows, divided by ` | `.
     pub usage: &'static str,
     /// The rest of "this command …".
     pub does: &'static str,
@@ -176,7 +176,7 @@ fn let_variable(line: &mut Line<'_>) -> Read<Statement> {
     Ok(Statement::Let { name, value: read.ok().map(|value| (value.value, is_quoted)) })
 }
 
-/// Whether a `--set` that no file uses is worth a warning.
+/// Says whether a `--set` that no file uses is worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unused {
     Warned,
@@ -224,7 +224,7 @@ struct Parser<'a> {
     file: PipelineFile,
     /// The files being read, outermost first.
     open: Vec<PathBuf>,
-    /// What further files may have.
+    /// The bytes that further files may have.
     bytes_left: u64,
     /// Who may give all of the commands.
     role: Role,

@@ -46,7 +46,7 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
 ];
 
-/// What a clock daemon may follow.
+/// The references that a clock daemon may follow.
 const REFERENCES: [ClockQuality; 3] = [ClockQuality::Ntp, ClockQuality::Gps, ClockQuality::Ptp];
 
 pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
