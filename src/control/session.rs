@@ -406,6 +406,7 @@ impl Session {
             Show::Wires => tables(table::wires),
             Show::Filters => describe::filters(self.broker.plan()),
             Show::Plan => describe::plan(self.broker.plan()),
+            Show::Config => tapline_lang::text(&self.pipeline.parsed().file),
         }
     }
 

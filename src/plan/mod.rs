@@ -14,6 +14,8 @@ pub mod devargs;
 pub mod diff;
 /// Lists what is read and written, in one table.
 mod files;
+/// Names a text of commands.
+pub mod identity;
 /// Computes how many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.

@@ -472,7 +472,7 @@ pub struct RulePlan {
     pub duplicate_edits: Option<EditId>,
     /// The packets that it matches.
     pub matcher: Arc<Matcher>,
-    /// The user's words for what it matches and samples; empty: everything.
+    /// What it matches and samples, as a line of the language says it; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,

@@ -32,7 +32,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::definitions::{Definitions, Tables};
-use self::filter::filter_words;
 use super::progress::{Progress, Stage};
 use super::surroundings::Surroundings;
 use super::value::{FilterPlan, GroupPlan, Plan, PortPlan, ToolPlan, WirePlan};
@@ -163,10 +162,7 @@ impl<'a> Resolver<'a> {
         let (rules, sources): (Vec<_>, Vec<_>) = rules.unzip();
         let filters = definitions.filters.iter().map(|defined| {
             self.filter_of(defined.filter, definitions);
-            FilterPlan {
-                name: defined.name.value.clone(),
-                words: filter_words(defined.filter, self.sources()),
-            }
+            FilterPlan { name: defined.name.value.clone(), words: defined.filter.to_string() }
         });
         let filters = filters.collect();
         let mut plan = Plan {
