@@ -71,7 +71,7 @@ fn script(blocks: &[Block]) -> String {
                 write!(script, "cat > {name} <<'END OF FILE'\n{text}END OF FILE\n").expect("a string");
             }
             Block::Commands(text) => {
-                write!(script, "{text}status=$?; echo; echo \"{MARK} $status\"\n").expect("a string");
+                writeln!(script, "{text}status=$?; echo; echo \"{MARK} $status\"").expect("a string");
             }
             Block::Printed(_) => {}
         }
