@@ -28,12 +28,13 @@ mod value;
 use std::path::{Path, PathBuf};
 
 use ast::PipelineFile;
+use ast::session::SessionCommand;
 use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
 pub use parser::{CommandHelp, commands};
 pub use print::text;
-use source::Sources;
+use source::{Sources, Spanned};
 use tapline_api::words::Role;
 
 /// The result of reading: the commands, the texts that they came from and the mistakes in them.
@@ -48,6 +49,8 @@ pub struct Parsed {
     pub outputs: Vec<(&'static str, PathBuf)>,
     /// The role that all commands together need.
     pub role: Role,
+    /// What was said to a running broker.
+    pub session: Vec<Spanned<SessionCommand>>,
 }
 
 /// Reads the pipeline file at `path` of `files`, and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which
