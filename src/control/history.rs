@@ -20,7 +20,7 @@ pub struct Version {
     /// When it came into force, in ns since the Unix epoch.
     pub time_ns: u64,
     pub by: String,
-    /// What brought it: the file, or a change.
+    /// Its origin: a file, or a change.
     pub origin: String,
 }
 
@@ -132,7 +132,10 @@ mod tests {
     fn the_oldest_go_and_numbers_go_on() {
         let mut history = History::of_file("a\n".into(), "a.pipe".into(), "anna".into(), 0);
         for n in 2..=60 {
-            assert_eq!(history.add(format!("{n}\n"), "change".into(), "anna".into(), n), u32::try_from(n).expect("small"));
+            assert_eq!(
+                history.add(format!("{n}\n"), "change".into(), "anna".into(), n),
+                u32::try_from(n).expect("small")
+            );
         }
         assert_eq!(history.list(|_| String::new()).lines().count(), MOST_VERSIONS);
         assert!(history.get(10).is_none());

@@ -1,4 +1,4 @@
-//! The receipt of a reload: what moved, what was kept, and what was lost, zero included (`tapline.reload/1`).
+//! The receipt of a reload says what moved, what was kept and what was lost, zero included (`tapline.reload/1`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use tapline_api::words::Via;
 /// The name and version of the form.
 pub const SCHEMA: &str = "tapline.reload/1";
 
-/// What a reload did.
+/// The receipt of a reload.
 #[derive(Clone, Serialize, Debug)]
 pub struct Receipt {
     pub schema: &'static str,
@@ -40,7 +40,7 @@ pub struct Receipt {
     pub confirm: Option<Confirm>,
 }
 
-/// Who asked for it.
+/// The one who asked for it.
 #[derive(Clone, Serialize, Debug)]
 pub struct By {
     pub uid: Option<u32>,
@@ -48,7 +48,7 @@ pub struct By {
     pub via: Via,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -79,7 +79,7 @@ pub struct Objects {
     pub settings: Fates,
 }
 
-/// What became of the objects of a kind, by name.
+/// The objects of a kind, by what became of them.
 #[derive(Clone, Default, Serialize, Debug)]
 pub struct Fates {
     pub kept: Vec<String>,
@@ -97,7 +97,7 @@ pub struct Changed {
     pub what: Vec<String>,
 }
 
-/// What was lost while the plans changed places, on what both have.
+/// The losses while the plans changed places, on what both have.
 #[derive(Clone, Default, Serialize, Debug)]
 pub struct Lost {
     pub packets: u64,
@@ -202,7 +202,7 @@ impl Lost {
         lost.packets += after.packets.failed.saturating_sub(before.packets.failed);
         for (name, tool) in after.tools.iter() {
             let Some(known) = before.tools.get(name) else { continue };
-            let count = tool.dropped.total().saturating_sub(known.dropped.total());
+            let count = tool.copies.dropped.total().saturating_sub(known.copies.dropped.total());
             lost.copies += count;
             lost.by_tool.insert(name.to_string(), count);
         }
@@ -211,7 +211,7 @@ impl Lost {
 }
 
 fn losses(port: &tapline_api::snapshot::PortEntry) -> u64 {
-    port.missed + port.errors + port.no_mbuf
+    port.driver.missed + port.driver.rx_errors + port.driver.no_mbuf
 }
 
 impl Receipt {
@@ -235,7 +235,12 @@ impl Receipt {
                 self.retired_ms
             )
         };
-        line(format!("{word} {}: {origin} {}… -> {}… by {by}; {times}", self.id, &self.before[..8], &self.after[..8]));
+        line(format!(
+            "{word} {}: {origin} {}… -> {}… by {by}; {times}",
+            self.id,
+            &self.before[..8],
+            &self.after[..8]
+        ));
         for (kind, fates) in self.objects.all() {
             if let Some(text) = fates.text() {
                 line(format!("  {kind:<8} {text}"));
@@ -270,8 +275,11 @@ impl Fates {
         };
         let list = |names: &[String]| format!(" ({})", names.join(", "));
         part(self.kept.len(), "kept", String::new());
-        let changed: Vec<String> =
-            self.changed.iter().map(|changed| format!("{}: {}", changed.name, changed.what.join(", "))).collect();
+        let changed: Vec<String> = self
+            .changed
+            .iter()
+            .map(|changed| format!("{}: {}", changed.name, changed.what.join(", ")))
+            .collect();
         part(changed.len(), "changed", format!(" ({})", changed.join("; ")));
         part(self.recreated.len(), "recreated", list(&self.recreated));
         part(self.added.len(), "added", list(&self.added));

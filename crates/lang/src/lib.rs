@@ -49,14 +49,19 @@ pub struct Parsed {
     pub outputs: Vec<(&'static str, PathBuf)>,
     /// The role that all commands together need.
     pub role: Role,
-    /// What was said to a running broker.
+    /// Commands to a running broker.
     pub session: Vec<Spanned<SessionCommand>>,
 }
 
 /// Reads the pipeline file at `path` of `files`, and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which
 /// win over `let`. A file that cannot be read is a diagnostic like any other.
 pub fn load(path: &Path, sets: &[(String, String)], files: &dyn Files) -> Parsed {
-    parser::load(path, Variables::from_sets(sets), files)
+    parser::load(path, Variables::from_sets(sets), files, parser::Opened::Any)
+}
+
+/// As [`load`], for a file that is loaded while a broker runs: a pipe is refused, and not waited for.
+pub fn load_regular(path: &Path, sets: &[(String, String)], files: &dyn Files) -> Parsed {
+    parser::load(path, Variables::from_sets(sets), files, parser::Opened::Regular)
 }
 
 /// Reads `text` as the pipeline file `name`, which includes no other.

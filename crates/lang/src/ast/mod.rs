@@ -13,7 +13,7 @@ pub mod group;
 pub mod port;
 /// Rules and their clauses.
 pub mod rule;
-/// What is said to a running broker.
+/// Commands to a running broker.
 pub mod session;
 /// Settings of the whole broker.
 pub mod set;

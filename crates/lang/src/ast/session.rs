@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Name;
 
-/// What is said to a running broker, beside commands of its plan.
+/// A command to a running broker, beside those of its plan.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SessionCommand {
     Reload(Reload),
@@ -50,7 +50,7 @@ pub struct Guard {
     pub most: u64,
 }
 
-/// What a guard counts.
+/// The counts that a guard may look at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Guarded {
     /// Packets that ports missed, had no mbuf for, or that failed.

@@ -193,9 +193,21 @@ pub(crate) enum Unused {
     Ignored,
 }
 
-pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files) -> Parsed {
+/// The kinds of files that a pipeline may be read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// A pipe, too.
+    Any,
+    Regular,
+}
+
+pub(crate) fn load(path: &Path, variables: Variables, files: &dyn Files, opened: Opened) -> Parsed {
     let mut parser = Parser::new(variables, files);
-    match files.read_pipeline(path, MOST_BYTES) {
+    let read = match opened {
+        Opened::Any => files.read_pipeline(path, MOST_BYTES),
+        Opened::Regular => files.read(path, MOST_BYTES),
+    };
+    match read {
         Ok(bytes) => parser.file(path.to_path_buf(), &bytes, None),
         Err(reason) => {
             let source = parser.sources.add_file(path, String::new(), None);

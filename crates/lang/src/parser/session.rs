@@ -99,7 +99,7 @@ pub(super) fn rows() -> impl Iterator<Item = (&'static str, About)> {
     SESSION.iter().map(|(word, session)| (*word, session.about)).chain([("show", SHOW.about)])
 }
 
-/// What may follow `reload [FILE]`.
+/// An option behind `reload [FILE]`.
 enum ReloadOption {
     DryRun,
     Confirm(std::time::Duration),
