@@ -31,7 +31,7 @@ use ast::PipelineFile;
 use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
-pub use parser::{CommandHelp, commands};
+pub use parser::{CommandHelp, Names, Wanted, commands, completions};
 pub use print::text;
 use source::Sources;
 use tapline_api::words::Role;

@@ -1,5 +1,7 @@
 //! Lines of words -> commands, a line at a time, so that every mistake of a file is found in one reading.
 
+/// What may stand at the end of a line.
+mod complete;
 /// Edits, as rules and tools have them.
 mod edit;
 /// Commands that begin with `filter`.
@@ -27,6 +29,7 @@ use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
+pub use complete::{Names, Wanted, completions};
 use line::{About, Clause, Line, Read, Verb};
 use tapline_api::words::{NameKind, Role};
 
@@ -214,6 +217,19 @@ pub(crate) fn onto(accepted: &Parsed, text: &[u8], files: &dyn Files) -> Parsed 
     Parsed { outputs: accepted.outputs.clone(), ..parser.finish(Unused::Ignored) }
 }
 
+/// Reads the statement that a line makes.
+fn read(line: &mut Line<'_>) -> Read<Statement> {
+    let statement = match line.keyword("command", STATEMENTS)? {
+        Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
+        Form::Alone(about, read) => {
+            line.needs(about.role);
+            read(line)?
+        }
+    };
+    line.expect_end();
+    Ok(statement)
+}
+
 struct Parser<'a> {
     files: &'a dyn Files,
     sources: Sources,
@@ -337,17 +353,7 @@ impl<'a> Parser<'a> {
     fn line(&mut self, words: &WordLine) {
         let Some(first) = words.words.first() else { return };
         let mut line = Line::new(words, &mut self.diagnostics);
-        let statement = line.keyword("command", STATEMENTS).and_then(|form| {
-            let statement = match form {
-                Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
-                Form::Alone(about, read) => {
-                    line.needs(about.role);
-                    read(&mut line)?
-                }
-            };
-            line.expect_end();
-            Ok(statement)
-        });
+        let statement = read(&mut line);
         self.role = self.role.max(line.role());
         let flawed = line.is_flawed();
         if flawed {
