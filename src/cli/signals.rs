@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Status;
-use super::output::tell_line;
+use super::output::{restore_terminal, tell_line};
 use crate::broker::DRAIN_LIMIT;
 use tapline_fault as fault;
 use tapline_kernel::process;
@@ -108,6 +108,7 @@ impl State {
             tell_line(format_args!("error: ended at once for a signal: {why}"));
             // standard error has a moment to take that
             std::thread::sleep(LOOK);
+            restore_terminal();
             process::end_at_once(Status::Failed as u8);
         }
     }

@@ -10,3 +10,5 @@ mod files;
 mod floods;
 /// Times and levels of log lines.
 mod log;
+/// Prompts at a terminal, and the exit status of scripts.
+mod prompt;
