@@ -65,7 +65,10 @@ pub(super) fn help(mut entries: Vec<Entry>, asked: &str) -> Result<String, Strin
     let mut text = String::new();
     match found.as_slice() {
         [] => return Err(unknown(&entries, &asked.join(" "))),
-        [entry] => explain(&mut text, entry),
+        // two commands may begin with the same words
+        same if same.iter().all(|entry| entry.words == same[0].words) => {
+            same.iter().for_each(|entry| explain(&mut text, entry));
+        }
         many => {
             let width = many.iter().map(|entry| entry.words.len()).max().unwrap_or(0);
             for entry in many {
@@ -103,9 +106,10 @@ mod tests {
         assert_eq!(all.lines().count(), entries().len() + OWN.len());
         for entry in entries() {
             let text = help(entries(), &entry.words).expect("a command");
-            assert!(text.starts_with(&format!("{}: {}\n", entry.words, entry.does)), "{text}");
-            assert!(text.ends_with(&format!("role: {}\n", entry.role)), "{text}");
-            assert_eq!(text.lines().count(), 2 + entry.usage.split(" | ").count());
+            let first = format!("{}: {}\n", entry.words, entry.does);
+            let (_, rest) = text.split_once(&first).unwrap_or_else(|| panic!("{first:?} is not in {text}"));
+            let (forms, _) = rest.split_once(&format!("role: {}\n", entry.role)).expect("a role");
+            assert_eq!(forms.lines().count(), entry.usage.split(" | ").count(), "{text}");
         }
     }
 

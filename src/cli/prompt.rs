@@ -136,6 +136,13 @@ impl Prompt {
         }
     }
 
+    /// The line is answered under another ticket.
+    pub(super) fn rename(&mut self, old: Ticket, new: Ticket) {
+        if self.waits_for == Some(old) {
+            self.waits_for = Some(new);
+        }
+    }
+
     /// Takes note of the answer to a line. A change that the script itself took back has not failed.
     pub(super) fn note(&mut self, reply: &Reply) {
         if reply.error != Some(ErrorKind::Cancelled) {

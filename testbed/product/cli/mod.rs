@@ -12,3 +12,7 @@ mod floods;
 mod log;
 /// Prompts at a terminal, and the exit status of scripts.
 mod prompt;
+/// A whole file in the place of the running plan.
+mod reload;
+/// The control socket.
+mod socket;

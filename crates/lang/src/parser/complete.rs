@@ -6,7 +6,7 @@ use super::super::diagnostic::Diagnostics;
 use super::super::lexer::{Lexer, Variables, Word, WordLine};
 use super::super::source::{Sources, Span};
 use super::line::Line;
-use super::read;
+use super::{read, session};
 use tapline_api::words::NameKind;
 
 /// Names that the grammar knows the place of, and not the spelling.
@@ -52,8 +52,14 @@ pub fn completions(line: &str, variables: &Variables) -> Wanted {
     let mut diagnostics = Diagnostics::default();
     let mut reader = Line::new(&words, &mut diagnostics);
     // mistakes before the end are for whoever carries the line out
-    let _ = read(&mut reader);
-    let wishes = reader.wishes();
+    let _ = read(&mut reader, true);
+    let mut wishes = reader.wishes();
+    // its words stand in two tables
+    if let [only] = words.words.as_slice()
+        && only.is("show")
+    {
+        wishes.words.extend(session::shown());
+    }
     let written = &line[start..];
     let Some(comma) = written.rfind(',') else {
         let mut words: Vec<&str> = Vec::new();
@@ -226,6 +232,18 @@ mod tests {
         assert_eq!(at("rule enable ").names, [Names::Of(NameKind::Rule)]);
         assert_eq!(at("rule create ").names, [], "a priority of its own");
         assert_eq!(at("tool drain ").names, [Names::Of(NameKind::Tool)]);
+    }
+
+    #[test]
+    fn commands_to_a_running_broker_are_completed_too() {
+        assert_eq!(at("rel").words, ["reload"]);
+        assert_eq!(at("show d").words, ["drift", "diff"]);
+        assert_eq!(at("reload a.pipe confirm 1s ").words, ["dry-run", "guard", "interrupt"]);
+        let wanted = at("reload ");
+        assert!(
+            wanted.words.contains(&"dry-run") && wanted.value.as_deref() == Some("reload"),
+            "{wanted:?}"
+        );
     }
 
     #[test]

@@ -177,6 +177,16 @@ impl<'a> Line<'a> {
         self.words.get(self.next)
     }
 
+    /// The word behind the next one.
+    pub(super) fn behind(&self) -> Option<&'a Word> {
+        self.words.get(self.next + 1)
+    }
+
+    /// One of these words may come next.
+    pub(super) fn may_be(&mut self, words: impl IntoIterator<Item = &'static str>) {
+        self.may_come(|wishes| wishes.words.extend(words));
+    }
+
     /// Returns whether the next word begins a clause of this line, and not what it begins within the clause that is read: its value is one
     /// that only the clause reads.
     pub(super) fn begins_clause<T>(&self, word: &str, value: impl Fn(&str) -> Value<T>) -> bool {
