@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::state::State;
 use tapline_api::words::Role;
+use tapline_lang::ast::session::TokenCommand;
 
 /// Begins each token, so that people and programs that look for secrets know one.
 pub const PREFIX: &str = "tl_";
@@ -120,6 +121,24 @@ impl Tokens {
             expires: new.expire.map(|time| now.saturating_add(time.as_secs().max(1))),
         });
         Ok(text)
+    }
+
+    /// Does what a command asks for; the text for who gave it.
+    ///
+    /// # Errors
+    /// The reason why nothing has changed.
+    pub fn obey(&mut self, command: TokenCommand, now_ns: u64) -> Result<String, String> {
+        match command {
+            TokenCommand::Create { name, role, has_peek, expire } => {
+                let text = self.create(NewToken { name: name.value, role, has_peek, expire }, now_ns)?;
+                let end =
+                    if self.are_kept() { "" } else { "it ends with this broker, which has no --state\n" };
+                Ok(format!("{text}\nit is shown this once\n{end}"))
+            }
+            TokenCommand::Revoke(name) if self.revoke(&name.value) => Ok(String::new()),
+            TokenCommand::Revoke(name) => Err(format!("there is no token `{}`", name.value)),
+            TokenCommand::List => Ok(self.list(now_ns)),
+        }
     }
 
     /// Takes a token back. Returns whether there was one.

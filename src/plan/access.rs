@@ -26,6 +26,13 @@ pub struct GrantPlan {
     pub has_peek: bool,
 }
 
+impl GrantPlan {
+    /// Says to whom, as it was written: `user anna`.
+    pub fn grantee(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+}
+
 /// `set audit …`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuditPlan {

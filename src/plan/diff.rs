@@ -159,12 +159,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     });
     // names may be two of one user
     let named = |grant: &GrantPlan| grant.to.clone();
-    let names: HashMap<Grantee, String> = old
-        .access
-        .iter()
-        .chain(access)
-        .map(|grant| (grant.to.clone(), format!("{} {}", grant.kind, grant.name)))
-        .collect();
+    let names: HashMap<Grantee, String> =
+        old.access.iter().chain(access).map(|grant| (grant.to.clone(), grant.grantee())).collect();
     let subject = |to: Grantee| Subject::Access(names.get(&to).cloned().unwrap_or_default());
     compare(&mut changes, old.access.iter(), access.iter(), named, subject, &|pair| match pair {
         Pair::Both(old, new) => grant_change(old, new),

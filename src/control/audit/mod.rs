@@ -7,6 +7,8 @@
 pub mod chain;
 /// The file.
 mod file;
+/// What a change goes through.
+pub mod gate;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,13 +98,9 @@ pub struct Asked {
 }
 
 impl Audit {
-    /// Begins to write the log that a plan names. An `Err` says that there is no thread for it; there is none then.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
-    pub fn begin(plan: Option<&AuditPlan>, broker: &str) -> std::io::Result<Self> {
-        let log = plan.map(|plan| Log::begin(&plan.path, broker)).transpose()?;
-        Ok(Self { log, broker: broker.to_owned() })
+    /// Begins to write the log that a plan names.
+    pub fn begin(plan: Option<&AuditPlan>, broker: &str) -> Self {
+        Self { log: plan.map(|plan| Log::begin(&plan.path, broker)), broker: broker.to_owned() }
     }
 
     /// Returns whether there is a log.
@@ -170,7 +168,9 @@ impl Audit {
         match pending.answer.try_recv() {
             Ok(Ok(seq)) => Written::Done(seq),
             Ok(Err(why)) => Written::Not(why),
-            Err(TryRecvError::Disconnected) => Written::Not("too many records wait".to_owned()),
+            Err(TryRecvError::Disconnected) => {
+                Written::Not("records wait already, or nothing writes them".to_owned())
+            }
             // where the disk is stuck already, nobody else has to wait for it
             Err(TryRecvError::Empty) if pending.since.elapsed() < LIMIT && !log.is_stuck() => {
                 Written::Waits
@@ -208,7 +208,8 @@ impl Audit {
 }
 
 impl Log {
-    fn begin(path: &Path, broker: &str) -> std::io::Result<Self> {
+    /// Where there is no thread for it, nothing is ever written.
+    fn begin(path: &Path, broker: &str) -> Self {
         let (jobs, given) = sync_channel::<Job>(MOST_WAITING);
         let (tell, events) = channel();
         let shared = Arc::new(Shared::default());
@@ -217,12 +218,17 @@ impl Log {
             path: path.display().to_string(),
             broker: broker.to_owned(),
             shared: Arc::clone(&shared),
-            events: tell,
+            events: tell.clone(),
             told: 0,
             is_failing: false,
         };
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.write(&given))?;
-        Ok(Self { path: path.to_owned(), jobs, shared, events, is_late: false })
+        let thread = std::thread::Builder::new().name("audit".to_owned());
+        if let Err(error) = thread.spawn(move || writer.write(&given)) {
+            let error = format!("there is no thread to write on: {error}");
+            // the other end is below
+            let _ = tell.send(Event::AuditFailed { path: path.display().to_string(), error });
+        }
+        Self { path: path.to_owned(), jobs, shared, events, is_late: false }
     }
 
     fn give(&mut self, record: Map<String, Value>) -> Pending {
@@ -415,7 +421,7 @@ mod tests {
     fn records_say_who_asked_for_what_and_heads_are_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = AuditPlan { path: folder.path().join("audit.jsonl"), mode: None };
-        let mut audit = Audit::begin(Some(&plan), "edge").expect("a thread");
+        let mut audit = Audit::begin(Some(&plan), "edge");
         let begun = seconds(clock::now_ns());
         for n in 1..=300 {
             let pending = audit.accept(&asked(b" rule destroy 7 ")).expect("a log");
@@ -458,7 +464,7 @@ mod tests {
     fn what_cannot_be_written_is_said_once_and_so_is_its_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = AuditPlan { path: folder.path().join("missing/log"), mode: None };
-        let mut audit = Audit::begin(Some(&plan), "edge").expect("a thread");
+        let mut audit = Audit::begin(Some(&plan), "edge");
         for _ in 0..3 {
             let pending = audit.accept(&asked(b"quit")).expect("a log");
             assert!(written(&mut audit, &pending).expect_err("no folder").contains("missing/log"));
@@ -473,7 +479,7 @@ mod tests {
 
     #[test]
     fn without_a_log_nothing_is_waited_for() {
-        let mut audit = Audit::begin(None, "edge").expect("no thread");
+        let mut audit = Audit::begin(None, "edge");
         assert!(audit.accept(&asked(b"quit")).is_none() && !audit.is_on());
         audit.run("stop", "x");
         assert!(audit.events().is_empty() && audit.end().is_empty());
