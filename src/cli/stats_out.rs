@@ -148,8 +148,6 @@ impl StatsOut {
     pub fn end(&mut self) -> Option<Event> {
         let Target::File { outlet, lock } = &self.target else { return None };
         let error = match outlet.flush(patience(lock.is_some())) {
-        let Target::File { outlet, .. } = &self.target else { return None };
-        let error = match outlet.flush(FLUSH_LIMIT) {
             Delivery::Whole => return None,
             Delivery::Failed => outlet.failure().unwrap_or_default(),
             Delivery::Partial { left_out, waiting_bytes } => format!(

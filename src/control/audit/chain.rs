@@ -287,7 +287,7 @@ mod tests {
             .spawn()
             .expect("python3");
         let mut stdin = python.stdin.take().expect("a pipe");
-        std::io::Write::write_all(&mut stdin, lines.concat().as_bytes()).expect("it reads");
+        io::Write::write_all(&mut stdin, lines.concat().as_bytes()).expect("it reads");
         drop(stdin);
         let output = python.wait_with_output().expect("it ends");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), head.hash);
