@@ -177,6 +177,11 @@ impl CaptureQueue {
         (self.ring.batches - self.ring.free.len()) * self.ring.batch_len
     }
 
+    /// Hands over all that was gathered: nothing more comes.
+    pub fn finish(&mut self) {
+        self.hand_over();
+    }
+
     /// Frees what was gathered and not handed over; the number freed.
     pub fn abandon(&mut self) -> usize {
         self.open.take().map_or(0, |batch| batch.metas.len())

@@ -40,6 +40,8 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         if let Outlet::Port { queue, .. } = outlet
             && let Some(merge) = &mut queue.merge
         {
+            // nothing comes any more that what leaves could be put in order with
+            let held = if kinds.is_leaving(id) { Held::Leave } else { held };
             merge.release(held, &mut queue.mbufs, counted);
             counted.note_depth(queue.len());
         }
