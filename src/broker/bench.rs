@@ -26,7 +26,7 @@ use tapline_packet::by_id::ById;
 pub struct Bench {
     workers: Vec<Led>,
     /// By port.
-    spare: ById<PortId, Option<TxQueue>>,
+    spare: ById<PortId, Vec<Option<TxQueue>>>,
     broker: Broker,
 }
 
@@ -41,7 +41,7 @@ impl Bench {
         let roles = place(Run { plan: &plan, options: &options })?.roles;
         check_tables(&plan, roles.work.len())?;
         let Assembled { mut broker, mut workers, batch_rings, spare } =
-            assemble(eal, Arc::clone(&plan), options, &roles, Outputs::take(&plan)?, Vec::new())?;
+            assemble(eal, Arc::clone(&plan), options, roles, Outputs::take(&plan)?, Vec::new())?;
         start_recorders(&mut broker, batch_rings)?;
         // what is put into a ring may say of itself what NICs say that spread packets
         for intake in workers.iter_mut().flat_map(|worker| &mut worker.intakes) {
@@ -62,7 +62,7 @@ impl Bench {
     /// Sends packets by a transmit queue of a port that no worker has; of a `net_ring`, the port then receives them. The number that
     /// the port took; the others are freed.
     pub fn put(&mut self, port: PortId, burst: &mut MbufBurst) -> usize {
-        let Some(Some(txq)) = self.spare.get_mut(port) else {
+        let Some(txq) = self.spare.get_mut(port).and_then(|spare| spare.iter_mut().flatten().next()) else {
             burst.clear();
             return 0;
         };

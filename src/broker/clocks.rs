@@ -117,6 +117,16 @@ impl Clocks {
         self.ports.push(clock);
     }
 
+    /// Goes on with the ports of another plan: `ports` has the ids before of those that are kept, and `new` the clocks of the others.
+    pub fn go_on(&mut self, ports: &ById<PortId, Option<PortId>>, mut new: ById<PortId, PortClock>) {
+        for (id, from) in ports.entries() {
+            if let Some(from) = *from {
+                new[id] = std::mem::replace(&mut self.ports[from], PortClock::Poll);
+            }
+        }
+        self.ports = new;
+    }
+
     /// Reads the counters, if it is time. Gives lines for the log.
     pub fn look(&mut self, now: Duration, devices: &[Device]) -> Vec<String> {
         if now < self.next {

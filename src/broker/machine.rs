@@ -4,13 +4,17 @@ use super::clocks::Clocks;
 use super::device::Device;
 use super::outputs::Outputs;
 use super::pcap_output::Written;
+use super::recorder::PortNames;
+use super::start::memory::Pools;
+use super::start::queues::SpareTxq;
 use crate::plan::Plan;
 use crate::report::snapshot::port::{PortState, terminate_of};
 use tapline_api::snapshot::{ClockState, DriverStats};
 use tapline_api::words::TimeSource;
-use tapline_datapath::ids::PortId;
+use tapline_datapath::ids::{Attachment, PortId};
 use tapline_datapath::receive::decap::EndpointReport;
 use tapline_dpdk::Eal;
+use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 
 /// What a plan runs on.
@@ -24,7 +28,14 @@ pub(super) struct Machine {
     pub written: ById<PortId, Option<Written>>,
     /// By receive queue: what was counted where tunnels end.
     pub reports: ById<PortId, Vec<EndpointReport>>,
+    pub attachments: ById<PortId, Attachment>,
+    /// Transmit queues that no worker has, of a run whose plan may be changed.
+    pub spare: ById<PortId, Vec<Option<TxQueue>>>,
     pub eal: Eal,
+    /// The names of all ports that were attached.
+    pub names: PortNames,
+    /// What ports receive into.
+    pub pools: Pools,
     /// What the plan's tools and ports write.
     pub outputs: Outputs,
 }
@@ -42,6 +53,12 @@ impl Machine {
             mtu: self.mtus[id],
         });
         states.collect()
+    }
+
+    /// A port's transmit queues that no worker has, by queue.
+    pub(super) fn spare_of(&self, port: PortId) -> Vec<Option<SpareTxq>> {
+        let spare = self.spare.get(port).into_iter().flatten().enumerate();
+        spare.map(|(queue, txq)| txq.as_ref().map(|_| SpareTxq::Kept(port, queue))).collect()
     }
 
     fn clock_of(&self, plan: &Plan, port: PortId) -> ClockState {

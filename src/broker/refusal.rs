@@ -55,6 +55,43 @@ pub enum Refusal {
     /// A tool sends on a port whose driver has no transmit queue.
     #[error("port {port}: a tool sends on this port, which has no transmit queue; use txq 1")]
     NoTransmitQueue { port: String },
+    /// What waits for tools does not fit the mempool that a port got at the start.
+    #[error(
+        "port {port}: its mempool has room for {room} packets that wait for tools, and this plan may have {needed} of them wait; say a \
+         shorter `queue` of the tools, or quit and run the plan anew"
+    )]
+    NoRoomToWait { port: String, room: u32, needed: u32 },
+    /// Copies that are not the packets themselves do not fit the mempool that they got before.
+    #[error(
+        "the mempool of copies that are edited or tunnelled has {mbufs} mbufs, and this plan needs {needed}; say a shorter `queue` of the \
+         tools, or quit and run the plan anew"
+    )]
+    CopyPoolTooSmall { mbufs: u32, needed: u32 },
+    /// What a running plan cannot be given.
+    #[error("{what} cannot be changed while the plan runs: {why}")]
+    NeedsRestart { what: String, why: &'static str },
+    /// A port is set up otherwise under the name of one that runs.
+    #[error(
+        "port {port}: it is set up otherwise than the port of this name that runs; detach that one in a change of its own, and then attach it anew"
+    )]
+    PortDiffers { port: String },
+    /// A port names the device of one that runs, or has left and is not gone yet.
+    #[error(
+        "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
+    )]
+    DeviceInUse { port: String, device: String, other: String },
+    /// A wire is to join ports that run without it.
+    #[error(
+        "wire {wire}: port {port} runs without a wire, and has neither a mempool nor transmit queues of its own for one; detach it in a change \
+         of its own, and attach it together with the wire"
+    )]
+    PortWithoutWire { wire: String, port: String },
+    /// The lcores that are to send on a port are others than those that have its transmit queues.
+    #[error(
+        "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \
+         in a further change"
+    )]
+    TransmitQueueTaken { port: String },
     /// A file that a port or a tool, `owner`, writes cannot be had.
     #[error("{owner}: {}: {error}", path.display())]
     Output { owner: String, path: PathBuf, error: io::Error },

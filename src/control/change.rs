@@ -80,7 +80,7 @@ impl Pipeline {
             let words: Vec<&str> = sources.text(command.span).split_whitespace().take(2).collect();
             let words = words.join(" ");
             match reach(&command.value) {
-                Reach::Rules => {}
+                Reach::Rules | Reach::Swapped => {}
                 Reach::Nothing => diagnostics.push(
                     Diagnostic::error(
                         command.span,
@@ -91,7 +91,7 @@ impl Pipeline {
                 ),
                 Reach::All => diagnostics.push(
                     Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
-                        .label("a running plan keeps its settings, ports, tools, groups and wires")
+                        .label("a running plan keeps its settings, and how its ports are set up")
                         .help("quit, change the file and run it"),
                 ),
             }
@@ -111,6 +111,8 @@ const UNCHANGED: &str = "the plan stays as it is\n";
 enum Reach {
     Nothing,
     Rules,
+    /// What else is set up beside the running plan, and swapped in.
+    Swapped,
     All,
 }
 
@@ -132,12 +134,8 @@ fn reach(command: &Command) -> Reach {
         | Command::RuleDisable(_)
         | Command::RuleDestroy(_)
         | Command::RuleDestroyAll => Reach::Rules,
-        Command::Set(_)
-        | Command::PortAttach { .. }
-        | Command::PortConfig { .. }
+        Command::PortAttach { .. }
         | Command::PortDetach(_)
-        | Command::PortStart(_)
-        | Command::PortStop(_)
         | Command::ToolCreate { .. }
         | Command::ToolModify { .. }
         | Command::ToolDestroy(_)
@@ -146,7 +144,10 @@ fn reach(command: &Command) -> Reach {
         | Command::GroupDestroy(_)
         | Command::WireCreate { .. }
         | Command::WireModify { .. }
-        | Command::WireDestroy(_) => Reach::All,
+        | Command::WireDestroy(_) => Reach::Swapped,
+        Command::Set(_) | Command::PortConfig { .. } | Command::PortStart(_) | Command::PortStop(_) => {
+            Reach::All
+        }
     }
 }
 
@@ -277,6 +278,9 @@ impl Planning {
 
     /// Looks how far it is, and gives the workers a plan that is ready.
     pub fn advance(&mut self, broker: &mut Broker, pipeline: &mut Pipeline) -> Progress {
+        if matches!(self.stage, Stage::Plans(_)) && broker.is_retiring() {
+            return Progress::Waits(None);
+        }
         if let Stage::Plans(work) = &mut self.stage {
             let made = match work.look() {
                 Look::Waits(line) => return Progress::Waits(line),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Site;
 use super::memory::Pools;
+use super::queues::SpareTxq;
 use crate::broker::Error;
-use crate::broker::clocks::{Clocks, NicClock, PortClock};
+use crate::broker::clocks::{NicClock, PortClock};
 use crate::broker::device::Device;
 use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
@@ -25,45 +26,47 @@ use tapline_dpdk::driver::{Devargs, Driver, Takes};
 use tapline_dpdk::mbuf::RxStamp;
 use tapline_dpdk::mempool::Mempool;
 use tapline_dpdk::port::{Port, PortConfig};
-use tapline_dpdk::queue::TxQueue;
 use tapline_packet::by_id::ById;
 use tapline_packet::headers::ethernet;
 
-pub(super) struct StartedPort {
+pub(in crate::broker) struct StartedPort {
     pub sources: Vec<Source>,
-    pub txqs: Vec<Option<TxQueue>>,
+    pub txqs: Vec<Option<SpareTxq>>,
     /// What the user should know of it.
     pub note: Option<String>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
+    /// What its packets are timed by.
+    pub clock: PortClock,
 }
 
-pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
+impl StartedPort {
+    /// A port that was started before, whose transmit queues that no worker has are `spare`.
+    pub(in crate::broker) fn kept(spare: Vec<Option<SpareTxq>>) -> Self {
+        Self { sources: Vec::new(), txqs: spare, note: None, gives_rss: false, clock: PortClock::Poll }
+    }
+}
+
+pub(in crate::broker) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
     match port.replay {
         None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
         Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
     }
 }
 
-/// Starts all ports, and gives `clocks` what each is timed by.
+/// Starts a port, whose packets go into one of `pools`.
 ///
 /// # Errors
 /// The first thing that failed.
-pub(super) fn start_ports(
+pub(in crate::broker) fn start_one(
     site: &Site<'_>,
-    clocks: &mut Clocks,
-) -> Result<ById<PortId, StartedPort>, Error> {
-    let (mut started, mut pools) = (ById::default(), Pools::default());
-    for ((id, device), port_plan) in site.ports.entries().zip(&site.plan.ports) {
-        started.push(match (device, &port_plan.replay) {
-            (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
-            (Device::Replay { progress, .. }, replay) => {
-                clocks.add(PortClock::Given(TimeSource::File));
-                start_replay(site, id, replay.as_ref(), progress)?
-            }
-        });
+    id: PortId,
+    pools: &mut Pools,
+) -> Result<StartedPort, Error> {
+    match (&site.ports[id], &site.plan.ports[id].replay) {
+        (Device::Ethdev(port), _) => start_port(site, id, port, pools),
+        (Device::Replay { progress, .. }, replay) => start_replay(site, id, replay.as_ref(), progress),
     }
-    Ok(started)
 }
 
 fn start_replay(
@@ -73,7 +76,7 @@ fn start_replay(
     progress: &Arc<Progress>,
 ) -> Result<StartedPort, Error> {
     let Some(replay) = replay else {
-        return Ok(StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false });
+        return Ok(StartedPort::kept(Vec::new()));
     };
     let Site { eal, plan, roles, .. } = *site;
     let (port_plan, workers) = (&plan.ports[id], roles.lcores.len());
@@ -83,7 +86,7 @@ fn start_replay(
         let port = port_plan.name.clone();
         return Err(Refusal::ReplayPoolTooSmall { port, mbufs: count, workers, least }.into());
     }
-    let pool = Mempool::create(eal, &format!("replay-{}", id.0), count, None)?;
+    let pool = Mempool::create(eal, &format!("replay-{}", site.attachments[id].0), count, None)?;
     let step_ns = plan.order_of(id);
     let replay = Replay::open(replay, step_ns, pool, Arc::clone(progress)).map_err(|reason| {
         Refusal::Replay { port: port_plan.name.clone(), path: replay.path.clone(), reason }
@@ -93,6 +96,7 @@ fn start_replay(
         txqs: Vec::new(),
         note: None,
         gives_rss: false,
+        clock: PortClock::Given(TimeSource::File),
     })
 }
 
@@ -116,13 +120,7 @@ pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
-fn start_port(
-    site: &Site<'_>,
-    id: PortId,
-    port: &Port,
-    pools: &mut Pools,
-    clocks: &mut Clocks,
-) -> Result<StartedPort, Error> {
+fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools) -> Result<StartedPort, Error> {
     let Site { eal, plan, roles, .. } = *site;
     let port_plan = &plan.ports[id];
     let info = port.info();
@@ -175,18 +173,17 @@ fn start_port(
         Source::Queue { rxq, clock }
     });
     let gives_rss = config.wants_rss_hashes && rx_queues > 1 && port.gives_rss_hashes();
-    let started = StartedPort {
+    Ok(StartedPort {
         sources: sources.collect(),
-        txqs: txqs.into_iter().map(Some).collect(),
+        txqs: txqs.into_iter().map(|txq| Some(SpareTxq::New(txq))).collect(),
         note,
         gives_rss,
-    };
-    clocks.add(match clock {
-        ChosenClock::Poll => PortClock::Poll,
-        ChosenClock::Epoch { source, .. } => PortClock::Given(source),
-        ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
-    });
-    Ok(started)
+        clock: match clock {
+            ChosenClock::Poll => PortClock::Poll,
+            ChosenClock::Epoch { source, .. } => PortClock::Given(source),
+            ChosenClock::Nic { nic, .. } => PortClock::Nic(nic),
+        },
+    })
 }
 
 /// # Errors
@@ -271,7 +268,7 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
 }
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
-pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
+pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<String> {
     let interface = port.devargs.argument("iface")?;
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
@@ -322,7 +319,7 @@ const LINK_WAIT: Duration = Duration::from_secs(1);
 
 /// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
 /// when one fails.
-pub(super) fn untied_wires(
+pub(in crate::broker) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,
     notes: &mut Vec<String>,
@@ -337,7 +334,7 @@ pub(super) fn untied_wires(
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
-pub(super) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
+pub(in crate::broker) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
     let tools = plan
         .tools

@@ -245,6 +245,8 @@ pub struct LcoreCounters {
     pub sleeps: Counter,
     /// Panics that the worker went on after: each cost at most a burst.
     pub panics: Counter,
+    /// Flushes, one after another, in which no copy was left that waits for an egress that leaves.
+    pub left_nothing: Counter,
     /// The [`Stage`] that the worker is in.
     pub stage: Counter,
     /// With `--profile`, by [`Stage`]: ticks of timed bursts.
@@ -336,8 +338,8 @@ impl WorkerCounters {
         }
     }
 
-    /// Packets of ports that the plan has no more.
-    fn received_from_left(&self) -> u64 {
+    /// control: packets of ports that the plan has no more.
+    pub fn received_from_left(&self) -> u64 {
         self.left_before + self.left.iter().map(|port| port.received()).sum::<u64>()
     }
 

@@ -17,6 +17,7 @@ use crate::ids::PortId;
 use crate::receive::times::age;
 use tapline_api::words::Below;
 use tapline_dpdk::mbuf::prefetch;
+use tapline_packet::by_id::ById;
 
 /// What a bucket says: a member of the group by its index, or why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +155,23 @@ impl BucketStamp {
 impl BucketStamps {
     pub fn new(bucket_count: usize) -> BucketStamps {
         BucketStamps { seen: (0..bucket_count).map(|_| AtomicU64::new(BucketStamp::NEVER)).collect() }
+    }
+
+    /// Goes on with what was noted in `before`, of a plan whose ports have the ids that `ports` gives; what came by others is over.
+    /// Where a bucket is one of several neighbours that were one, it goes on with that one's.
+    #[cold]
+    pub fn take_over(&self, before: &BucketStamps, ports: &ById<PortId, Option<PortId>>) {
+        let (count, known) = (self.seen.len(), before.seen.len());
+        for (bucket, seen) in self.seen.iter().enumerate() {
+            let Some(old) = before.seen.get(bucket * known / count.max(1)) else { continue };
+            let stamp = old.load(Ordering::Relaxed);
+            let port = PortId((stamp & BucketStamp::PORT_MASK) as usize);
+            let after = match ports.get(port).copied().flatten() {
+                Some(port) if stamp != BucketStamp::NEVER => BucketStamp::new(stamp, port).0,
+                _ => BucketStamp::NEVER,
+            };
+            seen.store(after, Ordering::Relaxed);
+        }
     }
 
     /// Notes that a packet of `bucket` passed.
@@ -562,6 +580,20 @@ mod tests {
     use super::*;
     use MemberState::{Down, Draining, Up};
     use proptest::prelude::*;
+
+    #[test]
+    fn what_buckets_were_used_by_is_known_by_the_ids_of_another_plan() {
+        let (before, after) = (BucketStamps::new(2), BucketStamps::new(4));
+        let time_ns = 5 << 20;
+        before.touch(0, BucketStamp::new(time_ns, PortId(1)));
+        before.touch(1, BucketStamp::new(time_ns, PortId(0)));
+        after.take_over(&before, &vec![None, Some(PortId(7))].into());
+        let now_of = |port: PortId| if port == PortId(7) { time_ns } else { u64::MAX };
+        assert_eq!(
+            [0, 1, 2, 3].map(|bucket| after.is_idle(bucket, now_of, 1000)),
+            [false, false, true, true]
+        );
+    }
 
     #[test]
     fn more_buckets_are_halves_of_those_before_and_flows_stay() {

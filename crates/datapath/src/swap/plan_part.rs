@@ -33,6 +33,8 @@ pub struct PlanPart {
     pub carried_over: Vec<CarriedOver>,
     /// Where ports, tools, groups or wires are others than before.
     pub setup: Option<Box<Setup>>,
+    /// worker: when it took up the part, on the monotonic clock.
+    pub taken_up_ns: u64,
 }
 
 /// What a worker is offered.

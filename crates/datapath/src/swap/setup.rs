@@ -47,6 +47,8 @@ pub struct Setup {
     pub tx_burst: usize,
     pub time_place: Option<RxStamp>,
     pub uses: ById<GroupId, Arc<BucketUse>>,
+    /// Groups whose buckets go on with what was noted of them elsewhere: the id before, and the id in this plan.
+    pub noted: Vec<(GroupId, GroupId)>,
     /// Intakes that left.
     pub left: Vec<Intake>,
     /// Outlets on their way from one table to another: as many as the plan before had.
@@ -77,6 +79,16 @@ impl Setup {
         handed
     }
 
+    /// worker: notes from now on what buckets are used elsewhere.
+    pub(crate) fn change_uses(&mut self, uses: &mut ById<GroupId, Arc<BucketUse>>) {
+        for &(from, to) in &self.noted {
+            if let (Some(before), Some(after)) = (&uses[from].stamps, &self.uses[to].stamps) {
+                after.take_over(before, &self.ports);
+            }
+        }
+        std::mem::swap(uses, &mut self.uses);
+    }
+
     /// worker: puts its outlets where the plan has them.
     pub(crate) fn change_outlets(&mut self, outlets: &mut Outlets) {
         outlets.txqs.append(&mut self.txqs);
@@ -94,7 +106,7 @@ impl Setup {
         outlets.kinds = self.kinds;
         outlets.has_captures = self.has_captures;
         outlets.tx_burst = self.tx_burst;
-        outlets.time_place = self.time_place;
+        outlets.time_place = self.time_place.or(outlets.time_place);
         outlets.take_turns_anew();
     }
 }

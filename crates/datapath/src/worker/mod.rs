@@ -437,7 +437,8 @@ impl Worker {
             self.handed_before += setup.change_intakes(&mut self.intakes);
             self.is_in_step = self.intakes.iter_mut().filter_map(Intake::next_in_step).count() > 1;
             setup.change_outlets(&mut self.outlets);
-            swap(&mut self.uses, &mut setup.uses);
+            setup.change_uses(&mut self.uses);
+            self.counters.lcore.left_nothing.set(0);
         }
         part.carry_over(&mut self.states, &self.counters);
         // the loop has given up its own: the last owner of what is big is then the part, which the control thread drops
@@ -452,6 +453,7 @@ impl Worker {
         for (tool, limits) in part.limits.drain(..) {
             self.outlets.egresses[tool.egress()].set_limits(limits);
         }
+        part.taken_up_ns = clock::monotonic_ns();
         self.exchange.give_back(Offer::Plan(part));
     }
 
@@ -732,7 +734,7 @@ impl Worker {
         drop(frames);
         settle(&buffers.copies, buffers.burst.all() - own, &self.counters);
         buffers.profile.enter(&self.counters.lcore, Stage::Egress);
-        let origin = Origin { port: intake.port, stamps };
+        let origin = Origin { port: intake.attachment, stamps };
         egress(
             &mut self.outlets,
             &buffers.copies,
@@ -754,7 +756,7 @@ impl Worker {
                 && receive(intake, limit, &mut buffers.burst, &mut buffers.stamps, &self.counters) > 0
             {
                 is_busy = true;
-                let origin = Origin { port: intake.port, stamps: &buffers.stamps };
+                let origin = Origin { port: intake.attachment, stamps: &buffers.stamps };
                 buffers.copies.begin(input, buffers.burst.all(), self.live.get(), &self.counters);
                 settle(&buffers.copies, buffers.burst.all(), &self.counters);
                 egress(

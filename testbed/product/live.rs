@@ -1,0 +1,236 @@
+//! Ports, tools, groups and wires that come and go while packets flow: every packet is accounted for, what stays loses and reorders
+//! nothing, and what cannot be set up leaves the plan as it was.
+//!
+//! Needs: EAL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tapline_harness::judges::{assert_same, number};
+use tapline_harness::lab::{Account, Lab};
+use tapline_harness::pcap_files::packets;
+
+use crate::changes::{EXCHANGED, LCORES, Prompt, datagrams};
+
+/// The number of a datagram, and its flow.
+fn number_and_flow(bytes: &[u8]) -> (u32, u8) {
+    (u32::from_be_bytes(bytes[42..46].try_into().expect("4 bytes")), bytes[29])
+}
+
+/// A running pipeline whose port `in` brings so many numbered datagrams, and whose tool `keep` writes all of them to `keep.pcap`.
+struct Steady<'a> {
+    prompt: Prompt<'a>,
+    sent: Vec<Vec<u8>>,
+    changes: usize,
+}
+
+impl<'a> Steady<'a> {
+    fn begin(lab: &'a Lab, head: &str, rest: &str, count: u32) -> Self {
+        let sent = datagrams(lab, "in.pcap", count);
+        let pipeline = format!(
+            "{head}port attach in replay:in.pcap,speed=50x\nport attach keep-port net_pcap0,tx_pcap=keep.pcap rxq 0\n\
+             tool create keep port keep-port\nrule create 10 from in to keep\n{rest}start\n"
+        );
+        let prompt = Prompt::open(lab, &pipeline, &[]);
+        prompt.wait_for_packets();
+        Self { prompt, sent, changes: 0 }
+    }
+
+    /// Has a change taken up.
+    fn change(&mut self, lines: &str) {
+        self.changes += 1;
+        let name = format!("change-{}.pipe", self.changes);
+        self.prompt.lab.write(&name, lines);
+        self.prompt.say(&format!("include {name}"));
+        let begun = Instant::now();
+        loop {
+            let printed = self.prompt.lab.printed("stderr");
+            if printed.matches(EXCHANGED).count() == self.changes {
+                break;
+            }
+            let is_refused = printed.contains("the plan stays as it is") || printed.contains("panicked");
+            assert!(!is_refused && begun.elapsed() < Duration::from_secs(60), "{lines}\n{printed}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The account, once all packets came and `keep` has them in their order.
+    fn end(self) -> Account {
+        self.prompt.wait_for(self.sent.len());
+        let mut prompt = self.prompt;
+        prompt.say("quit");
+        let kept = prompt.lab.path("keep.pcap");
+        let account = prompt.end();
+        assert_eq!(account.number("packets/received"), self.sent.len() as u64, "{}", account.stderr);
+        assert_same("keep.pcap", &packets(&kept), &self.sent);
+        account
+    }
+}
+
+/// Members and weights change, and a group comes and goes: each packet has one copy, and flows leave a member only for what moved.
+#[test]
+fn a_groups_members_and_weights_change_and_flows_stay_where_they_can() {
+    let lab = Lab::new();
+    let tools: String = ["a", "b", "c"]
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            format!(
+                "port attach {name}-port net_pcap{},tx_pcap={name}.pcap rxq 0\ntool create {name} port {name}-port\n",
+                index + 1
+            )
+        })
+        .collect();
+    let rest = format!("{tools}group create g tools a,b\nrule create 20 from in to g\n");
+    let mut steady = Steady::begin(&lab, "", &rest, 100_000);
+    steady.change("group modify g tools a,b,c\n");
+    steady.change("group create h tools c,b weights 1,2\nrule create 30 from in to h\n");
+    steady.change("group modify g tools a,b,c weights 1,1,2\n");
+    steady.change("rule destroy 30\ngroup destroy h\n");
+    steady.change("group modify g tools b,c weights 1,2\n");
+    let account = steady.end();
+    let of = |name: &str| packets(&lab.path(&format!("{name}.pcap")));
+    let mut seen = BTreeMap::new();
+    for name in ["a", "b", "c"] {
+        let numbers: Vec<u32> = of(name).iter().map(|bytes| number_and_flow(bytes).0).collect();
+        assert!(numbers.is_sorted(), "{name} is out of order");
+        for bytes in of(name) {
+            let (number, flow) = number_and_flow(&bytes);
+            seen.entry(number).or_insert_with(Vec::new).push((name, flow));
+        }
+    }
+    assert_eq!(seen.len(), 100_000, "each packet has a copy of g");
+    assert_eq!(account.number("groups/g/requested"), 100_000);
+    // a flow of g has one member after another, and comes back to none but for weights
+    let mut members: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
+    for copies in seen.values().filter(|copies| copies.len() == 1) {
+        let (name, flow) = copies[0];
+        let known = members.entry(flow).or_default();
+        if known.last() != Some(&name) {
+            known.push(name);
+        }
+    }
+    let moved = members.values().filter(|members| members.len() > 1).count();
+    assert!(members.values().all(|members| members.len() <= 3), "{members:?}");
+    assert!(moved > 20 && members.values().any(|members| members.len() == 1), "{members:?}");
+}
+
+/// What comes at once gets each packet from some moment on, and what is destroyed each up to another.
+fn tools_come_and_go(head: &str) {
+    let lab = Lab::new();
+    let mut steady =
+        Steady::begin(&lab, head, "tool create d discard\nrule create 20 from in to d\n", 100_000);
+    steady.change(
+        "port attach x-port net_pcap1,tx_pcap=x.pcap rxq 0\ntool create x port x-port queue 256\nrule create 30 from in to x\n",
+    );
+    // packets that cross a ring bring their times only if some tool of the start asked for them
+    steady.change("tool create f capture f.pcapng queue 512\nrule create 40 from in to f\n");
+    // ahead of the others in the file's order there is none: ids of tools move when one before them goes
+    steady.change("rule destroy 20\ntool destroy d\n");
+    steady.change("tool modify x queue 100\n");
+    steady.change(
+        "tool create v port x-port vxlan vni 7 src 198.18.0.1 dst 198.18.0.7 next-hop 02:00:00:00:00:07 queue 256\nrule create 50 from in to v\n",
+    );
+    steady.change("rule destroy 40\ntool destroy f\n");
+    steady.change("rule destroy 50\ntool destroy v\n");
+    steady.change("rule destroy 30\ntool destroy x\nport detach x-port\n");
+    let account = steady.end();
+    let x: Vec<Vec<u8>> =
+        packets(&lab.path("x.pcap")).into_iter().filter(|bytes| bytes.len() == 60).collect();
+    for (name, bytes) in [("x", x), ("f", packets(&lab.path("f.pcapng")))] {
+        let numbers: Vec<u32> = bytes.iter().map(|bytes| number_and_flow(bytes).0).collect();
+        let first = *numbers.first().expect("packets");
+        let expected: Vec<u32> = (first..first + numbers.len() as u32).collect();
+        assert_eq!(numbers, expected, "{name}: without a gap, in order");
+        assert!(numbers.len() > 100 && numbers.len() < 100_000, "{name}: {}", numbers.len());
+    }
+    assert_eq!(number(account.last(), "tools/keep/sent"), 100_000);
+    let names: BTreeSet<&String> = account.last()["tools"].as_object().expect("tools").keys().collect();
+    assert!(names.iter().all(|name| ["keep", "times"].contains(&name.as_str())), "{names:?}");
+    let copies = &account.last()["departed"]["copies"];
+    assert_eq!(copies["requested"], copies["sent"], "nothing of theirs was dropped: {copies}");
+}
+
+#[test]
+fn tools_come_and_go_on_one_worker() {
+    tools_come_and_go("");
+}
+
+#[test]
+fn tools_come_and_go_on_two_workers() {
+    tools_come_and_go(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn tools_come_and_go_where_stages_have_lcores_of_their_own() {
+    let stages = format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n");
+    tools_come_and_go(&format!("{stages}tool create times capture times.pcapng queue 64\n"));
+}
+
+/// Ports of every kind that needs no root come and go; what they brought is in the account.
+fn ports_come_and_go(head: &str) {
+    let lab = Lab::new();
+    let more = datagrams(&lab, "more.pcap", 1000);
+    let mut steady = Steady::begin(&lab, head, "", 100_000);
+    for round in 0..3 {
+        steady.change(&format!(
+            "port attach null net_null{round}\ntool create n discard\nrule create 20 from null to n\n"
+        ));
+        steady.change(&format!(
+            "port attach ring net_ring{round}\ntool create r port ring queue 256\nrule create 30 from in to r\ntool create rr discard\n\
+             rule create 31 from ring to rr\n"
+        ));
+        steady.change(&format!(
+            "port attach disk net_pcap{},rx_pcap=more.pcap\ntool create p{round} capture p{round}.pcapng queue 1024\nrule create 40 from disk to p{round}\n",
+            round + 1
+        ));
+        steady.change(&format!(
+            "port attach again replay:more.pcap,speed=max\ntool create q{round} capture q{round}.pcapng queue 512\nrule create 50 from again to q{round}\n"
+        ));
+        let until =
+            |what: &str, holds: &dyn Fn(&serde_json::Value) -> bool| steady.prompt.lab.until(what, holds);
+        until("both files", &|stats| {
+            [format!("p{round}"), format!("q{round}")]
+                .iter()
+                .all(|tool| stats["tools"][tool]["sent"].as_u64() == Some(1000))
+        });
+        until("packets of net_null", &|stats| stats["tools"]["n"]["sent"].as_u64() > Some(1000));
+        until("packets of the ring", &|stats| stats["tools"]["rr"]["sent"].as_u64() > Some(100));
+        steady.change(&format!(
+            "rule destroy 20\ntool destroy n\nport detach null\nrule destroy 50\ntool destroy q{round}\nport detach again\n"
+        ));
+        steady.change(&format!(
+            "rule destroy 30\nrule destroy 31\ntool destroy r\ntool destroy rr\nport detach ring\nrule destroy 40\ntool destroy p{round}\nport detach disk\n"
+        ));
+    }
+    let received =
+        steady.prompt.lab.until("the end", |stats| number(stats, "ports/in/received") == 100_000);
+    assert!(number(&received, "departed/received") > 3000);
+    steady.prompt.say("quit");
+    let (kept, sent) = (lab.path("keep.pcap"), steady.sent);
+    let account = steady.prompt.end();
+    assert_same("keep.pcap", &packets(&kept), &sent);
+    for round in 0..3 {
+        for name in ["p", "q"] {
+            let file = lab.path(&format!("{name}{round}.pcapng"));
+            assert_same("all of the file", &packets(&file), &more);
+        }
+    }
+    let names: Vec<&String> = account.last()["ports"].as_object().expect("ports").keys().collect();
+    assert_eq!(names, ["in", "keep-port"]);
+}
+
+#[test]
+fn ports_come_and_go_on_one_worker() {
+    ports_come_and_go("");
+}
+
+#[test]
+fn ports_come_and_go_on_two_workers() {
+    ports_come_and_go(&format!("{LCORES}set lcores 1-2\n"));
+}
+
+#[test]
+fn ports_come_and_go_where_stages_have_lcores_of_their_own() {
+    ports_come_and_go(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"));
+}
