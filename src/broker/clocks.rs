@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::Device;
+use crate::report::events::Moment;
+use tapline_api::event::Event;
 use tapline_api::snapshot::ClockState;
 use tapline_api::words::{ClockQuality, TimeSource};
 use tapline_datapath::ids::PortId;
@@ -58,10 +60,10 @@ impl Tracked {
     }
 }
 
-/// What times a port's packets have.
+/// The times that a port's packets have.
 pub enum PortClock {
     Poll,
-    /// Of the capture, or of the kernel that captures: by its name in statistics.
+    /// The times of the capture, or of the kernel that captures, by their name in statistics.
     Given(TimeSource),
     Nic(NicClock),
 }
@@ -73,7 +75,7 @@ pub struct NicClock {
 }
 
 impl NicClock {
-    /// Of a started port; `None` where the driver does not let the counter be read.
+    /// Makes the clock of a started port; `None` if the driver does not let the counter be read.
     pub fn new(port: &Port) -> Option<Self> {
         port.start_clock();
         port.read_clock()?;
@@ -88,9 +90,9 @@ impl NicClock {
 /// All counters that are read while a plan runs.
 pub struct Clocks {
     tsc: Tracked,
-    /// By port.
+    /// The clock of each port.
     ports: ById<PortId, PortClock>,
-    /// What the system's clock follows, where it is kept.
+    /// The reference that the system's clock follows, if it is kept.
     reference: ClockQuality,
     quality: ClockQuality,
     next: Duration,
@@ -117,6 +119,11 @@ impl Clocks {
         self.ports.push(clock);
     }
 
+    /// The system's clock follows this from now on, where it is kept.
+    pub fn follow(&mut self, reference: ClockQuality) {
+        self.reference = reference;
+    }
+
     /// Goes on with the ports of another plan: `ports` has the ids before of those that are kept, and `new` the clocks of the others.
     pub fn go_on(&mut self, ports: &ById<PortId, Option<PortId>>, mut new: ById<PortId, PortClock>) {
         for (id, from) in ports.entries() {
@@ -127,40 +134,30 @@ impl Clocks {
         self.ports = new;
     }
 
-    /// Reads the counters, if it is time. Gives lines for the log.
-    pub fn look(&mut self, now: Duration, devices: &[Device]) -> Vec<String> {
+    /// Reads the counters, if it is time.
+    pub fn look(&mut self, now: Duration, devices: &[Device], moment: &mut Moment<'_>) {
         if now < self.next {
-            return Vec::new();
+            return;
         }
         self.next = now + INTERVAL;
         self.quality =
             if tapline_kernel::clock::is_disciplined() { self.reference } else { ClockQuality::Free };
-        let mut log = Vec::new();
         if let Some(FitEvent::Stepped { by_ns }) = self.tsc.observe(self.quality, || Some(clock::tsc())) {
-            log.push(format!(
-                "the system's clock was set: it stepped by {by_ns} ns, and so do the times of packets"
-            ));
+            moment.record(Event::SystemClockStepped { by_ns });
         }
         for (device, port) in devices.iter().zip(&mut self.ports) {
             let PortClock::Nic(NicClock { port, tracked }) = port else { continue };
-            let what = match tracked.observe(self.quality, || port.read_clock()) {
-                None => continue,
-                Some(FitEvent::Converged) => "is fitted to the system's clock".to_owned(),
-                Some(FitEvent::Degraded) => {
-                    "is not fitted to the system's clock any more: times are degraded".to_owned()
-                }
-                Some(FitEvent::Stepped { by_ns }) => {
-                    format!(
-                        "and the system's clock stepped by {by_ns} ns against each other: times are degraded"
-                    )
-                }
-            };
-            log.push(format!("port {}: the NIC's clock {what}", device.name()));
+            let Some(event) = tracked.observe(self.quality, || port.read_clock()) else { continue };
+            let port = device.name().to_owned();
+            moment.record(match event {
+                FitEvent::Converged => Event::NicClockFitted { port },
+                FitEvent::Degraded => Event::NicClockDegraded { port },
+                FitEvent::Stepped { by_ns } => Event::NicClockStepped { port, by_ns },
+            });
         }
-        log
     }
 
-    /// What statistics show of a port's clock.
+    /// Gives the statistics of a port's clock.
     pub fn state(&self, port: PortId) -> ClockState {
         match self.ports.get(port) {
             Some(PortClock::Nic(nic)) => nic.tracked.state(TimeSource::Nic, self.quality, true),

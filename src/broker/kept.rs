@@ -3,7 +3,7 @@
 //! Ids are of one plan. Each table here has, by an id of the plan that comes, the id that the same object has in the plan before.
 
 use crate::plan::Plan;
-use crate::plan::value::{Output, PortPlan, RulePlan, ToolPlan, WirePlan};
+use crate::plan::value::{Output, RulePlan, ToolPlan, WirePlan};
 use tapline_datapath::counters::Origins;
 use tapline_datapath::egresses::{Egress, Egresses, Side};
 use tapline_datapath::ids::{EgressId, GroupId, PortId, RuleId, ToolId, WireId};
@@ -54,11 +54,6 @@ fn inverse<I: Id>(before: &ById<I, Option<I>>, count: usize) -> ById<I, Option<I
         }
     }
     after
-}
-
-/// Returns whether a port is set up as before, whatever uses it.
-pub(super) fn is_same_port(before: &PortPlan, after: &PortPlan) -> bool {
-    *before == PortPlan { uses: before.uses.clone(), ..after.clone() }
 }
 
 impl Kept {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::clocks::PortClock;
 use super::device::Device;
-use super::kept::{Kept, is_same_port};
+use super::kept::Kept;
 use super::neighbours::{Neighbourhood, Probe};
 use super::outputs::{Locked, Outputs};
 use super::pcap_output::Written;
@@ -22,8 +22,10 @@ use super::start::ports::{
 use super::start::probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use super::start::queues::{Layout, SpareTxq, WorkerWays, intakes, outlets};
 use super::{Broker, DRAIN_LIMIT, Error};
-use crate::plan::value::{PortPlan, Settings};
+use crate::plan::diff::{Needs, diff};
+use crate::plan::value::PortPlan;
 use crate::plan::{Plan, Run};
+use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::WriterCounters;
 use tapline_datapath::egress::capture_queue::BatchRing;
@@ -69,7 +71,7 @@ pub(super) struct Machinery {
     pub writers: Option<Arc<WriterCounters>>,
     /// Wires whose links a driver cannot set.
     pub untied: ById<WireId, bool>,
-    pub notes: Vec<String>,
+    pub notes: Vec<Event>,
 }
 
 impl Broker {
@@ -78,7 +80,7 @@ impl Broker {
     /// # Errors
     /// If the plan needs what a running broker cannot give it, or what the machine does not give; nothing has changed then.
     pub(super) fn prepare(&mut self, plan: &Arc<Plan>) -> Result<Prepared, Error> {
-        self.check_settings(&plan.settings)?;
+        self.check_taken_up(plan)?;
         let kept = Kept::of(&self.plan, plan);
         let options = self.options.clone();
         let run = Run { plan, options: &options };
@@ -93,7 +95,10 @@ impl Broker {
                 .map_err(|error| no_copies(&error))?;
             return Ok(Prepared { kept, fixed, copy_resources, makers, machinery: None });
         }
-        self.check_objects(plan, &kept)?;
+        if !self.options.is_changeable {
+            return Err(Refusal::NotChangeable.into());
+        }
+        self.check_devices(plan, &kept)?;
         self.machine.eal.reclaim();
         let mut machinery = self.set_up(plan, &kept)?;
         fixed.note_devices(plan, &machinery.ports);
@@ -115,68 +120,30 @@ impl Broker {
     }
 
     /// # Errors
-    /// The first setting that the broker goes by from its start on.
-    fn check_settings(&self, settings: &Settings) -> Result<(), Error> {
-        let before = &self.plan.settings;
-        let fixed = [
-            (before.lcores == settings.lcores && before.stages == settings.stages, "set lcores"),
-            (before.workers == settings.workers, "set workers"),
-            (before.mempool == settings.mempool, "set mempool"),
-            (before.eal == settings.eal, "set eal"),
-            (before.tpids == settings.tpids, "set tpid"),
-            (before.seed == settings.seed, "set seed"),
-            (before.clock == settings.clock, "set clock"),
-        ];
-        match fixed.iter().find(|(is_same, _)| !is_same) {
-            Some((_, what)) => {
-                let why = "it is settled when the program starts; quit, change the file and run it";
-                Err(Refusal::NeedsRestart { what: (*what).to_owned(), why }.into())
-            }
-            None => Ok(()),
+    /// The first change that a broker which runs does not take up.
+    fn check_taken_up(&self, plan: &Plan) -> Result<(), Error> {
+        let changes = diff(&self.plan, plan);
+        let Some(change) = changes.iter().find(|change| !change.is_taken_up()) else { return Ok(()) };
+        let what = change.to_string();
+        Err(match change.needs {
+            Needs::Restart => Refusal::NeedsRestart { what },
+            Needs::Nothing | Needs::Swap | Needs::PortInterrupted => Refusal::InterruptsPort { what },
         }
+        .into())
     }
 
     /// # Errors
-    /// The first port or wire that cannot be set up beside those that run.
-    fn check_objects(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
-        if !self.options.is_changeable {
-            let why = "the run was started without `-i` or `--control`; quit, change the file and run it";
-            let what = "what a plan has beside its rules".to_owned();
-            return Err(Refusal::NeedsRestart { what, why }.into());
-        }
-        for (id, port) in plan.ports.entries() {
-            match kept.ports[id] {
-                Some(from) if !is_same_port(&self.plan.ports[from], port) => {
-                    return Err(Refusal::PortDiffers { port: port.name.clone() }.into());
-                }
-                Some(_) => {}
-                None if port.replay.is_some() => {}
-                None => {
-                    let device = port.devargs.written_device();
-                    let is_same = |other: &&PortPlan| {
-                        other.replay.is_none() && other.devargs.written_device() == device
-                    };
-                    if let Some(other) = self.plan.ports.iter().find(is_same) {
-                        let (port, device) = (port.name.clone(), device.to_owned());
-                        return Err(Refusal::DeviceInUse { port, device, other: other.name.clone() }.into());
-                    }
-                }
-            }
-        }
-        for (id, wire) in plan.wires.entries() {
-            let is_kept = |from: WireId| {
-                let before = &self.plan.wires[from];
-                wire.ports
-                    .iter()
-                    .zip(before.ports)
-                    .all(|(&after, before)| kept.ports[after] == Some(before))
-            };
-            if kept.wires[id].is_some_and(is_kept) {
-                continue;
-            }
-            if let Some(&port) = wire.ports.iter().find(|&&port| kept.ports[port].is_some()) {
-                let port = plan.ports[port].name.clone();
-                return Err(Refusal::PortWithoutWire { wire: wire.name.clone(), port }.into());
+    /// The first port whose device is that of one that runs.
+    fn check_devices(&self, plan: &Plan, kept: &Kept) -> Result<(), Error> {
+        let comes =
+            plan.ports.entries().filter(|(id, port)| kept.ports[*id].is_none() && port.replay.is_none());
+        for (_, port) in comes {
+            let device = port.devargs.written_device();
+            let is_same =
+                |other: &&PortPlan| other.replay.is_none() && other.devargs.written_device() == device;
+            if let Some(other) = self.plan.ports.iter().find(is_same) {
+                let (port, device) = (port.name.clone(), device.to_owned());
+                return Err(Refusal::DeviceInUse { port, device, other: other.name.clone() }.into());
             }
         }
         Ok(())
@@ -331,5 +298,5 @@ impl Broker {
 }
 
 fn no_copies(error: &Error) -> Error {
-    Error::NotExchanged(format!("copies are to be edited, and there is no room for them: {error}"))
+    Error::NotChanged(format!("copies are to be edited, and there is no room for them: {error}"))
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::outputs::Locked;
-use super::pcap_output::{REMOVED, is_removed};
+use super::pcap_output::{Failure, REMOVED, is_removed};
 use super::refusal::Refusal;
 use crate::plan::Run;
 use tapline_api::words::DropReason;
@@ -55,17 +55,17 @@ struct State {
     held: AtomicU64,
     /// control: sets; writer: resets. What is held may leave: nothing more seems to come.
     is_letting_go: AtomicBool,
-    failure: OnceLock<String>,
+    failure: OnceLock<Failure>,
 }
 
-/// What the writer's thread works with.
+/// The state of the writer's thread.
 struct CaptureWriter {
     rings: Vec<Arc<BatchRing>>,
     state: Arc<State>,
     counters: Arc<EgressCounters>,
     interfaces: Interfaces,
     linear: Linear,
-    /// Where copies are written in the order of their times.
+    /// Holds copies that are written in the order of their times, if the tool asks for that.
     order: Option<Holding>,
     /// Copies that may be written.
     leaving: Vec<HeldCopy>,
@@ -106,7 +106,7 @@ impl Holding {
         }
     }
 
-    /// What may leave goes to `leaving`.
+    /// Moves copies that may leave to `leaving`.
     fn release(&mut self, held: Held, leaving: &mut Vec<HeldCopy>) {
         let mut out = out_of(&mut self.mbufs, leaving);
         match held {
@@ -144,7 +144,7 @@ impl Write for Sink {
     }
 }
 
-/// Where a capture is written to.
+/// The target that a capture is written to.
 enum Target {
     Open(File),
     /// A pipe: opening it waits for its reader.
@@ -152,7 +152,7 @@ enum Target {
 }
 
 impl Target {
-    /// What a capture is written to: a regular file, which is locked, or what else is at `path`.
+    /// Gives the target of a capture: a regular file, which is locked, or what else is at `path`.
     fn at(path: &Path, locked: Option<Locked>) -> io::Result<Self> {
         if fault::strikes("start.capture") {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -175,7 +175,7 @@ impl Target {
 /// The names of all ports that were attached in a run, by their attachments.
 pub type PortNames = Arc<Mutex<Vec<String>>>;
 
-/// What a capture tool's writer is fed with.
+/// The things that a capture tool's writer is fed with.
 pub struct Feed {
     pub rings: Vec<Arc<BatchRing>>,
     pub counters: Arc<EgressCounters>,
@@ -211,12 +211,12 @@ impl Interfaces {
     }
 }
 
-/// What was written since the last count.
+/// The packets that were written since the last count.
 #[derive(Clone, Copy, Default)]
 struct Round {
     packets: u64,
     bytes: u64,
-    /// Of those, bytes that no reader of captures would take.
+    /// Bytes of these packets that no reader of captures would take.
     cut_bytes: u64,
 }
 
@@ -268,8 +268,8 @@ impl Recorder {
     }
 
     /// Why the file could not be written.
-    pub fn failure(&self) -> Option<&str> {
-        self.state.failure.get().map(String::as_str)
+    pub fn failure(&self) -> Option<&Failure> {
+        self.state.failure.get()
     }
 
     /// Copies that the writer holds until they may leave in order.
@@ -332,7 +332,10 @@ impl CaptureWriter {
         let written = target.open().and_then(|file| self.write(file, &first));
         if let Err(error) = written {
             // it fails once
-            let _ = self.state.failure.set(format!("{}: {error}", path.display()));
+            let _ = self
+                .state
+                .failure
+                .set(Failure { path: path.display().to_string(), error: error.to_string() });
             self.refuse();
         }
     }

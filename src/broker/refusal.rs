@@ -67,25 +67,26 @@ pub enum Refusal {
          tools, or quit and run the plan anew"
     )]
     CopyPoolTooSmall { mbufs: u32, needed: u32 },
-    /// What a running plan cannot be given.
-    #[error("{what} cannot be changed while the plan runs: {why}")]
-    NeedsRestart { what: String, why: &'static str },
-    /// A port is set up otherwise under the name of one that runs.
+    /// A change of what is settled when the program starts.
     #[error(
-        "port {port}: it is set up otherwise than the port of this name that runs; detach that one in a change of its own, and then attach it anew"
+        "{what}, which needs a restart: it is settled when the program starts; quit, change the file and run it"
     )]
-    PortDiffers { port: String },
+    NeedsRestart { what: String },
+    /// A change for which a port would have to be stopped.
+    #[error(
+        "{what}, for which a port that runs would have to be stopped: detach the port in a change of its own, and attach it anew"
+    )]
+    InterruptsPort { what: String },
+    /// The run was started without room for changes.
+    #[error(
+        "only rules and filters can be changed: the run was started without `-i` or `--control`; quit, change the file and run it"
+    )]
+    NotChangeable,
     /// A port names the device of one that runs, or has left and is not gone yet.
     #[error(
         "port {port}: its device `{device}` is that of port {other}, which runs; detach that one in a change of its own"
     )]
     DeviceInUse { port: String, device: String, other: String },
-    /// A wire is to join ports that run without it.
-    #[error(
-        "wire {wire}: port {port} runs without a wire, and has neither a mempool nor transmit queues of its own for one; detach it in a change \
-         of its own, and attach it together with the wire"
-    )]
-    PortWithoutWire { wire: String, port: String },
     /// The lcores that are to send on a port are others than those that have its transmit queues.
     #[error(
         "port {port}: other lcores have its transmit queues than those that are to send on it; detach the port, and attach it again \
@@ -131,7 +132,7 @@ impl fmt::Display for KeptPackets {
     }
 }
 
-/// What a port did not get at the start, because no rule needed it.
+/// A thing that a port did not get at the start, because no rule needed it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lack {
     /// Mbufs for packets that wait for tools.

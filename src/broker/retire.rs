@@ -21,6 +21,7 @@ use super::watch::{Moved, Watch};
 use super::{Broker, DRAIN_LIMIT};
 use crate::plan::Plan;
 use crate::plan::value::{PortPlan, RulePlan};
+use tapline_api::event::Event;
 use tapline_api::snapshot::DriverStats;
 use tapline_api::words::{DropReason, LinkState};
 use tapline_datapath::counters::{EgressCounters, WriterCounters};
@@ -157,7 +158,7 @@ enum Stage {
 /// What leaves, until all of it is gone.
 #[derive(Default)]
 pub(super) struct Retirement {
-    pub notes: Vec<String>,
+    pub notes: Vec<Event>,
     pub writers: Option<Arc<WriterCounters>>,
     /// Wires whose links a driver cannot set, where ports are others.
     pub untied: Option<ById<WireId, bool>>,
@@ -449,7 +450,7 @@ impl Broker {
             if have_rings && !self.roles.receive.contains(&worker) {
                 retirement.second.push((worker, part));
             } else {
-                self.workers.handles[worker].exchange.offer(Offer::Plan(part));
+                self.workers.handles[worker].swap.offer(Offer::Plan(part));
             }
         }
         (retirement.swapped, retirement.window) = (swapped, window);
@@ -476,7 +477,7 @@ impl Broker {
 
     fn collect(&mut self, retirement: &mut Retirement) {
         for (worker, handle) in self.workers.handles.iter().enumerate() {
-            match handle.exchange.collect() {
+            match handle.swap.collect() {
                 Some(Offer::Plan(mut part)) => {
                     retirement.taken_up_ns = retirement.taken_up_ns.max(part.taken_up_ns);
                     if let Some(setup) = &mut part.setup {
@@ -497,7 +498,7 @@ impl Broker {
         if !waits.is_empty() {
             if (0..self.workers.handles.len()).all(|worker| waits.contains(&worker) || is_over(worker)) {
                 for (worker, part) in retirement.second.drain(..) {
-                    self.workers.handles[worker].exchange.offer(Offer::Plan(part));
+                    self.workers.handles[worker].swap.offer(Offer::Plan(part));
                 }
                 retirement.cell.iter().for_each(|cell| cell.wake());
             }
@@ -534,7 +535,7 @@ impl Broker {
         if is_drained || Instant::now() >= *until {
             let txqs = take(&mut retirement.txqs);
             for (handle, txqs) in self.workers.handles.iter().zip(txqs) {
-                handle.exchange.offer(Offer::Release(Box::new(Release { txqs, ..Release::default() })));
+                handle.swap.offer(Offer::Release(Box::new(Release { txqs, ..Release::default() })));
             }
             self.watch.cell().wake();
             retirement.stage = Stage::Releasing;

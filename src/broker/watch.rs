@@ -3,21 +3,22 @@
 //! `look` is called every few milliseconds. It reads links and counters, feeds each tool's `Health`, brings the groups' tables up
 //! to date, asks the schedules, and publishes a `Live` if anything came out differently.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use tapline_api::values::Rate;
+use tapline_api::event::Event;
+use tapline_api::values::{Rate, seconds};
 use tapline_api::words::{LinkState, Reason, ToolState};
 use tapline_packet::by_id::ById;
 
 use super::account::tool_counters;
 use super::kept::Kept;
-use crate::health::tool::{Event, Health, Observation};
+use crate::health::tool::{Health, Observation, StateChange};
 use crate::plan::Plan;
 use crate::plan::schedule::Activity;
 use crate::plan::value::{CopyPlan, GroupPlan, NextHopPlan, Output, RulePlan, ToolPlan};
+use crate::report::events::{Events, Moment};
 use crate::report::snapshot::WatchState;
 use crate::report::snapshot::group::GroupHealth;
-use tapline_api::snapshot::{Change, EventEntry, RuleActivity, ToolHealth};
+use tapline_api::snapshot::{RuleActivity, ToolHealth};
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::mtu::FrameLimits;
 use tapline_datapath::egress::token_bucket::BucketSpec;
@@ -35,27 +36,24 @@ use tapline_packet::headers::ethernet::MacAddress;
 
 /// How often links and counters are read.
 const HEALTH_PERIOD_NS: u64 = 10_000_000;
-/// Events that statistics show.
-const MOST_EVENTS: usize = 64;
 
-/// What the control thread knows of a running plan beyond its counters.
+/// The control thread's knowledge of a running plan beyond its counters.
 pub struct Watch {
     plan: Arc<Plan>,
     cell: Arc<LiveCell>,
-    /// By rule: when it came into force, in ns since the Unix epoch.
+    /// The time at which each rule came into force, in ns since the Unix epoch.
     since_ns: ById<RuleId, u64>,
     looked_ns: u64,
     activities: ById<RuleId, Activity>,
-    /// By rule.
+    /// The limit of each rule, if it has one.
     limits: ById<RuleId, Option<Arc<Limit>>>,
-    /// By port, as of the last look; `None` for a replay.
+    /// The link of each port, as of the last look; `None` for a replay.
     links: ById<PortId, Option<LinkState>>,
     tools: ById<ToolId, WatchedTool>,
     groups: ById<GroupId, WatchedGroup>,
-    events: VecDeque<EventEntry>,
-    /// By tool.
+    /// The next hop of each tool, once it is known.
     next_hops: ById<ToolId, Option<MacAddress>>,
-    /// By port.
+    /// The frames that each port takes, if it does not take all.
     fits: ById<PortId, Option<FrameLimits>>,
     /// Of egresses that leave: whether they were up, and could send.
     leaving: Vec<(bool, bool)>,
@@ -66,7 +64,6 @@ pub struct Watch {
 pub(super) struct Turned {
     /// Where workers read from that have the plan before.
     pub cell: Arc<LiveCell>,
-    pub log: Vec<String>,
     pub moved: Vec<Moved>,
     /// Groups whose workers note elsewhere which buckets they use: the id before, and the id in the plan.
     pub noted: Vec<(GroupId, GroupId)>,
@@ -136,14 +133,14 @@ impl WatchedTool {
 
 struct WatchedGroup {
     group: Group,
-    /// By worker.
+    /// The notes of each worker about the buckets that it used.
     uses: Vec<Arc<BucketUse>>,
-    /// Of flows that return when idle: how far the packets of each port have come in time, by port.
+    /// For flows that return when idle: how far the packets of each port have come in time.
     clocks: ById<PortId, PacketClock>,
     buckets_moved: u64,
     flows_moved: u64,
     buckets_pending: usize,
-    /// Of that, what the log was told, and when.
+    /// The part of that which the log was told, and the time of that.
     told: (u64, u64, u64),
 }
 
@@ -238,21 +235,21 @@ impl WatchedGroup {
         (self.buckets_moved, self.told) = (0, (0, self.flows_moved, 0));
     }
 
-    /// A line for the log where something moved and it is time to say so.
-    fn tell(&mut self, name: &str, now_ns: u64) -> Option<String> {
+    /// Gives an event where something moved and it is time to say so.
+    fn tell(&mut self, name: &str, now_ns: u64) -> Option<Event> {
         let (buckets, flows, told_ns) = self.told;
         let is_due = self.buckets_pending == 0 || now_ns.abs_diff(told_ns) >= TELL_EVERY_NS;
         if self.buckets_moved == buckets || !is_due {
             return None;
         }
         self.told = (self.buckets_moved, self.flows_moved, now_ns);
-        Some(format!(
-            "group {name}: {} of {} buckets moved with about {} flows, {} wait to be idle",
-            self.buckets_moved - buckets,
-            self.group.table().bucket_count(),
-            self.flows_moved - flows,
-            self.buckets_pending
-        ))
+        Some(Event::BucketsMoved {
+            group: name.to_owned(),
+            buckets: self.buckets_moved - buckets,
+            of: self.group.table().bucket_count() as u64,
+            flows: self.flows_moved - flows,
+            pending: self.buckets_pending as u64,
+        })
     }
 
     /// Reads what workers noted of their packets' times.
@@ -293,15 +290,16 @@ impl Watch {
             links,
             tools,
             groups,
-            events: VecDeque::new(),
             next_hops: plan.tools.iter().map(|tool| given_mac(&tool.copy)).collect(),
             fits,
             leaving: Vec::new(),
             workers,
             plan: Arc::clone(plan),
         };
-        watch.judge_schedules(now_ns, &mut Vec::new());
-        watch.update_groups(now_ns, &mut Vec::new());
+        // how a plan begins is no event
+        let mut unheard = Events::default();
+        watch.judge_schedules(&mut unheard.at(now_ns));
+        watch.update_groups(&mut unheard.at(now_ns));
         watch.groups.iter_mut().for_each(WatchedGroup::begin);
         watch.cell = Arc::new(LiveCell::new(watch.live()));
         watch
@@ -309,14 +307,15 @@ impl Watch {
 
     /// Goes on with another plan, which has `kept` of the one before. A rule whose times are said as before keeps them, and one with the
     /// same limit what is left of it; a tool keeps its state, and a group its buckets as far as its members and weights allow. `ports`
-    /// are the links of the plan's ports, and what they take. Gives what becomes of the workers' views, and lines for the log.
+    /// are the links of the plan's ports, and what they take. Gives what becomes of the workers' views.
     pub(super) fn change(
         &mut self,
         plan: &Arc<Plan>,
         kept: &Kept,
         (links, fits): (ById<PortId, Option<LinkState>>, ById<PortId, Option<FrameLimits>>),
-        now_ns: u64,
+        moment: &mut Moment<'_>,
     ) -> Turned {
+        let now_ns = moment.now_ns;
         let before = self.cell.current();
         self.leaving =
             kept.leaving().iter().map(|&id| (before.egress_up[id], before.can_send[id])).collect();
@@ -334,11 +333,10 @@ impl Watch {
         self.next_hops = plan.tools.entries().map(next_hop).collect();
         let (moved, noted) = self.change_groups(plan, kept, now_ns);
         self.plan = Arc::clone(plan);
-        let mut log = Vec::new();
-        self.judge_schedules(now_ns, &mut log);
-        self.update_groups(now_ns, &mut log);
+        self.judge_schedules(moment);
+        self.update_groups(moment);
         let next = Arc::new(LiveCell::new(self.live()));
-        Turned { cell: std::mem::replace(&mut self.cell, next), log, moved, noted }
+        Turned { cell: std::mem::replace(&mut self.cell, next), moved, noted }
     }
 
     /// The links of ports as they were last seen, and what they take.
@@ -452,12 +450,12 @@ impl Watch {
         (moved, noted)
     }
 
-    /// Where workers read from.
+    /// Gives the cell that workers read from.
     pub fn cell(&self) -> &Arc<LiveCell> {
         &self.cell
     }
 
-    /// By tool: where tunnels' frames are sent first, as far as it is known.
+    /// Gives for each tool the address that its tunnel's frames are sent to first, as far as it is known.
     pub fn next_hops(&self) -> &ById<ToolId, Option<MacAddress>> {
         &self.next_hops
     }
@@ -466,7 +464,7 @@ impl Watch {
         &self.limits
     }
 
-    /// By group: where a worker notes which buckets it used.
+    /// Gives for each group the place at which a worker notes the buckets that it used.
     pub fn uses_of(&self, worker: usize) -> ById<GroupId, Arc<BucketUse>> {
         self.groups.iter().map(|group| Arc::clone(&group.uses[worker])).collect()
     }
@@ -476,31 +474,28 @@ impl Watch {
         now_ns.saturating_sub(self.looked_ns) >= HEALTH_PERIOD_NS || now_ns < self.looked_ns
     }
 
-    /// Turns rules on and off whose time has come. Gives lines for the log.
-    pub fn keep_schedules(&mut self, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.judge_schedules(now_ns, &mut log) {
+    /// Turns rules on and off whose time has come.
+    pub fn keep_schedules(&mut self, moment: &mut Moment<'_>) {
+        if self.judge_schedules(moment) {
             self.cell.publish(self.live());
         }
-        log
     }
 
     /// Judges tools by the ports' links and the workers' counters, and moves buckets; of the time since the last look `excused_ns`
-    /// are no tool's fault. Gives lines for the log.
+    /// are no tool's fault.
     pub fn look(
         &mut self,
-        now_ns: u64,
+        moment: &mut Moment<'_>,
         excused_ns: u64,
         links: ById<PortId, Option<LinkState>>,
         counters: &[Arc<WorkerCounters>],
         writers: Option<&WriterCounters>,
-    ) -> Vec<String> {
+    ) {
+        let now_ns = moment.now_ns;
         self.looked_ns = now_ns;
         self.groups.iter().flat_map(|group| &group.uses).for_each(|uses| uses.flows.keep_time(now_ns));
         self.groups.iter_mut().for_each(|group| group.keep_time(now_ns, counters));
-        let mut log = Vec::new();
-        let mut is_changed = false;
-        is_changed |= self.judge_links(links, now_ns, &mut log);
+        let mut is_changed = self.judge_links(links, moment);
         let mut progress = ById::filled(self.tools.len(), (0, 0));
         // by port: what all its tools sent together
         let mut accepted_by = ById::filled(self.plan.ports.len(), 0);
@@ -534,44 +529,44 @@ impl Watch {
             }
             self.tools[id].health.excuse(excused_ns, now_ns);
             for observation in observations {
-                is_changed |= self.judge(id, observation, now_ns, &mut log);
+                is_changed |= self.judge(id, observation, moment);
             }
         }
         if (is_changed || self.groups.iter().any(|group| group.buckets_pending > 0))
-            && self.update_groups(now_ns, &mut log)
+            && self.update_groups(moment)
         {
             is_changed = true;
         }
         if is_changed {
             self.cell.publish(self.live());
         }
-        log
     }
 
     /// Takes note of what happened to a tool outside its counters: a command, a probe that was answered or lost, a file that could
-    /// not be written. Gives lines for the log.
-    pub fn observe(&mut self, tool: ToolId, observation: Observation, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
-        if self.judge(tool, observation, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
+    /// not be written.
+    pub fn observe(&mut self, tool: ToolId, observation: Observation, moment: &mut Moment<'_>) {
+        if self.judge(tool, observation, moment) {
+            self.update_groups(moment);
             self.cell.publish(self.live());
         }
-        log
     }
 
-    /// A tunnel's next hop answered, moved, or is gone. Gives lines for the log.
-    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, now_ns: u64) -> Vec<String> {
-        let mut log = Vec::new();
+    /// Takes note that a tunnel's next hop answered, moved, or is gone.
+    pub fn set_next_hop(&mut self, tool: ToolId, mac: Option<MacAddress>, moment: &mut Moment<'_>) {
         // of one that is gone the last address stays: what is on its way to it may still arrive
         self.next_hops[tool] = mac.or(self.next_hops[tool]);
-        if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, now_ns, &mut log) {
-            self.update_groups(now_ns, &mut log);
+        if self.judge(tool, Observation::NextHop { is_resolved: mac.is_some() }, moment) {
+            self.update_groups(moment);
         }
         self.cell.publish(self.live());
-        log
     }
 
-    /// A port's MTU changed, and with it the frames that it takes.
+    /// Returns the name of a tool.
+    pub fn tool_name(&self, tool: ToolId) -> &str {
+        &self.plan.tools[tool].name
+    }
+
+    /// Takes note that a port's MTU changed, and with it the frames that it takes.
     pub fn set_fit(&mut self, port: PortId, fit: Option<FrameLimits>) {
         if std::mem::replace(&mut self.fits[port], fit) != fit {
             self.cell.publish(self.live());
@@ -589,7 +584,7 @@ impl Watch {
         self.tools[tool].health.state() == ToolState::Down
     }
 
-    /// What statistics show of all this.
+    /// Gives the statistics of all this.
     pub fn state(&self) -> WatchState {
         let rules = self.plan.rules.iter().zip(&self.activities).zip(&self.limits).map(
             |((rule, activity), limit)| {
@@ -613,46 +608,31 @@ impl Watch {
             flows: group.flows(0..group.group.table().bucket_count()),
             flows_moved: group.flows_moved,
         });
-        WatchState {
-            rules: rules.collect(),
-            tools: tools.collect(),
-            groups: groups.collect(),
-            events: self.events.iter().cloned().collect(),
-        }
+        WatchState { rules: rules.collect(), tools: tools.collect(), groups: groups.collect() }
     }
 
     /// Returns whether the tool's state changed, or what becomes of copies that wait for it.
-    fn judge(&mut self, id: ToolId, observation: Observation, now_ns: u64, log: &mut Vec<String>) -> bool {
+    fn judge(&mut self, id: ToolId, observation: Observation, moment: &mut Moment<'_>) -> bool {
         let tool = &mut self.tools[id];
         let could_send = tool.health.can_send();
-        let Some(Event { from, to, reason, .. }) = tool.health.observe(observation, now_ns) else {
+        let Some(StateChange { from, to, reason, .. }) = tool.health.observe(observation, moment.now_ns)
+        else {
             return tool.health.can_send() != could_send;
         };
-        (tool.reason, tool.changed_ns) = (Some(reason), now_ns);
-        let name = &self.plan.tools[id].name;
-        log.push(format!("tool {name}: {from} -> {to} ({reason})"));
-        let change = Change::Tool { tool: name.clone(), from, to, reason };
-        self.note(EventEntry { time: seconds(now_ns), change });
+        (tool.reason, tool.changed_ns) = (Some(reason), moment.now_ns);
+        moment.record(Event::ToolChanged { tool: self.plan.tools[id].name.clone(), from, to, reason });
         true
     }
 
     /// Tells of ports whose links are not as they were. Returns whether there are such.
-    fn judge_links(
-        &mut self,
-        links: ById<PortId, Option<LinkState>>,
-        now_ns: u64,
-        log: &mut Vec<String>,
-    ) -> bool {
+    fn judge_links(&mut self, links: ById<PortId, Option<LinkState>>, moment: &mut Moment<'_>) -> bool {
         let mut is_changed = false;
         let before = std::mem::replace(&mut self.links, links);
         for (id, &from) in before.entries() {
             let (Some(from), Some(to)) = (from, self.links[id]) else { continue };
             if from != to {
                 is_changed = true;
-                let name = &self.plan.ports[id].name;
-                log.push(format!("port {name}: {from} -> {to}"));
-                let change = Change::Port { port: name.clone(), from, to };
-                self.note(EventEntry { time: seconds(now_ns), change });
+                moment.record(Event::PortChanged { port: self.plan.ports[id].name.clone(), from, to });
             }
         }
         is_changed
@@ -660,13 +640,6 @@ impl Watch {
 
     fn has_link(&self, port: PortId) -> bool {
         has_link(&self.plan, &self.links, port)
-    }
-
-    fn note(&mut self, event: EventEntry) {
-        if self.events.len() == MOST_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 
     fn has_buckets(&self, tool: ToolId) -> bool {
@@ -677,8 +650,8 @@ impl Watch {
     }
 
     /// Returns whether a bucket moved.
-    fn update_groups(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
-        let mut is_moved = false;
+    fn update_groups(&mut self, moment: &mut Moment<'_>) -> bool {
+        let (mut is_moved, now_ns) = (false, moment.now_ns);
         let groups = self.plan.groups.iter().zip(&self.plan.work.groups);
         for ((GroupPlan { name }, work), watched) in groups.zip(&mut self.groups) {
             let states = members(&self.tools, work);
@@ -692,14 +665,16 @@ impl Watch {
                     watched.flows(slots.filter(|(_, (from, to))| from != to).map(|(bucket, _)| bucket));
                 watched.flows_moved += flows;
             }
-            log.extend(watched.tell(name, now_ns));
+            if let Some(event) = watched.tell(name, now_ns) {
+                moment.record(event);
+            }
         }
         is_moved
     }
 
     /// Returns whether a rule went on or off.
-    fn judge_schedules(&mut self, now_ns: u64, log: &mut Vec<String>) -> bool {
-        let mut is_changed = false;
+    fn judge_schedules(&mut self, moment: &mut Moment<'_>) -> bool {
+        let (mut is_changed, now_ns) = (false, moment.now_ns);
         let rules = self.plan.rules.iter().zip(&mut self.activities).zip(&self.limits).zip(&self.since_ns);
         for (((rule, activity), limit), &since_ns) in rules {
             let Some(schedule) = &rule.schedule else { continue };
@@ -712,7 +687,9 @@ impl Watch {
             let before = std::mem::replace(activity, schedule.at(since_ns, now_ns));
             if before.is_on != activity.is_on && limit.as_ref().is_none_or(|limit| limit.remaining() > 0) {
                 is_changed = true;
-                log.push(format!("rule {}: {}", rule.priority, if activity.is_on { "on" } else { "off" }));
+                let (rule, on) = (rule.priority, activity.is_on);
+                let next_change = activity.next_change_ns.map(seconds);
+                moment.record(Event::RuleSwitched { rule, on, next_change });
             }
         }
         is_changed
@@ -758,7 +735,7 @@ fn has_link(plan: &Plan, links: &ById<PortId, Option<LinkState>>, port: PortId) 
     links[port] == Some(LinkState::Up) && !plan.ports[port].is_stopped
 }
 
-/// What is counted down of the packets that a rule may take, where it has a limit.
+/// Makes the counter of the packets that a rule may still take, if it has a limit.
 fn limit_of(rule: &RulePlan) -> Option<Arc<Limit>> {
     rule.limit.map(|packets| Arc::new(Limit::new(packets)))
 }
@@ -779,9 +756,4 @@ fn longest_wait_ns(shaping: BucketSpec) -> u64 {
     };
     let wait_ns = u128::from(cost) * 1_000_000_000 / u128::from(rate.max(1));
     u64::try_from(wait_ns).unwrap_or(u64::MAX)
-}
-
-/// Seconds since the Unix epoch, to the millisecond.
-fn seconds(ns: u64) -> f64 {
-    (ns / 1_000_000) as f64 / 1e3
 }

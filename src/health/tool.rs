@@ -2,14 +2,14 @@
 //!
 //! The control side keeps one `Health` a tool and feeds it what it learns: link changes, transmit progress, resolution of the next
 //! hop, answers to echoes, heartbeats that came back, commands. Nothing here reads a clock or sends a packet. Every change comes
-//! out as one `Event` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap
+//! out as one `StateChange` for the log, the statistics and the groups (`Health::state`). A tool that keeps failing is held down by flap
 //! damping with the terms of RFC 2439: each failure adds to a figure of merit that decays by half in every half-life; above the
 //! cutoff the tool stays down until the figure is below the reuse threshold.
 
 use tapline_api::words::{Reason, ToolState};
 use tapline_datapath::route::balance::MemberState;
 
-/// What a tool is checked by, and the thresholds. Times are in ns.
+/// The checks of a tool, and their thresholds. Times are in ns.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct HealthSpec {
     /// A tool that has packets waiting and accepts none for this long is `stalled`.
@@ -36,11 +36,12 @@ impl HealthSpec {
         up_after_ns: SECOND_NS,
         damping: Damping::DEFAULT,
     };
-    /// The same and the next hop.
+    /// The checks of [`LOCAL`](Self::LOCAL), and the next hop.
     pub const TUNNEL: HealthSpec = HealthSpec { needs_next_hop: true, ..HealthSpec::LOCAL };
-    /// Of a file, whose writer shows by itself that it goes on: one that is stalled is not tried again before.
+    /// The checks of a file. Its writer shows by itself when it goes on, so a stalled one is not tried again before that.
     pub const FILE: HealthSpec = HealthSpec { stall_retry_ns: u64::MAX, ..HealthSpec::LOCAL };
-    /// Of a file that a replay flat out waits for. A slow writer is not stalled: one is of which nothing at all is taken for a minute.
+    /// The checks of a file that a replay flat out waits for. A slow writer is not stalled; it is if it takes nothing at all for a
+    /// minute.
     pub const WAITED_FOR: HealthSpec = HealthSpec { stall_ns: 60 * SECOND_NS, ..HealthSpec::FILE };
 }
 
@@ -63,7 +64,7 @@ impl ProbeSpec {
 /// Flap damping, RFC 2439 section 4.2, with shorter times than for routes.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Damping {
-    /// What one failure adds to the figure of merit.
+    /// The points that one failure adds to the figure of merit.
     pub penalty: f64,
     /// Above this the tool is suppressed.
     pub cutoff: f64,
@@ -85,7 +86,7 @@ impl Damping {
     };
 }
 
-/// What the broker learns of a tool.
+/// A fact that the broker learns about a tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Observation {
     Link {
@@ -119,7 +120,7 @@ pub enum Observation {
 
 /// A change of state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Event {
+pub struct StateChange {
     pub time_ns: u64,
     pub from: ToolState,
     pub to: ToolState,
@@ -170,13 +171,13 @@ impl Health {
         self.state
     }
 
-    /// Whether its port is worth offering copies that wait: one that is stalled shows so that it takes packets again, while what a
-    /// driver takes without a link, or for a file that cannot be written, may be lost.
+    /// Returns whether copies that wait are offered to its port. They are offered to a stalled port, which shows so that it takes
+    /// packets again. They are not if there is no link or the file cannot be written, because what a driver takes then may be lost.
     pub fn can_send(&self) -> bool {
         self.link_is_up && !self.has_write_failed
     }
 
-    /// What groups make of it.
+    /// Gives the state by which groups know it.
     pub fn member_state(&self) -> MemberState {
         match self.state {
             ToolState::Up => MemberState::Up,
@@ -186,7 +187,7 @@ impl Health {
     }
 
     /// Takes in what was observed at `now_ns`; gives the change of state that follows, if one does.
-    pub fn observe(&mut self, observation: Observation, now_ns: u64) -> Option<Event> {
+    pub fn observe(&mut self, observation: Observation, now_ns: u64) -> Option<StateChange> {
         match observation {
             Observation::Link { is_up } => self.link_is_up = is_up,
             Observation::Transmit { accepted, waiting } => self.observe_transmit(accepted, waiting, now_ns),
@@ -205,7 +206,7 @@ impl Health {
         }
         let (to, reason) = self.judge(observation, now_ns)?;
         let from = std::mem::replace(&mut self.state, to);
-        (from != to).then_some(Event { time_ns: now_ns, from, to, reason })
+        (from != to).then_some(StateChange { time_ns: now_ns, from, to, reason })
     }
 
     /// So much of the time that went by was no time of the tool's: those who hold its packets did not run.

@@ -10,9 +10,13 @@ mod compile;
 pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
-/// What is read and written, in one table.
+/// Compares two plans.
+pub mod diff;
+/// Lists what is read and written, in one table.
 mod files;
-/// How many mbufs a plan needs.
+/// Names a text of commands.
+pub mod identity;
+/// Computes how many mbufs a plan needs.
 pub mod memory;
 /// How far planning is, and giving it up.
 pub mod progress;
@@ -22,7 +26,7 @@ mod resolve;
 pub mod run;
 /// When rules are on.
 pub mod schedule;
-/// What planning goes by besides the text.
+/// Gives planning what it goes by besides the text.
 pub mod surroundings;
 /// The plan itself.
 pub mod value;

@@ -14,8 +14,8 @@ use tapline_api::words::{Class, DedupAction, Unread};
 use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
-/// What workers do with packets.
-#[derive(Default)]
+/// The orders of workers: what they do with packets.
+#[derive(Default, PartialEq)]
 pub struct WorkPlan {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
@@ -23,10 +23,10 @@ pub struct WorkPlan {
     /// The folder that gets the frames of bursts in which a stage panicked; `None`: they are not written.
     pub panic_dump: Option<PathBuf>,
     pub egresses: Egresses,
-    /// What becomes of each port's packets.
+    /// The orders for each port's packets.
     pub inputs: ById<PortId, InputPlan>,
     pub groups: ById<GroupId, GroupWork>,
-    /// What rules and tools change in their copies.
+    /// The edits that rules and tools make in their copies.
     pub edits: ById<EditId, EditPlan>,
     /// The ways to hash flows that groups, samplers and tunnels use.
     pub hashes: ById<HashId, HashSpec>,
@@ -41,7 +41,7 @@ pub struct WorkPlan {
 }
 
 /// A group as the route stage needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupWork {
     /// Active members in order, then standbys: the indices of the table's slots.
     pub members: Vec<ToolId>,
@@ -49,7 +49,7 @@ pub struct GroupWork {
     pub hash: HashId,
 }
 
-/// What a worker does in a turn that found nothing to do.
+/// The way in which a worker spends a turn that found nothing to do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Idle {
     /// Polls again at once.
@@ -79,14 +79,14 @@ impl ReplayPlan {
     }
 }
 
-/// Where a rule's packets go.
+/// The destination of a rule's packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     Tool(ToolId),
     Group(GroupId),
 }
 
-/// What a rule means for the rules after it.
+/// The effect of a rule on the rules after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// They are tried too.
@@ -97,7 +97,7 @@ pub enum Verdict {
     Drop,
 }
 
-/// What becomes of one port's packets.
+/// The orders for one port's packets.
 #[derive(Default)]
 pub struct InputPlan {
     /// The rules that take from the port, in order.
@@ -105,7 +105,7 @@ pub struct InputPlan {
     pub classifier: Classifier,
     /// Set where all packets go the same way, whatever is in them.
     pub straight: Option<Straight>,
-    /// Where the originals go if the port is a side of a wire.
+    /// The egress of the originals if the port is a side of a wire.
     pub wire: Option<EgressId>,
     /// They do even while rules do not run.
     pub is_bypass: bool,
@@ -125,6 +125,40 @@ pub struct InputPlan {
     pub needs_stamps: bool,
 }
 
+impl PartialEq for InputPlan {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            steps,
+            // compiled from the matchers of the rules that the steps name: equal where those are
+            classifier: _,
+            straight,
+            wire,
+            is_bypass,
+            needs_frames,
+            needs_lens,
+            needs_time,
+            notes_time,
+            anonymizes,
+            needs_copies,
+            needs_stamps,
+        } = self;
+        let needs = [*needs_frames, *needs_lens, *needs_time, *notes_time, *anonymizes, *needs_copies];
+        let others = [
+            other.needs_frames,
+            other.needs_lens,
+            other.needs_time,
+            other.notes_time,
+            other.anonymizes,
+            other.needs_copies,
+        ];
+        *steps == other.steps
+            && *straight == other.straight
+            && *wire == other.wire
+            && (*is_bypass, *needs_stamps) == (other.is_bypass, other.needs_stamps)
+            && needs == others
+    }
+}
+
 /// The way of packets that no stage has to look at: every rule takes all of them, and every egress gets a copy of each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Straight {
@@ -134,10 +168,10 @@ pub struct Straight {
 }
 
 /// A rule as the data path carries it out.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     pub rule: RuleId,
-    /// Where the rule leaves out, or counts, duplicates among this port's packets.
+    /// The rule's dedup, if it leaves out, counts or marks duplicates among this port's packets.
     pub dedup: Option<StepDedup>,
     pub is_scheduled: bool,
     pub is_limited: bool,
@@ -145,11 +179,11 @@ pub struct Step {
     /// How flows are hashed for the sampler, where it asks.
     pub sample_hash: Option<HashId>,
     pub edits: Option<EditId>,
-    /// Of duplicates, where they are marked.
+    /// The edits of duplicates, if they are marked.
     pub duplicate_edits: Option<EditId>,
     /// How deep the rule's edits anonymise its copies.
     pub anonymized: Option<Depth>,
-    /// What becomes of copies that are to be anonymised and cannot be read.
+    /// The fate of copies that are to be anonymised and cannot be read.
     pub unread: Unread,
     pub targets: Vec<Target>,
     pub verdict: Verdict,

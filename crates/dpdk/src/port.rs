@@ -47,7 +47,7 @@ pub struct Link {
     pub speed_mbps: Option<u32>,
 }
 
-/// What the symmetric key repeats.
+/// The word that the symmetric key repeats.
 pub const RSS_KEY_WORD: u16 = 0x6d5a;
 /// Symmetric Toeplitz key: both directions of a flow hash alike, whatever the NIC.
 /// # Source
@@ -65,9 +65,9 @@ const SYMMETRIC_RSS_KEY: [u8; 64] = {
 /// How a started port spreads packets over its receive queues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spreading {
-    /// By a hash with the symmetric key: both directions of a flow come by one queue.
+    /// The NIC uses a hash with the symmetric key: both directions of a flow come by one queue.
     Symmetric,
-    /// By a hash with another key, or on no more than one header.
+    /// The NIC uses a hash with another key, or of no more than one header.
     OtherKey,
     /// The driver does not say how.
     Unknown,
@@ -76,18 +76,14 @@ pub enum Spreading {
 }
 
 impl Spreading {
-    /// What the user should know of a port with several receive queues, if anything.
-    pub fn note(self, name: &str, queues: u16) -> Option<String> {
-        let fact = match self {
-            Spreading::Symmetric => return None,
-            Spreading::OtherKey => "the driver did not take the symmetric RSS key",
-            Spreading::Unknown => "the driver does not say which RSS key it uses",
-            Spreading::None => "the driver does not spread packets by their flows",
-        };
-        Some(format!(
-            "warning: port {name}: {fact}: the two directions of a flow may come by different queues of its {queues}, and meet on no \
-             worker; use rxq 1 with `set lcores receive LIST work LIST` where they must"
-        ))
+    /// Returns why the two directions of a flow may come by different queues, if they may.
+    pub fn why_split(self) -> Option<&'static str> {
+        match self {
+            Spreading::Symmetric => None,
+            Spreading::OtherKey => Some("the driver did not take the symmetric RSS key"),
+            Spreading::Unknown => Some("the driver does not say which RSS key it uses"),
+            Spreading::None => Some("the driver does not spread packets by their flows"),
+        }
     }
 }
 
@@ -146,7 +142,7 @@ impl Port {
         Ok((rxqs.collect(), txqs.collect()))
     }
 
-    /// What errors are of.
+    /// Gives the name of the port for errors.
     fn what(&self) -> String {
         format!("port {}", self.0.name)
     }
@@ -303,7 +299,7 @@ impl Port {
         check(format!("port {}", self.0.name), call, result).map(drop)
     }
 
-    /// What the driver counts. Zeroes where it does not answer.
+    /// Gives the driver's counters; zeroes if it does not answer.
     pub fn stats(&self) -> DriverStats {
         let mut raw = dpdk_sys::rte_eth_stats::default();
         // SAFETY: `raw` is written during the call only.

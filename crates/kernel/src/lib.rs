@@ -9,6 +9,8 @@ pub mod interface;
 pub mod limits;
 /// CPUs, pages and threads, as this process finds them.
 pub mod machine;
+/// Who is at the other end of a Unix socket.
+pub mod peer;
 /// This process.
 pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.

@@ -1,10 +1,11 @@
-//! What is wrong with a pipeline file, where, and what would be right.
+//! The mistakes of a pipeline file: what is wrong, where, and what would be right.
 //!
 //! The parser and the planner fill one `Diagnostics`; it is rendered once, in the order of the text.
 
 use std::fmt::Write;
 
 use super::source::{Position, SourceId, Sources, Span};
+use tapline_api::request;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
@@ -76,7 +77,7 @@ impl Diagnostic {
         self
     }
 
-    /// Where the mistake is; the beginning of the file for one that has no better place.
+    /// Gives the place of the mistake: the beginning of the file for one that has no better place.
     pub fn span(&self) -> Span {
         match self.place {
             Place::File(source) => Span { source, start: 0, end: 0 },
@@ -115,6 +116,32 @@ impl Diagnostic {
             included_from = outer.included_from();
         }
         out
+    }
+}
+
+impl Diagnostic {
+    /// Gives the parts of what a user reads, for programs.
+    pub fn parts(&self, sources: &Sources) -> request::Diagnostic {
+        let span = self.span();
+        let source = sources.get(span.source);
+        let place = match self.place {
+            Place::File(_) => None,
+            Place::Text(_) => Some((source.position(span.start), source.line_at(span.start))),
+        };
+        let marked = |&(Position { column, .. }, (start, text)): &(Position, (usize, &str))| {
+            column + marks(start, text, span).chars().filter(|&mark| mark == '^').count()
+        };
+        request::Diagnostic {
+            severity: self.severity.word().to_owned(),
+            file: visible(source.name()),
+            line: place.as_ref().map(|(position, _)| position.line),
+            column: place.as_ref().map(|(position, _)| position.column),
+            end_column: place.as_ref().map(marked),
+            message: visible(&self.message),
+            expected: self.label.as_deref().map(visible),
+            help: self.help.as_deref().map(visible),
+            text: place.map(|(_, (_, text))| visible(text)),
+        }
     }
 }
 

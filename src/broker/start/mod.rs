@@ -36,6 +36,7 @@ use super::watch::Watch;
 use super::workers::{RunningWorkers, WorkerHandle};
 use super::{Broker, Error};
 use crate::plan::{Plan, Run, RunOptions};
+use crate::report::events::Events;
 use copies::{CopyResources, makers};
 use fixed::Fixed;
 use memory::{Pools, check_descriptors, check_mounts, check_tables, choose_memory};
@@ -47,6 +48,7 @@ use ports::{
 use probes::{heartbeat_key, local_frames, neighbourhoods, probes};
 use queues::{Layout, WorkerWays, intakes, outlets, receive_queues};
 use rules::state_of;
+use tapline_api::event::Event;
 use tapline_datapath::copies::build::Maker;
 use tapline_datapath::counters::{WorkerCounters, WriterCounters};
 use tapline_datapath::egress::capture_queue::BatchRing;
@@ -57,7 +59,7 @@ use tapline_datapath::receive::Intake;
 use tapline_datapath::receive::clock::ClockView;
 use tapline_datapath::route::RuleState;
 use tapline_datapath::route::sample::WorkerShare;
-use tapline_datapath::swap::plan_part::Exchange;
+use tapline_datapath::swap::plan_part::Swap;
 use tapline_datapath::swap::published::LiveView;
 use tapline_datapath::worker::Worker;
 use tapline_datapath::worker::panics;
@@ -75,7 +77,7 @@ use tapline_packet::headers::vlan;
 /// The first thing that failed, with its place and a remedy.
 pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     let run = Run { plan: &plan, options: &options };
-    let mut notes = Vec::new();
+    let mut events = Events::default();
     if fault::strikes("start.placement") {
         return Err(Refusal::NoCpu.into());
     }
@@ -85,7 +87,7 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     check_tables(&plan, roles.work.len())?;
     // before drivers empty theirs
     let outputs = Outputs::take(&plan)?;
-    let memory = choose_memory(run, &mut notes)?;
+    let memory = choose_memory(run, &mut events.at(clock::now_ns()))?;
     check_mounts(memory)?;
     check_descriptors(roles.lcores.len())?;
     let eal = Eal::start(&Options {
@@ -100,15 +102,16 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
             .collect(),
         extra: run.eal(),
     })?;
+    let mut moment = events.at(clock::now_ns());
     for line in eal.log() {
-        notes.push(format!("dpdk: {line}"));
+        moment.record(Event::DpdkLogged { line });
     }
     for &lcore in &roles.lcores {
         lcore::check_worker(&eal, lcore)?;
     }
-    notes.extend(placement.notes);
+    moment.record(placement.placed);
     let Assembled { mut broker, workers, batch_rings, spare } =
-        assemble(&eal, plan, options, roles, outputs, notes)?;
+        assemble(&eal, plan, options, roles, outputs, events)?;
     if broker.options.is_changeable {
         broker.machine.spare = spare;
     }
@@ -119,20 +122,20 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
     Ok(broker)
 }
 
-/// Where a plan is set up: what everything that is started needs.
+/// The site on which a plan is set up: what everything that is started needs.
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     pub eal: &'a Eal,
     pub plan: &'a Arc<Plan>,
     pub options: &'a RunOptions,
     pub roles: &'a LcoreRoles,
-    /// By port of the plan: what was attached for it.
+    /// The device that was attached for each port of the plan.
     pub ports: &'a ById<PortId, Device>,
     pub attachments: &'a ById<PortId, Attachment>,
 }
 
 impl<'a> Site<'a> {
-    /// What is to run.
+    /// Gives what is to run.
     pub(super) fn run(&self) -> Run<'a> {
         Run { plan: self.plan, options: self.options }
     }
@@ -141,11 +144,11 @@ impl<'a> Site<'a> {
 /// A broker whose workers are on no lcore yet.
 pub(super) struct Assembled {
     pub broker: Broker,
-    /// By worker.
+    /// The workers, in the order of their handles.
     pub workers: Vec<Worker>,
-    /// Of capture tools, whose writers have not begun.
+    /// The rings of capture tools, whose writers have not begun.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
-    /// By port: transmit queues that nobody sends on.
+    /// The transmit queues of each port that nobody sends on.
     pub spare: ById<PortId, Vec<Option<TxQueue>>>,
 }
 
@@ -159,7 +162,7 @@ pub(super) fn assemble(
     options: RunOptions,
     roles: LcoreRoles,
     mut outputs: Outputs,
-    mut notes: Vec<String>,
+    mut events: Events,
 ) -> Result<Assembled, Error> {
     let ports = plan.ports.iter().map(|port| attach(eal, port)).collect::<Result<ById<_, _>, _>>()?;
     outputs.keep_drivers();
@@ -179,12 +182,15 @@ pub(super) fn assemble(
         clocks.add(std::mem::replace(&mut port.clock, PortClock::Poll));
         started.push(port);
     }
-    notes.extend(narrow_ports(&site));
-    notes.extend(plan.ports.iter().filter_map(long_frames));
-    notes.extend(plan.ports.iter().filter_map(pipe_note));
-    notes.extend(started.iter_mut().filter_map(|port| port.note.take()));
+    let mut moment = events.at(clock::now_ns());
+    let notes = narrow_ports(&site).into_iter();
+    let notes = notes.chain(plan.ports.iter().filter_map(long_frames));
+    let notes = notes.chain(plan.ports.iter().filter_map(pipe_note));
+    let notes = notes.chain(started.iter_mut().filter_map(|port| port.note.take()));
+    let mut notes: Vec<Event> = notes.collect();
     set_replays_beside_each_other(&mut started);
     let untied = untied_wires(&plan, &ports, &mut notes);
+    notes.into_iter().for_each(|note| moment.record(note));
     wait_for_links(&plan, &ports);
     let (watch, mtus) = watch_ports(&site);
     let secret = Secret::random();
@@ -192,7 +198,9 @@ pub(super) fn assemble(
     let local_frames = local_frames(&plan, heartbeat_key);
     let mut layout = Layout::empty(roles.lcores.len(), plan.ports.len());
     let intakes = intakes(&site, &mut started, &local_frames, std::mem::take(&mut layout.polled))?;
-    notes.extend(receive_queues(&site, &intakes.polled));
+    if let Some(note) = receive_queues(&site, &intakes.polled) {
+        events.record(clock::now_ns(), note);
+    }
     layout.polled = intakes.polled;
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
@@ -230,8 +238,8 @@ pub(super) fn assemble(
         roles: LcoreRoles::default(),
         recorders: Vec::new(),
         unwritten: Vec::new(),
+        events,
         failures: Vec::new(),
-        notes,
         started: Instant::now(),
         fixed,
         copy_resources,
@@ -258,7 +266,7 @@ fn watch_ports(site: &Site<'_>) -> (Watch, ById<PortId, Option<u32>>) {
     (Watch::new(site.plan, links, fits, site.roles.lcores.len(), clock::now_ns()), mtus)
 }
 
-/// What a worker gets of what was set up.
+/// The parts of what was set up that a worker gets.
 struct Parts {
     intakes: Vec<Intake>,
     ways: WorkerWays,
@@ -302,7 +310,7 @@ fn make_workers(
         );
         counters.dedups = tallies.collect();
         let counters = Arc::new(counters);
-        let exchange = Arc::<Exchange>::default();
+        let swap = Arc::<Swap>::default();
         let panics = Arc::<PanicReport>::default();
         if let Some(maker) = &mut maker {
             maker.send_to(broker.watch.next_hops());
@@ -318,7 +326,7 @@ fn make_workers(
             handed_before: 0,
             clock: ClockView::new(broker.machine.clocks.tsc()),
             live: LiveView::new(Arc::clone(broker.watch.cell())),
-            exchange: Arc::clone(&exchange),
+            swap: Arc::clone(&swap),
             uses: broker.watch.uses_of(index),
             counters: Arc::clone(&counters),
             phase: Arc::clone(&broker.workers.phase),
@@ -332,7 +340,7 @@ fn make_workers(
             stages: roles.stages_of(index),
             quiet_turns,
             share,
-            exchange,
+            swap,
             panics,
         });
     }

@@ -13,6 +13,7 @@ use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
 use crate::plan::value::{Output, PortPlan};
+use tapline_api::event::Event;
 use tapline_api::values::ReplaySpeed;
 use tapline_api::words::{HashKind, TimeSource};
 use tapline_datapath::ids::{PortId, WireId};
@@ -32,8 +33,8 @@ use tapline_packet::headers::ethernet;
 pub(in crate::broker) struct StartedPort {
     pub sources: Vec<Source>,
     pub txqs: Vec<Option<SpareTxq>>,
-    /// What the user should know of it.
-    pub note: Option<String>,
+    /// An event about it that the user should see.
+    pub note: Option<Event>,
     /// Its NIC says how it hashed packets.
     pub gives_rss: bool,
     /// What its packets are timed by.
@@ -156,7 +157,12 @@ fn start_port(site: &Site<'_>, id: PortId, port: &Port, pools: &mut Pools) -> Re
         written_len: port_plan.devargs.written_len(),
     };
     let (rxqs, txqs) = port.start(&config, pool.as_ref())?;
-    let note = (rx_queues > 1).then(|| port.spreading().note(port.name(), rx_queues)).flatten();
+    let why_split = (rx_queues > 1).then(|| port.spreading().why_split()).flatten();
+    let note = why_split.map(|why| Event::FlowsSplit {
+        port: port.name().to_owned(),
+        queues: rx_queues,
+        why: why.to_owned(),
+    });
     let clock = rx_clock(eal, port, port_plan, config.wants_rx_timestamps, site.run().may_need_time(id))?;
     let sources = rxqs.into_iter().map(|rxq| {
         let clock = match &clock {
@@ -213,7 +219,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
     Ok(())
 }
 
-/// What a port's packets are timed by.
+/// The clock that times a port's packets.
 enum ChosenClock {
     Poll,
     Epoch { place: RxStamp, unit_ns: u64, source: TimeSource },
@@ -255,39 +261,36 @@ fn rx_clock(
 }
 
 /// Warnings of tunnels whose path is taken to carry more than their port does.
-pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
+pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<Event> {
     let narrow = site.plan.tools.iter().filter(|tool| tool.copy.room.is_some()).filter_map(|tool| {
         let Output::Port(port) = tool.output else { return None };
         let mtu = site.ports[port].ethdev().and_then(Port::mtu).filter(|&mtu| mtu < tool.copy.mtu)?;
-        let (name, port, counted) = (&tool.name, site.ports[port].name(), tool.copy.mtu);
-        Some(format!(
-            "warning: tool {name}: port {port} has an MTU of {mtu}, and its path is taken to carry {counted}; use mtu {mtu}"
-        ))
+        let (port, tool, path_mtu) = (site.ports[port].name().to_owned(), tool.name.clone(), tool.copy.mtu);
+        Some(Event::PathTooWide { tool, port, mtu: mtu.into(), path_mtu: path_mtu.into() })
     });
     narrow.collect()
 }
 
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
-pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<String> {
+pub(in crate::broker) fn long_frames(port: &PortPlan) -> Option<Event> {
     let interface = port.devargs.argument("iface")?;
     if port.replay.is_some() || port.rxq == Some(0) {
         return None;
     }
     let mtu = mtu_of(interface)?;
     let Driver { name: driver, most_mtu, .. } = port.devargs.driver()?;
-    let (most, fate) = match (Longest::of(&port.devargs), *most_mtu) {
-        (Some(longest), _) => {
-            (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), "cuts frames above it without a word")
-        }
-        (None, Some(most)) => (most, "may receive nothing above it"),
+    let (most_mtu, are_cut) = match (Longest::of(&port.devargs), *most_mtu) {
+        (Some(longest), _) => (longest.0.saturating_sub(ethernet::HEADER_LEN as u32), true),
+        (None, Some(most)) => (most, false),
         (None, None) => return None,
     };
-    (mtu > most).then(|| {
-        let name = &port.name;
-        format!(
-            "warning: port {name}: {interface} has an MTU of {mtu}, and {driver} takes {most}: it {fate}; use mtu {most}, or attach \
-             {interface} by net_pcap"
-        )
+    (mtu > most_mtu).then(|| Event::FramesTooLong {
+        port: port.name.clone(),
+        interface: interface.to_owned(),
+        mtu,
+        driver: (*driver).to_owned(),
+        most_mtu,
+        are_cut,
     })
 }
 
@@ -317,17 +320,17 @@ pub(super) fn set_replays_beside_each_other(ports: &mut [StartedPort]) {
 /// How long ports that were just started may take to have a link.
 const LINK_WAIT: Duration = Duration::from_secs(1);
 
-/// By wire: links are to be propagated, and a driver cannot set them. Found out by setting them up, where they should be, rather than
-/// when one fails.
+/// Finds the wires whose links are to be propagated although a driver cannot set them. It sets them up, where they should be, so
+/// that this is found now rather than when one fails.
 pub(in crate::broker) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Event>,
 ) -> ById<WireId, bool> {
     let is_untied = plan.wires.iter().map(|wire| {
         let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
         let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
-        notes.push(format!("warning: wire {}: links are not propagated: {error}", wire.name));
+        notes.push(Event::LinksNotPropagated { wire: wire.name.clone(), error: error.to_string() });
         true
     });
     is_untied.collect()

@@ -1,6 +1,7 @@
 //! Who polls and sends what: each worker's receive queues, and its ways to the tools.
 
 use std::sync::Arc;
+use tapline_api::event::{Event, Polled};
 use tapline_api::words::HashKind;
 use tapline_packet::by_id::ById;
 
@@ -38,13 +39,13 @@ use tapline_dpdk::ring::{self, Sender, SoleSender};
 use tapline_dpdk::{LcoreId, clock, lcore};
 use tapline_packet::burst::MAX_BURST;
 
-/// What workers poll.
+/// The sources that workers poll.
 pub(in crate::broker) struct Intakes {
-    /// By worker: those that come.
+    /// The new parts of each worker.
     pub of_workers: Vec<Vec<Intake>>,
-    /// By worker: all that it polls.
-    pub polled: Vec<Vec<Polled>>,
-    /// By port, and by receive queue: what is counted where tunnels end.
+    /// All that each worker polls.
+    pub polled: Vec<Vec<PolledPort>>,
+    /// The counters of tunnels that end, by port and by receive queue.
     pub reports: ById<PortId, Vec<EndpointReport>>,
 }
 
@@ -75,7 +76,7 @@ impl SpareTxq {
 
 /// What a worker polls of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::broker) struct Polled {
+pub(in crate::broker) struct PolledPort {
     pub port: PortId,
     /// What a receive lcore hands over.
     pub is_ring: bool,
@@ -84,7 +85,7 @@ pub(in crate::broker) struct Polled {
 /// Who has what of the ports, by worker.
 #[derive(Clone, Default)]
 pub(in crate::broker) struct Layout {
-    pub polled: Vec<Vec<Polled>>,
+    pub polled: Vec<Vec<PolledPort>>,
     /// By port: the place of a transmit queue of the port among the worker's, if it owns one.
     pub owned: Vec<ById<PortId, Option<usize>>>,
     /// Transmit queues that the worker has.
@@ -98,9 +99,9 @@ impl Layout {
         ports: &ById<PortId, Option<PortId>>,
         ports_after: &ById<PortId, Option<PortId>>,
     ) -> Self {
-        let polled = |polled: &Vec<Polled>| {
+        let polled = |polled: &Vec<PolledPort>| {
             let kept = polled.iter().filter_map(|polled| {
-                Some(Polled { port: ports_after[polled.port]?, is_ring: polled.is_ring })
+                Some(PolledPort { port: ports_after[polled.port]?, is_ring: polled.is_ring })
             });
             kept.collect()
         };
@@ -153,7 +154,7 @@ pub(in crate::broker) fn intakes(
     site: &Site<'_>,
     started: &mut ById<PortId, StartedPort>,
     local_frames: &ById<PortId, Option<Arc<LocalFrames>>>,
-    mut polled: Vec<Vec<Polled>>,
+    mut polled: Vec<Vec<PolledPort>>,
 ) -> Result<Intakes, Error> {
     let Site { plan, roles, .. } = *site;
     let workers = roles.lcores.len();
@@ -175,7 +176,7 @@ pub(in crate::broker) fn intakes(
             if is_spread {
                 let rings = lead_to_work(site, id, &times, &local_frames[id], &mut intakes)?;
                 for &worker in &roles.work {
-                    polled[worker].push(Polled { port: id, is_ring: true });
+                    polled[worker].push(PolledPort { port: id, is_ring: true });
                 }
                 spread = Some(Box::new(Spread::new(rings, spread_hash(plan), can_wait, times.clone())));
             }
@@ -185,7 +186,7 @@ pub(in crate::broker) fn intakes(
             let poller =
                 pollers.iter().copied().min_by_key(|&worker| load(worker)).expect("a port has pollers");
             taken[poller] += 1;
-            polled[poller].push(Polled { port: id, is_ring: false });
+            polled[poller].push(PolledPort { port: id, is_ring: false });
             intakes[poller].push(Intake {
                 port: id,
                 attachment: site.attachments[id],
@@ -203,11 +204,11 @@ pub(in crate::broker) fn intakes(
 }
 
 /// Receive queues that a worker has; rings are none.
-fn queues_of(polled: &[Polled]) -> usize {
+fn queues_of(polled: &[PolledPort]) -> usize {
     polled.iter().filter(|polled| !polled.is_ring).count()
 }
 
-/// What the packets of a port that is spread carry their times in, if somebody may ask for them.
+/// Gives what the packets of a port that is spread carry their times in, if somebody may ask for them.
 fn ring_times(site: &Site<'_>, id: PortId, sources: &[Source]) -> Result<Option<RingTimes>, Error> {
     let is_timed =
         |source: &Source| matches!(source, Source::Queue { clock, .. } if !matches!(clock, RxClock::Poll));
@@ -288,10 +289,10 @@ pub(in crate::broker) fn has_captures(plan: &Plan) -> bool {
 
 /// The workers' ways to the tools.
 pub(in crate::broker) struct Ways {
-    /// By worker.
+    /// The parts of each worker.
     pub of_workers: Vec<WorkerWays>,
     pub layout: Layout,
-    /// Of capture tools that come, from each worker.
+    /// The rings of capture tools that come, from each worker.
     pub batch_rings: Vec<(ToolId, Vec<Arc<BatchRing>>)>,
 }
 
@@ -348,7 +349,7 @@ struct Senders {
 }
 
 impl Senders {
-    /// Of a tool, whose port has so many transmit queues.
+    /// Finds the senders of a tool, whose port has `txqs` transmit queues.
     fn of_copies(site: &Site<'_>, tool: &EgressPlan, txqs: usize) -> Self {
         // what is put in order has to pass one place
         let queues = if tool.order_ns.is_some() { 1 } else { txqs };
@@ -356,9 +357,9 @@ impl Senders {
         Self { givers: work.clone(), owners: transmit[..queues.min(transmit.len())].to_vec() }
     }
 
-    /// Of the direction of a wire that comes from port `from`: who polls it has the originals.
-    fn of_originals(polled: &[Vec<Polled>], from: PortId, txqs: usize) -> Self {
-        let polls = |polled: &[Polled]| polled.iter().any(|polled| polled.port == from);
+    /// Finds the senders of the direction of a wire that comes from port `from`: who polls it has the originals.
+    fn of_originals(polled: &[Vec<PolledPort>], from: PortId, txqs: usize) -> Self {
+        let polls = |polled: &[PolledPort]| polled.iter().any(|polled| polled.port == from);
         let workers = polled.iter().enumerate();
         let givers: Vec<usize> =
             workers.filter(|(_, polled)| polls(polled)).map(|(worker, _)| worker).collect();
@@ -424,6 +425,9 @@ impl Ways {
             self.push_all(|| Outlet::Down);
             return Ok(());
         }
+        if senders.owners.is_empty() && !senders.givers.is_empty() {
+            return Err(Refusal::NoTransmitQueue { port: port_plan.name.clone() }.into());
+        }
         let fit =
             FrameLimits::of(&port_plan.devargs, interface_mtu(port_plan, &site.ports[port]), port_plan.mtu);
         let place = egress.order_ns.map(|_| RxStamp::register(site.eal)).transpose()?;
@@ -487,36 +491,26 @@ impl Ways {
 }
 
 /// Which worker polls which ports, where there are several that each run to completion.
-pub(super) fn receive_queues(site: &Site<'_>, polled: &[Vec<Polled>]) -> Option<String> {
+pub(super) fn receive_queues(site: &Site<'_>, polled: &[Vec<PolledPort>]) -> Option<Event> {
     let Site { plan, roles, .. } = *site;
     if polled.len() < 2 || plan.settings.stages.is_some() {
         return None;
     }
-    let line = |(&lcore, polled): (&LcoreId, &Vec<Polled>)| {
-        let ports: Vec<&str> = polled.iter().map(|polled| plan.ports[polled.port].name.as_str()).collect();
-        format!(
-            "lcore {} polls {}",
-            lcore.0,
-            if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
-        )
+    let of_lcore = |(&lcore, polled): (&LcoreId, &Vec<PolledPort>)| {
+        let ports = polled.iter().map(|polled| plan.ports[polled.port].name.clone()).collect();
+        Polled { lcore: lcore.0, ports }
     };
-    let lines: Vec<String> = roles.lcores.iter().zip(polled).map(line).collect();
-    let is_idle = polled.iter().any(Vec::is_empty);
-    let advice = if is_idle {
-        "; a queue is polled by one worker: `set lcores receive LIST work LIST` shares its packets out"
-    } else {
-        ""
-    };
-    Some(format!("receive queues: {}{advice}", lines.join("; ")))
+    Some(Event::QueuesPolled { lcores: roles.lcores.iter().zip(polled).map(of_lcore).collect() })
 }
 
-/// By what packets are spread over work lcores: as deep as the deepest hash that the plan's rules, groups and tunnels go by.
+/// Gives the hash by which packets are spread over work lcores. It is as deep as the deepest hash that the plan's rules, groups and
+/// tunnels go by.
 pub(in crate::broker) fn spread_hash(plan: &Plan) -> HashSpec {
     let depth = plan.work.hashes.iter().map(|spec| spec.depth).max().unwrap_or_default();
     HashSpec { kind: HashKind::FiveTuple, depth, seed: plan.settings.seed ^ distribute::SEED }
 }
 
-/// Where a port's tunnels end, if some do; what is counted there goes to a further report.
+/// Makes the end of a port's tunnels, if some end there; its counters go to a further report.
 fn endpoint(port: &PortPlan, reports: &mut Vec<EndpointReport>) -> Option<Box<Endpoint>> {
     if port.terminators.is_empty() {
         return None;
@@ -546,7 +540,7 @@ fn egress_queue(
     EgressQueue::new(egress.queue, gate, merge, has_cheap_calls)
 }
 
-/// Where a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
+/// Makes the queue in which a worker gathers copies for the ring to another one that sends them, with what the tool's queue admits.
 fn gathering_queue(egress: &EgressPlan, fit: Option<FrameLimits>) -> EgressQueue {
     EgressQueue::new(2 * MAX_BURST, Some(Gate::new(egress.limits(), None, fit)), None, false)
 }

@@ -27,7 +27,7 @@ impl<'a> Resolver<'a> {
             Device::Devargs(devargs) => (Devargs::new(devargs), None),
             Device::Replay { path, speed, loops, max_gap } => {
                 let replay = self.replay(port, path, *speed, *loops, *max_gap);
-                (Devargs::new(self.sources().text(port.device.span).trim_matches('"')), Some(replay))
+                (Devargs::new(port.device.value.to_string()), Some(replay))
             }
         };
         self.check_device(port, &devargs, definitions);

@@ -1,6 +1,7 @@
 //! Rules: where their packets come from, which of them they take, and where those go.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::definitions::{Definitions, Rule, names_of};
@@ -30,7 +31,7 @@ use tapline_packet::layers::Depth;
 /// in use.
 const DUPLICATE_VLAN: u16 = 4094;
 
-/// What a rule's dedup remembers unless `memory` says otherwise: 50 ms of 6 million packets a second.
+/// The memory of a rule's dedup unless `memory` says otherwise: 50 ms of 6 million packets a second.
 const DEFAULT_DEDUP_MEMORY: u64 = 16 << 20;
 
 const LEAST_DEDUP_MEMORY: u64 = 64 << 10;
@@ -39,7 +40,7 @@ const MOST_DEDUP_MEMORY: u64 = 64 << 30;
 
 const LONGEST_DEDUP_WINDOW: Duration = Duration::from_secs(3600);
 
-/// What a rule says that depends on its other clauses, with the places where it does.
+/// The clauses of a rule that depend on its other clauses, with their places.
 #[derive(Default)]
 struct Said<'a> {
     to: Option<Span>,
@@ -61,9 +62,11 @@ impl<'a> Resolver<'a> {
             edits: None,
             unread: None,
             duplicate_edits: None,
+            matcher: Arc::default(),
             words: String::new(),
             dedup: None,
             sample: None,
+            sample_hash: None,
             schedule: None,
             limit: None,
             is_enabled: rule.is_enabled,
@@ -73,14 +76,13 @@ impl<'a> Resolver<'a> {
         };
         let mut source = RuleSource {
             matcher: Matcher::default(),
-            sample_hash: None,
             span: rule.priority.span,
             is_from_any: true,
             names_vlans: false,
         };
         let mut said = Said::default();
         for clause in &rule.clauses {
-            self.add_words(clause, &mut plan.words);
+            add_words(&clause.value, &mut plan.words);
             self.clause(clause, &mut plan, &mut source, &mut said, definitions);
         }
         self.check_outcome(rule, &said);
@@ -93,18 +95,8 @@ impl<'a> Resolver<'a> {
                 plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
             }
         }
+        plan.matcher = Arc::new(source.matcher.clone());
         (plan, source)
-    }
-
-    /// Adds a clause to the words that say what a rule matches and samples, if it says some of that.
-    fn add_words(&self, clause: &Spanned<RuleClause>, all: &mut String) {
-        if !matches!(clause.value, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
-            return;
-        }
-        for word in self.sources().text(clause.span).split_whitespace().filter(|word| *word != "\\") {
-            all.extend((!all.is_empty()).then_some(' '));
-            all.push_str(word);
-        }
     }
 
     /// Carries out a clause, or notes it where it depends on others.
@@ -141,7 +133,7 @@ impl<'a> Resolver<'a> {
                 if spec.needs_hashes() {
                     let (kind, depth) = self.sample_hash(sample);
                     // not keyed with the seed: the sampler mixes its own in
-                    source.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
+                    plan.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
                 }
             }
             RuleClause::To(names) => {
@@ -289,7 +281,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What makes packets one flow for a sampler.
+    /// Gives the fields that make packets one flow for a sampler.
     fn sample_hash(&mut self, sample: &ast::rule::Sample) -> (HashKind, Depth) {
         let hash = match sample {
             ast::rule::Sample::Flow { hash, .. }
@@ -440,6 +432,14 @@ fn names_vlans(term: &Term) -> bool {
     let Term::Filter(filter) = term else { return false };
     let FilterSource::Expression(expression) = &filter.source.value else { return false };
     expression.split(|c: char| !c.is_alphanumeric()).any(|word| word == "vlan")
+}
+
+/// Adds a clause to the words that say what a rule matches and samples, if it says some of that.
+fn add_words(clause: &RuleClause, all: &mut String) {
+    if matches!(clause, RuleClause::Vlan(_) | RuleClause::Match(_) | RuleClause::Sample(_)) {
+        all.extend((!all.is_empty()).then_some(' '));
+        *all += &clause.to_string();
+    }
 }
 
 fn all_ports(definitions: &Definitions<'_>) -> Vec<PortId> {

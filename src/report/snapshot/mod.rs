@@ -25,30 +25,30 @@ use tapline_api::snapshot::{EventEntry, LcoreEntry, RuleActivity, SCHEMA, Snapsh
 use tapline_dpdk::LcoreId;
 use tapline_dpdk::clock::tsc_hz;
 
-/// What the control thread knows of rules, tools and groups beside the counters; indexed by the plan's ids.
+/// The state of rules, tools and groups beside the counters, as the control thread knows it; indexed by the plan's ids.
 #[derive(Clone, Default)]
 pub struct WatchState {
     pub rules: Vec<RuleActivity>,
     pub tools: Vec<ToolHealth>,
     pub groups: Vec<GroupHealth>,
-    pub events: Vec<EventEntry>,
 }
 
-/// What a snapshot is made of.
+/// The sources of a snapshot.
 pub struct Report<'a> {
     pub plan: &'a Plan,
     pub totals: &'a Totals,
     pub ports: Vec<PortState>,
     pub lcores: Vec<(LcoreId, LcoreEntry)>,
     pub watch: WatchState,
+    pub events: Vec<EventEntry>,
     pub uptime: Duration,
-    /// Whether both identities of the ledger hold. It is given, since it is judged on the counters from the very start.
+    /// Both identities of the ledger hold. The caller says so, because they are judged on the counters from the very start.
     pub is_balanced: bool,
 }
 
 /// Puts the names of the plan to its numbers.
 pub fn snapshot(report: Report<'_>) -> Snapshot {
-    let Report { plan, totals, ports, lcores, watch, uptime, is_balanced } = report;
+    let Report { plan, totals, ports, lcores, watch, events, uptime, is_balanced } = report;
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ports = plan.ports.entries().zip(ports).zip(&totals.ports);
     let ports = ports
@@ -85,7 +85,7 @@ pub fn snapshot(report: Report<'_>) -> Snapshot {
         departed: totals.departed.entry(),
         latency_ns: totals.latency(plan).latency(tsc_hz()),
         filter_engine: plan.filter_engine(),
-        events: watch.events,
+        events,
         balanced: is_balanced,
     }
 }

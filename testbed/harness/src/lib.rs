@@ -8,12 +8,16 @@ pub mod captures;
 pub mod eal;
 /// Frames that tests are made of.
 pub mod frames;
+/// Pages of the guide, run as they are written.
+pub mod guide;
 /// What is demanded of statistics and of packets.
 pub mod judges;
 /// A folder of its own for each test, in which the program runs.
 pub mod lab;
 /// Kernel interfaces and network namespaces.
 pub mod links;
+/// The text of log lines.
+pub mod log;
 /// Capture files, written and read back by libpcap.
 pub mod pcap_files;
 /// The program under test, and those that judge it.

@@ -1,6 +1,6 @@
-//! Exchange: hands a worker its part of another plan, and takes back its part of the one before.
+//! Swap: hands a worker its part of another plan, and takes back its part of the one before.
 //!
-//! The control thread prepares a `PlanPart` for each worker and leaves it in the worker's `Exchange`; a worker that is told
+//! The control thread prepares a `PlanPart` for each worker and leaves it in the worker's `Swap`; a worker that is told
 //! that something changed (`swap::published`) looks there between two turns, trades the parts, and leaves the old one to be dropped
 //! by the control thread. No burst is judged by half of a plan, and no worker allocates or frees much.
 
@@ -18,16 +18,16 @@ use crate::route::{Copies, RuleState};
 use crate::work_plan::WorkPlan;
 use tapline_packet::by_id::ById;
 
-/// What a worker has that belongs to one plan.
+/// The part of a worker that belongs to one plan.
 pub struct PlanPart {
     pub plan: Arc<WorkPlan>,
-    /// By rule.
+    /// The state of each rule.
     pub states: ById<RuleId, RuleState>,
     pub maker: Option<Maker>,
     pub live: LiveView,
     pub counters: Arc<WorkerCounters>,
     pub buffers: StageBuffers,
-    /// What queues admit from this plan on, where it differs from before.
+    /// The limits of queues from this plan on, for tools whose limits change.
     pub limits: Vec<(ToolId, QueueLimits)>,
     /// Rules that go on with what they remember.
     pub carried_over: Vec<CarriedOver>,
@@ -43,7 +43,7 @@ pub enum Offer {
     Release(Box<Release>),
 }
 
-/// Where stages write for each other; as large as the plan asks for.
+/// The buffers in which stages write for each other, as large as the plan asks for.
 pub struct StageBuffers {
     pub matches: Matches,
     pub copies: Copies,
@@ -85,14 +85,14 @@ impl PlanPart {
     }
 }
 
-/// Where the control thread leaves a worker's next part, and finds the last one.
+/// The mailbox in which the control thread leaves a worker's next part, and finds the last one.
 #[derive(Default)]
-pub struct Exchange {
+pub struct Swap {
     next: Mutex<Option<Offer>>,
     last: Mutex<Option<Offer>>,
 }
 
-impl Exchange {
+impl Swap {
     /// control: leaves a part, which the worker takes once its [`LiveView`] tells of a change.
     pub fn offer(&self, part: Offer) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);

@@ -18,7 +18,7 @@
 //!
 //! `RxQueue::receive` and `TxQueue::send` (`crates/dpdk/src/queue.rs`) call the drivers.
 
-/// What is done when a stage unwinds.
+/// Accounts for a burst whose stage panicked.
 pub mod panics;
 
 use std::any::Any;
@@ -46,7 +46,7 @@ use super::receive::times::Times;
 use super::receive::{Intake, Source, receive};
 use super::route::balance::BucketUse;
 use super::route::{Copies, RuleState, route, settle, settle_straight};
-use super::swap::plan_part::{Exchange, Offer, PlanPart, StageBuffers};
+use super::swap::plan_part::{Offer, PlanPart, StageBuffers, Swap};
 use super::swap::published::LiveView;
 use super::work_plan::{Idle, WorkPlan};
 use tapline_api::words::{Disposition, Stage};
@@ -57,7 +57,7 @@ use tapline_fault as fault;
 use tapline_packet::burst::{MAX_BURST, Selection};
 use tapline_packet::by_id::ById;
 
-/// What all workers are to do.
+/// The phase of a run, which says what all workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -112,15 +112,15 @@ pub struct Worker {
     pub outlets: Outlets,
     pub states: ById<RuleId, RuleState>,
     pub live: LiveView,
-    /// Where its part of another plan comes from.
-    pub exchange: Arc<Exchange>,
+    /// The mailbox for its part of another plan.
+    pub swap: Arc<Swap>,
     /// Packets that intakes which it has no more handed to work lcores.
     pub handed_before: u64,
     /// Makes copies that are not the packets themselves, where the plan has such.
     pub maker: Option<Maker>,
     /// The line of the time-stamp counter.
     pub clock: ClockView,
-    /// What it notes of the buckets that it uses.
+    /// Its notes about the buckets that it uses.
     pub uses: ById<GroupId, Arc<BucketUse>>,
     pub counters: Arc<WorkerCounters>,
     pub phase: Arc<PhaseCell>,
@@ -238,7 +238,7 @@ impl BusyClock {
     }
 }
 
-/// What the loop remembers from turn to turn.
+/// The state that the loop keeps from turn to turn.
 struct Turns {
     unflushed: u32,
     idle: u32,
@@ -246,7 +246,7 @@ struct Turns {
     busy: BusyClock,
 }
 
-/// What one turn works on.
+/// The buffers that one turn works in.
 struct TurnBuffers {
     burst: MbufBurst,
     linear: Linear,
@@ -408,11 +408,11 @@ impl Worker {
     #[cold]
     #[inline(never)]
     fn adopt(&mut self, buffers: &mut TurnBuffers) {
-        match self.exchange.take() {
+        match self.swap.take() {
             Some(Offer::Plan(part)) => self.take_up(part, buffers),
             Some(Offer::Release(mut release)) => {
                 release.take_away(&mut self.outlets);
-                self.exchange.give_back(Offer::Release(release));
+                self.swap.give_back(Offer::Release(release));
             }
             None => {}
         }
@@ -454,7 +454,7 @@ impl Worker {
             self.outlets.egresses[tool.egress()].set_limits(limits);
         }
         part.taken_up_ns = clock::monotonic_ns();
-        self.exchange.give_back(Offer::Plan(part));
+        self.swap.give_back(Offer::Plan(part));
     }
 
     /// Carries all that waits in rings that nobody fills any more.

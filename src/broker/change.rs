@@ -1,0 +1,197 @@
+//! Change: another plan takes the place of the running one, whose ports, tools, groups and wires it shares.
+//!
+//! The parts of all workers are made ready first; what is refused has changed nothing by then. Each worker trades its part between
+//! two of its bursts ([`tapline_datapath::swap::plan_part`]), and the parts before are dropped here.
+
+use std::sync::Arc;
+
+use super::kept::Kept;
+use super::prepare::Prepared;
+use super::retire::{Retirement, Swapped};
+use super::start::rules::state_of;
+use super::{Broker, Error};
+use crate::plan::Plan;
+use crate::plan::value::RulePlan;
+use tapline_datapath::copies::build::Maker;
+use tapline_datapath::counters::{Origins, WorkerCounters};
+use tapline_datapath::egress::admission::QueueLimits;
+use tapline_datapath::ids::ToolId;
+use tapline_datapath::route::RuleState;
+use tapline_datapath::route::sample::WorkerShare;
+use tapline_datapath::swap::plan_part::{CarriedOver, PlanPart, StageBuffers};
+use tapline_datapath::swap::published::LiveView;
+use tapline_datapath::swap::setup::Setup;
+use tapline_dpdk::{LcoreId, clock};
+
+/// Gives the limits of those queues that stay, and whose thresholds are others than before.
+fn changed_limits(plan: &Plan, before: &Plan, kept: &Kept) -> Vec<(ToolId, QueueLimits)> {
+    let changed = plan.tools.entries().filter(|(id, tool)| {
+        kept.outlets[id.egress()].is_some()
+            && kept.tools[*id].is_some_and(|from| before.tools[from].thresholds != tool.thresholds)
+    });
+    changed.map(|(id, tool)| (id, tool.egress().limits())).collect()
+}
+
+impl Broker {
+    /// Gives the workers `plan` in place of the running one. Each goes on with it from a burst of its own; [`swapping`] says
+    /// whether all do, and [`is_retiring`] whether something of the plan before is left.
+    ///
+    /// [`swapping`]: Self::swapping
+    /// [`is_retiring`]: Self::is_retiring
+    ///
+    /// # Errors
+    /// If the plan needs what cannot be set up beside the running one, or the change before is not over; the running plan goes on
+    /// then, and nothing is left of what was set up.
+    pub fn change(&mut self, plan: Arc<Plan>) -> Result<(), Error> {
+        if let Some(lcore) = self.swapping() {
+            return Err(Error::NotChanged(format!(
+                "lcore {} has not taken up the change before; try again",
+                lcore.0
+            )));
+        }
+        if self.is_retiring() {
+            return Err(Error::NotChanged(
+                "what the change before took away is not gone yet; try again".to_owned(),
+            ));
+        }
+        let prepared = self.prepare(&plan)?;
+        // from here on nothing fails
+        self.swap(plan, prepared);
+        Ok(())
+    }
+
+    /// Puts a plan into force that everything is there for.
+    fn swap(&mut self, plan: Arc<Plan>, prepared: Prepared) {
+        let Prepared { kept, fixed, copy_resources, makers, machinery } = prepared;
+        let mut swapped = Swapped::begin(&self.plan, &plan, &kept, self.generation + 1);
+        let window = self.window(&plan, &kept, machinery.as_ref());
+        self.generation += 1;
+        (self.fixed, self.copy_resources) = (fixed, copy_resources);
+        let links_and_fits = match &machinery {
+            Some(machinery) => machinery.links_and_fits(&plan, &self.watch, &kept),
+            None => self.watch.links_and_fits(),
+        };
+        let turned = self.watch.change(&plan, &kept, links_and_fits, &mut self.events.at(clock::now_ns()));
+        swapped.moved = turned.moved;
+        let (setups, mut retirement) = match machinery {
+            Some(machinery) => self.change_machinery(&plan, &kept, machinery, turned.noted),
+            None => {
+                let is_same = swapped.moved.is_empty() && kept.keeps_groups() && turned.noted.is_empty();
+                (self.setups_for_groups(&kept, turned.noted, is_same), Retirement::default())
+            }
+        };
+        for note in std::mem::take(&mut retirement.notes) {
+            self.record(note);
+        }
+        let (parts, counters) = self.parts(&plan, &kept, makers, setups);
+        let writers = retirement.writers.take();
+        self.account.go_on(&kept, counters, writers);
+        self.guards.go_on(&kept);
+        self.machine.clocks.follow(plan.settings.clock);
+        if let Some(untied) = retirement.untied.take() {
+            self.guards.untied = untied;
+        }
+        self.plan = plan;
+        self.begin_retirement(retirement, parts, swapped, window, &turned.cell);
+        turned.cell.wake();
+    }
+
+    /// The number of workers that judge packets.
+    pub(super) fn working(&self) -> usize {
+        self.workers.handles.iter().filter(|handle| handle.share.is_some()).count()
+    }
+
+    /// Makes each worker's part of a plan, and the counters that the workers will have.
+    fn parts(
+        &self,
+        plan: &Arc<Plan>,
+        kept: &Kept,
+        makers: Vec<Option<Maker>>,
+        setups: Vec<Option<Box<Setup>>>,
+    ) -> (Vec<Box<PlanPart>>, Vec<Arc<WorkerCounters>>) {
+        let limits = changed_limits(plan, &self.plan, kept);
+        let flows = plan.flows_of_a_table(self.working());
+        let carried_over: Vec<CarriedOver> = kept
+            .rules
+            .iter()
+            .flatten()
+            .filter(|carried| carried.has_dedup || carried.has_sampler)
+            .copied()
+            .collect();
+        let mut origins = kept.origins();
+        kept.leaving().into_iter().for_each(|id| origins.egresses.push(Some(id)));
+        let (mut parts, mut counters) = (Vec::new(), Vec::new());
+        let workers = self.account.counters.iter().zip(&self.workers.handles);
+        for (((own, handle), mut maker), setup) in workers.zip(makers).zip(setups) {
+            let share = handle.share.clone().map(|share| WorkerShare {
+                flows,
+                timeouts: plan.settings.timeouts,
+                random_seed: plan.settings.seed,
+                ..share
+            });
+            let states = self.states_of(plan, &kept.rules, share.as_ref());
+            let next = Arc::new(counters_after(own, &states, &kept.rules, &origins));
+            if let Some(maker) = &mut maker {
+                maker.send_to(self.watch.next_hops());
+            }
+            parts.push(Box::new(PlanPart {
+                plan: Arc::clone(&plan.work),
+                states: states.into(),
+                maker,
+                live: LiveView::new(Arc::clone(self.watch.cell())),
+                counters: Arc::clone(&next),
+                buffers: StageBuffers::new(&plan.work),
+                limits: limits.clone(),
+                carried_over: if share.is_some() { carried_over.clone() } else { Vec::new() },
+                setup,
+                taken_up_ns: 0,
+            }));
+            counters.push(next);
+        }
+        (parts, counters)
+    }
+
+    /// Makes the state that rules of `plan` begin with on a worker with this `share`, without what goes on from the plan before.
+    fn states_of(
+        &self,
+        plan: &Plan,
+        rules: &[Option<CarriedOver>],
+        share: Option<&WorkerShare>,
+    ) -> Vec<RuleState> {
+        let states =
+            plan.rules.iter().zip(self.watch.limits()).zip(rules).map(|((rule, limit), carried)| {
+                let Some(carried) = carried.filter(|carried| carried.has_dedup || carried.has_sampler)
+                else {
+                    return state_of(plan, rule, limit, share, &self.secret);
+                };
+                // what goes on need not be made
+                let dedup = rule.dedup.clone().filter(|_| !carried.has_dedup);
+                let sample = rule.sample.filter(|_| !carried.has_sampler);
+                state_of(plan, &RulePlan { dedup, sample, ..rule.clone() }, limit, share, &self.secret)
+            });
+        states.collect()
+    }
+
+    /// The first worker that has not yet taken up the last change.
+    pub fn swapping(&self) -> Option<LcoreId> {
+        let late = self.account.retiring.as_ref()?.is_over.iter().position(|is_over| !is_over)?;
+        Some(self.workers.handles[late].lcore)
+    }
+}
+
+/// Makes the counters of a worker that counted in `own` before. A dedup that goes on keeps its tally.
+fn counters_after(
+    own: &WorkerCounters,
+    states: &[RuleState],
+    rules: &[Option<CarriedOver>],
+    origins: &Origins,
+) -> WorkerCounters {
+    let mut next = own.after(rules.len(), origins);
+    for ((tally, state), carried) in next.dedups.iter_mut().zip(states).zip(rules) {
+        *tally = match carried.filter(|carried| carried.has_dedup) {
+            Some(carried) => own.dedups[carried.from].clone(),
+            None => state.dedup.as_ref().map(|dedup| Arc::clone(dedup.tally())),
+        };
+    }
+    next
+}
