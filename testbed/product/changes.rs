@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tapline_harness::judges::{assert_same, number};
@@ -24,12 +24,25 @@ pub(crate) struct Prompt<'a> {
 
 impl<'a> Prompt<'a> {
     pub(crate) fn open(lab: &'a Lab, pipeline: &str, flags: &[&str]) -> Self {
+        Self::open_with(lab, pipeline, flags, |_| ())
+    }
+
+    /// As [`open`](Self::open), with what `prepare` says of the command.
+    pub(crate) fn open_with(
+        lab: &'a Lab,
+        pipeline: &str,
+        flags: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         lab.write("test.pipe", pipeline);
-        let mut command =
-            lab.tapline(&["run", "test.pipe", "--interactive", "--eal", EAL, "--stats", "stats.json"]);
+        let mut command = lab.tapline(&["run", "test.pipe", "--interactive", "--stats", "stats.json"]);
+        if !flags.contains(&"--eal") {
+            command.args(["--eal", EAL]);
+        }
         if !flags.contains(&"--interval") {
             command.args(["--interval", "20ms"]);
         }
+        prepare(&mut command);
         let mut started = lab.start(command.args(flags).stdin(Stdio::piped()));
         let input = started.child.stdin.take().expect("a pipe");
         Self { lab, started, input }
@@ -37,6 +50,35 @@ impl<'a> Prompt<'a> {
 
     pub(crate) fn say(&mut self, lines: &str) {
         writeln!(self.input, "{lines}").expect("the program reads");
+    }
+
+    /// Waits until it writes statistics, or has ended. Returns whether it runs.
+    pub(crate) fn begins(&mut self) -> bool {
+        loop {
+            if self.started.child.try_wait().expect("a child of this process").is_some() {
+                return false;
+            }
+            if self.lab.path("stats.json").metadata().is_ok_and(|file| file.len() > 0) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until one of two things was printed. Returns whether it was the first.
+    pub(crate) fn hears_one_of(&self, first: &str, second: &str) -> bool {
+        let begun = Instant::now();
+        loop {
+            let printed = self.lab.printed("stderr");
+            if printed.contains(first) || printed.contains(second) {
+                return printed.contains(first);
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "neither {first:?} nor {second:?}: {printed}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until this was printed so many times.
@@ -261,8 +303,14 @@ fn what_was_not_set_up_at_the_start_is_refused() {
         ("set mempool 9000", "setting mempool is changed, which needs a restart"),
         ("port stop in", "port in is changed (stop), for which a port that runs would have to be stopped"),
         ("port config in mtu 1000", "port in is changed (mtu), for which a port that runs"),
-        ("port attach more net_null0", "port more: its device `net_null0` is that of port in, which runs"),
-        ("tool destroy t\nwire create w ports in,up", "wire w is added, for which a port that runs"),
+        (
+            "rule modify 10 to c\ntool destroy t\nport detach up\nport attach more net_null1",
+            "port more: its device `net_null1` is that of port up, which runs",
+        ),
+        (
+            "rule modify 10 to c\ntool destroy t\nwire create w ports in,up",
+            "wire w is added, for which a port that runs",
+        ),
     ] {
         prompt.lab.write("change.pipe", command);
         prompt.say("include change.pipe");

@@ -169,9 +169,17 @@ impl Pools {
             if memory::shared_need(site.run(), here) <= pool.count() {
                 return Ok(Arc::clone(pool));
             }
-            // a port that comes later than the pool, for which it has no room
-            let size = memory::port_pool(site.run(), id);
-            return Ok(Mempool::create(eal, &format!("rx-{}", site.attachments[id].0), size, socket)?);
+            // a port that comes later than the pool, for which it has no room: where memory is scarce, a pool without reserves
+            let name = format!("rx-{}", site.attachments[id].0);
+            let (size, least) =
+                (memory::port_pool(site.run(), id), memory::shared_need(site.run(), [id].into_iter()));
+            return Mempool::create(eal, &name, size, socket)
+                .or_else(
+                    |error| {
+                        if least < size { Mempool::create(eal, &name, least, socket) } else { Err(error) }
+                    },
+                )
+                .map_err(Error::from);
         }
         let count = memory::shared_pool(site.run(), here);
         let pool = Mempool::create(eal, &format!("rx-{}-shared", site.attachments[id].0), count, socket)?;
