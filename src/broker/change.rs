@@ -76,8 +76,10 @@ impl Broker {
         let (setups, mut retirement) = match machinery {
             Some(machinery) => self.change_machinery(&plan, &kept, machinery, turned.noted),
             None => {
-                let is_same = swapped.moved.is_empty() && kept.keeps_groups() && turned.noted.is_empty();
-                (self.setups_for_groups(&kept, turned.noted, is_same), Retirement::default())
+                let is_same = kept.keeps_groups()
+                    && turned.noted.is_empty()
+                    && plan.settings.burst == self.plan.settings.burst;
+                (self.setups_for_groups(&plan, &kept, turned.noted, is_same), Retirement::default())
             }
         };
         for note in std::mem::take(&mut retirement.notes) {
@@ -89,7 +91,8 @@ impl Broker {
         self.guards.go_on(&kept);
         self.machine.clocks.follow(plan.settings.clock);
         if let Some(untied) = retirement.untied.take() {
-            self.guards.untied = untied;
+            let come = untied.entries().filter(|(id, _)| kept.wires[*id].is_none());
+            come.for_each(|(id, &is_untied)| self.guards.untied[id] = is_untied);
         }
         self.plan = plan;
         self.begin_retirement(retirement, parts, swapped, window, &turned.cell);

@@ -238,15 +238,15 @@ mod tests {
     #[test]
     fn objects_are_known_by_their_names_and_queues_by_what_is_said_of_them() {
         let ports = |names: &[&str]| -> String {
-            names.iter().map(|name| format!("port attach {name} net_ring{name} rxq 0\n")).collect()
+            names.iter().map(|name| format!("port attach {name} net_ring{} rxq 0\n", &name[1..])).collect()
         };
         let before = format!(
             "{}tool create a port r1\ntool create b port r2 queue 64\ntool create c port r3\n\
-             port attach i net_null7\nport attach j net_null8\nwire create w i j\n",
+             port attach i net_null7\nport attach j net_null8\nwire create w ports i,j\n",
             ports(&["r1", "r2", "r3"])
         );
         let after = format!(
-            "{}port attach i net_null7\nport attach j net_null8\nwire create w i j\n\
+            "{}port attach i net_null7\nport attach j net_null8\nwire create w ports i,j\n\
              tool create c port r3\ntool create d port r3\ntool create b port r2 queue 128\n",
             ports(&["r3", "r2"])
         );

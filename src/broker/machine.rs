@@ -1,5 +1,7 @@
 //! The machine: EAL, the ports that were attached, their clocks, and the files that are written.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::clocks::Clocks;
 use super::device::Device;
 use super::outputs::Outputs;
@@ -53,6 +55,11 @@ impl Machine {
             mtu: self.mtus[id],
         });
         states.collect()
+    }
+
+    /// The names of all ports that were attached, by their attachments.
+    pub(super) fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A port's transmit queues that no worker has, by queue.

@@ -79,7 +79,7 @@ impl Broker {
     ///
     /// # Errors
     /// If the plan needs what a running broker cannot give it, or what the machine does not give; nothing has changed then.
-    pub(super) fn prepare(&mut self, plan: &Arc<Plan>) -> Result<Prepared, Error> {
+    pub(super) fn prepare(&self, plan: &Arc<Plan>) -> Result<Prepared, Error> {
         self.check_taken_up(plan)?;
         let kept = Kept::of(&self.plan, plan);
         let options = self.options.clone();
@@ -100,12 +100,23 @@ impl Broker {
         }
         self.check_devices(plan, &kept)?;
         self.machine.eal.reclaim();
-        let mut machinery = self.set_up(plan, &kept)?;
-        fixed.note_devices(plan, &machinery.ports);
-        let makers = makers(&self.machine.eal, run, &machinery.ports, &lcores, &mut copy_resources)
-            .map_err(|error| no_copies(&error))?;
-        self.start_writers(run, &kept, &mut machinery)?;
-        Ok(Prepared { kept, fixed, copy_resources, makers, machinery: Some(machinery) })
+        let known = self.machine.names().len();
+        let set_up = self.set_up(plan, &kept).and_then(|mut machinery| {
+            fixed.note_devices(plan, &machinery.ports);
+            let makers = makers(&self.machine.eal, run, &machinery.ports, &lcores, &mut copy_resources)
+                .map_err(|error| no_copies(&error))?;
+            self.start_writers(run, &kept, &mut machinery)?;
+            Ok((makers, machinery))
+        });
+        match set_up {
+            Ok((makers, machinery)) => {
+                Ok(Prepared { kept, fixed, copy_resources, makers, machinery: Some(machinery) })
+            }
+            Err(error) => {
+                self.machine.names().truncate(known);
+                Err(error)
+            }
+        }
     }
 
     /// Returns whether a plan with the ports and queues of the running one has other tunnels, probes, or wires.
@@ -156,13 +167,14 @@ impl Broker {
         let mut outputs = Outputs::take_some(plan, is_new, is_new_tool)?;
         let machine = &self.machine;
         let (mut ports, mut attachments) = (ById::default(), ById::default());
-        let mut next = machine.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() as u32;
         for (id, port) in plan.ports.entries() {
             let (device, attachment) = match kept.ports[id] {
                 Some(from) => (machine.ports[from].clone(), machine.attachments[from]),
                 None => {
-                    next += 1;
-                    (attach(&machine.eal, port)?, Attachment(next - 1))
+                    let device = attach(&machine.eal, port)?;
+                    let mut names = machine.names();
+                    names.push(port.name.clone());
+                    (device, Attachment(names.len() as u32 - 1))
                 }
             };
             ports.push(device);
@@ -193,8 +205,8 @@ impl Broker {
             clocks.push(std::mem::replace(&mut own.clock, PortClock::Poll));
             started.push(own);
         }
-        let untied = untied_wires(plan, &ports, &mut notes);
-        wait_for_links(plan, &ports);
+        let untied = untied_wires(plan, &ports, &mut notes, |wire| kept.wires[wire].is_none());
+        wait_for_links(plan, &ports, is_new);
         let key = heartbeat_key(&self.secret);
         let local_frames = self.local_frames_for(plan, kept, local_frames(plan, key));
         let had = Layout::after(&self.layout, &kept.ports, &kept.ports_after);

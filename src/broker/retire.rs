@@ -250,6 +250,7 @@ impl Broker {
     /// What workers poll and send by where nothing but groups differs.
     pub(super) fn setups_for_groups(
         &self,
+        plan: &Plan,
         kept: &Kept,
         noted: Vec<(GroupId, GroupId)>,
         is_same: bool,
@@ -268,8 +269,8 @@ impl Broker {
                     handovers: Vec::new(),
                     control_frames: Vec::new(),
                     kinds: kept.kinds,
-                    has_captures: has_captures(&self.plan),
-                    tx_burst: self.plan.settings.burst,
+                    has_captures: has_captures(plan),
+                    tx_burst: plan.settings.burst,
                     time_place: None,
                     uses: self.watch.uses_of(worker),
                     noted: noted.clone(),
@@ -343,7 +344,6 @@ impl Broker {
         self.layout = layout;
         self.roles = new.roles;
         self.change_machine(
-            plan,
             kept,
             &mut retirement,
             ChangedMachine {
@@ -363,22 +363,8 @@ impl Broker {
         (setups, retirement)
     }
 
-    fn change_machine(
-        &mut self,
-        plan: &Plan,
-        kept: &Kept,
-        retirement: &mut Retirement,
-        new: ChangedMachine,
-    ) {
+    fn change_machine(&mut self, kept: &Kept, retirement: &mut Retirement, new: ChangedMachine) {
         let machine = &mut self.machine;
-        let mut names = machine.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        names.extend(
-            plan.ports
-                .entries()
-                .filter(|(id, _)| kept.ports[*id].is_none())
-                .map(|(_, port)| port.name.clone()),
-        );
-        drop(names);
         retirement.devices = kept.detached().map(|port| machine.ports[port].clone()).collect();
         machine.ports = new.ports;
         machine.attachments = new.attachments;

@@ -326,10 +326,12 @@ pub(in crate::broker) fn untied_wires(
     plan: &Plan,
     ports: &ById<PortId, Device>,
     notes: &mut Vec<Event>,
+    comes: impl Fn(WireId) -> bool,
 ) -> ById<WireId, bool> {
-    let is_untied = plan.wires.iter().map(|wire| {
+    let is_untied = plan.wires.entries().map(|(id, wire)| {
         let failed = || wire.ports.iter().find_map(|&port| ports[port].set_link(true).err());
-        let Some(error) = wire.propagates_link.then(failed).flatten() else { return false };
+        let is_asked = wire.propagates_link && comes(id);
+        let Some(error) = is_asked.then(failed).flatten() else { return false };
         notes.push(Event::LinksNotPropagated { wire: wire.name.clone(), error: error.to_string() });
         true
     });
@@ -337,13 +339,18 @@ pub(in crate::broker) fn untied_wires(
 }
 
 /// Waits until the ports of tools and wires have a link, as far as they get one: without, what comes first would be dropped.
-pub(in crate::broker) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
+pub(in crate::broker) fn wait_for_links(
+    plan: &Plan,
+    ports: &ById<PortId, Device>,
+    comes: impl Fn(PortId) -> bool,
+) {
     let ways = plan.wires.iter().flat_map(|wire| wire.ports);
     let tools = plan
         .tools
         .iter()
         .filter_map(|tool| if let Output::Port(port) = tool.output { Some(port) } else { None });
-    let waited_for: Vec<&Device> = ways.chain(tools).map(|port| &ports[port]).collect();
+    let waited_for: Vec<&Device> =
+        ways.chain(tools).filter(|&port| comes(port)).map(|port| &ports[port]).collect();
     let begun = Instant::now();
     while begun.elapsed() < LINK_WAIT && !waited_for.iter().all(|port| port.link().is_up) {
         std::thread::sleep(Duration::from_millis(1));
