@@ -9,7 +9,8 @@ use tapline_dpdk::Error;
 use tapline_dpdk::driver::Driver;
 use tapline_dpdk::port::{Link, Port};
 
-/// A port's device, as the control thread sees it.
+/// A port's device, as the control thread sees it. A further handle keeps it attached.
+#[derive(Clone)]
 pub enum Device {
     Ethdev(Port),
     Replay { name: String, progress: Arc<Progress> },

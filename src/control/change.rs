@@ -121,15 +121,10 @@ impl Pipeline {
                         command.span,
                         format!("`{words}` cannot stand in a change of the plan"),
                     )
-                    .label("expected rules and filters alone: they are taken up at once")
+                    .label("expected commands that change the plan: they are taken up at once")
                     .help("type it on a line of its own"),
                 ),
-                about if about.is_taken_up() => {}
-                _ => diagnostics.push(
-                    Diagnostic::error(command.span, format!("`{words}` cannot change a running plan"))
-                        .label("a running plan keeps its settings, ports, tools, groups and wires")
-                        .help("quit, change the file and run it"),
-                ),
+                About::Settings | About::Access | About::Objects(_) => {}
             }
         }
         if diagnostics.has_errors() {
@@ -412,6 +407,9 @@ impl Planning {
         pipeline: &mut Pipeline,
         pass: impl FnOnce(Option<&str>) -> Passage,
     ) -> Progress {
+        if matches!(self.stage, Stage::Plans(_)) && broker.is_retiring() {
+            return Progress::Waits(None);
+        }
         if let Stage::Plans(work) = &mut self.stage {
             self.stage = match work.look() {
                 Look::Waits(line) => return Progress::Waits(line),

@@ -143,8 +143,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
     let named = |wire: &WirePlan| wire.name.clone();
     compare(&mut changes, old.wires.iter(), wires.iter(), named, Subject::Wire, &|pair| match pair {
         Pair::Both(old, new) => both.wire_change(old, new),
-        // a port of a wire has buffers of its own
-        Pair::Added(_) | Pair::Removed => Parts::all(Needs::PortInterrupted),
+        Pair::Added(wire) => Parts::all(both.need_of_wire(wire)),
+        Pair::Removed => Parts::all(Needs::Swap),
     });
     let named = |filter: &FilterPlan| filter.name.clone();
     compare(&mut changes, old.filters.iter(), filters.iter(), named, Subject::Filter, &|pair| match pair {
@@ -239,17 +239,6 @@ pub fn about(command: &Command) -> About {
     }
 }
 
-impl About {
-    /// Returns whether a broker that runs takes such a change.
-    pub fn is_taken_up(self) -> bool {
-        match self {
-            About::Nothing | About::Access | About::Objects(NameKind::Filter | NameKind::Rule) => true,
-            About::Settings
-            | About::Objects(NameKind::Port | NameKind::Tool | NameKind::Group | NameKind::Wire) => false,
-        }
-    }
-}
-
 impl Change {
     /// Says what it is about.
     pub fn about(&self) -> About {
@@ -265,15 +254,15 @@ impl Change {
         }
     }
 
-    /// Returns whether a broker that runs takes it up: what rules and filters are about, with what the same rules give to tools
-    /// (thresholds, for their classes) and what is read anew for each plan (the keys of edits).
+    /// Returns whether a broker that runs takes it up: all that stops no port and needs no restart, but for `promiscuous`, which a
+    /// port is told when it starts.
     pub fn is_taken_up(&self) -> bool {
-        let of_rules = ["thresholds", EDITS];
-        let is_rules = self.kind == Kind::Changed && self.what.iter().all(|what| of_rules.contains(what));
-        self.about().is_taken_up() || matches!(self.subject, Subject::Tool(_)) && is_rules
+        self.needs <= Needs::Swap && !self.what.contains(&PROMISCUOUS)
     }
 }
 
+/// The word for whether a port takes frames to others.
+const PROMISCUOUS: &str = "promiscuous";
 /// The word for all edits of a rule or tool.
 const EDITS: &str = "edits";
 
@@ -432,7 +421,7 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         .judge("rxd", *rxd == old.rxd, interrupted)
         .judge("txd", *txd == old.txd, interrupted)
         .judge("mtu", *mtu == old.mtu, interrupted)
-        .judge("promiscuous", *is_promiscuous == old.is_promiscuous, Needs::Nothing)
+        .judge(PROMISCUOUS, *is_promiscuous == old.is_promiscuous, Needs::Nothing)
         .judge("lcores", *lcores == old.lcores, interrupted)
         .judge("terminate", *terminators == old.terminators, interrupted)
         .judge("stop", *is_stopped == old.is_stopped, interrupted)
@@ -502,9 +491,17 @@ impl Both<'_> {
         let name = port_of(self.new, port);
         let before = self.old.ports.iter().find(|port| port.name == name);
         match before {
-            Some(port) if !port.uses.is_sent_to() => Needs::PortInterrupted,
+            // one that nobody sends on has a transmit queue all the same, unless it was told to have none
+            Some(port) if port.txq == Some(0) => Needs::PortInterrupted,
             Some(_) | None => Needs::Swap,
         }
+    }
+
+    /// What a wire needs that comes: a port of a wire has buffers and transmit queues of its own.
+    fn need_of_wire(&self, wire: &WirePlan) -> Needs {
+        let runs = |name: &&str| self.old.ports.iter().any(|port| port.name == **name);
+        let names = ports_of(self.new, &wire.ports);
+        if names.iter().any(runs) { Needs::PortInterrupted } else { Needs::Swap }
     }
 
     fn tool_change(&self, old: &ToolPlan, new: &ToolPlan) -> Parts {

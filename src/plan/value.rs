@@ -331,7 +331,7 @@ pub struct EgressPlan {
 
 impl EgressPlan {
     /// Packets that may wait for a tool whose `queue` does not say, and for a direction of a wire.
-    const DEFAULT_QUEUE: usize = 4096;
+    pub const DEFAULT_QUEUE: usize = 4096;
 
     /// Gives what its queue admits.
     pub fn limits(&self) -> QueueLimits {
