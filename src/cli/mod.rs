@@ -9,10 +9,16 @@ pub mod audit;
 pub mod check;
 /// `tapline ctl`.
 pub mod ctl;
+/// Lines that are typed at a terminal.
+mod editor;
 /// `tapline filter`.
 pub mod filter;
+/// `help` at a prompt.
+mod help;
 /// Writes what a command says.
 pub mod output;
+/// The prompt of `tapline run -i`.
+mod prompt;
 /// `tapline run`.
 pub mod run;
 /// The prompt of `tapline ctl`.

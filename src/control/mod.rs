@@ -12,6 +12,8 @@ pub mod audit;
 pub mod bell;
 /// Commands typed later -> a plan after the running one.
 pub mod change;
+/// What may stand at the end of a line.
+pub mod complete;
 /// Commands before `start`.
 pub mod draft;
 /// The plans that were in force.

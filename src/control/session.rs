@@ -15,6 +15,7 @@ use super::access::{Caller, Judge};
 use super::audit::Audit;
 use super::audit::gate::Gate;
 use super::change::{Order, Pipeline, Planning, Progress, Typed, What, are_recorded, is_recorded};
+use super::complete::{Completion, complete};
 use super::history::{History, lines_that_differ};
 use super::reload::{Cause, GUARD_INTERVAL, Origin, Scene, Versions};
 use super::tokens::{Shown, Tokens};
@@ -259,8 +260,21 @@ impl Session {
         match request {
             Request::Line { text, is_dry_run } => self.handle_line(by, text, is_dry_run),
             Request::Get { what, since } => Answer::Now(self.get(what, since)),
-            Request::Complete { .. } => Answer::Now(Reply::done("")),
+            Request::Complete { line } => {
+                let value = json!(self.complete(&line)).to_string();
+                Answer::Now(Reply { value: Some(value.clone()), ..Reply::done(value) })
+            }
         }
+    }
+
+    /// Says what may stand at the end of a line.
+    pub fn complete(&self, line: &str) -> Completion {
+        complete(line, self.pipeline.parsed(), self.broker.plan())
+    }
+
+    /// Returns whether `quit` was said.
+    pub fn is_quit(&self) -> bool {
+        self.is_quit
     }
 
     fn handle_line(&mut self, by: &Principal, line: Vec<u8>, is_dry_run: bool) -> Answer {
@@ -691,7 +705,7 @@ impl Session {
     fn carry_out(&mut self, commands: Vec<Command>) -> Reply {
         commands.iter().fold(Reply::done(""), |reply, command| {
             let next = match (action_of(command), command) {
-                (Some(action), _) => self.act(action),
+                (Some(action), _) => answered(action, self.act(action)),
                 (None, Command::ToolDrain(tool)) => self.set_drained(&tool.value, true),
                 (None, Command::ToolEnable(tool)) => self.set_drained(&tool.value, false),
                 // commands that change the plan do not come here
@@ -719,7 +733,10 @@ impl Session {
 
     fn set_drained(&mut self, tool: &str, is_drained: bool) -> Reply {
         match self.broker.set_drained(tool, is_drained) {
-            Ok(()) => Reply::done(""),
+            Ok(()) if is_drained => {
+                Reply::done(format!("tool {tool} is drained: its flows go elsewhere\n"))
+            }
+            Ok(()) => Reply::done(format!("tool {tool} is in service\n")),
             Err(error) => Reply::failed(format!("error: {error}\n")),
         }
     }
@@ -786,6 +803,19 @@ fn commands() -> Value {
         json!({ "words": command.words, "role": command.role, "usage": command.usage, "does": command.does })
     });
     rows.collect()
+}
+
+/// Says what was done to whoever asked for it; a `show` speaks for itself.
+fn answered(action: Action, reply: Reply) -> Reply {
+    let word = match action {
+        Action::Start => "started\n",
+        Action::Stop if reply.remarks.is_empty() => "stopped; everything was sent\n",
+        Action::Stop => "stopped\n",
+        Action::ClearStats => "statistics cleared\n",
+        Action::Quit => "the broker ends\n",
+        Action::Show(_) => "",
+    };
+    Reply { result: format!("{word}{}", reply.result), ..reply }
 }
 
 /// Returns the action that a command asks for, if it is one that a file may ask for, too.

@@ -12,6 +12,8 @@ mod files;
 mod floods;
 /// Times and levels of log lines.
 mod log;
+/// Prompts at a terminal, and the exit status of scripts.
+mod prompt;
 /// A whole file in the place of the running plan.
 mod reload;
 /// The control socket.

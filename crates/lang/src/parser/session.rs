@@ -104,6 +104,16 @@ pub(super) fn row(first: &Word, second: Option<&Word>) -> Option<Session> {
     SESSION.iter().find(|(word, _)| first.is(word)).map(|(_, session)| *session)
 }
 
+/// Says that a line may begin with one of these commands.
+pub(super) fn offer(line: &mut Line<'_>) {
+    line.may_be(SESSION.iter().map(|(word, _)| *word));
+}
+
+/// Lists the words behind `show` that are about a broker that runs.
+pub(super) fn shown() -> impl Iterator<Item = &'static str> {
+    SHOWN.iter().map(|(word, _)| *word)
+}
+
 /// Lists these commands as the table of all commands does.
 pub(super) fn rows() -> impl Iterator<Item = (&'static str, About)> {
     SESSION.iter().map(|(word, session)| (*word, session.about)).chain([("show", SHOW.about)])
@@ -127,6 +137,9 @@ const OPTIONS: &[Clause<ReloadOption>] = &[
 fn reload(line: &mut Line<'_>) -> Read<SessionCommand> {
     let is_option = line.peek().is_none_or(|word| OPTIONS.iter().any(|option| word.is(option.word())));
     let file = if is_option { None } else { path(line, "reload")? };
+    if file.is_none() {
+        line.may_have_value("reload");
+    }
     let mut reload = Reload { file, ..Reload::default() };
     for option in line.clauses(OPTIONS) {
         match option.value {
@@ -196,6 +209,7 @@ fn guard(text: &str) -> Value<Guard> {
 }
 
 fn id(line: &mut Line<'_>, key: &str) -> Read<Option<u32>> {
+    line.may_have_value(key);
     match line.peek() {
         None => Ok(None),
         Some(_) => Ok(Some(line.value(key, number(1..=u32::MAX))?.value)),
@@ -203,6 +217,7 @@ fn id(line: &mut Line<'_>, key: &str) -> Read<Option<u32>> {
 }
 
 fn path(line: &mut Line<'_>, key: &str) -> Read<Option<Name>> {
+    line.may_have_value(key);
     match line.peek() {
         None => Ok(None),
         Some(_) => line.value(key, text("a file's path")).map(Some),

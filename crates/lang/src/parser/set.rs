@@ -22,6 +22,9 @@ pub(super) const KEYS: &[(&str, Key)] = &[
             "idle",
             &[("poll", Idle::Poll), ("pause", Idle::Pause), ("sleep", Idle::Sleep(None))],
         )?;
+        if matches!(idle.value, Idle::Sleep(_)) {
+            line.may_have_value("idle sleep");
+        }
         let most = match idle.value {
             Idle::Sleep(_) if line.peek().is_some() => Some(line.value("idle sleep", duration)?),
             _ => None,
