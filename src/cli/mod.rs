@@ -3,6 +3,8 @@
 //! Nothing here is printed but by `output`: the macros of the standard library end the program where their reader is gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// `tapline audit`.
+pub mod audit;
 /// `tapline check`.
 pub mod check;
 /// `tapline ctl`.

@@ -19,6 +19,8 @@ use crate::control::reload::Origin;
 use crate::control::serve::Server;
 use crate::control::session::{Answer, End, Limits, Outcome, Session, Ticket};
 use crate::control::socket::Socket;
+use crate::control::state::State;
+use crate::control::tokens::Tokens;
 use crate::plan::value::Action;
 use crate::plan::{self, Plan, RunOptions};
 use crate::report::log::{Form, Log};
@@ -26,10 +28,9 @@ use crate::report::table;
 use tapline_api::access::Principal;
 use tapline_api::request::{Reply, Request};
 use tapline_api::snapshot::Snapshot;
-use tapline_api::words::{Level, Role, Via};
+use tapline_api::words::Level;
 use tapline_dpdk::clock;
-use tapline_kernel::peer::Peer;
-use tapline_kernel::process::{self, user_name};
+use tapline_kernel::process;
 use tapline_lang as lang;
 use tapline_lang::ast::session::Reload;
 
@@ -58,6 +59,9 @@ pub struct Args {
     /// Answer commands and requests on this Unix socket while running
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Keep tokens in this folder, which one broker has at a time
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Time the stages of sampled bursts, and print cycles a packet at the end
     #[arg(long)]
     profile: bool,
@@ -88,9 +92,10 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
     let bell = Bell::default();
     let Input { pipeline, plan, is_typed, options, stats, prompt, socket } =
         Input::take(args, &signals, &bell)?;
+    let tokens = args.tokens()?;
     let broker = start(&plan, options)?;
     let limits = Limits { duration: args.duration, idle: args.exit_idle };
-    let session = Session::new(
+    let mut session = Session::new(
         args.name(),
         broker,
         pipeline,
@@ -98,6 +103,7 @@ fn run_to_end(args: &Args) -> Result<Status, Status> {
         prompt.is_some() || socket.is_some(),
         args.origin(),
     );
+    session.take_tokens(tokens);
     let log = Log::new(Form::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref()));
     let server = socket.map(Server::new);
     let mut run =
@@ -181,6 +187,16 @@ impl Args {
             .collect()
     }
 
+    /// Takes the folder of what outlives the broker, and reads the tokens in it.
+    fn tokens(&self) -> Result<Tokens, Status> {
+        let state = self.state.as_deref().map(State::open).transpose();
+        state.and_then(|state| Tokens::of(state.map(Arc::new))).map_err(|error| {
+            let path = self.state.as_deref().unwrap_or(Path::new(""));
+            tell_line(format_args!("error: --state {}: {error}", path.display()));
+            Status::Failed
+        })
+    }
+
     /// Tells why there are no statistics.
     fn no_stats(&self, error: &std::io::Error) -> Status {
         let path = self.stats.as_deref().unwrap_or(Path::new(""));
@@ -189,17 +205,9 @@ impl Args {
     }
 }
 
-/// Listens on the control socket. Whoever runs the broker, and root, is an admin; others may read.
+/// Listens on the control socket.
 fn listen(path: &Path, bell: Bell) -> Result<Socket, Status> {
-    let own_uid = process::own_uid();
-    let admit = move |peer: &Peer| Principal {
-        user: user_name(peer.uid),
-        uid: Some(peer.uid),
-        via: Via::Socket,
-        role: if peer.uid == 0 || peer.uid == own_uid { Role::Admin } else { Role::Viewer },
-        has_peek: peer.uid == 0 || peer.uid == own_uid,
-    };
-    Socket::listen(path, bell, Box::new(admit)).map_err(|error| {
+    Socket::listen(path, bell).map_err(|error| {
         tell_line(format_args!("error: --control {}: {error}", path.display()));
         Status::Failed
     })

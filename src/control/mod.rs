@@ -4,6 +4,10 @@
 //! nothing here waits for a reader, a writer or a file.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+/// Who somebody is.
+pub mod access;
+/// The log of what was asked for.
+pub mod audit;
 /// Wakes the session.
 pub mod bell;
 /// Commands typed later -> a plan after the running one.
@@ -28,6 +32,10 @@ pub mod serve;
 pub mod session;
 /// The control socket.
 pub mod socket;
+/// The folder of what outlives a broker.
+pub mod state;
+/// Secrets that stand for a role.
+pub mod tokens;
 /// Plans that are made on a thread of their own.
 pub mod work;
 

@@ -1,5 +1,7 @@
 //! The command line.
 
+/// The audit log, with what is done to it.
+mod audit;
 /// Signals, times, statistics, the prompt, an ordinary user.
 mod control;
 /// What is wrong is said, and nothing is started.

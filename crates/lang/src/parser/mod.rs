@@ -1,5 +1,7 @@
 //! Lines of words -> commands, a line at a time, so that every mistake of a file is found in one reading.
 
+/// Commands that begin with `access`.
+mod access;
 /// What may stand at the end of a line.
 mod complete;
 /// Edits, as rules and tools have them.
@@ -83,6 +85,7 @@ const STATEMENTS: &[(&str, Form)] = &[
     ("wire", Form::Verbs("wire command", wire::VERBS)),
     ("filter", Form::Verbs("filter command", filter::VERBS)),
     ("rule", Form::Verbs("rule command", rule::VERBS)),
+    ("access", Form::Verbs("access command", access::VERBS)),
     ("let", alone(Role::Operator, "NAME VALUE", "defines what ${NAME} stands for", let_variable)),
     (
         "include",
@@ -170,6 +173,7 @@ pub(crate) fn is_keyword(text: &str) -> bool {
         || begins(group::OPTIONS, text)
         || begins(wire::OPTIONS, text)
         || begins(rule::CLAUSES, text)
+        || text == access::PEEK
 }
 
 /// `let NAME VALUE`.

@@ -1,9 +1,10 @@
 //! Commands to a running broker that are none of its plan: they stand in no file.
 
 use super::super::ast::Name;
-use super::super::ast::session::{Guard, Guarded, Reload, SessionCommand};
+use super::super::ast::session::{Guard, Guarded, Reload, SessionCommand, TokenCommand};
 use super::super::lexer::Word;
 use super::super::value::{Misread, Value, duration, number, text};
+use super::access::grantee_name;
 use super::line::{About, Clause, Line, Read, once};
 use tapline_api::words::Role;
 
@@ -55,6 +56,15 @@ const SESSION: &[(&str, Session)] = &[
     (
         "reopen",
         session(Role::Operator, "", "opens the file of statistics anew", |_| Ok(SessionCommand::Reopen)),
+    ),
+    (
+        "token",
+        session(
+            Role::Admin,
+            "create NAME ROLE [peek] [expire DURATION] | list | revoke NAME",
+            "makes, lists and takes back secrets that stand for a role",
+            token,
+        ),
     ),
 ];
 
@@ -140,6 +150,48 @@ fn reload(line: &mut Line<'_>) -> Read<SessionCommand> {
         }
     }
     Ok(SessionCommand::Reload(reload))
+}
+
+/// The words behind `token`.
+const TOKEN: &[(&str, TokenVerb)] =
+    &[("create", TokenVerb::Create), ("list", TokenVerb::List), ("revoke", TokenVerb::Revoke)];
+
+#[derive(Clone, Copy)]
+enum TokenVerb {
+    Create,
+    List,
+    Revoke,
+}
+
+/// What may follow `token create NAME ROLE`.
+enum TokenOption {
+    Peek,
+    Expire(std::time::Duration),
+}
+
+const TOKEN_OPTIONS: &[Clause<TokenOption>] = &[
+    once("peek", |_| Ok(TokenOption::Peek)),
+    once("expire", |line| Ok(TokenOption::Expire(line.value("expire", duration)?.value))),
+];
+
+fn token(line: &mut Line<'_>) -> Read<SessionCommand> {
+    let command = match line.choice("token", TOKEN)?.value {
+        TokenVerb::List => TokenCommand::List,
+        TokenVerb::Revoke => TokenCommand::Revoke(line.value("token", grantee_name)?),
+        TokenVerb::Create => {
+            let name = line.value("token", grantee_name)?;
+            let role = line.word_of("token create")?.value;
+            let (mut has_peek, mut expire) = (false, None);
+            for option in line.clauses(TOKEN_OPTIONS) {
+                match option.value {
+                    TokenOption::Peek => has_peek = true,
+                    TokenOption::Expire(time) => expire = Some(time),
+                }
+            }
+            TokenCommand::Create { name, role, has_peek, expire }
+        }
+    };
+    Ok(SessionCommand::Token(command))
 }
 
 /// `loss`, `drops`, `loss>N`, `drops>N`.

@@ -47,6 +47,11 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     }),
     ("tpid", |line| Ok(Setting::Tpid(tpids(line)?))),
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
+    ("audit", |line| {
+        let path = line.value("audit", text("a file's path"))?;
+        let mode = line.peek().map(|_| line.word_of("audit")).transpose()?;
+        Ok(Setting::Audit { path, mode })
+    }),
 ];
 
 /// The references that a clock daemon may follow.
