@@ -82,11 +82,13 @@ impl<C: Fn(&str) -> Completion> Editor<C> {
     pub(super) fn read(&mut self) -> Typed {
         match self.editor.readline(PROMPT) {
             Ok(line) => {
-                if self.editor.add_history_entry(line.as_str()).is_ok_and(|is_kept| is_kept)
+                // completion leaves a blank behind a word
+                let kept = line.trim_end();
+                if self.editor.add_history_entry(kept).is_ok_and(|is_kept| is_kept)
                     && let Some(path) = &self.history
                 {
                     // a history that cannot be written is no reason to stop
-                    let _ = remember(path, &line);
+                    let _ = remember(path, kept);
                 }
                 Typed::Line(line)
             }

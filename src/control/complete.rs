@@ -19,7 +19,11 @@ pub struct Completion {
 pub fn complete(line: &str, parsed: &Parsed, plan: &Plan) -> Completion {
     let wanted = tapline_lang::completions(line, &parsed.variables);
     let written = line.get(wanted.start..).unwrap_or_default();
-    let names = wanted.names.into_iter().flat_map(|kind| names(kind, plan));
+    // the items of a list that are given are not given again
+    let before = line.get(..wanted.start).unwrap_or_default();
+    let list = before.strip_suffix(',').and_then(|before| before.split_whitespace().next_back());
+    let is_given = |name: &String| list.is_some_and(|list| list.split(',').any(|item| item == name));
+    let names = wanted.names.into_iter().flat_map(|kind| names(kind, plan)).filter(|name| !is_given(name));
     let mut candidates: Vec<String> = wanted.words.into_iter().map(str::to_owned).collect();
     candidates.extend(names.filter(|name| name.starts_with(written)));
     candidates.sort_unstable();

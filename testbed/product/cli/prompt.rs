@@ -1,9 +1,11 @@
 //! Prompts at a terminal: keys, completion, history, lines above a half-typed one; and how scripts end.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
 use tapline_harness::judges::number;
 use tapline_harness::lab::{EAL, Ended, Lab};
 use tapline_harness::terminal::{CTRL_C, CTRL_D, CTRL_U, LEFT, Terminal, UP};
@@ -42,7 +44,7 @@ fn a_prompt_edits_completes_explains_and_remembers() {
     terminal.until(PROMPT);
     terminal.type_until(UP, "tool drain idz");
     terminal.keys(&format!("{CTRL_U}show tols{LEFT}{LEFT}o\r"));
-    terminal.until("drained (emptied)  ");
+    terminal.until("requested");
     terminal.type_until(
         "help rule create\r",
         "rule create PRIORITY from SOURCES [CLAUSES] drop\r\nrole: operator",
@@ -134,6 +136,29 @@ fn the_prompt_of_ctl_asks_the_broker_for_names_and_ends_with_it() {
     again.type_until(&format!("{UP}{UP}"), "help quit");
     again.type_until(&format!("{CTRL_U}quit\r"), "the broker ends");
     assert_eq!(again.end().0, Some(0));
+    assert_eq!(broker.end().0, Some(0));
+}
+
+#[test]
+fn complete_answers_programs_with_words_and_names() {
+    let lab = Lab::new();
+    let mut broker = interactive(&lab, &format!("{PIPELINE}start\n"));
+    broker.until(PROMPT);
+    let stream = UnixStream::connect(lab.path("control.sock")).expect("a socket");
+    let mut replies = BufReader::new(stream.try_clone().expect("a socket")).lines();
+    let mut complete = |line: &str, cursor: usize| {
+        let params = json!({ "line": line, "cursor": cursor });
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "complete", "params": params });
+        (&stream).write_all(format!("{request}\n").as_bytes()).expect("a reader");
+        let reply = replies.next().expect("a reply").expect("a line");
+        serde_json::from_str::<Value>(&reply).expect("JSON")["result"].clone()
+    };
+    let taken = "rule create 5 from in,";
+    assert_eq!(complete(taken, taken.len()), json!({ "start": 22, "candidates": ["any", "out"] }));
+    assert_eq!(complete("tool drain ids", 12), json!({ "start": 11, "candidates": ["ids", "idz"] }));
+    assert_eq!(complete("rule enable ", 12), json!({ "start": 12, "candidates": ["1"] }));
+    assert_eq!(complete("show rel", 8), json!({ "start": 5, "candidates": [] }));
+    broker.type_until("quit\r", "the broker ends");
     assert_eq!(broker.end().0, Some(0));
 }
 

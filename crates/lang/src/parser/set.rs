@@ -7,7 +7,7 @@ use super::super::source::Spanned;
 use super::super::suggest::nearest;
 use super::super::value::{Misread, Value, count, duration, lcores, number, text, tpid};
 use super::line::{Line, Read};
-use tapline_api::words::ClockQuality;
+use tapline_api::words::{ClockQuality, Vocabulary};
 use tapline_packet::headers::vlan;
 
 pub(super) type Key = fn(&mut Line<'_>) -> Read<Setting>;
@@ -49,6 +49,7 @@ pub(super) const KEYS: &[(&str, Key)] = &[
     ("panic-dump", |line| Ok(Setting::PanicDump(line.value("panic-dump", text("a folder"))?))),
     ("audit", |line| {
         let path = line.value("audit", text("a file's path"))?;
+        line.may_be(tapline_api::words::AuditMode::WORDS.iter().copied());
         let mode = line.peek().map(|_| line.word_of("audit")).transpose()?;
         Ok(Setting::Audit { path, mode })
     }),
