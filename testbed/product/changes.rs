@@ -249,7 +249,7 @@ fn a_wire_forwards_in_order_while_rules_are_changed_and_refused() {
         let account = prompt.end_with(2);
         assert_eq!(account.stderr.matches(CHANGED).count(), 20, "{}", account.stderr);
         assert_eq!(account.stderr.matches("unknown tool `nobody`").count(), 10);
-        assert_eq!(account.stderr.matches("setting workers is changed, which needs a restart").count(), 10);
+        assert_eq!(account.stderr.matches("setting workers is changed needs a restart").count(), 10);
         assert_same("a to b", &packets(&lab.path("to-b.pcap")), &sent);
         assert_same("b to a", &packets(&lab.path("to-a.pcap")), &answers);
     }
@@ -305,7 +305,7 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.say("rule create 20 from in sample flow 1/2 hash symmetric inner to c");
     prompt.hear("the receive lcores spread packets by the tunnels", 1);
     for (command, refusal) in [
-        ("set mempool 9000", "setting mempool is changed, which needs a restart"),
+        ("set mempool 9000", "setting mempool is changed needs a restart"),
         ("port stop in", "port in is changed (stop), for which a port that runs would have to be stopped"),
         ("port config in mtu 1000", "port in is changed (mtu), for which a port that runs"),
         (

@@ -56,7 +56,7 @@ impl<'a> Steady<'a> {
     fn begin(lab: &'a Lab, head: &str, rest: &str, count: u32) -> Self {
         let sent = datagrams(lab, "in.pcap", count);
         let pipeline = format!(
-            "{head}port attach in replay:in.pcap,speed=50x\nport attach keep-port net_pcap0,tx_pcap=keep.pcap rxq 0\n\
+            "{head}port attach in replay:in.pcap,speed=20x\nport attach keep-port net_pcap0,tx_pcap=keep.pcap rxq 0\n\
              tool create keep port keep-port\nrule create 10 from in to keep\n{rest}start\n"
         );
         // room for the pools of ports that come
@@ -243,7 +243,11 @@ fn ports_come_and_go(head: &str) {
                 .all(|tool| stats["tools"][tool]["sent"].as_u64() == Some(300))
         });
         until("packets of net_null", &|stats| stats["tools"]["n"]["sent"].as_u64() > Some(1000));
-        until("packets of the ring", &|stats| stats["tools"]["rr"]["sent"].as_u64() > Some(100));
+        // on a busy machine there may be no more to send on it
+        until("packets of the ring", &|stats| {
+            stats["tools"]["rr"]["sent"].as_u64() > Some(100)
+                || number(stats, "ports/in/received") == 100_000
+        });
         steady.change(&format!(
             "rule destroy 20\ntool destroy n\nport detach null\nrule destroy 50\ntool destroy q{round}\nport detach again\n"
         ));
