@@ -345,6 +345,7 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
             let before = open_files(process);
             prompt.say("include change.pipe");
             let is_refused = prompt.hears_one_of("the plan stays as it is", CHANGED);
+            println!("{place}@{pass}: {}", if is_refused { "refused" } else { "not passed" });
             if is_refused {
                 refused += 1;
                 assert_eq!(open_files(process), before, "{place}@{pass}: {}", lab.printed("stderr"));
@@ -369,7 +370,7 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
 }
 
 /// Tens of changes, drawn at random, beside traffic: the account holds, and what stays has every packet in its order.
-fn random_changes(head: &str, seed: u64) {
+fn random_changes(head: &str, most_ports: usize, seed: u64) {
     println!("seed {seed}");
     let lab = Lab::new();
     let mut steady = Steady::begin(&lab, head, "tool create z discard\n", 150_000);
@@ -381,7 +382,7 @@ fn random_changes(head: &str, seed: u64) {
     let (mut ports, mut tools, mut has_group) = (BTreeSet::new(), BTreeMap::<u64, u64>::new(), false);
     for step in 0..40u64 {
         let line = match draw(7) {
-            0 | 1 if ports.len() < 3 => {
+            0 | 1 if ports.len() < most_ports => {
                 let port = (0..3).find(|port| !ports.contains(port)).expect("one of three is free");
                 ports.insert(port);
                 format!(
@@ -427,15 +428,16 @@ fn random_changes(head: &str, seed: u64) {
 
 #[test]
 fn random_changes_on_one_worker() {
-    random_changes("", 1);
+    random_changes("", 2, 1);
 }
 
 #[test]
 fn random_changes_on_two_workers() {
-    random_changes(&format!("{LCORES}set lcores 1-2\n"), 2);
+    // a ring of two transmit queues takes most of the room that there is for tools that come
+    random_changes(&format!("{LCORES}set lcores 1-2\n"), 1, 2);
 }
 
 #[test]
 fn random_changes_where_stages_have_lcores_of_their_own() {
-    random_changes(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"), 3);
+    random_changes(&format!("{LCORES}set lcores receive 1 work 2-3 transmit 4\n"), 2, 3);
 }
