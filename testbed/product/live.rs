@@ -288,22 +288,8 @@ fn ports_come_and_go_where_stages_have_lcores_of_their_own() {
 }
 
 /// The places of a start at which what comes later can fail, too.
-const PLACES: [&str; 14] = [
-    "start.tables",
-    "start.attach",
-    "start.info",
-    "start.mempool",
-    "start.configure",
-    "start.queue_sizes",
-    "start.rx_queue",
-    "start.tx_queue",
-    "start.port",
-    "start.stamps",
-    "start.ring",
-    "start.capture",
-    "start.writer",
-    "start.nowhere",
-];
+const PLACES: [&str; 6] =
+    ["start.attach", "start.info", "start.mempool", "start.port", "start.capture", "start.writer"];
 
 /// Files that a process has open.
 fn open_files(process: u32) -> usize {
@@ -316,18 +302,19 @@ fn open_files(process: u32) -> usize {
 fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
     let head = format!("{LCORES}set lcores 1-2\n");
     let pipeline = format!(
-        "{head}port attach in net_null0\ntool create d discard\ntool create early capture early.pcapng queue 64\n\
+        "{head}port attach in replay:in.pcap,speed=original,loop=forever\ntool create d discard\ntool create early capture early.pcapng queue 64\n\
          rule create 10 from in to d\nstart\n"
     );
-    let change = "port attach ring net_ring0\nport attach other net_null1\ntool create r port ring queue 64\n\
+    let change = "port attach ring net_ring0\nport attach other net_null1 rxq 0\ntool create r port ring queue 64\n\
                   tool create o port other queue 64 vxlan vni 7 src 198.18.0.1 dst 198.18.0.7 next-hop 02:00:00:00:00:07\n\
-                  tool create f capture f.pcapng queue 64\ntool create g capture g.pcapng queue 64\n\
+                  tool create f capture f.pcapng queue 192\ntool create g capture g.pcapng queue 192\n\
                   rule create 20 from in limit 10 packets to r,o,f\nrule create 30 from ring limit 10 packets to g\n";
     let mut refused = 0;
     for place in PLACES {
         for pass in 1.. {
             let lab = Lab::new();
             lab.write("change.pipe", change);
+            datagrams(&lab, "in.pcap", 100);
             let mut prompt = Prompt::open_with(
                 &lab,
                 &pipeline,
@@ -366,7 +353,7 @@ fn what_cannot_be_set_up_leaves_the_plan_as_it_was() {
             }
         }
     }
-    assert!(refused > 20, "{refused}");
+    assert!(refused >= 13, "{refused}");
 }
 
 /// Tens of changes, drawn at random, beside traffic: the account holds, and what stays has every packet in its order.
