@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use super::Plan;
+use super::access::{GrantPlan, Grantee};
 use super::value::{
     CopyPlan, DedupPlan, FilterPlan, GroupPlan, HeartbeatPlan, Output, PortPlan, RulePlan, Settings,
     ToolPlan, WirePlan,
@@ -36,6 +37,8 @@ pub enum Subject {
     Filter(String),
     /// A rule has its priority for a name.
     Rule(u32),
+    /// What is granted to somebody: `user anna`.
+    Access(String),
 }
 
 impl fmt::Display for Subject {
@@ -48,6 +51,7 @@ impl fmt::Display for Subject {
             Subject::Wire(name) => write!(out, "wire {name}"),
             Subject::Filter(name) => write!(out, "filter {name}"),
             Subject::Rule(priority) => write!(out, "rule {priority}"),
+            Subject::Access(grantee) => write!(out, "access {grantee}"),
         }
     }
 }
@@ -97,6 +101,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         groups,
         filters,
         rules,
+        access,
         // what workers are told follows from all the others; `edits`, `hashes` and `groups` are judged by who uses them
         work: _,
         // asked for once, at the start
@@ -152,6 +157,15 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
         Pair::Both(old, new) => both.rule_change(old, new),
         Pair::Added(_) | Pair::Removed => Parts::all(Needs::Swap),
     });
+    // names may be two of one user
+    let named = |grant: &GrantPlan| grant.to.clone();
+    let names: HashMap<Grantee, String> =
+        old.access.iter().chain(access).map(|grant| (grant.to.clone(), grant.grantee())).collect();
+    let subject = |to: Grantee| Subject::Access(names.get(&to).cloned().unwrap_or_default());
+    compare(&mut changes, old.access.iter(), access.iter(), named, subject, &|pair| match pair {
+        Pair::Both(old, new) => grant_change(old, new),
+        Pair::Added(_) | Pair::Removed => Parts::all(Needs::Nothing),
+    });
     changes
 }
 
@@ -183,6 +197,8 @@ pub enum About {
     Nothing,
     Settings,
     Objects(NameKind),
+    /// Who may do what.
+    Access,
 }
 
 /// Says what a command changes.
@@ -219,6 +235,7 @@ pub fn about(command: &Command) -> About {
         | Command::RuleDisable(_)
         | Command::RuleDestroy(_)
         | Command::RuleDestroyAll => About::Objects(NameKind::Rule),
+        Command::AccessGrant(_) | Command::AccessRevoke(_) => About::Access,
     }
 }
 
@@ -233,6 +250,7 @@ impl Change {
             Subject::Wire(_) => About::Objects(NameKind::Wire),
             Subject::Filter(_) => About::Objects(NameKind::Filter),
             Subject::Rule(_) => About::Objects(NameKind::Rule),
+            Subject::Access(_) => About::Access,
         }
     }
 
@@ -298,7 +316,7 @@ fn compare<'a, T: 'a, K: Eq + Hash>(
     old: impl Iterator<Item = &'a T>,
     new: impl Iterator<Item = &'a T>,
     key: impl Fn(&T) -> K,
-    subject: fn(K) -> Subject,
+    subject: impl Fn(K) -> Subject,
     judge: &dyn Fn(Pair<'_, T>) -> Parts,
 ) {
     let old: Vec<&T> = old.collect();
@@ -335,6 +353,7 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         timeouts,
         tpids,
         panic_dump,
+        audit,
     } = new;
     let judged = [
         ("burst", *burst == old.burst, Needs::Swap),
@@ -349,6 +368,8 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         // the parser knows them for as long as the program runs
         ("tpid", *tpids == old.tpids, Needs::Restart),
         ("panic-dump", *panic_dump == old.panic_dump, Needs::Swap),
+        // whoever may change the plan is not to choose where that is written
+        ("audit", *audit == old.audit, Needs::Restart),
     ];
     let changed = judged.into_iter().filter(|(_, is_same, _)| !is_same);
     let change = |(key, _, needs)| Change {
@@ -358,6 +379,14 @@ fn settings_changes(old: &Settings, new: &Settings) -> Vec<Change> {
         needs,
     };
     changed.map(change).collect()
+}
+
+fn grant_change(old: &GrantPlan, new: &GrantPlan) -> Parts {
+    let GrantPlan { to: _, kind: _, name, role, has_peek } = new;
+    Parts::none()
+        .judge("name", *name == old.name, Needs::Nothing)
+        .judge("role", *role == old.role, Needs::Nothing)
+        .judge("peek", *has_peek == old.has_peek, Needs::Nothing)
 }
 
 fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {

@@ -105,8 +105,13 @@ impl<'a> Prompt<'a> {
 
     /// The account at the end of the script.
     pub(crate) fn end(self) -> Account {
+        self.end_with(0)
+    }
+
+    /// The account at the end of a script that had a line which makes the exit status `status`.
+    pub(crate) fn end_with(self, status: i32) -> Account {
         drop(self.input);
-        self.lab.end(self.started).done()
+        self.lab.end(self.started).scripted(status)
     }
 }
 
@@ -241,7 +246,7 @@ fn a_wire_forwards_in_order_while_rules_are_changed_and_refused() {
         }
         prompt.hear("needs a restart", 10);
         prompt.wait_for(sent.len() + answers.len());
-        let account = prompt.end();
+        let account = prompt.end_with(2);
         assert_eq!(account.stderr.matches(CHANGED).count(), 20, "{}", account.stderr);
         assert_eq!(account.stderr.matches("unknown tool `nobody`").count(), 10);
         assert_eq!(account.stderr.matches("setting workers is changed needs a restart").count(), 10);
@@ -270,7 +275,7 @@ fn an_include_is_taken_up_at_once_or_not_at_all() {
         lab.until("packets of the rule", |stats| stats["rules"]["30"]["matched"].as_u64() > Some(1000));
     assert_eq!(rule["rules"].as_object().expect("rules").keys().collect::<Vec<_>>(), ["20", "30"]);
     prompt.say("quit");
-    let account = prompt.end();
+    let account = prompt.end_with(2);
     for message in [
         "bad.pipe:2:27: error: unknown tool `nobody`",
         "worse.pipe:2:30: error: this expression is not a filter",
@@ -319,7 +324,7 @@ fn what_was_not_set_up_at_the_start_is_refused() {
     prompt.say("rule create 20 from in sample flow 1/2 to c");
     prompt.hear(CHANGED, 1);
     prompt.say("quit");
-    assert_eq!(prompt.end().last()["rules"].as_object().expect("rules").len(), 2);
+    assert_eq!(prompt.end_with(2).last()["rules"].as_object().expect("rules").len(), 2);
 }
 
 /// Copies, classes, schedules and limits that the file's rules have none of.

@@ -205,8 +205,10 @@ pub(super) fn assemble(
     let nothing = ById::filled(plan.egresses().count(), None);
     let mut ways = outlets(&site, &mut started, &nothing, layout)?;
     let neighbourhoods = neighbourhoods(&site, local_frames, &mut ways, |_| false)?;
-    let spare =
-        started.into_iter().map(|port| port.txqs.into_iter().map(|txq| txq?.new()).collect()).collect();
+    let spare = started
+        .into_iter()
+        .map(|port| port.txqs.into_iter().map(|txq| txq?.into_new()).collect())
+        .collect();
     let mut copy_resources = CopyResources::default();
     let makers = makers(eal, site.run(), &ports, &roles.lcores, &mut copy_resources)?;
     let probes = probes(&site, heartbeat_key, &secret);

@@ -58,7 +58,7 @@ pub(in crate::broker) enum SpareTxq {
 
 impl SpareTxq {
     /// The queue, if it is a new one.
-    pub(in crate::broker) fn new(self) -> Option<TxQueue> {
+    pub(in crate::broker) fn into_new(self) -> Option<TxQueue> {
         match self {
             SpareTxq::New(txq) => Some(txq),
             SpareTxq::Kept(..) => None,
@@ -119,9 +119,9 @@ impl Layout {
         let of_worker = |(owned, txqs): (&mut ById<PortId, Option<usize>>, &mut usize)| {
             let mut places = vec![None; *txqs];
             let mut count = 0;
-            for place in 0..*txqs {
+            for (place, after) in places.iter_mut().enumerate() {
                 if owned.iter().any(|owned| *owned == Some(place)) {
-                    places[place] = Some(count);
+                    *after = Some(count);
                     count += 1;
                 }
             }
@@ -267,7 +267,7 @@ impl WorkerWays {
         });
         let mut outlets = Outlets {
             egresses: egresses.collect(),
-            txqs: self.txqs.into_iter().filter_map(SpareTxq::new).collect(),
+            txqs: self.txqs.into_iter().filter_map(SpareTxq::into_new).collect(),
             shared: Vec::new(),
             handovers: self.handovers,
             control_frames: self.control_frames,

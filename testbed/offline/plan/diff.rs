@@ -50,6 +50,9 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("set seed 7", "set seed 7\nset clock ptp", &["setting clock is changed: Nothing"]),
     ("set seed 7", "set seed 7\nset tpid 0x8200", &["setting tpid is changed: Restart"]),
     ("set seed 7", "set seed 7\nset panic-dump d", &["setting panic-dump is changed: Swap"]),
+    ("set seed 7", "set seed 7\nset audit a.jsonl", &["setting audit is changed: Restart"]),
+    ("set seed 7", "set seed 7\naccess grant viewer user root", &["access user root is added: Nothing"]),
+    ("set seed 7", "set seed 7\naccess grant viewer group 7 peek\naccess revoke group 7", &[]),
     (
         "set seed 7",
         "set seed 8",
@@ -235,6 +238,7 @@ fn a_command_is_about_what_it_makes_another() {
         "rule disable 10",
         "rule destroy 10",
         "rule destroy all",
+        "access grant viewer token web",
         "start",
         "stop",
         "show plan",
