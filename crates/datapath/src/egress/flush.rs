@@ -87,8 +87,7 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     if egresses.len() > kinds.count() {
-        let flushes = if leaving_left { 0 } else { counters.lcore.left_nothing.get() + 1 };
-        counters.lcore.left_nothing.set(flushes);
+        note_leaving(leaving_left, counters);
     }
     for incoming in handovers.iter_mut() {
         if let Outlet::Port { queue, .. } = &egresses[incoming.egress] {
@@ -96,6 +95,13 @@ pub fn flush(outlets: &mut Outlets, held: Held, live: &Live, counters: &WorkerCo
         }
     }
     flushed
+}
+
+/// Counts the flush, if nothing was left of what leaves.
+#[cold]
+fn note_leaving(is_left: bool, counters: &WorkerCounters) {
+    let flushes = if is_left { 0 } else { counters.lcore.left_nothing.get() + 1 };
+    counters.lcore.left_nothing.set(flushes);
 }
 
 /// Sends the frames of the control thread that wait.
