@@ -107,7 +107,18 @@ const KERNEL: Takes = Takes::Kernel { makes_interface: false, room: None, one_mb
 
 /// The drivers that Tapline knows. A row says how its driver differs from `PLAIN`; a virtual device of a driver that has none is
 /// attached all the same, and taken for one that differs in nothing.
-pub static DRIVERS: [Driver; 7] = [
+pub static DRIVERS: [Driver; 8] = [
+    // no driver of DPDK's: `iface:IF`, which Tapline receives from and sends to itself
+    Driver {
+        name: "iface",
+        arguments: &["iface", "queues", "outgoing", "offloads", "time", "buffer"],
+        interfaces: &["iface"],
+        links: &["iface"],
+        copies_packets: true,
+        joins_segments: true,
+        takes: KERNEL,
+        ..PLAIN
+    },
     Driver {
         name: "net_pcap",
         arguments: &[
@@ -280,10 +291,15 @@ impl Devargs {
         self.text.split(',').skip(1)
     }
 
-    /// Gives the arguments that have a value, in their order.
+    /// Gives the arguments that have a value, in their order. The interface of `iface:IF` is one: its first.
     pub fn arguments(&self) -> impl Iterator<Item = Argument<'_>> {
-        self.words()
-            .filter_map(|word| word.split_once('=').map(|(name, value)| Argument { word, name, value }))
+        let device = self.written_device();
+        let interface =
+            device.strip_prefix("iface:").map(|value| Argument { word: device, name: "iface", value });
+        let words = self.words();
+        interface.into_iter().chain(
+            words.filter_map(|word| word.split_once('=').map(|(name, value)| Argument { word, name, value })),
+        )
     }
 
     /// Gives the value of an argument, the first where there are several.
@@ -390,6 +406,8 @@ mod tests {
             ("vdev:net_af_packet0,iface=eth0", Some("eth0")),
             ("net_pcap0,rx_iface=in,tx_iface=out", Some("out")),
             ("net_pcap0,rx_pcap=a.pcap", None),
+            ("iface:eth0", Some("eth0")),
+            ("iface:eth0.7,queues=2", Some("eth0.7")),
         ] {
             assert_eq!(Devargs::new(text).kernel_interface(), interface);
         }

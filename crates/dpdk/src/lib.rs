@@ -8,6 +8,7 @@ pub mod driver;
 pub mod eal;
 pub mod error;
 mod kernel_drops;
+mod kernel_tx;
 pub mod lcore;
 pub mod mbuf;
 pub mod mempool;

@@ -9,6 +9,8 @@ pub mod interface;
 pub mod limits;
 /// CPUs, pages and threads, as this process finds them.
 pub mod machine;
+/// Packet sockets: frames of one interface, received by rings and sent.
+pub mod packet;
 /// This process.
 pub mod process;
 /// Sockets that this process has open, and what the kernel counts of each.
