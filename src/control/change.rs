@@ -7,7 +7,9 @@ use super::work::{Look, Work};
 use crate::broker::{Broker, RETURN_LIMIT};
 use crate::plan::surroundings::System;
 use crate::plan::{self, Plan, Surroundings, progress};
+use tapline_api::access::Principal;
 use tapline_api::request::Reply;
+use tapline_api::words::{ErrorKind, Role};
 use tapline_lang::ast::Command;
 use tapline_lang::diagnostic::{Diagnostic, Severity};
 use tapline_lang::lexer::Variables;
@@ -34,8 +36,8 @@ pub struct Change {
 pub struct Planned {
     pub parsed: Parsed,
     pub plan: Plan,
-    /// Warnings of what was typed, as they are printed.
-    pub warnings: String,
+    /// Warnings of what was typed.
+    pub warnings: Reply,
 }
 
 impl Pipeline {
@@ -55,11 +57,11 @@ impl Pipeline {
     /// Reads a line that may say anything: nothing runs yet.
     ///
     /// # Errors
-    /// The mistakes in it, as they are printed.
-    pub fn read_freely(&self, line: &[u8]) -> Result<Change, String> {
+    /// The mistakes in it.
+    pub fn read_freely(&self, line: &[u8]) -> Result<Change, Reply> {
         let typed = lang::parse_onto(&self.0, line, &System);
         if typed.diagnostics.has_errors() {
-            return Err(typed.diagnostics.render(&typed.sources));
+            return Err(refused(&typed, ""));
         }
         Ok(Change { accepted: Arc::clone(&self.0), typed })
     }
@@ -67,9 +69,12 @@ impl Pipeline {
     /// Reads a line for a plan that runs.
     ///
     /// # Errors
-    /// The mistakes in it, and what cannot be changed while a plan runs, as they are printed.
-    pub fn read(&self, line: &[u8]) -> Result<Typed, String> {
+    /// The mistakes in it, and what cannot be changed while a plan runs.
+    pub fn read(&self, line: &[u8], by: &Principal) -> Result<Typed, Reply> {
         let mut change = self.read_freely(line)?;
+        if change.typed.role > by.role {
+            return Err(forbidden(change.typed.role, by));
+        }
         let Parsed { file, diagnostics, sources, variables, .. } = &mut change.typed;
         let is_change = file.commands.iter().any(|command| reach(&command.value) != Reach::Nothing);
         if !is_change {
@@ -97,7 +102,7 @@ impl Pipeline {
             }
         }
         if diagnostics.has_errors() {
-            Err(diagnostics.render(sources) + UNCHANGED)
+            Err(refused(&change.typed, UNCHANGED))
         } else {
             Ok(Typed::Change(change))
         }
@@ -162,8 +167,8 @@ impl Change {
     /// Plans what is in force with what was typed.
     ///
     /// # Errors
-    /// All mistakes, as they are printed.
-    pub fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, String> {
+    /// All mistakes.
+    pub fn plan(self, before: Option<&Plan>, progress: &progress::Progress) -> Result<Planned, Reply> {
         let Self { accepted, typed } = self;
         let first_typed = accepted.sources.len();
         let mut parsed = Parsed { file: accepted.file.clone(), ..typed };
@@ -174,33 +179,43 @@ impl Change {
         parsed.diagnostics.retain(|found| {
             found.severity == Severity::Error || found.span().source.index() >= first_typed
         });
-        let found = parsed.diagnostics.render(&parsed.sources);
         let Some(plan) = plan else {
             let errors = parsed.diagnostics.errors();
-            return Err(format!(
-                "{found}{errors} {}; {UNCHANGED}",
-                if errors == 1 { "error" } else { "errors" }
-            ));
+            let errors = format!("{errors} {}; {UNCHANGED}", if errors == 1 { "error" } else { "errors" });
+            return Err(refused(&parsed, &errors));
         };
+        let warnings = Reply { error: None, ..refused(&parsed, "") };
         parsed.diagnostics = lang::diagnostic::Diagnostics::default();
         plan::compact(&mut parsed);
-        Ok(Planned { parsed, plan, warnings: found })
+        Ok(Planned { parsed, plan, warnings })
     }
 }
 
-pub(super) fn no_thread(error: std::io::Error) -> String {
-    format!(
+/// Answers with what was found in a text, and `rest` behind it.
+fn refused(parsed: &Parsed, rest: &str) -> Reply {
+    let diagnostics = parsed.diagnostics.iter().map(|found| found.parts(&parsed.sources)).collect();
+    Reply { diagnostics, ..Reply::refused(parsed.diagnostics.render(&parsed.sources) + rest) }
+}
+
+pub(super) fn no_thread(error: std::io::Error) -> Reply {
+    Reply::failed(format!(
         "error: there is no thread to plan on: {error}; raise the limit of threads (ulimit -u); {UNCHANGED}"
-    )
+    ))
 }
 
-pub(super) fn given_up() -> String {
-    format!("the change was given up; {UNCHANGED}")
+pub(super) fn given_up() -> Reply {
+    Reply::error(ErrorKind::Cancelled, format!("the change was given up; {UNCHANGED}"))
 }
 
-/// Says that the thread of a plan panicked.
-pub(super) fn not_planned() -> String {
-    format!("error: the change could not be planned; {UNCHANGED}")
+/// Answers that the thread of a plan panicked.
+pub(super) fn not_planned() -> Reply {
+    Reply::failed(format!("error: the change could not be planned; {UNCHANGED}"))
+}
+
+/// Answers that a request needs more than the caller's role.
+pub(super) fn forbidden(needed: Role, by: &Principal) -> Reply {
+    let text = format!("error: this needs the role {needed}, and {by} has {}; {UNCHANGED}", by.role);
+    Reply::error(ErrorKind::Forbidden, text)
 }
 
 /// A line that was read, and planned where it is a change.
@@ -216,12 +231,12 @@ pub struct Planning {
 }
 
 enum Stage {
-    Plans(Work<Result<Made, String>>),
+    Plans(Work<Result<Made, Reply>>),
     /// The workers have been given the plan, with lines for the log and warnings.
     TakesUp {
         planned: Duration,
         log: Vec<String>,
-        warnings: String,
+        warnings: Reply,
     },
 }
 
@@ -229,8 +244,8 @@ enum Stage {
 pub enum Progress {
     /// It is not done; a line to say so from time to time.
     Waits(Option<String>),
-    /// It is in force; lines for the log, and warnings as they are printed.
-    InForce { log: Vec<String>, warnings: String },
+    /// It is in force; lines for the log, and the answer with its warnings.
+    InForce { log: Vec<String>, reply: Reply },
     /// It was none: commands that leave the plan as it is.
     Others(Vec<Command>),
     /// Nothing has changed.
@@ -242,7 +257,7 @@ impl Planning {
     ///
     /// # Errors
     /// If there is no thread for it, as it is printed.
-    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, String> {
+    pub fn of_change(change: Change, running: Arc<Plan>) -> Result<Self, Reply> {
         Self::begin(move |progress| change.plan(Some(&running), progress).map(Box::new).map(Made::Planned))
     }
 
@@ -250,17 +265,22 @@ impl Planning {
     ///
     /// # Errors
     /// As [`of_change`](Self::of_change).
-    pub fn of_line(pipeline: &Pipeline, line: Vec<u8>, running: Arc<Plan>) -> Result<Self, String> {
+    pub fn of_line(
+        pipeline: &Pipeline,
+        line: Vec<u8>,
+        by: Principal,
+        running: Arc<Plan>,
+    ) -> Result<Self, Reply> {
         let pipeline = pipeline.clone();
-        Self::begin(move |progress| match pipeline.read(&line)? {
+        Self::begin(move |progress| match pipeline.read(&line, &by)? {
             Typed::Change(change) => change.plan(Some(&running), progress).map(Box::new).map(Made::Planned),
             Typed::Others(commands, variables) => Ok(Made::Others(commands, variables)),
         })
     }
 
     fn begin(
-        work: impl FnOnce(&progress::Progress) -> Result<Made, String> + Send + 'static,
-    ) -> Result<Self, String> {
+        work: impl FnOnce(&progress::Progress) -> Result<Made, Reply> + Send + 'static,
+    ) -> Result<Self, Reply> {
         let work = Work::begin(work).map_err(no_thread)?;
         Ok(Self { since: Instant::now(), stage: Stage::Plans(work) })
     }
@@ -272,7 +292,7 @@ impl Planning {
 
     /// Gives it up.
     pub fn give_up(self) -> Reply {
-        Reply::failed(given_up())
+        given_up()
     }
 
     /// Looks how far it is, and gives the workers a plan that is ready.
@@ -281,9 +301,9 @@ impl Planning {
             let made = match work.look() {
                 Look::Waits(line) => return Progress::Waits(line),
                 Look::Done(Ok(Ok(made))) => made,
-                Look::Done(Ok(Err(refusal))) => return Progress::Refused(Reply::refused(refusal)),
+                Look::Done(Ok(Err(refusal))) => return Progress::Refused(refusal),
                 Look::Done(Err(_)) => {
-                    return Progress::Refused(Reply::failed(not_planned()));
+                    return Progress::Refused(not_planned());
                 }
             };
             let Planned { parsed, plan, warnings } = match made {
@@ -296,9 +316,9 @@ impl Planning {
             match broker.exchange(Arc::new(plan)) {
                 Ok(log) => self.stage = Stage::TakesUp { planned: self.since.elapsed(), log, warnings },
                 Err(error) => {
-                    return Progress::Refused(Reply::failed(format!(
-                        "{warnings}error: {error}\n{UNCHANGED}"
-                    )));
+                    return Progress::Refused(
+                        warnings.and(Reply::failed(format!("error: {error}\n{UNCHANGED}"))),
+                    );
                 }
             }
             *pipeline = Pipeline::new(parsed);
@@ -319,6 +339,6 @@ impl Planning {
             ms(*planned),
             ms(waited)
         ));
-        Progress::InForce { log, warnings: std::mem::take(warnings) }
+        Progress::InForce { log, reply: std::mem::replace(warnings, Reply::done("")) }
     }
 }

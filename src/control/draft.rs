@@ -12,7 +12,7 @@ use tapline_lang::ast::{Command, Show};
 pub struct Draft {
     pipeline: Pipeline,
     plan: Plan,
-    planning: Option<Work<Result<Planned, String>>>,
+    planning: Option<Work<Result<Planned, Reply>>>,
     is_quit: bool,
 }
 
@@ -45,7 +45,7 @@ impl Draft {
         } else {
             let change = match self.pipeline.read_freely(&line) {
                 Ok(change) => change,
-                Err(refusal) => return Answer::Now(Reply::refused(refusal)),
+                Err(refusal) => return Answer::Now(refusal),
             };
             if let Some(reply) = change.alone().and_then(|command| self.carry_out(command)) {
                 return Answer::Now(reply);
@@ -57,7 +57,7 @@ impl Draft {
                 self.planning = Some(work);
                 Answer::Later(Ticket::default())
             }
-            Err(error) => Answer::Now(Reply::failed(no_thread(error))),
+            Err(error) => Answer::Now(no_thread(error)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Draft {
 
     /// Gives up the line that is planned.
     pub fn cancel(&mut self) -> Option<Reply> {
-        self.planning.take().map(|_| Reply::failed(given_up()))
+        self.planning.take().map(|_| given_up())
     }
 
     /// Looks whether the line is planned; the answer to it, and a line of a plan that takes long.
@@ -92,10 +92,10 @@ impl Draft {
         let reply = match result {
             Ok(Ok(Planned { parsed, plan, warnings })) => {
                 (self.pipeline, self.plan) = (Pipeline::new(parsed), plan);
-                Reply { remarks: warnings, ..Reply::done("") }
+                warnings
             }
-            Ok(Err(refusal)) => Reply::refused(refusal),
-            Err(_) => Reply::failed(not_planned()),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => not_planned(),
         };
         (Some(reply), None)
     }

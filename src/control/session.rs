@@ -75,7 +75,7 @@ pub struct Session {
     /// A change of the plan that is on its way.
     current: Option<(Ticket, Planning)>,
     /// Changes that wait for their turn.
-    waiting: VecDeque<(Ticket, Vec<u8>)>,
+    waiting: VecDeque<(Ticket, Vec<u8>, Principal)>,
     tickets: u64,
     limits: Limits,
     started: Instant,
@@ -141,14 +141,14 @@ impl Session {
     }
 
     /// Answers a request, or gives a ticket for its answer.
-    pub fn handle(&mut self, _by: &Principal, request: Request) -> Answer {
+    pub fn handle(&mut self, by: &Principal, request: Request) -> Answer {
         let Request::Line(line) = request;
         if super::names_a_file(&line) {
-            return self.queue(line);
+            return self.queue(line, by);
         }
-        match self.pipeline.read(&line) {
+        match self.pipeline.read(&line, by) {
             // it is read again in its turn, after the changes before it
-            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line),
+            Ok(Typed::Change(_)) if self.current.is_some() => self.queue(line, by),
             Ok(Typed::Change(change)) => {
                 let planning = Planning::of_change(change, Arc::clone(self.broker.plan()));
                 match planning {
@@ -157,14 +157,14 @@ impl Session {
                         self.current = Some((ticket, planning));
                         Answer::Later(ticket)
                     }
-                    Err(refusal) => Answer::Now(Reply::failed(refusal)),
+                    Err(refusal) => Answer::Now(refusal),
                 }
             }
             Ok(Typed::Others(commands, variables)) => {
                 self.pipeline.define(variables);
                 Answer::Now(self.carry_out(commands))
             }
-            Err(refusal) => Answer::Now(Reply::refused(refusal)),
+            Err(refusal) => Answer::Now(refusal),
         }
     }
 
@@ -173,9 +173,9 @@ impl Session {
         Ticket(self.tickets)
     }
 
-    fn queue(&mut self, line: Vec<u8>) -> Answer {
+    fn queue(&mut self, line: Vec<u8>, by: &Principal) -> Answer {
         let ticket = self.ticket();
-        self.waiting.push_back((ticket, line));
+        self.waiting.push_back((ticket, line, by.clone()));
         Answer::Later(ticket)
     }
 
@@ -186,9 +186,9 @@ impl Session {
         if let Some((_, planning)) = self.current.take_if(is_it) {
             return Some(planning.give_up());
         }
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == ticket)?;
+        let place = self.waiting.iter().position(|(waiting, ..)| *waiting == ticket)?;
         self.waiting.remove(place);
-        Some(Reply::failed(super::change::given_up()))
+        Some(super::change::given_up())
     }
 
     /// Keeps the broker's time: to be called every few milliseconds.
@@ -245,9 +245,9 @@ impl Session {
                     tick.log.extend(line);
                     return;
                 }
-                Progress::InForce { log, warnings } => {
+                Progress::InForce { log, reply } => {
                     tick.log.extend(log);
-                    Reply { remarks: warnings, ..Reply::done("") }
+                    reply
                 }
                 Progress::Others(commands) => self.carry_out(commands),
                 Progress::Refused(reply) => reply,
@@ -256,11 +256,11 @@ impl Session {
             tick.replies.push((ticket, reply));
         }
         while self.current.is_none()
-            && let Some((ticket, line)) = self.waiting.pop_front()
+            && let Some((ticket, line, by)) = self.waiting.pop_front()
         {
-            match Planning::of_line(&self.pipeline, line, Arc::clone(self.broker.plan())) {
+            match Planning::of_line(&self.pipeline, line, by, Arc::clone(self.broker.plan())) {
                 Ok(planning) => self.current = Some((ticket, planning)),
-                Err(refusal) => tick.replies.push((ticket, Reply::failed(refusal))),
+                Err(refusal) => tick.replies.push((ticket, refusal)),
             }
         }
     }

@@ -112,7 +112,7 @@ fn input(plan: &Plan, sources: &ById<RuleId, RuleSource>, port: PortId) -> Input
             is_scheduled: plan.rules[rule].schedule.is_some(),
             is_limited: plan.rules[rule].limit.is_some(),
             is_sampled: plan.rules[rule].sample.is_some(),
-            sample_hash: sources[rule].sample_hash,
+            sample_hash: plan.rules[rule].sample_hash,
             edits: plan.rules[rule].edits,
             duplicate_edits: plan.rules[rule].duplicate_edits,
             anonymized: plan.rules[rule].edits.and_then(|id| plan.work.edits[id].anonymizes()),

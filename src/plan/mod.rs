@@ -10,6 +10,8 @@ mod compile;
 pub mod describe;
 /// Devices by their arguments.
 pub mod devargs;
+/// What makes one plan another.
+pub mod diff;
 /// What is read and written, in one table.
 mod files;
 /// How many mbufs a plan needs.

@@ -11,6 +11,7 @@ use super::schedule::Schedule;
 use crate::health::probe::ProbeTiming;
 use crate::health::tool::HealthSpec;
 use tapline_api::words::{Class, ClockQuality, DedupAction, TimestampFormat, Unread};
+use tapline_datapath::classify::Matcher;
 use tapline_datapath::copies::edit::anonymize::Key;
 use tapline_datapath::copies::timestamp::Timestamp;
 use tapline_datapath::copies::transport::{PathRoom, Transport};
@@ -33,7 +34,7 @@ use tapline_packet::headers::vlan::VlanTag;
 use tapline_packet::layers::Depth;
 
 /// What a pipeline file says, ready to run.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct Plan {
     pub settings: Settings,
     pub ports: ById<PortId, PortPlan>,
@@ -99,7 +100,7 @@ pub struct FilterPlan {
 }
 
 /// `set KEY VALUE`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
@@ -245,7 +246,7 @@ impl PortPlan {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ToolPlan {
     pub name: String,
     pub output: Output,
@@ -333,7 +334,7 @@ impl EgressPlan {
 }
 
 /// How a tool's copies differ from the packets.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub struct CopyPlan {
     /// Done after those of the rule.
     pub edits: Option<EditId>,
@@ -453,26 +454,30 @@ pub enum Output {
 }
 
 /// A group as people know it; what it balances over stands in [`WorkPlan::groups`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupPlan {
     pub name: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct RulePlan {
     /// The rule's name.
     pub priority: u32,
     pub sources: Vec<PortId>,
     /// What it changes in its copies.
     pub edits: Option<EditId>,
-    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
     /// What becomes of copies that are to be anonymised and cannot be read, where the rule says it.
     pub unread: Option<Unread>,
+    /// What it changes in its copies of duplicates where those are marked: the edits, and the mark.
     pub duplicate_edits: Option<EditId>,
+    /// What it matches.
+    pub matcher: Arc<Matcher>,
     /// The user's words for what it matches and samples; empty: everything.
     pub words: String,
     pub dedup: Option<DedupPlan>,
     pub sample: Option<SampleSpec>,
+    /// How flows are hashed for the sampler, where it asks.
+    pub sample_hash: Option<HashId>,
     /// When the rule is on; `None`: always.
     pub schedule: Option<Schedule>,
     /// Packets that it takes before it goes off for good.

@@ -1,5 +1,9 @@
 //! What may be asked of a broker, and what it answers.
 
+use serde::{Deserialize, Serialize};
+
+use crate::words::ErrorKind;
+
 /// How a request, or a command of the shell, ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
@@ -18,37 +22,77 @@ pub enum Request {
     Line(Vec<u8>),
 }
 
+/// One mistake, or one warning, in a text of the pipeline language.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The file as it was named, or `prompt` for a line that was typed.
+    pub file: String,
+    /// From 1; `None` where the mistake is that of a file as a whole.
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    pub column: Option<usize>,
+    /// The column behind the last marked character.
+    pub end_column: Option<usize>,
+    pub message: String,
+    /// What was expected in place of the marked characters.
+    pub expected: Option<String>,
+    /// What to do.
+    pub help: Option<String>,
+    /// The line that is wrong.
+    pub text: Option<String>,
+}
+
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
-    pub status: Status,
+    /// Why it was not done; `None` where it was.
+    pub error: Option<ErrorKind>,
     /// What was asked for.
     pub result: String,
     /// Warnings, mistakes and failures, as a file's are printed.
     pub remarks: String,
+    /// The mistakes and warnings among the remarks, for programs.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Reply {
     /// Answers with what was asked for.
     pub fn done(result: impl Into<String>) -> Self {
-        Self { status: Status::Done, result: result.into(), remarks: String::new() }
+        Self { error: None, result: result.into(), remarks: String::new(), diagnostics: Vec::new() }
+    }
+
+    /// Answers that the request was not done, and why.
+    pub fn error(kind: ErrorKind, remarks: impl Into<String>) -> Self {
+        Self { error: Some(kind), remarks: remarks.into(), ..Self::done("") }
     }
 
     /// Answers that the request is wrong, and why.
     pub fn refused(remarks: impl Into<String>) -> Self {
-        Self { status: Status::Refused, result: String::new(), remarks: remarks.into() }
+        Self::error(ErrorKind::Refused, remarks)
     }
 
     /// Answers that the request is right and failed, and why.
     pub fn failed(remarks: impl Into<String>) -> Self {
-        Self { status: Status::Failed, result: String::new(), remarks: remarks.into() }
+        Self::error(ErrorKind::Failed, remarks)
     }
 
-    /// Adds the answer to another command of the same request: the worse status stands.
+    /// Gives the exit status that says the same.
+    pub fn status(&self) -> Status {
+        match self.error {
+            None => Status::Done,
+            Some(ErrorKind::Refused) => Status::Refused,
+            Some(_) => Status::Failed,
+        }
+    }
+
+    /// Adds the answer to another command of the same request: the first error stands.
     pub fn and(mut self, other: Self) -> Self {
-        self.status = self.status.max(other.status);
+        self.error = self.error.or(other.error);
         self.result += &other.result;
         self.remarks += &other.remarks;
+        self.diagnostics.extend(other.diagnostics);
         self
     }
 }

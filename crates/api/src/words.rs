@@ -86,6 +86,24 @@ macro_rules! words {
 }
 
 words! {
+    /// Why a request did not do what was asked.
+    pub enum ErrorKind {
+        /// It is wrong: the diagnostics say where.
+        Refused = "refused",
+        /// It is right, and failed.
+        Failed = "failed",
+        /// The caller's role is not enough.
+        Forbidden = "forbidden",
+        /// Part of it is settled when the broker starts.
+        NeedsRestart = "needs_restart",
+        /// Another change waits to be confirmed.
+        ConfirmPending = "confirm_pending",
+        /// The caller has too many requests on their way, or the broker too many callers.
+        Busy = "busy",
+        /// It was taken back.
+        Cancelled = "cancelled",
+    }
+
     /// What somebody may ask of a broker; each may ask what those before may.
     pub enum Role {
         /// Reads.

@@ -19,7 +19,7 @@ use tapline_packet::headers::layer::LayerSet;
 use tapline_packet::layers::Depth;
 
 /// What one rule matches: all of it must hold.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub struct Matcher {
     /// `vlan LIST`.
     pub vlans: Option<VlanSet>,
@@ -30,7 +30,7 @@ pub struct Matcher {
 }
 
 /// One filter: an expression, or a list (`match file`) of which one entry has to match.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct FilterTerm {
     pub programs: Vec<Program>,
     /// Prefixes of the list, looked up together; only where nothing is looked through.

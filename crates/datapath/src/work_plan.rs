@@ -15,7 +15,7 @@ use tapline_packet::by_id::ById;
 use tapline_packet::layers::Depth;
 
 /// What workers do with packets.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct WorkPlan {
     /// Most packets received in one poll, 1..=64.
     pub burst: usize,
@@ -41,7 +41,7 @@ pub struct WorkPlan {
 }
 
 /// A group as the route stage needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupWork {
     /// Active members in order, then standbys: the indices of the table's slots.
     pub members: Vec<ToolId>,
@@ -125,6 +125,40 @@ pub struct InputPlan {
     pub needs_stamps: bool,
 }
 
+impl PartialEq for InputPlan {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            steps,
+            // compiled from the matchers of the rules that the steps name: equal where those are
+            classifier: _,
+            straight,
+            wire,
+            is_bypass,
+            needs_frames,
+            needs_lens,
+            needs_time,
+            notes_time,
+            anonymizes,
+            needs_copies,
+            needs_stamps,
+        } = self;
+        let needs = [*needs_frames, *needs_lens, *needs_time, *notes_time, *anonymizes, *needs_copies];
+        let others = [
+            other.needs_frames,
+            other.needs_lens,
+            other.needs_time,
+            other.notes_time,
+            other.anonymizes,
+            other.needs_copies,
+        ];
+        *steps == other.steps
+            && *straight == other.straight
+            && *wire == other.wire
+            && (*is_bypass, *needs_stamps) == (other.is_bypass, other.needs_stamps)
+            && needs == others
+    }
+}
+
 /// The way of packets that no stage has to look at: every rule takes all of them, and every egress gets a copy of each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Straight {
@@ -134,7 +168,7 @@ pub struct Straight {
 }
 
 /// A rule as the data path carries it out.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     pub rule: RuleId,
     /// Where the rule leaves out, or counts, duplicates among this port's packets.

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::source::{Position, SourceId, Sources, Span};
+use tapline_api::request;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
@@ -115,6 +116,32 @@ impl Diagnostic {
             included_from = outer.included_from();
         }
         out
+    }
+}
+
+impl Diagnostic {
+    /// Gives the parts of what a user reads, for programs.
+    pub fn parts(&self, sources: &Sources) -> request::Diagnostic {
+        let span = self.span();
+        let source = sources.get(span.source);
+        let place = match self.place {
+            Place::File(_) => None,
+            Place::Text(_) => Some((source.position(span.start), source.line_at(span.start))),
+        };
+        let marked = |&(Position { column, .. }, (start, text)): &(Position, (usize, &str))| {
+            column + marks(start, text, span).chars().filter(|&mark| mark == '^').count()
+        };
+        request::Diagnostic {
+            severity: self.severity.word().to_owned(),
+            file: visible(source.name()),
+            line: place.as_ref().map(|(position, _)| position.line),
+            column: place.as_ref().map(|(position, _)| position.column),
+            end_column: place.as_ref().map(marked),
+            message: visible(&self.message),
+            expected: self.label.as_deref().map(visible),
+            help: self.help.as_deref().map(visible),
+            text: place.map(|(_, (_, text))| visible(text)),
+        }
     }
 }
 

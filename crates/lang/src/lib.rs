@@ -29,7 +29,9 @@ use ast::PipelineFile;
 use diagnostic::Diagnostics;
 use files::Files;
 use lexer::Variables;
+pub use parser::{CommandHelp, commands};
 use source::Sources;
+use tapline_api::words::Role;
 
 /// What was read: the commands, the texts that they came from and the mistakes in them.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Parsed {
     pub variables: Variables,
     /// Files that the command line has written, by flag.
     pub outputs: Vec<(&'static str, PathBuf)>,
+    /// The role that all commands together need.
+    pub role: Role,
 }
 
 /// Reads the pipeline file at `path` of `files`, and all that it includes. `sets` are the `--set NAME=VALUE` of the command line, which

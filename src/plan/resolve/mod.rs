@@ -61,7 +61,6 @@ pub(super) struct Resolved {
 /// What a rule of the plan was made from.
 pub(super) struct RuleSource {
     pub matcher: Matcher,
-    pub sample_hash: Option<HashId>,
     /// Where the rule's priority stands.
     pub span: Span,
     /// The rule takes from `any`.

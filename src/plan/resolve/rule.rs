@@ -1,6 +1,7 @@
 //! Rules: where their packets come from, which of them they take, and where those go.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::definitions::{Definitions, Rule, names_of};
@@ -61,9 +62,11 @@ impl<'a> Resolver<'a> {
             edits: None,
             unread: None,
             duplicate_edits: None,
+            matcher: Arc::default(),
             words: String::new(),
             dedup: None,
             sample: None,
+            sample_hash: None,
             schedule: None,
             limit: None,
             is_enabled: rule.is_enabled,
@@ -73,7 +76,6 @@ impl<'a> Resolver<'a> {
         };
         let mut source = RuleSource {
             matcher: Matcher::default(),
-            sample_hash: None,
             span: rule.priority.span,
             is_from_any: true,
             names_vlans: false,
@@ -93,6 +95,7 @@ impl<'a> Resolver<'a> {
                 plan.duplicate_edits = self.marked_edits_of(plan.edits, vlan, span);
             }
         }
+        plan.matcher = Arc::new(source.matcher.clone());
         (plan, source)
     }
 
@@ -141,7 +144,7 @@ impl<'a> Resolver<'a> {
                 if spec.needs_hashes() {
                     let (kind, depth) = self.sample_hash(sample);
                     // not keyed with the seed: the sampler mixes its own in
-                    source.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
+                    plan.sample_hash = Some(self.hash_id(HashSpec { kind, depth, seed: 0 }));
                 }
             }
             RuleClause::To(names) => {

@@ -160,7 +160,7 @@ pub struct OuterLens {
 }
 
 /// A tunnel's header, prepared.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Tunnel {
     template: [u8; TEMPLATE_BYTES],
     header_bytes: usize,
@@ -177,7 +177,7 @@ pub struct Tunnel {
 }
 
 /// What is patched for each copy after the IP header.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 enum Fields {
     Gre,
     Erspan2(Erspan2),
@@ -231,7 +231,7 @@ impl HeaderShape {
 }
 
 /// How copies reach a tool.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub enum Transport {
     /// As they are, on a port of this machine.
     #[default]

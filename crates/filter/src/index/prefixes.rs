@@ -3,6 +3,7 @@
 //! Stands beside `Index` for `match file`. Each prefix has exactly the meaning of libpcap's `net P` (`host A` for a whole address),
 //! which takes ARP and RARP packets in for IPv4, and on cut packets reads no more of an IPv6 address than the prefix covers.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -99,6 +100,7 @@ impl FromStr for Prefix {
 }
 
 /// Many prefixes as one rule; immutable, shared by all workers.
+#[derive(PartialEq, Eq)]
 pub struct PrefixSet {
     direction: Direction,
     /// A prefix of no bits is among them, which looks at the ethertype only.
@@ -107,6 +109,14 @@ pub struct PrefixSet {
     v4: Ranges,
     /// For 1 to 4 captured words of an address: the prefixes that reach no further.
     v6: [Ranges; 4],
+}
+
+// there may be millions of them
+impl fmt::Debug for PrefixSet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.v4.ranges.len() + self.v6.iter().map(|ranges| ranges.ranges.len()).sum::<usize>();
+        write!(out, "PrefixSet of {ranges} ranges")
+    }
 }
 
 impl PrefixSet {
@@ -187,6 +197,7 @@ impl PrefixSet {
 }
 
 /// Disjoint ranges of addresses, found by the first 16 bits in which they differ.
+#[derive(PartialEq, Eq)]
 struct Ranges {
     /// Leading bits that all ranges share, and their value in place.
     shared_bits: u32,

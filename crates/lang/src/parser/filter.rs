@@ -6,24 +6,41 @@ use super::super::diagnostic::Diagnostic;
 use super::super::source::{Span, Spanned};
 use super::super::value::text;
 use super::edit::through;
-use super::line::{Line, Read, Reported, Verb};
-use tapline_api::words::NameKind;
+use super::line::{Line, Read, Reported, Verb, verb};
+use tapline_api::words::{NameKind, Role};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("create", |line| {
-        let name = line.new_name(NameKind::Filter)?;
-        Ok(Command::FilterCreate { name, filter: definition(line, "filter create")? })
-    }),
-    ("modify", |line| {
-        let name = line.name(NameKind::Filter)?;
-        Ok(Command::FilterModify { name, filter: definition(line, "filter modify")? })
-    }),
-    ("destroy", |line| Ok(Command::FilterDestroy(line.name(NameKind::Filter)?))),
+    (
+        "create",
+        verb(
+            Role::Operator,
+            "NAME \"EXPR\" [through LAYERS] | NAME file PATH [through LAYERS]",
+            "names a filter",
+            |line| {
+                let name = line.new_name(NameKind::Filter)?;
+                Ok(Command::FilterCreate { name, filter: definition(line, "filter create")? })
+            },
+        ),
+    ),
+    (
+        "modify",
+        verb(
+            Role::Operator,
+            "NAME \"EXPR\" [through LAYERS] | NAME file PATH [through LAYERS]",
+            "gives a named filter another meaning",
+            |line| {
+                let name = line.name(NameKind::Filter)?;
+                Ok(Command::FilterModify { name, filter: definition(line, "filter modify")? })
+            },
+        ),
+    ),
+    (
+        "destroy",
+        verb(Role::Operator, "NAME", "removes a named filter", |line| {
+            Ok(Command::FilterDestroy(line.name(NameKind::Filter)?))
+        }),
+    ),
 ];
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("filter command", VERBS)?(line)
-}
 
 /// `"EXPR" [through LIST]` or `file PATH [through LIST]`.
 fn definition(line: &mut Line<'_>, key: &str) -> Read<Filter> {

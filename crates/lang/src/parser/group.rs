@@ -5,27 +5,38 @@ use super::super::ast::group::{GroupOption, Hash, HashLayers, Return};
 use super::super::diagnostic::Diagnostic;
 use super::super::source::Spanned;
 use super::super::value::{duration, number, percent};
-use super::line::{Clause, Line, Read, Verb, named, once};
-use tapline_api::words::{HashKind, NameKind};
+use super::line::{Clause, Line, Read, Verb, named, once, verb};
+use tapline_api::words::{HashKind, NameKind, Role};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("create", |line| {
-        line.stop_at(OPTIONS);
-        let name = line.new_name(NameKind::Group);
-        let options = line.clauses(OPTIONS);
-        if !options.iter().any(|option| matches!(option.value, GroupOption::Tools(_))) {
-            line.lacks("the group", "tools", "`tools LIST`");
-        }
-        check_weights(line, &options);
-        Ok(Command::GroupCreate { name: name?, options })
-    }),
-    ("modify", |line| {
-        let name = line.name_before(NameKind::Group, OPTIONS);
-        let options = line.clauses(OPTIONS);
-        check_weights(line, &options);
-        Ok(Command::GroupModify { name: name?, options })
-    }),
-    ("destroy", |line| Ok(Command::GroupDestroy(line.name_before(NameKind::Group, OPTIONS)?))),
+    (
+        "create",
+        verb(Role::Admin, "NAME tools LIST [KEYS]", "makes a group of tools that share a stream", |line| {
+            line.stop_at(OPTIONS);
+            let name = line.new_name(NameKind::Group);
+            let options = line.clauses(OPTIONS);
+            if !options.iter().any(|option| matches!(option.value, GroupOption::Tools(_))) {
+                line.lacks("the group", "tools", "`tools LIST`");
+            }
+            check_weights(line, &options);
+            Ok(Command::GroupCreate { name: name?, options })
+        }),
+    ),
+    (
+        "modify",
+        verb(Role::Admin, "NAME KEYS", "changes what is said of a group", |line| {
+            let name = line.name_before(NameKind::Group, OPTIONS);
+            let options = line.clauses(OPTIONS);
+            check_weights(line, &options);
+            Ok(Command::GroupModify { name: name?, options })
+        }),
+    ),
+    (
+        "destroy",
+        verb(Role::Admin, "NAME", "removes a group", |line| {
+            Ok(Command::GroupDestroy(line.name_before(NameKind::Group, OPTIONS)?))
+        }),
+    ),
 ];
 
 pub(super) const OPTIONS: &[Clause<GroupOption>] = &[
@@ -55,10 +66,6 @@ pub(super) fn hash(line: &mut Line<'_>) -> Read<Hash> {
     let inner = line.accept("inner").map(|span| Spanned::new(HashLayers::Inner, span));
     let layers = inner.or_else(|| line.accept("outer").map(|span| Spanned::new(HashLayers::Outer, span)));
     Ok(Hash { kind, layers })
-}
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("group command", VERBS)?(line)
 }
 
 /// Each tool has a weight, or none has.

@@ -12,8 +12,7 @@ use super::super::lexer::{Word, WordLine};
 use super::super::source::{Span, Spanned};
 use super::super::suggest::nearest;
 use super::super::value::{self, Misread, Value, items};
-use tapline_api::words::NameKind;
-use tapline_api::words::Vocabulary;
+use tapline_api::words::{NameKind, Role, Vocabulary};
 
 /// The mistake has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +20,32 @@ pub(super) struct Reported;
 
 pub(super) type Read<T> = Result<T, Reported>;
 
-/// Reads what follows the verb of a command.
-pub(super) type Verb = fn(&mut Line<'_>) -> Read<Command>;
+/// A row of a table of commands. A command without a role does not compile.
+#[derive(Clone, Copy)]
+pub(super) struct Verb {
+    pub(super) about: About,
+    read: fn(&mut Line<'_>) -> Read<Command>,
+}
+
+/// Who may give a command, how it is written, and what it does.
+#[derive(Clone, Copy)]
+pub(super) struct About {
+    pub(super) role: Role,
+    /// What follows its words: forms divided by ` | `.
+    pub(super) usage: &'static str,
+    /// The rest of "this command …".
+    pub(super) does: &'static str,
+}
+
+/// Makes a row of a table of commands.
+pub(super) const fn verb(
+    role: Role,
+    usage: &'static str,
+    does: &'static str,
+    read: fn(&mut Line<'_>) -> Read<Command>,
+) -> Verb {
+    Verb { about: About { role, usage, does }, read }
+}
 
 /// Whether one value may stand twice in a comma list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +98,8 @@ pub(super) struct Line<'a> {
     /// Optional words that were looked for at the next word.
     tried: Vec<&'static str>,
     defined: Option<(NameKind, String)>,
+    /// Who may give the command, as far as it was read.
+    role: Role,
 }
 
 impl<'a> Line<'a> {
@@ -91,6 +116,7 @@ impl<'a> Line<'a> {
             stops: Vec::new(),
             tried: Vec::new(),
             defined: None,
+            role: Role::Viewer,
         }
     }
 
@@ -393,6 +419,23 @@ impl<'a> Line<'a> {
                 help: nearest(text, T::WORDS.iter().copied()).map(|near| format!("did you mean `{near}`?")),
             })
         })
+    }
+
+    /// Reads the verb of a command, and what follows it.
+    pub(super) fn verb(&mut self, what: &str, table: &'static [(&'static str, Verb)]) -> Read<Command> {
+        let verb = self.keyword(what, table)?;
+        self.needs(verb.about.role);
+        (verb.read)(self)
+    }
+
+    /// Only who has this role may give the command.
+    pub(super) fn needs(&mut self, role: Role) {
+        self.role = self.role.max(role);
+    }
+
+    /// Gives the role that the command needs.
+    pub(super) fn role(&self) -> Role {
+        self.role
     }
 
     /// Reads a word that must come here and says what follows, such as a command's verb. A misspelt one is taken for what it was

@@ -27,8 +27,8 @@ use super::files::{Files, NoFiles, Unreadable};
 use super::lexer::{Lexer, Variables, WordLine, is_variable_name};
 use super::source::{SourceId, Sources, Span, Spanned};
 use super::{Parsed, value};
-use line::{Line, Read};
-use tapline_api::words::NameKind;
+use line::{About, Line, Read, Verb};
+use tapline_api::words::{NameKind, Role};
 
 /// Files within files.
 const MOST_NESTED: usize = 16;
@@ -46,23 +46,91 @@ enum Statement {
 
 type Reader = fn(&mut Line<'_>) -> Read<Statement>;
 
+/// What a command's first word begins.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Commands that a second word tells apart.
+    Verbs(&'static str, &'static [(&'static str, Verb)]),
+    /// A command of its own.
+    Alone(About, Reader),
+}
+
+const fn alone(role: Role, usage: &'static str, does: &'static str, read: Reader) -> Form {
+    Form::Alone(About { role, usage, does }, read)
+}
+
 /// Every command by its first word.
-const STATEMENTS: &[(&str, Reader)] = &[
-    ("set", |line| set::command(line).map(Statement::Command)),
-    ("port", |line| port::command(line).map(Statement::Command)),
-    ("tool", |line| tool::command(line).map(Statement::Command)),
-    ("group", |line| group::command(line).map(Statement::Command)),
-    ("wire", |line| wire::command(line).map(Statement::Command)),
-    ("filter", |line| filter::command(line).map(Statement::Command)),
-    ("rule", |line| rule::command(line).map(Statement::Command)),
-    ("let", let_variable),
-    ("include", |line| Ok(Statement::Include(line.value("include", value::text("a file's path"))?))),
-    ("start", |_| Ok(Statement::Command(Command::Start))),
-    ("stop", |_| Ok(Statement::Command(Command::Stop))),
-    ("show", |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value)))),
-    ("clear", |line| line.expect("stats").map(|()| Statement::Command(Command::ClearStats))),
-    ("quit", |_| Ok(Statement::Command(Command::Quit))),
+const STATEMENTS: &[(&str, Form)] = &[
+    (
+        "set",
+        alone(Role::Admin, "KEY VALUE", "sets the engine", |line| {
+            set::command(line).map(Statement::Command)
+        }),
+    ),
+    ("port", Form::Verbs("port command", port::VERBS)),
+    ("tool", Form::Verbs("tool command", tool::VERBS)),
+    ("group", Form::Verbs("group command", group::VERBS)),
+    ("wire", Form::Verbs("wire command", wire::VERBS)),
+    ("filter", Form::Verbs("filter command", filter::VERBS)),
+    ("rule", Form::Verbs("rule command", rule::VERBS)),
+    ("let", alone(Role::Operator, "NAME VALUE", "defines what ${NAME} stands for", let_variable)),
+    (
+        "include",
+        alone(Role::Operator, "FILE", "reads the commands of a file", |line| {
+            Ok(Statement::Include(line.value("include", value::text("a file's path"))?))
+        }),
+    ),
+    (
+        "start",
+        alone(Role::Admin, "", "begins to receive packets", |_| Ok(Statement::Command(Command::Start))),
+    ),
+    (
+        "stop",
+        alone(Role::Admin, "", "receives no more packets, and sends what waits", |_| {
+            Ok(Statement::Command(Command::Stop))
+        }),
+    ),
+    (
+        "show",
+        alone(
+            Role::Viewer,
+            "ports|tools|groups|wires|filters|rules|lcores|stats|plan",
+            "prints a table",
+            |line| Ok(Statement::Command(Command::Show(line.choice("show", SHOW)?.value))),
+        ),
+    ),
+    (
+        "clear",
+        alone(Role::Operator, "stats", "counts from zero again", |line| {
+            line.expect("stats").map(|()| Statement::Command(Command::ClearStats))
+        }),
+    ),
+    ("quit", alone(Role::Admin, "", "ends the broker", |_| Ok(Statement::Command(Command::Quit)))),
 ];
+
+/// A command of the language: who may give it, how it is written, and what it does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandHelp {
+    /// The words that it begins with.
+    pub words: String,
+    pub role: Role,
+    /// What follows: forms divided by ` | `.
+    pub usage: &'static str,
+    /// The rest of "this command …".
+    pub does: &'static str,
+}
+
+/// Lists all commands of the language, in the order of the parser's tables.
+pub fn commands() -> Vec<CommandHelp> {
+    let help = |words: String, About { role, usage, does }: About| CommandHelp { words, role, usage, does };
+    let rows = STATEMENTS.iter().flat_map(|&(first, form)| match form {
+        Form::Alone(about, _) => vec![help(first.to_owned(), about)],
+        Form::Verbs(_, verbs) => {
+            verbs.iter().map(|(second, verb)| help(format!("{first} {second}"), verb.about)).collect()
+        }
+    });
+    rows.collect()
+}
 
 const SHOW: &[(&str, Show)] = &[
     ("ports", Show::Ports),
@@ -143,6 +211,8 @@ struct Parser<'a> {
     open: Vec<PathBuf>,
     /// What further files may have.
     bytes_left: u64,
+    /// Who may give all of the commands.
+    role: Role,
 }
 
 impl<'a> Parser<'a> {
@@ -156,6 +226,7 @@ impl<'a> Parser<'a> {
             file: PipelineFile::default(),
             open: Vec::new(),
             bytes_left: MOST_BYTES,
+            role: Role::Viewer,
         }
     }
 
@@ -177,6 +248,7 @@ impl<'a> Parser<'a> {
             diagnostics: self.diagnostics,
             variables: self.variables,
             outputs: Vec::new(),
+            role: self.role,
         }
     }
 
@@ -250,11 +322,18 @@ impl<'a> Parser<'a> {
     fn line(&mut self, words: &WordLine) {
         let Some(first) = words.words.first() else { return };
         let mut line = Line::new(words, &mut self.diagnostics);
-        let statement = line.keyword("command", STATEMENTS).and_then(|read| {
-            let statement = read(&mut line)?;
+        let statement = line.keyword("command", STATEMENTS).and_then(|form| {
+            let statement = match form {
+                Form::Verbs(what, verbs) => line.verb(what, verbs).map(Statement::Command)?,
+                Form::Alone(about, read) => {
+                    line.needs(about.role);
+                    read(&mut line)?
+                }
+            };
             line.expect_end();
             Ok(statement)
         });
+        self.role = self.role.max(line.role());
         let flawed = line.is_flawed();
         if flawed {
             self.file.broken.extend(broken_names(words, line.defined()));

@@ -4,15 +4,25 @@ use super::super::ast::port::{PortOption, Terminate};
 use super::super::ast::{Command, Name};
 use super::super::diagnostic::Diagnostic;
 use super::super::value::{device, ip, lcores, number, ranges};
-use super::line::{Clause, Line, Read, Verb, many, once};
-use tapline_api::words::{NameKind, TunnelKind};
+use super::line::{Clause, Line, Read, Verb, many, once, verb};
+use tapline_api::words::{NameKind, Role, TunnelKind};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("attach", attach),
-    ("detach", |line| Ok(Command::PortDetach(port(line)?))),
-    ("start", |line| Ok(Command::PortStart(port(line)?))),
-    ("stop", |line| Ok(Command::PortStop(port(line)?))),
-    ("config", |line| Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })),
+    ("attach", verb(Role::Admin, "NAME DEVICE [KEYS]", "attaches a port", attach)),
+    ("detach", verb(Role::Admin, "NAME", "detaches a port", |line| Ok(Command::PortDetach(port(line)?)))),
+    (
+        "start",
+        verb(Role::Admin, "NAME", "starts a port that was stopped", |line| {
+            Ok(Command::PortStart(port(line)?))
+        }),
+    ),
+    ("stop", verb(Role::Admin, "NAME", "stops a port", |line| Ok(Command::PortStop(port(line)?)))),
+    (
+        "config",
+        verb(Role::Admin, "NAME KEYS", "changes what is said of a port", |line| {
+            Ok(Command::PortConfig { name: port(line)?, options: line.clauses(OPTIONS) })
+        }),
+    ),
 ];
 
 pub(super) const OPTIONS: &[Clause<PortOption>] = &[
@@ -25,10 +35,6 @@ pub(super) const OPTIONS: &[Clause<PortOption>] = &[
     once("lcores", |line| Ok(PortOption::Lcores(line.value("lcores", lcores)?.value))),
     many("terminate", |line| Ok(PortOption::Terminate(terminate(line)?))),
 ];
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("port command", VERBS)?(line)
-}
 
 fn port(line: &mut Line<'_>) -> Read<Name> {
     line.name_before(NameKind::Port, OPTIONS)

@@ -11,24 +11,48 @@ use super::super::value::{
     timestamp, windows,
 };
 use super::edit::with_edits;
-use super::line::{Clause, Line, Read, Reported, Verb, many, once};
+use super::line::{Clause, Line, Read, Reported, Verb, many, once, verb};
 use super::{edit, filter, group};
-use tapline_api::words::{DedupAction, NameKind};
+use tapline_api::words::{DedupAction, NameKind, Role};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("create", create),
-    ("modify", |line| {
-        let priority = priority(line);
-        let clauses = line.clauses(CLAUSES);
-        check_outcome(line, &clauses);
-        Ok(Command::RuleModify { priority: priority?, clauses })
-    }),
-    ("enable", |line| Ok(Command::RuleEnable(priority(line)?))),
-    ("disable", |line| Ok(Command::RuleDisable(priority(line)?))),
-    ("destroy", |line| match line.accept("all") {
-        Some(_) => Ok(Command::RuleDestroyAll),
-        None => Ok(Command::RuleDestroy(priority(line)?)),
-    }),
+    (
+        "create",
+        verb(
+            Role::Operator,
+            "PRIORITY from SOURCES [CLAUSES] to TARGETS | PRIORITY from SOURCES [CLAUSES] drop",
+            "makes a rule",
+            create,
+        ),
+    ),
+    (
+        "modify",
+        verb(Role::Operator, "PRIORITY CLAUSES", "changes clauses of a rule", |line| {
+            let priority = priority(line);
+            let clauses = line.clauses(CLAUSES);
+            check_outcome(line, &clauses);
+            Ok(Command::RuleModify { priority: priority?, clauses })
+        }),
+    ),
+    (
+        "enable",
+        verb(Role::Operator, "PRIORITY", "turns a rule on", |line| {
+            Ok(Command::RuleEnable(priority(line)?))
+        }),
+    ),
+    (
+        "disable",
+        verb(Role::Operator, "PRIORITY", "turns a rule off", |line| {
+            Ok(Command::RuleDisable(priority(line)?))
+        }),
+    ),
+    (
+        "destroy",
+        verb(Role::Operator, "PRIORITY | all", "removes a rule, or all", |line| match line.accept("all") {
+            Some(_) => Ok(Command::RuleDestroyAll),
+            None => Ok(Command::RuleDestroy(priority(line)?)),
+        }),
+    ),
 ];
 
 pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; [
@@ -61,10 +85,6 @@ pub(super) const CLAUSES: &[Clause<RuleClause>] = with_edits!(RuleClause::Edit; 
     once("drop", |_| Ok(RuleClause::Drop)),
     once("class", |line| Ok(RuleClause::Class(line.word_of("class")?.value))),
 ]);
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("rule command", VERBS)?(line)
-}
 
 fn priority(line: &mut Line<'_>) -> Read<Spanned<u32>> {
     line.stop_at(CLAUSES);

@@ -11,18 +11,42 @@ use super::super::source::{Span, Spanned};
 use super::super::value::{self, bytes, count, duration, ip, next_hop, number, percent, thresholds};
 use super::edit;
 use super::edit::with_edits;
-use super::line::{Clause, Line, Read, Reported, Verb, many, once};
-use tapline_api::words::{Direction, Granularity, NameKind, RspanTag};
+use super::line::{Clause, Line, Read, Reported, Verb, many, once, verb};
+use tapline_api::words::{Direction, Granularity, NameKind, Role, RspanTag};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("create", create),
-    ("modify", |line| {
-        let name = tool(line)?;
-        Ok(Command::ToolModify { name, options: options(line, None) })
-    }),
-    ("destroy", |line| Ok(Command::ToolDestroy(tool(line)?))),
-    ("drain", |line| Ok(Command::ToolDrain(tool(line)?))),
-    ("enable", |line| Ok(Command::ToolEnable(tool(line)?))),
+    (
+        "create",
+        verb(
+            Role::Admin,
+            "NAME port PORT [TRANSPORT] [KEYS] | NAME capture PATH [KEYS] | NAME discard [KEYS]",
+            "makes a tool, where copies go",
+            create,
+        ),
+    ),
+    (
+        "modify",
+        verb(Role::Admin, "NAME KEYS", "changes what is said of a tool", |line| {
+            let name = tool(line)?;
+            Ok(Command::ToolModify { name, options: options(line, None) })
+        }),
+    ),
+    ("destroy", verb(Role::Admin, "NAME", "removes a tool", |line| Ok(Command::ToolDestroy(tool(line)?)))),
+    (
+        "drain",
+        verb(
+            Role::Operator,
+            "NAME",
+            "takes a tool out of service: its queue is sent, and its flows go elsewhere",
+            |line| Ok(Command::ToolDrain(tool(line)?)),
+        ),
+    ),
+    (
+        "enable",
+        verb(Role::Operator, "NAME", "takes a drained tool back into service", |line| {
+            Ok(Command::ToolEnable(tool(line)?))
+        }),
+    ),
 ];
 
 pub(super) type Target = fn(&mut Line<'_>) -> Read<ToolTarget>;
@@ -257,10 +281,6 @@ pub(super) const OPTIONS: &[Clause<Item>] = with_edits!(|edit| Item::Option(Tool
         Ok(Item::Option(ToolOption::Alarm { percent, hold }))
     }),
 ] []);
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("tool command", VERBS)?(line)
-}
 
 fn tool(line: &mut Line<'_>) -> Read<Name> {
     line.name_before(NameKind::Tool, OPTIONS)

@@ -4,26 +4,30 @@ use super::super::ast::Command;
 use super::super::ast::wire::WireOption;
 use super::super::diagnostic::Diagnostic;
 use super::super::value;
-use super::line::{Clause, Line, Read, Reported, Verb, once};
-use tapline_api::words::NameKind;
+use super::line::{Clause, Line, Read, Reported, Verb, once, verb};
+use tapline_api::words::{NameKind, Role};
 
 pub(super) const VERBS: &[(&str, Verb)] = &[
-    ("create", create),
-    ("modify", |line| {
-        let name = line.name_before(NameKind::Wire, OPTIONS)?;
-        Ok(Command::WireModify { name, options: line.clauses(OPTIONS) })
-    }),
-    ("destroy", |line| Ok(Command::WireDestroy(line.name_before(NameKind::Wire, OPTIONS)?))),
+    ("create", verb(Role::Admin, "NAME ports A,B [KEYS]", "joins two ports inline", create)),
+    (
+        "modify",
+        verb(Role::Admin, "NAME KEYS", "changes what is said of a wire", |line| {
+            let name = line.name_before(NameKind::Wire, OPTIONS)?;
+            Ok(Command::WireModify { name, options: line.clauses(OPTIONS) })
+        }),
+    ),
+    (
+        "destroy",
+        verb(Role::Admin, "NAME", "removes a wire", |line| {
+            Ok(Command::WireDestroy(line.name_before(NameKind::Wire, OPTIONS)?))
+        }),
+    ),
 ];
 
 pub(super) const OPTIONS: &[Clause<WireOption>] = &[
     once("bypass", |line| Ok(WireOption::Bypass(line.switch()))),
     once("propagate-link", |line| Ok(WireOption::PropagateLink(line.switch()))),
 ];
-
-pub(super) fn command(line: &mut Line<'_>) -> Read<Command> {
-    line.keyword("wire command", VERBS)?(line)
-}
 
 /// `wire create NAME ports A,B [bypass] [propagate-link]`.
 fn create(line: &mut Line<'_>) -> Read<Command> {

@@ -3,7 +3,7 @@
 use crate::simd::wide_sum;
 
 /// A ones-complement sum of big-endian 16-bit words, not yet folded.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sum(u64);
 
 impl Sum {

@@ -146,7 +146,7 @@ pub fn type2(mirrored: Mirrored, index: u32) -> [u8; HEADER2_LEN] {
 }
 
 /// The fields that only type III has.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Type3 {
     /// In units of the granularity.
     pub timestamp: u32,
