@@ -12,6 +12,8 @@ pub mod device;
 mod ending;
 /// Looks after what runs.
 mod housekeeping;
+/// Stands for an interface of the kernel that is a port.
+pub mod iface_port;
 /// Holds ports, clocks and files.
 mod machine;
 /// Keeps next hops resolved and probes tools.

@@ -108,7 +108,7 @@ impl Outputs {
             Locked::take(path).map_err(|error| Refusal::Output { owner, path: path.to_owned(), error })
         };
         let mut drivers = Vec::new();
-        for port in plan.ports.iter().filter(|port| port.replay.is_none()) {
+        for port in plan.ports.iter().filter(|port| port.is_ethdev()) {
             for path in pcap_output::paths(&port.devargs) {
                 drivers.extend(taken(format!("port {}", port.name), Path::new(path))?);
             }

@@ -109,6 +109,8 @@ fn warn_of_ports(resolved: &Resolved, parsed: &Parsed, diagnostics: &mut Diagnos
         };
         let label = if let Some(Driver { name, pairs_queues: true, .. }) = port.devargs.driver() {
             format!("{name} cannot only send; a rule `from {} drop` excludes what comes", port.name)
+        } else if port.iface.is_some() {
+            "`queues=0` behind the interface makes it a port that only sends".to_owned()
         } else {
             "`rxq 0` makes it a port that only sends".to_owned()
         };

@@ -373,6 +373,8 @@ fn port_change(old: &PortPlan, new: &PortPlan) -> Parts {
         // a fact of the file when the plan was made: the driver that runs keeps what it read
         resident: _,
         replay,
+        // its words are those of `devargs`
+        iface: _,
         is_stopped,
         // what others do with it
         uses: _,

@@ -231,6 +231,7 @@ impl Table {
                 return self.reads(path, format!("is read by port `{name}`"), Place::Text(span));
             }
             Device::Devargs(devargs) => Devargs::new(devargs),
+            Device::Iface(_) => return,
         };
         let mut rest = span;
         for DeviceFile { argument, path, is_written } in device_files(&devargs) {

@@ -298,7 +298,9 @@ impl Devargs {
             device.strip_prefix("iface:").map(|value| Argument { word: device, name: "iface", value });
         let words = self.words();
         interface.into_iter().chain(
-            words.filter_map(|word| word.split_once('=').map(|(name, value)| Argument { word, name, value })),
+            words.filter_map(|word| {
+                word.split_once('=').map(|(name, value)| Argument { word, name, value })
+            }),
         )
     }
 

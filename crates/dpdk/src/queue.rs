@@ -103,7 +103,12 @@ impl TxQueue {
     /// Makes a queue whose packets a socket of the kernel's takes.
     pub fn to_kernel(socket: Sender) -> Self {
         let special = Special { prepares: false, written_len: None, cut_bytes: 0, socket: Some(socket) };
-        Self { port: EthdevId(u16::MAX), queue: QueueId(0), special: Some(Box::new(special)), _started: None }
+        Self {
+            port: EthdevId(u16::MAX),
+            queue: QueueId(0),
+            special: Some(Box::new(special)),
+            _started: None,
+        }
     }
 
     /// Bytes that the driver cut off packets since they were asked for last.

@@ -96,7 +96,7 @@ pub fn start(plan: Arc<Plan>, options: RunOptions) -> Result<Broker, Error> {
         pci_devices: plan
             .ports
             .iter()
-            .filter(|port| port.replay.is_none())
+            .filter(|port| port.is_ethdev())
             .filter_map(|port| pci_address(&port.devargs))
             .collect(),
         extra: run.eal(),

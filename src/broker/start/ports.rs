@@ -8,6 +8,7 @@ use super::memory::Pools;
 use crate::broker::Error;
 use crate::broker::clocks::{Clocks, NicClock, PortClock};
 use crate::broker::device::Device;
+use crate::broker::iface_port::{IfacePort, Queues};
 use crate::broker::refusal::{KeptPackets, Refusal};
 use crate::plan::Plan;
 use crate::plan::memory::{self, MBUFS_A_WORKER};
@@ -18,6 +19,7 @@ use tapline_datapath::ids::{PortId, WireId};
 use tapline_datapath::receive::Source;
 use tapline_datapath::receive::af_packet_cut::Longest;
 use tapline_datapath::receive::clock::{ClockView, RxClock};
+use tapline_datapath::receive::iface::Iface;
 use tapline_datapath::receive::replay::{Progress, Replay};
 use tapline_datapath::work_plan::ReplayPlan;
 use tapline_dpdk::Eal;
@@ -39,9 +41,10 @@ pub(super) struct StartedPort {
 }
 
 pub(super) fn attach(eal: &Eal, port: &PortPlan) -> Result<Device, Error> {
-    match port.replay {
-        None => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
-        Some(_) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+    match (&port.replay, &port.iface) {
+        (Some(_), _) => Ok(Device::Replay { name: port.name.clone(), progress: Arc::default() }),
+        (None, Some(iface)) => Ok(Device::Iface(IfacePort::find(&port.name, iface)?)),
+        (None, None) => Ok(Device::Ethdev(Port::attach(eal, &port.name, &port.devargs.with_added())?)),
     }
 }
 
@@ -57,6 +60,7 @@ pub(super) fn start_ports(
     for ((id, device), port_plan) in site.ports.entries().zip(&site.plan.ports) {
         started.push(match (device, &port_plan.replay) {
             (Device::Ethdev(port), _) => start_port(site, id, port, &mut pools, clocks)?,
+            (Device::Iface(port), _) => start_iface(site, id, port, clocks)?,
             (Device::Replay { progress, .. }, replay) => {
                 clocks.add(PortClock::Given(TimeSource::File));
                 start_replay(site, id, replay.as_ref(), progress)?
@@ -96,6 +100,33 @@ fn start_replay(
     })
 }
 
+fn start_iface(
+    site: &Site<'_>,
+    id: PortId,
+    port: &IfacePort,
+    clocks: &mut Clocks,
+) -> Result<StartedPort, Error> {
+    let Site { eal, plan, .. } = *site;
+    let port_plan = &plan.ports[id];
+    let mut started = StartedPort { sources: Vec::new(), txqs: Vec::new(), note: None, gives_rss: false };
+    let Some(iface) = &port_plan.iface else { return Ok(started) };
+    clocks.add(PortClock::Given(if iface.wants_nic_times { TimeSource::Nic } else { TimeSource::Kernel }));
+    let rx_queues = port_plan.rxq.unwrap_or(1);
+    check_pool(site, id, port.name(), rx_queues)?;
+    let tx_queues = if plan.is_sent_to(id) { tx_queues(site, id, u16::MAX) } else { 0 };
+    let Queues { rings, txqs } = port.start(port_plan, iface, tx_queues.into())?;
+    if !rings.is_empty() {
+        let pool =
+            Mempool::create(eal, &format!("iface-{}", id.0), memory::port_pool(site.run(), id), None)?;
+        started.sources.extend(rings.into_iter().map(|(ring, counts)| {
+            let pool = Arc::clone(&pool);
+            Source::Iface(Box::new(Iface::new(ring, pool, counts, iface.wants_nic_times)))
+        }));
+    }
+    started.txqs.extend(txqs.into_iter().map(Some));
+    Ok(started)
+}
+
 /// Transmit queues that a port gets: what the user said, else one for each lcore that sends on it, as far as the driver has them.
 fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
     let Site { plan, roles, .. } = *site;
@@ -112,7 +143,11 @@ fn tx_queues(site: &Site<'_>, port: PortId, offered: u16) -> u16 {
 /// Lcores that may send what a side of a wire receives: as many as the other side has transmit queues.
 pub(super) fn senders_beyond(site: &Site<'_>, id: PortId) -> Option<usize> {
     let other = site.plan.port_beyond(id)?;
-    let offered = site.ports[other].ethdev()?.info().max_tx_queues;
+    let offered = match &site.ports[other] {
+        Device::Ethdev(port) => port.info().max_tx_queues,
+        Device::Iface(_) => u16::MAX,
+        Device::Replay { .. } => return None,
+    };
     Some(usize::from(tx_queues(site, other, offered)))
 }
 
@@ -139,7 +174,7 @@ fn start_port(
     if is_tool && tx_queues == 0 {
         return Err(Refusal::NoTransmitQueue { port: port.name().to_owned() }.into());
     }
-    check_pool(site, id, port, rx_queues)?;
+    check_pool(site, id, port.name(), rx_queues)?;
     let pool = if rx_queues == 0 { None } else { Some(pools.get(site, id, port)?) };
     let config = PortConfig {
         rx_queues,
@@ -191,7 +226,7 @@ fn start_port(
 
 /// # Errors
 /// If the user's mempool has not enough mbufs for the port's receive queues, what waits and the workers' caches.
-fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Result<(), Error> {
+fn check_pool(site: &Site<'_>, id: PortId, port: &str, rx_queues: u16) -> Result<(), Error> {
     let plan = site.plan;
     let (port_plan, workers) = (&plan.ports[id], site.roles.lcores.len());
     let reserve = memory::wire_reserve(plan, id);
@@ -199,7 +234,7 @@ fn check_pool(site: &Site<'_>, id: PortId, port: &Port, rx_queues: u16) -> Resul
     let count = memory::port_pool(site.run(), id);
     if rx_queues > 0 && count < least {
         let refusal = Refusal::PortPoolTooSmall {
-            port: port.name().to_owned(),
+            port: port.to_owned(),
             mbufs: count,
             rx_queues,
             rx_descriptors: port_plan.rxd,
@@ -273,7 +308,7 @@ pub(super) fn narrow_ports(site: &Site<'_>) -> Vec<String> {
 /// A warning where a port's kernel interface may bring frames that its driver cuts or loses without a word.
 pub(super) fn long_frames(port: &PortPlan) -> Option<String> {
     let interface = port.devargs.argument("iface")?;
-    if port.replay.is_some() || port.rxq == Some(0) {
+    if !port.is_ethdev() || port.rxq == Some(0) {
         return None;
     }
     let mtu = mtu_of(interface)?;
@@ -352,6 +387,9 @@ pub(super) fn wait_for_links(plan: &Plan, ports: &ById<PortId, Device>) {
 
 /// The MTU of the kernel interface that a port is, at this moment; `None` where it is none, or the kernel does not say.
 pub(in crate::broker) fn interface_mtu(plan: &PortPlan, device: &Device) -> Option<u32> {
+    if let Device::Iface(port) = device {
+        return port.mtu();
+    }
     // what is made anew under its name is another interface
     let port = device.ethdev().filter(|port| !port.is_removed())?;
     let interface = plan.devargs.argument("iface").or_else(|| plan.devargs.argument("tx_iface"));

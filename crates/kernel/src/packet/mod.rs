@@ -139,8 +139,7 @@ fn set_option<T: Copy>(
     let (pointer, len) = (std::ptr::from_ref(value), size_of::<T>() as libc::socklen_t);
     // SAFETY: the socket is open while it is borrowed; the kernel reads `len` bytes of `value` during the call only. No caller's value
     // has a pointer in it.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, pointer.cast(), len)
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, pointer.cast(), len) };
     if result == 0 { Ok(()) } else { Err(Failure::of(name, io::Error::last_os_error())) }
 }

@@ -75,7 +75,12 @@ impl Ring {
         let blocks = usize::try_from(spec.ring_bytes).unwrap_or(usize::MAX).div_ceil(BLOCK_BYTES);
         let blocks = blocks.clamp(2, (u32::MAX as usize) / BLOCK_BYTES);
         let fd = socket.as_fd();
-        set_option(fd, "PACKET_VERSION", libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as libc::c_int))?;
+        set_option(
+            fd,
+            "PACKET_VERSION",
+            libc::PACKET_VERSION,
+            &(libc::tpacket_versions::TPACKET_V3 as libc::c_int),
+        )?;
         set_option(fd, "PACKET_RESERVE", libc::PACKET_RESERVE, &(TAG_BYTES as libc::c_uint))?;
         if !spec.takes_outgoing {
             set_option(fd, "PACKET_IGNORE_OUTGOING", libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -251,9 +256,8 @@ fn put_tag_back(header: &mut libc::tpacket3_hdr, at: usize, block: *mut u8) {
     tag[2..].copy_from_slice(&(header.hv1.tp_vlan_tci as u16).to_be_bytes());
     // SAFETY: from four bytes in front of the frame to the end of its addresses the bytes lie in the block, behind the frame's header
     // and its socket address, in room that was reserved; the block is the user's, and nothing borrows the bytes yet.
-    let front = unsafe {
-        std::slice::from_raw_parts_mut(block.add(at + mac - TAG_BYTES), TAG_BYTES + MAC_BYTES)
-    };
+    let front =
+        unsafe { std::slice::from_raw_parts_mut(block.add(at + mac - TAG_BYTES), TAG_BYTES + MAC_BYTES) };
     front.copy_within(TAG_BYTES.., 0);
     front[MAC_BYTES..].copy_from_slice(&tag);
     header.tp_mac -= TAG_BYTES as u16;

@@ -114,10 +114,8 @@ fn attach(
     name: &'static str,
     program: &[Insn],
 ) -> Result<(), Failure> {
-    let program = libc::sock_fprog {
-        len: program.len() as libc::c_ushort,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let program =
+        libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_ptr().cast_mut() };
     let (pointer, len) = (&raw const program, size_of_val(&program) as libc::socklen_t);
     // SAFETY: the socket is open while it is borrowed; the kernel reads the program's description and its instructions, which are
     // borrowed, during the call only.
