@@ -35,6 +35,11 @@ impl Index {
         self.0 as libc::c_int
     }
 
+    /// Gives the index that is the kernel's `number`.
+    pub(crate) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Gives the interface's name of this moment, if it is there.
     pub fn name(self) -> Option<String> {
         netdevice::index_to_name(any_socket()?, self.0).ok()

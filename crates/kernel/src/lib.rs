@@ -3,6 +3,8 @@
 
 /// The system's clock: who keeps it.
 pub mod clock;
+/// Offloads of interfaces.
+pub mod ethtool;
 /// Interfaces of the kernel: their indices, flags and hardware types.
 pub mod interface;
 /// Memory, open files, and files of a size: what the kernel lets this process have.
